@@ -1,0 +1,61 @@
+//! Outgoing HTTP requests, and the upstream's answer passed on.
+
+use verbs::{Reply, Url};
+use wasip3::http::client;
+use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
+use wasip3::wit_bindgen::{FutureReader, StreamReader};
+use wasip3::wit_future;
+
+use crate::request;
+use crate::response::{self, End};
+
+pub async fn get(url: &str) -> Response {
+    let (_, end) = wit_future::new(|| Ok(None));
+    respond(send(url, Method::Get, None, end).await)
+}
+
+/// Sends the incoming body and its trailers upstream, as they come.
+pub async fn post(url: &str, request: Request) -> Response {
+    let (body, end) = request::consume(request);
+    respond(send(url, Method::Post, Some(body), end).await)
+}
+
+async fn send(
+    url: &str,
+    method: Method,
+    body: Option<StreamReader<u8>>,
+    end: FutureReader<End>,
+) -> Result<Response, ErrorCode> {
+    let url = Url::parse(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let scheme = match url.scheme {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        other => Scheme::Other(other.into()),
+    };
+    let (request, _sent) = Request::new(Fields::new(), body, end, None);
+    request
+        .set_method(&method)
+        .and_then(|()| request.set_scheme(Some(&scheme)))
+        .and_then(|()| request.set_authority(Some(url.authority)))
+        .and_then(|()| request.set_path_with_query(Some(url.path_with_query)))
+        .map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
+    client::send(request).await
+}
+
+/// The upstream's body with its status in a header, or what went wrong.
+fn respond(answer: Result<Response, ErrorCode>) -> Response {
+    let upstream = match answer {
+        Ok(upstream) => upstream,
+        Err(error) => return response::whole(Reply::text(502, format!("error: {error:?}"))),
+    };
+    let status = upstream.get_status_code().to_string();
+    let (_, taken) = wit_future::new(|| Ok(()));
+    let (body, end) = Response::consume_body(upstream, taken);
+    response::new(
+        200,
+        &vec![("x-upstream-status".into(), status.into())],
+        Some(body),
+        end,
+    )
+    .unwrap()
+}

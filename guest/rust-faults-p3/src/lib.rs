@@ -1,0 +1,72 @@
+//! The fault guest for wasi 0.3: a request's path is the verb, from `/hello` to `/trap-after-head`.
+//!
+//! This file says which part does what; the verbs are described in `guest/README.md`. The guest for 0.2,
+//! `rust-faults`, keeps to the same contract.
+
+mod body;
+mod broken;
+mod fetch;
+mod request;
+mod response;
+mod socket;
+mod wait;
+
+use std::mem;
+
+use verbs::{Reply, Verb, hex};
+use wasip3::exports::http::handler::Guest;
+use wasip3::http::types::{ErrorCode, Fields, Request, Response};
+use wasip3::random::random::get_random_bytes;
+
+struct Faults;
+
+impl Guest for Faults {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let path_with_query = request.get_path_with_query().unwrap_or_default();
+        match Verb::parse(&path_with_query) {
+            Ok(verb) => obey(verb, request).await,
+            Err(bad) => Ok(response::whole(bad.into())),
+        }
+    }
+}
+
+async fn obey(verb: Verb, request: Request) -> Result<Response, ErrorCode> {
+    Ok(match verb {
+        Verb::Plain(plain) => response::whole(plain.answer()),
+        Verb::Fault(fault) => fault.commit(),
+        Verb::FaultAfterHead(fault) => broken::after_head(fault),
+        Verb::NeverAnswer => wait::for_nothing().await,
+        Verb::WaitForever => wait::for_ever().await,
+        Verb::Error => return Err(ErrorCode::InternalError(Some("as asked".into()))),
+        Verb::NeverFinish => broken::never_finish(),
+        Verb::DropBody => broken::error(ErrorCode::HttpResponseIncomplete),
+        Verb::ErrorAfterHead => broken::error(ErrorCode::InternalError(Some("as asked".into()))),
+
+        Verb::Echo => body::echo(request),
+        Verb::BodySize => response::whole(body::size(request).await),
+        Verb::Request => response::whole(Reply::text(200, request::describe(&request))),
+        Verb::Stream {
+            chunks,
+            bytes,
+            pause,
+        } => body::stream(chunks, bytes, pause),
+        Verb::Sleep(time) => {
+            wait::time(time).await;
+            response::whole(Reply::text(200, "slept"))
+        }
+        Verb::Linger(time) => body::linger(time),
+        Verb::Length { declared, actual } => body::of_length(declared, actual),
+        Verb::Trailers => body::with_trailers(),
+        Verb::Fetch { url } => fetch::get(&url).await,
+        Verb::FetchPost { url } => fetch::post(&url, request).await,
+        Verb::Write { path } => response::whole(body::to_file(request, &path).await),
+        Verb::Connect { address } => response::whole(socket::connect(&address).await),
+        Verb::Random { bytes } => response::whole(Reply::text(200, hex(&get_random_bytes(bytes)))),
+        Verb::Handles { count } => {
+            (0..count).for_each(|_| mem::forget(Fields::new()));
+            response::whole(Reply::text(200, count.to_string()))
+        }
+    })
+}
+
+wasip3::http::service::export!(Faults);

@@ -1,0 +1,85 @@
+//! Outgoing HTTP requests, and the upstream's answer passed on.
+
+use verbs::{Reply, Url};
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    ErrorCode, Fields, FutureIncomingResponse, IncomingRequest, IncomingResponse, Method,
+    OutgoingRequest, ResponseOutparam, Scheme,
+};
+
+use crate::request::BodyReader;
+use crate::response::{self, BodySender};
+
+pub fn get(url: &str, out: ResponseOutparam) {
+    respond(
+        out,
+        new_request(url, Method::Get).and_then(|request| answer_of(start(request)?)),
+    );
+}
+
+pub fn post(url: &str, request: &IncomingRequest, out: ResponseOutparam) {
+    respond(
+        out,
+        new_request(url, Method::Post).and_then(|upstream| send_body(upstream, request)),
+    );
+}
+
+fn new_request(url: &str, method: Method) -> Result<OutgoingRequest, ErrorCode> {
+    let url = Url::parse(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let scheme = match url.scheme {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        other => Scheme::Other(other.into()),
+    };
+    let request = OutgoingRequest::new(Fields::new());
+    request
+        .set_method(&method)
+        .and_then(|()| request.set_scheme(Some(&scheme)))
+        .and_then(|()| request.set_authority(Some(url.authority)))
+        .and_then(|()| request.set_path_with_query(Some(url.path_with_query)))
+        .map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
+    Ok(request)
+}
+
+fn start(request: OutgoingRequest) -> Result<FutureIncomingResponse, ErrorCode> {
+    outgoing_handler::handle(request, None)
+}
+
+/// Sends the incoming body upstream as it comes. An upstream that stops reading may still have an answer.
+fn send_body(
+    upstream: OutgoingRequest,
+    request: &IncomingRequest,
+) -> Result<IncomingResponse, ErrorCode> {
+    let reader = BodyReader::of(request);
+    let sender = BodySender::new(upstream.body().unwrap());
+    let response = start(upstream)?;
+    if sender.copy(&reader.stream).is_ok() {
+        sender.finish(None);
+    }
+    answer_of(response)
+}
+
+fn answer_of(response: FutureIncomingResponse) -> Result<IncomingResponse, ErrorCode> {
+    response.subscribe().block();
+    response
+        .get()
+        .expect("the pollable said so")
+        .expect("asked for once")
+}
+
+/// The upstream's body with its status in a header, or what went wrong.
+fn respond(out: ResponseOutparam, answer: Result<IncomingResponse, ErrorCode>) {
+    let upstream = match answer {
+        Ok(upstream) => upstream,
+        Err(error) => return response::send(out, Reply::text(502, format!("error: {error:?}"))),
+    };
+    let headers = vec![(
+        "x-upstream-status".into(),
+        upstream.status().to_string().into(),
+    )];
+    let reader = BodyReader::new(upstream.consume().unwrap());
+    let sender = BodySender::start(out, response::head(200, &headers).unwrap());
+    if sender.copy(&reader.stream).is_ok() {
+        sender.finish(None);
+    }
+}

@@ -1,0 +1,80 @@
+//! The fault guest for wasi 0.2: a request's path is the verb, from `/hello` to `/trap-after-head`.
+//!
+//! This file says which part does what; the verbs are described in `guest/README.md`. The guest for 0.3,
+//! `rust-faults-p3`, keeps to the same contract.
+
+mod body;
+mod broken;
+mod fetch;
+mod request;
+mod response;
+mod socket;
+mod wait;
+
+use std::mem;
+
+use verbs::{Reply, Verb, hex};
+use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::http::types::{ErrorCode, Fields, IncomingRequest, ResponseOutparam};
+use wasip2::random::random::get_random_bytes;
+
+struct Faults;
+
+impl Guest for Faults {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let path_with_query = request.path_with_query().unwrap_or_default();
+        match Verb::parse(&path_with_query) {
+            Ok(verb) => obey(verb, request, out),
+            Err(bad) => response::send(out, bad.into()),
+        }
+    }
+}
+
+fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
+    match verb {
+        Verb::Plain(plain) => response::send(out, plain.answer()),
+        Verb::Fault(fault) => fault.commit(),
+        Verb::FaultAfterHead(fault) => broken::after_head(out, fault),
+        Verb::NeverAnswer => {}
+        Verb::WaitForever => wait::for_ever(),
+        Verb::Error => {
+            ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("as asked".into()))))
+        }
+        Verb::NeverFinish => broken::never_finish(out),
+        // 0.2 has no way to end a body with an error-code.
+        Verb::DropBody | Verb::ErrorAfterHead => broken::drop_body(out),
+
+        Verb::Echo => body::echo(&request, out),
+        Verb::BodySize => response::send(out, body::size(&request)),
+        Verb::Request => response::send(out, Reply::text(200, request::describe(&request))),
+        Verb::Stream {
+            chunks,
+            bytes,
+            pause,
+        } => body::stream(out, chunks, bytes, pause),
+        Verb::Sleep(time) => {
+            wait::time(time);
+            response::send(out, Reply::text(200, "slept"));
+        }
+        Verb::Linger(time) => {
+            response::send(out, Reply::text(200, "done"));
+            wait::time(time);
+            eprintln!("lingered");
+        }
+        Verb::Length { declared, actual } => body::of_length(out, declared, actual),
+        Verb::Trailers => body::with_trailers(out),
+        Verb::Fetch { url } => fetch::get(&url, out),
+        Verb::FetchPost { url } => fetch::post(&url, &request, out),
+        Verb::Write { path } => response::send(out, body::to_file(&request, &path)),
+        Verb::Connect { address } => response::send(out, socket::connect(&address)),
+        Verb::Random { bytes } => {
+            response::send(out, Reply::text(200, hex(&get_random_bytes(bytes))))
+        }
+        Verb::Handles { count } => {
+            (0..count).for_each(|_| mem::forget(Fields::new()));
+            response::send(out, Reply::text(200, count.to_string()));
+        }
+    }
+}
+
+wasip2::http::proxy::export!(Faults);

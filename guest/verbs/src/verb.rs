@@ -1,0 +1,166 @@
+//! The table of verbs: from a request's path with query to a [`Verb`].
+
+use std::time::Duration;
+
+use crate::query::{BadParameter, Query};
+use crate::{Fault, Plain};
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// What `std` alone can answer.
+    Plain(Plain),
+    /// A fault before the response's head.
+    Fault(Fault),
+    /// Head and half of the body, then a fault.
+    FaultAfterHead(Fault),
+    /// Never answer: return without a response, or where one must return, never return.
+    NeverAnswer,
+    /// Wait for ever on the clock, before the head.
+    WaitForever,
+    /// Answer with an error-code.
+    Error,
+    /// Half of the body, then wait for ever.
+    NeverFinish,
+    /// Half of the body, then drop it unfinished.
+    DropBody,
+    /// Half of the body, then an error-code where there is one to give.
+    ErrorAfterHead,
+
+    /// The request's body and trailers back, as they come.
+    Echo,
+    /// The size of the request's body, and its trailers.
+    BodySize,
+    /// The request's head as text.
+    Request,
+    /// Chunks with a pause between them.
+    Stream {
+        chunks: u64,
+        bytes: usize,
+        pause: Duration,
+    },
+    /// An answer after a wait.
+    Sleep(Duration),
+    /// An answer, and work that goes on after it.
+    Linger(Duration),
+    /// A `content-length` that may not be true.
+    Length { declared: u64, actual: u64 },
+    /// A body with trailers.
+    Trailers,
+    /// An outgoing GET.
+    Fetch { url: String },
+    /// An outgoing POST of the request's body.
+    FetchPost { url: String },
+    /// The request's body into a file.
+    Write { path: String },
+    /// An outgoing TCP connection.
+    Connect { address: String },
+    /// Random bytes as hex.
+    Random { bytes: u64 },
+    /// Handles of host resources, never given back.
+    Handles { count: u64 },
+}
+
+impl Verb {
+    /// Reads the verb and its parameters.
+    pub fn parse(path_with_query: &str) -> Result<Verb, BadParameter> {
+        let (path, query) = path_with_query
+            .split_once('?')
+            .unwrap_or((path_with_query, ""));
+        let query = Query::new(query);
+        let name = path.trim_start_matches('/');
+
+        if let Some(plain) = Plain::parse(name, &query)? {
+            return Ok(Verb::Plain(plain));
+        }
+        if let Some(fault) = Fault::parse(name, &query)? {
+            return Ok(Verb::Fault(fault));
+        }
+        if let Some(name) = name.strip_suffix("-after-head")
+            && let Some(fault) = Fault::parse(name, &query)?
+        {
+            return Ok(Verb::FaultAfterHead(fault));
+        }
+        Ok(match name {
+            "never-answer" => Verb::NeverAnswer,
+            "wait-forever" => Verb::WaitForever,
+            "error" => Verb::Error,
+            "never-finish" => Verb::NeverFinish,
+            "drop-body" => Verb::DropBody,
+            "error-after-head" => Verb::ErrorAfterHead,
+            "echo" => Verb::Echo,
+            "body-size" => Verb::BodySize,
+            "request" => Verb::Request,
+            "stream" => Verb::Stream {
+                chunks: query.number("chunks", 1)?,
+                bytes: query.number("bytes", 1)?,
+                pause: query.milliseconds("ms")?,
+            },
+            "sleep" => Verb::Sleep(query.milliseconds("ms")?),
+            "linger" => Verb::Linger(query.milliseconds("ms")?),
+            "length" => Verb::Length {
+                declared: query.number("declared", 0)?,
+                actual: query.number("actual", 0)?,
+            },
+            "trailers" => Verb::Trailers,
+            "fetch" => Verb::Fetch {
+                url: query.text("url"),
+            },
+            "fetch-post" => Verb::FetchPost {
+                url: query.text("url"),
+            },
+            "write" => Verb::Write {
+                path: query.text("path"),
+            },
+            "connect" => Verb::Connect {
+                address: query.text("addr"),
+            },
+            "random" => Verb::Random {
+                bytes: query.number("bytes", 16)?,
+            },
+            "handles" => Verb::Handles {
+                count: query.number("count", 1)?,
+            },
+            _ => Verb::Plain(Plain::NotFound),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_its_verb() {
+        let cases = [
+            ("/", Verb::Plain(Plain::Hello)),
+            ("/hello", Verb::Plain(Plain::Hello)),
+            ("/hello?a=b", Verb::Plain(Plain::Hello)),
+            ("/nothing", Verb::Plain(Plain::NotFound)),
+            ("/trap", Verb::Fault(Fault::Trap)),
+            ("/exit", Verb::Fault(Fault::Exit(1))),
+            ("/exit?code=0", Verb::Fault(Fault::Exit(0))),
+            (
+                "/exit-after-head?code=7",
+                Verb::FaultAfterHead(Fault::Exit(7)),
+            ),
+            ("/hello-after-head", Verb::Plain(Plain::NotFound)),
+            ("/error-after-head", Verb::ErrorAfterHead),
+            ("/sleep?ms=20", Verb::Sleep(Duration::from_millis(20))),
+            (
+                "/fetch?url=http%3A%2F%2Fa%2Fb%3Fc",
+                Verb::Fetch {
+                    url: "http://a/b?c".into(),
+                },
+            ),
+        ];
+        for (path, verb) in cases {
+            assert_eq!(Verb::parse(path), Ok(verb), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_number_is_named() {
+        assert_eq!(Verb::parse("/sleep?ms=soon"), Err(BadParameter("ms")));
+    }
+}

@@ -1,0 +1,90 @@
+//! The admin page, on an address of its own: `/healthz`, `/readyz`, `/status` and `/metrics`. Served by the primary's
+//! thread, so that it answers when every worker is busy.
+
+mod prometheus;
+mod status;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Semaphore;
+
+use crate::listener::{AcceptPause, Listener};
+use crate::primary::Board;
+use crate::worker::inbox::Accepted;
+
+/// Connections to the admin page at once; more wait in the backlog.
+const CONNECTIONS_MAX: usize = 32;
+/// Time for a request's head, and for the rest between requests.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves the page; never ends.
+pub async fn serve(listener: Listener, board: Arc<Board>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut pause = AcceptPause::default();
+    loop {
+        pause.over().await;
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let accepted = listener.accept().await;
+        match accepted {
+            Ok((socket, _)) => {
+                pause.succeeded();
+                let board = Arc::clone(&board);
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = connection(socket, board).await {
+                        tracing::debug!(%error, "an admin connection ended with an error");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => pause.failed(&error),
+        }
+    }
+}
+
+async fn connection(socket: Accepted, board: Arc<Board>) -> Result<(), Box<dyn std::error::Error>> {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = answer(&request, &board);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    match socket {
+        Accepted::Tcp(stream) => http.serve_connection(TokioIo::new(tokio::net::TcpStream::from_std(stream)?), service).await?,
+        Accepted::Unix(stream) => http.serve_connection(TokioIo::new(tokio::net::UnixStream::from_std(stream)?), service).await?,
+    }
+    Ok(())
+}
+
+fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "405 only GET and HEAD\n");
+    }
+    match request.uri().path() {
+        "/healthz" => page(StatusCode::OK, "text/plain", "ok\n"),
+        "/readyz" if board.is_ready() => page(StatusCode::OK, "text/plain", "ready\n"),
+        "/readyz" => page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n"),
+        "/status" => page(StatusCode::OK, "application/json", status::render(board)),
+        "/metrics" => match prometheus::render(board) {
+            Ok(text) => page(StatusCode::OK, prometheus::CONTENT_TYPE, text),
+            Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
+        },
+        _ => page(StatusCode::NOT_FOUND, "text/plain", "404 see /healthz, /readyz, /status and /metrics\n"),
+    }
+}
+
+fn page(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,196 @@
+//! Chooses the worker that gets the next connection. Pure: the listener shows it what each worker looks like at that
+//! moment, in the order of their numbers, and carries out the [`Decision`].
+
+/// How connections are given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// To the next ready worker in turn, as Node's `SCHED_RR`.
+    #[default]
+    RoundRobin,
+    /// To the ready worker with the fewest open connections; among equals, the next in turn.
+    LeastConnections,
+    /// By the kernel: each worker has a listener of its own on the same port (`SO_REUSEPORT`).
+    Kernel,
+}
+
+/// One worker, as seen at the moment of the decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerView {
+    /// Its thread runs and takes connections.
+    pub alive: bool,
+    /// Connections that its inbox can still take.
+    pub inbox_room: usize,
+    /// For how many microseconds its loop has been held up; 0 when it turned just now.
+    pub late_us: u64,
+    /// Its instances answer (false: the slot is down after faults in a row).
+    pub healthy: bool,
+    /// Connections that it holds, those in its inbox included.
+    pub connections: usize,
+}
+
+/// A worker whose loop has not turned for longer is passed over while another is ready. Several ticks long, so that a
+/// healthy worker in the middle of a burst is not passed over, and far below what a person notices.
+pub const LATE_AFTER_US: u64 = 15_000;
+
+impl WorkerView {
+    fn can_take(&self) -> bool {
+        self.alive && self.inbox_room > 0
+    }
+
+    fn is_ready(&self) -> bool {
+        self.can_take() && self.healthy && self.late_us < LATE_AFTER_US
+    }
+}
+
+/// What to do with a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Give it to the worker at this index.
+    Dispatch(usize),
+    /// No worker can take it now: leave it in the listener's backlog and ask again.
+    Wait,
+}
+
+/// The turn, and nothing else.
+#[derive(Debug, Default)]
+pub struct Balancer {
+    next: usize,
+}
+
+impl Balancer {
+    /// Chooses among `workers`: the next ready one in turn; when none is ready, the healthy and then the least late one
+    /// that has room.
+    pub fn dispatch(&mut self, balance: Balance, workers: &[WorkerView]) -> Decision {
+        let count = workers.len();
+        let in_turn = (0..count).map(|step| (self.next + step) % count);
+        let ready = in_turn.filter(|&index| workers[index].is_ready());
+        let chosen = match balance {
+            Balance::RoundRobin | Balance::Kernel => ready.into_iter().next(),
+            Balance::LeastConnections => {
+                ready.min_by_key(|&index| workers[index].connections)
+            }
+        };
+        let chosen = chosen.or_else(|| {
+            (0..count)
+                .map(|step| (self.next + step) % count)
+                .filter(|&index| workers[index].can_take())
+                .min_by_key(|&index| (!workers[index].healthy, workers[index].late_us))
+        });
+        match chosen {
+            Some(index) => {
+                self.next = (index + 1) % count;
+                Decision::Dispatch(index)
+            }
+            None => Decision::Wait,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const READY: WorkerView = WorkerView {
+        alive: true,
+        inbox_room: 10,
+        late_us: 0,
+        healthy: true,
+        connections: 0,
+    };
+
+    fn picks(balance: Balance, workers: &[WorkerView], times: usize) -> Vec<Decision> {
+        let mut balancer = Balancer::default();
+        (0..times)
+            .map(|_| balancer.dispatch(balance, workers))
+            .collect()
+    }
+
+    #[test]
+    fn ready_workers_take_turns() {
+        let expected = [0, 1, 2, 0, 1].map(Decision::Dispatch);
+        assert_eq!(picks(Balance::RoundRobin, &[READY; 3], 5), expected);
+    }
+
+    #[test]
+    fn a_late_or_full_or_down_or_dead_worker_is_passed_over() {
+        let late = WorkerView {
+            late_us: LATE_AFTER_US,
+            ..READY
+        };
+        let full = WorkerView {
+            inbox_room: 0,
+            ..READY
+        };
+        let down = WorkerView {
+            healthy: false,
+            ..READY
+        };
+        let dead = WorkerView {
+            alive: false,
+            ..READY
+        };
+        let workers = [late, READY, full, down, dead];
+        assert_eq!(
+            picks(Balance::RoundRobin, &workers, 3),
+            [Decision::Dispatch(1); 3]
+        );
+    }
+
+    #[test]
+    fn when_none_is_ready_the_least_late_gets_it_and_a_down_one_last() {
+        let late = |late_us| WorkerView { late_us, ..READY };
+        let down = WorkerView {
+            healthy: false,
+            ..READY
+        };
+        let workers = [late(90_000), down, late(30_000)];
+        assert_eq!(
+            picks(Balance::RoundRobin, &workers, 2),
+            [Decision::Dispatch(2); 2]
+        );
+        assert_eq!(
+            picks(Balance::RoundRobin, &[down], 1),
+            [Decision::Dispatch(0)]
+        );
+    }
+
+    #[test]
+    fn with_no_room_anywhere_the_connection_waits() {
+        let full = WorkerView {
+            inbox_room: 0,
+            ..READY
+        };
+        assert_eq!(picks(Balance::RoundRobin, &[full; 2], 1), [Decision::Wait]);
+        assert_eq!(picks(Balance::RoundRobin, &[], 1), [Decision::Wait]);
+    }
+
+    #[test]
+    fn least_connections_takes_the_emptiest() {
+        let with = |connections| WorkerView {
+            connections,
+            ..READY
+        };
+        let workers = [with(3), with(1), with(2)];
+        assert_eq!(
+            picks(Balance::LeastConnections, &workers, 1),
+            [Decision::Dispatch(1)]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn round_robin_over_ready_workers_differs_by_at_most_one(workers in 1_usize..20, connections in 0_usize..2_000) {
+            let views = vec![READY; workers];
+            let mut counts = vec![0_usize; workers];
+            for decision in picks(Balance::RoundRobin, &views, connections) {
+                match decision {
+                    Decision::Dispatch(index) => counts[index] += 1,
+                    Decision::Wait => prop_assert!(false),
+                }
+            }
+            let spread = counts.iter().max().zip(counts.iter().min()).map(|(max, min)| max - min);
+            prop_assert!(spread.is_some_and(|spread| spread <= 1));
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What can be typed: commands, flags, their help texts and the environment variables that stand for them. Values stay
+//! text here, so that `config::build` can report every wrong one at once.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wasmhost",
+    version = version(),
+    about = "Serve HTTP with a WebAssembly component: one isolated instance on each core, healed when it breaks",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    max_term_width = 100,
+    after_help = AFTER_HELP,
+)]
+pub struct Cli {
+    /// A command other than serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The flags of serving.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+const AFTER_HELP: &str = "\
+Every flag --some-name can also be set by the variable WASMHOST_SOME_NAME (--env, --arg and --dir: a line each).
+Signals: SIGTERM and SIGINT drain and stop, a second one exits at once; SIGHUP loads the component again.
+Exit codes: 0 clean stop, 1 could not start or gave up, 2 wrong usage.";
+
+fn version() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (wasmtime 48, wasi:http 0.2 and 0.3)")
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a component (what happens without a command).
+    Serve(ServeArgs),
+    /// Compile a component ahead of time, for faster starts.
+    Compile(CompileArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Flags of `wasmhost compile`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The result is machine code for this CPU and this version of wasmhost. Running a .cwasm means running that code without
+the sandbox's checks of its origin: take one only from whom you would take a program.")]
+pub struct CompileArgs {
+    /// The component: a .wasm or .wat file; `-` reads standard input.
+    pub component: PathBuf,
+    /// Where to write the compiled component (.cwasm).
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Give up after this long.
+    #[arg(long, value_name = "TIME", default_value = "5m", env = "WASMHOST_COMPILE_TIMEOUT")]
+    pub compile_timeout: String,
+    /// Address space that compiling may use.
+    #[arg(long, value_name = "SIZE", default_value = "8GiB", env = "WASMHOST_COMPILE_MEMORY_MAX")]
+    pub compile_memory_max: String,
+}
+
+/// Flags of `wasmhost serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The component to serve: .wasm, .wat, or .cwasm from `wasmhost compile` (machine code: take one only from whom you trust).
+    #[arg(value_name = "COMPONENT", required = true, env = "WASMHOST_COMPONENT")]
+    pub component: Option<PathBuf>,
+
+    /// Address to listen on: ADDRESS:PORT (port 0: any free one), unix:PATH, or systemd (the socket it handed over; taken by itself when there is one and this flag is not given).
+    #[arg(long, value_name = "ADDRESS", env = "WASMHOST_LISTEN", help_heading = "Serving", help = "Address to listen on: ADDRESS:PORT (port 0: any free one), unix:PATH, or systemd (a socket handed over, also taken when the flag is not given) [default: 127.0.0.1:8080]")]
+    pub listen: Option<String>,
+    /// Number of workers, each one thread with its own instances [default: CPU cores, cgroup quota counted].
+    #[arg(long, value_name = "N", env = "WASMHOST_WORKERS", help_heading = "Serving")]
+    pub workers: Option<String>,
+    /// Who gets the next connection: round-robin (the next ready worker), least-connections, or kernel (SO_REUSEPORT).
+    #[arg(long, value_name = "POLICY", default_value = "round-robin", env = "WASMHOST_BALANCE", help_heading = "Serving")]
+    pub balance: String,
+    /// How long an instance lives: worker (from request to request: its memory is shared among all users of the app), request (a fresh instance each: take it for code that serves several tenants), or auto (worker, but request for guests known not to bear reuse).
+    #[arg(long, value_name = "MODE", default_value = "auto", env = "WASMHOST_ISOLATION", help_heading = "Serving")]
+    pub isolation: String,
+    /// Instances of a worker; more than one are opened only while the others wait (1: one request at a time).
+    #[arg(long, value_name = "N", default_value = "64", env = "WASMHOST_INSTANCES_PER_WORKER", help_heading = "Serving")]
+    pub instances_per_worker: String,
+    /// Requests at once in one instance (wasi 0.3 only). Above 1, requests share an instance, and a fault (a trap, a limit, a time-out) costs all requests in it, since one 0.3 task cannot be cancelled by itself.
+    #[arg(long, value_name = "N", default_value = "1", env = "WASMHOST_INSTANCE_CONCURRENCY", help_heading = "Serving")]
+    pub instance_concurrency: String,
+    /// Retire an instance after so many requests, spread by 20 % up and down (none: never).
+    #[arg(long, value_name = "N", default_value = "none", env = "WASMHOST_MAX_REQUESTS", help_heading = "Serving")]
+    pub max_requests: String,
+    /// Requests of a worker that may wait for an instance; more are answered 503.
+    #[arg(long, value_name = "N", default_value = "1024", env = "WASMHOST_QUEUE_MAX", help_heading = "Serving")]
+    pub queue_max: String,
+    /// How long a request may wait for an instance, then 503.
+    #[arg(long, value_name = "TIME", default_value = "1s", env = "WASMHOST_QUEUE_TIMEOUT", help_heading = "Serving")]
+    pub queue_timeout: String,
+    /// Clients in these networks may set Forwarded and X-Forwarded-* headers; from all others they are removed.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "WASMHOST_TRUST_PROXY", help_heading = "Serving")]
+    pub trust_proxy: Vec<String>,
+    /// How long requests in flight may take to finish after SIGTERM or SIGINT.
+    #[arg(long, value_name = "TIME", default_value = "10s", env = "WASMHOST_DRAIN_TIMEOUT", help_heading = "Serving")]
+    pub drain_timeout: String,
+
+    /// Memories and tables of one instance, in sum; growth beyond is refused and the instance retired.
+    #[arg(long, value_name = "SIZE", default_value = "128MiB", env = "WASMHOST_MEMORY_MAX", help_heading = "Limits")]
+    pub memory_max: String,
+    /// Memories and tables of all instances, in sum [default: 75 % of the smaller of RAM and cgroup limit].
+    #[arg(long, value_name = "SIZE", env = "WASMHOST_MEMORY_TOTAL", help_heading = "Limits")]
+    pub memory_total: Option<String>,
+    /// CPU time of a request in the guest, then 500.
+    #[arg(long, value_name = "TIME", default_value = "5s", env = "WASMHOST_CPU_LIMIT", help_heading = "Limits")]
+    pub cpu_limit: String,
+    /// Time until the response's head, then 504 (none: no limit).
+    #[arg(long, value_name = "TIME", default_value = "30s", env = "WASMHOST_REQUEST_TIMEOUT", help_heading = "Limits")]
+    pub request_timeout: String,
+    /// Silence within a body, either way, then the transfer is broken off (none: no limit).
+    #[arg(long, value_name = "TIME", default_value = "60s", env = "WASMHOST_BODY_IDLE_TIMEOUT", help_heading = "Limits")]
+    pub body_idle_timeout: String,
+    /// Time until the response's end, then it is broken off (none: no limit).
+    #[arg(long, value_name = "TIME", default_value = "none", env = "WASMHOST_RESPONSE_TIMEOUT", help_heading = "Limits")]
+    pub response_timeout: String,
+    /// Time for a request's head to arrive, then 408.
+    #[arg(long, value_name = "TIME", default_value = "10s", env = "WASMHOST_HEADER_TIMEOUT", help_heading = "Limits")]
+    pub header_timeout: String,
+    /// Rest of a connection between requests, then it is closed.
+    #[arg(long, value_name = "TIME", default_value = "60s", env = "WASMHOST_KEEPALIVE_TIMEOUT", help_heading = "Limits")]
+    pub keepalive_timeout: String,
+    /// Size of a request's head, then 431 (414 for a longer request line), at least 8KiB, at most 1MiB.
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", env = "WASMHOST_HEADER_MAX", help_heading = "Limits")]
+    pub header_max: String,
+    /// Connections at once; more wait in the backlog [default: by the process's file descriptors].
+    #[arg(long, value_name = "N", env = "WASMHOST_MAX_CONNECTIONS", help_heading = "Limits")]
+    pub max_connections: Option<String>,
+    /// Requests of one connection, then `Connection: close` (none: no limit).
+    #[arg(long, value_name = "N", default_value = "none", env = "WASMHOST_MAX_REQUESTS_PER_CONNECTION", help_heading = "Limits")]
+    pub max_requests_per_connection: String,
+
+    /// Give the guest an environment variable.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Grants (nothing is granted unasked)")]
+    pub env: Vec<String>,
+    /// Give the guest a command line argument.
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = "Grants (nothing is granted unasked)")]
+    pub arg: Vec<String>,
+    /// Give the guest a directory, read-only unless `:rw` stands behind it.
+    #[arg(long, value_name = "HOST::GUEST[:rw]", help_heading = "Grants (nothing is granted unasked)")]
+    pub dir: Vec<String>,
+    /// Let outgoing HTTP requests reach this host (`*`: every public one; private, loopback and link-local addresses only when named).
+    #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',', env = "WASMHOST_ALLOW_HOST", help_heading = "Grants (nothing is granted unasked)")]
+    pub allow_host: Vec<String>,
+
+    /// Form of the log on standard error: text, json, or auto (text).
+    #[arg(long, value_name = "FORMAT", default_value = "auto", env = "WASMHOST_LOG_FORMAT", help_heading = "Showing")]
+    pub log_format: String,
+    /// Least severity that is logged: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "WASMHOST_LOG_LEVEL", help_heading = "Showing")]
+    pub log_level: String,
+    /// Log a line for each request.
+    #[arg(long, env = "WASMHOST_ACCESS_LOG", help_heading = "Showing")]
+    pub access_log: bool,
+    /// Serve /healthz, /readyz, /status and /metrics on another address (ADDRESS:PORT or unix:PATH).
+    #[arg(long, value_name = "ADDRESS", env = "WASMHOST_ADMIN", help_heading = "Showing")]
+    pub admin: Option<String>,
+
+    /// Directory for compiled components, or off [default: wasmhost in $XDG_CACHE_HOME or ~/.cache].
+    #[arg(long, value_name = "DIR", env = "WASMHOST_CACHE_DIR", help_heading = "Compilation")]
+    pub cache_dir: Option<String>,
+    /// Size of all that the cache keeps; the longest unused go first.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", env = "WASMHOST_CACHE_MAX", help_heading = "Compilation")]
+    pub cache_max: String,
+    /// Time that a compilation may take.
+    #[arg(long, value_name = "TIME", default_value = "5m", env = "WASMHOST_COMPILE_TIMEOUT", help_heading = "Compilation")]
+    pub compile_timeout: String,
+    /// Address space that a compilation may use.
+    #[arg(long, value_name = "SIZE", default_value = "8GiB", env = "WASMHOST_COMPILE_MEMORY_MAX", help_heading = "Compilation")]
+    pub compile_memory_max: String,
+}
+
+/// What came of the command line's words.
+#[derive(Debug)]
+pub enum Parsed {
+    /// A command to carry out, and the mistakes found so far (unknown flags).
+    Cli(Box<Cli>, Vec<String>),
+    /// A text that was asked for (help, version): print it and exit 0.
+    Text(String),
+    /// Nothing usable; the mistakes.
+    Wrong(Vec<String>),
+}
+
+/// No command line that a person meant has more wrong words.
+const MISTAKES_MAX: usize = 20;
+
+/// Reads the words of the command line. An unknown flag is noted and left out, so that later mistakes come to light too.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    let mut mistakes = Vec::new();
+    while mistakes.len() < MISTAKES_MAX {
+        let outcome = Cli::command()
+            .try_get_matches_from(&words)
+            .and_then(|matches| Cli::from_arg_matches(&matches));
+        let error = match outcome {
+            Ok(cli) => return Parsed::Cli(Box::new(cli), mistakes),
+            Err(error) => error,
+        };
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                return Parsed::Text(error.render().to_string());
+            }
+            ErrorKind::UnknownArgument => {
+                mistakes.push(unknown(&error));
+                match error.get(ContextKind::InvalidArg) {
+                    Some(ContextValue::String(flag)) if leave_out(&mut words, flag) => {}
+                    _ => return Parsed::Wrong(mistakes),
+                }
+            }
+            _ => {
+                mistakes.push(first_line(&error));
+                return Parsed::Wrong(mistakes);
+            }
+        }
+    }
+    Parsed::Wrong(mistakes)
+}
+
+/// Takes the first word away that is `flag`, or `flag=…`.
+fn leave_out(words: &mut Vec<OsString>, flag: &str) -> bool {
+    let position = words.iter().skip(1).position(|word| {
+        let word = word.to_string_lossy();
+        word == flag || word.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))
+    });
+    position.map(|index| words.remove(index + 1)).is_some()
+}
+
+fn unknown(error: &clap::Error) -> String {
+    let flag = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(flag)) => flag.as_str(),
+        _ => "a flag",
+    };
+    let similar = match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(similar)) => format!(" (is `{similar}` meant?)"),
+        _ => String::new(),
+    };
+    format!("unexpected `{flag}`{similar}")
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines = text.lines().take_while(|line| !line.trim().is_empty());
+    let joined: Vec<&str> = lines.map(str::trim).collect();
+    joined.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> impl Iterator<Item = OsString> {
+        line.split(' ').map(OsString::from)
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_unknown_flag_is_reported() {
+        match parse(words("wasmhost a.wasm --wrokers 2 --nonsense=1 --cpu-limit 1s")) {
+            Parsed::Cli(_, mistakes) | Parsed::Wrong(mistakes) => {
+                assert!(mistakes.iter().any(|m| m.contains("--wrokers")), "{mistakes:?}");
+            }
+            Parsed::Text(text) => panic_text(&text),
+        }
+    }
+
+    fn panic_text(text: &str) {
+        assert_eq!(text, "", "a text where mistakes were expected");
+    }
+
+    #[test]
+    fn a_command_and_a_bare_component_are_both_understood() {
+        assert!(matches!(
+            parse(words("wasmhost a.wasm --workers 2")),
+            Parsed::Cli(cli, _) if cli.command.is_none() && cli.serve.component.is_some()
+        ));
+        assert!(matches!(
+            parse(words("wasmhost compile a.wasm -o b.cwasm")),
+            Parsed::Cli(cli, _) if matches!(cli.command, Some(Command::Compile(_)))
+        ));
+    }
+}

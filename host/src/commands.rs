@@ -1,0 +1,5 @@
+//! What `wasmhost` can be told to do: a file each.
+
+pub mod compile;
+pub mod completions;
+pub mod serve;

@@ -1,0 +1,161 @@
+//! What was asked for, checked and in its final types. `cli` says what can be typed and `config::build` turns that into
+//! a [`Config`], or into every mistake at once. No other module reads flags or the environment.
+
+mod build;
+mod parse;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::balancer::Balance;
+
+pub use build::{Machine, Mistake, build, compile_bounds};
+pub use parse::{HostRule, HostPattern};
+
+/// All settings of one run of `wasmhost serve`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// File that holds the component (`.wasm`, `.wat` or `.cwasm`).
+    pub component: PathBuf,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// Number of workers, 1 to [`MAX_WORKERS`].
+    pub workers: u16,
+    /// How connections are given to workers.
+    pub balance: Balance,
+    /// How long an instance lives.
+    pub isolation: Isolation,
+    /// Bounds on instances and on the queue in front of them.
+    pub capacity: Capacity,
+    /// Bounds on guests and clients.
+    pub limits: Limits,
+    /// What the guest was granted.
+    pub grants: Grants,
+    /// Networks whose clients may set forwarded headers.
+    pub trust_proxy: Vec<ipnet::IpNet>,
+    /// Where health, status and metrics are shown, if anywhere.
+    pub admin: Option<Listen>,
+    /// Whether each request is logged.
+    pub access_log: bool,
+    /// How compilation is bounded and where its results are kept.
+    pub compilation: Compilation,
+    /// How long requests in flight may take to finish once the host was told to stop.
+    pub drain_timeout: Duration,
+}
+
+/// Highest number of workers; above it, memory for their instances cannot be reserved.
+pub const MAX_WORKERS: u16 = 512;
+
+/// An address that the host listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// `HOST:PORT`; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// `unix:PATH`, a Unix stream socket.
+    Unix(PathBuf),
+    /// The first socket that systemd (or another manager that sets `LISTEN_FDS`) handed over.
+    Inherited,
+}
+
+/// How long an instance lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// `Worker`, but `Request` for guests that are known not to bear reuse.
+    #[default]
+    Auto,
+    /// From request to request.
+    Worker,
+    /// For one request.
+    Request,
+}
+
+/// Bounds on the instances of a worker and on the queue in front of them.
+#[derive(Debug, Clone)]
+pub struct Capacity {
+    /// Instances of a worker, at least 1.
+    pub instances_per_worker: usize,
+    /// Requests at once in one instance (wasi 0.3 only), at least 1.
+    pub instance_concurrency: usize,
+    /// Requests of a worker that may wait for an instance.
+    pub queue_max: usize,
+    /// How long a request may wait for an instance.
+    pub queue_timeout: Duration,
+    /// Requests that an instance serves before it is retired (spread by 20 % up and down); none: for ever.
+    pub max_requests: Option<u64>,
+}
+
+/// Bounds on guests and clients. `None` means without a bound.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Memories and tables of one instance, in sum.
+    pub memory_max_bytes: u64,
+    /// Memories and tables of all instances, in sum.
+    pub memory_total_bytes: u64,
+    /// CPU time that a request may spend in the guest.
+    pub cpu_limit: Duration,
+    /// Wall clock until the head of the response.
+    pub request_timeout: Option<Duration>,
+    /// Silence within a body, either way.
+    pub body_idle_timeout: Option<Duration>,
+    /// Wall clock until the end of the response.
+    pub response_timeout: Option<Duration>,
+    /// Wall clock from the first to the last byte of a request's head.
+    pub header_timeout: Duration,
+    /// How long a connection may rest between requests.
+    pub keepalive_timeout: Duration,
+    /// Size of a request's head, and of its request line.
+    pub header_max_bytes: usize,
+    /// Connections at once; none: by the process's file descriptors.
+    pub max_connections: Option<usize>,
+    /// Requests that one connection may carry.
+    pub max_requests_per_connection: Option<u64>,
+}
+
+/// What the guest may reach beyond its own memory and the request.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    /// Environment variables, in the order given.
+    pub env: Vec<(String, String)>,
+    /// Command line arguments.
+    pub args: Vec<String>,
+    /// Directories.
+    pub dirs: Vec<Preopen>,
+    /// Hosts that outgoing requests may reach.
+    pub allow_hosts: Vec<HostRule>,
+}
+
+/// A directory of the host, and under which name the guest sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preopen {
+    /// The directory on the host.
+    pub host: PathBuf,
+    /// The guest's name for it.
+    pub guest: String,
+    /// Whether the guest may write in it.
+    pub writable: bool,
+}
+
+/// How compilation is bounded and where its results are kept.
+#[derive(Debug, Clone)]
+pub struct Compilation {
+    /// Wall clock of one compilation.
+    pub timeout: Duration,
+    /// Address space of the compiling process.
+    pub memory_max_bytes: u64,
+    /// Where compiled components are kept.
+    pub cache: CacheChoice,
+    /// Size of all that the cache keeps.
+    pub cache_max_bytes: u64,
+}
+
+/// Where compiled components are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheChoice {
+    /// `wasmhost` below `$XDG_CACHE_HOME`, or below `$HOME/.cache`.
+    User,
+    /// In this directory.
+    Dir(PathBuf),
+    /// Nowhere: compile at every start.
+    Off,
+}

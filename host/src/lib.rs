@@ -1,0 +1,24 @@
+//! wasmhost serves HTTP with a WASI HTTP component: one isolated instance on each core, healed when it breaks.
+//!
+//! The modules in reading order. A connection's way: [`listener`] accepts it, [`balancer`] chooses its worker,
+//! [`worker`] serves it, with instances from [`sandbox`]. Beside it: [`primary`] starts and stops everything, and asks
+//! [`supervisor`] what to do when a worker ends. `docs/ARCHITECTURE.md` is the long form.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod log;
+
+pub mod primary;
+pub mod shutdown;
+pub mod supervisor;
+pub mod backoff;
+pub mod loader;
+pub mod metrics;
+pub mod admin;
+
+pub mod listener;
+pub mod balancer;
+pub mod worker;
+
+pub mod sandbox;

@@ -1,0 +1,339 @@
+//! Where clients connect: binding, accepting, and what errors of accepting mean. Gives each connection to the worker
+//! that the balancer chooses.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::unix::AsyncFd;
+
+use crate::config::Listen;
+use crate::worker::Peer;
+use crate::worker::inbox::Accepted;
+
+/// Connections that the kernel keeps for the host until it accepts them; the system's `somaxconn` may be lower.
+const BACKLOG: i32 = 4_096;
+
+/// Why the host cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {reason}")]
+pub struct BindError {
+    /// As configured.
+    pub address: String,
+    /// What the system said.
+    pub reason: String,
+    /// A way out.
+    pub hint: String,
+}
+
+/// A bound socket that listens.
+#[derive(Debug)]
+pub struct Listener {
+    socket: AsyncFd<Bound>,
+    address: Address,
+}
+
+/// Where a listener is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP address, with the real port.
+    Tcp(SocketAddr),
+    /// A Unix socket's path.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] Option<Removal>),
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
+impl AsRawFd for Bound {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// Removes the file of a Unix socket that the host made.
+#[derive(Debug)]
+struct Removal(PathBuf);
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(path = %self.0.display(), %error, "the socket's file was not removed");
+        }
+    }
+}
+
+impl Listener {
+    /// Binds `listen` and begins to listen. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub fn bind(listen: &Listen) -> Result<Self, BindError> {
+        let bound = match listen {
+            Listen::Tcp(address) => bind_tcp(*address, false).map(Bound::Tcp).map_err(|error| tcp_error(*address, &error))?,
+            Listen::Unix(path) => {
+                let listener = bind_unix(path).map_err(|error| unix_error(path, &error))?;
+                Bound::Unix(listener, Some(Removal(path.clone())))
+            }
+            Listen::Inherited => inherited()?,
+        };
+        let failed = |error: io::Error| BindError { address: "the socket".to_owned(), reason: error.to_string(), hint: "check the address".to_owned() };
+        let address = match &bound {
+            Bound::Tcp(listener) => Address::Tcp(listener.local_addr().map_err(failed)?),
+            Bound::Unix(listener, _) => {
+                let path = listener.local_addr().map_err(failed)?.as_pathname().map(Path::to_path_buf);
+                Address::Unix(path.unwrap_or_default())
+            }
+        };
+        #[expect(unsafe_code, reason = "watching a descriptor: the registry must not outlive it")]
+        // SAFETY: the descriptor is that of a listener which `Bound` owns and never gives away or replaces, so that it is
+        // open and the same for as long as the registration lives.
+        let socket = unsafe { AsyncFd::register(bound) }.map_err(|error| failed(error.into()))?;
+        Ok(Self { socket, address })
+    }
+
+    /// Where clients reach it, with the real port.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Accepts a connection.
+    ///
+    /// # Errors
+    /// What the system says; see [`AcceptPause`].
+    pub async fn accept(&self) -> io::Result<(Accepted, Peer)> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match ready.try_io(|socket| accept_now(socket.get_ref())) {
+                Ok(accepted) => return accepted,
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    /// Accepts a connection that waits already.
+    pub fn try_accept(&self) -> Option<io::Result<(Accepted, Peer)>> {
+        match accept_now(self.socket.get_ref()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            outcome => Some(outcome),
+        }
+    }
+}
+
+fn accept_now(bound: &Bound) -> io::Result<(Accepted, Peer)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    match bound {
+        Bound::Tcp(listener) => {
+            let (socket, peer): (OwnedFd, _) = acceptfrom_with(listener.as_fd(), flags)?;
+            let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+            let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
+            Ok((Accepted::Tcp(socket.into()), Peer::Tcp(peer)))
+        }
+        Bound::Unix(listener, _) => {
+            let socket = rustix::net::accept_with(listener.as_fd(), flags)?;
+            Ok((Accepted::Unix(socket.into()), Peer::Unix))
+        }
+    }
+}
+
+/// Binds a TCP address; with `shared`, so that others of this process can bind it too (`SO_REUSEPORT`).
+///
+/// # Errors
+/// What the system says.
+pub fn bind_tcp(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Binds the address once for each worker, all on one port.
+///
+/// # Errors
+/// When the address cannot be had.
+pub fn bind_for_each(address: SocketAddr, workers: u16) -> Result<(Vec<TcpListener>, Address), BindError> {
+    let failed = |error: io::Error| tcp_error(address, &error);
+    // Whoever holds the port already, even with SO_REUSEPORT and of the same user, would be given a share of our clients.
+    drop(bind_tcp(address, false).map_err(failed)?);
+    let first = bind_tcp(address, true).map_err(failed)?;
+    let real = first.local_addr().map_err(failed)?;
+    let mut listeners = vec![first];
+    for _ in 1..workers {
+        listeners.push(bind_tcp(real, true).map_err(failed)?);
+    }
+    Ok((listeners, Address::Tcp(real)))
+}
+
+fn tcp_error(address: SocketAddr, error: &io::Error) -> BindError {
+    let port = address.port();
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "end the program that has it, or take another port: `--listen 127.0.0.1:0` takes any free one".to_owned(),
+        io::ErrorKind::PermissionDenied => format!("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); take a higher one than {port}"),
+        io::ErrorKind::AddrNotAvailable => "name an address of this machine, or 0.0.0.0 or [::] for all of them".to_owned(),
+        _ => "check the address; a machine without IPv6 has no [::] addresses".to_owned(),
+    };
+    BindError { address: address.to_string(), reason: error.to_string(), hint }
+}
+
+fn unix_error(path: &Path, error: &io::Error) -> BindError {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there, or the file is no socket: end it, or name another path",
+        io::ErrorKind::NotFound => "make the directory first",
+        _ => "name a path, of 107 bytes at most, in a directory that can be written",
+    };
+    BindError { address: format!("unix:{}", path.display()), reason: error.to_string(), hint: hint.to_owned() }
+}
+
+/// Binds a Unix socket; a file left by a program that no longer listens is replaced.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    // The standard library listens with a backlog of its own; listening again sets ours.
+    rustix::net::listen(&listener, BACKLOG)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// The first socket that the service manager handed over.
+fn inherited() -> Result<Bound, BindError> {
+    let failed = |reason: String| BindError {
+        address: "the socket that was handed over".to_owned(),
+        reason,
+        hint: "LISTEN_FDS must count a listening TCP or Unix stream socket at descriptor 3, with LISTEN_PID set to this process (sd_listen_fds(3))".to_owned(),
+    };
+    let mut handed = listenfd::ListenFd::from_env();
+    if let Ok(Some(listener)) = handed.take_tcp_listener(0) {
+        listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
+        return Ok(Bound::Tcp(listener));
+    }
+    match handed.take_unix_listener(0) {
+        Ok(Some(listener)) => {
+            listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
+            Ok(Bound::Unix(listener, None))
+        }
+        Ok(None) => Err(failed("there is none".to_owned())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// Shortest and longest pause after an error that accepting again at once would only repeat.
+const PAUSES: crate::backoff::Backoff = crate::backoff::Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+
+/// What an error of accepting calls for: nothing, when it concerns one connection only (`ECONNABORTED` and the network
+/// errors that accept(2) passes on), a pause when the process or machine is out of something (`EMFILE`, `ENFILE`,
+/// `ENOBUFS`, `ENOMEM`): the connection stays in the backlog. None ends the process.
+#[derive(Debug, Default)]
+pub struct AcceptPause {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl AcceptPause {
+    /// A connection was accepted.
+    pub fn succeeded(&mut self) {
+        if self.failures > 0 {
+            tracing::info!("accepting connections again");
+        }
+        *self = Self::default();
+    }
+
+    /// Accepting failed.
+    pub fn failed(&mut self, error: &io::Error) {
+        if !is_shortage(error) {
+            tracing::debug!(%error, "a connection was gone before it was accepted");
+            return;
+        }
+        if self.failures == 0 {
+            tracing::error!(%error, "no connection can be accepted for now; they wait in the backlog (raise the descriptor limit, or lower --max-connections)");
+        }
+        self.until = Some(Instant::now() + PAUSES.delay(self.failures, 0.0));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Waits until accepting may be tried again.
+    pub async fn over(&self) {
+        if let Some(until) = self.until {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    /// Whether accepting may be tried now.
+    pub fn is_over(&self) -> bool {
+        self.until.is_none_or(|until| Instant::now() >= until)
+    }
+}
+
+/// The name of an error of accepting, for counting.
+pub fn accept_error_name(error: &io::Error) -> &'static str {
+    use rustix::io::Errno;
+    let names = [(Errno::MFILE, "EMFILE"), (Errno::NFILE, "ENFILE"), (Errno::NOBUFS, "ENOBUFS"), (Errno::NOMEM, "ENOMEM"), (Errno::CONNABORTED, "ECONNABORTED")];
+    let code = error.raw_os_error();
+    names.into_iter().find(|(errno, _)| code == Some(errno.raw_os_error())).map_or("other", |(_, name)| name)
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_shortages_pause_accepting() {
+        let mut pause = AcceptPause::default();
+        pause.failed(&io::ErrorKind::ConnectionAborted.into());
+        assert!(pause.is_over());
+        pause.failed(&rustix::io::Errno::MFILE.into());
+        assert!(!pause.is_over());
+        pause.succeeded();
+        assert!(pause.is_over());
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("socket");
+        drop(UnixListener::bind(&path)?);
+        let live = bind_unix(&path)?;
+        assert!(bind_unix(&path).is_err());
+        drop(live);
+        Ok(())
+    }
+}

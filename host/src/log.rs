@@ -1,0 +1,73 @@
+//! The log on standard error. Lines go through a bounded queue to a thread of their own that writes them: a reader that
+//! stalls or has gone away costs lines, never a worker's time.
+
+use std::io::IsTerminal;
+
+use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+
+/// Form of the lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Lines that may wait to be written; more are lost.
+const LINES_MAX: usize = 8_192;
+
+/// Reads `--log-format` and `--log-level`.
+///
+/// # Errors
+/// What is wrong with either.
+pub fn parse(format: &str, level: &str) -> (Result<LogFormat, String>, Result<LevelFilter, String>) {
+    let format = match format {
+        "auto" | "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be one of `auto`, `text`, `json`".to_owned()),
+    };
+    let level = match level {
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err("must be one of `error`, `warn`, `info`, `debug`, `trace`".to_owned()),
+    };
+    (format, level)
+}
+
+/// Writes what is still in the queue when dropped.
+pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
+
+/// Starts the log. Until the guard is dropped, `tracing` events of the host reach standard error.
+pub fn start(format: LogFormat, level: LevelFilter) -> LogGuard {
+    let (writer, guard): (NonBlocking, WorkerGuard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).thread_name("log").finish(std::io::stderr());
+    let targets = Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("wasmhost", level).with_target("guest", level).with_target("access", level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let outcome = match format {
+        LogFormat::Text => {
+            let lines = lines.with_ansi(std::io::stderr().is_terminal()).compact().with_target(false);
+            tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
+        }
+    };
+    debug_assert!(outcome.is_ok(), "the log is started once");
+    // A panic is a bug of the host: told on one line like all else, without a back-trace on the worker's thread.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().map(ToString::to_string).or_else(|| payload.downcast_ref::<String>().cloned());
+        let thread = std::thread::current();
+        tracing::error!(thread = thread.name().unwrap_or("unnamed"), place, "panic, a bug of the host: {}", text.unwrap_or_default());
+    }));
+    LogGuard(guard)
+}

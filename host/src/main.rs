@@ -1,0 +1,97 @@
+//! The program: reads the command line, starts the log, carries out the command, and turns its end into an exit code.
+//! The only file that prints and exits.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use wasmhost::cli::{Cli, Command, CompileArgs, Parsed, ServeArgs, parse};
+use wasmhost::commands::{compile, completions, serve};
+use wasmhost::config::build;
+use wasmhost::log;
+use wasmhost::primary::Ended;
+
+/// Could not start, or gave up.
+const FAILED: u8 = 1;
+/// Wrong usage.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match parse(std::env::args_os()) {
+        Parsed::Text(text) => print(text.as_bytes()),
+        Parsed::Wrong(mistakes) => wrong_usage(&mistakes),
+        Parsed::Cli(cli, mistakes) => match *cli {
+            Cli { command: None, serve: args } => run_serve(&args, mistakes),
+            Cli { command: Some(Command::Serve(args)), .. } => run_serve(&args, mistakes),
+            Cli { command: Some(_), .. } if !mistakes.is_empty() => wrong_usage(&mistakes),
+            Cli { command: Some(Command::Compile(args)), .. } => run_compile(&args),
+            Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
+        },
+    }
+}
+
+fn run_serve(args: &ServeArgs, mut mistakes: Vec<String>) -> ExitCode {
+    let (format, level) = log::parse(&args.log_format, &args.log_level);
+    let config = build(args, serve::machine());
+    let (config, format, level) = match (config, format, level) {
+        (Ok(config), Ok(format), Ok(level)) if mistakes.is_empty() => (config, format, level),
+        (config, format, level) => {
+            mistakes.extend(config.err().into_iter().flatten().map(|mistake| mistake.to_string()));
+            mistakes.extend(format.err().map(|reason| format!("--log-format `{}`: {reason}", args.log_format)));
+            mistakes.extend(level.err().map(|reason| format!("--log-level `{}`: {reason}", args.log_level)));
+            return wrong_usage(&mistakes);
+        }
+    };
+    let guard = log::start(format, level);
+    let ended = serve::run(config);
+    // Writes what waits, before the last words.
+    drop(guard);
+    match ended {
+        Ok(Ended::Drained) => ExitCode::SUCCESS,
+        Ok(Ended::AtOnce) => ExitCode::from(FAILED),
+        Err(error) => failed(&error, error.hint()),
+    }
+}
+
+fn run_compile(args: &CompileArgs) -> ExitCode {
+    match compile::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(compile::Error::Usage(mistakes)) => {
+            let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            wrong_usage(&mistakes)
+        }
+        Err(compile::Error::Compile(error)) => {
+            let hint = match &error {
+                wasmhost::sandbox::CompileError::Load(error) => error.hint.clone(),
+                _ => "check the paths, their permissions and the disk".to_owned(),
+            };
+            failed(&error, &hint)
+        }
+    }
+}
+
+fn print(text: &[u8]) -> ExitCode {
+    match std::io::stdout().lock().write_all(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough (`wasmhost --help | head`).
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILED),
+    }
+}
+
+fn tell(text: &str) {
+    // Without a standard error there is nobody to tell.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+fn failed(error: &dyn std::error::Error, hint: &str) -> ExitCode {
+    tell(&format!("error: {error}\nhint: {hint}\n"));
+    ExitCode::from(FAILED)
+}
+
+fn wrong_usage(mistakes: &[String]) -> ExitCode {
+    for mistake in mistakes {
+        tell(&format!("error: {mistake}\n"));
+    }
+    tell("hint: `wasmhost --help` lists the flags with units and defaults\n");
+    ExitCode::from(USAGE)
+}

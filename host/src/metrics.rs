@@ -1,0 +1,190 @@
+//! What is counted, by worker. Each worker writes its own [`WorkerMetrics`], on cache lines that no other worker writes;
+//! the admin page and the balancer read them.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::sandbox::FaultKind;
+
+/// A count that one thread writes: reading and storing in two steps is cheaper than an atomic addition.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds one.
+    pub fn add_one(&self) {
+        self.add(1);
+    }
+
+    /// Adds `amount`.
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down, written by one thread.
+#[derive(Debug, Default)]
+pub struct Level(AtomicI64);
+
+impl Level {
+    /// Changes it by `amount`.
+    pub fn change(&self, amount: i64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    /// Sets it.
+    pub fn set(&self, value: usize) {
+        self.0.store(i64::try_from(value).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Why a request was refused for want of capacity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// The queue had no place.
+    QueueFull,
+    /// No instance became free in time.
+    QueueTimeout,
+    /// The slot is down after faults in a row.
+    Down,
+    /// No memory for an instance.
+    Memory,
+}
+
+impl Shed {
+    /// All reasons, in the order of [`Self::index`].
+    pub const ALL: [Self; 4] = [Self::QueueFull, Self::QueueTimeout, Self::Down, Self::Memory];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in log fields and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue-full",
+            Self::QueueTimeout => "queue-timeout",
+            Self::Down => "down",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// Upper bounds of the latency histogram's buckets, in seconds.
+pub const LATENCY_BOUNDS: [f64; 14] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// Counts of one worker.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    /// Connections taken.
+    pub connections: Count,
+    /// Connections in the inbox or open. The listener adds, the worker subtracts.
+    pub open_connections: AtomicUsize,
+    /// Requests answered, by first digit of the status (index 0: others).
+    pub responses: [Count; 6],
+    /// Requests being served.
+    pub in_flight: Level,
+    /// Requests whose client left before the whole response.
+    pub client_left: Count,
+    /// Requests that waited for an instance.
+    pub queued: Count,
+    /// Faults, by [`FaultKind::index`].
+    pub faults: [Count; FaultKind::ALL.len()],
+    /// Refusals, by [`Shed::index`].
+    pub sheds: [Count; Shed::ALL.len()],
+    /// Instances that were made.
+    pub generation: Count,
+    /// Instances that live.
+    pub instances: Level,
+    /// CPU time in guests, in microseconds.
+    pub guest_cpu_us: Count,
+    /// Time from a request's head to the end of its response: counts by bucket of [`LATENCY_BOUNDS`] (the last: above).
+    pub latency: [Count; LATENCY_BOUNDS.len() + 1],
+    /// Sum of those times, in microseconds.
+    pub latency_sum_us: Count,
+    /// Whether the slot is down after faults in a row.
+    pub down: AtomicBool,
+    /// The thread's number in the operating system, 0 before it runs.
+    pub thread: AtomicU64,
+    /// Threads that this worker has had.
+    pub respawns: AtomicU64,
+    /// Whether a thread runs and takes connections.
+    pub listening: AtomicBool,
+}
+
+impl WorkerMetrics {
+    /// Takes note of a response's end.
+    pub fn answered(&self, status: u16, elapsed: Duration, cpu: Duration) {
+        let class = usize::from(status / 100);
+        self.responses[if class < self.responses.len() { class } else { 0 }].add_one();
+        let seconds = elapsed.as_secs_f64();
+        let bucket = LATENCY_BOUNDS.iter().position(|bound| seconds <= *bound);
+        self.latency[bucket.unwrap_or(LATENCY_BOUNDS.len())].add_one();
+        self.latency_sum_us.add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
+        self.guest_cpu_us.add(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Takes note of a fault.
+    pub fn faulted(&self, kind: FaultKind) {
+        self.faults[kind.index()].add_one();
+    }
+
+    /// Takes note of a refusal.
+    pub fn shed(&self, reason: Shed) {
+        self.sheds[reason.index()].add_one();
+    }
+
+    /// All requests answered.
+    pub fn requests(&self) -> u64 {
+        self.responses.iter().map(Count::get).sum()
+    }
+}
+
+/// What the host as a whole counts.
+#[derive(Debug, Default)]
+pub struct HostMetrics {
+    /// Errors of accepting, by their name.
+    pub accept_errors: Mutex<std::collections::BTreeMap<&'static str, u64>>,
+    /// Reloads that took effect.
+    pub reloads: AtomicU64,
+    /// Reloads that failed and changed nothing.
+    pub failed_reloads: AtomicU64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_is_counted_by_class_and_bucket() {
+        let metrics = WorkerMetrics::default();
+        metrics.answered(204, Duration::from_micros(90), Duration::from_micros(10));
+        metrics.answered(504, Duration::from_secs(31), Duration::ZERO);
+        assert_eq!(metrics.responses[2].get(), 1);
+        assert_eq!(metrics.responses[5].get(), 1);
+        assert_eq!(metrics.latency[0].get(), 1);
+        assert_eq!(metrics.latency[LATENCY_BOUNDS.len()].get(), 1);
+        assert_eq!(metrics.guest_cpu_us.get(), 10);
+        assert_eq!(metrics.requests(), 2);
+    }
+
+    #[test]
+    fn the_index_of_a_shed_is_its_position() {
+        for (position, shed) in Shed::ALL.into_iter().enumerate() {
+            assert_eq!(shed.index(), position);
+        }
+    }
+}

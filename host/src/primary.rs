@@ -1,0 +1,570 @@
+//! The primary: starts the workers, gives them connections, hears what becomes of them, and stops them in order. It
+//! decides nothing by itself (the balancer and the supervisor do) and never runs guest code.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::uri::Authority;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::balancer::{Balance, Balancer, Decision, WorkerView};
+use crate::config::{Config, Listen};
+use crate::listener::{AcceptPause, Address, BindError, Listener, accept_error_name, bind_for_each};
+use crate::metrics::{HostMetrics, WorkerMetrics};
+use crate::sandbox::{Guest, LoadError, MemoryBudget, Pulse, Ticker};
+use crate::shutdown::{Phase, Request, Signals};
+use crate::supervisor::{Action, DEFAULT_RESTART_INTENSITY, Event, Supervisor, WorkerId};
+use crate::worker::inbox::{self, Accepted, INBOX_MAX, Permits};
+use crate::worker::{Command, Exit, Peer, WorkerEvent, WorkerHandle, WorkerSetup};
+use crate::{admin, loader};
+
+/// Events of workers that may wait for the primary.
+const EVENTS_MAX: usize = 256;
+/// Connections that the primary accepts before it looks at anything else.
+const ACCEPTS_A_TURN: usize = 64;
+/// How long a connection that no worker can take waits before the workers are asked again.
+const DISPATCH_AGAIN: Duration = Duration::from_millis(2);
+/// Descriptors that are not for clients: the log, the cache, event loops, outgoing connections in small number.
+const DESCRIPTORS_RESERVED: u64 = 64;
+/// Descriptors that each worker needs for itself.
+const DESCRIPTORS_A_WORKER: u64 = 16;
+
+/// Why the host did not start, or gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum PrimaryError {
+    /// The component cannot be served.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The address cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system refused something.
+    #[error("cannot {action}: {error}")]
+    System {
+        /// What was to be done.
+        action: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Workers died more often than the restart budget allows.
+    #[error("gave up: worker {worker} died ({reason}) and the restart budget of {} in {} s is spent", DEFAULT_RESTART_INTENSITY.budget, DEFAULT_RESTART_INTENSITY.window.as_secs())]
+    WorkerLost {
+        /// The last that died.
+        worker: WorkerId,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl PrimaryError {
+    /// A way out, for the user.
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::Load(error) => &error.hint,
+            Self::Bind(error) => &error.hint,
+            Self::System { .. } => "see that descriptors, threads and memory are left",
+            Self::WorkerLost { .. } => "this is a bug of wasmhost: report it with the log lines above",
+        }
+    }
+}
+
+fn system(action: &'static str) -> impl Fn(std::io::Error) -> PrimaryError {
+    move |error| PrimaryError::System { action, error }
+}
+
+/// How the host ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All requests in flight had finished, or the drain's time was over.
+    Drained,
+    /// A second signal asked for it.
+    AtOnce,
+}
+
+/// What the admin page reads, and the primary writes.
+pub struct Board {
+    /// Counts by worker, in the order of their numbers from 1.
+    pub workers: Vec<Arc<WorkerMetrics>>,
+    /// Counts of the host.
+    pub host: HostMetrics,
+    /// Memory granted to instances.
+    pub budget: Arc<MemoryBudget>,
+    /// What is served and how.
+    pub config: Arc<Config>,
+    /// Since when.
+    pub started: Instant,
+    state: Mutex<(Phase, &'static str, String)>,
+}
+
+impl Board {
+    /// The phase, the isolation in effect, and the wasi version.
+    pub fn state(&self) -> (Phase, &'static str, String) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether requests are answered.
+    pub fn is_ready(&self) -> bool {
+        self.state().0 == Phase::Running && self.workers.iter().any(|worker| worker.listening.load(Relaxed) && !worker.down.load(Relaxed))
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0 = phase;
+    }
+
+    fn set_guest(&self, config: &Config, guest: &Guest) {
+        let isolation = if guest.is_fresh_each_request(config.isolation) { "request" } else { "worker" };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.1 = isolation;
+        state.2 = guest.version().to_string();
+    }
+}
+
+/// A worker as the primary knows it.
+struct Place {
+    id: WorkerId,
+    metrics: Arc<WorkerMetrics>,
+    pulse: Arc<Pulse>,
+    handle: Option<WorkerHandle>,
+    /// A thread runs, or has been told to start.
+    running: bool,
+    listener: Option<TcpListener>,
+}
+
+struct Primary {
+    config: Arc<Config>,
+    guest: Arc<Guest>,
+    ticker: Arc<Ticker>,
+    board: Arc<Board>,
+    permits: Arc<Permits>,
+    places: Vec<Place>,
+    supervisor: Supervisor,
+    balancer: Balancer,
+    events: mpsc::Sender<WorkerEvent>,
+    authority: Authority,
+    respawns: BTreeMap<Instant, usize>,
+}
+
+/// Serves until the host is told to stop. Runs on the main thread, in a local runtime.
+///
+/// # Errors
+/// When the host cannot start, or has lost its workers.
+pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
+    let mut signals = Signals::install().map_err(system("install signal handlers"))?;
+    let max_connections = max_connections(&config);
+    let ticker = Ticker::start().map_err(system("start the ticker"))?;
+    let budget = Arc::new(MemoryBudget::new(config.limits.memory_total_bytes));
+    let loading = loader::load(&config, &ticker, &budget).map_err(system("start the loader"))?;
+    let guest = tokio::select! {
+        loaded = loading => loaded.map_err(|_| system("load the component")(std::io::Error::other("the loader ended; a bug of the host")))??,
+        stop = until_stop(&mut signals) => {
+            tracing::info!(signal = stop, "stopped before the component was loaded");
+            return Ok(Ended::AtOnce);
+        }
+    };
+
+    let (mut listener, own_listeners, address) = bind(&config)?;
+    let admin = config.admin.as_ref().map(Listener::bind).transpose()?;
+    let (events, mut heard) = mpsc::channel(EVENTS_MAX);
+    let workers: Vec<Arc<WorkerMetrics>> = (0..config.workers).map(|_| Arc::default()).collect();
+    let board = Arc::new(Board {
+        workers: workers.clone(),
+        host: HostMetrics::default(),
+        budget,
+        config: Arc::clone(&config),
+        started: Instant::now(),
+        state: Mutex::new((Phase::Starting, "", String::new())),
+    });
+    board.set_guest(&config, &guest);
+    let mut own_listeners = own_listeners.into_iter();
+    let places: Vec<Place> = workers.into_iter().zip(1_u16..).map(|(metrics, number)| Place {
+        id: WorkerId(number),
+        metrics,
+        pulse: ticker.new_pulse(),
+        handle: None,
+        running: false,
+        listener: own_listeners.next(),
+    }).collect();
+    let mut primary = Primary {
+        guest,
+        ticker,
+        permits: Permits::new(max_connections),
+        places,
+        supervisor: Supervisor::new(DEFAULT_RESTART_INTENSITY),
+        balancer: Balancer::default(),
+        events,
+        authority: authority(&address),
+        respawns: BTreeMap::new(),
+        board: Arc::clone(&board),
+        config,
+    };
+    for index in 0..primary.places.len() {
+        primary.start(index)?;
+    }
+    if let Some(admin) = admin {
+        tracing::info!("admin page on {}", admin.address());
+        tokio::task::spawn_local(admin::serve(admin, Arc::clone(&board)));
+    }
+    let ended = primary.serve(&mut listener, &address, &mut heard, &mut signals).await;
+    primary.ticker.stop();
+    ended
+}
+
+/// Waits for a signal to stop; the others mean nothing yet.
+async fn until_stop(signals: &mut Signals) -> &'static str {
+    loop {
+        if let Request::Stop(name) = signals.next().await {
+            return name;
+        }
+    }
+}
+
+fn bind(config: &Config) -> Result<(Option<Listener>, Vec<TcpListener>, Address), BindError> {
+    match (&config.listen, config.balance) {
+        (Listen::Tcp(address), Balance::Kernel) => {
+            let (listeners, address) = bind_for_each(*address, config.workers)?;
+            Ok((None, listeners, address))
+        }
+        (listen, _) => {
+            let listener = Listener::bind(listen)?;
+            let address = listener.address().clone();
+            Ok((Some(listener), Vec::new(), address))
+        }
+    }
+}
+
+fn authority(address: &Address) -> Authority {
+    let parsed = match address {
+        Address::Tcp(address) => address.to_string().parse().ok(),
+        Address::Unix(_) => None,
+    };
+    parsed.unwrap_or_else(|| Authority::from_static("localhost"))
+}
+
+/// Raises the soft limit on descriptors to the hard one, and tells how many connections they bear.
+fn max_connections(config: &Config) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on descriptors stays as it is");
+    }
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER * u64::from(config.workers);
+    let by_descriptors = usize::try_from(descriptors.saturating_sub(reserved).max(descriptors / 4).max(1)).unwrap_or(usize::MAX);
+    match config.limits.max_connections {
+        Some(asked) if asked > by_descriptors => {
+            tracing::warn!(asked, descriptors, "--max-connections is lowered to {by_descriptors}, which the descriptors bear; raise their limit (ulimit -n, LimitNOFILE=)");
+            by_descriptors
+        }
+        Some(asked) => asked,
+        None => by_descriptors,
+    }
+}
+
+impl Primary {
+    /// Starts the thread of the worker at `index`.
+    fn start(&mut self, index: usize) -> Result<(), PrimaryError> {
+        let place = &mut self.places[index];
+        let own = place.listener.as_ref().map(TcpListener::try_clone).transpose().map_err(system("give a worker its listener"))?;
+        let setup = WorkerSetup {
+            id: place.id,
+            guest: Arc::clone(&self.guest),
+            config: Arc::clone(&self.config),
+            metrics: Arc::clone(&place.metrics),
+            ticker: Arc::clone(&self.ticker),
+            pulse: Arc::clone(&place.pulse),
+            budget: Arc::clone(&self.board.budget),
+            events: self.events.clone(),
+            authority: self.authority.clone(),
+            listener: own.map(|listener| (listener, Arc::clone(&self.permits))),
+        };
+        place.handle = Some(WorkerHandle::start(setup).map_err(system("start a worker's thread"))?);
+        place.running = true;
+        Ok(())
+    }
+
+    async fn serve(&mut self, listener: &mut Option<Listener>, address: &Address, heard: &mut mpsc::Receiver<WorkerEvent>, signals: &mut Signals) -> Result<Ended, PrimaryError> {
+        let mut pause = AcceptPause::default();
+        let mut held: Option<inbox::Connection> = None;
+        let mut reload = Reload::default();
+        let mut announced = false;
+        let mut deadline: Option<Instant> = None;
+        loop {
+            let draining = deadline.is_some();
+            if draining && self.places.iter().all(|place| !place.running) {
+                tracing::info!("all workers have ended");
+                return Ok(Ended::Drained);
+            }
+            let next_respawn = self.respawns.keys().next().copied();
+            tokio::select! {
+                biased;
+                request = signals.next() => match request {
+                    Request::Stop(signal) if draining => {
+                        tracing::warn!(signal, "a second signal: ending at once");
+                        return Ok(Ended::AtOnce);
+                    }
+                    Request::Stop(signal) => {
+                        *listener = None;
+                        held = None;
+                        deadline = Some(self.drain(signal));
+                    }
+                    Request::Reload if draining => {}
+                    Request::Reload => reload.begin(self)?,
+                },
+                Some(event) = heard.recv() => {
+                    self.on_event(event, draining)?;
+                    let all_listen = self.places.iter().all(|place| place.metrics.listening.load(Relaxed));
+                    if !announced && all_listen {
+                        announced = true;
+                        self.announce(address);
+                    }
+                }
+                loaded = reload.next() => reload.take_effect(self, loaded)?,
+                () = sleep_until(deadline) => {
+                    tracing::warn!(limit = "--drain-timeout", "requests still in flight are broken off; raise --drain-timeout to wait longer");
+                    self.command(|| Command::Stop);
+                    return Ok(Ended::Drained);
+                }
+                () = sleep_until(next_respawn) => self.respawn_due()?,
+                accepted = next_connection(listener.as_ref(), &pause, &self.permits, held.is_some()), if announced => {
+                    match accepted {
+                        Some(accepted) => self.accept(accepted, listener.as_ref(), &mut pause, &mut held),
+                        None => held = held.take().and_then(|connection| self.dispatch(connection)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn announce(&self, address: &Address) {
+        self.board.set_phase(Phase::Running);
+        let (_, isolation, wasi) = self.board.state();
+        tracing::info!(workers = self.places.len(), isolation, wasi, max_connections = self.permits.max(), "listening on {address}");
+    }
+
+    /// Takes a connection, and those that wait behind it, and gives them to workers.
+    fn accept(&mut self, first: std::io::Result<(Accepted, Peer)>, listener: Option<&Listener>, pause: &mut AcceptPause, held: &mut Option<inbox::Connection>) {
+        let mut accepted = Some(first);
+        for _ in 0..ACCEPTS_A_TURN {
+            match accepted.take() {
+                Some(Ok((socket, peer))) => {
+                    pause.succeeded();
+                    // The caller waited until one was free, and nobody else takes them.
+                    let Some(permit) = self.permits.try_take() else { return };
+                    *held = self.dispatch(inbox::Connection { socket, peer, permit });
+                }
+                Some(Err(error)) => {
+                    pause.failed(&error);
+                    let mut errors = self.board.host.accept_errors.lock().unwrap_or_else(PoisonError::into_inner);
+                    *errors.entry(accept_error_name(&error)).or_default() += 1;
+                    return;
+                }
+                None => return,
+            }
+            if held.is_some() || self.permits.is_spent() {
+                return;
+            }
+            accepted = listener.and_then(Listener::try_accept);
+        }
+    }
+
+    /// Gives a connection to a worker, or back when none can take it now.
+    fn dispatch(&mut self, mut connection: inbox::Connection) -> Option<inbox::Connection> {
+        let now_us = self.ticker.now_us();
+        let views: Vec<WorkerView> = self.places.iter().map(|place| place.view(now_us)).collect();
+        let Decision::Dispatch(index) = self.balancer.dispatch(self.config.balance, &views) else {
+            return Some(connection);
+        };
+        let place = &mut self.places[index];
+        let Some(handle) = &place.handle else { return Some(connection) };
+        connection.permit.assign(&place.metrics);
+        match handle.inbox.try_send(connection) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(mut connection) | mpsc::error::TrySendError::Closed(mut connection)) => {
+                connection.permit.unassign();
+                Some(connection)
+            }
+        }
+    }
+
+    fn drain(&mut self, signal: &'static str) -> Instant {
+        tracing::info!(signal, drain_timeout_ms = u64::try_from(self.config.drain_timeout.as_millis()).unwrap_or(u64::MAX), "stopping: no new connections, requests in flight finish");
+        self.board.set_phase(Phase::Draining);
+        self.respawns.clear();
+        for place in &mut self.places {
+            place.listener = None;
+        }
+        self.command(|| Command::Drain);
+        Instant::now() + self.config.drain_timeout
+    }
+
+    /// Tells every worker. One that does not take commands is stuck or dead, and found out by other means.
+    fn command(&self, command: impl Fn() -> Command) {
+        for place in &self.places {
+            if let Some(handle) = &place.handle
+                && handle.commands.try_send(command()).is_err()
+            {
+                tracing::debug!(worker = place.id.0, "a command was not taken");
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: WorkerEvent, draining: bool) -> Result<(), PrimaryError> {
+        match event {
+            WorkerEvent::Online(worker, thread) => {
+                let generation = self.metrics(worker).respawns.fetch_add(1, Relaxed) + 1;
+                tracing::info!(worker = worker.0, thread, generation, "online");
+            }
+            WorkerEvent::Listening(worker) => {
+                tracing::info!(worker = worker.0, "worker listening");
+                self.supervisor.on_event(Instant::now(), Event::Listening(worker), fastrand::f64());
+            }
+            WorkerEvent::Disconnect(worker) => tracing::info!(worker = worker.0, "disconnect"),
+            WorkerEvent::Exited(worker, exit) => self.on_exit(worker, exit, draining)?,
+        }
+        Ok(())
+    }
+
+    fn metrics(&self, worker: WorkerId) -> &Arc<WorkerMetrics> {
+        &self.places[usize::from(worker.0) - 1].metrics
+    }
+
+    fn on_exit(&mut self, worker: WorkerId, exit: Exit, draining: bool) -> Result<(), PrimaryError> {
+        let index = usize::from(worker.0) - 1;
+        let place = &mut self.places[index];
+        place.handle = None;
+        place.running = false;
+        let voluntary = exit == Exit::Voluntary;
+        let (thread, generation) = (place.metrics.thread.load(Relaxed), place.metrics.respawns.load(Relaxed));
+        let cause = match exit {
+            Exit::Voluntary => "told to stop".to_owned(),
+            Exit::NotStarted(reason) => reason,
+            Exit::Panic(text) => format!("panic: {text}"),
+        };
+        if voluntary {
+            tracing::info!(worker = worker.0, thread, generation, cause, voluntary, "exit");
+        } else {
+            tracing::error!(worker = worker.0, thread, generation, cause, voluntary, "exit");
+        }
+        if draining {
+            return Ok(());
+        }
+        match self.supervisor.on_event(Instant::now(), Event::Exited { worker, voluntary }, fastrand::f64()) {
+            Action::None => Ok(()),
+            Action::RespawnAfter(delay) => {
+                tracing::info!(worker = worker.0, delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "respawn");
+                let mut due = Instant::now() + delay;
+                while self.respawns.contains_key(&due) {
+                    due += Duration::from_nanos(1);
+                }
+                self.respawns.insert(due, index);
+                Ok(())
+            }
+            Action::GiveUp => Err(PrimaryError::WorkerLost { worker, reason: cause }),
+        }
+    }
+
+    fn respawn_due(&mut self) -> Result<(), PrimaryError> {
+        let now = Instant::now();
+        while let Some(entry) = self.respawns.first_entry() {
+            if *entry.key() > now {
+                break;
+            }
+            let index = entry.remove();
+            self.start(index)?;
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    fn view(&self, now_us: u64) -> WorkerView {
+        let room = self.handle.as_ref().map_or(0, |handle| handle.inbox.capacity());
+        let waiting = INBOX_MAX.saturating_sub(room);
+        WorkerView {
+            alive: self.handle.is_some() && self.metrics.listening.load(Relaxed),
+            inbox_room: room,
+            // Connections that wait in the inbox count too: a loop that does not turn takes none out.
+            late_us: self.pulse.late_us(now_us) + waiting as u64,
+            healthy: !self.metrics.down.load(Relaxed),
+            connections: self.metrics.open_connections.load(Relaxed),
+        }
+    }
+}
+
+/// A reload under way, and whether another was asked for since.
+#[derive(Default)]
+struct Reload {
+    loading: Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>>,
+    again: bool,
+}
+
+impl Reload {
+    fn begin(&mut self, primary: &Primary) -> Result<(), PrimaryError> {
+        if self.loading.is_some() {
+            self.again = true;
+            return Ok(());
+        }
+        tracing::info!(component = %primary.config.component.display(), "reload: loading the component again");
+        self.loading = Some(loader::load(&primary.config, &primary.ticker, &primary.board.budget).map_err(system("start the loader"))?);
+        Ok(())
+    }
+
+    /// What was loaded; never ready while nothing is.
+    async fn next(&mut self) -> Option<Result<Arc<Guest>, LoadError>> {
+        match &mut self.loading {
+            Some(loading) => loading.await.ok(),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn take_effect(&mut self, primary: &mut Primary, loaded: Option<Result<Arc<Guest>, LoadError>>) -> Result<(), PrimaryError> {
+        self.loading = None;
+        match loaded {
+            Some(Ok(guest)) => {
+                primary.board.host.reloads.fetch_add(1, Relaxed);
+                primary.board.set_guest(&primary.config, &guest);
+                let (_, isolation, wasi) = primary.board.state();
+                tracing::info!(isolation, wasi, "reload: the new component takes all new requests");
+                primary.guest = Arc::clone(&guest);
+                primary.command(|| Command::Swap(Arc::clone(&guest)));
+            }
+            Some(Err(error)) => {
+                primary.board.host.failed_reloads.fetch_add(1, Relaxed);
+                tracing::error!(hint = error.hint, "reload failed, the old component goes on: {error}");
+            }
+            None => {
+                primary.board.host.failed_reloads.fetch_add(1, Relaxed);
+                tracing::error!("reload failed, the old component goes on: the loader ended; a bug of the host");
+            }
+        }
+        if std::mem::take(&mut self.again) { self.begin(primary) } else { Ok(()) }
+    }
+}
+
+/// Waits for the moment; for ever without one.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next connection; none when a connection that is held shall be tried again. Never ready without a listener.
+async fn next_connection(listener: Option<&Listener>, pause: &AcceptPause, permits: &Permits, held: bool) -> Option<std::io::Result<(Accepted, Peer)>> {
+    if held {
+        tokio::time::sleep(DISPATCH_AGAIN).await;
+        return None;
+    }
+    match listener {
+        Some(listener) => {
+            pause.over().await;
+            permits.freed().await;
+            Some(listener.accept().await)
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,30 @@
+//! Everything that knows wasmtime: loading a component, running its instances, and keeping them within their limits.
+//! The rest of the host sees a [`Guest`], the [`Instance`]s made of it, and the [`Fault`]s they end with; errors of
+//! wasmtime never leave this folder.
+
+mod artifact;
+mod cache;
+mod compile;
+mod engine;
+mod epoch;
+mod fault;
+mod guest;
+mod instance;
+mod limits;
+mod outbound;
+mod source;
+mod state;
+mod stdio;
+
+pub use compile::{CompileError, compile_here};
+pub use epoch::{Pulse, TICK, Ticker};
+pub use fault::{Fault, FaultKind};
+pub use guest::{Guest, InstanceContext, WasiVersion};
+pub use instance::{Head, Instance, Shared, SharedCall};
+pub use limits::MemoryBudget;
+pub use source::LoadError;
+
+/// Body of requests and responses on their way in and out of a guest.
+pub type Body = wasmtime_wasi_http::WasiBody;
+/// What such a body ends with when it is broken off.
+pub type BodyError = wasmtime_wasi_http::Error;

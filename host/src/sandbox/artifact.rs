@@ -1,0 +1,144 @@
+//! The compiled form of a component: the machine code as wasmtime serializes it, and behind it a trailer of ours that
+//! says what made it, what it was made from, and a checksum over all, so that a truncated or damaged file is told from
+//! one that another version made. Both the cache's entries and `.cwasm` files are such artifacts.
+//!
+//! ```text
+//! [ELF of wasmtime][trailer, JSON][length of the trailer, u32 little endian]["WASMHOST"]
+//! ```
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::source::{Description, Problem};
+
+const MAGIC: &[u8; 8] = b"WASMHOST";
+/// Longer trailers are not ours.
+const TRAILER_MAX: u32 = 1 << 20;
+
+/// What the trailer says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Trailer {
+    /// Version of wasmhost that compiled it.
+    wasmhost: String,
+    /// `engine::compatibility` of the engine that compiled it.
+    compatibility: String,
+    /// SHA-256 of the machine code, in hex.
+    sha256: String,
+    imports: Vec<String>,
+    exports: Vec<String>,
+    producers: Vec<String>,
+    marked_reusable: bool,
+}
+
+/// Writes an artifact to `output`, which is empty.
+pub(super) fn write(output: &mut impl Write, code: &[u8], compatibility: &str, description: &Description) -> std::io::Result<()> {
+    let trailer = Trailer {
+        wasmhost: env!("CARGO_PKG_VERSION").to_owned(),
+        compatibility: compatibility.to_owned(),
+        sha256: hex(&Sha256::digest(code)),
+        imports: description.imports.clone(),
+        exports: description.exports.clone(),
+        producers: description.producers.clone(),
+        marked_reusable: description.marked_reusable,
+    };
+    let trailer = serde_json::to_vec(&trailer)?;
+    let length = u32::try_from(trailer.len()).unwrap_or(u32::MAX);
+    output.write_all(code)?;
+    output.write_all(&trailer)?;
+    output.write_all(&length.to_le_bytes())?;
+    output.write_all(MAGIC)?;
+    output.flush()
+}
+
+/// Why an artifact cannot be used.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// It is not complete, or not ours.
+    Damaged(String),
+    /// Another version, other settings or another CPU.
+    Foreign(String),
+}
+
+impl Unusable {
+    pub(super) fn into_problem(self) -> Problem {
+        let again = "compile the component again on this machine: `wasmhost compile app.wasm -o app.cwasm`";
+        match self {
+            Self::Damaged(what) => Problem::new(format!("the compiled component is damaged or was not made by `wasmhost compile`: {what}"), again),
+            Self::Foreign(what) => Problem::new(format!("the compiled component does not fit this host: {what}"), again),
+        }
+    }
+}
+
+/// Checks an artifact and maps its code.
+pub(super) fn map(engine: &Engine, path: &Path) -> Result<(Component, Description), Unusable> {
+    let trailer = read_trailer(path)?;
+    let here = super::engine::compatibility(engine);
+    if trailer.compatibility != here {
+        return Err(Unusable::Foreign(format!(
+            "it was compiled by wasmhost {} with another version of wasmtime, other settings or for another CPU",
+            trailer.wasmhost
+        )));
+    }
+    #[expect(unsafe_code, reason = "mapping machine code: whoever made the file is trusted with the process, as the help says; the checksum was compared above and the cache directory is ours alone")]
+    // SAFETY: the file is the unchanged output of `Engine::precompile_component` by a compatible engine, as far as a
+    // checksum can show.
+    let component = unsafe { Component::deserialize_file(engine, path) };
+    let component = component.map_err(|error| Unusable::Foreign(first_line(&error)))?;
+    let description = Description {
+        imports: trailer.imports,
+        exports: trailer.exports,
+        producers: trailer.producers,
+        marked_reusable: trailer.marked_reusable,
+    };
+    Ok((component, description))
+}
+
+fn first_line(error: &wasmtime::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+fn read_trailer(path: &Path) -> Result<Trailer, Unusable> {
+    let unreadable = |error: std::io::Error| Unusable::Damaged(error.to_string());
+    let no_trailer = || Unusable::Damaged("its end is missing".to_owned());
+    let mut file = File::open(path).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    let footer_bytes = 12_u64;
+    let footer_at = size.checked_sub(footer_bytes).ok_or_else(no_trailer)?;
+    file.seek(SeekFrom::Start(footer_at)).map_err(unreadable)?;
+    let mut footer = [0_u8; 12];
+    file.read_exact(&mut footer).map_err(unreadable)?;
+    let (length, magic) = footer.split_at(4);
+    let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]);
+    if magic != MAGIC || length > TRAILER_MAX {
+        return Err(no_trailer());
+    }
+    let code_bytes = footer_at.checked_sub(length.into()).ok_or_else(no_trailer)?;
+    file.seek(SeekFrom::Start(code_bytes)).map_err(unreadable)?;
+    let mut trailer = vec![0_u8; length as usize];
+    file.read_exact(&mut trailer).map_err(unreadable)?;
+    let trailer: Trailer = serde_json::from_slice(&trailer).map_err(|error| Unusable::Damaged(error.to_string()))?;
+    file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    let mut hasher = Sha256::new();
+    std::io::copy(&mut file.take(code_bytes), &mut hasher).map_err(unreadable)?;
+    if hex(&hasher.finalize()) != trailer.sha256 {
+        return Err(Unusable::Damaged("its checksum is wrong".to_owned()));
+    }
+    Ok(trailer)
+}
+
+/// Lower case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

@@ -1,0 +1,102 @@
+//! The directory in which compiled components are kept from run to run: ours alone (mode 0700), each entry named by the
+//! component's content and the engine's compatibility, written under another name and renamed when whole, the longest
+//! unused removed when all together grow too large. A cache that cannot be used costs time, never a start.
+
+use std::fs::{DirBuilder, File, FileTimes};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use super::artifact::hex;
+use crate::config::{CacheChoice, Compilation};
+
+/// Ending of the entries' names.
+const ENDING: &str = "cwasm";
+
+/// An open cache directory.
+pub(super) struct Cache {
+    dir: PathBuf,
+    max_bytes: u64,
+}
+
+/// Why there is no cache; a reason for a warning.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CacheError {
+    #[error("neither XDG_CACHE_HOME nor HOME is set")]
+    NoHome,
+    #[error("`{0}` belongs to another user")]
+    NotOurs(PathBuf),
+    #[error("`{0}` can be written by other users (mode {1:o})")]
+    TooOpen(PathBuf, u32),
+    #[error("`{0}`: {1}")]
+    Io(PathBuf, std::io::Error),
+}
+
+impl Cache {
+    /// Opens the directory that `compilation` names, making it if need be; none when the cache is off.
+    pub(super) fn open(compilation: &Compilation) -> Result<Option<Self>, CacheError> {
+        let dir = match &compilation.cache {
+            CacheChoice::Off => return Ok(None),
+            CacheChoice::Dir(dir) => dir.clone(),
+            CacheChoice::User => user_dir().ok_or(CacheError::NoHome)?,
+        };
+        let io = |error| CacheError::Io(dir.clone(), error);
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io)?;
+        let metadata = std::fs::metadata(&dir).map_err(io)?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(CacheError::NotOurs(dir));
+        }
+        let mode = metadata.mode() & 0o777;
+        if mode & 0o022 != 0 {
+            return Err(CacheError::TooOpen(dir, mode));
+        }
+        // Shows a full or read-only disk now, with a warning, in the place of a failed write after a long compilation.
+        tempfile::Builder::new().prefix(".probe-").tempfile_in(&dir).map_err(io)?;
+        Ok(Some(Self { dir, max_bytes: compilation.cache_max_bytes }))
+    }
+
+    /// Where the component of these bytes is kept for engines of this compatibility.
+    pub(super) fn entry(&self, component: &[u8], compatibility: &str) -> PathBuf {
+        let content = hex(&Sha256::digest(component));
+        self.dir.join(format!("{content}-{compatibility}-{}.{ENDING}", env!("CARGO_PKG_VERSION")))
+    }
+
+    /// Removes the longest unused entries above the cache's size, but not `keep`, which was just made.
+    pub(super) fn shrink(&self, keep: &Path) {
+        let Ok(listing) = std::fs::read_dir(&self.dir) else { return };
+        let entries = listing.flatten().filter_map(|item| {
+            let metadata = item.metadata().ok()?;
+            let path = item.path();
+            let is_entry = path.extension().is_some_and(|ending| ending == ENDING) && metadata.is_file();
+            is_entry.then_some((metadata.modified().ok()?, metadata.len(), path))
+        });
+        let mut entries: Vec<(SystemTime, u64, PathBuf)> = entries.collect();
+        entries.sort();
+        let mut size: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, path) in entries {
+            if size <= self.max_bytes {
+                break;
+            }
+            if path != keep && std::fs::remove_file(&path).is_ok() {
+                size = size.saturating_sub(bytes);
+            }
+        }
+    }
+
+    /// Notes that an entry was used.
+    pub(super) fn touch(entry: &Path) {
+        let times = FileTimes::new().set_accessed(SystemTime::now()).set_modified(SystemTime::now());
+        let outcome = File::open(entry).and_then(|file| file.set_times(times));
+        if let Err(error) = outcome {
+            tracing::debug!(entry = %entry.display(), %error, "cannot note the use of a cache entry");
+        }
+    }
+}
+
+fn user_dir() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
+    base.or_else(|| set("HOME").map(|home| home.join(".cache"))).map(|base| base.join("wasmhost"))
+}

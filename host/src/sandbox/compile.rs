@@ -1,0 +1,234 @@
+//! Compiling a component: here, in this process, as `wasmhost compile` does; or, as the server does it, by running
+//! `wasmhost compile` as a child that is bounded in time and address space, since a compilation cannot be stopped from
+//! within and no component shall hang or bloat the host.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::engine::{self, Allocation};
+use super::source::{self, LoadError, Problem};
+use super::{artifact, source::WasiVersion};
+use crate::config::Compilation;
+
+/// Why compiling here failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The file is not a component that can be served.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Reading or writing failed.
+    #[error("cannot {action} `{file}`: {error}")]
+    Io {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file's name.
+        file: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The bounds could not be set.
+    #[error("cannot bound the compilation: {0}")]
+    Bound(std::io::Error),
+}
+
+/// Names standard input in the place of a file.
+const STDIN: &str = "-";
+/// Names standard output in the place of a file.
+const STDOUT: &str = "-";
+/// Largest component that standard input is read for.
+const COMPONENT_BYTES_MAX: u64 = 1 << 30;
+
+/// Compiles `component` (`-`: standard input) into `output` (`-`: standard output), in this process, which ends itself when the bounds are
+/// reached.
+///
+/// # Errors
+/// When the component cannot be read or served, or the output not written.
+pub fn compile_here(component: &Path, output: &Path, timeout: Duration, memory_max_bytes: u64) -> Result<(), CompileError> {
+    bound_this_process(timeout, memory_max_bytes).map_err(CompileError::Bound)?;
+    let io = |action, file: &Path| {
+        let file = file.display().to_string();
+        move |error| CompileError::Io { action, file, error }
+    };
+    let problem = |problem| LoadError::new(component, problem);
+    let (bytes, description) = if component == Path::new(STDIN) {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().take(COMPONENT_BYTES_MAX).read_to_end(&mut bytes).map_err(io("read", component))?;
+        source::component(bytes, component).map_err(problem)?
+    } else {
+        match source::read(component).map_err(problem)? {
+            source::Source::Component(bytes, description) => (bytes, description),
+            source::Source::Compiled => {
+                return Err(problem(Problem::new("it is compiled already", "name the .wasm file that it was made from")).into());
+            }
+        }
+    };
+    let _: WasiVersion = source::wasi_version(&description).map_err(problem)?;
+    let not_compiled = |error: &wasmtime::Error| {
+        problem(Problem::new(format!("it cannot be compiled: {}", error.root_cause()), "build it again with a current toolchain"))
+    };
+    let engine = engine::engine(Allocation::OnDemand).map_err(|error| not_compiled(&error))?;
+    let code = engine.precompile_component(&bytes).map_err(|error| not_compiled(&error))?;
+    let compatibility = engine::compatibility(&engine);
+    if output == Path::new(STDOUT) {
+        return artifact::write(&mut std::io::stdout().lock(), &code, &compatibility, &description).map_err(io("write", output));
+    }
+    let directory = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".wasmhost-").tempfile_in(directory).map_err(io("write", output))?;
+    artifact::write(file.as_file_mut(), &code, &compatibility, &description).map_err(io("write", output))?;
+    file.persist(output).map_err(|error| error.error).map_err(io("write", output))?;
+    Ok(())
+}
+
+/// Sets the address space limit, and the CPU time limit that no compilation within `timeout` on all cores exceeds.
+fn bound_this_process(timeout: Duration, memory_max_bytes: u64) -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let cores = u64::try_from(num_cpus::get()).unwrap_or(1);
+    let cpu_seconds = timeout.as_secs().saturating_add(1).saturating_mul(cores);
+    for (resource, wanted) in [(Resource::As, memory_max_bytes), (Resource::Cpu, cpu_seconds)] {
+        let hard = getrlimit(resource).maximum;
+        let limit = hard.map_or(wanted, |hard| wanted.min(hard));
+        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+    }
+    Ok(())
+}
+
+/// A compilation in a child that takes longer than this shows that it goes on, on a terminal.
+const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+/// How often the child is looked at; starts wait for it, so it is short.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Most of the child's error output that is read.
+const CHILD_OUTPUT_MAX: u64 = 64 * 1024;
+
+/// Where a child leaves the artifact.
+pub(super) enum Output<'a> {
+    /// In a file of this name, which appears when it is whole.
+    File(&'a Path),
+    /// In this open file.
+    Open(&'a std::fs::File),
+}
+
+/// Compiles `component` in a child.
+pub(super) fn compile_in_child(component: &[u8], output: &Output<'_>, name: &str, bounds: &Compilation) -> Result<(), Problem> {
+    let cannot = |error: std::io::Error| Problem::new(format!("its compilation could not be started: {error}"), "see that the wasmhost program can be run by its user, and that processes and memory are left");
+    let program = std::env::current_exe().map_err(cannot)?;
+    let (output, stdout) = match output {
+        Output::File(path) => (*path, Stdio::null()),
+        Output::Open(file) => (Path::new(STDOUT), file.try_clone().map_err(cannot)?.into()),
+    };
+    let mut child = Command::new(program)
+        .arg("compile")
+        .arg(STDIN)
+        .arg("--output")
+        .arg(output)
+        .arg(format!("--compile-timeout={}ms", bounds.timeout.as_millis()))
+        .arg(format!("--compile-memory-max={}", bounds.memory_max_bytes))
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(cannot)?;
+    let outcome = feed_and_wait(&mut child, component, name, bounds.timeout);
+    if outcome.is_err() {
+        // A child that is gone already cannot be killed; waiting for it is right in both cases.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    outcome
+}
+
+fn feed_and_wait(child: &mut Child, component: &[u8], name: &str, timeout: Duration) -> Result<(), Problem> {
+    let broken = |error: std::io::Error| Problem::new(format!("its compilation failed: {error}"), "start again; if it stays so, report it");
+    let stdin = child.stdin.take();
+    let stderr = child.stderr.take();
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let feeder = std::thread::Builder::new().name("compile-feed".to_owned());
+        // A child that ends early closes the pipe; its own words below say why.
+        feeder.spawn_scoped(scope, move || stdin.map(|mut stdin| stdin.write_all(component))).map_err(broken)?;
+        let listener = std::thread::Builder::new().name("compile-errors".to_owned());
+        let words = listener
+            .spawn_scoped(scope, move || {
+                let mut text = Vec::new();
+                if let Some(stderr) = stderr {
+                    let _ = stderr.take(CHILD_OUTPUT_MAX).read_to_end(&mut text);
+                }
+                String::from_utf8_lossy(&text).into_owned()
+            })
+            .map_err(broken)?;
+        let status = wait(child, name, began, timeout)?;
+        let words = words.join().unwrap_or_default();
+        match status {
+            None => {
+                let _ = child.kill();
+                Err(Problem::new(
+                    format!("its compilation took longer than {} (--compile-timeout)", humantime::format_duration(timeout)),
+                    "raise --compile-timeout, or compile ahead with `wasmhost compile`",
+                ))
+            }
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(failed(status, &words)),
+        }
+    })
+}
+
+/// Waits for the child's end; none when the time is over.
+fn wait(child: &mut Child, name: &str, began: Instant, timeout: Duration) -> Result<Option<ExitStatus>, Problem> {
+    let mut progress = Progress { name, shown: false, on_terminal: std::io::stderr().is_terminal() };
+    loop {
+        let status = child.try_wait().map_err(|error| Problem::new(format!("its compilation was lost: {error}"), "start again"))?;
+        if status.is_some() {
+            return Ok(status);
+        }
+        if began.elapsed() >= timeout {
+            // Its output ends with it, so that its listener ends too.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Ok(None);
+        }
+        progress.show(began.elapsed());
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn failed(status: ExitStatus, words: &str) -> Problem {
+    use std::os::unix::process::ExitStatusExt;
+    if let Some(error) = words.lines().find_map(|line| line.strip_prefix("error: ")) {
+        let reason = error.split_once("`: ").map_or(error, |(_, reason)| reason);
+        let hint = words.lines().find_map(|line| line.trim_start().strip_prefix("hint: "));
+        return Problem::new(reason, hint.unwrap_or("build it again with a current toolchain"));
+    }
+    let out_of_memory = words.contains("memory allocation") || words.contains("out of memory") || words.contains("Cannot allocate");
+    if out_of_memory || status.signal() == Some(6) {
+        return Problem::new("its compilation ran out of memory (--compile-memory-max)", "raise --compile-memory-max");
+    }
+    let last = words.lines().last().unwrap_or_default();
+    Problem::new(format!("its compilation ended with {status} {last}"), "raise --compile-timeout and --compile-memory-max; if it stays so, report it")
+}
+
+/// One line on a terminal, rewritten in place.
+struct Progress<'a> {
+    name: &'a str,
+    shown: bool,
+    on_terminal: bool,
+}
+
+impl Progress<'_> {
+    fn show(&mut self, elapsed: Duration) {
+        if self.on_terminal && elapsed >= PROGRESS_AFTER {
+            self.shown = true;
+            let line = format!("\rcompiling {} … {} s ", self.name, elapsed.as_secs());
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        if self.shown {
+            let _ = std::io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
+}

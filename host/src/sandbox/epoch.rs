@@ -1,0 +1,217 @@
+//! The clock that preempts guests. One thread, the ticker, advances the epoch of every engine once a [`TICK`] while some
+//! worker runs guest code, and sleeps without waking when none does: an idle host uses no CPU. A guest that a tick
+//! catches yields to its worker's event loop, or is stopped at its CPU limit.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use wasmtime::{Engine, EngineWeak, StoreContextMut, UpdateDeadline};
+
+use super::limits::{Meter, Tick};
+use super::state::State;
+
+/// How long a guest may compute before other connections of its worker get a turn.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// The ticker sleeps after so many ticks in which no worker ran guest code.
+const QUIET_TICKS: u32 = 64;
+
+/// One worker's sign that it runs guest code. Written by that worker only, on a cache line of its own; read by the
+/// ticker and by the balancer.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Pulse {
+    /// Microseconds (of the ticker's clock, never 0) at which the running poll of a guest began; 0: none runs.
+    running_since_us: AtomicU64,
+    /// Polls of guests so far, so that the ticker sees short ones that fall between its looks.
+    polls: AtomicU64,
+    /// Calls that compute without waiting, preempted by ticks.
+    computing: AtomicU32,
+}
+
+impl Pulse {
+    fn begin(&self, now_us: u64) {
+        self.running_since_us.store(now_us.max(1), Ordering::Relaxed);
+        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.running_since_us.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes note that a call began (or ceased) to compute without waiting.
+    pub(super) fn set_computing(&self, is: bool) {
+        let calls = self.computing.load(Ordering::Relaxed);
+        let calls = if is { calls.saturating_add(1) } else { calls.saturating_sub(1) };
+        self.computing.store(calls, Ordering::Relaxed);
+    }
+
+    /// For how long this worker's connections have been held up by guest code: since the running poll began, or, with
+    /// calls that compute and share their turns, a time that grows with their number.
+    pub fn late_us(&self, now_us: u64) -> u64 {
+        let shared = u64::from(self.computing.load(Ordering::Relaxed)) * COMPUTING_LATE_US;
+        match self.running_since_us.load(Ordering::Relaxed) {
+            0 => shared,
+            since => shared.max(now_us.saturating_sub(since)),
+        }
+    }
+}
+
+/// How late a worker counts for each call on it that computes without waiting: enough that it is passed over while
+/// another worker is free.
+const COMPUTING_LATE_US: u64 = 20_000;
+
+/// The ticker's shared side.
+pub struct Ticker {
+    origin: Instant,
+    /// Set by the ticker before it sleeps; whoever begins to run guest code and sees it wakes the ticker.
+    asleep: AtomicBool,
+    stopped: AtomicBool,
+    thread: Mutex<Option<Thread>>,
+    watched: Mutex<Watched>,
+}
+
+#[derive(Default)]
+struct Watched {
+    pulses: Vec<Weak<Pulse>>,
+    engines: Vec<EngineWeak>,
+}
+
+impl Ticker {
+    /// Starts the ticker's thread, named `ticker`.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start() -> std::io::Result<Arc<Self>> {
+        let ticker = Arc::new(Self {
+            origin: Instant::now(),
+            asleep: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            thread: Mutex::new(None),
+            watched: Mutex::new(Watched::default()),
+        });
+        let runner = Arc::clone(&ticker);
+        let handle = std::thread::Builder::new()
+            .name("ticker".to_owned())
+            .spawn(move || runner.run())?;
+        *ticker.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.thread().clone());
+        Ok(ticker)
+    }
+
+    /// Microseconds of the clock that [`Pulse::late_us`] is measured by.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// A pulse for a new worker; forgotten when the worker drops it.
+    pub fn new_pulse(&self) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse::default());
+        self.watch(|watched| watched.pulses.push(Arc::downgrade(&pulse)));
+        pulse
+    }
+
+    /// Ticks for this engine as long as it lives.
+    pub fn watch_engine(&self, engine: &Engine) {
+        self.watch(|watched| watched.engines.push(engine.weak()));
+    }
+
+    /// Ends the ticker's thread.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn watch(&self, change: impl FnOnce(&mut Watched)) {
+        change(&mut self.watched.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn wake(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+        if let Some(thread) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+            thread.unpark();
+        }
+    }
+
+    /// Runs `poll`, a poll of guest code, with `pulse` showing it.
+    pub(super) fn during<R>(&self, pulse: &Pulse, poll: impl FnOnce() -> R) -> R {
+        pulse.begin(self.now_us());
+        // Pairs with the fence in `fall_asleep`: either this thread sees `asleep`, or the ticker sees the pulse.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) {
+            self.wake();
+        }
+        let result = poll();
+        pulse.end();
+        result
+    }
+
+    fn run(&self) {
+        let mut quiet_ticks = 0;
+        let mut polls_before = 0;
+        while !self.stopped.load(Ordering::SeqCst) {
+            if quiet_ticks >= QUIET_TICKS {
+                self.fall_asleep(polls_before);
+                quiet_ticks = 0;
+            } else {
+                std::thread::sleep(TICK);
+            }
+            let (polls, running) = self.look();
+            if running || polls != polls_before {
+                quiet_ticks = 0;
+            } else {
+                quiet_ticks += 1;
+            }
+            polls_before = polls;
+            self.watch(|watched| {
+                watched.engines.retain(|engine| match engine.upgrade() {
+                    Some(engine) => {
+                        engine.increment_epoch();
+                        true
+                    }
+                    None => false,
+                });
+            });
+        }
+    }
+
+    /// The sum of all polls of guests so far, and whether one runs.
+    fn look(&self) -> (u64, bool) {
+        let mut polls = 0_u64;
+        let mut running = false;
+        self.watch(|watched| {
+            watched.pulses.retain(|pulse| match pulse.upgrade() {
+                Some(pulse) => {
+                    polls = polls.wrapping_add(pulse.polls.load(Ordering::Relaxed));
+                    running |= pulse.running_since_us.load(Ordering::Relaxed) != 0;
+                    true
+                }
+                None => false,
+            });
+        });
+        (polls, running)
+    }
+
+    fn fall_asleep(&self, polls_before: u64) {
+        self.asleep.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let (polls, running) = self.look();
+        let busy = running || polls != polls_before;
+        while !busy && self.asleep.load(Ordering::SeqCst) && !self.stopped.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Makes `store`'s guest yield at every tick and end at its CPU limit.
+pub(super) fn preempt(store: &mut wasmtime::Store<State>, meter: Arc<Meter>) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_: StoreContextMut<'_, State>| match meter.tick() {
+        Tick::Early => Ok(UpdateDeadline::Continue(1)),
+        // tokio defers the wake of `yield_now` until it has polled its driver, so sockets come first.
+        Tick::Yield => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
+        Tick::Exceeded => Ok(UpdateDeadline::Interrupt),
+    });
+}

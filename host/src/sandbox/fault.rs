@@ -1,0 +1,186 @@
+//! Why an instance has to go, in the host's own words: read from wasmtime's errors here and nowhere else.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wasmtime::{Trap, WasmBacktrace};
+
+use super::limits::{Meter, Refused};
+
+/// What ended an instance.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// The kind, for counting and for the answer's status.
+    pub kind: FaultKind,
+    /// What happened, on one line; for the log, never for the client.
+    pub detail: Arc<str>,
+}
+
+/// The kinds of faults, as log and metrics name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// Wasm stopped itself: `unreachable`, a panic, an access out of bounds, …
+    Trap,
+    /// The guest called `exit`.
+    Exit,
+    /// The guest's stack was used up.
+    StackOverflow,
+    /// The guest ended after growth of its memory had been refused.
+    Memory,
+    /// There was no room for the instance within `--memory-total` or the pool.
+    Capacity,
+    /// CPU time above `--cpu-limit`.
+    Cpu,
+    /// No head within `--request-timeout`.
+    Wall,
+    /// The guest returned without an answer.
+    NeverAnswered,
+    /// The guest ended or left its body before it had finished it.
+    Unfinished,
+    /// A body was silent for longer than `--body-idle-timeout`.
+    BodyIdle,
+    /// The response took longer than `--response-timeout`.
+    ResponseTimeout,
+    /// The instance did not come up.
+    Start,
+    /// A bug of the host.
+    Host,
+}
+
+impl FaultKind {
+    /// All kinds, in the order of [`Self::index`].
+    pub const ALL: [Self; 13] = [
+        Self::Trap,
+        Self::Exit,
+        Self::StackOverflow,
+        Self::Memory,
+        Self::Capacity,
+        Self::Cpu,
+        Self::Wall,
+        Self::NeverAnswered,
+        Self::Unfinished,
+        Self::BodyIdle,
+        Self::ResponseTimeout,
+        Self::Start,
+        Self::Host,
+    ];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in log fields and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::Exit => "exit",
+            Self::StackOverflow => "stack-overflow",
+            Self::Memory => "memory",
+            Self::Capacity => "capacity",
+            Self::Cpu => "cpu",
+            Self::Wall => "wall",
+            Self::NeverAnswered => "never-answered",
+            Self::Unfinished => "unfinished-body",
+            Self::BodyIdle => "body-idle",
+            Self::ResponseTimeout => "response-timeout",
+            Self::Start => "start",
+            Self::Host => "host",
+        }
+    }
+
+    /// The flag that raises the limit that was met, if one was.
+    pub const fn flag(self) -> Option<&'static str> {
+        match self {
+            Self::Memory => Some("--memory-max"),
+            Self::Capacity => Some("--memory-total"),
+            Self::Cpu => Some("--cpu-limit"),
+            Self::Wall => Some("--request-timeout"),
+            Self::BodyIdle => Some("--body-idle-timeout"),
+            Self::ResponseTimeout => Some("--response-timeout"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Fault {
+    /// A fault that the host itself found.
+    pub fn new(kind: FaultKind, detail: impl Into<Arc<str>>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
+    /// Reads what wasmtime ended with, knowing what `meter` saw in that call.
+    pub(super) fn from_error(error: &wasmtime::Error, meter: &Meter) -> Self {
+        let kind = if meter.cpu_exceeded() {
+            FaultKind::Cpu
+        } else if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+            return Self::new(FaultKind::Exit, format!("the guest called exit({})", exit.0));
+        } else if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
+            FaultKind::StackOverflow
+        } else if meter.refused().is_some() {
+            FaultKind::Memory
+        } else {
+            FaultKind::Trap
+        };
+        Self::new(kind, describe(error))
+    }
+
+    /// Reads why an instance did not come up.
+    pub(super) fn from_start_error(error: &wasmtime::Error, meter: &Meter) -> Self {
+        let out_of_pool = error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some();
+        if out_of_pool || meter.refused() == Some(Refused::Total) {
+            return Self::new(FaultKind::Capacity, describe(error));
+        }
+        let fault = Self::from_error(error, meter);
+        match fault.kind {
+            FaultKind::Cpu => fault,
+            kind => Self::new(FaultKind::Start, format!("{}: {}", kind.name(), fault.detail)),
+        }
+    }
+}
+
+/// Most frames of a guest's stack that a log line shows.
+const FRAMES_SHOWN: usize = 12;
+
+/// The error's causes and the guest's frames on one line. Never formats the host's own back-trace: with
+/// `RUST_BACKTRACE` set that would read all symbols of the program on the worker's thread.
+fn describe(error: &wasmtime::Error) -> String {
+    let mut causes: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let is_frames = text.starts_with("error while executing at wasm backtrace");
+        if !is_frames && !causes.contains(&text) {
+            causes.push(text);
+        }
+    }
+    let mut line = causes.join(": ").replace('\n', " ");
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        let names = backtrace.frames().iter().take(FRAMES_SHOWN).map(|frame| {
+            frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
+        });
+        let names: Vec<String> = names.collect();
+        if !names.is_empty() {
+            line.push_str("; in ");
+            line.push_str(&names.join(" < "));
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_is_the_position() {
+        for (position, kind) in FaultKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.index(), position);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A component that was loaded, checked and linked, and of which instances can be made: immutable, and shared by all
+//! workers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Store};
+use wasmtime_wasi_http::handler::ProxyPre;
+
+pub use super::source::WasiVersion;
+
+use super::artifact;
+use super::cache::Cache;
+use super::compile::{Output, compile_in_child};
+use super::engine::{self, Allocation, PoolSize};
+use super::epoch::{Pulse, Ticker, preempt};
+use super::fault::Fault;
+use super::instance::{Instance, metered};
+use super::limits::{HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
+use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
+use super::state::{Common, State};
+use crate::config::{Config, Grants, Isolation, Limits};
+
+/// Instances of a worker that may exist beyond `--instances-per-worker` for a moment: those that are being made while
+/// others of the same slot are being dropped, and those of a component that a reload has replaced.
+const SPARE_INSTANCES: usize = 8;
+
+/// A component ready to run.
+pub struct Guest {
+    engine: Engine,
+    pre: ProxyPre<State>,
+    version: WasiVersion,
+    bears_reuse: bool,
+    calls_per_instance: usize,
+    limits: Limits,
+}
+
+/// What a worker adds to a guest to make instances of it.
+pub struct InstanceContext {
+    worker: u16,
+    pulse: Arc<Pulse>,
+    ticker: Arc<Ticker>,
+    budget: Arc<MemoryBudget>,
+    common: Common,
+}
+
+impl InstanceContext {
+    /// For instances of this worker.
+    pub fn new(worker: u16, pulse: Arc<Pulse>, ticker: Arc<Ticker>, budget: Arc<MemoryBudget>, grants: Arc<Grants>) -> Self {
+        Self { worker, pulse, ticker, budget, common: Common::new(grants) }
+    }
+
+    /// The sign that this worker runs guest code, and the clock it is read by.
+    pub fn pulse(&self) -> (&Arc<Pulse>, &Arc<Ticker>) {
+        (&self.pulse, &self.ticker)
+    }
+}
+
+impl Guest {
+    /// Loads the component that `config` names: reads and checks it, compiles it in a child or takes it from the cache,
+    /// and links it. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// When the file holds nothing that can be served.
+    pub fn load(config: &Config, ticker: &Ticker) -> Result<Self, LoadError> {
+        let file = config.component.as_path();
+        Self::try_load(config, ticker).map_err(|problem| LoadError::new(file, problem))
+    }
+
+    fn try_load(config: &Config, ticker: &Ticker) -> Result<Self, Problem> {
+        let file = config.component.as_path();
+        let probe = engine::engine(Allocation::OnDemand).map_err(|error| no_engine(&error))?;
+        let artifact = match source::read(file)? {
+            Source::Compiled => Artifact::File(file.to_path_buf()),
+            Source::Component(bytes, description) => {
+                wasi_version(&description)?;
+                compiled(&bytes, &probe, config)?
+            }
+        };
+        let (component, description) = artifact.map(&probe)?;
+        let version = wasi_version(&description)?;
+        let calls_per_instance = match version {
+            WasiVersion::P2 => 1,
+            WasiVersion::P3 => config.capacity.instance_concurrency,
+        };
+        // Unknown imports are told before memory is reserved for the pool.
+        link(&probe, &component, version)?;
+        let (engine, component) = pooled(config, &component, &artifact, calls_per_instance).unwrap_or((probe, component));
+        let pre = link(&engine, &component, version)?;
+        ticker.watch_engine(&engine);
+        Ok(Self {
+            engine,
+            pre,
+            version,
+            bears_reuse: description.bears_reuse(),
+            calls_per_instance,
+            limits: config.limits.clone(),
+        })
+    }
+
+    /// The wasi:http version that the component was made for.
+    pub fn version(&self) -> WasiVersion {
+        self.version
+    }
+
+    /// Requests at once in one instance; above 1, instances are shared.
+    pub fn calls_per_instance(&self) -> usize {
+        self.calls_per_instance
+    }
+
+    /// Whether instances live for one request only.
+    pub fn is_fresh_each_request(&self, isolation: Isolation) -> bool {
+        match isolation {
+            Isolation::Auto => !self.bears_reuse,
+            Isolation::Worker => false,
+            Isolation::Request => true,
+        }
+    }
+
+    /// Makes an instance, which runs the component's start functions, within the CPU limit.
+    ///
+    /// # Errors
+    /// The fault that the start ended with.
+    pub async fn instantiate(&self, context: &InstanceContext) -> Result<Instance, Fault> {
+        let meter = Arc::new(Meter::new(context.worker, self.limits.cpu_limit));
+        let made = async {
+            let limiter = MemoryLimiter::new(self.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
+            let state = State::new(&context.common, limiter, &meter)?;
+            let mut store = Store::new(&self.engine, state);
+            store.limiter(|state| &mut state.limiter);
+            store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+            preempt(&mut store, Arc::clone(&meter));
+            let proxy = self.pre.instantiate_async(&mut store).await?;
+            Ok((store, proxy))
+        };
+        let made = metered(made, &meter, &context.pulse, &context.ticker).await;
+        let (store, proxy) = made.map_err(|error| Fault::from_start_error(&error, &meter))?;
+        Ok(Instance::new(store, proxy, meter, context.pulse(), self.calls_per_instance))
+    }
+}
+
+fn no_engine(error: &wasmtime::Error) -> Problem {
+    Problem::new(format!("this machine cannot run wasmtime: {}", error.root_cause()), "wasmhost needs a 64-bit Linux on x86-64 or aarch64")
+}
+
+/// Where the machine code is.
+enum Artifact {
+    File(std::path::PathBuf),
+    /// An anonymous file in memory.
+    Memory(std::fs::File),
+}
+
+impl Artifact {
+    fn map(&self, engine: &Engine) -> Result<(Component, Description), Problem> {
+        self.try_map(engine).map_err(artifact::Unusable::into_problem)
+    }
+
+    fn try_map(&self, engine: &Engine) -> Result<(Component, Description), artifact::Unusable> {
+        match self {
+            Self::File(path) => artifact::map(engine, path),
+            Self::Memory(file) => {
+                use std::os::fd::AsRawFd;
+                artifact::map(engine, Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
+            }
+        }
+    }
+}
+
+/// The machine code of a component, from the cache or newly compiled.
+fn compiled(bytes: &[u8], engine: &Engine, config: &Config) -> Result<Artifact, Problem> {
+    let name = config.component.display().to_string();
+    let compilation = &config.compilation;
+    let cache = match Cache::open(compilation) {
+        Ok(cache) => cache,
+        Err(error) => {
+            tracing::warn!("no cache for compiled components: {error}; every start compiles anew (--cache-dir names another place, `off` silences this)");
+            None
+        }
+    };
+    if let Some(cache) = cache {
+        let entry = cache.entry(bytes, &engine::compatibility(engine));
+        if entry.exists() {
+            match artifact::map(engine, &entry) {
+                Ok(_) => {
+                    Cache::touch(&entry);
+                    return Ok(Artifact::File(entry));
+                }
+                Err(reason) => {
+                    tracing::warn!(entry = %entry.display(), reason = reason.into_problem().reason, "a cache entry cannot be used; compiling anew");
+                }
+            }
+        }
+        let began = std::time::Instant::now();
+        match compile_in_child(bytes, &Output::File(&entry), &name, compilation) {
+            Ok(()) => {
+                tracing::info!(elapsed_ms = began.elapsed().as_millis(), entry = %entry.display(), "compiled");
+                cache.shrink(&entry);
+                return Ok(Artifact::File(entry));
+            }
+            Err(problem) if problem.reason.starts_with("cannot write") => {
+                tracing::warn!("the cache cannot be written: {}; going on without", problem.reason);
+            }
+            Err(problem) => return Err(problem),
+        }
+    }
+    let cannot = |error: std::io::Error| Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir");
+    let memory = rustix::fs::memfd_create("wasmhost-compiled", rustix::fs::MemfdFlags::CLOEXEC).map_err(|error| cannot(error.into()))?;
+    let memory = std::fs::File::from(memory);
+    compile_in_child(bytes, &Output::Open(&memory), &name, compilation)?;
+    Ok(Artifact::Memory(memory))
+}
+
+/// The same component in an engine whose instances come from a pool, or none when the machine has no room for one.
+fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: usize) -> Option<(Engine, Component)> {
+    let warn = |reason: String| {
+        tracing::warn!("instances get their memory on demand, which is slower: {reason}");
+        None
+    };
+    let Some(required) = component.resources_required() else {
+        return warn("the component does not tell what its instances need".to_owned());
+    };
+    let per_worker = config.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
+    let instances = per_worker.saturating_mul(config.workers.into());
+    let size = PoolSize {
+        instances: u32::try_from(instances).unwrap_or(u32::MAX),
+        calls_per_instance: u32::try_from(calls).unwrap_or(u32::MAX),
+        memory_max_bytes: config.limits.memory_max_bytes,
+    };
+    let made = engine::engine(Allocation::Pool(size, &required));
+    let engine = match made {
+        Ok(engine) => engine,
+        Err(error) => return warn(format!("no pool for {instances} instances: {}", error.root_cause())),
+    };
+    match artifact.try_map(&engine) {
+        Ok((component, _)) => Some((engine, component)),
+        Err(reason) => warn(reason.into_problem().reason),
+    }
+}
+
+/// Gives the component everything that toolchains import by default, with nothing granted behind it.
+fn link(engine: &Engine, component: &Component, version: WasiVersion) -> Result<ProxyPre<State>, Problem> {
+    let mut linker = Linker::<State>::new(engine);
+    let linked = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+        .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
+        .and_then(|()| wasmtime_wasi::p3::add_to_linker(&mut linker))
+        .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
+    linked.map_err(|error| no_engine(&error))?;
+    let pre = linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
+    let mismatch = |error: wasmtime::Error| Problem::new(format!("its handler has another shape than wasi:http gives it: {}", error.root_cause()), "build it again with a current toolchain");
+    match version {
+        WasiVersion::P2 => wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre).map(ProxyPre::P2).map_err(mismatch),
+        WasiVersion::P3 => wasmtime_wasi_http::p3::bindings::ServicePre::new(pre).map(ProxyPre::P3).map_err(mismatch),
+    }
+}
+
+/// Names the import that the host does not have.
+fn unknown_import(error: &wasmtime::Error) -> Problem {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let text = causes.join(": ").replace('\n', " ");
+    let name = text.split('`').nth(1);
+    match name {
+        Some(name) => Problem::new(
+            format!("it imports `{name}`, which wasmhost does not provide in that form ({text})"),
+            "wasmhost provides wasi:http, wasi:cli, wasi:clocks, wasi:random, wasi:filesystem and wasi:sockets of 0.2 and 0.3; compose other imports into the component, for example with `wac plug`",
+        ),
+        None => Problem::new(format!("it cannot be linked: {text}"), "build it again with a current toolchain"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_import_is_named() {
+        let error = wasmtime::format_err!("component imports instance `acme:secret/vault@1.0.0`, but a matching implementation was not found in the linker");
+        assert!(unknown_import(&error).reason.contains("imports `acme:secret/vault@1.0.0`"));
+    }
+}

@@ -1,0 +1,350 @@
+//! What bounds an instance: memory in sum, CPU time, and the host's own resources that a guest can hold. `Meter` is the
+//! record of one instance's current call; it is shared by the store's callbacks (which write while guest code runs) and
+//! by the code that drives the instance (which reads in between), both on the worker's thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::epoch::TICK;
+
+/// Handles (resources of the host) that one instance may hold. A request takes about ten; a guest that collects more
+/// than this many is leaking them.
+pub(super) const HANDLES_MAX: usize = 20_000;
+/// Bytes that one call of a host function may copy in or out of the guest (`Store::set_hostcall_fuel`).
+pub(super) const HOSTCALL_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one `get-random-bytes`.
+pub(super) const RANDOM_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of one `fields`, as kept in memory (names, values and overhead).
+pub(super) const FIELDS_BYTES_MAX: usize = 256 * 1024;
+/// Core instances, memories and tables of one component instance; JavaScript and Python components have about ten.
+pub(super) const CORE_INSTANCES_MAX: usize = 1_000;
+/// Bytes that the engine uses for one element of a table.
+const TABLE_ELEMENT_BYTES: u64 = 8;
+
+/// Memory of all instances of the host, counted as it is granted. One number written by all workers, but only when an
+/// instance starts, grows or ends, never by a request as such.
+#[derive(Debug)]
+pub struct MemoryBudget {
+    total_bytes: u64,
+    used_bytes: AtomicU64,
+}
+
+impl MemoryBudget {
+    /// A budget of so many bytes.
+    pub fn new(total_bytes: u64) -> Self {
+        Self { total_bytes, used_bytes: AtomicU64::new(0) }
+    }
+
+    /// Bytes granted at the moment.
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Relaxed)
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.total_bytes);
+        self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok()
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used_bytes.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// Which bound refused memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Refused {
+    /// `--memory-max`.
+    Instance = 1,
+    /// `--memory-total`.
+    Total = 2,
+}
+
+/// Counts the memories and tables of one store and refuses growth beyond the bounds.
+pub(super) struct MemoryLimiter {
+    max_bytes: u64,
+    used_bytes: u64,
+    last_growth: u64,
+    budget: Arc<MemoryBudget>,
+    meter: Arc<Meter>,
+}
+
+impl MemoryLimiter {
+    pub(super) fn new(max_bytes: u64, budget: Arc<MemoryBudget>, meter: Arc<Meter>) -> Self {
+        Self { max_bytes, used_bytes: 0, last_growth: 0, budget, meter }
+    }
+
+    fn grow(&mut self, bytes: u64) -> bool {
+        self.last_growth = 0;
+        if self.used_bytes.saturating_add(bytes) > self.max_bytes {
+            self.meter.refuse(Refused::Instance, self.used_bytes, bytes);
+            return false;
+        }
+        if !self.budget.take(bytes) {
+            self.meter.refuse(Refused::Total, self.used_bytes, bytes);
+            return false;
+        }
+        self.used_bytes += bytes;
+        self.last_growth = bytes;
+        true
+    }
+
+    /// The engine could not grow after all (it does not say by how much it had wanted to).
+    fn take_back(&mut self) {
+        self.budget.give_back(self.last_growth);
+        self.used_bytes -= self.last_growth;
+        self.last_growth = 0;
+    }
+}
+
+impl Drop for MemoryLimiter {
+    fn drop(&mut self) {
+        self.budget.give_back(self.used_bytes);
+    }
+}
+
+impl wasmtime::ResourceLimiter for MemoryLimiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(desired.saturating_sub(current) as u64))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let elements = desired.saturating_sub(current) as u64;
+        Ok(self.grow(elements.saturating_mul(TABLE_ELEMENT_BYTES)))
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back();
+        Ok(())
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+}
+
+/// What one instance's current call has used, and which limit it met.
+///
+/// CPU time is the thread's CPU clock between ticks, and the wall clock of a poll that no tick fell into: reading the
+/// CPU clock is a system call, which a request of ten microseconds shall not pay. A poll's first tick counts as one
+/// tick at most, so that a thread that waited for a core is not charged for it.
+pub(super) struct Meter {
+    origin: Instant,
+    cpu_limit_ns: u64,
+    cpu_ns: AtomicU64,
+    poll_began_ns: AtomicU64,
+    /// The thread's CPU clock when it was last read in this poll; 0: not read.
+    cpu_clock_ns: AtomicU64,
+    /// The last poll ended because a tick made the guest yield: it is computing, not waiting.
+    computing: AtomicBool,
+    cpu_exceeded: AtomicBool,
+    refused: AtomicU8,
+    worker: u16,
+    request: AtomicU64,
+}
+
+impl Meter {
+    pub(super) fn new(worker: u16, cpu_limit: Duration) -> Self {
+        Self {
+            origin: Instant::now(),
+            cpu_limit_ns: saturating_ns(cpu_limit),
+            cpu_ns: AtomicU64::new(0),
+            poll_began_ns: AtomicU64::new(0),
+            cpu_clock_ns: AtomicU64::new(0),
+            computing: AtomicBool::new(false),
+            cpu_exceeded: AtomicBool::new(false),
+            refused: AtomicU8::new(0),
+            worker,
+            request: AtomicU64::new(0),
+        }
+    }
+
+    /// A new call begins on an instance that was idle.
+    pub(super) fn begin_call(&self, request: u64) {
+        self.cpu_ns.store(0, Relaxed);
+        self.computing.store(false, Relaxed);
+        self.request.store(request, Relaxed);
+    }
+
+    /// The worker, and the number of the request that is being served (0 before the first).
+    pub(super) fn whose(&self) -> (u16, u64) {
+        (self.worker, self.request.load(Relaxed))
+    }
+
+    /// CPU time of the current call so far.
+    pub(super) fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.cpu_ns.load(Relaxed))
+    }
+
+    pub(super) fn cpu_exceeded(&self) -> bool {
+        self.cpu_exceeded.load(Relaxed)
+    }
+
+    pub(super) fn is_computing(&self) -> bool {
+        self.computing.load(Relaxed)
+    }
+
+    pub(super) fn refused(&self) -> Option<Refused> {
+        match self.refused.load(Relaxed) {
+            0 => None,
+            1 => Some(Refused::Instance),
+            _ => Some(Refused::Total),
+        }
+    }
+
+    fn refuse(&self, refused: Refused, used_bytes: u64, asked_bytes: u64) {
+        if self.refused.swap(refused as u8, Relaxed) != 0 {
+            return; // logged once an instance, since a guest can ask in a loop
+        }
+        let flag = match refused {
+            Refused::Instance => "--memory-max",
+            Refused::Total => "--memory-total",
+        };
+        let (worker, request) = self.whose();
+        tracing::warn!(worker, request, used_bytes, asked_bytes, limit = flag, "memory growth refused; raise {flag} to allow it");
+    }
+
+    fn now_ns(&self) -> u64 {
+        saturating_ns(self.origin.elapsed())
+    }
+
+    pub(super) fn begin_poll(&self) {
+        self.poll_began_ns.store(self.now_ns(), Relaxed);
+        let clock = if self.is_computing() { thread_cpu_ns() } else { 0 };
+        self.cpu_clock_ns.store(clock, Relaxed);
+        self.computing.store(false, Relaxed);
+    }
+
+    pub(super) fn end_poll(&self) {
+        let used = match self.cpu_clock_ns.load(Relaxed) {
+            0 => self.now_ns().saturating_sub(self.poll_began_ns.load(Relaxed)),
+            clock => thread_cpu_ns().saturating_sub(clock),
+        };
+        self.cpu_ns.store(self.cpu_ns.load(Relaxed).saturating_add(used), Relaxed);
+    }
+
+    /// A tick passed while guest code ran.
+    pub(super) fn tick(&self) -> Tick {
+        let in_poll_ns = self.now_ns().saturating_sub(self.poll_began_ns.load(Relaxed));
+        let clock = self.cpu_clock_ns.load(Relaxed);
+        let tick_ns = saturating_ns(TICK);
+        if clock == 0 && in_poll_ns < tick_ns / 2 {
+            return Tick::Early;
+        }
+        let now = thread_cpu_ns();
+        let used = if clock == 0 { in_poll_ns.min(tick_ns) } else { now.saturating_sub(clock) };
+        self.cpu_clock_ns.store(now, Relaxed);
+        let sum = self.cpu_ns.load(Relaxed).saturating_add(used);
+        self.cpu_ns.store(sum, Relaxed);
+        if sum > self.cpu_limit_ns {
+            self.cpu_exceeded.store(true, Relaxed);
+            return Tick::Exceeded;
+        }
+        self.computing.store(true, Relaxed);
+        Tick::Yield
+    }
+}
+
+/// What a tick means for the guest that it fell into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tick {
+    /// The poll has only begun; the deadline was an old one.
+    Early,
+    /// It has had its turn.
+    Yield,
+    /// It is over its CPU time.
+    Exceeded,
+}
+
+fn saturating_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// CPU time of this thread so far.
+fn thread_cpu_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmtime::ResourceLimiter;
+
+    fn limiter(max_bytes: u64, total_bytes: u64) -> MemoryLimiter {
+        let meter = Arc::new(Meter::new(1, Duration::from_secs(1)));
+        MemoryLimiter::new(max_bytes, Arc::new(MemoryBudget::new(total_bytes)), meter)
+    }
+
+    #[test]
+    fn memories_and_tables_are_counted_in_sum() -> wasmtime::Result<()> {
+        let mut limiter = limiter(1_000, 10_000);
+        assert!(limiter.memory_growing(0, 500, None)?);
+        assert!(limiter.table_growing(0, 50, None)?);
+        assert!(!limiter.memory_growing(0, 101, None)?);
+        assert_eq!(limiter.meter.refused(), Some(Refused::Instance));
+        assert!(limiter.memory_growing(500, 600, None)?);
+        Ok(())
+    }
+
+    #[test]
+    fn the_total_is_shared_and_given_back() -> wasmtime::Result<()> {
+        let mut first = limiter(1_000, 1_500);
+        let mut second = MemoryLimiter::new(1_000, Arc::clone(&first.budget), Arc::clone(&first.meter));
+        assert!(first.memory_growing(0, 1_000, None)?);
+        assert!(!second.memory_growing(0, 1_000, None)?);
+        assert_eq!(second.meter.refused(), Some(Refused::Total));
+        drop(first);
+        assert!(second.memory_growing(0, 1_000, None)?);
+        assert_eq!(second.budget.used_bytes(), 1_000);
+        Ok(())
+    }
+
+    #[test]
+    fn growth_that_failed_is_not_counted() -> wasmtime::Result<()> {
+        let mut limiter = limiter(1_000, 1_000);
+        assert!(limiter.memory_growing(0, 1_000, None)?);
+        limiter.memory_grow_failed(wasmtime::format_err!("no memory"))?;
+        assert_eq!(limiter.budget.used_bytes(), 0);
+        assert!(limiter.memory_growing(0, 1_000, None)?);
+        Ok(())
+    }
+
+    #[test]
+    fn computing_beyond_the_limit_is_found_at_a_tick() {
+        let meter = Meter::new(1, Duration::from_millis(20));
+        meter.begin_call(1);
+        let mut ticks = 0;
+        'turns: loop {
+            meter.begin_poll();
+            let turn = Instant::now();
+            while turn.elapsed() < TICK {
+                std::hint::spin_loop();
+            }
+            ticks += 1;
+            match meter.tick() {
+                Tick::Exceeded => break 'turns,
+                Tick::Yield | Tick::Early => meter.end_poll(),
+            }
+            assert!(ticks < 10_000, "the limit was never found");
+        }
+        assert!(meter.cpu_exceeded());
+        assert!(meter.cpu() >= Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,339 @@
+//! What a file holds, found out before anything is compiled: a component, and of which world, or something else that
+//! gets one clear error with a way out.
+
+use std::path::Path;
+
+use wasmparser::{Encoding, Parser, Payload};
+
+/// Why a file cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot load `{file}`: {reason}")]
+pub struct LoadError {
+    /// The file, as named by the user.
+    pub file: String,
+    /// What was found.
+    pub reason: String,
+    /// A way out.
+    pub hint: String,
+}
+
+/// What was found, and a way out; the file's name is added by [`LoadError::new`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) reason: String,
+    pub(super) hint: String,
+}
+
+impl Problem {
+    pub(super) fn new(reason: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { reason: reason.into(), hint: hint.into() }
+    }
+}
+
+impl LoadError {
+    pub(super) fn new(file: &Path, problem: Problem) -> Self {
+        Self { file: file.display().to_string(), reason: problem.reason, hint: problem.hint }
+    }
+}
+
+/// A file's bytes, sorted by kind.
+pub(super) enum Source {
+    /// A component in the binary format, and what its outermost sections say.
+    Component(Vec<u8>, Description),
+    /// Machine code from `wasmhost compile`.
+    Compiled,
+}
+
+/// Version of wasi:http that a component exports a handler for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WasiVersion {
+    /// `wasi:http/incoming-handler@0.2.x`
+    P2,
+    /// `wasi:http/handler@0.3.x`
+    P3,
+}
+
+impl std::fmt::Display for WasiVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::P2 => "0.2",
+            Self::P3 => "0.3",
+        })
+    }
+}
+
+/// What a component's outermost sections say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Description {
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
+    /// Names of the tools in the producers section (`ComponentizeJS`, `wit-component`, …).
+    pub(super) producers: Vec<String>,
+    /// Whether the component carries [`REUSE_SECTION`].
+    pub(super) marked_reusable: bool,
+}
+
+/// Custom section with which a component says that its instances bear reuse from request to request.
+pub(super) const REUSE_SECTION: &str = "wasmhost:bears-reuse";
+/// Producer whose components answer one request an instance, unless they carry [`REUSE_SECTION`].
+const SINGLE_USE_PRODUCER: &str = "ComponentizeJS";
+
+impl Description {
+    /// Whether an instance can serve more than one request.
+    pub(super) fn bears_reuse(&self) -> bool {
+        self.marked_reusable || !self.producers.iter().any(|name| name == SINGLE_USE_PRODUCER)
+    }
+}
+
+const MAGIC: &[u8; 4] = b"\0asm";
+const ELF_MAGIC: &[u8; 4] = b"\x7fELF";
+/// Version and layer of a core module (WebAssembly core specification, section 5.5.16).
+const CORE_VERSION: &[u8] = &[1, 0, 0, 0];
+
+/// Reads the file and sorts it.
+pub(super) fn read(file: &Path) -> Result<Source, Problem> {
+    let metadata = std::fs::metadata(file).map_err(|error| unreadable(&error))?;
+    if metadata.is_dir() {
+        return Err(Problem::new("it is a directory", "name the component file inside it, such as `app.wasm`"));
+    }
+    if !metadata.is_file() {
+        return Err(Problem::new("it is not a regular file", "write the component to a file first"));
+    }
+    let is_elf = {
+        use std::io::Read;
+        let mut start = Vec::with_capacity(4);
+        let opened = std::fs::File::open(file).map_err(|error| unreadable(&error))?;
+        opened.take(4).read_to_end(&mut start).map_err(|error| unreadable(&error))?;
+        start == ELF_MAGIC
+    };
+    if is_elf {
+        return Ok(Source::Compiled);
+    }
+    let bytes = std::fs::read(file).map_err(|error| unreadable(&error))?;
+    let (component, description) = component(bytes, file)?;
+    Ok(Source::Component(component, description))
+}
+
+fn unreadable(error: &std::io::Error) -> Problem {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => Problem::new("there is no such file", "check the path; building a project is the toolchain's work, for Rust `cargo build --release --target wasm32-wasip2`"),
+        ErrorKind::PermissionDenied => Problem::new("it cannot be read: permission denied", "give the user that runs wasmhost read permission on it"),
+        _ => Problem::new(format!("it cannot be read: {error}"), "check the path and the disk"),
+    }
+}
+
+/// Takes bytes as a component, from the binary or the text format, and reads its outermost sections.
+pub(super) fn component(bytes: Vec<u8>, file: &Path) -> Result<(Vec<u8>, Description), Problem> {
+    if bytes.is_empty() {
+        return Err(Problem::new("it is empty", "build the component again"));
+    }
+    let binary = if bytes.starts_with(MAGIC) { bytes } else { from_text(&bytes, file)? };
+    let truncated = || Problem::new("it is truncated: the header of a WebAssembly file is incomplete", "copy or build it again");
+    let version = binary.get(4..8).ok_or_else(truncated)?;
+    if version == CORE_VERSION {
+        return Err(Problem::new(
+            "it is a core module, wasmhost needs a component",
+            "wrap it with `wasm-tools component new`, or build for the `wasm32-wasip2` target",
+        ));
+    }
+    let description = describe(&binary)?;
+    validate(&binary)?;
+    Ok((binary, description))
+}
+
+fn from_text(bytes: &[u8], file: &Path) -> Result<Vec<u8>, Problem> {
+    let named_as_text = file.extension().is_some_and(|extension| extension == "wat");
+    let looks_like_text = std::str::from_utf8(bytes).is_ok_and(|text| {
+        let text = text.trim_start();
+        text.starts_with('(') || text.starts_with(";;")
+    });
+    if !named_as_text && !looks_like_text {
+        return Err(Problem::new(
+            "it is neither a component (.wasm), nor one in text (.wat), nor a compiled one (.cwasm)",
+            "name a component file; `wasm-tools validate FILE` tells more about a file",
+        ));
+    }
+    wat::parse_bytes(bytes).map(|binary| binary.into_owned()).map_err(|error| {
+        let text = error.to_string();
+        let mut lines = text.lines();
+        let what = lines.next().unwrap_or_default().trim();
+        let place = lines.next().unwrap_or_default().trim().trim_start_matches("--> ");
+        let place = place.rsplit_once("<anon>").map_or(place, |(_, place)| place);
+        Problem::new(
+            format!("its text is not valid: {what} (at line and column {})", place.trim_start_matches(':')),
+            "correct the text; `wasm-tools parse FILE` shows the place",
+        )
+    })
+}
+
+/// Walks the outermost sections.
+fn describe(binary: &[u8]) -> Result<Description, Problem> {
+    let mut description = Description::default();
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(binary) {
+        let payload = payload.map_err(|error| damaged(&error))?;
+        match payload {
+            Payload::Version { encoding, .. } => {
+                if depth == 0 && encoding != Encoding::Component {
+                    return Err(Problem::new("it is not a component", "build for the `wasm32-wasip2` target"));
+                }
+                depth += 1;
+            }
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    description.imports.push(import.map_err(|error| damaged(&error))?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    description.exports.push(export.map_err(|error| damaged(&error))?.name.name.to_owned());
+                }
+            }
+            Payload::CustomSection(section) if depth == 1 => match section.name() {
+                REUSE_SECTION => description.marked_reusable = true,
+                "producers" => description.producers.extend(producers(&section)),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    Ok(description)
+}
+
+/// Names in a producers section; one that cannot be read names nobody (tools may write what they like there).
+fn producers(section: &wasmparser::CustomSectionReader<'_>) -> Vec<String> {
+    let reader = wasmparser::BinaryReader::new(section.data(), section.data_offset());
+    let Ok(fields) = wasmparser::ProducersSectionReader::new(reader) else {
+        return Vec::new();
+    };
+    let values = fields.into_iter().flatten().flat_map(|field| field.values.into_iter().flatten());
+    values.map(|value| value.name.to_owned()).collect()
+}
+
+fn validate(binary: &[u8]) -> Result<(), Problem> {
+    let mut features = wasmparser::WasmFeatures::default();
+    features |= wasmparser::WasmFeatures::CM_ASYNC;
+    let mut validator = wasmparser::Validator::new_with_features(features);
+    match validator.validate_all(binary) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(damaged(&error)),
+    }
+}
+
+fn damaged(error: &wasmparser::BinaryReaderError) -> Problem {
+    let message = error.message();
+    if message.contains("unexpected end") || message.contains("unexpected EOF") {
+        return Problem::new(
+            format!("it is truncated: {message} (at offset {:#x})", error.offset()),
+            "copy or build it again",
+        );
+    }
+    Problem::new(
+        format!("it is not a valid component: {message} (at offset {:#x})", error.offset()),
+        "build it again with a current toolchain; `wasm-tools validate FILE` tells more",
+    )
+}
+
+/// Which handler a component with these exports has.
+pub(super) fn wasi_version(description: &Description) -> Result<WasiVersion, Problem> {
+    let exports = &description.exports;
+    let names = exports.iter().chain(&description.imports);
+    if let Some(name) = names.clone().find(|name| name.starts_with("wasi:") && is_release_candidate(name)) {
+        return Err(Problem::new(
+            format!("it is made for a release candidate of wasi (`{name}`)"),
+            "build it with a toolchain of the released wasi 0.2 or 0.3",
+        ));
+    }
+    let has = |interface: &str, series: &str| {
+        exports.iter().any(|export| {
+            export.strip_prefix(interface).and_then(|rest| rest.strip_prefix('@')).is_some_and(|version| version.starts_with(series))
+        })
+    };
+    if has("wasi:http/handler", "0.3.") {
+        return Ok(WasiVersion::P3);
+    }
+    if has("wasi:http/incoming-handler", "0.2.") {
+        return Ok(WasiVersion::P2);
+    }
+    let hint = "wasmhost serves components that export `wasi:http/incoming-handler@0.2.x` (world `wasi:http/proxy`) or `wasi:http/handler@0.3.x` (world `wasi:http/service`)";
+    if exports.iter().any(|export| export.starts_with("wasi:cli/run@")) {
+        return Err(Problem::new("it is a command line program (it exports `wasi:cli/run`), not an HTTP handler", hint));
+    }
+    let handler = exports.iter().find(|export| export.starts_with("wasi:http/"));
+    if let Some(handler) = handler {
+        return Err(Problem::new(format!("it exports `{handler}`, a version that wasmhost does not know"), hint));
+    }
+    let found = match exports.as_slice() {
+        [] => "nothing".to_owned(),
+        exports => {
+            let shown: Vec<String> = exports.iter().take(5).map(|export| format!("`{export}`")).collect();
+            let more = exports.len().saturating_sub(5);
+            if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
+        }
+    };
+    Err(Problem::new(format!("it exports {found}, no HTTP handler"), hint))
+}
+
+/// Versions such as `0.3.0-rc-2025-09-16` or `0.2.0-draft`.
+fn is_release_candidate(name: &str) -> bool {
+    name.rsplit_once('@').is_some_and(|(_, version)| version.contains('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exporting(name: &str) -> Description {
+        Description { exports: vec![name.to_owned()], ..Description::default() }
+    }
+
+    #[test]
+    fn both_worlds_are_told_apart_by_their_export() {
+        assert_eq!(wasi_version(&exporting("wasi:http/incoming-handler@0.2.6")), Ok(WasiVersion::P2));
+        assert_eq!(wasi_version(&exporting("wasi:http/handler@0.3.2")), Ok(WasiVersion::P3));
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_named() {
+        let reason = |name: &str| wasi_version(&exporting(name)).err().map(|problem| problem.reason).unwrap_or_default();
+        assert!(reason("wasi:http/handler@0.3.0-rc-2025-09-16").contains("release candidate"));
+        assert!(reason("wasi:cli/run@0.2.0").contains("command line program"));
+        assert!(reason("acme:shop/api@1.0.0").contains("acme:shop/api@1.0.0"));
+        assert!(reason("wasi:http/incoming-handler@0.1.0").contains("does not know"));
+    }
+
+    #[test]
+    fn only_marked_components_of_componentize_js_bear_reuse() {
+        let mut javascript = Description { producers: vec!["ComponentizeJS".to_owned()], ..Description::default() };
+        assert!(!javascript.bears_reuse());
+        javascript.marked_reusable = true;
+        assert!(javascript.bears_reuse());
+        assert!(Description::default().bears_reuse());
+    }
+
+    #[test]
+    fn bytes_that_are_no_component_are_refused_with_what_they_are() {
+        let reason = |bytes: &[u8], name: &str| match component(bytes.to_vec(), Path::new(name)) {
+            Ok(_) => String::new(),
+            Err(problem) => problem.reason,
+        };
+        assert!(reason(b"", "a.wasm").contains("empty"));
+        assert!(reason(b"\0asm\x01\0\0\0", "a.wasm").contains("core module"));
+        assert!(reason(b"\0asm\x0d\0", "a.wasm").contains("truncated"));
+        assert!(reason(b"GIF89a", "a.wasm").contains("neither"));
+        assert!(reason(b"(component", "a.wat").contains("not valid"));
+        assert!(reason(b"(module)", "a.wat").contains("core module"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let mut with_header = b"\0asm\x0d\0\x01\0".to_vec();
+            with_header.extend(&bytes);
+            let _ = component(with_header, Path::new("a.wasm")).is_ok();
+            let _ = component(bytes, Path::new("a.wat")).is_ok();
+        }
+    }
+}

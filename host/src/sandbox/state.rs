@@ -1,0 +1,146 @@
+//! What a store holds beside the guest's memory: the host's side of its resources, and the capabilities it was granted.
+//! Everything here is made anew for each instance; nothing is granted that [`Grants`] does not name.
+
+use std::sync::Arc;
+
+use http::{HeaderName, header};
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+
+use super::limits::{FIELDS_BYTES_MAX, HANDLES_MAX, MemoryLimiter, Meter, RANDOM_BYTES_MAX};
+use super::outbound::Outbound;
+use super::stdio::{GuestOutput, OutputBudget, Stream};
+use crate::config::{Grants, Preopen};
+
+/// Data of a store.
+pub(super) struct State {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    pub(super) hooks: Hooks,
+    pub(super) limiter: MemoryLimiter,
+}
+
+/// What all instances of a worker have in common.
+pub(super) struct Common {
+    pub(super) grants: Arc<Grants>,
+    pub(super) outbound: Arc<Outbound>,
+    pub(super) output_budget: Arc<OutputBudget>,
+    pub(super) forbidden: ForbiddenHeaderFilter,
+}
+
+impl Common {
+    pub(super) fn new(grants: Arc<Grants>) -> Self {
+        Self {
+            outbound: Arc::new(Outbound::new(&grants.allow_hosts)),
+            output_budget: Arc::new(OutputBudget::default()),
+            forbidden: Arc::new(is_hop_by_hop_or_host),
+            grants,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn new(common: &Common, limiter: MemoryLimiter, meter: &Arc<Meter>) -> wasmtime::Result<Self> {
+        let output = |stream| GuestOutput::new(stream, Arc::clone(meter), Arc::clone(&common.output_budget));
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdout(output(Stream::Stdout)).stderr(output(Stream::Stderr)).max_random_size(RANDOM_BYTES_MAX);
+        for (name, value) in &common.grants.env {
+            wasi.env(name, value);
+        }
+        for argument in &common.grants.args {
+            wasi.arg(argument);
+        }
+        for Preopen { host, guest, writable } in &common.grants.dirs {
+            let permissions = if *writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+            wasi.preopened_dir(host, guest, permissions)?;
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES_MAX);
+        Ok(Self {
+            table,
+            wasi: wasi.build(),
+            http,
+            hooks: Hooks {
+                receiving: false,
+                forbidden: Arc::clone(&common.forbidden),
+                outbound: Arc::clone(&common.outbound),
+                meter: Arc::clone(meter),
+            },
+            limiter,
+        })
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+/// The host's decisions within `wasi:http`.
+pub(super) struct Hooks {
+    /// Set while an incoming request becomes a resource: then `Host` is kept, which a guest may read but never set.
+    pub(super) receiving: bool,
+    forbidden: ForbiddenHeaderFilter,
+    outbound: Arc<Outbound>,
+    meter: Arc<Meter>,
+}
+
+impl WasiHttpHooks for Hooks {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        is_hop_by_hop_or_host(name) && !(self.receiving && *name == header::HOST)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::clone(&self.forbidden)
+    }
+
+    fn send_request(
+        &mut self,
+        request: http::Request<wasmtime_wasi_http::WasiBody>,
+        options: Option<wasmtime_wasi_http::RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
+    ) -> super::outbound::Sending {
+        self.outbound.send(request, options, self.meter.whose())
+    }
+
+    fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> wasmtime_wasi_http::p2::bindings::http::types::ErrorCode {
+        tracing::debug!(%error, "a transfer of the guest failed");
+        wasmtime_wasi_http::p2::bindings::http::types::ErrorCode::HttpProtocolError
+    }
+
+    fn p3_error_from_hyper(&mut self, error: &hyper::Error) -> wasmtime_wasi_http::p3::bindings::http::types::ErrorCode {
+        tracing::debug!(%error, "a transfer of the guest failed");
+        wasmtime_wasi_http::p3::bindings::http::types::ErrorCode::HttpProtocolError
+    }
+}
+
+/// Headers that speak of a connection, not of a message (RFC 9110, section 7.6.1), and `Host`, which stands in the
+/// request's authority.
+fn is_hop_by_hop_or_host(name: &HeaderName) -> bool {
+    [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::HOST, header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION].contains(name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_forbids_all_that_wasmtime_forbids() {
+        for name in wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS {
+            assert!(is_hop_by_hop_or_host(&name), "{name}");
+        }
+        assert!(!is_hop_by_hop_or_host(&header::CONTENT_LENGTH));
+    }
+}

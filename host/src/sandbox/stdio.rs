@@ -1,0 +1,203 @@
+//! What guests write to standard output and standard error: cut into lines, each one a log line that names the worker
+//! and the request, and no more lines than the log can bear.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use super::limits::Meter;
+
+/// A longer line is logged in pieces of this size.
+const LINE_BYTES_MAX: usize = 8 * 1024;
+/// Lines of a worker's guests that are logged in one second; the rest of that second is counted and left out.
+const LINES_PER_SECOND: u64 = 1_000;
+/// What a guest is told that it may write at once.
+const WRITE_BYTES_MAX: usize = 64 * 1024;
+
+/// Which stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// Counts the lines that the instances of one worker have logged in the current second.
+#[derive(Debug)]
+pub(super) struct OutputBudget {
+    origin: Instant,
+    second: AtomicU64,
+    lines: AtomicU64,
+}
+
+impl Default for OutputBudget {
+    fn default() -> Self {
+        Self { origin: Instant::now(), second: AtomicU64::new(0), lines: AtomicU64::new(0) }
+    }
+}
+
+impl OutputBudget {
+    /// Whether one more line may be logged; with the first line of a new second, how many the last one left out.
+    fn admit(&self) -> (bool, u64) {
+        let second = self.origin.elapsed().as_secs();
+        let mut left_out = 0;
+        if self.second.swap(second, Relaxed) != second {
+            left_out = self.lines.swap(0, Relaxed).saturating_sub(LINES_PER_SECOND);
+        }
+        (self.lines.fetch_add(1, Relaxed) < LINES_PER_SECOND, left_out)
+    }
+}
+
+/// One stream of one instance.
+#[derive(Clone)]
+pub(super) struct GuestOutput(Arc<Writer>);
+
+struct Writer {
+    stream: Stream,
+    meter: Arc<Meter>,
+    budget: Arc<OutputBudget>,
+    partial: Mutex<Vec<u8>>,
+}
+
+impl GuestOutput {
+    pub(super) fn new(stream: Stream, meter: Arc<Meter>, budget: Arc<OutputBudget>) -> Self {
+        Self(Arc::new(Writer { stream, meter, budget, partial: Mutex::new(Vec::new()) }))
+    }
+}
+
+impl Writer {
+    fn take_in(&self, mut bytes: &[u8]) {
+        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        while !bytes.is_empty() {
+            let room = LINE_BYTES_MAX - partial.len();
+            let window = &bytes[..bytes.len().min(room)];
+            let (piece, ends_line) = match window.iter().position(|byte| *byte == b'\n') {
+                Some(end) => (&window[..end], true),
+                None => (window, window.len() == room),
+            };
+            let newline = usize::from(piece.len() < window.len());
+            if ends_line {
+                if partial.is_empty() {
+                    self.log(piece);
+                } else {
+                    partial.extend_from_slice(piece);
+                    self.log(&partial);
+                    partial.clear();
+                }
+            } else {
+                partial.extend_from_slice(piece);
+            }
+            bytes = &bytes[piece.len() + newline..];
+        }
+    }
+
+    fn log(&self, line: &[u8]) {
+        let (admitted, left_out) = self.budget.admit();
+        let (worker, request) = self.meter.whose();
+        if left_out > 0 {
+            tracing::warn!(worker, lines = left_out, "guest output above {LINES_PER_SECOND} lines a second was left out");
+        }
+        if admitted {
+            let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
+            tracing::info!(target: "guest", worker, request, stream = self.stream.name(), "{line}");
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let partial = std::mem::take(self.partial.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if !partial.is_empty() {
+            self.log(&partial);
+        }
+    }
+}
+
+impl IsTerminal for GuestOutput {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for GuestOutput {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl AsyncWrite for GuestOutput {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.take_in(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for GuestOutput {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for GuestOutput {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.take_in(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_over_the_budget_are_left_out_and_counted() {
+        let budget = OutputBudget::default();
+        let admitted = (0..LINES_PER_SECOND + 50).filter(|_| budget.admit().0).count() as u64;
+        assert!((LINES_PER_SECOND..=2 * LINES_PER_SECOND).contains(&admitted));
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut_and_the_rest_waits_for_its_end() {
+        let meter = Arc::new(Meter::new(1, std::time::Duration::from_secs(1)));
+        let output = GuestOutput::new(Stream::Stdout, meter, Arc::new(OutputBudget::default()));
+        output.0.take_in(&vec![b'x'; LINE_BYTES_MAX * 2 + 10]);
+        assert_eq!(output.0.partial.lock().map(|partial| partial.len()).unwrap_or_default(), 10);
+        output.0.take_in(b"\n\nab");
+        assert_eq!(output.0.partial.lock().map(|partial| partial.clone()).unwrap_or_default(), b"ab");
+    }
+}

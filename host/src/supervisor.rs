@@ -1,0 +1,223 @@
+//! Decides what happens when a worker ends: start it again after a delay, leave it, or give the host up. Pure: the
+//! primary tells it events with the time they happened at, and carries out the [`Action`] it answers with.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::backoff::Backoff;
+
+/// Number of a worker, from 1 as in Node's `cluster.worker.id`; a respawned worker keeps its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub u16);
+
+impl std::fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How many worker exits the host bears before it gives up, in the sense of an Erlang supervisor's restart intensity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestartIntensity {
+    /// Involuntary exits of workers, all together, that are borne within `window`; one more ends the host.
+    pub budget: usize,
+    /// Length of the sliding window.
+    pub window: Duration,
+}
+
+/// A healthy host loses no worker at all; ten in a minute is a bug that restarting does not cure.
+pub const DEFAULT_RESTART_INTENSITY: RestartIntensity = RestartIntensity {
+    budget: 10,
+    window: Duration::from_secs(60),
+};
+
+/// First and longest delay before a dead worker is started again.
+const RESPAWN_BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(5));
+
+/// A worker that lived this long before it died starts again without counting its earlier deaths.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+
+/// What the supervisor is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The worker takes connections.
+    Listening(WorkerId),
+    /// The worker's thread ended; `voluntary` if the primary had asked for it.
+    Exited {
+        /// Which worker.
+        worker: WorkerId,
+        /// Whether it was told to stop.
+        voluntary: bool,
+    },
+}
+
+/// What the primary shall do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    None,
+    /// Start the worker again after this delay.
+    RespawnAfter(Duration),
+    /// The restart budget is spent: stop the host and exit with 1.
+    GiveUp,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    listening_since: Option<Instant>,
+    deaths_in_a_row: u32,
+}
+
+/// The policy and what it remembers.
+#[derive(Debug)]
+pub struct Supervisor {
+    intensity: RestartIntensity,
+    deaths: VecDeque<Instant>,
+    workers: HashMap<WorkerId, Record>,
+}
+
+impl Supervisor {
+    /// A supervisor that has seen nothing yet.
+    pub fn new(intensity: RestartIntensity) -> Self {
+        Self {
+            intensity,
+            deaths: VecDeque::new(),
+            workers: HashMap::new(),
+        }
+    }
+
+    /// Takes note of `event`, which happened at `now`, and says what to do. `jitter` is drawn by the caller, 0.0 to 1.0.
+    pub fn on_event(&mut self, now: Instant, event: Event, jitter: f64) -> Action {
+        match event {
+            Event::Listening(worker) => {
+                self.workers.entry(worker).or_default().listening_since = Some(now);
+                Action::None
+            }
+            Event::Exited {
+                worker,
+                voluntary: true,
+            } => {
+                self.workers.remove(&worker);
+                Action::None
+            }
+            Event::Exited {
+                worker,
+                voluntary: false,
+            } => self.on_death(now, worker, jitter),
+        }
+    }
+
+    fn on_death(&mut self, now: Instant, worker: WorkerId, jitter: f64) -> Action {
+        let window = self.intensity.window;
+        self.deaths.push_back(now);
+        while self
+            .deaths
+            .front()
+            .is_some_and(|death| now.duration_since(*death) > window)
+        {
+            self.deaths.pop_front();
+        }
+        if self.deaths.len() > self.intensity.budget {
+            return Action::GiveUp;
+        }
+        let record = self.workers.entry(worker).or_default();
+        let lived = record
+            .listening_since
+            .take()
+            .map_or(Duration::ZERO, |since| now.duration_since(since));
+        if lived >= STABLE_AFTER {
+            record.deaths_in_a_row = 0;
+        }
+        let delay = RESPAWN_BACKOFF.delay(record.deaths_in_a_row, jitter);
+        record.deaths_in_a_row = record.deaths_in_a_row.saturating_add(1);
+        Action::RespawnAfter(delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: WorkerId = WorkerId(1);
+
+    fn died(worker: WorkerId) -> Event {
+        Event::Exited {
+            worker,
+            voluntary: false,
+        }
+    }
+
+    #[test]
+    fn a_dead_worker_respawns_with_growing_delays() {
+        let mut supervisor = Supervisor::new(DEFAULT_RESTART_INTENSITY);
+        let start = Instant::now();
+        let delays: Vec<Action> = (0..4)
+            .map(|nth| supervisor.on_event(start + Duration::from_secs(nth), died(ONE), 0.0))
+            .collect();
+        let expected = [10, 20, 40, 80].map(|ms| Action::RespawnAfter(Duration::from_millis(ms)));
+        assert_eq!(delays, expected);
+    }
+
+    #[test]
+    fn a_worker_that_ran_well_for_long_starts_from_the_first_delay_again() {
+        let mut supervisor = Supervisor::new(DEFAULT_RESTART_INTENSITY);
+        let start = Instant::now();
+        supervisor.on_event(start, died(ONE), 0.0);
+        supervisor.on_event(start, Event::Listening(ONE), 0.0);
+        let action = supervisor.on_event(start + STABLE_AFTER, died(ONE), 0.0);
+        assert_eq!(action, Action::RespawnAfter(Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn the_budget_is_for_all_workers_together_and_then_the_host_gives_up() {
+        let intensity = RestartIntensity {
+            budget: 3,
+            window: Duration::from_secs(60),
+        };
+        let mut supervisor = Supervisor::new(intensity);
+        let start = Instant::now();
+        for nth in 1..=3 {
+            assert_ne!(
+                supervisor.on_event(start, died(WorkerId(nth)), 0.0),
+                Action::GiveUp
+            );
+        }
+        assert_eq!(
+            supervisor.on_event(start, died(WorkerId(1)), 0.0),
+            Action::GiveUp
+        );
+    }
+
+    #[test]
+    fn deaths_outside_the_window_are_forgotten() {
+        let intensity = RestartIntensity {
+            budget: 1,
+            window: Duration::from_secs(60),
+        };
+        let mut supervisor = Supervisor::new(intensity);
+        let start = Instant::now();
+        for minute in 0..20 {
+            let now = start + Duration::from_secs(61 * minute);
+            assert_ne!(supervisor.on_event(now, died(ONE), 0.0), Action::GiveUp);
+        }
+    }
+
+    #[test]
+    fn a_voluntary_exit_asks_for_nothing_and_costs_nothing() {
+        let intensity = RestartIntensity {
+            budget: 0,
+            window: Duration::from_secs(60),
+        };
+        let mut supervisor = Supervisor::new(intensity);
+        for _ in 0..10 {
+            let event = Event::Exited {
+                worker: ONE,
+                voluntary: true,
+            };
+            assert_eq!(
+                supervisor.on_event(Instant::now(), event, 0.0),
+                Action::None
+            );
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Bodies between hyper and a guest. Towards the guest: the client's body, noting when it moves. Towards the client: the
+//! guest's body, which also runs the rest of the guest's call, and which is broken off, never ended, when the guest does
+//! not finish it.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::exchange::Exchange;
+use super::slot::Seat;
+use crate::sandbox::{Body, BodyError, Fault, FaultKind};
+
+/// When the client's body last moved. Written by the body (in the guest's store), read by the connection, both on the
+/// worker's thread.
+#[derive(Debug)]
+pub(super) struct Upload {
+    origin: Instant,
+    moved_ms: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Upload {
+    pub(super) fn new(origin: Instant, ended: bool) -> Self {
+        Self { origin, moved_ms: AtomicU64::new(0), ended: AtomicBool::new(ended) }
+    }
+
+    fn note(&self) {
+        let ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved_ms.store(ms, Relaxed);
+    }
+
+    /// When it last moved.
+    pub(super) fn moved(&self) -> Instant {
+        self.origin + Duration::from_millis(self.moved_ms.load(Relaxed))
+    }
+
+    /// Whether all of it has come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+}
+
+/// The client's body, as a guest reads it.
+pub(super) struct RequestBody {
+    pub(super) incoming: Incoming,
+    pub(super) upload: Arc<Upload>,
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(context);
+        if let Poll::Ready(frame) = &polled {
+            self.upload.note();
+            if frame.is_none() || self.incoming.is_end_stream() {
+                self.upload.ended.store(true, Relaxed);
+            }
+        }
+        polled.map(|frame| frame.map(|frame| frame.map_err(BodyError::Hyper)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// What hyper writes to the client.
+pub(super) enum ResponseBody {
+    /// All of it at once; none: there is no more (or there was none).
+    Whole(Option<Bytes>),
+    /// As the guest gives it.
+    Streaming(Box<Streaming>),
+    /// None is sent, and how long it would have been is not said (an answer to HEAD).
+    Unsent,
+}
+
+impl ResponseBody {
+    /// A body that is known whole.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streaming(streaming) => streaming.poll_frame(context),
+            Self::Unsent => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Streaming(_) | Self::Unsent => SizeHint::default(),
+        }
+    }
+}
+
+/// A transfer that must not look whole: hyper closes the connection on it.
+#[derive(Debug, thiserror::Error)]
+#[error("the response was broken off: {0}")]
+pub(super) struct BrokenOff(FaultKind);
+
+/// The guest's body, and the guest's call for as long as it goes on.
+pub(super) struct Streaming {
+    inner: Body,
+    /// Frames that were taken before the head was sent.
+    ahead: std::collections::VecDeque<Frame<Bytes>>,
+    ended_ahead: bool,
+    seat: Option<Seat>,
+    exchange: Rc<Exchange>,
+    /// What `Content-Length` promises.
+    promised: Option<u64>,
+    passed: u64,
+    broken: Option<FaultKind>,
+    ended: bool,
+}
+
+/// What was found in a body before its head is sent.
+pub(super) enum Start {
+    /// All of it.
+    Whole(Bytes),
+    /// Frames so far, whether that is all, and the body that gives the rest.
+    Partial(std::collections::VecDeque<Frame<Bytes>>, bool, Body),
+    /// An error.
+    Broken(BodyError),
+}
+
+/// Most frames that are taken before the head is sent; an answer of one write and its end are two.
+const AHEAD_FRAMES: usize = 3;
+
+/// Takes what is there of a body already, so that an answer that is complete leaves with its head, in one write.
+pub(super) fn start(mut body: Body, context: &mut Context<'_>) -> Start {
+    let mut ahead = std::collections::VecDeque::new();
+    while ahead.len() < AHEAD_FRAMES {
+        match Pin::new(&mut body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => ahead.push_back(frame),
+            Poll::Ready(Some(Err(error))) if ahead.is_empty() => return Start::Broken(error),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => return Start::Partial(ahead, false, body),
+            Poll::Ready(None) => {
+                return match (ahead.len(), ahead.pop_front().map(Frame::into_data)) {
+                    (0, _) => Start::Whole(Bytes::new()),
+                    (1, Some(Ok(bytes))) => Start::Whole(bytes),
+                    (_, first) => {
+                        let first = first.map(|frame| frame.map_or_else(|frame| frame, Frame::data));
+                        first.into_iter().rev().for_each(|frame| ahead.push_front(frame));
+                        Start::Partial(ahead, true, body)
+                    }
+                };
+            }
+        }
+    }
+    Start::Partial(ahead, false, body)
+}
+
+impl Streaming {
+    pub(super) fn new((ahead, ended_ahead, inner): (std::collections::VecDeque<Frame<Bytes>>, bool, Body), seat: Option<Seat>, exchange: Rc<Exchange>, promised: Option<u64>) -> Self {
+        exchange.arm_for_body();
+        Self { inner, ahead, ended_ahead, seat, exchange, promised, passed: 0, broken: None, ended: false }
+    }
+
+    pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if let Some(frame) = self.ahead.pop_front() {
+            return self.pass(frame);
+        }
+        if self.ended_ahead {
+            return self.end();
+        }
+        self.run(context);
+        match Pin::new(&mut self.inner).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => self.pass(frame),
+            Poll::Ready(Some(Err(error))) => self.break_off(FaultKind::Unfinished, &format!("the guest's body ended with an error: {error}")),
+            Poll::Ready(None) => match self.broken {
+                Some(kind) => Poll::Ready(Some(Err(BrokenOff(kind)))),
+                None => self.end(),
+            },
+            Poll::Pending => self.pending(context),
+        }
+    }
+
+    /// Lets the guest go on with its call.
+    fn run(&mut self, context: &mut Context<'_>) {
+        let Some(seat) = &mut self.seat else { return };
+        if seat.is_idle() {
+            return;
+        }
+        if let Poll::Ready(fault) = seat.poll(context)
+            && let Some(seat) = self.seat.take()
+        {
+            self.broken = Some(fault.kind);
+            self.exchange.used(seat.cpu());
+            seat.fail(self.exchange.number, &fault);
+        }
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if let Some(data) = frame.data_ref() {
+            self.passed = self.passed.saturating_add(data.len() as u64);
+            self.exchange.sent(data.len());
+        }
+        self.exchange.arm_for_body();
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn pending(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if let Some(kind) = self.broken {
+            return Poll::Ready(Some(Err(BrokenOff(kind))));
+        }
+        if self.seat.as_ref().is_some_and(Seat::is_idle)
+            && let Some(seat) = self.seat.take()
+        {
+            let guest_writes_it = seat.is_alone() && self.exchange.is_p2();
+            if guest_writes_it {
+                self.seat = Some(seat);
+                return self.break_off(FaultKind::Unfinished, "the guest returned without finishing its body");
+            }
+            // The body is one that the host passes through: the guest is not needed for it.
+            self.exchange.used(seat.cpu());
+            seat.finish();
+        }
+        match self.exchange.poll_silence(context) {
+            Poll::Ready(kind) => self.break_off(kind, "the body was broken off"),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn break_off(&mut self, kind: FaultKind, detail: &str) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let kind = self.broken.unwrap_or(kind);
+        self.broken = Some(kind);
+        let fault = Fault::new(kind, detail);
+        match self.seat.take() {
+            Some(seat) => {
+                self.exchange.used(seat.cpu());
+                seat.fail(self.exchange.number, &fault);
+            }
+            None => self.exchange.failed_without_instance(&fault),
+        }
+        Poll::Ready(Some(Err(BrokenOff(kind))))
+    }
+
+    fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.whole();
+        Poll::Ready(None)
+    }
+
+    /// The response is whole; what the guest does beyond is no longer this connection's.
+    fn whole(&mut self) {
+        self.ended = true;
+        if let Some(seat) = self.seat.take() {
+            self.exchange.used(seat.cpu());
+            self.exchange.linger(seat);
+        }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        // hyper does not ask for the end of a body whose length it knows.
+        let all_passed = self.promised.is_some_and(|promised| self.passed >= promised);
+        if self.ended || (all_passed && self.broken.is_none()) {
+            if !self.ended {
+                self.whole();
+            }
+            self.exchange.finish(super::exchange::Ending::Whole);
+        } else if let Some(kind) = self.broken {
+            self.exchange.finish(super::exchange::Ending::Broken(kind));
+        } else {
+            if let Some(seat) = &self.seat {
+                self.exchange.used(seat.cpu());
+            }
+            self.exchange.finish(super::exchange::Ending::ClientLeft);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! One client's connection: hyper speaks HTTP/1.1 on it, and around hyper stand the limits that it does not have: the
+//! time of a head and of the rest between requests, the size of a head, a client that does not take its answer, a client
+//! that has left, and the host's own stop.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, Version, header};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+use super::WorkerShared;
+use super::alarms::Alarm;
+use super::exchange;
+use super::inbox::Permit;
+use super::respond::raw;
+use super::socket::{Socket, Stream};
+
+/// How long the host goes on reading from a client whose connection it closes while the client still sends, and how long
+/// therefore such a client has to read the answer.
+const LINGERING_CLOSE: Duration = Duration::from_secs(1);
+/// Room of hyper's read buffer above the largest head, so that the limit on heads is ours alone.
+const READ_BUFFER_SPARE_BYTES: usize = 64 * 1024;
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP client.
+    Tcp(SocketAddr),
+    /// A client of the Unix socket.
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// What the connection is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Before the first byte.
+    New,
+    /// Between requests.
+    Idle,
+    /// A head is arriving: bytes so far, and whether its first line has ended.
+    Head { bytes: usize, line_ended: bool },
+    /// A request is being answered.
+    Busy,
+    /// The host has given its last answer.
+    Closing,
+}
+
+/// State of a connection, shared by its task, its socket and its requests, all on the worker's thread.
+pub(super) struct Connection {
+    pub(super) worker: Rc<WorkerShared>,
+    pub(super) stream: Stream,
+    pub(super) peer: Peer,
+    /// Whether the client may set forwarded headers.
+    pub(super) trusted: bool,
+    /// Deadline of the request in progress.
+    pub(super) request_alarm: Alarm,
+    phase: Cell<Phase>,
+    phase_alarm: Alarm,
+    stall_alarm: Alarm,
+    stalled: Cell<bool>,
+    requests: Cell<u64>,
+    /// A request's body was left unread: bytes of it may be on their way.
+    unread_body: Cell<bool>,
+}
+
+impl Connection {
+    fn new(worker: Rc<WorkerShared>, stream: Stream, peer: Peer) -> Self {
+        let trusted = match peer {
+            Peer::Tcp(address) => {
+                let ip = address.ip().to_canonical();
+                worker.config.trust_proxy.iter().any(|network| network.contains(&ip))
+            }
+            // Who can reach the socket's file is on this machine and was let in by its mode.
+            Peer::Unix => !worker.config.trust_proxy.is_empty(),
+        };
+        let [request_alarm, phase_alarm, stall_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
+        Self {
+            stream,
+            peer,
+            trusted,
+            request_alarm,
+            phase: Cell::new(Phase::New),
+            phase_alarm,
+            stall_alarm,
+            stalled: Cell::new(false),
+            requests: Cell::new(0),
+            unread_body: Cell::new(false),
+            worker,
+        }
+    }
+
+    fn enter(&self, phase: Phase, limit: Option<Duration>) {
+        self.phase.set(phase);
+        self.phase_alarm.set(limit.map(|limit| Instant::now() + limit));
+    }
+
+    /// How many bytes may be read now.
+    ///
+    /// # Errors
+    /// When a head is too large; the client was told.
+    pub(super) fn may_read(&self) -> io::Result<usize> {
+        let Phase::Head { bytes, line_ended } = self.phase.get() else {
+            return Ok(self.worker.config.limits.header_max_bytes);
+        };
+        let left = self.worker.config.limits.header_max_bytes.saturating_sub(bytes);
+        if left == 0 {
+            let (answer, what) = if line_ended { (raw::HEAD_TOO_LARGE, "head") } else { (raw::URI_TOO_LONG, "request line") };
+            tracing::info!(worker = self.worker.id.0, peer = %self.peer, limit = "--header-max", "a {what} above the limit was refused; raise --header-max to allow it");
+            self.close_with(answer);
+            return Err(io::Error::other("the head is too large"));
+        }
+        Ok(left)
+    }
+
+    /// Takes note of bytes that came.
+    pub(super) fn did_read(&self, read: &[u8]) {
+        match self.phase.get() {
+            Phase::New | Phase::Idle if !read.is_empty() => {
+                let limit = self.worker.config.limits.header_timeout;
+                self.enter(Phase::Head { bytes: read.len(), line_ended: read.contains(&b'\n') }, Some(limit));
+            }
+            Phase::Head { bytes, line_ended } => {
+                let line_ended = line_ended || read.contains(&b'\n');
+                self.phase.set(Phase::Head { bytes: bytes.saturating_add(read.len()), line_ended });
+            }
+            Phase::New | Phase::Idle | Phase::Busy | Phase::Closing => {}
+        }
+    }
+
+    /// The socket takes no more for now.
+    pub(super) fn write_stalled(&self) {
+        if !self.stalled.replace(true)
+            && let Some(limit) = self.worker.config.limits.body_idle_timeout
+        {
+            self.stall_alarm.set(Some(Instant::now() + limit));
+        }
+    }
+
+    /// The socket took something.
+    pub(super) fn write_moved(&self) {
+        if self.stalled.replace(false) {
+            self.stall_alarm.set(None);
+        }
+    }
+
+    /// hyper has read a head.
+    pub(super) fn request_began(&self) {
+        self.requests.set(self.requests.get().saturating_add(1));
+        self.enter(Phase::Busy, None);
+    }
+
+    /// The answer has been given, to hyper at least.
+    pub(super) fn request_ended(&self, upload_ended: bool) {
+        self.request_alarm.set(None);
+        if !upload_ended {
+            self.unread_body.set(true);
+        }
+        if self.phase.get() == Phase::Busy {
+            self.enter(Phase::Idle, Some(self.worker.config.limits.keepalive_timeout));
+        }
+    }
+
+    /// Tells the client when this was the connection's last request.
+    pub(super) fn limit_requests(&self, headers: &mut HeaderMap, version: Version) {
+        let limit = self.worker.config.limits.max_requests_per_connection;
+        let is_last = limit.is_some_and(|limit| self.requests.get() >= limit) || self.worker.draining.get();
+        if is_last && version >= Version::HTTP_11 {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    /// Gives a last answer past hyper, where no response can be under way. Best effort: what the socket does not take
+    /// at once is not sent.
+    fn close_with(&self, answer: &[u8]) {
+        self.phase.set(Phase::Closing);
+        self.unread_body.set(true);
+        if !self.stalled.get()
+            && let Err(error) = self.stream.try_write(answer)
+        {
+            tracing::debug!(peer = %self.peer, %error, "a last answer was not sent");
+        }
+    }
+}
+
+/// Serves a connection to its end. `permit` is given back then.
+pub(super) async fn serve(worker: Rc<WorkerShared>, stream: Stream, peer: Peer, permit: Permit) {
+    let connection = Rc::new(Connection::new(Rc::clone(&worker), stream, peer));
+    connection.enter(Phase::New, Some(worker.config.limits.header_timeout));
+    let ended = drive(&connection).await;
+    match ended {
+        Ok(()) => {}
+        Err(error) if error.is_parse() || error.is_parse_too_large() => {
+            connection.unread_body.set(true);
+            tracing::debug!(peer = %peer, %error, "a request could not be read");
+        }
+        Err(error) => tracing::debug!(peer = %peer, %error, "a connection ended with an error"),
+    }
+    if connection.unread_body.get() && connection.stream.shut_down().is_ok() {
+        let discarding = connection.stream.discard();
+        if tokio::time::timeout(LINGERING_CLOSE, discarding).await.is_err() {
+            tracing::debug!(peer = %peer, "the client went on sending after the last answer");
+        }
+    }
+    drop(permit);
+}
+
+/// Runs hyper and the limits around it.
+async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
+    let worker = &connection.worker;
+    let service = service_fn(|request| {
+        let connection = Rc::clone(connection);
+        async move { Ok::<_, std::convert::Infallible>(exchange::serve(connection, request).await) }
+    });
+    let hyper = http1::Builder::new()
+        .half_close(true)
+        .max_buf_size(worker.config.limits.header_max_bytes + READ_BUFFER_SPARE_BYTES)
+        .serve_connection(TokioIo::new(Socket::new(Rc::clone(connection))), service);
+    let mut hyper = pin!(hyper);
+    let mut broken: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
+    let mut told_to_drain = false;
+    poll_fn(|context| {
+        if worker.draining.get() && !told_to_drain {
+            told_to_drain = true;
+            hyper.as_mut().graceful_shutdown();
+        }
+        if let Poll::Ready(outcome) = hyper.as_mut().poll(context) {
+            return Poll::Ready(outcome);
+        }
+        if connection.phase.get() == Phase::Busy {
+            let watch = broken.get_or_insert_with(|| {
+                let connection = Rc::clone(connection);
+                Box::pin(async move { connection.stream.broken().await })
+            });
+            if watch.as_mut().poll(context).is_ready() {
+                tracing::debug!(peer = %connection.peer, "the client has left");
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if connection.stall_alarm.poll(context).is_ready() {
+            tracing::info!(worker = worker.id.0, peer = %connection.peer, limit = "--body-idle-timeout", "the client does not take its response; raise --body-idle-timeout to wait longer");
+            return Poll::Ready(Ok(()));
+        }
+        if connection.phase_alarm.poll(context).is_ready() {
+            if matches!(connection.phase.get(), Phase::Head { .. }) {
+                tracing::info!(worker = worker.id.0, peer = %connection.peer, limit = "--header-timeout", "a head did not arrive in time; raise --header-timeout to wait longer");
+                connection.close_with(raw::REQUEST_TIMEOUT);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Pending
+    })
+    .await
+}

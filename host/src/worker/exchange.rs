@@ -1,0 +1,528 @@
+//! One request and its response: from hyper's request to an instance, and from the instance's answer to hyper's
+//! response. Keeps the request's deadlines, and its line in the access log.
+
+use std::cell::{Cell, OnceCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::WorkerShared;
+use super::alarms::Alarm;
+use super::body::{RequestBody, ResponseBody, Start, Streaming, Upload, start};
+use super::conn::Connection;
+use super::respond::Failure;
+use super::slot::{Refusal, Seat};
+use crate::sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
+
+/// How a response ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Whole,
+    Broken(FaultKind),
+    ClientLeft,
+}
+
+/// The record of one request.
+pub(super) struct Exchange {
+    pub(super) number: u64,
+    connection: Rc<Connection>,
+    began: Instant,
+    method: Method,
+    /// Kept for the access log only.
+    path: Option<PathAndQuery>,
+    upload: Arc<Upload>,
+    version: WasiVersion,
+    status: Cell<u16>,
+    bytes: Cell<u64>,
+    cpu: Cell<Duration>,
+    finished: Cell<bool>,
+    /// The alarm of a body that is discarded while the connection goes on to its next request.
+    own_alarm: OnceCell<Alarm>,
+}
+
+/// Answers one request. Never fails: every failure has an answer.
+pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let worker = Rc::clone(&connection.worker);
+    let exchange = Rc::new(Exchange::new(&worker, connection, &request));
+    exchange.connection.request_began();
+    worker.metrics.in_flight.change(1);
+    let is_head = request.method() == Method::HEAD;
+    let version = request.version();
+    let mut response = match exchange.accept(&worker, request) {
+        Ok(request) => exchange.run(&worker, request, is_head).await,
+        Err(failure) => exchange.fail(failure),
+    };
+    exchange.connection.limit_requests(response.headers_mut(), version);
+    response
+}
+
+impl Exchange {
+    fn new(worker: &WorkerShared, connection: Rc<Connection>, request: &Request<Incoming>) -> Self {
+        let began = Instant::now();
+        Self {
+            number: worker.next_request(),
+            connection,
+            began,
+            method: request.method().clone(),
+            path: worker.config.access_log.then(|| request.uri().path_and_query().cloned()).flatten(),
+            upload: Arc::new(Upload::new(began, request.body().is_end_stream())),
+            version: worker.wasi_version.get(),
+            status: Cell::new(0),
+            bytes: Cell::new(0),
+            cpu: Cell::new(Duration::ZERO),
+            finished: Cell::new(false),
+            own_alarm: OnceCell::new(),
+        }
+    }
+
+    /// Puts the request into the form that a guest sees: an absolute URI, true headers.
+    fn accept(&self, worker: &WorkerShared, request: Request<Incoming>) -> Result<Request<Body>, Failure> {
+        let (mut parts, incoming) = request.into_parts();
+        if parts.method == Method::CONNECT {
+            return Err(Failure::NotImplemented);
+        }
+        if !self.connection.trusted {
+            remove_forwarded(&mut parts.headers);
+        }
+        let scheme = if self.connection.trusted { forwarded_scheme(&parts.headers) } else { Scheme::HTTP };
+        let authority = authority(&parts.uri, &parts.headers, parts.version, &worker.authority)?;
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(scheme);
+        uri.authority = Some(authority);
+        uri.path_and_query = Some(parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+        parts.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest)?;
+        let body = if self.upload.has_ended() {
+            Body::default()
+        } else {
+            RequestBody { incoming, upload: Arc::clone(&self.upload) }.boxed_unsync()
+        };
+        Ok(Request::from_parts(parts, body))
+    }
+
+    /// Has an instance answer.
+    async fn run(self: &Rc<Self>, worker: &Rc<WorkerShared>, request: Request<Body>, is_head: bool) -> Response<ResponseBody> {
+        let alarm = &self.connection.request_alarm;
+        let mut seat = match worker.slot.take(alarm).await {
+            Ok(seat) => seat,
+            Err(Refusal::Shed(reason, after)) => {
+                tracing::debug!(worker = worker.id.0, request = self.number, reason = reason.name(), "shed");
+                return self.fail(Failure::NoCapacity(after));
+            }
+            Err(Refusal::Failed(fault)) => return self.fail(Failure::Fault(fault.kind)),
+        };
+        seat.begin(request, self.number);
+        let mut deadline = Deadline::Unset;
+        let outcome = poll_fn(|context| {
+            if let Poll::Ready(fault) = seat.poll(context) {
+                return Poll::Ready(Err(Stop::Fault(fault)));
+            }
+            if let Some(head) = seat.take_head() {
+                return Poll::Ready(Ok(match head {
+                    Head::Response(response) => Some(response.map(|body| start(body, context))),
+                    Head::Error(code) => {
+                        tracing::warn!(worker = worker.id.0, request = self.number, code, "the guest answered with an error code");
+                        None
+                    }
+                }));
+            }
+            self.poll_for_head(&mut deadline, context).map(Err)
+        })
+        .await;
+        alarm.set(None);
+        self.used(seat.cpu());
+        match outcome {
+            Ok(Some(response)) => {
+                seat.answered();
+                self.respond(response, seat, is_head)
+            }
+            Ok(None) => {
+                seat.answered();
+                self.linger(seat);
+                self.fail(Failure::GuestError)
+            }
+            Err(Stop::Fault(fault)) => {
+                seat.fail(self.number, &fault);
+                self.fail(Failure::Fault(fault.kind))
+            }
+            Err(Stop::SilentClient) => {
+                tracing::info!(worker = worker.id.0, request = self.number, limit = "--body-idle-timeout", "the request's body did not come; raise --body-idle-timeout to wait longer");
+                drop(seat);
+                self.fail(Failure::BodyTimeout)
+            }
+        }
+    }
+
+    /// Waits for the head within its limits; reached only by a request whose guest waits.
+    fn poll_for_head(&self, deadline: &mut Deadline, context: &Context<'_>) -> Poll<Stop> {
+        let limits = &self.connection.worker.config.limits;
+        let alarm = &self.connection.request_alarm;
+        if *deadline == Deadline::Unset {
+            *deadline = self.next_deadline();
+            alarm.set(deadline.at());
+        }
+        loop {
+            if alarm.poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            match *deadline {
+                Deadline::Head(_) => {
+                    let limit = limits.request_timeout.unwrap_or_default();
+                    let detail = format!("no answer within {}", humantime::format_duration(limit));
+                    return Poll::Ready(Stop::Fault(Fault::new(FaultKind::Wall, detail)));
+                }
+                Deadline::Upload(_) if self.upload_is_silent() => return Poll::Ready(Stop::SilentClient),
+                Deadline::Upload(_) | Deadline::Unset | Deadline::None => {
+                    *deadline = self.next_deadline();
+                    alarm.set(deadline.at());
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Deadline {
+        let limits = &self.connection.worker.config.limits;
+        let head = limits.request_timeout.map(|limit| self.began + limit);
+        let upload = limits.body_idle_timeout.filter(|_| !self.upload.has_ended()).map(|limit| self.upload.moved() + limit);
+        match (head, upload) {
+            (Some(head), Some(upload)) if upload < head => Deadline::Upload(upload),
+            (Some(head), _) => Deadline::Head(head),
+            (None, Some(upload)) => Deadline::Upload(upload),
+            (None, None) => Deadline::None,
+        }
+    }
+
+    fn upload_is_silent(&self) -> bool {
+        let limit = self.connection.worker.config.limits.body_idle_timeout;
+        !self.upload.has_ended() && limit.is_some_and(|limit| self.upload.moved().elapsed() >= limit)
+    }
+
+    /// Turns the guest's answer into hyper's.
+    fn respond(self: &Rc<Self>, response: Response<Start>, seat: Seat, is_head: bool) -> Response<ResponseBody> {
+        let (mut parts, body) = response.into_parts();
+        self.status.set(parts.status.as_u16());
+        if parts.status.is_informational() {
+            let fault = Fault::new(FaultKind::NeverAnswered, "the guest's answer has an informational status");
+            seat.fail(self.number, &fault);
+            return self.fail(Failure::Fault(fault.kind));
+        }
+        let has_no_body = is_head || parts.status == StatusCode::NO_CONTENT || parts.status == StatusCode::NOT_MODIFIED;
+        let promised = promised(&parts.headers);
+        let body = match body {
+            Start::Broken(error) => {
+                let fault = Fault::new(FaultKind::Unfinished, format!("the guest's body began with an error: {error}"));
+                seat.fail(self.number, &fault);
+                return self.fail(Failure::Fault(fault.kind));
+            }
+            Start::Whole(bytes) if promised.is_some_and(|promised| promised != bytes.len() as u64) && !has_no_body => {
+                let fault = Fault::new(FaultKind::Unfinished, format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len()));
+                seat.fail(self.number, &fault);
+                return self.fail(Failure::Fault(fault.kind));
+            }
+            Start::Whole(bytes) => {
+                self.linger(seat);
+                if !has_no_body {
+                    self.sent(bytes.len());
+                }
+                self.finish(Ending::Whole);
+                match has_no_body {
+                    true if is_head && promised.is_none() => {
+                        parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
+                        ResponseBody::Unsent
+                    }
+                    true if is_head => ResponseBody::Unsent,
+                    true => ResponseBody::whole(bytes::Bytes::new()),
+                    false => ResponseBody::whole(bytes),
+                }
+            }
+            Start::Partial(ahead, ended, inner) => {
+                announce_trailers(&mut parts.headers, &ahead);
+                if has_no_body {
+                    self.finish(Ending::Whole);
+                    self.own_alarm.get_or_init(|| self.connection.worker.alarms.alarm());
+                }
+                let streaming = Streaming::new((ahead, ended, inner), Some(seat), Rc::clone(self), promised);
+                if has_no_body {
+                    self.discard(streaming);
+                    if is_head { ResponseBody::Unsent } else { ResponseBody::whole(bytes::Bytes::new()) }
+                } else {
+                    ResponseBody::Streaming(Box::new(streaming))
+                }
+            }
+        };
+        Response::from_parts(parts, body)
+    }
+
+    /// Runs a body to its end for nobody: the guest writes it, but the method or status has none.
+    fn discard(&self, mut streaming: Streaming) {
+        self.connection.worker.spawn(async move {
+            while let Some(Ok(_)) = poll_fn(|context| streaming.poll_frame(context)).await {}
+        });
+    }
+
+    /// Answers in the guest's place.
+    fn fail(&self, failure: Failure) -> Response<ResponseBody> {
+        self.status.set(failure.status().as_u16());
+        let response = failure.response();
+        self.sent(usize::try_from(response.body().size_hint().lower()).unwrap_or(0));
+        self.finish(Ending::Whole);
+        response
+    }
+
+    /// Lets a call whose response is whole go on by itself, within the CPU limit and `--request-timeout`.
+    pub(super) fn linger(&self, mut seat: Seat) {
+        if seat.is_idle() {
+            seat.finish();
+            return;
+        }
+        let worker = &self.connection.worker;
+        let alarm = worker.alarms.alarm();
+        alarm.set(worker.config.limits.request_timeout.map(|limit| Instant::now() + limit));
+        let number = self.number;
+        worker.spawn(async move {
+            let outcome = poll_fn(|context| match seat.poll(context) {
+                Poll::Ready(fault) => Poll::Ready(Err(fault)),
+                Poll::Pending if seat.is_idle() => Poll::Ready(Ok(())),
+                Poll::Pending => alarm.poll(context).map(|()| Err(Fault::new(FaultKind::Wall, "work went on too long after the response"))),
+            })
+            .await;
+            match outcome {
+                Ok(()) => seat.finish(),
+                Err(fault) => seat.fail(number, &fault),
+            }
+        });
+    }
+
+    /// Sets the alarm for the silence within a body and for the whole response.
+    pub(super) fn arm_for_body(&self) {
+        let limits = &self.connection.worker.config.limits;
+        let silence = limits.body_idle_timeout.map(|limit| Instant::now() + limit);
+        let whole = limits.response_timeout.map(|limit| self.began + limit);
+        let earliest = [silence, whole].into_iter().flatten().min();
+        self.alarm().set(earliest);
+    }
+
+    fn alarm(&self) -> &Alarm {
+        self.own_alarm.get().unwrap_or(&self.connection.request_alarm)
+    }
+
+    /// Ready when the body has been silent for too long, or the whole response took too long.
+    pub(super) fn poll_silence(&self, context: &Context<'_>) -> Poll<FaultKind> {
+        let alarm = self.alarm();
+        loop {
+            if alarm.poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            let limits = &self.connection.worker.config.limits;
+            if limits.response_timeout.is_some_and(|limit| self.began.elapsed() >= limit) {
+                return Poll::Ready(FaultKind::ResponseTimeout);
+            }
+            let idle = limits.body_idle_timeout.unwrap_or(Duration::MAX);
+            if self.upload.has_ended() || self.upload.moved().elapsed() >= idle {
+                return Poll::Ready(FaultKind::BodyIdle);
+            }
+            // The client's body still moves.
+            alarm.set(Some(self.upload.moved() + idle));
+        }
+    }
+
+    pub(super) fn is_p2(&self) -> bool {
+        self.version == WasiVersion::P2
+    }
+
+    pub(super) fn sent(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get().saturating_add(bytes as u64));
+    }
+
+    pub(super) fn used(&self, cpu: Duration) {
+        self.cpu.set(cpu);
+    }
+
+    /// A fault in a body that no instance stands behind any more.
+    pub(super) fn failed_without_instance(&self, fault: &Fault) {
+        let worker = &self.connection.worker;
+        worker.metrics.faulted(fault.kind);
+        tracing::warn!(worker = worker.id.0, request = self.number, fault = fault.kind.name(), limit = fault.kind.flag(), detail = &*fault.detail, "a response was broken off");
+    }
+
+    /// The response is over: counts it and logs it.
+    pub(super) fn finish(&self, ending: Ending) {
+        if self.finished.replace(true) {
+            return;
+        }
+        let worker = &self.connection.worker;
+        let elapsed = self.began.elapsed();
+        worker.metrics.in_flight.change(-1);
+        worker.metrics.answered(self.status.get(), elapsed, self.cpu.get());
+        if ending == Ending::ClientLeft {
+            worker.metrics.client_left.add_one();
+        }
+        self.connection.request_ended(self.upload.has_ended());
+        if worker.config.access_log {
+            self.log(ending, elapsed);
+        }
+    }
+
+    fn log(&self, ending: Ending, elapsed: Duration) {
+        let ending = match ending {
+            Ending::Whole => "whole",
+            Ending::Broken(kind) => kind.name(),
+            Ending::ClientLeft => "client-left",
+        };
+        tracing::info!(
+            target: "access",
+            worker = self.connection.worker.id.0,
+            request = self.number,
+            peer = %self.connection.peer,
+            method = self.method.as_str(),
+            path = self.path.as_ref().map_or("", PathAndQuery::as_str),
+            status = self.status.get(),
+            bytes = self.bytes.get(),
+            elapsed_ms = elapsed.as_secs_f64() * 1e3,
+            cpu_us = u64::try_from(self.cpu.get().as_micros()).unwrap_or(u64::MAX),
+            ending,
+            "request"
+        );
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // hyper dropped the request before it had a response: the client has left.
+        self.finish(Ending::ClientLeft);
+    }
+}
+
+/// Why a request is stopped before its head.
+enum Stop {
+    Fault(Fault),
+    SilentClient,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deadline {
+    Unset,
+    None,
+    Head(Instant),
+    Upload(Instant),
+}
+
+impl Deadline {
+    fn at(self) -> Option<Instant> {
+        match self {
+            Self::Unset | Self::None => None,
+            Self::Head(at) | Self::Upload(at) => Some(at),
+        }
+    }
+}
+
+/// What a response's `Content-Length` says.
+fn promised(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Names trailers that are there already in a `Trailer` header (RFC 9110, section 6.6.2), without which hyper does not
+/// send them.
+fn announce_trailers(headers: &mut HeaderMap, ahead: &std::collections::VecDeque<http_body::Frame<bytes::Bytes>>) {
+    let trailers = ahead.iter().find_map(http_body::Frame::trailers_ref);
+    if let Some(trailers) = trailers
+        && !headers.contains_key(header::TRAILER)
+    {
+        let names: Vec<&str> = trailers.keys().map(http::HeaderName::as_str).collect();
+        if let Ok(value) = names.join(", ").parse() {
+            headers.insert(header::TRAILER, value);
+        }
+    }
+}
+
+/// The authority that the request is for (RFC 9112, sections 3.2 and 3.3): of an absolute target, else of `Host`, which
+/// HTTP/1.1 requires once; HTTP/1.0 may leave it out.
+fn authority(uri: &Uri, headers: &HeaderMap, version: Version, own: &Authority) -> Result<Authority, Failure> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Failure::BadRequest);
+    }
+    let host = match host {
+        Some(host) if !host.is_empty() => {
+            let authority = Authority::try_from(host.as_bytes()).map_err(|_| Failure::BadRequest)?;
+            if authority.as_str().contains('@') {
+                return Err(Failure::BadRequest);
+            }
+            Some(authority)
+        }
+        Some(_) => Some(own.clone()),
+        None if version >= Version::HTTP_11 => return Err(Failure::BadRequest),
+        None => None,
+    };
+    Ok(uri.authority().cloned().or(host).unwrap_or_else(|| own.clone()))
+}
+
+/// Takes away what only a proxy that is trusted may say.
+fn remove_forwarded(headers: &mut HeaderMap) {
+    let is_forwarded = |name: &http::HeaderName| {
+        let name = name.as_str();
+        name == "forwarded" || name.starts_with("x-forwarded-") || name == "x-real-ip"
+    };
+    if headers.keys().any(is_forwarded) {
+        let names: Vec<http::HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}
+
+/// The scheme that a trusted proxy says its client used.
+fn forwarded_scheme(headers: &HeaderMap) -> Scheme {
+    let said = headers.get("x-forwarded-proto").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"));
+    if said { Scheme::HTTPS } else { Scheme::HTTP }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn hosts(values: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::HOST, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn check(target: &'static str, hosts_given: &[&'static str], version: Version) -> Option<String> {
+        let uri = Uri::from_static(target);
+        let own = Authority::from_static("127.0.0.1:8080");
+        authority(&uri, &hosts(hosts_given), version, &own).ok().map(|authority| authority.to_string())
+    }
+
+    #[test]
+    fn the_authority_is_the_targets_then_the_hosts_then_our_own() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(check("/", &["a.example"], Version::HTTP_11), some("a.example"));
+        assert_eq!(check("http://b.example/", &["a.example"], Version::HTTP_11), some("b.example"));
+        assert_eq!(check("/", &[], Version::HTTP_11), None);
+        assert_eq!(check("/", &[], Version::HTTP_10), some("127.0.0.1:8080"));
+        assert_eq!(check("/", &["a", "b"], Version::HTTP_11), None);
+        assert_eq!(check("/", &["a b"], Version::HTTP_11), None);
+        assert_eq!(check("/", &["user@a"], Version::HTTP_11), None);
+    }
+
+    #[test]
+    fn forwarded_headers_are_removed() {
+        let mut headers = HeaderMap::new();
+        for name in ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "accept"] {
+            headers.insert(name, HeaderValue::from_static("x"));
+        }
+        remove_forwarded(&mut headers);
+        assert_eq!(headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+}

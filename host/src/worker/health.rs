@@ -1,0 +1,120 @@
+//! Whether a slot is worth another instance. Pure: told of faults and answers with the time they happened at.
+//!
+//! A fault by itself changes nothing: the next instance takes its place at once. But a component whose start or whose
+//! every call faults is not started again in a hot loop: after so many faults in a row the slot is down for a while that
+//! doubles, then one more try decides.
+
+use std::time::{Duration, Instant};
+
+use crate::backoff::Backoff;
+
+/// Faults in a row before a slot that has never answered goes down.
+const FAULTS_BEFORE_FIRST_ANSWER: u32 = 16;
+/// Faults in a row before a slot that has answered before goes down: many, since a single client that asks for a faulty
+/// path again and again shall not take the others' answers from them.
+const FAULTS_AFTER_AN_ANSWER: u32 = 512;
+/// Failed starts in a row before a slot goes down; a failed start costs the request nothing but time.
+const FAILED_STARTS: u32 = 1;
+
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+
+/// The state of one slot.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    has_answered: bool,
+    faults_in_a_row: u32,
+    failed_starts_in_a_row: u32,
+    times_down_in_a_row: u32,
+    down_until: Option<Instant>,
+}
+
+/// What a fault led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Go on with a new instance.
+    Up,
+    /// Refuse requests for so long.
+    DownFor(Duration),
+}
+
+impl Health {
+    /// How long requests shall be refused still; none: let them in.
+    pub(super) fn down_for(&self, now: Instant) -> Option<Duration> {
+        self.down_until.and_then(|until| until.checked_duration_since(now)).filter(|rest| !rest.is_zero())
+    }
+
+    /// The guest answered. True when the slot had been down before.
+    pub(super) fn on_answer(&mut self) -> bool {
+        let had_been_down = self.times_down_in_a_row > 0;
+        *self = Self { has_answered: true, ..Self::default() };
+        had_been_down
+    }
+
+    /// A call faulted.
+    pub(super) fn on_fault(&mut self, now: Instant, jitter: f64) -> Verdict {
+        self.faults_in_a_row = self.faults_in_a_row.saturating_add(1);
+        self.failed_starts_in_a_row = 0;
+        let bearable = if self.has_answered { FAULTS_AFTER_AN_ANSWER } else { FAULTS_BEFORE_FIRST_ANSWER };
+        // Once down, the one try that is let in decides.
+        if self.faults_in_a_row >= bearable || self.times_down_in_a_row > 0 {
+            self.go_down(now, jitter)
+        } else {
+            Verdict::Up
+        }
+    }
+
+    /// An instance did not come up.
+    pub(super) fn on_failed_start(&mut self, now: Instant, jitter: f64) -> Verdict {
+        self.failed_starts_in_a_row = self.failed_starts_in_a_row.saturating_add(1);
+        if self.failed_starts_in_a_row >= FAILED_STARTS { self.go_down(now, jitter) } else { Verdict::Up }
+    }
+
+    fn go_down(&mut self, now: Instant, jitter: f64) -> Verdict {
+        let delay = BACKOFF.delay(self.times_down_in_a_row, jitter);
+        self.times_down_in_a_row = self.times_down_in_a_row.saturating_add(1);
+        self.down_until = Some(now + delay);
+        Verdict::DownFor(delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_never_answered_goes_down_after_some_faults_and_longer_each_time() {
+        let mut health = Health::default();
+        let now = Instant::now();
+        for _ in 1..FAULTS_BEFORE_FIRST_ANSWER {
+            assert_eq!(health.on_fault(now, 0.0), Verdict::Up);
+        }
+        assert_eq!(health.on_fault(now, 0.0), Verdict::DownFor(Duration::from_millis(100)));
+        assert!(health.down_for(now).is_some());
+        let later = now + Duration::from_millis(100);
+        assert_eq!(health.down_for(later), None);
+        assert_eq!(health.on_fault(later, 0.0), Verdict::DownFor(Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn faults_between_answers_never_take_a_slot_down() {
+        let mut health = Health::default();
+        let now = Instant::now();
+        for _ in 0..100 {
+            health.on_answer();
+            for _ in 1..FAULTS_AFTER_AN_ANSWER {
+                assert_eq!(health.on_fault(now, 0.0), Verdict::Up);
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_start_takes_the_slot_down_and_an_answer_brings_it_back() {
+        let mut health = Health::default();
+        let now = Instant::now();
+        assert_eq!(health.on_failed_start(now, 0.0), Verdict::DownFor(Duration::from_millis(100)));
+        assert_eq!(health.on_failed_start(now, 0.0), Verdict::DownFor(Duration::from_millis(200)));
+        assert!(health.on_answer());
+        assert_eq!(health.down_for(now), None);
+        assert_eq!(health.on_fault(now, 0.0), Verdict::Up);
+    }
+}

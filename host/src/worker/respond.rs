@@ -1,0 +1,105 @@
+//! Every failure's answer, in one place: which status, which headers, and a body that tells the client nothing of the
+//! host's inside.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::body::ResponseBody;
+use crate::sandbox::FaultKind;
+
+/// Why the host answers in the guest's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The guest faulted.
+    Fault(FaultKind),
+    /// The guest answered with an error code in the place of a response.
+    GuestError,
+    /// No capacity; try again after so long.
+    NoCapacity(Duration),
+    /// The request cannot be passed on (RFC 9112, section 3.2).
+    BadRequest,
+    /// The request's body did not come (RFC 9110, section 15.5.9).
+    BodyTimeout,
+    /// A method that the host does not pass on (RFC 9110, section 15.6.2).
+    NotImplemented,
+}
+
+impl Failure {
+    pub(super) const fn status(self) -> StatusCode {
+        match self {
+            Self::Fault(FaultKind::Wall) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Fault(_) | Self::GuestError => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Fault(FaultKind::Wall) => "504 the application took too long to answer\n",
+            Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) => "503 the application is busy\n",
+            Self::Fault(_) | Self::GuestError => "500 the application failed\n",
+            Self::BadRequest => "400 the request is not valid\n",
+            Self::BodyTimeout => "408 the request's body did not arrive\n",
+            Self::NotImplemented => "501 the method is not supported\n",
+        }
+    }
+
+    /// The answer.
+    pub(super) fn response(self) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::whole(Bytes::from_static(self.text().as_bytes())));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Self::NoCapacity(after) = self {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+        }
+        if matches!(self, Self::BadRequest | Self::BodyTimeout) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// At least one, and not cut short.
+fn whole_seconds(time: Duration) -> u64 {
+    let whole = time.as_secs();
+    if time.subsec_nanos() > 0 { whole.saturating_add(1) } else { whole.max(1) }
+}
+
+/// Answers of the host to heads that never became a request, as they stand on the wire. The connection is closed behind
+/// them.
+pub(super) mod raw {
+    /// The head did not arrive in time (RFC 9110, section 15.5.9).
+    pub(in super::super) const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    /// The request line is too long (RFC 9110, section 15.5.15).
+    pub(in super::super) const URI_TOO_LONG: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    /// The head is too large (RFC 6585, section 5).
+    pub(in super::super) const HEAD_TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_those_that_the_documentation_promises() {
+        let status = |kind| Failure::Fault(kind).status().as_u16();
+        for kind in [FaultKind::Trap, FaultKind::Exit, FaultKind::StackOverflow, FaultKind::Memory, FaultKind::Cpu, FaultKind::NeverAnswered, FaultKind::Start] {
+            assert_eq!(status(kind), 500, "{kind}");
+        }
+        assert_eq!(status(FaultKind::Wall), 504);
+        assert_eq!(Failure::NoCapacity(Duration::from_secs(1)).status().as_u16(), 503);
+    }
+
+    #[test]
+    fn capacity_says_when_to_come_back() {
+        let response = Failure::NoCapacity(Duration::from_millis(1_200)).response();
+        assert_eq!(response.headers().get("retry-after").map(HeaderValue::as_bytes), Some(b"2".as_slice()));
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+    }
+}

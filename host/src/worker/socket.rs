@@ -1,0 +1,186 @@
+//! The bytes of one connection, as hyper reads and writes them. Watches what hyper does not tell: when a head begins and
+//! how large it grows, and when the client does not take what is written.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::conn::Connection;
+
+/// An accepted socket, registered with this worker's event loop.
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+
+    fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(context),
+            Self::Unix(stream) => stream.poll_write_ready(context),
+        }
+    }
+
+    fn try_read(&self, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read_buf(buffer),
+            Self::Unix(stream) => stream.try_read_buf(buffer),
+        }
+    }
+
+    /// Notes that there is nothing more to read: a read that did not fill its buffer has emptied the socket, so that
+    /// the next would only learn `EAGAIN`. Safe on a current-thread runtime, where no event can arrive in between.
+    fn clear_read_ready(&self) {
+        let nothing = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
+        let _ = match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+        };
+    }
+
+    /// Writes what the socket takes at once.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    fn try_write_vectored(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(slices),
+            Self::Unix(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    /// Ends the sending side.
+    pub(super) fn shut_down(&self) -> io::Result<()> {
+        let outcome = match self {
+            Self::Tcp(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
+            Self::Unix(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
+        };
+        outcome.map_err(io::Error::from)
+    }
+
+    /// Waits until the connection is broken (reset), which an end of the client's sending is not.
+    pub(super) async fn broken(&self) {
+        let outcome = match self {
+            Self::Tcp(stream) => stream.ready(Interest::ERROR).await,
+            Self::Unix(stream) => stream.ready(Interest::ERROR).await,
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "a connection cannot be watched");
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Reads and throws away what the client still sends, until its end; a socket that is closed with unread bytes
+    /// resets the connection, and the client may lose the answer.
+    pub(super) async fn discard(&self) {
+        let mut scratch = [0_u8; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let ready = std::future::poll_fn(|context| self.poll_read_ready(context)).await;
+            match ready.and_then(|()| self.try_read(&mut buffer)) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// What hyper gets: the stream, with the connection's state told of every movement.
+pub(super) struct Socket {
+    connection: Rc<Connection>,
+}
+
+impl Socket {
+    pub(super) fn new(connection: Rc<Connection>) -> Self {
+        Self { connection }
+    }
+
+    fn poll_writing(&self, context: &mut Context<'_>, write: impl Fn(&Stream) -> io::Result<usize>) -> Poll<io::Result<usize>> {
+        let stream = &self.connection.stream;
+        loop {
+            if stream.poll_write_ready(context)?.is_pending() {
+                self.connection.write_stalled();
+                return Poll::Pending;
+            }
+            match write(stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => {
+                    self.connection.write_moved();
+                    return Poll::Ready(outcome);
+                }
+            }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let connection = &self.connection;
+        let allowed = connection.may_read()?;
+        let stream = &connection.stream;
+        loop {
+            ready!(stream.poll_read_ready(context))?;
+            let before = buffer.filled().len();
+            let (outcome, room) = if buffer.remaining() <= allowed {
+                let room = buffer.remaining();
+                (stream.try_read(buffer), room)
+            } else {
+                let mut part = ReadBuf::new(buffer.initialize_unfilled_to(allowed));
+                let outcome = stream.try_read(&mut part);
+                let read = part.filled().len();
+                buffer.advance(read);
+                (outcome, allowed)
+            };
+            match outcome {
+                Ok(read) => {
+                    if read > 0 && read < room {
+                        stream.clear_read_ready();
+                    }
+                    connection.did_read(&buffer.filled()[before..]);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_writing(context, |stream| stream.try_write(bytes))
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.poll_writing(context, |stream| stream.try_write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.connection.stream.shut_down())
+    }
+}

@@ -1,0 +1,268 @@
+//! What runs in a worker's thread: its event loop, from the first instance to the end of the last connection.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::runtime::{LocalOptions, LocalRuntime};
+use tokio::sync::{Notify, mpsc};
+
+use super::alarms::Alarms;
+use super::conn::{self, Peer};
+use super::inbox::{Accepted, Connection, Permits, Receiver};
+use super::slot::Slot;
+use super::socket::Stream;
+use super::{Command, Exit, WorkerEvent, WorkerSetup, WorkerShared};
+use crate::listener::AcceptPause;
+use crate::sandbox::InstanceContext;
+
+/// Threads of a worker that do blocking work for guests: file system calls and name look-ups.
+const BLOCKING_THREADS_MAX: usize = 8;
+/// Connections that a worker takes from its inbox or listener in one turn of its loop.
+const CONNECTIONS_A_TURN: usize = 16;
+
+/// The body of a worker's thread. Always ends with an event.
+pub(super) fn run(setup: WorkerSetup, connections: Receiver, commands: mpsc::Receiver<Command>) {
+    let id = setup.id;
+    let events = setup.events.clone();
+    let metrics = Arc::clone(&setup.metrics);
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_loop(setup, connections, commands)));
+    metrics.listening.store(false, Relaxed);
+    let exit = outcome.unwrap_or_else(|panic| Exit::Panic(panic_text(&*panic)));
+    // The primary is gone when this fails, and the process with it.
+    let _ = events.blocking_send(WorkerEvent::Exited(id, exit));
+}
+
+fn run_loop(setup: WorkerSetup, connections: Receiver, commands: mpsc::Receiver<Command>) -> Exit {
+    let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+    setup.metrics.thread.store(thread.into(), Relaxed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name(format!("worker-{}-blocking", setup.id))
+        .build_local(LocalOptions::default());
+    let runtime: LocalRuntime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return Exit::NotStarted(format!("no event loop: {error}")),
+    };
+    let exit = runtime.block_on(serve(setup, u64::from(thread), connections, commands));
+    // A blocking call of a guest may still be under way; the thread does not wait for it.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn serve(setup: WorkerSetup, thread: u64, mut connections: Receiver, mut commands: mpsc::Receiver<Command>) -> Exit {
+    let WorkerSetup { id, guest, config, metrics, ticker, pulse, budget, events, authority, listener } = setup;
+    let tell = async |event| {
+        // The primary outlives its workers; without it there is nobody to tell.
+        let _ = events.send(event).await;
+    };
+    tell(WorkerEvent::Online(id, thread)).await;
+    let context = InstanceContext::new(id.0, pulse, ticker, budget, Arc::new(config.grants.clone()));
+    let wasi_version = Cell::new(guest.version());
+    let slot = Slot::new(id, guest, context, config.isolation, config.capacity.clone(), Arc::clone(&metrics));
+    let alarms = Rc::new(Alarms::default());
+    let worker = Rc::new(WorkerShared {
+        id,
+        slot: Rc::clone(&slot),
+        alarms: Rc::clone(&alarms),
+        metrics: Arc::clone(&metrics),
+        config,
+        wasi_version,
+        draining: Cell::new(false),
+        requests: Cell::new(0),
+        authority,
+        tasks: Rc::new(Cell::new(0)),
+    });
+    let own_listener = match listener.map(|(listener, permits)| Ok((TcpListener::from_std(listener)?, permits))).transpose() {
+        Ok(listener) => listener,
+        Err(error) => {
+            let error: std::io::Error = error;
+            return Exit::NotStarted(format!("its listener cannot be used: {error}"));
+        }
+    };
+    tokio::task::spawn_local(async move { alarms.run().await });
+    slot.warm().await;
+    tokio::task::spawn_local(Rc::clone(&slot).tend());
+    metrics.listening.store(true, Relaxed);
+    tell(WorkerEvent::Listening(id)).await;
+
+    let crew = Crew { worker: Rc::clone(&worker), open: Rc::default(), changed: Rc::default(), panic: Rc::default() };
+    let mut own_listener = own_listener;
+    let mut pause = AcceptPause::default();
+    let exit = loop {
+        tokio::select! {
+            biased;
+            command = commands.recv() => match command {
+                Some(Command::Swap(guest)) => {
+                    worker.wasi_version.set(guest.version());
+                    slot.swap(guest);
+                }
+                Some(Command::Drain) if !worker.draining.get() => {
+                    worker.draining.set(true);
+                    own_listener = None;
+                    metrics.listening.store(false, Relaxed);
+                    tell(WorkerEvent::Disconnect(id)).await;
+                    worker.alarms.wake_all();
+                    crew.changed.notify_one();
+                }
+                Some(Command::Drain) => {}
+                Some(Command::Stop) | None => break Exit::Voluntary,
+            },
+            () = crew.changed.notified() => {
+                if let Some(panic) = crew.panic.borrow_mut().take() {
+                    break Exit::Panic(panic);
+                }
+            }
+            Some(connection) = connections.recv() => crew.take_in(connection, &mut connections),
+            accepted = accept(own_listener.as_ref(), &mut pause) => {
+                if let Some((listener, permits)) = &own_listener {
+                    crew.accept_own(accepted, listener, permits, &mut pause);
+                }
+            }
+        }
+        if worker.draining.get() && connections.is_empty() && crew.open.get() == 0 && worker.tasks.get() == 0 {
+            break Exit::Voluntary;
+        }
+        if worker.draining.get() && crew.open.get() == 0 {
+            // Work after responses ends without telling; it is looked for a few times a second.
+            let nudge = Rc::clone(&crew.changed);
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                nudge.notify_one();
+            });
+        }
+    };
+    slot.clear();
+    exit
+}
+
+/// The connections of a worker.
+struct Crew {
+    worker: Rc<WorkerShared>,
+    open: Rc<Cell<usize>>,
+    /// A connection ended, or panicked.
+    changed: Rc<Notify>,
+    panic: Rc<RefCell<Option<String>>>,
+}
+
+impl Crew {
+    /// Takes a connection in, and those behind it that wait already.
+    fn take_in(&self, first: Connection, connections: &mut Receiver) {
+        self.start(first);
+        for _ in 1..CONNECTIONS_A_TURN {
+            match connections.try_recv() {
+                Ok(connection) => self.start(connection),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Takes connections in from a listener of the worker's own.
+    fn accept_own(&self, first: std::io::Result<(TcpStream, std::net::SocketAddr)>, listener: &TcpListener, permits: &Arc<Permits>, pause: &mut AcceptPause) {
+        let mut accepted = Some(first);
+        for _ in 0..CONNECTIONS_A_TURN {
+            match accepted.take() {
+                Some(Ok((stream, peer))) => {
+                    // Above the bound the connection is closed: the kernel has given it to this worker for good.
+                    if let Some(mut permit) = permits.try_take() {
+                        permit.assign(&self.worker.metrics);
+                        set_nodelay(&stream);
+                        self.run(Stream::Tcp(stream), Peer::Tcp(peer), permit);
+                    }
+                    pause.succeeded();
+                }
+                Some(Err(error)) => {
+                    pause.failed(&error);
+                    return;
+                }
+                None => return,
+            }
+            accepted = poll_accept_now(listener);
+        }
+    }
+
+    fn start(&self, connection: Connection) {
+        let Connection { socket, peer, permit } = connection;
+        let stream = match socket {
+            Accepted::Tcp(stream) => TcpStream::from_std(stream).map(|stream| {
+                set_nodelay(&stream);
+                Stream::Tcp(stream)
+            }),
+            Accepted::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+        };
+        match stream {
+            Ok(stream) => self.run(stream, peer, permit),
+            Err(error) => tracing::warn!(worker = self.worker.id.0, %peer, %error, "a connection could not be taken in"),
+        }
+    }
+
+    /// Serves a connection in a task of its own. A panic in it is a bug of the host: what the task held is leaked (its
+    /// stores may be in any state), and the worker ends.
+    fn run(&self, stream: Stream, peer: Peer, permit: super::inbox::Permit) {
+        self.worker.metrics.connections.add_one();
+        self.open.set(self.open.get() + 1);
+        let open = Rc::clone(&self.open);
+        let changed = Rc::clone(&self.changed);
+        let panicked = Rc::clone(&self.panic);
+        let worker = Rc::clone(&self.worker);
+        let mut serving: Option<Pin<Box<dyn Future<Output = ()>>>> = Some(Box::pin(conn::serve(Rc::clone(&worker), stream, peer, permit)));
+        tokio::task::spawn_local(async move {
+            std::future::poll_fn(|context| {
+                let Some(task) = serving.as_mut() else { return Poll::Ready(()) };
+                match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
+                    Ok(polled) => polled,
+                    Err(panic) => {
+                        *panicked.borrow_mut() = Some(panic_text(&*panic));
+                        changed.notify_one();
+                        std::mem::forget(serving.take());
+                        Poll::Ready(())
+                    }
+                }
+            })
+            .await;
+            open.set(open.get() - 1);
+            if worker.draining.get() {
+                changed.notify_one();
+            }
+        });
+    }
+}
+
+fn set_nodelay(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY not set");
+    }
+}
+
+/// The next connection of the worker's own listener; never ready without one.
+async fn accept(listener: Option<&(TcpListener, Arc<Permits>)>, pause: &mut AcceptPause) -> std::io::Result<(TcpStream, std::net::SocketAddr)> {
+    match listener {
+        Some((listener, permits)) => {
+            pause.over().await;
+            permits.freed().await;
+            listener.accept().await
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// A connection that waits already.
+fn poll_accept_now(listener: &TcpListener) -> Option<std::io::Result<(TcpStream, std::net::SocketAddr)>> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match listener.poll_accept(&mut context) {
+        Poll::Ready(accepted) => Some(accepted),
+        Poll::Pending => None,
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
+}
