@@ -140,7 +140,7 @@ mod tests {
     use std::future::poll_fn;
 
     fn on_one_thread(test: impl Future<Output = ()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(false).build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         match runtime {
             Ok(runtime) => runtime.block_on(test),
             Err(error) => assert_eq!(error.to_string(), "", "no runtime"),

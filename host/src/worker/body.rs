@@ -157,8 +157,8 @@ pub(super) fn start(mut body: Body, context: &mut Context<'_>) -> Start {
     while ahead.len() < AHEAD_FRAMES {
         match Pin::new(&mut body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => ahead.push_back(frame),
-            Poll::Ready(Some(Err(error))) if ahead.is_empty() => return Start::Broken(error),
-            Poll::Ready(Some(Err(_))) | Poll::Pending => return Start::Partial(ahead, false, body),
+            Poll::Ready(Some(Err(error))) => return Start::Broken(error),
+            Poll::Pending => return Start::Partial(ahead, false, body),
             Poll::Ready(None) => {
                 return match (ahead.len(), ahead.pop_front().map(Frame::into_data)) {
                     (0, _) => Start::Whole(Bytes::new()),

@@ -1,0 +1,42 @@
+//! What the tests have in common.
+
+pub mod client;
+pub mod server;
+
+use std::time::{Duration, Instant};
+
+pub use client::{Connection, Response, get, request};
+pub use server::Server;
+
+/// Ceiling of every wait; far above what a busy machine needs.
+pub const CEILING: Duration = Duration::from_secs(20);
+
+/// What a test ends with.
+pub type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+/// Asks again and again until `fact` holds.
+///
+/// # Panics
+/// When it does not hold within the ceiling.
+#[track_caller]
+pub fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !fact() {
+        assert!(began.elapsed() < CEILING, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Path of a prebuilt or rebuilt component (`hello.wasm`, `faults-p3.wasm`, `wat/trap.wat`); `WASMHOST_TEST_GUESTS` names
+/// another folder for the built ones.
+pub fn guest(name: &str) -> String {
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest");
+    let folder = match std::env::var("WASMHOST_TEST_GUESTS") {
+        Ok(folder) if !name.starts_with("wat/") => folder,
+        _ => own.to_owned(),
+    };
+    format!("{folder}/{name}")
+}
+
+/// The two builds of the guest whose path is the verb: wasi 0.2 and 0.3.
+pub const FAULTS: [&str; 2] = ["faults.wasm", "faults-p3.wasm"];

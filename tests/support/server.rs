@@ -1,0 +1,200 @@
+//! The binary as a child: started, read, asked, signalled, ended.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{CEILING, get, guest};
+
+/// A running server; killed when dropped, its log printed when the test failed.
+pub struct Server {
+    child: Child,
+    /// Where clients connect (unspecified when it listens on a Unix socket).
+    pub address: SocketAddr,
+    admin: Option<SocketAddr>,
+    log: Arc<Log>,
+}
+
+/// Lines of standard error so far.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+impl Log {
+    fn push(&self, line: String) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        self.more.notify_all();
+    }
+
+    /// The first line for which `choose` gives something; waits for it, none at the ceiling.
+    fn wait<T>(&self, ceiling: Duration, choose: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let began = Instant::now();
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = 0;
+        loop {
+            if let Some(found) = lines[seen..].iter().find_map(|line| choose(line)) {
+                return Some(found);
+            }
+            seen = lines.len();
+            let left = ceiling.checked_sub(began.elapsed())?;
+            (lines, _) = self.more.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// The binary, with a cache shared by all tests.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmhost"));
+    command.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+    command
+}
+
+impl Server {
+    /// Serves `component` (a name for [`guest`]) on a free port with two workers, an admin page and a JSON log; `flags`
+    /// are added, and win over these.
+    #[track_caller]
+    pub fn start(component: &str, flags: &[&str]) -> Self {
+        let mut command = command();
+        command.arg(guest(component)).args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
+        if !flags.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        if !flags.contains(&"--workers") {
+            command.args(["--workers", "2"]);
+        }
+        command.args(flags);
+        Self::spawn(command)
+    }
+
+    /// Runs a command that serves, and waits until it listens.
+    #[track_caller]
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let log = Arc::new(Log::default());
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let reader = Arc::clone(&log);
+        std::thread::Builder::new()
+            .name("server-log".to_owned())
+            .spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    reader.push(line);
+                }
+                reader.push("<end of the log>".to_owned());
+            })
+            .expect("a thread");
+        let mut server = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), admin: None, log };
+        let listening = server.log.wait(CEILING, |line| {
+            if line == "<end of the log>" {
+                return Some(None);
+            }
+            line.contains("listening on ").then(|| Some(address_in(line, "listening on http://")))
+        });
+        match listening {
+            Some(Some(address)) => {
+                server.address = address.unwrap_or(server.address);
+                server.admin = server.lines().iter().find_map(|line| address_in(line, "admin page on http://"));
+                server
+            }
+            Some(None) | None => panic!("the server did not listen:\n{}", server.lines().join("\n")),
+        }
+    }
+
+    /// All lines of the log so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The first log record (JSON) for which `is` holds; waits for it.
+    ///
+    /// # Panics
+    /// When it does not come within the ceiling.
+    #[track_caller]
+    pub fn wait_for_record(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let found = self.log.wait(CEILING, |line| serde_json::from_str::<Value>(line).ok().filter(|record| is(record)));
+        found.unwrap_or_else(|| panic!("the log never said: {what}"))
+    }
+
+    /// All log records (JSON) so far for which `is` holds.
+    pub fn records(&self, is: impl Fn(&Value) -> bool) -> Vec<Value> {
+        self.lines().iter().filter_map(|line| serde_json::from_str(line).ok()).filter(|record| is(record)).collect()
+    }
+
+    /// A page of the admin address.
+    #[track_caller]
+    pub fn admin(&self, path: &str) -> super::Response {
+        get(self.admin.expect("the server has an admin page"), path)
+    }
+
+    /// The status page.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        serde_json::from_slice(&self.admin("/status").body).expect("the status page is JSON")
+    }
+
+    /// The sum of a number over all workers of the status page, such as `generation` or `faults.trap`.
+    #[track_caller]
+    pub fn sum(&self, field: &str) -> u64 {
+        let status = self.status();
+        let pointer = format!("/{}", field.replace('.', "/"));
+        let workers = status["workers"].as_array().expect("a list of workers");
+        workers.iter().map(|worker| worker.pointer(&pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {field}"))).sum()
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, by `kill`'s name for it.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().expect("kill runs");
+        assert!(status.success(), "kill -{name}");
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// When it does not come within the ceiling.
+    #[track_caller]
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
+                return status;
+            }
+            assert!(began.elapsed() < CEILING, "the server did not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Resident memory in KiB.
+    #[track_caller]
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
+    }
+}
+
+fn address_in(line: &str, before: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(before)?;
+    let end = rest.find(|c: char| c == '"' || c.is_whitespace()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the server ---\n{}", self.lines().join("\n"));
+        }
+    }
+}
