@@ -1,6 +1,23 @@
 //! End to end tests: every one starts the real binary on a free port and speaks to it over the wire. A file for each
 //! question; `support` has the server, the client and the wait.
 
+#![allow(
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on panics, and says why"
+)]
+
 mod support;
 
+mod balancing;
+mod cli;
+mod counting;
+#[cfg(feature = "fault-injection")]
+mod host_faults;
+mod loading;
+mod recovery;
 mod serving;
+mod tidy;

@@ -20,7 +20,8 @@ fn a_kept_connection_carries_many_requests_and_pipelined_ones_in_order() {
         for _ in 0..10 {
             assert_eq!(connection.get("/hello").status, 200);
         }
-        let batch: String = (0..20).map(|n| format!("GET /status?code={} HTTP/1.1\r\nHost: test\r\n\r\n", 200 + n * 10)).collect();
+        let batch: String =
+            (0..20).map(|n| format!("GET /status?code={} HTTP/1.1\r\nHost: test\r\n\r\n", 200 + n * 10)).collect();
         connection.send(batch);
         for n in 0..20 {
             let status = 200 + n * 10;
@@ -57,7 +58,14 @@ fn the_guest_sees_the_request_as_it_was_sent() {
         let mut connection = Connection::open(server.address);
         connection.send("PATCH /request?a=1&b=%20 HTTP/1.1\r\nHost: example.test:81\r\nX-One: 1\r\nX-One: 2\r\nX-Forwarded-For: 9.9.9.9\r\nForwarded: for=9.9.9.9\r\nContent-Length: 0\r\n\r\n");
         let text = connection.response().text();
-        for line in ["method: PATCH", "scheme: http", "authority: example.test:81", "path: /request?a=1&b=%20", "x-one: 1", "x-one: 2"] {
+        for line in [
+            "method: PATCH",
+            "scheme: http",
+            "authority: example.test:81",
+            "path: /request?a=1&b=%20",
+            "x-one: 1",
+            "x-one: 2",
+        ] {
             assert!(text.lines().any(|given| given.eq_ignore_ascii_case(line)), "{component}: no `{line}` in:\n{text}");
         }
         assert!(!text.contains("9.9.9.9"), "{component}: forwarded headers of a client that is not trusted:\n{text}");
@@ -69,7 +77,8 @@ fn a_trusted_proxy_may_say_for_whom_it_asks() {
     for component in FAULTS {
         let server = Server::start(component, &["--trust-proxy", "127.0.0.0/8"]);
         let mut connection = Connection::open(server.address);
-        connection.send("GET /request HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: https\r\n\r\n");
+        connection
+            .send("GET /request HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: https\r\n\r\n");
         let text = connection.response().text();
         assert!(text.contains("9.9.9.9") && text.contains("scheme: https"), "{component}:\n{text}");
     }

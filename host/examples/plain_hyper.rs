@@ -54,9 +54,14 @@ fn main() -> io::Result<()> {
     }
     if args.reuseport {
         let (listeners, address) = bind_for_each(args.listen, workers).map_err(io::Error::other)?;
-        let threads = listeners.into_iter().map(|listener| spawn_worker(move || serve_own(listener))).collect::<io::Result<Vec<_>>>()?;
+        let threads = listeners
+            .into_iter()
+            .map(|listener| spawn_worker(move || serve_own(listener)))
+            .collect::<io::Result<Vec<_>>>()?;
         announce(&address)?;
-        return threads.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked"))));
+        return threads
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked"))));
     }
     let listener = bind_tcp(args.listen, false)?;
     listener.set_nonblocking(false)?;
@@ -86,19 +91,24 @@ fn compute() {
 fn accept(listener: &TcpListener, inboxes: &[mpsc::Sender<TcpStream>]) -> io::Result<()> {
     let mut next = 0;
     loop {
-        let mut connection: TcpStream = rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?.into();
+        let mut connection: TcpStream =
+            rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?.into();
         for _ in 0..inboxes.len() {
             next = (next + 1) % inboxes.len();
             match inboxes[next].try_send(connection) {
                 Ok(()) => break,
                 // All full: the last one's refusal drops the connection.
-                Err(mpsc::error::TrySendError::Full(back) | mpsc::error::TrySendError::Closed(back)) => connection = back,
+                Err(mpsc::error::TrySendError::Full(back) | mpsc::error::TrySendError::Closed(back)) => {
+                    connection = back
+                }
             }
         }
     }
 }
 
-fn spawn_worker<F: Future<Output = io::Result<()>>>(serve: impl FnOnce() -> F + Send + 'static) -> io::Result<thread::JoinHandle<io::Result<()>>> {
+fn spawn_worker<F: Future<Output = io::Result<()>>>(
+    serve: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<thread::JoinHandle<io::Result<()>>> {
     thread::Builder::new().name("worker".to_owned()).spawn(|| {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         runtime.block_on(serve())

@@ -59,8 +59,12 @@ async fn connection(socket: Accepted, board: Arc<Board>) -> Result<(), Box<dyn s
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     match socket {
-        Accepted::Tcp(stream) => http.serve_connection(TokioIo::new(tokio::net::TcpStream::from_std(stream)?), service).await?,
-        Accepted::Unix(stream) => http.serve_connection(TokioIo::new(tokio::net::UnixStream::from_std(stream)?), service).await?,
+        Accepted::Tcp(stream) => {
+            http.serve_connection(TokioIo::new(tokio::net::TcpStream::from_std(stream)?), service).await?
+        }
+        Accepted::Unix(stream) => {
+            http.serve_connection(TokioIo::new(tokio::net::UnixStream::from_std(stream)?), service).await?
+        }
     }
     Ok(())
 }

@@ -36,9 +36,7 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_the_cap() {
-        let delays: Vec<u128> = (0..8)
-            .map(|attempt| BACKOFF.delay(attempt, 0.0).as_millis())
-            .collect();
+        let delays: Vec<u128> = (0..8).map(|attempt| BACKOFF.delay(attempt, 0.0).as_millis()).collect();
         assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
     }
 

@@ -66,9 +66,7 @@ impl Balancer {
         let ready = in_turn.filter(|&index| workers[index].is_ready());
         let chosen = match balance {
             Balance::RoundRobin | Balance::Kernel => ready.into_iter().next(),
-            Balance::LeastConnections => {
-                ready.min_by_key(|&index| workers[index].connections)
-            }
+            Balance::LeastConnections => ready.min_by_key(|&index| workers[index].connections),
         };
         let chosen = chosen.or_else(|| {
             (0..count)
@@ -91,19 +89,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const READY: WorkerView = WorkerView {
-        alive: true,
-        inbox_room: 10,
-        late_us: 0,
-        healthy: true,
-        connections: 0,
-    };
+    const READY: WorkerView = WorkerView { alive: true, inbox_room: 10, late_us: 0, healthy: true, connections: 0 };
 
     fn picks(balance: Balance, workers: &[WorkerView], times: usize) -> Vec<Decision> {
         let mut balancer = Balancer::default();
-        (0..times)
-            .map(|_| balancer.dispatch(balance, workers))
-            .collect()
+        (0..times).map(|_| balancer.dispatch(balance, workers)).collect()
     }
 
     #[test]
@@ -114,68 +104,35 @@ mod tests {
 
     #[test]
     fn a_late_or_full_or_down_or_dead_worker_is_passed_over() {
-        let late = WorkerView {
-            late_us: LATE_AFTER_US,
-            ..READY
-        };
-        let full = WorkerView {
-            inbox_room: 0,
-            ..READY
-        };
-        let down = WorkerView {
-            healthy: false,
-            ..READY
-        };
-        let dead = WorkerView {
-            alive: false,
-            ..READY
-        };
+        let late = WorkerView { late_us: LATE_AFTER_US, ..READY };
+        let full = WorkerView { inbox_room: 0, ..READY };
+        let down = WorkerView { healthy: false, ..READY };
+        let dead = WorkerView { alive: false, ..READY };
         let workers = [late, READY, full, down, dead];
-        assert_eq!(
-            picks(Balance::RoundRobin, &workers, 3),
-            [Decision::Dispatch(1); 3]
-        );
+        assert_eq!(picks(Balance::RoundRobin, &workers, 3), [Decision::Dispatch(1); 3]);
     }
 
     #[test]
     fn when_none_is_ready_the_least_late_gets_it_and_a_down_one_last() {
         let late = |late_us| WorkerView { late_us, ..READY };
-        let down = WorkerView {
-            healthy: false,
-            ..READY
-        };
+        let down = WorkerView { healthy: false, ..READY };
         let workers = [late(90_000), down, late(30_000)];
-        assert_eq!(
-            picks(Balance::RoundRobin, &workers, 2),
-            [Decision::Dispatch(2); 2]
-        );
-        assert_eq!(
-            picks(Balance::RoundRobin, &[down], 1),
-            [Decision::Dispatch(0)]
-        );
+        assert_eq!(picks(Balance::RoundRobin, &workers, 2), [Decision::Dispatch(2); 2]);
+        assert_eq!(picks(Balance::RoundRobin, &[down], 1), [Decision::Dispatch(0)]);
     }
 
     #[test]
     fn with_no_room_anywhere_the_connection_waits() {
-        let full = WorkerView {
-            inbox_room: 0,
-            ..READY
-        };
+        let full = WorkerView { inbox_room: 0, ..READY };
         assert_eq!(picks(Balance::RoundRobin, &[full; 2], 1), [Decision::Wait]);
         assert_eq!(picks(Balance::RoundRobin, &[], 1), [Decision::Wait]);
     }
 
     #[test]
     fn least_connections_takes_the_emptiest() {
-        let with = |connections| WorkerView {
-            connections,
-            ..READY
-        };
+        let with = |connections| WorkerView { connections, ..READY };
         let workers = [with(3), with(1), with(2)];
-        assert_eq!(
-            picks(Balance::LeastConnections, &workers, 1),
-            [Decision::Dispatch(1)]
-        );
+        assert_eq!(picks(Balance::LeastConnections, &workers, 1), [Decision::Dispatch(1)]);
     }
 
     proptest! {

@@ -40,7 +40,7 @@ fn version() -> &'static str {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve a component (what happens without a command).
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Compile a component ahead of time, for faster starts.
     Compile(CompileArgs),
     /// Print a completion script for a shell.
@@ -77,22 +77,46 @@ pub struct ServeArgs {
     pub component: Option<PathBuf>,
 
     /// Address to listen on: ADDRESS:PORT (port 0: any free one), unix:PATH, or systemd (the socket it handed over; taken by itself when there is one and this flag is not given).
-    #[arg(long, value_name = "ADDRESS", env = "WASMHOST_LISTEN", help_heading = "Serving", help = "Address to listen on: ADDRESS:PORT (port 0: any free one), unix:PATH, or systemd (a socket handed over, also taken when the flag is not given) [default: 127.0.0.1:8080]")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "WASMHOST_LISTEN",
+        help_heading = "Serving",
+        help = "Address to listen on: ADDRESS:PORT (port 0: any free one), unix:PATH, or systemd (a socket handed over, also taken when the flag is not given) [default: 127.0.0.1:8080]"
+    )]
     pub listen: Option<String>,
     /// Number of workers, each one thread with its own instances [default: CPU cores, cgroup quota counted].
     #[arg(long, value_name = "N", env = "WASMHOST_WORKERS", help_heading = "Serving")]
     pub workers: Option<String>,
     /// Who gets the next connection: round-robin (the next ready worker), least-connections, or kernel (SO_REUSEPORT).
-    #[arg(long, value_name = "POLICY", default_value = "round-robin", env = "WASMHOST_BALANCE", help_heading = "Serving")]
+    #[arg(
+        long,
+        value_name = "POLICY",
+        default_value = "round-robin",
+        env = "WASMHOST_BALANCE",
+        help_heading = "Serving"
+    )]
     pub balance: String,
     /// How long an instance lives: worker (from request to request: its memory is shared among all users of the app), request (a fresh instance each: take it for code that serves several tenants), or auto (worker, but request for guests known not to bear reuse).
     #[arg(long, value_name = "MODE", default_value = "auto", env = "WASMHOST_ISOLATION", help_heading = "Serving")]
     pub isolation: String,
     /// Instances of a worker; more than one are opened only while the others wait (1: one request at a time).
-    #[arg(long, value_name = "N", default_value = "64", env = "WASMHOST_INSTANCES_PER_WORKER", help_heading = "Serving")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "64",
+        env = "WASMHOST_INSTANCES_PER_WORKER",
+        help_heading = "Serving"
+    )]
     pub instances_per_worker: String,
     /// Requests at once in one instance (wasi 0.3 only). Above 1, requests share an instance, and a fault (a trap, a limit, a time-out) costs all requests in it, since one 0.3 task cannot be cancelled by itself.
-    #[arg(long, value_name = "N", default_value = "1", env = "WASMHOST_INSTANCE_CONCURRENCY", help_heading = "Serving")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1",
+        env = "WASMHOST_INSTANCE_CONCURRENCY",
+        help_heading = "Serving"
+    )]
     pub instance_concurrency: String,
     /// Retire an instance after so many requests, spread by 20 % up and down (none: never).
     #[arg(long, value_name = "N", default_value = "none", env = "WASMHOST_MAX_REQUESTS", help_heading = "Serving")]
@@ -123,16 +147,34 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", env = "WASMHOST_REQUEST_TIMEOUT", help_heading = "Limits")]
     pub request_timeout: String,
     /// Silence within a body, either way, then the transfer is broken off (none: no limit).
-    #[arg(long, value_name = "TIME", default_value = "60s", env = "WASMHOST_BODY_IDLE_TIMEOUT", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "60s",
+        env = "WASMHOST_BODY_IDLE_TIMEOUT",
+        help_heading = "Limits"
+    )]
     pub body_idle_timeout: String,
     /// Time until the response's end, then it is broken off (none: no limit).
-    #[arg(long, value_name = "TIME", default_value = "none", env = "WASMHOST_RESPONSE_TIMEOUT", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "none",
+        env = "WASMHOST_RESPONSE_TIMEOUT",
+        help_heading = "Limits"
+    )]
     pub response_timeout: String,
     /// Time for a request's head to arrive, then 408.
     #[arg(long, value_name = "TIME", default_value = "10s", env = "WASMHOST_HEADER_TIMEOUT", help_heading = "Limits")]
     pub header_timeout: String,
     /// Rest of a connection between requests, then it is closed.
-    #[arg(long, value_name = "TIME", default_value = "60s", env = "WASMHOST_KEEPALIVE_TIMEOUT", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "60s",
+        env = "WASMHOST_KEEPALIVE_TIMEOUT",
+        help_heading = "Limits"
+    )]
     pub keepalive_timeout: String,
     /// Size of a request's head, then 431 (414 for a longer request line), at least 8KiB, at most 1MiB.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", env = "WASMHOST_HEADER_MAX", help_heading = "Limits")]
@@ -141,20 +183,37 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "WASMHOST_MAX_CONNECTIONS", help_heading = "Limits")]
     pub max_connections: Option<String>,
     /// Requests of one connection, then `Connection: close` (none: no limit).
-    #[arg(long, value_name = "N", default_value = "none", env = "WASMHOST_MAX_REQUESTS_PER_CONNECTION", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "none",
+        env = "WASMHOST_MAX_REQUESTS_PER_CONNECTION",
+        help_heading = "Limits"
+    )]
     pub max_requests_per_connection: String,
 
     /// Give the guest an environment variable.
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Grants (nothing is granted unasked)")]
     pub env: Vec<String>,
     /// Give the guest a command line argument.
-    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = "Grants (nothing is granted unasked)")]
+    #[arg(
+        long,
+        value_name = "ARGUMENT",
+        allow_hyphen_values = true,
+        help_heading = "Grants (nothing is granted unasked)"
+    )]
     pub arg: Vec<String>,
     /// Give the guest a directory, read-only unless `:rw` stands behind it.
     #[arg(long, value_name = "HOST::GUEST[:rw]", help_heading = "Grants (nothing is granted unasked)")]
     pub dir: Vec<String>,
     /// Let outgoing HTTP requests reach this host (`*`: every public one; private, loopback and link-local addresses only when named).
-    #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',', env = "WASMHOST_ALLOW_HOST", help_heading = "Grants (nothing is granted unasked)")]
+    #[arg(
+        long,
+        value_name = "HOST[:PORT]",
+        value_delimiter = ',',
+        env = "WASMHOST_ALLOW_HOST",
+        help_heading = "Grants (nothing is granted unasked)"
+    )]
     pub allow_host: Vec<String>,
 
     /// Form of the log on standard error: text, json, or auto (text).
@@ -177,10 +236,22 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", env = "WASMHOST_CACHE_MAX", help_heading = "Compilation")]
     pub cache_max: String,
     /// Time that a compilation may take.
-    #[arg(long, value_name = "TIME", default_value = "5m", env = "WASMHOST_COMPILE_TIMEOUT", help_heading = "Compilation")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "5m",
+        env = "WASMHOST_COMPILE_TIMEOUT",
+        help_heading = "Compilation"
+    )]
     pub compile_timeout: String,
     /// Address space that a compilation may use.
-    #[arg(long, value_name = "SIZE", default_value = "8GiB", env = "WASMHOST_COMPILE_MEMORY_MAX", help_heading = "Compilation")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "8GiB",
+        env = "WASMHOST_COMPILE_MEMORY_MAX",
+        help_heading = "Compilation"
+    )]
     pub compile_memory_max: String,
 }
 
@@ -203,9 +274,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
     let mut words: Vec<OsString> = words.into_iter().collect();
     let mut mistakes = Vec::new();
     while mistakes.len() < MISTAKES_MAX {
-        let outcome = Cli::command()
-            .try_get_matches_from(&words)
-            .and_then(|matches| Cli::from_arg_matches(&matches));
+        let outcome = Cli::command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
         let error = match outcome {
             Ok(cli) => return Parsed::Cli(Box::new(cli), mistakes),
             Err(error) => error,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::balancer::Balance;
 
 pub use build::{Machine, Mistake, build, compile_bounds};
-pub use parse::{HostRule, HostPattern};
+pub use parse::{HostPattern, HostRule};
 
 /// All settings of one run of `wasmhost serve`.
 #[derive(Debug, Clone)]

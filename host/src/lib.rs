@@ -9,16 +9,16 @@ pub mod commands;
 pub mod config;
 pub mod log;
 
-pub mod primary;
-pub mod shutdown;
-pub mod supervisor;
+pub mod admin;
 pub mod backoff;
 pub mod loader;
 pub mod metrics;
-pub mod admin;
+pub mod primary;
+pub mod shutdown;
+pub mod supervisor;
 
-pub mod listener;
 pub mod balancer;
+pub mod listener;
 pub mod worker;
 
 pub mod sandbox;

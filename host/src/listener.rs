@@ -97,14 +97,20 @@ impl Listener {
     /// When the address cannot be had.
     pub fn bind(listen: &Listen) -> Result<Self, BindError> {
         let bound = match listen {
-            Listen::Tcp(address) => bind_tcp(*address, false).map(Bound::Tcp).map_err(|error| tcp_error(*address, &error))?,
+            Listen::Tcp(address) => {
+                bind_tcp(*address, false).map(Bound::Tcp).map_err(|error| tcp_error(*address, &error))?
+            }
             Listen::Unix(path) => {
                 let listener = bind_unix(path).map_err(|error| unix_error(path, &error))?;
                 Bound::Unix(listener, Some(Removal(path.clone())))
             }
             Listen::Inherited => inherited()?,
         };
-        let failed = |error: io::Error| BindError { address: "the socket".to_owned(), reason: error.to_string(), hint: "check the address".to_owned() };
+        let failed = |error: io::Error| BindError {
+            address: "the socket".to_owned(),
+            reason: error.to_string(),
+            hint: "check the address".to_owned(),
+        };
         let address = match &bound {
             Bound::Tcp(listener) => Address::Tcp(listener.local_addr().map_err(failed)?),
             Bound::Unix(listener, _) => {
@@ -198,9 +204,15 @@ pub fn bind_for_each(address: SocketAddr, workers: u16) -> Result<(Vec<TcpListen
 fn tcp_error(address: SocketAddr, error: &io::Error) -> BindError {
     let port = address.port();
     let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "end the program that has it, or take another port: `--listen 127.0.0.1:0` takes any free one".to_owned(),
-        io::ErrorKind::PermissionDenied => format!("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); take a higher one than {port}"),
-        io::ErrorKind::AddrNotAvailable => "name an address of this machine, or 0.0.0.0 or [::] for all of them".to_owned(),
+        io::ErrorKind::AddrInUse => {
+            "end the program that has it, or take another port: `--listen 127.0.0.1:0` takes any free one".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); take a higher one than {port}")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "name an address of this machine, or 0.0.0.0 or [::] for all of them".to_owned()
+        }
         _ => "check the address; a machine without IPv6 has no [::] addresses".to_owned(),
     };
     BindError { address: address.to_string(), reason: error.to_string(), hint }
@@ -208,7 +220,9 @@ fn tcp_error(address: SocketAddr, error: &io::Error) -> BindError {
 
 fn unix_error(path: &Path, error: &io::Error) -> BindError {
     let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "another program listens there, or the file is no socket: end it, or name another path",
+        io::ErrorKind::AddrInUse => {
+            "another program listens there, or the file is no socket: end it, or name another path"
+        }
         io::ErrorKind::NotFound => "make the directory first",
         _ => "name a path, of 107 bytes at most, in a directory that can be written",
     };
@@ -230,10 +244,12 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 /// The first socket that the service manager handed over.
 fn inherited() -> Result<Bound, BindError> {
-    let failed = |reason: String| BindError {
+    let failed = |reason: String| {
+        BindError {
         address: "the socket that was handed over".to_owned(),
         reason,
         hint: "LISTEN_FDS must count a listening TCP or Unix stream socket at descriptor 3, with LISTEN_PID set to this process (sd_listen_fds(3))".to_owned(),
+    }
     };
     let mut handed = listenfd::ListenFd::from_env();
     if let Ok(Some(listener)) = handed.take_tcp_listener(0) {
@@ -300,7 +316,13 @@ impl AcceptPause {
 /// The name of an error of accepting, for counting.
 pub fn accept_error_name(error: &io::Error) -> &'static str {
     use rustix::io::Errno;
-    let names = [(Errno::MFILE, "EMFILE"), (Errno::NFILE, "ENFILE"), (Errno::NOBUFS, "ENOBUFS"), (Errno::NOMEM, "ENOMEM"), (Errno::CONNABORTED, "ECONNABORTED")];
+    let names = [
+        (Errno::MFILE, "EMFILE"),
+        (Errno::NFILE, "ENFILE"),
+        (Errno::NOBUFS, "ENOBUFS"),
+        (Errno::NOMEM, "ENOMEM"),
+        (Errno::CONNABORTED, "ECONNABORTED"),
+    ];
     let code = error.raw_os_error();
     names.into_iter().find(|(errno, _)| code == Some(errno.raw_os_error())).map_or("other", |(_, name)| name)
 }

@@ -12,7 +12,11 @@ use crate::sandbox::{Guest, InstanceContext, LoadError, MemoryBudget, Ticker};
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub fn load(config: &Arc<Config>, ticker: &Arc<Ticker>, budget: &Arc<MemoryBudget>) -> std::io::Result<oneshot::Receiver<Result<Arc<Guest>, LoadError>>> {
+pub fn load(
+    config: &Arc<Config>,
+    ticker: &Arc<Ticker>,
+    budget: &Arc<MemoryBudget>,
+) -> std::io::Result<oneshot::Receiver<Result<Arc<Guest>, LoadError>>> {
     let (answer, loaded) = oneshot::channel();
     let (config, ticker, budget) = (Arc::clone(config), Arc::clone(ticker), Arc::clone(budget));
     std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
@@ -24,10 +28,16 @@ pub fn load(config: &Arc<Config>, ticker: &Arc<Ticker>, budget: &Arc<MemoryBudge
 
 fn load_and_try(config: &Config, ticker: &Arc<Ticker>, budget: Arc<MemoryBudget>) -> Result<Arc<Guest>, LoadError> {
     let guest = Guest::load(config, ticker)?;
-    let failed = |reason: String, hint: &str| LoadError { file: config.component.display().to_string(), reason, hint: hint.to_owned() };
+    let failed = |reason: String, hint: &str| LoadError {
+        file: config.component.display().to_string(),
+        reason,
+        hint: hint.to_owned(),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
-    let runtime = runtime.map_err(|error| failed(format!("no event loop to try it in: {error}"), "free descriptors or memory"))?;
-    let context = InstanceContext::new(0, ticker.new_pulse(), Arc::clone(ticker), budget, Arc::new(config.grants.clone()));
+    let runtime = runtime
+        .map_err(|error| failed(format!("no event loop to try it in: {error}"), "free descriptors or memory"))?;
+    let context =
+        InstanceContext::new(0, ticker.new_pulse(), Arc::clone(ticker), budget, Arc::new(config.grants.clone()));
     let limit = config.limits.request_timeout.unwrap_or(std::time::Duration::MAX);
     let tried = runtime.block_on(async { tokio::time::timeout(limit, guest.instantiate(&context)).await });
     runtime.shutdown_background();
@@ -36,11 +46,17 @@ fn load_and_try(config: &Config, ticker: &Arc<Ticker>, budget: Arc<MemoryBudget>
         Ok(Err(fault)) => {
             let hint = match fault.kind.flag() {
                 Some(flag) => format!("raise {flag}"),
-                None if fault.detail.contains("--memory-max") || fault.detail.contains("memory minimum size") => "raise --memory-max".to_owned(),
-                None => "its start functions failed; what it needs may have to be granted with --env, --arg or --dir".to_owned(),
+                None if fault.detail.contains("--memory-max") || fault.detail.contains("memory minimum size") => {
+                    "raise --memory-max".to_owned()
+                }
+                None => "its start functions failed; what it needs may have to be granted with --env, --arg or --dir"
+                    .to_owned(),
             };
             Err(failed(format!("it does not start: {} ({})", fault.detail, fault.kind), &hint))
         }
-        Err(_) => Err(failed(format!("it did not start within {} (--request-timeout)", humantime::format_duration(limit)), "raise --request-timeout")),
+        Err(_) => Err(failed(
+            format!("it did not start within {} (--request-timeout)", humantime::format_duration(limit)),
+            "raise --request-timeout",
+        )),
     }
 }

@@ -47,8 +47,16 @@ pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] WorkerGua
 
 /// Starts the log. Until the guard is dropped, `tracing` events of the host reach standard error.
 pub fn start(format: LogFormat, level: LevelFilter) -> LogGuard {
-    let (writer, guard): (NonBlocking, WorkerGuard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).thread_name("log").finish(std::io::stderr());
-    let targets = Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("wasmhost", level).with_target("guest", level).with_target("access", level);
+    let (writer, guard): (NonBlocking, WorkerGuard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LINES_MAX)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let targets = Targets::new()
+        .with_default(LevelFilter::WARN.min(level))
+        .with_target("wasmhost", level)
+        .with_target("guest", level)
+        .with_target("access", level);
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let outcome = match format {
         LogFormat::Text => {
@@ -65,9 +73,17 @@ pub fn start(format: LogFormat, level: LevelFilter) -> LogGuard {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let payload = panic.payload();
-        let text = payload.downcast_ref::<&str>().map(ToString::to_string).or_else(|| payload.downcast_ref::<String>().cloned());
+        let text = payload
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| payload.downcast_ref::<String>().cloned());
         let thread = std::thread::current();
-        tracing::error!(thread = thread.name().unwrap_or("unnamed"), place, "panic, a bug of the host: {}", text.unwrap_or_default());
+        tracing::error!(
+            thread = thread.name().unwrap_or("unnamed"),
+            place,
+            "panic, a bug of the host: {}",
+            text.unwrap_or_default()
+        );
     }));
     LogGuard(guard)
 }

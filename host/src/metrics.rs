@@ -83,7 +83,8 @@ impl Shed {
 }
 
 /// Upper bounds of the latency histogram's buckets, in seconds.
-pub const LATENCY_BOUNDS: [f64; 14] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+pub const LATENCY_BOUNDS: [f64; 14] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 /// Counts of one worker.
 #[derive(Debug, Default)]

@@ -107,7 +107,8 @@ impl Board {
 
     /// Whether requests are answered.
     pub fn is_ready(&self) -> bool {
-        self.state().0 == Phase::Running && self.workers.iter().any(|worker| worker.listening.load(Relaxed) && !worker.down.load(Relaxed))
+        self.state().0 == Phase::Running
+            && self.workers.iter().any(|worker| worker.listening.load(Relaxed) && !worker.down.load(Relaxed))
     }
 
     fn set_phase(&self, phase: Phase) {
@@ -179,14 +180,18 @@ pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
     });
     board.set_guest(&config, &guest);
     let mut own_listeners = own_listeners.into_iter();
-    let places: Vec<Place> = workers.into_iter().zip(1_u16..).map(|(metrics, number)| Place {
-        id: WorkerId(number),
-        metrics,
-        pulse: ticker.new_pulse(),
-        handle: None,
-        running: false,
-        listener: own_listeners.next(),
-    }).collect();
+    let places: Vec<Place> = workers
+        .into_iter()
+        .zip(1_u16..)
+        .map(|(metrics, number)| Place {
+            id: WorkerId(number),
+            metrics,
+            pulse: ticker.new_pulse(),
+            handle: None,
+            running: false,
+            listener: own_listeners.next(),
+        })
+        .collect();
     let mut primary = Primary {
         guest,
         ticker,
@@ -253,10 +258,15 @@ fn max_connections(config: &Config) -> usize {
     }
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
     let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER * u64::from(config.workers);
-    let by_descriptors = usize::try_from(descriptors.saturating_sub(reserved).max(descriptors / 4).max(1)).unwrap_or(usize::MAX);
+    let by_descriptors =
+        usize::try_from(descriptors.saturating_sub(reserved).max(descriptors / 4).max(1)).unwrap_or(usize::MAX);
     match config.limits.max_connections {
         Some(asked) if asked > by_descriptors => {
-            tracing::warn!(asked, descriptors, "--max-connections is lowered to {by_descriptors}, which the descriptors bear; raise their limit (ulimit -n, LimitNOFILE=)");
+            tracing::warn!(
+                asked,
+                descriptors,
+                "--max-connections is lowered to {by_descriptors}, which the descriptors bear; raise their limit (ulimit -n, LimitNOFILE=)"
+            );
             by_descriptors
         }
         Some(asked) => asked,
@@ -268,7 +278,12 @@ impl Primary {
     /// Starts the thread of the worker at `index`.
     fn start(&mut self, index: usize) -> Result<(), PrimaryError> {
         let place = &mut self.places[index];
-        let own = place.listener.as_ref().map(TcpListener::try_clone).transpose().map_err(system("give a worker its listener"))?;
+        let own = place
+            .listener
+            .as_ref()
+            .map(TcpListener::try_clone)
+            .transpose()
+            .map_err(system("give a worker its listener"))?;
         let setup = WorkerSetup {
             id: place.id,
             guest: Arc::clone(&self.guest),
@@ -286,7 +301,13 @@ impl Primary {
         Ok(())
     }
 
-    async fn serve(&mut self, listener: &mut Option<Listener>, address: &Address, heard: &mut mpsc::Receiver<WorkerEvent>, signals: &mut Signals) -> Result<Ended, PrimaryError> {
+    async fn serve(
+        &mut self,
+        listener: &mut Option<Listener>,
+        address: &Address,
+        heard: &mut mpsc::Receiver<WorkerEvent>,
+        signals: &mut Signals,
+    ) -> Result<Ended, PrimaryError> {
         let mut pause = AcceptPause::default();
         let mut held: Option<inbox::Connection> = None;
         let mut reload = Reload::default();
@@ -342,11 +363,23 @@ impl Primary {
     fn announce(&self, address: &Address) {
         self.board.set_phase(Phase::Running);
         let (_, isolation, wasi) = self.board.state();
-        tracing::info!(workers = self.places.len(), isolation, wasi, max_connections = self.permits.max(), "listening on {address}");
+        tracing::info!(
+            workers = self.places.len(),
+            isolation,
+            wasi,
+            max_connections = self.permits.max(),
+            "listening on {address}"
+        );
     }
 
     /// Takes a connection, and those that wait behind it, and gives them to workers.
-    fn accept(&mut self, first: std::io::Result<(Accepted, Peer)>, listener: Option<&Listener>, pause: &mut AcceptPause, held: &mut Option<inbox::Connection>) {
+    fn accept(
+        &mut self,
+        first: std::io::Result<(Accepted, Peer)>,
+        listener: Option<&Listener>,
+        pause: &mut AcceptPause,
+        held: &mut Option<inbox::Connection>,
+    ) {
         let mut accepted = Some(first);
         for _ in 0..ACCEPTS_A_TURN {
             match accepted.take() {
@@ -383,7 +416,9 @@ impl Primary {
         connection.permit.assign(&place.metrics);
         match handle.inbox.try_send(connection) {
             Ok(()) => None,
-            Err(mpsc::error::TrySendError::Full(mut connection) | mpsc::error::TrySendError::Closed(mut connection)) => {
+            Err(
+                mpsc::error::TrySendError::Full(mut connection) | mpsc::error::TrySendError::Closed(mut connection),
+            ) => {
                 connection.permit.unassign();
                 Some(connection)
             }
@@ -391,7 +426,11 @@ impl Primary {
     }
 
     fn drain(&mut self, signal: &'static str) -> Instant {
-        tracing::info!(signal, drain_timeout_ms = u64::try_from(self.config.drain_timeout.as_millis()).unwrap_or(u64::MAX), "stopping: no new connections, requests in flight finish");
+        tracing::info!(
+            signal,
+            drain_timeout_ms = u64::try_from(self.config.drain_timeout.as_millis()).unwrap_or(u64::MAX),
+            "stopping: no new connections, requests in flight finish"
+        );
         self.board.set_phase(Phase::Draining);
         self.respawns.clear();
         for place in &mut self.places {
@@ -455,7 +494,11 @@ impl Primary {
         match self.supervisor.on_event(Instant::now(), Event::Exited { worker, voluntary }, fastrand::f64()) {
             Action::None => Ok(()),
             Action::RespawnAfter(delay) => {
-                tracing::info!(worker = worker.0, delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "respawn");
+                tracing::info!(
+                    worker = worker.0,
+                    delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                    "respawn"
+                );
                 let mut due = Instant::now() + delay;
                 while self.respawns.contains_key(&due) {
                     due += Duration::from_nanos(1);
@@ -509,7 +552,10 @@ impl Reload {
             return Ok(());
         }
         tracing::info!(component = %primary.config.component.display(), "reload: loading the component again");
-        self.loading = Some(loader::load(&primary.config, &primary.ticker, &primary.board.budget).map_err(system("start the loader"))?);
+        self.loading = Some(
+            loader::load(&primary.config, &primary.ticker, &primary.board.budget)
+                .map_err(system("start the loader"))?,
+        );
         Ok(())
     }
 
@@ -521,7 +567,11 @@ impl Reload {
         }
     }
 
-    fn take_effect(&mut self, primary: &mut Primary, loaded: Option<Result<Arc<Guest>, LoadError>>) -> Result<(), PrimaryError> {
+    fn take_effect(
+        &mut self,
+        primary: &mut Primary,
+        loaded: Option<Result<Arc<Guest>, LoadError>>,
+    ) -> Result<(), PrimaryError> {
         self.loading = None;
         match loaded {
             Some(Ok(guest)) => {
@@ -554,7 +604,12 @@ async fn sleep_until(moment: Option<Instant>) {
 }
 
 /// The next connection; none when a connection that is held shall be tried again. Never ready without a listener.
-async fn next_connection(listener: Option<&Listener>, pause: &AcceptPause, permits: &Permits, held: bool) -> Option<std::io::Result<(Accepted, Peer)>> {
+async fn next_connection(
+    listener: Option<&Listener>,
+    pause: &AcceptPause,
+    permits: &Permits,
+    held: bool,
+) -> Option<std::io::Result<(Accepted, Peer)>> {
     if held {
         tokio::time::sleep(DISPATCH_AGAIN).await;
         return None;

@@ -26,10 +26,8 @@ pub struct RestartIntensity {
 }
 
 /// A healthy host loses no worker at all; ten in a minute is a bug that restarting does not cure.
-pub const DEFAULT_RESTART_INTENSITY: RestartIntensity = RestartIntensity {
-    budget: 10,
-    window: Duration::from_secs(60),
-};
+pub const DEFAULT_RESTART_INTENSITY: RestartIntensity =
+    RestartIntensity { budget: 10, window: Duration::from_secs(60) };
 
 /// First and longest delay before a dead worker is started again.
 const RESPAWN_BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(5));
@@ -79,11 +77,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// A supervisor that has seen nothing yet.
     pub fn new(intensity: RestartIntensity) -> Self {
-        Self {
-            intensity,
-            deaths: VecDeque::new(),
-            workers: HashMap::new(),
-        }
+        Self { intensity, deaths: VecDeque::new(), workers: HashMap::new() }
     }
 
     /// Takes note of `event`, which happened at `now`, and says what to do. `jitter` is drawn by the caller, 0.0 to 1.0.
@@ -93,38 +87,25 @@ impl Supervisor {
                 self.workers.entry(worker).or_default().listening_since = Some(now);
                 Action::None
             }
-            Event::Exited {
-                worker,
-                voluntary: true,
-            } => {
+            Event::Exited { worker, voluntary: true } => {
                 self.workers.remove(&worker);
                 Action::None
             }
-            Event::Exited {
-                worker,
-                voluntary: false,
-            } => self.on_death(now, worker, jitter),
+            Event::Exited { worker, voluntary: false } => self.on_death(now, worker, jitter),
         }
     }
 
     fn on_death(&mut self, now: Instant, worker: WorkerId, jitter: f64) -> Action {
         let window = self.intensity.window;
         self.deaths.push_back(now);
-        while self
-            .deaths
-            .front()
-            .is_some_and(|death| now.duration_since(*death) > window)
-        {
+        while self.deaths.front().is_some_and(|death| now.duration_since(*death) > window) {
             self.deaths.pop_front();
         }
         if self.deaths.len() > self.intensity.budget {
             return Action::GiveUp;
         }
         let record = self.workers.entry(worker).or_default();
-        let lived = record
-            .listening_since
-            .take()
-            .map_or(Duration::ZERO, |since| now.duration_since(since));
+        let lived = record.listening_since.take().map_or(Duration::ZERO, |since| now.duration_since(since));
         if lived >= STABLE_AFTER {
             record.deaths_in_a_row = 0;
         }
@@ -141,19 +122,15 @@ mod tests {
     const ONE: WorkerId = WorkerId(1);
 
     fn died(worker: WorkerId) -> Event {
-        Event::Exited {
-            worker,
-            voluntary: false,
-        }
+        Event::Exited { worker, voluntary: false }
     }
 
     #[test]
     fn a_dead_worker_respawns_with_growing_delays() {
         let mut supervisor = Supervisor::new(DEFAULT_RESTART_INTENSITY);
         let start = Instant::now();
-        let delays: Vec<Action> = (0..4)
-            .map(|nth| supervisor.on_event(start + Duration::from_secs(nth), died(ONE), 0.0))
-            .collect();
+        let delays: Vec<Action> =
+            (0..4).map(|nth| supervisor.on_event(start + Duration::from_secs(nth), died(ONE), 0.0)).collect();
         let expected = [10, 20, 40, 80].map(|ms| Action::RespawnAfter(Duration::from_millis(ms)));
         assert_eq!(delays, expected);
     }
@@ -170,30 +147,18 @@ mod tests {
 
     #[test]
     fn the_budget_is_for_all_workers_together_and_then_the_host_gives_up() {
-        let intensity = RestartIntensity {
-            budget: 3,
-            window: Duration::from_secs(60),
-        };
+        let intensity = RestartIntensity { budget: 3, window: Duration::from_secs(60) };
         let mut supervisor = Supervisor::new(intensity);
         let start = Instant::now();
         for nth in 1..=3 {
-            assert_ne!(
-                supervisor.on_event(start, died(WorkerId(nth)), 0.0),
-                Action::GiveUp
-            );
+            assert_ne!(supervisor.on_event(start, died(WorkerId(nth)), 0.0), Action::GiveUp);
         }
-        assert_eq!(
-            supervisor.on_event(start, died(WorkerId(1)), 0.0),
-            Action::GiveUp
-        );
+        assert_eq!(supervisor.on_event(start, died(WorkerId(1)), 0.0), Action::GiveUp);
     }
 
     #[test]
     fn deaths_outside_the_window_are_forgotten() {
-        let intensity = RestartIntensity {
-            budget: 1,
-            window: Duration::from_secs(60),
-        };
+        let intensity = RestartIntensity { budget: 1, window: Duration::from_secs(60) };
         let mut supervisor = Supervisor::new(intensity);
         let start = Instant::now();
         for minute in 0..20 {
@@ -204,20 +169,11 @@ mod tests {
 
     #[test]
     fn a_voluntary_exit_asks_for_nothing_and_costs_nothing() {
-        let intensity = RestartIntensity {
-            budget: 0,
-            window: Duration::from_secs(60),
-        };
+        let intensity = RestartIntensity { budget: 0, window: Duration::from_secs(60) };
         let mut supervisor = Supervisor::new(intensity);
         for _ in 0..10 {
-            let event = Event::Exited {
-                worker: ONE,
-                voluntary: true,
-            };
-            assert_eq!(
-                supervisor.on_event(Instant::now(), event, 0.0),
-                Action::None
-            );
+            let event = Event::Exited { worker: ONE, voluntary: true };
+            assert_eq!(supervisor.on_event(Instant::now(), event, 0.0), Action::None);
         }
     }
 }

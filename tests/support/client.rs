@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use super::CEILING;
 
@@ -114,7 +115,11 @@ impl Connection {
             let size = usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()?;
             self.buffer.drain(..end + 2);
             if size == 0 {
-                if self.fill_until(|buffer| buffer.starts_with(b"\r\n").then_some(0).or_else(|| find(buffer, b"\r\n\r\n")))? == 0 && self.buffer.starts_with(b"\r\n") {
+                if self.fill_until(|buffer| {
+                    buffer.starts_with(b"\r\n").then_some(0).or_else(|| find(buffer, b"\r\n\r\n"))
+                })? == 0
+                    && self.buffer.starts_with(b"\r\n")
+                {
                     self.buffer.drain(..2);
                     return Some(());
                 }
@@ -147,8 +152,14 @@ impl Connection {
     }
 
     /// All bytes up to the connection's end (or its reset), as they came.
+    ///
+    /// # Panics
+    /// When the end does not come within the ceiling.
+    #[track_caller]
     pub fn raw_to_end(&mut self) -> Vec<u8> {
+        let began = Instant::now();
         self.fill_until(|_| None::<usize>);
+        assert!(began.elapsed() < CEILING, "the connection did not end: {:?}", String::from_utf8_lossy(&self.buffer));
         std::mem::take(&mut self.buffer)
     }
 }

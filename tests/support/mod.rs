@@ -1,12 +1,14 @@
 //! What the tests have in common.
 
 pub mod client;
+pub mod run;
 pub mod server;
 
 use std::time::{Duration, Instant};
 
 pub use client::{Connection, Response, get, request};
-pub use server::Server;
+pub use run::{Finished, run};
+pub use server::{Server, command};
 
 /// Ceiling of every wait; far above what a busy machine needs.
 pub const CEILING: Duration = Duration::from_secs(20);
@@ -28,8 +30,11 @@ pub fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
 }
 
 /// Path of a prebuilt or rebuilt component (`hello.wasm`, `faults-p3.wasm`, `wat/trap.wat`); `WASMHOST_TEST_GUESTS` names
-/// another folder for the built ones.
+/// another folder for the built ones. An absolute path stays as it is.
 pub fn guest(name: &str) -> String {
+    if name.starts_with('/') {
+        return name.to_owned();
+    }
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest");
     let folder = match std::env::var("WASMHOST_TEST_GUESTS") {
         Ok(folder) if !name.starts_with("wat/") => folder,

@@ -143,7 +143,12 @@ impl Server {
         let status = self.status();
         let pointer = format!("/{}", field.replace('.', "/"));
         let workers = status["workers"].as_array().expect("a list of workers");
-        workers.iter().map(|worker| worker.pointer(&pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {field}"))).sum()
+        workers
+            .iter()
+            .map(|worker| {
+                worker.pointer(&pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {field}"))
+            })
+            .sum()
     }
 
     /// The process's number.
@@ -154,7 +159,8 @@ impl Server {
     /// Sends a signal, by `kill`'s name for it.
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().expect("kill runs");
+        let status =
+            Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().expect("kill runs");
         assert!(status.success(), "kill -{name}");
     }
 

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::metrics::{LATENCY_BOUNDS, Shed, WorkerMetrics};
@@ -55,12 +55,16 @@ impl fmt::Debug for Snapshot {
 
 impl Snapshot {
     fn of(board: &Board) -> Self {
-        let workers: Vec<(String, &WorkerMetrics)> = board.workers.iter().enumerate().map(|(index, metrics)| ((index + 1).to_string(), &**metrics)).collect();
+        let workers: Vec<(String, &WorkerMetrics)> =
+            board.workers.iter().enumerate().map(|(index, metrics)| ((index + 1).to_string(), &**metrics)).collect();
         let by_worker = |name, help, is_counter, value: &dyn Fn(&WorkerMetrics) -> f64| Family {
             name,
             help,
             is_counter,
-            samples: workers.iter().map(|(worker, metrics)| (vec![("worker", worker.clone())], value(metrics))).collect(),
+            samples: workers
+                .iter()
+                .map(|(worker, metrics)| (vec![("worker", worker.clone())], value(metrics)))
+                .collect(),
         };
         let by_label = |name, help, label, values: &dyn Fn(&WorkerMetrics) -> Vec<(&'static str, u64)>| Family {
             name,
@@ -68,39 +72,78 @@ impl Snapshot {
             is_counter: true,
             samples: workers
                 .iter()
-                .flat_map(|(worker, metrics)| values(metrics).into_iter().map(|(value, count)| (vec![("worker", worker.clone()), (label, value.to_owned())], float(count))))
+                .flat_map(|(worker, metrics)| {
+                    values(metrics).into_iter().map(|(value, count)| {
+                        (vec![("worker", worker.clone()), (label, value.to_owned())], float(count))
+                    })
+                })
                 .collect(),
         };
-        let host = |name, help, is_counter, value: f64| Family { name, help, is_counter, samples: vec![(Vec::new(), value)] };
+        let host =
+            |name, help, is_counter, value: f64| Family { name, help, is_counter, samples: vec![(Vec::new(), value)] };
         let accept_errors = board.host.accept_errors.lock().unwrap_or_else(PoisonError::into_inner);
         let families = vec![
             by_label("responses", "Responses, by class of status", "class", &|metrics| {
                 let classes = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
                 classes.into_iter().zip(&metrics.responses).map(|(class, count)| (class, count.get())).collect()
             }),
-            by_label("faults", "Faults of guests, by kind", "fault", &|metrics| FaultKind::ALL.into_iter().map(|kind| (kind.name(), metrics.faults[kind.index()].get())).collect()),
-            by_label("sheds", "Requests refused for want of capacity, by reason", "reason", &|metrics| Shed::ALL.into_iter().map(|shed| (shed.name(), metrics.sheds[shed.index()].get())).collect()),
-            by_worker("connections", "Connections taken", true, &|metrics| float(metrics.connections.get())),
-            by_worker("requests_queued", "Requests that waited for an instance", true, &|metrics| float(metrics.queued.get())),
-            by_worker("clients_left", "Requests whose client left before the whole response", true, &|metrics| float(metrics.client_left.get())),
-            by_worker("generations", "Instances made", true, &|metrics| float(metrics.generation.get())),
-            by_worker("worker_starts", "Threads that the worker has had", true, &|metrics| float(metrics.respawns.load(Relaxed))),
-            by_worker("guest_cpu_seconds", "CPU time in guests", true, &|metrics| float(metrics.guest_cpu_us.get()) / 1e6),
-            by_worker("open_connections", "Connections open or waiting in the inbox", false, &|metrics| float(metrics.open_connections.load(Relaxed) as u64)),
-            by_worker("requests_in_flight", "Requests being served", false, &|metrics| float(metrics.in_flight.get().unsigned_abs())),
-            by_worker("instances", "Instances that live", false, &|metrics| float(metrics.instances.get().unsigned_abs())),
-            by_worker("worker_up", "1 while the worker takes connections and its slot is not down", false, &|metrics| {
-                f64::from(u8::from(metrics.listening.load(Relaxed) && !metrics.down.load(Relaxed)))
+            by_label("faults", "Faults of guests, by kind", "fault", &|metrics| {
+                FaultKind::ALL.into_iter().map(|kind| (kind.name(), metrics.faults[kind.index()].get())).collect()
             }),
+            by_label("sheds", "Requests refused for want of capacity, by reason", "reason", &|metrics| {
+                Shed::ALL.into_iter().map(|shed| (shed.name(), metrics.sheds[shed.index()].get())).collect()
+            }),
+            by_worker("connections", "Connections taken", true, &|metrics| float(metrics.connections.get())),
+            by_worker("requests_queued", "Requests that waited for an instance", true, &|metrics| {
+                float(metrics.queued.get())
+            }),
+            by_worker("clients_left", "Requests whose client left before the whole response", true, &|metrics| {
+                float(metrics.client_left.get())
+            }),
+            by_worker("generations", "Instances made", true, &|metrics| float(metrics.generation.get())),
+            by_worker("worker_starts", "Threads that the worker has had", true, &|metrics| {
+                float(metrics.respawns.load(Relaxed))
+            }),
+            by_worker("guest_cpu_seconds", "CPU time in guests", true, &|metrics| {
+                float(metrics.guest_cpu_us.get()) / 1e6
+            }),
+            by_worker("open_connections", "Connections open or waiting in the inbox", false, &|metrics| {
+                float(metrics.open_connections.load(Relaxed) as u64)
+            }),
+            by_worker("requests_in_flight", "Requests being served", false, &|metrics| {
+                float(metrics.in_flight.get().unsigned_abs())
+            }),
+            by_worker("instances", "Instances that live", false, &|metrics| {
+                float(metrics.instances.get().unsigned_abs())
+            }),
+            by_worker(
+                "worker_up",
+                "1 while the worker takes connections and its slot is not down",
+                false,
+                &|metrics| f64::from(u8::from(metrics.listening.load(Relaxed) && !metrics.down.load(Relaxed))),
+            ),
             Family {
                 name: "accept_errors",
                 help: "Errors of accepting connections",
                 is_counter: true,
-                samples: accept_errors.iter().map(|(name, count)| (vec![("error", (*name).to_owned())], float(*count))).collect(),
+                samples: accept_errors
+                    .iter()
+                    .map(|(name, count)| (vec![("error", (*name).to_owned())], float(*count)))
+                    .collect(),
             },
             host("reloads", "Reloads that took effect", true, float(board.host.reloads.load(Relaxed))),
-            host("failed_reloads", "Reloads that failed and changed nothing", true, float(board.host.failed_reloads.load(Relaxed))),
-            host("instance_memory_bytes", "Memories and tables of all instances", false, float(board.budget.used_bytes())),
+            host(
+                "failed_reloads",
+                "Reloads that failed and changed nothing",
+                true,
+                float(board.host.failed_reloads.load(Relaxed)),
+            ),
+            host(
+                "instance_memory_bytes",
+                "Memories and tables of all instances",
+                false,
+                float(board.budget.used_bytes()),
+            ),
             host("uptime_seconds", "Time since the start", false, board.started.elapsed().as_secs_f64()),
         ];
         let latencies = workers.iter().map(|(worker, metrics)| {
@@ -124,10 +167,18 @@ impl Collector for Snapshot {
             for (labels, value) in &family.samples {
                 if family.is_counter {
                     let counter = ConstCounter::new(*value);
-                    if labels.is_empty() { counter.encode(metric.encode_family(&NO_LABELS)?)? } else { counter.encode(metric.encode_family(labels)?)? }
+                    if labels.is_empty() {
+                        counter.encode(metric.encode_family(&NO_LABELS)?)?
+                    } else {
+                        counter.encode(metric.encode_family(labels)?)?
+                    }
                 } else {
                     let gauge = ConstGauge::new(*value);
-                    if labels.is_empty() { gauge.encode(metric.encode_family(&NO_LABELS)?)? } else { gauge.encode(metric.encode_family(labels)?)? }
+                    if labels.is_empty() {
+                        gauge.encode(metric.encode_family(&NO_LABELS)?)?
+                    } else {
+                        gauge.encode(metric.encode_family(labels)?)?
+                    }
                 }
             }
         }
@@ -136,7 +187,12 @@ impl Collector for Snapshot {
         for (worker, sum, counts) in &self.latencies {
             let bounds = LATENCY_BOUNDS.into_iter().chain([f64::MAX]);
             let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
-            metric.encode_family(&[("worker", worker.clone())])?.encode_histogram::<NoLabelSet>(*sum, counts.iter().sum(), &buckets, None)?;
+            metric.encode_family(&[("worker", worker.clone())])?.encode_histogram::<NoLabelSet>(
+                *sum,
+                counts.iter().sum(),
+                &buckets,
+                None,
+            )?;
         }
         Ok(())
     }

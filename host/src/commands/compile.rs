@@ -20,7 +20,8 @@ pub enum Error {
 /// # Errors
 /// When a value is wrong, or the component cannot be compiled.
 pub fn run(args: &CompileArgs) -> Result<(), Error> {
-    let (timeout, memory_max_bytes) = compile_bounds(&args.compile_timeout, &args.compile_memory_max).map_err(Error::Usage)?;
+    let (timeout, memory_max_bytes) =
+        compile_bounds(&args.compile_timeout, &args.compile_memory_max).map_err(Error::Usage)?;
     compile_here(&args.component, &args.output, timeout, memory_max_bytes)?;
     Ok(())
 }

@@ -7,7 +7,11 @@ use crate::primary::{self, Ended, PrimaryError};
 
 /// What this machine offers.
 pub fn machine() -> Machine {
-    Machine { cores: num_cpus::get().max(1), memory_bytes: memory_bytes(), has_inherited_socket: has_inherited_socket() }
+    Machine {
+        cores: num_cpus::get().max(1),
+        memory_bytes: memory_bytes(),
+        has_inherited_socket: has_inherited_socket(),
+    }
 }
 
 /// Serves until the host is told to stop.
@@ -15,7 +19,10 @@ pub fn machine() -> Machine {
 /// # Errors
 /// When the host cannot start, or has lost its workers.
 pub fn run(config: Config) -> Result<Ended, PrimaryError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build_local(tokio::runtime::LocalOptions::default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build_local(tokio::runtime::LocalOptions::default());
     let runtime = runtime.map_err(|error| PrimaryError::System { action: "make an event loop", error })?;
     let ended = runtime.block_on(primary::run(Arc::new(config)));
     runtime.shutdown_background();
@@ -49,5 +56,6 @@ fn cgroup_limits() -> Vec<u64> {
 /// Whether a service manager handed a socket to this very process (`sd_listen_fds(3)`).
 fn has_inherited_socket() -> bool {
     let own = std::process::id().to_string();
-    std::env::var("LISTEN_PID").is_ok_and(|pid| pid == own) && std::env::var("LISTEN_FDS").is_ok_and(|count| count != "0")
+    std::env::var("LISTEN_PID").is_ok_and(|pid| pid == own)
+        && std::env::var("LISTEN_FDS").is_ok_and(|count| count != "0")
 }

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use super::parse;
-use super::{
-    CacheChoice, Capacity, Compilation, Config, Grants, Isolation, Limits, Listen, MAX_WORKERS,
-};
+use super::{CacheChoice, Capacity, Compilation, Config, Grants, Isolation, Limits, Listen, MAX_WORKERS};
 use crate::balancer::Balance;
 use crate::cli::ServeArgs;
 
@@ -122,7 +120,12 @@ pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>>
         isolation: mistakes.note("--isolation", &args.isolation, isolation(&args.isolation), Isolation::default()),
         capacity: capacity(args, &mut mistakes),
         trust_proxy: mistakes.each("--trust-proxy", &args.trust_proxy, network),
-        drain_timeout: mistakes.note("--drain-timeout", &args.drain_timeout, parse::duration(&args.drain_timeout), Default::default()),
+        drain_timeout: mistakes.note(
+            "--drain-timeout",
+            &args.drain_timeout,
+            parse::duration(&args.drain_timeout),
+            Default::default(),
+        ),
         limits: limits(args, machine, &mut mistakes),
         grants: grants(args, &mut mistakes),
         admin: args.admin.as_ref().and_then(|value| {
@@ -172,26 +175,25 @@ fn workers(args: &ServeArgs, machine: Machine, mistakes: &mut Mistakes) -> u16 {
 }
 
 fn balance(value: &str) -> Result<Balance, String> {
-    choice(value, &[
-        ("round-robin", Balance::RoundRobin),
-        ("least-connections", Balance::LeastConnections),
-        ("kernel", Balance::Kernel),
-    ])
+    choice(
+        value,
+        &[
+            ("round-robin", Balance::RoundRobin),
+            ("least-connections", Balance::LeastConnections),
+            ("kernel", Balance::Kernel),
+        ],
+    )
 }
 
 fn isolation(value: &str) -> Result<Isolation, String> {
-    choice(value, &[
-        ("auto", Isolation::Auto),
-        ("worker", Isolation::Worker),
-        ("request", Isolation::Request),
-    ])
+    choice(value, &[("auto", Isolation::Auto), ("worker", Isolation::Worker), ("request", Isolation::Request)])
 }
 
 fn network(value: &str) -> Result<ipnet::IpNet, String> {
     let address = value.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-    address.or_else(|_| value.parse::<ipnet::IpNet>()).map_err(|_| {
-        "not a network; write `ADDRESS` or `ADDRESS/BITS` (`10.0.0.0/8`, `::1`)".to_owned()
-    })
+    address
+        .or_else(|_| value.parse::<ipnet::IpNet>())
+        .map_err(|_| "not a network; write `ADDRESS` or `ADDRESS/BITS` (`10.0.0.0/8`, `::1`)".to_owned())
 }
 
 fn capacity(args: &ServeArgs, mistakes: &mut Mistakes) -> Capacity {
@@ -222,19 +224,12 @@ fn limits(args: &ServeArgs, machine: Machine, mistakes: &mut Mistakes) -> Limits
         keepalive_timeout: mistakes.time("--keepalive-timeout", &args.keepalive_timeout),
         header_max_bytes: {
             let outcome = parse::size(&args.header_max).and_then(|size| {
-                if HEADER_MAX_RANGE.contains(&size) {
-                    Ok(size)
-                } else {
-                    Err("must be from 8KiB to 1MiB".to_owned())
-                }
+                if HEADER_MAX_RANGE.contains(&size) { Ok(size) } else { Err("must be from 8KiB to 1MiB".to_owned()) }
             });
             let size = mistakes.note("--header-max", &args.header_max, outcome, *HEADER_MAX_RANGE.start());
             usize::try_from(size).unwrap_or(usize::MAX)
         },
-        max_connections: args
-            .max_connections
-            .as_ref()
-            .map(|value| mistakes.count("--max-connections", value, 1)),
+        max_connections: args.max_connections.as_ref().map(|value| mistakes.count("--max-connections", value, 1)),
         max_requests_per_connection: {
             let value = &args.max_requests_per_connection;
             let outcome = parse::count_or_none(value, u64::MAX >> 1);
@@ -271,9 +266,6 @@ fn compilation(args: &ServeArgs, mistakes: &mut Mistakes) -> Compilation {
 /// The mistakes in both.
 pub fn compile_bounds(timeout: &str, memory_max: &str) -> Result<(std::time::Duration, u64), Vec<Mistake>> {
     let mut mistakes = Mistakes(Vec::new());
-    let bounds = (
-        mistakes.time("--compile-timeout", timeout),
-        mistakes.size("--compile-memory-max", memory_max),
-    );
+    let bounds = (mistakes.time("--compile-timeout", timeout), mistakes.size("--compile-memory-max", memory_max));
     if mistakes.0.is_empty() { Ok(bounds) } else { Err(mistakes.0) }
 }

@@ -98,27 +98,24 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
     if port_only.is_some() {
         return Err(format!("names no address; {wanted}, `0.0.0.0{text}` for every interface"));
     }
-    let is_name = text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && port.parse::<u16>().is_ok() && !host.contains(':')
-    });
+    let is_name = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok() && !host.contains(':'));
     if !is_name {
         return Err(format!("not an address to listen on; {wanted}"));
     }
     match text.to_socket_addrs() {
-        Ok(mut addresses) => addresses
-            .next()
-            .map(Listen::Tcp)
-            .ok_or_else(|| format!("the name has no address; {wanted}")),
+        Ok(mut addresses) => {
+            addresses.next().map(Listen::Tcp).ok_or_else(|| format!("the name has no address; {wanted}"))
+        }
         Err(error) => Err(format!("the name cannot be resolved ({error}); {wanted}")),
     }
 }
 
 pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, _)) if key.is_empty() => Err("the name before `=` is empty".to_owned()),
-        Some((key, value)) if !key.contains('\0') && !value.contains('\0') => {
-            Ok((key.to_owned(), value.to_owned()))
-        }
+        Some(("", _)) => Err("the name before `=` is empty".to_owned()),
+        Some((key, value)) if !key.contains('\0') && !value.contains('\0') => Ok((key.to_owned(), value.to_owned())),
         Some(_) => Err("holds a NUL byte".to_owned()),
         None => Err(format!("write `NAME=VALUE`; to pass your own variable on: `{text}=\"${text}\"`")),
     }
@@ -139,11 +136,7 @@ pub(super) fn preopen(text: &str) -> Result<Preopen, String> {
     }
     let path = PathBuf::from(host);
     match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => Ok(Preopen {
-            host: path,
-            guest: guest.to_owned(),
-            writable,
-        }),
+        Ok(metadata) if metadata.is_dir() => Ok(Preopen { host: path, guest: guest.to_owned(), writable }),
         Ok(_) => Err(format!("`{host}` is not a directory")),
         Err(error) => Err(format!("`{host}` cannot be opened: {error}")),
     }
@@ -155,10 +148,7 @@ pub(super) fn host_rule(text: &str) -> Result<HostRule, String> {
         return Err(format!("is a URL, not a host; {wanted}"));
     }
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(HostRule {
-            host: HostPattern::Address(address),
-            port: None,
-        });
+        return Ok(HostRule { host: HostPattern::Address(address), port: None });
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => match port.parse::<u16>() {
@@ -186,9 +176,7 @@ fn is_host_name(host: &str) -> bool {
         && host.trim_end_matches('.').split('.').all(|label| {
             !label.is_empty()
                 && label.len() <= 63
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         })
 }
 
@@ -215,10 +203,7 @@ mod tests {
 
     #[test]
     fn addresses_are_tcp_unix_or_inherited() {
-        assert_eq!(
-            listen("127.0.0.1:80"),
-            Ok(Listen::Tcp(([127, 0, 0, 1], 80).into()))
-        );
+        assert_eq!(listen("127.0.0.1:80"), Ok(Listen::Tcp(([127, 0, 0, 1], 80).into())));
         assert_eq!(listen("unix:/a"), Ok(Listen::Unix("/a".into())));
         assert_eq!(listen("systemd"), Ok(Listen::Inherited));
         for wrong in ["", "8080", ":8080", "unix:", "127.0.0.1:99999", "http://a:1"] {
@@ -231,16 +216,10 @@ mod tests {
         let rule = |host, port| Ok(HostRule { host, port });
         assert_eq!(host_rule("*"), rule(HostPattern::Any, None));
         assert_eq!(host_rule("*:443"), rule(HostPattern::Any, Some(443)));
-        assert_eq!(
-            host_rule("API.example.com:8443"),
-            rule(HostPattern::Name("api.example.com".into()), Some(8443))
-        );
+        assert_eq!(host_rule("API.example.com:8443"), rule(HostPattern::Name("api.example.com".into()), Some(8443)));
         let address = |text: &str| text.parse().map(HostPattern::Address);
         assert_eq!(address("::1").map(|host| host_rule("::1") == rule(host, None)), Ok(true));
-        assert_eq!(
-            address("::1").map(|host| host_rule("[::1]:80") == rule(host, Some(80))),
-            Ok(true)
-        );
+        assert_eq!(address("::1").map(|host| host_rule("[::1]:80") == rule(host, Some(80))), Ok(true));
         for wrong in ["", "https://a", "a:b", "a b", "a:0", ":80"] {
             assert!(host_rule(wrong).is_err(), "{wrong}");
         }
@@ -248,10 +227,7 @@ mod tests {
 
     #[test]
     fn directories_are_read_only_unless_asked() {
-        assert_eq!(
-            preopen("/::/data").map(|dir| (dir.guest, dir.writable)),
-            Ok(("/data".to_owned(), false))
-        );
+        assert_eq!(preopen("/::/data").map(|dir| (dir.guest, dir.writable)), Ok(("/data".to_owned(), false)));
         assert_eq!(preopen("/::/data:rw").map(|dir| dir.writable), Ok(true));
         assert!(preopen("/").is_err());
         assert!(preopen("/no/such/dir::/x").is_err());

@@ -37,7 +37,12 @@ struct Trailer {
 }
 
 /// Writes an artifact to `output`, which is empty.
-pub(super) fn write(output: &mut impl Write, code: &[u8], compatibility: &str, description: &Description) -> std::io::Result<()> {
+pub(super) fn write(
+    output: &mut impl Write,
+    code: &[u8],
+    compatibility: &str,
+    description: &Description,
+) -> std::io::Result<()> {
     let trailer = Trailer {
         wasmhost: env!("CARGO_PKG_VERSION").to_owned(),
         compatibility: compatibility.to_owned(),
@@ -69,8 +74,13 @@ impl Unusable {
     pub(super) fn into_problem(self) -> Problem {
         let again = "compile the component again on this machine: `wasmhost compile app.wasm -o app.cwasm`";
         match self {
-            Self::Damaged(what) => Problem::new(format!("the compiled component is damaged or was not made by `wasmhost compile`: {what}"), again),
-            Self::Foreign(what) => Problem::new(format!("the compiled component does not fit this host: {what}"), again),
+            Self::Damaged(what) => Problem::new(
+                format!("the compiled component is damaged or was not made by `wasmhost compile`: {what}"),
+                again,
+            ),
+            Self::Foreign(what) => {
+                Problem::new(format!("the compiled component does not fit this host: {what}"), again)
+            }
         }
     }
 }
@@ -85,7 +95,10 @@ pub(super) fn map(engine: &Engine, path: &Path) -> Result<(Component, Descriptio
             trailer.wasmhost
         )));
     }
-    #[expect(unsafe_code, reason = "mapping machine code: whoever made the file is trusted with the process, as the help says; the checksum was compared above and the cache directory is ours alone")]
+    #[expect(
+        unsafe_code,
+        reason = "mapping machine code: whoever made the file is trusted with the process, as the help says; the checksum was compared above and the cache directory is ours alone"
+    )]
     // SAFETY: the file is the unchanged output of `Engine::precompile_component` by a compatible engine, as far as a
     // checksum can show.
     let component = unsafe { Component::deserialize_file(engine, path) };

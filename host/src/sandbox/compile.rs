@@ -45,7 +45,12 @@ const COMPONENT_BYTES_MAX: u64 = 1 << 30;
 ///
 /// # Errors
 /// When the component cannot be read or served, or the output not written.
-pub fn compile_here(component: &Path, output: &Path, timeout: Duration, memory_max_bytes: u64) -> Result<(), CompileError> {
+pub fn compile_here(
+    component: &Path,
+    output: &Path,
+    timeout: Duration,
+    memory_max_bytes: u64,
+) -> Result<(), CompileError> {
     bound_this_process(timeout, memory_max_bytes).map_err(CompileError::Bound)?;
     let io = |action, file: &Path| {
         let file = file.display().to_string();
@@ -60,19 +65,27 @@ pub fn compile_here(component: &Path, output: &Path, timeout: Duration, memory_m
         match source::read(component).map_err(problem)? {
             source::Source::Component(bytes, description) => (bytes, description),
             source::Source::Compiled => {
-                return Err(problem(Problem::new("it is compiled already", "name the .wasm file that it was made from")).into());
+                return Err(problem(Problem::new(
+                    "it is compiled already",
+                    "name the .wasm file that it was made from",
+                ))
+                .into());
             }
         }
     };
     let _: WasiVersion = source::wasi_version(&description).map_err(problem)?;
     let not_compiled = |error: &wasmtime::Error| {
-        problem(Problem::new(format!("it cannot be compiled: {}", error.root_cause()), "build it again with a current toolchain"))
+        problem(Problem::new(
+            format!("it cannot be compiled: {}", error.root_cause()),
+            "build it again with a current toolchain",
+        ))
     };
     let engine = engine::engine(Allocation::OnDemand).map_err(|error| not_compiled(&error))?;
     let code = engine.precompile_component(&bytes).map_err(|error| not_compiled(&error))?;
     let compatibility = engine::compatibility(&engine);
     if output == Path::new(STDOUT) {
-        return artifact::write(&mut std::io::stdout().lock(), &code, &compatibility, &description).map_err(io("write", output));
+        return artifact::write(&mut std::io::stdout().lock(), &code, &compatibility, &description)
+            .map_err(io("write", output));
     }
     let directory = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".wasmhost-").tempfile_in(directory).map_err(io("write", output))?;
@@ -110,8 +123,18 @@ pub(super) enum Output<'a> {
 }
 
 /// Compiles `component` in a child.
-pub(super) fn compile_in_child(component: &[u8], output: &Output<'_>, name: &str, bounds: &Compilation) -> Result<(), Problem> {
-    let cannot = |error: std::io::Error| Problem::new(format!("its compilation could not be started: {error}"), "see that the wasmhost program can be run by its user, and that processes and memory are left");
+pub(super) fn compile_in_child(
+    component: &[u8],
+    output: &Output<'_>,
+    name: &str,
+    bounds: &Compilation,
+) -> Result<(), Problem> {
+    let cannot = |error: std::io::Error| {
+        Problem::new(
+            format!("its compilation could not be started: {error}"),
+            "see that the wasmhost program can be run by its user, and that processes and memory are left",
+        )
+    };
     let program = std::env::current_exe().map_err(cannot)?;
     let (output, stdout) = match output {
         Output::File(path) => (*path, Stdio::null()),
@@ -140,7 +163,9 @@ pub(super) fn compile_in_child(component: &[u8], output: &Output<'_>, name: &str
 }
 
 fn feed_and_wait(child: &mut Child, component: &[u8], name: &str, timeout: Duration) -> Result<(), Problem> {
-    let broken = |error: std::io::Error| Problem::new(format!("its compilation failed: {error}"), "start again; if it stays so, report it");
+    let broken = |error: std::io::Error| {
+        Problem::new(format!("its compilation failed: {error}"), "start again; if it stays so, report it")
+    };
     let stdin = child.stdin.take();
     let stderr = child.stderr.take();
     let began = Instant::now();
@@ -164,7 +189,10 @@ fn feed_and_wait(child: &mut Child, component: &[u8], name: &str, timeout: Durat
             None => {
                 let _ = child.kill();
                 Err(Problem::new(
-                    format!("its compilation took longer than {} (--compile-timeout)", humantime::format_duration(timeout)),
+                    format!(
+                        "its compilation took longer than {} (--compile-timeout)",
+                        humantime::format_duration(timeout)
+                    ),
                     "raise --compile-timeout, or compile ahead with `wasmhost compile`",
                 ))
             }
@@ -178,7 +206,9 @@ fn feed_and_wait(child: &mut Child, component: &[u8], name: &str, timeout: Durat
 fn wait(child: &mut Child, name: &str, began: Instant, timeout: Duration) -> Result<Option<ExitStatus>, Problem> {
     let mut progress = Progress { name, shown: false, on_terminal: std::io::stderr().is_terminal() };
     loop {
-        let status = child.try_wait().map_err(|error| Problem::new(format!("its compilation was lost: {error}"), "start again"))?;
+        let status = child
+            .try_wait()
+            .map_err(|error| Problem::new(format!("its compilation was lost: {error}"), "start again"))?;
         if status.is_some() {
             return Ok(status);
         }
@@ -200,12 +230,16 @@ fn failed(status: ExitStatus, words: &str) -> Problem {
         let hint = words.lines().find_map(|line| line.trim_start().strip_prefix("hint: "));
         return Problem::new(reason, hint.unwrap_or("build it again with a current toolchain"));
     }
-    let out_of_memory = words.contains("memory allocation") || words.contains("out of memory") || words.contains("Cannot allocate");
+    let out_of_memory =
+        words.contains("memory allocation") || words.contains("out of memory") || words.contains("Cannot allocate");
     if out_of_memory || status.signal() == Some(6) {
         return Problem::new("its compilation ran out of memory (--compile-memory-max)", "raise --compile-memory-max");
     }
     let last = words.lines().last().unwrap_or_default();
-    Problem::new(format!("its compilation ended with {status} {last}"), "raise --compile-timeout and --compile-memory-max; if it stays so, report it")
+    Problem::new(
+        format!("its compilation ended with {status} {last}"),
+        "raise --compile-timeout and --compile-memory-max; if it stays so, report it",
+    )
 }
 
 /// One line on a terminal, rewritten in place.

@@ -68,7 +68,9 @@ fn pool(size: PoolSize, required: &ResourcesRequired) -> PoolingAllocationConfig
         .max_core_instance_size(usize::MAX >> 1)
         .max_tables_per_module(core_instances)
         .max_memories_per_module(core_instances)
-        .max_memory_size(usize::try_from(size.memory_max_bytes).unwrap_or(usize::MAX).next_multiple_of(64 * 1024).min(1 << 32));
+        .max_memory_size(
+            usize::try_from(size.memory_max_bytes).unwrap_or(usize::MAX).next_multiple_of(64 * 1024).min(1 << 32),
+        );
     let initial_elements = required.max_initial_table_size.unwrap_or(0);
     pool.table_elements(usize::try_from(initial_elements).unwrap_or(usize::MAX).max(TABLE_ELEMENTS_MIN));
     pool

@@ -93,9 +93,7 @@ impl Ticker {
             watched: Mutex::new(Watched::default()),
         });
         let runner = Arc::clone(&ticker);
-        let handle = std::thread::Builder::new()
-            .name("ticker".to_owned())
-            .spawn(move || runner.run())?;
+        let handle = std::thread::Builder::new().name("ticker".to_owned()).spawn(move || runner.run())?;
         *ticker.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.thread().clone());
         Ok(ticker)
     }

@@ -161,9 +161,10 @@ fn describe(error: &wasmtime::Error) -> String {
     }
     let mut line = causes.join(": ").replace('\n', " ");
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        let names = backtrace.frames().iter().take(FRAMES_SHOWN).map(|frame| {
-            frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
-        });
+        let names =
+            backtrace.frames().iter().take(FRAMES_SHOWN).map(|frame| {
+                frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
+            });
         let names: Vec<String> = names.collect();
         if !names.is_empty() {
             line.push_str("; in ");

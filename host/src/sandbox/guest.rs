@@ -47,7 +47,13 @@ pub struct InstanceContext {
 
 impl InstanceContext {
     /// For instances of this worker.
-    pub fn new(worker: u16, pulse: Arc<Pulse>, ticker: Arc<Ticker>, budget: Arc<MemoryBudget>, grants: Arc<Grants>) -> Self {
+    pub fn new(
+        worker: u16,
+        pulse: Arc<Pulse>,
+        ticker: Arc<Ticker>,
+        budget: Arc<MemoryBudget>,
+        grants: Arc<Grants>,
+    ) -> Self {
         Self { worker, pulse, ticker, budget, common: Common::new(grants) }
     }
 
@@ -86,7 +92,8 @@ impl Guest {
         };
         // Unknown imports are told before memory is reserved for the pool.
         link(&probe, &component, version)?;
-        let (engine, component) = pooled(config, &component, &artifact, calls_per_instance).unwrap_or((probe, component));
+        let (engine, component) =
+            pooled(config, &component, &artifact, calls_per_instance).unwrap_or((probe, component));
         let pre = link(&engine, &component, version)?;
         ticker.watch_engine(&engine);
         Ok(Self {
@@ -125,7 +132,8 @@ impl Guest {
     pub async fn instantiate(&self, context: &InstanceContext) -> Result<Instance, Fault> {
         let meter = Arc::new(Meter::new(context.worker, self.limits.cpu_limit));
         let made = async {
-            let limiter = MemoryLimiter::new(self.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
+            let limiter =
+                MemoryLimiter::new(self.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
             let state = State::new(&context.common, limiter, &meter)?;
             let mut store = Store::new(&self.engine, state);
             store.limiter(|state| &mut state.limiter);
@@ -141,7 +149,10 @@ impl Guest {
 }
 
 fn no_engine(error: &wasmtime::Error) -> Problem {
-    Problem::new(format!("this machine cannot run wasmtime: {}", error.root_cause()), "wasmhost needs a 64-bit Linux on x86-64 or aarch64")
+    Problem::new(
+        format!("this machine cannot run wasmtime: {}", error.root_cause()),
+        "wasmhost needs a 64-bit Linux on x86-64 or aarch64",
+    )
 }
 
 /// Where the machine code is.
@@ -174,7 +185,9 @@ fn compiled(bytes: &[u8], engine: &Engine, config: &Config) -> Result<Artifact, 
     let cache = match Cache::open(compilation) {
         Ok(cache) => cache,
         Err(error) => {
-            tracing::warn!("no cache for compiled components: {error}; every start compiles anew (--cache-dir names another place, `off` silences this)");
+            tracing::warn!(
+                "no cache for compiled components: {error}; every start compiles anew (--cache-dir names another place, `off` silences this)"
+            );
             None
         }
     };
@@ -204,8 +217,11 @@ fn compiled(bytes: &[u8], engine: &Engine, config: &Config) -> Result<Artifact, 
             Err(problem) => return Err(problem),
         }
     }
-    let cannot = |error: std::io::Error| Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir");
-    let memory = rustix::fs::memfd_create("wasmhost-compiled", rustix::fs::MemfdFlags::CLOEXEC).map_err(|error| cannot(error.into()))?;
+    let cannot = |error: std::io::Error| {
+        Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir")
+    };
+    let memory = rustix::fs::memfd_create("wasmhost-compiled", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|error| cannot(error.into()))?;
     let memory = std::fs::File::from(memory);
     compile_in_child(bytes, &Output::Open(&memory), &name, compilation)?;
     Ok(Artifact::Memory(memory))
@@ -247,7 +263,12 @@ fn link(engine: &Engine, component: &Component, version: WasiVersion) -> Result<
         .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
     linked.map_err(|error| no_engine(&error))?;
     let pre = linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
-    let mismatch = |error: wasmtime::Error| Problem::new(format!("its handler has another shape than wasi:http gives it: {}", error.root_cause()), "build it again with a current toolchain");
+    let mismatch = |error: wasmtime::Error| {
+        Problem::new(
+            format!("its handler has another shape than wasi:http gives it: {}", error.root_cause()),
+            "build it again with a current toolchain",
+        )
+    };
     match version {
         WasiVersion::P2 => wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre).map(ProxyPre::P2).map_err(mismatch),
         WasiVersion::P3 => wasmtime_wasi_http::p3::bindings::ServicePre::new(pre).map(ProxyPre::P3).map_err(mismatch),
@@ -274,7 +295,9 @@ mod tests {
 
     #[test]
     fn an_unknown_import_is_named() {
-        let error = wasmtime::format_err!("component imports instance `acme:secret/vault@1.0.0`, but a matching implementation was not found in the linker");
+        let error = wasmtime::format_err!(
+            "component imports instance `acme:secret/vault@1.0.0`, but a matching implementation was not found in the linker"
+        );
         assert!(unknown_import(&error).reason.contains("imports `acme:secret/vault@1.0.0`"));
     }
 }

@@ -117,14 +117,29 @@ pub struct Instance {
 }
 
 impl Instance {
-    pub(super) fn new(store: Store<State>, proxy: Proxy, meter: Arc<Meter>, (pulse, ticker): (&Arc<Pulse>, &Arc<Ticker>), calls: usize) -> Self {
+    pub(super) fn new(
+        store: Store<State>,
+        proxy: Proxy,
+        meter: Arc<Meter>,
+        (pulse, ticker): (&Arc<Pulse>, &Arc<Ticker>),
+        calls: usize,
+    ) -> Self {
         let desk = Rc::new(Desk::default());
         let driver: Driver = if calls > 1 {
             Box::pin(drive_many(store, proxy, Rc::clone(&desk)))
         } else {
             Box::pin(drive_one(store, proxy, Rc::clone(&desk)))
         };
-        Self { driver, desk, answer: None, meter, pulse: Arc::clone(pulse), ticker: Arc::clone(ticker), computing: false, served: 0 }
+        Self {
+            driver,
+            desk,
+            answer: None,
+            meter,
+            pulse: Arc::clone(pulse),
+            ticker: Arc::clone(ticker),
+            computing: false,
+            served: 0,
+        }
     }
 
     /// Begins a call, on an idle instance; `request_number` stands in the log lines that it causes. The URI has scheme
@@ -188,7 +203,9 @@ impl Drop for Instance {
 fn fault_of(outcome: wasmtime::Result<()>, meter: &Meter) -> Fault {
     match outcome {
         Ok(()) => Fault::new(FaultKind::Host, "the driver of an instance ended"),
-        Err(error) if error.downcast_ref::<NeverAnswered>().is_some() => Fault::new(FaultKind::NeverAnswered, error.to_string()),
+        Err(error) if error.downcast_ref::<NeverAnswered>().is_some() => {
+            Fault::new(FaultKind::NeverAnswered, error.to_string())
+        }
         Err(error) => Fault::from_error(&error, meter),
     }
 }

@@ -215,7 +215,14 @@ impl Meter {
             Refused::Total => "--memory-total",
         };
         let (worker, request) = self.whose();
-        tracing::warn!(worker, request, used_bytes, asked_bytes, limit = flag, "memory growth refused; raise {flag} to allow it");
+        tracing::warn!(
+            worker,
+            request,
+            used_bytes,
+            asked_bytes,
+            limit = flag,
+            "memory growth refused; raise {flag} to allow it"
+        );
     }
 
     fn now_ns(&self) -> u64 {

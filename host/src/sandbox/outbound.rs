@@ -38,11 +38,20 @@ pub(super) struct Outbound {
 
 impl Outbound {
     pub(super) fn new(rules: &[HostRule]) -> Self {
-        Self { policy: Arc::new(Policy::new(rules)), tls: connect::tls_config(), permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+        Self {
+            policy: Arc::new(Policy::new(rules)),
+            tls: connect::tls_config(),
+            permits: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        }
     }
 
     /// Sends `request` on behalf of `whose` (worker and request).
-    pub(super) fn send(&self, request: http::Request<WasiBody>, options: Option<RequestOptions>, whose: (u16, u64)) -> Sending {
+    pub(super) fn send(
+        &self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        whose: (u16, u64),
+    ) -> Sending {
         let policy = Arc::clone(&self.policy);
         let tls = Arc::clone(&self.tls);
         let permit = Arc::clone(&self.permits).try_acquire_owned();
@@ -118,11 +127,21 @@ async fn resolve(policy: &Policy, target: &Target, whose: (u16, u64)) -> Result<
         let (host, port) = (&target.host, target.port);
         match refusal {
             Refusal::Host => {
-                tracing::warn!(worker, request, limit = "--allow-host", "outgoing request to {host}:{port} refused; allow it with --allow-host {host}:{port}");
+                tracing::warn!(
+                    worker,
+                    request,
+                    limit = "--allow-host",
+                    "outgoing request to {host}:{port} refused; allow it with --allow-host {host}:{port}"
+                );
                 Error::HttpRequestDenied
             }
             Refusal::Address(address) => {
-                tracing::warn!(worker, request, limit = "--allow-host", "outgoing request to {host}:{port} refused: {address} is private, loopback or link-local; allow it by name with --allow-host {host}:{port}");
+                tracing::warn!(
+                    worker,
+                    request,
+                    limit = "--allow-host",
+                    "outgoing request to {host}:{port} refused: {address} is private, loopback or link-local; allow it by name with --allow-host {host}:{port}"
+                );
                 Error::DestinationIpProhibited
             }
         }

@@ -117,8 +117,14 @@ pub(super) fn read(file: &Path) -> Result<Source, Problem> {
 fn unreadable(error: &std::io::Error) -> Problem {
     use std::io::ErrorKind;
     match error.kind() {
-        ErrorKind::NotFound => Problem::new("there is no such file", "check the path; building a project is the toolchain's work, for Rust `cargo build --release --target wasm32-wasip2`"),
-        ErrorKind::PermissionDenied => Problem::new("it cannot be read: permission denied", "give the user that runs wasmhost read permission on it"),
+        ErrorKind::NotFound => Problem::new(
+            "there is no such file",
+            "check the path; building a project is the toolchain's work, for Rust `cargo build --release --target wasm32-wasip2`",
+        ),
+        ErrorKind::PermissionDenied => Problem::new(
+            "it cannot be read: permission denied",
+            "give the user that runs wasmhost read permission on it",
+        ),
         _ => Problem::new(format!("it cannot be read: {error}"), "check the path and the disk"),
     }
 }
@@ -129,7 +135,8 @@ pub(super) fn component(bytes: Vec<u8>, file: &Path) -> Result<(Vec<u8>, Descrip
         return Err(Problem::new("it is empty", "build the component again"));
     }
     let binary = if bytes.starts_with(MAGIC) { bytes } else { from_text(&bytes, file)? };
-    let truncated = || Problem::new("it is truncated: the header of a WebAssembly file is incomplete", "copy or build it again");
+    let truncated =
+        || Problem::new("it is truncated: the header of a WebAssembly file is incomplete", "copy or build it again");
     let version = binary.get(4..8).ok_or_else(truncated)?;
     if version == CORE_VERSION {
         return Err(Problem::new(
@@ -248,7 +255,10 @@ pub(super) fn wasi_version(description: &Description) -> Result<WasiVersion, Pro
     }
     let has = |interface: &str, series: &str| {
         exports.iter().any(|export| {
-            export.strip_prefix(interface).and_then(|rest| rest.strip_prefix('@')).is_some_and(|version| version.starts_with(series))
+            export
+                .strip_prefix(interface)
+                .and_then(|rest| rest.strip_prefix('@'))
+                .is_some_and(|version| version.starts_with(series))
         })
     };
     if has("wasi:http/handler", "0.3.") {
@@ -259,7 +269,10 @@ pub(super) fn wasi_version(description: &Description) -> Result<WasiVersion, Pro
     }
     let hint = "wasmhost serves components that export `wasi:http/incoming-handler@0.2.x` (world `wasi:http/proxy`) or `wasi:http/handler@0.3.x` (world `wasi:http/service`)";
     if exports.iter().any(|export| export.starts_with("wasi:cli/run@")) {
-        return Err(Problem::new("it is a command line program (it exports `wasi:cli/run`), not an HTTP handler", hint));
+        return Err(Problem::new(
+            "it is a command line program (it exports `wasi:cli/run`), not an HTTP handler",
+            hint,
+        ));
     }
     let handler = exports.iter().find(|export| export.starts_with("wasi:http/"));
     if let Some(handler) = handler {
@@ -297,7 +310,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_served_is_named() {
-        let reason = |name: &str| wasi_version(&exporting(name)).err().map(|problem| problem.reason).unwrap_or_default();
+        let reason =
+            |name: &str| wasi_version(&exporting(name)).err().map(|problem| problem.reason).unwrap_or_default();
         assert!(reason("wasi:http/handler@0.3.0-rc-2025-09-16").contains("release candidate"));
         assert!(reason("wasi:cli/run@0.2.0").contains("command line program"));
         assert!(reason("acme:shop/api@1.0.0").contains("acme:shop/api@1.0.0"));

@@ -114,12 +114,18 @@ impl WasiHttpHooks for Hooks {
         self.outbound.send(request, options, self.meter.whose())
     }
 
-    fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> wasmtime_wasi_http::p2::bindings::http::types::ErrorCode {
+    fn p2_error_from_hyper(
+        &mut self,
+        error: &hyper::Error,
+    ) -> wasmtime_wasi_http::p2::bindings::http::types::ErrorCode {
         tracing::debug!(%error, "a transfer of the guest failed");
         wasmtime_wasi_http::p2::bindings::http::types::ErrorCode::HttpProtocolError
     }
 
-    fn p3_error_from_hyper(&mut self, error: &hyper::Error) -> wasmtime_wasi_http::p3::bindings::http::types::ErrorCode {
+    fn p3_error_from_hyper(
+        &mut self,
+        error: &hyper::Error,
+    ) -> wasmtime_wasi_http::p3::bindings::http::types::ErrorCode {
         tracing::debug!(%error, "a transfer of the guest failed");
         wasmtime_wasi_http::p3::bindings::http::types::ErrorCode::HttpProtocolError
     }
@@ -128,7 +134,15 @@ impl WasiHttpHooks for Hooks {
 /// Headers that speak of a connection, not of a message (RFC 9110, section 7.6.1), and `Host`, which stands in the
 /// request's authority.
 fn is_hop_by_hop_or_host(name: &HeaderName) -> bool {
-    [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::HOST, header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION].contains(name)
+    [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::HOST,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+    ]
+    .contains(name)
         || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
 

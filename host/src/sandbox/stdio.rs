@@ -111,7 +111,11 @@ impl Writer {
         let (admitted, left_out) = self.budget.admit();
         let (worker, request) = self.meter.whose();
         if left_out > 0 {
-            tracing::warn!(worker, lines = left_out, "guest output above {LINES_PER_SECOND} lines a second was left out");
+            tracing::warn!(
+                worker,
+                lines = left_out,
+                "guest output above {LINES_PER_SECOND} lines a second was left out"
+            );
         }
         if admitted {
             let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));

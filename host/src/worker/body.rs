@@ -57,7 +57,10 @@ impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(context);
         if let Poll::Ready(frame) = &polled {
             self.upload.note();
@@ -98,7 +101,10 @@ impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = BrokenOff;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Streaming(streaming) => streaming.poll_frame(context),
@@ -176,7 +182,12 @@ pub(super) fn start(mut body: Body, context: &mut Context<'_>) -> Start {
 }
 
 impl Streaming {
-    pub(super) fn new((ahead, ended_ahead, inner): (std::collections::VecDeque<Frame<Bytes>>, bool, Body), seat: Option<Seat>, exchange: Rc<Exchange>, promised: Option<u64>) -> Self {
+    pub(super) fn new(
+        (ahead, ended_ahead, inner): (std::collections::VecDeque<Frame<Bytes>>, bool, Body),
+        seat: Option<Seat>,
+        exchange: Rc<Exchange>,
+        promised: Option<u64>,
+    ) -> Self {
         exchange.arm_for_body();
         Self { inner, ahead, ended_ahead, seat, exchange, promised, passed: 0, broken: None, ended: false }
     }
@@ -191,7 +202,9 @@ impl Streaming {
         self.run(context);
         match Pin::new(&mut self.inner).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => self.pass(frame),
-            Poll::Ready(Some(Err(error))) => self.break_off(FaultKind::Unfinished, &format!("the guest's body ended with an error: {error}")),
+            Poll::Ready(Some(Err(error))) => {
+                self.break_off(FaultKind::Unfinished, &format!("the guest's body ended with an error: {error}"))
+            }
             Poll::Ready(None) => match self.broken {
                 Some(kind) => Poll::Ready(Some(Err(BrokenOff(kind)))),
                 None => self.end(),

@@ -122,7 +122,8 @@ impl Connection {
         };
         let left = self.worker.config.limits.header_max_bytes.saturating_sub(bytes);
         if left == 0 {
-            let (answer, what) = if line_ended { (raw::HEAD_TOO_LARGE, "head") } else { (raw::URI_TOO_LONG, "request line") };
+            let (answer, what) =
+                if line_ended { (raw::HEAD_TOO_LARGE, "head") } else { (raw::URI_TOO_LONG, "request line") };
             tracing::info!(worker = self.worker.id.0, peer = %self.peer, limit = "--header-max", "a {what} above the limit was refused; raise --header-max to allow it");
             self.close_with(answer);
             return Err(io::Error::other("the head is too large"));

@@ -54,6 +54,8 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
     let exchange = Rc::new(Exchange::new(&worker, connection, &request));
     exchange.connection.request_began();
     worker.metrics.in_flight.change(1);
+    #[cfg(feature = "fault-injection")]
+    inject(&request);
     let is_head = request.method() == Method::HEAD;
     let version = request.version();
     let mut response = match exchange.accept(&worker, request) {
@@ -62,6 +64,15 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
     };
     exchange.connection.limit_requests(response.headers_mut(), version);
     response
+}
+
+/// A bug of the host, on demand of a test.
+#[cfg(feature = "fault-injection")]
+#[expect(clippy::panic, reason = "what is tested is a panic of the host")]
+fn inject(request: &Request<Incoming>) {
+    if request.headers().get("x-wasmhost-inject").is_some_and(|what| what == "panic") {
+        panic!("injected by a test");
+    }
 }
 
 impl Exchange {
@@ -97,7 +108,8 @@ impl Exchange {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(scheme);
         uri.authority = Some(authority);
-        uri.path_and_query = Some(parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+        uri.path_and_query =
+            Some(parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
         parts.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest)?;
         let body = if self.upload.has_ended() {
             Body::default()
@@ -108,7 +120,12 @@ impl Exchange {
     }
 
     /// Has an instance answer.
-    async fn run(self: &Rc<Self>, worker: &Rc<WorkerShared>, request: Request<Body>, is_head: bool) -> Response<ResponseBody> {
+    async fn run(
+        self: &Rc<Self>,
+        worker: &Rc<WorkerShared>,
+        request: Request<Body>,
+        is_head: bool,
+    ) -> Response<ResponseBody> {
         let alarm = &self.connection.request_alarm;
         let mut seat = match worker.slot.take(alarm).await {
             Ok(seat) => seat,
@@ -128,7 +145,12 @@ impl Exchange {
                 return Poll::Ready(Ok(match head {
                     Head::Response(response) => Some(response.map(|body| start(body, context))),
                     Head::Error(code) => {
-                        tracing::warn!(worker = worker.id.0, request = self.number, code, "the guest answered with an error code");
+                        tracing::warn!(
+                            worker = worker.id.0,
+                            request = self.number,
+                            code,
+                            "the guest answered with an error code"
+                        );
                         None
                     }
                 }));
@@ -153,7 +175,12 @@ impl Exchange {
                 self.fail(Failure::Fault(fault.kind))
             }
             Err(Stop::SilentClient) => {
-                tracing::info!(worker = worker.id.0, request = self.number, limit = "--body-idle-timeout", "the request's body did not come; raise --body-idle-timeout to wait longer");
+                tracing::info!(
+                    worker = worker.id.0,
+                    request = self.number,
+                    limit = "--body-idle-timeout",
+                    "the request's body did not come; raise --body-idle-timeout to wait longer"
+                );
                 drop(seat);
                 self.fail(Failure::BodyTimeout)
             }
@@ -190,7 +217,8 @@ impl Exchange {
     fn next_deadline(&self) -> Deadline {
         let limits = &self.connection.worker.config.limits;
         let head = limits.request_timeout.map(|limit| self.began + limit);
-        let upload = limits.body_idle_timeout.filter(|_| !self.upload.has_ended()).map(|limit| self.upload.moved() + limit);
+        let upload =
+            limits.body_idle_timeout.filter(|_| !self.upload.has_ended()).map(|limit| self.upload.moved() + limit);
         match (head, upload) {
             (Some(head), Some(upload)) if upload < head => Deadline::Upload(upload),
             (Some(head), _) => Deadline::Head(head),
@@ -222,7 +250,10 @@ impl Exchange {
                 return self.fail(Failure::Fault(fault.kind));
             }
             Start::Whole(bytes) if promised.is_some_and(|promised| promised != bytes.len() as u64) && !has_no_body => {
-                let fault = Fault::new(FaultKind::Unfinished, format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len()));
+                let fault = Fault::new(
+                    FaultKind::Unfinished,
+                    format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len()),
+                );
                 seat.fail(self.number, &fault);
                 return self.fail(Failure::Fault(fault.kind));
             }
@@ -262,9 +293,9 @@ impl Exchange {
 
     /// Runs a body to its end for nobody: the guest writes it, but the method or status has none.
     fn discard(&self, mut streaming: Streaming) {
-        self.connection.worker.spawn(async move {
-            while let Some(Ok(_)) = poll_fn(|context| streaming.poll_frame(context)).await {}
-        });
+        self.connection
+            .worker
+            .spawn(async move { while let Some(Ok(_)) = poll_fn(|context| streaming.poll_frame(context)).await {} });
     }
 
     /// Answers in the guest's place.
@@ -290,7 +321,9 @@ impl Exchange {
             let outcome = poll_fn(|context| match seat.poll(context) {
                 Poll::Ready(fault) => Poll::Ready(Err(fault)),
                 Poll::Pending if seat.is_idle() => Poll::Ready(Ok(())),
-                Poll::Pending => alarm.poll(context).map(|()| Err(Fault::new(FaultKind::Wall, "work went on too long after the response"))),
+                Poll::Pending => alarm
+                    .poll(context)
+                    .map(|()| Err(Fault::new(FaultKind::Wall, "work went on too long after the response"))),
             })
             .await;
             match outcome {
@@ -349,7 +382,14 @@ impl Exchange {
     pub(super) fn failed_without_instance(&self, fault: &Fault) {
         let worker = &self.connection.worker;
         worker.metrics.faulted(fault.kind);
-        tracing::warn!(worker = worker.id.0, request = self.number, fault = fault.kind.name(), limit = fault.kind.flag(), detail = &*fault.detail, "a response was broken off");
+        tracing::warn!(
+            worker = worker.id.0,
+            request = self.number,
+            fault = fault.kind.name(),
+            limit = fault.kind.flag(),
+            detail = &*fault.detail,
+            "a response was broken off"
+        );
     }
 
     /// The response is over: counts it and logs it.

@@ -75,11 +75,14 @@ fn whole_seconds(time: Duration) -> u64 {
 /// them.
 pub(super) mod raw {
     /// The head did not arrive in time (RFC 9110, section 15.5.9).
-    pub(in super::super) const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    pub(in super::super) const REQUEST_TIMEOUT: &[u8] =
+        b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     /// The request line is too long (RFC 9110, section 15.5.15).
-    pub(in super::super) const URI_TOO_LONG: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    pub(in super::super) const URI_TOO_LONG: &[u8] =
+        b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     /// The head is too large (RFC 6585, section 5).
-    pub(in super::super) const HEAD_TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    pub(in super::super) const HEAD_TOO_LARGE: &[u8] =
+        b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 }
 
 #[cfg(test)]
@@ -89,7 +92,15 @@ mod tests {
     #[test]
     fn statuses_are_those_that_the_documentation_promises() {
         let status = |kind| Failure::Fault(kind).status().as_u16();
-        for kind in [FaultKind::Trap, FaultKind::Exit, FaultKind::StackOverflow, FaultKind::Memory, FaultKind::Cpu, FaultKind::NeverAnswered, FaultKind::Start] {
+        for kind in [
+            FaultKind::Trap,
+            FaultKind::Exit,
+            FaultKind::StackOverflow,
+            FaultKind::Memory,
+            FaultKind::Cpu,
+            FaultKind::NeverAnswered,
+            FaultKind::Start,
+        ] {
             assert_eq!(status(kind), 500, "{kind}");
         }
         assert_eq!(status(FaultKind::Wall), 504);

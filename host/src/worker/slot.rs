@@ -96,7 +96,14 @@ pub(super) enum Refusal {
 }
 
 impl Slot {
-    pub(super) fn new(worker: WorkerId, guest: Arc<Guest>, context: InstanceContext, isolation: Isolation, capacity: Capacity, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+    pub(super) fn new(
+        worker: WorkerId,
+        guest: Arc<Guest>,
+        context: InstanceContext,
+        isolation: Isolation,
+        capacity: Capacity,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             worker,
             guest: RefCell::new(guest),
@@ -249,7 +256,14 @@ impl Slot {
                     FaultKind::Capacity => Verdict::Up,
                     _ => self.health.borrow_mut().on_failed_start(Instant::now(), fastrand::f64()),
                 };
-                tracing::warn!(worker = self.worker.0, generation = origin.generation, fault = fault.kind.name(), limit = fault.kind.flag(), detail = &*fault.detail, "recycle: the instance did not come up");
+                tracing::warn!(
+                    worker = self.worker.0,
+                    generation = origin.generation,
+                    fault = fault.kind.name(),
+                    limit = fault.kind.flag(),
+                    detail = &*fault.detail,
+                    "recycle: the instance did not come up"
+                );
                 self.note(verdict);
                 Err(fault)
             }
@@ -312,7 +326,15 @@ impl Slot {
     fn faulted(&self, generation: u64, request: u64, fault: &Fault) {
         self.metrics.faulted(fault.kind);
         let raise = fault.kind.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
-        tracing::warn!(worker = self.worker.0, generation, request, fault = fault.kind.name(), limit = fault.kind.flag(), detail = &*fault.detail, "recycle: a new instance takes its place{raise}");
+        tracing::warn!(
+            worker = self.worker.0,
+            generation,
+            request,
+            fault = fault.kind.name(),
+            limit = fault.kind.flag(),
+            detail = &*fault.detail,
+            "recycle: a new instance takes its place{raise}"
+        );
         let verdict = self.health.borrow_mut().on_fault(Instant::now(), fastrand::f64());
         self.note(verdict);
     }
@@ -320,7 +342,11 @@ impl Slot {
     fn note(&self, verdict: Verdict) {
         if let Verdict::DownFor(delay) = verdict {
             self.metrics.down.store(true, Relaxed);
-            tracing::error!(worker = self.worker.0, retry_ms = delay.as_millis(), "the slot is down after faults in a row; requests are answered 503 until the next try");
+            tracing::error!(
+                worker = self.worker.0,
+                retry_ms = delay.as_millis(),
+                "the slot is down after faults in a row; requests are answered 503 until the next try"
+            );
         }
     }
 
@@ -397,7 +423,8 @@ impl Slot {
         loop {
             let surplus = {
                 let mut idle = self.idle.borrow_mut();
-                let is_old = idle.len() > wanted && idle.first().is_some_and(|oldest| oldest.idle_since.elapsed() >= EXTRA_IDLE);
+                let is_old =
+                    idle.len() > wanted && idle.first().is_some_and(|oldest| oldest.idle_since.elapsed() >= EXTRA_IDLE);
                 if is_old { Some(idle.remove(0)) } else { None }
             };
             if surplus.is_none() {
@@ -514,7 +541,12 @@ impl Seat {
                 let worn = kept.origin.retire_after.is_some_and(|after| kept.instance.served() >= after);
                 let outdated = kept.origin.edition != slot.edition.get();
                 if kept.instance.met_memory_limit() || worn {
-                    tracing::info!(worker = slot.worker.0, generation = kept.origin.generation, served = kept.instance.served(), "retire: a new instance takes its place");
+                    tracing::info!(
+                        worker = slot.worker.0,
+                        generation = kept.origin.generation,
+                        served = kept.instance.served(),
+                        "retire: a new instance takes its place"
+                    );
                     drop(kept);
                 } else if outdated || slot.is_fresh_each_request() {
                     drop(kept);

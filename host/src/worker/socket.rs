@@ -112,7 +112,11 @@ impl Socket {
         Self { connection }
     }
 
-    fn poll_writing(&self, context: &mut Context<'_>, write: impl Fn(&Stream) -> io::Result<usize>) -> Poll<io::Result<usize>> {
+    fn poll_writing(
+        &self,
+        context: &mut Context<'_>,
+        write: impl Fn(&Stream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         let stream = &self.connection.stream;
         loop {
             if stream.poll_write_ready(context)?.is_pending() {
@@ -168,7 +172,11 @@ impl AsyncWrite for Socket {
         self.poll_writing(context, |stream| stream.try_write(bytes))
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         self.poll_writing(context, |stream| stream.try_write_vectored(slices))
     }
 

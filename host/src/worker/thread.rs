@@ -57,7 +57,12 @@ fn run_loop(setup: WorkerSetup, connections: Receiver, commands: mpsc::Receiver<
     exit
 }
 
-async fn serve(setup: WorkerSetup, thread: u64, mut connections: Receiver, mut commands: mpsc::Receiver<Command>) -> Exit {
+async fn serve(
+    setup: WorkerSetup,
+    thread: u64,
+    mut connections: Receiver,
+    mut commands: mpsc::Receiver<Command>,
+) -> Exit {
     let WorkerSetup { id, guest, config, metrics, ticker, pulse, budget, events, authority, listener } = setup;
     let tell = async |event| {
         // The primary outlives its workers; without it there is nobody to tell.
@@ -80,13 +85,14 @@ async fn serve(setup: WorkerSetup, thread: u64, mut connections: Receiver, mut c
         authority,
         tasks: Rc::new(Cell::new(0)),
     });
-    let own_listener = match listener.map(|(listener, permits)| Ok((TcpListener::from_std(listener)?, permits))).transpose() {
-        Ok(listener) => listener,
-        Err(error) => {
-            let error: std::io::Error = error;
-            return Exit::NotStarted(format!("its listener cannot be used: {error}"));
-        }
-    };
+    let own_listener =
+        match listener.map(|(listener, permits)| Ok((TcpListener::from_std(listener)?, permits))).transpose() {
+            Ok(listener) => listener,
+            Err(error) => {
+                let error: std::io::Error = error;
+                return Exit::NotStarted(format!("its listener cannot be used: {error}"));
+            }
+        };
     tokio::task::spawn_local(async move { alarms.run().await });
     slot.warm().await;
     tokio::task::spawn_local(Rc::clone(&slot).tend());
@@ -165,7 +171,13 @@ impl Crew {
     }
 
     /// Takes connections in from a listener of the worker's own.
-    fn accept_own(&self, first: std::io::Result<(TcpStream, std::net::SocketAddr)>, listener: &TcpListener, permits: &Arc<Permits>, pause: &mut AcceptPause) {
+    fn accept_own(
+        &self,
+        first: std::io::Result<(TcpStream, std::net::SocketAddr)>,
+        listener: &TcpListener,
+        permits: &Arc<Permits>,
+        pause: &mut AcceptPause,
+    ) {
         let mut accepted = Some(first);
         for _ in 0..CONNECTIONS_A_TURN {
             match accepted.take() {
@@ -199,7 +211,9 @@ impl Crew {
         };
         match stream {
             Ok(stream) => self.run(stream, peer, permit),
-            Err(error) => tracing::warn!(worker = self.worker.id.0, %peer, %error, "a connection could not be taken in"),
+            Err(error) => {
+                tracing::warn!(worker = self.worker.id.0, %peer, %error, "a connection could not be taken in")
+            }
         }
     }
 
@@ -212,7 +226,8 @@ impl Crew {
         let changed = Rc::clone(&self.changed);
         let panicked = Rc::clone(&self.panic);
         let worker = Rc::clone(&self.worker);
-        let mut serving: Option<Pin<Box<dyn Future<Output = ()>>>> = Some(Box::pin(conn::serve(Rc::clone(&worker), stream, peer, permit)));
+        let mut serving: Option<Pin<Box<dyn Future<Output = ()>>>> =
+            Some(Box::pin(conn::serve(Rc::clone(&worker), stream, peer, permit)));
         tokio::task::spawn_local(async move {
             std::future::poll_fn(|context| {
                 let Some(task) = serving.as_mut() else { return Poll::Ready(()) };
@@ -242,7 +257,10 @@ fn set_nodelay(stream: &TcpStream) {
 }
 
 /// The next connection of the worker's own listener; never ready without one.
-async fn accept(listener: Option<&(TcpListener, Arc<Permits>)>, pause: &mut AcceptPause) -> std::io::Result<(TcpStream, std::net::SocketAddr)> {
+async fn accept(
+    listener: Option<&(TcpListener, Arc<Permits>)>,
+    pause: &mut AcceptPause,
+) -> std::io::Result<(TcpStream, std::net::SocketAddr)> {
     match listener {
         Some((listener, permits)) => {
             pause.over().await;

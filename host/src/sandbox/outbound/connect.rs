@@ -25,7 +25,11 @@ pub(super) fn tls_config() -> Arc<ClientConfig> {
 }
 
 /// Connects to `address`, which was checked, and with TLS to the target's name.
-pub(super) async fn connect(target: &Target, address: SocketAddr, tls: Arc<ClientConfig>) -> Result<TokioIo<Box<dyn Stream>>, Error> {
+pub(super) async fn connect(
+    target: &Target,
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+) -> Result<TokioIo<Box<dyn Stream>>, Error> {
     let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
         std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => Error::DestinationIpUnroutable,

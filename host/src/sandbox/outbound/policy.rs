@@ -48,7 +48,9 @@ impl Policy {
             let host_matches = match &rule.host {
                 HostPattern::Any => true,
                 HostPattern::Name(name) => name.trim_end_matches('.') == host,
-                HostPattern::Address(address) => host.parse::<IpAddr>().is_ok_and(|host| canonical(host) == canonical(*address)),
+                HostPattern::Address(address) => {
+                    host.parse::<IpAddr>().is_ok_and(|host| canonical(host) == canonical(*address))
+                }
             };
             host_matches && rule.port.is_none_or(|allowed| allowed == port)
         })
@@ -130,7 +132,8 @@ mod tests {
     use super::*;
 
     fn policy(rules: &[(HostPattern, Option<u16>)]) -> Policy {
-        let rules: Vec<HostRule> = rules.iter().map(|(host, port)| HostRule { host: host.clone(), port: *port }).collect();
+        let rules: Vec<HostRule> =
+            rules.iter().map(|(host, port)| HostRule { host: host.clone(), port: *port }).collect();
         Policy::new(&rules)
     }
 
@@ -156,9 +159,30 @@ mod tests {
     fn the_star_reaches_public_addresses_only() {
         let policy = policy(&[(HostPattern::Any, None)]);
         let private = [
-            "127.0.0.1", "127.8.8.8", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "255.255.255.255",
-            "224.0.0.1", "192.0.0.8", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
-            "64:ff9b::7f00:1", "2002:7f00:1::", "::7f00:1", "2001:db8::1",
+            "127.0.0.1",
+            "127.8.8.8",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "192.0.0.8",
+            "198.18.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "::7f00:1",
+            "2001:db8::1",
         ];
         for text in private {
             assert!(policy.check_address("rebound.example", address(text)).is_err(), "{text}");

@@ -1,0 +1,206 @@
+//! Who gets a connection, and what a busy worker costs its neighbours.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get};
+
+/// A number of each worker, such as `connections`.
+#[track_caller]
+fn by_worker(server: &Server, field: &str) -> Vec<u64> {
+    let status = server.status();
+    let workers = status["workers"].as_array().expect("a list of workers");
+    workers.iter().map(|worker| worker[field].as_u64().unwrap_or_else(|| panic!("no number {field}"))).collect()
+}
+
+/// A new connection that was asked and answered, and is closed.
+#[track_caller]
+fn one_connection(server: &Server) {
+    let mut connection = Connection::open(server.address);
+    connection.send("GET /hello HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    assert_eq!(connection.response().status, 200);
+}
+
+/// Sends this request on a new connection, and waits until a worker serves it: the connection, and the worker's index.
+#[track_caller]
+fn occupied(server: &Server, path: &str) -> (Connection, usize) {
+    let before = by_worker(server, "in_flight");
+    let mut connection = Connection::open(server.address);
+    connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+    let mut busy = None;
+    eventually("a worker serves it", || {
+        let now = by_worker(server, "in_flight");
+        busy = (0..now.len()).find(|&index| now[index] > before[index]);
+        busy.is_some()
+    });
+    (connection, busy.expect("a worker"))
+}
+
+/// Longer than a worker may be late before it is passed over (15 ms), by far.
+const LONG_LATE: Duration = Duration::from_millis(300);
+
+#[test]
+fn a_thousand_new_connections_are_given_out_evenly() {
+    for workers in ["2", "3"] {
+        let server = Server::start("faults.wasm", &["--workers", workers]);
+        for _ in 0..1_000 {
+            one_connection(&server);
+        }
+        let counts = by_worker(&server, "connections");
+        let fair = 1_000 / counts.len() as u64;
+        assert_eq!(counts.iter().sum::<u64>(), 1_000);
+        assert!(counts.iter().all(|count| count.abs_diff(fair) <= 1), "{counts:?}");
+    }
+}
+
+#[test]
+fn a_thousand_connections_open_at_once_are_given_out_evenly() {
+    let server = Server::start("faults.wasm", &[]);
+    let mut open: Vec<Connection> = (0..1_000).map(|_| Connection::open(server.address)).collect();
+    for connection in &mut open {
+        assert_eq!(connection.get("/hello").status, 200);
+    }
+    let counts = by_worker(&server, "connections");
+    assert!(counts.iter().sum::<u64>() == 1_000 && counts[0].abs_diff(500) <= 1, "{counts:?}");
+}
+
+#[test]
+fn a_worker_busy_in_a_loop_gets_no_connection_while_another_is_free() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--cpu-limit", "5s"]);
+        let (mut looping, busy) = occupied(&server, "/loop");
+        std::thread::sleep(LONG_LATE);
+        let before = by_worker(&server, "connections");
+        for _ in 0..50 {
+            one_connection(&server);
+        }
+        let after = by_worker(&server, "connections");
+        assert_eq!((after[busy] - before[busy], after[1 - busy] - before[1 - busy]), (0, 50), "{component}");
+        assert_eq!(by_worker(&server, "in_flight")[busy], 1, "{component}: it looped all that time");
+        assert_eq!(looping.response().status, 500, "{component}");
+
+        let before = after;
+        for _ in 0..10 {
+            one_connection(&server);
+        }
+        assert_eq!(by_worker(&server, "connections")[busy] - before[busy], 5, "{component}: it takes part again");
+    }
+}
+
+#[test]
+fn a_worker_whose_guest_waits_is_not_busy() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let (waiting, busy) = occupied(&server, "/sleep?ms=60000");
+        let before = by_worker(&server, "connections");
+        for _ in 0..20 {
+            one_connection(&server);
+        }
+        assert_eq!(by_worker(&server, "connections")[busy] - before[busy], 10, "{component}");
+        drop(waiting);
+    }
+}
+
+#[test]
+fn least_connections_fills_the_worker_with_the_fewest() {
+    let server = Server::start("faults.wasm", &["--balance", "least-connections"]);
+    let mut kept: Vec<Vec<Connection>> = vec![Vec::new(), Vec::new()];
+    let mut open_one = || {
+        let before = by_worker(&server, "connections");
+        let mut connection = Connection::open(server.address);
+        assert_eq!(connection.get("/hello").status, 200);
+        let index = usize::from(by_worker(&server, "connections")[1] > before[1]);
+        kept[index].push(connection);
+        (index, kept.iter().map(Vec::len).collect::<Vec<_>>())
+    };
+    for _ in 0..20 {
+        open_one();
+    }
+    assert_eq!(open_one().1.iter().sum::<usize>(), 21);
+    assert!(kept[0].len().abs_diff(kept[1].len()) <= 1);
+    let left = kept[1].len();
+    kept[0].clear();
+    eventually("the worker's connections are closed", || by_worker(&server, "open_connections") == [0, left as u64]);
+    let before = by_worker(&server, "connections");
+    let new: Vec<Connection> = (0..left)
+        .map(|_| {
+            let mut connection = Connection::open(server.address);
+            assert_eq!(connection.get("/hello").status, 200);
+            connection
+        })
+        .collect();
+    let after = by_worker(&server, "connections");
+    assert_eq!((after[0] - before[0], after[1] - before[1]), (new.len() as u64, 0));
+}
+
+#[test]
+fn the_kernel_spreads_connections_over_a_listener_a_worker() {
+    let server = Server::start("faults.wasm", &["--balance", "kernel"]);
+    for _ in 0..200 {
+        one_connection(&server);
+    }
+    let counts = by_worker(&server, "connections");
+    assert!(counts.iter().sum::<u64>() == 200 && counts.iter().all(|count| *count >= 20), "{counts:?}");
+}
+
+#[test]
+fn neighbours_of_a_loop_are_answered_within_a_second_and_the_loops_end_with_500() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--cpu-limit", "3s"]);
+        let mut kept: Vec<Connection> = (0..4).map(|_| Connection::open(server.address)).collect();
+        for connection in &mut kept {
+            assert_eq!(connection.get("/hello").status, 200);
+        }
+        assert_eq!(by_worker(&server, "connections"), [2, 2], "{component}");
+        let (first, one) = occupied(&server, "/loop");
+        let (second, other) = occupied(&server, "/loop");
+        assert_ne!(one, other, "{component}: a loop a worker");
+        let mut rounds = 0;
+        let mut slowest = Duration::ZERO;
+        while by_worker(&server, "in_flight") == [1, 1] {
+            let mut new = [Connection::open(server.address), Connection::open(server.address)];
+            for connection in kept.iter_mut().chain(&mut new) {
+                let began = Instant::now();
+                assert_eq!(connection.get("/hello").text(), "Hello, World!", "{component}");
+                slowest = slowest.max(began.elapsed());
+            }
+            rounds += 1;
+        }
+        assert!(rounds >= 3, "{component}: {rounds} rounds beside the loops");
+        assert!(slowest < Duration::from_secs(1), "{component}: {slowest:?}");
+        for mut looping in [first, second] {
+            assert_eq!(looping.response().status, 500, "{component}");
+        }
+        assert_eq!(server.sum("faults.cpu"), 2, "{component}");
+        let record = server.wait_for_record("the limit", |record| record["fault"] == "cpu");
+        assert_eq!(record["limit"], Value::from("--cpu-limit"), "{component}");
+    }
+}
+
+#[test]
+fn an_idle_host_uses_no_cpu() -> TestResult {
+    for component in FAULTS {
+        let server = Server::start(component, &["--isolation", "request"]);
+        let mut kept = Connection::open(server.address);
+        assert_eq!(kept.get("/hello").status, 200);
+        assert_eq!(get(server.address, "/trap").status, 500);
+        std::thread::sleep(Duration::from_secs(1));
+        let before = cpu_ticks(&server)?;
+        std::thread::sleep(Duration::from_secs(2));
+        let used = cpu_ticks(&server)? - before;
+        assert!(used <= 2, "{component}: {used} ticks of CPU time in 2 s");
+        assert_eq!(kept.get("/hello").status, 200);
+        assert!(cpu_ticks(&server)? > 0);
+    }
+    Ok(())
+}
+
+/// Ticks (10 ms) of CPU time that the process has used.
+fn cpu_ticks(server: &Server) -> Result<u64, Box<dyn std::error::Error>> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid()))?;
+    let (_, fields) = stat.rsplit_once(')').ok_or("a name in brackets")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    // proc_pid_stat(5): fields 14 and 15 of the line, the state behind the name being the third.
+    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
+}

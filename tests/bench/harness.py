@@ -1,0 +1,226 @@
+"""What the benchmarks share: building, starting servers on free loopback ports, driving wrk, reading /proc.
+
+Python 3.9's standard library only, on Linux. Every process started here is ended here, by its own id.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCH = ROOT / "tests" / "bench"
+GUEST = ROOT / "guest"
+
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 5
+BUILD_TIMEOUT_S = 3600
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Failed(Exception):
+    """Something that ends a benchmark, told without a stack trace."""
+
+
+def end_on_signals():
+    """Makes SIGTERM and SIGHUP end the script as Ctrl-C does, so that what it started is ended too."""
+
+    def end(number, _frame):
+        raise SystemExit(128 + number)
+
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, end)
+
+
+def require_wrk():
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        raise Failed("wrk is not installed\nhint: apt-get install wrk, or build it from https://github.com/wg/wrk")
+    return wrk
+
+
+def build(profile, build_it=True):
+    """Builds the binary and the plain-hyper example in one profile, and gives the paths of both."""
+    if build_it:
+        command = ["cargo", "build", "--profile", profile, "--bin", "wasmhost", "--example", "plain_hyper"]
+        print("building:", " ".join(command), file=sys.stderr)
+        done = subprocess.run(command, cwd=ROOT, timeout=BUILD_TIMEOUT_S, check=False)
+        if done.returncode != 0:
+            raise Failed("the build failed")
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    folder = target / {"dev": "debug"}.get(profile, profile)
+    binaries = (folder / "wasmhost", folder / "examples" / "plain_hyper")
+    for binary in binaries:
+        if not binary.exists():
+            raise Failed(f"{binary} does not exist\nhint: run without --no-build")
+    return binaries
+
+
+def environment(scratch, **more):
+    """The environment without what would change a server: back-traces slow `wasmtime serve` down by 10 to 20 %."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WASMHOST_", "RUST_", "NODE_"))}
+    # Servers that cache compiled code do it here, and not in the user's home.
+    return {**kept, "XDG_CACHE_HOME": str(scratch), **more}
+
+
+@dataclass
+class Running:
+    """A server that listens."""
+
+    process: subprocess.Popen
+    host: str
+    port: int
+    log: Path
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def url(self, path):
+        return f"http://{self.host}:{self.port}{path}"
+
+    def check_alive(self):
+        if self.process.poll() is not None:
+            raise Failed(f"the server ended with {self.process.returncode}:\n{tail(self.log)}")
+
+
+def tail(log, size=2000):
+    return log.read_text(errors="replace")[-size:]
+
+
+@contextlib.contextmanager
+def running(argv, scratch, announced=r"http://(127\.0\.0\.1):(\d+)", env=None):
+    """Starts a server, waits until it says where it listens, and ends it afterwards."""
+    handle, name = tempfile.mkstemp(suffix=".log", dir=scratch)
+    log = Path(name)
+    with os.fdopen(handle, "wb") as out:
+        process = subprocess.Popen(
+            [str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env or environment(scratch)
+        )
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not (found := re.search(announced, log.read_text(errors="replace"))):
+            if process.poll() is not None:
+                raise Failed(f"{' '.join(map(str, argv))}\nended with {process.returncode}:\n{tail(log)}")
+            if time.monotonic() > deadline:
+                raise Failed(f"{' '.join(map(str, argv))}\ndid not listen in {START_TIMEOUT_S} s:\n{tail(log)}")
+            time.sleep(0.01)
+        yield Running(process, found[1], int(found[2]), log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.unlink(missing_ok=True)
+
+
+def ask(server, path, timeout=10):
+    """One GET over a connection of its own; gives the status."""
+    with socket.create_connection((server.host, server.port), timeout=timeout) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {server.host}\r\nConnection: close\r\n\r\n".encode())
+        head = b""
+        while b"\r\n" not in head:
+            part = client.recv(4096)
+            if not part:
+                raise Failed(f"no answer to GET {path}")
+            head += part
+    return int(head.split(b" ", 2)[1])
+
+
+# -- /proc ------------------------------------------------------------------------------------------------------------
+
+
+def family(pid):
+    """A process and its descendants."""
+    pids = [pid]
+    for parent in pids:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                pids += [int(child) for child in (task / "children").read_text().split()]
+    return pids
+
+
+def cpu_seconds(pid):
+    """User and system time of a process, all its threads and descendants, so far."""
+    ticks = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError):
+            ticks += stat_ticks(Path(f"/proc/{member}/stat"))
+    return ticks / TICKS_PER_S
+
+
+def thread_cpu_seconds(pid):
+    """The same of each thread of one process."""
+    return {task.name: stat_ticks(task / "stat") / TICKS_PER_S for task in Path(f"/proc/{pid}/task").iterdir()}
+
+
+def stat_ticks(stat):
+    # The second field is a name in parentheses, which may hold spaces; utime and stime are fields 14 and 15.
+    fields = stat.read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def memory_mb(pid, field):
+    """`VmRSS` (resident now) or `VmHWM` (the most so far) of a process and its descendants, in MB of 1,000,000 bytes."""
+    kib = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{member}/status").read_text()
+            if found := re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE):
+                kib += int(found[1])
+    return kib * 1024 / 1e6
+
+
+# -- wrk --------------------------------------------------------------------------------------------------------------
+
+UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+
+
+@dataclass
+class Load:
+    """What wrk saw."""
+
+    requests: int
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    output: str
+
+
+def wrk(url, connections, seconds, threads=1, headers=(), script=None):
+    command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
+    for header in headers:
+        command += ["-H", header]
+    if script is not None:
+        command += ["-s", str(script)]
+    try:
+        done = subprocess.run([*command, url], capture_output=True, text=True, timeout=seconds + 60, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"wrk did not end: {' '.join(command)} {url}") from error
+    output = done.stdout
+    if done.returncode != 0:
+        raise Failed(f"wrk failed: {output}{done.stderr}")
+
+    def milliseconds(percentile):
+        found = re.search(rf"^\s+{percentile}%\s+([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)
+        return float(found[1]) * UNITS_MS[found[2]] if found else float("nan")
+
+    counted = re.search(r"(\d+) requests in", output)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    if not counted or not rate:
+        raise Failed(f"wrk said something else:\n{output}")
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
+    errors = (int(refused[1]) if refused else 0) + (sum(map(int, broken.groups())) if broken else 0)
+    return Load(int(counted[1]), float(rate[1]), milliseconds(50), milliseconds(99), errors, output)

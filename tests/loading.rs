@@ -1,0 +1,279 @@
+//! What is served, what is refused, and where compiled components are kept.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::support::{Finished, Server, TestResult, command, get, guest, run};
+
+/// Tries to serve `file`, which must not come to pass: exit code 1, one error, one hint, no port, no panic.
+#[track_caller]
+fn refusal(file: &Path, flags: &[&str]) -> Finished {
+    let mut command = command();
+    command.arg(file).args(["--listen", "127.0.0.1:0"]).args(flags);
+    let finished = run(command);
+    let (file, stderr) = (file.display(), &finished.stderr);
+    assert_eq!(finished.code, Some(1), "{file}:\n{stderr}");
+    let (errors, hints) = (finished.lines("error: "), finished.lines("hint: "));
+    assert!(errors.len() == 1 && errors[0].len() > 10, "{file}, one error:\n{stderr}");
+    assert!(hints.len() == 1 && hints[0].len() > 10, "{file}, one hint:\n{stderr}");
+    assert!(!stderr.contains("listening") && !stderr.contains("panic"), "{file}:\n{stderr}");
+    finished
+}
+
+/// [`refusal`] whose error has all of `words`.
+#[track_caller]
+fn refused_for(file: &Path, flags: &[&str], words: &[&str]) {
+    let finished = refusal(file, flags);
+    let error = finished.lines("error: ")[0];
+    for word in words {
+        assert!(error.contains(word), "{}: no `{word}` in: {error}", file.display());
+    }
+}
+
+/// Writes `bytes` to a file of this name in `dir`.
+fn written(dir: &tempfile::TempDir, name: &str, bytes: impl AsRef<[u8]>) -> std::io::Result<PathBuf> {
+    let path = dir.path().join(name);
+    fs::write(&path, bytes)?;
+    Ok(path)
+}
+
+fn message(record: &serde_json::Value) -> &str {
+    record["message"].as_str().unwrap_or_default()
+}
+
+fn compilations(server: &Server) -> usize {
+    server.records(|record| message(record) == "compiled").len()
+}
+
+/// Starts hello with this cache directory and asks it once.
+#[track_caller]
+fn served_with_cache(dir: &Path) -> Server {
+    let server = Server::start("hello.wasm", &["--cache-dir", dir.to_str().expect("a path in UTF-8")]);
+    assert_eq!(get(server.address, "/").text(), "Hello, World!");
+    server
+}
+
+/// The cache's entries.
+fn entries(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let paths: std::io::Result<Vec<PathBuf>> =
+        fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect();
+    paths.map(|paths| {
+        paths.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "cwasm")).collect()
+    })
+}
+
+#[test]
+fn what_cannot_be_served_is_named_with_a_hint_and_exit_code_1() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let wat = |name: &str| PathBuf::from(guest(&format!("wat/{name}.wat")));
+    let table: [(PathBuf, &[&str]); 11] = [
+        (wat("core-module"), &["core module", "component"]),
+        (wat("other-world"), &["`wasi:cli/run`"]),
+        (wat("release-candidate"), &["release candidate", "wasi:http/handler@0.3.0-rc-2025-09-16"]),
+        (wat("unknown-import"), &["acme:secret/vault@1.0.0"]),
+        (wat("start-trap"), &["does not start", "unreachable"]),
+        (written(&dir, "empty.wasm", "")?, &["empty.wasm", "it is empty"]),
+        (dir.path().to_path_buf(), &["directory"]),
+        (dir.path().join("missing.wasm"), &["missing.wasm", "no such file"]),
+        (written(&dir, "garbage.wasm", [0xde, 0xad, 0xbe, 0xef, 0, 1, 2, 3])?, &["neither a component"]),
+        (written(&dir, "bad.wat", "(component (")?, &["text is not valid", "1:13", "bad.wat"]),
+        (written(&dir, "core.wasm", b"\0asm\x01\0\0\0")?, &["core module"]),
+    ];
+    for (file, words) in table {
+        refused_for(&file, &[], words);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_component_that_loops_at_its_start_is_refused_at_the_cpu_limit() {
+    refused_for(Path::new(&guest("wat/start-loop.wat")), &["--cpu-limit", "200ms"], &["does not start", "cpu"]);
+}
+
+#[test]
+fn a_truncated_component_is_refused_wherever_it_was_cut() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let whole = fs::read(guest("hello.wasm"))?;
+    // At 1 and 3 not even the magic number is whole; a file of 8 bytes is a component, which has nothing in it.
+    for length in [1, 3, 8] {
+        refusal(&written(&dir, "cut.wasm", &whole[..length])?, &[]);
+    }
+    for length in [4, 7, 9, 100, 1_000, whole.len() / 2, whole.len() - 1] {
+        refused_for(&written(&dir, "cut.wasm", &whole[..length])?, &[], &["cut.wasm", "truncated"]);
+    }
+    Ok(())
+}
+
+/// Compiles hello ahead of time.
+#[track_caller]
+fn compiled_hello(dir: &tempfile::TempDir) -> PathBuf {
+    let output = dir.path().join("hello.cwasm");
+    let mut command = command();
+    command.arg("compile").arg(guest("hello.wasm")).arg("-o").arg(&output);
+    let finished = run(command);
+    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""));
+    output
+}
+
+#[test]
+fn a_component_compiled_ahead_is_served_without_compiling() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let compiled = compiled_hello(&dir);
+    let server = Server::start(compiled.to_str().ok_or("a path in UTF-8")?, &["--cache-dir", "off"]);
+    assert_eq!(get(server.address, "/").text(), "Hello, World!");
+    assert_eq!(compilations(&server), 0);
+    Ok(())
+}
+
+#[test]
+fn a_damaged_compiled_component_is_refused() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let whole = fs::read(compiled_hello(&dir))?;
+    for length in [4, 100, whole.len() / 2, whole.len() - 1] {
+        refused_for(&written(&dir, "cut.cwasm", &whole[..length])?, &[], &["cut.cwasm", "damaged"]);
+    }
+    let (_, trailer, _) = trailer(&whole)?;
+    for place in [4, 40, trailer / 3, trailer / 2, trailer - 1, whole.len() - 1] {
+        let mut flipped = whole.clone();
+        flipped[place] ^= 0x10;
+        refused_for(&written(&dir, "flipped.cwasm", flipped)?, &[], &["damaged"]);
+    }
+    Ok(())
+}
+
+/// The trailer of a compiled component as JSON, where it begins, and where it ends.
+fn trailer(compiled: &[u8]) -> Result<(serde_json::Value, usize, usize), Box<dyn std::error::Error>> {
+    let end = compiled.len() - 12;
+    let length = u32::from_le_bytes(compiled[end..end + 4].try_into()?);
+    let begin = end - length as usize;
+    Ok((serde_json::from_slice(&compiled[begin..end])?, begin, end))
+}
+
+#[test]
+fn a_compiled_component_of_another_version_or_cpu_is_refused_as_such() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let whole = fs::read(compiled_hello(&dir))?;
+    let (mut fields, begin, end) = trailer(&whole)?;
+    fields["compatibility"] = "0123456789abcdef".into();
+    fields["wasmhost"] = "9.8.7".into();
+    let changed = serde_json::to_vec(&fields)?;
+    let mut foreign = whole[..begin].to_vec();
+    foreign.extend(&changed);
+    foreign.extend(u32::try_from(changed.len())?.to_le_bytes());
+    foreign.extend(&whole[end + 4..]);
+    refused_for(&written(&dir, "foreign.cwasm", foreign)?, &[], &["9.8.7", "another version", "CPU"]);
+    Ok(())
+}
+
+#[test]
+fn a_second_start_compiles_nothing() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let cache = dir.path().join("a/cache");
+    assert_eq!(compilations(&served_with_cache(&cache)), 1);
+    assert_eq!(fs::metadata(&cache)?.permissions().mode() & 0o777, 0o700);
+    assert_eq!(entries(&cache)?.len(), 1);
+    assert_eq!(compilations(&served_with_cache(&cache)), 0);
+    Ok(())
+}
+
+#[test]
+fn a_corrupt_cache_entry_is_compiled_anew_with_a_warning() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    drop(served_with_cache(dir.path()));
+    let [entry] = entries(dir.path())?.try_into().map_err(|_| "one entry")?;
+    let whole = fs::read(&entry)?;
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 3] ^= 1;
+    for corrupt in [&flipped[..], &whole[..whole.len() / 2], b""] {
+        fs::write(&entry, corrupt)?;
+        let server = served_with_cache(dir.path());
+        assert_eq!(compilations(&server), 1);
+        let warnings = server.records(|record| record["level"] == "WARN" && message(record).contains("cache entry"));
+        assert_eq!(warnings.len(), 1);
+        assert!(fs::read(&entry)? == whole, "the entry is whole again");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_cache_keeps_to_its_size() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let flags = ["--cache-dir", dir.path().to_str().ok_or("a path in UTF-8")?, "--cache-max", "1KiB"];
+    drop(Server::start("hello.wasm", &flags));
+    let first = entries(dir.path())?;
+    drop(Server::start("wat/hello.wat", &flags));
+    let second = entries(dir.path())?;
+    assert!(first.len() == 1 && second.len() == 1 && first != second, "{first:?}, then {second:?}");
+    Ok(())
+}
+
+#[test]
+fn without_a_usable_cache_a_warning_is_given_and_serving_goes_on() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let open = dir.path().join("open");
+    fs::DirBuilder::new().mode(0o700).create(&open)?;
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777))?;
+    let blocked = written(&dir, "file", "")?.join("cache");
+    for (cache, word) in [(&open, "777"), (&blocked, "file/cache")] {
+        let server = served_with_cache(cache);
+        let warnings = server.records(|record| record["level"] == "WARN" && message(record).contains("no cache"));
+        assert!(warnings.len() == 1 && message(&warnings[0]).contains(word), "{warnings:?}");
+    }
+    assert_eq!(entries(&open)?.len(), 0, "nothing is kept where others can write");
+    Ok(())
+}
+
+#[test]
+fn without_a_home_a_warning_is_given_and_off_says_nothing() {
+    for (flags, warns) in [(&[][..], true), (&["--cache-dir", "off"][..], false)] {
+        let mut command = command();
+        command.arg(guest("hello.wasm")).args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(flags);
+        command.env_remove("HOME").env_remove("XDG_CACHE_HOME").env_remove("WASMHOST_CACHE_DIR");
+        let server = Server::spawn(command);
+        assert_eq!(get(server.address, "/").text(), "Hello, World!");
+        let warnings = server.records(|record| record["level"] == "WARN");
+        assert_eq!(warnings.iter().any(|record| message(record).contains("HOME")), warns, "{warnings:?}");
+    }
+}
+
+#[test]
+fn the_cache_of_the_user_is_in_xdg_cache_home_or_else_in_home() -> TestResult {
+    for (variable, below) in [("XDG_CACHE_HOME", "wasmhost"), ("HOME", ".cache/wasmhost")] {
+        let dir = tempfile::tempdir()?;
+        let mut command = command();
+        command.arg(guest("hello.wasm")).args(["--listen", "127.0.0.1:0"]);
+        command
+            .env_remove("HOME")
+            .env_remove("XDG_CACHE_HOME")
+            .env_remove("WASMHOST_CACHE_DIR")
+            .env(variable, dir.path());
+        drop(Server::spawn(command));
+        assert_eq!(entries(&dir.path().join(below))?.len(), 1, "{variable}");
+    }
+    Ok(())
+}
+
+#[test]
+fn compilation_is_bounded_in_time() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let cache = dir.path().to_str().ok_or("a path in UTF-8")?;
+    refused_for(
+        Path::new(&guest("hello.wasm")),
+        &["--compile-timeout", "1ms", "--cache-dir", cache],
+        &["--compile-timeout", "1ms"],
+    );
+    assert_eq!(entries(dir.path())?.len(), 0);
+    Ok(())
+}
+
+#[test]
+fn compilation_is_bounded_in_memory() {
+    for size in ["8MiB", "16MiB", "32MiB"] {
+        refused_for(
+            Path::new(&guest("faults.wasm")),
+            &["--compile-memory-max", size, "--cache-dir", "off"],
+            &["--compile-memory-max"],
+        );
+    }
+}

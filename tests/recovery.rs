@@ -1,0 +1,306 @@
+//! What does a fault cost? The request at fault, and nothing else: every variant, for both versions of wasi, before the
+//! head and after it.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support::server::command;
+use crate::support::{CEILING, Connection, FAULTS, Server, eventually, get, guest};
+
+/// The path, the kind by which it is counted (none: it is no fault of the instance), the status for wasi 0.2 and for 0.3.
+type Row = (&'static str, [Option<&'static str>; 2], [u16; 2]);
+
+const BEFORE_HEAD: [Row; 10] = [
+    ("/trap", [Some("trap"); 2], [500; 2]),
+    ("/panic", [Some("trap"); 2], [500; 2]),
+    ("/exit?code=1", [Some("exit"); 2], [500; 2]),
+    ("/exit?code=0", [Some("exit"); 2], [500; 2]),
+    ("/loop", [Some("cpu"); 2], [500; 2]),
+    ("/alloc", [Some("memory"); 2], [500; 2]),
+    ("/stack", [Some("stack-overflow"); 2], [500; 2]),
+    ("/never-answer", [Some("never-answered"), Some("wall")], [500, 504]),
+    ("/wait-forever", [Some("wall"); 2], [504; 2]),
+    ("/error", [None; 2], [500; 2]),
+];
+
+const AFTER_HEAD: [(&str, &str); 9] = [
+    ("/trap-after-head", "trap"),
+    ("/panic-after-head", "trap"),
+    ("/exit-after-head", "exit"),
+    ("/loop-after-head", "cpu"),
+    ("/alloc-after-head", "memory"),
+    ("/stack-after-head", "stack-overflow"),
+    ("/never-finish", "body-idle"),
+    ("/drop-body", "unfinished-body"),
+    ("/error-after-head", "unfinished-body"),
+];
+
+/// CPU far below wall clock, so that a busy machine does not turn the one fault into the other.
+const SHORT: [&str; 4] = ["--cpu-limit", "200ms", "--request-timeout", "1500ms"];
+
+/// Connections in the middle of an upload that the guest echoes: requests in flight, on every worker.
+struct Neighbours(Vec<Connection>);
+
+impl Neighbours {
+    fn begin(server: &Server, mut kept: Vec<Connection>) -> Self {
+        for connection in &mut kept {
+            connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+        }
+        eventually("all neighbours are in flight", || server.sum("in_flight") == kept.len() as u64);
+        Self(kept)
+    }
+
+    fn end(mut self, after: &str) -> Vec<Connection> {
+        for connection in &mut self.0 {
+            connection.send("whole");
+            let response = connection.try_response(false).unwrap_or_else(|| panic!("{after} reset a neighbour"));
+            assert_eq!(
+                (response.status, response.text().as_str(), response.whole),
+                (200, "half whole", true),
+                "{after}"
+            );
+        }
+        self.0
+    }
+}
+
+fn kept_connections(server: &Server, count: usize) -> Vec<Connection> {
+    (0..count).map(|_| Connection::open(server.address)).collect()
+}
+
+fn faults_of_all_kinds(server: &Server) -> u64 {
+    let status = server.status();
+    let workers = status["workers"].as_array().expect("a list of workers");
+    workers
+        .iter()
+        .flat_map(|worker| worker["faults"].as_object().expect("kinds").values())
+        .filter_map(serde_json::Value::as_u64)
+        .sum()
+}
+
+#[test]
+fn a_fault_before_the_head_is_answered_and_costs_no_other_request() {
+    for (version, component) in FAULTS.into_iter().enumerate() {
+        let server = Server::start(component, &SHORT);
+        let mut kept = kept_connections(&server, 4);
+        for (path, kinds, statuses) in BEFORE_HEAD {
+            let what = format!("{component}{path}");
+            let neighbours = Neighbours::begin(&server, kept);
+            let counted = |kind: Option<&str>| kind.map(|kind| server.sum(&format!("faults.{kind}")));
+            let (of_kind, of_all) = (counted(kinds[version]), faults_of_all_kinds(&server));
+
+            let mut connection = Connection::open(server.address);
+            let response = connection.get(path);
+            assert_eq!((response.status, response.whole), (statuses[version], true), "{what}");
+            assert_eq!(counted(kinds[version]), of_kind.map(|count| count + 1), "{what}: kind {:?}", kinds[version]);
+            assert_eq!(
+                faults_of_all_kinds(&server),
+                of_all + u64::from(kinds[version].is_some()),
+                "{what}: other kinds"
+            );
+            assert!(!response.text().contains("wasm"), "{what}: the client is told of the inside: {}", response.text());
+
+            assert_eq!(connection.get("/hello").status, 200, "{what}: the same connection");
+            assert_eq!(get(server.address, "/hello").status, 200, "{what}: a new connection");
+            kept = neighbours.end(&what);
+        }
+    }
+}
+
+#[test]
+fn a_fault_before_the_head_puts_a_new_generation_in_the_slot_at_once() {
+    for (version, component) in FAULTS.into_iter().enumerate() {
+        let server = Server::start(component, &[&SHORT[..], &["--workers", "1"]].concat());
+        let mut connection = Connection::open(server.address);
+        let mut count = 0;
+        for (path, kinds, _) in BEFORE_HEAD {
+            let generation = server.sum("generation");
+            connection.get(path);
+            if kinds[version].is_some() {
+                eventually(&format!("{component}{path}: the next generation, unasked"), || {
+                    server.sum("generation") == generation + 1
+                });
+                count = 0;
+            }
+            count += 1;
+            assert_eq!(connection.get("/count").text(), count.to_string(), "{component}{path}: memory of the instance");
+        }
+    }
+}
+
+#[test]
+fn a_fault_after_the_head_breaks_the_transfer_and_costs_no_other_request() {
+    for component in FAULTS {
+        let server = Server::start(component, &[&SHORT[..], &["--body-idle-timeout", "500ms"]].concat());
+        let mut kept = kept_connections(&server, 4);
+        for (path, kind) in AFTER_HEAD {
+            let what = format!("{component}{path}");
+            for connection in &mut kept {
+                assert_eq!(connection.get("/hello").status, 200, "{what}: before");
+            }
+            let field = format!("faults.{kind}");
+            let (of_kind, of_all) = (server.sum(&field), faults_of_all_kinds(&server));
+
+            let mut connection = Connection::open(server.address);
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            let raw = String::from_utf8_lossy(&connection.raw_to_end()).into_owned();
+            assert!(raw.starts_with("HTTP/1.1 200 OK\r\n"), "{what}: {raw:?}");
+            assert!(raw.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked\r\n"), "{what}: {raw:?}");
+            assert!(raw.ends_with("\r\nc\r\nhalf of the \r\n"), "{what}: {raw:?}");
+
+            assert_eq!(server.sum(&field), of_kind + 1, "{what}: {field}");
+            assert_eq!(faults_of_all_kinds(&server), of_all + 1, "{what}: other kinds");
+            for connection in &mut kept {
+                assert_eq!(connection.get("/hello").status, 200, "{what}: a kept connection");
+            }
+            assert_eq!(get(server.address, "/hello").status, 200, "{what}: a new connection");
+        }
+    }
+}
+
+#[test]
+fn a_fault_after_the_head_puts_a_new_generation_in_the_slot_at_once() {
+    for component in FAULTS {
+        let server =
+            Server::start(component, &[&SHORT[..], &["--body-idle-timeout", "500ms", "--workers", "1"]].concat());
+        for (path, _) in AFTER_HEAD {
+            let generation = server.sum("generation");
+            let mut connection = Connection::open(server.address);
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            connection.raw_to_end();
+            eventually(&format!("{component}{path}: the next generation, unasked"), || {
+                server.sum("generation") == generation + 1
+            });
+            assert_eq!(get(server.address, "/count").text(), "1", "{component}{path}: memory of the old instance");
+        }
+    }
+}
+
+#[test]
+fn a_shared_instance_is_lost_with_all_its_requests_and_replaced() {
+    let server = Server::start(
+        "faults-p3.wasm",
+        &["--workers", "1", "--instances-per-worker", "1", "--instance-concurrency", "16"],
+    );
+    let mut waiting = kept_connections(&server, 5);
+    for connection in &mut waiting {
+        connection.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+    }
+    let mut streaming = Connection::open(server.address);
+    streaming.send("GET /never-finish HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("six requests share the instance", || server.sum("in_flight") == 6);
+    assert_eq!(server.sum("instances"), 1);
+    let generation = server.sum("generation");
+
+    assert_eq!(get(server.address, "/trap").status, 500);
+    for connection in &mut waiting {
+        assert_eq!(
+            connection.try_response(false).map(|response| response.status),
+            Some(500),
+            "a request of the lost instance"
+        );
+    }
+    let raw = streaming.raw_to_end();
+    assert!(raw.ends_with(b"half of the \r\n"), "{:?}", String::from_utf8_lossy(&raw));
+
+    assert_eq!(get(server.address, "/count").text(), "1");
+    assert_eq!(
+        (server.sum("generation"), server.sum("faults.trap")),
+        (generation + 1, 1),
+        "one fault, one new instance"
+    );
+}
+
+#[test]
+fn a_component_that_faults_in_every_call_goes_down_and_is_tried_ever_more_seldom() {
+    let server = Server::start("wat/trap.wat", &["--workers", "1"]);
+    let mut connection = Connection::open(server.address);
+    let mut failed = 0;
+    let refused = loop {
+        let response = connection.get("/");
+        match response.status {
+            500 => failed += 1,
+            _ => break response,
+        }
+        assert!(failed <= 16, "still restarted after {failed} faults in a row");
+    };
+    assert_eq!(refused.status, 503);
+    let after: u64 = refused.header("retry-after").expect("Retry-After").parse().expect("seconds");
+    assert!((1..=5).contains(&after), "Retry-After: {after}");
+    server.wait_for_record("the slot is down", |record| {
+        record["level"] == "ERROR" && record["message"].as_str().is_some_and(|text| text.contains("the slot is down"))
+    });
+
+    let downs = || {
+        server
+            .records(|record| record["retry_ms"].is_u64())
+            .iter()
+            .filter_map(|record| record["retry_ms"].as_u64())
+            .collect::<Vec<_>>()
+    };
+    eventually("three tries, each of which failed", || {
+        assert!(matches!(connection.get("/").status, 500 | 503));
+        downs().len() >= 4
+    });
+    let delays = downs();
+    assert!(delays[3] > delays[0], "the back-off does not grow: {delays:?}");
+    assert_eq!(server.status()["workers"][0]["state"], "down");
+    assert!(server.sum("sheds.down") >= 1);
+    assert_eq!(server.sum("faults.trap"), failed + delays.len() as u64 - 1, "one call for each try");
+}
+
+#[test]
+fn a_slot_that_went_down_recovers_while_the_other_worker_goes_on() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let mut faulty = Connection::open(server.address);
+        assert_eq!(faulty.get("/hello").status, 200);
+        let mut sound = Connection::open(server.address);
+        assert_eq!(sound.get("/hello").status, 200);
+        let mut failed = 0;
+        while faulty.get("/trap").status == 500 {
+            failed += 1;
+            assert!(failed < 10_000, "{component}: never refused");
+        }
+        assert_eq!(faulty.get("/hello").status, 503, "{component}");
+        assert_eq!(sound.get("/hello").status, 200, "{component}: the other worker");
+        server.wait_for_record("down", |record| record["retry_ms"].is_u64());
+        eventually("the slot answers again", || faulty.get("/hello").status == 200);
+        server.wait_for_record("recovery", |record| record["message"] == "the slot answers again");
+        let status = server.status();
+        let states: Vec<_> =
+            status["workers"].as_array().expect("workers").iter().map(|worker| worker["state"].clone()).collect();
+        assert_eq!(states, ["listening", "listening"], "{component}");
+    }
+}
+
+#[test]
+fn a_guest_that_cannot_start_ends_the_host_before_the_port_is_announced() {
+    for (component, named) in [("wat/start-trap.wat", "unreachable"), ("wat/start-loop.wat", "cpu")] {
+        let mut child = command()
+            .arg(guest(component))
+            .args(["--listen", "127.0.0.1:0", "--cpu-limit", "200ms"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("the child can be waited for") {
+                break status;
+            }
+            if began.elapsed() > CEILING {
+                child.kill().expect("it can be ended");
+                panic!("{component}: neither served nor ended");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let mut log = String::new();
+        child.stderr.take().expect("stderr is piped").read_to_string(&mut log).expect("text");
+        assert_eq!(status.code(), Some(1), "{component}: {log}");
+        assert!(!log.contains("listening on"), "{component}: {log}");
+        assert!(log.contains("hint:"), "{component}: {log}");
+        assert!(log.to_lowercase().contains(named), "{component} does not name `{named}`: {log}");
+    }
+}

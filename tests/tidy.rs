@@ -1,0 +1,86 @@
+//! Does the source keep to the architecture? Checks who imports whom, and the size of files.
+
+use std::path::{Path, PathBuf};
+
+/// A module (by its path below `host/src`) and what it may import from the crate. The most specific row counts.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("backoff.rs", &[]),
+    ("balancer.rs", &[]),
+    ("supervisor.rs", &["backoff"]),
+    ("config", &["balancer", "cli"]),
+    ("metrics.rs", &["sandbox::FaultKind"]),
+    ("listener.rs", &["backoff", "config", "worker"]),
+    ("sandbox", &["config"]),
+    ("worker", &["sandbox", "config", "backoff", "metrics", "supervisor::WorkerId", "listener::AcceptPause"]),
+    ("loader.rs", &["config", "sandbox"]),
+    ("admin", &["listener", "metrics", "primary::Board", "sandbox::FaultKind", "worker::inbox"]),
+];
+
+/// Longer files have a second idea in them.
+const LINES_MAX: usize = 700;
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+fn host() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+#[test]
+fn modules_import_only_what_the_architecture_allows() {
+    let mut wrong = Vec::new();
+    for file in sources(&host()) {
+        let relative = file.strip_prefix(host()).expect("below").to_string_lossy().into_owned();
+        let module = relative.split(['/', '.']).next().unwrap_or_default().to_owned();
+        let row = ARROWS.iter().find(|(name, _)| name.trim_end_matches(".rs") == module);
+        let Some((_, allowed)) = row else { continue };
+        let text = std::fs::read_to_string(&file).expect("a source");
+        for line in text.lines().filter(|line| line.trim_start().starts_with("use crate::")) {
+            let path = line.trim_start().trim_start_matches("use crate::");
+            let allowed = path.starts_with(&module) || allowed.iter().any(|allowed| path.starts_with(allowed));
+            if !allowed {
+                wrong.push(format!("{relative}: {line}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_sandbox_knows_wasmtime_and_only_conn_and_respond_speak_hyper() {
+    let mut wrong = Vec::new();
+    for file in sources(&host()) {
+        let relative = file.strip_prefix(host()).expect("below").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&file).expect("a source");
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            let in_sandbox = relative.starts_with("sandbox");
+            let names_wasmtime =
+                ["wasmtime::", "wasmtime_wasi::", "wasmtime_wasi_http::"].iter().any(|name| line.contains(name));
+            let speaks_hyper =
+                ["worker/conn.rs", "worker/exchange.rs", "worker/body.rs", "admin.rs"].contains(&&*relative);
+            if (names_wasmtime && !in_sandbox) || (line.contains("hyper::") && !in_sandbox && !speaks_hyper) {
+                wrong.push(format!("{relative}: {line}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_are_short_enough_to_have_one_idea() {
+    for file in sources(&host()) {
+        let lines = std::fs::read_to_string(&file).expect("a source").lines().count();
+        assert!(lines <= LINES_MAX, "{} has {lines} lines", file.display());
+    }
+}
