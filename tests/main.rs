@@ -12,12 +12,19 @@
 
 mod support;
 
+mod admin;
 mod balancing;
 mod cli;
+mod connections;
 mod counting;
 #[cfg(feature = "fault-injection")]
 mod host_faults;
+mod isolation;
+mod limits;
 mod loading;
+mod protocol;
 mod recovery;
+mod reload;
 mod serving;
+mod shutdown;
 mod tidy;

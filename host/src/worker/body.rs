@@ -2,6 +2,7 @@
 //! guest's body, which also runs the rest of the guest's call, and which is broken off, never ended, when the guest does
 //! not finish it.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -133,7 +134,7 @@ pub(super) struct BrokenOff(FaultKind);
 pub(super) struct Streaming {
     inner: Body,
     /// Frames that were taken before the head was sent.
-    ahead: std::collections::VecDeque<Frame<Bytes>>,
+    ahead: VecDeque<Frame<Bytes>>,
     ended_ahead: bool,
     seat: Option<Seat>,
     exchange: Rc<Exchange>,
@@ -149,7 +150,7 @@ pub(super) enum Start {
     /// All of it.
     Whole(Bytes),
     /// Frames so far, whether that is all, and the body that gives the rest.
-    Partial(std::collections::VecDeque<Frame<Bytes>>, bool, Body),
+    Partial(VecDeque<Frame<Bytes>>, bool, Body),
     /// An error.
     Broken(BodyError),
 }
@@ -157,33 +158,55 @@ pub(super) enum Start {
 /// Most frames that are taken before the head is sent; an answer of one write and its end are two.
 const AHEAD_FRAMES: usize = 3;
 
-/// Takes what is there of a body already, so that an answer that is complete leaves with its head, in one write.
-pub(super) fn start(mut body: Body, context: &mut Context<'_>) -> Start {
-    let mut ahead = std::collections::VecDeque::new();
-    while ahead.len() < AHEAD_FRAMES {
-        match Pin::new(&mut body).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) => ahead.push_back(frame),
-            Poll::Ready(Some(Err(error))) => return Start::Broken(error),
-            Poll::Pending => return Start::Partial(ahead, false, body),
-            Poll::Ready(None) => {
-                return match (ahead.len(), ahead.pop_front().map(Frame::into_data)) {
-                    (0, _) => Start::Whole(Bytes::new()),
-                    (1, Some(Ok(bytes))) => Start::Whole(bytes),
-                    (_, first) => {
-                        let first = first.map(|frame| frame.map_or_else(|frame| frame, Frame::data));
-                        first.into_iter().rev().for_each(|frame| ahead.push_front(frame));
-                        Start::Partial(ahead, true, body)
-                    }
-                };
+/// Turns that the guest gets to finish a short body before its head is sent.
+const AHEAD_TURNS: usize = 2;
+
+/// Takes what is there of a body already, so that an answer that is complete leaves with its head, in one write. `turn`
+/// lets the guest go on, which a short body may need to come to its end.
+///
+/// # Errors
+/// The fault that such a turn ended with: nothing has been sent yet.
+pub(super) fn start(
+    mut body: Body,
+    context: &mut Context<'_>,
+    mut turn: impl FnMut(&mut Context<'_>) -> Poll<Fault>,
+) -> Result<Start, Fault> {
+    let mut ahead = VecDeque::new();
+    for turns in 0.. {
+        let before = ahead.len();
+        while ahead.len() < AHEAD_FRAMES {
+            match Pin::new(&mut body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => ahead.push_back(frame),
+                Poll::Ready(Some(Err(error))) => return Ok(Start::Broken(error)),
+                Poll::Ready(None) => return Ok(ended(ahead, body)),
+                Poll::Pending => break,
             }
         }
+        let is_stuck = turns > 0 && ahead.len() == before;
+        if is_stuck || turns == AHEAD_TURNS || ahead.len() == AHEAD_FRAMES {
+            break;
+        }
+        if let Poll::Ready(fault) = turn(context) {
+            return Err(fault);
+        }
     }
-    Start::Partial(ahead, false, body)
+    Ok(Start::Partial(ahead, false, body))
+}
+
+/// All frames of a body are there.
+fn ended(mut ahead: VecDeque<Frame<Bytes>>, body: Body) -> Start {
+    let is_one_of_data = ahead.len() == 1 && ahead.front().is_some_and(Frame::is_data);
+    let bytes = if is_one_of_data { ahead.pop_front().and_then(|frame| frame.into_data().ok()) } else { None };
+    match bytes {
+        Some(bytes) => Start::Whole(bytes),
+        None if ahead.is_empty() => Start::Whole(Bytes::new()),
+        None => Start::Partial(ahead, true, body),
+    }
 }
 
 impl Streaming {
     pub(super) fn new(
-        (ahead, ended_ahead, inner): (std::collections::VecDeque<Frame<Bytes>>, bool, Body),
+        (ahead, ended_ahead, inner): (VecDeque<Frame<Bytes>>, bool, Body),
         seat: Option<Seat>,
         exchange: Rc<Exchange>,
         promised: Option<u64>,

@@ -141,21 +141,21 @@ impl Exchange {
             if let Poll::Ready(fault) = seat.poll(context) {
                 return Poll::Ready(Err(Stop::Fault(fault)));
             }
-            if let Some(head) = seat.take_head() {
-                return Poll::Ready(Ok(match head {
-                    Head::Response(response) => Some(response.map(|body| start(body, context))),
-                    Head::Error(code) => {
-                        tracing::warn!(
-                            worker = worker.id.0,
-                            request = self.number,
-                            code,
-                            "the guest answered with an error code"
-                        );
-                        None
-                    }
-                }));
+            match seat.take_head() {
+                Some(Head::Response(response)) => {
+                    let (parts, body) = response.into_parts();
+                    let turn =
+                        |context: &mut Context<'_>| if seat.is_idle() { Poll::Pending } else { seat.poll(context) };
+                    let started = start(body, context, turn);
+                    Poll::Ready(started.map(|body| Some(Response::from_parts(parts, body))).map_err(Stop::Fault))
+                }
+                Some(Head::Error(code)) => {
+                    let (worker, request) = (worker.id.0, self.number);
+                    tracing::warn!(worker, request, code, "the guest answered with an error code");
+                    Poll::Ready(Ok(None))
+                }
+                None => self.poll_for_head(&mut deadline, context).map(Err),
             }
-            self.poll_for_head(&mut deadline, context).map(Err)
         })
         .await;
         alarm.set(None);

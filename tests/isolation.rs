@@ -1,0 +1,249 @@
+//! What does a guest see of others, and of the machine? Nothing that was not granted.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+
+use crate::support::{CEILING, Connection, FAULTS, Server, get, request};
+
+#[test]
+fn a_counter_in_the_guest_never_shows_what_another_worker_wrote() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--isolation", "worker"]);
+        // Two connections a worker, dealt in turn, asked in an order that mixes the workers.
+        let mut kept: Vec<Connection> = (0..4).map(|_| Connection::open(server.address)).collect();
+        let mut counts = [0_u64; 2];
+        for turn in 0..400 {
+            let index = (turn * 7 + turn / 5) % 4;
+            let count: u64 = kept[index].get("/count").text().parse().expect("a number");
+            counts[index % 2] += 1;
+            assert_eq!(count, counts[index % 2], "{component}: turn {turn}, connection {index}");
+        }
+        assert!(counts.iter().all(|count| *count > 50), "{component}: {counts:?}");
+    }
+}
+
+#[test]
+fn memory_lasts_from_request_to_request_in_a_worker_and_in_no_other() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--isolation", "worker"]);
+        let [mut one, mut other] = [(); 2].map(|()| Connection::open(server.address));
+        assert_eq!(one.get("/remember?value=secret").text(), "ok");
+        for _ in 0..20 {
+            assert_eq!(one.get("/recall").text(), "secret", "{component}: the same worker");
+            assert_eq!(other.get("/recall").text(), "", "{component}: the other worker");
+        }
+    }
+}
+
+#[test]
+fn memory_of_one_request_is_not_seen_by_another_under_request_isolation() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--isolation", "request", "--workers", "1"]);
+        let mut connection = Connection::open(server.address);
+        for _ in 0..50 {
+            assert_eq!(connection.get("/remember?value=secret").text(), "ok");
+            assert_eq!(connection.get("/recall").text(), "", "{component}");
+            assert_eq!(connection.get("/count").text(), "1", "{component}");
+        }
+        assert_eq!(server.status()["isolation"], "request");
+        assert!(server.sum("generation") >= 150, "{component}: an instance for each request");
+    }
+}
+
+#[test]
+fn nothing_is_granted_unasked() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        assert_eq!(get(server.address, "/env").text(), "", "{component}");
+        assert_eq!(get(server.address, "/args").text(), "", "{component}");
+        for path in ["/etc/hostname", "/", ".", "Cargo.toml"] {
+            assert_eq!(get(server.address, &format!("/read?path={path}")).status, 404, "{component}: read {path}");
+        }
+        let file = format!("{}/ungranted-{component}", env!("CARGO_TARGET_TMPDIR"));
+        assert_eq!(request(server.address, "POST", &format!("/write?path={file}"), b"x").status, 403, "{component}");
+        assert!(!fs::exists(&file).expect("a known folder"), "{component} wrote {file}");
+    }
+}
+
+#[test]
+fn a_socket_is_refused_even_where_something_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    for component in FAULTS {
+        for flags in [&[][..], &["--allow-host", &address.to_string()]] {
+            let server = Server::start(component, flags);
+            let response = get(server.address, &format!("/connect?addr={address}"));
+            assert_eq!((response.status, response.text().as_str()), (403, "access-denied"), "{component} {flags:?}");
+        }
+    }
+    listener.set_nonblocking(true).expect("a mode");
+    assert!(listener.accept().is_err(), "a connection came through");
+}
+
+#[test]
+fn variables_and_arguments_are_those_given() {
+    for component in FAULTS {
+        let server = Server::start(
+            component,
+            &["--env", "B=two=2", "--env", "A=1", "--env", "EMPTY=", "--arg", "--first", "--arg", "second word"],
+        );
+        assert_eq!(get(server.address, "/env").text(), "A=1\nB=two=2\nEMPTY=\n", "{component}");
+        assert_eq!(get(server.address, "/args").text(), "--first\nsecond word\n", "{component}");
+    }
+}
+
+#[test]
+fn a_directory_is_granted_to_be_read_and_to_be_written_when_it_says_so() {
+    for component in FAULTS {
+        let outside = tempfile::tempdir().expect("a folder");
+        fs::write(outside.path().join("secret"), "not granted").expect("written");
+        let root = outside.path().join("granted");
+        fs::create_dir(&root).expect("a folder");
+        fs::write(root.join("note"), "granted").expect("written");
+        std::os::unix::fs::symlink("../secret", root.join("link")).expect("a link");
+
+        for (mode, may_write) in [("", false), (":rw", true)] {
+            let grant = format!("{}::/data{mode}", root.display());
+            let server = Server::start(component, &["--dir", &grant]);
+            assert_eq!(get(server.address, "/read?path=/data/note").text(), "granted", "{component} {mode}");
+            for path in ["/data/../secret", "/data/link", "/secret", "/data/none"] {
+                let response = get(server.address, &format!("/read?path={path}"));
+                assert_eq!(response.status, 404, "{component} {mode}: {path}: {}", response.text());
+            }
+            let written = request(server.address, "POST", "/write?path=/data/new", b"from the guest");
+            assert_eq!(written.status, if may_write { 200 } else { 403 }, "{component} {mode}: {}", written.text());
+            assert_eq!(
+                fs::read(root.join("new")).ok().as_deref(),
+                may_write.then_some(&b"from the guest"[..]),
+                "{component} {mode}"
+            );
+            assert_eq!(
+                request(server.address, "POST", "/write?path=/data/link", b"x").status,
+                403,
+                "{component} {mode}: out by a link"
+            );
+            assert_eq!(
+                fs::read(outside.path().join("secret")).expect("it is there"),
+                b"not granted",
+                "{component} {mode}"
+            );
+        }
+    }
+}
+
+/// An origin server that answers every request with 203, a body that says what it got, and the connection's end.
+fn upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    thread::Builder::new()
+        .name("upstream".to_owned())
+        .spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                stream.set_read_timeout(Some(CEILING)).expect("a time-out");
+                let (mut got, mut chunk) = (Vec::new(), [0; 4096]);
+                loop {
+                    let text = String::from_utf8_lossy(&got).into_owned();
+                    let head_only = text.starts_with("GET") && text.ends_with("\r\n\r\n");
+                    if head_only || text.ends_with("\r\n0\r\n\r\n") {
+                        break;
+                    }
+                    match stream.read(&mut chunk) {
+                        Ok(0) | Err(_) => break,
+                        Ok(read) => got.extend_from_slice(&chunk[..read]),
+                    }
+                }
+                let head = format!("HTTP/1.1 203 Fine\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", got.len());
+                // Who asked may have gone.
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&got));
+            }
+        })
+        .expect("a thread");
+    address
+}
+
+#[test]
+fn an_outgoing_request_is_denied_and_the_log_names_the_flag() {
+    let upstream = upstream();
+    let elsewhere = format!("127.0.0.1:{}", if upstream.port() == 9 { 10 } else { 9 });
+    for component in FAULTS {
+        for flags in [vec![], vec!["--allow-host", elsewhere.as_str()], vec!["--allow-host", "localhost"]] {
+            let server = Server::start(component, &flags);
+            let response = get(server.address, &format!("/fetch?url=http://{upstream}/"));
+            assert_eq!(response.status, 502, "{component} {flags:?}");
+            assert!(named(&response.text(), "HTTPRequestDenied"), "{component} {flags:?}: {}", response.text());
+            let record = server.wait_for_record("--allow-host", |record| record["limit"] == "--allow-host");
+            let message = record["message"].as_str().unwrap_or_default();
+            assert!(message.contains(&format!("--allow-host {upstream}")), "{component}: {message}");
+            assert_eq!(get(server.address, "/hello").status, 200, "{component}: a refusal is no fault");
+        }
+    }
+}
+
+#[test]
+fn an_outgoing_request_reaches_a_host_that_is_named() {
+    let upstream = upstream();
+    for component in FAULTS {
+        for rule in [upstream.to_string(), "127.0.0.1".to_owned()] {
+            let server = Server::start(component, &["--allow-host", &rule]);
+            let response = get(server.address, &format!("/fetch?url=http://{upstream}/path%3Fa%3D1"));
+            let text = response.text();
+            assert_eq!(
+                (response.status, response.header("x-upstream-status")),
+                (200, Some("203")),
+                "{component}: {text}"
+            );
+            assert!(text.starts_with("GET /path?a=1 HTTP/1.1\r\n"), "{component}: {text}");
+            assert!(text.to_lowercase().contains(&format!("\r\nhost: {upstream}\r\n")), "{component}: {text}");
+
+            let response =
+                request(server.address, "POST", &format!("/fetch-post?url=http://{upstream}/in"), b"a streamed body");
+            let text = response.text();
+            assert_eq!(
+                (response.status, response.header("x-upstream-status")),
+                (200, Some("203")),
+                "{component}: {text}"
+            );
+            assert!(
+                text.starts_with("POST /in HTTP/1.1\r\n") && text.contains("a streamed body"),
+                "{component}: {text}"
+            );
+            assert!(response.whole, "{component}");
+        }
+    }
+}
+
+#[test]
+fn the_star_does_not_reach_loopback_by_address_or_by_name() {
+    let upstream = upstream();
+    for component in FAULTS {
+        let server = Server::start(component, &["--allow-host", "*"]);
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+            let response = get(server.address, &format!("/fetch?url=http://{host}:{}/", upstream.port()));
+            assert_eq!(response.status, 502, "{component}: {host}: {}", response.text());
+            assert!(named(&response.text(), "DestinationIPProhibited"), "{component}: {host}: {}", response.text());
+            let asked = host.trim_matches(['[', ']']);
+            server.wait_for_record("the refusal", |record| {
+                record["limit"] == "--allow-host" && record["message"].as_str().is_some_and(|text| text.contains(asked))
+            });
+        }
+    }
+}
+
+#[test]
+fn an_upstream_that_is_not_there_is_an_error_code_for_the_guest() {
+    let gone = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+    for component in FAULTS {
+        let server = Server::start(component, &["--allow-host", "127.0.0.1"]);
+        let response = get(server.address, &format!("/fetch?url=http://{gone}/"));
+        assert_eq!(response.status, 502, "{component}");
+        assert!(named(&response.text(), "ConnectionRefused"), "{component}: {}", response.text());
+    }
+}
+
+/// Whether a text has an error-code's name, as one of the bindings of the two versions writes it.
+fn named(text: &str, name: &str) -> bool {
+    let letters = |text: &str| text.replace(['-', '_'], "").to_lowercase();
+    letters(text).contains(&letters(name))
+}

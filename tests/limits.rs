@@ -1,0 +1,291 @@
+//! Is each limit kept, with the answer that it promises and a log record that names its flag?
+
+use std::io::{ErrorKind, Write};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::support::{Connection, FAULTS, Server, eventually, get, request};
+
+/// Waits for the record of a limit that was met.
+#[track_caller]
+fn wait_for_limit(server: &Server, flag: &str) {
+    server.wait_for_record(&format!("{flag} was met"), |record| record["limit"] == flag);
+}
+
+#[test]
+fn memory_above_its_limit_is_refused_and_the_instance_retired_after_the_request() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--memory-max", "16MiB"]);
+        assert_eq!(get(server.address, "/memory?bytes=1000000").text(), "allocated 1000000", "{component}");
+        assert_eq!(get(server.address, "/count").text(), "1", "{component}");
+        assert_eq!(server.records(|record| record["limit"] == "--memory-max").len(), 0, "{component}");
+        assert_eq!(get(server.address, "/memory?bytes=17000000").text(), "refused", "{component}");
+        wait_for_limit(&server, "--memory-max");
+        assert_eq!(get(server.address, "/count").text(), "1", "{component}: an instance that met the limit was kept");
+        assert_eq!(server.sum("faults.memory"), 0, "{component}: a refusal that the guest bears is no fault");
+        assert_eq!(get(server.address, "/alloc").status, 500, "{component}");
+        assert_eq!(server.sum("faults.memory"), 1, "{component}");
+        assert_eq!(get(server.address, "/hello").status, 200, "{component}");
+    }
+}
+
+#[test]
+fn memory_is_counted_in_sum_over_the_requests_of_an_instance() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--memory-max", "16MiB"]);
+        let mut connection = Connection::open(server.address);
+        let mut leaked = 0;
+        while connection.get("/leak?bytes=1000000").status == 200 {
+            leaked += 1;
+            assert!(leaked < 17, "{component}: {leaked} MB in 16 MiB");
+        }
+        assert!(leaked >= 8, "{component}: only {leaked} MB");
+        wait_for_limit(&server, "--memory-max");
+        assert_eq!(connection.get("/leak?bytes=1000000").status, 200, "{component}: the next instance");
+    }
+}
+
+#[test]
+fn memory_of_all_instances_has_a_limit_of_its_own() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--memory-total", "24MiB"]);
+        assert_eq!(get(server.address, "/memory?bytes=40000000").text(), "refused", "{component}");
+        wait_for_limit(&server, "--memory-total");
+        let held = || server.status()["instance_memory_bytes"].as_u64().expect("a number");
+        eventually("the memory is given back", || held() < 8 << 20);
+        // One worker's instance keeps most of it: there is too little left for the other's.
+        let [mut one, mut other] = [(); 2].map(|()| Connection::open(server.address));
+        assert_eq!(one.get("/leak?bytes=18000000").text(), "leaked", "{component}");
+        assert!(held() > 18_000_000, "{component}: {}", held());
+        assert_eq!(other.get("/memory?bytes=10000000").text(), "refused", "{component}");
+        assert_eq!(other.get("/hello").status, 200, "{component}");
+        assert!(held() <= 24 << 20, "{component}: {}", held());
+    }
+}
+
+#[test]
+fn a_request_that_finds_no_memory_for_an_instance_is_shed() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--memory-total", "24MiB", "--queue-timeout", "100ms"]);
+        assert_eq!(get(server.address, "/leak?bytes=20000000").text(), "leaked", "{component}");
+        // The one instance is busy; others fit until the rest of the memory is spent.
+        let mut busy: Vec<Connection> = (0..16).map(|_| Connection::open(server.address)).collect();
+        for connection in &mut busy {
+            connection.send("GET /sleep?ms=3000 HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        eventually(&format!("{component}: a shed for want of memory"), || server.sum("sheds.memory") >= 1);
+        wait_for_limit(&server, "--memory-total");
+        let statuses: Vec<u16> = busy.iter_mut().map(|connection| connection.response().status).collect();
+        assert!(statuses.contains(&200) && statuses.contains(&503), "{component}: {statuses:?}");
+        assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{component}: {statuses:?}");
+        assert_eq!(get(server.address, "/hello").status, 200, "{component}");
+    }
+}
+
+#[test]
+fn cpu_time_and_wall_clock_have_limits_and_a_wait_costs_no_cpu() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--cpu-limit", "200ms", "--request-timeout", "2s"]);
+        assert_eq!(get(server.address, "/sleep?ms=600").text(), "slept", "{component}");
+        assert_eq!(get(server.address, "/loop").status, 500, "{component}");
+        wait_for_limit(&server, "--cpu-limit");
+        assert_eq!(server.records(|record| record["limit"] == "--request-timeout").len(), 0, "{component}");
+        let began = Instant::now();
+        assert_eq!(get(server.address, "/sleep?ms=60000").status, 504, "{component}");
+        assert!(began.elapsed() >= Duration::from_secs(2), "{component}: {:?}", began.elapsed());
+        wait_for_limit(&server, "--request-timeout");
+    }
+}
+
+#[test]
+fn a_response_that_falls_silent_is_broken_off_and_one_that_moves_is_not() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--body-idle-timeout", "500ms"]);
+        let moving = get(server.address, "/stream?chunks=10&bytes=3&ms=100");
+        assert!(moving.whole && moving.text().len() == 30, "{component}: {moving:?}");
+        assert_eq!(server.sum("faults.body-idle"), 0, "{component}");
+        let silent = get(server.address, "/never-finish");
+        assert!(!silent.whole && silent.text() == "half of the ", "{component}: {silent:?}");
+        wait_for_limit(&server, "--body-idle-timeout");
+        assert_eq!(server.sum("faults.body-idle"), 1, "{component}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_send_its_body_is_told_so_and_its_instance_replaced() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--body-idle-timeout", "400ms"]);
+        let mut connection = Connection::open(server.address);
+        connection.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+        let response = connection.response();
+        assert_eq!((response.status, response.header("connection")), (408, Some("close")), "{component}");
+        assert!(connection.raw_to_end().is_empty(), "{component}: bytes behind the last answer");
+        wait_for_limit(&server, "--body-idle-timeout");
+        assert_eq!(get(server.address, "/count").text(), "1", "{component}");
+        eventually("a new generation", || server.sum("generation") == 2);
+
+        let mut echo = Connection::open(server.address);
+        echo.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+        let raw = echo.raw_to_end();
+        assert!(raw.starts_with(b"HTTP/1.1 200"), "{component}: {:?}", String::from_utf8_lossy(&raw));
+        assert!(!raw.ends_with(b"0\r\n\r\n"), "{component}: an echo of half a body ended cleanly");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_broken_off() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--body-idle-timeout", "400ms"]);
+        let mut connection = Connection::open(server.address);
+        connection.send("GET /stream?chunks=1000000&bytes=65536 HTTP/1.1\r\nHost: test\r\n\r\n");
+        wait_for_limit(&server, "--body-idle-timeout");
+        eventually("the request is over", || server.sum("in_flight") == 0);
+        assert_eq!(get(server.address, "/hello").status, 200, "{component}");
+        let raw = connection.raw_to_end();
+        assert!(raw.starts_with(b"HTTP/1.1 200") && !raw.ends_with(b"\r\n0\r\n\r\n"), "{component}");
+    }
+}
+
+#[test]
+fn a_response_that_takes_too_long_is_broken_off_though_it_moves() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--response-timeout", "700ms"]);
+        let quick = get(server.address, "/stream?chunks=3&bytes=3&ms=10");
+        assert!(quick.whole && quick.text().len() == 9, "{component}: {quick:?}");
+        let began = Instant::now();
+        let slow = get(server.address, "/stream?chunks=100000&bytes=3&ms=50");
+        assert!(!slow.whole && slow.body.len() >= 6, "{component}: {slow:?}");
+        assert!(began.elapsed() >= Duration::from_millis(650), "{component}: {:?}", began.elapsed());
+        wait_for_limit(&server, "--response-timeout");
+        assert_eq!(server.sum("faults.response-timeout"), 1, "{component}");
+    }
+}
+
+#[test]
+fn requests_of_an_instance_have_a_limit_spread_by_a_fifth() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--max-requests", "20"]);
+        let mut connection = Connection::open(server.address);
+        let counts: Vec<u64> = (0..400).map(|_| connection.get("/count").text().parse().expect("a number")).collect();
+        let mut served: Vec<u64> = counts.windows(2).filter(|pair| pair[1] == 1).map(|pair| pair[0]).collect();
+        assert!(served.len() >= 16, "{component}: {served:?}");
+        assert!(served.iter().all(|served| (16..=24).contains(served)), "{component}: {served:?}");
+        served.sort_unstable();
+        served.dedup();
+        assert!(served.len() > 1, "{component}: all retire after {served:?}");
+        server.wait_for_record("a retirement", |record| record["message"].as_str().is_some_and(|text| text.starts_with("retire")));
+    }
+}
+
+#[test]
+fn a_request_beyond_the_queue_is_refused_and_told_when_to_come_back() {
+    for component in FAULTS {
+        let flags = ["--workers", "1", "--instances-per-worker", "1", "--queue-max", "1", "--queue-timeout", "20s"];
+        let server = Server::start(component, &flags);
+        let mut busy = Connection::open(server.address);
+        busy.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+        eventually("the instance is taken", || server.sum("in_flight") == 1);
+        let mut queued = Connection::open(server.address);
+        queued.send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+        eventually("a request waits", || server.sum("queued") == 1);
+        let refused = get(server.address, "/hello");
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("20")), "{component}");
+        assert_eq!(server.sum("sheds.queue-full"), 1, "{component}");
+        busy.send("whole");
+        assert!(busy.response().text().starts_with("bytes: 10"), "{component}");
+        assert_eq!(queued.response().text(), "Hello, World!", "{component}: the one in the queue");
+    }
+}
+
+#[test]
+fn a_request_waits_in_the_queue_for_no_longer_than_it_may() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--instances-per-worker", "1", "--queue-timeout", "300ms"]);
+        let mut busy = Connection::open(server.address);
+        busy.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+        eventually("the instance is taken", || server.sum("in_flight") == 1);
+        let began = Instant::now();
+        let refused = get(server.address, "/hello");
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{component}");
+        assert!(began.elapsed() >= Duration::from_millis(300), "{component}: {:?}", began.elapsed());
+        assert_eq!(server.sum("sheds.queue-timeout"), 1, "{component}");
+        busy.send("whole");
+        assert!(busy.response().text().starts_with("bytes: 10"), "{component}: the one that had the instance");
+    }
+}
+
+#[test]
+fn guests_that_wait_do_not_hold_their_worker() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1"]);
+        let began = Instant::now();
+        let mut sleeping: Vec<Connection> = (0..64).map(|_| Connection::open(server.address)).collect();
+        for connection in &mut sleeping {
+            connection.send("GET /sleep?ms=1000 HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        for connection in &mut sleeping {
+            assert_eq!(connection.response().text(), "slept", "{component}");
+        }
+        // One after the other they would take 64 s.
+        assert!(began.elapsed() < Duration::from_secs(8), "{component}: {:?}", began.elapsed());
+        assert_eq!(server.sum("queued"), 0, "{component}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_cancels_its_request_long_before_any_limit() {
+    for component in FAULTS {
+        let limits = ["--workers", "1", "--cpu-limit", "1h", "--request-timeout", "none", "--body-idle-timeout", "none"];
+        let server = Server::start(component, &limits);
+        for (done, path) in ["/sleep?ms=3600000", "/loop", "/never-answer", "/never-finish", "/stream?chunks=1000000000&bytes=1000&ms=1"].into_iter().enumerate() {
+            if (component, path) == ("faults.wasm", "/never-answer") {
+                continue;
+            }
+            let generation = server.sum("generation");
+            let left = server.sum("client_left");
+            let mut connection = Connection::open(server.address);
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            eventually(&format!("{path} is in flight"), || server.sum("in_flight") == 1);
+            SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO)).expect("an option");
+            drop(connection);
+            let what = format!("{component}{path}, number {done}");
+            eventually(&format!("{what}: it is cancelled"), || server.sum("in_flight") == 0 && server.sum("client_left") == left + 1);
+            eventually(&format!("{what}: a new generation"), || server.sum("generation") > generation);
+            assert_eq!(get(server.address, "/count").text(), "1", "{what}");
+        }
+        assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{component}: leaving is no fault");
+    }
+}
+
+#[test]
+fn a_half_closed_client_is_still_answered() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let mut connection = Connection::open(server.address);
+        connection.send("GET /sleep?ms=200 HTTP/1.1\r\nHost: test\r\n\r\n");
+        connection.stream.shutdown(std::net::Shutdown::Write).expect("half closed");
+        assert_eq!(connection.response().text(), "slept", "{component}");
+        assert_eq!(server.sum("client_left"), 0, "{component}");
+    }
+}
+
+#[test]
+fn an_upload_that_nobody_reads_meets_back_pressure() {
+    let server = Server::start("faults.wasm", &["--workers", "1", "--body-idle-timeout", "none"]);
+    let mut connection = Connection::open(server.address);
+    connection.stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a time-out");
+    connection.send("POST /wait-forever HTTP/1.1\r\nHost: test\r\nContent-Length: 10000000000\r\n\r\n");
+    let piece = vec![b'x'; 1 << 20];
+    let mut sent = 0;
+    let error = loop {
+        match connection.stream.write(&piece) {
+            Ok(bytes) => sent += bytes,
+            Err(error) => break error,
+        }
+        assert!(sent < 256 << 20, "the host takes a body that nobody reads");
+    };
+    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    assert!(server.resident_kib() < 200 << 10, "{} KiB", server.resident_kib());
+    assert_eq!(request(server.address, "POST", "/body-size", b"x").status, 200);
+}

@@ -1,0 +1,288 @@
+//! Is HTTP/1.1 spoken as its specification says?
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use crate::support::{Connection, FAULTS, Server, eventually, request};
+
+/// Sends these bytes on a new connection and reads the answer.
+#[track_caller]
+fn answer_to(server: &Server, bytes: &str) -> crate::support::Response {
+    let mut connection = Connection::open(server.address);
+    connection.send(bytes);
+    connection.response()
+}
+
+#[test]
+fn an_answer_to_head_has_the_length_and_no_body() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let mut connection = Connection::open(server.address);
+        for (path, length) in [("/hello", "13"), ("/length?declared=5&actual=5", "5"), ("/length?declared=1000000&actual=1000000", "1000000")] {
+            connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            let response = connection.try_response(true).expect("an answer");
+            assert_eq!((response.status, response.header("content-length")), (200, Some(length)), "{component} {path}");
+        }
+        // A body would stand before this answer.
+        assert_eq!(connection.get("/hello").text(), "Hello, World!", "{component}");
+    }
+}
+
+#[test]
+fn an_answer_without_content_has_no_body() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let mut connection = Connection::open(server.address);
+        let response = connection.get("/no-content");
+        assert_eq!((response.status, response.header("content-length"), response.header("transfer-encoding")), (204, None, None), "{component}");
+        let empty = connection.get("/empty");
+        assert_eq!((empty.status, empty.text(), empty.whole), (200, String::new(), true), "{component}");
+        assert_eq!(connection.get("/hello").text(), "Hello, World!", "{component}");
+    }
+}
+
+#[test]
+fn a_client_that_expects_100_is_told_to_go_on_only_when_the_guest_reads() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let mut connection = Connection::open(server.address);
+        connection.send("POST /body-size HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+        assert_eq!(connection.response().status, 100, "{component}");
+        connection.send("hello");
+        let response = connection.response();
+        assert!(response.status == 200 && response.text().starts_with("bytes: 5"), "{component}: {response:?}");
+
+        let mut connection = Connection::open(server.address);
+        connection.send("POST /ignore-body HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+        let response = connection.response();
+        assert_eq!((response.status, response.text()), (200, "ignored".to_owned()), "{component}");
+    }
+}
+
+#[test]
+fn a_client_that_expects_100_can_have_its_body_echoed() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let mut connection = Connection::open(server.address);
+        connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+        assert_eq!(connection.response().status, 100, "{component}");
+        connection.send("hello");
+        let response = connection.response();
+        assert_eq!((response.status, response.text()), (200, "hello".to_owned()), "{component}");
+    }
+}
+
+#[test]
+fn a_half_closed_client_is_answered() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        for (path, body) in [("/sleep?ms=200", "slept"), ("/stream?chunks=5&bytes=1&ms=50", "abcde"), ("/hello", "Hello, World!")] {
+            let mut connection = Connection::open(server.address);
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            connection.stream.shutdown(Shutdown::Write).expect("half closed");
+            let response = connection.response();
+            assert_eq!((response.status, response.text(), response.whole), (200, body.to_owned(), true), "{component} {path}");
+            assert_eq!(connection.raw_to_end(), b"", "{component} {path}: then it ends");
+        }
+        assert_eq!(server.sum("client_left"), 0, "{component}");
+    }
+}
+
+#[test]
+fn http_1_0_is_served_without_a_host_and_closed() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        for path in ["/hello", "/stream?chunks=3&bytes=2"] {
+            let mut connection = Connection::open(server.address);
+            connection.send(format!("GET {path} HTTP/1.0\r\n\r\n"));
+            let text = String::from_utf8_lossy(&connection.raw_to_end()).into_owned();
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+            assert!(head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200"), "{component}: {head}");
+            assert!(!head.to_ascii_lowercase().contains("chunked"), "{component}: {head}");
+            assert_eq!(body, if path == "/hello" { "Hello, World!" } else { "aabbcc" }, "{component}");
+        }
+    }
+}
+
+#[test]
+fn a_request_that_is_not_valid_is_answered_400_and_the_connection_closed() {
+    let server = Server::start("faults.wasm", &[]);
+    let invalid = [
+        "GET /hello HTTP/1.1\r\n\r\n",
+        "GET /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET /hello HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "BLAH\r\n\r\n",
+        "GET /hello HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+        "GET /hello HTTP/1.1\r\nHost: a\r\nname : value\r\n\r\n",
+        "GET /hello HTTP/9.1\r\nHost: a\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}TLS to a plain port\r\n\r\n",
+    ];
+    for bytes in invalid {
+        let mut connection = Connection::open(server.address);
+        connection.send(bytes);
+        let text = String::from_utf8_lossy(&connection.raw_to_end()).into_owned();
+        assert!(text.starts_with("HTTP/1.1 400 "), "{bytes:?}: {text:?}");
+    }
+    assert_eq!(answer_to(&server, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+}
+
+#[test]
+fn a_body_with_a_length_and_in_chunks_is_read_in_chunks_and_the_connection_closed() {
+    let server = Server::start("faults.wasm", &[]);
+    let mut connection = Connection::open(server.address);
+    connection.send("POST /body-size HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+    let first = connection.response();
+    assert!(first.status == 400 || first.text().starts_with("bytes: 2"), "{first:?}");
+    assert_eq!(String::from_utf8_lossy(&connection.raw_to_end()), "", "nothing behind it is a request");
+}
+
+#[test]
+fn connect_is_not_implemented() {
+    let server = Server::start("faults.wasm", &[]);
+    assert_eq!(answer_to(&server, "CONNECT example.test:443 HTTP/1.1\r\nHost: example.test:443\r\n\r\n").status, 501);
+}
+
+#[test]
+fn the_absolute_form_of_the_target_wins_over_host() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let text = answer_to(&server, "GET http://other.test:99/request?x=1 HTTP/1.1\r\nHost: test\r\n\r\n").text();
+        for line in ["scheme: http", "authority: other.test:99", "path: /request?x=1"] {
+            assert!(text.lines().any(|given| given == line), "{component}: no `{line}` in:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn chunks_are_read_however_they_are_cut() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let mut connection = Connection::open(server.address);
+        let bytes = b"POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nA;name=value\r\n0123456789\r\n3\r\nxyz\r\n0\r\n\r\n";
+        for byte in bytes.chunks(7) {
+            connection.send(byte);
+            connection.stream.flush().expect("sent");
+        }
+        let response = connection.response();
+        assert_eq!((response.text(), response.whole), ("a0123456789xyz".to_owned(), true), "{component}");
+        assert_eq!(connection.get("/hello").status, 200, "{component}");
+    }
+}
+
+#[test]
+fn a_repeated_header_arrives_repeated() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let response = answer_to(&server, "GET /repeat-header HTTP/1.1\r\nHost: test\r\n\r\n");
+        let cookies: Vec<&str> = response.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value.as_str()).collect();
+        assert_eq!(cookies, ["a=1", "b=2"], "{component}");
+    }
+}
+
+#[test]
+fn a_body_arrives_piece_by_piece_as_the_guest_writes_it() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let mut connection = Connection::open(server.address);
+        connection.send("GET /stream?chunks=3&bytes=4&ms=400 HTTP/1.1\r\nHost: test\r\n\r\n");
+        let (mut seen, mut times) = (Vec::new(), Vec::new());
+        for piece in ["aaaa", "bbbb", "cccc"] {
+            while !String::from_utf8_lossy(&seen).contains(piece) {
+                let mut some = [0; 1_024];
+                let read = connection.stream.read(&mut some).expect("more");
+                assert!(read > 0, "{component}: the end before {piece}");
+                seen.extend(&some[..read]);
+            }
+            times.push(Instant::now());
+            assert_eq!(server.sum("in_flight"), u64::from(piece != "cccc"), "{component}: the guest is still at work after {piece}");
+        }
+        let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.iter().all(|gap| *gap > Duration::from_millis(200)), "{component}: {gaps:?}");
+    }
+}
+
+#[test]
+fn a_request_body_reaches_the_guest_piece_by_piece() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let mut connection = Connection::open(server.address);
+        connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let mut seen = Vec::new();
+        for piece in ["first", "second", "third"] {
+            connection.send(format!("{:x}\r\n{piece}\r\n", piece.len()));
+            while !String::from_utf8_lossy(&seen).contains(piece) {
+                let mut some = [0; 1_024];
+                let read = connection.stream.read(&mut some).expect("it comes back before the next is sent");
+                assert!(read > 0, "{component}: the end before {piece}");
+                seen.extend(&some[..read]);
+            }
+        }
+        connection.send("0\r\n\r\n");
+    }
+}
+
+#[test]
+fn a_slow_reader_holds_the_guest_back_and_costs_no_memory() {
+    const BODY_BYTES: usize = 64 << 20;
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        assert_eq!(request(server.address, "POST", "/echo", &vec![1; 1 << 20]).body.len(), 1 << 20);
+        let before = server.resident_kib();
+        let mut connection = Connection::open(server.address);
+        connection.send(format!("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {BODY_BYTES}\r\n\r\n"));
+        let mut writer = connection.stream.try_clone().expect("a second handle");
+        let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = std::sync::Arc::clone(&sent);
+        let sender = std::thread::spawn(move || {
+            let block = vec![7; 64 * 1024];
+            while counter.load(std::sync::atomic::Ordering::Relaxed) < BODY_BYTES {
+                writer.write_all(&block).expect("the server reads");
+                counter.fetch_add(block.len(), std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        // Nobody reads the answer: the sender comes to a halt, far from the end.
+        let mut last = (usize::MAX, Instant::now());
+        eventually("the sender is held back", || {
+            let now = sent.load(std::sync::atomic::Ordering::Relaxed);
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+            last.1.elapsed() > Duration::from_millis(500)
+        });
+        assert!(last.0 < BODY_BYTES / 2, "{component}: {} bytes were taken with no reader", last.0);
+        let mut most = server.resident_kib();
+        let mut got = 0;
+        let mut some = vec![0; 256 * 1024];
+        while got < BODY_BYTES {
+            let read = connection.stream.read(&mut some).expect("more");
+            assert!(read > 0, "{component}: the end after {got} bytes");
+            got += read;
+            most = most.max(server.resident_kib());
+        }
+        sender.join().expect("all was sent");
+        let grown = most.saturating_sub(before);
+        assert!(grown < 30 * 1024, "{component}: {grown} KiB more for {BODY_BYTES} bytes");
+    }
+}
+
+#[test]
+fn the_answer_arrives_though_a_large_body_was_not_read() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        for _ in 0..10 {
+            let mut connection = Connection::open(server.address);
+            connection.send("POST /ignore-body HTTP/1.1\r\nHost: test\r\nContent-Length: 8000000\r\n\r\n");
+            let mut writer = connection.stream.try_clone().expect("a second handle");
+            // The server may close its end before all is written.
+            let sender = std::thread::spawn(move || writer.write_all(&vec![7; 8_000_000]).is_ok());
+            let response = connection.try_response(false).unwrap_or_else(|| panic!("{component}: the answer was lost"));
+            assert_eq!((response.status, response.text(), response.whole), (200, "ignored".to_owned(), true), "{component}");
+            drop(connection);
+            sender.join().expect("the sender ends");
+        }
+    }
+}

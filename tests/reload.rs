@@ -1,0 +1,159 @@
+//! SIGHUP: another component takes the place of the one that is served.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use serde_json::Value;
+
+use crate::support::{Connection, Server, TestResult, eventually, get, guest};
+
+/// A file that is served, in a directory of its own.
+struct Deployed {
+    dir: tempfile::TempDir,
+}
+
+impl Deployed {
+    fn new(component: &str) -> std::io::Result<Self> {
+        let deployed = Self { dir: tempfile::tempdir()? };
+        deployed.replace(&std::fs::read(guest(component))?)?;
+        Ok(deployed)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("app.wasm")
+    }
+
+    fn serve(&self) -> Server {
+        Server::start(self.path().to_str().expect("a path in UTF-8"), &[])
+    }
+
+    fn replace(&self, bytes: &[u8]) -> std::io::Result<()> {
+        let new: &Path = &self.dir.path().join("new");
+        std::fs::write(new, bytes)?;
+        std::fs::rename(new, self.path())
+    }
+
+    /// Puts another component in its place and has it loaded.
+    #[track_caller]
+    fn reload(&self, server: &Server, component: &str) -> std::io::Result<()> {
+        let before = reloads(server);
+        self.replace(&std::fs::read(guest(component))?)?;
+        server.signal("HUP");
+        eventually("the component is loaded", || reloads(server) > before);
+        Ok(())
+    }
+}
+
+fn reloads(server: &Server) -> u64 {
+    server.status()["reloads"].as_u64().expect("a number")
+}
+
+fn message(record: &Value) -> &str {
+    record["message"].as_str().unwrap_or_default()
+}
+
+#[test]
+fn the_new_component_takes_new_requests_and_the_old_one_finishes_its_own() -> TestResult {
+    let deployed = Deployed::new("hello.wasm")?;
+    let server = deployed.serve();
+    let mut kept = Connection::open(server.address);
+    assert_eq!(kept.get("/status?code=201").status, 200, "hello knows no verbs");
+
+    deployed.reload(&server, "faults.wasm")?;
+    eventually("all workers serve the new one", || {
+        (0..4).all(|_| get(server.address, "/status?code=201").status == 201)
+    });
+    assert_eq!(kept.get("/status?code=201").status, 201, "on kept connections, too");
+    server.wait_for_record("the reload", |record| message(record).starts_with("reload: the new component"));
+
+    let mut sleeping = Connection::open(server.address);
+    sleeping.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut streaming = Connection::open(server.address);
+    streaming.send("GET /stream?chunks=15&bytes=10&ms=100 HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("both are served", || server.sum("in_flight") == 2);
+    deployed.reload(&server, "hello-p3.wasm")?;
+    eventually("all workers serve the new one", || {
+        (0..4).all(|_| get(server.address, "/status?code=201").status == 200)
+    });
+    assert_eq!(server.sum("in_flight"), 2, "the old one still serves");
+    let slept = sleeping.response();
+    assert_eq!((slept.status, slept.text()), (200, "slept".to_owned()));
+    let streamed = streaming.response();
+    assert!(streamed.whole && streamed.body.len() == 150);
+    assert_eq!(sleeping.get("/").text(), "Hello, World!", "its connection goes on with the new one");
+    assert_eq!((&server.status()["wasi"], reloads(&server)), (&"0.3".into(), 2));
+    Ok(())
+}
+
+#[test]
+fn a_file_that_fails_to_load_changes_nothing() -> TestResult {
+    let deployed = Deployed::new("faults.wasm")?;
+    let server = deployed.serve();
+    let mut kept = Connection::open(server.address);
+    assert_eq!(kept.get("/count").text().trim(), "1");
+    let whole = std::fs::read(guest("faults.wasm"))?;
+    let trap = std::fs::read(guest("wat/start-trap.wat"))?;
+    for (failed, (bytes, reason)) in (1_u64..).zip([
+        (&b"garbage"[..], "neither a component"),
+        (&whole[..1_000], "truncated"),
+        (&trap[..], "does not start"),
+    ]) {
+        deployed.replace(bytes)?;
+        server.signal("HUP");
+        let record = server.wait_for_record(reason, |record| {
+            message(record).starts_with("reload failed") && message(record).contains(reason)
+        });
+        assert!(record["level"] == "ERROR" && record["hint"].is_string(), "{record}");
+        assert_eq!(server.status()["failed_reloads"], failed);
+        assert_eq!(kept.get("/count").text().trim(), (failed + 1).to_string(), "the same instance goes on");
+    }
+    std::fs::remove_file(deployed.path())?;
+    server.signal("HUP");
+    server.wait_for_record("no file", |record| {
+        message(record).starts_with("reload failed") && message(record).contains("no such file")
+    });
+    assert_eq!((kept.get("/count").text().trim(), reloads(&server)), ("5", 0));
+
+    deployed.reload(&server, "hello.wasm")?;
+    eventually("the repaired file is served", || kept.get("/count").text() == "Hello, World!");
+    Ok(())
+}
+
+#[test]
+fn no_request_fails_during_reloads() -> TestResult {
+    let deployed = Deployed::new("hello.wasm")?;
+    let server = deployed.serve();
+    let stop = AtomicBool::new(false);
+    let answered = AtomicU64::new(0);
+    let address = server.address;
+    std::thread::scope(|scope| -> TestResult {
+        let hammer = |keeps: bool| {
+            let mut connection = Connection::open(address);
+            while !stop.load(Relaxed) {
+                if !keeps {
+                    connection = Connection::open(address);
+                }
+                let response = connection.get("/");
+                assert_eq!((response.status, response.text()), (200, "Hello, World!".to_owned()));
+                answered.fetch_add(1, Relaxed);
+            }
+        };
+        let clients = [true, true, false].map(|keeps| scope.spawn(move || hammer(keeps)));
+        let outcome =
+            ["hello-p3.wasm", "hello.wasm", "hello-p3.wasm", "hello.wasm"].into_iter().try_for_each(|component| {
+                let before = answered.load(Relaxed);
+                deployed.reload(&server, component)?;
+                eventually("requests go on", || {
+                    answered.load(Relaxed) >= before + 500 || clients.iter().all(|client| client.is_finished())
+                });
+                Ok(())
+            });
+        stop.store(true, Relaxed);
+        for client in clients {
+            client.join().map_err(|_| "a request failed")?;
+        }
+        outcome
+    })?;
+    assert_eq!(reloads(&server), 4);
+    Ok(())
+}
