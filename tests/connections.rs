@@ -27,10 +27,13 @@ fn a_head_that_does_not_arrive_in_time_is_answered_408() {
         connection.send("GET / HTTP/1.1\r\nHost: te");
         let began = Instant::now();
         let raw = String::from_utf8_lossy(&connection.raw_to_end()).into_owned();
-        assert!(raw.starts_with("HTTP/1.1 408 ") && raw.to_lowercase().contains("\r\nconnection: close\r\n"), "{raw:?}");
+        assert!(
+            raw.starts_with("HTTP/1.1 408 ") && raw.to_lowercase().contains("\r\nconnection: close\r\n"),
+            "{raw:?}"
+        );
         assert!(began.elapsed() >= Duration::from_millis(350), "{:?}", began.elapsed());
     }
-    assert_eq!(server.records(|record| record["limit"] == "--header-timeout").len(), 2);
+    eventually("a record of each", || server.records(|record| record["limit"] == "--header-timeout").len() == 2);
 }
 
 #[test]
@@ -150,13 +153,50 @@ fn the_last_request_of_a_connection_is_told_that_it_is() {
         for number in 1..=3 {
             let response = connection.get("/hello");
             let expected = (number == 3).then_some("close");
-            assert_eq!((response.status, response.header("connection")), (200, expected), "{component}: request {number}");
+            assert_eq!(
+                (response.status, response.header("connection")),
+                (200, expected),
+                "{component}: request {number}"
+            );
         }
         assert!(connection.raw_to_end().is_empty(), "{component}");
 
         let mut connection = Connection::open(server.address);
         connection.send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\n".repeat(5));
-        let answers = (0..5).map_while(|_| connection.try_response(false)).filter(|response| response.status == 200).count();
+        let answers =
+            (0..5).map_while(|_| connection.try_response(false)).filter(|response| response.status == 200).count();
         assert_eq!(answers, 3, "{component}: of five pipelined requests");
     }
+}
+
+#[test]
+fn the_log_names_the_flag_when_connections_have_to_wait() {
+    let server = Server::start("hello.wasm", &["--max-connections", "1"]);
+    let mut first = Connection::open(server.address);
+    assert_eq!(first.get("/").status, 200);
+    let _waiting = Connection::open(server.address);
+    wait_for_limit(&server, "--max-connections");
+}
+
+#[test]
+fn the_log_names_the_flag_when_requests_are_refused_by_the_queue() {
+    for (queue_max, flag) in [("0", "--queue-max"), ("1", "--queue-timeout")] {
+        let flags =
+            ["--workers", "1", "--instances-per-worker", "1", "--queue-timeout", "100ms", "--queue-max", queue_max];
+        let server = Server::start("faults.wasm", &flags);
+        let mut busy = Connection::open(server.address);
+        busy.send("GET /wait-forever HTTP/1.1\r\nHost: test\r\n\r\n");
+        eventually("the instance is taken", || server.sum("in_flight") == 1);
+        assert_eq!(get(server.address, "/hello").status, 503, "{flag}");
+        wait_for_limit(&server, flag);
+    }
+}
+
+#[test]
+fn the_log_names_the_flag_when_an_idle_connection_is_closed() {
+    let server = Server::start("hello.wasm", &["--keepalive-timeout", "200ms"]);
+    let mut connection = Connection::open(server.address);
+    assert_eq!(connection.get("/").status, 200);
+    assert!(connection.raw_to_end().is_empty());
+    wait_for_limit(&server, "--keepalive-timeout");
 }

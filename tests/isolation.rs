@@ -144,9 +144,7 @@ fn upstream() -> SocketAddr {
                 stream.set_read_timeout(Some(CEILING)).expect("a time-out");
                 let (mut got, mut chunk) = (Vec::new(), [0; 4096]);
                 loop {
-                    let text = String::from_utf8_lossy(&got).into_owned();
-                    let head_only = text.starts_with("GET") && text.ends_with("\r\n\r\n");
-                    if head_only || text.ends_with("\r\n0\r\n\r\n") {
+                    if is_whole(&String::from_utf8_lossy(&got)) {
                         break;
                     }
                     match stream.read(&mut chunk) {
@@ -161,6 +159,17 @@ fn upstream() -> SocketAddr {
         })
         .expect("a thread");
     address
+}
+
+/// Whether a request has come to its end, as its headers say where that is.
+fn is_whole(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let head = head.to_lowercase();
+    if head.contains("transfer-encoding: chunked") {
+        return body.ends_with("0\r\n\r\n");
+    }
+    let length = head.split_once("content-length: ").and_then(|(_, rest)| rest.lines().next()?.parse().ok());
+    body.len() >= length.unwrap_or(0)
 }
 
 #[test]

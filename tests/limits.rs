@@ -67,7 +67,8 @@ fn memory_of_all_instances_has_a_limit_of_its_own() {
 #[test]
 fn a_request_that_finds_no_memory_for_an_instance_is_shed() {
     for component in FAULTS {
-        let server = Server::start(component, &["--workers", "1", "--memory-total", "24MiB", "--queue-timeout", "100ms"]);
+        let server =
+            Server::start(component, &["--workers", "1", "--memory-total", "24MiB", "--queue-timeout", "100ms"]);
         assert_eq!(get(server.address, "/leak?bytes=20000000").text(), "leaked", "{component}");
         // The one instance is busy; others fit until the rest of the memory is spent.
         let mut busy: Vec<Connection> = (0..16).map(|_| Connection::open(server.address)).collect();
@@ -174,7 +175,9 @@ fn requests_of_an_instance_have_a_limit_spread_by_a_fifth() {
         served.sort_unstable();
         served.dedup();
         assert!(served.len() > 1, "{component}: all retire after {served:?}");
-        server.wait_for_record("a retirement", |record| record["message"].as_str().is_some_and(|text| text.starts_with("retire")));
+        server.wait_for_record("a retirement", |record| {
+            record["message"].as_str().is_some_and(|text| text.starts_with("retire"))
+        });
     }
 }
 
@@ -201,7 +204,8 @@ fn a_request_beyond_the_queue_is_refused_and_told_when_to_come_back() {
 #[test]
 fn a_request_waits_in_the_queue_for_no_longer_than_it_may() {
     for component in FAULTS {
-        let server = Server::start(component, &["--workers", "1", "--instances-per-worker", "1", "--queue-timeout", "300ms"]);
+        let server =
+            Server::start(component, &["--workers", "1", "--instances-per-worker", "1", "--queue-timeout", "300ms"]);
         let mut busy = Connection::open(server.address);
         busy.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
         eventually("the instance is taken", || server.sum("in_flight") == 1);
@@ -236,9 +240,19 @@ fn guests_that_wait_do_not_hold_their_worker() {
 #[test]
 fn a_client_that_leaves_cancels_its_request_long_before_any_limit() {
     for component in FAULTS {
-        let limits = ["--workers", "1", "--cpu-limit", "1h", "--request-timeout", "none", "--body-idle-timeout", "none"];
+        let limits =
+            ["--workers", "1", "--cpu-limit", "1h", "--request-timeout", "none", "--body-idle-timeout", "none"];
         let server = Server::start(component, &limits);
-        for (done, path) in ["/sleep?ms=3600000", "/loop", "/never-answer", "/never-finish", "/stream?chunks=1000000000&bytes=1000&ms=1"].into_iter().enumerate() {
+        for (done, path) in [
+            "/sleep?ms=3600000",
+            "/loop",
+            "/never-answer",
+            "/never-finish",
+            "/stream?chunks=1000000000&bytes=1000&ms=1",
+        ]
+        .into_iter()
+        .enumerate()
+        {
             if (component, path) == ("faults.wasm", "/never-answer") {
                 continue;
             }
@@ -250,7 +264,9 @@ fn a_client_that_leaves_cancels_its_request_long_before_any_limit() {
             SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO)).expect("an option");
             drop(connection);
             let what = format!("{component}{path}, number {done}");
-            eventually(&format!("{what}: it is cancelled"), || server.sum("in_flight") == 0 && server.sum("client_left") == left + 1);
+            eventually(&format!("{what}: it is cancelled"), || {
+                server.sum("in_flight") == 0 && server.sum("client_left") == left + 1
+            });
             eventually(&format!("{what}: a new generation"), || server.sum("generation") > generation);
             assert_eq!(get(server.address, "/count").text(), "1", "{what}");
         }

@@ -26,5 +26,6 @@ mod protocol;
 mod recovery;
 mod reload;
 mod serving;
+mod sharing;
 mod shutdown;
 mod tidy;

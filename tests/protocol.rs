@@ -19,7 +19,11 @@ fn an_answer_to_head_has_the_length_and_no_body() {
     for component in FAULTS {
         let server = Server::start(component, &[]);
         let mut connection = Connection::open(server.address);
-        for (path, length) in [("/hello", "13"), ("/length?declared=5&actual=5", "5"), ("/length?declared=1000000&actual=1000000", "1000000")] {
+        for (path, length) in [
+            ("/hello", "13"),
+            ("/length?declared=5&actual=5", "5"),
+            ("/length?declared=1000000&actual=1000000", "1000000"),
+        ] {
             connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
             let response = connection.try_response(true).expect("an answer");
             assert_eq!((response.status, response.header("content-length")), (200, Some(length)), "{component} {path}");
@@ -35,7 +39,11 @@ fn an_answer_without_content_has_no_body() {
         let server = Server::start(component, &[]);
         let mut connection = Connection::open(server.address);
         let response = connection.get("/no-content");
-        assert_eq!((response.status, response.header("content-length"), response.header("transfer-encoding")), (204, None, None), "{component}");
+        assert_eq!(
+            (response.status, response.header("content-length"), response.header("transfer-encoding")),
+            (204, None, None),
+            "{component}"
+        );
         let empty = connection.get("/empty");
         assert_eq!((empty.status, empty.text(), empty.whole), (200, String::new(), true), "{component}");
         assert_eq!(connection.get("/hello").text(), "Hello, World!", "{component}");
@@ -54,7 +62,8 @@ fn a_client_that_expects_100_is_told_to_go_on_only_when_the_guest_reads() {
         assert!(response.status == 200 && response.text().starts_with("bytes: 5"), "{component}: {response:?}");
 
         let mut connection = Connection::open(server.address);
-        connection.send("POST /ignore-body HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+        connection
+            .send("POST /ignore-body HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
         let response = connection.response();
         assert_eq!((response.status, response.text()), (200, "ignored".to_owned()), "{component}");
     }
@@ -66,10 +75,17 @@ fn a_client_that_expects_100_can_have_its_body_echoed() {
         let server = Server::start(component, &[]);
         let mut connection = Connection::open(server.address);
         connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
-        assert_eq!(connection.response().status, 100, "{component}");
+        // This guest gives its answer's head before it reads: the client hears of that first, or of 100.
+        let mut some = [0; 1_024];
+        let read = connection.stream.read(&mut some).expect("leave to go on");
+        connection.buffer.extend(&some[..read]);
         connection.send("hello");
-        let response = connection.response();
+        let mut response = connection.response();
+        if response.status == 100 {
+            response = connection.response();
+        }
         assert_eq!((response.status, response.text()), (200, "hello".to_owned()), "{component}");
+        assert_eq!(connection.get("/hello").status, 200, "{component}");
     }
 }
 
@@ -77,12 +93,18 @@ fn a_client_that_expects_100_can_have_its_body_echoed() {
 fn a_half_closed_client_is_answered() {
     for component in FAULTS {
         let server = Server::start(component, &[]);
-        for (path, body) in [("/sleep?ms=200", "slept"), ("/stream?chunks=5&bytes=1&ms=50", "abcde"), ("/hello", "Hello, World!")] {
+        for (path, body) in
+            [("/sleep?ms=200", "slept"), ("/stream?chunks=5&bytes=1&ms=50", "abcde"), ("/hello", "Hello, World!")]
+        {
             let mut connection = Connection::open(server.address);
             connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
             connection.stream.shutdown(Shutdown::Write).expect("half closed");
             let response = connection.response();
-            assert_eq!((response.status, response.text(), response.whole), (200, body.to_owned(), true), "{component} {path}");
+            assert_eq!(
+                (response.status, response.text(), response.whole),
+                (200, body.to_owned(), true),
+                "{component} {path}"
+            );
             assert_eq!(connection.raw_to_end(), b"", "{component} {path}: then it ends");
         }
         assert_eq!(server.sum("client_left"), 0, "{component}");
@@ -178,7 +200,8 @@ fn a_repeated_header_arrives_repeated() {
     for component in FAULTS {
         let server = Server::start(component, &[]);
         let response = answer_to(&server, "GET /repeat-header HTTP/1.1\r\nHost: test\r\n\r\n");
-        let cookies: Vec<&str> = response.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value.as_str()).collect();
+        let cookies: Vec<&str> =
+            response.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value.as_str()).collect();
         assert_eq!(cookies, ["a=1", "b=2"], "{component}");
     }
 }
@@ -198,7 +221,11 @@ fn a_body_arrives_piece_by_piece_as_the_guest_writes_it() {
                 seen.extend(&some[..read]);
             }
             times.push(Instant::now());
-            assert_eq!(server.sum("in_flight"), u64::from(piece != "cccc"), "{component}: the guest is still at work after {piece}");
+            assert_eq!(
+                server.sum("in_flight"),
+                u64::from(piece != "cccc"),
+                "{component}: the guest is still at work after {piece}"
+            );
         }
         let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(gaps.iter().all(|gap| *gap > Duration::from_millis(200)), "{component}: {gaps:?}");
@@ -280,7 +307,11 @@ fn the_answer_arrives_though_a_large_body_was_not_read() {
             // The server may close its end before all is written.
             let sender = std::thread::spawn(move || writer.write_all(&vec![7; 8_000_000]).is_ok());
             let response = connection.try_response(false).unwrap_or_else(|| panic!("{component}: the answer was lost"));
-            assert_eq!((response.status, response.text(), response.whole), (200, "ignored".to_owned(), true), "{component}");
+            assert_eq!(
+                (response.status, response.text(), response.whole),
+                (200, "ignored".to_owned(), true),
+                "{component}"
+            );
             drop(connection);
             sender.join().expect("the sender ends");
         }

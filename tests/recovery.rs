@@ -11,9 +11,9 @@ use crate::support::server::command;
 use crate::support::{CEILING, Connection, FAULTS, Server, eventually, get, guest};
 
 /// The path, the kind by which it is counted (none: it is no fault of the instance), the status for wasi 0.2 and for 0.3.
-type Row = (&'static str, [Option<&'static str>; 2], [u16; 2]);
+pub type Row = (&'static str, [Option<&'static str>; 2], [u16; 2]);
 
-const BEFORE_HEAD: [Row; 10] = [
+pub const BEFORE_HEAD: [Row; 10] = [
     ("/trap", [Some("trap"); 2], [500; 2]),
     ("/panic", [Some("trap"); 2], [500; 2]),
     ("/exit?code=1", [Some("exit"); 2], [500; 2]),
@@ -26,7 +26,7 @@ const BEFORE_HEAD: [Row; 10] = [
     ("/error", [None; 2], [500; 2]),
 ];
 
-const AFTER_HEAD: [(&str, &str); 9] = [
+pub const AFTER_HEAD: [(&str, &str); 9] = [
     ("/trap-after-head", "trap"),
     ("/panic-after-head", "trap"),
     ("/exit-after-head", "exit"),
@@ -38,8 +38,8 @@ const AFTER_HEAD: [(&str, &str); 9] = [
     ("/error-after-head", "unfinished-body"),
 ];
 
-/// CPU far below wall clock, so that a busy machine does not turn the one fault into the other.
-const SHORT: [&str; 4] = ["--cpu-limit", "200ms", "--request-timeout", "1500ms"];
+/// CPU time far below the wall clock's limits, so that a busy machine does not turn the one fault into the other.
+pub const SHORT: [&str; 4] = ["--cpu-limit", "200ms", "--request-timeout", "1500ms"];
 
 /// Connections in the middle of an upload that the guest echoes: requests in flight, on every worker.
 struct Neighbours(Vec<Connection>);
@@ -67,7 +67,7 @@ impl Neighbours {
     }
 }
 
-fn kept_connections(server: &Server, count: usize) -> Vec<Connection> {
+pub fn kept_connections(server: &Server, count: usize) -> Vec<Connection> {
     (0..count).map(|_| Connection::open(server.address)).collect()
 }
 
@@ -134,7 +134,7 @@ fn a_fault_before_the_head_puts_a_new_generation_in_the_slot_at_once() {
 #[test]
 fn a_fault_after_the_head_breaks_the_transfer_and_costs_no_other_request() {
     for component in FAULTS {
-        let server = Server::start(component, &[&SHORT[..], &["--body-idle-timeout", "500ms"]].concat());
+        let server = Server::start(component, &[&SHORT[..], &["--body-idle-timeout", "1500ms"]].concat());
         let mut kept = kept_connections(&server, 4);
         for (path, kind) in AFTER_HEAD {
             let what = format!("{component}{path}");
@@ -165,7 +165,7 @@ fn a_fault_after_the_head_breaks_the_transfer_and_costs_no_other_request() {
 fn a_fault_after_the_head_puts_a_new_generation_in_the_slot_at_once() {
     for component in FAULTS {
         let server =
-            Server::start(component, &[&SHORT[..], &["--body-idle-timeout", "500ms", "--workers", "1"]].concat());
+            Server::start(component, &[&SHORT[..], &["--body-idle-timeout", "1500ms", "--workers", "1"]].concat());
         for (path, _) in AFTER_HEAD {
             let generation = server.sum("generation");
             let mut connection = Connection::open(server.address);
@@ -177,41 +177,6 @@ fn a_fault_after_the_head_puts_a_new_generation_in_the_slot_at_once() {
             assert_eq!(get(server.address, "/count").text(), "1", "{component}{path}: memory of the old instance");
         }
     }
-}
-
-#[test]
-fn a_shared_instance_is_lost_with_all_its_requests_and_replaced() {
-    let server = Server::start(
-        "faults-p3.wasm",
-        &["--workers", "1", "--instances-per-worker", "1", "--instance-concurrency", "16"],
-    );
-    let mut waiting = kept_connections(&server, 5);
-    for connection in &mut waiting {
-        connection.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
-    }
-    let mut streaming = Connection::open(server.address);
-    streaming.send("GET /never-finish HTTP/1.1\r\nHost: test\r\n\r\n");
-    eventually("six requests share the instance", || server.sum("in_flight") == 6);
-    assert_eq!(server.sum("instances"), 1);
-    let generation = server.sum("generation");
-
-    assert_eq!(get(server.address, "/trap").status, 500);
-    for connection in &mut waiting {
-        assert_eq!(
-            connection.try_response(false).map(|response| response.status),
-            Some(500),
-            "a request of the lost instance"
-        );
-    }
-    let raw = streaming.raw_to_end();
-    assert!(raw.ends_with(b"half of the \r\n"), "{:?}", String::from_utf8_lossy(&raw));
-
-    assert_eq!(get(server.address, "/count").text(), "1");
-    assert_eq!(
-        (server.sum("generation"), server.sum("faults.trap")),
-        (generation + 1, 1),
-        "one fault, one new instance"
-    );
 }
 
 fn is_down(record: &Value) -> bool {

@@ -213,8 +213,10 @@ def wrk(url, connections, seconds, threads=1, headers=(), script=None):
         raise Failed(f"wrk failed: {output}{done.stderr}")
 
     def milliseconds(percentile):
-        found = re.search(rf"^\s+{percentile}%\s+([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)
-        return float(found[1]) * UNITS_MS[found[2]] if found else float("nan")
+        found = re.search(rf"^\s+{percentile}%\s+([\d.]+)(us|ms|s|m)\s*$", output, re.MULTILINE)
+        if not found:
+            raise Failed(f"wrk said something else:\n{output}")
+        return float(found[1]) * UNITS_MS[found[2]]
 
     counted = re.search(r"(\d+) requests in", output)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)

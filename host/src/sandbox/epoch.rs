@@ -37,6 +37,12 @@ impl Pulse {
         self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// A new thread takes the worker's place: nothing that the old one showed holds.
+    pub fn reset(&self) {
+        self.running_since_us.store(0, Ordering::Relaxed);
+        self.computing.store(0, Ordering::Relaxed);
+    }
+
     fn end(&self) {
         self.running_since_us.store(0, Ordering::Relaxed);
     }

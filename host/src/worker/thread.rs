@@ -69,6 +69,11 @@ async fn serve(
         let _ = events.send(event).await;
     };
     tell(WorkerEvent::Online(id, thread)).await;
+    // What a thread that died left behind here went with it.
+    pulse.reset();
+    metrics.in_flight.set(0);
+    metrics.instances.set(0);
+    metrics.down.store(false, Relaxed);
     let context = InstanceContext::new(id.0, pulse, ticker, budget, Arc::new(config.grants.clone()));
     let wasi_version = Cell::new(guest.version());
     let slot = Slot::new(id, guest, context, config.isolation, config.capacity.clone(), Arc::clone(&metrics));

@@ -1,0 +1,89 @@
+//! Where requests share an instance (wasi 0.3, `--instance-concurrency` above 1): what does a fault cost there?
+
+use crate::recovery::{AFTER_HEAD, BEFORE_HEAD, SHORT, kept_connections};
+use crate::support::{Connection, Server, eventually, get};
+
+/// One worker, one instance, which takes sixteen requests at once.
+const SHARED: [&str; 6] = ["--workers", "1", "--instances-per-worker", "1", "--instance-concurrency", "16"];
+
+#[test]
+fn a_shared_instance_is_lost_with_all_its_requests_and_replaced() {
+    let server = Server::start("faults-p3.wasm", &SHARED);
+    let mut waiting = kept_connections(&server, 5);
+    for connection in &mut waiting {
+        connection.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+    }
+    let mut streaming = Connection::open(server.address);
+    streaming.send("GET /never-finish HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    eventually("six requests share the instance", || server.sum("in_flight") == 6);
+    assert_eq!(server.sum("instances"), 1);
+    let generation = server.sum("generation");
+
+    assert_eq!(get(server.address, "/trap").status, 500);
+    for connection in &mut waiting {
+        assert_eq!(
+            connection.try_response(false).map(|response| response.status),
+            Some(500),
+            "a request of the lost instance"
+        );
+    }
+    let raw = streaming.raw_to_end();
+    assert!(raw.ends_with(b"half of the \r\n"), "{:?}", String::from_utf8_lossy(&raw));
+
+    assert_eq!(get(server.address, "/count").text(), "1");
+    assert_eq!(
+        (server.sum("generation"), server.sum("faults.trap")),
+        (generation + 1, 1),
+        "one fault, one new instance"
+    );
+}
+
+#[test]
+fn a_fault_in_a_shared_instance_is_answered_as_in_one_of_its_own() {
+    let server = Server::start("faults-p3.wasm", &[&SHORT[..], &SHARED].concat());
+    let mut connection = Connection::open(server.address);
+    for (path, kinds, statuses) in BEFORE_HEAD {
+        assert_eq!(connection.get(path).status, statuses[1], "{path}");
+        assert_eq!(connection.get("/hello").status, 200, "{path}: the next request");
+        assert!(kinds[1].is_none_or(|kind| server.sum(&format!("faults.{kind}")) >= 1), "{path}: {kinds:?}");
+    }
+}
+
+#[test]
+fn a_fault_after_the_head_in_a_shared_instance_breaks_the_transfer() {
+    let server = Server::start("faults-p3.wasm", &[&SHORT[..], &SHARED, &["--body-idle-timeout", "1500ms"]].concat());
+    let mut ended_cleanly = Vec::new();
+    for (path, _) in AFTER_HEAD {
+        let mut connection = Connection::open(server.address);
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
+        let raw = String::from_utf8_lossy(&connection.raw_to_end()).into_owned();
+        assert!(raw.contains("\r\nC\r\nhalf of the \r\n"), "{path}: {raw:?}");
+        if raw.ends_with("0\r\n\r\n") {
+            ended_cleanly.push(path);
+        }
+        assert_eq!(get(server.address, "/hello").status, 200, "{path}: the next request");
+    }
+    assert!(ended_cleanly.is_empty(), "half a body looks whole: {ended_cleanly:?}");
+}
+
+#[test]
+fn a_shared_instance_that_retires_finishes_the_bodies_that_it_has_begun() {
+    let server = Server::start("faults-p3.wasm", &[&SHARED[..], &["--max-requests", "2"]].concat());
+    let mut streaming = Connection::open(server.address);
+    streaming.send("GET /stream?chunks=20&bytes=3&ms=50 HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the body has begun", || server.sum("in_flight") == 1);
+    let generation = server.sum("generation");
+    let mut asked = 0;
+    while asked < 8 {
+        assert_eq!(get(server.address, "/hello").status, 200, "request {asked}");
+        asked += 1;
+    }
+    let response = streaming.response();
+    assert!(
+        response.whole && response.body.len() == 60,
+        "the body was cut: {} bytes, whole: {}",
+        response.body.len(),
+        response.whole
+    );
+    assert!(server.sum("generation") > generation, "it never retired");
+}
