@@ -111,7 +111,7 @@ fn buckets_of_the_latency_histogram_are_cumulative_and_the_last_has_no_bound() {
     assert!(buckets.len() > 10 && buckets.is_sorted() && buckets.last() == Some(&4.0), "{buckets:?}");
     assert!(sum(&samples, "wasmhost_request_duration_seconds_bucket", "le=\"0.05\"") <= 3.0, "{samples:?}");
     let all = sum(&samples, "wasmhost_request_duration_seconds_bucket", "le=\"+Inf\"");
-    assert_eq!(all, 4.0, "the last bucket has no bound: {samples:?}");
+    assert_eq!(all, 4.0, "the last bucket has no bound");
 }
 
 #[test]

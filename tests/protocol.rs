@@ -252,6 +252,10 @@ fn a_request_body_reaches_the_guest_piece_by_piece() {
     }
 }
 
+fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
+    std::thread::Builder::new().name("sender".to_owned()).spawn(work).expect("a thread")
+}
+
 #[test]
 fn a_slow_reader_holds_the_guest_back_and_costs_no_memory() {
     const BODY_BYTES: usize = 64 << 20;
@@ -264,7 +268,7 @@ fn a_slow_reader_holds_the_guest_back_and_costs_no_memory() {
         let mut writer = connection.stream.try_clone().expect("a second handle");
         let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counter = std::sync::Arc::clone(&sent);
-        let sender = std::thread::spawn(move || {
+        let sender = in_thread(move || {
             let block = vec![7; 64 * 1024];
             while counter.load(std::sync::atomic::Ordering::Relaxed) < BODY_BYTES {
                 writer.write_all(&block).expect("the server reads");
@@ -305,7 +309,7 @@ fn the_answer_arrives_though_a_large_body_was_not_read() {
             connection.send("POST /ignore-body HTTP/1.1\r\nHost: test\r\nContent-Length: 8000000\r\n\r\n");
             let mut writer = connection.stream.try_clone().expect("a second handle");
             // The server may close its end before all is written.
-            let sender = std::thread::spawn(move || writer.write_all(&vec![7; 8_000_000]).is_ok());
+            let sender = in_thread(move || writer.write_all(&vec![7; 8_000_000]).is_ok());
             let response = connection.try_response(false).unwrap_or_else(|| panic!("{component}: the answer was lost"));
             assert_eq!(
                 (response.status, response.text(), response.whole),

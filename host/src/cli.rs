@@ -29,6 +29,7 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Every flag --some-name can also be set by the variable WASMHOST_SOME_NAME (--env, --arg and --dir: a line each).
+TIME is a number and a unit (500ms, 5s, 2m); SIZE a number of bytes, or with a unit (64KiB, 128MiB, 2GiB).
 Signals: SIGTERM and SIGINT drain and stop, a second one exits at once; SIGHUP loads the component again.
 Exit codes: 0 clean stop, 1 could not start or gave up, 2 wrong usage.";
 

@@ -71,6 +71,16 @@ impl Shed {
         self as usize
     }
 
+    /// The flag that raises the bound that was reached, if one does.
+    pub const fn flag(self) -> Option<&'static str> {
+        match self {
+            Self::QueueFull => Some("--queue-max"),
+            Self::QueueTimeout => Some("--queue-timeout"),
+            Self::Memory => Some("--memory-total"),
+            Self::Down => None,
+        }
+    }
+
     /// The name in log fields and metric labels.
     pub const fn name(self) -> &'static str {
         match self {

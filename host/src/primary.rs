@@ -25,6 +25,8 @@ use crate::{admin, loader};
 const EVENTS_MAX: usize = 256;
 /// Connections that the primary accepts before it looks at anything else.
 const ACCEPTS_A_TURN: usize = 64;
+/// That connections wait is told of once in this time.
+const WAITING_LINE_EVERY: Duration = Duration::from_secs(10);
 /// How long a connection that no worker can take waits before the workers are asked again.
 const DISPATCH_AGAIN: Duration = Duration::from_millis(2);
 /// Descriptors that are not for clients: the log, the cache, event loops, outgoing connections in small number.
@@ -146,6 +148,8 @@ struct Primary {
     events: mpsc::Sender<WorkerEvent>,
     authority: Authority,
     respawns: BTreeMap<Instant, usize>,
+    /// When waiting connections were last told of.
+    waiting_told: Option<Instant>,
 }
 
 /// Serves until the host is told to stop. Runs on the main thread, in a local runtime.
@@ -202,6 +206,7 @@ pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
         events,
         authority: authority(&address),
         respawns: BTreeMap::new(),
+        waiting_told: None,
         board: Arc::clone(&board),
         config,
     };
@@ -380,27 +385,47 @@ impl Primary {
         pause: &mut AcceptPause,
         held: &mut Option<inbox::Connection>,
     ) {
-        let mut accepted = Some(first);
-        for _ in 0..ACCEPTS_A_TURN {
-            match accepted.take() {
-                Some(Ok((socket, peer))) => {
+        let mut accepted = first;
+        for turn in 1.. {
+            match accepted {
+                Ok((socket, peer)) => {
                     pause.succeeded();
                     // The caller waited until one was free, and nobody else takes them.
                     let Some(permit) = self.permits.try_take() else { return };
                     *held = self.dispatch(inbox::Connection { socket, peer, permit });
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     pause.failed(&error);
                     let mut errors = self.board.host.accept_errors.lock().unwrap_or_else(PoisonError::into_inner);
                     *errors.entry(accept_error_name(&error)).or_default() += 1;
                     return;
                 }
-                None => return,
             }
-            if held.is_some() || self.permits.is_spent() {
+            if self.permits.is_spent() {
+                self.tell_connections_wait();
                 return;
             }
-            accepted = listener.and_then(Listener::try_accept);
+            if held.is_some() || turn >= ACCEPTS_A_TURN {
+                return;
+            }
+            match listener.and_then(Listener::try_accept) {
+                Some(next) => accepted = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Says, once in a while, that no more connections are accepted.
+    fn tell_connections_wait(&mut self) {
+        let now = Instant::now();
+        if self.waiting_told.is_none_or(|told| now.duration_since(told) >= WAITING_LINE_EVERY) {
+            self.waiting_told = Some(now);
+            let max_connections = self.permits.max();
+            tracing::warn!(
+                max_connections,
+                limit = "--max-connections",
+                "all connections are taken; more wait in the backlog (raise --max-connections to take more)"
+            );
         }
     }
 

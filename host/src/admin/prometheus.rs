@@ -185,7 +185,7 @@ impl Collector for Snapshot {
         let help = "Time from a request's head to the end of its response";
         let mut metric = encoder.encode_descriptor("request_duration_seconds", help, None, MetricType::Histogram)?;
         for (worker, sum, counts) in &self.latencies {
-            let bounds = LATENCY_BOUNDS.into_iter().chain([f64::MAX]);
+            let bounds = LATENCY_BOUNDS.into_iter().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
             metric.encode_family(&[("worker", worker.clone())])?.encode_histogram::<NoLabelSet>(
                 *sum,

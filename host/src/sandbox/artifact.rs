@@ -28,12 +28,12 @@ struct Trailer {
     wasmhost: String,
     /// `engine::compatibility` of the engine that compiled it.
     compatibility: String,
-    /// SHA-256 of the machine code, in hex.
-    sha256: String,
     imports: Vec<String>,
     exports: Vec<String>,
     producers: Vec<String>,
     marked_reusable: bool,
+    /// SHA-256, in hex, of the machine code and then of this trailer as it stands with an empty sum.
+    sha256: String,
 }
 
 /// Writes an artifact to `output`, which is empty.
@@ -43,15 +43,19 @@ pub(super) fn write(
     compatibility: &str,
     description: &Description,
 ) -> std::io::Result<()> {
-    let trailer = Trailer {
+    let mut trailer = Trailer {
         wasmhost: env!("CARGO_PKG_VERSION").to_owned(),
         compatibility: compatibility.to_owned(),
-        sha256: hex(&Sha256::digest(code)),
+        sha256: String::new(),
         imports: description.imports.clone(),
         exports: description.exports.clone(),
         producers: description.producers.clone(),
         marked_reusable: description.marked_reusable,
     };
+    let mut hasher = Sha256::new();
+    hasher.update(code);
+    hasher.update(serde_json::to_vec(&trailer)?);
+    trailer.sha256 = hex(&hasher.finalize());
     let trailer = serde_json::to_vec(&trailer)?;
     let length = u32::try_from(trailer.len()).unwrap_or(u32::MAX);
     output.write_all(code)?;
@@ -135,11 +139,14 @@ fn read_trailer(path: &Path) -> Result<Trailer, Unusable> {
     file.seek(SeekFrom::Start(code_bytes)).map_err(unreadable)?;
     let mut trailer = vec![0_u8; length as usize];
     file.read_exact(&mut trailer).map_err(unreadable)?;
-    let trailer: Trailer = serde_json::from_slice(&trailer).map_err(|error| Unusable::Damaged(error.to_string()))?;
+    let mut trailer: Trailer =
+        serde_json::from_slice(&trailer).map_err(|error| Unusable::Damaged(error.to_string()))?;
     file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
     let mut hasher = Sha256::new();
     std::io::copy(&mut file.take(code_bytes), &mut hasher).map_err(unreadable)?;
-    if hex(&hasher.finalize()) != trailer.sha256 {
+    let sum = std::mem::take(&mut trailer.sha256);
+    hasher.update(serde_json::to_vec(&trailer).map_err(|error| Unusable::Damaged(error.to_string()))?);
+    if hex(&hasher.finalize()) != sum {
         return Err(Unusable::Damaged("its checksum is wrong".to_owned()));
     }
     Ok(trailer)

@@ -223,21 +223,24 @@ fn wait(child: &mut Child, name: &str, began: Instant, timeout: Duration) -> Res
     }
 }
 
+/// Words with which the system, the allocator or wasmtime say that memory is used up.
+const OUT_OF_MEMORY: [&str; 5] =
+    ["out of memory", "memory allocation", "Cannot allocate", "Resource temporarily unavailable", "failed to spawn"];
+
 fn failed(status: ExitStatus, words: &str) -> Problem {
     use std::os::unix::process::ExitStatusExt;
+    let aborted = status.signal() == Some(6);
+    if aborted || OUT_OF_MEMORY.iter().any(|sign| words.contains(sign)) {
+        return Problem::new("its compilation ran out of memory (--compile-memory-max)", "raise --compile-memory-max");
+    }
     if let Some(error) = words.lines().find_map(|line| line.strip_prefix("error: ")) {
         let reason = error.split_once("`: ").map_or(error, |(_, reason)| reason);
         let hint = words.lines().find_map(|line| line.trim_start().strip_prefix("hint: "));
         return Problem::new(reason, hint.unwrap_or("build it again with a current toolchain"));
     }
-    let out_of_memory =
-        words.contains("memory allocation") || words.contains("out of memory") || words.contains("Cannot allocate");
-    if out_of_memory || status.signal() == Some(6) {
-        return Problem::new("its compilation ran out of memory (--compile-memory-max)", "raise --compile-memory-max");
-    }
-    let last = words.lines().last().unwrap_or_default();
+    let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     Problem::new(
-        format!("its compilation ended with {status} {last}"),
+        format!("its compilation ended with {status} {first}"),
         "raise --compile-timeout and --compile-memory-max; if it stays so, report it",
     )
 }

@@ -239,7 +239,8 @@ impl Streaming {
     /// Lets the guest go on with its call.
     fn run(&mut self, context: &mut Context<'_>) {
         let Some(seat) = &mut self.seat else { return };
-        if seat.is_idle() {
+        // A shared instance goes on after the answer was given, and so may its fault come.
+        if seat.is_idle() && seat.is_alone() {
             return;
         }
         if let Poll::Ready(fault) = seat.poll(context)
@@ -264,11 +265,10 @@ impl Streaming {
         if let Some(kind) = self.broken {
             return Poll::Ready(Some(Err(BrokenOff(kind))));
         }
-        if self.seat.as_ref().is_some_and(Seat::is_idle)
+        if self.seat.as_ref().is_some_and(|seat| seat.is_alone() && seat.is_idle())
             && let Some(seat) = self.seat.take()
         {
-            let guest_writes_it = seat.is_alone() && self.exchange.is_p2();
-            if guest_writes_it {
+            if self.exchange.is_p2() {
                 self.seat = Some(seat);
                 return self.break_off(FaultKind::Unfinished, "the guest returned without finishing its body");
             }

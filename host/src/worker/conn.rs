@@ -183,6 +183,9 @@ impl Connection {
     pub(super) fn limit_requests(&self, headers: &mut HeaderMap, version: Version) {
         let limit = self.worker.config.limits.max_requests_per_connection;
         let is_last = limit.is_some_and(|limit| self.requests.get() >= limit) || self.worker.draining.get();
+        if is_last && !self.worker.draining.get() {
+            tracing::debug!(worker = self.worker.id.0, peer = %self.peer, limit = "--max-requests-per-connection", "the last request of a connection");
+        }
         if is_last && version >= Version::HTTP_11 {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -260,9 +263,14 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
             return Poll::Ready(Ok(()));
         }
         if connection.phase_alarm.poll(context).is_ready() {
-            if matches!(connection.phase.get(), Phase::Head { .. }) {
-                tracing::info!(worker = worker.id.0, peer = %connection.peer, limit = "--header-timeout", "a head did not arrive in time; raise --header-timeout to wait longer");
-                connection.close_with(raw::REQUEST_TIMEOUT);
+match connection.phase.get() {
+                Phase::Head { .. } => {
+                    tracing::info!(worker = worker.id.0, peer = %connection.peer, limit = "--header-timeout", "a head did not arrive in time; raise --header-timeout to wait longer");
+                    connection.close_with(raw::REQUEST_TIMEOUT);
+                }
+                Phase::New => tracing::debug!(worker = worker.id.0, peer = %connection.peer, limit = "--header-timeout", "a connection without a byte was closed"),
+                Phase::Idle => tracing::debug!(worker = worker.id.0, peer = %connection.peer, limit = "--keepalive-timeout", "an idle connection was closed"),
+                Phase::Busy | Phase::Closing => {}
             }
             return Poll::Ready(Ok(()));
         }

@@ -25,6 +25,9 @@ const READY_AHEAD: usize = 4;
 /// An instance beyond the hot one is dropped after it was not needed for so long.
 const EXTRA_IDLE: Duration = Duration::from_secs(10);
 
+/// Refusals are told of once in this time; each is counted.
+const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
+
 /// The instances of one worker.
 pub(super) struct Slot {
     worker: WorkerId,
@@ -44,6 +47,8 @@ pub(super) struct Slot {
     queue: RefCell<VecDeque<Rc<Place>>>,
     health: RefCell<Health>,
     refill: Notify,
+    /// When refusals were last told of.
+    shed_told: Cell<Option<Instant>>,
 }
 
 /// An instance with what the slot knows of it.
@@ -118,6 +123,7 @@ impl Slot {
             queue: RefCell::default(),
             health: RefCell::default(),
             refill: Notify::new(),
+            shed_told: Cell::new(None),
         })
     }
 
@@ -191,6 +197,21 @@ impl Slot {
 
     fn shed(&self, reason: Shed, retry_after: Duration) -> Refusal {
         self.metrics.shed(reason);
+        let now = Instant::now();
+        let told_lately = self.shed_told.get().is_some_and(|told| now.duration_since(told) < SHED_LINE_EVERY);
+        if !told_lately && reason != Shed::Down {
+            self.shed_told.set(Some(now));
+            let count = self.metrics.sheds[reason.index()].get();
+            let flag = reason.flag();
+            tracing::warn!(
+                worker = self.worker.0,
+                reason = reason.name(),
+                count,
+                limit = flag,
+                "requests are refused for want of capacity (count: so far); raise {} to allow more",
+                flag.unwrap_or_default()
+            );
+        }
         Refusal::Shed(reason, retry_after)
     }
 
@@ -344,7 +365,7 @@ impl Slot {
             self.metrics.down.store(true, Relaxed);
             tracing::error!(
                 worker = self.worker.0,
-                retry_ms = delay.as_millis(),
+                retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
                 "the slot is down after faults in a row; requests are answered 503 until the next try"
             );
         }
@@ -510,8 +531,7 @@ impl Seat {
         }
     }
 
-    /// Whether a body of this call that is silent while the call has ended can come to nothing: its guest is gone from
-    /// it for good.
+    /// Whether the instance serves this call only, so that nothing else runs in it once the call has ended.
     pub(super) fn is_alone(&self) -> bool {
         matches!(&self.0, Some(Holding::Own(_)))
     }
@@ -545,6 +565,7 @@ impl Seat {
                         worker = slot.worker.0,
                         generation = kept.origin.generation,
                         served = kept.instance.served(),
+                        limit = if worn { "--max-requests" } else { "--memory-max" },
                         "retire: a new instance takes its place"
                     );
                     drop(kept);

@@ -183,10 +183,10 @@ impl Crew {
         permits: &Arc<Permits>,
         pause: &mut AcceptPause,
     ) {
-        let mut accepted = Some(first);
-        for _ in 0..CONNECTIONS_A_TURN {
-            match accepted.take() {
-                Some(Ok((stream, peer))) => {
+        let mut accepted = first;
+        for turn in 1.. {
+            match accepted {
+                Ok((stream, peer)) => {
                     // Above the bound the connection is closed: the kernel has given it to this worker for good.
                     if let Some(mut permit) = permits.try_take() {
                         permit.assign(&self.worker.metrics);
@@ -195,13 +195,18 @@ impl Crew {
                     }
                     pause.succeeded();
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     pause.failed(&error);
                     return;
                 }
+            }
+            if turn >= CONNECTIONS_A_TURN || permits.is_spent() {
+                return;
+            }
+            match poll_accept_now(listener) {
+                Some(next) => accepted = next,
                 None => return,
             }
-            accepted = poll_accept_now(listener);
         }
     }
 
