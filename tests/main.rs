@@ -12,6 +12,7 @@
 
 mod support;
 
+mod abandoned;
 mod admin;
 mod balancing;
 mod cli;

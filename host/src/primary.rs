@@ -166,7 +166,7 @@ pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
         loaded = loading => loaded.map_err(|_| system("load the component")(std::io::Error::other("the loader ended; a bug of the host")))??,
         stop = until_stop(&mut signals) => {
             tracing::info!(signal = stop, "stopped before the component was loaded");
-            return Ok(Ended::AtOnce);
+            return Ok(Ended::Drained);
         }
     };
 

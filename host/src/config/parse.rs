@@ -27,12 +27,16 @@ pub enum HostPattern {
     Address(IpAddr),
 }
 
+/// Longer times would run out of the clock's range.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.trim() {
         "0" => Ok(Duration::ZERO),
         text => humantime::parse_duration(text).map_err(|error| error.to_string()),
     };
-    parsed.map_err(|reason| format!("{reason}; write a number and a unit: `500ms`, `5s`, `2m`"))
+    let bounded = parsed.and_then(|time| if time <= LONGEST { Ok(time) } else { Err("is above 100 years".to_owned()) });
+    bounded.map_err(|reason| format!("{reason}; write a number and a unit: `500ms`, `5s`, `2m`"))
 }
 
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
@@ -190,6 +194,7 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert!(duration("5").is_err());
         assert!(positive_duration("0s").is_err());
+        assert!(duration("500000000000y").is_err());
         assert_eq!(duration_or_none("none"), Ok(None));
     }
 

@@ -91,14 +91,7 @@ impl Unusable {
 
 /// Checks an artifact and maps its code.
 pub(super) fn map(engine: &Engine, path: &Path) -> Result<(Component, Description), Unusable> {
-    let trailer = read_trailer(path)?;
-    let here = super::engine::compatibility(engine);
-    if trailer.compatibility != here {
-        return Err(Unusable::Foreign(format!(
-            "it was compiled by wasmhost {} with another version of wasmtime, other settings or for another CPU",
-            trailer.wasmhost
-        )));
-    }
+    let trailer = read_trailer(path, &super::engine::compatibility(engine))?;
     #[expect(
         unsafe_code,
         reason = "mapping machine code: whoever made the file is trusted with the process, as the help says; the checksum was compared above and the cache directory is ours alone"
@@ -120,7 +113,8 @@ fn first_line(error: &wasmtime::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-fn read_trailer(path: &Path) -> Result<Trailer, Unusable> {
+/// Reads the trailer, and compares what it says with an engine of compatibility `here` and with the whole file.
+fn read_trailer(path: &Path, here: &str) -> Result<Trailer, Unusable> {
     let unreadable = |error: std::io::Error| Unusable::Damaged(error.to_string());
     let no_trailer = || Unusable::Damaged("its end is missing".to_owned());
     let mut file = File::open(path).map_err(unreadable)?;
@@ -141,6 +135,12 @@ fn read_trailer(path: &Path) -> Result<Trailer, Unusable> {
     file.read_exact(&mut trailer).map_err(unreadable)?;
     let mut trailer: Trailer =
         serde_json::from_slice(&trailer).map_err(|error| Unusable::Damaged(error.to_string()))?;
+    if trailer.compatibility != here {
+        return Err(Unusable::Foreign(format!(
+            "it was compiled by wasmhost {} with another version of wasmtime, other settings or for another CPU",
+            trailer.wasmhost
+        )));
+    }
     file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
     let mut hasher = Sha256::new();
     std::io::copy(&mut file.take(code_bytes), &mut hasher).map_err(unreadable)?;

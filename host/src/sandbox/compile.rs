@@ -33,6 +33,8 @@ pub enum CompileError {
     Bound(std::io::Error),
 }
 
+/// Variable that tells a compiling process that it is a server's child.
+const CHILD: &str = "WASMHOST_COMPILE_CHILD";
 /// Names standard input in the place of a file.
 const STDIN: &str = "-";
 /// Names standard output in the place of a file.
@@ -52,6 +54,11 @@ pub fn compile_here(
     memory_max_bytes: u64,
 ) -> Result<(), CompileError> {
     bound_this_process(timeout, memory_max_bytes).map_err(CompileError::Bound)?;
+    if std::env::var_os(CHILD).is_some() {
+        // A host that is gone wants nothing compiled. (The thread that waits for this child outlives it.)
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .map_err(|error| CompileError::Bound(error.into()))?;
+    }
     let io = |action, file: &Path| {
         let file = file.display().to_string();
         move |error| CompileError::Io { action, file, error }
@@ -114,6 +121,33 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Most of the child's error output that is read.
 const CHILD_OUTPUT_MAX: u64 = 64 * 1024;
 
+/// Why a child left no artifact.
+pub(super) enum ChildError {
+    /// The artifact could not be written where it should go.
+    Output(String),
+    /// Anything else.
+    Problem(Problem),
+}
+
+impl From<Problem> for ChildError {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl ChildError {
+    /// As a reason not to serve.
+    pub(super) fn into_problem(self) -> Problem {
+        match self {
+            Self::Output(reason) => Problem::new(
+                format!("its compiled form cannot be written: {reason}"),
+                "free memory, or name a --cache-dir with room",
+            ),
+            Self::Problem(problem) => problem,
+        }
+    }
+}
+
 /// Where a child leaves the artifact.
 pub(super) enum Output<'a> {
     /// In a file of this name, which appears when it is whole.
@@ -128,7 +162,7 @@ pub(super) fn compile_in_child(
     output: &Output<'_>,
     name: &str,
     bounds: &Compilation,
-) -> Result<(), Problem> {
+) -> Result<(), ChildError> {
     let cannot = |error: std::io::Error| {
         Problem::new(
             format!("its compilation could not be started: {error}"),
@@ -148,6 +182,7 @@ pub(super) fn compile_in_child(
         .arg(format!("--compile-timeout={}ms", bounds.timeout.as_millis()))
         .arg(format!("--compile-memory-max={}", bounds.memory_max_bytes))
         .env_clear()
+        .env(CHILD, "1")
         .stdin(Stdio::piped())
         .stdout(stdout)
         .stderr(Stdio::piped())
@@ -162,7 +197,7 @@ pub(super) fn compile_in_child(
     outcome
 }
 
-fn feed_and_wait(child: &mut Child, component: &[u8], name: &str, timeout: Duration) -> Result<(), Problem> {
+fn feed_and_wait(child: &mut Child, component: &[u8], name: &str, timeout: Duration) -> Result<(), ChildError> {
     let broken = |error: std::io::Error| {
         Problem::new(format!("its compilation failed: {error}"), "start again; if it stays so, report it")
     };
@@ -194,7 +229,8 @@ fn feed_and_wait(child: &mut Child, component: &[u8], name: &str, timeout: Durat
                         humantime::format_duration(timeout)
                     ),
                     "raise --compile-timeout, or compile ahead with `wasmhost compile`",
-                ))
+                )
+                .into())
             }
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(failed(status, &words)),
@@ -227,22 +263,26 @@ fn wait(child: &mut Child, name: &str, began: Instant, timeout: Duration) -> Res
 const OUT_OF_MEMORY: [&str; 5] =
     ["out of memory", "memory allocation", "Cannot allocate", "Resource temporarily unavailable", "failed to spawn"];
 
-fn failed(status: ExitStatus, words: &str) -> Problem {
+fn failed(status: ExitStatus, words: &str) -> ChildError {
     use std::os::unix::process::ExitStatusExt;
-    let aborted = status.signal() == Some(6);
-    if aborted || OUT_OF_MEMORY.iter().any(|sign| words.contains(sign)) {
-        return Problem::new("its compilation ran out of memory (--compile-memory-max)", "raise --compile-memory-max");
+    if let Some(reason) = words.lines().find_map(|line| line.strip_prefix("error: cannot write ")) {
+        return ChildError::Output(reason.to_owned());
     }
-    if let Some(error) = words.lines().find_map(|line| line.strip_prefix("error: ")) {
+    let aborted = status.signal() == Some(6);
+    let problem = if aborted || OUT_OF_MEMORY.iter().any(|sign| words.contains(sign)) {
+        Problem::new("its compilation ran out of memory (--compile-memory-max)", "raise --compile-memory-max")
+    } else if let Some(error) = words.lines().find_map(|line| line.strip_prefix("error: ")) {
         let reason = error.split_once("`: ").map_or(error, |(_, reason)| reason);
         let hint = words.lines().find_map(|line| line.trim_start().strip_prefix("hint: "));
-        return Problem::new(reason, hint.unwrap_or("build it again with a current toolchain"));
-    }
-    let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    Problem::new(
-        format!("its compilation ended with {status} {first}"),
-        "raise --compile-timeout and --compile-memory-max; if it stays so, report it",
-    )
+        Problem::new(reason, hint.unwrap_or("build it again with a current toolchain"))
+    } else {
+        let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        Problem::new(
+            format!("its compilation ended with {status} {first}"),
+            "raise --compile-timeout and --compile-memory-max; if it stays so, report it",
+        )
+    };
+    problem.into()
 }
 
 /// One line on a terminal, rewritten in place.

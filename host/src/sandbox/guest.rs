@@ -12,7 +12,7 @@ pub use super::source::WasiVersion;
 
 use super::artifact;
 use super::cache::Cache;
-use super::compile::{Output, compile_in_child};
+use super::compile::{ChildError, Output, compile_in_child};
 use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker, preempt};
 use super::fault::Fault;
@@ -78,7 +78,7 @@ impl Guest {
         let file = config.component.as_path();
         let probe = engine::engine(Allocation::OnDemand).map_err(|error| no_engine(&error))?;
         let artifact = match source::read(file)? {
-            Source::Compiled => Artifact::File(file.to_path_buf()),
+            Source::Compiled => Artifact::Memory(private_copy(file)?),
             Source::Component(bytes, description) => {
                 wasi_version(&description)?;
                 compiled(&bytes, &probe, config)?
@@ -207,24 +207,39 @@ fn compiled(bytes: &[u8], engine: &Engine, config: &Config) -> Result<Artifact, 
         let began = std::time::Instant::now();
         match compile_in_child(bytes, &Output::File(&entry), &name, compilation) {
             Ok(()) => {
-                tracing::info!(elapsed_ms = began.elapsed().as_millis(), entry = %entry.display(), "compiled");
+                let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(elapsed_ms, entry = %entry.display(), "compiled");
                 cache.shrink(&entry);
                 return Ok(Artifact::File(entry));
             }
-            Err(problem) if problem.reason.starts_with("cannot write") => {
-                tracing::warn!("the cache cannot be written: {}; going on without", problem.reason);
+            Err(ChildError::Output(reason)) => {
+                tracing::warn!("the cache cannot be written: {reason}; going on without");
             }
-            Err(problem) => return Err(problem),
+            Err(ChildError::Problem(problem)) => return Err(problem),
         }
     }
-    let cannot = |error: std::io::Error| {
-        Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir")
-    };
-    let memory = rustix::fs::memfd_create("wasmhost-compiled", rustix::fs::MemfdFlags::CLOEXEC)
-        .map_err(|error| cannot(error.into()))?;
-    let memory = std::fs::File::from(memory);
-    compile_in_child(bytes, &Output::Open(&memory), &name, compilation)?;
+    let memory = memory_file()?;
+    compile_in_child(bytes, &Output::Open(&memory), &name, compilation).map_err(ChildError::into_problem)?;
     Ok(Artifact::Memory(memory))
+}
+
+/// An anonymous file in memory.
+fn memory_file() -> Result<std::fs::File, Problem> {
+    let made = rustix::fs::memfd_create("wasmhost-compiled", rustix::fs::MemfdFlags::CLOEXEC);
+    made.map(std::fs::File::from).map_err(|error| {
+        Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir")
+    })
+}
+
+/// A private copy of a compiled component that the user named: code that is mapped from a file which somebody truncates
+/// would end the process.
+fn private_copy(file: &Path) -> Result<std::fs::File, Problem> {
+    let mut memory = memory_file()?;
+    let copied = std::fs::File::open(file).and_then(|mut source| std::io::copy(&mut source, &mut memory));
+    match copied {
+        Ok(_) => Ok(memory),
+        Err(error) => Err(Problem::new(format!("it cannot be read: {error}"), "check the file and the disk")),
+    }
 }
 
 /// The same component in an engine whose instances come from a pool, or none when the machine has no room for one.

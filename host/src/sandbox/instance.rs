@@ -59,6 +59,13 @@ impl Answer {
         }
     }
 
+    fn wake(&self) {
+        let waker = self.0.lock().unwrap_or_else(PoisonError::into_inner).waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     fn was_given(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).given
     }
@@ -223,7 +230,8 @@ pub struct Shared {
 #[derive(Default)]
 struct Ended {
     fault: RefCell<Option<Fault>>,
-    waiting: RefCell<Vec<Waker>>,
+    /// Answers of the calls that are held, to wake those who wait for them.
+    waiting: RefCell<Vec<Arc<Answer>>>,
     stop: RefCell<Option<Fault>>,
     driver: RefCell<Option<Waker>>,
 }
@@ -258,8 +266,8 @@ impl Shared {
             // Set before the store is dropped, whose bodies would else end as if they were whole.
             *ended.fault.borrow_mut() = Some(fault.clone());
             drop(instance);
-            for waker in ended.waiting.borrow_mut().drain(..) {
-                waker.wake();
+            for answer in ended.waiting.borrow_mut().drain(..) {
+                answer.wake();
             }
             fault
         };
@@ -268,7 +276,9 @@ impl Shared {
 
     /// Whether one more call has room.
     pub fn has_room(&self) -> bool {
-        self.held.get() < self.capacity && self.ended.fault.borrow().is_none()
+        // Calls whose client has left run on, and take their place still.
+        let taken = self.held.get().max(self.desk.active.get());
+        taken < self.capacity && self.ended.fault.borrow().is_none()
     }
 
     /// Calls begun so far.
@@ -296,13 +306,15 @@ impl Shared {
 
     /// Begins a call.
     pub fn begin(self: &Rc<Self>, request: http::Request<WasiBody>, request_number: u64) -> SharedCall {
-        if self.held.get() == 0 {
+        // A limit on one request's time must not add up over all; one that computes is not let off by the next.
+        if !self.meter.is_computing() {
             self.meter.begin_call(request_number);
         }
         self.held.set(self.held.get() + 1);
         self.served.set(self.served.get() + 1);
         let answer = Arc::new(Answer::default());
         self.desk.put(Job { request, answer: Arc::clone(&answer) });
+        self.ended.waiting.borrow_mut().push(Arc::clone(&answer));
         SharedCall { shared: Rc::clone(self), answer }
     }
 }
@@ -314,10 +326,6 @@ impl SharedCall {
             return Poll::Ready(fault.clone());
         }
         self.answer.wake_on_change(context);
-        let mut waiting = self.shared.ended.waiting.borrow_mut();
-        if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-            waiting.push(context.waker().clone());
-        }
         Poll::Pending
     }
 
@@ -340,6 +348,7 @@ impl SharedCall {
 impl Drop for SharedCall {
     fn drop(&mut self) {
         self.shared.held.set(self.shared.held.get().saturating_sub(1));
+        self.shared.ended.waiting.borrow_mut().retain(|answer| !Arc::ptr_eq(answer, &self.answer));
     }
 }
 

@@ -25,11 +25,13 @@ pub(super) struct Upload {
     origin: Instant,
     moved_ms: AtomicU64,
     ended: AtomicBool,
+    /// The guest waits for it; a guest that does not read is not the client's silence.
+    awaited: AtomicBool,
 }
 
 impl Upload {
     pub(super) fn new(origin: Instant, ended: bool) -> Self {
-        Self { origin, moved_ms: AtomicU64::new(0), ended: AtomicBool::new(ended) }
+        Self { origin, moved_ms: AtomicU64::new(0), ended: AtomicBool::new(ended), awaited: AtomicBool::new(false) }
     }
 
     fn note(&self) {
@@ -40,6 +42,11 @@ impl Upload {
     /// When it last moved.
     pub(super) fn moved(&self) -> Instant {
         self.origin + Duration::from_millis(self.moved_ms.load(Relaxed))
+    }
+
+    /// Whether the guest waits for more of it, since [`Self::moved`] at the latest.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Relaxed)
     }
 
     /// Whether all of it has come.
@@ -63,11 +70,16 @@ impl http_body::Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(context);
-        if let Poll::Ready(frame) = &polled {
-            self.upload.note();
-            if frame.is_none() || self.incoming.is_end_stream() {
-                self.upload.ended.store(true, Relaxed);
+        match &polled {
+            Poll::Ready(frame) => {
+                self.upload.awaited.store(false, Relaxed);
+                self.upload.note();
+                if frame.is_none() || self.incoming.is_end_stream() {
+                    self.upload.ended.store(true, Relaxed);
+                }
             }
+            Poll::Pending if !self.upload.awaited.swap(true, Relaxed) => self.upload.note(),
+            Poll::Pending => {}
         }
         polled.map(|frame| frame.map(|frame| frame.map_err(BodyError::Hyper)))
     }

@@ -27,6 +27,8 @@ use super::socket::{Socket, Stream};
 /// How long the host goes on reading from a client whose connection it closes while the client still sends, and how long
 /// therefore such a client has to read the answer.
 const LINGERING_CLOSE: Duration = Duration::from_secs(1);
+/// How long a head that has begun may still take to arrive once the host stops.
+const HEAD_AT_DRAIN: Duration = Duration::from_secs(1);
 /// Room of hyper's read buffer above the largest head, so that the limit on heads is ours alone.
 const READ_BUFFER_SPARE_BYTES: usize = 64 * 1024;
 
@@ -159,6 +161,10 @@ impl Connection {
     pub(super) fn write_moved(&self) {
         if self.stalled.replace(false) {
             self.stall_alarm.set(None);
+            // The rest between requests begins when the last answer has been taken.
+            if self.phase.get() == Phase::Idle {
+                self.enter(Phase::Idle, Some(self.worker.config.limits.keepalive_timeout));
+            }
         }
     }
 
@@ -244,6 +250,9 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
         if worker.draining.get() && !told_to_drain {
             told_to_drain = true;
             hyper.as_mut().graceful_shutdown();
+            if matches!(connection.phase.get(), Phase::New | Phase::Head { .. }) {
+                connection.phase_alarm.set(Some(Instant::now() + HEAD_AT_DRAIN));
+            }
         }
         if let Poll::Ready(outcome) = hyper.as_mut().poll(context) {
             return Poll::Ready(outcome);
@@ -262,7 +271,7 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
             tracing::info!(worker = worker.id.0, peer = %connection.peer, limit = "--body-idle-timeout", "the client does not take its response; raise --body-idle-timeout to wait longer");
             return Poll::Ready(Ok(()));
         }
-        if connection.phase_alarm.poll(context).is_ready() {
+        if connection.phase_alarm.poll(context).is_ready() && !connection.stalled.get() {
 match connection.phase.get() {
                 Phase::Head { .. } => {
                     tracing::info!(worker = worker.id.0, peer = %connection.peer, limit = "--header-timeout", "a head did not arrive in time; raise --header-timeout to wait longer");

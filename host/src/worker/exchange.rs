@@ -1,7 +1,7 @@
 //! One request and its response: from hyper's request to an instance, and from the instance's answer to hyper's
 //! response. Keeps the request's deadlines, and its line in the access log.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +15,6 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::WorkerShared;
-use super::alarms::Alarm;
 use super::body::{RequestBody, ResponseBody, Start, Streaming, Upload, start};
 use super::conn::Connection;
 use super::respond::Failure;
@@ -44,8 +43,6 @@ pub(super) struct Exchange {
     bytes: Cell<u64>,
     cpu: Cell<Duration>,
     finished: Cell<bool>,
-    /// The alarm of a body that is discarded while the connection goes on to its next request.
-    own_alarm: OnceCell<Alarm>,
 }
 
 /// Answers one request. Never fails: every failure has an answer.
@@ -90,7 +87,6 @@ impl Exchange {
             bytes: Cell::new(0),
             cpu: Cell::new(Duration::ZERO),
             finished: Cell::new(false),
-            own_alarm: OnceCell::new(),
         }
     }
 
@@ -191,9 +187,13 @@ impl Exchange {
     fn poll_for_head(&self, deadline: &mut Deadline, context: &Context<'_>) -> Poll<Stop> {
         let limits = &self.connection.worker.config.limits;
         let alarm = &self.connection.request_alarm;
-        if *deadline == Deadline::Unset {
-            *deadline = self.next_deadline();
-            alarm.set(deadline.at());
+        // The upload's deadline moves with it; the head's stands.
+        if *deadline == Deadline::Unset || !self.upload.has_ended() {
+            let next = self.next_deadline();
+            if next != *deadline {
+                *deadline = next;
+                alarm.set(next.at());
+            }
         }
         loop {
             if alarm.poll(context).is_pending() {
@@ -217,8 +217,8 @@ impl Exchange {
     fn next_deadline(&self) -> Deadline {
         let limits = &self.connection.worker.config.limits;
         let head = limits.request_timeout.map(|limit| self.began + limit);
-        let upload =
-            limits.body_idle_timeout.filter(|_| !self.upload.has_ended()).map(|limit| self.upload.moved() + limit);
+        let silence = limits.body_idle_timeout.filter(|_| self.upload.is_awaited());
+        let upload = silence.map(|limit| self.upload.moved() + limit);
         match (head, upload) {
             (Some(head), Some(upload)) if upload < head => Deadline::Upload(upload),
             (Some(head), _) => Deadline::Head(head),
@@ -229,7 +229,7 @@ impl Exchange {
 
     fn upload_is_silent(&self) -> bool {
         let limit = self.connection.worker.config.limits.body_idle_timeout;
-        !self.upload.has_ended() && limit.is_some_and(|limit| self.upload.moved().elapsed() >= limit)
+        self.upload.is_awaited() && limit.is_some_and(|limit| self.upload.moved().elapsed() >= limit)
     }
 
     /// Turns the guest's answer into hyper's.
@@ -276,26 +276,18 @@ impl Exchange {
             Start::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
                 if has_no_body {
+                    // Nobody reads it: the guest finds its stream closed, and has the time of work after a response.
+                    drop(inner);
+                    self.linger(seat);
                     self.finish(Ending::Whole);
-                    self.own_alarm.get_or_init(|| self.connection.worker.alarms.alarm());
-                }
-                let streaming = Streaming::new((ahead, ended, inner), Some(seat), Rc::clone(self), promised);
-                if has_no_body {
-                    self.discard(streaming);
                     if is_head { ResponseBody::Unsent } else { ResponseBody::whole(bytes::Bytes::new()) }
                 } else {
+                    let streaming = Streaming::new((ahead, ended, inner), Some(seat), Rc::clone(self), promised);
                     ResponseBody::Streaming(Box::new(streaming))
                 }
             }
         };
         Response::from_parts(parts, body)
-    }
-
-    /// Runs a body to its end for nobody: the guest writes it, but the method or status has none.
-    fn discard(&self, mut streaming: Streaming) {
-        self.connection
-            .worker
-            .spawn(async move { while let Some(Ok(_)) = poll_fn(|context| streaming.poll_frame(context)).await {} });
     }
 
     /// Answers in the guest's place.
@@ -339,16 +331,12 @@ impl Exchange {
         let silence = limits.body_idle_timeout.map(|limit| Instant::now() + limit);
         let whole = limits.response_timeout.map(|limit| self.began + limit);
         let earliest = [silence, whole].into_iter().flatten().min();
-        self.alarm().set(earliest);
-    }
-
-    fn alarm(&self) -> &Alarm {
-        self.own_alarm.get().unwrap_or(&self.connection.request_alarm)
+        self.connection.request_alarm.set(earliest);
     }
 
     /// Ready when the body has been silent for too long, or the whole response took too long.
     pub(super) fn poll_silence(&self, context: &Context<'_>) -> Poll<FaultKind> {
-        let alarm = self.alarm();
+        let alarm = &self.connection.request_alarm;
         loop {
             if alarm.poll(context).is_pending() {
                 return Poll::Pending;

@@ -168,7 +168,11 @@ impl Slot {
             }
             if self.live.get() < self.capacity.instances_per_worker {
                 let kept = self.make().await.map_err(|fault| self.refusal(fault))?;
-                return Ok(self.seat(kept));
+                if kept.origin.edition == self.edition.get() {
+                    return Ok(self.seat(kept));
+                }
+                // A reload came in between.
+                continue;
             }
             if self.queue.borrow().len() >= self.capacity.queue_max {
                 return Err(self.shed(Shed::QueueFull, self.capacity.queue_timeout));
@@ -243,6 +247,12 @@ impl Slot {
         let (shared, task) = Shared::new(kept.instance, calls);
         let kept = KeptShared { shared, origin: Rc::new(kept.origin) };
         self.shared.borrow_mut().push(kept.clone());
+        // The first place is the caller's; the others are for those who wait.
+        for _ in 1..calls {
+            if self.grant(Grant::Room).is_some() {
+                break;
+            }
+        }
         let slot = Rc::clone(self);
         let member = kept.clone();
         tokio::task::spawn_local(async move {
@@ -329,6 +339,9 @@ impl Slot {
 
     /// An instance is idle again.
     fn keep(self: &Rc<Self>, mut kept: Kept) {
+        if kept.origin.edition != self.edition.get() {
+            return;
+        }
         kept.idle_since = Instant::now();
         match self.grant(Grant::Instance(kept)) {
             Some(Grant::Instance(kept)) => self.idle.borrow_mut().push(kept),
@@ -479,7 +492,9 @@ impl Drop for Waiting<'_> {
         match grant {
             Some(Grant::Instance(kept)) => self.slot.keep(kept),
             Some(Grant::Room) => {
-                self.slot.grant(Grant::Room);
+                if self.slot.grant(Grant::Room).is_some() {
+                    self.slot.refill.notify_one();
+                }
             }
             None => {}
         }
@@ -613,7 +628,8 @@ fn release(kept: &KeptShared, call: Option<SharedCall>) {
     let slot = &kept.origin.slot;
     let worn = kept.origin.retire_after.is_some_and(|after| kept.shared.served() >= after);
     let outdated = kept.origin.edition != slot.edition.get();
-    if worn || outdated || kept.shared.met_memory_limit() {
+    let abandoned = kept.shared.is_idle() && !kept.shared.has_room();
+    if worn || outdated || abandoned || kept.shared.met_memory_limit() {
         slot.shared.borrow_mut().retain(|other| !Rc::ptr_eq(&other.shared, &kept.shared));
         if kept.shared.is_idle() {
             kept.shared.stop(Fault::new(FaultKind::Host, RETIRED));
