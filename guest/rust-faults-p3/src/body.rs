@@ -26,9 +26,7 @@ pub async fn size(request: Request) -> Reply {
     request::for_each(body, |piece| bytes += piece.len() as u64).await;
     match end.await {
         Ok(trailers) => {
-            let fields = trailers
-                .map(|trailers| trailers.copy_all())
-                .unwrap_or_default();
+            let fields = trailers.map(|trailers| trailers.copy_all()).unwrap_or_default();
             Reply::text(200, body_size(bytes, &fields))
         }
         Err(error) => Reply::text(500, format!("error: {error:?}")),
@@ -80,8 +78,7 @@ pub fn linger(time: Duration) -> Response {
 
 /// So many bytes, whatever `content-length` says; the host's complaint is passed over.
 pub fn of_length(declared: u64, actual: u64) -> Response {
-    let (response, mut sender) =
-        start_text(vec![("content-length".into(), declared.to_string().into())]);
+    let (response, mut sender) = start_text(vec![("content-length".into(), declared.to_string().into())]);
     spawn_local(async move {
         let mut left = actual;
         while left > 0 {

@@ -51,11 +51,5 @@ fn respond(answer: Result<Response, ErrorCode>) -> Response {
     let status = upstream.get_status_code().to_string();
     let (_, taken) = wit_future::new(|| Ok(()));
     let (body, end) = Response::consume_body(upstream, taken);
-    response::new(
-        200,
-        &vec![("x-upstream-status".into(), status.into())],
-        Some(body),
-        end,
-    )
-    .unwrap()
+    response::new(200, &vec![("x-upstream-status".into(), status.into())], Some(body), end).unwrap()
 }

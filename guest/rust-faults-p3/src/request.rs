@@ -9,12 +9,7 @@ use crate::response::{End, PIECE_BYTES};
 
 /// The fields of this name, in order.
 pub fn fields(request: &Request, name: &str) -> Headers {
-    request
-        .get_headers()
-        .get(name)
-        .into_iter()
-        .map(|value| (name.into(), value))
-        .collect()
+    request.get_headers().get(name).into_iter().map(|value| (name.into(), value)).collect()
 }
 
 /// The body, and how it will have ended.

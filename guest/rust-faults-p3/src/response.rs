@@ -13,16 +13,8 @@ pub type End = Result<Option<Trailers>, ErrorCode>;
 
 /// A whole response.
 pub fn whole(reply: Reply) -> Response {
-    let Reply {
-        status,
-        headers,
-        body,
-    } = reply;
-    let started = if body.is_empty() {
-        without_body(status, &headers)
-    } else {
-        streamed(status, &headers, body)
-    };
+    let Reply { status, headers, body } = reply;
+    let started = if body.is_empty() { without_body(status, &headers) } else { streamed(status, &headers, body) };
     started.unwrap_or_else(|error| whole(Reply::text(500, format!("header error: {error:?}"))))
 }
 
@@ -56,9 +48,7 @@ pub fn new(
     end: FutureReader<End>,
 ) -> Result<Response, HeaderError> {
     let (response, _sent) = Response::new(Fields::from_list(headers)?, body, end);
-    response
-        .set_status_code(status)
-        .expect("checked by the table of verbs");
+    response.set_status_code(status).expect("checked by the table of verbs");
     Ok(response)
 }
 
@@ -74,11 +64,7 @@ pub struct Left;
 impl BodySender {
     /// Writes all bytes, as fast as the host takes them.
     pub async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Left> {
-        if self.body.write_all(bytes).await.is_empty() {
-            Ok(())
-        } else {
-            Err(Left)
-        }
+        if self.body.write_all(bytes).await.is_empty() { Ok(()) } else { Err(Left) }
     }
 
     /// Ends the body, and tells the host how.

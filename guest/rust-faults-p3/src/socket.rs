@@ -18,11 +18,7 @@ pub async fn connect(address: &str) -> Reply {
 }
 
 async fn try_connect(address: SocketAddr) -> Result<(), ErrorCode> {
-    let family = if address.is_ipv4() {
-        IpAddressFamily::Ipv4
-    } else {
-        IpAddressFamily::Ipv6
-    };
+    let family = if address.is_ipv4() { IpAddressFamily::Ipv4 } else { IpAddressFamily::Ipv6 };
     TcpSocket::create(family)?.connect(to_wasi(address)).await
 }
 
@@ -41,10 +37,7 @@ fn to_wasi(address: SocketAddr) -> IpSocketAddress {
     match address {
         SocketAddr::V4(address) => {
             let [a, b, c, d] = address.ip().octets();
-            IpSocketAddress::Ipv4(Ipv4SocketAddress {
-                port: address.port(),
-                address: (a, b, c, d),
-            })
+            IpSocketAddress::Ipv4(Ipv4SocketAddress { port: address.port(), address: (a, b, c, d) })
         }
         SocketAddr::V6(address) => {
             let [a, b, c, d, e, f, g, h] = address.ip().segments();

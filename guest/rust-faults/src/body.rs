@@ -32,9 +32,7 @@ pub fn size(request: &IncomingRequest) -> Reply {
     }
     match reader.trailers() {
         Ok(trailers) => {
-            let fields = trailers
-                .map(|trailers| trailers.entries())
-                .unwrap_or_default();
+            let fields = trailers.map(|trailers| trailers.entries()).unwrap_or_default();
             Reply::text(200, body_size(bytes, &fields))
         }
         Err(error) => Reply::text(500, format!("error: {error:?}")),
@@ -60,11 +58,7 @@ pub fn stream(out: ResponseOutparam, chunks: u64, bytes: usize, pause: Duration)
         if index > 0 {
             wait::time(pause);
         }
-        if sender
-            .write(&chunk(index, bytes))
-            .and_then(|()| sender.flush())
-            .is_err()
-        {
+        if sender.write(&chunk(index, bytes)).and_then(|()| sender.flush()).is_err() {
             return;
         }
     }
@@ -73,10 +67,7 @@ pub fn stream(out: ResponseOutparam, chunks: u64, bytes: usize, pause: Duration)
 
 /// So many bytes, whatever `content-length` says; the host's complaint is passed over.
 pub fn of_length(out: ResponseOutparam, declared: u64, actual: u64) {
-    let sender = start_text(
-        out,
-        vec![("content-length".into(), declared.to_string().into())],
-    );
+    let sender = start_text(out, vec![("content-length".into(), declared.to_string().into())]);
     let piece = chunk(0, PIECE_BYTES);
     let mut left = actual;
     while left > 0 {

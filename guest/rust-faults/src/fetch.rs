@@ -3,25 +3,19 @@
 use verbs::{Reply, Url};
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    ErrorCode, Fields, FutureIncomingResponse, IncomingRequest, IncomingResponse, Method,
-    OutgoingRequest, ResponseOutparam, Scheme,
+    ErrorCode, Fields, FutureIncomingResponse, IncomingRequest, IncomingResponse, Method, OutgoingRequest,
+    ResponseOutparam, Scheme,
 };
 
 use crate::request::BodyReader;
 use crate::response::{self, BodySender};
 
 pub fn get(url: &str, out: ResponseOutparam) {
-    respond(
-        out,
-        new_request(url, Method::Get).and_then(|request| answer_of(start(request)?)),
-    );
+    respond(out, new_request(url, Method::Get).and_then(|request| answer_of(start(request)?)));
 }
 
 pub fn post(url: &str, request: &IncomingRequest, out: ResponseOutparam) {
-    respond(
-        out,
-        new_request(url, Method::Post).and_then(|upstream| send_body(upstream, request)),
-    );
+    respond(out, new_request(url, Method::Post).and_then(|upstream| send_body(upstream, request)));
 }
 
 fn new_request(url: &str, method: Method) -> Result<OutgoingRequest, ErrorCode> {
@@ -46,10 +40,7 @@ fn start(request: OutgoingRequest) -> Result<FutureIncomingResponse, ErrorCode> 
 }
 
 /// Sends the incoming body upstream as it comes. An upstream that stops reading may still have an answer.
-fn send_body(
-    upstream: OutgoingRequest,
-    request: &IncomingRequest,
-) -> Result<IncomingResponse, ErrorCode> {
+fn send_body(upstream: OutgoingRequest, request: &IncomingRequest) -> Result<IncomingResponse, ErrorCode> {
     let reader = BodyReader::of(request);
     let sender = BodySender::new(upstream.body().unwrap());
     let response = start(upstream)?;
@@ -61,10 +52,7 @@ fn send_body(
 
 fn answer_of(response: FutureIncomingResponse) -> Result<IncomingResponse, ErrorCode> {
     response.subscribe().block();
-    response
-        .get()
-        .expect("the pollable said so")
-        .expect("asked for once")
+    response.get().expect("the pollable said so").expect("asked for once")
 }
 
 /// The upstream's body with its status in a header, or what went wrong.
@@ -73,10 +61,7 @@ fn respond(out: ResponseOutparam, answer: Result<IncomingResponse, ErrorCode>) {
         Ok(upstream) => upstream,
         Err(error) => return response::send(out, Reply::text(502, format!("error: {error:?}"))),
     };
-    let headers = vec![(
-        "x-upstream-status".into(),
-        upstream.status().to_string().into(),
-    )];
+    let headers = vec![("x-upstream-status".into(), upstream.status().to_string().into())];
     let reader = BodyReader::new(upstream.consume().unwrap());
     let sender = BodySender::start(out, response::head(200, &headers).unwrap());
     if sender.copy(&reader.stream).is_ok() {

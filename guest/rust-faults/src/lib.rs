@@ -37,9 +37,7 @@ fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
         Verb::FaultAfterHead(fault) => broken::after_head(out, fault),
         Verb::NeverAnswer => {}
         Verb::WaitForever => wait::for_ever(),
-        Verb::Error => {
-            ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("as asked".into()))))
-        }
+        Verb::Error => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("as asked".into())))),
         Verb::NeverFinish => broken::never_finish(out),
         // 0.2 has no way to end a body with an error-code.
         Verb::DropBody | Verb::ErrorAfterHead => broken::drop_body(out),
@@ -47,11 +45,7 @@ fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
         Verb::Echo => body::echo(&request, out),
         Verb::BodySize => response::send(out, body::size(&request)),
         Verb::Request => response::send(out, Reply::text(200, request::describe(&request))),
-        Verb::Stream {
-            chunks,
-            bytes,
-            pause,
-        } => body::stream(out, chunks, bytes, pause),
+        Verb::Stream { chunks, bytes, pause } => body::stream(out, chunks, bytes, pause),
         Verb::Sleep(time) => {
             wait::time(time);
             response::send(out, Reply::text(200, "slept"));
@@ -67,9 +61,7 @@ fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
         Verb::FetchPost { url } => fetch::post(&url, &request, out),
         Verb::Write { path } => response::send(out, body::to_file(&request, &path)),
         Verb::Connect { address } => response::send(out, socket::connect(&address)),
-        Verb::Random { bytes } => {
-            response::send(out, Reply::text(200, hex(&get_random_bytes(bytes))))
-        }
+        Verb::Random { bytes } => response::send(out, Reply::text(200, hex(&get_random_bytes(bytes)))),
         Verb::Handles { count } => {
             (0..count).for_each(|_| mem::forget(Fields::new()));
             response::send(out, Reply::text(200, count.to_string()));

@@ -8,12 +8,7 @@ use crate::response::PIECE_BYTES;
 
 /// The fields of this name, in order.
 pub fn fields(request: &IncomingRequest, name: &str) -> Headers {
-    request
-        .headers()
-        .get(name)
-        .into_iter()
-        .map(|value| (name.into(), value))
-        .collect()
+    request.headers().get(name).into_iter().map(|value| (name.into(), value)).collect()
 }
 
 /// The whole head as text.
@@ -61,10 +56,7 @@ pub struct BodyReader {
 
 impl BodyReader {
     pub fn new(body: IncomingBody) -> Self {
-        Self {
-            stream: body.stream().unwrap(),
-            body,
-        }
+        Self { stream: body.stream().unwrap(), body }
     }
 
     pub fn of(request: &IncomingRequest) -> Self {
@@ -88,9 +80,6 @@ impl BodyReader {
         drop(stream);
         let trailers = IncomingBody::finish(body);
         trailers.subscribe().block();
-        trailers
-            .get()
-            .expect("the pollable said so")
-            .expect("asked for once")
+        trailers.get().expect("the pollable said so").expect("asked for once")
     }
 }

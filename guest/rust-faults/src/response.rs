@@ -1,9 +1,7 @@
 //! Responses: whole ones, and ones whose body is written bit by bit.
 
 use verbs::{Headers, Reply};
-use wasip2::http::types::{
-    Fields, HeaderError, OutgoingBody, OutgoingResponse, ResponseOutparam, Trailers,
-};
+use wasip2::http::types::{Fields, HeaderError, OutgoingBody, OutgoingResponse, ResponseOutparam, Trailers};
 use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
 /// How much is moved at once, where there is a choice.
@@ -24,9 +22,7 @@ pub fn send(out: ResponseOutparam, reply: Reply) {
 /// A response's head, not yet sent.
 pub fn head(status: u16, headers: &Headers) -> Result<OutgoingResponse, HeaderError> {
     let response = OutgoingResponse::new(Fields::from_list(headers)?);
-    response
-        .set_status_code(status)
-        .expect("checked by the table of verbs");
+    response.set_status_code(status).expect("checked by the table of verbs");
     Ok(response)
 }
 
@@ -46,10 +42,7 @@ impl BodySender {
     }
 
     pub fn new(body: OutgoingBody) -> Self {
-        Self {
-            stream: body.write().unwrap(),
-            body,
-        }
+        Self { stream: body.write().unwrap(), body }
     }
 
     /// Hands all bytes to the host, as fast as it takes them.
@@ -60,8 +53,7 @@ impl BodySender {
                 self.stream.subscribe().block();
                 continue;
             }
-            let (now, later) =
-                bytes.split_at(bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+            let (now, later) = bytes.split_at(bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
             self.stream.write(now)?;
             bytes = later;
         }

@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 
 use verbs::Reply;
 use wasip2::sockets::instance_network::instance_network;
-use wasip2::sockets::network::{
-    ErrorCode, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
-};
+use wasip2::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
 use wasip2::sockets::tcp_create_socket::create_tcp_socket;
 
 pub fn connect(address: &str) -> Reply {
@@ -20,11 +18,7 @@ pub fn connect(address: &str) -> Reply {
 }
 
 fn try_connect(address: SocketAddr) -> Result<(), ErrorCode> {
-    let family = if address.is_ipv4() {
-        IpAddressFamily::Ipv4
-    } else {
-        IpAddressFamily::Ipv6
-    };
+    let family = if address.is_ipv4() { IpAddressFamily::Ipv4 } else { IpAddressFamily::Ipv6 };
     let socket = create_tcp_socket(family)?;
     socket.start_connect(&instance_network(), to_wasi(address))?;
     loop {
@@ -40,10 +34,7 @@ fn to_wasi(address: SocketAddr) -> IpSocketAddress {
     match address {
         SocketAddr::V4(address) => {
             let [a, b, c, d] = address.ip().octets();
-            IpSocketAddress::Ipv4(Ipv4SocketAddress {
-                port: address.port(),
-                address: (a, b, c, d),
-            })
+            IpSocketAddress::Ipv4(Ipv4SocketAddress { port: address.port(), address: (a, b, c, d) })
         }
         SocketAddr::V6(address) => {
             let [a, b, c, d, e, f, g, h] = address.ip().segments();

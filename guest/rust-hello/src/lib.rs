@@ -4,9 +4,7 @@
 //! room which `check_write` grants is handed over with `write`, and head, body and end leave together.
 
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{
-    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
-};
+use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
 
 const BODY: &[u8] = b"Hello, World!";
 

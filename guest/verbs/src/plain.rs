@@ -50,35 +50,19 @@ impl Plain {
             "count" => Plain::Count,
             "env" => Plain::Env,
             "args" => Plain::Args,
-            "read" => Plain::Read {
-                path: query.text("path"),
-            },
-            "status" => Plain::Status {
-                code: status_code(query)?,
-            },
-            "headers" => Plain::Headers {
-                count: query.number("count", 1)?,
-                bytes: query.number("bytes", 1)?,
-            },
+            "read" => Plain::Read { path: query.text("path") },
+            "status" => Plain::Status { code: status_code(query)? },
+            "headers" => Plain::Headers { count: query.number("count", 1)?, bytes: query.number("bytes", 1)? },
             "repeat-header" => Plain::RepeatHeader,
             "no-content" => Plain::NoContent,
             "empty" => Plain::Empty,
             "ignore-body" => Plain::IgnoreBody,
-            "log" => Plain::Log {
-                lines: query.number("lines", 1)?,
-                bytes: query.number("bytes", 4)?,
-            },
-            "remember" => Plain::Remember {
-                value: query.text("value"),
-            },
+            "log" => Plain::Log { lines: query.number("lines", 1)?, bytes: query.number("bytes", 4)? },
+            "remember" => Plain::Remember { value: query.text("value") },
             "recall" => Plain::Recall,
             "spin" => Plain::Spin(query.milliseconds("ms")?),
-            "memory" => Plain::Memory {
-                bytes: query.number("bytes", 1)?,
-            },
-            "leak" => Plain::Leak {
-                bytes: query.number("bytes", 1)?,
-            },
+            "memory" => Plain::Memory { bytes: query.number("bytes", 1)? },
+            "leak" => Plain::Leak { bytes: query.number("bytes", 1)? },
             "now" => Plain::Now,
             _ => return Ok(None),
         }))
@@ -91,11 +75,7 @@ impl Plain {
             Plain::NotFound => Reply::text(404, "not found"),
             Plain::Count => Reply::ok((COUNT.fetch_add(1, Ordering::Relaxed) + 1).to_string()),
             Plain::Env => Reply::ok(sorted_environment()),
-            Plain::Args => Reply::ok(
-                env::args()
-                    .map(|argument| argument + "\n")
-                    .collect::<String>(),
-            ),
+            Plain::Args => Reply::ok(env::args().map(|argument| argument + "\n").collect::<String>()),
             Plain::Read { path } => match fs::read(path) {
                 Ok(content) => Reply::ok(content),
                 Err(error) => Reply::text(404, error.to_string()),
@@ -140,27 +120,18 @@ impl Plain {
 /// One that `wasi:http` can say: three digits.
 fn status_code(query: &Query<'_>) -> Result<u16, BadParameter> {
     let code = query.number("code", 200)?;
-    if (100..1000).contains(&code) {
-        Ok(code)
-    } else {
-        Err(BadParameter("code"))
-    }
+    if (100..1000).contains(&code) { Ok(code) } else { Err(BadParameter("code")) }
 }
 
 fn sorted_environment() -> String {
     let mut variables: Vec<_> = env::vars().collect();
     variables.sort();
-    variables
-        .into_iter()
-        .map(|(name, value)| format!("{name}={value}\n"))
-        .collect()
+    variables.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
 fn with_headers(count: usize, bytes: usize) -> Reply {
     let mut reply = Reply::ok("headers");
-    reply
-        .headers
-        .extend((0..count).map(|index| (format!("x-h-{index}"), vec![b'x'; bytes])));
+    reply.headers.extend((0..count).map(|index| (format!("x-h-{index}"), vec![b'x'; bytes])));
     reply
 }
 

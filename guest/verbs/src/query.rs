@@ -28,11 +28,7 @@ impl<'a> Query<'a> {
     }
 
     /// A number, `default` when missing.
-    pub(crate) fn number<T: FromStr>(
-        &self,
-        name: &'static str,
-        default: T,
-    ) -> Result<T, BadParameter> {
+    pub(crate) fn number<T: FromStr>(&self, name: &'static str, default: T) -> Result<T, BadParameter> {
         match self.raw(name) {
             Some(value) => value.parse().map_err(|_| BadParameter(name)),
             None => Ok(default),
@@ -45,9 +41,7 @@ impl<'a> Query<'a> {
     }
 
     fn raw(&self, name: &str) -> Option<&'a str> {
-        self.0
-            .split('&')
-            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        self.0.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 }
 

@@ -16,11 +16,7 @@ impl Reply {
     /// A plain text.
     pub fn text(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let headers = vec![("content-type".into(), b"text/plain".to_vec())];
-        Self {
-            status,
-            headers,
-            body: body.into(),
-        }
+        Self { status, headers, body: body.into() }
     }
 
     pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Self {
@@ -29,11 +25,7 @@ impl Reply {
 
     /// A response without a body or a content-type.
     pub(crate) fn bare(status: u16) -> Self {
-        Self {
-            status,
-            headers: Headers::new(),
-            body: Vec::new(),
-        }
+        Self { status, headers: Headers::new(), body: Vec::new() }
     }
 }
 

@@ -47,10 +47,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 fn field_lines(prefix: &str, fields: &Headers) -> String {
-    fields
-        .iter()
-        .map(|(name, value)| format!("{prefix}{name}: {}\n", escape(value)))
-        .collect()
+    fields.iter().map(|(name, value)| format!("{prefix}{name}: {}\n", escape(value))).collect()
 }
 
 /// Text as it is; bytes that are not UTF-8 as `%FF`.
@@ -76,13 +73,9 @@ mod tests {
             scheme: Some("http".into()),
             authority: None,
             path_with_query: Some("/request?a=b".into()),
-            headers: vec![
-                ("b".into(), b"caf\xe9 \xc3\xa9".to_vec()),
-                ("a".into(), b"1".to_vec()),
-            ],
+            headers: vec![("b".into(), b"caf\xe9 \xc3\xa9".to_vec()), ("a".into(), b"1".to_vec())],
         };
-        let text =
-            "method: GET\nscheme: http\nauthority: -\npath: /request?a=b\nb: caf%E9 é\na: 1\n";
+        let text = "method: GET\nscheme: http\nauthority: -\npath: /request?a=b\nb: caf%E9 é\na: 1\n";
         assert_eq!(head.to_text(), text);
     }
 

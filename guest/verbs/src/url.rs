@@ -16,11 +16,7 @@ impl<'a> Url<'a> {
             Some(slash) => rest.split_at(slash),
             None => (rest, "/"),
         };
-        (!authority.is_empty()).then_some(Self {
-            scheme,
-            authority,
-            path_with_query,
-        })
+        (!authority.is_empty()).then_some(Self { scheme, authority, path_with_query })
     }
 }
 
@@ -30,8 +26,7 @@ mod tests {
 
     #[test]
     fn a_url_has_three_parts() {
-        let parts =
-            |url| Url::parse(url).map(|url| (url.scheme, url.authority, url.path_with_query));
+        let parts = |url| Url::parse(url).map(|url| (url.scheme, url.authority, url.path_with_query));
         assert_eq!(parts("http://a:1/b?c"), Some(("http", "a:1", "/b?c")));
         assert_eq!(parts("https://a"), Some(("https", "a", "/")));
         assert_eq!(parts("http:///b"), None);

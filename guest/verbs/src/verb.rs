@@ -34,11 +34,7 @@ pub enum Verb {
     /// The request's head as text.
     Request,
     /// Chunks with a pause between them.
-    Stream {
-        chunks: u64,
-        bytes: usize,
-        pause: Duration,
-    },
+    Stream { chunks: u64, bytes: usize, pause: Duration },
     /// An answer after a wait.
     Sleep(Duration),
     /// An answer, and work that goes on after it.
@@ -64,9 +60,7 @@ pub enum Verb {
 impl Verb {
     /// Reads the verb and its parameters.
     pub fn parse(path_with_query: &str) -> Result<Verb, BadParameter> {
-        let (path, query) = path_with_query
-            .split_once('?')
-            .unwrap_or((path_with_query, ""));
+        let (path, query) = path_with_query.split_once('?').unwrap_or((path_with_query, ""));
         let query = Query::new(query);
         let name = path.trim_start_matches('/');
 
@@ -98,29 +92,14 @@ impl Verb {
             },
             "sleep" => Verb::Sleep(query.milliseconds("ms")?),
             "linger" => Verb::Linger(query.milliseconds("ms")?),
-            "length" => Verb::Length {
-                declared: query.number("declared", 0)?,
-                actual: query.number("actual", 0)?,
-            },
+            "length" => Verb::Length { declared: query.number("declared", 0)?, actual: query.number("actual", 0)? },
             "trailers" => Verb::Trailers,
-            "fetch" => Verb::Fetch {
-                url: query.text("url"),
-            },
-            "fetch-post" => Verb::FetchPost {
-                url: query.text("url"),
-            },
-            "write" => Verb::Write {
-                path: query.text("path"),
-            },
-            "connect" => Verb::Connect {
-                address: query.text("addr"),
-            },
-            "random" => Verb::Random {
-                bytes: query.number("bytes", 16)?,
-            },
-            "handles" => Verb::Handles {
-                count: query.number("count", 1)?,
-            },
+            "fetch" => Verb::Fetch { url: query.text("url") },
+            "fetch-post" => Verb::FetchPost { url: query.text("url") },
+            "write" => Verb::Write { path: query.text("path") },
+            "connect" => Verb::Connect { address: query.text("addr") },
+            "random" => Verb::Random { bytes: query.number("bytes", 16)? },
+            "handles" => Verb::Handles { count: query.number("count", 1)? },
             _ => Verb::Plain(Plain::NotFound),
         })
     }
@@ -140,19 +119,11 @@ mod tests {
             ("/trap", Verb::Fault(Fault::Trap)),
             ("/exit", Verb::Fault(Fault::Exit(1))),
             ("/exit?code=0", Verb::Fault(Fault::Exit(0))),
-            (
-                "/exit-after-head?code=7",
-                Verb::FaultAfterHead(Fault::Exit(7)),
-            ),
+            ("/exit-after-head?code=7", Verb::FaultAfterHead(Fault::Exit(7))),
             ("/hello-after-head", Verb::Plain(Plain::NotFound)),
             ("/error-after-head", Verb::ErrorAfterHead),
             ("/sleep?ms=20", Verb::Sleep(Duration::from_millis(20))),
-            (
-                "/fetch?url=http%3A%2F%2Fa%2Fb%3Fc",
-                Verb::Fetch {
-                    url: "http://a/b?c".into(),
-                },
-            ),
+            ("/fetch?url=http%3A%2F%2Fa%2Fb%3Fc", Verb::Fetch { url: "http://a/b?c".into() }),
         ];
         for (path, verb) in cases {
             assert_eq!(Verb::parse(path), Ok(verb), "{path}");
