@@ -491,12 +491,8 @@ impl Drop for Waiting<'_> {
         let grant = self.place.grant.borrow_mut().take();
         match grant {
             Some(Grant::Instance(kept)) => self.slot.keep(kept),
-            Some(Grant::Room) => {
-                if self.slot.grant(Grant::Room).is_some() {
-                    self.slot.refill.notify_one();
-                }
-            }
-            None => {}
+            Some(Grant::Room) if self.slot.grant(Grant::Room).is_some() => self.slot.refill.notify_one(),
+            Some(Grant::Room) | None => {}
         }
     }
 }
