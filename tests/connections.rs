@@ -194,7 +194,7 @@ fn the_log_names_the_flag_when_requests_are_refused_by_the_queue() {
 
 #[test]
 fn the_log_names_the_flag_when_an_idle_connection_is_closed() {
-    let server = Server::start("hello.wasm", &["--keepalive-timeout", "200ms", "--log-level", "debug"]);
+    let server = Server::start("hello.wasm", &["--keepalive-timeout", "200ms"]);
     let mut connection = Connection::open(server.address);
     assert_eq!(connection.get("/").status, 200);
     assert!(connection.raw_to_end().is_empty());

@@ -9,11 +9,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervisor.rs", &["backoff"]),
     ("config", &["balancer", "cli"]),
     ("metrics.rs", &["sandbox::FaultKind"]),
+    ("throttle.rs", &[]),
     ("listener.rs", &["backoff", "config", "worker"]),
+    ("intake.rs", &["listener", "metrics", "throttle", "worker::inbox"]),
+    ("board.rs", &["config", "metrics", "sandbox", "shutdown::Phase"]),
     ("sandbox", &["config"]),
-    ("worker", &["sandbox", "config", "backoff", "metrics", "supervisor::WorkerId", "listener::AcceptPause"]),
+    ("worker", &["sandbox", "config", "backoff", "metrics", "supervisor::WorkerId", "listener", "intake", "throttle"]),
     ("loader.rs", &["config", "sandbox"]),
-    ("admin", &["listener", "metrics", "primary::Board", "sandbox::FaultKind", "worker::inbox"]),
+    ("admin", &["listener", "metrics", "board", "sandbox::FaultKind", "worker::inbox"]),
 ];
 
 /// Longer files have a second idea in them.

@@ -17,8 +17,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 
+use crate::board::Board;
 use crate::listener::{AcceptPause, Listener};
-use crate::primary::Board;
 use crate::worker::inbox::Accepted;
 
 /// Connections to the admin page at once; more wait in the backlog.

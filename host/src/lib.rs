@@ -11,13 +11,16 @@ pub mod log;
 
 pub mod admin;
 pub mod backoff;
+pub mod board;
 pub mod loader;
 pub mod metrics;
 pub mod primary;
 pub mod shutdown;
 pub mod supervisor;
+pub mod throttle;
 
 pub mod balancer;
+pub mod intake;
 pub mod listener;
 pub mod worker;
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::config::Listen;
@@ -106,22 +107,33 @@ impl Listener {
             }
             Listen::Inherited => inherited()?,
         };
-        let failed = |error: io::Error| BindError {
+        Self::watch(bound).map_err(|error| BindError {
             address: "the socket".to_owned(),
             reason: error.to_string(),
             hint: "check the address".to_owned(),
-        };
+        })
+    }
+
+    /// Takes over a socket that listens already, and does not block. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the event loop cannot watch it.
+    pub fn from_tcp(listener: TcpListener) -> io::Result<Self> {
+        Self::watch(Bound::Tcp(listener))
+    }
+
+    fn watch(bound: Bound) -> io::Result<Self> {
         let address = match &bound {
-            Bound::Tcp(listener) => Address::Tcp(listener.local_addr().map_err(failed)?),
+            Bound::Tcp(listener) => Address::Tcp(listener.local_addr()?),
             Bound::Unix(listener, _) => {
-                let path = listener.local_addr().map_err(failed)?.as_pathname().map(Path::to_path_buf);
+                let path = listener.local_addr()?.as_pathname().map(Path::to_path_buf);
                 Address::Unix(path.unwrap_or_default())
             }
         };
         #[expect(unsafe_code, reason = "watching a descriptor: the registry must not outlive it")]
         // SAFETY: the descriptor is that of a listener which `Bound` owns and never gives away or replaces, so that it is
         // open and the same for as long as the registration lives.
-        let socket = unsafe { AsyncFd::register(bound) }.map_err(|error| failed(error.into()))?;
+        let socket = unsafe { AsyncFd::register(bound) }.map_err(io::Error::from)?;
         Ok(Self { socket, address })
     }
 
@@ -130,25 +142,32 @@ impl Listener {
         &self.address
     }
 
+    /// Waits until a connection may wait.
+    ///
+    /// # Errors
+    /// When the event loop is at its end.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await.map(drop)
+    }
+
+    /// Accepts a connection that waits already.
+    pub fn try_accept(&self) -> Option<io::Result<(Accepted, Peer)>> {
+        match self.socket.try_io(Interest::READABLE, accept_now) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            outcome => Some(outcome),
+        }
+    }
+
     /// Accepts a connection.
     ///
     /// # Errors
     /// What the system says; see [`AcceptPause`].
     pub async fn accept(&self) -> io::Result<(Accepted, Peer)> {
         loop {
-            let mut ready = self.socket.readable().await?;
-            match ready.try_io(|socket| accept_now(socket.get_ref())) {
-                Ok(accepted) => return accepted,
-                Err(_would_block) => {}
+            self.readable().await?;
+            if let Some(outcome) = self.try_accept() {
+                return outcome;
             }
-        }
-    }
-
-    /// Accepts a connection that waits already.
-    pub fn try_accept(&self) -> Option<io::Result<(Accepted, Peer)>> {
-        match accept_now(self.socket.get_ref()) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            outcome => Some(outcome),
         }
     }
 }

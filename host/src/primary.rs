@@ -1,32 +1,35 @@
 //! The primary: starts the workers, gives them connections, hears what becomes of them, and stops them in order. It
 //! decides nothing by itself (the balancer and the supervisor do) and never runs guest code.
 
+mod reload;
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::uri::Authority;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use self::reload::Reload;
 use crate::balancer::{Balance, Balancer, Decision, WorkerView};
+use crate::board::Board;
 use crate::config::{Config, Listen};
-use crate::listener::{AcceptPause, Address, BindError, Listener, accept_error_name, bind_for_each};
-use crate::metrics::{HostMetrics, WorkerMetrics};
+use crate::intake::Intake;
+use crate::listener::{Address, BindError, Listener, bind_for_each};
+use crate::metrics::WorkerMetrics;
 use crate::sandbox::{Guest, LoadError, MemoryBudget, Pulse, Ticker};
 use crate::shutdown::{Phase, Request, Signals};
 use crate::supervisor::{Action, DEFAULT_RESTART_INTENSITY, Event, Supervisor, WorkerId};
-use crate::worker::inbox::{self, Accepted, INBOX_MAX, Permits};
-use crate::worker::{Command, Exit, Peer, WorkerEvent, WorkerHandle, WorkerSetup};
+use crate::worker::inbox::{self, INBOX_MAX, Permits};
+use crate::worker::{Exit, Orders, Stage, WorkerEvent, WorkerHandle, WorkerSetup};
 use crate::{admin, loader};
 
 /// Events of workers that may wait for the primary.
 const EVENTS_MAX: usize = 256;
 /// Connections that the primary accepts before it looks at anything else.
 const ACCEPTS_A_TURN: usize = 64;
-/// That connections wait is told of once in this time.
-const WAITING_LINE_EVERY: Duration = Duration::from_secs(10);
 /// How long a connection that no worker can take waits before the workers are asked again.
 const DISPATCH_AGAIN: Duration = Duration::from_millis(2);
 /// Descriptors that are not for clients: the log, the cache, event loops, outgoing connections in small number.
@@ -86,45 +89,6 @@ pub enum Ended {
     AtOnce,
 }
 
-/// What the admin page reads, and the primary writes.
-pub struct Board {
-    /// Counts by worker, in the order of their numbers from 1.
-    pub workers: Vec<Arc<WorkerMetrics>>,
-    /// Counts of the host.
-    pub host: HostMetrics,
-    /// Memory granted to instances.
-    pub budget: Arc<MemoryBudget>,
-    /// What is served and how.
-    pub config: Arc<Config>,
-    /// Since when.
-    pub started: Instant,
-    state: Mutex<(Phase, &'static str, String)>,
-}
-
-impl Board {
-    /// The phase, the isolation in effect, and the wasi version.
-    pub fn state(&self) -> (Phase, &'static str, String) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether requests are answered.
-    pub fn is_ready(&self) -> bool {
-        self.state().0 == Phase::Running
-            && self.workers.iter().any(|worker| worker.listening.load(Relaxed) && !worker.down.load(Relaxed))
-    }
-
-    fn set_phase(&self, phase: Phase) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).0 = phase;
-    }
-
-    fn set_guest(&self, config: &Config, guest: &Guest) {
-        let isolation = if guest.is_fresh_each_request(config.isolation) { "request" } else { "worker" };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.1 = isolation;
-        state.2 = guest.version().to_string();
-    }
-}
-
 /// A worker as the primary knows it.
 struct Place {
     id: WorkerId,
@@ -136,6 +100,7 @@ struct Place {
     listener: Option<TcpListener>,
 }
 
+/// The state of the main thread.
 struct Primary {
     config: Arc<Config>,
     guest: Arc<Guest>,
@@ -148,8 +113,7 @@ struct Primary {
     events: mpsc::Sender<WorkerEvent>,
     authority: Authority,
     respawns: BTreeMap<Instant, usize>,
-    /// When waiting connections were last told of.
-    waiting_told: Option<Instant>,
+    stage: Stage,
 }
 
 /// Serves until the host is told to stop. Runs on the main thread, in a local runtime.
@@ -170,18 +134,11 @@ pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
         }
     };
 
-    let (mut listener, own_listeners, address) = bind(&config)?;
+    let (listener, own_listeners, address) = bind(&config)?;
     let admin = config.admin.as_ref().map(Listener::bind).transpose()?;
     let (events, mut heard) = mpsc::channel(EVENTS_MAX);
     let workers: Vec<Arc<WorkerMetrics>> = (0..config.workers).map(|_| Arc::default()).collect();
-    let board = Arc::new(Board {
-        workers: workers.clone(),
-        host: HostMetrics::default(),
-        budget,
-        config: Arc::clone(&config),
-        started: Instant::now(),
-        state: Mutex::new((Phase::Starting, "", String::new())),
-    });
+    let board = Arc::new(Board::new(Arc::clone(&config), workers.clone(), budget));
     board.set_guest(&config, &guest);
     let mut own_listeners = own_listeners.into_iter();
     let places: Vec<Place> = workers
@@ -196,17 +153,19 @@ pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
             listener: own_listeners.next(),
         })
         .collect();
+    let permits = Permits::new(max_connections);
+    let intake = listener.map(|listener| Intake::new(listener, Arc::clone(&permits), Arc::clone(&board.host)));
     let mut primary = Primary {
         guest,
         ticker,
-        permits: Permits::new(max_connections),
+        permits,
         places,
         supervisor: Supervisor::new(DEFAULT_RESTART_INTENSITY),
         balancer: Balancer::default(),
         events,
         authority: authority(&address),
         respawns: BTreeMap::new(),
-        waiting_told: None,
+        stage: Stage::Serve,
         board: Arc::clone(&board),
         config,
     };
@@ -217,7 +176,7 @@ pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
         tracing::info!("admin page on {}", admin.address());
         tokio::task::spawn_local(admin::serve(admin, Arc::clone(&board)));
     }
-    let ended = primary.serve(&mut listener, &address, &mut heard, &mut signals).await;
+    let ended = primary.serve(intake, &address, &mut heard, &mut signals).await;
     primary.ticker.stop();
     ended
 }
@@ -291,7 +250,6 @@ impl Primary {
             .map_err(system("give a worker its listener"))?;
         let setup = WorkerSetup {
             id: place.id,
-            guest: Arc::clone(&self.guest),
             config: Arc::clone(&self.config),
             metrics: Arc::clone(&place.metrics),
             ticker: Arc::clone(&self.ticker),
@@ -300,20 +258,22 @@ impl Primary {
             events: self.events.clone(),
             authority: self.authority.clone(),
             listener: own.map(|listener| (listener, Arc::clone(&self.permits))),
+            host: Arc::clone(&self.board.host),
         };
-        place.handle = Some(WorkerHandle::start(setup).map_err(system("start a worker's thread"))?);
+        let orders = Orders { guest: Arc::clone(&self.guest), stage: self.stage };
+        place.handle = Some(WorkerHandle::start(setup, orders).map_err(system("start a worker's thread"))?);
         place.running = true;
         Ok(())
     }
 
     async fn serve(
         &mut self,
-        listener: &mut Option<Listener>,
+        mut intake: Option<Intake>,
         address: &Address,
         heard: &mut mpsc::Receiver<WorkerEvent>,
         signals: &mut Signals,
     ) -> Result<Ended, PrimaryError> {
-        let mut pause = AcceptPause::default();
+        // A connection that no worker can take at the moment.
         let mut held: Option<inbox::Connection> = None;
         let mut reload = Reload::default();
         let mut announced = false;
@@ -333,7 +293,7 @@ impl Primary {
                         return Ok(Ended::AtOnce);
                     }
                     Request::Stop(signal) => {
-                        *listener = None;
+                        intake = None;
                         held = None;
                         deadline = Some(self.drain(signal));
                     }
@@ -351,15 +311,12 @@ impl Primary {
                 loaded = reload.next() => reload.take_effect(self, loaded)?,
                 () = sleep_until(deadline) => {
                     tracing::warn!(limit = "--drain-timeout", "requests still in flight are broken off; raise --drain-timeout to wait longer");
-                    self.command(|| Command::Stop);
+                    self.order(Stage::Stop);
                     return Ok(Ended::Drained);
                 }
                 () = sleep_until(next_respawn) => self.respawn_due()?,
-                accepted = next_connection(listener.as_ref(), &pause, &self.permits, held.is_some()), if announced => {
-                    match accepted {
-                        Some(accepted) => self.accept(accepted, listener.as_ref(), &mut pause, &mut held),
-                        None => held = held.take().and_then(|connection| self.dispatch(connection)),
-                    }
+                connection = next_connection(intake.as_mut(), &mut held), if announced => {
+                    held = self.take_in(connection, intake.as_mut());
                 }
             }
         }
@@ -377,56 +334,17 @@ impl Primary {
         );
     }
 
-    /// Takes a connection, and those that wait behind it, and gives them to workers.
-    fn accept(
-        &mut self,
-        first: std::io::Result<(Accepted, Peer)>,
-        listener: Option<&Listener>,
-        pause: &mut AcceptPause,
-        held: &mut Option<inbox::Connection>,
-    ) {
-        let mut accepted = first;
-        for turn in 1.. {
-            match accepted {
-                Ok((socket, peer)) => {
-                    pause.succeeded();
-                    // The caller waited until one was free, and nobody else takes them.
-                    let Some(permit) = self.permits.try_take() else { return };
-                    *held = self.dispatch(inbox::Connection { socket, peer, permit });
-                }
-                Err(error) => {
-                    pause.failed(&error);
-                    let mut errors = self.board.host.accept_errors.lock().unwrap_or_else(PoisonError::into_inner);
-                    *errors.entry(accept_error_name(&error)).or_default() += 1;
-                    return;
-                }
+    /// Gives a connection to a worker, and those that wait behind it; back when no worker can take it now.
+    fn take_in(&mut self, first: inbox::Connection, mut intake: Option<&mut Intake>) -> Option<inbox::Connection> {
+        let mut next = Some(first);
+        for _ in 0..ACCEPTS_A_TURN {
+            let Some(connection) = next else { return None };
+            if let Some(connection) = self.dispatch(connection) {
+                return Some(connection);
             }
-            if self.permits.is_spent() {
-                self.tell_connections_wait();
-                return;
-            }
-            if held.is_some() || turn >= ACCEPTS_A_TURN {
-                return;
-            }
-            match listener.and_then(Listener::try_accept) {
-                Some(next) => accepted = next,
-                None => return,
-            }
+            next = intake.as_mut().and_then(|intake| intake.next_waiting());
         }
-    }
-
-    /// Says, once in a while, that no more connections are accepted.
-    fn tell_connections_wait(&mut self) {
-        let now = Instant::now();
-        if self.waiting_told.is_none_or(|told| now.duration_since(told) >= WAITING_LINE_EVERY) {
-            self.waiting_told = Some(now);
-            let max_connections = self.permits.max();
-            tracing::warn!(
-                max_connections,
-                limit = "--max-connections",
-                "all connections are taken; more wait in the backlog (raise --max-connections to take more)"
-            );
-        }
+        next
     }
 
     /// Gives a connection to a worker, or back when none can take it now.
@@ -461,18 +379,21 @@ impl Primary {
         for place in &mut self.places {
             place.listener = None;
         }
-        self.command(|| Command::Drain);
+        self.order(Stage::Drain);
         Instant::now() + self.config.drain_timeout
     }
 
-    /// Tells every worker. One that does not take commands is stuck or dead, and found out by other means.
-    fn command(&self, command: impl Fn() -> Command) {
-        for place in &self.places {
-            if let Some(handle) = &place.handle
-                && handle.commands.try_send(command()).is_err()
-            {
-                tracing::debug!(worker = place.id.0, "a command was not taken");
-            }
+    /// Tells every worker to serve with `guest` from now on.
+    fn serve_with(&mut self, guest: Arc<Guest>) {
+        self.guest = guest;
+        self.order(self.stage);
+    }
+
+    /// Tells every worker, and those that are yet to start.
+    fn order(&mut self, stage: Stage) {
+        self.stage = stage;
+        for handle in self.places.iter().filter_map(|place| place.handle.as_ref()) {
+            handle.orders.send_replace(Orders { guest: Arc::clone(&self.guest), stage });
         }
     }
 
@@ -563,63 +484,6 @@ impl Place {
     }
 }
 
-/// A reload under way, and whether another was asked for since.
-#[derive(Default)]
-struct Reload {
-    loading: Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>>,
-    again: bool,
-}
-
-impl Reload {
-    fn begin(&mut self, primary: &Primary) -> Result<(), PrimaryError> {
-        if self.loading.is_some() {
-            self.again = true;
-            return Ok(());
-        }
-        tracing::info!(component = %primary.config.component.display(), "reload: loading the component again");
-        self.loading = Some(
-            loader::load(&primary.config, &primary.ticker, &primary.board.budget)
-                .map_err(system("start the loader"))?,
-        );
-        Ok(())
-    }
-
-    /// What was loaded; never ready while nothing is.
-    async fn next(&mut self) -> Option<Result<Arc<Guest>, LoadError>> {
-        match &mut self.loading {
-            Some(loading) => loading.await.ok(),
-            None => std::future::pending().await,
-        }
-    }
-
-    fn take_effect(
-        &mut self,
-        primary: &mut Primary,
-        loaded: Option<Result<Arc<Guest>, LoadError>>,
-    ) -> Result<(), PrimaryError> {
-        self.loading = None;
-        match loaded {
-            Some(Ok(guest)) => {
-                primary.board.host.reloads.fetch_add(1, Relaxed);
-                primary.board.set_guest(&primary.config, &guest);
-                let (_, isolation, wasi) = primary.board.state();
-                tracing::info!(isolation, wasi, "reload: the new component takes all new requests");
-                primary.guest = Arc::clone(&guest);
-                primary.command(|| Command::Swap(Arc::clone(&guest)));
-            }
-            Some(Err(error)) => {
-                primary.board.host.failed_reloads.fetch_add(1, Relaxed);
-                tracing::error!(hint = error.hint, "reload failed, the old component goes on: {error}");
-            }
-            None => {
-                primary.board.host.failed_reloads.fetch_add(1, Relaxed);
-                tracing::error!("reload failed, the old component goes on: the loader ended; a bug of the host");
-            }
-        }
-        if std::mem::take(&mut self.again) { self.begin(primary) } else { Ok(()) }
-    }
-}
-
 /// Waits for the moment; for ever without one.
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
@@ -628,23 +492,17 @@ async fn sleep_until(moment: Option<Instant>) {
     }
 }
 
-/// The next connection; none when a connection that is held shall be tried again. Never ready without a listener.
-async fn next_connection(
-    listener: Option<&Listener>,
-    pause: &AcceptPause,
-    permits: &Permits,
-    held: bool,
-) -> Option<std::io::Result<(Accepted, Peer)>> {
-    if held {
+/// The next connection: the one that is held, to be tried again after a while, else a new one. Never ready without
+/// either.
+async fn next_connection(intake: Option<&mut Intake>, held: &mut Option<inbox::Connection>) -> inbox::Connection {
+    if held.is_some() {
         tokio::time::sleep(DISPATCH_AGAIN).await;
-        return None;
-    }
-    match listener {
-        Some(listener) => {
-            pause.over().await;
-            permits.freed().await;
-            Some(listener.accept().await)
+        if let Some(connection) = held.take() {
+            return connection;
         }
+    }
+    match intake {
+        Some(intake) => intake.next().await,
         None => std::future::pending().await,
     }
 }

@@ -4,6 +4,7 @@
 
 mod artifact;
 mod cache;
+mod call;
 mod compile;
 mod engine;
 mod epoch;
@@ -12,16 +13,19 @@ mod guest;
 mod instance;
 mod limits;
 mod outbound;
+mod shared;
 mod source;
 mod state;
 mod stdio;
 
-pub use compile::{CompileError, compile_here};
+pub use call::Head;
+pub use compile::{CompileError, compile_ahead, compile_here, is_compiling_child};
 pub use epoch::{Pulse, TICK, Ticker};
 pub use fault::{Fault, FaultKind};
 pub use guest::{Guest, InstanceContext, WasiVersion};
-pub use instance::{Head, Instance, Shared, SharedCall};
+pub use instance::Instance;
 pub use limits::MemoryBudget;
+pub use shared::{Shared, SharedEnd, SharedPlace};
 pub use source::LoadError;
 
 /// Body of requests and responses on their way in and out of a guest.

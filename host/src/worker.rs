@@ -6,6 +6,7 @@ mod alarms;
 mod body;
 mod conn;
 mod exchange;
+mod head;
 mod health;
 pub mod inbox;
 mod respond;
@@ -18,14 +19,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::Authority;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 
 pub use conn::Peer;
 
 use self::alarms::Alarms;
 use self::slot::Slot;
 use crate::config::Config;
-use crate::metrics::WorkerMetrics;
+use crate::metrics::{HostMetrics, WorkerMetrics};
 use crate::sandbox::{Guest, MemoryBudget, Pulse, Ticker, WasiVersion};
 use crate::supervisor::WorkerId;
 
@@ -40,10 +41,13 @@ struct WorkerShared {
     /// The host stops: no request after the present ones.
     draining: Cell<bool>,
     requests: Cell<u64>,
+    lines: conn::Lines,
     /// Stands for the authority where a client names none.
     authority: Authority,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.
-    tasks: Rc<Cell<usize>>,
+    tasks: Cell<usize>,
+    /// What the drain waits for may have come: a connection or a task ended, or a connection's task panicked.
+    changed: Notify,
 }
 
 impl WorkerShared {
@@ -55,12 +59,15 @@ impl WorkerShared {
     }
 
     /// Runs a task that the drain waits for.
-    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let tasks = Rc::clone(&self.tasks);
-        tasks.set(tasks.get() + 1);
+    fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let worker = Rc::clone(self);
+        worker.tasks.set(worker.tasks.get() + 1);
         tokio::task::spawn_local(async move {
             task.await;
-            tasks.set(tasks.get() - 1);
+            worker.tasks.set(worker.tasks.get() - 1);
+            if worker.draining.get() {
+                worker.changed.notify_one();
+            }
         });
     }
 }
@@ -89,26 +96,31 @@ pub enum Exit {
     Panic(String),
 }
 
-/// What the primary tells a worker.
-pub enum Command {
-    /// Serve with this guest from now on.
-    Swap(Arc<Guest>),
+/// What the primary wants of a worker. The latest counts: a worker that was busy meanwhile has missed nothing.
+#[derive(Clone)]
+pub struct Orders {
+    /// What to serve.
+    pub guest: Arc<Guest>,
+    /// Whether to go on.
+    pub stage: Stage,
+}
+
+/// Whether a worker goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Take connections.
+    Serve,
     /// Finish what is in flight and end.
     Drain,
     /// End at once.
     Stop,
 }
 
-/// Commands that may be on their way to a worker.
-const COMMANDS_MAX: usize = 16;
-
 /// All that a worker needs to start.
 pub struct WorkerSetup {
     /// Its number.
     pub id: WorkerId,
-    /// What to serve.
-    pub guest: Arc<Guest>,
-    /// How.
+    /// How to serve.
     pub config: Arc<Config>,
     /// Its counts, kept over respawns.
     pub metrics: Arc<WorkerMetrics>,
@@ -124,26 +136,28 @@ pub struct WorkerSetup {
     pub authority: Authority,
     /// A listener of its own, with `--balance kernel`, and the capacity that its connections take from.
     pub listener: Option<(std::net::TcpListener, Arc<inbox::Permits>)>,
+    /// Where errors of accepting from it are counted.
+    pub host: Arc<HostMetrics>,
 }
 
-/// The primary's side of a worker: an end to send connections, and one to command.
+/// The primary's side of a worker: an end to send connections, and one to order.
 pub struct WorkerHandle {
     /// Connections go in here.
     pub inbox: inbox::Sender,
-    /// Commands go in here.
-    pub commands: mpsc::Sender<Command>,
+    /// Orders go in here.
+    pub orders: watch::Sender<Orders>,
 }
 
 impl WorkerHandle {
-    /// Starts a worker's thread.
+    /// Starts a worker's thread, with its first orders.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(setup: WorkerSetup) -> std::io::Result<Self> {
+    pub fn start(setup: WorkerSetup, orders: Orders) -> std::io::Result<Self> {
         let (inbox, connections) = inbox::inbox();
-        let (commands, orders) = mpsc::channel(COMMANDS_MAX);
+        let (orders, heard) = watch::channel(orders);
         let name = format!("worker-{}", setup.id);
-        std::thread::Builder::new().name(name).spawn(move || thread::run(setup, connections, orders))?;
-        Ok(Self { inbox, commands })
+        std::thread::Builder::new().name(name).spawn(move || thread::run(setup, connections, heard))?;
+        Ok(Self { inbox, orders })
     }
 }

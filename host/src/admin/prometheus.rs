@@ -11,8 +11,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::board::Board;
 use crate::metrics::{LATENCY_BOUNDS, Shed, WorkerMetrics};
-use crate::primary::Board;
 use crate::sandbox::FaultKind;
 
 /// Media type of the format (OpenMetrics 1.0).

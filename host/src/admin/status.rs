@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
+use crate::board::Board;
 use crate::metrics::{Shed, WorkerMetrics};
-use crate::primary::Board;
 use crate::sandbox::FaultKind;
 
 #[derive(Serialize)]

@@ -1,8 +1,8 @@
-//! `wasmhost compile`: a component ahead of time, in this process. The server runs it as its child.
+//! `wasmhost compile`: a component ahead of time. The server runs it too, as the child that does the work.
 
 use crate::cli::CompileArgs;
 use crate::config::{Mistake, compile_bounds};
-use crate::sandbox::{CompileError, compile_here};
+use crate::sandbox::{CompileError, compile_ahead, compile_here, is_compiling_child};
 
 /// Why nothing was compiled.
 #[derive(Debug, thiserror::Error)]
@@ -20,8 +20,7 @@ pub enum Error {
 /// # Errors
 /// When a value is wrong, or the component cannot be compiled.
 pub fn run(args: &CompileArgs) -> Result<(), Error> {
-    let (timeout, memory_max_bytes) =
-        compile_bounds(&args.compile_timeout, &args.compile_memory_max).map_err(Error::Usage)?;
-    compile_here(&args.component, &args.output, timeout, memory_max_bytes)?;
-    Ok(())
+    let bounds = compile_bounds(&args.compile_timeout, &args.compile_memory_max).map_err(Error::Usage)?;
+    let compile = if is_compiling_child() { compile_here } else { compile_ahead };
+    Ok(compile(&args.component, &args.output, &bounds)?)
 }

@@ -260,12 +260,17 @@ fn compilation(args: &ServeArgs, mistakes: &mut Mistakes) -> Compilation {
     }
 }
 
-/// The bounds of `wasmhost compile`: how long, and how much address space in bytes.
+/// The bounds of `wasmhost compile`, which keeps nothing in the cache.
 ///
 /// # Errors
 /// The mistakes in both.
-pub fn compile_bounds(timeout: &str, memory_max: &str) -> Result<(std::time::Duration, u64), Vec<Mistake>> {
+pub fn compile_bounds(timeout: &str, memory_max: &str) -> Result<Compilation, Vec<Mistake>> {
     let mut mistakes = Mistakes(Vec::new());
-    let bounds = (mistakes.time("--compile-timeout", timeout), mistakes.size("--compile-memory-max", memory_max));
+    let bounds = Compilation {
+        timeout: mistakes.time("--compile-timeout", timeout),
+        memory_max_bytes: mistakes.size("--compile-memory-max", memory_max),
+        cache: CacheChoice::Off,
+        cache_max_bytes: 0,
+    };
     if mistakes.0.is_empty() { Ok(bounds) } else { Err(mistakes.0) }
 }

@@ -89,24 +89,28 @@ impl Unusable {
     }
 }
 
-/// Checks an artifact and maps its code.
-pub(super) fn map(engine: &Engine, path: &Path) -> Result<(Component, Description), Unusable> {
-    let trailer = read_trailer(path, &super::engine::compatibility(engine))?;
-    #[expect(
-        unsafe_code,
-        reason = "mapping machine code: whoever made the file is trusted with the process, as the help says; the checksum was compared above and the cache directory is ours alone"
-    )]
-    // SAFETY: the file is the unchanged output of `Engine::precompile_component` by a compatible engine, as far as a
-    // checksum can show.
-    let component = unsafe { Component::deserialize_file(engine, path) };
-    let component = component.map_err(|error| Unusable::Foreign(first_line(&error)))?;
-    let description = Description {
+/// Checks an artifact's whole content, and tells what it was made from. `here` is the compatibility of the engine that
+/// is to run it.
+pub(super) fn check(path: &Path, here: &str) -> Result<Description, Unusable> {
+    let trailer = read_trailer(path, here)?;
+    Ok(Description {
         imports: trailer.imports,
         exports: trailer.exports,
         producers: trailer.producers,
         marked_reusable: trailer.marked_reusable,
-    };
-    Ok((component, description))
+    })
+}
+
+/// Maps the code of an artifact that [`check`] found whole.
+pub(super) fn map(engine: &Engine, path: &Path) -> Result<Component, Unusable> {
+    #[expect(
+        unsafe_code,
+        reason = "mapping machine code: whoever made the file is trusted with the process, as the help says; its checksum was compared, and the cache directory is ours alone"
+    )]
+    // SAFETY: the file is the unchanged output of `Engine::precompile_component` by a compatible engine, as far as a
+    // checksum can show.
+    let component = unsafe { Component::deserialize_file(engine, path) };
+    component.map_err(|error| Unusable::Foreign(first_line(&error)))
 }
 
 fn first_line(error: &wasmtime::Error) -> String {

@@ -5,7 +5,7 @@
 use std::fs::{DirBuilder, File, FileTimes};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
@@ -14,6 +14,11 @@ use crate::config::{CacheChoice, Compilation};
 
 /// Ending of the entries' names.
 const ENDING: &str = "cwasm";
+
+/// Beginnings of the names of files that are not whole yet.
+const UNFINISHED: [&[u8]; 2] = [b".probe-", super::compile::UNFINISHED_PREFIX.as_bytes()];
+/// An unfinished file this old is nobody's any more: code is written in one go when it is compiled.
+const LEFTOVER_AFTER: Duration = Duration::from_secs(3_600);
 
 /// An open cache directory.
 pub(super) struct Cache {
@@ -54,7 +59,23 @@ impl Cache {
         }
         // Shows a full or read-only disk now, with a warning, in the place of a failed write after a long compilation.
         tempfile::Builder::new().prefix(".probe-").tempfile_in(&dir).map_err(io)?;
-        Ok(Some(Self { dir, max_bytes: compilation.cache_max_bytes }))
+        let cache = Self { dir, max_bytes: compilation.cache_max_bytes };
+        cache.remove_leftovers();
+        Ok(Some(cache))
+    }
+
+    /// Removes files that a compilation which was killed left half written.
+    fn remove_leftovers(&self) {
+        let Ok(listing) = std::fs::read_dir(&self.dir) else { return };
+        for item in listing.flatten() {
+            let is_unfinished = UNFINISHED.iter().any(|prefix| item.file_name().as_encoded_bytes().starts_with(prefix));
+            let age =
+                item.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+            if is_unfinished && age.is_some_and(|age| age >= LEFTOVER_AFTER) {
+                // Another host may have removed it just now.
+                let _ = std::fs::remove_file(item.path());
+            }
+        }
     }
 
     /// Where the component of these bytes is kept for engines of this compatibility.

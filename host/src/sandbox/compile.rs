@@ -1,15 +1,16 @@
-//! Compiling a component: here, in this process, as `wasmhost compile` does; or, as the server does it, by running
-//! `wasmhost compile` as a child that is bounded in time and address space, since a compilation cannot be stopped from
-//! within and no component shall hang or bloat the host.
+//! Compiling a component, always in a child that is bounded in time and address space, since a compilation cannot be
+//! stopped from within and no component shall hang or bloat the host. The child is `wasmhost compile` once more, told by
+//! a variable to do the work itself.
 
 use std::io::{IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::artifact;
 use super::engine::{self, Allocation};
-use super::source::{self, LoadError, Problem};
-use super::{artifact, source::WasiVersion};
+use super::source::{self, Description, LoadError, Problem};
 use crate::config::Compilation;
 
 /// Why compiling here failed.
@@ -28,6 +29,9 @@ pub enum CompileError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The child could not write.
+    #[error("cannot write {0}")]
+    Output(String),
     /// The bounds could not be set.
     #[error("cannot bound the compilation: {0}")]
     Bound(std::io::Error),
@@ -39,53 +43,76 @@ const CHILD: &str = "WASMHOST_COMPILE_CHILD";
 const STDIN: &str = "-";
 /// Names standard output in the place of a file.
 const STDOUT: &str = "-";
+/// Beginning of the name of an artifact that is being written.
+pub(super) const UNFINISHED_PREFIX: &str = ".wasmhost-";
 /// Largest component that standard input is read for.
 const COMPONENT_BYTES_MAX: u64 = 1 << 30;
 
-/// Compiles `component` (`-`: standard input) into `output` (`-`: standard output), in this process, which ends itself when the bounds are
-/// reached.
+/// Whether this process is the child that compiles for a server, or for `wasmhost compile`.
+pub fn is_compiling_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Compiles `component` (`-`: standard input) into `output` (`-`: standard output), in a child that is bounded in time
+/// and address space.
 ///
 /// # Errors
-/// When the component cannot be read or served, or the output not written.
-pub fn compile_here(
-    component: &Path,
-    output: &Path,
-    timeout: Duration,
-    memory_max_bytes: u64,
-) -> Result<(), CompileError> {
-    bound_this_process(timeout, memory_max_bytes).map_err(CompileError::Bound)?;
-    if std::env::var_os(CHILD).is_some() {
-        // A host that is gone wants nothing compiled. (The thread that waits for this child outlives it.)
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-            .map_err(|error| CompileError::Bound(error.into()))?;
-    }
-    let io = |action, file: &Path| {
-        let file = file.display().to_string();
-        move |error| CompileError::Io { action, file, error }
-    };
-    let problem = |problem| LoadError::new(component, problem);
-    let (bytes, description) = if component == Path::new(STDIN) {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().take(COMPONENT_BYTES_MAX).read_to_end(&mut bytes).map_err(io("read", component))?;
-        source::component(bytes, component).map_err(problem)?
+/// When the component cannot be read, served or compiled within the bounds, or the output not written.
+pub fn compile_ahead(component: &Path, output: &Path, bounds: &Compilation) -> Result<(), CompileError> {
+    let (bytes, _) = component_of(component)?;
+    let name = component.display().to_string();
+    let compiled = if output == Path::new(STDOUT) {
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(std::fs::File::from);
+        let stdout = stdout.map_err(io("write", output))?;
+        compile_in_child(&bytes, &Output::Open(&stdout), &name, bounds)
     } else {
-        match source::read(component).map_err(problem)? {
+        compile_in_child(&bytes, &Output::File(output), &name, bounds)
+    };
+    compiled.map_err(|error| match error {
+        ChildError::Output(reason) => CompileError::Output(reason),
+        ChildError::Problem(problem) => LoadError::new(component, problem).into(),
+    })
+}
+
+fn io(action: &'static str, file: &Path) -> impl FnOnce(std::io::Error) -> CompileError {
+    let file = file.display().to_string();
+    move |error| CompileError::Io { action, file, error }
+}
+
+/// The component that `file` (`-`: standard input) holds, once it is known that it can be served.
+fn component_of(file: &Path) -> Result<(Vec<u8>, Description), CompileError> {
+    let problem = |problem| LoadError::new(file, problem);
+    let (bytes, description) = if file == Path::new(STDIN) {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().take(COMPONENT_BYTES_MAX).read_to_end(&mut bytes).map_err(io("read", file))?;
+        source::component(bytes, file).map_err(problem)?
+    } else {
+        match source::read(file).map_err(problem)? {
             source::Source::Component(bytes, description) => (bytes, description),
             source::Source::Compiled => {
-                return Err(problem(Problem::new(
-                    "it is compiled already",
-                    "name the .wasm file that it was made from",
-                ))
-                .into());
+                let made_from = "name the .wasm file that it was made from";
+                return Err(problem(Problem::new("it is compiled already", made_from)).into());
             }
         }
     };
-    let _: WasiVersion = source::wasi_version(&description).map_err(problem)?;
+    source::wasi_version(&description).map_err(problem)?;
+    Ok((bytes, description))
+}
+
+/// Compiles `component` (`-`: standard input) into `output` (`-`: standard output), in this process, which ends itself
+/// when the bounds are reached.
+///
+/// # Errors
+/// When the component cannot be read or served, or the output not written.
+pub fn compile_here(component: &Path, output: &Path, bounds: &Compilation) -> Result<(), CompileError> {
+    bound_this_process(bounds.timeout, bounds.memory_max_bytes).map_err(CompileError::Bound)?;
+    // A host that is gone wants nothing compiled. (The thread that waits for this child outlives it.)
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|error| CompileError::Bound(error.into()))?;
+    let (bytes, description) = component_of(component)?;
     let not_compiled = |error: &wasmtime::Error| {
-        problem(Problem::new(
-            format!("it cannot be compiled: {}", error.root_cause()),
-            "build it again with a current toolchain",
-        ))
+        let reason = format!("it cannot be compiled: {}", error.root_cause());
+        LoadError::new(component, Problem::new(reason, "build it again with a current toolchain"))
     };
     let engine = engine::engine(Allocation::OnDemand).map_err(|error| not_compiled(&error))?;
     let code = engine.precompile_component(&bytes).map_err(|error| not_compiled(&error))?;
@@ -95,7 +122,8 @@ pub fn compile_here(
             .map_err(io("write", output));
     }
     let directory = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".wasmhost-").tempfile_in(directory).map_err(io("write", output))?;
+    let mut file =
+        tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempfile_in(directory).map_err(io("write", output))?;
     artifact::write(file.as_file_mut(), &code, &compatibility, &description).map_err(io("write", output))?;
     file.persist(output).map_err(|error| error.error).map_err(io("write", output))?;
     Ok(())

@@ -1,8 +1,9 @@
 //! A component that was loaded, checked and linked, and of which instances can be made: immutable, and shared by all
 //! workers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
@@ -34,6 +35,8 @@ pub struct Guest {
     bears_reuse: bool,
     calls_per_instance: usize,
     limits: Limits,
+    /// Set by the first worker that it answered; read only at faults.
+    has_answered: AtomicBool,
 }
 
 /// What a worker adds to a guest to make instances of it.
@@ -77,18 +80,21 @@ impl Guest {
     fn try_load(config: &Config, ticker: &Ticker) -> Result<Self, Problem> {
         let file = config.component.as_path();
         let probe = engine::engine(Allocation::OnDemand).map_err(|error| no_engine(&error))?;
+        let here = engine::compatibility(&probe);
         let artifact = match source::read(file)? {
-            Source::Compiled => Artifact::Memory(private_copy(file)?),
+            Source::Compiled => Artifact::of(Place::Memory(private_copy(file)?), &here)?,
             Source::Component(bytes, description) => {
                 wasi_version(&description)?;
-                compiled(&bytes, &probe, config)?
+                compiled(&bytes, &here, config)?
             }
         };
-        let (component, description) = artifact.map(&probe)?;
-        let version = wasi_version(&description)?;
+        let description = &artifact.description;
+        let component = artifact.map(&probe)?;
+        let version = wasi_version(description)?;
+        let asked = config.capacity.instance_concurrency;
         let calls_per_instance = match version {
             WasiVersion::P2 => 1,
-            WasiVersion::P3 => config.capacity.instance_concurrency,
+            WasiVersion::P3 => asked,
         };
         // Unknown imports are told before memory is reserved for the pool.
         link(&probe, &component, version)?;
@@ -96,14 +102,26 @@ impl Guest {
             pooled(config, &component, &artifact, calls_per_instance).unwrap_or((probe, component));
         let pre = link(&engine, &component, version)?;
         ticker.watch_engine(&engine);
-        Ok(Self {
+        let guest = Self {
             engine,
             pre,
             version,
             bears_reuse: description.bears_reuse(),
             calls_per_instance,
             limits: config.limits.clone(),
-        })
+            has_answered: AtomicBool::new(false),
+        };
+        let why_alone = match version {
+            WasiVersion::P2 => Some("a component of wasi 0.2 serves one request at a time"),
+            WasiVersion::P3 if guest.is_fresh_each_request(config.isolation) => {
+                Some("each request has an instance of its own (--isolation request)")
+            }
+            WasiVersion::P3 => None,
+        };
+        if let Some(reason) = why_alone.filter(|_| asked > 1) {
+            tracing::warn!("--instance-concurrency {asked} has no effect: {reason}");
+        }
+        Ok(guest)
     }
 
     /// The wasi:http version that the component was made for.
@@ -114,6 +132,16 @@ impl Guest {
     /// Requests at once in one instance; above 1, instances are shared.
     pub fn calls_per_instance(&self) -> usize {
         self.calls_per_instance
+    }
+
+    /// An instance of it answered a request.
+    pub fn note_answer(&self) {
+        self.has_answered.store(true, Relaxed);
+    }
+
+    /// Whether any instance of it has answered.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered.load(Relaxed)
     }
 
     /// Whether instances live for one request only.
@@ -155,31 +183,43 @@ fn no_engine(error: &wasmtime::Error) -> Problem {
     )
 }
 
+/// Machine code whose checksum was compared, and what it was made from.
+struct Artifact {
+    place: Place,
+    description: Description,
+}
+
 /// Where the machine code is.
-enum Artifact {
-    File(std::path::PathBuf),
+enum Place {
+    File(PathBuf),
     /// An anonymous file in memory.
     Memory(std::fs::File),
 }
 
-impl Artifact {
-    fn map(&self, engine: &Engine) -> Result<(Component, Description), Problem> {
-        self.try_map(engine).map_err(artifact::Unusable::into_problem)
-    }
-
-    fn try_map(&self, engine: &Engine) -> Result<(Component, Description), artifact::Unusable> {
+impl Place {
+    fn path(&self) -> PathBuf {
+        use std::os::fd::AsRawFd;
         match self {
-            Self::File(path) => artifact::map(engine, path),
-            Self::Memory(file) => {
-                use std::os::fd::AsRawFd;
-                artifact::map(engine, Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
-            }
+            Self::File(path) => path.clone(),
+            Self::Memory(file) => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
         }
     }
 }
 
+impl Artifact {
+    /// Checks what is in `place`, for an engine of compatibility `here`.
+    fn of(place: Place, here: &str) -> Result<Self, Problem> {
+        let description = artifact::check(&place.path(), here).map_err(artifact::Unusable::into_problem)?;
+        Ok(Self { place, description })
+    }
+
+    fn map(&self, engine: &Engine) -> Result<Component, Problem> {
+        artifact::map(engine, &self.place.path()).map_err(artifact::Unusable::into_problem)
+    }
+}
+
 /// The machine code of a component, from the cache or newly compiled.
-fn compiled(bytes: &[u8], engine: &Engine, config: &Config) -> Result<Artifact, Problem> {
+fn compiled(bytes: &[u8], here: &str, config: &Config) -> Result<Artifact, Problem> {
     let name = config.component.display().to_string();
     let compilation = &config.compilation;
     let cache = match Cache::open(compilation) {
@@ -192,15 +232,15 @@ fn compiled(bytes: &[u8], engine: &Engine, config: &Config) -> Result<Artifact, 
         }
     };
     if let Some(cache) = cache {
-        let entry = cache.entry(bytes, &engine::compatibility(engine));
+        let entry = cache.entry(bytes, here);
         if entry.exists() {
-            match artifact::map(engine, &entry) {
-                Ok(_) => {
+            match Artifact::of(Place::File(entry.clone()), here) {
+                Ok(artifact) => {
                     Cache::touch(&entry);
-                    return Ok(Artifact::File(entry));
+                    return Ok(artifact);
                 }
-                Err(reason) => {
-                    tracing::warn!(entry = %entry.display(), reason = reason.into_problem().reason, "a cache entry cannot be used; compiling anew");
+                Err(problem) => {
+                    tracing::warn!(entry = %entry.display(), reason = problem.reason, "a cache entry cannot be used; compiling anew");
                 }
             }
         }
@@ -210,7 +250,7 @@ fn compiled(bytes: &[u8], engine: &Engine, config: &Config) -> Result<Artifact, 
                 let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(elapsed_ms, entry = %entry.display(), "compiled");
                 cache.shrink(&entry);
-                return Ok(Artifact::File(entry));
+                return Artifact::of(Place::File(entry), here);
             }
             Err(ChildError::Output(reason)) => {
                 tracing::warn!("the cache cannot be written: {reason}; going on without");
@@ -220,7 +260,7 @@ fn compiled(bytes: &[u8], engine: &Engine, config: &Config) -> Result<Artifact, 
     }
     let memory = memory_file()?;
     compile_in_child(bytes, &Output::Open(&memory), &name, compilation).map_err(ChildError::into_problem)?;
-    Ok(Artifact::Memory(memory))
+    Artifact::of(Place::Memory(memory), here)
 }
 
 /// An anonymous file in memory.
@@ -263,9 +303,9 @@ fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: us
         Ok(engine) => engine,
         Err(error) => return warn(format!("no pool for {instances} instances: {}", error.root_cause())),
     };
-    match artifact.try_map(&engine) {
-        Ok((component, _)) => Some((engine, component)),
-        Err(reason) => warn(reason.into_problem().reason),
+    match artifact.map(&engine) {
+        Ok(component) => Some((engine, component)),
+        Err(problem) => warn(problem.reason),
     }
 }
 

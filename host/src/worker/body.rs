@@ -219,11 +219,12 @@ fn ended(mut ahead: VecDeque<Frame<Bytes>>, body: Body) -> Start {
 impl Streaming {
     pub(super) fn new(
         (ahead, ended_ahead, inner): (VecDeque<Frame<Bytes>>, bool, Body),
-        seat: Option<Seat>,
+        seat: Seat,
         exchange: Rc<Exchange>,
         promised: Option<u64>,
     ) -> Self {
         exchange.arm_for_body();
+        let seat = Some(seat);
         Self { inner, ahead, ended_ahead, seat, exchange, promised, passed: 0, broken: None, ended: false }
     }
 
@@ -277,13 +278,11 @@ impl Streaming {
         if let Some(kind) = self.broken {
             return Poll::Ready(Some(Err(BrokenOff(kind))));
         }
-        if self.seat.as_ref().is_some_and(|seat| seat.is_alone() && seat.is_idle())
-            && let Some(seat) = self.seat.take()
-        {
-            if self.exchange.is_p2() {
-                self.seat = Some(seat);
-                return self.break_off(FaultKind::Unfinished, "the guest returned without finishing its body");
-            }
+        let has_returned = self.seat.as_ref().is_some_and(|seat| seat.is_alone() && seat.is_idle());
+        if has_returned && self.exchange.is_p2() {
+            return self.break_off(FaultKind::Unfinished, "the guest returned without finishing its body");
+        }
+        if has_returned && let Some(seat) = self.seat.take() {
             // The body is one that the host passes through: the guest is not needed for it.
             self.exchange.used(seat.cpu());
             seat.finish();

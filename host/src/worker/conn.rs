@@ -23,6 +23,7 @@ use super::exchange;
 use super::inbox::Permit;
 use super::respond::raw;
 use super::socket::{Socket, Stream};
+use crate::throttle::Throttle;
 
 /// How long the host goes on reading from a client whose connection it closes while the client still sends, and how long
 /// therefore such a client has to read the answer.
@@ -31,6 +32,23 @@ const LINGERING_CLOSE: Duration = Duration::from_secs(1);
 const HEAD_AT_DRAIN: Duration = Duration::from_secs(1);
 /// Room of hyper's read buffer above the largest head, so that the limit on heads is ours alone.
 const READ_BUFFER_SPARE_BYTES: usize = 64 * 1024;
+
+/// Lines that every client can cause are told once in this time, by kind.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// What a worker's log tells of connections, and not of each one.
+pub(super) struct Lines {
+    last_request: Throttle,
+    silent: Throttle,
+    idle: Throttle,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        let [last_request, silent, idle] = std::array::from_fn(|_| Throttle::new(LINE_EVERY));
+        Self { last_request, silent, idle }
+    }
+}
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,11 +207,36 @@ impl Connection {
     pub(super) fn limit_requests(&self, headers: &mut HeaderMap, version: Version) {
         let limit = self.worker.config.limits.max_requests_per_connection;
         let is_last = limit.is_some_and(|limit| self.requests.get() >= limit) || self.worker.draining.get();
-        if is_last && !self.worker.draining.get() {
-            tracing::debug!(worker = self.worker.id.0, peer = %self.peer, limit = "--max-requests-per-connection", "the last request of a connection");
+        if is_last
+            && !self.worker.draining.get()
+            && let Some(count) = self.worker.lines.last_request.admit(Instant::now())
+        {
+            tracing::info!(worker = self.worker.id.0, count, peer = %self.peer, limit = "--max-requests-per-connection", "connections had their last request (count: since the last such line); raise --max-requests-per-connection to allow more");
         }
         if is_last && version >= Version::HTTP_11 {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    /// The time of the present phase is over: tells the client, where it waits for an answer, and the log.
+    fn phase_ran_out(&self) {
+        let worker = &self.worker;
+        match self.phase.get() {
+            Phase::Head { .. } => {
+                tracing::info!(worker = worker.id.0, peer = %self.peer, limit = "--header-timeout", "a head did not arrive in time; raise --header-timeout to wait longer");
+                self.close_with(raw::REQUEST_TIMEOUT);
+            }
+            Phase::New => {
+                if let Some(count) = worker.lines.silent.admit(Instant::now()) {
+                    tracing::info!(worker = worker.id.0, count, peer = %self.peer, limit = "--header-timeout", "connections without a byte were closed (count: since the last such line); raise --header-timeout to wait longer");
+                }
+            }
+            Phase::Idle => {
+                if let Some(count) = worker.lines.idle.admit(Instant::now()) {
+                    tracing::info!(worker = worker.id.0, count, peer = %self.peer, limit = "--keepalive-timeout", "idle connections were closed (count: since the last such line); raise --keepalive-timeout to keep them longer");
+                }
+            }
+            Phase::Busy | Phase::Closing => {}
         }
     }
 
@@ -272,15 +315,7 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
             return Poll::Ready(Ok(()));
         }
         if connection.phase_alarm.poll(context).is_ready() && !connection.stalled.get() {
-match connection.phase.get() {
-                Phase::Head { .. } => {
-                    tracing::info!(worker = worker.id.0, peer = %connection.peer, limit = "--header-timeout", "a head did not arrive in time; raise --header-timeout to wait longer");
-                    connection.close_with(raw::REQUEST_TIMEOUT);
-                }
-                Phase::New => tracing::debug!(worker = worker.id.0, peer = %connection.peer, limit = "--header-timeout", "a connection without a byte was closed"),
-                Phase::Idle => tracing::debug!(worker = worker.id.0, peer = %connection.peer, limit = "--keepalive-timeout", "an idle connection was closed"),
-                Phase::Busy | Phase::Closing => {}
-            }
+            connection.phase_ran_out();
             return Poll::Ready(Ok(()));
         }
         Poll::Pending

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use super::WorkerShared;
 use super::body::{RequestBody, ResponseBody, Start, Streaming, Upload, start};
 use super::conn::Connection;
+use super::head::{authority, forwarded_scheme, remove_forwarded};
 use super::respond::Failure;
 use super::slot::{Refusal, Seat};
 use crate::sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
@@ -132,7 +133,7 @@ impl Exchange {
             Err(Refusal::Failed(fault)) => return self.fail(Failure::Fault(fault.kind)),
         };
         seat.begin(request, self.number);
-        let mut deadline = Deadline::Unset;
+        let mut armed = None;
         let outcome = poll_fn(|context| {
             if let Poll::Ready(fault) = seat.poll(context) {
                 return Poll::Ready(Err(Stop::Fault(fault)));
@@ -150,7 +151,7 @@ impl Exchange {
                     tracing::warn!(worker, request, code, "the guest answered with an error code");
                     Poll::Ready(Ok(None))
                 }
-                None => self.poll_for_head(&mut deadline, context).map(Err),
+                None => self.poll_for_head(&mut armed, context).map(Err),
             }
         })
         .await;
@@ -166,10 +167,7 @@ impl Exchange {
                 self.linger(seat);
                 self.fail(Failure::GuestError)
             }
-            Err(Stop::Fault(fault)) => {
-                seat.fail(self.number, &fault);
-                self.fail(Failure::Fault(fault.kind))
-            }
+            Err(Stop::Fault(fault)) => self.fault(seat, &fault),
             Err(Stop::SilentClient) => {
                 tracing::info!(
                     worker = worker.id.0,
@@ -183,33 +181,29 @@ impl Exchange {
         }
     }
 
-    /// Waits for the head within its limits; reached only by a request whose guest waits.
-    fn poll_for_head(&self, deadline: &mut Deadline, context: &Context<'_>) -> Poll<Stop> {
-        let limits = &self.connection.worker.config.limits;
+    /// Waits for the head within its limits; reached only by a request whose guest waits. `armed` is what the alarm is
+    /// set for.
+    fn poll_for_head(&self, armed: &mut Option<Deadline>, context: &Context<'_>) -> Poll<Stop> {
         let alarm = &self.connection.request_alarm;
-        // The upload's deadline moves with it; the head's stands.
-        if *deadline == Deadline::Unset || !self.upload.has_ended() {
-            let next = self.next_deadline();
-            if next != *deadline {
-                *deadline = next;
-                alarm.set(next.at());
-            }
-        }
         loop {
+            // The upload's deadline moves with it; the head's stands.
+            let deadline = self.next_deadline();
+            if *armed != Some(deadline) {
+                *armed = Some(deadline);
+                alarm.set(deadline.at());
+            }
             if alarm.poll(context).is_pending() {
                 return Poll::Pending;
             }
-            match *deadline {
+            match deadline {
                 Deadline::Head(_) => {
-                    let limit = limits.request_timeout.unwrap_or_default();
+                    let limit = self.connection.worker.config.limits.request_timeout.unwrap_or_default();
                     let detail = format!("no answer within {}", humantime::format_duration(limit));
                     return Poll::Ready(Stop::Fault(Fault::new(FaultKind::Wall, detail)));
                 }
-                Deadline::Upload(_) if self.upload_is_silent() => return Poll::Ready(Stop::SilentClient),
-                Deadline::Upload(_) | Deadline::Unset | Deadline::None => {
-                    *deadline = self.next_deadline();
-                    alarm.set(deadline.at());
-                }
+                Deadline::Upload(_) => return Poll::Ready(Stop::SilentClient),
+                // An alarm without a deadline does not go off.
+                Deadline::None => return Poll::Pending,
             }
         }
     }
@@ -227,67 +221,64 @@ impl Exchange {
         }
     }
 
-    fn upload_is_silent(&self) -> bool {
-        let limit = self.connection.worker.config.limits.body_idle_timeout;
-        self.upload.is_awaited() && limit.is_some_and(|limit| self.upload.moved().elapsed() >= limit)
-    }
-
     /// Turns the guest's answer into hyper's.
     fn respond(self: &Rc<Self>, response: Response<Start>, seat: Seat, is_head: bool) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         self.status.set(parts.status.as_u16());
         if parts.status.is_informational() {
-            let fault = Fault::new(FaultKind::NeverAnswered, "the guest's answer has an informational status");
-            seat.fail(self.number, &fault);
-            return self.fail(Failure::Fault(fault.kind));
+            let detail = "the guest's answer has an informational status";
+            return self.fault(seat, &Fault::new(FaultKind::NeverAnswered, detail));
         }
+        // RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5.
         let has_no_body = is_head || parts.status == StatusCode::NO_CONTENT || parts.status == StatusCode::NOT_MODIFIED;
         let promised = promised(&parts.headers);
         let body = match body {
             Start::Broken(error) => {
-                let fault = Fault::new(FaultKind::Unfinished, format!("the guest's body began with an error: {error}"));
-                seat.fail(self.number, &fault);
-                return self.fail(Failure::Fault(fault.kind));
+                let detail = format!("the guest's body began with an error: {error}");
+                return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
             }
-            Start::Whole(bytes) if promised.is_some_and(|promised| promised != bytes.len() as u64) && !has_no_body => {
-                let fault = Fault::new(
-                    FaultKind::Unfinished,
-                    format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len()),
-                );
-                seat.fail(self.number, &fault);
-                return self.fail(Failure::Fault(fault.kind));
+            Start::Whole(bytes) if !has_no_body && promised.is_some_and(|promised| promised != bytes.len() as u64) => {
+                let detail = format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len());
+                return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
+            }
+            Start::Whole(bytes) if has_no_body => {
+                if is_head && promised.is_none() {
+                    parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
+                }
+                self.without_body(seat, is_head)
             }
             Start::Whole(bytes) => {
                 self.linger(seat);
-                if !has_no_body {
-                    self.sent(bytes.len());
-                }
+                self.sent(bytes.len());
                 self.finish(Ending::Whole);
-                match has_no_body {
-                    true if is_head && promised.is_none() => {
-                        parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
-                        ResponseBody::Unsent
-                    }
-                    true if is_head => ResponseBody::Unsent,
-                    true => ResponseBody::whole(bytes::Bytes::new()),
-                    false => ResponseBody::whole(bytes),
-                }
+                ResponseBody::whole(bytes)
+            }
+            Start::Partial(ahead, _, inner) if has_no_body => {
+                announce_trailers(&mut parts.headers, &ahead);
+                // Nobody reads it: the guest finds its stream closed, and has the time of work after a response.
+                drop(inner);
+                self.without_body(seat, is_head)
             }
             Start::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
-                if has_no_body {
-                    // Nobody reads it: the guest finds its stream closed, and has the time of work after a response.
-                    drop(inner);
-                    self.linger(seat);
-                    self.finish(Ending::Whole);
-                    if is_head { ResponseBody::Unsent } else { ResponseBody::whole(bytes::Bytes::new()) }
-                } else {
-                    let streaming = Streaming::new((ahead, ended, inner), Some(seat), Rc::clone(self), promised);
-                    ResponseBody::Streaming(Box::new(streaming))
-                }
+                let streaming = Streaming::new((ahead, ended, inner), seat, Rc::clone(self), promised);
+                ResponseBody::Streaming(Box::new(streaming))
             }
         };
         Response::from_parts(parts, body)
+    }
+
+    /// The response has no body; what the guest still does is its own.
+    fn without_body(&self, seat: Seat, is_head: bool) -> ResponseBody {
+        self.linger(seat);
+        self.finish(Ending::Whole);
+        if is_head { ResponseBody::Unsent } else { ResponseBody::whole(bytes::Bytes::new()) }
+    }
+
+    /// The guest is at fault: its instance goes, and the host answers.
+    fn fault(&self, seat: Seat, fault: &Fault) -> Response<ResponseBody> {
+        seat.fail(self.number, fault);
+        self.fail(Failure::Fault(fault.kind))
     }
 
     /// Answers in the guest's place.
@@ -436,7 +427,6 @@ enum Stop {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deadline {
-    Unset,
     None,
     Head(Instant),
     Upload(Instant),
@@ -445,7 +435,7 @@ enum Deadline {
 impl Deadline {
     fn at(self) -> Option<Instant> {
         match self {
-            Self::Unset | Self::None => None,
+            Self::None => None,
             Self::Head(at) | Self::Upload(at) => Some(at),
         }
     }
@@ -467,90 +457,5 @@ fn announce_trailers(headers: &mut HeaderMap, ahead: &std::collections::VecDeque
         if let Ok(value) = names.join(", ").parse() {
             headers.insert(header::TRAILER, value);
         }
-    }
-}
-
-/// The authority that the request is for (RFC 9112, sections 3.2 and 3.3): of an absolute target, else of `Host`, which
-/// HTTP/1.1 requires once; HTTP/1.0 may leave it out.
-fn authority(uri: &Uri, headers: &HeaderMap, version: Version, own: &Authority) -> Result<Authority, Failure> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(Failure::BadRequest);
-    }
-    let host = match host {
-        Some(host) if !host.is_empty() => {
-            let authority = Authority::try_from(host.as_bytes()).map_err(|_| Failure::BadRequest)?;
-            if authority.as_str().contains('@') {
-                return Err(Failure::BadRequest);
-            }
-            Some(authority)
-        }
-        Some(_) => Some(own.clone()),
-        None if version >= Version::HTTP_11 => return Err(Failure::BadRequest),
-        None => None,
-    };
-    Ok(uri.authority().cloned().or(host).unwrap_or_else(|| own.clone()))
-}
-
-/// Takes away what only a proxy that is trusted may say.
-fn remove_forwarded(headers: &mut HeaderMap) {
-    let is_forwarded = |name: &http::HeaderName| {
-        let name = name.as_str();
-        name == "forwarded" || name.starts_with("x-forwarded-") || name == "x-real-ip"
-    };
-    if headers.keys().any(is_forwarded) {
-        let names: Vec<http::HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
-    }
-}
-
-/// The scheme that a trusted proxy says its client used.
-fn forwarded_scheme(headers: &HeaderMap) -> Scheme {
-    let said = headers.get("x-forwarded-proto").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"));
-    if said { Scheme::HTTPS } else { Scheme::HTTP }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http::HeaderValue;
-
-    fn hosts(values: &[&'static str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(header::HOST, HeaderValue::from_static(value));
-        }
-        headers
-    }
-
-    fn check(target: &'static str, hosts_given: &[&'static str], version: Version) -> Option<String> {
-        let uri = Uri::from_static(target);
-        let own = Authority::from_static("127.0.0.1:8080");
-        authority(&uri, &hosts(hosts_given), version, &own).ok().map(|authority| authority.to_string())
-    }
-
-    #[test]
-    fn the_authority_is_the_targets_then_the_hosts_then_our_own() {
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!(check("/", &["a.example"], Version::HTTP_11), some("a.example"));
-        assert_eq!(check("http://b.example/", &["a.example"], Version::HTTP_11), some("b.example"));
-        assert_eq!(check("/", &[], Version::HTTP_11), None);
-        assert_eq!(check("/", &[], Version::HTTP_10), some("127.0.0.1:8080"));
-        assert_eq!(check("/", &["a", "b"], Version::HTTP_11), None);
-        assert_eq!(check("/", &["a b"], Version::HTTP_11), None);
-        assert_eq!(check("/", &["user@a"], Version::HTTP_11), None);
-    }
-
-    #[test]
-    fn forwarded_headers_are_removed() {
-        let mut headers = HeaderMap::new();
-        for name in ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "accept"] {
-            headers.insert(name, HeaderValue::from_static("x"));
-        }
-        remove_forwarded(&mut headers);
-        assert_eq!(headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
     }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
 
-/// Faults in a row before a slot that has never answered goes down.
+/// Faults in a row before a slot goes down whose guest has never answered, here or in another worker.
 const FAULTS_BEFORE_FIRST_ANSWER: u32 = 16;
-/// Faults in a row before a slot that has answered before goes down: many, since a single client that asks for a faulty
+/// Faults in a row before a slot goes down whose guest has answered before: many, since a single client that asks for a faulty
 /// path again and again shall not take the others' answers from them.
 const FAULTS_AFTER_AN_ANSWER: u32 = 512;
 /// Failed starts in a row before a slot goes down; a failed start costs the request nothing but time.
@@ -50,11 +50,17 @@ impl Health {
         had_been_down
     }
 
-    /// A call faulted.
-    pub(super) fn on_fault(&mut self, now: Instant, jitter: f64) -> Verdict {
+    /// Whether the guest has answered here before.
+    pub(super) fn has_answered(&self) -> bool {
+        self.has_answered
+    }
+
+    /// A call faulted, of a guest that has answered some worker before, or has not.
+    pub(super) fn on_fault(&mut self, now: Instant, answers_elsewhere: bool, jitter: f64) -> Verdict {
         self.faults_in_a_row = self.faults_in_a_row.saturating_add(1);
         self.failed_starts_in_a_row = 0;
-        let bearable = if self.has_answered { FAULTS_AFTER_AN_ANSWER } else { FAULTS_BEFORE_FIRST_ANSWER };
+        let bearable =
+            if self.has_answered || answers_elsewhere { FAULTS_AFTER_AN_ANSWER } else { FAULTS_BEFORE_FIRST_ANSWER };
         // Once down, the one try that is let in decides.
         if self.faults_in_a_row >= bearable || self.times_down_in_a_row > 0 {
             self.go_down(now, jitter)
@@ -86,13 +92,23 @@ mod tests {
         let mut health = Health::default();
         let now = Instant::now();
         for _ in 1..FAULTS_BEFORE_FIRST_ANSWER {
-            assert_eq!(health.on_fault(now, 0.0), Verdict::Up);
+            assert_eq!(health.on_fault(now, false, 0.0), Verdict::Up);
         }
-        assert_eq!(health.on_fault(now, 0.0), Verdict::DownFor(Duration::from_millis(100)));
+        assert_eq!(health.on_fault(now, false, 0.0), Verdict::DownFor(Duration::from_millis(100)));
         assert!(health.down_for(now).is_some());
         let later = now + Duration::from_millis(100);
         assert_eq!(health.down_for(later), None);
-        assert_eq!(health.on_fault(later, 0.0), Verdict::DownFor(Duration::from_millis(200)));
+        assert_eq!(health.on_fault(later, false, 0.0), Verdict::DownFor(Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn a_guest_that_answers_other_workers_is_borne_with_for_longer() {
+        let mut health = Health::default();
+        let now = Instant::now();
+        for _ in 1..FAULTS_AFTER_AN_ANSWER {
+            assert_eq!(health.on_fault(now, true, 0.0), Verdict::Up);
+        }
+        assert_ne!(health.on_fault(now, true, 0.0), Verdict::Up);
     }
 
     #[test]
@@ -102,7 +118,7 @@ mod tests {
         for _ in 0..100 {
             health.on_answer();
             for _ in 1..FAULTS_AFTER_AN_ANSWER {
-                assert_eq!(health.on_fault(now, 0.0), Verdict::Up);
+                assert_eq!(health.on_fault(now, false, 0.0), Verdict::Up);
             }
         }
     }
@@ -115,6 +131,6 @@ mod tests {
         assert_eq!(health.on_failed_start(now, 0.0), Verdict::DownFor(Duration::from_millis(200)));
         assert!(health.on_answer());
         assert_eq!(health.down_for(now), None);
-        assert_eq!(health.on_fault(now, 0.0), Verdict::Up);
+        assert_eq!(health.on_fault(now, false, 0.0), Verdict::Up);
     }
 }

@@ -82,8 +82,11 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Counts the connection as this worker's from now on.
+    /// Counts the connection as this worker's from now on, if it is nobody's yet.
     pub fn assign(&mut self, worker: &Arc<WorkerMetrics>) {
+        if self.worker.is_some() {
+            return;
+        }
         worker.open_connections.fetch_add(1, Ordering::Relaxed);
         self.worker = Some(Arc::clone(worker));
     }

@@ -2,31 +2,34 @@
 //! when there may be no more, and puts a new generation in the place of any that went. Everything here happens on the
 //! worker's thread.
 
+mod queue;
+mod ready;
+mod seat;
+
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use self::queue::Queue;
+pub(super) use self::seat::Seat;
 use super::alarms::Alarm;
 use super::health::{Health, Verdict};
 use crate::config::{Capacity, Isolation};
 use crate::metrics::{Shed, WorkerMetrics};
-use crate::sandbox::{Body, Fault, FaultKind, Guest, Head, Instance, InstanceContext, Shared, SharedCall};
+use crate::sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedEnd, SharedPlace};
 use crate::supervisor::WorkerId;
-
-/// Instances kept ready ahead when each request gets a fresh one.
-const READY_AHEAD: usize = 4;
-/// An instance beyond the hot one is dropped after it was not needed for so long.
-const EXTRA_IDLE: Duration = Duration::from_secs(10);
+use crate::throttle::Throttle;
 
 /// Refusals are told of once in this time; each is counted.
 const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
+/// Shared instances of a worker that retire, and finish their last calls, beyond `--instances-per-worker`. The pool has
+/// room for them.
+const RETIRING_MAX: usize = 4;
 
 /// The instances of one worker.
 pub(super) struct Slot {
@@ -42,13 +45,14 @@ pub(super) struct Slot {
     idle: RefCell<Vec<Kept>>,
     /// Shared instances that take calls.
     shared: RefCell<Vec<KeptShared>>,
-    /// Instances that live, are being made, or are held.
+    /// Rooms that are taken: by instances that live or are being made, or by a grant on its way.
     live: Cell<usize>,
-    queue: RefCell<VecDeque<Rc<Place>>>,
+    /// Shared instances that retire and hold no room any more.
+    retiring: Cell<usize>,
+    queue: Queue<Grant>,
     health: RefCell<Health>,
     refill: Notify,
-    /// When refusals were last told of.
-    shed_told: Cell<Option<Instant>>,
+    sheds_told: Throttle,
 }
 
 /// An instance with what the slot knows of it.
@@ -70,26 +74,73 @@ struct Origin {
     generation: u64,
     edition: u64,
     retire_after: Option<u64>,
+    /// None once the instance retires beside its successor.
+    room: RefCell<Option<Room>>,
+}
+
+impl Origin {
+    fn is_outdated(&self) -> bool {
+        self.edition != self.slot.edition.get()
+    }
+
+    fn is_worn(&self, served: u64) -> bool {
+        self.retire_after.is_some_and(|after| served >= after)
+    }
+
+    /// Makes room for the successor of an instance that retires, if not too many do so already.
+    fn release_room(&self) {
+        if self.slot.retiring.get() < RETIRING_MAX
+            && let Some(room) = self.room.take()
+        {
+            self.slot.retiring.set(self.slot.retiring.get() + 1);
+            drop(room);
+        }
+    }
 }
 
 impl Drop for Origin {
     fn drop(&mut self) {
-        self.slot.gone();
+        if self.room.take().is_none() {
+            self.slot.retiring.set(self.slot.retiring.get().saturating_sub(1));
+            self.slot.count_instances();
+        }
     }
 }
 
-/// A place in the queue.
-#[derive(Default)]
-struct Place {
-    grant: RefCell<Option<Grant>>,
-    waker: RefCell<Option<Waker>>,
-    granted: Cell<bool>,
+/// Room for one instance within `--instances-per-worker`. Dropped, it goes to the first in the queue, or is free.
+struct Room(Rc<Slot>);
+
+impl Room {
+    fn take(slot: &Rc<Slot>) -> Option<Self> {
+        if slot.live.get() >= slot.capacity.instances_per_worker {
+            return None;
+        }
+        slot.live.set(slot.live.get() + 1);
+        slot.count_instances();
+        Some(Self(Rc::clone(slot)))
+    }
 }
 
+impl Drop for Room {
+    fn drop(&mut self) {
+        let slot = &self.0;
+        if slot.queue.is_empty() {
+            slot.live.set(slot.live.get().saturating_sub(1));
+            slot.count_instances();
+            slot.refill.notify_one();
+        } else {
+            // It stays taken on its way, so that nobody who comes in between has it.
+            let passed_on = slot.queue.grant(Grant::Room(Self(Rc::clone(slot))));
+            debug_assert!(passed_on.is_none(), "somebody waits");
+        }
+    }
+}
+
+/// What one who waits gets.
 enum Grant {
     Instance(Kept),
-    /// The right to make an instance (or to ask again, where instances are shared).
-    Room,
+    Place(KeptShared, SharedPlace),
+    Room(Room),
 }
 
 /// Why a request gets no instance.
@@ -120,10 +171,11 @@ impl Slot {
             idle: RefCell::default(),
             shared: RefCell::default(),
             live: Cell::new(0),
-            queue: RefCell::default(),
+            retiring: Cell::new(0),
+            queue: Queue::default(),
             health: RefCell::default(),
             refill: Notify::new(),
-            shed_told: Cell::new(None),
+            sheds_told: Throttle::new(SHED_LINE_EVERY),
         })
     }
 
@@ -133,6 +185,10 @@ impl Slot {
 
     fn is_shared(&self) -> bool {
         self.guest.borrow().calls_per_instance() > 1 && !self.is_fresh_each_request()
+    }
+
+    fn count_instances(&self) {
+        self.metrics.instances.set(self.live.get() + self.retiring.get());
     }
 
     /// Puts another guest in the place of the present one; calls in flight end on the old one.
@@ -145,13 +201,12 @@ impl Slot {
         self.refill.notify_one();
     }
 
-    /// Lets go of every idle instance.
+    /// Lets go of every idle instance; shared ones finish the calls that they have.
     pub(super) fn clear(&self) {
         drop(self.idle.take());
         for kept in self.shared.take() {
-            if kept.shared.is_idle() {
-                kept.shared.stop(Fault::new(FaultKind::Host, RETIRED));
-            }
+            kept.origin.release_room();
+            kept.shared.retire();
         }
     }
 
@@ -166,29 +221,46 @@ impl Slot {
             if let Some(seat) = self.take_kept() {
                 return Ok(seat);
             }
-            if self.live.get() < self.capacity.instances_per_worker {
-                let kept = self.make().await.map_err(|fault| self.refusal(fault))?;
-                if kept.origin.edition == self.edition.get() {
-                    return Ok(self.seat(kept));
-                }
-                // A reload came in between.
-                continue;
+            let room = match Room::take(self) {
+                Some(room) => room,
+                None => match self.wait_for_grant(alarm, &mut deadline).await? {
+                    Grant::Instance(kept) => return Ok(Seat::own(kept)),
+                    Grant::Place(kept, place) => return Ok(Seat::shared(kept, place)),
+                    Grant::Room(room) => room,
+                },
+            };
+            let kept = self.make(room).await.map_err(|fault| self.refusal(fault))?;
+            // Else a reload came in between.
+            if !kept.origin.is_outdated() {
+                return Ok(self.seat(kept));
             }
-            if self.queue.borrow().len() >= self.capacity.queue_max {
-                return Err(self.shed(Shed::QueueFull, self.capacity.queue_timeout));
+        }
+    }
+
+    /// Waits in the queue, from `deadline`'s first setting on no longer than a request may.
+    async fn wait_for_grant(self: &Rc<Self>, alarm: &Alarm, deadline: &mut Option<Instant>) -> Result<Grant, Refusal> {
+        if self.queue.len() >= self.capacity.queue_max {
+            return Err(self.shed(Shed::QueueFull, self.capacity.queue_timeout));
+        }
+        let deadline = *deadline.get_or_insert_with(|| {
+            self.metrics.queued.add_one();
+            Instant::now() + self.capacity.queue_timeout
+        });
+        alarm.set(Some(deadline));
+        let granted = self.queue.wait(alarm, |grant| self.give_back(grant)).await;
+        alarm.set(None);
+        granted.ok_or_else(|| self.shed(Shed::QueueTimeout, self.capacity.queue_timeout))
+    }
+
+    /// What was granted to one who has gone.
+    fn give_back(self: &Rc<Self>, grant: Grant) {
+        match grant {
+            Grant::Instance(kept) => self.keep(kept),
+            Grant::Place(kept, place) => {
+                drop(place);
+                self.released(&kept);
             }
-            let deadline = *deadline.get_or_insert_with(|| {
-                self.metrics.queued.add_one();
-                Instant::now() + self.capacity.queue_timeout
-            });
-            alarm.set(Some(deadline));
-            let granted = self.wait(alarm).await;
-            alarm.set(None);
-            match granted {
-                Some(Grant::Instance(kept)) => return Ok(self.seat(kept)),
-                Some(Grant::Room) => {}
-                None => return Err(self.shed(Shed::QueueTimeout, self.capacity.queue_timeout)),
-            }
+            Grant::Room(room) => drop(room),
         }
     }
 
@@ -201,18 +273,16 @@ impl Slot {
 
     fn shed(&self, reason: Shed, retry_after: Duration) -> Refusal {
         self.metrics.shed(reason);
-        let now = Instant::now();
-        let told_lately = self.shed_told.get().is_some_and(|told| now.duration_since(told) < SHED_LINE_EVERY);
-        if !told_lately && reason != Shed::Down {
-            self.shed_told.set(Some(now));
-            let count = self.metrics.sheds[reason.index()].get();
+        if reason != Shed::Down
+            && let Some(count) = self.sheds_told.admit(Instant::now())
+        {
             let flag = reason.flag();
             tracing::warn!(
                 worker = self.worker.0,
                 reason = reason.name(),
                 count,
                 limit = flag,
-                "requests are refused for want of capacity (count: so far); raise {} to allow more",
+                "requests are refused for want of capacity (count: since the last such line); raise {} to allow more",
                 flag.unwrap_or_default()
             );
         }
@@ -222,61 +292,100 @@ impl Slot {
     fn take_kept(self: &Rc<Self>) -> Option<Seat> {
         if self.is_shared() {
             let shared = self.shared.borrow();
-            let kept = shared.iter().find(|kept| kept.shared.has_room())?.clone();
-            return Some(Seat(Some(Holding::Shared { kept, call: None })));
+            return shared.iter().find_map(|kept| Some(Seat::shared(kept.clone(), kept.shared.place()?)));
         }
         let kept = self.idle.borrow_mut().pop()?;
         if self.is_fresh_each_request() {
             self.refill.notify_one();
         }
-        Some(Seat(Some(Holding::Own(kept))))
+        Some(Seat::own(kept))
     }
 
-    /// A seat on an instance that was made or granted for this request.
+    /// A seat on an instance that was made for this request.
     fn seat(self: &Rc<Self>, kept: Kept) -> Seat {
-        if !self.is_shared() {
-            return Seat(Some(Holding::Own(kept)));
+        if self.is_shared() {
+            let (kept, place) = self.share(kept);
+            Seat::shared(kept, place)
+        } else {
+            Seat::own(kept)
         }
-        let kept = self.share(kept);
-        Seat(Some(Holding::Shared { kept, call: None }))
     }
 
-    /// Gives an instance a task of its own, and offers it to other requests.
-    fn share(self: &Rc<Self>, kept: Kept) -> KeptShared {
+    /// Offers an instance that was made ahead.
+    fn offer(self: &Rc<Self>, kept: Kept) {
+        if self.is_shared() {
+            let (kept, place) = self.share(kept);
+            drop(place);
+            self.offer_places(&kept);
+        } else {
+            self.keep(kept);
+        }
+    }
+
+    /// Gives an instance a task of its own, and offers it to other requests. The first place in it is the caller's.
+    fn share(self: &Rc<Self>, kept: Kept) -> (KeptShared, SharedPlace) {
         let calls = self.guest.borrow().calls_per_instance();
-        let (shared, task) = Shared::new(kept.instance, calls);
+        let (shared, first, task) = Shared::new(kept.instance, calls);
         let kept = KeptShared { shared, origin: Rc::new(kept.origin) };
         self.shared.borrow_mut().push(kept.clone());
-        // The first place is the caller's; the others are for those who wait.
-        for _ in 1..calls {
-            if self.grant(Grant::Room).is_some() {
-                break;
-            }
-        }
+        self.offer_places(&kept);
         let slot = Rc::clone(self);
         let member = kept.clone();
         tokio::task::spawn_local(async move {
-            let fault = task.await;
-            slot.shared.borrow_mut().retain(|other| !Rc::ptr_eq(&other.shared, &member.shared));
-            if fault.kind != FaultKind::Host || !fault.detail.starts_with(RETIRED) {
+            let mut task = pin!(task);
+            let end = std::future::poll_fn(|context| {
+                let polled = task.as_mut().poll(context);
+                if polled.is_pending() {
+                    // A call whose client had left may have ended, and its place be free.
+                    slot.offer_places(&member);
+                }
+                polled
+            })
+            .await;
+            slot.forget(&member);
+            if let SharedEnd::Fault(fault) = end {
                 slot.faulted(member.origin.generation, 0, &fault);
             }
         });
-        kept
+        (kept, first)
     }
 
-    /// Makes an instance. The room for it is taken before the first wait.
-    async fn make(self: &Rc<Self>) -> Result<Kept, Fault> {
-        self.live.set(self.live.get() + 1);
-        self.metrics.instances.set(self.live.get());
+    fn forget(&self, kept: &KeptShared) {
+        self.shared.borrow_mut().retain(|other| !Rc::ptr_eq(&other.shared, &kept.shared));
+    }
+
+    /// Gives the free places of a shared instance to those who wait.
+    fn offer_places(&self, kept: &KeptShared) {
+        while !self.queue.is_empty() {
+            let Some(place) = kept.shared.place() else { return };
+            let given = self.queue.grant(Grant::Place(kept.clone(), place));
+            debug_assert!(given.is_none(), "somebody waits");
+        }
+    }
+
+    /// A place in a shared instance was given back: it goes on, unless it is worn, outdated, or met its memory limit.
+    fn released(&self, kept: &KeptShared) {
+        let worn = kept.origin.is_worn(kept.shared.served());
+        let at_its_end = kept.shared.is_abandoned() || kept.shared.met_memory_limit();
+        if worn || at_its_end || kept.origin.is_outdated() {
+            self.forget(kept);
+            kept.origin.release_room();
+            kept.shared.retire();
+        } else {
+            self.offer_places(kept);
+        }
+    }
+
+    /// Makes an instance in `room`.
+    async fn make(self: &Rc<Self>, room: Room) -> Result<Kept, Fault> {
         let guest = Arc::clone(&self.guest.borrow());
-        // From here on the room is given back when `origin` is dropped.
         self.metrics.generation.add_one();
         let origin = Origin {
             slot: Rc::clone(self),
             generation: self.metrics.generation.get(),
             edition: self.edition.get(),
             retire_after: self.capacity.max_requests.map(spread),
+            room: RefCell::new(Some(room)),
         };
         let made = guest.instantiate(&self.context).await;
         match made {
@@ -301,56 +410,39 @@ impl Slot {
         }
     }
 
-    /// Waits for a grant; none when the alarm goes off first.
-    async fn wait(self: &Rc<Self>, alarm: &Alarm) -> Option<Grant> {
-        let place = Rc::new(Place::default());
-        self.queue.borrow_mut().push_back(Rc::clone(&place));
-        let waiting = Waiting { slot: self, place: &place };
-        poll_fn(|context| {
-            if let Some(grant) = waiting.place.grant.borrow_mut().take() {
-                return Poll::Ready(Some(grant));
-            }
-            *waiting.place.waker.borrow_mut() = Some(context.waker().clone());
-            alarm.poll(context).map(|()| None)
-        })
-        .await
-    }
-
-    /// Gives `grant` to the first in the queue, or back when nobody waits.
-    fn grant(&self, grant: Grant) -> Option<Grant> {
-        let place = self.queue.borrow_mut().pop_front();
-        let Some(place) = place else { return Some(grant) };
-        place.granted.set(true);
-        *place.grant.borrow_mut() = Some(grant);
-        if let Some(waker) = place.waker.borrow_mut().take() {
-            waker.wake();
-        }
-        None
-    }
-
-    /// An instance is gone: its room goes to the first in the queue, or is filled.
-    fn gone(&self) {
-        self.live.set(self.live.get().saturating_sub(1));
-        self.metrics.instances.set(self.live.get());
-        if self.grant(Grant::Room).is_some() {
-            self.refill.notify_one();
-        }
-    }
-
     /// An instance is idle again.
     fn keep(self: &Rc<Self>, mut kept: Kept) {
-        if kept.origin.edition != self.edition.get() {
+        if kept.origin.is_outdated() {
             return;
         }
         kept.idle_since = Instant::now();
-        match self.grant(Grant::Instance(kept)) {
-            Some(Grant::Instance(kept)) => self.idle.borrow_mut().push(kept),
-            Some(Grant::Room) | None => {}
+        if let Some(Grant::Instance(kept)) = self.queue.grant(Grant::Instance(kept)) {
+            self.idle.borrow_mut().push(kept);
+        }
+    }
+
+    /// A call has ended well: its instance is kept, or retires.
+    fn finished(self: &Rc<Self>, kept: Kept) {
+        let worn = kept.origin.is_worn(kept.instance.served());
+        if kept.instance.met_memory_limit() || worn {
+            tracing::info!(
+                worker = self.worker.0,
+                generation = kept.origin.generation,
+                served = kept.instance.served(),
+                limit = if worn { "--max-requests" } else { "--memory-max" },
+                "retire: a new instance takes its place"
+            );
+        } else if !self.is_fresh_each_request() {
+            self.keep(kept);
         }
     }
 
     fn answered(&self) {
-        if self.health.borrow_mut().on_answer() {
+        let mut health = self.health.borrow_mut();
+        if !health.has_answered() {
+            self.guest.borrow().note_answer();
+        }
+        if health.on_answer() {
             self.metrics.down.store(false, Relaxed);
             tracing::info!(worker = self.worker.0, "the slot answers again");
         }
@@ -369,7 +461,8 @@ impl Slot {
             detail = &*fault.detail,
             "recycle: a new instance takes its place{raise}"
         );
-        let verdict = self.health.borrow_mut().on_fault(Instant::now(), fastrand::f64());
+        let answers_elsewhere = self.guest.borrow().has_answered();
+        let verdict = self.health.borrow_mut().on_fault(Instant::now(), answers_elsewhere, fastrand::f64());
         self.note(verdict);
     }
 
@@ -383,254 +476,10 @@ impl Slot {
             );
         }
     }
-
-    /// Makes the first instance, so that no request waits for it; a failure is told and tried again later.
-    pub(super) async fn warm(self: &Rc<Self>) {
-        if let Ok(kept) = self.make().await {
-            if self.is_shared() {
-                self.share(kept);
-            } else {
-                self.keep(kept);
-            }
-        }
-        self.refill.notify_one();
-    }
-
-    /// Keeps instances ready in the worker's idle turns, and drops those not needed; never ends.
-    pub(super) async fn tend(self: Rc<Self>) {
-        loop {
-            let surplus = tokio::time::timeout(EXTRA_IDLE, self.refill.notified());
-            if self.idle.borrow().len() > self.wanted() {
-                if surplus.await.is_err() {
-                    self.drop_surplus();
-                }
-            } else {
-                self.refill.notified().await;
-            }
-            while self.lacks() {
-                // Requests that are ready go first.
-                tokio::task::yield_now().await;
-                if let Some(rest) = { self.health.borrow().down_for(Instant::now()) } {
-                    tokio::time::sleep(rest).await;
-                    continue;
-                }
-                if !self.lacks() {
-                    break;
-                }
-                match self.make().await {
-                    Ok(kept) if kept.origin.edition != self.edition.get() => drop(kept),
-                    Ok(kept) if self.is_shared() => {
-                        self.share(kept);
-                        self.grant(Grant::Room);
-                    }
-                    Ok(kept) => {
-                        self.recovered();
-                        self.keep(kept);
-                    }
-                    Err(fault) if fault.kind == FaultKind::Capacity => {
-                        tokio::time::sleep(self.capacity.queue_timeout).await;
-                    }
-                    Err(_) => {}
-                }
-            }
-        }
-    }
-
-    /// An instance came up after failed starts: requests are let in again, though only an answer clears the record.
-    fn recovered(&self) {
-        self.metrics.down.store(false, Relaxed);
-    }
-
-    /// Idle instances that shall be ready.
-    fn wanted(&self) -> usize {
-        if self.is_fresh_each_request() { READY_AHEAD.min(self.capacity.instances_per_worker) } else { 1 }
-    }
-
-    fn lacks(&self) -> bool {
-        let live = self.live.get();
-        let has_room = live < self.capacity.instances_per_worker;
-        if self.is_fresh_each_request() { has_room && self.idle.borrow().len() < self.wanted() } else { live == 0 }
-    }
-
-    fn drop_surplus(&self) {
-        let wanted = self.wanted();
-        loop {
-            let surplus = {
-                let mut idle = self.idle.borrow_mut();
-                let is_old =
-                    idle.len() > wanted && idle.first().is_some_and(|oldest| oldest.idle_since.elapsed() >= EXTRA_IDLE);
-                if is_old { Some(idle.remove(0)) } else { None }
-            };
-            if surplus.is_none() {
-                return;
-            }
-        }
-    }
 }
 
 /// `max` up to a fifth more or less, so that instances made together do not retire together.
 fn spread(max: u64) -> u64 {
     let fifth = max / 5;
     (max - fifth).saturating_add(fastrand::u64(0..=fifth.saturating_mul(2))).max(1)
-}
-
-/// How the end of a shared instance that had to retire is told from a fault.
-const RETIRED: &str = "retired";
-
-struct Waiting<'a> {
-    slot: &'a Rc<Slot>,
-    place: &'a Rc<Place>,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if !self.place.granted.get() {
-            self.slot.queue.borrow_mut().retain(|place| !Rc::ptr_eq(place, self.place));
-        }
-        // Granted, but the one who waited has gone.
-        let grant = self.place.grant.borrow_mut().take();
-        match grant {
-            Some(Grant::Instance(kept)) => self.slot.keep(kept),
-            Some(Grant::Room) if self.slot.grant(Grant::Room).is_some() => self.slot.refill.notify_one(),
-            Some(Grant::Room) | None => {}
-        }
-    }
-}
-
-/// An instance while one request has it. Dropped before its end, the request's work is cancelled: its client has left.
-pub(super) struct Seat(Option<Holding>);
-
-enum Holding {
-    Own(Kept),
-    Shared { kept: KeptShared, call: Option<SharedCall> },
-}
-
-impl Seat {
-    /// Begins the call.
-    pub(super) fn begin(&mut self, request: http::Request<Body>, number: u64) {
-        match &mut self.0 {
-            Some(Holding::Own(kept)) => kept.instance.begin(request, number),
-            Some(Holding::Shared { kept, call }) => *call = Some(kept.shared.begin(request, number)),
-            None => {}
-        }
-    }
-
-    /// Runs the guest until it waits; ready when the instance is at its end.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Fault> {
-        match &mut self.0 {
-            Some(Holding::Own(kept)) => kept.instance.poll(context),
-            Some(Holding::Shared { call: Some(call), .. }) => call.poll(context),
-            Some(Holding::Shared { call: None, .. }) | None => Poll::Pending,
-        }
-    }
-
-    /// The answer, once.
-    pub(super) fn take_head(&self) -> Option<Head> {
-        match &self.0 {
-            Some(Holding::Own(kept)) => kept.instance.take_head(),
-            Some(Holding::Shared { call: Some(call), .. }) => call.take_head(),
-            Some(Holding::Shared { call: None, .. }) | None => None,
-        }
-    }
-
-    /// Whether the call has ended, with all that it left running.
-    pub(super) fn is_idle(&self) -> bool {
-        match &self.0 {
-            Some(Holding::Own(kept)) => kept.instance.is_idle(),
-            Some(Holding::Shared { call: Some(call), .. }) => call.is_idle(),
-            Some(Holding::Shared { call: None, .. }) | None => true,
-        }
-    }
-
-    /// Whether the instance serves this call only, so that nothing else runs in it once the call has ended.
-    pub(super) fn is_alone(&self) -> bool {
-        matches!(&self.0, Some(Holding::Own(_)))
-    }
-
-    /// CPU time of the call so far.
-    pub(super) fn cpu(&self) -> Duration {
-        match &self.0 {
-            Some(Holding::Own(kept)) => kept.instance.cpu(),
-            Some(Holding::Shared { .. }) | None => Duration::ZERO,
-        }
-    }
-
-    /// The guest gave an answer.
-    pub(super) fn answered(&self) {
-        match &self.0 {
-            Some(Holding::Own(kept)) => kept.origin.slot.answered(),
-            Some(Holding::Shared { kept, .. }) => kept.origin.slot.answered(),
-            None => {}
-        }
-    }
-
-    /// The call has ended well: the instance goes back, or retires.
-    pub(super) fn finish(mut self) {
-        match self.0.take() {
-            Some(Holding::Own(kept)) => {
-                let slot = Rc::clone(&kept.origin.slot);
-                let worn = kept.origin.retire_after.is_some_and(|after| kept.instance.served() >= after);
-                let outdated = kept.origin.edition != slot.edition.get();
-                if kept.instance.met_memory_limit() || worn {
-                    tracing::info!(
-                        worker = slot.worker.0,
-                        generation = kept.origin.generation,
-                        served = kept.instance.served(),
-                        limit = if worn { "--max-requests" } else { "--memory-max" },
-                        "retire: a new instance takes its place"
-                    );
-                    drop(kept);
-                } else if outdated || slot.is_fresh_each_request() {
-                    drop(kept);
-                } else {
-                    slot.keep(kept);
-                }
-            }
-            Some(Holding::Shared { kept, call }) => release(&kept, call),
-            None => {}
-        }
-    }
-
-    /// The call faulted, or was stopped at a limit: the instance goes, and a new one takes its place.
-    pub(super) fn fail(mut self, request: u64, fault: &Fault) {
-        match self.0.take() {
-            Some(Holding::Own(kept)) => {
-                let slot = Rc::clone(&kept.origin.slot);
-                slot.faulted(kept.origin.generation, request, fault);
-                drop(kept);
-            }
-            // The instance's own task tells of the fault, once for all calls in it.
-            Some(Holding::Shared { kept, call }) => {
-                drop(call);
-                kept.shared.stop(fault.clone());
-            }
-            None => {}
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        // An instance of its own is dropped, and its work with it; a shared one serves its other calls still.
-        if let Some(Holding::Shared { kept, call }) = self.0.take() {
-            release(&kept, call);
-        }
-    }
-}
-
-/// Ends a call in a shared instance, which goes on unless it is worn, outdated, or met its memory limit.
-fn release(kept: &KeptShared, call: Option<SharedCall>) {
-    drop(call);
-    let slot = &kept.origin.slot;
-    let worn = kept.origin.retire_after.is_some_and(|after| kept.shared.served() >= after);
-    let outdated = kept.origin.edition != slot.edition.get();
-    let abandoned = kept.shared.is_idle() && !kept.shared.has_room();
-    if worn || outdated || abandoned || kept.shared.met_memory_limit() {
-        slot.shared.borrow_mut().retain(|other| !Rc::ptr_eq(&other.shared, &kept.shared));
-        if kept.shared.is_idle() {
-            kept.shared.stop(Fault::new(FaultKind::Host, RETIRED));
-        }
-    } else {
-        slot.grant(Grant::Room);
-    }
 }

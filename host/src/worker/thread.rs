@@ -9,17 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, watch};
 
 use super::alarms::Alarms;
 use super::conn::{self, Peer};
-use super::inbox::{Accepted, Connection, Permits, Receiver};
+use super::inbox::{Accepted, Connection, Receiver};
 use super::slot::Slot;
 use super::socket::Stream;
-use super::{Command, Exit, WorkerEvent, WorkerSetup, WorkerShared};
-use crate::listener::AcceptPause;
+use super::{Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
+use crate::intake::Intake;
+use crate::listener::Listener;
 use crate::sandbox::InstanceContext;
 
 /// Threads of a worker that do blocking work for guests: file system calls and name look-ups.
@@ -28,18 +29,18 @@ const BLOCKING_THREADS_MAX: usize = 8;
 const CONNECTIONS_A_TURN: usize = 16;
 
 /// The body of a worker's thread. Always ends with an event.
-pub(super) fn run(setup: WorkerSetup, connections: Receiver, commands: mpsc::Receiver<Command>) {
+pub(super) fn run(setup: WorkerSetup, connections: Receiver, orders: watch::Receiver<Orders>) {
     let id = setup.id;
     let events = setup.events.clone();
     let metrics = Arc::clone(&setup.metrics);
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_loop(setup, connections, commands)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_loop(setup, connections, orders)));
     metrics.listening.store(false, Relaxed);
     let exit = outcome.unwrap_or_else(|panic| Exit::Panic(panic_text(&*panic)));
     // The primary is gone when this fails, and the process with it.
     let _ = events.blocking_send(WorkerEvent::Exited(id, exit));
 }
 
-fn run_loop(setup: WorkerSetup, connections: Receiver, commands: mpsc::Receiver<Command>) -> Exit {
+fn run_loop(setup: WorkerSetup, connections: Receiver, orders: watch::Receiver<Orders>) -> Exit {
     let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
     setup.metrics.thread.store(thread.into(), Relaxed);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -51,7 +52,7 @@ fn run_loop(setup: WorkerSetup, connections: Receiver, commands: mpsc::Receiver<
         Ok(runtime) => runtime,
         Err(error) => return Exit::NotStarted(format!("no event loop: {error}")),
     };
-    let exit = runtime.block_on(serve(setup, u64::from(thread), connections, commands));
+    let exit = runtime.block_on(serve(setup, u64::from(thread), connections, orders));
     // A blocking call of a guest may still be under way; the thread does not wait for it.
     runtime.shutdown_background();
     exit
@@ -61,9 +62,9 @@ async fn serve(
     setup: WorkerSetup,
     thread: u64,
     mut connections: Receiver,
-    mut commands: mpsc::Receiver<Command>,
+    mut orders: watch::Receiver<Orders>,
 ) -> Exit {
-    let WorkerSetup { id, guest, config, metrics, ticker, pulse, budget, events, authority, listener } = setup;
+    let WorkerSetup { id, config, metrics, ticker, pulse, budget, events, authority, listener, host } = setup;
     let tell = async |event| {
         // The primary outlives its workers; without it there is nobody to tell.
         let _ = events.send(event).await;
@@ -75,8 +76,12 @@ async fn serve(
     metrics.instances.set(0);
     metrics.down.store(false, Relaxed);
     let context = InstanceContext::new(id.0, pulse, ticker, budget, Arc::new(config.grants.clone()));
+    let mut guest = Arc::clone(&orders.borrow().guest);
+    // They may say more than that already.
+    orders.mark_changed();
     let wasi_version = Cell::new(guest.version());
-    let slot = Slot::new(id, guest, context, config.isolation, config.capacity.clone(), Arc::clone(&metrics));
+    let slot =
+        Slot::new(id, Arc::clone(&guest), context, config.isolation, config.capacity.clone(), Arc::clone(&metrics));
     let alarms = Rc::new(Alarms::default());
     let worker = Rc::new(WorkerShared {
         id,
@@ -87,67 +92,58 @@ async fn serve(
         wasi_version,
         draining: Cell::new(false),
         requests: Cell::new(0),
+        lines: conn::Lines::default(),
         authority,
-        tasks: Rc::new(Cell::new(0)),
+        tasks: Cell::new(0),
+        changed: Notify::new(),
     });
-    let own_listener =
-        match listener.map(|(listener, permits)| Ok((TcpListener::from_std(listener)?, permits))).transpose() {
-            Ok(listener) => listener,
-            Err(error) => {
-                let error: std::io::Error = error;
-                return Exit::NotStarted(format!("its listener cannot be used: {error}"));
-            }
-        };
+    let mut own_intake = match listener {
+        Some((listener, permits)) => match Listener::from_tcp(listener) {
+            Ok(listener) => Some(Intake::new(listener, permits, host)),
+            Err(error) => return Exit::NotStarted(format!("its listener cannot be used: {error}")),
+        },
+        None => None,
+    };
     tokio::task::spawn_local(async move { alarms.run().await });
     slot.warm().await;
     tokio::task::spawn_local(Rc::clone(&slot).tend());
     metrics.listening.store(true, Relaxed);
     tell(WorkerEvent::Listening(id)).await;
 
-    let crew = Crew { worker: Rc::clone(&worker), open: Rc::default(), changed: Rc::default(), panic: Rc::default() };
-    let mut own_listener = own_listener;
-    let mut pause = AcceptPause::default();
+    let crew = Crew { worker: Rc::clone(&worker), open: Rc::default(), panic: Rc::default() };
     let exit = loop {
         tokio::select! {
             biased;
-            command = commands.recv() => match command {
-                Some(Command::Swap(guest)) => {
-                    worker.wasi_version.set(guest.version());
-                    slot.swap(guest);
+            changed = orders.changed() => {
+                let latest = orders.borrow_and_update().clone();
+                if changed.is_err() || latest.stage == Stage::Stop {
+                    break Exit::Voluntary;
                 }
-                Some(Command::Drain) if !worker.draining.get() => {
-                    worker.draining.set(true);
-                    own_listener = None;
+                if !Arc::ptr_eq(&guest, &latest.guest) {
+                    guest = latest.guest;
+                    worker.wasi_version.set(guest.version());
+                    slot.swap(Arc::clone(&guest));
+                }
+                if latest.stage == Stage::Drain && !worker.draining.replace(true) {
+                    own_intake = None;
                     metrics.listening.store(false, Relaxed);
                     tell(WorkerEvent::Disconnect(id)).await;
                     worker.alarms.wake_all();
-                    crew.changed.notify_one();
+                    worker.changed.notify_one();
                 }
-                Some(Command::Drain) => {}
-                Some(Command::Stop) | None => break Exit::Voluntary,
-            },
-            () = crew.changed.notified() => {
+            }
+            () = worker.changed.notified() => {
                 if let Some(panic) = crew.panic.borrow_mut().take() {
                     break Exit::Panic(panic);
                 }
             }
-            Some(connection) = connections.recv() => crew.take_in(connection, &mut connections),
-            accepted = accept(own_listener.as_ref(), &mut pause) => {
-                if let Some((listener, permits)) = &own_listener {
-                    crew.accept_own(accepted, listener, permits, &mut pause);
-                }
+            Some(connection) = connections.recv() => crew.take_in(connection, || connections.try_recv().ok()),
+            connection = next_of_own(own_intake.as_mut()) => {
+                crew.take_in(connection, || own_intake.as_mut().and_then(Intake::next_waiting));
             }
         }
         if worker.draining.get() && connections.is_empty() && crew.open.get() == 0 && worker.tasks.get() == 0 {
             break Exit::Voluntary;
-        }
-        if worker.draining.get() && crew.open.get() == 0 {
-            // Work after responses ends without telling; it is looked for a few times a second.
-            let nudge = Rc::clone(&crew.changed);
-            tokio::task::spawn_local(async move {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                nudge.notify_one();
-            });
         }
     };
     slot.clear();
@@ -158,60 +154,25 @@ async fn serve(
 struct Crew {
     worker: Rc<WorkerShared>,
     open: Rc<Cell<usize>>,
-    /// A connection ended, or panicked.
-    changed: Rc<Notify>,
     panic: Rc<RefCell<Option<String>>>,
 }
 
 impl Crew {
     /// Takes a connection in, and those behind it that wait already.
-    fn take_in(&self, first: Connection, connections: &mut Receiver) {
+    fn take_in(&self, first: Connection, mut next: impl FnMut() -> Option<Connection>) {
         self.start(first);
         for _ in 1..CONNECTIONS_A_TURN {
-            match connections.try_recv() {
-                Ok(connection) => self.start(connection),
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Takes connections in from a listener of the worker's own.
-    fn accept_own(
-        &self,
-        first: std::io::Result<(TcpStream, std::net::SocketAddr)>,
-        listener: &TcpListener,
-        permits: &Arc<Permits>,
-        pause: &mut AcceptPause,
-    ) {
-        let mut accepted = first;
-        for turn in 1.. {
-            match accepted {
-                Ok((stream, peer)) => {
-                    // Above the bound the connection is closed: the kernel has given it to this worker for good.
-                    if let Some(mut permit) = permits.try_take() {
-                        permit.assign(&self.worker.metrics);
-                        set_nodelay(&stream);
-                        self.run(Stream::Tcp(stream), Peer::Tcp(peer), permit);
-                    }
-                    pause.succeeded();
-                }
-                Err(error) => {
-                    pause.failed(&error);
-                    return;
-                }
-            }
-            if turn >= CONNECTIONS_A_TURN || permits.is_spent() {
-                return;
-            }
-            match poll_accept_now(listener) {
-                Some(next) => accepted = next,
+            match next() {
+                Some(connection) => self.start(connection),
                 None => return,
             }
         }
     }
 
     fn start(&self, connection: Connection) {
-        let Connection { socket, peer, permit } = connection;
+        let Connection { socket, peer, mut permit } = connection;
+        // From a listener of the worker's own; the primary has seen to it already.
+        permit.assign(&self.worker.metrics);
         let stream = match socket {
             Accepted::Tcp(stream) => TcpStream::from_std(stream).map(|stream| {
                 set_nodelay(&stream);
@@ -233,7 +194,6 @@ impl Crew {
         self.worker.metrics.connections.add_one();
         self.open.set(self.open.get() + 1);
         let open = Rc::clone(&self.open);
-        let changed = Rc::clone(&self.changed);
         let panicked = Rc::clone(&self.panic);
         let worker = Rc::clone(&self.worker);
         let mut serving: Option<Pin<Box<dyn Future<Output = ()>>>> =
@@ -245,7 +205,7 @@ impl Crew {
                     Ok(polled) => polled,
                     Err(panic) => {
                         *panicked.borrow_mut() = Some(panic_text(&*panic));
-                        changed.notify_one();
+                        worker.changed.notify_one();
                         std::mem::forget(serving.take());
                         Poll::Ready(())
                     }
@@ -254,7 +214,7 @@ impl Crew {
             .await;
             open.set(open.get() - 1);
             if worker.draining.get() {
-                changed.notify_one();
+                worker.changed.notify_one();
             }
         });
     }
@@ -267,26 +227,10 @@ fn set_nodelay(stream: &TcpStream) {
 }
 
 /// The next connection of the worker's own listener; never ready without one.
-async fn accept(
-    listener: Option<&(TcpListener, Arc<Permits>)>,
-    pause: &mut AcceptPause,
-) -> std::io::Result<(TcpStream, std::net::SocketAddr)> {
-    match listener {
-        Some((listener, permits)) => {
-            pause.over().await;
-            permits.freed().await;
-            listener.accept().await
-        }
+async fn next_of_own(intake: Option<&mut Intake>) -> Connection {
+    match intake {
+        Some(intake) => intake.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// A connection that waits already.
-fn poll_accept_now(listener: &TcpListener) -> Option<std::io::Result<(TcpStream, std::net::SocketAddr)>> {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match listener.poll_accept(&mut context) {
-        Poll::Ready(accepted) => Some(accepted),
-        Poll::Pending => None,
     }
 }
 

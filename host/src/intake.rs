@@ -1,0 +1,79 @@
+//! Connections on their way in, as whoever accepts them sees it (the primary, or with `--balance kernel` each worker):
+//! no more than the host bears, a pause when the system is short of something, and a line in the log for both.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::listener::{AcceptPause, Listener, accept_error_name};
+use crate::metrics::HostMetrics;
+use crate::throttle::Throttle;
+use crate::worker::inbox::{Connection, Permits};
+
+/// That connections wait is told of once in this time.
+const WAITING_LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// A listener, with what bounds it.
+pub struct Intake {
+    listener: Listener,
+    permits: Arc<Permits>,
+    pause: AcceptPause,
+    metrics: Arc<HostMetrics>,
+    waiting_told: Throttle,
+}
+
+impl Intake {
+    /// Takes from `listener` as long as `permits` has one to give.
+    pub fn new(listener: Listener, permits: Arc<Permits>, metrics: Arc<HostMetrics>) -> Self {
+        let waiting_told = Throttle::new(WAITING_LINE_EVERY);
+        Self { listener, permits, pause: AcceptPause::default(), metrics, waiting_told }
+    }
+
+    /// The next connection. Errors of accepting are told, counted and waited out; none ends the wait.
+    pub async fn next(&mut self) -> Connection {
+        loop {
+            self.pause.over().await;
+            self.permits.freed().await;
+            if let Err(error) = self.listener.readable().await {
+                self.failed(&error);
+            } else if let Some(connection) = self.next_waiting() {
+                return connection;
+            }
+        }
+    }
+
+    /// A connection that waits already, if the host bears one more.
+    pub fn next_waiting(&mut self) -> Option<Connection> {
+        // Before the connection is taken: what the kernel has given cannot be put back.
+        let Some(permit) = self.permits.try_take() else {
+            self.tell_connections_wait();
+            return None;
+        };
+        match self.listener.try_accept()? {
+            Ok((socket, peer)) => {
+                self.pause.succeeded();
+                Some(Connection { socket, peer, permit })
+            }
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &std::io::Error) {
+        self.pause.failed(error);
+        let mut errors = self.metrics.accept_errors.lock().unwrap_or_else(PoisonError::into_inner);
+        *errors.entry(accept_error_name(error)).or_default() += 1;
+    }
+
+    /// Says, once in a while, that no more connections are accepted.
+    fn tell_connections_wait(&self) {
+        if self.waiting_told.admit(Instant::now()).is_some() {
+            tracing::warn!(
+                max_connections = self.permits.max(),
+                limit = "--max-connections",
+                "all connections are taken; more wait in the backlog (raise --max-connections to take more)"
+            );
+        }
+    }
+}

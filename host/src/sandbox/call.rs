@@ -1,0 +1,161 @@
+//! One call of a guest: how it gets into an instance, how it runs there, and where its answer is left.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+
+use wasmtime::AsContextMut;
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::handler::Proxy;
+use wasmtime_wasi_http::p2::bindings::http::types as p2_types;
+use wasmtime_wasi_http::{WasiBody, WasiHttpView, p3};
+
+use super::state::State;
+
+/// What a guest answered.
+pub enum Head {
+    /// A response, whose body follows.
+    Response(http::Response<WasiBody>),
+    /// An error code in the place of a response.
+    Error(String),
+}
+
+/// Where a call's answer is left: by the driver (or a host function within it), for the one who waits for it.
+#[derive(Default)]
+pub(super) struct Answer(Mutex<AnswerState>);
+
+#[derive(Default)]
+struct AnswerState {
+    head: Option<Head>,
+    given: bool,
+    waker: Option<Waker>,
+}
+
+impl Answer {
+    pub(super) fn give(&self, head: Head) {
+        let waker = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.head = Some(head);
+            state.given = true;
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        let waker = self.0.lock().unwrap_or_else(PoisonError::into_inner).waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn was_given(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).given
+    }
+
+    pub(super) fn take(&self) -> Option<Head> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).head.take()
+    }
+
+    pub(super) fn wake_on_change(&self, context: &Context<'_>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).waker = Some(context.waker().clone());
+    }
+}
+
+pub(super) struct Job {
+    pub(super) request: http::Request<WasiBody>,
+    pub(super) answer: Arc<Answer>,
+}
+
+/// Calls on their way into an instance. Used on the worker's thread only: by the driver, which takes, and by the
+/// instance's holder, who puts in.
+#[derive(Default)]
+pub(super) struct Desk {
+    pub(super) jobs: RefCell<VecDeque<Job>>,
+    /// Calls taken and not yet ended.
+    pub(super) active: Cell<usize>,
+    /// The driver, when it waits for a job in a task of its own.
+    pub(super) driver: RefCell<Option<Waker>>,
+}
+
+impl Desk {
+    pub(super) fn put(&self, job: Job) {
+        self.active.set(self.active.get() + 1);
+        self.jobs.borrow_mut().push_back(job);
+        if let Some(driver) = self.driver.borrow_mut().take() {
+            driver.wake();
+        }
+    }
+
+    pub(super) fn end(&self) {
+        self.active.set(self.active.get().saturating_sub(1));
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the guest returned without an answer")]
+pub(super) struct NeverAnswered;
+
+/// What became of sending a request's body in, for the guest that asks.
+type Transfer = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>>;
+
+/// Runs one call up to its answer.
+pub(super) async fn serve(accessor: &Accessor<State>, proxy: &Proxy, job: Job) -> wasmtime::Result<()> {
+    let Job { request, answer } = job;
+    match proxy {
+        Proxy::P2(guest) => {
+            let handle = guest.wasi_http_incoming_handler().func_handle();
+            let call = accessor.with(|mut access| {
+                let mut store = access.as_context_mut();
+                store.set_epoch_deadline(1);
+                let scheme = match request.uri().scheme_str() {
+                    Some("https") => p2_types::Scheme::Https,
+                    _ => p2_types::Scheme::Http,
+                };
+                let state = store.data_mut();
+                state.hooks.receiving = true;
+                let incoming = state.http().new_incoming_request(scheme, request);
+                state.hooks.receiving = false;
+                let sink = Arc::clone(&answer);
+                let out = state.http().new_response_outparam_from_callback(move |response| {
+                    sink.give(match response {
+                        Ok(response) => Head::Response(response),
+                        Err(code) => Head::Error(format!("{code:?}")),
+                    });
+                })?;
+                handle.start_call_concurrent(store, (incoming?, out))
+            })?;
+            handle.finish_call_concurrent(accessor, call).await?;
+        }
+        Proxy::P3(guest) => {
+            let handle = guest.wasi_http_handler().func_handle();
+            let (call, transfer) = accessor.with(|mut access| {
+                let mut store = access.as_context_mut();
+                store.set_epoch_deadline(1);
+                let state = store.data_mut();
+                state.hooks.receiving = true;
+                let (incoming, transfer) = p3::Request::from_http(&mut state.hooks, request);
+                // Boxed so that its type does not hold the borrow of the hooks.
+                let transfer: Transfer = Box::pin(transfer);
+                state.hooks.receiving = false;
+                let incoming = state.http().table.push(incoming)?;
+                let call = handle.start_call_concurrent(store, (incoming,))?;
+                wasmtime::error::Ok((call, transfer))
+            })?;
+            let (outcome,) = handle.finish_call_concurrent(accessor, call).await?;
+            let head = match outcome {
+                Ok(response) => accessor.with(|mut access| {
+                    let response = access.data_mut().http().table.delete(response)?;
+                    response.into_http(access.as_context_mut(), transfer).map(Head::Response)
+                })?,
+                Err(code) => Head::Error(format!("{code:?}")),
+            };
+            answer.give(head);
+        }
+    }
+    if answer.was_given() { Ok(()) } else { Err(NeverAnswered.into()) }
+}

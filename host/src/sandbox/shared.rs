@@ -1,0 +1,230 @@
+//! An instance that serves several calls at once (wasi 0.3): its driver is a task of its own, and each call has a place
+//! in it. A fault ends the instance with all its calls; to retire, it takes no more calls and ends after the last.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures_util::stream::{FuturesUnordered, Stream};
+use wasmtime::Store;
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::WasiBody;
+use wasmtime_wasi_http::handler::Proxy;
+
+use super::call::{Answer, Desk, Head, Job, serve};
+use super::fault::{Fault, FaultKind};
+use super::instance::Instance;
+use super::limits::Meter;
+use super::state::State;
+
+/// A shared instance, as its callers see it.
+pub struct Shared {
+    desk: Rc<Desk>,
+    ending: Rc<Ending>,
+    capacity: usize,
+    /// Places given out.
+    held: Cell<usize>,
+    served: Cell<u64>,
+    retiring: Cell<bool>,
+    meter: Arc<Meter>,
+}
+
+/// How a shared instance came to its end.
+#[derive(Debug, Clone)]
+pub enum SharedEnd {
+    /// With a fault, and all its calls.
+    Fault(Fault),
+    /// As planned, with no call in it.
+    Retired,
+}
+
+/// What the instance's task and its callers tell each other. All on the worker's thread.
+#[derive(Default)]
+struct Ending {
+    /// The fault that every call in it ends with; set by the task before the store is dropped.
+    fault: RefCell<Option<Fault>>,
+    /// Answers of the calls that have a place, to wake those who wait for them.
+    waiting: RefCell<Vec<Arc<Answer>>>,
+    /// Asked for by a caller.
+    wanted: RefCell<Option<SharedEnd>>,
+    task: RefCell<Option<Waker>>,
+}
+
+impl Ending {
+    fn ask(&self, end: SharedEnd) {
+        *self.wanted.borrow_mut() = Some(end);
+        if let Some(task) = self.task.borrow_mut().take() {
+            task.wake();
+        }
+    }
+}
+
+/// A place for one call in a shared instance, and then that call. Dropped, the place is free again; what the call still
+/// does goes on in the instance.
+pub struct SharedPlace {
+    shared: Rc<Shared>,
+    answer: Option<Arc<Answer>>,
+}
+
+impl Shared {
+    /// Gives the instance a task of its own, which must be spawned on this thread, and the first place in it.
+    pub fn new(
+        mut instance: Instance,
+        capacity: usize,
+    ) -> (Rc<Self>, SharedPlace, impl Future<Output = SharedEnd> + 'static) {
+        let ending = Rc::new(Ending::default());
+        let (desk, meter) = instance.desk_and_meter();
+        let shared = Rc::new(Self {
+            desk,
+            ending: Rc::clone(&ending),
+            capacity,
+            held: Cell::new(0),
+            served: Cell::new(0),
+            retiring: Cell::new(false),
+            meter,
+        });
+        let task = async move {
+            let end = poll_fn(|context| {
+                if let Some(end) = ending.wanted.borrow_mut().take() {
+                    return Poll::Ready(end);
+                }
+                *ending.task.borrow_mut() = Some(context.waker().clone());
+                instance.poll(context).map(SharedEnd::Fault)
+            })
+            .await;
+            // Set before the store is dropped, whose bodies would else end as if they were whole.
+            *ending.fault.borrow_mut() = Some(match &end {
+                SharedEnd::Fault(fault) => fault.clone(),
+                SharedEnd::Retired => Fault::new(FaultKind::Host, "a call in an instance that had retired"),
+            });
+            drop(instance);
+            for answer in ending.waiting.borrow_mut().drain(..) {
+                answer.wake();
+            }
+            end
+        };
+        let first = shared.take_place();
+        (shared, first, task)
+    }
+
+    fn take_place(self: &Rc<Self>) -> SharedPlace {
+        self.held.set(self.held.get() + 1);
+        SharedPlace { shared: Rc::clone(self), answer: None }
+    }
+
+    /// A place for one more call, if there is one.
+    pub fn place(self: &Rc<Self>) -> Option<SharedPlace> {
+        (self.has_room() && !self.retiring.get()).then(|| self.take_place())
+    }
+
+    fn has_room(&self) -> bool {
+        // Calls whose client has left run on, and take their place still.
+        let taken = self.held.get().max(self.desk.active.get());
+        taken < self.capacity && self.ending.fault.borrow().is_none()
+    }
+
+    /// Whether calls whose clients have all left take every place.
+    pub fn is_abandoned(&self) -> bool {
+        self.held.get() == 0 && !self.has_room()
+    }
+
+    /// Calls begun so far.
+    pub fn served(&self) -> u64 {
+        self.served.get()
+    }
+
+    /// Whether growth of its memory was refused.
+    pub fn met_memory_limit(&self) -> bool {
+        self.meter.refused().is_some()
+    }
+
+    /// Gives out no more places; the instance ends when the last is given back.
+    pub fn retire(&self) {
+        self.retiring.set(true);
+        if self.held.get() == 0 {
+            self.ending.ask(SharedEnd::Retired);
+        }
+    }
+
+    /// Ends the instance, with all calls in it.
+    pub fn stop(&self, fault: Fault) {
+        self.ending.ask(SharedEnd::Fault(fault));
+    }
+}
+
+impl SharedPlace {
+    /// Begins the call.
+    pub fn begin(&mut self, request: http::Request<WasiBody>, request_number: u64) {
+        let shared = &self.shared;
+        // A limit on one request's time must not add up over all; one that computes is not let off by the next.
+        if !shared.meter.is_computing() {
+            shared.meter.begin_call(request_number);
+        }
+        shared.served.set(shared.served.get() + 1);
+        let answer = Arc::new(Answer::default());
+        shared.desk.put(Job { request, answer: Arc::clone(&answer) });
+        shared.ending.waiting.borrow_mut().push(Arc::clone(&answer));
+        self.answer = Some(answer);
+    }
+
+    /// Ready when the instance is at its end.
+    pub fn poll(&self, context: &Context<'_>) -> Poll<Fault> {
+        if let Some(fault) = &*self.shared.ending.fault.borrow() {
+            return Poll::Ready(fault.clone());
+        }
+        if let Some(answer) = &self.answer {
+            answer.wake_on_change(context);
+        }
+        Poll::Pending
+    }
+
+    /// The answer, once.
+    pub fn take_head(&self) -> Option<Head> {
+        self.answer.as_ref().and_then(|answer| answer.take())
+    }
+
+    /// Whether the answer has been given; what else the call does is the instance's own.
+    pub fn is_idle(&self) -> bool {
+        self.answer.as_ref().is_none_or(|answer| answer.was_given())
+    }
+}
+
+impl Drop for SharedPlace {
+    fn drop(&mut self) {
+        let shared = &self.shared;
+        shared.held.set(shared.held.get().saturating_sub(1));
+        if let Some(answer) = &self.answer {
+            shared.ending.waiting.borrow_mut().retain(|other| !Arc::ptr_eq(other, answer));
+        }
+        if shared.retiring.get() && shared.held.get() == 0 {
+            shared.ending.ask(SharedEnd::Retired);
+        }
+    }
+}
+
+/// The driver of an instance with several calls at once.
+pub(super) async fn drive_many(mut store: Store<State>, proxy: Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
+    let run = async |accessor: &Accessor<State>| -> wasmtime::Result<()> {
+        let mut calls = pin!(FuturesUnordered::new());
+        poll_fn(|context| {
+            loop {
+                while let Some(job) = { desk.jobs.borrow_mut().pop_front() } {
+                    calls.push(serve(accessor, &proxy, job));
+                }
+                match calls.as_mut().poll_next(context) {
+                    Poll::Ready(Some(Ok(()))) => desk.end(),
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) | Poll::Pending => {
+                        *desk.driver.borrow_mut() = Some(context.waker().clone());
+                        return Poll::Pending;
+                    }
+                }
+            }
+        })
+        .await
+    };
+    store.run_concurrent(run).await?
+}

@@ -1,0 +1,117 @@
+//! An instance while one request has it.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::{Kept, KeptShared};
+use crate::sandbox::{Body, Fault, Head, SharedPlace};
+
+/// An instance while one request has it. Dropped before its end, the request's work is cancelled: its client has left.
+pub(in crate::worker) struct Seat(Option<Holding>);
+
+enum Holding {
+    Own(Kept),
+    Shared { kept: KeptShared, place: SharedPlace },
+}
+
+impl Seat {
+    pub(super) fn own(kept: Kept) -> Self {
+        Self(Some(Holding::Own(kept)))
+    }
+
+    pub(super) fn shared(kept: KeptShared, place: SharedPlace) -> Self {
+        Self(Some(Holding::Shared { kept, place }))
+    }
+
+    /// Begins the call.
+    pub(in crate::worker) fn begin(&mut self, request: http::Request<Body>, number: u64) {
+        match &mut self.0 {
+            Some(Holding::Own(kept)) => kept.instance.begin(request, number),
+            Some(Holding::Shared { place, .. }) => place.begin(request, number),
+            None => {}
+        }
+    }
+
+    /// Runs the guest until it waits; ready when the instance is at its end.
+    pub(in crate::worker) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Fault> {
+        match &mut self.0 {
+            Some(Holding::Own(kept)) => kept.instance.poll(context),
+            Some(Holding::Shared { place, .. }) => place.poll(context),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The answer, once.
+    pub(in crate::worker) fn take_head(&self) -> Option<Head> {
+        match &self.0 {
+            Some(Holding::Own(kept)) => kept.instance.take_head(),
+            Some(Holding::Shared { place, .. }) => place.take_head(),
+            None => None,
+        }
+    }
+
+    /// Whether the call has ended, with all that it left running.
+    pub(in crate::worker) fn is_idle(&self) -> bool {
+        match &self.0 {
+            Some(Holding::Own(kept)) => kept.instance.is_idle(),
+            Some(Holding::Shared { place, .. }) => place.is_idle(),
+            None => true,
+        }
+    }
+
+    /// Whether the instance serves this call only, so that nothing else runs in it once the call has ended.
+    pub(in crate::worker) fn is_alone(&self) -> bool {
+        matches!(&self.0, Some(Holding::Own(_)))
+    }
+
+    /// CPU time of the call so far; not told apart where calls share an instance.
+    pub(in crate::worker) fn cpu(&self) -> Duration {
+        match &self.0 {
+            Some(Holding::Own(kept)) => kept.instance.cpu(),
+            Some(Holding::Shared { .. }) | None => Duration::ZERO,
+        }
+    }
+
+    /// The guest gave an answer.
+    pub(in crate::worker) fn answered(&self) {
+        match &self.0 {
+            Some(Holding::Own(kept)) => kept.origin.slot.answered(),
+            Some(Holding::Shared { kept, .. }) => kept.origin.slot.answered(),
+            None => {}
+        }
+    }
+
+    /// The call has ended well: the instance goes back, or retires.
+    pub(in crate::worker) fn finish(mut self) {
+        if let Some(Holding::Own(kept)) = self.0.take_if(|holding| matches!(holding, Holding::Own(_))) {
+            let slot = Rc::clone(&kept.origin.slot);
+            slot.finished(kept);
+        }
+        // A place in a shared instance is given back by the drop.
+    }
+
+    /// The call faulted, or was stopped at a limit: the instance goes, and a new one takes its place.
+    pub(in crate::worker) fn fail(mut self, request: u64, fault: &Fault) {
+        match &self.0 {
+            Some(Holding::Own(kept)) => {
+                kept.origin.slot.faulted(kept.origin.generation, request, fault);
+                self.0 = None;
+            }
+            // The instance's own task tells of the fault, once for all calls in it.
+            Some(Holding::Shared { kept, .. }) => kept.shared.stop(fault.clone()),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // An instance of its own is dropped, and its work with it; a shared one serves its other calls still.
+        if let Some(Holding::Shared { kept, place }) = self.0.take() {
+            drop(place);
+            let slot = Rc::clone(&kept.origin.slot);
+            slot.released(&kept);
+        }
+    }
+}
