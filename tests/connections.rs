@@ -146,6 +146,23 @@ fn a_connection_beyond_the_limit_waits_until_one_closes() {
 }
 
 #[test]
+fn a_connection_beyond_the_limit_waits_where_the_kernel_balances_too() {
+    let server = Server::start("hello.wasm", &["--max-connections", "1", "--balance", "kernel"]);
+    for _ in 0..50 {
+        let mut first = Connection::open(server.address);
+        assert_eq!(first.get("/").status, 200);
+        let mut others = [(); 4].map(|()| Connection::open(server.address));
+        for other in &mut others {
+            other.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        }
+        drop(first);
+        for other in &mut others {
+            assert_eq!(other.response().status, 200, "a connection that waited was closed");
+        }
+    }
+}
+
+#[test]
 fn the_last_request_of_a_connection_is_told_that_it_is() {
     for component in FAULTS {
         let server = Server::start(component, &["--max-requests-per-connection", "3"]);

@@ -268,6 +268,36 @@ fn compilation_is_bounded_in_time() -> TestResult {
 }
 
 #[test]
+fn compiling_ahead_tells_which_bound_it_met() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let output = dir.path().join("faults.cwasm");
+    for (flag, value) in [("--compile-memory-max", "16MiB"), ("--compile-timeout", "1ms")] {
+        let mut compile = command();
+        compile.args(["compile", &guest("faults.wasm"), flag, value, "-o"]).arg(&output);
+        let finished = run(compile);
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        assert!(finished.lines("error: ").iter().any(|line| line.contains(flag)), "{finished:?}");
+        assert_eq!(finished.lines("hint: ").len(), 1, "{finished:?}");
+        assert!(!output.exists());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_compilation_left_in_the_cache_is_removed_when_it_is_old() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let [old, new] = [".wasmhost-old", ".wasmhost-new"].map(|name| dir.path().join(name));
+    for file in [&old, &new] {
+        std::fs::write(file, b"half")?;
+    }
+    let two_hours_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7_200);
+    std::fs::File::options().write(true).open(&old)?.set_modified(two_hours_ago)?;
+    drop(served_with_cache(dir.path()));
+    assert!(!old.exists() && new.exists());
+    Ok(())
+}
+
+#[test]
 fn compilation_is_bounded_in_memory() {
     for size in ["8MiB", "16MiB", "32MiB"] {
         refused_for(

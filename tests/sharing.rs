@@ -87,3 +87,27 @@ fn a_shared_instance_that_retires_finishes_the_bodies_that_it_has_begun() {
     );
     assert!(server.sum("generation") > generation, "it never retired");
 }
+
+#[test]
+fn a_shared_instance_that_retires_does_not_hold_up_its_successor() {
+    let server = Server::start("faults-p3.wasm", &[&SHARED[..], &["--max-requests", "2"]].concat());
+    let mut long = Connection::open(server.address);
+    long.send("GET /never-finish HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the long call has begun", || server.sum("in_flight") == 1);
+    for request in 0..20 {
+        assert_eq!(get(server.address, "/hello").status, 200, "request {request} beside a call that does not end");
+    }
+    assert_eq!(server.sum("queued"), 0, "nobody waited for the instance that retires");
+    assert_eq!(server.sum("in_flight"), 1, "the long call goes on");
+}
+
+#[test]
+fn concurrency_that_has_no_effect_is_told() {
+    for (component, flags) in [("hello.wasm", &[][..]), ("hello-p3.wasm", &["--isolation", "request"][..])] {
+        let server = Server::start(component, &[&["--instance-concurrency", "4"][..], flags].concat());
+        let warned = server.records(|record| {
+            record["message"].as_str().is_some_and(|text| text.starts_with("--instance-concurrency 4 has no effect"))
+        });
+        assert_eq!(warned.len(), 1, "{component}");
+    }
+}

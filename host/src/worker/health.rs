@@ -10,9 +10,11 @@ use crate::backoff::Backoff;
 
 /// Faults in a row before a slot goes down whose guest has never answered, here or in another worker.
 const FAULTS_BEFORE_FIRST_ANSWER: u32 = 16;
-/// Faults in a row before a slot goes down whose guest has answered before: many, since a single client that asks for a faulty
-/// path again and again shall not take the others' answers from them.
+/// Faults in a row before a slot goes down whose guest has answered before, and for how long there must have been
+/// nothing but faults: much, since a client that asks for a faulty path again and again shall not take the others'
+/// answers from them.
 const FAULTS_AFTER_AN_ANSWER: u32 = 512;
+const NOTHING_BUT_FAULTS: Duration = Duration::from_secs(30);
 /// Failed starts in a row before a slot goes down; a failed start costs the request nothing but time.
 const FAILED_STARTS: u32 = 1;
 
@@ -23,6 +25,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 pub(super) struct Health {
     has_answered: bool,
     faults_in_a_row: u32,
+    first_of_them: Option<Instant>,
     failed_starts_in_a_row: u32,
     times_down_in_a_row: u32,
     down_until: Option<Instant>,
@@ -59,14 +62,14 @@ impl Health {
     pub(super) fn on_fault(&mut self, now: Instant, answers_elsewhere: bool, jitter: f64) -> Verdict {
         self.faults_in_a_row = self.faults_in_a_row.saturating_add(1);
         self.failed_starts_in_a_row = 0;
-        let bearable =
-            if self.has_answered || answers_elsewhere { FAULTS_AFTER_AN_ANSWER } else { FAULTS_BEFORE_FIRST_ANSWER };
-        // Once down, the one try that is let in decides.
-        if self.faults_in_a_row >= bearable || self.times_down_in_a_row > 0 {
-            self.go_down(now, jitter)
+        let first = *self.first_of_them.get_or_insert(now);
+        let too_many = if self.has_answered || answers_elsewhere {
+            self.faults_in_a_row >= FAULTS_AFTER_AN_ANSWER && now.duration_since(first) >= NOTHING_BUT_FAULTS
         } else {
-            Verdict::Up
-        }
+            self.faults_in_a_row >= FAULTS_BEFORE_FIRST_ANSWER
+        };
+        // Once down, the one try that is let in decides.
+        if too_many || self.times_down_in_a_row > 0 { self.go_down(now, jitter) } else { Verdict::Up }
     }
 
     /// An instance did not come up.
@@ -105,10 +108,13 @@ mod tests {
     fn a_guest_that_answers_other_workers_is_borne_with_for_longer() {
         let mut health = Health::default();
         let now = Instant::now();
-        for _ in 1..FAULTS_AFTER_AN_ANSWER {
-            assert_eq!(health.on_fault(now, true, 0.0), Verdict::Up);
+        for _ in 0..FAULTS_AFTER_AN_ANSWER * 4 {
+            assert_eq!(health.on_fault(now, true, 0.0), Verdict::Up, "a burst");
         }
-        assert_ne!(health.on_fault(now, true, 0.0), Verdict::Up);
+        assert_ne!(health.on_fault(now + NOTHING_BUT_FAULTS, true, 0.0), Verdict::Up);
+        let mut seldom = Health::default();
+        assert_eq!(seldom.on_fault(now, true, 0.0), Verdict::Up);
+        assert_eq!(seldom.on_fault(now + NOTHING_BUT_FAULTS, true, 0.0), Verdict::Up, "few");
     }
 
     #[test]
@@ -118,7 +124,7 @@ mod tests {
         for _ in 0..100 {
             health.on_answer();
             for _ in 1..FAULTS_AFTER_AN_ANSWER {
-                assert_eq!(health.on_fault(now, false, 0.0), Verdict::Up);
+                assert_eq!(health.on_fault(now + NOTHING_BUT_FAULTS, false, 0.0), Verdict::Up);
             }
         }
     }
