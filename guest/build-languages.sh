@@ -90,7 +90,10 @@ build_js() {
 }
 
 build_python() { # COMPONENT FOLDER WORLD
-  componentize-py --wit-path "$wit" --world "$3" componentize --python-path "$here/$2" app -o "$1"
+  # From a copy: Python leaves a __pycache__ beside what it imports.
+  rm -rf "${tools:?}/$2"
+  cp -r "$here/$2" "$tools/$2"
+  componentize-py --wit-path "$wit" --world "$3" componentize --python-path "$tools/$2" app -o "$1"
 }
 build_py() { build_python "$1" py-hello handler; }
 build_py_p3() { build_python "$1" py-hello-p3 service; }
