@@ -42,7 +42,8 @@ fn message(record: &serde_json::Value) -> &str {
     record["message"].as_str().unwrap_or_default()
 }
 
-fn compilations(server: &Server) -> usize {
+/// How many components it has compiled so far.
+pub fn compilations(server: &Server) -> usize {
     server.records(|record| message(record) == "compiled").len()
 }
 

@@ -21,6 +21,7 @@ mod counting;
 #[cfg(feature = "fault-injection")]
 mod host_faults;
 mod isolation;
+mod languages;
 mod limits;
 mod loading;
 mod protocol;

@@ -138,7 +138,7 @@ impl Connection {
     }
 
     /// Reads until `found` finds something in what was read; none at the connection's end.
-    fn fill_until<T>(&mut self, found: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+    pub fn fill_until<T>(&mut self, found: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
         loop {
             if let Some(found) = found(&self.buffer) {
                 return Some(found);

@@ -60,6 +60,12 @@ impl Server {
     /// are added, and win over these.
     #[track_caller]
     pub fn start(component: &str, flags: &[&str]) -> Self {
+        Self::start_within(CEILING, component, flags)
+    }
+
+    /// [`Server::start`], for a component whose compilation takes longer than the ceiling of other waits.
+    #[track_caller]
+    pub fn start_within(ceiling: Duration, component: &str, flags: &[&str]) -> Self {
         let mut command = command();
         command.arg(guest(component)).args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
         if !flags.contains(&"--listen") {
@@ -69,12 +75,17 @@ impl Server {
             command.args(["--workers", "2"]);
         }
         command.args(flags);
-        Self::spawn(command)
+        Self::spawn_within(ceiling, command)
     }
 
     /// Runs a command that serves, and waits until it listens.
     #[track_caller]
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_within(CEILING, command)
+    }
+
+    #[track_caller]
+    fn spawn_within(ceiling: Duration, mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().expect("stderr is piped");
@@ -89,7 +100,7 @@ impl Server {
             })
             .expect("a thread");
         let mut server = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), admin: None, log };
-        let listening = server.log.wait(CEILING, |line| {
+        let listening = server.log.wait(ceiling, |line| {
             if line == "<end of the log>" {
                 return Some(None);
             }
