@@ -201,11 +201,15 @@ fn an_idle_host_uses_no_cpu() -> TestResult {
     Ok(())
 }
 
-/// Ticks (10 ms) of CPU time that the process has used.
+/// Ticks (10 ms) of CPU time that the host's processes have used.
 fn cpu_ticks(server: &Server) -> Result<u64, Box<dyn std::error::Error>> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid()))?;
-    let (_, fields) = stat.rsplit_once(')').ok_or("a name in brackets")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    // proc_pid_stat(5): fields 14 and 15 of the line, the state behind the name being the third.
-    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
+    let mut ticks = 0;
+    for pid in server.worker_pids().into_iter().chain([server.pid()]) {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let (_, fields) = stat.rsplit_once(')').ok_or("a name in brackets")?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        // proc_pid_stat(5): fields 14 and 15 of the line, the state behind the name being the third.
+        ticks += fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    }
+    Ok(ticks)
 }

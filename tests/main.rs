@@ -24,6 +24,7 @@ mod isolation;
 mod languages;
 mod limits;
 mod loading;
+mod processes;
 mod protocol;
 mod recovery;
 mod reload;

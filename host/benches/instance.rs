@@ -21,6 +21,7 @@ use wasmhost::cli::{Parsed, parse};
 use wasmhost::commands::serve::machine;
 use wasmhost::config::{Config, Grants, build};
 use wasmhost::sandbox::{Body, Fault, FaultKind, Guest, Head, Instance, InstanceContext, MemoryBudget, Ticker};
+use wasmhost::vitals::{HostVitals, Vitals};
 
 /// So much as to refuse nothing.
 const MEMORY_TOTAL_BYTES: u64 = 1 << 40;
@@ -86,9 +87,16 @@ struct Bench {
 impl Bench {
     fn new(component: &str, folder: &Path, ticker: &Arc<Ticker>) -> Result<Self, Box<dyn Error>> {
         let guest = Guest::load(&config(&compile(component, folder)?)?, ticker)?;
-        let budget = Arc::new(MemoryBudget::new(MEMORY_TOTAL_BYTES));
-        let context =
-            InstanceContext::new(1, ticker.new_pulse(), Arc::clone(ticker), budget, Arc::new(Grants::default()));
+        let vitals: &Vitals = wasmhost::vitals::own();
+        let host: &HostVitals = wasmhost::vitals::own();
+        let budget = Arc::new(MemoryBudget::new(MEMORY_TOTAL_BYTES, &host.memory_bytes, &vitals.memory_bytes));
+        let context = InstanceContext::new(
+            1,
+            ticker.watch_pulse(&vitals.pulse),
+            Arc::clone(ticker),
+            budget,
+            Arc::new(Grants::default()),
+        );
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         Ok(Self { guest, context, runtime })
     }

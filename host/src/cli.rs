@@ -42,6 +42,9 @@ fn version() -> &'static str {
 pub enum Command {
     /// Serve a component (what happens without a command).
     Serve(Box<ServeArgs>),
+    /// Be a worker of the wasmhost that started this process.
+    #[command(hide = true)]
+    Worker(Box<ServeArgs>),
     /// Compile a component ahead of time, for faster starts.
     Compile(CompileArgs),
     /// Print a completion script for a shell.
@@ -89,6 +92,9 @@ pub struct ServeArgs {
     /// Number of workers, each one thread with its own instances [default: CPU cores, cgroup quota counted].
     #[arg(long, value_name = "N", env = "WASMHOST_WORKERS", help_heading = "Serving")]
     pub workers: Option<String>,
+    /// What a worker is: thread, or process (an address space of its own: a crash costs only that worker's connections).
+    #[arg(long, value_name = "KIND", default_value = "thread", env = "WASMHOST_WORKER_KIND", help_heading = "Serving")]
+    pub worker_kind: String,
     /// Who gets the next connection: round-robin (the next ready worker), least-connections, or kernel (SO_REUSEPORT).
     #[arg(
         long,

@@ -22,6 +22,8 @@ pub struct Config {
     pub listen: Listen,
     /// Number of workers, 1 to [`MAX_WORKERS`].
     pub workers: u16,
+    /// What a worker is.
+    pub worker_kind: WorkerKind,
     /// How connections are given to workers.
     pub balance: Balance,
     /// How long an instance lives.
@@ -56,6 +58,16 @@ pub enum Listen {
     Unix(PathBuf),
     /// The first socket that systemd (or another manager that sets `LISTEN_FDS`) handed over.
     Inherited,
+}
+
+/// What a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WorkerKind {
+    /// A thread of the host.
+    #[default]
+    Thread,
+    /// A process of its own, with its own address space.
+    Process,
 }
 
 /// How long an instance lives.

@@ -1,11 +1,11 @@
 //! Connections on their way in, as whoever accepts them sees it (the primary, or with `--balance kernel` each worker):
 //! no more than the host bears, a pause when the system is short of something, and a line in the log for both.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::listener::{AcceptPause, Listener, accept_error_name};
-use crate::metrics::HostMetrics;
+use crate::metrics::AcceptErrors;
 use crate::throttle::Throttle;
 use crate::worker::inbox::{Connection, Permits};
 
@@ -17,15 +17,15 @@ pub struct Intake {
     listener: Listener,
     permits: Arc<Permits>,
     pause: AcceptPause,
-    metrics: Arc<HostMetrics>,
+    errors: &'static AcceptErrors,
     waiting_told: Throttle,
 }
 
 impl Intake {
     /// Takes from `listener` as long as `permits` has one to give.
-    pub fn new(listener: Listener, permits: Arc<Permits>, metrics: Arc<HostMetrics>) -> Self {
+    pub fn new(listener: Listener, permits: Arc<Permits>, errors: &'static AcceptErrors) -> Self {
         let waiting_told = Throttle::new(WAITING_LINE_EVERY);
-        Self { listener, permits, pause: AcceptPause::default(), metrics, waiting_told }
+        Self { listener, permits, pause: AcceptPause::default(), errors, waiting_told }
     }
 
     /// The next connection. Errors of accepting are told, counted and waited out; none ends the wait.
@@ -62,8 +62,7 @@ impl Intake {
 
     fn failed(&mut self, error: &std::io::Error) {
         self.pause.failed(error);
-        let mut errors = self.metrics.accept_errors.lock().unwrap_or_else(PoisonError::into_inner);
-        *errors.entry(accept_error_name(error)).or_default() += 1;
+        self.errors.add(accept_error_name(error));
     }
 
     /// Says, once in a while, that no more connections are accepted.

@@ -18,6 +18,7 @@ pub mod primary;
 pub mod shutdown;
 pub mod supervisor;
 pub mod throttle;
+pub mod vitals;
 
 pub mod balancer;
 pub mod intake;

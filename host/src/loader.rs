@@ -1,33 +1,95 @@
-//! Loads a component in a thread of its own, at the host's start and at each reload: reading and compiling block, and
-//! the trial of whether an instance comes up runs guest code, which the primary's thread never does.
+//! Loads a component, at the host's start and at each reload, away from the primary's thread: reading and compiling
+//! block, and the trial of whether an instance comes up runs guest code. Where workers are threads, in a thread; where
+//! they are processes, in a process of its own (`worker::process`), so that the primary never maps guest code.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::sandbox::{Guest, InstanceContext, LoadError, MemoryBudget, Ticker};
+use crate::sandbox::{Artifact, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Ticker, WasiVersion};
 
-/// Begins to load what `config` names. The answer says whether an instance of it came up, too.
+/// A component that was loaded and tried.
+#[derive(Clone)]
+pub struct Edition {
+    /// Version of wasi:http that it was made for.
+    pub wasi: String,
+    /// Isolation in effect: `worker` or `request`.
+    pub isolation: String,
+    /// What workers make their instances of.
+    pub code: Code,
+}
+
+/// What workers make their instances of.
+#[derive(Clone)]
+pub enum Code {
+    /// A linked guest, shared by threads.
+    Linked(Arc<Guest>),
+    /// A file of checked machine code, which each process maps and links.
+    File(Arc<OwnedFd>),
+}
+
+/// The answer of a loader that was begun; it goes without one when the loader dies.
+pub type Loading = oneshot::Receiver<Result<Edition, LoadError>>;
+
+/// What a loader needs besides the settings.
+pub struct Trial {
+    /// Stops the trial when it computes for too long.
+    pub ticker: Arc<Ticker>,
+    /// Memory of all instances, the trial's included.
+    pub budget: Arc<MemoryBudget>,
+    /// The trial's sign of running guest code.
+    pub pulse: &'static PulseCells,
+}
+
+/// Begins to load what `config` names in a thread. The answer says whether an instance of it came up, too.
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub fn load(
-    config: &Arc<Config>,
-    ticker: &Arc<Ticker>,
-    budget: &Arc<MemoryBudget>,
-) -> std::io::Result<oneshot::Receiver<Result<Arc<Guest>, LoadError>>> {
+pub fn load_in_thread(config: &Arc<Config>, trial: &Arc<Trial>) -> std::io::Result<Loading> {
     let (answer, loaded) = oneshot::channel();
-    let (config, ticker, budget) = (Arc::clone(config), Arc::clone(ticker), Arc::clone(budget));
+    let (config, trial) = (Arc::clone(config), Arc::clone(trial));
     std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
+        let edition = Artifact::prepare(&config).and_then(|artifact| load_and_try(&artifact, &config, &trial));
         // Without a receiver the host is stopping, and nobody wants the guest.
-        let _ = answer.send(load_and_try(&config, &ticker, budget));
+        let _ = answer.send(edition);
     })?;
     Ok(loaded)
 }
 
-fn load_and_try(config: &Config, ticker: &Arc<Ticker>, budget: Arc<MemoryBudget>) -> Result<Arc<Guest>, LoadError> {
-    let guest = Guest::load(config, ticker)?;
+/// Links what was prepared, and makes an instance of it. Blocks.
+///
+/// # Errors
+/// When it cannot be linked, or no instance comes up.
+pub fn load_and_try(artifact: &Artifact, config: &Config, trial: &Trial) -> Result<Edition, LoadError> {
+    let guest = Guest::link(artifact, config, &trial.ticker)?;
+    try_instance(&guest, config, trial)?;
+    warn_without_effect(&guest, config);
+    let isolation = if guest.is_fresh_each_request(config.isolation) { "request" } else { "worker" };
+    Ok(Edition {
+        wasi: guest.version().to_string(),
+        isolation: isolation.to_owned(),
+        code: Code::Linked(Arc::new(guest)),
+    })
+}
+
+/// Tells of a flag that the component, or another flag, makes vain.
+fn warn_without_effect(guest: &Guest, config: &Config) {
+    let asked = config.capacity.instance_concurrency;
+    let why_alone = match guest.version() {
+        WasiVersion::P2 => Some("a component of wasi 0.2 serves one request at a time"),
+        WasiVersion::P3 if guest.is_fresh_each_request(config.isolation) => {
+            Some("each request has an instance of its own (--isolation request)")
+        }
+        WasiVersion::P3 => None,
+    };
+    if let Some(reason) = why_alone.filter(|_| asked > 1) {
+        tracing::warn!("--instance-concurrency {asked} has no effect: {reason}");
+    }
+}
+
+fn try_instance(guest: &Guest, config: &Config, trial: &Trial) -> Result<(), LoadError> {
     let failed = |reason: String, hint: &str| LoadError {
         file: config.component.display().to_string(),
         reason,
@@ -36,13 +98,15 @@ fn load_and_try(config: &Config, ticker: &Arc<Ticker>, budget: Arc<MemoryBudget>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
     let runtime = runtime
         .map_err(|error| failed(format!("no event loop to try it in: {error}"), "free descriptors or memory"))?;
-    let context =
-        InstanceContext::new(0, ticker.new_pulse(), Arc::clone(ticker), budget, Arc::new(config.grants.clone()));
+    let Trial { ticker, budget, pulse } = trial;
+    let pulse = ticker.watch_pulse(pulse);
+    let grants = Arc::new(config.grants.clone());
+    let context = InstanceContext::new(0, pulse, Arc::clone(ticker), Arc::clone(budget), grants);
     let limit = config.limits.request_timeout.unwrap_or(std::time::Duration::MAX);
     let tried = runtime.block_on(async { tokio::time::timeout(limit, guest.instantiate(&context)).await });
     runtime.shutdown_background();
     match tried {
-        Ok(Ok(_instance)) => Ok(Arc::new(guest)),
+        Ok(Ok(_instance)) => Ok(()),
         Ok(Err(fault)) => {
             let hint = match fault.kind.flag() {
                 Some(flag) => format!("raise {flag}"),

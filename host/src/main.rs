@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use wasmhost::cli::{Cli, Command, CompileArgs, Parsed, ServeArgs, parse};
 use wasmhost::commands::{compile, completions, serve};
-use wasmhost::config::build;
+use wasmhost::config::{Config, Machine, build};
 use wasmhost::log;
 use wasmhost::primary::Ended;
+use wasmhost::worker::process::{ChildError, run_child};
 
 /// Could not start, or gave up.
 const FAILED: u8 = 1;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Parsed::Cli(cli, mistakes) => match *cli {
             Cli { command: None, serve: args } => run_serve(&args, mistakes),
             Cli { command: Some(Command::Serve(args)), .. } => run_serve(&args, mistakes),
+            Cli { command: Some(Command::Worker(args)), .. } => run_worker(&args, mistakes),
             Cli { command: Some(_), .. } if !mistakes.is_empty() => wrong_usage(&mistakes),
             Cli { command: Some(Command::Compile(args)), .. } => run_compile(&args),
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
@@ -29,19 +31,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_serve(args: &ServeArgs, mut mistakes: Vec<String>) -> ExitCode {
-    let (format, level) = log::parse(&args.log_format, &args.log_level);
-    let config = build(args, serve::machine());
-    let (config, format, level) = match (config, format, level) {
-        (Ok(config), Ok(format), Ok(level)) if mistakes.is_empty() => (config, format, level),
-        (config, format, level) => {
-            mistakes.extend(config.err().into_iter().flatten().map(|mistake| mistake.to_string()));
-            mistakes.extend(format.err().map(|reason| format!("--log-format `{}`: {reason}", args.log_format)));
-            mistakes.extend(level.err().map(|reason| format!("--log-level `{}`: {reason}", args.log_level)));
-            return wrong_usage(&mistakes);
-        }
+fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
+    let (config, guard) = match settings(args, serve::machine(), mistakes) {
+        Ok(settings) => settings,
+        Err(mistakes) => return wrong_usage(&mistakes),
     };
-    let guard = log::start(format, level);
     let ended = serve::run(config);
     // Writes what waits, before the last words.
     drop(guard);
@@ -49,6 +43,42 @@ fn run_serve(args: &ServeArgs, mut mistakes: Vec<String>) -> ExitCode {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => ExitCode::from(FAILED),
         Err(error) => failed(&error, error.hint()),
+    }
+}
+
+fn run_worker(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
+    // The primary has the socket that was handed over.
+    let machine = Machine { has_inherited_socket: true, ..serve::machine() };
+    let (config, guard) = match settings(args, machine, mistakes) {
+        Ok(settings) => settings,
+        Err(mistakes) => return wrong_usage(&mistakes),
+    };
+    let ended = run_child(config);
+    drop(guard);
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
+        Err(error @ ChildError::NotAChild(_)) => wrong_usage(&[error.to_string()]),
+        Err(error) => failed(&error, "see the log lines above"),
+    }
+}
+
+/// What the flags mean, with the log begun.
+fn settings(
+    args: &ServeArgs,
+    machine: Machine,
+    mut mistakes: Vec<String>,
+) -> Result<(Config, log::LogGuard), Vec<String>> {
+    let (format, level) = log::parse(&args.log_format, &args.log_level);
+    let config = build(args, machine);
+    match (config, format, level) {
+        (Ok(config), Ok(format), Ok(level)) if mistakes.is_empty() => Ok((config, log::start(format, level))),
+        (config, format, level) => {
+            mistakes.extend(config.err().into_iter().flatten().map(|mistake| mistake.to_string()));
+            mistakes.extend(format.err().map(|reason| format!("--log-format `{}`: {reason}", args.log_format)));
+            mistakes.extend(level.err().map(|reason| format!("--log-level `{}`: {reason}", args.log_level)));
+            Err(mistakes)
+        }
     }
 }
 

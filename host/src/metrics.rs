@@ -1,8 +1,7 @@
 //! What is counted, by worker. Each worker writes its own [`WorkerMetrics`], on cache lines that no other worker writes;
 //! the admin page and the balancer read them.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::sandbox::FaultKind;
@@ -46,6 +45,32 @@ impl Level {
     /// Its value.
     pub fn get(&self) -> i64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// Yes or no. A number, so that whatever another process writes in its place is a value.
+#[derive(Debug, Default)]
+pub struct Flag(AtomicU8);
+
+impl Flag {
+    /// Sets it.
+    pub fn set(&self, value: bool) {
+        self.0.store(value.into(), Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> bool {
+        self.0.load(Relaxed) != 0
+    }
+
+    /// Raises it, before anything that the thread reads from here on.
+    pub fn raise(&self) {
+        self.0.store(1, SeqCst);
+    }
+
+    /// Lowers it, after anything that the thread wrote so far (in that order for all); true when it was up.
+    pub fn lower(&self) -> bool {
+        self.0.load(SeqCst) != 0 && self.0.swap(0, SeqCst) != 0
     }
 }
 
@@ -126,14 +151,18 @@ pub struct WorkerMetrics {
     pub latency: [Count; LATENCY_BOUNDS.len() + 1],
     /// Sum of those times, in microseconds.
     pub latency_sum_us: Count,
+    /// Errors of accepting from a listener of the worker's own.
+    pub accept_errors: AcceptErrors,
+    /// The primary (of another process) waits for a connection to end; whoever ends one tells it.
+    pub wants_freed: Flag,
     /// Whether the slot is down after faults in a row.
-    pub down: AtomicBool,
+    pub down: Flag,
     /// The thread's number in the operating system, 0 before it runs.
     pub thread: AtomicU64,
     /// Threads that this worker has had.
     pub respawns: AtomicU64,
     /// Whether a thread runs and takes connections.
-    pub listening: AtomicBool,
+    pub listening: Flag,
 }
 
 impl WorkerMetrics {
@@ -164,11 +193,31 @@ impl WorkerMetrics {
     }
 }
 
+/// Errors of accepting connections, by name. Written by whoever accepts.
+#[derive(Debug, Default)]
+pub struct AcceptErrors([Count; ACCEPT_ERRORS.len()]);
+
+/// Names of errors of accepting; the last stands for all others.
+pub const ACCEPT_ERRORS: [&str; 6] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "other"];
+
+impl AcceptErrors {
+    /// Takes note of one, by its name in [`ACCEPT_ERRORS`].
+    pub fn add(&self, name: &str) {
+        let index = ACCEPT_ERRORS.iter().position(|known| *known == name).unwrap_or(ACCEPT_ERRORS.len() - 1);
+        self.0[index].add_one();
+    }
+
+    /// How many there were, by name.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ACCEPT_ERRORS.into_iter().zip(self.0.iter().map(Count::get))
+    }
+}
+
 /// What the host as a whole counts.
 #[derive(Debug, Default)]
 pub struct HostMetrics {
-    /// Errors of accepting, by their name.
-    pub accept_errors: Mutex<std::collections::BTreeMap<&'static str, u64>>,
+    /// Errors of accepting, where the primary accepts.
+    pub accept_errors: AcceptErrors,
     /// Reloads that took effect.
     pub reloads: AtomicU64,
     /// Reloads that failed and changed nothing.

@@ -1,10 +1,13 @@
 //! The primary: starts the workers, gives them connections, hears what becomes of them, and stops them in order. It
 //! decides nothing by itself (the balancer and the supervisor do) and never runs guest code.
 
+mod kind;
 mod reload;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -12,19 +15,22 @@ use std::time::{Duration, Instant};
 use http::uri::Authority;
 use tokio::sync::mpsc;
 
+use self::kind::{Kind, Start};
 use self::reload::Reload;
+use crate::admin;
 use crate::balancer::{Balance, Balancer, Decision, WorkerView};
 use crate::board::Board;
 use crate::config::{Config, Listen};
 use crate::intake::Intake;
 use crate::listener::{Address, BindError, Listener, bind_for_each};
+use crate::loader::Edition;
 use crate::metrics::WorkerMetrics;
-use crate::sandbox::{Guest, LoadError, MemoryBudget, Pulse, Ticker};
+use crate::sandbox::{LoadError, Ticker};
 use crate::shutdown::{Phase, Request, Signals};
 use crate::supervisor::{Action, DEFAULT_RESTART_INTENSITY, Event, Supervisor, WorkerId};
+use crate::vitals::Vitals;
 use crate::worker::inbox::{self, INBOX_MAX, Permits};
-use crate::worker::{Exit, Orders, Stage, WorkerEvent, WorkerHandle, WorkerSetup};
-use crate::{admin, loader};
+use crate::worker::{Exit, Stage, WorkerEvent, WorkerHandle};
 
 /// Events of workers that may wait for the primary.
 const EVENTS_MAX: usize = 256;
@@ -92,19 +98,23 @@ pub enum Ended {
 /// A worker as the primary knows it.
 struct Place {
     id: WorkerId,
-    metrics: Arc<WorkerMetrics>,
-    pulse: Arc<Pulse>,
+    vitals: &'static Vitals,
+    /// The file of its vitals, where it is a process.
+    vitals_file: Option<Arc<OwnedFd>>,
     handle: Option<WorkerHandle>,
-    /// A thread runs, or has been told to start.
+    /// It runs, or has been told to start.
     running: bool,
+    /// Of its own, with `--balance kernel`.
     listener: Option<TcpListener>,
+    /// How many connections it had taken, and since when it has been seen with others waiting and none taken.
+    waiting_since: Cell<Option<(u64, Instant)>>,
 }
 
 /// The state of the main thread.
 struct Primary {
     config: Arc<Config>,
-    guest: Arc<Guest>,
-    ticker: Arc<Ticker>,
+    edition: Edition,
+    kind: Kind,
     board: Arc<Board>,
     permits: Arc<Permits>,
     places: Vec<Place>,
@@ -123,10 +133,9 @@ struct Primary {
 pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
     let mut signals = Signals::install().map_err(system("install signal handlers"))?;
     let max_connections = max_connections(&config);
-    let ticker = Ticker::start().map_err(system("start the ticker"))?;
-    let budget = Arc::new(MemoryBudget::new(config.limits.memory_total_bytes));
-    let loading = loader::load(&config, &ticker, &budget).map_err(system("start the loader"))?;
-    let guest = tokio::select! {
+    let kind = Kind::new(&config).map_err(system("make ready for workers"))?;
+    let loading = kind.load(&config).map_err(system("start the loader"))?;
+    let edition = tokio::select! {
         loaded = loading => loaded.map_err(|_| system("load the component")(std::io::Error::other("the loader ended; a bug of the host")))??,
         stop = until_stop(&mut signals) => {
             tracing::info!(signal = stop, "stopped before the component was loaded");
@@ -137,27 +146,28 @@ pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
     let (listener, own_listeners, address) = bind(&config)?;
     let admin = config.admin.as_ref().map(Listener::bind).transpose()?;
     let (events, mut heard) = mpsc::channel(EVENTS_MAX);
-    let workers: Vec<Arc<WorkerMetrics>> = (0..config.workers).map(|_| Arc::default()).collect();
-    let board = Arc::new(Board::new(Arc::clone(&config), workers.clone(), budget));
-    board.set_guest(&config, &guest);
     let mut own_listeners = own_listeners.into_iter();
-    let places: Vec<Place> = workers
-        .into_iter()
-        .zip(1_u16..)
-        .map(|(metrics, number)| Place {
+    let mut places = Vec::with_capacity(config.workers.into());
+    for number in 1..=config.workers {
+        let (vitals, vitals_file) = kind.vitals().map_err(system("make room for what a worker shows"))?;
+        places.push(Place {
             id: WorkerId(number),
-            metrics,
-            pulse: ticker.new_pulse(),
+            vitals,
+            vitals_file,
             handle: None,
             running: false,
             listener: own_listeners.next(),
-        })
-        .collect();
+            waiting_since: Cell::new(None),
+        });
+    }
+    let workers = places.iter().map(|place| &place.vitals.metrics).collect();
+    let board = Arc::new(Board::new(Arc::clone(&config), workers, kind.host()));
+    board.set_edition(&edition);
     let permits = Permits::new(max_connections);
-    let intake = listener.map(|listener| Intake::new(listener, Arc::clone(&permits), Arc::clone(&board.host)));
+    let intake = listener.map(|listener| Intake::new(listener, Arc::clone(&permits), &board.host.accept_errors));
     let mut primary = Primary {
-        guest,
-        ticker,
+        edition,
+        kind,
         permits,
         places,
         supervisor: Supervisor::new(DEFAULT_RESTART_INTENSITY),
@@ -177,7 +187,7 @@ pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
         tokio::task::spawn_local(admin::serve(admin, Arc::clone(&board)));
     }
     let ended = primary.serve(intake, &address, &mut heard, &mut signals).await;
-    primary.ticker.stop();
+    primary.kind.stop();
     ended
 }
 
@@ -239,29 +249,18 @@ fn max_connections(config: &Config) -> usize {
 }
 
 impl Primary {
-    /// Starts the thread of the worker at `index`.
+    /// Starts the worker at `index`.
     fn start(&mut self, index: usize) -> Result<(), PrimaryError> {
-        let place = &mut self.places[index];
-        let own = place
-            .listener
-            .as_ref()
-            .map(TcpListener::try_clone)
-            .transpose()
-            .map_err(system("give a worker its listener"))?;
-        let setup = WorkerSetup {
-            id: place.id,
-            config: Arc::clone(&self.config),
-            metrics: Arc::clone(&place.metrics),
-            ticker: Arc::clone(&self.ticker),
-            pulse: Arc::clone(&place.pulse),
-            budget: Arc::clone(&self.board.budget),
-            events: self.events.clone(),
-            authority: self.authority.clone(),
-            listener: own.map(|listener| (listener, Arc::clone(&self.permits))),
-            host: Arc::clone(&self.board.host),
+        let start = Start {
+            config: &self.config,
+            edition: &self.edition,
+            stage: self.stage,
+            events: &self.events,
+            authority: &self.authority,
+            permits: &self.permits,
         };
-        let orders = Orders { guest: Arc::clone(&self.guest), stage: self.stage };
-        place.handle = Some(WorkerHandle::start(setup, orders).map_err(system("start a worker's thread"))?);
+        let place = &mut self.places[index];
+        place.handle = Some(self.kind.start(place, &start).map_err(system("start a worker"))?);
         place.running = true;
         Ok(())
     }
@@ -284,6 +283,9 @@ impl Primary {
                 tracing::info!("all workers have ended");
                 return Ok(Ended::Drained);
             }
+            for handle in self.places.iter().filter_map(|place| place.handle.as_ref()) {
+                handle.reconcile(self.permits.is_spent());
+            }
             let next_respawn = self.respawns.keys().next().copied();
             tokio::select! {
                 biased;
@@ -302,7 +304,7 @@ impl Primary {
                 },
                 Some(event) = heard.recv() => {
                     self.on_event(event, draining)?;
-                    let all_listen = self.places.iter().all(|place| place.metrics.listening.load(Relaxed));
+                    let all_listen = self.places.iter().all(|place| place.vitals.metrics.listening.get());
                     if !announced && all_listen {
                         announced = true;
                         self.announce(address);
@@ -349,23 +351,18 @@ impl Primary {
 
     /// Gives a connection to a worker, or back when none can take it now.
     fn dispatch(&mut self, mut connection: inbox::Connection) -> Option<inbox::Connection> {
-        let now_us = self.ticker.now_us();
-        let views: Vec<WorkerView> = self.places.iter().map(|place| place.view(now_us)).collect();
+        let now = Instant::now();
+        let views: Vec<WorkerView> = self.places.iter().map(|place| place.view(now)).collect();
         let Decision::Dispatch(index) = self.balancer.dispatch(self.config.balance, &views) else {
             return Some(connection);
         };
-        let place = &mut self.places[index];
+        let place = &self.places[index];
         let Some(handle) = &place.handle else { return Some(connection) };
-        connection.permit.assign(&place.metrics);
-        match handle.inbox.try_send(connection) {
-            Ok(()) => None,
-            Err(
-                mpsc::error::TrySendError::Full(mut connection) | mpsc::error::TrySendError::Closed(mut connection),
-            ) => {
-                connection.permit.unassign();
-                Some(connection)
-            }
-        }
+        connection.permit.assign(&place.vitals.metrics);
+        handle.try_send(connection).err().map(|mut connection| {
+            connection.permit.unassign();
+            connection
+        })
     }
 
     fn drain(&mut self, signal: &'static str) -> Instant {
@@ -383,9 +380,10 @@ impl Primary {
         Instant::now() + self.config.drain_timeout
     }
 
-    /// Tells every worker to serve with `guest` from now on.
-    fn serve_with(&mut self, guest: Arc<Guest>) {
-        self.guest = guest;
+    /// Tells every worker to serve with `edition` from now on.
+    fn serve_with(&mut self, edition: Edition) {
+        self.edition = edition;
+        self.board.vitals.has_answered.set(false);
         self.order(self.stage);
     }
 
@@ -393,7 +391,7 @@ impl Primary {
     fn order(&mut self, stage: Stage) {
         self.stage = stage;
         for handle in self.places.iter().filter_map(|place| place.handle.as_ref()) {
-            handle.orders.send_replace(Orders { guest: Arc::clone(&self.guest), stage });
+            handle.order(&self.edition.code, stage);
         }
     }
 
@@ -409,12 +407,14 @@ impl Primary {
             }
             WorkerEvent::Disconnect(worker) => tracing::info!(worker = worker.0, "disconnect"),
             WorkerEvent::Exited(worker, exit) => self.on_exit(worker, exit, draining)?,
+            // The permits were given back at the top of the loop.
+            WorkerEvent::Freed => {}
         }
         Ok(())
     }
 
-    fn metrics(&self, worker: WorkerId) -> &Arc<WorkerMetrics> {
-        &self.places[usize::from(worker.0) - 1].metrics
+    fn metrics(&self, worker: WorkerId) -> &'static WorkerMetrics {
+        &self.places[usize::from(worker.0) - 1].vitals.metrics
     }
 
     fn on_exit(&mut self, worker: WorkerId, exit: Exit, draining: bool) -> Result<(), PrimaryError> {
@@ -422,13 +422,11 @@ impl Primary {
         let place = &mut self.places[index];
         place.handle = None;
         place.running = false;
+        self.kind.clear(place.vitals);
+        let metrics = &place.vitals.metrics;
         let voluntary = exit == Exit::Voluntary;
-        let (thread, generation) = (place.metrics.thread.load(Relaxed), place.metrics.respawns.load(Relaxed));
-        let cause = match exit {
-            Exit::Voluntary => "told to stop".to_owned(),
-            Exit::NotStarted(reason) => reason,
-            Exit::Panic(text) => format!("panic: {text}"),
-        };
+        let (thread, generation) = (metrics.thread.load(Relaxed), metrics.respawns.load(Relaxed));
+        let cause = exit.to_string();
         if voluntary {
             tracing::info!(worker = worker.0, thread, generation, cause, voluntary, "exit");
         } else {
@@ -470,16 +468,22 @@ impl Primary {
 }
 
 impl Place {
-    fn view(&self, now_us: u64) -> WorkerView {
-        let room = self.handle.as_ref().map_or(0, |handle| handle.inbox.capacity());
-        let waiting = INBOX_MAX.saturating_sub(room);
+    fn view(&self, now: Instant) -> WorkerView {
+        let room = self.handle.as_ref().map_or(0, WorkerHandle::room);
+        // Connections that wait in the inbox tell of a loop that does not turn.
+        let waiting = room < INBOX_MAX;
+        let metrics = &self.vitals.metrics;
+        let taken = metrics.connections.get();
+        let before = self.waiting_since.get().filter(|(taken_before, _)| waiting && *taken_before == taken);
+        let (_, since) = before.unwrap_or((taken, now));
+        self.waiting_since.set(waiting.then_some((taken, since)));
+        let waited_us = u64::try_from(now.duration_since(since).as_micros()).unwrap_or(u64::MAX);
         WorkerView {
-            alive: self.handle.is_some() && self.metrics.listening.load(Relaxed),
+            alive: self.handle.is_some() && metrics.listening.get(),
             inbox_room: room,
-            // Connections that wait in the inbox count too: a loop that does not turn takes none out.
-            late_us: self.pulse.late_us(now_us) + waiting as u64,
-            healthy: !self.metrics.down.load(Relaxed),
-            connections: self.metrics.open_connections.load(Relaxed),
+            late_us: self.vitals.pulse.late_us(Ticker::now_us()).max(waited_us),
+            healthy: !metrics.down.get(),
+            connections: metrics.open_connections.load(Relaxed),
         }
     }
 }

@@ -13,6 +13,7 @@ mod guest;
 mod instance;
 mod limits;
 mod outbound;
+mod prepare;
 mod shared;
 mod source;
 mod state;
@@ -20,11 +21,12 @@ mod stdio;
 
 pub use call::Head;
 pub use compile::{CompileError, compile_ahead, compile_here, is_compiling_child};
-pub use epoch::{Pulse, TICK, Ticker};
+pub use epoch::{Pulse, PulseCells, TICK, Ticker};
 pub use fault::{Fault, FaultKind};
 pub use guest::{Guest, InstanceContext, WasiVersion};
 pub use instance::Instance;
 pub use limits::MemoryBudget;
+pub use prepare::Artifact;
 pub use shared::{Shared, SharedEnd, SharedPlace};
 pub use source::LoadError;
 

@@ -9,16 +9,19 @@ mod exchange;
 mod head;
 mod health;
 pub mod inbox;
+pub mod process;
 mod respond;
 mod slot;
 mod socket;
 mod thread;
 
 use std::cell::Cell;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::Authority;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, watch};
 
 pub use conn::Peer;
@@ -26,16 +29,18 @@ pub use conn::Peer;
 use self::alarms::Alarms;
 use self::slot::Slot;
 use crate::config::Config;
-use crate::metrics::{HostMetrics, WorkerMetrics};
-use crate::sandbox::{Guest, MemoryBudget, Pulse, Ticker, WasiVersion};
+use crate::loader::Code;
+use crate::metrics::WorkerMetrics;
+use crate::sandbox::{Guest, MemoryBudget, Ticker, WasiVersion};
 use crate::supervisor::WorkerId;
+use crate::vitals::{HostVitals, Vitals};
 
 /// What a worker's thread shares with its connections. Never leaves the thread.
 struct WorkerShared {
     id: WorkerId,
     slot: Rc<Slot>,
     alarms: Rc<Alarms>,
-    metrics: Arc<WorkerMetrics>,
+    metrics: &'static WorkerMetrics,
     config: Arc<Config>,
     wasi_version: Cell<WasiVersion>,
     /// The host stops: no request after the present ones.
@@ -81,12 +86,14 @@ pub enum WorkerEvent {
     Listening(WorkerId),
     /// It takes no more connections.
     Disconnect(WorkerId),
-    /// The thread has ended.
+    /// The thread, or the process, has ended.
     Exited(WorkerId, Exit),
+    /// A connection has ended in a worker's process, which the primary wanted to know.
+    Freed,
 }
 
-/// Why a worker's thread ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a worker's thread or process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// It was told to.
     Voluntary,
@@ -94,6 +101,38 @@ pub enum Exit {
     NotStarted(String),
     /// A bug of the host.
     Panic(String),
+    /// The process ended, and has not said why: by a signal, for example.
+    Killed(String),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Voluntary => f.write_str("told to stop"),
+            Self::NotStarted(reason) | Self::Killed(reason) => f.write_str(reason),
+            Self::Panic(text) => write!(f, "panic: {text}"),
+        }
+    }
+}
+
+/// Where a worker tells of itself.
+pub enum Events {
+    /// To the primary of this process.
+    Primary(mpsc::Sender<WorkerEvent>),
+    /// To the primary of another.
+    Wire(process::EventWire),
+}
+
+impl Events {
+    /// Tells. The primary outlives its workers; without it there is nobody to tell.
+    async fn tell(&self, event: WorkerEvent) {
+        match self {
+            Self::Primary(events) => {
+                let _ = events.send(event).await;
+            }
+            Self::Wire(wire) => wire.tell(event).await,
+        }
+    }
 }
 
 /// What the primary wants of a worker. The latest counts: a worker that was busy meanwhile has missed nothing.
@@ -122,33 +161,29 @@ pub struct WorkerSetup {
     pub id: WorkerId,
     /// How to serve.
     pub config: Arc<Config>,
-    /// Its counts, kept over respawns.
-    pub metrics: Arc<WorkerMetrics>,
+    /// Its counts and its sign of running guest code, kept over respawns.
+    pub vitals: &'static Vitals,
+    /// What all workers share.
+    pub host: &'static HostVitals,
     /// The clock that preempts guests.
     pub ticker: Arc<Ticker>,
-    /// Its sign of running guest code, kept over respawns.
-    pub pulse: Arc<Pulse>,
     /// Memory of all instances.
     pub budget: Arc<MemoryBudget>,
     /// Where events go.
-    pub events: mpsc::Sender<WorkerEvent>,
+    pub events: Events,
     /// The address that stands for the authority where a client names none.
     pub authority: Authority,
     /// A listener of its own, with `--balance kernel`, and the capacity that its connections take from.
     pub listener: Option<(std::net::TcpListener, Arc<inbox::Permits>)>,
-    /// Where errors of accepting from it are counted.
-    pub host: Arc<HostMetrics>,
 }
 
-/// The primary's side of a worker: an end to send connections, and one to order.
-pub struct WorkerHandle {
-    /// Connections go in here.
-    pub inbox: inbox::Sender,
-    /// Orders go in here.
-    pub orders: watch::Sender<Orders>,
+/// The primary's side of a worker that is a thread: an end to send connections, and one to order.
+pub struct ThreadHandle {
+    inbox: inbox::Sender,
+    orders: watch::Sender<Orders>,
 }
 
-impl WorkerHandle {
+impl ThreadHandle {
     /// Starts a worker's thread, with its first orders.
     ///
     /// # Errors
@@ -159,5 +194,58 @@ impl WorkerHandle {
         let name = format!("worker-{}", setup.id);
         std::thread::Builder::new().name(name).spawn(move || thread::run(setup, connections, heard))?;
         Ok(Self { inbox, orders })
+    }
+}
+
+/// The primary's side of a worker.
+pub enum WorkerHandle {
+    /// Of a thread.
+    Thread(ThreadHandle),
+    /// Of a process.
+    Process(process::ProcessHandle),
+}
+
+impl WorkerHandle {
+    /// Connections that it can still be given.
+    pub fn room(&self) -> usize {
+        match self {
+            Self::Thread(thread) => thread.inbox.capacity(),
+            Self::Process(process) => process.room(),
+        }
+    }
+
+    /// Gives it a connection.
+    ///
+    /// # Errors
+    /// The connection, when the worker cannot take it now.
+    #[expect(clippy::result_large_err, reason = "the connection goes back whole")]
+    pub fn try_send(&self, connection: inbox::Connection) -> Result<(), inbox::Connection> {
+        match self {
+            Self::Thread(thread) => thread.inbox.try_send(connection).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(connection) | mpsc::error::TrySendError::Closed(connection) => {
+                    connection
+                }
+            }),
+            Self::Process(process) => process.try_send(connection),
+        }
+    }
+
+    /// Tells it what to serve, and whether to go on.
+    pub fn order(&self, code: &Code, stage: Stage) {
+        match (self, code) {
+            (Self::Thread(thread), Code::Linked(guest)) => {
+                thread.orders.send_replace(Orders { guest: Arc::clone(guest), stage });
+            }
+            (Self::Process(process), Code::File(file)) => process.order(Arc::clone(file), stage),
+            // All workers are of one kind, and the loader with them.
+            (Self::Thread(_), Code::File(_)) | (Self::Process(_), Code::Linked(_)) => {}
+        }
+    }
+
+    /// See [`process::ProcessHandle::reconcile`]; a thread's connections give their permits back by themselves.
+    pub fn reconcile(&self, wait: bool) {
+        if let Self::Process(process) = self {
+            process.reconcile(wait);
+        }
     }
 }

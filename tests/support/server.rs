@@ -48,10 +48,13 @@ impl Log {
     }
 }
 
-/// The binary, with a cache shared by all tests.
+/// The binary, with a cache shared by all tests, and workers of the kind that `WASMHOST_TEST_WORKER_KIND` names.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wasmhost"));
     command.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+    if let Ok(kind) = std::env::var("WASMHOST_TEST_WORKER_KIND") {
+        command.env("WASMHOST_WORKER_KIND", kind);
+    }
     command
 }
 
@@ -167,12 +170,17 @@ impl Server {
         self.child.id()
     }
 
+    /// The numbers of the processes that it started: its workers, where these are processes.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
     /// Sends a signal, by `kill`'s name for it.
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        let status =
-            Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().expect("kill runs");
-        assert!(status.success(), "kill -{name}");
+        signal(self.pid(), name);
     }
 
     /// Waits for the end.
@@ -198,6 +206,13 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
     }
+}
+
+/// Sends a signal to a process, by `kill`'s name for it.
+#[track_caller]
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().expect("kill runs");
+    assert!(status.success(), "kill -{name}");
 }
 
 fn address_in(line: &str, before: &str) -> Option<SocketAddr> {

@@ -1,7 +1,7 @@
 //! The metrics page, in the text format that Prometheus reads.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::board::Board;
-use crate::metrics::{LATENCY_BOUNDS, Shed, WorkerMetrics};
+use crate::metrics::{AcceptErrors, LATENCY_BOUNDS, Shed, WorkerMetrics};
 use crate::sandbox::FaultKind;
 
 /// Media type of the format (OpenMetrics 1.0).
@@ -56,7 +56,7 @@ impl fmt::Debug for Snapshot {
 impl Snapshot {
     fn of(board: &Board) -> Self {
         let workers: Vec<(String, &WorkerMetrics)> =
-            board.workers.iter().enumerate().map(|(index, metrics)| ((index + 1).to_string(), &**metrics)).collect();
+            board.workers.iter().enumerate().map(|(index, metrics)| ((index + 1).to_string(), *metrics)).collect();
         let by_worker = |name, help, is_counter, value: &dyn Fn(&WorkerMetrics) -> f64| Family {
             name,
             help,
@@ -81,7 +81,11 @@ impl Snapshot {
         };
         let host =
             |name, help, is_counter, value: f64| Family { name, help, is_counter, samples: vec![(Vec::new(), value)] };
-        let accept_errors = board.host.accept_errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accept_errors: BTreeMap<&str, u64> = BTreeMap::new();
+        let by_workers = board.workers.iter().map(|worker| &worker.accept_errors);
+        for (name, count) in by_workers.chain([&board.host.accept_errors]).flat_map(AcceptErrors::counts) {
+            *accept_errors.entry(name).or_default() += count;
+        }
         let families = vec![
             by_label("responses", "Responses, by class of status", "class", &|metrics| {
                 let classes = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -120,7 +124,7 @@ impl Snapshot {
                 "worker_up",
                 "1 while the worker takes connections and its slot is not down",
                 false,
-                &|metrics| f64::from(u8::from(metrics.listening.load(Relaxed) && !metrics.down.load(Relaxed))),
+                &|metrics| f64::from(u8::from(metrics.listening.get() && !metrics.down.get())),
             ),
             Family {
                 name: "accept_errors",
@@ -142,7 +146,7 @@ impl Snapshot {
                 "instance_memory_bytes",
                 "Memories and tables of all instances",
                 false,
-                float(board.budget.used_bytes()),
+                float(board.vitals.memory_bytes.load(Relaxed)),
             ),
             host("uptime_seconds", "Time since the start", false, board.started.elapsed().as_secs_f64()),
         ];

@@ -16,7 +16,7 @@ struct Status {
     ready: bool,
     component: String,
     wasi: String,
-    isolation: &'static str,
+    isolation: String,
     uptime_seconds: u64,
     reloads: u64,
     failed_reloads: u64,
@@ -48,7 +48,7 @@ struct Worker {
 
 impl Worker {
     fn of(worker: usize, metrics: &WorkerMetrics) -> Self {
-        let state = match (metrics.listening.load(Relaxed), metrics.down.load(Relaxed)) {
+        let state = match (metrics.listening.get(), metrics.down.get()) {
             (true, false) => "listening",
             (true, true) => "down",
             (false, _) => "stopped",
@@ -86,7 +86,7 @@ pub(super) fn render(board: &Board) -> String {
         uptime_seconds: board.started.elapsed().as_secs(),
         reloads: board.host.reloads.load(Relaxed),
         failed_reloads: board.host.failed_reloads.load(Relaxed),
-        instance_memory_bytes: board.budget.used_bytes(),
+        instance_memory_bytes: board.vitals.memory_bytes.load(Relaxed),
         workers: board.workers.iter().enumerate().map(|(index, metrics)| Worker::of(index + 1, metrics)).collect(),
     };
     // Only strings, numbers and maps with string keys: it cannot fail.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::parse;
-use super::{CacheChoice, Capacity, Compilation, Config, Grants, Isolation, Limits, Listen, MAX_WORKERS};
+use super::{CacheChoice, Capacity, Compilation, Config, Grants, Isolation, Limits, Listen, MAX_WORKERS, WorkerKind};
 use crate::balancer::Balance;
 use crate::cli::ServeArgs;
 
@@ -116,6 +116,12 @@ pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>>
         component: args.component.clone().unwrap_or_default(),
         listen: listen(args, machine, &mut mistakes),
         workers: workers(args, machine, &mut mistakes),
+        worker_kind: mistakes.note(
+            "--worker-kind",
+            &args.worker_kind,
+            choice(&args.worker_kind, &[("thread", WorkerKind::Thread), ("process", WorkerKind::Process)]),
+            WorkerKind::default(),
+        ),
         balance: mistakes.note("--balance", &args.balance, balance(&args.balance), Balance::default()),
         isolation: mistakes.note("--isolation", &args.isolation, isolation(&args.isolation), Isolation::default()),
         capacity: capacity(args, &mut mistakes),

@@ -1,18 +1,15 @@
 //! `SIGHUP`: the component's file is loaded again beside the running one, and takes its place when it works.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::sync::oneshot;
-
 use super::{Primary, PrimaryError, system};
-use crate::loader;
-use crate::sandbox::{Guest, LoadError};
+use crate::loader::{Edition, Loading};
+use crate::sandbox::LoadError;
 
 /// A reload under way, and whether another was asked for since.
 #[derive(Default)]
 pub(super) struct Reload {
-    loading: Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>>,
+    loading: Option<Loading>,
     again: bool,
 }
 
@@ -23,15 +20,12 @@ impl Reload {
             return Ok(());
         }
         tracing::info!(component = %primary.config.component.display(), "reload: loading the component again");
-        self.loading = Some(
-            loader::load(&primary.config, &primary.ticker, &primary.board.budget)
-                .map_err(system("start the loader"))?,
-        );
+        self.loading = Some(primary.kind.load(&primary.config).map_err(system("start the loader"))?);
         Ok(())
     }
 
     /// What was loaded; never ready while nothing is.
-    pub(super) async fn next(&mut self) -> Option<Result<Arc<Guest>, LoadError>> {
+    pub(super) async fn next(&mut self) -> Option<Result<Edition, LoadError>> {
         match &mut self.loading {
             Some(loading) => loading.await.ok(),
             None => std::future::pending().await,
@@ -41,16 +35,16 @@ impl Reload {
     pub(super) fn take_effect(
         &mut self,
         primary: &mut Primary,
-        loaded: Option<Result<Arc<Guest>, LoadError>>,
+        loaded: Option<Result<Edition, LoadError>>,
     ) -> Result<(), PrimaryError> {
         self.loading = None;
         match loaded {
-            Some(Ok(guest)) => {
+            Some(Ok(edition)) => {
                 primary.board.host.reloads.fetch_add(1, Relaxed);
-                primary.board.set_guest(&primary.config, &guest);
-                let (_, isolation, wasi) = primary.board.state();
+                primary.board.set_edition(&edition);
+                let (isolation, wasi) = (&*edition.isolation, &*edition.wasi);
                 tracing::info!(isolation, wasi, "reload: the new component takes all new requests");
-                primary.serve_with(guest);
+                primary.serve_with(edition);
             }
             Some(Err(error)) => {
                 primary.board.host.failed_reloads.fetch_add(1, Relaxed);

@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, ResourcesRequired};
 
 use super::limits::CORE_INSTANCES_MAX;
+use super::source::Problem;
 
 /// Stack of a guest's call, above which it ends with a stack overflow.
 const GUEST_STACK_BYTES: usize = 512 * 1024;
@@ -85,4 +86,17 @@ pub(super) fn compatibility(engine: &Engine) -> String {
     let mut hasher = std::hash::DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
+}
+
+/// An engine to load code with before it is known what its instances need.
+pub(super) fn probe() -> Result<Engine, Problem> {
+    engine(Allocation::OnDemand).map_err(|error| unusable(&error))
+}
+
+/// No engine can be had.
+pub(super) fn unusable(error: &wasmtime::Error) -> Problem {
+    Problem::new(
+        format!("this machine cannot run wasmtime: {}", error.root_cause()),
+        "wasmhost needs a 64-bit Linux on x86-64 or aarch64",
+    )
 }

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::{Engine, EngineWeak, StoreContextMut, UpdateDeadline};
 
@@ -18,12 +18,12 @@ pub const TICK: Duration = Duration::from_millis(1);
 /// The ticker sleeps after so many ticks in which no worker ran guest code.
 const QUIET_TICKS: u32 = 64;
 
-/// One worker's sign that it runs guest code. Written by that worker only, on a cache line of its own; read by the
-/// ticker and by the balancer.
+/// One worker's sign that it runs guest code. Written by that worker only, on cache lines of its own; read by the ticker
+/// and by the balancer.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct Pulse {
-    /// Microseconds (of the ticker's clock, never 0) at which the running poll of a guest began; 0: none runs.
+pub struct PulseCells {
+    /// Microseconds (of [`Ticker::now_us`], never 0) at which the running poll of a guest began; 0: none runs.
     running_since_us: AtomicU64,
     /// Polls of guests so far, so that the ticker sees short ones that fall between its looks.
     polls: AtomicU64,
@@ -31,7 +31,19 @@ pub struct Pulse {
     computing: AtomicU32,
 }
 
-impl Pulse {
+/// A hold on a worker's sign; the ticker looks at it for as long as one is held.
+#[derive(Debug)]
+pub struct Pulse(&'static PulseCells);
+
+impl std::ops::Deref for Pulse {
+    type Target = PulseCells;
+
+    fn deref(&self) -> &PulseCells {
+        self.0
+    }
+}
+
+impl PulseCells {
     fn begin(&self, now_us: u64) {
         self.running_since_us.store(now_us.max(1), Ordering::Relaxed);
         self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -71,7 +83,6 @@ const COMPUTING_LATE_US: u64 = 20_000;
 
 /// The ticker's shared side.
 pub struct Ticker {
-    origin: Instant,
     /// Set by the ticker before it sleeps; whoever begins to run guest code and sees it wakes the ticker.
     asleep: AtomicBool,
     stopped: AtomicBool,
@@ -92,7 +103,6 @@ impl Ticker {
     /// When the system has no thread to give.
     pub fn start() -> std::io::Result<Arc<Self>> {
         let ticker = Arc::new(Self {
-            origin: Instant::now(),
             asleep: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             thread: Mutex::new(None),
@@ -104,14 +114,16 @@ impl Ticker {
         Ok(ticker)
     }
 
-    /// Microseconds of the clock that [`Pulse::late_us`] is measured by.
-    pub fn now_us(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+    /// Microseconds of the clock that [`PulseCells::late_us`] is measured by: the same in all processes of the machine.
+    pub fn now_us() -> u64 {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000)
     }
 
-    /// A pulse for a new worker; forgotten when the worker drops it.
-    pub fn new_pulse(&self) -> Arc<Pulse> {
-        let pulse = Arc::new(Pulse::default());
+    /// Looks at the sign of a worker of this process, until the hold is dropped.
+    pub fn watch_pulse(&self, cells: &'static PulseCells) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse(cells));
         self.watch(|watched| watched.pulses.push(Arc::downgrade(&pulse)));
         pulse
     }
@@ -140,7 +152,7 @@ impl Ticker {
 
     /// Runs `poll`, a poll of guest code, with `pulse` showing it.
     pub(super) fn during<R>(&self, pulse: &Pulse, poll: impl FnOnce() -> R) -> R {
-        pulse.begin(self.now_us());
+        pulse.begin(Self::now_us());
         // Pairs with the fence in `fall_asleep`: either this thread sees `asleep`, or the ticker sees the pulse.
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) {

@@ -1,9 +1,7 @@
 //! A component that was loaded, checked and linked, and of which instances can be made: immutable, and shared by all
 //! workers.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
@@ -11,15 +9,13 @@ use wasmtime_wasi_http::handler::ProxyPre;
 
 pub use super::source::WasiVersion;
 
-use super::artifact;
-use super::cache::Cache;
-use super::compile::{ChildError, Output, compile_in_child};
 use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker, preempt};
 use super::fault::Fault;
 use super::instance::{Instance, metered};
 use super::limits::{HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
-use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
+use super::prepare::Artifact;
+use super::source::{LoadError, Problem, wasi_version};
 use super::state::{Common, State};
 use crate::config::{Config, Grants, Isolation, Limits};
 
@@ -35,8 +31,6 @@ pub struct Guest {
     bears_reuse: bool,
     calls_per_instance: usize,
     limits: Limits,
-    /// Set by the first worker that it answered; read only at faults.
-    has_answered: AtomicBool,
 }
 
 /// What a worker adds to a guest to make instances of it.
@@ -67,61 +61,45 @@ impl InstanceContext {
 }
 
 impl Guest {
-    /// Loads the component that `config` names: reads and checks it, compiles it in a child or takes it from the cache,
-    /// and links it. Blocks for as long as that takes.
+    /// Loads the component that `config` names. Blocks for as long as that takes.
     ///
     /// # Errors
     /// When the file holds nothing that can be served.
     pub fn load(config: &Config, ticker: &Ticker) -> Result<Self, LoadError> {
-        let file = config.component.as_path();
-        Self::try_load(config, ticker).map_err(|problem| LoadError::new(file, problem))
+        Self::link(&Artifact::prepare(config)?, config, ticker)
     }
 
-    fn try_load(config: &Config, ticker: &Ticker) -> Result<Self, Problem> {
-        let file = config.component.as_path();
-        let probe = engine::engine(Allocation::OnDemand).map_err(|error| no_engine(&error))?;
-        let here = engine::compatibility(&probe);
-        let artifact = match source::read(file)? {
-            Source::Compiled => Artifact::of(Place::Memory(private_copy(file)?), &here)?,
-            Source::Component(bytes, description) => {
-                wasi_version(&description)?;
-                compiled(&bytes, &here, config)?
-            }
-        };
+    /// Links what was prepared, as `config` says, in an engine that `ticker` ticks for.
+    ///
+    /// # Errors
+    /// When the component wants something that the host does not provide, or the code does not fit this host.
+    pub fn link(artifact: &Artifact, config: &Config, ticker: &Ticker) -> Result<Self, LoadError> {
+        Self::try_link(artifact, config, ticker).map_err(|problem| LoadError::new(&config.component, problem))
+    }
+
+    fn try_link(artifact: &Artifact, config: &Config, ticker: &Ticker) -> Result<Self, Problem> {
         let description = &artifact.description;
+        let probe = engine::probe()?;
         let component = artifact.map(&probe)?;
         let version = wasi_version(description)?;
-        let asked = config.capacity.instance_concurrency;
         let calls_per_instance = match version {
             WasiVersion::P2 => 1,
-            WasiVersion::P3 => asked,
+            WasiVersion::P3 => config.capacity.instance_concurrency,
         };
         // Unknown imports are told before memory is reserved for the pool.
-        link(&probe, &component, version)?;
+        linked(&probe, &component, version)?;
         let (engine, component) =
-            pooled(config, &component, &artifact, calls_per_instance).unwrap_or((probe, component));
-        let pre = link(&engine, &component, version)?;
+            pooled(config, &component, artifact, calls_per_instance).unwrap_or((probe, component));
+        let pre = linked(&engine, &component, version)?;
         ticker.watch_engine(&engine);
-        let guest = Self {
+        Ok(Self {
             engine,
             pre,
             version,
             bears_reuse: description.bears_reuse(),
             calls_per_instance,
             limits: config.limits.clone(),
-            has_answered: AtomicBool::new(false),
-        };
-        let why_alone = match version {
-            WasiVersion::P2 => Some("a component of wasi 0.2 serves one request at a time"),
-            WasiVersion::P3 if guest.is_fresh_each_request(config.isolation) => {
-                Some("each request has an instance of its own (--isolation request)")
-            }
-            WasiVersion::P3 => None,
-        };
-        if let Some(reason) = why_alone.filter(|_| asked > 1) {
-            tracing::warn!("--instance-concurrency {asked} has no effect: {reason}");
-        }
-        Ok(guest)
+        })
     }
 
     /// The wasi:http version that the component was made for.
@@ -132,16 +110,6 @@ impl Guest {
     /// Requests at once in one instance; above 1, instances are shared.
     pub fn calls_per_instance(&self) -> usize {
         self.calls_per_instance
-    }
-
-    /// An instance of it answered a request.
-    pub fn note_answer(&self) {
-        self.has_answered.store(true, Relaxed);
-    }
-
-    /// Whether any instance of it has answered.
-    pub fn has_answered(&self) -> bool {
-        self.has_answered.load(Relaxed)
     }
 
     /// Whether instances live for one request only.
@@ -176,112 +144,6 @@ impl Guest {
     }
 }
 
-fn no_engine(error: &wasmtime::Error) -> Problem {
-    Problem::new(
-        format!("this machine cannot run wasmtime: {}", error.root_cause()),
-        "wasmhost needs a 64-bit Linux on x86-64 or aarch64",
-    )
-}
-
-/// Machine code whose checksum was compared, and what it was made from.
-struct Artifact {
-    place: Place,
-    description: Description,
-}
-
-/// Where the machine code is.
-enum Place {
-    File(PathBuf),
-    /// An anonymous file in memory.
-    Memory(std::fs::File),
-}
-
-impl Place {
-    fn path(&self) -> PathBuf {
-        use std::os::fd::AsRawFd;
-        match self {
-            Self::File(path) => path.clone(),
-            Self::Memory(file) => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
-        }
-    }
-}
-
-impl Artifact {
-    /// Checks what is in `place`, for an engine of compatibility `here`.
-    fn of(place: Place, here: &str) -> Result<Self, Problem> {
-        let description = artifact::check(&place.path(), here).map_err(artifact::Unusable::into_problem)?;
-        Ok(Self { place, description })
-    }
-
-    fn map(&self, engine: &Engine) -> Result<Component, Problem> {
-        artifact::map(engine, &self.place.path()).map_err(artifact::Unusable::into_problem)
-    }
-}
-
-/// The machine code of a component, from the cache or newly compiled.
-fn compiled(bytes: &[u8], here: &str, config: &Config) -> Result<Artifact, Problem> {
-    let name = config.component.display().to_string();
-    let compilation = &config.compilation;
-    let cache = match Cache::open(compilation) {
-        Ok(cache) => cache,
-        Err(error) => {
-            tracing::warn!(
-                "no cache for compiled components: {error}; every start compiles anew (--cache-dir names another place, `off` silences this)"
-            );
-            None
-        }
-    };
-    if let Some(cache) = cache {
-        let entry = cache.entry(bytes, here);
-        if entry.exists() {
-            match Artifact::of(Place::File(entry.clone()), here) {
-                Ok(artifact) => {
-                    Cache::touch(&entry);
-                    return Ok(artifact);
-                }
-                Err(problem) => {
-                    tracing::warn!(entry = %entry.display(), reason = problem.reason, "a cache entry cannot be used; compiling anew");
-                }
-            }
-        }
-        let began = std::time::Instant::now();
-        match compile_in_child(bytes, &Output::File(&entry), &name, compilation) {
-            Ok(()) => {
-                let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(elapsed_ms, entry = %entry.display(), "compiled");
-                cache.shrink(&entry);
-                return Artifact::of(Place::File(entry), here);
-            }
-            Err(ChildError::Output(reason)) => {
-                tracing::warn!("the cache cannot be written: {reason}; going on without");
-            }
-            Err(ChildError::Problem(problem)) => return Err(problem),
-        }
-    }
-    let memory = memory_file()?;
-    compile_in_child(bytes, &Output::Open(&memory), &name, compilation).map_err(ChildError::into_problem)?;
-    Artifact::of(Place::Memory(memory), here)
-}
-
-/// An anonymous file in memory.
-fn memory_file() -> Result<std::fs::File, Problem> {
-    let made = rustix::fs::memfd_create("wasmhost-compiled", rustix::fs::MemfdFlags::CLOEXEC);
-    made.map(std::fs::File::from).map_err(|error| {
-        Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir")
-    })
-}
-
-/// A private copy of a compiled component that the user named: code that is mapped from a file which somebody truncates
-/// would end the process.
-fn private_copy(file: &Path) -> Result<std::fs::File, Problem> {
-    let mut memory = memory_file()?;
-    let copied = std::fs::File::open(file).and_then(|mut source| std::io::copy(&mut source, &mut memory));
-    match copied {
-        Ok(_) => Ok(memory),
-        Err(error) => Err(Problem::new(format!("it cannot be read: {error}"), "check the file and the disk")),
-    }
-}
-
 /// The same component in an engine whose instances come from a pool, or none when the machine has no room for one.
 fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: usize) -> Option<(Engine, Component)> {
     let warn = |reason: String| {
@@ -310,13 +172,13 @@ fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: us
 }
 
 /// Gives the component everything that toolchains import by default, with nothing granted behind it.
-fn link(engine: &Engine, component: &Component, version: WasiVersion) -> Result<ProxyPre<State>, Problem> {
+fn linked(engine: &Engine, component: &Component, version: WasiVersion) -> Result<ProxyPre<State>, Problem> {
     let mut linker = Linker::<State>::new(engine);
     let linked = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
         .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
         .and_then(|()| wasmtime_wasi::p3::add_to_linker(&mut linker))
         .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
-    linked.map_err(|error| no_engine(&error))?;
+    linked.map_err(|error| engine::unusable(&error))?;
     let pre = linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
     let mismatch = |error: wasmtime::Error| {
         Problem::new(

@@ -23,31 +23,33 @@ pub(super) const CORE_INSTANCES_MAX: usize = 1_000;
 const TABLE_ELEMENT_BYTES: u64 = 8;
 
 /// Memory of all instances of the host, counted as it is granted. One number written by all workers, but only when an
-/// instance starts, grows or ends, never by a request as such.
+/// instance starts, grows or ends, never by a request as such. Each worker's share is counted too, so that it can be
+/// given back for a worker that was killed.
 #[derive(Debug)]
 pub struct MemoryBudget {
     total_bytes: u64,
-    used_bytes: AtomicU64,
+    used_bytes: &'static AtomicU64,
+    share_bytes: &'static AtomicU64,
 }
 
 impl MemoryBudget {
-    /// A budget of so many bytes.
-    pub fn new(total_bytes: u64) -> Self {
-        Self { total_bytes, used_bytes: AtomicU64::new(0) }
-    }
-
-    /// Bytes granted at the moment.
-    pub fn used_bytes(&self) -> u64 {
-        self.used_bytes.load(Relaxed)
+    /// A budget of so many bytes, with the counts of what is used in all and by this worker.
+    pub fn new(total_bytes: u64, used_bytes: &'static AtomicU64, share_bytes: &'static AtomicU64) -> Self {
+        Self { total_bytes, used_bytes, share_bytes }
     }
 
     fn take(&self, bytes: u64) -> bool {
         let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.total_bytes);
-        self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok()
+        let taken = self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok();
+        if taken {
+            self.share_bytes.fetch_add(bytes, Relaxed);
+        }
+        taken
     }
 
     fn give_back(&self, bytes: u64) {
         self.used_bytes.fetch_sub(bytes, Relaxed);
+        self.share_bytes.fetch_sub(bytes, Relaxed);
     }
 }
 
@@ -294,9 +296,13 @@ mod tests {
     use super::*;
     use wasmtime::ResourceLimiter;
 
+    fn budget(total_bytes: u64) -> MemoryBudget {
+        MemoryBudget::new(total_bytes, Box::leak(Box::default()), Box::leak(Box::default()))
+    }
+
     fn limiter(max_bytes: u64, total_bytes: u64) -> MemoryLimiter {
         let meter = Arc::new(Meter::new(1, Duration::from_secs(1)));
-        MemoryLimiter::new(max_bytes, Arc::new(MemoryBudget::new(total_bytes)), meter)
+        MemoryLimiter::new(max_bytes, Arc::new(budget(total_bytes)), meter)
     }
 
     #[test]
@@ -319,7 +325,7 @@ mod tests {
         assert_eq!(second.meter.refused(), Some(Refused::Total));
         drop(first);
         assert!(second.memory_growing(0, 1_000, None)?);
-        assert_eq!(second.budget.used_bytes(), 1_000);
+        assert_eq!(second.budget.used_bytes.load(Relaxed), 1_000);
         Ok(())
     }
 
@@ -328,7 +334,7 @@ mod tests {
         let mut limiter = limiter(1_000, 1_000);
         assert!(limiter.memory_growing(0, 1_000, None)?);
         limiter.memory_grow_failed(wasmtime::format_err!("no memory"))?;
-        assert_eq!(limiter.budget.used_bytes(), 0);
+        assert_eq!(limiter.budget.used_bytes.load(Relaxed), 0);
         assert!(limiter.memory_growing(0, 1_000, None)?);
         Ok(())
     }

@@ -12,6 +12,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use http::{HeaderMap, HeaderValue, Version, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -51,7 +53,7 @@ impl Default for Lines {
 }
 
 /// Who is at the other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Peer {
     /// A TCP client.
     Tcp(SocketAddr),

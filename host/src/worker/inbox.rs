@@ -40,12 +40,14 @@ pub struct Permits {
     free: AtomicUsize,
     max: usize,
     freed: Notify,
+    /// The primary, in another process, wants to know of a connection that ended.
+    asked: Notify,
 }
 
 impl Permits {
     /// For so many connections at once.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { free: AtomicUsize::new(max), max, freed: Notify::new() })
+        Arc::new(Self { free: AtomicUsize::new(max), max, freed: Notify::new(), asked: Notify::new() })
     }
 
     /// How many there are in all.
@@ -56,7 +58,14 @@ impl Permits {
     /// Takes one, if there is one.
     pub fn try_take(self: &Arc<Self>) -> Option<Permit> {
         let taken = self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1));
-        taken.is_ok().then(|| Permit { permits: Arc::clone(self), worker: None })
+        taken.is_ok().then(|| Permit { permits: Some(Arc::clone(self)), worker: None })
+    }
+
+    /// Takes back what was handed over to another process.
+    pub fn give_back(&self, count: usize) {
+        if count > 0 && self.free.fetch_add(count, Ordering::AcqRel) == 0 {
+            self.freed.notify_waiters();
+        }
     }
 
     /// Whether none is free.
@@ -72,23 +81,33 @@ impl Permits {
             notified.await;
         }
     }
+
+    /// Waits until a connection ended that the primary wanted to know of.
+    pub async fn asked_for(&self) {
+        self.asked.notified().await;
+    }
 }
 
 /// One connection's share; dropping it gives it back.
 #[derive(Debug)]
 pub struct Permit {
-    permits: Arc<Permits>,
-    worker: Option<Arc<WorkerMetrics>>,
+    /// None once it was handed over.
+    permits: Option<Arc<Permits>>,
+    worker: Option<&'static WorkerMetrics>,
 }
 
 impl Permit {
     /// Counts the connection as this worker's from now on, if it is nobody's yet.
-    pub fn assign(&mut self, worker: &Arc<WorkerMetrics>) {
-        if self.worker.is_some() {
-            return;
+    pub fn assign(&mut self, worker: &'static WorkerMetrics) {
+        if self.worker.is_none() {
+            worker.open_connections.fetch_add(1, Ordering::Relaxed);
+            self.worker = Some(worker);
         }
-        worker.open_connections.fetch_add(1, Ordering::Relaxed);
-        self.worker = Some(Arc::clone(worker));
+    }
+
+    /// Counts the connection as this worker's, as the primary that handed it over has done already.
+    pub fn adopt(&mut self, worker: &'static WorkerMetrics) {
+        self.worker = Some(worker);
     }
 
     /// Counts the connection as nobody's again: the worker did not take it.
@@ -97,13 +116,26 @@ impl Permit {
             worker.open_connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
+
+    /// The connection is another process's now, which counts it; see [`Permits::give_back`].
+    pub fn hand_over(mut self) {
+        self.permits = None;
+        self.worker = None;
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.unassign();
-        if self.permits.free.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.permits.freed.notify_waiters();
+        let Some(permits) = self.permits.take() else { return };
+        let mut asked = false;
+        if let Some(worker) = self.worker.take() {
+            // Before the flag is looked at, as the primary raises it before it looks at the count.
+            worker.open_connections.fetch_sub(1, Ordering::SeqCst);
+            asked = worker.wants_freed.lower();
+        }
+        permits.give_back(1);
+        if asked {
+            permits.asked.notify_one();
         }
     }
 }
@@ -125,11 +157,11 @@ mod tests {
     #[test]
     fn a_permit_is_given_back_when_dropped_and_counts_for_its_worker() {
         let permits = Permits::new(1);
-        let worker = Arc::new(WorkerMetrics::default());
+        let worker: &WorkerMetrics = crate::vitals::own();
         let permit = permits.try_take();
         assert!(permits.try_take().is_none());
         let permit = permit.map(|mut permit| {
-            permit.assign(&worker);
+            permit.assign(worker);
             permit
         });
         assert_eq!(worker.open_connections.load(Ordering::Relaxed), 1);

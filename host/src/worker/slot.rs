@@ -10,7 +10,6 @@ use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -24,6 +23,7 @@ use crate::metrics::{Shed, WorkerMetrics};
 use crate::sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedEnd, SharedPlace};
 use crate::supervisor::WorkerId;
 use crate::throttle::Throttle;
+use crate::vitals::HostVitals;
 
 /// Refusals are told of once in this time; each is counted.
 const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
@@ -40,7 +40,8 @@ pub(super) struct Slot {
     context: InstanceContext,
     isolation: Isolation,
     capacity: Capacity,
-    metrics: Arc<WorkerMetrics>,
+    metrics: &'static WorkerMetrics,
+    host: &'static HostVitals,
     /// Idle instances, the most recently used last.
     idle: RefCell<Vec<Kept>>,
     /// Shared instances that take calls.
@@ -158,7 +159,8 @@ impl Slot {
         context: InstanceContext,
         isolation: Isolation,
         capacity: Capacity,
-        metrics: Arc<WorkerMetrics>,
+        metrics: &'static WorkerMetrics,
+        host: &'static HostVitals,
     ) -> Rc<Self> {
         Rc::new(Self {
             worker,
@@ -168,6 +170,7 @@ impl Slot {
             isolation,
             capacity,
             metrics,
+            host,
             idle: RefCell::default(),
             shared: RefCell::default(),
             live: Cell::new(0),
@@ -196,7 +199,7 @@ impl Slot {
         *self.guest.borrow_mut() = guest;
         self.edition.set(self.edition.get() + 1);
         *self.health.borrow_mut() = Health::default();
-        self.metrics.down.store(false, Relaxed);
+        self.metrics.down.set(false);
         self.clear();
         self.refill.notify_one();
     }
@@ -440,10 +443,10 @@ impl Slot {
     fn answered(&self) {
         let mut health = self.health.borrow_mut();
         if !health.has_answered() {
-            self.guest.borrow().note_answer();
+            self.host.has_answered.set(true);
         }
         if health.on_answer() {
-            self.metrics.down.store(false, Relaxed);
+            self.metrics.down.set(false);
             tracing::info!(worker = self.worker.0, "the slot answers again");
         }
     }
@@ -461,14 +464,14 @@ impl Slot {
             detail = &*fault.detail,
             "recycle: a new instance takes its place{raise}"
         );
-        let answers_elsewhere = self.guest.borrow().has_answered();
+        let answers_elsewhere = self.host.has_answered.get();
         let verdict = self.health.borrow_mut().on_fault(Instant::now(), answers_elsewhere, fastrand::f64());
         self.note(verdict);
     }
 
     fn note(&self, verdict: Verdict) {
         if let Verdict::DownFor(delay) = verdict {
-            self.metrics.down.store(true, Relaxed);
+            self.metrics.down.set(true);
             tracing::error!(
                 worker = self.worker.0,
                 retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),

@@ -18,7 +18,7 @@ use super::conn::{self, Peer};
 use super::inbox::{Accepted, Connection, Receiver};
 use super::slot::Slot;
 use super::socket::Stream;
-use super::{Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
+use super::{Events, Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
 use crate::intake::Intake;
 use crate::listener::Listener;
 use crate::sandbox::InstanceContext;
@@ -31,31 +31,44 @@ const CONNECTIONS_A_TURN: usize = 16;
 /// The body of a worker's thread. Always ends with an event.
 pub(super) fn run(setup: WorkerSetup, connections: Receiver, orders: watch::Receiver<Orders>) {
     let id = setup.id;
-    let events = setup.events.clone();
-    let metrics = Arc::clone(&setup.metrics);
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_loop(setup, connections, orders)));
-    metrics.listening.store(false, Relaxed);
-    let exit = outcome.unwrap_or_else(|panic| Exit::Panic(panic_text(&*panic)));
+    let Events::Primary(events) = &setup.events else { return };
+    let events = events.clone();
+    let exit = match event_loop(&format!("worker-{id}")) {
+        Ok(runtime) => run_in(runtime, setup, connections, orders),
+        Err(error) => Exit::NotStarted(format!("no event loop: {error}")),
+    };
     // The primary is gone when this fails, and the process with it.
     let _ = events.blocking_send(WorkerEvent::Exited(id, exit));
 }
 
-fn run_loop(setup: WorkerSetup, connections: Receiver, orders: watch::Receiver<Orders>) -> Exit {
-    let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
-    setup.metrics.thread.store(thread.into(), Relaxed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
+/// The event loop of a worker of this name.
+///
+/// # Errors
+/// When the system is short of descriptors.
+pub(super) fn event_loop(name: &str) -> std::io::Result<LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .thread_name(format!("worker-{}-blocking", setup.id))
-        .build_local(LocalOptions::default());
-    let runtime: LocalRuntime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return Exit::NotStarted(format!("no event loop: {error}")),
-    };
-    let exit = runtime.block_on(serve(setup, u64::from(thread), connections, orders));
+        .thread_name(format!("{name}-blocking"))
+        .build_local(LocalOptions::default())
+}
+
+/// Runs a worker on this thread, in its event loop, to the end.
+pub(super) fn run_in(
+    runtime: LocalRuntime,
+    setup: WorkerSetup,
+    connections: Receiver,
+    orders: watch::Receiver<Orders>,
+) -> Exit {
+    let metrics = &setup.vitals.metrics;
+    let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+    metrics.thread.store(thread.into(), Relaxed);
+    let serving = serve(setup, thread.into(), connections, orders);
+    let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(serving)));
+    metrics.listening.set(false);
     // A blocking call of a guest may still be under way; the thread does not wait for it.
     runtime.shutdown_background();
-    exit
+    outcome.unwrap_or_else(|panic| Exit::Panic(panic_text(&*panic)))
 }
 
 async fn serve(
@@ -64,30 +77,27 @@ async fn serve(
     mut connections: Receiver,
     mut orders: watch::Receiver<Orders>,
 ) -> Exit {
-    let WorkerSetup { id, config, metrics, ticker, pulse, budget, events, authority, listener, host } = setup;
-    let tell = async |event| {
-        // The primary outlives its workers; without it there is nobody to tell.
-        let _ = events.send(event).await;
-    };
-    tell(WorkerEvent::Online(id, thread)).await;
+    let WorkerSetup { id, config, vitals, ticker, host, budget, events, authority, listener } = setup;
+    let metrics = &vitals.metrics;
+    events.tell(WorkerEvent::Online(id, thread)).await;
     // What a thread that died left behind here went with it.
-    pulse.reset();
+    vitals.pulse.reset();
+    let pulse = ticker.watch_pulse(&vitals.pulse);
     metrics.in_flight.set(0);
     metrics.instances.set(0);
-    metrics.down.store(false, Relaxed);
+    metrics.down.set(false);
     let context = InstanceContext::new(id.0, pulse, ticker, budget, Arc::new(config.grants.clone()));
     let mut guest = Arc::clone(&orders.borrow().guest);
     // They may say more than that already.
     orders.mark_changed();
     let wasi_version = Cell::new(guest.version());
-    let slot =
-        Slot::new(id, Arc::clone(&guest), context, config.isolation, config.capacity.clone(), Arc::clone(&metrics));
+    let slot = Slot::new(id, Arc::clone(&guest), context, config.isolation, config.capacity.clone(), metrics, host);
     let alarms = Rc::new(Alarms::default());
     let worker = Rc::new(WorkerShared {
         id,
         slot: Rc::clone(&slot),
         alarms: Rc::clone(&alarms),
-        metrics: Arc::clone(&metrics),
+        metrics,
         config,
         wasi_version,
         draining: Cell::new(false),
@@ -99,7 +109,7 @@ async fn serve(
     });
     let mut own_intake = match listener {
         Some((listener, permits)) => match Listener::from_tcp(listener) {
-            Ok(listener) => Some(Intake::new(listener, permits, host)),
+            Ok(listener) => Some(Intake::new(listener, permits, &metrics.accept_errors)),
             Err(error) => return Exit::NotStarted(format!("its listener cannot be used: {error}")),
         },
         None => None,
@@ -107,8 +117,8 @@ async fn serve(
     tokio::task::spawn_local(async move { alarms.run().await });
     slot.warm().await;
     tokio::task::spawn_local(Rc::clone(&slot).tend());
-    metrics.listening.store(true, Relaxed);
-    tell(WorkerEvent::Listening(id)).await;
+    metrics.listening.set(true);
+    events.tell(WorkerEvent::Listening(id)).await;
 
     let crew = Crew { worker: Rc::clone(&worker), open: Rc::default(), panic: Rc::default() };
     let exit = loop {
@@ -126,8 +136,8 @@ async fn serve(
                 }
                 if latest.stage == Stage::Drain && !worker.draining.replace(true) {
                     own_intake = None;
-                    metrics.listening.store(false, Relaxed);
-                    tell(WorkerEvent::Disconnect(id)).await;
+                    metrics.listening.set(false);
+                    events.tell(WorkerEvent::Disconnect(id)).await;
                     worker.alarms.wake_all();
                     worker.changed.notify_one();
                 }
@@ -172,7 +182,7 @@ impl Crew {
     fn start(&self, connection: Connection) {
         let Connection { socket, peer, mut permit } = connection;
         // From a listener of the worker's own; the primary has seen to it already.
-        permit.assign(&self.worker.metrics);
+        permit.assign(self.worker.metrics);
         let stream = match socket {
             Accepted::Tcp(stream) => TcpStream::from_std(stream).map(|stream| {
                 set_nodelay(&stream);

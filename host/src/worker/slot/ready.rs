@@ -1,7 +1,6 @@
 //! Instances ready before they are asked for: made in the worker's idle turns, and dropped when they are not needed.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::{Room, Slot};
@@ -50,7 +49,7 @@ impl Slot {
                     Ok(kept) => {
                         // It came up after failed starts: requests are let in again, though only an answer clears the
                         // record.
-                        self.metrics.down.store(false, Relaxed);
+                        self.metrics.down.set(false);
                         self.offer(kept);
                     }
                     Err(fault) if fault.kind == FaultKind::Capacity => {

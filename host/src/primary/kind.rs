@@ -1,0 +1,149 @@
+//! What differs between workers that are threads and workers that are processes: where they show themselves, how the
+//! component is loaded, and how one is started. All else in the primary is the same for both.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use http::uri::Authority;
+use tokio::sync::mpsc;
+
+use super::Place;
+use crate::config::{Config, WorkerKind};
+use crate::loader::{Code, Edition, Loading, Trial, load_in_thread};
+use crate::sandbox::{MemoryBudget, Ticker};
+use crate::vitals::{self, HostVitals, Vitals};
+use crate::worker::inbox::Permits;
+use crate::worker::process::{ProcessHandle, ProcessSetup, load_in_process};
+use crate::worker::{Events, Orders, Stage, ThreadHandle, WorkerEvent, WorkerHandle, WorkerSetup};
+
+/// The workers' kind, with what it needs.
+pub(super) enum Kind {
+    Thread {
+        trial: Arc<Trial>,
+        host: &'static HostVitals,
+    },
+    Process {
+        host: &'static HostVitals,
+        host_file: Arc<OwnedFd>,
+        /// What the loading process shows of itself.
+        loader_file: Arc<OwnedFd>,
+    },
+}
+
+/// What a worker of either kind gets at its start.
+pub(super) struct Start<'a> {
+    pub(super) config: &'a Arc<Config>,
+    pub(super) edition: &'a Edition,
+    pub(super) stage: Stage,
+    pub(super) events: &'a mpsc::Sender<WorkerEvent>,
+    pub(super) authority: &'a Authority,
+    pub(super) permits: &'a Arc<Permits>,
+}
+
+impl Kind {
+    /// Makes ready for workers of the kind that was asked for.
+    pub(super) fn new(config: &Config) -> io::Result<Self> {
+        match config.worker_kind {
+            WorkerKind::Thread => {
+                let host: &HostVitals = vitals::own();
+                let own: &Vitals = vitals::own();
+                let trial =
+                    Trial { ticker: Ticker::start()?, budget: Arc::new(budget(config, host, own)), pulse: &own.pulse };
+                Ok(Self::Thread { trial: Arc::new(trial), host })
+            }
+            WorkerKind::Process => {
+                let (host, host_file) = vitals::shared()?;
+                let (_, loader_file) = vitals::shared::<Vitals>()?;
+                Ok(Self::Process { host, host_file: Arc::new(host_file), loader_file: Arc::new(loader_file) })
+            }
+        }
+    }
+
+    /// What all workers share.
+    pub(super) fn host(&self) -> &'static HostVitals {
+        match self {
+            Self::Thread { host, .. } | Self::Process { host, .. } => host,
+        }
+    }
+
+    /// Where a new worker shows itself, and the file of it where that is a process.
+    pub(super) fn vitals(&self) -> io::Result<(&'static Vitals, Option<Arc<OwnedFd>>)> {
+        match self {
+            Self::Thread { .. } => Ok((vitals::own(), None)),
+            Self::Process { .. } => vitals::shared().map(|(vitals, file)| (vitals, Some(Arc::new(file)))),
+        }
+    }
+
+    /// Begins to load the component.
+    pub(super) fn load(&self, config: &Arc<Config>) -> io::Result<Loading> {
+        match self {
+            Self::Thread { trial, .. } => load_in_thread(config, trial),
+            Self::Process { host_file, loader_file, .. } => load_in_process(config, host_file, loader_file),
+        }
+    }
+
+    /// Starts the worker of `place`.
+    pub(super) fn start(&self, place: &Place, start: &Start<'_>) -> io::Result<WorkerHandle> {
+        let listener = place.listener.as_ref().map(std::net::TcpListener::try_clone).transpose()?;
+        match (self, &start.edition.code, &place.vitals_file) {
+            (Self::Thread { trial, host }, Code::Linked(guest), _) => {
+                let setup = WorkerSetup {
+                    id: place.id,
+                    config: Arc::clone(start.config),
+                    vitals: place.vitals,
+                    host,
+                    ticker: Arc::clone(&trial.ticker),
+                    budget: Arc::new(budget(start.config, host, place.vitals)),
+                    events: Events::Primary(start.events.clone()),
+                    authority: start.authority.clone(),
+                    listener: listener.map(|listener| (listener, Arc::clone(start.permits))),
+                };
+                let orders = Orders { guest: Arc::clone(guest), stage: start.stage };
+                ThreadHandle::start(setup, orders).map(WorkerHandle::Thread)
+            }
+            (Self::Process { host_file, .. }, Code::File(code), Some(vitals_file)) => {
+                // Each has its part of the connections, since none sees the others' listeners.
+                let share = (start.permits.max() / usize::from(start.config.workers)).max(1);
+                let setup = ProcessSetup {
+                    id: place.id,
+                    code: Arc::clone(code),
+                    vitals: (place.vitals, Arc::clone(vitals_file)),
+                    host_vitals: Arc::clone(host_file),
+                    events: start.events.clone(),
+                    authority: start.authority.clone(),
+                    listener: listener.map(|listener| (listener.into(), share)),
+                    permits: Arc::clone(start.permits),
+                };
+                ProcessHandle::start(setup, start.stage).map(WorkerHandle::Process)
+            }
+            (Self::Thread { .. } | Self::Process { .. }, _, _) => {
+                Err(io::Error::other("the component was loaded for workers of another kind; a bug of the host"))
+            }
+        }
+    }
+
+    /// A worker has died: what it had taken of what all share is given back, and what it showed is not so any more.
+    pub(super) fn clear(&self, vitals: &Vitals) {
+        use std::sync::atomic::Ordering::Relaxed;
+        // A thread that died has leaked its instances' memory, or given it back itself.
+        if let Self::Process { host, .. } = self {
+            let share = vitals.memory_bytes.swap(0, Relaxed);
+            host.memory_bytes.fetch_sub(share, Relaxed);
+            vitals.pulse.reset();
+            vitals.metrics.in_flight.set(0);
+            vitals.metrics.instances.set(0);
+        }
+    }
+
+    /// The host is at its end.
+    pub(super) fn stop(&self) {
+        if let Self::Thread { trial, .. } = self {
+            trial.ticker.stop();
+        }
+    }
+}
+
+fn budget(config: &Config, host: &'static HostVitals, own: &'static Vitals) -> MemoryBudget {
+    MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &own.memory_bytes)
+}

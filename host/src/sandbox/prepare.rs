@@ -1,0 +1,154 @@
+//! From the file that the user names to machine code that can be mapped: what it holds is found out, compiled in a child
+//! or taken from the cache, and checked.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::cache::Cache;
+use super::compile::{ChildError, Output, compile_in_child};
+use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
+use super::{artifact, engine};
+use crate::config::Config;
+
+/// Machine code whose checksum was compared, and what it was made from.
+pub struct Artifact {
+    place: Place,
+    pub(super) description: Description,
+}
+
+/// Where the machine code is.
+enum Place {
+    File(PathBuf),
+    /// An anonymous file in memory.
+    Memory(std::fs::File),
+}
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        match self {
+            Self::File(path) => path.clone(),
+            Self::Memory(file) => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+        }
+    }
+}
+
+impl Artifact {
+    /// Checks what is in `place`, for an engine of compatibility `here`.
+    fn of(place: Place, here: &str) -> Result<Self, Problem> {
+        let description = artifact::check(&place.path(), here).map_err(artifact::Unusable::into_problem)?;
+        Ok(Self { place, description })
+    }
+
+    /// Prepares the component that `config` names: reads and checks it, and compiles it in a child or takes its code from
+    /// the cache. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// When the file holds nothing that can be served.
+    pub fn prepare(config: &Config) -> Result<Self, LoadError> {
+        Self::try_prepare(config).map_err(|problem| LoadError::new(&config.component, problem))
+    }
+
+    fn try_prepare(config: &Config) -> Result<Self, Problem> {
+        let file = config.component.as_path();
+        let here = engine::compatibility(&engine::probe()?);
+        match source::read(file)? {
+            Source::Compiled => Self::of(Place::Memory(private_copy(file)?), &here),
+            Source::Component(bytes, description) => {
+                wasi_version(&description)?;
+                compiled(&bytes, &here, config)
+            }
+        }
+    }
+
+    /// The file with the code, to be handed to another process of this program.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn file(&self) -> std::io::Result<OwnedFd> {
+        match &self.place {
+            Place::File(path) => std::fs::File::open(path).map(OwnedFd::from),
+            Place::Memory(file) => file.try_clone().map(OwnedFd::from),
+        }
+    }
+
+    /// What [`Self::file`] of another process of this program handed over.
+    ///
+    /// # Errors
+    /// When it is not such a file.
+    pub fn received(file: OwnedFd, config: &Config) -> Result<Self, LoadError> {
+        let received = || Self::of(Place::Memory(file.into()), &engine::compatibility(&engine::probe()?));
+        received().map_err(|problem| LoadError::new(&config.component, problem))
+    }
+
+    pub(super) fn map(&self, engine: &Engine) -> Result<Component, Problem> {
+        artifact::map(engine, &self.place.path()).map_err(artifact::Unusable::into_problem)
+    }
+}
+
+/// The machine code of a component, from the cache or newly compiled.
+fn compiled(bytes: &[u8], here: &str, config: &Config) -> Result<Artifact, Problem> {
+    let name = config.component.display().to_string();
+    let compilation = &config.compilation;
+    let cache = match Cache::open(compilation) {
+        Ok(cache) => cache,
+        Err(error) => {
+            tracing::warn!(
+                "no cache for compiled components: {error}; every start compiles anew (--cache-dir names another place, `off` silences this)"
+            );
+            None
+        }
+    };
+    if let Some(cache) = cache {
+        let entry = cache.entry(bytes, here);
+        if entry.exists() {
+            match Artifact::of(Place::File(entry.clone()), here) {
+                Ok(artifact) => {
+                    Cache::touch(&entry);
+                    return Ok(artifact);
+                }
+                Err(problem) => {
+                    tracing::warn!(entry = %entry.display(), reason = problem.reason, "a cache entry cannot be used; compiling anew");
+                }
+            }
+        }
+        let began = std::time::Instant::now();
+        match compile_in_child(bytes, &Output::File(&entry), &name, compilation) {
+            Ok(()) => {
+                let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(elapsed_ms, entry = %entry.display(), "compiled");
+                cache.shrink(&entry);
+                return Artifact::of(Place::File(entry), here);
+            }
+            Err(ChildError::Output(reason)) => {
+                tracing::warn!("the cache cannot be written: {reason}; going on without");
+            }
+            Err(ChildError::Problem(problem)) => return Err(problem),
+        }
+    }
+    let memory = memory_file()?;
+    compile_in_child(bytes, &Output::Open(&memory), &name, compilation).map_err(ChildError::into_problem)?;
+    Artifact::of(Place::Memory(memory), here)
+}
+
+/// An anonymous file in memory.
+fn memory_file() -> Result<std::fs::File, Problem> {
+    let made = rustix::fs::memfd_create("wasmhost-compiled", rustix::fs::MemfdFlags::CLOEXEC);
+    made.map(std::fs::File::from).map_err(|error| {
+        Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir")
+    })
+}
+
+/// A private copy of a compiled component that the user named: code that is mapped from a file which somebody truncates
+/// would end the process.
+fn private_copy(file: &Path) -> Result<std::fs::File, Problem> {
+    let mut memory = memory_file()?;
+    let copied = std::fs::File::open(file).and_then(|mut source| std::io::copy(&mut source, &mut memory));
+    match copied {
+        Ok(_) => Ok(memory),
+        Err(error) => Err(Problem::new(format!("it cannot be read: {error}"), "check the file and the disk")),
+    }
+}

@@ -1,0 +1,108 @@
+//! What workers show of themselves, and what they share: counts and signs of life, no more. Workers that are threads have
+//! it in the process's own memory; for workers that are processes it lies in anonymous files which the primary and one
+//! worker each (or all, for what the host has one of) map, so that nothing is sent to be counted. Everything in it is an
+//! atomic number, for which zero is the beginning.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mm::{MapFlags, ProtFlags};
+
+use crate::metrics::{Flag, WorkerMetrics};
+use crate::sandbox::PulseCells;
+
+/// One worker's. Written by the worker (and where [`WorkerMetrics`] says so, the primary), read by the primary. Lives as
+/// long as the host, over all respawns of the worker.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    /// Its sign of running guest code.
+    pub pulse: PulseCells,
+    /// Memory of its instances, as counted in [`HostVitals::memory_bytes`].
+    pub memory_bytes: AtomicU64,
+    /// Its counts.
+    pub metrics: WorkerMetrics,
+}
+
+/// The host's: written by all workers, but by none on a request's path.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct HostVitals {
+    /// Memory of all instances.
+    pub memory_bytes: AtomicU64,
+    /// Some worker has had an answer of the guest since it was loaded.
+    pub has_answered: Flag,
+}
+
+/// What may lie in a mapped file: made of atomic numbers only, all zero at first.
+trait Shareable: Default + Sync + 'static {}
+impl Shareable for Vitals {}
+impl Shareable for HostVitals {}
+
+/// In this process's own memory, for as long as it lives.
+pub fn own<T: Default>() -> &'static T {
+    Box::leak(Box::default())
+}
+
+/// In a new anonymous file, which another process can map.
+///
+/// # Errors
+/// What the system says.
+#[expect(private_bounds, reason = "only the types above")]
+pub fn shared<T: Shareable>() -> io::Result<(&'static T, OwnedFd)> {
+    let file = rustix::fs::memfd_create("wasmhost-vitals", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    rustix::fs::ftruncate(&file, size_of::<T>() as u64)?;
+    // Nobody can shrink it under the other's feet.
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok((map(&file)?, file))
+}
+
+/// In the file that another process made by [`shared`].
+///
+/// # Errors
+/// When it is not such a file, or what the system says.
+#[expect(private_bounds, reason = "only the types above")]
+pub fn opened<T: Shareable>(file: &OwnedFd) -> io::Result<&'static T> {
+    let size = rustix::fs::fstat(file)?.st_size;
+    let seals = rustix::fs::fcntl_get_seals(file)?;
+    if usize::try_from(size) != Ok(size_of::<T>()) || !seals.contains(SealFlags::SHRINK) {
+        return Err(io::Error::other("not the memory of a worker of this version"));
+    }
+    map(file)
+}
+
+#[expect(unsafe_code, reason = "mapping memory that two processes of this program share")]
+fn map<T: Shareable>(file: &impl AsFd) -> io::Result<&'static T> {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+    let address = unsafe { rustix::mm::mmap(std::ptr::null_mut(), size_of::<T>(), access, MapFlags::SHARED, file, 0)? };
+    // SAFETY: the mapping is of T's size (the file is, and is sealed against shrinking), aligned to a page, which T's
+    // alignment divides, and never unmapped. T is `Shareable`: only atomic numbers, for which all bits that the other process may
+    // write there are values.
+    Ok(unsafe { &*address.cast::<T>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    #[test]
+    fn what_one_mapping_writes_the_other_sees() -> io::Result<()> {
+        let (one, file) = shared::<HostVitals>()?;
+        let other = opened::<HostVitals>(&file)?;
+        one.memory_bytes.store(7, Relaxed);
+        other.has_answered.set(true);
+        assert_eq!(other.memory_bytes.load(Relaxed), 7);
+        assert!(one.has_answered.get());
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_of_another_size_is_refused() -> io::Result<()> {
+        let (_, file) = shared::<HostVitals>()?;
+        assert!(opened::<Vitals>(&file).is_err());
+        Ok(())
+    }
+}

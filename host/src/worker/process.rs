@@ -1,0 +1,290 @@
+//! Workers that are processes (`--worker-kind process`): as in Node's cluster, each a child with an address space of its
+//! own, so that a crash of one (a bug of the sandbox, the kernel's out-of-memory killer) costs only its own connections.
+//! The child is this program once more (`wasmhost worker`, with the same flags), and runs in its main thread what a
+//! worker's thread runs. This file is the primary's side; `child` is the other, `wire` the line between them.
+
+mod child;
+mod wire;
+
+use std::cell::{Cell, OnceCell};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use http::uri::Authority;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::child::{ChildError, EventWire, run as run_child};
+use self::wire::{FromWorker, ToWorker, Wire};
+use super::inbox::{Accepted, Connection, INBOX_MAX, Permits};
+use super::{Exit, Stage, WorkerEvent};
+use crate::config::Config;
+use crate::loader::{Code, Edition, Loading};
+use crate::sandbox::LoadError;
+use crate::supervisor::WorkerId;
+use crate::vitals::Vitals;
+
+/// How long a child whose line has ended may take to be gone; then it is killed.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
+
+/// What the primary wants of the child; the latest counts.
+#[derive(Clone)]
+struct ProcessOrders {
+    code: Arc<OwnedFd>,
+    stage: Stage,
+}
+
+/// All that a worker's process needs to start.
+pub struct ProcessSetup {
+    /// Its number.
+    pub id: WorkerId,
+    /// The code to serve with.
+    pub code: Arc<OwnedFd>,
+    /// What it shows of itself, and the file that it shows it in.
+    pub vitals: (&'static Vitals, Arc<OwnedFd>),
+    /// The file of what the host shows of itself.
+    pub host_vitals: Arc<OwnedFd>,
+    /// Where events go.
+    pub events: mpsc::Sender<WorkerEvent>,
+    /// The address that stands for the authority where a client names none.
+    pub authority: Authority,
+    /// A listener of its own, with `--balance kernel`, and how many connections it may have from it at once.
+    pub listener: Option<(OwnedFd, usize)>,
+    /// The capacity that its connections take from, where the primary accepts.
+    pub permits: Arc<Permits>,
+}
+
+/// The primary's side of a worker's process.
+pub struct ProcessHandle {
+    wire: Rc<Wire>,
+    orders: watch::Sender<ProcessOrders>,
+    vitals: &'static Vitals,
+    permits: Arc<Permits>,
+    /// What the worker had taken in all its lives when this one began.
+    taken_before: u64,
+    /// Connections that were handed to this process.
+    handed: Cell<u64>,
+    /// Of these, those whose permits have not been given back yet.
+    outstanding: Cell<usize>,
+}
+
+impl ProcessHandle {
+    /// Starts a worker's process. Needs the primary's local runtime.
+    ///
+    /// # Errors
+    /// When the system has no process or sockets to give.
+    pub fn start(setup: ProcessSetup, stage: Stage) -> io::Result<Self> {
+        let (child, wire) = spawn()?;
+        let (vitals, vitals_file) = setup.vitals;
+        let mut descriptors = vec![setup.code.as_fd(), vitals_file.as_fd(), setup.host_vitals.as_fd()];
+        let max_connections = setup.listener.as_ref().map_or(0, |(_, max_connections)| *max_connections);
+        descriptors.extend(setup.listener.as_ref().map(|(listener, _)| listener.as_fd()));
+        let start = ToWorker::Start { id: setup.id.0, authority: setup.authority.to_string(), max_connections };
+        wire.try_send(&start, &descriptors)?;
+        let (orders, heard) = watch::channel(ProcessOrders { code: setup.code, stage: Stage::Serve });
+        let handle = Self {
+            wire: Rc::clone(&wire),
+            orders,
+            vitals,
+            permits: setup.permits,
+            taken_before: vitals.metrics.connections.get(),
+            handed: Cell::new(0),
+            outstanding: Cell::new(0),
+        };
+        handle.orders.send_modify(|orders| orders.stage = stage);
+        tokio::task::spawn_local(attend(setup.id, child, wire, heard, setup.events, vitals));
+        Ok(handle)
+    }
+
+    /// Connections that it can still be given.
+    pub fn room(&self) -> usize {
+        let taken = self.vitals.metrics.connections.get().wrapping_sub(self.taken_before);
+        let waiting = self.handed.get().saturating_sub(taken);
+        INBOX_MAX.saturating_sub(usize::try_from(waiting).unwrap_or(usize::MAX))
+    }
+
+    /// Hands a connection over, or gives it back.
+    ///
+    /// # Errors
+    /// The connection, when the process cannot take it now.
+    #[expect(clippy::result_large_err, reason = "the connection goes back whole")]
+    pub fn try_send(&self, connection: Connection) -> Result<(), Connection> {
+        let socket = match &connection.socket {
+            Accepted::Tcp(stream) => stream.as_fd(),
+            Accepted::Unix(stream) => stream.as_fd(),
+        };
+        match self.wire.try_send(&ToWorker::Connection(connection.peer), &[socket]) {
+            Ok(()) => {
+                self.handed.set(self.handed.get() + 1);
+                self.outstanding.set(self.outstanding.get() + 1);
+                connection.permit.hand_over();
+                Ok(())
+            }
+            Err(_) => Err(connection),
+        }
+    }
+
+    /// Gives new orders.
+    pub fn order(&self, code: Arc<OwnedFd>, stage: Stage) {
+        self.orders.send_replace(ProcessOrders { code, stage });
+    }
+
+    /// Gives back the permits of connections that have ended. `wait`: the worker shall tell when one more does.
+    pub fn reconcile(&self, wait: bool) {
+        if wait {
+            self.vitals.metrics.wants_freed.raise();
+        }
+        let open = self.vitals.metrics.open_connections.load(std::sync::atomic::Ordering::SeqCst);
+        let ended = self.outstanding.get().saturating_sub(open);
+        if ended > 0 {
+            self.outstanding.set(self.outstanding.get() - ended);
+            self.permits.give_back(ended);
+        }
+    }
+}
+
+impl Drop for ProcessHandle {
+    fn drop(&mut self) {
+        // The process is gone, and its connections with it.
+        self.vitals.metrics.open_connections.store(0, Relaxed);
+        self.permits.give_back(self.outstanding.get());
+    }
+}
+
+/// A child of this program, and the line to it.
+fn spawn() -> io::Result<(Child, Rc<Wire>)> {
+    let (ours, theirs) = wire::pair()?;
+    // Not by name: the file may have been replaced since.
+    let child = Command::new("/proc/self/exe")
+        .arg0("wasmhost")
+        .arg("worker")
+        .args(own_arguments())
+        .stdin(Stdio::from(theirs))
+        .kill_on_drop(true)
+        .spawn()?;
+    Ok((child, Rc::new(Wire::new(ours)?)))
+}
+
+/// The flags that this process was started with.
+fn own_arguments() -> Vec<OsString> {
+    let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if words.first().is_some_and(|word| word == "serve") {
+        words.remove(0);
+    }
+    words
+}
+
+/// Hears and orders a worker's process to its end.
+async fn attend(
+    id: WorkerId,
+    child: Child,
+    wire: Rc<Wire>,
+    mut orders: watch::Receiver<ProcessOrders>,
+    events: mpsc::Sender<WorkerEvent>,
+    vitals: &'static Vitals,
+) {
+    let mut code = Arc::clone(&orders.borrow().code);
+    let mut exit = None;
+    loop {
+        let event = tokio::select! {
+            received = wire.receive::<FromWorker>() => match received {
+                Ok(Some((FromWorker::Online { thread }, _))) => WorkerEvent::Online(id, thread),
+                Ok(Some((FromWorker::Listening, _))) => WorkerEvent::Listening(id),
+                Ok(Some((FromWorker::Disconnect, _))) => WorkerEvent::Disconnect(id),
+                Ok(Some((FromWorker::Freed, _))) => WorkerEvent::Freed,
+                Ok(Some((FromWorker::Exited(how), _))) => {
+                    exit = Some(how);
+                    continue;
+                }
+                Ok(Some((FromWorker::Loaded { .. } | FromWorker::Failed { .. }, _))) => continue,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(worker = id.0, %error, "the line to a worker is broken; it is ended");
+                    break;
+                }
+            },
+            changed = orders.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let latest = orders.borrow_and_update().clone();
+                // A line that has ended is found out by the next turn's receive.
+                if !Arc::ptr_eq(&code, &latest.code) {
+                    let _ = wire.send(&ToWorker::Swap, &[latest.code.as_fd()]).await;
+                    code = latest.code;
+                }
+                let _ = match latest.stage {
+                    Stage::Serve => Ok(()),
+                    Stage::Drain => wire.send(&ToWorker::Drain, &[]).await,
+                    Stage::Stop => wire.send(&ToWorker::Stop, &[]).await,
+                };
+                continue;
+            }
+        };
+        // Without the primary there is nobody to tell.
+        let _ = events.send(event).await;
+    }
+    let ended = end_of(child).await;
+    vitals.metrics.listening.set(false);
+    let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(ended))).await;
+}
+
+/// Waits for the end of a child that has said its last word.
+async fn end_of(mut child: Child) -> Exit {
+    let status = match tokio::time::timeout(GONE_WITHIN, child.wait()).await {
+        Ok(status) => status,
+        Err(_) => match child.kill().await {
+            Ok(()) => child.wait().await,
+            Err(error) => Err(error),
+        },
+    };
+    match status {
+        Ok(status) if status.success() => Exit::Voluntary,
+        Ok(status) => Exit::Killed(match status.signal() {
+            Some(signal) => format!("killed by signal {signal}"),
+            None => format!("it ended with {status}"),
+        }),
+        Err(error) => Exit::Killed(format!("it was lost: {error}")),
+    }
+}
+
+/// Begins to load what `config` names in a process of its own. Needs the primary's local runtime.
+///
+/// # Errors
+/// When the system has no process or sockets to give.
+pub fn load_in_process(config: &Arc<Config>, host_vitals: &Arc<OwnedFd>, own: &Arc<OwnedFd>) -> io::Result<Loading> {
+    let (child, wire) = spawn()?;
+    wire.try_send(&ToWorker::Load, &[own.as_fd(), host_vitals.as_fd()])?;
+    let (answer, loaded) = oneshot::channel();
+    let component = config.component.display().to_string();
+    tokio::task::spawn_local(async move {
+        let last_word = OnceCell::new();
+        while let Ok(Some((word, descriptors))) = wire.receive::<FromWorker>().await {
+            // There is but one.
+            let _ = last_word.set((word, descriptors));
+        }
+        let ended = end_of(child).await;
+        let failed = |reason: String, hint: String| Err(LoadError { file: component, reason, hint });
+        let edition = match last_word.into_inner() {
+            Some((FromWorker::Loaded { wasi, isolation }, mut descriptors)) => match descriptors.pop() {
+                Some(code) => Ok(Edition { wasi, isolation, code: Code::File(Arc::new(code)) }),
+                None => failed("its code was lost".to_owned(), "this is a bug of wasmhost: report it".to_owned()),
+            },
+            Some((FromWorker::Failed { reason, hint }, _)) => failed(reason, hint),
+            Some(_) | None => failed(
+                format!("the process that loads it ended without a word ({ended})"),
+                "see the log lines above; if memory is short, free some".to_owned(),
+            ),
+        };
+        // Without a receiver the host is stopping, and nobody wants the component.
+        let _ = answer.send(edition);
+    });
+    Ok(loaded)
+}

@@ -1,0 +1,268 @@
+//! A worker's process, from within: takes what it needs from the primary's line, and runs in its main thread what a
+//! worker's thread runs. It ends when the primary does.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use http::uri::Authority;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use super::wire::{FromWorker, ToWorker, Wire, cut};
+use crate::config::Config;
+use crate::loader::{Trial, load_and_try};
+use crate::sandbox::{Artifact, Guest, LoadError, MemoryBudget, Ticker};
+use crate::supervisor::WorkerId;
+use crate::vitals::{self, HostVitals, Vitals};
+use crate::worker::inbox::{self, Accepted, Connection, Permits};
+use crate::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
+
+/// Why a process is no worker.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// Nobody is at the other end of standard input.
+    #[error("`wasmhost worker` is what wasmhost starts by itself with --worker-kind process: {0}")]
+    NotAChild(io::Error),
+    /// The system, or the primary, did not do its part.
+    #[error("a worker's process cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs this process as the primary says on standard input. True when it ended as it was told to.
+///
+/// # Errors
+/// When it was not started by a primary, or the system refuses something.
+pub fn run(mut config: Config) -> Result<bool, ChildError> {
+    // The pool is for one worker's instances.
+    config.workers = 1;
+    let line = io::stdin().as_fd().try_clone_to_owned()?;
+    rustix::net::sockopt::socket_type(&line).map_err(|error| ChildError::NotAChild(error.into()))?;
+    // What the primary has not ended by a word ends with it all the same.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)?;
+    let runtime = thread::event_loop("worker")?;
+    let first = runtime.block_on(async {
+        // A terminal, or a service manager, signals the whole group; the primary decides what follows.
+        for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+            drop(signal(kind)?);
+        }
+        let wire = Arc::new(Wire::new(line)?);
+        let first = wire.receive::<ToWorker>().await?;
+        Ok::<_, io::Error>(first.map(|(message, descriptors)| (wire, message, descriptors)))
+    })?;
+    let config = Arc::new(config);
+    match first {
+        Some((wire, ToWorker::Load, descriptors)) => load(&wire, &config, descriptors),
+        Some((wire, ToWorker::Start { id, authority, max_connections }, descriptors)) => {
+            let start = Start { id: WorkerId(id), authority, max_connections };
+            let exit = work(&wire, config, start, descriptors, runtime);
+            let voluntary = exit == Exit::Voluntary;
+            // Nobody hears it when the primary is gone.
+            let _ = wire.try_send(&FromWorker::Exited(exit), &[]);
+            Ok(voluntary)
+        }
+        Some(_) | None => Ok(false),
+    }
+}
+
+fn missing() -> io::Error {
+    io::Error::other("the primary did not send what was to come with its message")
+}
+
+/// Loads the component, tries it, and tells the primary.
+fn load(wire: &Wire, config: &Arc<Config>, descriptors: Vec<OwnedFd>) -> Result<bool, ChildError> {
+    let mut descriptors = descriptors.into_iter();
+    let own = vitals::opened::<Vitals>(&descriptors.next().ok_or_else(missing)?)?;
+    let host = vitals::opened::<HostVitals>(&descriptors.next().ok_or_else(missing)?)?;
+    let total = config.limits.memory_total_bytes;
+    let trial = Trial {
+        ticker: Ticker::start()?,
+        budget: Arc::new(MemoryBudget::new(total, &host.memory_bytes, &own.memory_bytes)),
+        pulse: &own.pulse,
+    };
+    let loaded = Artifact::prepare(config).and_then(|artifact| {
+        let edition = load_and_try(&artifact, config, &trial)?;
+        Ok((edition, artifact))
+    });
+    match loaded {
+        Ok((edition, artifact)) => {
+            let code = artifact.file()?;
+            let loaded = FromWorker::Loaded { wasi: edition.wasi, isolation: edition.isolation };
+            wire.try_send(&loaded, &[code.as_fd()])?;
+            Ok(true)
+        }
+        Err(LoadError { reason, hint, .. }) => {
+            wire.try_send(&FromWorker::Failed { reason: cut(&reason), hint: cut(&hint) }, &[])?;
+            Ok(false)
+        }
+    }
+}
+
+/// What the primary says of a worker at its start.
+struct Start {
+    id: WorkerId,
+    authority: String,
+    max_connections: usize,
+}
+
+/// Works to the end.
+fn work(
+    wire: &Arc<Wire>,
+    config: Arc<Config>,
+    start: Start,
+    descriptors: Vec<OwnedFd>,
+    runtime: tokio::runtime::LocalRuntime,
+) -> Exit {
+    let ready = prepare(wire, config, start, descriptors);
+    let (setup, guest, attendance) = match ready {
+        Ok(ready) => ready,
+        Err(reason) => return Exit::NotStarted(cut(&reason)),
+    };
+    let (inbox, connections) = inbox::inbox();
+    let (orders, heard) = watch::channel(Orders { guest, stage: Stage::Serve });
+    runtime.spawn_local(attendance.attend(inbox, orders));
+    thread::run_in(runtime, setup, connections, heard)
+}
+
+fn prepare(
+    wire: &Arc<Wire>,
+    config: Arc<Config>,
+    start: Start,
+    descriptors: Vec<OwnedFd>,
+) -> Result<(WorkerSetup, Arc<Guest>, Attendance), String> {
+    let text = |error: io::Error| error.to_string();
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or_else(missing).map_err(text);
+    let (code, own, host) = (next()?, next()?, next()?);
+    let own = vitals::opened::<Vitals>(&own).map_err(text)?;
+    let host = vitals::opened::<HostVitals>(&host).map_err(text)?;
+    let ticker = Ticker::start().map_err(text)?;
+    let guest = link(code, &config, &ticker).map_err(|error| error.to_string())?;
+    // The primary counts connections; here, only those of a listener of the worker's own are bounded.
+    let has_listener = start.max_connections > 0;
+    let permits = Permits::new(if has_listener { start.max_connections } else { usize::MAX });
+    let listener = if has_listener { Some((next()?.into(), Arc::clone(&permits))) } else { None };
+    let setup = WorkerSetup {
+        id: start.id,
+        config: Arc::clone(&config),
+        vitals: own,
+        host,
+        budget: Arc::new(MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &own.memory_bytes)),
+        ticker: Arc::clone(&ticker),
+        events: Events::Wire(EventWire(Arc::clone(wire))),
+        authority: start.authority.parse().unwrap_or_else(|_| Authority::from_static("localhost")),
+        listener,
+    };
+    let attendance = Attendance { wire: Arc::clone(wire), config, ticker, permits, vitals: own };
+    Ok((setup, guest, attendance))
+}
+
+fn link(code: OwnedFd, config: &Config, ticker: &Ticker) -> Result<Arc<Guest>, LoadError> {
+    let artifact = Artifact::received(code, config)?;
+    Guest::link(&artifact, config, ticker).map(Arc::new)
+}
+
+/// The child's ear for the primary.
+struct Attendance {
+    wire: Arc<Wire>,
+    config: Arc<Config>,
+    ticker: Arc<Ticker>,
+    permits: Arc<Permits>,
+    vitals: &'static Vitals,
+}
+
+impl Attendance {
+    /// Carries out what the primary says, until it is gone.
+    async fn attend(self, inbox: inbox::Sender, orders: watch::Sender<Orders>) {
+        let mut linking: Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>> = None;
+        loop {
+            tokio::select! {
+                received = self.wire.receive::<ToWorker>() => match received {
+                    Ok(Some((ToWorker::Connection(peer), descriptors))) => self.hand_on(&inbox, peer, descriptors),
+                    Ok(Some((ToWorker::Swap, descriptors))) => linking = self.link(descriptors),
+                    Ok(Some((ToWorker::Drain, _))) => orders.send_modify(|orders| orders.stage = Stage::Drain),
+                    Ok(Some((ToWorker::Load | ToWorker::Start { .. }, _))) => {}
+                    Ok(Some((ToWorker::Stop, _)) | None) | Err(_) => {
+                        orders.send_modify(|orders| orders.stage = Stage::Stop);
+                        return;
+                    }
+                },
+                linked = linked(&mut linking) => {
+                    linking = None;
+                    match linked {
+                        Ok(guest) => orders.send_modify(|orders| orders.guest = guest),
+                        Err(error) => tracing::error!(hint = error.hint, "the new component cannot be served by this worker, the old one goes on: {error}"),
+                    }
+                }
+                () = self.permits.asked_for() => {
+                    // A primary that is gone is found out by the next receive.
+                    let _ = self.wire.send(&FromWorker::Freed, &[]).await;
+                }
+            }
+        }
+    }
+
+    fn hand_on(&self, inbox: &inbox::Sender, peer: Peer, descriptors: Vec<OwnedFd>) {
+        let (Some(socket), Some(mut permit)) = (descriptors.into_iter().next(), self.permits.try_take()) else {
+            tracing::error!(%peer, "a connection arrived without its socket");
+            return;
+        };
+        let socket = match peer {
+            Peer::Tcp(_) => Accepted::Tcp(socket.into()),
+            Peer::Unix => Accepted::Unix(socket.into()),
+        };
+        permit.adopt(&self.vitals.metrics);
+        // The primary hands no more over than the inbox takes.
+        if inbox.try_send(Connection { socket, peer, permit }).is_err() {
+            tracing::error!(%peer, "a connection was lost: the inbox is full");
+        }
+    }
+
+    /// Links new code in a thread of its own; requests go on meanwhile.
+    fn link(&self, descriptors: Vec<OwnedFd>) -> Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>> {
+        let code = descriptors.into_iter().next()?;
+        let (answer, linked) = oneshot::channel();
+        let (config, ticker) = (Arc::clone(&self.config), Arc::clone(&self.ticker));
+        let linker = std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
+            // A newer one may have come meanwhile.
+            let _ = answer.send(link(code, &config, &ticker));
+        });
+        match linker {
+            Ok(_) => Some(linked),
+            Err(error) => {
+                tracing::error!(%error, "no thread to link the new component in; the old one goes on");
+                None
+            }
+        }
+    }
+}
+
+/// The guest that is being linked; never ready without one.
+async fn linked(
+    linking: &mut Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>>,
+) -> Result<Arc<Guest>, LoadError> {
+    if let Some(linking) = linking
+        && let Ok(linked) = linking.await
+    {
+        return linked;
+    }
+    std::future::pending().await
+}
+
+/// The end of the line on which a worker tells of itself.
+pub struct EventWire(Arc<Wire>);
+
+impl EventWire {
+    /// Tells the primary.
+    pub(in crate::worker) async fn tell(&self, event: WorkerEvent) {
+        let message = match event {
+            WorkerEvent::Online(_, thread) => FromWorker::Online { thread },
+            WorkerEvent::Listening(_) => FromWorker::Listening,
+            WorkerEvent::Disconnect(_) => FromWorker::Disconnect,
+            WorkerEvent::Exited(_, exit) => FromWorker::Exited(exit),
+            WorkerEvent::Freed => FromWorker::Freed,
+        };
+        // Nobody hears it when the primary is gone, which the next receive finds out.
+        let _ = self.0.send(&message, &[]).await;
+    }
+}

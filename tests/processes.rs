@@ -1,0 +1,150 @@
+//! Where workers are processes (`--worker-kind process`): what does the death of one cost, and whom? All other tests can be
+//! run with this kind too (`WASMHOST_TEST_WORKER_KIND=process`).
+
+use serde_json::Value;
+
+use crate::support::server::{command, signal};
+use crate::support::{Connection, FAULTS, Server, eventually, get, run};
+
+fn start(component: &str, flags: &[&str]) -> Server {
+    Server::start(component, &[&["--worker-kind", "process"][..], flags].concat())
+}
+
+/// A connection to each of two workers, and the process of the first.
+fn on_both(server: &Server) -> (Connection, Connection, u32) {
+    let [mut first, mut second] = [(); 2].map(|()| Connection::open(server.address));
+    assert_eq!((first.get("/hello").status, second.get("/hello").status), (200, 200));
+    let status = server.status();
+    let pid = status["workers"][0]["thread"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a number");
+    assert!(server.worker_pids().contains(&pid), "{status}");
+    (first, second, pid)
+}
+
+fn states(server: &Server) -> Vec<Value> {
+    let status = server.status();
+    status["workers"].as_array().expect("workers").iter().map(|worker| worker["state"].clone()).collect()
+}
+
+#[test]
+fn a_worker_process_that_is_killed_costs_only_its_own_connections_and_is_replaced() {
+    for (component, name, number) in [(FAULTS[0], "KILL", 9), (FAULTS[1], "SEGV", 11)] {
+        let server = start(component, &[]);
+        let (mut first, mut second, pid) = on_both(&server);
+        first.send("GET /sleep?ms=60000 HTTP/1.1\r\nHost: test\r\n\r\n");
+        eventually("the request is in flight", || server.sum("in_flight") == 1);
+        let memory_before = server.status()["instance_memory_bytes"].as_u64();
+        signal(pid, name);
+        assert!(first.try_response(false).is_none(), "{component}: its connections are lost");
+        assert_eq!(second.get("/hello").status, 200, "{component}: the other worker's are not");
+        let exit = server.wait_for_record("exit", |record| record["message"] == "exit");
+        assert_eq!(exit["cause"], format!("killed by signal {number}"), "{exit}");
+        assert_eq!((&exit["worker"], &exit["voluntary"]), (&Value::from(1), &Value::Bool(false)), "{exit}");
+        server.wait_for_record("respawn", |record| record["message"] == "respawn" && record["worker"] == 1);
+        eventually("both listen again", || states(&server) == ["listening", "listening"]);
+        for _ in 0..4 {
+            assert_eq!(get(server.address, "/hello").status, 200, "{component}");
+        }
+        eventually("only the second's connection is counted", || server.sum("open_connections") == 1);
+        assert_eq!(server.sum("in_flight"), 0, "{component}");
+        assert!(
+            server.status()["instance_memory_bytes"].as_u64() <= memory_before,
+            "{component}: memory is given back"
+        );
+    }
+}
+
+#[test]
+fn all_capacity_comes_back_from_workers_that_are_killed() {
+    let server = start("faults.wasm", &["--max-connections", "4", "--workers", "1"]);
+    for round in 0..5 {
+        let mut held = [(); 4].map(|()| Connection::open(server.address));
+        for connection in &mut held {
+            assert_eq!(connection.get("/hello").status, 200, "round {round}");
+        }
+        signal(server.worker_pids()[0], "KILL");
+        eventually("it is gone", || held[0].try_response(false).is_none());
+    }
+}
+
+#[test]
+fn a_worker_process_that_is_stopped_gets_no_new_connections_and_goes_on_when_continued() {
+    let server = start("faults.wasm", &[]);
+    let (mut first, _second, pid) = on_both(&server);
+    signal(pid, "STOP");
+    first.send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+    // One or two connections go to it before it is seen to be late; they are not lost.
+    let mut waiting = Vec::new();
+    let mut answered_in_a_row = 0;
+    while answered_in_a_row < 20 {
+        let mut connection = Connection::open(server.address);
+        let wait = std::time::Duration::from_millis(500);
+        connection.stream.set_read_timeout(Some(wait)).expect("a time-out");
+        connection.send("GET /hello HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        if connection.try_response(false).is_some() {
+            answered_in_a_row += 1;
+        } else {
+            answered_in_a_row = 0;
+            waiting.push(connection);
+            assert!(waiting.len() <= 2, "a stopped worker still gets connections");
+        }
+    }
+    signal(pid, "CONT");
+    assert_eq!(first.response().status, 200);
+    for mut connection in waiting {
+        connection.stream.set_read_timeout(Some(crate::support::CEILING)).expect("a time-out");
+        assert_eq!(connection.response().status, 200, "a connection that waited");
+    }
+}
+
+#[test]
+fn workers_end_with_a_primary_that_is_killed() {
+    let mut server = start("hello.wasm", &[]);
+    let workers = server.worker_pids();
+    assert_eq!(workers.len(), 2);
+    server.signal("KILL");
+    server.wait_for_exit();
+    for pid in workers {
+        eventually("the worker is gone", || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.is_empty() || status.contains("State:\tZ")
+        });
+    }
+}
+
+#[test]
+fn the_primary_never_maps_the_components_code_nor_its_memory() {
+    let server = start("hello.wasm", &[]);
+    assert_eq!(get(server.address, "/").status, 200);
+    let maps = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("the process lives");
+    assert!(maps(server.worker_pids()[0]).contains(".cwasm"), "a worker maps it");
+    let primary = maps(server.pid());
+    assert!(!primary.contains(".cwasm"), "{primary}");
+    let largest = primary.lines().filter_map(|line| {
+        let (from, to) = line.split(' ').next()?.split_once('-')?;
+        Some(u64::from_str_radix(to, 16).ok()? - u64::from_str_radix(from, 16).ok()?)
+    });
+    assert!(largest.max() < Some(1 << 30), "the primary reserves no memory for instances: {primary}");
+}
+
+#[test]
+fn signals_to_the_whole_group_drain_all_the_same() {
+    let mut server = start("faults.wasm", &[]);
+    let mut connection = Connection::open(server.address);
+    connection.send("GET /sleep?ms=300 HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the request is in flight", || server.sum("in_flight") == 1);
+    for pid in server.worker_pids() {
+        signal(pid, "TERM");
+    }
+    server.signal("TERM");
+    assert_eq!(connection.response().text(), "slept");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn nobody_is_a_worker_by_hand() {
+    let mut by_hand = command();
+    by_hand.args(["worker", &crate::support::guest("hello.wasm")]);
+    let finished = run(by_hand);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(finished.stderr.contains("--worker-kind process"), "{finished:?}");
+}
