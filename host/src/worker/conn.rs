@@ -124,10 +124,10 @@ impl Connection {
         };
         let left = self.worker.config.limits.header_max_bytes.saturating_sub(bytes);
         if left == 0 {
-            let (answer, what) =
+            let (status, what) =
                 if line_ended { (raw::HEAD_TOO_LARGE, "head") } else { (raw::URI_TOO_LONG, "request line") };
             tracing::info!(worker = self.worker.id.0, peer = %self.peer, limit = "--header-max", "a {what} above the limit was refused; raise --header-max to allow it");
-            self.close_with(answer);
+            self.close_with(status);
             return Err(io::Error::other("the head is too large"));
         }
         Ok(left)
@@ -199,11 +199,11 @@ impl Connection {
 
     /// Gives a last answer past hyper, where no response can be under way. Best effort: what the socket does not take
     /// at once is not sent.
-    fn close_with(&self, answer: &[u8]) {
+    fn close_with(&self, status: &str) {
         self.phase.set(Phase::Closing);
         self.unread_body.set(true);
         if !self.stalled.get()
-            && let Err(error) = self.stream.try_write(answer)
+            && let Err(error) = self.stream.try_write(raw::answer(status).as_bytes())
         {
             tracing::debug!(peer = %self.peer, %error, "a last answer was not sent");
         }
