@@ -18,15 +18,18 @@ mod balancing;
 mod cli;
 mod connections;
 mod counting;
+mod environment;
 #[cfg(feature = "fault-injection")]
 mod host_faults;
 mod isolation;
 mod limits;
 mod loading;
+mod outgoing;
 mod protocol;
 mod recovery;
 mod reload;
 mod serving;
 mod sharing;
 mod shutdown;
+mod streaming;
 mod tidy;

@@ -30,7 +30,8 @@ fn stop(server: &Server, signal: &str) {
     assert_eq!(record["signal"], format!("SIG{signal}"));
 }
 
-fn message(record: &Value) -> &str {
+/// What a record of the log says.
+pub fn message(record: &Value) -> &str {
     record["message"].as_str().unwrap_or_default()
 }
 
@@ -135,7 +136,7 @@ fn the_life_of_each_worker_is_in_the_log() {
 }
 
 /// Asks over a Unix socket for `path`: the answer as it came.
-fn get_over_unix(socket: &Path, path: &str) -> std::io::Result<String> {
+pub fn get_over_unix(socket: &Path, path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(CEILING))?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes())?;
