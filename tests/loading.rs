@@ -349,7 +349,7 @@ fn large_component() -> String {
 }
 
 /// How many functions it has.
-const FUNCTIONS: usize = 1_000;
+const FUNCTIONS: usize = 2_000;
 
 /// A command that serves `component`, on one CPU and without a cache.
 fn on_one_cpu(component: &Path) -> Command {
