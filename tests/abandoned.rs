@@ -1,5 +1,10 @@
 //! What becomes of work that nobody waits for, and of files that change under a running host?
 
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::shutdown::message;
 use crate::support::{Connection, FAULTS, Server, eventually, get, guest};
 
 #[test]
@@ -41,5 +46,66 @@ fn a_guest_that_does_not_read_a_body_is_not_the_clients_silence() {
         let mut connection = Connection::open(server.address);
         connection.send("POST /sleep?ms=900 HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n0123456789");
         assert_eq!(connection.response().status, 200, "{component}: the body came whole, the guest did not read it");
+    }
+}
+
+/// Closes a connection with a reset, not with an end.
+fn reset(connection: Connection) {
+    SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO)).expect("an option");
+    drop(connection);
+}
+
+#[test]
+fn a_client_that_resets_within_its_upload_cancels_the_guests_work() {
+    for component in FAULTS {
+        let limits = ["--workers", "1", "--request-timeout", "none", "--body-idle-timeout", "none"];
+        let server = Server::start(component, &limits);
+        // Before the answer's head, and behind it.
+        for path in ["/body-size", "/echo"] {
+            let (generation, left) = (server.sum("generation"), server.sum("client_left"));
+            let mut connection = Connection::open(server.address);
+            connection.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\nhalf"));
+            eventually("the upload is under way", || server.sum("in_flight") == 1);
+            reset(connection);
+            eventually(&format!("{component} {path}: it is cancelled"), || {
+                server.sum("in_flight") == 0 && server.sum("client_left") == left + 1
+            });
+            // Of 0.3, an echo is the host's own work: the guest has given the body back and is done.
+            if (component, path) != ("faults-p3.wasm", "/echo") {
+                eventually("a new generation", || server.sum("generation") > generation);
+                assert_eq!(get(server.address, "/count").text(), "1", "{component} {path}");
+            }
+        }
+        assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{component}: leaving is no fault");
+    }
+}
+
+#[test]
+fn work_behind_a_whole_response_ends_whatever_the_client_does() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1"]);
+        let lingered = |server: &Server| server.records(|record| message(record) == "lingered").len();
+        for (number, how) in ["stays", "ends", "resets"].into_iter().enumerate() {
+            let mut connection = Connection::open(server.address);
+            let response = connection.get("/linger?ms=700");
+            assert_eq!((response.text().as_str(), response.whole), ("done", true), "{component} {how}");
+            assert_eq!(lingered(&server), number, "{component} {how}: the answer waited for the work behind it");
+            let mut kept = Some(connection);
+            match how {
+                "ends" => kept = None,
+                "resets" => kept.take().into_iter().for_each(reset),
+                _ => {}
+            }
+            eventually(&format!("{component} {how}: the work ends"), || lingered(&server) == number + 1);
+            drop(kept);
+        }
+        // The next request of a connection does not wait for the work behind the last.
+        let mut connection = Connection::open(server.address);
+        assert_eq!(connection.get("/linger?ms=700").text(), "done", "{component}");
+        assert_eq!(connection.get("/hello").status, 200, "{component}");
+        assert_eq!(lingered(&server), 3, "{component}: a request waited for the work of another");
+        eventually("the work ends", || lingered(&server) == 4);
+        assert_eq!((server.sum("client_left"), server.sum("in_flight")), (0, 0), "{component}");
+        assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{component}");
     }
 }

@@ -322,3 +322,52 @@ fn a_port_in_use_is_an_error_with_a_hint() -> TestResult {
     }
     Ok(())
 }
+
+/// Runs the command, which ends with code 1, one error that has `word`, and one hint.
+#[track_caller]
+fn failed_for(arguments: &[&str], word: &str) {
+    let finished = run_with(arguments);
+    let (errors, hints) = (finished.lines("error: "), finished.lines("hint: "));
+    assert!(finished.code == Some(1) && errors.len() == 1 && hints.len() == 1, "{arguments:?}: {}", finished.stderr);
+    assert!(errors[0].contains(word), "{arguments:?}: no `{word}` in: {}", errors[0]);
+}
+
+#[test]
+fn an_admin_address_in_use_is_an_error_with_a_hint() -> TestResult {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    failed_for(&[&guest("hello.wasm"), "--listen", "127.0.0.1:0", "--admin", &address], &address);
+    Ok(())
+}
+
+#[test]
+fn a_unix_socket_that_cannot_be_made_is_an_error_with_a_hint() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let long = format!("unix:{}", dir.path().join("x".repeat(108)).display());
+    let nowhere = format!("unix:{}", dir.path().join("no/socket").display());
+    for flag in ["--listen", "--admin"] {
+        let other = if flag == "--admin" { "--listen" } else { "--admin" };
+        for address in [&long, &nowhere] {
+            failed_for(&[&guest("hello.wasm"), other, "127.0.0.1:0", flag, address], address);
+        }
+    }
+    assert_eq!(std::fs::read_dir(dir.path())?.count(), 0);
+    Ok(())
+}
+
+#[test]
+fn an_address_of_ipv6_is_served() {
+    if let Err(error) = TcpListener::bind("[::1]:0") {
+        eprintln!("passed over, there is no IPv6 here: {error}");
+        return;
+    }
+    for balance in ["round-robin", "kernel"] {
+        let server = Server::start("faults.wasm", &["--listen", "[::1]:0", "--balance", balance]);
+        assert!(server.address.is_ipv6() && server.address.port() != 0, "{}", server.address);
+        let mut connection = Connection::open(server.address);
+        // Without a `Host`, the authority is the host's own address.
+        connection.send("GET /request HTTP/1.0\r\n\r\n");
+        let text = connection.response().text();
+        assert!(text.lines().any(|line| line == format!("authority: {}", server.address)), "{balance}:\n{text}");
+    }
+}

@@ -11,7 +11,7 @@ fn wait_for_limit(server: &Server, flag: &str) {
 }
 
 /// Nothing can be read from it within a moment: neither an answer nor its end. (That nothing happens has no event.)
-fn is_silent(connection: &Connection) -> bool {
+pub fn is_silent(connection: &Connection) -> bool {
     connection.stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a time-out");
     let peeked = connection.stream.peek(&mut [0]);
     connection.stream.set_read_timeout(Some(CEILING)).expect("a time-out");

@@ -252,7 +252,7 @@ fn an_upstream_that_is_not_there_is_an_error_code_for_the_guest() {
 }
 
 /// Whether a text has an error-code's name, as one of the bindings of the two versions writes it.
-fn named(text: &str, name: &str) -> bool {
+pub fn named(text: &str, name: &str) -> bool {
     let letters = |text: &str| text.replace(['-', '_'], "").to_lowercase();
     letters(text).contains(&letters(name))
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::support::{Finished, Server, TestResult, command, get, guest, run};
 
@@ -307,4 +308,125 @@ fn compilation_is_bounded_in_memory() {
             &["--compile-memory-max"],
         );
     }
+}
+
+/// A pipe with a name, at which nobody writes.
+fn pipe(dir: &tempfile::TempDir) -> std::io::Result<PathBuf> {
+    let path = dir.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&path).status()?;
+    assert!(made.success());
+    Ok(path)
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_not_read() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let below_a_file = written(&dir, "file", "")?.join("app.wasm");
+    let words: [(PathBuf, &str); 4] = [
+        (pipe(&dir)?, "not a regular file"),
+        ("/dev/zero".into(), "not a regular file"),
+        ("/dev/null".into(), "not a regular file"),
+        (below_a_file, "cannot be read"),
+    ];
+    for (file, word) in &words {
+        refused_for(file, &[], &[word]);
+        let finished = compiling(file, &dir.path().join("out.cwasm"));
+        let errors = finished.lines("error: ");
+        assert!(finished.code == Some(1) && errors.len() == 1 && errors[0].contains(word), "{}", finished.stderr);
+    }
+    assert!(!dir.path().join("out.cwasm").exists());
+    Ok(())
+}
+
+/// Compiles a component ahead of time, as a user does.
+#[track_caller]
+fn compiling(component: &Path, output: &Path) -> Finished {
+    let mut command = command();
+    command.arg("compile").arg(component).arg("-o").arg(output);
+    run(command)
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_an_error_and_leaves_nothing() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let directory = dir.path().join("directory");
+    fs::create_dir(&directory)?;
+    let file = written(&dir, "file", "dear")?;
+    for output in [dir.path().join("missing/app.cwasm"), directory, file.join("app.cwasm")] {
+        let finished = compiling(Path::new(&guest("hello.wasm")), &output);
+        let (errors, hints) = (finished.lines("error: "), finished.lines("hint: "));
+        assert!(finished.code == Some(1) && errors.len() == 1 && hints.len() == 1, "{}", finished.stderr);
+        assert!(errors[0].contains("cannot write") && errors[0].contains(&*output.to_string_lossy()), "{}", errors[0]);
+    }
+    let mut left: Vec<_> =
+        fs::read_dir(dir.path())?.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>()?;
+    left.sort();
+    assert_eq!(left, ["directory", "file"]);
+    assert_eq!(
+        (fs::read_dir(dir.path().join("directory"))?.count(), fs::read_to_string(file)?),
+        (0, "dear".to_owned())
+    );
+    Ok(())
+}
+
+/// A component whose compilation takes some seconds on one CPU, and which then does not start, so that the host ends.
+fn large_component() -> String {
+    let step = "(local.set $a (i32.add (i32.mul (local.get $a) (i32.const 77)) (i32.load (i32.and (local.get $b) (i32.const 1020)))))
+        (if (i32.gt_u (local.get $a) (local.get $b)) (then (local.set $b (i32.xor (local.get $a) (local.get $b)))))\n";
+    let function = format!("(func (param $a i32) (param $b i32) (result i32) {} (local.get $a))\n", step.repeat(60));
+    let small = fs::read_to_string(guest("wat/start-trap.wat")).expect("the text of a guest");
+    let (before, after) = small.split_once("(func $start unreachable)").expect("its start function");
+    format!("{before}(memory 1) {} (func $start unreachable){after}", function.repeat(FUNCTIONS))
+}
+
+/// How many functions it has.
+const FUNCTIONS: usize = 2_000;
+
+/// A command that serves `component`, on one CPU and without a cache.
+fn on_one_cpu(component: &Path) -> Command {
+    // The first CPU that this process may use.
+    let status = fs::read_to_string("/proc/self/status").expect("a status");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list").trim();
+    let first = list.split([',', '-']).next().expect("a first one");
+    let mut command = Command::new("taskset");
+    command.args(["-c", first]).arg(env!("CARGO_BIN_EXE_wasmhost")).arg(component);
+    command.args(["--listen", "127.0.0.1:0", "--cache-dir", "off"]);
+    command
+}
+
+#[test]
+fn a_long_compilation_shows_that_it_goes_on_but_on_a_terminal_only() -> TestResult {
+    for (program, argument) in [("taskset", "--version"), ("script", "--version")] {
+        let tried = Command::new(program).arg(argument).stdout(Stdio::null()).status();
+        if !tried.is_ok_and(|status| status.success()) {
+            eprintln!("passed over: there is no `{program}` here");
+            return Ok(());
+        }
+    }
+    let dir = tempfile::tempdir()?;
+    let component = written(&dir, "large.wat", large_component())?;
+    let silent = std::time::Instant::now();
+    let finished = run(on_one_cpu(&component));
+    let took = silent.elapsed();
+    assert!(took > std::time::Duration::from_millis(1_500), "{took:?} is too short to see anything: raise FUNCTIONS");
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.starts_with("error: ") && !finished.stderr.contains("compiling"), "{}", finished.stderr);
+
+    // `script` gives the command a terminal of its own, and copies what appears there.
+    let line: Vec<String> = {
+        let on_terminal = on_one_cpu(&component);
+        let words = std::iter::once(on_terminal.get_program()).chain(on_terminal.get_args());
+        words.map(|word| format!("'{}'", word.to_string_lossy())).collect()
+    };
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+    let finished = run(command);
+    let shown = &finished.stdout;
+    assert_eq!(finished.code, Some(1), "{shown}");
+    let name = component.display();
+    let (progress, rest) = shown.rsplit_once("\r\u{1b}[K").ok_or_else(|| format!("no line was cleared: {shown:?}"))?;
+    assert!(progress.starts_with(&format!("\rcompiling {name} … 1 s ")), "{shown:?}");
+    assert!(!progress.contains('\n'), "one line, rewritten in place: {shown:?}");
+    assert!(rest.contains("error: ") && !rest.contains("compiling"), "{shown:?}");
+    Ok(())
 }

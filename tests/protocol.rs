@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, FAULTS, Server, eventually, request};
+use crate::support::{Connection, FAULTS, Response, Server, eventually, get, request};
 
 /// Sends these bytes on a new connection and reads the answer.
 #[track_caller]
@@ -318,6 +318,153 @@ fn the_answer_arrives_though_a_large_body_was_not_read() {
             );
             drop(connection);
             sender.join().expect("the sender ends");
+        }
+    }
+}
+
+/// Has one date, which is now.
+#[track_caller]
+fn assert_dated(response: &Response, what: &str) {
+    let dates: Vec<&String> =
+        response.headers.iter().filter(|(name, _)| name == "date").map(|(_, value)| value).collect();
+    assert_eq!(dates.len(), 1, "{what}: {:?}", response.headers);
+    let date = httpdate::parse_http_date(dates[0]).expect("a date as HTTP writes it");
+    let distance = date.elapsed().unwrap_or_else(|ahead| ahead.duration());
+    assert!(distance < Duration::from_secs(60), "{what}: {}", dates[0]);
+}
+
+#[test]
+fn every_answer_has_a_date_those_of_the_host_too() {
+    for component in FAULTS {
+        let limits = ["--header-timeout", "300ms", "--header-max", "8KiB", "--request-timeout", "600ms"];
+        let server = Server::start(component, &[&limits[..], &["--body-idle-timeout", "300ms"]].concat());
+        let long = "x".repeat(9_000);
+        let requests = [
+            (200, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (200, "GET /stream?chunks=2&ms=10 HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (204, "GET /no-content HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (404, "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (500, "GET /trap HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (500, "GET /error HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (504, "GET /wait-forever HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET /hello HTTP/1.1\r\n\r\n"),
+            (400, "BLAH\r\n\r\n"),
+            (501, "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"),
+            (408, "GET / HTTP/1.1\r\nHost: "),
+            (408, "POST /body-size HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"),
+            (414, &format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n")),
+            (431, &format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n")),
+        ];
+        for (status, bytes) in requests {
+            let response = answer_to(&server, bytes);
+            let what = format!("{component} {:.60}", bytes);
+            assert_eq!(response.status, status, "{what}");
+            assert_dated(&response, &what);
+        }
+        assert_dated(&server.admin("/healthz"), "the admin page");
+    }
+    let one = ["--workers", "1", "--instances-per-worker", "1", "--queue-max", "0"];
+    let server = Server::start("faults.wasm", &one);
+    let mut busy = Connection::open(server.address);
+    busy.send("GET /wait-forever HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the instance is taken", || server.sum("in_flight") == 1);
+    let shed = get(server.address, "/hello");
+    assert_eq!(shed.status, 503);
+    assert_dated(&shed, "no capacity");
+}
+
+/// Whether these bytes occur in those.
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn header_bytes_beyond_ascii_pass_unchanged_both_ways() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let mut connection = Connection::open(server.address);
+        connection.send(b"GET /request HTTP/1.1\r\nHost: a\r\nX-Bytes: caf\xe9 \xc3\xa9 \xff\x80\r\n\r\n");
+        let text = connection.response().text();
+        assert!(text.lines().any(|line| line == "x-bytes: caf%E9 \u{e9} %FF%80"), "{component}:\n{text}");
+        connection.send(
+            b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: a/caf\xe9 \xc3\xa9 \xff\x80\r\nContent-Length: 0\r\n\r\n",
+        );
+        let raw = connection.raw_to_end();
+        let text = String::from_utf8_lossy(&raw);
+        assert!(contains(&raw, b": a/caf\xe9 \xc3\xa9 \xff\x80\r\n"), "{component}: {text}");
+    }
+}
+
+#[test]
+fn odd_targets_reach_the_guest_as_they_were_written_or_are_refused() {
+    let odd = [
+        "/request?",
+        "/request??&&==&a",
+        "/request?a=%00%ff%2F%2e&b=%zz%",
+        "/request?q='*();:@$,/!~[]",
+        "/request?q={|}",
+        "/request?+a+b=c%20d",
+        "/request?q=\u{e9}\u{1f980}",
+        "/request?https://a.test/?b#no",
+        "//request",
+        "///request?x",
+    ];
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        for target in odd {
+            let response = answer_to(&server, &format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            let text = response.text();
+            // What follows a `#` is no part of a target (RFC 9110, section 4.2.5).
+            let told = target.split_once('#').map_or(target, |(before, _)| before);
+            let is_told = text.lines().any(|line| line == format!("path: {told}"));
+            assert!(is_told, "{component} {target}: {} {text}", response.status);
+        }
+        // Never allowed in a target (RFC 3986, appendix A).
+        for character in ["\"", "^", "`", "\\", "<", "\u{7f}"] {
+            let target = format!("/request?q={character}");
+            let response = answer_to(&server, &format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            let is_told = response.text().lines().any(|line| line == format!("path: {target}"));
+            assert!(response.status == 400 || is_told, "{component} {target}: {} {}", response.status, response.text());
+        }
+    }
+}
+
+#[test]
+fn trailers_are_echoed_with_the_body() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let mut connection = Connection::open(server.address);
+        for round in 0..3 {
+            connection.send("POST /echo HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum, x-more\r\n\r\n");
+            connection.send(format!("5\r\nhello\r\n0\r\nx-sum: {round}\r\nx-more: yes\r\n\r\n"));
+            let response = connection.response();
+            assert_eq!((response.text(), response.whole), ("hello".to_owned(), true), "{component}");
+            let expected = [("x-sum".to_owned(), round.to_string()), ("x-more".to_owned(), "yes".to_owned())];
+            assert_eq!(response.trailers, expected, "{component}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_kept_after_an_answer_that_tells_of_a_failure() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--request-timeout", "500ms"]);
+        let mut connection = Connection::open(server.address);
+        let failures =
+            [("/nothing", 404), ("/status?code=500", 500), ("/trap", 500), ("/error", 500), ("/wait-forever", 504)];
+        for (path, status) in failures {
+            let response = connection.get(path);
+            assert_eq!((response.status, response.header("connection")), (status, None), "{component} {path}");
+            assert_eq!(connection.get("/hello").text(), "Hello, World!", "{component} after {path}");
+        }
+        assert_eq!(server.sum("connections"), 1, "{component}");
+        // A hundred at once, one in ten of which faults.
+        let path = |number: usize| if number % 10 == 3 { "/trap" } else { "/hello" };
+        let batch: String = (0..100).map(|n| format!("GET {} HTTP/1.1\r\nHost: a\r\n\r\n", path(n))).collect();
+        connection.send(batch);
+        for number in 0..100 {
+            let expected = if number % 10 == 3 { 500 } else { 200 };
+            assert_eq!(connection.response().status, expected, "{component}: number {number}");
         }
     }
 }

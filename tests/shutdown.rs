@@ -30,7 +30,8 @@ fn stop(server: &Server, signal: &str) {
     assert_eq!(record["signal"], format!("SIG{signal}"));
 }
 
-fn message(record: &Value) -> &str {
+/// What a record of the log says.
+pub fn message(record: &Value) -> &str {
     record["message"].as_str().unwrap_or_default()
 }
 
@@ -134,8 +135,24 @@ fn the_life_of_each_worker_is_in_the_log() {
     }
 }
 
+#[test]
+fn the_address_can_be_had_again_at_once() {
+    for balance in ["round-robin", "kernel"] {
+        let mut first = Server::start("hello.wasm", &["--balance", balance]);
+        let mut kept = Connection::open(first.address);
+        assert_eq!(kept.get("/").status, 200);
+        first.signal("TERM");
+        assert_eq!(first.wait_for_exit().code(), Some(0));
+        // The host was the one that closed: the system remembers the connection at its port.
+        assert_eq!(kept.raw_to_end(), b"");
+        let address = first.address.to_string();
+        let second = Server::start("hello.wasm", &["--balance", balance, "--listen", &address]);
+        assert_eq!((second.address, get(second.address, "/").status), (first.address, 200), "{balance}");
+    }
+}
+
 /// Asks over a Unix socket for `path`: the answer as it came.
-fn get_over_unix(socket: &Path, path: &str) -> std::io::Result<String> {
+pub fn get_over_unix(socket: &Path, path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(CEILING))?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes())?;

@@ -66,7 +66,7 @@ pub enum PrimaryError {
         /// The last that died.
         worker: WorkerId,
         /// Why.
-        reason: String,
+        reason: Exit,
     },
 }
 
@@ -77,7 +77,15 @@ impl PrimaryError {
             Self::Load(error) => &error.hint,
             Self::Bind(error) => &error.hint,
             Self::System { .. } => "see that descriptors, threads and memory are left",
-            Self::WorkerLost { .. } => "this is a bug of wasmhost: report it with the log lines above",
+            Self::WorkerLost { reason: Exit::Panic(_) | Exit::Voluntary, .. } => {
+                "this is a bug of wasmhost: report it with the log lines above"
+            }
+            Self::WorkerLost { reason: Exit::NotStarted(_), .. } => {
+                "see that descriptors (ulimit -n), threads and memory are left"
+            }
+            Self::WorkerLost { reason: Exit::Killed(_), .. } => {
+                "see who or what ended the processes: the kernel's log tells of memory that ran out and of crashes"
+            }
         }
     }
 }
@@ -450,7 +458,7 @@ impl Primary {
                 self.respawns.insert(due, index);
                 Ok(())
             }
-            Action::GiveUp => Err(PrimaryError::WorkerLost { worker, reason: cause }),
+            Action::GiveUp => Err(PrimaryError::WorkerLost { worker, reason: exit }),
         }
     }
 

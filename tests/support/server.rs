@@ -202,8 +202,19 @@ impl Server {
     /// Resident memory in KiB.
     #[track_caller]
     pub fn resident_kib(&self) -> u64 {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The most resident memory so far, in KiB.
+    #[track_caller]
+    pub fn peak_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    #[track_caller]
+    fn memory_kib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
         line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
     }
 }

@@ -148,6 +148,12 @@ impl Snapshot {
                 false,
                 float(board.vitals.memory_bytes.load(Relaxed)),
             ),
+            host(
+                "instance_memory_max_bytes",
+                "Bound on memories and tables of all instances (--memory-total)",
+                false,
+                float(board.config.limits.memory_total_bytes),
+            ),
             host("uptime_seconds", "Time since the start", false, board.started.elapsed().as_secs_f64()),
         ];
         let latencies = workers.iter().map(|(worker, metrics)| {

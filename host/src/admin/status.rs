@@ -21,6 +21,8 @@ struct Status {
     reloads: u64,
     failed_reloads: u64,
     instance_memory_bytes: u64,
+    /// `--memory-total`.
+    instance_memory_max_bytes: u64,
     workers: Vec<Worker>,
 }
 
@@ -87,6 +89,7 @@ pub(super) fn render(board: &Board) -> String {
         reloads: board.host.reloads.load(Relaxed),
         failed_reloads: board.host.failed_reloads.load(Relaxed),
         instance_memory_bytes: board.vitals.memory_bytes.load(Relaxed),
+        instance_memory_max_bytes: board.config.limits.memory_total_bytes,
         workers: board.workers.iter().enumerate().map(|(index, metrics)| Worker::of(index + 1, metrics)).collect(),
     };
     // Only strings, numbers and maps with string keys: it cannot fail.

@@ -4,6 +4,7 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -122,8 +123,10 @@ pub fn compile_here(component: &Path, output: &Path, bounds: &Compilation) -> Re
             .map_err(io("write", output));
     }
     let directory = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file =
-        tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempfile_in(directory).map_err(io("write", output))?;
+    // As any new file's: what the umask leaves. (The cache's directory lets nobody else in.)
+    let mode = std::fs::Permissions::from_mode(0o666);
+    let file = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).permissions(mode).tempfile_in(directory);
+    let mut file = file.map_err(io("write", output))?;
     artifact::write(file.as_file_mut(), &code, &compatibility, &description).map_err(io("write", output))?;
     file.persist(output).map_err(|error| error.error).map_err(io("write", output))?;
     Ok(())

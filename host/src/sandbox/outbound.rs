@@ -160,3 +160,75 @@ async fn resolve(policy: &Policy, target: &Target, whose: (u16, u64)) -> Result<
     }
     Err(refusal.map_or(Error::DestinationNotFound, refused))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::HostPattern;
+
+    type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+    const SHORT: Duration = Duration::from_millis(100);
+
+    /// Sends a request to an upstream that says only `words` and then keeps its connection: the body, or the error.
+    fn sent(scheme: &str, words: &'static [u8], options: RequestOptions) -> std::io::Result<Result<Bytes, Error>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let address = listener.local_addr()?;
+            let upstream = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await?;
+                stream.read_exact(&mut [0; 1]).await?;
+                stream.write_all(words).await?;
+                std::future::pending::<std::io::Result<()>>().await
+            });
+            let host = HostPattern::Address(address.ip());
+            let outbound = Outbound::new(&[HostRule { host, port: None }]);
+            let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+            let mut request = http::Request::new(body);
+            *request.uri_mut() = format!("{scheme}://{address}/").parse().map_err(std::io::Error::other)?;
+            let sending = Box::into_pin(outbound.send(request, Some(options), (1, 1)));
+            let receiving = async {
+                let (response, _transfer) = sending.await?;
+                response.into_body().collect().await.map(http_body_util::Collected::to_bytes)
+            };
+            let received = tokio::time::timeout(Duration::from_secs(10), receiving).await;
+            upstream.abort();
+            received.map_err(std::io::Error::other)
+        })
+    }
+
+    #[test]
+    fn a_handshake_that_does_not_end_is_given_up_at_the_time_to_connect() -> Outcome {
+        let options = RequestOptions { connect_timeout: Some(SHORT), ..RequestOptions::default() };
+        let outcome = sent("https", b"", options)?;
+        assert!(matches!(outcome, Err(Error::ConnectionTimeout)), "{outcome:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_response_that_does_not_come_is_given_up_at_the_time_to_its_first_byte() -> Outcome {
+        let options = RequestOptions { first_byte_timeout: Some(SHORT), ..RequestOptions::default() };
+        for words in [&b""[..], b"HTTP/1.1 200 OK\r\ncontent-le"] {
+            let outcome = sent("http", words, options)?;
+            assert!(matches!(outcome, Err(Error::ConnectionReadTimeout)), "{outcome:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_body_that_falls_silent_is_given_up_at_the_time_between_bytes() -> Outcome {
+        let options = RequestOptions { between_bytes_timeout: Some(SHORT), ..RequestOptions::default() };
+        let whole = sent("http", b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfour", options)?;
+        assert_eq!(whole.ok().as_deref(), Some(&b"four"[..]));
+        let half = sent("http", b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", options)?;
+        assert!(matches!(half, Err(Error::ConnectionReadTimeout)), "{half:?}");
+        Ok(())
+    }
+}

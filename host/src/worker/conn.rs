@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -144,10 +144,10 @@ impl Connection {
         };
         let left = self.worker.config.limits.header_max_bytes.saturating_sub(bytes);
         if left == 0 {
-            let (answer, what) =
+            let (status, what) =
                 if line_ended { (raw::HEAD_TOO_LARGE, "head") } else { (raw::URI_TOO_LONG, "request line") };
             tracing::info!(worker = self.worker.id.0, peer = %self.peer, limit = "--header-max", "a {what} above the limit was refused; raise --header-max to allow it");
-            self.close_with(answer);
+            self.close_with(status);
             return Err(io::Error::other("the head is too large"));
         }
         Ok(left)
@@ -244,11 +244,11 @@ impl Connection {
 
     /// Gives a last answer past hyper, where no response can be under way. Best effort: what the socket does not take
     /// at once is not sent.
-    fn close_with(&self, answer: &[u8]) {
+    fn close_with(&self, status: &str) {
         self.phase.set(Phase::Closing);
         self.unread_body.set(true);
         if !self.stalled.get()
-            && let Err(error) = self.stream.try_write(answer)
+            && let Err(error) = self.stream.try_write(raw::answer(status).as_bytes())
         {
             tracing::debug!(peer = %self.peer, %error, "a last answer was not sent");
         }
@@ -290,6 +290,20 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
         .serve_connection(TokioIo::new(Socket::new(Rc::clone(connection))), service);
     let mut hyper = pin!(hyper);
     let mut broken: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
+    let mut client_has_left = |context: &mut Context<'_>| {
+        if connection.phase.get() != Phase::Busy {
+            return false;
+        }
+        let watch = broken.get_or_insert_with(|| {
+            let connection = Rc::clone(connection);
+            Box::pin(async move { connection.stream.broken().await })
+        });
+        let has_left = watch.as_mut().poll(context).is_ready();
+        if has_left {
+            tracing::debug!(peer = %connection.peer, "the client has left");
+        }
+        has_left
+    };
     let mut told_to_drain = false;
     poll_fn(|context| {
         if worker.draining.get() && !told_to_drain {
@@ -299,18 +313,15 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
                 connection.phase_alarm.set(Some(Instant::now() + HEAD_AT_DRAIN));
             }
         }
+        // Before hyper, which would break the upload off, and have the guest fail, in the place of the client's leaving.
+        if client_has_left(context) {
+            return Poll::Ready(Ok(()));
+        }
         if let Poll::Ready(outcome) = hyper.as_mut().poll(context) {
             return Poll::Ready(outcome);
         }
-        if connection.phase.get() == Phase::Busy {
-            let watch = broken.get_or_insert_with(|| {
-                let connection = Rc::clone(connection);
-                Box::pin(async move { connection.stream.broken().await })
-            });
-            if watch.as_mut().poll(context).is_ready() {
-                tracing::debug!(peer = %connection.peer, "the client has left");
-                return Poll::Ready(Ok(()));
-            }
+        if client_has_left(context) {
+            return Poll::Ready(Ok(()));
         }
         if connection.stall_alarm.poll(context).is_ready() {
             tracing::info!(worker = worker.id.0, peer = %connection.peer, limit = "--body-idle-timeout", "the client does not take its response; raise --body-idle-timeout to wait longer");

@@ -74,15 +74,20 @@ fn whole_seconds(time: Duration) -> u64 {
 /// Answers of the host to heads that never became a request, as they stand on the wire. The connection is closed behind
 /// them.
 pub(super) mod raw {
+    use std::time::SystemTime;
+
     /// The head did not arrive in time (RFC 9110, section 15.5.9).
-    pub(in super::super) const REQUEST_TIMEOUT: &[u8] =
-        b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    pub(in super::super) const REQUEST_TIMEOUT: &str = "408 Request Timeout";
     /// The request line is too long (RFC 9110, section 15.5.15).
-    pub(in super::super) const URI_TOO_LONG: &[u8] =
-        b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    pub(in super::super) const URI_TOO_LONG: &str = "414 URI Too Long";
     /// The head is too large (RFC 6585, section 5).
-    pub(in super::super) const HEAD_TOO_LARGE: &[u8] =
-        b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    pub(in super::super) const HEAD_TOO_LARGE: &str = "431 Request Header Fields Too Large";
+
+    /// The answer of this status, with the date that every answer has (RFC 9110, section 6.6.1).
+    pub(in super::super) fn answer(status: &str) -> String {
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\ndate: {date}\r\n\r\n")
+    }
 }
 
 #[cfg(test)]

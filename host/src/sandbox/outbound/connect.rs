@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use wasmtime_wasi_http::Error;
 
 use super::Target;
@@ -42,8 +42,26 @@ pub(super) async fn connect(
         return Ok(TokioIo::new(Box::new(stream)));
     }
     let name = ServerName::try_from(target.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?;
-    let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(Error::Tls)?;
+    let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(|error| {
+        tracing::debug!(host = target.host, %error, "no TLS connection");
+        tls_error(&error)
+    })?;
     Ok(TokioIo::new(Box::new(stream)))
+}
+
+/// What a guest is told of a handshake that failed.
+fn tls_error(error: &std::io::Error) -> Error {
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+            Error::TlsCertificateError
+        }
+        Some(rustls::Error::AlertReceived(alert)) => {
+            Error::TlsAlertReceived { alert_id: Some(u8::from(*alert)), alert_message: Some(format!("{alert:?}")) }
+        }
+        Some(_) => Error::TlsProtocolError,
+        // The connection was lost, not its protocol.
+        None => Error::ConnectionTerminated,
+    }
 }
 
 /// The task of one connection; it ends when this is dropped.
@@ -70,5 +88,153 @@ impl Future for AbortOnDrop {
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::ServerConfig;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+    /// What a server does with each connection.
+    enum Server {
+        Tls(Box<ServerConfig>),
+        /// It answers the handshake with these bytes and closes.
+        Says(&'static [u8]),
+    }
+
+    /// An authority that the client trusts.
+    fn authority() -> Outcome<CertifiedIssuer<'static, KeyPair>> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+    }
+
+    fn trusting(authority: &CertifiedIssuer<'_, KeyPair>) -> Outcome<Arc<ClientConfig>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone())?;
+        Ok(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+    }
+
+    /// A server whose certificate was made with `params`, and signed by `authority` or else by itself.
+    fn server(params: &CertificateParams, authority: Option<&CertifiedIssuer<'_, KeyPair>>) -> Outcome<Server> {
+        let key = KeyPair::generate()?;
+        let certificate = match authority {
+            Some(authority) => params.signed_by(&key, authority)?,
+            None => params.self_signed(&key)?,
+        };
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config =
+            ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key)?;
+        Ok(Server::Tls(Box::new(config)))
+    }
+
+    fn named(name: &str) -> Outcome<CertificateParams> {
+        Ok(CertificateParams::new(vec![name.to_owned()])?)
+    }
+
+    /// Connects to `server` as `host`, says `ping` and reads the answer. Bounded in time.
+    fn answer(server: Server, host: &str, tls: Arc<ClientConfig>) -> Outcome<Result<String, Error>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let address = listener.local_addr()?;
+            let serving = async move {
+                let (mut stream, _) = listener.accept().await?;
+                match server {
+                    Server::Tls(config) => {
+                        let mut stream = TlsAcceptor::from(Arc::from(config)).accept(stream).await?;
+                        let mut asked = [0; 4];
+                        stream.read_exact(&mut asked).await?;
+                        stream.write_all(&asked.map(|byte| byte.to_ascii_uppercase())).await?;
+                        stream.shutdown().await
+                    }
+                    Server::Says(bytes) => {
+                        let mut hello = [0; 1];
+                        stream.read_exact(&mut hello).await?;
+                        stream.write_all(bytes).await
+                    }
+                }
+            };
+            // A client that refuses ends this with an error.
+            let serving = tokio::spawn(serving);
+            let target = Target { host: host.to_owned(), port: address.port(), tls: true };
+            let asking = async {
+                let mut stream = connect(&target, address, tls).await?.into_inner();
+                let mut answer = String::new();
+                let asked = stream.write_all(b"ping").await;
+                asked.map_err(Error::Connect)?;
+                stream.read_to_string(&mut answer).await.map_err(Error::Connect)?;
+                Ok(answer)
+            };
+            let answer = tokio::time::timeout(Duration::from_secs(10), asking).await?;
+            serving.abort();
+            Ok(answer)
+        })
+    }
+
+    #[test]
+    fn a_trusted_certificate_of_the_right_name_connects() -> Outcome {
+        let authority = authority()?;
+        for (name, host) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1"), ("*.a.test", "b.a.test")] {
+            let server = server(&named(name)?, Some(&authority))?;
+            assert_eq!(answer(server, host, trusting(&authority)?)?.ok().as_deref(), Some("PING"), "{name} as {host}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_trusted_is_refused_as_such() -> Outcome {
+        let authority = authority()?;
+        let stranger = self::authority()?;
+        let mut expired = named("localhost")?;
+        expired.not_after = (SystemTime::now() - Duration::from_secs(60)).into();
+        let mut early = named("localhost")?;
+        early.not_before = (SystemTime::now() + Duration::from_secs(3_600)).into();
+        let localhost = named("localhost")?;
+        for (what, server, host) in [
+            ("self-signed", server(&localhost, None)?, "localhost"),
+            ("of an unknown authority", server(&localhost, Some(&stranger))?, "localhost"),
+            ("of another name", server(&named("other.test")?, Some(&authority))?, "localhost"),
+            ("of a name, not of this address", server(&localhost, Some(&authority))?, "127.0.0.1"),
+            ("expired", server(&expired, Some(&authority))?, "localhost"),
+            ("not yet valid", server(&early, Some(&authority))?, "localhost"),
+        ] {
+            let answer = answer(server, host, trusting(&authority)?)?;
+            assert!(matches!(answer, Err(Error::TlsCertificateError)), "{what}: {answer:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn mozillas_roots_do_not_trust_an_authority_of_ours() -> Outcome {
+        let authority = authority()?;
+        let answer = answer(server(&named("localhost")?, Some(&authority))?, "localhost", tls_config())?;
+        assert!(matches!(answer, Err(Error::TlsCertificateError)), "{answer:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_tls_is_told_from_an_alert_and_from_an_end() -> Outcome {
+        let tls = trusting(&authority()?)?;
+        let answer = |bytes| answer(Server::Says(bytes), "localhost", Arc::clone(&tls));
+        let plain = answer(b"HTTP/1.1 400 Bad Request\r\n\r\n")?;
+        assert!(matches!(plain, Err(Error::TlsProtocolError)), "{plain:?}");
+        // A fatal alert: handshake_failure (RFC 8446, section 6.2).
+        let alert = answer(&[21, 3, 3, 0, 2, 2, 40])?;
+        assert!(matches!(alert, Err(Error::TlsAlertReceived { alert_id: Some(40), .. })), "{alert:?}");
+        let end = answer(b"")?;
+        assert!(matches!(end, Err(Error::ConnectionTerminated)), "{end:?}");
+        Ok(())
     }
 }
