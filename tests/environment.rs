@@ -114,14 +114,19 @@ fn a_host_out_of_descriptors_waits_serves_those_who_are_in_and_accepts_again() {
         for connection in &mut kept {
             assert_eq!(connection.get("/").status, 200);
         }
-        limit_descriptors(server.pid(), lowest_free_descriptor(server.pid()));
+        // Whoever accepts: the host, or with workers that are processes and have listeners of their own, these.
+        let workers = Some(server.worker_pids()).filter(|workers| balance == "kernel" && !workers.is_empty());
+        let accepting = workers.unwrap_or_else(|| vec![server.pid()]);
+        for pid in &accepting {
+            limit_descriptors(*pid, lowest_free_descriptor(*pid));
+        }
         let mut waiting: Vec<Connection> = (0..3).map(|_| Connection::open(server.address)).collect();
         for connection in &mut waiting {
             connection.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
         }
         let record = server.wait_for_record("the shortage", |record| message(record).contains("no connection can be"));
         assert_eq!(record["level"], "ERROR", "{balance}: {record}");
-        let (began, before) = (Instant::now(), cpu_ticks(server.pid()));
+        let (began, before) = (Instant::now(), accepting.iter().copied().map(cpu_ticks).sum::<u64>());
         while began.elapsed() < Duration::from_secs(1) {
             for connection in &mut kept {
                 assert_eq!(connection.get("/").text(), "Hello, World!", "{balance}: those who are in");
@@ -129,18 +134,19 @@ fn a_host_out_of_descriptors_waits_serves_those_who_are_in_and_accepts_again() {
             // One request in a while: what is measured is the host, not the client.
             std::thread::sleep(Duration::from_millis(50));
         }
-        let spent = cpu_ticks(server.pid()) - before;
+        let spent = accepting.iter().copied().map(cpu_ticks).sum::<u64>() - before;
         assert!(spent < 20, "{balance}: {spent} ticks of 10 ms in a second of waiting");
         assert!(waiting.iter().all(is_silent), "{balance}: a connection without a descriptor");
 
-        limit_descriptors(server.pid(), 1_000);
+        for pid in &accepting {
+            limit_descriptors(*pid, 1_000);
+        }
         for mut connection in waiting {
             assert_eq!(connection.response().text(), "Hello, World!", "{balance}: descriptors again");
         }
         assert_eq!(get(server.address, "/").status, 200, "{balance}");
         server.wait_for_record("the end", |record| message(record).contains("accepting connections again"));
         let metrics = server.admin("/metrics").text();
-        // Known gap: a worker's own listener does not count its errors.
         let counted = metrics.lines().any(|line| {
             line.strip_prefix("wasmhost_accept_errors_total{error=\"EMFILE\"} ")
                 .is_some_and(|count| count.parse::<f64>().is_ok_and(|count| count >= 1.0))

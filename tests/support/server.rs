@@ -222,8 +222,13 @@ impl Server {
 /// Sends a signal to a process, by `kill`'s name for it.
 #[track_caller]
 pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().expect("kill runs");
-    assert!(status.success(), "kill -{name}");
+    assert!(try_signal(pid, name), "kill -{name}");
+}
+
+/// The same for a process that may be gone; false when it is.
+pub fn try_signal(pid: u32, name: &str) -> bool {
+    let mut kill = Command::new("kill");
+    kill.args([format!("-{name}"), pid.to_string()]).stderr(Stdio::null()).status().expect("kill runs").success()
 }
 
 fn address_in(line: &str, before: &str) -> Option<SocketAddr> {

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::uri::Authority;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,9 +15,13 @@ use crate::config::Config;
 use crate::loader::{Trial, load_and_try};
 use crate::sandbox::{Artifact, Guest, LoadError, MemoryBudget, Ticker};
 use crate::supervisor::WorkerId;
+use crate::throttle::Throttle;
 use crate::vitals::{self, HostVitals, Vitals};
 use crate::worker::inbox::{self, Accepted, Connection, Permits};
 use crate::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
+
+/// Lost connections are told of once in this time.
+const LOST_LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a process is no worker.
 #[derive(Debug, thiserror::Error)]
@@ -142,8 +147,9 @@ fn prepare(
     let has_listener = start.max_connections > 0;
     let permits = Permits::new(if has_listener { start.max_connections } else { usize::MAX });
     let listener = if has_listener { Some((next()?.into(), Arc::clone(&permits))) } else { None };
+    let id = start.id;
     let setup = WorkerSetup {
-        id: start.id,
+        id,
         config: Arc::clone(&config),
         vitals: own,
         host,
@@ -153,7 +159,15 @@ fn prepare(
         authority: start.authority.parse().unwrap_or_else(|_| Authority::from_static("localhost")),
         listener,
     };
-    let attendance = Attendance { wire: Arc::clone(wire), config, ticker, permits, vitals: own };
+    let attendance = Attendance {
+        wire: Arc::clone(wire),
+        config,
+        ticker,
+        permits,
+        vitals: own,
+        id,
+        lost: Throttle::new(LOST_LINE_EVERY),
+    };
     Ok((setup, guest, attendance))
 }
 
@@ -169,6 +183,8 @@ struct Attendance {
     ticker: Arc<Ticker>,
     permits: Arc<Permits>,
     vitals: &'static Vitals,
+    id: WorkerId,
+    lost: Throttle,
 }
 
 impl Attendance {
@@ -203,18 +219,23 @@ impl Attendance {
     }
 
     fn hand_on(&self, inbox: &inbox::Sender, peer: Peer, descriptors: Vec<OwnedFd>) {
-        let (Some(socket), Some(mut permit)) = (descriptors.into_iter().next(), self.permits.try_take()) else {
-            tracing::error!(%peer, "a connection arrived without its socket");
+        let Some(mut permit) = self.permits.try_take() else { return };
+        permit.adopt(&self.vitals.metrics);
+        let Some(socket) = descriptors.into_iter().next() else {
+            // The kernel has closed it. It counts as taken, so that the primary's books are right.
+            self.vitals.metrics.connections.add_one();
+            if let Some(count) = self.lost.admit(Instant::now()) {
+                tracing::error!(worker = self.id.0, count, %peer, "connections were lost: no descriptor was left for them (count: since the last such line); raise their limit (ulimit -n, LimitNOFILE=)");
+            }
             return;
         };
         let socket = match peer {
             Peer::Tcp(_) => Accepted::Tcp(socket.into()),
             Peer::Unix => Accepted::Unix(socket.into()),
         };
-        permit.adopt(&self.vitals.metrics);
         // The primary hands no more over than the inbox takes.
         if inbox.try_send(Connection { socket, peer, permit }).is_err() {
-            tracing::error!(%peer, "a connection was lost: the inbox is full");
+            tracing::error!(worker = self.id.0, %peer, "a connection was lost: the inbox is full");
         }
     }
 

@@ -134,8 +134,9 @@ fn receive_now(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
     let received = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags)?;
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::other("a message was too long, or no descriptor was left for what came with it"));
+    // (Descriptors that this process had no room for are missing from the list, which its reader finds out.)
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(io::Error::other("a message was too long"));
     }
     bytes.truncate(received.bytes);
     let mut descriptors = Vec::new();
@@ -184,7 +185,7 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
             drop(other);
             let gone = one.send(&ToWorker::Drain, &[]).await.map_err(|error| error.kind());
-            assert_eq!(gone, Err(io::ErrorKind::BrokenPipe));
+            assert!(matches!(gone, Err(io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)), "{gone:?}");
             Ok(())
         })
     }
