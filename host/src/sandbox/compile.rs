@@ -111,6 +111,7 @@ pub fn compile_here(component: &Path, output: &Path, bounds: &Compilation) -> Re
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(|error| CompileError::Bound(error.into()))?;
     let (bytes, description) = component_of(component)?;
+    source::validate(&bytes).map_err(|problem| LoadError::new(component, problem))?;
     let not_compiled = |error: &wasmtime::Error| {
         let reason = format!("it cannot be compiled: {}", error.root_cause());
         LoadError::new(component, Problem::new(reason, "build it again with a current toolchain"))

@@ -129,7 +129,8 @@ fn unreadable(error: &std::io::Error) -> Problem {
     }
 }
 
-/// Takes bytes as a component, from the binary or the text format, and reads its outermost sections.
+/// Takes bytes as a component, from the binary or the text format, and reads its outermost sections. The rest of it is
+/// checked when it is compiled.
 pub(super) fn component(bytes: Vec<u8>, file: &Path) -> Result<(Vec<u8>, Description), Problem> {
     if bytes.is_empty() {
         return Err(Problem::new("it is empty", "build the component again"));
@@ -145,7 +146,6 @@ pub(super) fn component(bytes: Vec<u8>, file: &Path) -> Result<(Vec<u8>, Descrip
         ));
     }
     let description = describe(&binary)?;
-    validate(&binary)?;
     Ok((binary, description))
 }
 
@@ -219,7 +219,8 @@ fn producers(section: &wasmparser::CustomSectionReader<'_>) -> Vec<String> {
     values.map(|value| value.name.to_owned()).collect()
 }
 
-fn validate(binary: &[u8]) -> Result<(), Problem> {
+/// Checks the whole component, which takes its time: a part of compiling, and like it bounded by the child's limits.
+pub(super) fn validate(binary: &[u8]) -> Result<(), Problem> {
     let mut features = wasmparser::WasmFeatures::default();
     features |= wasmparser::WasmFeatures::CM_ASYNC;
     let mut validator = wasmparser::Validator::new_with_features(features);
