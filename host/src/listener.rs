@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
@@ -188,7 +189,8 @@ fn accept_now(bound: &Bound) -> io::Result<(Accepted, Peer)> {
     }
 }
 
-/// Binds a TCP address; with `shared`, so that others of this process can bind it too (`SO_REUSEPORT`).
+/// Binds a TCP address; with `shared`, so that others of this process can bind it too (`SO_REUSEPORT`). Its connections
+/// inherit `TCP_NODELAY` (as Linux does it), which saves a system call for each.
 ///
 /// # Errors
 /// What the system says.
@@ -198,6 +200,7 @@ pub fn bind_tcp(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     if shared {
         socket.set_reuse_port(true)?;
     }
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -272,7 +275,8 @@ fn inherited() -> Result<Bound, BindError> {
     };
     let mut handed = listenfd::ListenFd::from_env();
     if let Ok(Some(listener)) = handed.take_tcp_listener(0) {
-        listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
+        let prepared = listener.set_nonblocking(true).and_then(|()| Ok(set_tcp_nodelay(&listener, true)?));
+        prepared.map_err(|error| failed(error.to_string()))?;
         return Ok(Bound::Tcp(listener));
     }
     match handed.take_unix_listener(0) {
@@ -355,6 +359,16 @@ fn is_shortage(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_do_not_delay_small_writes() -> io::Result<()> {
+        let listener = bind_tcp(([127, 0, 0, 1], 0).into(), false)?;
+        let _client = std::net::TcpStream::connect(listener.local_addr()?)?;
+        listener.set_nonblocking(false)?;
+        let (accepted, _) = accept_now(&Bound::Tcp(listener))?;
+        assert!(matches!(&accepted, Accepted::Tcp(stream) if stream.nodelay()?), "{accepted:?}");
+        Ok(())
+    }
 
     #[test]
     fn only_shortages_pause_accepting() {

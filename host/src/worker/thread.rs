@@ -184,10 +184,7 @@ impl Crew {
         // From a listener of the worker's own; the primary has seen to it already.
         permit.assign(self.worker.metrics);
         let stream = match socket {
-            Accepted::Tcp(stream) => TcpStream::from_std(stream).map(|stream| {
-                set_nodelay(&stream);
-                Stream::Tcp(stream)
-            }),
+            Accepted::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
             Accepted::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
         };
         match stream {
@@ -227,12 +224,6 @@ impl Crew {
                 worker.changed.notify_one();
             }
         });
-    }
-}
-
-fn set_nodelay(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY not set");
     }
 }
 
