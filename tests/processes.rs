@@ -147,6 +147,22 @@ fn signals_to_the_whole_group_drain_all_the_same() {
 }
 
 #[test]
+fn workers_understand_the_flags_as_the_primary_does() {
+    // Without --listen: the default port may be taken by another test's, or by anybody's.
+    let mut by_default = command();
+    by_default.args([&crate::support::guest("hello.wasm"), "--worker-kind", "process", "--balance", "kernel"]);
+    by_default.args(["--cache-dir", "off", "--log-format", "json", "--drain-timeout", "0s"]);
+    let mut child = by_default.stderr(std::process::Stdio::piped()).spawn().expect("the binary starts");
+    let stderr = std::io::BufReader::new(child.stderr.take().expect("stderr is piped"));
+    let lines = std::io::BufRead::lines(stderr).map_while(Result::ok);
+    let outcome = lines.into_iter().find(|line| line.contains("listening on http") || line.starts_with("error:"));
+    child.kill().expect("it can be ended");
+    child.wait().expect("it can be waited for");
+    let outcome = outcome.expect("a word");
+    assert!(outcome.contains("listening on") || outcome.contains("cannot listen on 127.0.0.1:8080"), "{outcome}");
+}
+
+#[test]
 fn nobody_is_a_worker_by_hand() {
     let mut by_hand = command();
     by_hand.args(["worker", &crate::support::guest("hello.wasm")]);

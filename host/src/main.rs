@@ -47,8 +47,9 @@ fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
 }
 
 fn run_worker(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
-    // The primary has the socket that was handed over.
-    let machine = Machine { has_inherited_socket: true, ..serve::machine() };
+    // The primary has the socket that was handed over, if one was asked for.
+    let has_inherited_socket = args.listen.as_deref() == Some("systemd");
+    let machine = Machine { has_inherited_socket, ..serve::machine() };
     let (config, guard) = match settings(args, machine, mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),

@@ -348,8 +348,7 @@ impl Primary {
     fn take_in(&mut self, first: inbox::Connection, mut intake: Option<&mut Intake>) -> Option<inbox::Connection> {
         let mut next = Some(first);
         for _ in 0..ACCEPTS_A_TURN {
-            let Some(connection) = next else { return None };
-            if let Some(connection) = self.dispatch(connection) {
+            if let Some(connection) = self.dispatch(next?) {
                 return Some(connection);
             }
             next = intake.as_mut().and_then(|intake| intake.next_waiting());

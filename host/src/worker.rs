@@ -218,7 +218,6 @@ impl WorkerHandle {
     ///
     /// # Errors
     /// The connection, when the worker cannot take it now.
-    #[expect(clippy::result_large_err, reason = "the connection goes back whole")]
     pub fn try_send(&self, connection: inbox::Connection) -> Result<(), inbox::Connection> {
         match self {
             Self::Thread(thread) => thread.inbox.try_send(connection).map_err(|error| match error {

@@ -81,11 +81,6 @@ impl Snapshot {
         };
         let host =
             |name, help, is_counter, value: f64| Family { name, help, is_counter, samples: vec![(Vec::new(), value)] };
-        let mut accept_errors: BTreeMap<&str, u64> = BTreeMap::new();
-        let by_workers = board.workers.iter().map(|worker| &worker.accept_errors);
-        for (name, count) in by_workers.chain([&board.host.accept_errors]).flat_map(AcceptErrors::counts) {
-            *accept_errors.entry(name).or_default() += count;
-        }
         let families = vec![
             by_label("responses", "Responses, by class of status", "class", &|metrics| {
                 let classes = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -130,10 +125,7 @@ impl Snapshot {
                 name: "accept_errors",
                 help: "Errors of accepting connections",
                 is_counter: true,
-                samples: accept_errors
-                    .iter()
-                    .map(|(name, count)| (vec![("error", (*name).to_owned())], float(*count)))
-                    .collect(),
+                samples: accept_errors(board),
             },
             host("reloads", "Reloads that took effect", true, float(board.host.reloads.load(Relaxed))),
             host(
@@ -162,6 +154,16 @@ impl Snapshot {
         });
         Self { families, latencies: latencies.collect() }
     }
+}
+
+/// Errors of accepting by name, the primary's and those of workers that accept themselves.
+fn accept_errors(board: &Board) -> Vec<Sample> {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    let by_workers = board.workers.iter().map(|worker| &worker.accept_errors);
+    for (name, count) in by_workers.chain([&board.host.accept_errors]).flat_map(AcceptErrors::counts) {
+        *sums.entry(name).or_default() += count;
+    }
+    sums.into_iter().map(|(name, count)| (vec![("error", name.to_owned())], float(count))).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count above 2^53 may be off by one")]

@@ -185,26 +185,24 @@ impl Exchange {
     /// set for.
     fn poll_for_head(&self, armed: &mut Option<Deadline>, context: &Context<'_>) -> Poll<Stop> {
         let alarm = &self.connection.request_alarm;
-        loop {
-            // The upload's deadline moves with it; the head's stands.
-            let deadline = self.next_deadline();
-            if *armed != Some(deadline) {
-                *armed = Some(deadline);
-                alarm.set(deadline.at());
+        // The upload's deadline moves with it; the head's stands.
+        let deadline = self.next_deadline();
+        if *armed != Some(deadline) {
+            *armed = Some(deadline);
+            alarm.set(deadline.at());
+        }
+        if alarm.poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        match deadline {
+            Deadline::Head(_) => {
+                let limit = self.connection.worker.config.limits.request_timeout.unwrap_or_default();
+                let detail = format!("no answer within {}", humantime::format_duration(limit));
+                Poll::Ready(Stop::Fault(Fault::new(FaultKind::Wall, detail)))
             }
-            if alarm.poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            match deadline {
-                Deadline::Head(_) => {
-                    let limit = self.connection.worker.config.limits.request_timeout.unwrap_or_default();
-                    let detail = format!("no answer within {}", humantime::format_duration(limit));
-                    return Poll::Ready(Stop::Fault(Fault::new(FaultKind::Wall, detail)));
-                }
-                Deadline::Upload(_) => return Poll::Ready(Stop::SilentClient),
-                // An alarm without a deadline does not go off.
-                Deadline::None => return Poll::Pending,
-            }
+            Deadline::Upload(_) => Poll::Ready(Stop::SilentClient),
+            // An alarm without a deadline does not go off.
+            Deadline::None => Poll::Pending,
         }
     }
 

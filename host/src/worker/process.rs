@@ -114,7 +114,6 @@ impl ProcessHandle {
     ///
     /// # Errors
     /// The connection, when the process cannot take it now.
-    #[expect(clippy::result_large_err, reason = "the connection goes back whole")]
     pub fn try_send(&self, connection: Connection) -> Result<(), Connection> {
         let socket = match &connection.socket {
             Accepted::Tcp(stream) => stream.as_fd(),
