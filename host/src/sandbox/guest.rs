@@ -17,7 +17,7 @@ use super::compile::{ChildError, Output, compile_in_child};
 use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker, preempt};
 use super::fault::Fault;
-use super::instance::{Instance, metered};
+use super::instance::{Calls, Instance, metered};
 use super::limits::{HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
 use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
 use super::state::{Common, State};
@@ -33,7 +33,7 @@ pub struct Guest {
     pre: ProxyPre<State>,
     version: WasiVersion,
     bears_reuse: bool,
-    calls_per_instance: usize,
+    calls: Calls,
     limits: Limits,
     /// Set by the first worker that it answered; read only at faults.
     has_answered: AtomicBool,
@@ -79,13 +79,19 @@ impl Guest {
 
     fn try_load(config: &Config, ticker: &Ticker) -> Result<Self, Problem> {
         let file = config.component.as_path();
-        let probe = engine::engine(Allocation::OnDemand).map_err(|error| no_engine(&error))?;
-        let here = engine::compatibility(&probe);
-        let artifact = match source::read(file)? {
-            Source::Compiled => Artifact::of(Place::Memory(private_copy(file)?), &here)?,
+        let probe = |concurrent| engine::engine(concurrent, Allocation::OnDemand).map_err(|error| no_engine(&error));
+        let (probe, artifact) = match source::read(file)? {
+            Source::Compiled => {
+                let place = Place::Memory(private_copy(file)?);
+                let probe = probe(place.is_concurrent()?)?;
+                let artifact = Artifact::of(place, &engine::compatibility(&probe))?;
+                (probe, artifact)
+            }
             Source::Component(bytes, description) => {
                 wasi_version(&description)?;
-                compiled(&bytes, &here, config)?
+                let probe = probe(description.concurrent)?;
+                let artifact = compiled(&bytes, &engine::compatibility(&probe), config)?;
+                (probe, artifact)
             }
         };
         let description = &artifact.description;
@@ -97,17 +103,21 @@ impl Guest {
             WasiVersion::P3 => asked,
         };
         // Unknown imports are told before memory is reserved for the pool.
-        link(&probe, &component, version)?;
+        link(&probe, &component, description)?;
         let (engine, component) =
             pooled(config, &component, &artifact, calls_per_instance).unwrap_or((probe, component));
-        let pre = link(&engine, &component, version)?;
+        let pre = link(&engine, &component, description)?;
         ticker.watch_engine(&engine);
         let guest = Self {
             engine,
             pre,
             version,
             bears_reuse: description.bears_reuse(),
-            calls_per_instance,
+            calls: match calls_per_instance {
+                _ if !description.concurrent => Calls::Plain,
+                1 => Calls::One,
+                many => Calls::Many(many),
+            },
             limits: config.limits.clone(),
             has_answered: AtomicBool::new(false),
         };
@@ -131,7 +141,10 @@ impl Guest {
 
     /// Requests at once in one instance; above 1, instances are shared.
     pub fn calls_per_instance(&self) -> usize {
-        self.calls_per_instance
+        match self.calls {
+            Calls::Plain | Calls::One => 1,
+            Calls::Many(many) => many,
+        }
     }
 
     /// An instance of it answered a request.
@@ -172,7 +185,7 @@ impl Guest {
         };
         let made = metered(made, &meter, &context.pulse, &context.ticker).await;
         let (store, proxy) = made.map_err(|error| Fault::from_start_error(&error, &meter))?;
-        Ok(Instance::new(store, proxy, meter, context.pulse(), self.calls_per_instance))
+        Ok(Instance::new(store, proxy, meter, context.pulse(), self.calls))
     }
 }
 
@@ -197,6 +210,10 @@ enum Place {
 }
 
 impl Place {
+    fn is_concurrent(&self) -> Result<bool, Problem> {
+        artifact::is_concurrent(&self.path()).map_err(artifact::Unusable::into_problem)
+    }
+
     fn path(&self) -> PathBuf {
         use std::os::fd::AsRawFd;
         match self {
@@ -298,7 +315,7 @@ fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: us
         calls_per_instance: u32::try_from(calls).unwrap_or(u32::MAX),
         memory_max_bytes: config.limits.memory_max_bytes,
     };
-    let made = engine::engine(Allocation::Pool(size, &required));
+    let made = engine::engine(artifact.description.concurrent, Allocation::Pool(size, &required));
     let engine = match made {
         Ok(engine) => engine,
         Err(error) => return warn(format!("no pool for {instances} instances: {}", error.root_cause())),
@@ -310,13 +327,16 @@ fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: us
 }
 
 /// Gives the component everything that toolchains import by default, with nothing granted behind it.
-fn link(engine: &Engine, component: &Component, version: WasiVersion) -> Result<ProxyPre<State>, Problem> {
+fn link(engine: &Engine, component: &Component, description: &Description) -> Result<ProxyPre<State>, Problem> {
     let mut linker = Linker::<State>::new(engine);
     let linked = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-        .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
-        .and_then(|()| wasmtime_wasi::p3::add_to_linker(&mut linker))
-        .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
+        .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker));
     linked.map_err(|error| no_engine(&error))?;
+    if description.concurrent {
+        let linked = wasmtime_wasi::p3::add_to_linker(&mut linker)
+            .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
+        linked.map_err(|error| no_engine(&error))?;
+    }
     let pre = linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
     let mismatch = |error: wasmtime::Error| {
         Problem::new(
@@ -324,7 +344,7 @@ fn link(engine: &Engine, component: &Component, version: WasiVersion) -> Result<
             "build it again with a current toolchain",
         )
     };
-    match version {
+    match wasi_version(description)? {
         WasiVersion::P2 => wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre).map(ProxyPre::P2).map_err(mismatch),
         WasiVersion::P3 => wasmtime_wasi_http::p3::bindings::ServicePre::new(pre).map(ProxyPre::P3).map_err(mismatch),
     }

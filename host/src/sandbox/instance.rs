@@ -17,8 +17,9 @@ use wasmtime::Store;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::Proxy;
+use wasmtime_wasi_http::p2;
 
-use super::call::{Answer, Desk, Head, Job, NeverAnswered, serve};
+use super::call::{Answer, Desk, Head, Job, NeverAnswered, serve, serve_plain};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
 use super::limits::Meter;
@@ -26,6 +27,17 @@ use super::shared::drive_many;
 use super::state::State;
 
 type Driver = Pin<Box<dyn Future<Output = wasmtime::Result<()>>>>;
+
+/// How an instance takes its calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Calls {
+    /// One at a time, of a component of wasi 0.2 that uses no concurrency.
+    Plain,
+    /// One at a time.
+    One,
+    /// So many at once.
+    Many(usize),
+}
 
 /// An instance that serves one call at a time, polled by its holder.
 pub struct Instance {
@@ -45,13 +57,13 @@ impl Instance {
         proxy: Proxy,
         meter: Arc<Meter>,
         (pulse, ticker): (&Arc<Pulse>, &Arc<Ticker>),
-        calls: usize,
+        calls: Calls,
     ) -> Self {
         let desk = Rc::new(Desk::default());
-        let driver: Driver = if calls > 1 {
-            Box::pin(drive_many(store, proxy, Rc::clone(&desk)))
-        } else {
-            Box::pin(drive_one(store, proxy, Rc::clone(&desk)))
+        let driver: Driver = match (calls, proxy) {
+            (Calls::Plain, Proxy::P2(guest)) => Box::pin(drive_plain(store, guest, Rc::clone(&desk))),
+            (Calls::Plain | Calls::One, proxy) => Box::pin(drive_one(store, proxy, Rc::clone(&desk))),
+            (Calls::Many(_), proxy) => Box::pin(drive_many(store, proxy, Rc::clone(&desk))),
         };
         Self {
             driver,
@@ -150,11 +162,25 @@ pub(super) async fn metered<F: Future>(future: F, meter: &Meter, pulse: &Pulse, 
     .await
 }
 
+/// The driver of an instance without concurrency.
+async fn drive_plain(mut store: Store<State>, guest: p2::bindings::Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
+    loop {
+        let job = next_job(&desk).await;
+        serve_plain(&mut store, &guest, job).await?;
+        desk.end();
+    }
+}
+
+// No waker: whoever puts a job in polls the driver next.
+async fn next_job(desk: &Desk) -> Job {
+    poll_fn(|_| desk.jobs.borrow_mut().pop_front().map_or(Poll::Pending, Poll::Ready)).await
+}
+
+/// The driver of an instance that may leave work running when a call has ended.
 async fn drive_one(mut store: Store<State>, proxy: Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
     let run = async |accessor: &Accessor<State>| -> wasmtime::Result<()> {
         loop {
-            // No waker: whoever puts a job in polls the driver next.
-            let job = poll_fn(|_| desk.jobs.borrow_mut().pop_front().map_or(Poll::Pending, Poll::Ready)).await;
+            let job = next_job(&desk).await;
             serve(accessor, &proxy, job).await?;
             poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
             desk.end();

@@ -71,10 +71,14 @@ pub(super) struct Description {
     pub(super) producers: Vec<String>,
     /// Whether the component carries [`REUSE_SECTION`].
     pub(super) marked_reusable: bool,
+    /// Whether it uses the component model's concurrency (`async`, streams, futures), itself or by what it imports.
+    pub(super) concurrent: bool,
 }
 
 /// Custom section with which a component says that its instances bear reuse from request to request.
 pub(super) const REUSE_SECTION: &str = "wasmhost:bears-reuse";
+/// Interfaces of this series have functions that run concurrently.
+const CONCURRENT_SERIES: &str = "@0.3.";
 /// Producer whose components answer one request an instance, unless they carry [`REUSE_SECTION`].
 const SINGLE_USE_PRODUCER: &str = "ComponentizeJS";
 
@@ -144,8 +148,9 @@ pub(super) fn component(bytes: Vec<u8>, file: &Path) -> Result<(Vec<u8>, Descrip
             "wrap it with `wasm-tools component new`, or build for the `wasm32-wasip2` target",
         ));
     }
-    let description = describe(&binary)?;
-    validate(&binary)?;
+    let mut description = describe(&binary)?;
+    let imports_concurrency = description.imports.iter().any(|name| name.contains(CONCURRENT_SERIES));
+    description.concurrent = uses_concurrency(&binary)? || imports_concurrency;
     Ok((binary, description))
 }
 
@@ -219,12 +224,15 @@ fn producers(section: &wasmparser::CustomSectionReader<'_>) -> Vec<String> {
     values.map(|value| value.name.to_owned()).collect()
 }
 
-fn validate(binary: &[u8]) -> Result<(), Problem> {
-    let mut features = wasmparser::WasmFeatures::default();
-    features |= wasmparser::WasmFeatures::CM_ASYNC;
-    let mut validator = wasmparser::Validator::new_with_features(features);
-    match validator.validate_all(binary) {
-        Ok(_) => Ok(()),
+/// Validates the component, and tells whether it is one only with the component model's concurrency.
+fn uses_concurrency(binary: &[u8]) -> Result<bool, Problem> {
+    use wasmparser::{Validator, WasmFeatures};
+    let features = WasmFeatures::default();
+    if Validator::new_with_features(features - WasmFeatures::CM_ASYNC).validate_all(binary).is_ok() {
+        return Ok(false);
+    }
+    match Validator::new_with_features(features | WasmFeatures::CM_ASYNC).validate_all(binary) {
+        Ok(_) => Ok(true),
         Err(error) => Err(damaged(&error)),
     }
 }
