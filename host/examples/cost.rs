@@ -20,8 +20,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use wasmhost::cli::{Parsed, parse};
 use wasmhost::commands::serve::machine;
 use wasmhost::config::{Grants, build};
-use wasmhost::sandbox::{Body, Head, Instance, InstanceContext, MemoryBudget, Ticker};
 use wasmhost::sandbox::Guest;
+use wasmhost::sandbox::{Body, Head, Instance, InstanceContext, MemoryBudget, Ticker};
 
 /// Runs requests in process and says what one took.
 #[derive(Parser)]
@@ -52,7 +52,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ticker = Ticker::start()?;
     // Before it knows an engine: no tick shall fall into what is counted.
     ticker.stop();
-    let words = ["wasmhost".into(), args.component.into(), "--workers".into(), "1".into(), "--instances-per-worker".into(), args.instances.into()];
+    let words = [
+        "wasmhost".into(),
+        args.component.into(),
+        "--workers".into(),
+        "1".into(),
+        "--instances-per-worker".into(),
+        args.instances.into(),
+    ];
     let Parsed::Cli(cli, _) = parse(words) else { return Err("the command line was not understood".into()) };
     let config = build(&cli.serve, machine()).map_err(|mistakes| all_of(&mistakes))?;
     let guest = Guest::load(&config, &ticker)?;

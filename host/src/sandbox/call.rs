@@ -130,7 +130,11 @@ fn arguments_p2(
 }
 
 /// Runs one call to its end, in a store without concurrency.
-pub(super) async fn serve_plain(store: &mut Store<State>, guest: &p2::bindings::Proxy, job: Job) -> wasmtime::Result<()> {
+pub(super) async fn serve_plain(
+    store: &mut Store<State>,
+    guest: &p2::bindings::Proxy,
+    job: Job,
+) -> wasmtime::Result<()> {
     let Job { request, answer } = job;
     let handle = guest.wasi_http_incoming_handler().func_handle();
     let arguments = arguments_p2(store.as_context_mut(), request, &answer)?;
