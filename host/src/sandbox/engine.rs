@@ -63,6 +63,7 @@ fn pool(size: PoolSize, required: &ResourcesRequired) -> PoolingAllocationConfig
     let instances = size.instances;
     let core_instances = u32::try_from(CORE_INSTANCES_MAX).unwrap_or(u32::MAX);
     pool.table_keep_resident(TABLE_KEPT_BYTES);
+    pool.decommit_batch_size(regions_at_once(required));
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(core_instances))
         .total_memories(instances.saturating_mul(required.num_memories.max(1)))
@@ -85,6 +86,23 @@ fn pool(size: PoolSize, required: &ResourcesRequired) -> PoolingAllocationConfig
 /// back zeroed. Toolchains make tables of a few hundred to a few thousand elements of 8 bytes: to zero them costs less
 /// than the system call and the page fault that giving them back does.
 const TABLE_KEPT_BYTES: usize = 32 * 1024;
+
+/// Regions of memory that a worker gives back to the system in one call: each call makes the other workers' cores forget
+/// translations of addresses (an interrupt each, since the workers share an address space). Until then what instances
+/// left behind stays in memory and its place in the pool is not used; of components with much memory, therefore, fewer.
+fn regions_at_once(required: &ResourcesRequired) -> usize {
+    let memories = usize::try_from(required.num_memories).unwrap_or(usize::MAX);
+    let tables = usize::try_from(required.num_tables).unwrap_or(usize::MAX);
+    let initial = usize::try_from(required.max_initial_memory_size.unwrap_or(0)).unwrap_or(usize::MAX);
+    let instances = WAITING_BYTES_MAX / initial.saturating_mul(memories).max(1);
+    // The pool counts a table that was zeroed in place as a region too.
+    instances.clamp(1, WAITING_INSTANCES_MAX).saturating_mul(memories.saturating_add(tables).max(1))
+}
+
+/// Most memory, of instances as they are at their start, that waits for being given back, by worker.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Most instances whose memory waits; with more, there is little left to win.
+const WAITING_INSTANCES_MAX: usize = 16;
 
 /// Room for tables to grow to in the pool; toolchains seldom grow them at all.
 const TABLE_ELEMENTS_MIN: usize = 20_000;
