@@ -106,7 +106,11 @@ impl Ticker {
 
     /// Microseconds of the clock that [`Pulse::late_us`] is measured by.
     pub fn now_us(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+        self.us_at(Instant::now())
+    }
+
+    fn us_at(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// A pulse for a new worker; forgotten when the worker drops it.
@@ -138,9 +142,9 @@ impl Ticker {
         }
     }
 
-    /// Runs `poll`, a poll of guest code, with `pulse` showing it.
-    pub(super) fn during<R>(&self, pulse: &Pulse, poll: impl FnOnce() -> R) -> R {
-        pulse.begin(self.now_us());
+    /// Runs `poll`, a poll of guest code that begins `now`, with `pulse` showing it.
+    pub(super) fn during<R>(&self, pulse: &Pulse, now: Instant, poll: impl FnOnce() -> R) -> R {
+        pulse.begin(self.us_at(now));
         // Pairs with the fence in `fall_asleep`: either this thread sees `asleep`, or the ticker sees the pulse.
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) {

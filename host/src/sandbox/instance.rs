@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 use wasmtime::component::Accessor;
@@ -25,6 +25,7 @@ use super::fault::{Fault, FaultKind};
 use super::limits::Meter;
 use super::shared::drive_many;
 use super::state::State;
+use super::waking::Waking;
 
 type Driver = Pin<Box<dyn Future<Output = wasmtime::Result<()>>>>;
 
@@ -39,9 +40,16 @@ pub(super) enum Calls {
     Many(usize),
 }
 
+/// Polls in a row that a driver gets which woke itself; then other tasks have their turn. A call of wasi 0.3 takes two:
+/// its answer, and the task that writes the body.
+const TURNS_MAX: usize = 4;
+
 /// An instance that serves one call at a time, polled by its holder.
 pub struct Instance {
     driver: Driver,
+    waking: Waking,
+    /// Nothing runs in it between calls.
+    rests: bool,
     desk: Rc<Desk>,
     answer: Option<Arc<Answer>>,
     meter: Arc<Meter>,
@@ -67,6 +75,8 @@ impl Instance {
         };
         Self {
             driver,
+            waking: Waking::default(),
+            rests: !matches!(calls, Calls::Many(_)),
             desk,
             answer: None,
             meter,
@@ -89,16 +99,38 @@ impl Instance {
 
     /// Runs the guest until it waits. Ready when the instance is at its end, and may not be polled again.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Fault> {
-        self.meter.begin_poll();
-        let driver = self.driver.as_mut();
-        let polled = self.ticker.during(&self.pulse, || driver.poll(context));
-        self.meter.end_poll();
+        let polled = self.turns(context);
         let computing = polled.is_pending() && self.meter.is_computing();
         if computing != self.computing {
             self.computing = computing;
             self.pulse.set_computing(computing);
         }
         polled.map(|outcome| fault_of(outcome, &self.meter))
+    }
+
+    /// Polls the driver for as long as it goes on at once.
+    fn turns(&mut self, context: &Context<'_>) -> Poll<wasmtime::Result<()>> {
+        for _ in 0..TURNS_MAX {
+            let (meter, ticker, pulse) = (&self.meter, &self.ticker, &self.pulse);
+            let driver = self.driver.as_mut();
+            let (polled, woken) =
+                self.waking.poll(context, |context| metered_poll(meter, ticker, pulse, || driver.poll(context)));
+            if polled.is_ready() {
+                return polled;
+            }
+            if self.rests && self.is_idle() {
+                self.waking.rest();
+                return polled;
+            }
+            if !woken {
+                return polled;
+            }
+            if self.meter.is_computing() {
+                break;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// What a shared instance and its callers have in common.
@@ -153,13 +185,15 @@ fn fault_of(outcome: wasmtime::Result<()>, meter: &Meter) -> Fault {
 /// Polls `future` as guest code: counted by `meter`, shown by `pulse`.
 pub(super) async fn metered<F: Future>(future: F, meter: &Meter, pulse: &Pulse, ticker: &Ticker) -> F::Output {
     let mut future = pin!(future);
-    poll_fn(|context| {
-        meter.begin_poll();
-        let polled = ticker.during(pulse, || future.as_mut().poll(context));
-        meter.end_poll();
-        polled
-    })
-    .await
+    poll_fn(|context| metered_poll(meter, ticker, pulse, || future.as_mut().poll(context))).await
+}
+
+fn metered_poll<T>(meter: &Meter, ticker: &Ticker, pulse: &Pulse, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+    let now = Instant::now();
+    meter.begin_poll(now);
+    let polled = ticker.during(pulse, now, poll);
+    meter.end_poll();
+    polled
 }
 
 /// The driver of an instance without concurrency.
