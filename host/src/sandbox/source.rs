@@ -349,6 +349,21 @@ mod tests {
         assert!(reason(b"(module)", "a.wat").contains("core module"));
     }
 
+    #[test]
+    fn concurrency_is_found_in_the_component_and_in_its_imports() {
+        let concurrent = |text: &str| {
+            let read = component(text.as_bytes().to_vec(), Path::new("a.wat"));
+            read.map(|(_, description)| description.concurrent).map_err(|problem| problem.reason)
+        };
+        assert_eq!(concurrent(r#"(component (type (func (param "a" u32))))"#), Ok(false));
+        assert_eq!(concurrent(r#"(component (import "wasi:io/poll@0.2.6" (instance)))"#), Ok(false));
+        assert_eq!(concurrent(r#"(component (type (stream u8)))"#), Ok(true));
+        assert_eq!(concurrent(r#"(component (component (type (future u8))))"#), Ok(true));
+        assert_eq!(concurrent(r#"(component (type (func async)))"#), Ok(true));
+        assert_eq!(concurrent(r#"(component (core func (canon task.cancel)))"#), Ok(true));
+        assert_eq!(concurrent(r#"(component (import "wasi:clocks/types@0.3.0" (instance)))"#), Ok(true));
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
