@@ -18,6 +18,7 @@ mod shared;
 mod source;
 mod state;
 mod stdio;
+mod waking;
 
 pub use call::Head;
 pub use compile::{CompileError, compile_ahead, compile_here, is_compiling_child};

@@ -32,6 +32,7 @@ struct Trailer {
     exports: Vec<String>,
     producers: Vec<String>,
     marked_reusable: bool,
+    concurrent: bool,
     /// SHA-256, in hex, of the machine code and then of this trailer as it stands with an empty sum.
     sha256: String,
 }
@@ -51,6 +52,7 @@ pub(super) fn write(
         exports: description.exports.clone(),
         producers: description.producers.clone(),
         marked_reusable: description.marked_reusable,
+        concurrent: description.concurrent,
     };
     let mut hasher = Sha256::new();
     hasher.update(code);
@@ -92,13 +94,20 @@ impl Unusable {
 /// Checks an artifact's whole content, and tells what it was made from. `here` is the compatibility of the engine that
 /// is to run it.
 pub(super) fn check(path: &Path, here: &str) -> Result<Description, Unusable> {
-    let trailer = read_trailer(path, here)?;
+    let trailer = check_whole(path, here)?;
     Ok(Description {
         imports: trailer.imports,
         exports: trailer.exports,
         producers: trailer.producers,
         marked_reusable: trailer.marked_reusable,
+        concurrent: trailer.concurrent,
     })
+}
+
+/// Whether an artifact says that it needs an engine with concurrency. Believed only as far as choosing the engine that
+/// [`check`] then compares it with.
+pub(super) fn is_concurrent(path: &Path) -> Result<bool, Unusable> {
+    read_trailer(path).map(|(_, _, trailer)| trailer.concurrent)
 }
 
 /// Maps the code of an artifact that [`check`] found whole.
@@ -117,9 +126,12 @@ fn first_line(error: &wasmtime::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-/// Reads the trailer, and compares what it says with an engine of compatibility `here` and with the whole file.
-fn read_trailer(path: &Path, here: &str) -> Result<Trailer, Unusable> {
-    let unreadable = |error: std::io::Error| Unusable::Damaged(error.to_string());
+fn unreadable(error: std::io::Error) -> Unusable {
+    Unusable::Damaged(error.to_string())
+}
+
+/// Reads the trailer; also the open file, and the size of the code in it.
+fn read_trailer(path: &Path) -> Result<(File, u64, Trailer), Unusable> {
     let no_trailer = || Unusable::Damaged("its end is missing".to_owned());
     let mut file = File::open(path).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
@@ -137,8 +149,13 @@ fn read_trailer(path: &Path, here: &str) -> Result<Trailer, Unusable> {
     file.seek(SeekFrom::Start(code_bytes)).map_err(unreadable)?;
     let mut trailer = vec![0_u8; length as usize];
     file.read_exact(&mut trailer).map_err(unreadable)?;
-    let mut trailer: Trailer =
-        serde_json::from_slice(&trailer).map_err(|error| Unusable::Damaged(error.to_string()))?;
+    let trailer = serde_json::from_slice(&trailer).map_err(|error| Unusable::Damaged(error.to_string()))?;
+    Ok((file, code_bytes, trailer))
+}
+
+/// Compares what the trailer says with an engine of compatibility `here` and with the whole file.
+fn check_whole(path: &Path, here: &str) -> Result<Trailer, Unusable> {
+    let (mut file, code_bytes, mut trailer) = read_trailer(path)?;
     if trailer.compatibility != here {
         return Err(Unusable::Foreign(format!(
             "it was compiled by wasmhost {} with another version of wasmtime, other settings or for another CPU",

@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 
-use wasmtime::AsContextMut;
-use wasmtime::component::Accessor;
+use wasmtime::component::{Accessor, Resource};
+use wasmtime::{AsContextMut, Store, StoreContextMut};
 use wasmtime_wasi_http::handler::Proxy;
-use wasmtime_wasi_http::p2::bindings::http::types as p2_types;
-use wasmtime_wasi_http::{WasiBody, WasiHttpView, p3};
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
+use wasmtime_wasi_http::{WasiBody, WasiHttpView, p2, p3};
 
 use super::state::State;
 
@@ -103,6 +104,44 @@ pub(super) struct NeverAnswered;
 /// What became of sending a request's body in, for the guest that asks.
 type Transfer = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>>;
 
+/// Puts a request, and the place for its answer, into a store, for a guest of wasi 0.2.
+fn arguments_p2(
+    mut store: StoreContextMut<'_, State>,
+    request: http::Request<WasiBody>,
+    answer: &Arc<Answer>,
+) -> wasmtime::Result<(Resource<HostIncomingRequest>, Resource<HostResponseOutparam>)> {
+    store.set_epoch_deadline(1);
+    let scheme = match request.uri().scheme_str() {
+        Some("https") => Scheme::Https,
+        _ => Scheme::Http,
+    };
+    let state = store.data_mut();
+    state.hooks.receiving = true;
+    let incoming = state.http().new_incoming_request(scheme, request);
+    state.hooks.receiving = false;
+    let sink = Arc::clone(answer);
+    let out = state.http().new_response_outparam_from_callback(move |response| {
+        sink.give(match response {
+            Ok(response) => Head::Response(response),
+            Err(code) => Head::Error(format!("{code:?}")),
+        });
+    })?;
+    Ok((incoming?, out))
+}
+
+/// Runs one call to its end, in a store without concurrency.
+pub(super) async fn serve_plain(
+    store: &mut Store<State>,
+    guest: &p2::bindings::Proxy,
+    job: Job,
+) -> wasmtime::Result<()> {
+    let Job { request, answer } = job;
+    let handle = guest.wasi_http_incoming_handler().func_handle();
+    let arguments = arguments_p2(store.as_context_mut(), request, &answer)?;
+    handle.call_async(store, arguments).await?;
+    if answer.was_given() { Ok(()) } else { Err(NeverAnswered.into()) }
+}
+
 /// Runs one call up to its answer.
 pub(super) async fn serve(accessor: &Accessor<State>, proxy: &Proxy, job: Job) -> wasmtime::Result<()> {
     let Job { request, answer } = job;
@@ -110,24 +149,8 @@ pub(super) async fn serve(accessor: &Accessor<State>, proxy: &Proxy, job: Job) -
         Proxy::P2(guest) => {
             let handle = guest.wasi_http_incoming_handler().func_handle();
             let call = accessor.with(|mut access| {
-                let mut store = access.as_context_mut();
-                store.set_epoch_deadline(1);
-                let scheme = match request.uri().scheme_str() {
-                    Some("https") => p2_types::Scheme::Https,
-                    _ => p2_types::Scheme::Http,
-                };
-                let state = store.data_mut();
-                state.hooks.receiving = true;
-                let incoming = state.http().new_incoming_request(scheme, request);
-                state.hooks.receiving = false;
-                let sink = Arc::clone(&answer);
-                let out = state.http().new_response_outparam_from_callback(move |response| {
-                    sink.give(match response {
-                        Ok(response) => Head::Response(response),
-                        Err(code) => Head::Error(format!("{code:?}")),
-                    });
-                })?;
-                handle.start_call_concurrent(store, (incoming?, out))
+                let arguments = arguments_p2(access.as_context_mut(), request, &answer)?;
+                handle.start_call_concurrent(access.as_context_mut(), arguments)
             })?;
             handle.finish_call_concurrent(accessor, call).await?;
         }

@@ -110,13 +110,14 @@ pub fn compile_here(component: &Path, output: &Path, bounds: &Compilation) -> Re
     // A host that is gone wants nothing compiled. (The thread that waits for this child outlives it.)
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(|error| CompileError::Bound(error.into()))?;
-    let (bytes, description) = component_of(component)?;
-    source::validate(&bytes).map_err(|problem| LoadError::new(component, problem))?;
+    let (bytes, mut description) = component_of(component)?;
+    let validated = source::validate(&bytes, &description);
+    description.concurrent = validated.map_err(|problem| LoadError::new(component, problem))?;
     let not_compiled = |error: &wasmtime::Error| {
         let reason = format!("it cannot be compiled: {}", error.root_cause());
         LoadError::new(component, Problem::new(reason, "build it again with a current toolchain"))
     };
-    let engine = engine::engine(Allocation::OnDemand).map_err(|error| not_compiled(&error))?;
+    let engine = engine::engine(description.concurrent, Allocation::OnDemand).map_err(|error| not_compiled(&error))?;
     let code = engine.precompile_component(&bytes).map_err(|error| not_compiled(&error))?;
     let compatibility = engine::compatibility(&engine);
     if output == Path::new(STDOUT) {

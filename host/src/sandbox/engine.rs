@@ -1,5 +1,6 @@
 //! The settings that compiled code depends on, in one place: compiling and serving must agree on them to the letter, so
-//! no flag of a run changes them. How instances get their memory is the only choice left to a run.
+//! no flag of a run changes them; of the component, only whether it uses the component model's concurrency does. How
+//! instances get their memory is the only choice left to a run.
 
 use std::hash::{Hash, Hasher};
 
@@ -32,10 +33,12 @@ pub(super) enum Allocation<'a> {
     Pool(PoolSize, &'a ResourcesRequired),
 }
 
-fn settings() -> Config {
+fn settings(concurrent: bool) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
-    config.wasm_component_model_async(true);
+    config.wasm_component_model_async(concurrent);
+    // Without it wasmtime keeps no record of tasks, and a call of a host function takes fewer steps.
+    config.concurrency_support(concurrent);
     config.epoch_interruption(true);
     config.cranelift_opt_level(OptLevel::Speed);
     config.max_wasm_stack(GUEST_STACK_BYTES);
@@ -46,9 +49,10 @@ fn settings() -> Config {
     config
 }
 
-/// Makes an engine.
-pub(super) fn engine(allocation: Allocation<'_>) -> wasmtime::Result<Engine> {
-    let mut config = settings();
+/// Makes an engine; `concurrent`: for components that use the component model's concurrency
+/// ([`Description::concurrent`](super::source::Description)).
+pub(super) fn engine(concurrent: bool, allocation: Allocation<'_>) -> wasmtime::Result<Engine> {
+    let mut config = settings(concurrent);
     if let Allocation::Pool(size, required) = allocation {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(size, required)));
     }
@@ -59,6 +63,7 @@ fn pool(size: PoolSize, required: &ResourcesRequired) -> PoolingAllocationConfig
     let mut pool = PoolingAllocationConfig::default();
     let instances = size.instances;
     let core_instances = u32::try_from(CORE_INSTANCES_MAX).unwrap_or(u32::MAX);
+    pool.table_keep_resident(TABLE_KEPT_BYTES);
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(core_instances))
         .total_memories(instances.saturating_mul(required.num_memories.max(1)))
@@ -77,6 +82,11 @@ fn pool(size: PoolSize, required: &ResourcesRequired) -> PoolingAllocationConfig
     pool
 }
 
+/// Bytes of a table that are zeroed in place when its instance goes; what is beyond is given back to the system and comes
+/// back zeroed. Toolchains make tables of a few hundred to a few thousand elements of 8 bytes: to zero them costs less
+/// than the system call and the page fault that giving them back does.
+const TABLE_KEPT_BYTES: usize = 32 * 1024;
+
 /// Room for tables to grow to in the pool; toolchains seldom grow them at all.
 const TABLE_ELEMENTS_MIN: usize = 20_000;
 
@@ -89,8 +99,8 @@ pub(super) fn compatibility(engine: &Engine) -> String {
 }
 
 /// An engine to load code with before it is known what its instances need.
-pub(super) fn probe() -> Result<Engine, Problem> {
-    engine(Allocation::OnDemand).map_err(|error| unusable(&error))
+pub(super) fn probe(concurrent: bool) -> Result<Engine, Problem> {
+    engine(concurrent, Allocation::OnDemand).map_err(|error| unusable(&error))
 }
 
 /// No engine can be had.

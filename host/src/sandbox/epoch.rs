@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Engine, EngineWeak, StoreContextMut, UpdateDeadline};
 
@@ -83,6 +83,8 @@ const COMPUTING_LATE_US: u64 = 20_000;
 
 /// The ticker's shared side.
 pub struct Ticker {
+    /// One moment on both clocks.
+    origin: (Instant, u64),
     /// Set by the ticker before it sleeps; whoever begins to run guest code and sees it wakes the ticker.
     asleep: AtomicBool,
     stopped: AtomicBool,
@@ -103,6 +105,7 @@ impl Ticker {
     /// When the system has no thread to give.
     pub fn start() -> std::io::Result<Arc<Self>> {
         let ticker = Arc::new(Self {
+            origin: (Instant::now(), Self::now_us()),
             asleep: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             thread: Mutex::new(None),
@@ -119,6 +122,12 @@ impl Ticker {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
         seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000)
+    }
+
+    /// The same at a moment that was read already.
+    fn us_at(&self, now: Instant) -> u64 {
+        let (origin, origin_us) = self.origin;
+        origin_us.saturating_add(u64::try_from(now.saturating_duration_since(origin).as_micros()).unwrap_or(u64::MAX))
     }
 
     /// Looks at the sign of a worker of this process, until the hold is dropped.
@@ -150,9 +159,9 @@ impl Ticker {
         }
     }
 
-    /// Runs `poll`, a poll of guest code, with `pulse` showing it.
-    pub(super) fn during<R>(&self, pulse: &Pulse, poll: impl FnOnce() -> R) -> R {
-        pulse.begin(Self::now_us());
+    /// Runs `poll`, a poll of guest code that begins `now`, with `pulse` showing it.
+    pub(super) fn during<R>(&self, pulse: &Pulse, now: Instant, poll: impl FnOnce() -> R) -> R {
+        pulse.begin(self.us_at(now));
         // Pairs with the fence in `fall_asleep`: either this thread sees `asleep`, or the ticker sees the pulse.
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) {

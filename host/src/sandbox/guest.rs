@@ -12,10 +12,10 @@ pub use super::source::WasiVersion;
 use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker, preempt};
 use super::fault::Fault;
-use super::instance::{Instance, metered};
+use super::instance::{Calls, Instance, metered};
 use super::limits::{HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
 use super::prepare::Artifact;
-use super::source::{LoadError, Problem, wasi_version};
+use super::source::{Description, LoadError, Problem, wasi_version};
 use super::state::{Common, State};
 use crate::config::{Config, Grants, Isolation, Limits};
 
@@ -29,7 +29,7 @@ pub struct Guest {
     pre: ProxyPre<State>,
     version: WasiVersion,
     bears_reuse: bool,
-    calls_per_instance: usize,
+    calls: Calls,
     limits: Limits,
 }
 
@@ -79,7 +79,7 @@ impl Guest {
 
     fn try_link(artifact: &Artifact, config: &Config, ticker: &Ticker) -> Result<Self, Problem> {
         let description = &artifact.description;
-        let probe = engine::probe()?;
+        let probe = engine::probe(description.concurrent)?;
         let component = artifact.map(&probe)?;
         let version = wasi_version(description)?;
         let calls_per_instance = match version {
@@ -87,17 +87,21 @@ impl Guest {
             WasiVersion::P3 => config.capacity.instance_concurrency,
         };
         // Unknown imports are told before memory is reserved for the pool.
-        linked(&probe, &component, version)?;
+        linked(&probe, &component, description)?;
         let (engine, component) =
             pooled(config, &component, artifact, calls_per_instance).unwrap_or((probe, component));
-        let pre = linked(&engine, &component, version)?;
+        let pre = linked(&engine, &component, description)?;
         ticker.watch_engine(&engine);
         Ok(Self {
             engine,
             pre,
             version,
             bears_reuse: description.bears_reuse(),
-            calls_per_instance,
+            calls: match calls_per_instance {
+                _ if !description.concurrent => Calls::Plain,
+                1 => Calls::One,
+                many => Calls::Many(many),
+            },
             limits: config.limits.clone(),
         })
     }
@@ -109,7 +113,10 @@ impl Guest {
 
     /// Requests at once in one instance; above 1, instances are shared.
     pub fn calls_per_instance(&self) -> usize {
-        self.calls_per_instance
+        match self.calls {
+            Calls::Plain | Calls::One => 1,
+            Calls::Many(many) => many,
+        }
     }
 
     /// Whether instances live for one request only.
@@ -140,7 +147,7 @@ impl Guest {
         };
         let made = metered(made, &meter, &context.pulse, &context.ticker).await;
         let (store, proxy) = made.map_err(|error| Fault::from_start_error(&error, &meter))?;
-        Ok(Instance::new(store, proxy, meter, context.pulse(), self.calls_per_instance))
+        Ok(Instance::new(store, proxy, meter, context.pulse(), self.calls))
     }
 }
 
@@ -160,7 +167,7 @@ fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: us
         calls_per_instance: u32::try_from(calls).unwrap_or(u32::MAX),
         memory_max_bytes: config.limits.memory_max_bytes,
     };
-    let made = engine::engine(Allocation::Pool(size, &required));
+    let made = engine::engine(artifact.description.concurrent, Allocation::Pool(size, &required));
     let engine = match made {
         Ok(engine) => engine,
         Err(error) => return warn(format!("no pool for {instances} instances: {}", error.root_cause())),
@@ -172,13 +179,16 @@ fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: us
 }
 
 /// Gives the component everything that toolchains import by default, with nothing granted behind it.
-fn linked(engine: &Engine, component: &Component, version: WasiVersion) -> Result<ProxyPre<State>, Problem> {
+fn linked(engine: &Engine, component: &Component, description: &Description) -> Result<ProxyPre<State>, Problem> {
     let mut linker = Linker::<State>::new(engine);
-    let linked = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-        .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
-        .and_then(|()| wasmtime_wasi::p3::add_to_linker(&mut linker))
-        .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
-    linked.map_err(|error| engine::unusable(&error))?;
+    let added = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+        .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker));
+    added.map_err(|error| engine::unusable(&error))?;
+    if description.concurrent {
+        let added = wasmtime_wasi::p3::add_to_linker(&mut linker)
+            .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
+        added.map_err(|error| engine::unusable(&error))?;
+    }
     let pre = linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
     let mismatch = |error: wasmtime::Error| {
         Problem::new(
@@ -186,7 +196,7 @@ fn linked(engine: &Engine, component: &Component, version: WasiVersion) -> Resul
             "build it again with a current toolchain",
         )
     };
-    match version {
+    match wasi_version(description)? {
         WasiVersion::P2 => wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre).map(ProxyPre::P2).map_err(mismatch),
         WasiVersion::P3 => wasmtime_wasi_http::p3::bindings::ServicePre::new(pre).map(ProxyPre::P3).map_err(mismatch),
     }

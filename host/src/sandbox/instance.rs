@@ -11,25 +11,45 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::Proxy;
+use wasmtime_wasi_http::p2;
 
-use super::call::{Answer, Desk, Head, Job, NeverAnswered, serve};
+use super::call::{Answer, Desk, Head, Job, NeverAnswered, serve, serve_plain};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
 use super::limits::Meter;
 use super::shared::drive_many;
 use super::state::State;
+use super::waking::Waking;
 
 type Driver = Pin<Box<dyn Future<Output = wasmtime::Result<()>>>>;
+
+/// How an instance takes its calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Calls {
+    /// One at a time, of a component of wasi 0.2 that uses no concurrency.
+    Plain,
+    /// One at a time.
+    One,
+    /// So many at once.
+    Many(usize),
+}
+
+/// Polls in a row that a driver gets which woke itself; then other tasks have their turn. A call of wasi 0.3 takes two:
+/// its answer, and the task that writes the body.
+const TURNS_MAX: usize = 4;
 
 /// An instance that serves one call at a time, polled by its holder.
 pub struct Instance {
     driver: Driver,
+    waking: Waking,
+    /// Nothing runs in it between calls.
+    rests: bool,
     desk: Rc<Desk>,
     answer: Option<Arc<Answer>>,
     meter: Arc<Meter>,
@@ -45,16 +65,18 @@ impl Instance {
         proxy: Proxy,
         meter: Arc<Meter>,
         (pulse, ticker): (&Arc<Pulse>, &Arc<Ticker>),
-        calls: usize,
+        calls: Calls,
     ) -> Self {
         let desk = Rc::new(Desk::default());
-        let driver: Driver = if calls > 1 {
-            Box::pin(drive_many(store, proxy, Rc::clone(&desk)))
-        } else {
-            Box::pin(drive_one(store, proxy, Rc::clone(&desk)))
+        let driver: Driver = match (calls, proxy) {
+            (Calls::Plain, Proxy::P2(guest)) => Box::pin(drive_plain(store, guest, Rc::clone(&desk))),
+            (Calls::Plain | Calls::One, proxy) => Box::pin(drive_one(store, proxy, Rc::clone(&desk))),
+            (Calls::Many(_), proxy) => Box::pin(drive_many(store, proxy, Rc::clone(&desk))),
         };
         Self {
             driver,
+            waking: Waking::default(),
+            rests: !matches!(calls, Calls::Many(_)),
             desk,
             answer: None,
             meter,
@@ -77,16 +99,38 @@ impl Instance {
 
     /// Runs the guest until it waits. Ready when the instance is at its end, and may not be polled again.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Fault> {
-        self.meter.begin_poll();
-        let driver = self.driver.as_mut();
-        let polled = self.ticker.during(&self.pulse, || driver.poll(context));
-        self.meter.end_poll();
+        let polled = self.turns(context);
         let computing = polled.is_pending() && self.meter.is_computing();
         if computing != self.computing {
             self.computing = computing;
             self.pulse.set_computing(computing);
         }
         polled.map(|outcome| fault_of(outcome, &self.meter))
+    }
+
+    /// Polls the driver for as long as it goes on at once.
+    fn turns(&mut self, context: &Context<'_>) -> Poll<wasmtime::Result<()>> {
+        for _ in 0..TURNS_MAX {
+            let (meter, ticker, pulse) = (&self.meter, &self.ticker, &self.pulse);
+            let driver = self.driver.as_mut();
+            let (polled, woken) =
+                self.waking.poll(context, |context| metered_poll(meter, ticker, pulse, || driver.poll(context)));
+            if polled.is_ready() {
+                return polled;
+            }
+            if self.rests && self.is_idle() {
+                self.waking.rest();
+                return polled;
+            }
+            if !woken {
+                return polled;
+            }
+            if self.meter.is_computing() {
+                break;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// What a shared instance and its callers have in common.
@@ -141,20 +185,36 @@ fn fault_of(outcome: wasmtime::Result<()>, meter: &Meter) -> Fault {
 /// Polls `future` as guest code: counted by `meter`, shown by `pulse`.
 pub(super) async fn metered<F: Future>(future: F, meter: &Meter, pulse: &Pulse, ticker: &Ticker) -> F::Output {
     let mut future = pin!(future);
-    poll_fn(|context| {
-        meter.begin_poll();
-        let polled = ticker.during(pulse, || future.as_mut().poll(context));
-        meter.end_poll();
-        polled
-    })
-    .await
+    poll_fn(|context| metered_poll(meter, ticker, pulse, || future.as_mut().poll(context))).await
 }
 
+fn metered_poll<T>(meter: &Meter, ticker: &Ticker, pulse: &Pulse, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+    let now = Instant::now();
+    meter.begin_poll(now);
+    let polled = ticker.during(pulse, now, poll);
+    meter.end_poll();
+    polled
+}
+
+/// The driver of an instance without concurrency.
+async fn drive_plain(mut store: Store<State>, guest: p2::bindings::Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
+    loop {
+        let job = next_job(&desk).await;
+        serve_plain(&mut store, &guest, job).await?;
+        desk.end();
+    }
+}
+
+// No waker: whoever puts a job in polls the driver next.
+async fn next_job(desk: &Desk) -> Job {
+    poll_fn(|_| desk.jobs.borrow_mut().pop_front().map_or(Poll::Pending, Poll::Ready)).await
+}
+
+/// The driver of an instance that may leave work running when a call has ended.
 async fn drive_one(mut store: Store<State>, proxy: Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
     let run = async |accessor: &Accessor<State>| -> wasmtime::Result<()> {
         loop {
-            // No waker: whoever puts a job in polls the driver next.
-            let job = poll_fn(|_| desk.jobs.borrow_mut().pop_front().map_or(Poll::Pending, Poll::Ready)).await;
+            let job = next_job(&desk).await;
             serve(accessor, &proxy, job).await?;
             poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
             desk.end();

@@ -231,8 +231,8 @@ impl Meter {
         saturating_ns(self.origin.elapsed())
     }
 
-    pub(super) fn begin_poll(&self) {
-        self.poll_began_ns.store(self.now_ns(), Relaxed);
+    pub(super) fn begin_poll(&self, now: Instant) {
+        self.poll_began_ns.store(saturating_ns(now.saturating_duration_since(self.origin)), Relaxed);
         let clock = if self.is_computing() { thread_cpu_ns() } else { 0 };
         self.cpu_clock_ns.store(clock, Relaxed);
         self.computing.store(false, Relaxed);
@@ -345,7 +345,7 @@ mod tests {
         meter.begin_call(1);
         let mut ticks = 0;
         'turns: loop {
-            meter.begin_poll();
+            meter.begin_poll(Instant::now());
             let turn = Instant::now();
             while turn.elapsed() < TICK {
                 std::hint::spin_loop();

@@ -37,9 +37,12 @@ impl Place {
 }
 
 impl Artifact {
-    /// Checks what is in `place`, for an engine of compatibility `here`.
-    fn of(place: Place, here: &str) -> Result<Self, Problem> {
-        let description = artifact::check(&place.path(), here).map_err(artifact::Unusable::into_problem)?;
+    /// Checks what is in `place`, for an engine of the kind that it says that it needs.
+    fn of(place: Place) -> Result<Self, Problem> {
+        let path = place.path();
+        let concurrent = artifact::is_concurrent(&path).map_err(artifact::Unusable::into_problem)?;
+        let here = engine::compatibility(&engine::probe(concurrent)?);
+        let description = artifact::check(&path, &here).map_err(artifact::Unusable::into_problem)?;
         Ok(Self { place, description })
     }
 
@@ -54,12 +57,11 @@ impl Artifact {
 
     fn try_prepare(config: &Config) -> Result<Self, Problem> {
         let file = config.component.as_path();
-        let here = engine::compatibility(&engine::probe()?);
         match source::read(file)? {
-            Source::Compiled => Self::of(Place::Memory(private_copy(file)?), &here),
+            Source::Compiled => Self::of(Place::Memory(private_copy(file)?)),
             Source::Component(bytes, description) => {
                 wasi_version(&description)?;
-                compiled(&bytes, &here, config)
+                compiled(&bytes, config)
             }
         }
     }
@@ -80,8 +82,7 @@ impl Artifact {
     /// # Errors
     /// When it is not such a file.
     pub fn received(file: OwnedFd, config: &Config) -> Result<Self, LoadError> {
-        let received = || Self::of(Place::Memory(file.into()), &engine::compatibility(&engine::probe()?));
-        received().map_err(|problem| LoadError::new(&config.component, problem))
+        Self::of(Place::Memory(file.into())).map_err(|problem| LoadError::new(&config.component, problem))
     }
 
     pub(super) fn map(&self, engine: &Engine) -> Result<Component, Problem> {
@@ -90,7 +91,7 @@ impl Artifact {
 }
 
 /// The machine code of a component, from the cache or newly compiled.
-fn compiled(bytes: &[u8], here: &str, config: &Config) -> Result<Artifact, Problem> {
+fn compiled(bytes: &[u8], config: &Config) -> Result<Artifact, Problem> {
     let name = config.component.display().to_string();
     let compilation = &config.compilation;
     let cache = match Cache::open(compilation) {
@@ -103,9 +104,10 @@ fn compiled(bytes: &[u8], here: &str, config: &Config) -> Result<Artifact, Probl
         }
     };
     if let Some(cache) = cache {
-        let entry = cache.entry(bytes, here);
+        // Either kind of engine tells versions, settings and CPUs apart; which kind the code is for, it says itself.
+        let entry = cache.entry(bytes, &engine::compatibility(&engine::probe(true)?));
         if entry.exists() {
-            match Artifact::of(Place::File(entry.clone()), here) {
+            match Artifact::of(Place::File(entry.clone())) {
                 Ok(artifact) => {
                     Cache::touch(&entry);
                     return Ok(artifact);
@@ -121,7 +123,7 @@ fn compiled(bytes: &[u8], here: &str, config: &Config) -> Result<Artifact, Probl
                 let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(elapsed_ms, entry = %entry.display(), "compiled");
                 cache.shrink(&entry);
-                return Artifact::of(Place::File(entry), here);
+                return Artifact::of(Place::File(entry));
             }
             Err(ChildError::Output(reason)) => {
                 tracing::warn!("the cache cannot be written: {reason}; going on without");
@@ -131,7 +133,7 @@ fn compiled(bytes: &[u8], here: &str, config: &Config) -> Result<Artifact, Probl
     }
     let memory = memory_file()?;
     compile_in_child(bytes, &Output::Open(&memory), &name, compilation).map_err(ChildError::into_problem)?;
-    Artifact::of(Place::Memory(memory), here)
+    Artifact::of(Place::Memory(memory))
 }
 
 /// An anonymous file in memory.

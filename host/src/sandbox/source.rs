@@ -71,10 +71,15 @@ pub(super) struct Description {
     pub(super) producers: Vec<String>,
     /// Whether the component carries [`REUSE_SECTION`].
     pub(super) marked_reusable: bool,
+    /// Whether it uses the component model's concurrency (`async`, streams, futures), itself or by what it imports. Found
+    /// out by [`validate`] when it is compiled.
+    pub(super) concurrent: bool,
 }
 
 /// Custom section with which a component says that its instances bear reuse from request to request.
 pub(super) const REUSE_SECTION: &str = "wasmhost:bears-reuse";
+/// Interfaces of this series have functions that run concurrently.
+const CONCURRENT_SERIES: &str = "@0.3.";
 /// Producer whose components answer one request an instance, unless they carry [`REUSE_SECTION`].
 const SINGLE_USE_PRODUCER: &str = "ComponentizeJS";
 
@@ -219,13 +224,16 @@ fn producers(section: &wasmparser::CustomSectionReader<'_>) -> Vec<String> {
     values.map(|value| value.name.to_owned()).collect()
 }
 
-/// Checks the whole component, which takes its time: a part of compiling, and like it bounded by the child's limits.
-pub(super) fn validate(binary: &[u8]) -> Result<(), Problem> {
-    let mut features = wasmparser::WasmFeatures::default();
-    features |= wasmparser::WasmFeatures::CM_ASYNC;
-    let mut validator = wasmparser::Validator::new_with_features(features);
-    match validator.validate_all(binary) {
-        Ok(_) => Ok(()),
+/// Checks the whole component, which takes its time: a part of compiling, and like it bounded by the child's limits. Tells
+/// whether it uses the component model's concurrency, itself or by what it imports.
+pub(super) fn validate(binary: &[u8], description: &Description) -> Result<bool, Problem> {
+    use wasmparser::{Validator, WasmFeatures};
+    let features = WasmFeatures::default();
+    if Validator::new_with_features(features - WasmFeatures::CM_ASYNC).validate_all(binary).is_ok() {
+        return Ok(description.imports.iter().any(|name| name.contains(CONCURRENT_SERIES)));
+    }
+    match Validator::new_with_features(features | WasmFeatures::CM_ASYNC).validate_all(binary) {
+        Ok(_) => Ok(true),
         Err(error) => Err(damaged(&error)),
     }
 }
@@ -340,6 +348,21 @@ mod tests {
         assert!(reason(b"GIF89a", "a.wasm").contains("neither"));
         assert!(reason(b"(component", "a.wat").contains("not valid"));
         assert!(reason(b"(module)", "a.wat").contains("core module"));
+    }
+
+    #[test]
+    fn concurrency_is_found_in_the_component_and_in_its_imports() {
+        let concurrent = |text: &str| {
+            let read = component(text.as_bytes().to_vec(), Path::new("a.wat"));
+            read.and_then(|(binary, description)| validate(&binary, &description)).map_err(|problem| problem.reason)
+        };
+        assert_eq!(concurrent(r#"(component (type (func (param "a" u32))))"#), Ok(false));
+        assert_eq!(concurrent(r#"(component (import "wasi:io/poll@0.2.6" (instance)))"#), Ok(false));
+        assert_eq!(concurrent(r#"(component (type (stream u8)))"#), Ok(true));
+        assert_eq!(concurrent(r#"(component (component (type (future u8))))"#), Ok(true));
+        assert_eq!(concurrent(r#"(component (type (func async)))"#), Ok(true));
+        assert_eq!(concurrent(r#"(component (core func (canon task.cancel)))"#), Ok(true));
+        assert_eq!(concurrent(r#"(component (import "wasi:clocks/types@0.3.0" (instance)))"#), Ok(true));
     }
 
     proptest::proptest! {

@@ -130,8 +130,12 @@ impl Connection {
     }
 
     fn enter(&self, phase: Phase, limit: Option<Duration>) {
+        self.enter_until(phase, limit.map(|limit| Instant::now() + limit));
+    }
+
+    fn enter_until(&self, phase: Phase, deadline: Option<Instant>) {
         self.phase.set(phase);
-        self.phase_alarm.set(limit.map(|limit| Instant::now() + limit));
+        self.phase_alarm.set(deadline);
     }
 
     /// How many bytes may be read now.
@@ -195,13 +199,13 @@ impl Connection {
     }
 
     /// The answer has been given, to hyper at least.
-    pub(super) fn request_ended(&self, upload_ended: bool) {
+    pub(super) fn request_ended(&self, upload_ended: bool, now: Instant) {
         self.request_alarm.set(None);
         if !upload_ended {
             self.unread_body.set(true);
         }
         if self.phase.get() == Phase::Busy {
-            self.enter(Phase::Idle, Some(self.worker.config.limits.keepalive_timeout));
+            self.enter_until(Phase::Idle, Some(now + self.worker.config.limits.keepalive_timeout));
         }
     }
 

@@ -375,13 +375,14 @@ impl Exchange {
             return;
         }
         let worker = &self.connection.worker;
-        let elapsed = self.began.elapsed();
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(self.began);
         worker.metrics.in_flight.change(-1);
         worker.metrics.answered(self.status.get(), elapsed, self.cpu.get());
         if ending == Ending::ClientLeft {
             worker.metrics.client_left.add_one();
         }
-        self.connection.request_ended(self.upload.has_ended());
+        self.connection.request_ended(self.upload.has_ended(), now);
         if worker.config.access_log {
             self.log(ending, elapsed);
         }

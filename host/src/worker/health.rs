@@ -41,6 +41,11 @@ pub(super) enum Verdict {
 }
 
 impl Health {
+    /// Whether requests may have to be refused: whether [`Self::down_for`] has to be asked.
+    pub(super) fn may_be_down(&self) -> bool {
+        self.down_until.is_some()
+    }
+
     /// How long requests shall be refused still; none: let them in.
     pub(super) fn down_for(&self, now: Instant) -> Option<Duration> {
         self.down_until.and_then(|until| until.checked_duration_since(now)).filter(|rest| !rest.is_zero())

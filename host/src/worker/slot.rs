@@ -216,7 +216,11 @@ impl Slot {
     /// An instance for one request: a kept one, a new one, or one that becomes free while the request waits. `alarm`
     /// is the request's, and is left unset.
     pub(super) async fn take(self: &Rc<Self>, alarm: &Alarm) -> Result<Seat, Refusal> {
-        if let Some(rest) = self.health.borrow().down_for(Instant::now()) {
+        let rest = {
+            let health = self.health.borrow();
+            if health.may_be_down() { health.down_for(Instant::now()) } else { None }
+        };
+        if let Some(rest) = rest {
             return Err(self.shed(Shed::Down, rest));
         }
         let mut deadline = None;

