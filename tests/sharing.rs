@@ -97,7 +97,7 @@ fn a_shared_instance_that_retires_does_not_hold_up_its_successor() {
     for request in 0..20 {
         assert_eq!(get(server.address, "/hello").status, 200, "request {request} beside a call that does not end");
     }
-    assert_eq!(server.sum("queued"), 0, "nobody waited for the instance that retires");
+    assert_eq!(server.sum("sheds.queue-timeout"), 0, "nobody waited for the instance that retires");
     assert_eq!(server.sum("in_flight"), 1, "the long call goes on");
 }
 

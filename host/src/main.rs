@@ -17,6 +17,7 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    record_no_back_traces();
     match parse(std::env::args_os()) {
         Parsed::Text(text) => print(text.as_bytes()),
         Parsed::Wrong(mistakes) => wrong_usage(&mistakes),
@@ -29,6 +30,14 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
         },
     }
+}
+
+/// With `RUST_BACKTRACE` in the environment, wasmtime would record the host's stack for each error that it makes (one for
+/// every fresh instance of wasi 0.3, which costs a third of it). Nobody is shown them.
+#[expect(unsafe_code, reason = "the environment is changed")]
+fn record_no_back_traces() {
+    // SAFETY: this is the first thing that the process does, in its only thread.
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
 }
 
 fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
