@@ -15,6 +15,10 @@ const FIBER_STACK_BYTES: usize = 2 * 1024 * 1024;
 /// Frames of a guest's stack that a trap keeps.
 const BACKTRACE_FRAMES: usize = 20;
 
+/// Instances of a worker that may exist beyond `--instances-per-worker` for a moment: those that are being made while
+/// others of the same slot are being dropped or wait for that, and those of a component that a reload has replaced.
+pub(super) const SPARE_INSTANCES: usize = 8;
+
 /// How many instances the pool is made for, and how large.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PoolSize {
@@ -101,8 +105,8 @@ fn regions_at_once(required: &ResourcesRequired) -> usize {
 
 /// Most memory, of instances as they are at their start, that waits for being given back, by worker.
 const WAITING_BYTES_MAX: usize = 16 << 20;
-/// Most instances whose memory waits; with more, there is little left to win.
-const WAITING_INSTANCES_MAX: usize = 16;
+/// Most instances whose memory waits: the pool has room for so many beside those that live, and need not be asked twice.
+const WAITING_INSTANCES_MAX: usize = SPARE_INSTANCES;
 
 /// Room for tables to grow to in the pool; toolchains seldom grow them at all.
 const TABLE_ELEMENTS_MIN: usize = 20_000;

@@ -14,7 +14,7 @@ pub use super::source::WasiVersion;
 use super::artifact;
 use super::cache::Cache;
 use super::compile::{ChildError, Output, compile_in_child};
-use super::engine::{self, Allocation, PoolSize};
+use super::engine::{self, Allocation, PoolSize, SPARE_INSTANCES};
 use super::epoch::{Pulse, Ticker, preempt};
 use super::fault::Fault;
 use super::instance::{Calls, Instance, metered};
@@ -22,10 +22,6 @@ use super::limits::{HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
 use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
 use super::state::{Common, State};
 use crate::config::{Config, Grants, Isolation, Limits};
-
-/// Instances of a worker that may exist beyond `--instances-per-worker` for a moment: those that are being made while
-/// others of the same slot are being dropped, and those of a component that a reload has replaced.
-const SPARE_INSTANCES: usize = 8;
 
 /// A component ready to run.
 pub struct Guest {
