@@ -58,7 +58,8 @@ pub(super) struct Slot {
 
 /// An instance with what the slot knows of it.
 struct Kept {
-    instance: Instance,
+    /// In a box, since it is handed on about ten times a request.
+    instance: Box<Instance>,
     origin: Origin,
     idle_since: Instant,
 }
@@ -332,7 +333,7 @@ impl Slot {
     /// Gives an instance a task of its own, and offers it to other requests. The first place in it is the caller's.
     fn share(self: &Rc<Self>, kept: Kept) -> (KeptShared, SharedPlace) {
         let calls = self.guest.borrow().calls_per_instance();
-        let (shared, first, task) = Shared::new(kept.instance, calls);
+        let (shared, first, task) = Shared::new(*kept.instance, calls);
         let kept = KeptShared { shared, origin: Rc::new(kept.origin) };
         self.shared.borrow_mut().push(kept.clone());
         self.offer_places(&kept);
@@ -396,7 +397,7 @@ impl Slot {
         };
         let made = guest.instantiate(&self.context).await;
         match made {
-            Ok(instance) => Ok(Kept { instance, origin, idle_since: Instant::now() }),
+            Ok(instance) => Ok(Kept { instance: Box::new(instance), origin, idle_since: Instant::now() }),
             Err(fault) => {
                 self.metrics.faulted(fault.kind);
                 let verdict = match fault.kind {
