@@ -12,6 +12,9 @@ use crate::worker::inbox::{Connection, Permits};
 /// That connections wait is told of once in this time.
 const WAITING_LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether connections wait, while no more can be taken.
+const LOOK_FOR_WAITING_EVERY: Duration = Duration::from_secs(1);
+
 /// A listener, with what bounds it.
 pub struct Intake {
     listener: Listener,
@@ -32,7 +35,11 @@ impl Intake {
     pub async fn next(&mut self) -> Connection {
         loop {
             self.pause.over().await;
-            self.permits.freed().await;
+            while self.permits.is_spent() {
+                self.tell_connections_wait();
+                // Whether any wait is looked at now and then; the kernel does not tell of it again.
+                let _ = tokio::time::timeout(LOOK_FOR_WAITING_EVERY, self.permits.freed()).await;
+            }
             if let Err(error) = self.listener.readable().await {
                 self.failed(&error);
             } else if let Some(connection) = self.next_waiting() {
@@ -44,10 +51,7 @@ impl Intake {
     /// A connection that waits already, if the host bears one more.
     pub fn next_waiting(&mut self) -> Option<Connection> {
         // Before the connection is taken: what the kernel has given cannot be put back.
-        let Some(permit) = self.permits.try_take() else {
-            self.tell_connections_wait();
-            return None;
-        };
+        let permit = self.permits.try_take()?;
         match self.listener.try_accept()? {
             Ok((socket, peer)) => {
                 self.pause.succeeded();
@@ -65,9 +69,9 @@ impl Intake {
         self.errors.add(accept_error_name(error));
     }
 
-    /// Says, once in a while, that no more connections are accepted.
+    /// Says, once in a while, that no more connections are accepted, if any wait.
     fn tell_connections_wait(&self) {
-        if self.waiting_told.admit(Instant::now()).is_some() {
+        if self.listener.has_waiting() && self.waiting_told.admit(Instant::now()).is_some() {
             tracing::warn!(
                 max_connections = self.permits.max(),
                 limit = "--max-connections",

@@ -151,6 +151,14 @@ impl Listener {
         self.socket.readable().await.map(drop)
     }
 
+    /// Whether a connection waits.
+    pub fn has_waiting(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut watched = [PollFd::new(&self.socket, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut watched, Some(&at_once)).is_ok_and(|ready| ready > 0)
+    }
+
     /// Accepts a connection that waits already.
     pub fn try_accept(&self) -> Option<io::Result<(Accepted, Peer)>> {
         match self.socket.try_io(Interest::READABLE, accept_now) {

@@ -308,7 +308,7 @@ impl Primary {
                         deadline = Some(self.drain(signal));
                     }
                     Request::Reload if draining => {}
-                    Request::Reload => reload.begin(self)?,
+                    Request::Reload => reload.begin(self),
                 },
                 Some(event) = heard.recv() => {
                     self.on_event(event, draining)?;
@@ -318,7 +318,7 @@ impl Primary {
                         self.announce(address);
                     }
                 }
-                loaded = reload.next() => reload.take_effect(self, loaded)?,
+                loaded = reload.next() => reload.take_effect(self, loaded),
                 () = sleep_until(deadline) => {
                     tracing::warn!(limit = "--drain-timeout", "requests still in flight are broken off; raise --drain-timeout to wait longer");
                     self.order(Stage::Stop);
@@ -425,6 +425,10 @@ impl Primary {
     }
 
     fn on_exit(&mut self, worker: WorkerId, exit: Exit, draining: bool) -> Result<(), PrimaryError> {
+        let exit = match exit {
+            Exit::Voluntary if self.stage == Stage::Serve => Exit::Killed("it ended without having been told to".into()),
+            exit => exit,
+        };
         let index = usize::from(worker.0) - 1;
         let place = &mut self.places[index];
         place.handle = None;
@@ -468,7 +472,10 @@ impl Primary {
                 break;
             }
             let index = entry.remove();
-            self.start(index)?;
+            if let Err(error) = self.start(index) {
+                // As one that died at its start: tried again, within the same budget.
+                self.on_exit(self.places[index].id, Exit::NotStarted(error.to_string()), false)?;
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -33,6 +33,13 @@ pub struct HostVitals {
     pub memory_bytes: AtomicU64,
     /// Some worker has had an answer of the guest since it was loaded.
     pub has_answered: Flag,
+}
+
+/// Gives back what a process that is gone had taken of the host's memory.
+pub fn give_back(host: &HostVitals, gone: &Vitals) {
+    let share = gone.memory_bytes.swap(0, Relaxed);
+    // It may have been killed between the two counts.
+    let _ = host.memory_bytes.fetch_update(Relaxed, Relaxed, |used| Some(used.saturating_sub(share)));
 }
 
 /// What may lie in a mapped file: made of atomic numbers only, all zero at first.
@@ -86,7 +93,6 @@ fn map<T: Shareable>(file: &impl AsFd) -> io::Result<&'static T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::Ordering::Relaxed;
 
     #[test]
     fn what_one_mapping_writes_the_other_sees() -> io::Result<()> {

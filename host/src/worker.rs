@@ -31,7 +31,7 @@ use self::slot::Slot;
 use crate::config::Config;
 use crate::loader::Code;
 use crate::metrics::WorkerMetrics;
-use crate::sandbox::{Guest, MemoryBudget, Ticker, WasiVersion};
+use crate::sandbox::{Guest, MemoryBudget, Ticker};
 use crate::supervisor::WorkerId;
 use crate::vitals::{HostVitals, Vitals};
 
@@ -42,7 +42,6 @@ struct WorkerShared {
     alarms: Rc<Alarms>,
     metrics: &'static WorkerMetrics,
     config: Arc<Config>,
-    wasi_version: Cell<WasiVersion>,
     /// The host stops: no request after the present ones.
     draining: Cell<bool>,
     requests: Cell<u64>,

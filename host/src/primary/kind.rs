@@ -26,8 +26,8 @@ pub(super) enum Kind {
     Process {
         host: &'static HostVitals,
         host_file: Arc<OwnedFd>,
-        /// What the loading process shows of itself.
-        loader_file: Arc<OwnedFd>,
+        /// What the loading process shows of itself, and its file.
+        loader: (&'static Vitals, OwnedFd),
     },
 }
 
@@ -54,8 +54,7 @@ impl Kind {
             }
             WorkerKind::Process => {
                 let (host, host_file) = vitals::shared()?;
-                let (_, loader_file) = vitals::shared::<Vitals>()?;
-                Ok(Self::Process { host, host_file: Arc::new(host_file), loader_file: Arc::new(loader_file) })
+                Ok(Self::Process { host, host_file: Arc::new(host_file), loader: vitals::shared()? })
             }
         }
     }
@@ -79,7 +78,9 @@ impl Kind {
     pub(super) fn load(&self, config: &Arc<Config>) -> io::Result<Loading> {
         match self {
             Self::Thread { trial, .. } => load_in_thread(config, trial),
-            Self::Process { host_file, loader_file, .. } => load_in_process(config, host_file, loader_file),
+            Self::Process { host, host_file, loader: (vitals, file) } => {
+                load_in_process(config, (host, host_file), (vitals, file))
+            }
         }
     }
 
@@ -124,15 +125,13 @@ impl Kind {
     }
 
     /// A worker has died: what it had taken of what all share is given back, and what it showed is not so any more.
-    pub(super) fn clear(&self, vitals: &Vitals) {
-        use std::sync::atomic::Ordering::Relaxed;
+    pub(super) fn clear(&self, gone: &Vitals) {
         // A thread that died has leaked its instances' memory, or given it back itself.
         if let Self::Process { host, .. } = self {
-            let share = vitals.memory_bytes.swap(0, Relaxed);
-            host.memory_bytes.fetch_sub(share, Relaxed);
-            vitals.pulse.reset();
-            vitals.metrics.in_flight.set(0);
-            vitals.metrics.instances.set(0);
+            vitals::give_back(host, gone);
+            gone.pulse.reset();
+            gone.metrics.in_flight.set(0);
+            gone.metrics.instances.set(0);
         }
     }
 

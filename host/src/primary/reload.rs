@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Primary, PrimaryError, system};
+use super::Primary;
 use crate::loader::{Edition, Loading};
 use crate::sandbox::LoadError;
 
@@ -14,14 +14,22 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    pub(super) fn begin(&mut self, primary: &Primary) -> Result<(), PrimaryError> {
+    pub(super) fn begin(&mut self, primary: &Primary) {
         if self.loading.is_some() {
             self.again = true;
-            return Ok(());
+            return;
         }
         tracing::info!(component = %primary.config.component.display(), "reload: loading the component again");
-        self.loading = Some(primary.kind.load(&primary.config).map_err(system("start the loader"))?);
-        Ok(())
+        match primary.kind.load(&primary.config) {
+            Ok(loading) => self.loading = Some(loading),
+            Err(error) => {
+                primary.board.host.failed_reloads.fetch_add(1, Relaxed);
+                tracing::error!(
+                    hint = "see that descriptors, threads and memory are left",
+                    "reload failed, the old component goes on: the loader cannot be started: {error}"
+                );
+            }
+        }
     }
 
     /// What was loaded; never ready while nothing is.
@@ -36,7 +44,7 @@ impl Reload {
         &mut self,
         primary: &mut Primary,
         loaded: Option<Result<Edition, LoadError>>,
-    ) -> Result<(), PrimaryError> {
+    ) {
         self.loading = None;
         match loaded {
             Some(Ok(edition)) => {
@@ -55,6 +63,8 @@ impl Reload {
                 tracing::error!("reload failed, the old component goes on: the loader ended; a bug of the host");
             }
         }
-        if std::mem::take(&mut self.again) { self.begin(primary) } else { Ok(()) }
+        if std::mem::take(&mut self.again) {
+            self.begin(primary);
+        }
     }
 }

@@ -77,8 +77,10 @@ pub(super) struct Job {
 #[derive(Default)]
 pub(super) struct Desk {
     pub(super) jobs: RefCell<VecDeque<Job>>,
-    /// Calls taken and not yet ended.
+    /// Calls taken and not yet answered.
     pub(super) active: Cell<usize>,
+    /// Nothing is left running, of calls that were answered either. Kept where an instance is shared.
+    pub(super) quiet: Cell<bool>,
     /// The driver, when it waits for a job in a task of its own.
     pub(super) driver: RefCell<Option<Waker>>,
 }
@@ -86,6 +88,7 @@ pub(super) struct Desk {
 impl Desk {
     pub(super) fn put(&self, job: Job) {
         self.active.set(self.active.get() + 1);
+        self.quiet.set(false);
         self.jobs.borrow_mut().push_back(job);
         if let Some(driver) = self.driver.borrow_mut().take() {
             driver.wake();

@@ -189,6 +189,9 @@ pub(super) enum Output<'a> {
     Open(&'a std::fs::File),
 }
 
+/// This very program, whatever has become of its file since.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// Compiles `component` in a child.
 pub(super) fn compile_in_child(
     component: &[u8],
@@ -202,12 +205,11 @@ pub(super) fn compile_in_child(
             "see that the wasmhost program can be run by its user, and that processes and memory are left",
         )
     };
-    let program = std::env::current_exe().map_err(cannot)?;
     let (output, stdout) = match output {
         Output::File(path) => (*path, Stdio::null()),
         Output::Open(file) => (Path::new(STDOUT), file.try_clone().map_err(cannot)?.into()),
     };
-    let mut child = Command::new(program)
+    let mut child = Command::new(OWN_PROGRAM)
         .arg("compile")
         .arg(STDIN)
         .arg("--output")

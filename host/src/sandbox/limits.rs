@@ -48,8 +48,10 @@ impl MemoryBudget {
     }
 
     fn give_back(&self, bytes: u64) {
-        self.used_bytes.fetch_sub(bytes, Relaxed);
-        self.share_bytes.fetch_sub(bytes, Relaxed);
+        for count in [self.share_bytes, self.used_bytes] {
+            // The primary may have given back what a worker that was killed had only half counted.
+            let _ = count.fetch_update(Relaxed, Relaxed, |used| Some(used.saturating_sub(bytes)));
+        }
     }
 }
 

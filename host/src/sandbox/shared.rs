@@ -3,10 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, Stream};
 use wasmtime::Store;
@@ -49,13 +50,12 @@ struct Ending {
     /// Answers of the calls that have a place, to wake those who wait for them.
     waiting: RefCell<Vec<Arc<Answer>>>,
     /// Asked for by a caller.
-    wanted: RefCell<Option<SharedEnd>>,
+    wanted: RefCell<Option<Fault>>,
     task: RefCell<Option<Waker>>,
 }
 
 impl Ending {
-    fn ask(&self, end: SharedEnd) {
-        *self.wanted.borrow_mut() = Some(end);
+    fn wake_task(&self) {
         if let Some(task) = self.task.borrow_mut().take() {
             task.wake();
         }
@@ -70,10 +70,12 @@ pub struct SharedPlace {
 }
 
 impl Shared {
-    /// Gives the instance a task of its own, which must be spawned on this thread, and the first place in it.
+    /// Gives the instance a task of its own, which must be spawned on this thread, and the first place in it. Once it
+    /// retires and has no calls, what they left running has `linger_max` to end.
     pub fn new(
         mut instance: Instance,
         capacity: usize,
+        linger_max: Option<Duration>,
     ) -> (Rc<Self>, SharedPlace, impl Future<Output = SharedEnd> + 'static) {
         let ending = Rc::new(Ending::default());
         let (desk, meter) = instance.desk_and_meter();
@@ -86,13 +88,31 @@ impl Shared {
             retiring: Cell::new(false),
             meter,
         });
+        let member = Rc::clone(&shared);
         let task = async move {
+            let mut linger: Option<Pin<Box<tokio::time::Sleep>>> = None;
             let end = poll_fn(|context| {
-                if let Some(end) = ending.wanted.borrow_mut().take() {
-                    return Poll::Ready(end);
+                if let Some(fault) = ending.wanted.borrow_mut().take() {
+                    return Poll::Ready(SharedEnd::Fault(fault));
                 }
                 *ending.task.borrow_mut() = Some(context.waker().clone());
-                instance.poll(context).map(SharedEnd::Fault)
+                if let Poll::Ready(fault) = instance.poll(context) {
+                    return Poll::Ready(SharedEnd::Fault(fault));
+                }
+                if !member.retiring.get() || member.held.get() > 0 {
+                    return Poll::Pending;
+                }
+                if member.is_quiet() {
+                    return Poll::Ready(SharedEnd::Retired);
+                }
+                match (&mut linger, linger_max) {
+                    (_, None) => Poll::Pending,
+                    (Some(linger), _) => linger.as_mut().poll(context).map(|()| SharedEnd::Retired),
+                    (none, Some(limit)) => {
+                        let linger = none.insert(Box::pin(tokio::time::sleep(limit)));
+                        linger.as_mut().poll(context).map(|()| SharedEnd::Retired)
+                    }
+                }
             })
             .await;
             // Set before the store is dropped, whose bodies would else end as if they were whole.
@@ -141,17 +161,26 @@ impl Shared {
         self.meter.refused().is_some()
     }
 
-    /// Gives out no more places; the instance ends when the last is given back.
+    /// Whether no place is given out.
+    pub fn is_empty(&self) -> bool {
+        self.held.get() == 0
+    }
+
+    /// Whether nothing runs in it: no call, and nothing that one left behind.
+    pub fn is_quiet(&self) -> bool {
+        self.held.get() == 0 && self.desk.active.get() == 0 && self.desk.quiet.get()
+    }
+
+    /// Gives out no more places; the instance ends when the last is given back and what the calls left running has ended.
     pub fn retire(&self) {
         self.retiring.set(true);
-        if self.held.get() == 0 {
-            self.ending.ask(SharedEnd::Retired);
-        }
+        self.ending.wake_task();
     }
 
     /// Ends the instance, with all calls in it.
     pub fn stop(&self, fault: Fault) {
-        self.ending.ask(SharedEnd::Fault(fault));
+        *self.ending.wanted.borrow_mut() = Some(fault);
+        self.ending.wake_task();
     }
 }
 
@@ -186,9 +215,24 @@ impl SharedPlace {
         self.answer.as_ref().and_then(|answer| answer.take())
     }
 
+    /// Where the answer will be seen, of a call that has begun and has none yet.
+    pub fn unanswered(&self) -> Option<Unanswered> {
+        self.answer.as_ref().filter(|answer| !answer.was_given()).map(|answer| Unanswered(Arc::clone(answer)))
+    }
+
     /// Whether the answer has been given; what else the call does is the instance's own.
     pub fn is_idle(&self) -> bool {
         self.answer.as_ref().is_none_or(|answer| answer.was_given())
+    }
+}
+
+/// A call without an answer, in a shared instance.
+pub struct Unanswered(Arc<Answer>);
+
+impl Unanswered {
+    /// Whether it has none still.
+    pub fn is_so(&self) -> bool {
+        !self.0.was_given()
     }
 }
 
@@ -200,7 +244,7 @@ impl Drop for SharedPlace {
             shared.ending.waiting.borrow_mut().retain(|other| !Arc::ptr_eq(other, answer));
         }
         if shared.retiring.get() && shared.held.get() == 0 {
-            shared.ending.ask(SharedEnd::Retired);
+            shared.ending.wake_task();
         }
     }
 }
@@ -218,6 +262,8 @@ pub(super) async fn drive_many(mut store: Store<State>, proxy: Proxy, desk: Rc<D
                     Poll::Ready(Some(Ok(()))) => desk.end(),
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) | Poll::Pending => {
+                        let no_work = calls.is_empty() && accessor.poll_no_interesting_tasks(context).is_ready();
+                        desk.quiet.set(no_work);
                         *desk.driver.borrow_mut() = Some(context.waker().clone());
                         return Poll::Pending;
                     }

@@ -39,7 +39,8 @@ pub(super) struct Exchange {
     /// Kept for the access log only.
     path: Option<PathAndQuery>,
     upload: Arc<Upload>,
-    version: WasiVersion,
+    /// Of the guest that answers, once there is one.
+    version: Cell<Option<WasiVersion>>,
     status: Cell<u16>,
     bytes: Cell<u64>,
     cpu: Cell<Duration>,
@@ -83,7 +84,7 @@ impl Exchange {
             method: request.method().clone(),
             path: worker.config.access_log.then(|| request.uri().path_and_query().cloned()).flatten(),
             upload: Arc::new(Upload::new(began, request.body().is_end_stream())),
-            version: worker.wasi_version.get(),
+            version: Cell::new(None),
             status: Cell::new(0),
             bytes: Cell::new(0),
             cpu: Cell::new(Duration::ZERO),
@@ -132,6 +133,7 @@ impl Exchange {
             }
             Err(Refusal::Failed(fault)) => return self.fail(Failure::Fault(fault.kind)),
         };
+        self.version.set(seat.version());
         seat.begin(request, self.number);
         let mut armed = None;
         let outcome = poll_fn(|context| {
@@ -344,7 +346,7 @@ impl Exchange {
     }
 
     pub(super) fn is_p2(&self) -> bool {
-        self.version == WasiVersion::P2
+        self.version.get() == Some(WasiVersion::P2)
     }
 
     pub(super) fn sent(&self, bytes: usize) {

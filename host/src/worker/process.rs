@@ -29,10 +29,13 @@ use crate::config::Config;
 use crate::loader::{Code, Edition, Loading};
 use crate::sandbox::LoadError;
 use crate::supervisor::WorkerId;
-use crate::vitals::Vitals;
+use crate::vitals::{self, HostVitals, Vitals};
 
 /// How long a child whose line has ended may take to be gone; then it is killed.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
+
+/// What loading may take beyond compiling and the trial.
+const LOADING_BEYOND: Duration = Duration::from_secs(30);
 
 /// What the primary wants of the child; the latest counts.
 #[derive(Clone)]
@@ -258,18 +261,32 @@ async fn end_of(mut child: Child) -> Exit {
 ///
 /// # Errors
 /// When the system has no process or sockets to give.
-pub fn load_in_process(config: &Arc<Config>, host_vitals: &Arc<OwnedFd>, own: &Arc<OwnedFd>) -> io::Result<Loading> {
-    let (child, wire) = spawn()?;
-    wire.try_send(&ToWorker::Load, &[own.as_fd(), host_vitals.as_fd()])?;
+pub fn load_in_process(
+    config: &Arc<Config>,
+    (host, host_file): (&'static HostVitals, &OwnedFd),
+    (own, own_file): (&'static Vitals, &OwnedFd),
+) -> io::Result<Loading> {
+    let (mut child, wire) = spawn()?;
+    wire.try_send(&ToWorker::Load, &[own_file.as_fd(), host_file.as_fd()])?;
+    let limits = [config.compilation.timeout, config.limits.request_timeout.unwrap_or_default(), LOADING_BEYOND];
+    let limit = limits.into_iter().sum();
     let (answer, loaded) = oneshot::channel();
     let component = config.component.display().to_string();
     tokio::task::spawn_local(async move {
         let last_word = OnceCell::new();
-        while let Ok(Some((word, descriptors))) = wire.receive::<FromWorker>().await {
-            // There is but one.
-            let _ = last_word.set((word, descriptors));
+        let hearing = async {
+            while let Ok(Some((word, descriptors))) = wire.receive::<FromWorker>().await {
+                // There is but one.
+                let _ = last_word.set((word, descriptors));
+            }
+        };
+        if tokio::time::timeout(limit, hearing).await.is_err() {
+            tracing::error!("the process that loads the component does not end; it is killed");
+            // It may have ended just now.
+            let _ = child.start_kill();
         }
         let ended = end_of(child).await;
+        vitals::give_back(host, own);
         let failed = |reason: String, hint: String| Err(LoadError { file: component, reason, hint });
         let edition = match last_word.into_inner() {
             Some((FromWorker::Loaded { wasi, isolation }, mut descriptors)) => match descriptors.pop() {

@@ -20,13 +20,17 @@ use super::alarms::Alarm;
 use super::health::{Health, Verdict};
 use crate::config::{Capacity, Isolation};
 use crate::metrics::{Shed, WorkerMetrics};
-use crate::sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedEnd, SharedPlace};
+use crate::sandbox::{
+    Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedEnd, SharedPlace, Unanswered, WasiVersion,
+};
 use crate::supervisor::WorkerId;
 use crate::throttle::Throttle;
 use crate::vitals::HostVitals;
 
 /// Refusals are told of once in this time; each is counted.
 const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
+/// That there is no memory for an instance is told of once in this time; each time is counted.
+const CAPACITY_LINE_EVERY: Duration = Duration::from_secs(10);
 /// Shared instances of a worker that retire, and finish their last calls, beyond `--instances-per-worker`. The pool has
 /// room for them.
 const RETIRING_MAX: usize = 4;
@@ -50,10 +54,19 @@ pub(super) struct Slot {
     live: Cell<usize>,
     /// Shared instances that retire and hold no room any more.
     retiring: Cell<usize>,
+    /// Shared instances in which something runs.
+    busy_shared: Cell<usize>,
+    /// The last of these came to rest.
+    at_rest: Notify,
     queue: Queue<Grant>,
     health: RefCell<Health>,
     refill: Notify,
+    /// There are more instances idle than wanted, and `tend` knows.
+    surplus_known: Cell<bool>,
+    /// Wall clock of a call whose client has left, and of what calls leave running.
+    linger_max: Option<Duration>,
     sheds_told: Throttle,
+    capacity_told: Throttle,
 }
 
 /// An instance with what the slot knows of it.
@@ -78,6 +91,9 @@ struct Origin {
     retire_after: Option<u64>,
     /// None once the instance retires beside its successor.
     room: RefCell<Option<Room>>,
+    version: WasiVersion,
+    /// When a shared instance was last seen to become empty.
+    emptied: Cell<Instant>,
 }
 
 impl Origin {
@@ -162,6 +178,7 @@ impl Slot {
         capacity: Capacity,
         metrics: &'static WorkerMetrics,
         host: &'static HostVitals,
+        linger_max: Option<Duration>,
     ) -> Rc<Self> {
         Rc::new(Self {
             worker,
@@ -176,10 +193,15 @@ impl Slot {
             shared: RefCell::default(),
             live: Cell::new(0),
             retiring: Cell::new(0),
+            busy_shared: Cell::new(0),
+            at_rest: Notify::new(),
             queue: Queue::default(),
             health: RefCell::default(),
             refill: Notify::new(),
+            surplus_known: Cell::new(false),
+            linger_max,
             sheds_told: Throttle::new(SHED_LINE_EVERY),
+            capacity_told: Throttle::new(CAPACITY_LINE_EVERY),
         })
     }
 
@@ -333,7 +355,7 @@ impl Slot {
     /// Gives an instance a task of its own, and offers it to other requests. The first place in it is the caller's.
     fn share(self: &Rc<Self>, kept: Kept) -> (KeptShared, SharedPlace) {
         let calls = self.guest.borrow().calls_per_instance();
-        let (shared, first, task) = Shared::new(*kept.instance, calls);
+        let (shared, first, task) = Shared::new(*kept.instance, calls, self.linger_max);
         let kept = KeptShared { shared, origin: Rc::new(kept.origin) };
         self.shared.borrow_mut().push(kept.clone());
         self.offer_places(&kept);
@@ -341,8 +363,13 @@ impl Slot {
         let member = kept.clone();
         tokio::task::spawn_local(async move {
             let mut task = pin!(task);
+            let mut was_busy = false;
             let end = std::future::poll_fn(|context| {
                 let polled = task.as_mut().poll(context);
+                let is_busy = polled.is_pending() && !member.shared.is_quiet();
+                if is_busy != std::mem::replace(&mut was_busy, is_busy) {
+                    slot.shared_is_busy(is_busy);
+                }
                 if polled.is_pending() {
                     // A call whose client had left may have ended, and its place be free.
                     slot.offer_places(&member);
@@ -352,10 +379,41 @@ impl Slot {
             .await;
             slot.forget(&member);
             if let SharedEnd::Fault(fault) = end {
-                slot.faulted(member.origin.generation, 0, &fault);
+                slot.faulted(&member.origin, 0, &fault);
             }
         });
         (kept, first)
+    }
+
+    fn shared_is_busy(&self, is: bool) {
+        let busy = self.busy_shared.get();
+        self.busy_shared.set(if is { busy + 1 } else { busy.saturating_sub(1) });
+        if self.busy_shared.get() == 0 {
+            self.at_rest.notify_one();
+        }
+    }
+
+    /// Whether nothing runs in shared instances, of calls that were answered either.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.busy_shared.get() == 0
+    }
+
+    /// Waits for a moment at which [`Self::is_at_rest`] may hold.
+    pub(super) async fn rested(&self) {
+        self.at_rest.notified().await;
+    }
+
+    /// A client has left a call without an answer in a shared instance, where it cannot be stopped alone: it may take as
+    /// long as if the client had stayed, and then costs the instance all the same.
+    fn abandoned(&self, kept: &KeptShared, call: Unanswered) {
+        let Some(limit) = self.linger_max else { return };
+        let kept = kept.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(limit).await;
+            if call.is_so() {
+                kept.shared.stop(Fault::new(FaultKind::Wall, "a call whose client had left gave no answer"));
+            }
+        });
     }
 
     fn forget(&self, kept: &KeptShared) {
@@ -381,6 +439,10 @@ impl Slot {
             kept.shared.retire();
         } else {
             self.offer_places(kept);
+            if kept.shared.is_empty() {
+                kept.origin.emptied.set(Instant::now());
+                self.note_surplus();
+            }
         }
     }
 
@@ -394,6 +456,8 @@ impl Slot {
             edition: self.edition.get(),
             retire_after: self.capacity.max_requests.map(spread),
             room: RefCell::new(Some(room)),
+            version: guest.version(),
+            emptied: Cell::new(Instant::now()),
         };
         let made = guest.instantiate(&self.context).await;
         match made {
@@ -404,14 +468,18 @@ impl Slot {
                     FaultKind::Capacity => Verdict::Up,
                     _ => self.health.borrow_mut().on_failed_start(Instant::now(), fastrand::f64()),
                 };
-                tracing::warn!(
-                    worker = self.worker.0,
-                    generation = origin.generation,
-                    fault = fault.kind.name(),
-                    limit = fault.kind.flag(),
-                    detail = &*fault.detail,
-                    "recycle: the instance did not come up"
-                );
+                let is_capacity = fault.kind == FaultKind::Capacity;
+                if let Some(count) = if is_capacity { self.capacity_told.admit(Instant::now()) } else { Some(1) } {
+                    tracing::warn!(
+                        worker = self.worker.0,
+                        generation = origin.generation,
+                        count,
+                        fault = fault.kind.name(),
+                        limit = fault.kind.flag(),
+                        detail = &*fault.detail,
+                        "recycle: the instance did not come up"
+                    );
+                }
                 self.note(verdict);
                 Err(fault)
             }
@@ -426,6 +494,7 @@ impl Slot {
         kept.idle_since = Instant::now();
         if let Some(Grant::Instance(kept)) = self.queue.grant(Grant::Instance(kept)) {
             self.idle.borrow_mut().push(kept);
+            self.note_surplus();
         }
     }
 
@@ -445,7 +514,10 @@ impl Slot {
         }
     }
 
-    fn answered(&self) {
+    fn answered(&self, origin: &Origin) {
+        if origin.is_outdated() {
+            return;
+        }
         let mut health = self.health.borrow_mut();
         if !health.has_answered() {
             self.host.has_answered.set(true);
@@ -457,18 +529,21 @@ impl Slot {
     }
 
     /// Takes note of a fault: counts it, logs it, and decides whether the slot goes on.
-    fn faulted(&self, generation: u64, request: u64, fault: &Fault) {
+    fn faulted(&self, origin: &Origin, request: u64, fault: &Fault) {
         self.metrics.faulted(fault.kind);
         let raise = fault.kind.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
         tracing::warn!(
             worker = self.worker.0,
-            generation,
+            generation = origin.generation,
             request,
             fault = fault.kind.name(),
             limit = fault.kind.flag(),
             detail = &*fault.detail,
             "recycle: a new instance takes its place{raise}"
         );
+        if origin.is_outdated() {
+            return;
+        }
         let answers_elsewhere = self.host.has_answered.get();
         let verdict = self.health.borrow_mut().on_fault(Instant::now(), answers_elsewhere, fastrand::f64());
         self.note(verdict);

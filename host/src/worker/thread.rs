@@ -90,8 +90,7 @@ async fn serve(
     let mut guest = Arc::clone(&orders.borrow().guest);
     // They may say more than that already.
     orders.mark_changed();
-    let wasi_version = Cell::new(guest.version());
-    let slot = Slot::new(id, Arc::clone(&guest), context, config.isolation, config.capacity.clone(), metrics, host);
+    let slot = Slot::new(id, Arc::clone(&guest), context, config.isolation, config.capacity.clone(), metrics, host, config.limits.request_timeout);
     let alarms = Rc::new(Alarms::default());
     let worker = Rc::new(WorkerShared {
         id,
@@ -99,7 +98,6 @@ async fn serve(
         alarms: Rc::clone(&alarms),
         metrics,
         config,
-        wasi_version,
         draining: Cell::new(false),
         requests: Cell::new(0),
         lines: conn::Lines::default(),
@@ -131,7 +129,6 @@ async fn serve(
                 }
                 if !Arc::ptr_eq(&guest, &latest.guest) {
                     guest = latest.guest;
-                    worker.wasi_version.set(guest.version());
                     slot.swap(Arc::clone(&guest));
                 }
                 if latest.stage == Stage::Drain && !worker.draining.replace(true) {
@@ -142,6 +139,7 @@ async fn serve(
                     worker.changed.notify_one();
                 }
             }
+            () = slot.rested(), if worker.draining.get() => {}
             () = worker.changed.notified() => {
                 if let Some(panic) = crew.panic.borrow_mut().take() {
                     break Exit::Panic(panic);
@@ -152,7 +150,7 @@ async fn serve(
                 crew.take_in(connection, || own_intake.as_mut().and_then(Intake::next_waiting));
             }
         }
-        if worker.draining.get() && connections.is_empty() && crew.open.get() == 0 && worker.tasks.get() == 0 {
+        if worker.draining.get() && connections.is_empty() && crew.open.get() == 0 && worker.tasks.get() == 0 && slot.is_at_rest() {
             break Exit::Voluntary;
         }
     };
@@ -181,6 +179,7 @@ impl Crew {
 
     fn start(&self, connection: Connection) {
         let Connection { socket, peer, mut permit } = connection;
+        self.worker.metrics.connections.add_one();
         // From a listener of the worker's own; the primary has seen to it already.
         permit.assign(self.worker.metrics);
         let stream = match socket {
@@ -198,7 +197,6 @@ impl Crew {
     /// Serves a connection in a task of its own. A panic in it is a bug of the host: what the task held is leaked (its
     /// stores may be in any state), and the worker ends.
     fn run(&self, stream: Stream, peer: Peer, permit: super::inbox::Permit) {
-        self.worker.metrics.connections.add_one();
         self.open.set(self.open.get() + 1);
         let open = Rc::clone(&self.open);
         let panicked = Rc::clone(&self.panic);

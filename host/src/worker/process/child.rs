@@ -60,7 +60,10 @@ pub fn run(mut config: Config) -> Result<bool, ChildError> {
         Some((wire, ToWorker::Load, descriptors)) => load(&wire, &config, descriptors),
         Some((wire, ToWorker::Start { id, authority, max_connections }, descriptors)) => {
             let start = Start { id: WorkerId(id), authority, max_connections };
-            let exit = work(&wire, config, start, descriptors, runtime);
+            let exit = match work(&wire, config, start, descriptors, runtime) {
+                Exit::Panic(text) => Exit::Panic(cut(&text)),
+                exit => exit,
+            };
             let voluntary = exit == Exit::Voluntary;
             // Nobody hears it when the primary is gone.
             let _ = wire.try_send(&FromWorker::Exited(exit), &[]);
@@ -235,6 +238,7 @@ impl Attendance {
         };
         // The primary hands no more over than the inbox takes.
         if inbox.try_send(Connection { socket, peer, permit }).is_err() {
+            self.vitals.metrics.connections.add_one();
             tracing::error!(worker = self.id.0, %peer, "a connection was lost: the inbox is full");
         }
     }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::{Kept, KeptShared};
-use crate::sandbox::{Body, Fault, Head, SharedPlace};
+use crate::sandbox::{Body, Fault, Head, SharedPlace, WasiVersion};
 
 /// An instance while one request has it. Dropped before its end, the request's work is cancelled: its client has left.
 pub(in crate::worker) struct Seat(Option<Holding>);
@@ -65,6 +65,15 @@ impl Seat {
         matches!(&self.0, Some(Holding::Own(_)))
     }
 
+    /// The version of wasi:http that the guest was made for.
+    pub(in crate::worker) fn version(&self) -> Option<WasiVersion> {
+        match &self.0 {
+            Some(Holding::Own(kept)) => Some(kept.origin.version),
+            Some(Holding::Shared { kept, .. }) => Some(kept.origin.version),
+            None => None,
+        }
+    }
+
     /// CPU time of the call so far; not told apart where calls share an instance.
     pub(in crate::worker) fn cpu(&self) -> Duration {
         match &self.0 {
@@ -76,8 +85,8 @@ impl Seat {
     /// The guest gave an answer.
     pub(in crate::worker) fn answered(&self) {
         match &self.0 {
-            Some(Holding::Own(kept)) => kept.origin.slot.answered(),
-            Some(Holding::Shared { kept, .. }) => kept.origin.slot.answered(),
+            Some(Holding::Own(kept)) => kept.origin.slot.answered(&kept.origin),
+            Some(Holding::Shared { kept, .. }) => kept.origin.slot.answered(&kept.origin),
             None => {}
         }
     }
@@ -95,7 +104,7 @@ impl Seat {
     pub(in crate::worker) fn fail(mut self, request: u64, fault: &Fault) {
         match &self.0 {
             Some(Holding::Own(kept)) => {
-                kept.origin.slot.faulted(kept.origin.generation, request, fault);
+                kept.origin.slot.faulted(&kept.origin, request, fault);
                 self.0 = None;
             }
             // The instance's own task tells of the fault, once for all calls in it.
@@ -109,8 +118,11 @@ impl Drop for Seat {
     fn drop(&mut self) {
         // An instance of its own is dropped, and its work with it; a shared one serves its other calls still.
         if let Some(Holding::Shared { kept, place }) = self.0.take() {
-            drop(place);
             let slot = Rc::clone(&kept.origin.slot);
+            if let Some(call) = place.unanswered() {
+                slot.abandoned(&kept, call);
+            }
+            drop(place);
             slot.released(&kept);
         }
     }
