@@ -21,6 +21,7 @@ mod counting;
 mod environment;
 #[cfg(feature = "fault-injection")]
 mod host_faults;
+mod host_resources;
 mod isolation;
 mod languages;
 mod limits;

@@ -1,6 +1,6 @@
 //! Outgoing HTTP requests, and the upstream's answer passed on.
 
-use verbs::{Reply, Url};
+use verbs::{Reply, Url, tally};
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
 use wasip3::wit_bindgen::{FutureReader, StreamReader};
@@ -8,10 +8,24 @@ use wasip3::wit_future;
 
 use crate::request;
 use crate::response::{self, End};
+use crate::wait::all;
 
 pub async fn get(url: &str) -> Response {
     let (_, end) = wit_future::new(|| Ok(None));
     respond(send(url, Method::Get, None, end).await)
+}
+
+/// Sends all before it waits for the first answer.
+pub async fn get_many(count: usize, url: &str) -> Reply {
+    let statuses = all((0..count).map(|_| {
+        let url = url.to_owned();
+        async move {
+            let (_, end) = wit_future::new(|| Ok(None));
+            let answer = send(&url, Method::Get, None, end).await;
+            answer.map(|response| response.get_status_code()).map_err(|error| format!("{error:?}"))
+        }
+    }));
+    Reply::text(200, tally(statuses.await))
 }
 
 /// Sends the incoming body and its trailers upstream, as they come.

@@ -6,16 +6,15 @@
 mod body;
 mod broken;
 mod fetch;
+mod many;
 mod request;
 mod response;
 mod socket;
 mod wait;
 
-use std::mem;
-
-use verbs::{Reply, Verb, hex};
+use verbs::{Plain, Reply, Verb, hex};
 use wasip3::exports::http::handler::Guest;
-use wasip3::http::types::{ErrorCode, Fields, Request, Response};
+use wasip3::http::types::{ErrorCode, Request, Response};
 use wasip3::random::random::get_random_bytes;
 
 struct Faults;
@@ -58,10 +57,14 @@ async fn obey(verb: Verb, request: Request) -> Result<Response, ErrorCode> {
         Verb::Write { path } => response::whole(body::to_file(request, &path).await),
         Verb::Connect { address } => response::whole(socket::connect(&address).await),
         Verb::Random { bytes } => response::whole(Reply::text(200, hex(&get_random_bytes(bytes)))),
-        Verb::Handles { count } => {
-            (0..count).for_each(|_| mem::forget(Fields::new()));
-            response::whole(Reply::text(200, count.to_string()))
-        }
+        Verb::Handles { count, bytes } => response::whole(many::handles(count, bytes)),
+        Verb::Futures { count } => response::whole(many::futures(count)),
+        // The host buffers nothing of a 0.3 body.
+        Verb::Unsent { .. } => response::whole(Plain::NotFound.answer()),
+        Verb::Files { count, path } => response::whole(many::files(count, &path).await),
+        Verb::ManyTimers { count, time } => response::whole(many::timers(count, time).await),
+        Verb::FetchMany { count, url } => response::whole(fetch::get_many(count, &url).await),
+        Verb::BigCopy { bytes } => response::whole(many::bytes_at_once(bytes)),
     })
 }
 

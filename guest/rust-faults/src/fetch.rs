@@ -1,6 +1,6 @@
 //! Outgoing HTTP requests, and the upstream's answer passed on.
 
-use verbs::{Reply, Url};
+use verbs::{Reply, Url, tally};
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
     ErrorCode, Fields, FutureIncomingResponse, IncomingRequest, IncomingResponse, Method, OutgoingRequest,
@@ -16,6 +16,13 @@ pub fn get(url: &str, out: ResponseOutparam) {
 
 pub fn post(url: &str, request: &IncomingRequest, out: ResponseOutparam) {
     respond(out, new_request(url, Method::Post).and_then(|upstream| send_body(upstream, request)));
+}
+
+/// Sends all before it waits for the first answer.
+pub fn get_many(count: usize, url: &str) -> Reply {
+    let sent: Vec<_> = (0..count).map(|_| new_request(url, Method::Get).and_then(start)).collect();
+    let statuses = sent.into_iter().map(|sent| Ok(answer_of(sent?)?.status()));
+    Reply::text(200, tally(statuses.map(|status| status.map_err(|error: ErrorCode| format!("{error:?}")))))
 }
 
 fn new_request(url: &str, method: Method) -> Result<OutgoingRequest, ErrorCode> {

@@ -6,16 +6,15 @@
 mod body;
 mod broken;
 mod fetch;
+mod many;
 mod request;
 mod response;
 mod socket;
 mod wait;
 
-use std::mem;
-
-use verbs::{Reply, Verb, hex};
+use verbs::{Plain, Reply, Verb, hex};
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{ErrorCode, Fields, IncomingRequest, ResponseOutparam};
+use wasip2::http::types::{ErrorCode, IncomingRequest, ResponseOutparam};
 use wasip2::random::random::get_random_bytes;
 
 struct Faults;
@@ -62,10 +61,14 @@ fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
         Verb::Write { path } => response::send(out, body::to_file(&request, &path)),
         Verb::Connect { address } => response::send(out, socket::connect(&address)),
         Verb::Random { bytes } => response::send(out, Reply::text(200, hex(&get_random_bytes(bytes)))),
-        Verb::Handles { count } => {
-            (0..count).for_each(|_| mem::forget(Fields::new()));
-            response::send(out, Reply::text(200, count.to_string()));
-        }
+        Verb::Handles { count, bytes } => response::send(out, many::handles(count, bytes)),
+        // 0.2 has no futures.
+        Verb::Futures { .. } => response::send(out, Plain::NotFound.answer()),
+        Verb::Unsent { count, bytes } => response::send(out, many::unsent(count, bytes)),
+        Verb::Files { count, path } => response::send(out, many::files(count, &path)),
+        Verb::ManyTimers { count, time } => response::send(out, many::timers(count, time)),
+        Verb::FetchMany { count, url } => response::send(out, fetch::get_many(count, &url)),
+        Verb::BigCopy { bytes } => response::send(out, many::bytes_at_once(bytes)),
     }
 }
 

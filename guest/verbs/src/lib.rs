@@ -16,7 +16,7 @@ pub use fault::Fault;
 pub use plain::Plain;
 pub use query::BadParameter;
 pub use reply::{Headers, Reply};
-pub use text::{RequestHead, body_size, chunk, hex};
+pub use text::{RequestHead, body_size, chunk, hex, tally};
 pub use url::Url;
 pub use verb::Verb;
 

@@ -1,5 +1,7 @@
 //! A whole response, before it is put into the terms of a version of wasi.
 
+use std::fmt::Display;
+
 use crate::BadParameter;
 
 /// Header fields, in order, as both versions of `wasi:http` take them.
@@ -21,6 +23,14 @@ impl Reply {
 
     pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Self {
         Self::text(200, body)
+    }
+
+    /// The answer of a verb that makes many of a kind: how many there were, and what the host said to the next one.
+    pub fn made(count: impl Display, refusal: Option<String>) -> Self {
+        match refusal {
+            None => Self::ok(count.to_string()),
+            Some(error) => Self::text(403, format!("{count}, then {error}")),
+        }
     }
 
     /// A response without a body or a content-type.

@@ -1,5 +1,6 @@
 //! Texts and bytes that both guests answer alike.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::Headers;
@@ -46,6 +47,16 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The answer of `/fetch-many`: how often each status and each error-code came.
+pub fn tally(outcomes: impl IntoIterator<Item = Result<u16, String>>) -> String {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for outcome in outcomes {
+        let name = outcome.map_or_else(|error| error, |status| status.to_string());
+        *counts.entry(name).or_default() += 1;
+    }
+    counts.iter().map(|(name, count)| format!("{name}: {count}\n")).collect()
+}
+
 fn field_lines(prefix: &str, fields: &Headers) -> String {
     fields.iter().map(|(name, value)| format!("{prefix}{name}: {}\n", escape(value))).collect()
 }
@@ -77,6 +88,12 @@ mod tests {
         };
         let text = "method: GET\nscheme: http\nauthority: -\npath: /request?a=b\nb: caf%E9 é\na: 1\n";
         assert_eq!(head.to_text(), text);
+    }
+
+    #[test]
+    fn outcomes_are_counted_by_name() {
+        let outcomes = [Ok(200), Err("denied".to_owned()), Ok(200)];
+        assert_eq!(tally(outcomes), "200: 2\ndenied: 1\n");
     }
 
     #[test]

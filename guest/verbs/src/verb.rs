@@ -53,8 +53,20 @@ pub enum Verb {
     Connect { address: String },
     /// Random bytes as hex.
     Random { bytes: u64 },
-    /// Handles of host resources, never given back.
-    Handles { count: u64 },
+    /// Handles of `fields`, each with a value of so many bytes, never given back.
+    Handles { count: u64, bytes: usize },
+    /// Futures of 0.3 itself, never given back.
+    Futures { count: u64 },
+    /// Outgoing requests that are never sent, each with bytes in its body.
+    Unsent { count: u64, bytes: usize },
+    /// The same file, opened so many times before the first is closed.
+    Files { count: usize, path: String },
+    /// Waits on the clock, all at once.
+    ManyTimers { count: usize, time: Duration },
+    /// Outgoing GETs, all at once.
+    FetchMany { count: usize, url: String },
+    /// One call of the host with so many bytes.
+    BigCopy { bytes: usize },
 }
 
 impl Verb {
@@ -99,7 +111,13 @@ impl Verb {
             "write" => Verb::Write { path: query.text("path") },
             "connect" => Verb::Connect { address: query.text("addr") },
             "random" => Verb::Random { bytes: query.number("bytes", 16)? },
-            "handles" => Verb::Handles { count: query.number("count", 1)? },
+            "handles" => Verb::Handles { count: query.number("count", 1)?, bytes: query.number("bytes", 0)? },
+            "futures" => Verb::Futures { count: query.number("count", 1)? },
+            "unsent" => Verb::Unsent { count: query.number("count", 1)?, bytes: query.number("bytes", 1)? },
+            "files" => Verb::Files { count: query.number("count", 1)?, path: query.text("path") },
+            "many-timers" => Verb::ManyTimers { count: query.number("count", 1)?, time: query.milliseconds("ms")? },
+            "fetch-many" => Verb::FetchMany { count: query.number("count", 1)?, url: query.text("url") },
+            "big-copy" => Verb::BigCopy { bytes: query.number("bytes", 1)? },
             _ => Verb::Plain(Plain::NotFound),
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::{Trap, WasmBacktrace};
 
-use super::limits::{Meter, Refused};
+use super::limits::{FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, Meter, RANDOM_BYTES_MAX, Refused};
 
 /// What ended an instance.
 #[derive(Debug, Clone)]
@@ -159,6 +159,9 @@ fn describe(error: &wasmtime::Error) -> String {
             causes.push(text);
         }
     }
+    if let Some(bound) = causes.iter().find_map(|text| bound_met(text)) {
+        causes.insert(0, bound);
+    }
     let mut line = causes.join(": ").replace('\n', " ");
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         let names =
@@ -174,9 +177,31 @@ fn describe(error: &wasmtime::Error) -> String {
     line
 }
 
+/// Which bound on the host's resources wasmtime speaks of: its words name neither the call nor whose bound it is, and
+/// most of its types for this are private.
+fn bound_met(text: &str) -> Option<String> {
+    Some(match text {
+        "resource table has no free keys" => format!("more than {HANDLES_MAX} handles in one instance"),
+        "total size of fields exceeds limit" => format!("more than {FIELDS_BYTES_MAX} bytes in one `fields`"),
+        _ if text.starts_with("requested len ") => format!("more than {RANDOM_BYTES_MAX} random bytes in one call"),
+        _ if text.starts_with("too much data is being copied") => {
+            format!("more than {HOSTCALL_BYTES_MAX} bytes from the guest in one call of the host")
+        }
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_of_the_host_is_named_before_the_words_of_wasmtime() {
+        let error = wasmtime::Error::from(wasmtime::component::ResourceTableError::Full).context("pushing fields");
+        let line = describe(&error);
+        let expected = format!("more than {HANDLES_MAX} handles in one instance: pushing fields: resource table has");
+        assert!(line.starts_with(&expected), "{line}");
+    }
 
     #[test]
     fn the_index_is_the_position() {

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 use super::epoch::TICK;
 
 /// Handles (resources of the host) that one instance may hold. A request takes about ten; a guest that collects more
-/// than this many is leaking them.
-pub(super) const HANDLES_MAX: usize = 20_000;
-/// Bytes that one call of a host function may copy in or out of the guest (`Store::set_hostcall_fuel`).
+/// than this many is leaking them. Times `FIELDS_BYTES_MAX` it is what an instance can have the host keep, which
+/// `--memory-max` does not count.
+pub(super) const HANDLES_MAX: usize = 10_000;
+/// Bytes that one call of a host function may copy out of the guest (`Store::set_hostcall_fuel`).
 pub(super) const HOSTCALL_BYTES_MAX: usize = 64 << 20;
-/// Bytes of one `get-random-bytes`.
+/// Bytes of one `get-random-bytes`. More is a trap in wasi 0.2; in 0.3 the guest gets this many.
 pub(super) const RANDOM_BYTES_MAX: u64 = 1 << 20;
-/// Bytes of one `fields`, as kept in memory (names, values and overhead).
-pub(super) const FIELDS_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one `fields` that the guest fills, as kept in memory (names, values and overhead): twice what a request's
+/// head may have. More is a trap in wasi 0.2, the error `size-exceeded` in 0.3.
+pub(super) const FIELDS_BYTES_MAX: usize = 128 * 1024;
 /// Core instances, memories and tables of one component instance; JavaScript and Python components have about ten.
 pub(super) const CORE_INSTANCES_MAX: usize = 1_000;
 /// Bytes that the engine uses for one element of a table.

@@ -1,0 +1,75 @@
+//! Much of what the host holds for a guest, beside the guest's own memory.
+
+use std::mem;
+use std::time::Duration;
+
+use verbs::Reply;
+use wasip2::clocks::monotonic_clock::subscribe_duration;
+use wasip2::filesystem::preopens::get_directories;
+use wasip2::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
+use wasip2::http::types::{Fields, OutgoingRequest};
+use wasip2::io::poll::{Pollable, poll};
+
+use crate::response::BodySender;
+
+pub fn handles(count: u64, bytes: usize) -> Reply {
+    let value = vec![b'x'; bytes];
+    for made in 0..count {
+        let fields = Fields::new();
+        if bytes > 0
+            && let Err(error) = fields.append("x-kept", &value)
+        {
+            return Reply::made(made, Some(format!("{error:?}")));
+        }
+        mem::forget(fields);
+    }
+    Reply::made(count, None)
+}
+
+/// Gives each body as much at once as the host takes.
+pub fn unsent(count: u64, bytes: usize) -> Reply {
+    let piece = vec![b'x'; bytes];
+    for made in 0..count {
+        let request = OutgoingRequest::new(Fields::new());
+        let sender = BodySender::new(request.body().unwrap());
+        if let Err(error) = sender.write(&piece) {
+            return Reply::made(made, Some(format!("{error:?}")));
+        }
+        mem::forget((request, sender));
+    }
+    Reply::made(count, None)
+}
+
+/// By `wasi:filesystem`, for std's libc has a bound of its own.
+pub fn files(count: usize, path: &str) -> Reply {
+    let below = |name: &str| Some(path.strip_prefix(name)?.trim_start_matches('/').to_owned());
+    let directories = get_directories();
+    let Some((directory, path)) = directories.iter().find_map(|(directory, name)| Some((directory, below(name)?)))
+    else {
+        return Reply::made(0, Some("no such directory".into()));
+    };
+    let mut kept = Vec::new();
+    while kept.len() < count {
+        match directory.open_at(PathFlags::SYMLINK_FOLLOW, &path, OpenFlags::empty(), DescriptorFlags::READ) {
+            Ok(file) => kept.push(file),
+            Err(error) => return Reply::made(kept.len(), Some(error.name().into())),
+        }
+    }
+    Reply::made(count, None)
+}
+
+pub fn timers(count: usize, time: Duration) -> Reply {
+    let timers: Vec<Pollable> = (0..count).map(|_| subscribe_duration(time.as_nanos() as u64)).collect();
+    let mut waiting: Vec<&Pollable> = timers.iter().collect();
+    while !waiting.is_empty() {
+        poll(&waiting);
+        waiting.retain(|timer| !timer.ready());
+    }
+    Reply::made(count, None)
+}
+
+/// The name of a field, for no other bound stands before its copy.
+pub fn bytes_at_once(bytes: usize) -> Reply {
+    Fields::new().has(&"x".repeat(bytes));
+    Reply::made(bytes, None)
+}
