@@ -109,3 +109,22 @@ fn work_behind_a_whole_response_ends_whatever_the_client_does() {
         assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{component}");
     }
 }
+
+#[test]
+fn instances_opened_in_a_burst_are_dropped_when_they_are_not_needed() {
+    for (component, flags) in [("faults.wasm", &[][..]), ("faults-p3.wasm", &["--instance-concurrency", "4"][..])] {
+        let server = Server::start(component, &[&["--workers", "1"][..], flags].concat());
+        let alone = server.status()["instance_memory_bytes"].as_u64().expect("a number");
+        let mut burst: Vec<Connection> = (0..40).map(|_| Connection::open(server.address)).collect();
+        for connection in &mut burst {
+            connection.send("GET /sleep?ms=300 HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        for connection in &mut burst {
+            assert_eq!(connection.response().status, 200, "{component}");
+        }
+        assert!(server.sum("instances") >= 8, "{component}: the burst has opened some");
+        eventually("one is left", || server.sum("instances") == 1);
+        let held = server.status()["instance_memory_bytes"].as_u64().expect("a number");
+        assert!(held <= alone * 2, "{component}: {held} bytes are held, {alone} by one");
+    }
+}

@@ -196,6 +196,19 @@ fn the_log_names_the_flag_when_connections_have_to_wait() {
 }
 
 #[test]
+fn that_connections_wait_is_said_only_when_some_do() {
+    let server = Server::start("hello.wasm", &["--max-connections", "1"]);
+    let mut only = Connection::open(server.address);
+    for _ in 0..20 {
+        assert_eq!(only.get("/").status, 200);
+    }
+    let told = |server: &Server| server.records(|record| record["limit"] == "--max-connections").len();
+    assert_eq!(told(&server), 0, "none waits");
+    let _waiting = Connection::open(server.address);
+    eventually("it is said", || told(&server) == 1);
+}
+
+#[test]
 fn the_log_names_the_flag_when_requests_are_refused_by_the_queue() {
     for (queue_max, flag) in [("0", "--queue-max"), ("1", "--queue-timeout")] {
         let flags =

@@ -218,7 +218,7 @@ fn what_an_instance_had_the_host_keep_is_freed_with_it() {
 #[test]
 fn requests_that_are_never_sent_are_bounded_and_freed_with_their_instance() {
     let (server, before) = start("faults.wasm", &[]);
-    given(&server, "/unsent?count=200&bytes=1000000", "200");
+    given(&server, "/unsent?count=3000&bytes=60000", "3000");
     assert_eq!(get(server.address, "/trap").status, 500);
     memory_is_back(&server, before);
     trapped(&server, "/unsent?count=4000&bytes=100", "more than 10000 handles in one instance");

@@ -305,3 +305,18 @@ fn an_upload_that_nobody_reads_meets_back_pressure() {
     assert!(server.resident_kib() < 200 << 10, "{} KiB", server.resident_kib());
     assert_eq!(request(server.address, "POST", "/body-size", b"x").status, 200);
 }
+
+#[test]
+fn a_shortage_of_memory_while_idle_is_tried_seldom_and_told_seldom() {
+    let flags = ["--isolation", "request", "--memory-total", "3MiB", "--queue-timeout", "1ms", "--workers", "1"];
+    let server = Server::start("hello.wasm", &flags);
+    let failed = |server: &Server| server.sum("faults.capacity");
+    eventually("it has run out", || failed(&server) > 0);
+    let before = failed(&server);
+    // The time is what is tested.
+    std::thread::sleep(Duration::from_secs(2));
+    let tries = failed(&server) - before;
+    assert!(tries <= 10, "{tries} tries in two seconds");
+    let told = server.records(|record| record["fault"] == "capacity").len();
+    assert!(told <= 1, "{told} lines");
+}

@@ -163,6 +163,50 @@ fn workers_understand_the_flags_as_the_primary_does() {
 }
 
 #[test]
+fn a_loading_process_that_is_killed_costs_a_reload_and_no_memory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("app.wasm");
+    std::fs::copy(crate::support::guest("hello.wasm"), &file).expect("a component");
+    let server = start(file.to_str().expect("a path in UTF-8"), &["--cpu-limit", "60s"]);
+    let workers = server.worker_pids();
+    let memory = |server: &Server| server.status()["instance_memory_bytes"].as_u64().expect("a number");
+    let before = memory(&server);
+    let looping = std::fs::read_to_string(crate::support::guest("wat/start-loop.wat")).expect("a text component");
+    let with_memory = looping.replacen("(core module $guest", "(core module $guest (memory 512)", 1);
+    std::fs::write(&file, with_memory).expect("another component");
+    server.signal("HUP");
+    let mut loader = None;
+    eventually("its trial runs", || {
+        loader = server.worker_pids().into_iter().find(|pid| !workers.contains(pid));
+        loader.is_some() && memory(&server) > before + (16 << 20)
+    });
+    signal(loader.expect("a loader"), "KILL");
+    server.wait_for_record("the reload failed", |record| {
+        record["message"].as_str().is_some_and(|text| text.starts_with("reload failed"))
+    });
+    assert_eq!(memory(&server), before);
+    assert_eq!(get(server.address, "/").status, 200);
+}
+
+#[test]
+fn a_worker_that_cannot_be_started_again_is_tried_later_and_the_others_go_on() {
+    let server = start("faults.wasm", &[]);
+    let (_first, mut second, pid) = on_both(&server);
+    let limit = |soft: &str| {
+        let arguments = [format!("--nofile={soft}"), format!("--pid={}", server.pid())];
+        assert!(std::process::Command::new("prlimit").args(arguments).status().expect("prlimit runs").success());
+    };
+    limit("6:");
+    signal(pid, "KILL");
+    server.wait_for_record("it cannot be started", |record| {
+        record["message"] == "exit" && record["cause"].as_str().is_some_and(|cause| cause.contains("cannot start"))
+    });
+    assert_eq!(second.get("/hello").status, 200);
+    limit("1000:");
+    eventually("both listen again", || states(&server) == ["listening", "listening"]);
+}
+
+#[test]
 fn nobody_is_a_worker_by_hand() {
     let mut by_hand = command();
     by_hand.args(["worker", &crate::support::guest("hello.wasm")]);

@@ -157,3 +157,93 @@ fn no_request_fails_during_reloads() -> TestResult {
     assert_eq!(reloads(&server), 4);
     Ok(())
 }
+
+#[test]
+fn a_request_that_waited_over_a_reload_is_served_by_the_new_component() -> TestResult {
+    let deployed = Deployed::new("faults.wasm")?;
+    let path = deployed.path();
+    let flags = ["--workers", "1", "--instances-per-worker", "1", "--queue-timeout", "20s"];
+    let server = Server::start(path.to_str().expect("a path in UTF-8"), &flags);
+    let mut first = Connection::open(server.address);
+    first.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the instance is taken", || server.sum("in_flight") == 1);
+    let mut queued = Connection::open(server.address);
+    queued.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+    eventually("the second waits", || server.sum("queued") == 1);
+    deployed.reload(&server, "faults-p3.wasm")?;
+    assert_eq!(first.response().text(), "slept", "by the old component");
+    queued.send("whole");
+    let response = queued.response();
+    assert_eq!((response.status, response.text().as_str(), response.whole), (200, "half whole", true));
+    Ok(())
+}
+
+#[test]
+fn a_reload_works_after_the_programs_file_was_replaced() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let program = dir.path().join("wasmhost");
+    std::fs::copy(env!("CARGO_BIN_EXE_wasmhost"), &program)?;
+    for kind in ["thread", "process"] {
+        let deployed = Deployed::new("hello.wasm")?;
+        let mut command = std::process::Command::new(&program);
+        command.arg(deployed.path()).args([
+            "--listen",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+            "--admin",
+            "127.0.0.1:0",
+        ]);
+        // A cache of its own, so that there is something to compile.
+        command.args(["--workers", "1", "--worker-kind", kind, "--cache-dir"]).arg(dir.path().join(kind));
+        let server = Server::spawn(command);
+        std::fs::rename(&program, dir.path().join("old"))?;
+        std::fs::write(&program, b"another program")?;
+        deployed.reload(&server, "faults.wasm")?;
+        assert_eq!(get(server.address, "/status?code=201").status, 201, "{kind}");
+        std::fs::rename(dir.path().join("old"), &program)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_shortage_at_a_reload_changes_nothing() -> TestResult {
+    for kind in ["thread", "process"] {
+        let deployed = Deployed::new("faults.wasm")?;
+        let path = deployed.path();
+        let server = Server::start(path.to_str().expect("a path in UTF-8"), &["--worker-kind", kind]);
+        let mut kept = Connection::open(server.address);
+        assert_eq!(kept.get("/hello").status, 200);
+        limit_descriptors(&server, "6:");
+        server.signal("HUP");
+        let failed = server.wait_for_record("the reload failed", |record| message(record).contains("reload failed"));
+        assert!(failed["hint"].is_string(), "{failed}");
+        assert_eq!(kept.get("/hello").status, 200, "{kind}: the old component goes on");
+        limit_descriptors(&server, "1000:");
+        deployed.reload(&server, "faults.wasm")?;
+        assert_eq!(kept.get("/hello").status, 200, "{kind}");
+    }
+    Ok(())
+}
+
+fn limit_descriptors(server: &Server, soft: &str) {
+    let arguments = [format!("--nofile={soft}"), format!("--pid={}", server.pid())];
+    assert!(std::process::Command::new("prlimit").args(arguments).status().expect("prlimit runs").success());
+}
+
+#[test]
+fn a_file_too_large_for_a_component_is_refused_without_being_read_in_whole() -> TestResult {
+    let deployed = Deployed::new("hello.wasm")?;
+    let server = deployed.serve();
+    let before = server.resident_kib();
+    let huge = std::fs::File::create(deployed.dir.path().join("new"))?;
+    huge.set_len(3 << 30)?;
+    std::fs::write(deployed.dir.path().join("magic"), b"")?;
+    std::fs::rename(deployed.dir.path().join("new"), deployed.path())?;
+    server.signal("HUP");
+    let failed = server.wait_for_record("the reload failed", |record| message(record).contains("reload failed"));
+    assert!(message(&failed).contains("larger than 256 MiB"), "{failed}");
+    assert_eq!(get(server.address, "/").status, 200);
+    eventually("its memory is given back", || server.resident_kib() < before + 64 * 1024);
+    Ok(())
+}

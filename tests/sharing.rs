@@ -111,3 +111,44 @@ fn concurrency_that_has_no_effect_is_told() {
         assert_eq!(warned.len(), 1, "{component}");
     }
 }
+
+#[test]
+fn calls_whose_clients_have_left_keep_their_time_limit_and_do_not_lock_an_instance() {
+    let server = Server::start("faults-p3.wasm", &[&SHARED[..], &["--request-timeout", "1500ms"]].concat());
+    let mut streaming = Connection::open(server.address);
+    streaming.send("GET /never-finish HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the stream has begun", || server.sum("in_flight") == 1);
+    // The stream is answered, and takes one of sixteen places; those who leave may take all.
+    for leaving in [15, 1] {
+        let mut connections = kept_connections(&server, leaving);
+        for connection in &mut connections {
+            connection.send("GET /wait-forever HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        eventually("they are under way", || server.sum("in_flight") == 1 + leaving as u64);
+        for connection in connections {
+            // A reset, not an end.
+            let socket = socket2::SockRef::from(&connection.stream);
+            socket.set_linger(Some(std::time::Duration::ZERO)).expect("a reset");
+        }
+        eventually("they have left", || server.sum("in_flight") == 1);
+    }
+    assert_eq!(get(server.address, "/hello").status, 503, "no place is free");
+    eventually("others are served again", || get(server.address, "/hello").status == 200);
+    assert!(server.sum("faults.wall") >= 1, "the calls that were left met the time limit");
+}
+
+#[test]
+fn work_after_a_response_is_finished_before_a_shared_instance_ends() {
+    for signal in ["TERM", "HUP"] {
+        let mut server = Server::start("faults-p3.wasm", &SHARED);
+        let mut connection = Connection::open(server.address);
+        assert_eq!(connection.get("/linger?ms=700").text(), "done");
+        server.signal(signal);
+        server.wait_for_record("the work's last word", |record| {
+            record["message"].as_str().is_some_and(|text| text.contains("lingered"))
+        });
+        if signal == "TERM" {
+            assert_eq!(server.wait_for_exit().code(), Some(0));
+        }
+    }
+}

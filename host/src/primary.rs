@@ -426,7 +426,9 @@ impl Primary {
 
     fn on_exit(&mut self, worker: WorkerId, exit: Exit, draining: bool) -> Result<(), PrimaryError> {
         let exit = match exit {
-            Exit::Voluntary if self.stage == Stage::Serve => Exit::Killed("it ended without having been told to".into()),
+            Exit::Voluntary if self.stage == Stage::Serve => {
+                Exit::Killed("it ended without having been told to".into())
+            }
             exit => exit,
         };
         let index = usize::from(worker.0) - 1;

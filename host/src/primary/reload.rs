@@ -40,11 +40,7 @@ impl Reload {
         }
     }
 
-    pub(super) fn take_effect(
-        &mut self,
-        primary: &mut Primary,
-        loaded: Option<Result<Edition, LoadError>>,
-    ) {
+    pub(super) fn take_effect(&mut self, primary: &mut Primary, loaded: Option<Result<Edition, LoadError>>) {
         self.loading = None;
         match loaded {
             Some(Ok(edition)) => {

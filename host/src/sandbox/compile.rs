@@ -46,8 +46,6 @@ const STDIN: &str = "-";
 const STDOUT: &str = "-";
 /// Beginning of the name of an artifact that is being written.
 pub(super) const UNFINISHED_PREFIX: &str = ".wasmhost-";
-/// Largest component that standard input is read for.
-const COMPONENT_BYTES_MAX: u64 = 1 << 30;
 
 /// Whether this process is the child that compiles for a server, or for `wasmhost compile`.
 pub fn is_compiling_child() -> bool {
@@ -85,7 +83,10 @@ fn component_of(file: &Path) -> Result<(Vec<u8>, Description), CompileError> {
     let problem = |problem| LoadError::new(file, problem);
     let (bytes, description) = if file == Path::new(STDIN) {
         let mut bytes = Vec::new();
-        std::io::stdin().lock().take(COMPONENT_BYTES_MAX).read_to_end(&mut bytes).map_err(io("read", file))?;
+        std::io::stdin().lock().take(source::COMPONENT_BYTES_MAX).read_to_end(&mut bytes).map_err(io("read", file))?;
+        if bytes.len() as u64 >= source::COMPONENT_BYTES_MAX {
+            return Err(problem(source::too_large()).into());
+        }
         source::component(bytes, file).map_err(problem)?
     } else {
         match source::read(file).map_err(problem)? {

@@ -13,7 +13,7 @@ use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker, preempt};
 use super::fault::Fault;
 use super::instance::{Calls, Instance, metered};
-use super::limits::{HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
+use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
 use super::prepare::Artifact;
 use super::source::{Description, LoadError, Problem, wasi_version};
 use super::state::{Common, State};
@@ -141,6 +141,7 @@ impl Guest {
             let mut store = Store::new(&self.engine, state);
             store.limiter(|state| &mut state.limiter);
             store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+            store.set_max_component_handles(COMPONENT_HANDLES_MAX);
             preempt(&mut store, Arc::clone(&meter));
             let proxy = self.pre.instantiate_async(&mut store).await?;
             Ok((store, proxy))

@@ -14,6 +14,10 @@ use super::epoch::TICK;
 pub(super) const HANDLES_MAX: usize = 10_000;
 /// Bytes that one call of a host function may copy out of the guest (`Store::set_hostcall_fuel`).
 pub(super) const HOSTCALL_BYTES_MAX: usize = 64 << 20;
+/// Handles within one instance (resources, streams, futures, waitables), as wasmtime counts them in all its tables.
+pub(super) const COMPONENT_HANDLES_MAX: usize = 100_000;
+/// Bytes that a guest of wasi 0.2 may write to a body in one call, and that the host keeps for it until they are sent.
+pub(super) const BODY_CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one `get-random-bytes`. More is a trap in wasi 0.2; in 0.3 the guest gets this many.
 pub(super) const RANDOM_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of one `fields` that the guest fills, as kept in memory (names, values and overhead): twice what a request's

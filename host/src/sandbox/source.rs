@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use wasmparser::{Encoding, Parser, Payload};
 
 /// Why a file cannot be served.
@@ -95,26 +96,41 @@ const ELF_MAGIC: &[u8; 4] = b"\x7fELF";
 /// Version and layer of a core module (WebAssembly core specification, section 5.5.16).
 const CORE_VERSION: &[u8] = &[1, 0, 0, 0];
 
+/// Largest component that is read; those of Python, the largest that toolchains make, have some 20 to 60 MB.
+pub(super) const COMPONENT_BYTES_MAX: u64 = 256 << 20;
+
+/// A component that is larger than is read.
+pub(super) fn too_large() -> Problem {
+    Problem::new(
+        format!("it is larger than {} MiB", COMPONENT_BYTES_MAX >> 20),
+        "leave data out of the component, and grant it as files with --dir",
+    )
+}
+
 /// Reads the file and sorts it.
 pub(super) fn read(file: &Path) -> Result<Source, Problem> {
-    let metadata = std::fs::metadata(file).map_err(|error| unreadable(&error))?;
+    use std::io::Read;
+    // Opened once: what is looked at is what is read. Without blocking, should it be a pipe that nobody writes to.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(file, flags, Mode::empty()).map_err(|error| unreadable(&error.into()))?;
+    let mut opened = std::fs::File::from(opened);
+    let metadata = opened.metadata().map_err(|error| unreadable(&error))?;
     if metadata.is_dir() {
         return Err(Problem::new("it is a directory", "name the component file inside it, such as `app.wasm`"));
     }
     if !metadata.is_file() {
         return Err(Problem::new("it is not a regular file", "write the component to a file first"));
     }
-    let is_elf = {
-        use std::io::Read;
-        let mut start = Vec::with_capacity(4);
-        let opened = std::fs::File::open(file).map_err(|error| unreadable(&error))?;
-        opened.take(4).read_to_end(&mut start).map_err(|error| unreadable(&error))?;
-        start == ELF_MAGIC
-    };
-    if is_elf {
+    let mut bytes = Vec::new();
+    let magic_bytes = ELF_MAGIC.len() as u64;
+    opened.by_ref().take(magic_bytes).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    if bytes == ELF_MAGIC {
         return Ok(Source::Compiled);
     }
-    let bytes = std::fs::read(file).map_err(|error| unreadable(&error))?;
+    opened.take(COMPONENT_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    if bytes.len() as u64 >= COMPONENT_BYTES_MAX {
+        return Err(too_large());
+    }
     let (component, description) = component(bytes, file)?;
     Ok(Source::Component(component, description))
 }

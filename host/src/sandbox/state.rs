@@ -8,7 +8,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
-use super::limits::{FIELDS_BYTES_MAX, HANDLES_MAX, MemoryLimiter, Meter, RANDOM_BYTES_MAX};
+use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, MemoryLimiter, Meter, RANDOM_BYTES_MAX};
 use super::outbound::Outbound;
 use super::stdio::{GuestOutput, OutputBudget, Stream};
 use crate::config::{Grants, Preopen};
@@ -112,6 +112,10 @@ impl WasiHttpHooks for Hooks {
         _: Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
     ) -> super::outbound::Sending {
         self.outbound.send(request, options, self.meter.whose())
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES_MAX
     }
 
     fn p2_error_from_hyper(

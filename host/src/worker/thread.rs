@@ -90,7 +90,16 @@ async fn serve(
     let mut guest = Arc::clone(&orders.borrow().guest);
     // They may say more than that already.
     orders.mark_changed();
-    let slot = Slot::new(id, Arc::clone(&guest), context, config.isolation, config.capacity.clone(), metrics, host, config.limits.request_timeout);
+    let slot = Slot::new(
+        id,
+        Arc::clone(&guest),
+        context,
+        config.isolation,
+        config.capacity.clone(),
+        metrics,
+        host,
+        config.limits.request_timeout,
+    );
     let alarms = Rc::new(Alarms::default());
     let worker = Rc::new(WorkerShared {
         id,
@@ -150,7 +159,12 @@ async fn serve(
                 crew.take_in(connection, || own_intake.as_mut().and_then(Intake::next_waiting));
             }
         }
-        if worker.draining.get() && connections.is_empty() && crew.open.get() == 0 && worker.tasks.get() == 0 && slot.is_at_rest() {
+        if worker.draining.get()
+            && connections.is_empty()
+            && crew.open.get() == 0
+            && worker.tasks.get() == 0
+            && slot.is_at_rest()
+        {
             break Exit::Voluntary;
         }
     };

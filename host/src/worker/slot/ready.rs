@@ -108,7 +108,8 @@ impl Slot {
         }
         // The first takes calls before the others do, and stays.
         let is_old = |kept: &KeptShared| kept.shared.is_empty() && kept.origin.emptied.get().elapsed() >= EXTRA_IDLE;
-        let surplus: Vec<KeptShared> = self.shared.borrow().iter().skip(1).filter(|kept| is_old(kept)).cloned().collect();
+        let surplus: Vec<KeptShared> =
+            self.shared.borrow().iter().skip(1).filter(|kept| is_old(kept)).cloned().collect();
         for kept in surplus {
             self.forget(&kept);
             kept.shared.retire();
