@@ -200,7 +200,7 @@ fn a_reload_works_after_the_programs_file_was_replaced() -> TestResult {
         std::fs::rename(&program, dir.path().join("old"))?;
         std::fs::write(&program, b"another program")?;
         deployed.reload(&server, "faults.wasm")?;
-        assert_eq!(get(server.address, "/status?code=201").status, 201, "{kind}");
+        eventually("the new component answers", || get(server.address, "/status?code=201").status == 201);
         std::fs::rename(dir.path().join("old"), &program)?;
     }
     Ok(())

@@ -36,6 +36,9 @@ use crate::worker::{Exit, Stage, WorkerEvent, WorkerHandle};
 const EVENTS_MAX: usize = 256;
 /// Connections that the primary accepts before it looks at anything else.
 const ACCEPTS_A_TURN: usize = 64;
+/// A worker that has left connections in its inbox for so long, and taken none, counts as late: by far more than a burst
+/// on a busy machine keeps one waiting.
+const STUCK_AFTER: Duration = Duration::from_millis(50);
 /// How long a connection that no worker can take waits before the workers are asked again.
 const DISPATCH_AGAIN: Duration = Duration::from_millis(2);
 /// Descriptors that are not for clients: the log, the cache, event loops, outgoing connections in small number.
@@ -493,7 +496,8 @@ impl Place {
         let before = self.waiting_since.get().filter(|(taken_before, _)| waiting && *taken_before == taken);
         let (_, since) = before.unwrap_or((taken, now));
         self.waiting_since.set(waiting.then_some((taken, since)));
-        let waited_us = u64::try_from(now.duration_since(since).as_micros()).unwrap_or(u64::MAX);
+        let waited = Some(now.duration_since(since)).filter(|waited| *waited >= STUCK_AFTER).unwrap_or_default();
+        let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         WorkerView {
             alive: self.handle.is_some() && metrics.listening.get(),
             inbox_room: room,

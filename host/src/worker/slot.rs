@@ -18,7 +18,7 @@ use self::queue::Queue;
 pub(super) use self::seat::Seat;
 use super::alarms::Alarm;
 use super::health::{Health, Verdict};
-use crate::config::{Capacity, Isolation};
+use crate::config::{Capacity, Config, Isolation};
 use crate::metrics::{Shed, WorkerMetrics};
 use crate::sandbox::{
     Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedEnd, SharedPlace, Unanswered, WasiVersion,
@@ -174,19 +174,17 @@ impl Slot {
         worker: WorkerId,
         guest: Arc<Guest>,
         context: InstanceContext,
-        isolation: Isolation,
-        capacity: Capacity,
+        config: &Config,
         metrics: &'static WorkerMetrics,
         host: &'static HostVitals,
-        linger_max: Option<Duration>,
     ) -> Rc<Self> {
         Rc::new(Self {
             worker,
             guest: RefCell::new(guest),
             edition: Cell::new(0),
             context,
-            isolation,
-            capacity,
+            isolation: config.isolation,
+            capacity: config.capacity.clone(),
             metrics,
             host,
             idle: RefCell::default(),
@@ -199,7 +197,7 @@ impl Slot {
             health: RefCell::default(),
             refill: Notify::new(),
             surplus_known: Cell::new(false),
-            linger_max,
+            linger_max: config.limits.request_timeout,
             sheds_told: Throttle::new(SHED_LINE_EVERY),
             capacity_told: Throttle::new(CAPACITY_LINE_EVERY),
         })

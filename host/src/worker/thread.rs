@@ -90,16 +90,7 @@ async fn serve(
     let mut guest = Arc::clone(&orders.borrow().guest);
     // They may say more than that already.
     orders.mark_changed();
-    let slot = Slot::new(
-        id,
-        Arc::clone(&guest),
-        context,
-        config.isolation,
-        config.capacity.clone(),
-        metrics,
-        host,
-        config.limits.request_timeout,
-    );
+    let slot = Slot::new(id, Arc::clone(&guest), context, &config, metrics, host);
     let alarms = Rc::new(Alarms::default());
     let worker = Rc::new(WorkerShared {
         id,
