@@ -1,6 +1,6 @@
 //! Is each limit kept, with the answer that it promises and a log record that names its flag?
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -160,6 +160,58 @@ fn a_response_that_takes_too_long_is_broken_off_though_it_moves() {
         assert!(began.elapsed() >= Duration::from_millis(650), "{component}: {:?}", began.elapsed());
         wait_for_limit(&server, "--response-timeout");
         assert_eq!(server.sum("faults.response-timeout"), 1, "{component}");
+    }
+}
+
+#[test]
+fn a_response_that_takes_too_long_is_broken_off_however_fast_its_client_reads() {
+    for component in FAULTS {
+        let flags =
+            ["--workers", "1", "--response-timeout", "1s", "--body-idle-timeout", "none", "--access-log", "--cpu-limit", "1h"];
+        let server = Server::start(component, &flags);
+        for (reads, path) in [(false, "/stream?chunks=100000&bytes=10000"), (true, "/stream?chunks=10000000&bytes=10000")] {
+            let faults = server.sum("faults.response-timeout");
+            let mut connection = Connection::open(server.address);
+            let began = Instant::now();
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            let mut end = [0; 64 * 1024];
+            let mut last = Vec::new();
+            while reads && let Ok(read @ 1..) = connection.stream.read(&mut end) {
+                last = end[..read].to_vec();
+            }
+            eventually("the request is over", || server.sum("in_flight") == 0);
+            let took = began.elapsed();
+            let what = format!("{component}, reads: {reads}, took {took:?}");
+            assert!(took >= Duration::from_millis(950) && took < Duration::from_secs(5), "{what}");
+            assert_eq!(server.sum("faults.response-timeout"), faults + 1, "{what}");
+            if !reads {
+                last = connection.raw_to_end();
+            }
+            assert!(!last.ends_with(b"\r\n0\r\n\r\n"), "{what}: it looks whole");
+        }
+        wait_for_limit(&server, "--response-timeout");
+        let told = || server.records(|record| record["ending"] == "response-timeout").len();
+        eventually("the access log tells how both ended", || told() == 2);
+        assert_eq!(get(server.address, "/count").text(), "1", "{component}: the guest's call was stopped");
+    }
+}
+
+#[test]
+fn a_client_that_reads_slowly_and_steadily_gets_its_response() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--body-idle-timeout", "1s"]);
+        let mut connection = Connection::open(server.address);
+        connection.send("GET /stream?chunks=1000&bytes=10000 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        // That a client reads slowly has no event: its pauses are the test.
+        let (began, mut got, mut piece) = (Instant::now(), 0, vec![0; 30_000]);
+        while began.elapsed() < Duration::from_secs(6) {
+            std::thread::sleep(Duration::from_millis(100));
+            connection.stream.read_exact(&mut piece).expect("more");
+            got += piece.len();
+        }
+        assert_eq!(server.records(|record| record["limit"] == "--body-idle-timeout").len(), 0, "{component}");
+        let rest = connection.raw_to_end();
+        assert!(rest.ends_with(b"\r\n0\r\n\r\n") && got + rest.len() > 10_000_000, "{component}");
     }
 }
 

@@ -98,6 +98,10 @@ pub(super) struct Connection {
     phase_alarm: Alarm,
     stall_alarm: Alarm,
     stalled: Cell<bool>,
+    /// Deadline of the whole response. hyper does not ask for more of a body while the socket is full, and goes on
+    /// asking while it is not: the connection looks at the time itself.
+    response_alarm: Alarm,
+    overdue: Cell<bool>,
     requests: Cell<u64>,
     /// A request's body was left unread: bytes of it may be on their way.
     unread_body: Cell<bool>,
@@ -113,7 +117,7 @@ impl Connection {
             // Who can reach the socket's file is on this machine and was let in by its mode.
             Peer::Unix => !worker.config.trust_proxy.is_empty(),
         };
-        let [request_alarm, phase_alarm, stall_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
+        let [request_alarm, phase_alarm, stall_alarm, response_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
         Self {
             stream,
             peer,
@@ -123,6 +127,8 @@ impl Connection {
             phase_alarm,
             stall_alarm,
             stalled: Cell::new(false),
+            response_alarm,
+            overdue: Cell::new(false),
             requests: Cell::new(0),
             unread_body: Cell::new(false),
             worker,
@@ -198,9 +204,20 @@ impl Connection {
         self.enter(Phase::Busy, None);
     }
 
+    /// A response's body begins, that has to be whole by then.
+    pub(super) fn response_began(&self, deadline: Option<Instant>) {
+        self.response_alarm.set(deadline);
+    }
+
+    /// Whether the connection ends because a response was not whole in time.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.get()
+    }
+
     /// The answer has been given, to hyper at least.
     pub(super) fn request_ended(&self, upload_ended: bool, now: Instant) {
         self.request_alarm.set(None);
+        self.response_alarm.set(None);
         if !upload_ended {
             self.unread_body.set(true);
         }
@@ -325,6 +342,10 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
             return Poll::Ready(outcome);
         }
         if client_has_left(context) {
+            return Poll::Ready(Ok(()));
+        }
+        if connection.response_alarm.poll(context).is_ready() {
+            connection.overdue.set(true);
             return Poll::Ready(Ok(()));
         }
         if connection.stall_alarm.poll(context).is_ready() {

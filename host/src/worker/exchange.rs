@@ -314,27 +314,32 @@ impl Exchange {
         });
     }
 
-    /// Sets the alarm for the silence within a body and for the whole response.
-    pub(super) fn arm_for_body(&self) {
-        let limits = &self.connection.worker.config.limits;
-        let silence = limits.body_idle_timeout.map(|limit| Instant::now() + limit);
-        let whole = limits.response_timeout.map(|limit| self.began + limit);
-        let earliest = [silence, whole].into_iter().flatten().min();
-        self.connection.request_alarm.set(earliest);
+    /// The response's body begins: the whole has a deadline.
+    pub(super) fn begin_body(&self) {
+        let limit = self.connection.worker.config.limits.response_timeout;
+        self.connection.response_began(limit.map(|limit| self.began + limit));
+        self.arm_for_body();
     }
 
-    /// Ready when the body has been silent for too long, or the whole response took too long.
+    /// Whether the response's body is dropped because it was not whole in time.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.connection.is_overdue()
+    }
+
+    /// Sets the alarm for the silence within a body.
+    pub(super) fn arm_for_body(&self) {
+        let limit = self.connection.worker.config.limits.body_idle_timeout;
+        self.connection.request_alarm.set(limit.map(|limit| Instant::now() + limit));
+    }
+
+    /// Ready when the body has been silent for too long.
     pub(super) fn poll_silence(&self, context: &Context<'_>) -> Poll<FaultKind> {
         let alarm = &self.connection.request_alarm;
         loop {
             if alarm.poll(context).is_pending() {
                 return Poll::Pending;
             }
-            let limits = &self.connection.worker.config.limits;
-            if limits.response_timeout.is_some_and(|limit| self.began.elapsed() >= limit) {
-                return Poll::Ready(FaultKind::ResponseTimeout);
-            }
-            let idle = limits.body_idle_timeout.unwrap_or(Duration::MAX);
+            let idle = self.connection.worker.config.limits.body_idle_timeout.unwrap_or(Duration::MAX);
             if self.upload.has_ended() || self.upload.moved().elapsed() >= idle {
                 return Poll::Ready(FaultKind::BodyIdle);
             }
