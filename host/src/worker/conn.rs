@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderValue, Response, Version, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -227,7 +227,7 @@ impl Connection {
     }
 
     /// Tells the client when this was the connection's last request.
-    pub(super) fn limit_requests(&self, headers: &mut HeaderMap, version: Version) {
+    pub(super) fn limit_requests<T>(&self, response: &mut Response<T>, version: Version) {
         let limit = self.worker.config.limits.max_requests_per_connection;
         let is_last = limit.is_some_and(|limit| self.requests.get() >= limit) || self.worker.draining.get();
         if is_last
@@ -237,7 +237,10 @@ impl Connection {
             tracing::info!(worker = self.worker.id.0, count, peer = %self.peer, limit = "--max-requests-per-connection", "connections had their last request (count: since the last such line); raise --max-requests-per-connection to allow more");
         }
         if is_last && version >= Version::HTTP_11 {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        } else if is_last {
+            // hyper keeps the connection of an older client that wants it, unless the answer is of that version.
+            *response.version_mut() = version;
         }
     }
 

@@ -60,7 +60,7 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
         Ok(request) => exchange.run(&worker, request, is_head).await,
         Err(failure) => exchange.fail(failure),
     };
-    exchange.connection.limit_requests(response.headers_mut(), version);
+    exchange.connection.limit_requests(&mut response, version);
     response
 }
 
