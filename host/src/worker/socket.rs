@@ -2,6 +2,7 @@
 //! how large it grows, and when the client does not take what is written.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -73,11 +74,12 @@ impl Stream {
         outcome.map_err(io::Error::from)
     }
 
-    /// Waits until the connection is broken (reset), which an end of the client's sending is not.
+    /// Waits until the connection is broken (TCP: reset; Unix: closed in both directions), which an end of the client's
+    /// sending is not.
     pub(super) async fn broken(&self) {
         let outcome = match self {
-            Self::Tcp(stream) => stream.ready(Interest::ERROR).await,
-            Self::Unix(stream) => stream.ready(Interest::ERROR).await,
+            Self::Tcp(stream) => stream.ready(Interest::ERROR).await.map(drop),
+            Self::Unix(stream) => hung_up(stream).await,
         };
         if let Err(error) = outcome {
             tracing::debug!(%error, "a connection cannot be watched");
@@ -100,6 +102,19 @@ impl Stream {
             }
         }
     }
+}
+
+/// Waits until the peer has closed both directions.
+async fn hung_up(stream: &UnixStream) -> io::Result<()> {
+    // Of what ends this wait, urgent bytes do not exist here; an end of the peer's sending does, and comes first.
+    stream.ready(Interest::PRIORITY).await?;
+    // What the stream itself tells of writing is for the one who writes; a second registration is told of the end.
+    let watched = UnixStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?;
+    while !watched.ready(Interest::WRITABLE).await?.is_write_closed() {
+        let seen = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
+        let _ = watched.try_io(Interest::WRITABLE, seen);
+    }
+    Ok(())
 }
 
 /// A head and a body that are no longer than this in sum are copied together: one slice is written in a quarter of a
