@@ -166,10 +166,21 @@ fn a_response_that_takes_too_long_is_broken_off_though_it_moves() {
 #[test]
 fn a_response_that_takes_too_long_is_broken_off_however_fast_its_client_reads() {
     for component in FAULTS {
-        let flags =
-            ["--workers", "1", "--response-timeout", "1s", "--body-idle-timeout", "none", "--access-log", "--cpu-limit", "1h"];
+        let flags = [
+            "--workers",
+            "1",
+            "--response-timeout",
+            "1s",
+            "--body-idle-timeout",
+            "none",
+            "--access-log",
+            "--cpu-limit",
+            "1h",
+        ];
         let server = Server::start(component, &flags);
-        for (reads, path) in [(false, "/stream?chunks=100000&bytes=10000"), (true, "/stream?chunks=10000000&bytes=10000")] {
+        for (reads, path) in
+            [(false, "/stream?chunks=100000&bytes=10000"), (true, "/stream?chunks=10000000&bytes=10000")]
+        {
             let faults = server.sum("faults.response-timeout");
             let mut connection = Connection::open(server.address);
             let began = Instant::now();

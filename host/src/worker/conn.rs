@@ -24,6 +24,7 @@ use super::alarms::Alarm;
 use super::exchange;
 use super::inbox::Permit;
 use super::respond::raw;
+use super::socket::framing::BlankLine;
 use super::socket::{Socket, Stream};
 use crate::throttle::Throttle;
 
@@ -95,6 +96,9 @@ pub(super) struct Connection {
     /// Deadline of the request in progress.
     pub(super) request_alarm: Alarm,
     phase: Cell<Phase>,
+    /// Bytes that a body of known length still has to give.
+    body_left: Cell<u64>,
+    blank_line: Cell<BlankLine>,
     phase_alarm: Alarm,
     stall_alarm: Alarm,
     stalled: Cell<bool>,
@@ -124,6 +128,8 @@ impl Connection {
             trusted,
             request_alarm,
             phase: Cell::new(Phase::New),
+            body_left: Cell::new(0),
+            blank_line: Cell::default(),
             phase_alarm,
             stall_alarm,
             stalled: Cell::new(false),
@@ -163,8 +169,16 @@ impl Connection {
         Ok(left)
     }
 
-    /// Takes note of bytes that came.
-    pub(super) fn did_read(&self, read: &[u8]) {
+    /// Takes note of bytes that came, and tells how many of them are for hyper: none behind the present head or body.
+    pub(super) fn did_read(&self, came: &[u8]) -> usize {
+        let body = usize::try_from(self.body_left.get()).map_or(came.len(), |left| left.min(came.len()));
+        if body > 0 {
+            self.body_left.set(self.body_left.get() - body as u64);
+            return body;
+        }
+        let mut line = self.blank_line.get();
+        let read = &came[..line.belonging(came)];
+        self.blank_line.set(line);
         match self.phase.get() {
             Phase::New | Phase::Idle if !read.is_empty() => {
                 let limit = self.worker.config.limits.header_timeout;
@@ -176,6 +190,7 @@ impl Connection {
             }
             Phase::New | Phase::Idle | Phase::Busy | Phase::Closing => {}
         }
+        read.len()
     }
 
     /// The socket takes no more for now.
@@ -198,8 +213,9 @@ impl Connection {
         }
     }
 
-    /// hyper has read a head.
-    pub(super) fn request_began(&self) {
+    /// hyper has read a head; a body of `body_length` bytes follows, or one in chunks.
+    pub(super) fn request_began(&self, body_length: Option<u64>) {
+        self.body_left.set(body_length.unwrap_or(0));
         self.requests.set(self.requests.get().saturating_add(1));
         self.enter(Phase::Busy, None);
     }

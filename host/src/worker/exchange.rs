@@ -50,7 +50,7 @@ pub(super) struct Exchange {
 pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Response<ResponseBody> {
     let worker = Rc::clone(&connection.worker);
     let exchange = Rc::new(Exchange::new(&worker, connection, &request));
-    exchange.connection.request_began();
+    exchange.connection.request_began(request.body().size_hint().exact());
     worker.metrics.in_flight.change(1);
     #[cfg(feature = "fault-injection")]
     inject(&request);

@@ -7,8 +7,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+pub(super) mod framing;
 
 use super::conn::Connection;
 
@@ -124,11 +127,13 @@ const GATHERED_MAX: usize = 1024;
 /// What hyper gets: the stream, with the connection's state told of every movement.
 pub(super) struct Socket {
     connection: Rc<Connection>,
+    /// Bytes of later messages, that hyper has not got yet: no more than one read gave.
+    ahead: Bytes,
 }
 
 impl Socket {
     pub(super) fn new(connection: Rc<Connection>) -> Self {
-        Self { connection }
+        Self { connection, ahead: Bytes::new() }
     }
 
     fn poll_writing(
@@ -154,9 +159,19 @@ impl Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let connection = &self.connection;
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { connection, ahead } = &mut *self;
         let allowed = connection.may_read()?;
+        if !ahead.is_empty() {
+            let room = ahead.len().min(allowed).min(buffer.remaining());
+            let given = connection.did_read(&ahead[..room]);
+            buffer.put_slice(&ahead.split_to(given));
+            return Poll::Ready(Ok(()));
+        }
         let stream = &connection.stream;
         loop {
             ready!(stream.poll_read_ready(context))?;
@@ -176,7 +191,11 @@ impl AsyncRead for Socket {
                     if read > 0 && read < room {
                         stream.clear_read_ready();
                     }
-                    connection.did_read(&buffer.filled()[before..]);
+                    let given = before + connection.did_read(&buffer.filled()[before..]);
+                    if given < buffer.filled().len() {
+                        *ahead = Bytes::copy_from_slice(&buffer.filled()[given..]);
+                        buffer.set_filled(given);
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
