@@ -1,11 +1,13 @@
 //! Is each limit kept, with the answer that it promises and a log record that names its flag?
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::support::{Connection, FAULTS, Server, eventually, get, request};
+use crate::support::{CEILING, Connection, FAULTS, Server, TestResult, eventually, get, request};
 
 /// Waits for the record of a limit that was met.
 #[track_caller]
@@ -185,6 +187,7 @@ fn a_response_that_takes_too_long_is_broken_off_however_fast_its_client_reads() 
             let mut connection = Connection::open(server.address);
             let began = Instant::now();
             connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            eventually("it is in flight", || server.sum("in_flight") == 1);
             let mut end = [0; 64 * 1024];
             let mut last = Vec::new();
             while reads && let Ok(read @ 1..) = connection.stream.read(&mut end) {
@@ -343,10 +346,47 @@ fn a_half_closed_client_is_still_answered() {
         let server = Server::start(component, &[]);
         let mut connection = Connection::open(server.address);
         connection.send("GET /sleep?ms=200 HTTP/1.1\r\nHost: test\r\n\r\n");
-        connection.stream.shutdown(std::net::Shutdown::Write).expect("half closed");
+        connection.stream.shutdown(Shutdown::Write).expect("half closed");
         assert_eq!(connection.response().text(), "slept", "{component}");
         assert_eq!(server.sum("client_left"), 0, "{component}");
     }
+}
+
+#[test]
+fn a_client_of_the_unix_socket_is_answered_when_half_closed_and_missed_when_gone() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let socket = dir.path().join("socket");
+    let listen = format!("unix:{}", socket.display());
+    for component in FAULTS {
+        let flags = ["--workers", "1", "--listen", &listen, "--request-timeout", "none"];
+        let server = Server::start(component, &flags);
+        let asks = |path: &str| -> std::io::Result<UnixStream> {
+            let mut client = UnixStream::connect(&socket)?;
+            client.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())?;
+            Ok(client)
+        };
+        let mut client = asks("/sleep?ms=500")?;
+        client.shutdown(Shutdown::Write)?;
+        client.set_read_timeout(Some(CEILING))?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        assert!(answer.ends_with("slept"), "{component}: {answer}");
+        assert_eq!(server.sum("client_left"), 0, "{component}");
+        for half_closes in [false, true] {
+            let left = server.sum("client_left");
+            let client = asks("/sleep?ms=3600000")?;
+            eventually("it is in flight", || server.sum("in_flight") == 1);
+            if half_closes {
+                client.shutdown(Shutdown::Write)?;
+                assert_eq!(server.sum("in_flight"), 1, "{component}");
+            }
+            drop(client);
+            eventually(&format!("{component}: it is cancelled"), || {
+                server.sum("in_flight") == 0 && server.sum("client_left") == left + 1
+            });
+        }
+    }
+    Ok(())
 }
 
 #[test]
