@@ -15,6 +15,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::exchange::{Ending, Exchange};
+use super::head::clean_trailers;
 use super::slot::Seat;
 use crate::sandbox::{Body, BodyError, Fault, FaultKind};
 
@@ -69,7 +70,12 @@ impl http_body::Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(context);
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            clean_trailers(trailers);
+        }
         match &polled {
             Poll::Ready(frame) => {
                 self.upload.awaited.store(false, Relaxed);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use super::WorkerShared;
 use super::body::{RequestBody, ResponseBody, Start, Streaming, Upload, start};
 use super::conn::Connection;
-use super::head::{authority, forwarded_scheme, remove_forwarded};
+use super::head::{authority, check_demands, forwarded_scheme, remove_forwarded};
 use super::respond::Failure;
 use super::slot::{Refusal, Seat};
 use crate::sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
@@ -97,11 +97,17 @@ impl Exchange {
         if parts.method == Method::CONNECT {
             return Err(Failure::NotImplemented);
         }
+        check_demands(&parts.headers)?;
         if !self.connection.trusted {
             remove_forwarded(&mut parts.headers);
         }
         let scheme = if self.connection.trusted { forwarded_scheme(&parts.headers) } else { Scheme::HTTP };
         let authority = authority(&parts.uri, &parts.headers, parts.version, &worker.authority)?;
+        if parts.uri.authority().is_some() {
+            // RFC 9112, section 3.2.2.
+            let host = HeaderValue::try_from(authority.as_str()).map_err(|_| Failure::BadRequest)?;
+            parts.headers.insert(header::HOST, host);
+        }
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(scheme);
         uri.authority = Some(authority);
