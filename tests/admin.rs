@@ -182,6 +182,22 @@ fn the_admin_page_answers_while_all_workers_loop() {
 }
 
 #[test]
+fn the_admin_page_answers_though_others_ask_and_do_not_read() {
+    let server = Server::start("hello.wasm", &[]);
+    let page = server.records(|record| record["message"].as_str().is_some_and(|text| text.starts_with("admin page")));
+    let text = page[0]["message"].as_str().expect("a text");
+    let address = text.rsplit("http://").next().and_then(|address| address.parse().ok()).expect("an address");
+    let mut greedy: Vec<Connection> = (0..32).map(|_| Connection::open(address)).collect();
+    let requests = "GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n".repeat(4_000);
+    for connection in &mut greedy {
+        connection.stream.set_write_timeout(Some(std::time::Duration::from_millis(100))).expect("a time-out");
+        // What the page does not take is not needed.
+        let _ = connection.stream.write_all(requests.as_bytes());
+    }
+    assert_eq!(server.admin("/healthz").status, 200);
+}
+
+#[test]
 fn the_admin_page_can_be_on_a_unix_socket() -> TestResult {
     let dir = tempfile::tempdir()?;
     let socket = dir.path().join("admin");

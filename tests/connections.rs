@@ -187,6 +187,58 @@ fn the_last_request_of_a_connection_is_told_that_it_is() {
 }
 
 #[test]
+fn an_older_client_that_keeps_its_connection_has_a_last_request_too() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--max-requests-per-connection", "3"]);
+        let mut connection = Connection::open(server.address);
+        for number in 1..=3 {
+            connection.send("GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+            let response = connection.response();
+            let is_kept = response.header("connection") == Some("keep-alive");
+            assert_eq!((response.status, is_kept), (200, number < 3), "{component}: request {number}");
+        }
+        assert!(connection.raw_to_end().is_empty(), "{component}");
+    }
+}
+
+#[test]
+fn a_head_that_came_in_part_with_the_request_before_has_the_limits_of_a_head() {
+    let requests = [
+        ("no body", "GET /hello HTTP/1.1\r\nHost: test\r\n\r\n"),
+        ("a length", "POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\na\r\n\r\nb"),
+        (
+            "chunks",
+            "POST /body-size HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n6\r\na\r\n\r\nb\r\n0\r\n\r\n",
+        ),
+        ("not read", "POST /ignore-body HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\na\r\n\r\nb"),
+    ];
+    let line = "GET / HTTP/1.1\r\n";
+    for component in FAULTS {
+        let server = Server::start(component, &["--header-timeout", "500ms", "--header-max", "8KiB"]);
+        for (body, request) in requests {
+            let what = format!("{component}, {body}");
+            let mut connection = Connection::open(server.address);
+            connection.send(format!("{request}{line}"));
+            assert_eq!(connection.response().status, 200, "{what}");
+            assert_eq!(connection.response().status, 408, "{what}");
+
+            let mut connection = Connection::open(server.address);
+            connection.send(format!("{request}{request}{line}X: {}", "x".repeat(4_000)));
+            assert_eq!([(); 2].map(|()| connection.response().status), [200; 2], "{what}");
+            connection.send("x".repeat((8 << 10) - 4_000));
+            assert_eq!(connection.response().status, 431, "{what}: of its bytes some came before");
+
+            let mut connection = Connection::open(server.address);
+            connection.send(format!("{request}{request}{}", &head_of(8 << 10)[..3_000]));
+            assert_eq!([(); 2].map(|()| connection.response().status), [200; 2], "{what}");
+            connection.send(&head_of(8 << 10)[3_000..]);
+            assert_eq!(connection.try_response(false).map(|response| response.status), Some(200), "{what}: in full");
+        }
+        eventually("a record of each", || server.records(|record| record["limit"] == "--header-timeout").len() == 4);
+    }
+}
+
+#[test]
 fn the_log_names_the_flag_when_connections_have_to_wait() {
     let server = Server::start("hello.wasm", &["--max-connections", "1"]);
     let mut first = Connection::open(server.address);

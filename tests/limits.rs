@@ -1,11 +1,13 @@
 //! Is each limit kept, with the answer that it promises and a log record that names its flag?
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::support::{Connection, FAULTS, Server, eventually, get, request};
+use crate::support::{CEILING, Connection, FAULTS, Server, TestResult, eventually, get, request};
 
 /// Waits for the record of a limit that was met.
 #[track_caller]
@@ -164,6 +166,70 @@ fn a_response_that_takes_too_long_is_broken_off_though_it_moves() {
 }
 
 #[test]
+fn a_response_that_takes_too_long_is_broken_off_however_fast_its_client_reads() {
+    for component in FAULTS {
+        let flags = [
+            "--workers",
+            "1",
+            "--response-timeout",
+            "1s",
+            "--body-idle-timeout",
+            "none",
+            "--access-log",
+            "--cpu-limit",
+            "1h",
+        ];
+        let server = Server::start(component, &flags);
+        for (reads, path) in
+            [(false, "/stream?chunks=100000&bytes=10000"), (true, "/stream?chunks=10000000&bytes=10000")]
+        {
+            let faults = server.sum("faults.response-timeout");
+            let mut connection = Connection::open(server.address);
+            let began = Instant::now();
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            eventually("it is in flight", || server.sum("in_flight") == 1);
+            let mut end = [0; 64 * 1024];
+            let mut last = Vec::new();
+            while reads && let Ok(read @ 1..) = connection.stream.read(&mut end) {
+                last = end[..read].to_vec();
+            }
+            eventually("the request is over", || server.sum("in_flight") == 0);
+            let took = began.elapsed();
+            let what = format!("{component}, reads: {reads}, took {took:?}");
+            assert!(took >= Duration::from_millis(950) && took < Duration::from_secs(5), "{what}");
+            assert_eq!(server.sum("faults.response-timeout"), faults + 1, "{what}");
+            if !reads {
+                last = connection.raw_to_end();
+            }
+            assert!(!last.ends_with(b"\r\n0\r\n\r\n"), "{what}: it looks whole");
+        }
+        wait_for_limit(&server, "--response-timeout");
+        let told = || server.records(|record| record["ending"] == "response-timeout").len();
+        eventually("the access log tells how both ended", || told() == 2);
+        assert_eq!(get(server.address, "/count").text(), "1", "{component}: the guest's call was stopped");
+    }
+}
+
+#[test]
+fn a_client_that_reads_slowly_and_steadily_gets_its_response() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--body-idle-timeout", "1s"]);
+        let mut connection = Connection::open(server.address);
+        connection.send("GET /stream?chunks=1000&bytes=10000 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        // That a client reads slowly has no event: its pauses are the test.
+        let (began, mut got, mut piece) = (Instant::now(), 0, vec![0; 30_000]);
+        while began.elapsed() < Duration::from_secs(6) {
+            std::thread::sleep(Duration::from_millis(100));
+            connection.stream.read_exact(&mut piece).expect("more");
+            got += piece.len();
+        }
+        assert_eq!(server.records(|record| record["limit"] == "--body-idle-timeout").len(), 0, "{component}");
+        let rest = connection.raw_to_end();
+        assert!(rest.ends_with(b"\r\n0\r\n\r\n") && got + rest.len() > 10_000_000, "{component}");
+    }
+}
+
+#[test]
 fn requests_of_an_instance_have_a_limit_spread_by_a_fifth() {
     for component in FAULTS {
         let server = Server::start(component, &["--workers", "1", "--max-requests", "20"]);
@@ -280,10 +346,47 @@ fn a_half_closed_client_is_still_answered() {
         let server = Server::start(component, &[]);
         let mut connection = Connection::open(server.address);
         connection.send("GET /sleep?ms=200 HTTP/1.1\r\nHost: test\r\n\r\n");
-        connection.stream.shutdown(std::net::Shutdown::Write).expect("half closed");
+        connection.stream.shutdown(Shutdown::Write).expect("half closed");
         assert_eq!(connection.response().text(), "slept", "{component}");
         assert_eq!(server.sum("client_left"), 0, "{component}");
     }
+}
+
+#[test]
+fn a_client_of_the_unix_socket_is_answered_when_half_closed_and_missed_when_gone() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let socket = dir.path().join("socket");
+    let listen = format!("unix:{}", socket.display());
+    for component in FAULTS {
+        let flags = ["--workers", "1", "--listen", &listen, "--request-timeout", "none"];
+        let server = Server::start(component, &flags);
+        let asks = |path: &str| -> std::io::Result<UnixStream> {
+            let mut client = UnixStream::connect(&socket)?;
+            client.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())?;
+            Ok(client)
+        };
+        let mut client = asks("/sleep?ms=500")?;
+        client.shutdown(Shutdown::Write)?;
+        client.set_read_timeout(Some(CEILING))?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        assert!(answer.ends_with("slept"), "{component}: {answer}");
+        assert_eq!(server.sum("client_left"), 0, "{component}");
+        for half_closes in [false, true] {
+            let left = server.sum("client_left");
+            let client = asks("/sleep?ms=3600000")?;
+            eventually("it is in flight", || server.sum("in_flight") == 1);
+            if half_closes {
+                client.shutdown(Shutdown::Write)?;
+                assert_eq!(server.sum("in_flight"), 1, "{component}");
+            }
+            drop(client);
+            eventually(&format!("{component}: it is cancelled"), || {
+                server.sum("in_flight") == 0 && server.sum("client_left") == left + 1
+            });
+        }
+    }
+    Ok(())
 }
 
 #[test]

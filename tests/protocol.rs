@@ -134,6 +134,9 @@ fn a_request_that_is_not_valid_is_answered_400_and_the_connection_closed() {
         "GET /hello HTTP/1.1\r\n\r\n",
         "GET /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         "GET /hello HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "GET /hello HTTP/1.1\r\nHost: a:65536\r\n\r\n",
+        "GET http://u:p@a/hello HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
         "BLAH\r\n\r\n",
         "GET /hello HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
         "GET /hello HTTP/1.1\r\nHost: a\r\nname : value\r\n\r\n",
@@ -169,11 +172,40 @@ fn connect_is_not_implemented() {
 }
 
 #[test]
+fn transfer_codings_beside_chunked_are_not_implemented() {
+    let server = Server::start("faults.wasm", &[]);
+    for codings in ["gzip, chunked", "gzip\r\nTransfer-Encoding: chunked"] {
+        let request =
+            format!("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {codings}\r\n\r\n1\r\na\r\n0\r\n\r\n");
+        assert_eq!(answer_to(&server, &request).status, 501, "{codings:?}");
+    }
+}
+
+#[test]
+fn an_expectation_that_is_not_known_is_answered_417() {
+    let server = Server::start("faults.wasm", &[]);
+    let request = "POST /body-size HTTP/1.1\r\nHost: a\r\nExpect: more\r\nContent-Length: 1\r\n\r\na";
+    assert_eq!(answer_to(&server, request).status, 417);
+}
+
+#[test]
+fn trailers_reach_the_guest_without_what_may_not_stand_in_them() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        let trailers =
+            "Content-Length: 9\r\nTransfer-Encoding: chunked\r\nHost: b\r\nX-Forwarded-For: c\r\nX-Sum: 1\r\n";
+        let head = "POST /body-size HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let text = answer_to(&server, &format!("{head}1\r\na\r\n0\r\n{trailers}\r\n")).text();
+        assert_eq!(text, "bytes: 1\ntrailer x-sum: 1\n", "{component}");
+    }
+}
+
+#[test]
 fn the_absolute_form_of_the_target_wins_over_host() {
     for component in FAULTS {
         let server = Server::start(component, &[]);
         let text = answer_to(&server, "GET http://other.test:99/request?x=1 HTTP/1.1\r\nHost: test\r\n\r\n").text();
-        for line in ["scheme: http", "authority: other.test:99", "path: /request?x=1"] {
+        for line in ["scheme: http", "authority: other.test:99", "path: /request?x=1", "host: other.test:99"] {
             assert!(text.lines().any(|given| given == line), "{component}: no `{line}` in:\n{text}");
         }
     }

@@ -14,7 +14,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
 
 use crate::board::Board;
@@ -23,8 +23,8 @@ use crate::worker::inbox::Accepted;
 
 /// Connections to the admin page at once; more wait in the backlog.
 const CONNECTIONS_MAX: usize = 32;
-/// Time for a request's head, and for the rest between requests.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time of a connection, for one request and its answer.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves the page; never ends.
 pub async fn serve(listener: Listener, board: Arc<Board>) {
@@ -40,8 +40,10 @@ pub async fn serve(listener: Listener, board: Arc<Board>) {
                 pause.succeeded();
                 let board = Arc::clone(&board);
                 tokio::task::spawn_local(async move {
-                    if let Err(error) = connection(socket, board).await {
-                        tracing::debug!(%error, "an admin connection ended with an error");
+                    match tokio::time::timeout(CONNECTION_TIMEOUT, connection(socket, board)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended with an error"),
+                        Err(_) => tracing::debug!("an admin connection took too long"),
                     }
                     drop(place);
                 });
@@ -57,7 +59,8 @@ async fn connection(socket: Accepted, board: Arc<Board>) -> Result<(), Box<dyn s
         async move { Ok::<_, Infallible>(response) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    // One answer each, so that nobody keeps a place.
+    http.keep_alive(false).header_read_timeout(None);
     match socket {
         Accepted::Tcp(stream) => {
             http.serve_connection(TokioIo::new(tokio::net::TcpStream::from_std(stream)?), service).await?

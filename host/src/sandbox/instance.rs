@@ -109,7 +109,7 @@ impl Instance {
     }
 
     /// Polls the driver for as long as it goes on at once.
-    fn turns(&mut self, context: &Context<'_>) -> Poll<wasmtime::Result<()>> {
+    fn turns(&mut self, context: &mut Context<'_>) -> Poll<wasmtime::Result<()>> {
         for _ in 0..TURNS_MAX {
             let (meter, ticker, pulse) = (&self.meter, &self.ticker, &self.pulse);
             let driver = self.driver.as_mut();
@@ -126,7 +126,8 @@ impl Instance {
                 return polled;
             }
             if self.meter.is_computing() {
-                break;
+                // After the sockets: to wake the task at once would put it before them.
+                return pin!(tokio::task::yield_now()).poll(context).map(Ok);
             }
         }
         context.waker().wake_by_ref();

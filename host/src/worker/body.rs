@@ -14,7 +14,8 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::exchange::Exchange;
+use super::exchange::{Ending, Exchange};
+use super::head::clean_trailers;
 use super::slot::Seat;
 use crate::sandbox::{Body, BodyError, Fault, FaultKind};
 
@@ -69,7 +70,12 @@ impl http_body::Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(context);
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            clean_trailers(trailers);
+        }
         match &polled {
             Poll::Ready(frame) => {
                 self.upload.awaited.store(false, Relaxed);
@@ -223,7 +229,7 @@ impl Streaming {
         exchange: Rc<Exchange>,
         promised: Option<u64>,
     ) -> Self {
-        exchange.arm_for_body();
+        exchange.begin_body();
         let seat = Some(seat);
         Self { inner, ahead, ended_ahead, seat, exchange, promised, passed: 0, broken: None, ended: false }
     }
@@ -330,14 +336,15 @@ impl Drop for Streaming {
             if !self.ended {
                 self.whole();
             }
-            self.exchange.finish(super::exchange::Ending::Whole);
-        } else if let Some(kind) = self.broken {
-            self.exchange.finish(super::exchange::Ending::Broken(kind));
-        } else {
-            if let Some(seat) = &self.seat {
-                self.exchange.used(seat.cpu());
-            }
-            self.exchange.finish(super::exchange::Ending::ClientLeft);
+            self.exchange.finish(Ending::Whole);
+            return;
         }
+        if self.broken.is_none() && self.exchange.is_overdue() {
+            let _ = self.break_off(FaultKind::ResponseTimeout, "the response was not whole in time");
+        }
+        if let Some(seat) = &self.seat {
+            self.exchange.used(seat.cpu());
+        }
+        self.exchange.finish(self.broken.map_or(Ending::ClientLeft, Ending::Broken));
     }
 }

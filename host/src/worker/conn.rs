@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderValue, Response, Version, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -24,6 +24,7 @@ use super::alarms::Alarm;
 use super::exchange;
 use super::inbox::Permit;
 use super::respond::raw;
+use super::socket::framing::BlankLine;
 use super::socket::{Socket, Stream};
 use crate::throttle::Throttle;
 
@@ -95,9 +96,16 @@ pub(super) struct Connection {
     /// Deadline of the request in progress.
     pub(super) request_alarm: Alarm,
     phase: Cell<Phase>,
+    /// Bytes that a body of known length still has to give.
+    body_left: Cell<u64>,
+    blank_line: Cell<BlankLine>,
     phase_alarm: Alarm,
     stall_alarm: Alarm,
     stalled: Cell<bool>,
+    /// Deadline of the whole response. hyper does not ask for more of a body while the socket is full, and goes on
+    /// asking while it is not: the connection looks at the time itself.
+    response_alarm: Alarm,
+    overdue: Cell<bool>,
     requests: Cell<u64>,
     /// A request's body was left unread: bytes of it may be on their way.
     unread_body: Cell<bool>,
@@ -113,16 +121,20 @@ impl Connection {
             // Who can reach the socket's file is on this machine and was let in by its mode.
             Peer::Unix => !worker.config.trust_proxy.is_empty(),
         };
-        let [request_alarm, phase_alarm, stall_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
+        let [request_alarm, phase_alarm, stall_alarm, response_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
         Self {
             stream,
             peer,
             trusted,
             request_alarm,
             phase: Cell::new(Phase::New),
+            body_left: Cell::new(0),
+            blank_line: Cell::default(),
             phase_alarm,
             stall_alarm,
             stalled: Cell::new(false),
+            response_alarm,
+            overdue: Cell::new(false),
             requests: Cell::new(0),
             unread_body: Cell::new(false),
             worker,
@@ -157,8 +169,16 @@ impl Connection {
         Ok(left)
     }
 
-    /// Takes note of bytes that came.
-    pub(super) fn did_read(&self, read: &[u8]) {
+    /// Takes note of bytes that came, and tells how many of them are for hyper: none behind the present head or body.
+    pub(super) fn did_read(&self, came: &[u8]) -> usize {
+        let body = usize::try_from(self.body_left.get()).map_or(came.len(), |left| left.min(came.len()));
+        if body > 0 {
+            self.body_left.set(self.body_left.get() - body as u64);
+            return body;
+        }
+        let mut line = self.blank_line.get();
+        let read = &came[..line.belonging(came)];
+        self.blank_line.set(line);
         match self.phase.get() {
             Phase::New | Phase::Idle if !read.is_empty() => {
                 let limit = self.worker.config.limits.header_timeout;
@@ -170,6 +190,7 @@ impl Connection {
             }
             Phase::New | Phase::Idle | Phase::Busy | Phase::Closing => {}
         }
+        read.len()
     }
 
     /// The socket takes no more for now.
@@ -192,15 +213,27 @@ impl Connection {
         }
     }
 
-    /// hyper has read a head.
-    pub(super) fn request_began(&self) {
+    /// hyper has read a head; a body of `body_length` bytes follows, or one in chunks.
+    pub(super) fn request_began(&self, body_length: Option<u64>) {
+        self.body_left.set(body_length.unwrap_or(0));
         self.requests.set(self.requests.get().saturating_add(1));
         self.enter(Phase::Busy, None);
+    }
+
+    /// A response's body begins, that has to be whole by then.
+    pub(super) fn response_began(&self, deadline: Option<Instant>) {
+        self.response_alarm.set(deadline);
+    }
+
+    /// Whether the connection ends because a response was not whole in time.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.get()
     }
 
     /// The answer has been given, to hyper at least.
     pub(super) fn request_ended(&self, upload_ended: bool, now: Instant) {
         self.request_alarm.set(None);
+        self.response_alarm.set(None);
         if !upload_ended {
             self.unread_body.set(true);
         }
@@ -210,7 +243,7 @@ impl Connection {
     }
 
     /// Tells the client when this was the connection's last request.
-    pub(super) fn limit_requests(&self, headers: &mut HeaderMap, version: Version) {
+    pub(super) fn limit_requests<T>(&self, response: &mut Response<T>, version: Version) {
         let limit = self.worker.config.limits.max_requests_per_connection;
         let is_last = limit.is_some_and(|limit| self.requests.get() >= limit) || self.worker.draining.get();
         if is_last
@@ -220,7 +253,10 @@ impl Connection {
             tracing::info!(worker = self.worker.id.0, count, peer = %self.peer, limit = "--max-requests-per-connection", "connections had their last request (count: since the last such line); raise --max-requests-per-connection to allow more");
         }
         if is_last && version >= Version::HTTP_11 {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        } else if is_last {
+            // hyper keeps the connection of an older client that wants it, unless the answer is of that version.
+            *response.version_mut() = version;
         }
     }
 
@@ -325,6 +361,10 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
             return Poll::Ready(outcome);
         }
         if client_has_left(context) {
+            return Poll::Ready(Ok(()));
+        }
+        if connection.response_alarm.poll(context).is_ready() {
+            connection.overdue.set(true);
             return Poll::Ready(Ok(()));
         }
         if connection.stall_alarm.poll(context).is_ready() {

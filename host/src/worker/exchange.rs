@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use super::WorkerShared;
 use super::body::{RequestBody, ResponseBody, Start, Streaming, Upload, start};
 use super::conn::Connection;
-use super::head::{authority, forwarded_scheme, remove_forwarded};
+use super::head::{authority, check_demands, forwarded_scheme, remove_forwarded};
 use super::respond::Failure;
 use super::slot::{Refusal, Seat};
 use crate::sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
@@ -51,7 +51,7 @@ pub(super) struct Exchange {
 pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Response<ResponseBody> {
     let worker = Rc::clone(&connection.worker);
     let exchange = Rc::new(Exchange::new(&worker, connection, &request));
-    exchange.connection.request_began();
+    exchange.connection.request_began(request.body().size_hint().exact());
     worker.metrics.in_flight.change(1);
     #[cfg(feature = "fault-injection")]
     inject(&request);
@@ -61,7 +61,7 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
         Ok(request) => exchange.run(&worker, request, is_head).await,
         Err(failure) => exchange.fail(failure),
     };
-    exchange.connection.limit_requests(response.headers_mut(), version);
+    exchange.connection.limit_requests(&mut response, version);
     response
 }
 
@@ -98,11 +98,17 @@ impl Exchange {
         if parts.method == Method::CONNECT {
             return Err(Failure::NotImplemented);
         }
+        check_demands(&parts.headers)?;
         if !self.connection.trusted {
             remove_forwarded(&mut parts.headers);
         }
         let scheme = if self.connection.trusted { forwarded_scheme(&parts.headers) } else { Scheme::HTTP };
         let authority = authority(&parts.uri, &parts.headers, parts.version, &worker.authority)?;
+        if parts.uri.authority().is_some() {
+            // RFC 9112, section 3.2.2.
+            let host = HeaderValue::try_from(authority.as_str()).map_err(|_| Failure::BadRequest)?;
+            parts.headers.insert(header::HOST, host);
+        }
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(scheme);
         uri.authority = Some(authority);
@@ -316,27 +322,32 @@ impl Exchange {
         });
     }
 
-    /// Sets the alarm for the silence within a body and for the whole response.
-    pub(super) fn arm_for_body(&self) {
-        let limits = &self.connection.worker.config.limits;
-        let silence = limits.body_idle_timeout.map(|limit| Instant::now() + limit);
-        let whole = limits.response_timeout.map(|limit| self.began + limit);
-        let earliest = [silence, whole].into_iter().flatten().min();
-        self.connection.request_alarm.set(earliest);
+    /// The response's body begins: the whole has a deadline.
+    pub(super) fn begin_body(&self) {
+        let limit = self.connection.worker.config.limits.response_timeout;
+        self.connection.response_began(limit.map(|limit| self.began + limit));
+        self.arm_for_body();
     }
 
-    /// Ready when the body has been silent for too long, or the whole response took too long.
+    /// Whether the response's body is dropped because it was not whole in time.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.connection.is_overdue()
+    }
+
+    /// Sets the alarm for the silence within a body.
+    pub(super) fn arm_for_body(&self) {
+        let limit = self.connection.worker.config.limits.body_idle_timeout;
+        self.connection.request_alarm.set(limit.map(|limit| Instant::now() + limit));
+    }
+
+    /// Ready when the body has been silent for too long.
     pub(super) fn poll_silence(&self, context: &Context<'_>) -> Poll<FaultKind> {
         let alarm = &self.connection.request_alarm;
         loop {
             if alarm.poll(context).is_pending() {
                 return Poll::Pending;
             }
-            let limits = &self.connection.worker.config.limits;
-            if limits.response_timeout.is_some_and(|limit| self.began.elapsed() >= limit) {
-                return Poll::Ready(FaultKind::ResponseTimeout);
-            }
-            let idle = limits.body_idle_timeout.unwrap_or(Duration::MAX);
+            let idle = self.connection.worker.config.limits.body_idle_timeout.unwrap_or(Duration::MAX);
             if self.upload.has_ended() || self.upload.moved().elapsed() >= idle {
                 return Poll::Ready(FaultKind::BodyIdle);
             }

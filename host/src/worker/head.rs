@@ -1,7 +1,7 @@
 //! What a request's head means for the guest: for which authority it is, and what of it may be believed. Pure.
 
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, Uri, Version, header};
+use http::{HeaderMap, HeaderName, Uri, Version, header};
 
 use super::respond::Failure;
 
@@ -21,26 +21,97 @@ pub(super) fn authority(
     let host = match host {
         Some(host) if !host.is_empty() => {
             let authority = Authority::try_from(host.as_bytes()).map_err(|_| Failure::BadRequest)?;
-            if authority.as_str().contains('@') {
-                return Err(Failure::BadRequest);
-            }
-            Some(authority)
+            Some(checked(authority)?)
         }
         Some(_) => Some(own.clone()),
         None if version >= Version::HTTP_11 => return Err(Failure::BadRequest),
         None => None,
     };
-    Ok(uri.authority().cloned().or(host).unwrap_or_else(|| own.clone()))
+    let target = uri.authority().cloned().map(checked).transpose()?;
+    Ok(target.or(host).unwrap_or_else(|| own.clone()))
+}
+
+/// Without user information (RFC 9110, section 4.2.4), and with a port that there can be.
+fn checked(authority: Authority) -> Result<Authority, Failure> {
+    let text = authority.as_str();
+    let port = text.get(authority.host().len()..).unwrap_or_default();
+    if text.contains('@') || (port.len() > 1 && authority.port_u16().is_none()) {
+        return Err(Failure::BadRequest);
+    }
+    Ok(authority)
+}
+
+/// Refuses what the head asks of the host and the host does not do: transfer codings beside `chunked` (RFC 9112, section
+/// 6.1), expectations beside `100-continue` (RFC 9110, section 10.1.1).
+pub(super) fn check_demands(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = elements(headers, &header::TRANSFER_ENCODING);
+    // hyper has seen to it that the last is `chunked`.
+    if codings.next().is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
+        return Err(Failure::NotImplemented);
+    }
+    if codings.next().is_some() {
+        return Err(Failure::BadRequest);
+    }
+    let is_known = |expectation: &[u8]| expectation.eq_ignore_ascii_case(b"100-continue");
+    if elements(headers, &header::EXPECT).all(is_known) { Ok(()) } else { Err(Failure::ExpectationFailed) }
+}
+
+/// The elements of a header that is a list.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = headers.get_all(name).into_iter();
+    let elements = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+/// Fields that say how a message is framed, routed, answered or read, or who sends it, and that would be believed too
+/// late in a trailer (RFC 9110, section 6.5.1).
+const NOT_IN_TRAILERS: [HeaderName; 28] = [
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::EXPECT,
+    header::FORWARDED,
+    header::HOST,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    HeaderName::from_static("keep-alive"),
+    header::MAX_FORWARDS,
+    header::PRAGMA,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    header::RANGE,
+    header::SET_COOKIE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::VIA,
+];
+
+/// Takes away what may not stand in a request's trailers, of a trusted proxy neither.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    for name in &NOT_IN_TRAILERS {
+        trailers.remove(name);
+    }
+    remove_forwarded(trailers);
 }
 
 /// Takes away what only a proxy that is trusted may say.
 pub(super) fn remove_forwarded(headers: &mut HeaderMap) {
-    let is_forwarded = |name: &http::HeaderName| {
+    let is_forwarded = |name: &HeaderName| {
         let name = name.as_str();
         name == "forwarded" || name.starts_with("x-forwarded-") || name == "x-real-ip"
     };
     if headers.keys().any(is_forwarded) {
-        let names: Vec<http::HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
+        let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
         for name in names {
             headers.remove(name);
         }
@@ -82,6 +153,45 @@ mod tests {
         assert_eq!(check("/", &["a", "b"], Version::HTTP_11), None);
         assert_eq!(check("/", &["a b"], Version::HTTP_11), None);
         assert_eq!(check("/", &["user@a"], Version::HTTP_11), None);
+        assert_eq!(check("http://user:word@b.example/", &["b.example"], Version::HTTP_11), None);
+        for (port, is_one) in [("", true), ("0", true), ("65535", true), ("65536", false), ("123456", false)] {
+            for host in ["a.example", "127.0.0.1", "[::1]"] {
+                let text = format!("{host}:{port}");
+                let parsed = Authority::try_from(&*text).map_err(|_| Failure::BadRequest).and_then(checked);
+                assert_eq!(parsed.is_ok(), is_one, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn demands_that_the_host_does_not_meet_are_refused() {
+        let check = |name: &'static str, values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            check_demands(&headers)
+        };
+        assert_eq!(check("transfer-encoding", &["Chunked"]), Ok(()));
+        assert_eq!(check("transfer-encoding", &["gzip, chunked"]), Err(Failure::NotImplemented));
+        assert_eq!(check("transfer-encoding", &["gzip", "chunked"]), Err(Failure::NotImplemented));
+        assert_eq!(check("transfer-encoding", &["chunked, chunked"]), Err(Failure::BadRequest));
+        assert_eq!(check("transfer-encoding", &["chunked", "chunked"]), Err(Failure::BadRequest));
+        assert_eq!(check("expect", &["100-Continue"]), Ok(()));
+        assert_eq!(check("expect", &["100-continue, more"]), Err(Failure::ExpectationFailed));
+        assert_eq!(check("expect", &["200-ok"]), Err(Failure::ExpectationFailed));
+        assert_eq!(check("accept", &["x"]), Ok(()));
+    }
+
+    #[test]
+    fn trailers_keep_only_what_may_stand_in_them() {
+        let mut trailers = HeaderMap::new();
+        for name in ["content-length", "transfer-encoding", "host", "x-forwarded-for", "authorization", "x-sum", "etag"]
+        {
+            trailers.insert(name, HeaderValue::from_static("x"));
+        }
+        clean_trailers(&mut trailers);
+        assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum", "etag"]);
     }
 
     #[test]
@@ -91,6 +201,6 @@ mod tests {
             headers.insert(name, HeaderValue::from_static("x"));
         }
         remove_forwarded(&mut headers);
-        assert_eq!(headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
     }
 }

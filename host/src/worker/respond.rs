@@ -22,7 +22,9 @@ pub(super) enum Failure {
     BadRequest,
     /// The request's body did not come (RFC 9110, section 15.5.9).
     BodyTimeout,
-    /// A method that the host does not pass on (RFC 9110, section 15.6.2).
+    /// An expectation that is not known (RFC 9110, section 10.1.1).
+    ExpectationFailed,
+    /// A method or a transfer coding that the host does not pass on (RFC 9110, section 15.6.2; RFC 9112, section 6.1).
     NotImplemented,
 }
 
@@ -34,6 +36,7 @@ impl Failure {
             Self::Fault(_) | Self::GuestError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
         }
     }
@@ -45,7 +48,8 @@ impl Failure {
             Self::Fault(_) | Self::GuestError => "500 the application failed\n",
             Self::BadRequest => "400 the request is not valid\n",
             Self::BodyTimeout => "408 the request's body did not arrive\n",
-            Self::NotImplemented => "501 the method is not supported\n",
+            Self::ExpectationFailed => "417 the request expects what is not known\n",
+            Self::NotImplemented => "501 the method or the transfer coding is not supported\n",
         }
     }
 

@@ -2,12 +2,16 @@
 //! how large it grows, and when the client does not take what is written.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+pub(super) mod framing;
 
 use super::conn::Connection;
 
@@ -73,11 +77,12 @@ impl Stream {
         outcome.map_err(io::Error::from)
     }
 
-    /// Waits until the connection is broken (reset), which an end of the client's sending is not.
+    /// Waits until the connection is broken (TCP: reset; Unix: closed in both directions), which an end of the client's
+    /// sending is not.
     pub(super) async fn broken(&self) {
         let outcome = match self {
-            Self::Tcp(stream) => stream.ready(Interest::ERROR).await,
-            Self::Unix(stream) => stream.ready(Interest::ERROR).await,
+            Self::Tcp(stream) => stream.ready(Interest::ERROR).await.map(drop),
+            Self::Unix(stream) => hung_up(stream).await,
         };
         if let Err(error) = outcome {
             tracing::debug!(%error, "a connection cannot be watched");
@@ -102,6 +107,19 @@ impl Stream {
     }
 }
 
+/// Waits until the peer has closed both directions.
+async fn hung_up(stream: &UnixStream) -> io::Result<()> {
+    // Of what ends this wait, urgent bytes do not exist here; an end of the peer's sending does, and comes first.
+    stream.ready(Interest::PRIORITY).await?;
+    // What the stream itself tells of writing is for the one who writes; a second registration is told of the end.
+    let watched = UnixStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?;
+    while !watched.ready(Interest::WRITABLE).await?.is_write_closed() {
+        let seen = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
+        let _ = watched.try_io(Interest::WRITABLE, seen);
+    }
+    Ok(())
+}
+
 /// A head and a body that are no longer than this in sum are copied together: one slice is written in a quarter of a
 /// microsecond less than two.
 const GATHERED_MAX: usize = 1024;
@@ -109,11 +127,13 @@ const GATHERED_MAX: usize = 1024;
 /// What hyper gets: the stream, with the connection's state told of every movement.
 pub(super) struct Socket {
     connection: Rc<Connection>,
+    /// Bytes of later messages, that hyper has not got yet: no more than one read gave.
+    ahead: Bytes,
 }
 
 impl Socket {
     pub(super) fn new(connection: Rc<Connection>) -> Self {
-        Self { connection }
+        Self { connection, ahead: Bytes::new() }
     }
 
     fn poll_writing(
@@ -139,9 +159,19 @@ impl Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let connection = &self.connection;
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { connection, ahead } = &mut *self;
         let allowed = connection.may_read()?;
+        if !ahead.is_empty() {
+            let room = ahead.len().min(allowed).min(buffer.remaining());
+            let given = connection.did_read(&ahead[..room]);
+            buffer.put_slice(&ahead.split_to(given));
+            return Poll::Ready(Ok(()));
+        }
         let stream = &connection.stream;
         loop {
             ready!(stream.poll_read_ready(context))?;
@@ -161,7 +191,11 @@ impl AsyncRead for Socket {
                     if read > 0 && read < room {
                         stream.clear_read_ready();
                     }
-                    connection.did_read(&buffer.filled()[before..]);
+                    let given = before + connection.did_read(&buffer.filled()[before..]);
+                    if given < buffer.filled().len() {
+                        *ahead = Bytes::copy_from_slice(&buffer.filled()[given..]);
+                        buffer.set_filled(given);
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
