@@ -116,6 +116,19 @@ fn a_response_that_falls_silent_is_broken_off_and_one_that_moves_is_not() {
 }
 
 #[test]
+fn a_response_that_is_broken_off_does_not_look_whole_to_an_older_client() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--body-idle-timeout", "500ms"]);
+        let mut connection = Connection::open(server.address);
+        connection.send("GET /never-finish HTTP/1.0\r\n\r\n");
+        let ended = connection.stream.read_to_end(&mut connection.buffer);
+        let text = String::from_utf8_lossy(&connection.buffer);
+        assert!(text.ends_with("half of the "), "{component}: {text}");
+        assert!(ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset), "{component}: an orderly end");
+    }
+}
+
+#[test]
 fn a_client_that_does_not_send_its_body_is_told_so_and_its_instance_replaced() {
     for component in FAULTS {
         let server = Server::start(component, &["--workers", "1", "--body-idle-timeout", "400ms"]);

@@ -242,6 +242,14 @@ impl Connection {
         }
     }
 
+    /// A body was broken off whose end is the connection's: an orderly one would make it look whole.
+    pub(super) fn end_with_reset(&self) {
+        self.unread_body.set(false);
+        if let Err(error) = self.stream.reset_at_close() {
+            tracing::debug!(peer = %self.peer, %error, "a connection cannot be reset");
+        }
+    }
+
     /// Tells the client when this was the connection's last request.
     pub(super) fn limit_requests<T>(&self, response: &mut Response<T>, version: Version) {
         let limit = self.worker.config.limits.max_requests_per_connection;

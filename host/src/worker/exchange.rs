@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -36,6 +36,8 @@ pub(super) struct Exchange {
     connection: Rc<Connection>,
     began: Instant,
     method: Method,
+    /// The client speaks HTTP/1.0: a body without a length ends with the connection.
+    is_old: bool,
     /// Kept for the access log only.
     path: Option<PathAndQuery>,
     upload: Arc<Upload>,
@@ -82,6 +84,7 @@ impl Exchange {
             connection,
             began,
             method: request.method().clone(),
+            is_old: request.version() < Version::HTTP_11,
             path: worker.config.access_log.then(|| request.uri().path_and_query().cloned()).flatten(),
             upload: Arc::new(Upload::new(began, request.body().is_end_stream())),
             version: Cell::new(None),
@@ -396,6 +399,9 @@ impl Exchange {
             worker.metrics.client_left.add_one();
         }
         self.connection.request_ended(self.upload.has_ended(), now);
+        if self.is_old && ending != Ending::Whole {
+            self.connection.end_with_reset();
+        }
         if worker.config.access_log {
             self.log(ending, elapsed);
         }

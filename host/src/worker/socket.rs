@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -75,6 +76,14 @@ impl Stream {
             Self::Unix(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
         };
         outcome.map_err(io::Error::from)
+    }
+
+    /// Has the connection end with a reset (TCP; a Unix socket has none).
+    pub(super) fn reset_at_close(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => Ok(rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?),
+            Self::Unix(_) => Ok(()),
+        }
     }
 
     /// Waits until the connection is broken (TCP: reset; Unix: closed in both directions), which an end of the client's
