@@ -1,6 +1,7 @@
 //! The primary: starts the workers, gives them connections, hears what becomes of them, and stops them in order. It
 //! decides nothing by itself (the balancer and the supervisor do) and never runs guest code.
 
+mod ground;
 mod kind;
 mod reload;
 
@@ -15,14 +16,15 @@ use std::time::{Duration, Instant};
 use http::uri::Authority;
 use tokio::sync::mpsc;
 
+use self::ground::{authority, bind, max_connections};
 use self::kind::{Kind, Start};
 use self::reload::Reload;
 use crate::admin;
-use crate::balancer::{Balance, Balancer, Decision, WorkerView};
+use crate::balancer::{Balancer, Decision, WorkerView};
 use crate::board::Board;
-use crate::config::{Config, Listen};
+use crate::config::Config;
 use crate::intake::Intake;
-use crate::listener::{Address, BindError, Listener, bind_for_each};
+use crate::listener::{Address, BindError, Listener};
 use crate::loader::Edition;
 use crate::metrics::WorkerMetrics;
 use crate::sandbox::{LoadError, Ticker};
@@ -41,11 +43,6 @@ const ACCEPTS_A_TURN: usize = 64;
 const STUCK_AFTER: Duration = Duration::from_millis(50);
 /// How long a connection that no worker can take waits before the workers are asked again.
 const DISPATCH_AGAIN: Duration = Duration::from_millis(2);
-/// Descriptors that are not for clients: the log, the cache, event loops, outgoing connections in small number.
-const DESCRIPTORS_RESERVED: u64 = 64;
-/// Descriptors that each worker needs for itself.
-const DESCRIPTORS_A_WORKER: u64 = 16;
-
 /// Why the host did not start, or gave up.
 #[derive(Debug, thiserror::Error)]
 pub enum PrimaryError {
@@ -208,54 +205,6 @@ async fn until_stop(signals: &mut Signals) -> &'static str {
         if let Request::Stop(name) = signals.next().await {
             return name;
         }
-    }
-}
-
-fn bind(config: &Config) -> Result<(Option<Listener>, Vec<TcpListener>, Address), BindError> {
-    match (&config.listen, config.balance) {
-        (Listen::Tcp(address), Balance::Kernel) => {
-            let (listeners, address) = bind_for_each(*address, config.workers)?;
-            Ok((None, listeners, address))
-        }
-        (listen, _) => {
-            let listener = Listener::bind(listen)?;
-            let address = listener.address().clone();
-            Ok((Some(listener), Vec::new(), address))
-        }
-    }
-}
-
-fn authority(address: &Address) -> Authority {
-    let parsed = match address {
-        Address::Tcp(address) => address.to_string().parse().ok(),
-        Address::Unix(_) => None,
-    };
-    parsed.unwrap_or_else(|| Authority::from_static("localhost"))
-}
-
-/// Raises the soft limit on descriptors to the hard one, and tells how many connections they bear.
-fn max_connections(config: &Config) -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit on descriptors stays as it is");
-    }
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER * u64::from(config.workers);
-    let by_descriptors =
-        usize::try_from(descriptors.saturating_sub(reserved).max(descriptors / 4).max(1)).unwrap_or(usize::MAX);
-    match config.limits.max_connections {
-        Some(asked) if asked > by_descriptors => {
-            tracing::warn!(
-                asked,
-                descriptors,
-                "--max-connections is lowered to {by_descriptors}, which the descriptors bear; raise their limit (ulimit -n, LimitNOFILE=)"
-            );
-            by_descriptors
-        }
-        Some(asked) => asked,
-        None => by_descriptors,
     }
 }
 

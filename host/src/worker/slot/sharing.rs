@@ -1,0 +1,105 @@
+//! Instances that several requests share (wasi 0.3, `--instance-concurrency` above 1): each in a task of its own, its places
+//! given to those who wait, and retired when it is worn, outdated, or left by all.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::{Grant, Kept, KeptShared, Slot};
+use crate::sandbox::{Fault, FaultKind, Shared, SharedEnd, SharedPlace, Unanswered};
+
+impl Slot {
+    /// Gives an instance a task of its own, and offers it to other requests. The first place in it is the caller's.
+    pub(super) fn share(self: &Rc<Self>, kept: Kept) -> (KeptShared, SharedPlace) {
+        let calls = self.guest.borrow().calls_per_instance();
+        let (shared, first, task) = Shared::new(*kept.instance, calls, self.linger_max);
+        let kept = KeptShared { shared, origin: Rc::new(kept.origin) };
+        self.shared.borrow_mut().push(kept.clone());
+        self.offer_places(&kept);
+        let slot = Rc::clone(self);
+        let member = kept.clone();
+        tokio::task::spawn_local(async move {
+            let mut task = pin!(task);
+            let mut was_busy = false;
+            let end = std::future::poll_fn(|context| {
+                let polled = task.as_mut().poll(context);
+                let is_busy = polled.is_pending() && !member.shared.is_quiet();
+                if is_busy != std::mem::replace(&mut was_busy, is_busy) {
+                    slot.shared_is_busy(is_busy);
+                }
+                if polled.is_pending() {
+                    // A call whose client had left may have ended, and its place be free.
+                    slot.offer_places(&member);
+                }
+                polled
+            })
+            .await;
+            slot.forget(&member);
+            if let SharedEnd::Fault(fault) = end {
+                slot.faulted(&member.origin, 0, &fault);
+            }
+        });
+        (kept, first)
+    }
+
+    fn shared_is_busy(&self, is: bool) {
+        let busy = self.busy_shared.get();
+        self.busy_shared.set(if is { busy + 1 } else { busy.saturating_sub(1) });
+        if self.busy_shared.get() == 0 {
+            self.at_rest.notify_one();
+        }
+    }
+
+    /// Whether nothing runs in shared instances, of calls that were answered either.
+    pub(in crate::worker) fn is_at_rest(&self) -> bool {
+        self.busy_shared.get() == 0
+    }
+
+    /// Waits for a moment at which [`Self::is_at_rest`] may hold.
+    pub(in crate::worker) async fn rested(&self) {
+        self.at_rest.notified().await;
+    }
+
+    /// A client has left a call without an answer in a shared instance, where it cannot be stopped alone: it may take as
+    /// long as if the client had stayed, and then costs the instance all the same.
+    pub(super) fn abandoned(&self, kept: &KeptShared, call: Unanswered) {
+        let Some(limit) = self.linger_max else { return };
+        let kept = kept.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(limit).await;
+            if call.is_so() {
+                kept.shared.stop(Fault::new(FaultKind::Wall, "a call whose client had left gave no answer"));
+            }
+        });
+    }
+
+    pub(super) fn forget(&self, kept: &KeptShared) {
+        self.shared.borrow_mut().retain(|other| !Rc::ptr_eq(&other.shared, &kept.shared));
+    }
+
+    /// Gives the free places of a shared instance to those who wait.
+    pub(super) fn offer_places(&self, kept: &KeptShared) {
+        while !self.queue.is_empty() {
+            let Some(place) = kept.shared.place() else { return };
+            let given = self.queue.grant(Grant::Place(kept.clone(), place));
+            debug_assert!(given.is_none(), "somebody waits");
+        }
+    }
+
+    /// A place in a shared instance was given back: it goes on, unless it is worn, outdated, or met its memory limit.
+    pub(super) fn released(&self, kept: &KeptShared) {
+        let worn = kept.origin.is_worn(kept.shared.served());
+        let at_its_end = kept.shared.is_abandoned() || kept.shared.met_memory_limit();
+        if worn || at_its_end || kept.origin.is_outdated() {
+            self.forget(kept);
+            kept.origin.release_room();
+            kept.shared.retire();
+        } else {
+            self.offer_places(kept);
+            if kept.shared.is_empty() {
+                kept.origin.emptied.set(Instant::now());
+                self.note_surplus();
+            }
+        }
+    }
+}
