@@ -152,3 +152,17 @@ fn work_after_a_response_is_finished_before_a_shared_instance_ends() {
         }
     }
 }
+
+#[test]
+fn an_instance_that_a_client_has_left_makes_room_at_once_when_it_faults() {
+    let server = Server::start("faults-p3.wasm", &SHARED);
+    let mut leaving = Connection::open(server.address);
+    leaving.send("GET /wait-forever HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("it is under way", || server.sum("in_flight") == 1);
+    let socket = socket2::SockRef::from(&leaving.stream);
+    socket.set_linger(Some(std::time::Duration::ZERO)).expect("a reset");
+    drop(leaving);
+    eventually("it has left", || server.sum("in_flight") == 0);
+    assert_eq!(get(server.address, "/trap").status, 500);
+    assert_eq!(get(server.address, "/hello").status, 200, "long before the time limit of the call that was left");
+}

@@ -64,11 +64,12 @@ impl Slot {
     /// long as if the client had stayed, and then costs the instance all the same.
     pub(super) fn abandoned(&self, kept: &KeptShared, call: Unanswered) {
         let Some(limit) = self.linger_max else { return };
-        let kept = kept.clone();
+        // Not its origin, which makes room for a successor when it is gone.
+        let shared = Rc::clone(&kept.shared);
         tokio::task::spawn_local(async move {
             tokio::time::sleep(limit).await;
             if call.is_so() {
-                kept.shared.stop(Fault::new(FaultKind::Wall, "a call whose client had left gave no answer"));
+                shared.stop(Fault::new(FaultKind::Wall, "a call whose client had left gave no answer"));
             }
         });
     }
