@@ -28,7 +28,7 @@ pub use guest::{Guest, InstanceContext, WasiVersion};
 pub use instance::Instance;
 pub use limits::MemoryBudget;
 pub use prepare::Artifact;
-pub use shared::{Shared, SharedEnd, SharedPlace, Unanswered};
+pub use shared::{Shared, SharedEnd, SharedPlace};
 pub use source::LoadError;
 
 /// Body of requests and responses on their way in and out of a guest.

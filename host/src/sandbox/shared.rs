@@ -2,12 +2,13 @@
 //! in it. A fault ends the instance with all its calls; to retire, it takes no more calls and ends after the last.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, Stream};
 use wasmtime::Store;
@@ -30,6 +31,11 @@ pub struct Shared {
     held: Cell<usize>,
     served: Cell<u64>,
     retiring: Cell<bool>,
+    /// Calls without an answer whose clients have left, and until when they may go on: they cannot be stopped alone, and
+    /// take a place each. In the order of their deadlines.
+    left: RefCell<VecDeque<(Instant, Arc<Answer>)>>,
+    /// How long such a call may go on, and what calls leave running when the instance retires.
+    linger_max: Option<Duration>,
     meter: Arc<Meter>,
 }
 
@@ -70,8 +76,8 @@ pub struct SharedPlace {
 }
 
 impl Shared {
-    /// Gives the instance a task of its own, which must be spawned on this thread, and the first place in it. Once it
-    /// retires and has no calls, what they left running has `linger_max` to end.
+    /// Gives the instance a task of its own, which must be spawned on this thread, and the first place in it. What
+    /// nobody waits for has `linger_max` to end: calls whose clients have left, and work that is left when it retires.
     pub fn new(
         mut instance: Instance,
         capacity: usize,
@@ -86,11 +92,14 @@ impl Shared {
             held: Cell::new(0),
             served: Cell::new(0),
             retiring: Cell::new(false),
+            left: RefCell::default(),
+            linger_max,
             meter,
         });
         let member = Rc::clone(&shared);
         let task = async move {
             let mut linger: Option<Pin<Box<tokio::time::Sleep>>> = None;
+            let mut left_alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
             let end = poll_fn(|context| {
                 if let Some(fault) = ending.wanted.borrow_mut().take() {
                     return Poll::Ready(SharedEnd::Fault(fault));
@@ -98,6 +107,10 @@ impl Shared {
                 *ending.task.borrow_mut() = Some(context.waker().clone());
                 if let Poll::Ready(fault) = instance.poll(context) {
                     return Poll::Ready(SharedEnd::Fault(fault));
+                }
+                if member.poll_left(&mut left_alarm, context).is_ready() {
+                    let detail = "a call whose client had left gave no answer";
+                    return Poll::Ready(SharedEnd::Fault(Fault::new(FaultKind::Wall, detail)));
                 }
                 if !member.retiring.get() || member.held.get() > 0 {
                     return Poll::Pending;
@@ -144,6 +157,20 @@ impl Shared {
         // Calls whose client has left run on, and take their place still.
         let taken = self.held.get().max(self.desk.active.get());
         taken < self.capacity && self.ending.fault.borrow().is_none()
+    }
+
+    /// Ready when a call whose client has left has had its time.
+    fn poll_left(&self, alarm: &mut Pin<Box<tokio::time::Sleep>>, context: &mut Context<'_>) -> Poll<()> {
+        let mut left = self.left.borrow_mut();
+        while left.front().is_some_and(|(_, answer)| answer.was_given()) {
+            left.pop_front();
+        }
+        let Some((deadline, _)) = left.front() else { return Poll::Pending };
+        let deadline = tokio::time::Instant::from_std(*deadline);
+        if alarm.deadline() != deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        alarm.as_mut().poll(context)
     }
 
     /// Whether calls whose clients have all left take every place.
@@ -215,24 +242,9 @@ impl SharedPlace {
         self.answer.as_ref().and_then(|answer| answer.take())
     }
 
-    /// Where the answer will be seen, of a call that has begun and has none yet.
-    pub fn unanswered(&self) -> Option<Unanswered> {
-        self.answer.as_ref().filter(|answer| !answer.was_given()).map(|answer| Unanswered(Arc::clone(answer)))
-    }
-
     /// Whether the answer has been given; what else the call does is the instance's own.
     pub fn is_idle(&self) -> bool {
         self.answer.as_ref().is_none_or(|answer| answer.was_given())
-    }
-}
-
-/// A call without an answer, in a shared instance.
-pub struct Unanswered(Arc<Answer>);
-
-impl Unanswered {
-    /// Whether it has none still.
-    pub fn is_so(&self) -> bool {
-        !self.0.was_given()
     }
 }
 
@@ -242,6 +254,12 @@ impl Drop for SharedPlace {
         shared.held.set(shared.held.get().saturating_sub(1));
         if let Some(answer) = &self.answer {
             shared.ending.waiting.borrow_mut().retain(|other| !Arc::ptr_eq(other, answer));
+            if let Some(limit) = shared.linger_max.filter(|_| !answer.was_given()) {
+                let mut left = shared.left.borrow_mut();
+                left.retain(|(_, answer)| !answer.was_given());
+                left.push_back((Instant::now() + limit, Arc::clone(answer)));
+                shared.ending.wake_task();
+            }
         }
         if shared.retiring.get() && shared.held.get() == 0 {
             shared.ending.wake_task();

@@ -119,9 +119,6 @@ impl Drop for Seat {
         // An instance of its own is dropped, and its work with it; a shared one serves its other calls still.
         if let Some(Holding::Shared { kept, place }) = self.0.take() {
             let slot = Rc::clone(&kept.origin.slot);
-            if let Some(call) = place.unanswered() {
-                slot.abandoned(&kept, call);
-            }
             drop(place);
             slot.released(&kept);
         }

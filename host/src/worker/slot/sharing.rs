@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::{Grant, Kept, KeptShared, Slot};
-use crate::sandbox::{Fault, FaultKind, Shared, SharedEnd, SharedPlace, Unanswered};
+use crate::sandbox::{Shared, SharedEnd, SharedPlace};
 
 impl Slot {
     /// Gives an instance a task of its own, and offers it to other requests. The first place in it is the caller's.
@@ -58,20 +58,6 @@ impl Slot {
     /// Waits for a moment at which [`Self::is_at_rest`] may hold.
     pub(in crate::worker) async fn rested(&self) {
         self.at_rest.notified().await;
-    }
-
-    /// A client has left a call without an answer in a shared instance, where it cannot be stopped alone: it may take as
-    /// long as if the client had stayed, and then costs the instance all the same.
-    pub(super) fn abandoned(&self, kept: &KeptShared, call: Unanswered) {
-        let Some(limit) = self.linger_max else { return };
-        // Not its origin, which makes room for a successor when it is gone.
-        let shared = Rc::clone(&kept.shared);
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(limit).await;
-            if call.is_so() {
-                shared.stop(Fault::new(FaultKind::Wall, "a call whose client had left gave no answer"));
-            }
-        });
     }
 
     pub(super) fn forget(&self, kept: &KeptShared) {
