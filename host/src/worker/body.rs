@@ -193,7 +193,7 @@ pub(super) fn start(
     for turns in 0.. {
         let before = ahead.len();
         while ahead.len() < AHEAD_FRAMES {
-            match Pin::new(&mut body).poll_frame(context) {
+            match poll_given(&mut body, context) {
                 Poll::Ready(Some(Ok(frame))) => ahead.push_back(frame),
                 Poll::Ready(Some(Err(error))) => return Ok(Start::Broken(error)),
                 Poll::Ready(None) => return Ok(ended(ahead, body)),
@@ -209,6 +209,13 @@ pub(super) fn start(
         }
     }
     Ok(Start::Partial(ahead, false, body))
+}
+
+/// What the guest has given of its body. Outside tokio's budget for a turn: a guest that polled much in this turn has used
+/// it up, and what it then gave would seem not to be there.
+fn poll_given(body: &mut Body, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    let given = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+    std::pin::pin!(tokio::task::unconstrained(given)).poll(context)
 }
 
 /// All frames of a body are there.
@@ -242,7 +249,7 @@ impl Streaming {
             return self.end();
         }
         self.run(context);
-        match Pin::new(&mut self.inner).poll_frame(context) {
+        match poll_given(&mut self.inner, context) {
             Poll::Ready(Some(Ok(frame))) => self.pass(frame),
             Poll::Ready(Some(Err(error))) => {
                 self.break_off(FaultKind::Unfinished, &format!("the guest's body ended with an error: {error}"))
