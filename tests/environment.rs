@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::connections::is_silent;
 use crate::shutdown::{get_over_unix, message};
+use crate::support::server::{cpu_ticks, limit_descriptors};
 use crate::support::{CEILING, Connection, FAULTS, Finished, Server, TestResult, eventually, get, guest, run};
 
 /// Whether this machine can do `what`, as this command tries it; says why not.
@@ -83,24 +84,10 @@ fn process_1_of_a_container_drains_on_both_signals_and_ends_at_once_on_a_second(
     }
 }
 
-/// CPU time of a process so far, in ticks of 10 ms.
-fn cpu_ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
-    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
-    fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
-}
-
 /// The number that the next descriptor of a process will have.
 fn lowest_free_descriptor(pid: u32) -> usize {
     let is_open = |number: &usize| fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
     (0..).find(|number| !is_open(number)).expect("there is a free one")
-}
-
-/// Sets the soft limit on a process's descriptors: they are numbered below it.
-fn limit_descriptors(pid: u32, soft: usize) {
-    let arguments = [format!("--nofile={soft}:"), format!("--pid={pid}")];
-    let outcome = Command::new("prlimit").args(arguments).output().expect("prlimit runs");
-    assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
 }
 
 #[test]

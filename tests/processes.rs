@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::support::server::{command, signal, try_signal};
+use crate::support::server::{command, limit_descriptors, signal, try_signal};
 use crate::support::{Connection, FAULTS, Server, eventually, get, run};
 
 fn start(component: &str, flags: &[&str]) -> Server {
@@ -192,17 +192,13 @@ fn a_loading_process_that_is_killed_costs_a_reload_and_no_memory() {
 fn a_worker_that_cannot_be_started_again_is_tried_later_and_the_others_go_on() {
     let server = start("faults.wasm", &[]);
     let (_first, mut second, pid) = on_both(&server);
-    let limit = |soft: &str| {
-        let arguments = [format!("--nofile={soft}"), format!("--pid={}", server.pid())];
-        assert!(std::process::Command::new("prlimit").args(arguments).status().expect("prlimit runs").success());
-    };
-    limit("6:");
+    limit_descriptors(server.pid(), 6);
     signal(pid, "KILL");
     server.wait_for_record("it cannot be started", |record| {
         record["message"] == "exit" && record["cause"].as_str().is_some_and(|cause| cause.contains("cannot start"))
     });
     assert_eq!(second.get("/hello").status, 200);
-    limit("1000:");
+    limit_descriptors(server.pid(), 1_000);
     eventually("both listen again", || states(&server) == ["listening", "listening"]);
 }
 

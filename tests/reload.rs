@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use serde_json::Value;
 
+use crate::support::server::limit_descriptors;
 use crate::support::{Connection, Server, TestResult, eventually, get, guest};
 
 /// A file that is served, in a directory of its own.
@@ -214,21 +215,16 @@ fn a_shortage_at_a_reload_changes_nothing() -> TestResult {
         let server = Server::start(path.to_str().expect("a path in UTF-8"), &["--worker-kind", kind]);
         let mut kept = Connection::open(server.address);
         assert_eq!(kept.get("/hello").status, 200);
-        limit_descriptors(&server, "6:");
+        limit_descriptors(server.pid(), 6);
         server.signal("HUP");
         let failed = server.wait_for_record("the reload failed", |record| message(record).contains("reload failed"));
         assert!(failed["hint"].is_string(), "{failed}");
         assert_eq!(kept.get("/hello").status, 200, "{kind}: the old component goes on");
-        limit_descriptors(&server, "1000:");
+        limit_descriptors(server.pid(), 1_000);
         deployed.reload(&server, "faults.wasm")?;
         assert_eq!(kept.get("/hello").status, 200, "{kind}");
     }
     Ok(())
-}
-
-fn limit_descriptors(server: &Server, soft: &str) {
-    let arguments = [format!("--nofile={soft}"), format!("--pid={}", server.pid())];
-    assert!(std::process::Command::new("prlimit").args(arguments).status().expect("prlimit runs").success());
 }
 
 #[test]

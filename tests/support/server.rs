@@ -231,6 +231,22 @@ pub fn try_signal(pid: u32, name: &str) -> bool {
     kill.args([format!("-{name}"), pid.to_string()]).stderr(Stdio::null()).status().expect("kill runs").success()
 }
 
+/// CPU time of a process so far, in ticks of 10 ms.
+#[track_caller]
+pub fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+    fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
+/// Sets the soft limit on a process's descriptors: they are numbered below it.
+#[track_caller]
+pub fn limit_descriptors(pid: u32, soft: usize) {
+    let arguments = [format!("--nofile={soft}:"), format!("--pid={pid}")];
+    let outcome = Command::new("prlimit").args(arguments).output().expect("prlimit runs");
+    assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+}
+
 fn address_in(line: &str, before: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(before)?;
     let end = rest.find(|c: char| c == '"' || c.is_whitespace()).unwrap_or(rest.len());
