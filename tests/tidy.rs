@@ -10,10 +10,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["balancer", "cli"]),
     ("metrics.rs", &["sandbox::FaultKind"]),
     ("throttle.rs", &[]),
+    ("panics.rs", &[]),
+    ("inject.rs", &[]),
     ("listener.rs", &["backoff", "config", "worker"]),
     ("intake.rs", &["listener", "metrics", "throttle", "worker::inbox"]),
     ("board.rs", &["config", "loader::Edition", "metrics", "shutdown::Phase", "vitals"]),
-    ("sandbox", &["config"]),
+    ("sandbox", &["config", "panics"]),
     (
         "worker",
         &[
@@ -27,12 +29,16 @@ const ARROWS: &[(&str, &[&str])] = &[
             "loader::Code",
             "throttle",
             "vitals",
+            "panics",
         ],
     ),
-    ("worker/process", &["config", "loader", "sandbox", "supervisor::WorkerId", "throttle", "vitals", "worker"]),
+    (
+        "worker/process",
+        &["backoff", "config", "loader", "panics", "sandbox", "supervisor::WorkerId", "throttle", "vitals", "worker"],
+    ),
     ("vitals.rs", &["metrics", "sandbox::PulseCells"]),
     ("loader.rs", &["config", "sandbox"]),
-    ("admin", &["listener", "metrics", "board", "sandbox::FaultKind", "worker::inbox"]),
+    ("admin", &["panics", "listener", "metrics", "board", "sandbox::FaultKind", "worker::inbox"]),
 ];
 
 /// Longer files have a second idea in them.

@@ -52,7 +52,9 @@ impl Intake {
     pub fn next_waiting(&mut self) -> Option<Connection> {
         // Before the connection is taken: what the kernel has given cannot be put back.
         let permit = self.permits.try_take()?;
-        match self.listener.try_accept()? {
+        crate::inject::panic_at("accept");
+        let shortage = crate::inject::goes_off("accept-enfile").then(|| Err(rustix::io::Errno::NFILE.into()));
+        match shortage.or_else(|| self.listener.try_accept())? {
             Ok((socket, peer)) => {
                 self.pause.succeeded();
                 Some(Connection { socket, peer, permit })

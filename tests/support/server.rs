@@ -142,7 +142,13 @@ impl Server {
     /// A page of the admin address.
     #[track_caller]
     pub fn admin(&self, path: &str) -> super::Response {
-        get(self.admin.expect("the server has an admin page"), path)
+        get(self.admin_address(), path)
+    }
+
+    /// Where the admin page is.
+    #[track_caller]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.expect("the server has an admin page")
     }
 
     /// The status page.

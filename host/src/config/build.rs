@@ -122,6 +122,7 @@ pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>>
             choice(&args.worker_kind, &[("thread", WorkerKind::Thread), ("process", WorkerKind::Process)]),
             WorkerKind::default(),
         ),
+        worker_hang_timeout: mistakes.time_or_none("--worker-hang-timeout", &args.worker_hang_timeout),
         balance: mistakes.note("--balance", &args.balance, balance(&args.balance), Balance::default()),
         isolation: mistakes.note("--isolation", &args.isolation, isolation(&args.isolation), Isolation::default()),
         capacity: capacity(args, &mut mistakes),

@@ -16,7 +16,7 @@ use super::instance::{Calls, Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
 use super::prepare::Artifact;
 use super::source::{Description, LoadError, Problem, wasi_version};
-use super::state::{Common, State};
+use super::state::{Common, GuestStore, State};
 use crate::config::{Config, Grants, Isolation, Limits};
 
 /// Instances of a worker that may exist beyond `--instances-per-worker` for a moment: those that are being made while
@@ -143,7 +143,11 @@ impl Guest {
             store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
             store.set_max_component_handles(COMPONENT_HANDLES_MAX);
             preempt(&mut store, Arc::clone(&meter));
-            let proxy = self.pre.instantiate_async(&mut store).await?;
+            // Start functions call the host, too.
+            let mut store = GuestStore::new(store);
+            crate::inject::panic_at("instance");
+            let Some(unready) = store.get() else { return Err(wasmtime::format_err!("a store was lost")) };
+            let proxy = self.pre.instantiate_async(unready).await?;
             Ok((store, proxy))
         };
         let made = metered(made, &meter, &context.pulse, &context.ticker).await;

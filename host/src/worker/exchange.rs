@@ -55,8 +55,7 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
     let exchange = Rc::new(Exchange::new(&worker, connection, &request));
     exchange.connection.request_began(request.body().size_hint().exact());
     worker.metrics.in_flight.change(1);
-    #[cfg(feature = "fault-injection")]
-    inject(&request);
+    crate::inject::arm(request.headers());
     let is_head = request.method() == Method::HEAD;
     let version = request.version();
     let mut response = match exchange.accept(&worker, request) {
@@ -65,15 +64,6 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
     };
     exchange.connection.limit_requests(&mut response, version);
     response
-}
-
-/// A bug of the host, on demand of a test.
-#[cfg(feature = "fault-injection")]
-#[expect(clippy::panic, reason = "what is tested is a panic of the host")]
-fn inject(request: &Request<Incoming>) {
-    if request.headers().get("x-wasmhost-inject").is_some_and(|what| what == "panic") {
-        panic!("injected by a test");
-    }
 }
 
 impl Exchange {
@@ -97,6 +87,7 @@ impl Exchange {
 
     /// Puts the request into the form that a guest sees: an absolute URI, true headers.
     fn accept(&self, worker: &WorkerShared, request: Request<Incoming>) -> Result<Request<Body>, Failure> {
+        crate::inject::panic_at("head");
         let (mut parts, incoming) = request.into_parts();
         if parts.method == Method::CONNECT {
             return Err(Failure::NotImplemented);
@@ -144,6 +135,7 @@ impl Exchange {
         };
         self.version.set(seat.version());
         seat.begin(request, self.number);
+        crate::inject::panic_at("exchange");
         let mut armed = None;
         let outcome = poll_fn(|context| {
             if let Poll::Ready(fault) = seat.poll(context) {
@@ -195,6 +187,7 @@ impl Exchange {
     /// Waits for the head within its limits; reached only by a request whose guest waits. `armed` is what the alarm is
     /// set for.
     fn poll_for_head(&self, armed: &mut Option<Deadline>, context: &Context<'_>) -> Poll<Stop> {
+        crate::inject::panic_at("wait");
         let alarm = &self.connection.request_alarm;
         // The upload's deadline moves with it; the head's stands.
         let deadline = self.next_deadline();
@@ -310,6 +303,7 @@ impl Exchange {
         alarm.set(worker.config.limits.request_timeout.map(|limit| Instant::now() + limit));
         let number = self.number;
         worker.spawn(async move {
+            crate::inject::panic_at("linger");
             let outcome = poll_fn(|context| match seat.poll(context) {
                 Poll::Ready(fault) => Poll::Ready(Err(fault)),
                 Poll::Pending if seat.is_idle() => Poll::Ready(Ok(())),
