@@ -56,6 +56,19 @@ pub(crate) fn goes_off(_: &str) -> bool {
     false
 }
 
+/// For how many instances a pool is made, at most: few, with `WASMHOST_INJECT=small-pool` in the environment.
+#[cfg(feature = "fault-injection")]
+pub(crate) fn pool_max() -> u32 {
+    if std::env::var_os("WASMHOST_INJECT").is_some_and(|what| what == "small-pool") { 2 } else { u32::MAX }
+}
+
+/// No bound.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub(crate) fn pool_max() -> u32 {
+    u32::MAX
+}
+
 /// Panics where `point` is armed.
 #[cfg_attr(not(feature = "fault-injection"), inline(always))]
 pub(crate) fn panic_at(point: &str) {

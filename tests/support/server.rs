@@ -253,6 +253,13 @@ pub fn limit_descriptors(pid: u32, soft: usize) {
     assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
 }
 
+/// The number that the next descriptor of a process will have.
+#[track_caller]
+pub fn lowest_free_descriptor(pid: u32) -> usize {
+    let is_open = |number: &usize| std::fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
+    (0..).find(|number| !is_open(number)).expect("there is a free one")
+}
+
 fn address_in(line: &str, before: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(before)?;
     let end = rest.find(|c: char| c == '"' || c.is_whitespace()).unwrap_or(rest.len());

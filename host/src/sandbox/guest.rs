@@ -168,7 +168,7 @@ fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: us
     let per_worker = config.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
     let instances = per_worker.saturating_mul(config.workers.into());
     let size = PoolSize {
-        instances: u32::try_from(instances).unwrap_or(u32::MAX),
+        instances: u32::try_from(instances).unwrap_or(u32::MAX).min(crate::inject::pool_max()),
         calls_per_instance: u32::try_from(calls).unwrap_or(u32::MAX),
         memory_max_bytes: config.limits.memory_max_bytes,
     };
