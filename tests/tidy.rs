@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "listener",
             "intake",
             "loader::Code",
+            "log::access",
             "throttle",
             "vitals",
         ],

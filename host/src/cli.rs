@@ -111,7 +111,7 @@ pub struct ServeArgs {
     #[arg(
         long,
         value_name = "N",
-        default_value = "64",
+        default_value = "128",
         env = "WASMHOST_INSTANCES_PER_WORKER",
         help_heading = "Serving"
     )]

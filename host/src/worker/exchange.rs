@@ -20,6 +20,7 @@ use super::conn::Connection;
 use super::head::{authority, check_demands, forwarded_scheme, remove_forwarded};
 use super::respond::Failure;
 use super::slot::{Refusal, Seat};
+use crate::log::access;
 use crate::sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
 
 /// How a response ended.
@@ -403,30 +404,29 @@ impl Exchange {
             self.connection.end_with_reset();
         }
         if worker.config.access_log {
-            self.log(ending, elapsed);
+            self.log(ending, now);
         }
     }
 
-    fn log(&self, ending: Ending, elapsed: Duration) {
+    fn log(&self, ending: Ending, now: Instant) {
         let ending = match ending {
             Ending::Whole => "whole",
             Ending::Broken(kind) => kind.name(),
             Ending::ClientLeft => "client-left",
         };
-        tracing::info!(
-            target: "access",
-            worker = self.connection.worker.id.0,
-            request = self.number,
-            peer = %self.connection.peer,
-            method = self.method.as_str(),
-            path = self.path.as_ref().map_or("", PathAndQuery::as_str),
-            status = self.status.get(),
-            bytes = self.bytes.get(),
-            elapsed_ms = elapsed.as_secs_f64() * 1e3,
-            cpu_us = u64::try_from(self.cpu.get().as_micros()).unwrap_or(u64::MAX),
+        let line = access::Line {
+            worker: self.connection.worker.id.0,
+            request: self.number,
+            peer: &self.connection.peer,
+            method: self.method.as_str(),
+            path: self.path.as_ref().map_or("", PathAndQuery::as_str),
+            status: self.status.get(),
+            bytes: self.bytes.get(),
+            elapsed: now.saturating_duration_since(self.began),
+            cpu: self.cpu.get(),
             ending,
-            "request"
-        );
+        };
+        access::record(&line, now);
     }
 }
 

@@ -21,6 +21,7 @@ use super::socket::Stream;
 use super::{Events, Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
 use crate::intake::Intake;
 use crate::listener::Listener;
+use crate::log::access;
 use crate::sandbox::InstanceContext;
 
 /// Threads of a worker that do blocking work for guests: file system calls and name look-ups.
@@ -50,6 +51,7 @@ pub(super) fn event_loop(name: &str) -> std::io::Result<LocalRuntime> {
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name(format!("{name}-blocking"))
+        .on_thread_park(access::flush)
         .build_local(LocalOptions::default())
 }
 
@@ -68,6 +70,7 @@ pub(super) fn run_in(
     metrics.listening.set(false);
     // A blocking call of a guest may still be under way; the thread does not wait for it.
     runtime.shutdown_background();
+    access::flush();
     outcome.unwrap_or_else(|panic| Exit::Panic(panic_text(&*panic)))
 }
 
