@@ -181,6 +181,16 @@ def memory_mb(pid, field):
     return kib * 1024 / 1e6
 
 
+def proportional_mb(pid):
+    """Resident memory of a process and its descendants; of what several processes share, each has its part (`Pss`)."""
+    kib = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError):
+            found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{member}/smaps_rollup").read_text(), re.MULTILINE)
+            kib += int(found[1]) if found else 0
+    return kib * 1024 / 1e6
+
+
 # -- wrk --------------------------------------------------------------------------------------------------------------
 
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
