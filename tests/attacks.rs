@@ -178,9 +178,11 @@ fn thousands_of_connections_that_come_and_go_leave_nothing_behind() {
 #[test]
 fn many_clients_that_are_slow_in_every_way_end_at_their_limits() {
     const EACH: usize = 40;
-    let limits = ["--header-timeout", "1s", "--keepalive-timeout", "1s", "--body-idle-timeout", "1s"];
+    let limits = ["--header-timeout", "2s", "--keepalive-timeout", "4s", "--body-idle-timeout", "2s"];
+    // Each request whose client is slow has an instance meanwhile.
+    let room = ["--request-timeout", "5s", "--instances-per-worker", "256"];
     for component in FAULTS {
-        let attacked = Attacked::start(component, &[&limits[..], &["--request-timeout", "4s"]].concat());
+        let attacked = Attacked::start(component, &[&limits[..], &room].concat());
         let address = attacked.server.address;
         let slow = [
             // Never says a word, half closed too.
@@ -208,7 +210,7 @@ fn many_clients_that_are_slow_in_every_way_end_at_their_limits() {
         }
         // Some go on, a byte at a time, for as long as they are let.
         let began = Instant::now();
-        while began.elapsed() < CEILING && attacked.server.sum("open_connections") > 2 {
+        while began.elapsed() < CEILING && attacked.server.sum("open_connections") > 3 {
             for (_, connection) in open.iter_mut().filter(|(way, _)| [1, 3].contains(way)) {
                 // Its end is what is waited for.
                 let _ = connection.stream.write_all(b"x");

@@ -57,7 +57,7 @@ pid {dir}/pid;
 error_log {dir}/error.log;
 events {{ worker_connections 256; }}
 http {{
-    log_format forwarded '$upstream_status|$request';
+    log_format forwarded '$upstream_addr|$request';
     access_log {dir}/access.log forwarded;
     client_body_temp_path {dir}/body;
     proxy_temp_path {dir}/proxy;
@@ -183,8 +183,11 @@ impl Drop for Proxy {
     }
 }
 
-/// The path of a target, without the authority of an absolute one.
+/// The path of a target, without the authority of an absolute one; none of an authority alone.
 fn path_of(target: &str) -> String {
+    if !target.starts_with(['/', '*']) && !target.contains("://") {
+        return String::new();
+    }
     let rest = target.split_once("://").map_or(target, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
     rest.to_owned()
 }

@@ -29,6 +29,9 @@ pub struct Row {
     pub seen: u64,
 }
 
+/// Where the body has not come whole when the answer is given, the host closes the connection behind it.
+const UNREAD: &str = "a request in a body that nobody reads";
+
 /// The request that is to be smuggled.
 const SMUGGLED: &str = "GET /count?smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -394,10 +397,9 @@ fn sequences() -> Vec<Row> {
             Then::Closed,
             0,
         ),
-        // A request in a body that the guest does not read is no request. (The host may close behind the answer, or go on
-        // when it has the whole body; here it has.)
+        // A request in a body that the guest does not read is no request.
         row(
-            "a request in a body that nobody reads",
+            UNREAD,
             format!("{unread}Content-Length: {}\r\n\r\n{SMUGGLED}{good}", SMUGGLED.len()),
             &[200, 200],
             Then::Kept,
@@ -492,7 +494,8 @@ fn how_a_request_is_cut_into_pieces_changes_nothing() {
                 let _ = connection.stream.shutdown(Shutdown::Write);
             }
             let statuses: Vec<u16> = answers(&mut connection, &row).iter().map(|answer| answer.status).collect();
-            assert_eq!(statuses, row.statuses, "{} in pieces of {piece}", row.name);
+            let is_closed = row.name == UNREAD && statuses == [200];
+            assert!(statuses == row.statuses || is_closed, "{} in pieces of {piece}: {statuses:?}", row.name);
         }
     }
 }

@@ -27,7 +27,11 @@ impl Neighbour {
             let mut kept = Connection::open_from(ITS_ADDRESS, address);
             let mut answers = 0;
             while !stopped.load(Relaxed) || answers == 0 {
-                assert_eq!(kept.get("/hello").text(), "Hello, World!", "the neighbour, after {answers} rounds");
+                let hello = kept.get("/hello");
+                assert_eq!(hello.text(), "Hello, World!", "the neighbour, after {answers} rounds");
+                if hello.header("connection") == Some("close") {
+                    kept = Connection::open_from(ITS_ADDRESS, address);
+                }
                 let body: Vec<u8> = (0..answers % 5_000).map(|n| (n % 251) as u8).collect();
                 let mut new = Connection::open_from(ITS_ADDRESS, address);
                 new.send(format!("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len()));
