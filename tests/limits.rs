@@ -404,7 +404,7 @@ fn a_client_of_the_unix_socket_is_answered_when_half_closed_and_missed_when_gone
 
 #[test]
 fn an_upload_that_nobody_reads_meets_back_pressure() {
-    let server = Server::start("faults.wasm", &["--workers", "1", "--body-idle-timeout", "none"]);
+    let server = Server::start("faults.wasm", &["--workers", "1", "--body-idle-timeout", "none", "--body-max", "none"]);
     let mut connection = Connection::open(server.address);
     connection.stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a time-out");
     connection.send("POST /wait-forever HTTP/1.1\r\nHost: test\r\nContent-Length: 10000000000\r\n\r\n");

@@ -14,11 +14,15 @@ mod support;
 
 mod abandoned;
 mod admin;
+mod attacks;
 mod balancing;
+mod body_max;
 mod cli;
 mod connections;
 mod counting;
+mod crowding;
 mod environment;
+mod fairness;
 #[cfg(feature = "fault-injection")]
 mod host_faults;
 mod host_resources;
@@ -29,10 +33,12 @@ mod loading;
 mod outgoing;
 mod processes;
 mod protocol;
+mod proxies;
 mod recovery;
 mod reload;
 mod serving;
 mod sharing;
 mod shutdown;
+mod smuggling;
 mod streaming;
 mod tidy;

@@ -21,6 +21,7 @@ pub mod throttle;
 pub mod vitals;
 
 pub mod balancer;
+pub mod clients;
 pub mod intake;
 pub mod listener;
 pub mod worker;

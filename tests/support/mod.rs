@@ -1,12 +1,14 @@
 //! What the tests have in common.
 
 pub mod client;
+pub mod neighbour;
 pub mod run;
 pub mod server;
 
 use std::time::{Duration, Instant};
 
 pub use client::{Connection, Response, get, request};
+pub use neighbour::Neighbour;
 pub use run::{Finished, run};
 pub use server::{Server, command};
 

@@ -39,6 +39,10 @@ pub enum FaultKind {
     Unfinished,
     /// A body was silent for longer than `--body-idle-timeout`.
     BodyIdle,
+    /// The client's body was larger than `--body-max`.
+    BodyTooLarge,
+    /// The client's body broke HTTP's rules, or its connection ended before it did.
+    BadBody,
     /// The response took longer than `--response-timeout`.
     ResponseTimeout,
     /// The instance did not come up.
@@ -49,7 +53,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, in the order of [`Self::index`].
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Trap,
         Self::Exit,
         Self::StackOverflow,
@@ -60,6 +64,8 @@ impl FaultKind {
         Self::NeverAnswered,
         Self::Unfinished,
         Self::BodyIdle,
+        Self::BodyTooLarge,
+        Self::BadBody,
         Self::ResponseTimeout,
         Self::Start,
         Self::Host,
@@ -83,6 +89,8 @@ impl FaultKind {
             Self::NeverAnswered => "never-answered",
             Self::Unfinished => "unfinished-body",
             Self::BodyIdle => "body-idle",
+            Self::BodyTooLarge => "body-too-large",
+            Self::BadBody => "bad-body",
             Self::ResponseTimeout => "response-timeout",
             Self::Start => "start",
             Self::Host => "host",
@@ -97,6 +105,7 @@ impl FaultKind {
             Self::Cpu => Some("--cpu-limit"),
             Self::Wall => Some("--request-timeout"),
             Self::BodyIdle => Some("--body-idle-timeout"),
+            Self::BodyTooLarge => Some("--body-max"),
             Self::ResponseTimeout => Some("--response-timeout"),
             _ => None,
         }

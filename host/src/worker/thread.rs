@@ -110,7 +110,7 @@ async fn serve(
     });
     let mut own_intake = match listener {
         Some((listener, permits)) => match Listener::from_tcp(listener) {
-            Ok(listener) => Some(Intake::new(listener, permits, &metrics.accept_errors)),
+            Ok(listener) => Some(Intake::new(listener, permits, &metrics.accepting)),
             Err(error) => return Exit::NotStarted(format!("its listener cannot be used: {error}")),
         },
         None => None,
