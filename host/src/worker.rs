@@ -14,6 +14,7 @@ mod respond;
 mod slot;
 mod socket;
 mod thread;
+mod trim;
 
 use std::cell::Cell;
 use std::fmt;
