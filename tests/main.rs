@@ -19,9 +19,11 @@ mod cli;
 mod connections;
 mod counting;
 mod environment;
+mod fuzz;
 #[cfg(feature = "fault-injection")]
 mod host_faults;
 mod host_resources;
+mod hostile_guests;
 mod isolation;
 mod languages;
 mod limits;

@@ -10,19 +10,23 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 /// start; threads beyond these share one.
 const OWNERS: usize = 64;
 
-/// Bytes that a thread took less those that it freed, of its own or of others; on a cache line of its own. Written by its
-/// owner only (the last: by all others), read by any. It stands when its thread has ended, so that the sum is right.
+/// One thread's count, on a cache line of its own. Written by its owner only (the last of them: by all other threads), read
+/// by any. It stands when its thread has ended, so that the sum is right.
 #[repr(align(128))]
-struct Count(AtomicI64);
+struct Count {
+    /// Bytes that were taken less those that were freed, whoever had taken them.
+    held: AtomicI64,
+    /// The most that this was since memory was last given back.
+    highest: AtomicI64,
+}
 
-static COUNTS: [Count; OWNERS + 1] = [const { Count(AtomicI64::new(0)) }; OWNERS + 1];
+static COUNTS: [Count; OWNERS + 1] =
+    [const { Count { held: AtomicI64::new(0), highest: AtomicI64::new(0) } }; OWNERS + 1];
 static OWNED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// Place in [`COUNTS`]. Neither of these has a destructor: an allocator must not.
+    /// Place in [`COUNTS`]. It has no destructor: an allocator's must not.
     static PLACE: Cell<usize> = const { Cell::new(usize::MAX) };
-    /// The most that this thread's count was seen to be, since memory was last given back.
-    static HIGHEST: Cell<i64> = const { Cell::new(0) };
 }
 
 fn place() -> usize {
@@ -38,11 +42,16 @@ fn place() -> usize {
 
 fn add(bytes: i64) {
     let place = place();
-    let Some(Count(count)) = COUNTS.get(place) else { return };
-    if place < OWNERS {
-        count.store(count.load(Relaxed).wrapping_add(bytes), Relaxed);
+    let Some(count) = COUNTS.get(place) else { return };
+    let held = if place < OWNERS {
+        let held = count.held.load(Relaxed).wrapping_add(bytes);
+        count.held.store(held, Relaxed);
+        held
     } else {
-        count.fetch_add(bytes, Relaxed);
+        count.held.fetch_add(bytes, Relaxed).wrapping_add(bytes)
+    };
+    if held > count.highest.load(Relaxed) {
+        count.highest.store(held, Relaxed);
     }
 }
 
@@ -97,28 +106,26 @@ unsafe impl GlobalAlloc for Counted {
 
 /// Bytes in use, by all threads.
 pub fn used_bytes() -> u64 {
-    let sum = COUNTS.iter().fold(0_i64, |sum, Count(count)| sum.wrapping_add(count.load(Relaxed)));
+    let sum = COUNTS.iter().fold(0_i64, |sum, count| sum.wrapping_add(count.held.load(Relaxed)));
     u64::try_from(sum).unwrap_or(0)
 }
 
 /// Bytes that this thread took less those that it freed, which may have been taken by others: only differences mean
-/// something. Takes note of the highest.
+/// something.
 pub fn own_bytes() -> i64 {
-    let own = COUNTS.get(place()).map_or(0, |Count(count)| count.load(Relaxed));
-    if own > HIGHEST.get() {
-        HIGHEST.set(own);
-    }
-    own
+    COUNTS.get(place()).map_or(0, |count| count.held.load(Relaxed))
 }
 
 /// Gives free pages of the heap back to the system, if this thread has freed `least` bytes or more since it last held the
 /// most. Takes some milliseconds for each 10 MiB that are given back. True when it was done.
 pub fn give_back(least: u64) -> bool {
-    let own = own_bytes();
-    if u64::try_from(HIGHEST.get().saturating_sub(own)).unwrap_or(0) < least {
+    let Some(count) = COUNTS.get(place()) else { return false };
+    let held = count.held.load(Relaxed);
+    let freed = count.highest.load(Relaxed).saturating_sub(held);
+    if u64::try_from(freed).unwrap_or(0) < least {
         return false;
     }
-    HIGHEST.set(own);
+    count.highest.store(held, Relaxed);
     trim();
     true
 }

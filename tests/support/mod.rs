@@ -1,12 +1,14 @@
 //! What the tests have in common.
 
 pub mod client;
+pub mod neighbours;
 pub mod run;
 pub mod server;
 
 use std::time::{Duration, Instant};
 
 pub use client::{Connection, Response, get, request};
+pub use neighbours::Neighbours;
 pub use run::{Finished, run};
 pub use server::{Server, command};
 

@@ -47,7 +47,9 @@ impl MemoryBudget {
 
     fn take(&self, bytes: u64) -> bool {
         let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.total_bytes);
-        let taken = self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok();
+        let try_take = || self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok();
+        // What is counted of the heap may be an old figure.
+        let taken = try_take() || (!self.count_heap() && try_take());
         if taken {
             self.share_bytes.fetch_add(bytes, Relaxed);
         }
