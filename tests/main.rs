@@ -23,9 +23,11 @@ mod counting;
 mod crowding;
 mod environment;
 mod fairness;
+mod fuzz;
 #[cfg(feature = "fault-injection")]
 mod host_faults;
 mod host_resources;
+mod hostile_guests;
 mod isolation;
 mod languages;
 mod limits;

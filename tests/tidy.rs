@@ -11,10 +11,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metrics.rs", &["sandbox::FaultKind"]),
     ("throttle.rs", &[]),
     ("clients.rs", &[]),
+    ("heap.rs", &[]),
     ("listener.rs", &["backoff", "config", "worker"]),
     ("intake.rs", &["listener", "metrics", "throttle", "worker::Peer", "worker::inbox"]),
     ("board.rs", &["config", "loader::Edition", "metrics", "shutdown::Phase", "vitals"]),
-    ("sandbox", &["config"]),
+    ("sandbox", &["config", "heap"]),
     (
         "worker",
         &[
@@ -22,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "backoff",
             "clients",
+            "heap",
             "metrics",
             "supervisor::WorkerId",
             "listener",

@@ -12,6 +12,7 @@ pub mod log;
 pub mod admin;
 pub mod backoff;
 pub mod board;
+pub mod heap;
 pub mod loader;
 pub mod metrics;
 pub mod primary;

@@ -15,6 +15,7 @@ mod slot;
 mod socket;
 mod thread;
 mod turns;
+mod trim;
 
 use std::cell::Cell;
 use std::fmt;

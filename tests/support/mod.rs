@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod neighbour;
+pub mod neighbours;
 pub mod run;
 pub mod server;
 
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Connection, Response, get, request};
 pub use neighbour::Neighbour;
+pub use neighbours::Neighbours;
 pub use run::{Finished, run};
 pub use server::{Server, command};
 

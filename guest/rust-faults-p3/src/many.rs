@@ -7,7 +7,7 @@ use std::time::Duration;
 use verbs::Reply;
 use wasip3::filesystem::preopens::get_directories;
 use wasip3::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
-use wasip3::http::types::{ErrorCode, Fields};
+use wasip3::http::types::{ErrorCode, Fields, Method, Request};
 use wasip3::wit_future;
 
 use crate::wait::{self, all};
@@ -22,6 +22,19 @@ pub fn handles(count: u64, bytes: usize) -> Reply {
             return Reply::made(made, Some(format!("{error:?}")));
         }
         mem::forget(fields);
+    }
+    Reply::made(count, None)
+}
+
+pub fn long_methods(count: u64, bytes: usize) -> Reply {
+    let method = Method::Other("X".repeat(bytes));
+    for made in 0..count {
+        let (_, end) = wit_future::new(|| Ok(None));
+        let (request, sent) = Request::new(Fields::new(), None, end, None);
+        if request.set_method(&method).is_err() {
+            return Reply::made(made, Some("no".into()));
+        }
+        mem::forget((request, sent));
     }
     Reply::made(count, None)
 }

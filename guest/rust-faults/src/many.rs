@@ -7,7 +7,7 @@ use verbs::Reply;
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
-use wasip2::http::types::{Fields, OutgoingRequest};
+use wasip2::http::types::{Fields, Method, OutgoingRequest};
 use wasip2::io::poll::{Pollable, poll};
 
 use crate::response::BodySender;
@@ -36,6 +36,18 @@ pub fn unsent(count: u64, bytes: usize) -> Reply {
             return Reply::made(made, Some(format!("{error:?}")));
         }
         mem::forget((request, sender));
+    }
+    Reply::made(count, None)
+}
+
+pub fn long_methods(count: u64, bytes: usize) -> Reply {
+    let method = Method::Other("X".repeat(bytes));
+    for made in 0..count {
+        let request = OutgoingRequest::new(Fields::new());
+        if request.set_method(&method).is_err() {
+            return Reply::made(made, Some("no".into()));
+        }
+        mem::forget(request);
     }
     Reply::made(count, None)
 }

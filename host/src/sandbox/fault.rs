@@ -27,7 +27,7 @@ pub enum FaultKind {
     StackOverflow,
     /// The guest ended after growth of its memory had been refused.
     Memory,
-    /// There was no room for the instance within `--memory-total` or the pool.
+    /// There was no room for the instance, or for it to grow, within `--memory-total` or the pool.
     Capacity,
     /// CPU time above `--cpu-limit`.
     Cpu,
@@ -132,10 +132,12 @@ impl Fault {
             return Self::new(FaultKind::Exit, format!("the guest called exit({})", exit.0));
         } else if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
             FaultKind::StackOverflow
-        } else if meter.refused().is_some() {
-            FaultKind::Memory
         } else {
-            FaultKind::Trap
+            match meter.refused() {
+                Some(Refused::Instance) => FaultKind::Memory,
+                Some(Refused::Total) => FaultKind::Capacity,
+                None => FaultKind::Trap,
+            }
         };
         Self::new(kind, describe(error))
     }

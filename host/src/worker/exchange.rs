@@ -336,7 +336,10 @@ impl Exchange {
     /// The guest is at fault: its instance goes, and the host answers.
     fn fault(&self, seat: Seat, fault: &Fault) -> Response<ResponseBody> {
         seat.fail(self.number, fault);
-        self.fail(Failure::Fault(fault.kind))
+        self.fail(match fault.kind {
+            FaultKind::Capacity => Failure::NoCapacity(self.connection.worker.config.capacity.queue_timeout),
+            kind => Failure::Fault(kind),
+        })
     }
 
     /// Answers in the guest's place.

@@ -118,6 +118,8 @@ async fn serve(
     tokio::task::spawn_local(async move { alarms.run().await });
     slot.warm().await;
     tokio::task::spawn_local(Rc::clone(&slot).tend());
+    let trimmed = Rc::clone(&slot);
+    tokio::task::spawn_local(async move { trimmed.trim.run().await });
     metrics.listening.set(true);
     events.tell(WorkerEvent::Listening(id)).await;
 
@@ -226,6 +228,7 @@ impl Crew {
             })
             .await;
             open.set(open.get() - 1);
+            worker.slot.trim.ask();
             if worker.draining.get() {
                 worker.changed.notify_one();
             }
