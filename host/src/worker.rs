@@ -14,8 +14,8 @@ mod respond;
 mod slot;
 mod socket;
 mod thread;
-mod turns;
 mod trim;
+mod turns;
 
 use std::cell::Cell;
 use std::fmt;
