@@ -128,6 +128,7 @@ attacks! {
     // Files.
     a_pipe_in_a_granted_directory: "/read?path=/data/pipe", [],
         both(Answers(404, "Operation not permitted"), &["--dir", "neither a file nor a directory"]);
+    the_times_of_a_pipe: "/touch?path=/data/pipe", [], both(Answers(403, "0, then"), &["--dir"]);
     a_thousand_pipes_at_once: "/files?count=1000&path=/data/pipe", [], both(Answers(403, "0, then"), &["--dir"]);
 }
 
@@ -148,7 +149,7 @@ fn survived(attack: &Attack) -> TestResult {
     let folder = tempfile::tempdir()?;
     let upstream = answers_all()?;
     let path = attack.path.replace("{upstream}", &upstream.to_string());
-    let grant = format!("{}::/data", folder.path().display());
+    let grant = format!("{}::/data:rw", folder.path().display());
     let mut flags = attack.flags.to_vec();
     for (flag, value) in LIMITS {
         if !attack.flags.contains(&flag) {
