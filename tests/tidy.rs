@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["clients", "config", "loader", "sandbox", "supervisor::WorkerId", "throttle", "vitals", "worker"],
     ),
     ("vitals.rs", &["metrics", "sandbox::PulseCells"]),
-    ("loader.rs", &["config", "sandbox"]),
+    ("loader.rs", &["config", "heap", "sandbox"]),
     ("admin", &["listener", "metrics", "board", "sandbox::FaultKind", "worker::inbox"]),
 ];
 

@@ -130,6 +130,29 @@ pub fn give_back(least: u64) -> bool {
     true
 }
 
+/// Bytes at the end of a heap that glibc may keep, and those from which on a block is a mapping of its own. Left to
+/// itself it takes larger ones for itself with each large block that is freed, up to 64 and 32 MiB, and keeps as much at
+/// the end of each thread's heap, where trimming does not reach.
+#[cfg(target_env = "gnu")]
+const KEPT_AT_THE_END_BYTES: i32 = 2 << 20;
+#[cfg(target_env = "gnu")]
+const OWN_MAPPING_BYTES: i32 = 1 << 20;
+
+/// Has the allocator give back by itself what is free at the end of a heap. For the beginning of a process.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "calls of the C library")]
+pub fn keep_little() {
+    // SAFETY: they set numbers of the allocator, under its own lock.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_AT_THE_END_BYTES);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_MAPPING_BYTES);
+    }
+}
+
+/// Other C libraries do so.
+#[cfg(not(target_env = "gnu"))]
+pub fn keep_little() {}
+
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "a call of the C library")]
 fn trim() {

@@ -210,7 +210,11 @@ impl Server {
             if left <= MEMORY_LEFT_KIB {
                 return;
             }
-            assert!(began.elapsed() < CEILING, "{after}: {left} KiB more than before are left");
+            assert!(
+                began.elapsed() < CEILING,
+                "{after}: {left} KiB more than before are left:\n{}",
+                self.pids().into_iter().map(largest_mappings).collect::<String>()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -255,6 +259,24 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
         line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
     }
+}
+
+/// The mappings of a process that have more than a MiB resident, for the message of a failure.
+fn largest_mappings(pid: u32) -> String {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let mut found = String::new();
+    let mut mapping = "";
+    for line in smaps.lines() {
+        if let Some(rss) = line.strip_prefix("Rss:") {
+            let kib = rss.trim().trim_end_matches(" kB").parse().unwrap_or(0);
+            if kib > 1024_u64 {
+                found.push_str(&format!("{kib} KiB in {mapping}\n"));
+            }
+        } else if line.split(' ').next().is_some_and(|range| range.contains('-')) {
+            mapping = line;
+        }
+    }
+    found
 }
 
 /// Sends a signal to a process, by `kill`'s name for it.

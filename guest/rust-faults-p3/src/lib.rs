@@ -72,6 +72,7 @@ async fn obey(verb: Verb, request: Request) -> Result<Response, ErrorCode> {
         // The host buffers nothing of a 0.3 body.
         Verb::Unsent { .. } => response::whole(Plain::NotFound.answer()),
         Verb::Files { count, path } => response::whole(many::files(count, &path).await),
+        Verb::Touch { path } => response::whole(many::touch(&path).await),
         Verb::ManyTimers { count, time } => response::whole(many::timers(count, time).await),
         Verb::FetchMany { count, url } => response::whole(fetch::get_many(count, &url).await),
         Verb::FetchEach { count, url } => response::whole(fetch::get_each(count, &url).await),

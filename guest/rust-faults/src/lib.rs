@@ -79,6 +79,7 @@ fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
         Verb::Futures { .. } => response::send(out, Plain::NotFound.answer()),
         Verb::Unsent { count, bytes } => response::send(out, many::unsent(count, bytes)),
         Verb::Files { count, path } => response::send(out, many::files(count, &path)),
+        Verb::Touch { path } => response::send(out, many::touch(&path)),
         Verb::ManyTimers { count, time } => response::send(out, many::timers(count, time)),
         Verb::FetchMany { count, url } => response::send(out, fetch::get_many(count, &url)),
         Verb::FetchEach { count, url } => response::send(out, fetch::get_each(count, &url)),

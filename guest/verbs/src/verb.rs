@@ -71,6 +71,8 @@ pub enum Verb {
     Unsent { count: u64, bytes: usize },
     /// The same file, opened so many times before the first is closed.
     Files { count: usize, path: String },
+    /// Sets the times of a file to now.
+    Touch { path: String },
     /// Waits on the clock, all at once.
     ManyTimers { count: usize, time: Duration },
     /// Outgoing GETs, all at once.
@@ -134,6 +136,7 @@ impl Verb {
             "futures" => Verb::Futures { count: query.number("count", 1)? },
             "unsent" => Verb::Unsent { count: query.number("count", 1)?, bytes: query.number("bytes", 1)? },
             "files" => Verb::Files { count: query.number("count", 1)?, path: query.text("path") },
+            "touch" => Verb::Touch { path: query.text("path") },
             "many-timers" => Verb::ManyTimers { count: query.number("count", 1)?, time: query.milliseconds("ms")? },
             "fetch-many" => Verb::FetchMany { count: query.number("count", 1)?, url: query.text("url") },
             "fetch-each" => Verb::FetchEach { count: query.number("count", 1)?, url: query.text("url") },

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use wasmtime::{Trap, WasmBacktrace};
 
-use super::limits::{FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, Meter, RANDOM_BYTES_MAX, Refused};
+use super::limits::{
+    COMPONENT_HANDLES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, Meter, RANDOM_BYTES_MAX, Refused,
+};
 
 /// What ended an instance.
 #[derive(Debug, Clone)]
@@ -194,6 +196,9 @@ fn bound_met(text: &str) -> Option<String> {
     Some(match text {
         "resource table has no free keys" => format!("more than {HANDLES_MAX} handles in one instance"),
         "total size of fields exceeds limit" => format!("more than {FIELDS_BYTES_MAX} bytes in one `fields`"),
+        _ if text.ends_with("store handle limit exceeded") => {
+            format!("more than {COMPONENT_HANDLES_MAX} handles, futures, streams and calls in one instance")
+        }
         _ if text.starts_with("requested len ") => format!("more than {RANDOM_BYTES_MAX} random bytes in one call"),
         _ if text.starts_with("too much data is being copied") => {
             format!("more than {HOSTCALL_BYTES_MAX} bytes from the guest in one call of the host")

@@ -407,6 +407,7 @@ mod tests {
             ("file", Wish { synced: true, ..follow }, "not supported"),
             ("new", Wish { create: true, write: true, ..follow }, "file"),
             ("pipe", follow, "special"),
+            ("pipe", Wish::TIMES, "special"),
             ("pipe", Wish { read: true, write: true, ..follow }, "special"),
             ("pipe", Wish { write: true, ..follow }, "no reader"),
             ("pipe", Wish { directory: true, ..follow }, "no directory"),

@@ -15,6 +15,9 @@ const LEAST_BYTES: u64 = 4 << 20;
 /// From being asked to looking.
 const DELAY: Duration = Duration::from_secs(1);
 
+/// From giving back to doing so once more.
+const SETTLED: Duration = Duration::from_secs(4);
+
 /// A worker's.
 #[derive(Debug, Default)]
 pub(super) struct Trim {
@@ -38,6 +41,9 @@ impl Trim {
             self.asked.set(false);
             if heap::give_back(LEAST_BYTES) {
                 tracing::debug!(heap_bytes = heap::used_bytes(), "memory that was free was given back");
+                // Requests that were served beside it held pages of which they needed little.
+                tokio::time::sleep(SETTLED).await;
+                heap::give_back(0);
             }
         }
     }
