@@ -12,6 +12,7 @@ pub mod log;
 pub mod admin;
 pub mod backoff;
 pub mod board;
+pub mod heap;
 mod inject;
 pub mod loader;
 pub mod metrics;
@@ -23,6 +24,7 @@ pub mod throttle;
 pub mod vitals;
 
 pub mod balancer;
+pub mod clients;
 pub mod intake;
 pub mod listener;
 pub mod worker;

@@ -1,6 +1,8 @@
 //! The log on standard error. Lines go through a bounded queue to a thread of their own that writes them: a reader that
 //! stalls or has gone away costs lines, never a worker's time.
 
+pub mod access;
+
 use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
@@ -55,12 +57,15 @@ pub fn start(format: LogFormat, level: LevelFilter) -> LogGuard {
     let targets = Targets::new()
         .with_default(LevelFilter::WARN.min(level))
         .with_target("wasmhost", level)
-        .with_target("guest", level)
-        .with_target("access", level);
+        .with_target("guest", level);
+    let colours = std::io::stderr().is_terminal();
+    if level >= LevelFilter::INFO {
+        access::start(access::Sink { queue: writer.clone(), format, colours });
+    }
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let outcome = match format {
         LogFormat::Text => {
-            let lines = lines.with_ansi(std::io::stderr().is_terminal()).compact().with_target(false);
+            let lines = lines.with_ansi(colours).compact().with_target(false);
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
         LogFormat::Json => {

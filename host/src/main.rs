@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use wasmhost::cli::{Cli, Command, CompileArgs, Parsed, ServeArgs, parse};
 use wasmhost::commands::{compile, completions, serve};
 use wasmhost::config::{Config, Machine, build};
+use wasmhost::heap;
 use wasmhost::log;
 use wasmhost::primary::Ended;
 use wasmhost::worker::process::{ChildError, run_child};
@@ -18,6 +19,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     record_no_back_traces();
+    heap::keep_little();
     match parse(std::env::args_os()) {
         Parsed::Text(text) => print(text.as_bytes()),
         Parsed::Wrong(mistakes) => wrong_usage(&mistakes),

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use http::uri::Authority;
 use tokio::sync::mpsc;
 
-use self::ground::{authority, bind, max_connections};
+use self::ground::{authority, bind, max_connections, per_client};
 use self::kind::{Kind, Start};
 use self::reload::Reload;
 use crate::admin;
@@ -184,8 +184,8 @@ pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
     let workers = places.iter().map(|place| &place.vitals.metrics).collect();
     let board = Arc::new(Board::new(Arc::clone(&config), workers, kind.host()));
     board.set_edition(&edition);
-    let permits = Permits::new(max_connections);
-    let intake = listener.map(|listener| Intake::new(listener, Arc::clone(&permits), &board.host.accept_errors));
+    let permits = Permits::new(max_connections, per_client(&config));
+    let intake = listener.map(|listener| Intake::new(listener, Arc::clone(&permits), &board.host.accepting));
     let mut primary = Primary {
         edition,
         kind,

@@ -15,6 +15,8 @@ mod respond;
 mod slot;
 mod socket;
 mod thread;
+mod trim;
+mod turns;
 
 use std::cell::Cell;
 use std::fmt;

@@ -6,7 +6,8 @@
 mod child;
 mod wire;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,6 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::uri::Authority;
+use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -25,6 +27,7 @@ pub use self::child::{ChildError, EventWire, run as run_child};
 use self::wire::{FromWorker, ToWorker, Wire};
 use super::inbox::{Accepted, Connection, INBOX_MAX, Permits};
 use super::{Exit, Stage, WorkerEvent};
+use crate::clients::Client;
 use crate::config::Config;
 use crate::loader::{Code, Edition, Loading};
 use crate::panics::guarded;
@@ -59,11 +62,23 @@ pub struct ProcessSetup {
     pub events: mpsc::Sender<WorkerEvent>,
     /// The address that stands for the authority where a client names none.
     pub authority: Authority,
-    /// A listener of its own, with `--balance kernel`, and how many connections it may have from it at once.
-    pub listener: Option<(OwnedFd, usize)>,
+    /// A listener of its own, with `--balance kernel`, and how many connections it may have from it.
+    pub listener: Option<(OwnedFd, Share)>,
     /// The capacity that its connections take from, where the primary accepts.
     pub permits: Arc<Permits>,
 }
+
+/// A worker's part of the connections, where it accepts them itself and does not see the others'.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Share {
+    /// At once.
+    pub connections: usize,
+    /// Of one client.
+    pub per_client: Option<usize>,
+}
+
+/// How many connections of which client a process has.
+type Abroad = Rc<RefCell<HashMap<Client, usize>>>;
 
 /// The primary's side of a worker's process.
 pub struct ProcessHandle {
@@ -83,6 +98,8 @@ pub struct ProcessHandle {
     called: Cell<bool>,
     /// Tells the task that attends to the process to end it.
     hung: Rc<Notify>,
+    /// Of these, those that are counted for a client, as far as the process has not told of their end.
+    abroad: Abroad,
 }
 
 impl ProcessHandle {
@@ -94,9 +111,9 @@ impl ProcessHandle {
         let (child, wire) = spawn()?;
         let (vitals, vitals_file) = setup.vitals;
         let mut descriptors = vec![setup.code.as_fd(), vitals_file.as_fd(), setup.host_vitals.as_fd()];
-        let max_connections = setup.listener.as_ref().map_or(0, |(_, max_connections)| *max_connections);
+        let share = setup.listener.as_ref().map(|(_, share)| *share);
         descriptors.extend(setup.listener.as_ref().map(|(listener, _)| listener.as_fd()));
-        let start = ToWorker::Start { id: setup.id.0, authority: setup.authority.to_string(), max_connections };
+        let start = ToWorker::Start { id: setup.id.0, authority: setup.authority.to_string(), share };
         wire.try_send(&start, &descriptors)?;
         let (orders, heard) = watch::channel(ProcessOrders { code: setup.code, stage: Stage::Serve });
         let handle = Self {
@@ -110,11 +127,13 @@ impl ProcessHandle {
             beats_seen: Cell::new(vitals.beats.load(Relaxed)),
             called: Cell::new(false),
             hung: Rc::new(Notify::new()),
+            abroad: Abroad::default(),
         };
         handle.orders.send_modify(|orders| orders.stage = stage);
+        let ended = Ended { abroad: Rc::clone(&handle.abroad), permits: Arc::clone(&handle.permits) };
         let (id, events, hung) = (setup.id, setup.events, Rc::clone(&handle.hung));
         tokio::task::spawn_local(async move {
-            let attending = attend(id, child, wire, heard, (events.clone(), hung), vitals);
+            let attending = attend(id, child, wire, heard, (events.clone(), hung), vitals, ended);
             if let Err(panic) = guarded(attending).await {
                 // The child went with what was dropped.
                 vitals.metrics.listening.set(false);
@@ -147,7 +166,9 @@ impl ProcessHandle {
             Ok(()) => {
                 self.handed.set(self.handed.get() + 1);
                 self.outstanding.set(self.outstanding.get() + 1);
-                connection.permit.hand_over();
+                if let Some(client) = connection.permit.hand_over() {
+                    *self.abroad.borrow_mut().entry(client).or_default() += 1;
+                }
                 Ok(())
             }
             Err(_) => Err(connection),
@@ -196,6 +217,30 @@ impl Drop for ProcessHandle {
         // The process is gone, and its connections with it.
         self.vitals.metrics.open_connections.store(0, Relaxed);
         self.permits.give_back(self.outstanding.get());
+        for (client, count) in self.abroad.take() {
+            self.permits.release(client, count);
+        }
+    }
+}
+
+/// Whose connections have ended in a process: takes them off the books.
+struct Ended {
+    abroad: Abroad,
+    permits: Arc<Permits>,
+}
+
+impl Ended {
+    fn note(&self, clients: Vec<Client>) {
+        let mut abroad = self.abroad.borrow_mut();
+        for client in clients {
+            // Of a process that is gone, the books are closed.
+            let Some(count) = abroad.get_mut(&client) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                abroad.remove(&client);
+            }
+            self.permits.release(client, 1);
+        }
     }
 }
 
@@ -230,6 +275,7 @@ async fn attend(
     mut orders: watch::Receiver<ProcessOrders>,
     (events, hung): (mpsc::Sender<WorkerEvent>, Rc<Notify>),
     vitals: &'static Vitals,
+    ended: Ended,
 ) {
     let mut code = Arc::clone(&orders.borrow().code);
     let mut exit = None;
@@ -246,6 +292,10 @@ async fn attend(
                 Ok(Some((FromWorker::Listening, _))) => WorkerEvent::Listening(id),
                 Ok(Some((FromWorker::Disconnect, _))) => WorkerEvent::Disconnect(id),
                 Ok(Some((FromWorker::Freed, _))) => WorkerEvent::Freed,
+                Ok(Some((FromWorker::Ended(clients), _))) => {
+                    ended.note(clients);
+                    continue;
+                }
                 Ok(Some((FromWorker::Exited(how), _))) => {
                     exit = Some(how);
                     continue;
@@ -279,9 +329,9 @@ async fn attend(
         let _ = events.send(event).await;
         crate::inject::panic_at("attend");
     }
-    let ended = end_of(child, patience).await;
+    let end = end_of(child, patience).await;
     vitals.metrics.listening.set(false);
-    let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(ended))).await;
+    let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(end))).await;
 }
 
 /// Waits for the end of a child that has said its last word, and kills it after `patience`.

@@ -18,6 +18,7 @@ use super::socket::Stream;
 use super::{Events, Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
 use crate::intake::Intake;
 use crate::listener::Listener;
+use crate::log::access;
 use crate::panics::caught;
 use crate::sandbox::InstanceContext;
 
@@ -49,6 +50,7 @@ pub(super) fn event_loop(name: &str) -> std::io::Result<LocalRuntime> {
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name(format!("{name}-blocking"))
+        .on_thread_park(access::flush)
         .build_local(LocalOptions::default())
 }
 
@@ -72,6 +74,7 @@ pub(super) fn run_in(
     }
     // A blocking call of a guest may still be under way; the thread does not wait for it.
     runtime.shutdown_background();
+    access::flush();
     outcome.unwrap_or_else(Exit::Panic)
 }
 
@@ -115,7 +118,7 @@ async fn serve(
     });
     let mut own_intake = match listener {
         Some((listener, permits)) => match Listener::from_tcp(listener) {
-            Ok(listener) => Some(Intake::new(listener, permits, &metrics.accept_errors)),
+            Ok(listener) => Some(Intake::new(listener, permits, &metrics.accepting)),
             Err(error) => return Exit::NotStarted(format!("its listener cannot be used: {error}")),
         },
         None => None,
@@ -128,6 +131,8 @@ async fn serve(
     }
     let (watcher, tended) = (Rc::clone(&crash), Rc::clone(&slot));
     tokio::task::spawn_local(async move { watcher.watch(tended.tend()).await });
+    let (watcher, trimmed) = (Rc::clone(&crash), Rc::clone(&slot));
+    tokio::task::spawn_local(async move { watcher.watch(trimmed.trim.run()).await });
     metrics.listening.set(true);
     events.tell(WorkerEvent::Listening(id)).await;
 
@@ -214,6 +219,7 @@ impl Crew {
         tokio::task::spawn_local(async move {
             worker.crash.watch(conn::serve(Rc::clone(&worker), stream, peer, permit)).await;
             open.set(open.get() - 1);
+            worker.slot.trim.ask();
             if worker.draining.get() {
                 worker.changed.notify_one();
             }

@@ -11,15 +11,17 @@ use http::uri::Authority;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use super::wire::{FromWorker, ToWorker, Wire, cut};
+use super::Share;
+use super::wire::{ENDED_MAX, FromWorker, ToWorker, Wire, cut};
 use crate::backoff::Backoff;
+use crate::clients::Clients;
 use crate::config::Config;
 use crate::loader::{Trial, load_and_try};
 use crate::sandbox::{Artifact, Guest, LoadError, MemoryBudget, Ticker};
 use crate::supervisor::WorkerId;
 use crate::throttle::Throttle;
 use crate::vitals::{self, HostVitals, Vitals};
-use crate::worker::inbox::{self, Accepted, Connection, Permits};
+use crate::worker::inbox::{self, Accepted, Connection, PerClient, Permits};
 use crate::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
 
 /// That there is no descriptor for a connection is told of once in this time.
@@ -27,6 +29,9 @@ const SHORT_LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long to wait before looking again whether a descriptor has become free.
 const SHORTAGE_PAUSES: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
+
+/// How long what the primary had no room to hear waits, and whatever it says meanwhile.
+const TELL_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why a process is no worker.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +68,8 @@ pub fn run(mut config: Config) -> Result<bool, ChildError> {
     let config = Arc::new(config);
     match first {
         Some((wire, ToWorker::Load, descriptors)) => load(&wire, &config, descriptors),
-        Some((wire, ToWorker::Start { id, authority, max_connections }, descriptors)) => {
-            let start = Start { id: WorkerId(id), authority, max_connections };
+        Some((wire, ToWorker::Start { id, authority, share }, descriptors)) => {
+            let start = Start { id: WorkerId(id), authority, share };
             let exit = match work(&wire, config, start, descriptors, runtime) {
                 Exit::Panic(text) => Exit::Panic(cut(&text)),
                 exit => exit,
@@ -115,7 +120,7 @@ fn load(wire: &Wire, config: &Arc<Config>, descriptors: Vec<OwnedFd>) -> Result<
 struct Start {
     id: WorkerId,
     authority: String,
-    max_connections: usize,
+    share: Option<Share>,
 }
 
 /// Works to the end.
@@ -152,9 +157,14 @@ fn prepare(
     let ticker = Ticker::start().map_err(text)?;
     let guest = link(code, &config, &ticker).map_err(|error| error.to_string())?;
     // The primary counts connections; here, only those of a listener of the worker's own are bounded.
-    let has_listener = start.max_connections > 0;
-    let permits = Permits::new(if has_listener { start.max_connections } else { usize::MAX });
-    let listener = if has_listener { Some((next()?.into(), Arc::clone(&permits))) } else { None };
+    let is_counted = config.limits.max_connections_per_client.is_some();
+    let per_client = match start.share {
+        Some(Share { per_client: Some(max), .. }) => PerClient::Counted(Clients::new(max, &config.trust_proxy)),
+        None if is_counted => PerClient::told(&config.trust_proxy),
+        Some(_) | None => PerClient::Unbounded,
+    };
+    let permits = Permits::new(start.share.map_or(usize::MAX, |share| share.connections), per_client);
+    let listener = if start.share.is_some() { Some((next()?.into(), Arc::clone(&permits))) } else { None };
     let id = start.id;
     let setup = WorkerSetup {
         id,
@@ -225,6 +235,7 @@ impl Attendance {
                         Err(error) => tracing::error!(hint = error.hint, "the new component cannot be served by this worker, the old one goes on: {error}"),
                     }
                 }
+                () = self.permits.some_ended() => self.tell_ended().await,
                 () = self.permits.asked_for() => {
                     // A primary that is gone is found out by the next receive.
                     let _ = self.wire.send(&FromWorker::Freed, &[]).await;
@@ -271,6 +282,7 @@ impl Attendance {
     fn hand_on(&self, inbox: &inbox::Sender, peer: Peer, descriptors: Vec<OwnedFd>) {
         let Some(mut permit) = self.permits.try_take() else { return };
         permit.adopt(&self.vitals.metrics);
+        permit.claim(peer);
         // The primary sends none without.
         let Some(socket) = descriptors.into_iter().next() else { return };
         let socket = match peer {
@@ -281,6 +293,22 @@ impl Attendance {
         if inbox.try_send(Connection { socket, peer, permit }).is_err() {
             self.vitals.metrics.connections.add_one();
             tracing::error!(worker = self.id.0, %peer, "a connection was lost: the inbox is full");
+        }
+    }
+
+    /// Tells whose connections have ended. Not waiting for the primary, which may be waiting for this process.
+    async fn tell_ended(&self) {
+        loop {
+            let clients = self.permits.take_ended(ENDED_MAX);
+            if clients.is_empty() {
+                return;
+            }
+            if self.wire.try_send(&FromWorker::Ended(clients.clone()), &[]).is_err() {
+                // A primary that is gone is found out by the next receive.
+                self.permits.put_back_ended(clients);
+                tokio::time::sleep(TELL_AGAIN).await;
+                return;
+            }
         }
     }
 

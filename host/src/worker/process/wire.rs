@@ -14,12 +14,16 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
+use super::Share;
+use crate::clients::Client;
 use crate::worker::{Exit, Peer};
 
 /// Longest message; whoever tells of an error keeps below it with [`cut`].
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Characters of a text within a message; JSON makes six bytes of some.
 const TEXT_CHARS_MAX: usize = 1_200;
+/// Most clients of a message; the longest takes some 45 bytes.
+pub(super) const ENDED_MAX: usize = 200;
 /// Most descriptors of a message: code, vitals of worker and host, and a listener.
 const DESCRIPTORS_MAX: usize = 4;
 
@@ -33,8 +37,8 @@ pub(super) enum ToWorker {
         id: u16,
         /// Stands for the authority where a client names none.
         authority: String,
-        /// Connections at once from a listener of its own.
-        max_connections: usize,
+        /// Its part of the connections, with a listener of its own.
+        share: Option<Share>,
     },
     /// Serve this client. With its socket.
     Connection(Peer),
@@ -59,6 +63,8 @@ pub(super) enum FromWorker {
     Exited(Exit),
     /// A connection has ended, which the primary wanted to know.
     Freed,
+    /// Connections of these clients have ended, [`ENDED_MAX`] at most.
+    Ended(Vec<Client>),
     /// The component was loaded and tried. With its code.
     Loaded {
         wasi: String,
