@@ -64,7 +64,7 @@ impl Attacked {
 
     /// The neighbour had all its answers, and all that the attack took is back.
     #[track_caller]
-    fn is_over(self) {
+    fn assert_over(self) {
         let Self { component, server, neighbour, descriptors: before, resident_kib: resident_before } = self;
         neighbour.was_served();
         eventually(&format!("{component}: its connections have ended"), || server.sum("open_connections") == 0);
@@ -99,7 +99,7 @@ fn a_million_chunks_of_a_byte_are_answered_at_a_bounded_cost() {
         eprintln!("{component}: {each_us} us of CPU time for each chunk, the neighbour's requests counted with them");
         assert!(each_us < 60, "{component}: {each_us} us of CPU time for each chunk");
         drop(connection);
-        attacked.is_over();
+        attacked.assert_over();
     }
 }
 
@@ -119,7 +119,7 @@ fn chunk_extensions_have_a_bound_each_and_together() {
         assert_eq!(ask(&chunk(5_000)), 400, "{component}: of one chunk");
         assert_eq!(ask(&chunk(16 << 20)), 400, "{component}: of one chunk without end");
         assert_eq!(ask(&chunk(4_000).repeat(5)), 400, "{component}: of all together");
-        attacked.is_over();
+        attacked.assert_over();
     }
 }
 
@@ -144,7 +144,7 @@ fn heads_that_are_too_large_are_refused() {
         }
     }
     assert_eq!(attacked.server.sum("refusals.head-too-large"), 100);
-    attacked.is_over();
+    attacked.assert_over();
 }
 
 /// How a connection of a flood is left.
@@ -171,7 +171,7 @@ fn thousands_of_connections_that_come_and_go_leave_nothing_behind() {
                 }
             }
         }
-        attacked.is_over();
+        attacked.assert_over();
     }
 }
 
@@ -231,6 +231,6 @@ fn many_clients_that_are_slow_in_every_way_end_at_their_limits() {
         for flag in ["--header-timeout", "--body-idle-timeout", "--request-timeout", "--keepalive-timeout"] {
             attacked.server.wait_for_record(flag, |record| record["limit"] == flag);
         }
-        attacked.is_over();
+        attacked.assert_over();
     }
 }

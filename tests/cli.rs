@@ -83,6 +83,8 @@ fn all_mistakes_are_told_at_once_with_exit_code_2() {
         "--balance=fair",
         "--header-max=1",
         "--memory-max=big",
+        "--body-max=0",
+        "--max-connections-per-client=few",
         "--env=NAME",
         "--listen=nowhere",
         "--log-format=xml",

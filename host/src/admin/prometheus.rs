@@ -80,9 +80,7 @@ impl Snapshot {
                 })
                 .collect(),
         };
-        let host =
-            |name, help, is_counter, value: f64| Family { name, help, is_counter, samples: vec![(Vec::new(), value)] };
-        let families = vec![
+        let mut families = vec![
             by_label("responses", "Responses, by class of status", "class", &|metrics| {
                 let classes = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
                 classes.into_iter().zip(&metrics.responses).map(|(class, count)| (class, count.get())).collect()
@@ -131,39 +129,48 @@ impl Snapshot {
                 is_counter: true,
                 samples: accept_errors(board),
             },
-            host(
-                "refused_connections",
-                "Connections closed at once, whose client had as many as it may (--max-connections-per-client)",
-                true,
-                float(board.refused_connections()),
-            ),
-            host("reloads", "Reloads that took effect", true, float(board.host.reloads.load(Relaxed))),
-            host(
-                "failed_reloads",
-                "Reloads that failed and changed nothing",
-                true,
-                float(board.host.failed_reloads.load(Relaxed)),
-            ),
-            host(
-                "instance_memory_bytes",
-                "Memories and tables of all instances",
-                false,
-                float(board.vitals.memory_bytes.load(Relaxed)),
-            ),
-            host(
-                "instance_memory_max_bytes",
-                "Bound on memories and tables of all instances (--memory-total)",
-                false,
-                float(board.config.limits.memory_total_bytes),
-            ),
-            host("uptime_seconds", "Time since the start", false, board.started.elapsed().as_secs_f64()),
         ];
+        families.extend(of_the_host(board));
         let latencies = workers.iter().map(|(worker, metrics)| {
             let counts = metrics.latency.iter().map(crate::metrics::Count::get).collect();
             (worker.clone(), float(metrics.latency_sum_us.get()) / 1e6, counts)
         });
         Self { families, latencies: latencies.collect() }
     }
+}
+
+/// What there is one of.
+fn of_the_host(board: &Board) -> Vec<Family> {
+    let host =
+        |name, help, is_counter, value: f64| Family { name, help, is_counter, samples: vec![(Vec::new(), value)] };
+    vec![
+        host(
+            "refused_connections",
+            "Connections closed at once, whose client had as many as it may (--max-connections-per-client)",
+            true,
+            float(board.refused_connections()),
+        ),
+        host("reloads", "Reloads that took effect", true, float(board.host.reloads.load(Relaxed))),
+        host(
+            "failed_reloads",
+            "Reloads that failed and changed nothing",
+            true,
+            float(board.host.failed_reloads.load(Relaxed)),
+        ),
+        host(
+            "instance_memory_bytes",
+            "Memories and tables of all instances",
+            false,
+            float(board.vitals.memory_bytes.load(Relaxed)),
+        ),
+        host(
+            "instance_memory_max_bytes",
+            "Bound on memories and tables of all instances (--memory-total)",
+            false,
+            float(board.config.limits.memory_total_bytes),
+        ),
+        host("uptime_seconds", "Time since the start", false, board.started.elapsed().as_secs_f64()),
+    ]
 }
 
 /// Errors of accepting by name, the primary's and those of workers that accept themselves.
