@@ -8,6 +8,7 @@ mod go;
 pub mod marker;
 pub mod project;
 mod python;
+mod room;
 mod runner;
 mod rust;
 mod script;

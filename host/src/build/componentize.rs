@@ -9,8 +9,8 @@ use wasi_preview1_component_adapter_provider::{
 use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
-use super::Error;
 use super::wit::{self, HANDLER_VERSION};
+use super::{Error, room};
 
 /// What a module's imports, exports and custom sections say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,14 @@ pub fn componentize(bytes: Vec<u8>, module: &Path) -> Result<Vec<u8>, Error> {
 
 fn encode(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     let needs = needs(&bytes)?;
+    let mut by_growing = false;
+    if needs.go && needs.adapter {
+        match room::open(&bytes)? {
+            Some(opened) => bytes = opened,
+            // Not by a call of the guest's cabi_realloc, before Go's runtime has started; good for small heaps only.
+            None => by_growing = true,
+        }
+    }
     if !needs.typed {
         let version = needs.version.as_deref().unwrap_or(HANDLER_VERSION);
         let (resolve, package) = wit::handler(version)?;
@@ -47,8 +55,7 @@ fn encode(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
         encoder = encoder
             .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)
             .map_err(|error| format!("{error:#}"))?
-            // Or the adapter would call the guest's cabi_realloc before Go's runtime has started.
-            .realloc_via_memory_grow(needs.go);
+            .realloc_via_memory_grow(by_growing);
     }
     encoder.encode().map_err(|error| format!("{error:#}"))
 }
