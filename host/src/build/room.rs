@@ -1,29 +1,37 @@
-//! Memory for the adapter of wasi 0.1 in a module of Go.
+//! Memory that a module of Go lends to the host and to the adapter of wasi 0.1.
 //!
-//! The adapter keeps its state and its stack in the module's memory. It can have neither from Go's allocator, which is not
-//! there yet when the first import is called, nor by growing the memory: Go's heap takes what follows its end for its own,
-//! whoever grew it. So the template's package has a static array with a mark at its beginning, and this adds to the module
-//! a function that gives out the array, by the name under which `wit-component` looks for it.
+//! The host writes strings and lists into memory that the guest gives out (`cabi_realloc`), and the adapter keeps its state
+//! and its stack there. Go's runtime can give out none: it calls imports whenever it runs, which is forbidden while the
+//! host writes, and it has not started yet when the adapter asks. Nor may the memory grow for it: Go's heap takes what
+//! follows its end for its own, whoever grew it. So the template's package has a static array with a mark at its beginning,
+//! and this adds to the module two functions that give it out, by the names under which `wit-component` looks for them.
 
 use std::convert::Infallible;
 
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
-    CodeSection, ConstExpr, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType, Module,
-    TypeSection, ValType,
+    BlockType, CodeSection, ConstExpr, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType,
+    MemArg, Module, TypeSection, ValType,
 };
 use wasmparser::{DataKind, Operator, Parser, Payload, TypeRef};
 
 /// The array's first bytes, in the template's `wasihttp/room.go`.
-const MARK: &[u8; 32] = b"wasmhost: room for the adapter, ";
-/// The array's size, mark and all: a page for the adapter's state, one for its stack, one to align them.
-const ROOM_BYTES: u32 = 3 * 65536;
-/// What is given out begins at a multiple of it.
+const MARK: &[u8; 32] = b"wasmhost: room for host+adapter\n";
+/// Offset of the number (u32) of bytes that are lent to the host; the package sets it to 0 when it has read them.
+const LENT_AT: u32 = 32;
+/// Offset from which on the array is given out, rounded up to a multiple of [`ALIGNMENT`].
+const GIVEN_FROM: u32 = 40;
+/// Room for the host: a part of a body, or all header fields, which the host bounds to 128 KiB.
+const LENT_BYTES_MAX: u32 = 512 << 10;
+/// Room for the adapter, behind that: a page for its state, one for its stack.
+const ADAPTER_BYTES: u32 = 2 * 65536;
+/// What is given out begins at a multiple of it, at the most.
 const ALIGNMENT: u32 = 16;
-/// Where `wit-component` looks for it.
+/// Where `wit-component` looks for them.
+const REALLOC: &str = "cabi_realloc";
 const REALLOC_FOR_ADAPTER: &str = "cabi_realloc_adapter";
 
-/// The module with the function; none when it has no array with the mark.
+/// The module with the functions; none when it has no array with the mark.
 pub(super) fn open(module: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let Some(mut addition) = Addition::plan(module).map_err(|error| error.to_string())? else { return Ok(None) };
     let mut rewritten = Module::new();
@@ -75,29 +83,49 @@ impl Addition {
         Ok(room.map(|room| Self { function_type: types, function: functions, global: globals, room }))
     }
 
-    /// Gives the next bytes of the array, and never takes any back, as the adapter asks only twice.
+    /// Where the host's room begins.
+    fn lent(&self) -> u32 {
+        self.room.saturating_add(GIVEN_FROM).next_multiple_of(ALIGNMENT)
+    }
+
+    /// Where the adapter's room begins.
+    fn adapter(&self) -> u32 {
+        self.lent().saturating_add(LENT_BYTES_MAX)
+    }
+
+    /// `cabi_realloc(old, old_size, alignment, new_size)` for the host, which writes each string once and never asks for
+    /// more. What does not fit is a trap.
     fn realloc(&self) -> Function {
-        let mut function = Function::new([]);
-        let end = self.room.saturating_add(ROOM_BYTES);
+        const ALIGNMENT_ARGUMENT: u32 = 2;
+        const SIZE_ARGUMENT: u32 = 3;
+        const OFFSET: u32 = 4;
+        let number = MemArg { offset: 0, align: 2, memory_index: 0 };
+        let lent_at = self.room.saturating_add(LENT_AT).cast_signed();
+        let mut function = Function::new([(1, ValType::I32)]);
+        let mut code = function.instructions();
+        // An old block, or more than all the room: neither comes from a host that keeps to the component model.
+        code.local_get(0).local_get(SIZE_ARGUMENT).i32_const(LENT_BYTES_MAX.cast_signed()).i32_gt_u().i32_or();
+        code.if_(BlockType::Empty).unreachable().end();
+        // The offset, rounded up to the alignment.
+        code.i32_const(lent_at).i32_load(number).local_get(ALIGNMENT_ARGUMENT).i32_add().i32_const(1).i32_sub();
+        code.i32_const(0).local_get(ALIGNMENT_ARGUMENT).i32_sub().i32_and().local_set(OFFSET);
+        code.i32_const(lent_at).local_get(OFFSET).local_get(SIZE_ARGUMENT).i32_add().i32_store(number);
+        code.i32_const(lent_at).i32_load(number).i32_const(LENT_BYTES_MAX.cast_signed()).i32_gt_u();
+        code.if_(BlockType::Empty).unreachable().end();
+        code.local_get(OFFSET).i32_const(self.lent().cast_signed()).i32_add().end();
         function
-            .instructions()
-            .global_get(self.global)
-            // What is left after this block, of `new_size` bytes.
-            .global_get(self.global)
-            .local_get(3)
-            .i32_add()
-            .i32_const((ALIGNMENT - 1).cast_signed())
-            .i32_add()
-            .i32_const(ALIGNMENT.cast_signed().wrapping_neg())
-            .i32_and()
-            .global_set(self.global)
-            .global_get(self.global)
-            .i32_const(end.cast_signed())
-            .i32_gt_u()
-            .if_(wasm_encoder::BlockType::Empty)
-            .unreachable()
-            .end()
-            .end();
+    }
+
+    /// The same for the adapter, which asks twice, for a page each, and gives nothing back.
+    fn realloc_for_adapter(&self) -> Function {
+        let end = self.adapter().saturating_add(ADAPTER_BYTES);
+        let mut function = Function::new([]);
+        let mut code = function.instructions();
+        code.global_get(self.global);
+        // What is left after this block, of the size in the fourth argument.
+        code.global_get(self.global).local_get(3).i32_add().global_set(self.global);
+        code.global_get(self.global).i32_const(end.cast_signed()).i32_gt_u();
+        code.if_(BlockType::Empty).unreachable().end().end();
         function
     }
 }
@@ -129,7 +157,7 @@ impl Reencode for Addition {
         section: wasmparser::FunctionSectionReader<'_>,
     ) -> Result<(), Error<Infallible>> {
         utils::parse_function_section(self, functions, section)?;
-        functions.function(self.function_type);
+        functions.function(self.function_type).function(self.function_type);
         Ok(())
     }
 
@@ -139,7 +167,7 @@ impl Reencode for Addition {
         section: wasmparser::GlobalSectionReader<'_>,
     ) -> Result<(), Error<Infallible>> {
         utils::parse_global_section(self, globals, section)?;
-        let begin = self.room.next_multiple_of(ALIGNMENT).cast_signed();
+        let begin = self.adapter().cast_signed();
         let kind = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
         globals.global(kind, &ConstExpr::i32_const(begin));
         Ok(())
@@ -151,7 +179,8 @@ impl Reencode for Addition {
         section: wasmparser::ExportSectionReader<'_>,
     ) -> Result<(), Error<Infallible>> {
         utils::parse_export_section(self, exports, section)?;
-        exports.export(REALLOC_FOR_ADAPTER, ExportKind::Func, self.function);
+        exports.export(REALLOC, ExportKind::Func, self.function);
+        exports.export(REALLOC_FOR_ADAPTER, ExportKind::Func, self.function.saturating_add(1));
         Ok(())
     }
 
@@ -161,7 +190,7 @@ impl Reencode for Addition {
         section: wasmparser::CodeSectionReader<'_>,
     ) -> Result<(), Error<Infallible>> {
         utils::parse_code_section(self, code, section)?;
-        code.function(&self.realloc());
+        code.function(&self.realloc()).function(&self.realloc_for_adapter());
         Ok(())
     }
 }
@@ -186,7 +215,8 @@ mod tests {
 
     #[test]
     fn a_marked_array_is_given_out_by_a_function_of_its_own() -> Result<(), String> {
-        let opened = open(&module(&String::from_utf8_lossy(MARK))?)?.ok_or("a module with the mark")?;
+        let opened =
+            open(&module(&String::from_utf8_lossy(MARK).replace('\n', "\\n"))?)?.ok_or("a module with the mark")?;
         wasmparser::validate(&opened).map_err(|error| error.to_string())?;
         let text = Parser::new(0).parse_all(&opened).flatten().find_map(|payload| match payload {
             Payload::ExportSection(section) => section.into_iter().flatten().last().map(|export| export.name),
@@ -194,7 +224,7 @@ mod tests {
         });
         assert_eq!(text, Some(REALLOC_FOR_ADAPTER));
         let addition = Addition::plan(&opened).map_err(|error| error.to_string())?.ok_or("the mark")?;
-        assert_eq!((addition.room, addition.function, addition.global), (1003, 2, 2));
+        assert_eq!((addition.room, addition.function, addition.global), (1003, 3, 2));
         Ok(())
     }
 }

@@ -8,20 +8,19 @@ import (
 
 // Reads a resource `fields`, and drops it.
 func takeFields(fields int32) http.Header {
-	var into results
-	fieldsEntries(fields, &into)
+	var header http.Header
+	ask(func(into *results) { fieldsEntries(fields, into) }, func(into *results) {
+		// Of each entry: address and length of its name, address and length of its value.
+		address, count := into.word(0), into.word(1)
+		header = make(http.Header, count)
+		if count == 0 {
+			return
+		}
+		for _, entry := range unsafe.Slice((*[4]uint32)(unsafe.Add(nil, address)), count) {
+			header.Add(string(lent(entry[0], entry[1])), string(lent(entry[2], entry[3])))
+		}
+	})
 	fieldsDrop(fields)
-	// Of each entry: address and length of its name, address and length of its value.
-	list, count := into.bytes(0), into.word(1)
-	header := make(http.Header, count)
-	if count == 0 {
-		return header
-	}
-	entries := unsafe.Slice((*[4]uint32)(unsafe.Pointer(&list[0])), count)
-	for _, entry := range entries {
-		name := string(take(entry[0], entry[1]))
-		header.Add(name, string(take(entry[2], entry[3])))
-	}
 	return header
 }
 

@@ -43,23 +43,23 @@ func handle(incoming, outparam int32) {
 
 func newRequest(incoming int32) (*http.Request, error) {
 	request := &http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RequestURI: "/", ContentLength: -1}
-	var into results
-	requestMethod(incoming, &into)
-	if tag := into.tag(0); tag < uint32(len(methods)) {
-		request.Method = methods[tag]
-	} else {
-		request.Method = into.text(1)
-	}
-	into = results{}
-	requestPathWithQuery(incoming, &into)
-	if into.tag(0) == 1 {
-		request.RequestURI = into.text(1)
-	}
-	into = results{}
-	requestAuthority(incoming, &into)
-	if into.tag(0) == 1 {
-		request.Host = into.text(1)
-	}
+	ask(func(into *results) { requestMethod(incoming, into) }, func(into *results) {
+		if tag := into.tag(0); tag < uint32(len(methods)) {
+			request.Method = methods[tag]
+		} else {
+			request.Method = into.text(1)
+		}
+	})
+	ask(func(into *results) { requestPathWithQuery(incoming, into) }, func(into *results) {
+		if into.tag(0) == 1 {
+			request.RequestURI = into.text(1)
+		}
+	})
+	ask(func(into *results) { requestAuthority(incoming, into) }, func(into *results) {
+		if into.tag(0) == 1 {
+			request.Host = into.text(1)
+		}
+	})
 	request.Header = takeFields(requestHeaders(incoming))
 	if request.Host == "" {
 		request.Host = request.Header.Get("Host")
@@ -70,7 +70,7 @@ func newRequest(incoming int32) (*http.Request, error) {
 	} else if request.Header.Get("Transfer-Encoding") == "" {
 		request.ContentLength = 0
 	}
-	into = results{}
+	var into results
 	requestConsume(incoming, &into)
 	if into.tag(0) != 0 {
 		requestDrop(incoming)

@@ -15,7 +15,6 @@ const chunk = 64 * 1024
 type incomingBody struct {
 	body, stream int32
 	open         bool
-	rest         []byte
 	err          error
 	// Dropped with it.
 	then func()
@@ -27,31 +26,27 @@ func newIncomingBody(body int32, then func()) *incomingBody {
 	return &incomingBody{body: body, stream: into.handle(1), open: true, then: then}
 }
 
-func (b *incomingBody) Read(into []byte) (int, error) {
-	if len(into) == 0 {
-		return 0, nil
+func (b *incomingBody) Read(into []byte) (n int, err error) {
+	if !b.open {
+		return 0, errors.New("wasihttp: the body was closed")
 	}
-	for len(b.rest) == 0 {
-		if b.err != nil {
-			return 0, b.err
-		}
-		if !b.open {
-			return 0, errors.New("wasihttp: the body was closed")
-		}
-		var read results
-		streamRead(b.stream, chunk, &read)
-		if read.tag(0) == 0 {
-			b.rest = read.bytes(1)
-		} else if read.tag(1) == 0 {
-			ioErrorDrop(read.handle(2))
-			b.err = io.ErrUnexpectedEOF
-		} else {
-			b.err = io.EOF
-		}
+	for n == 0 && b.err == nil && len(into) > 0 {
+		wanted := int64(min(len(into), chunk))
+		ask(func(read *results) { streamRead(b.stream, wanted, read) }, func(read *results) {
+			if read.tag(0) == 0 {
+				n = copy(into, read.bytes(1))
+			} else if read.tag(1) == 0 {
+				ioErrorDrop(read.handle(2))
+				b.err = io.ErrUnexpectedEOF
+			} else {
+				b.err = io.EOF
+			}
+		})
 	}
-	n := copy(into, b.rest)
-	b.rest = b.rest[n:]
-	return n, nil
+	if n == 0 {
+		err = b.err
+	}
+	return n, err
 }
 
 func (b *incomingBody) Close() error {
