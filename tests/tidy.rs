@@ -18,6 +18,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("intake.rs", &["listener", "metrics", "throttle", "worker::Peer", "worker::inbox"]),
     ("board.rs", &["config", "loader::Edition", "metrics", "shutdown::Phase", "vitals"]),
     ("sandbox", &["config", "heap", "panics"]),
+    ("build", &["sandbox"]),
+    ("templates.rs", &["build", "sandbox::WasiVersion"]),
     (
         "worker",
         &[

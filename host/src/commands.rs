@@ -1,5 +1,8 @@
 //! What `wasmhost` can be told to do: a file each.
 
+pub mod build;
 pub mod compile;
 pub mod completions;
+pub mod componentize;
+pub mod new;
 pub mod serve;

@@ -5,6 +5,7 @@
 mod artifact;
 mod cache;
 mod call;
+mod check;
 mod compile;
 mod engine;
 mod epoch;
@@ -22,6 +23,7 @@ mod stdio;
 mod waking;
 
 pub use call::Head;
+pub use check::{Checked, check};
 pub use compile::{CompileError, compile_ahead, compile_here, is_compiling_child};
 pub use epoch::{Pulse, PulseCells, TICK, Ticker};
 pub use fault::{Fault, FaultKind};
@@ -30,7 +32,7 @@ pub use instance::Instance;
 pub use limits::MemoryBudget;
 pub use prepare::Artifact;
 pub use shared::{Shared, SharedEnd, SharedPlace};
-pub use source::LoadError;
+pub use source::{LoadError, REUSE_SECTION};
 
 /// Body of requests and responses on their way in and out of a guest.
 pub type Body = wasmtime_wasi_http::WasiBody;

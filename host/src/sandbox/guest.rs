@@ -9,6 +9,7 @@ use wasmtime_wasi_http::handler::ProxyPre;
 
 pub use super::source::WasiVersion;
 
+use super::check::PROVIDED_HINT;
 use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker, preempt};
 use super::fault::Fault;
@@ -217,7 +218,7 @@ fn unknown_import(error: &wasmtime::Error) -> Problem {
     match name {
         Some(name) => Problem::new(
             format!("it imports `{name}`, which wasmhost does not provide in that form ({text})"),
-            "wasmhost provides wasi:http, wasi:cli, wasi:clocks, wasi:random, wasi:filesystem and wasi:sockets of 0.2 and 0.3; compose other imports into the component, for example with `wac plug`",
+            PROVIDED_HINT,
         ),
         None => Problem::new(format!("it cannot be linked: {text}"), "build it again with a current toolchain"),
     }
