@@ -22,6 +22,7 @@ mod environment;
 #[cfg(feature = "fault-injection")]
 mod host_faults;
 mod host_resources;
+mod inspect;
 mod isolation;
 mod languages;
 mod limits;

@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("worker/process", &["config", "loader", "sandbox", "supervisor::WorkerId", "throttle", "vitals", "worker"]),
     ("vitals.rs", &["metrics", "sandbox::PulseCells"]),
     ("loader.rs", &["config", "sandbox"]),
+    ("inspect", &["sandbox"]),
     ("admin", &["listener", "metrics", "board", "sandbox::FaultKind", "worker::inbox"]),
 ];
 

@@ -2,4 +2,5 @@
 
 pub mod compile;
 pub mod completions;
+pub mod inspect;
 pub mod serve;

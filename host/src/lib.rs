@@ -25,4 +25,5 @@ pub mod intake;
 pub mod listener;
 pub mod worker;
 
+pub mod inspect;
 pub mod sandbox;

@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use wasmhost::cli::{Cli, Command, CompileArgs, Parsed, ServeArgs, parse};
-use wasmhost::commands::{compile, completions, serve};
+use wasmhost::cli::{Cli, Command, CompileArgs, InspectArgs, Parsed, ServeArgs, parse};
+use wasmhost::commands::{compile, completions, inspect, serve};
 use wasmhost::config::{Config, Machine, build};
 use wasmhost::log;
 use wasmhost::primary::Ended;
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Worker(args)), .. } => run_worker(&args, mistakes),
             Cli { command: Some(_), .. } if !mistakes.is_empty() => wrong_usage(&mistakes),
             Cli { command: Some(Command::Compile(args)), .. } => run_compile(&args),
+            Cli { command: Some(Command::Inspect(args)), .. } => run_inspect(&args),
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
         },
     }
@@ -106,6 +107,13 @@ fn run_compile(args: &CompileArgs) -> ExitCode {
             };
             failed(&error, &hint)
         }
+    }
+}
+
+fn run_inspect(args: &InspectArgs) -> ExitCode {
+    match inspect::run(args) {
+        Ok(text) => print(text.as_bytes()),
+        Err(error) => failed(&error, &error.hint),
     }
 }
 

@@ -15,6 +15,7 @@ use super::fault::Fault;
 use super::instance::{Calls, Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
 use super::prepare::Artifact;
+use super::provided::PROVIDED_HINT;
 use super::source::{Description, LoadError, Problem, wasi_version};
 use super::state::{Common, State};
 use crate::config::{Config, Grants, Isolation, Limits};
@@ -211,7 +212,7 @@ fn unknown_import(error: &wasmtime::Error) -> Problem {
     match name {
         Some(name) => Problem::new(
             format!("it imports `{name}`, which wasmhost does not provide in that form ({text})"),
-            "wasmhost provides wasi:http, wasi:cli, wasi:clocks, wasi:random, wasi:filesystem and wasi:sockets of 0.2 and 0.3; compose other imports into the component, for example with `wac plug`",
+            PROVIDED_HINT,
         ),
         None => Problem::new(format!("it cannot be linked: {text}"), "build it again with a current toolchain"),
     }
