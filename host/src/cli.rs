@@ -5,6 +5,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+mod project;
+
+pub use project::{BuildArgs, ComponentizeArgs, NewArgs};
+
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// The command line.
@@ -45,6 +49,12 @@ pub enum Command {
     /// Be a worker of the wasmhost that started this process.
     #[command(hide = true)]
     Worker(Box<ServeArgs>),
+    /// Begin a project in Rust, JavaScript, TypeScript, Python, Go, C or Zig.
+    New(NewArgs),
+    /// Build a project's component, with the toolchain of its language.
+    Build(BuildArgs),
+    /// Make a component of a core module (what builds of C, Zig and Go end with).
+    Componentize(ComponentizeArgs),
     /// Compile a component ahead of time, for faster starts.
     Compile(CompileArgs),
     /// Tell what a component is, what it wants, and whether it will run.

@@ -1,6 +1,9 @@
 //! What `wasmhost` can be told to do: a file each.
 
+pub mod build;
 pub mod compile;
 pub mod completions;
+pub mod componentize;
 pub mod inspect;
+pub mod new;
 pub mod serve;

@@ -9,6 +9,9 @@ pub mod commands;
 pub mod config;
 pub mod log;
 
+pub mod build;
+pub mod templates;
+
 pub mod admin;
 pub mod backoff;
 pub mod board;

@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use wasmhost::cli::{Cli, Command, CompileArgs, InspectArgs, Parsed, ServeArgs, parse};
-use wasmhost::commands::{compile, completions, inspect, serve};
+use wasmhost::cli::{BuildArgs, Cli, Command, CompileArgs, InspectArgs, NewArgs, Parsed, ServeArgs, parse};
+use wasmhost::commands::{build as build_project, compile, completions, componentize, inspect, new, serve};
 use wasmhost::config::{Config, Machine, build};
 use wasmhost::log;
 use wasmhost::primary::Ended;
@@ -26,6 +26,9 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Serve(args)), .. } => run_serve(&args, mistakes),
             Cli { command: Some(Command::Worker(args)), .. } => run_worker(&args, mistakes),
             Cli { command: Some(_), .. } if !mistakes.is_empty() => wrong_usage(&mistakes),
+            Cli { command: Some(Command::New(args)), .. } => run_new(&args),
+            Cli { command: Some(Command::Build(args)), .. } => run_build(&args),
+            Cli { command: Some(Command::Componentize(args)), .. } => ended(componentize::run(&args)),
             Cli { command: Some(Command::Compile(args)), .. } => run_compile(&args),
             Cli { command: Some(Command::Inspect(args)), .. } => run_inspect(&args),
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
@@ -89,6 +92,34 @@ fn settings(
             mistakes.extend(format.err().map(|reason| format!("--log-format `{}`: {reason}", args.log_format)));
             mistakes.extend(level.err().map(|reason| format!("--log-level `{}`: {reason}", args.log_level)));
             Err(mistakes)
+        }
+    }
+}
+
+fn run_new(args: &NewArgs) -> ExitCode {
+    match new::run(args) {
+        Ok(text) => print(text.as_bytes()),
+        Err(new::Error::Usage(mistake)) => wrong_usage(&[mistake]),
+        Err(new::Error::Taken(folder)) => {
+            let hint = "choose another name, or empty the folder";
+            failed(&new::Error::Taken(folder), hint)
+        }
+        Err(new::Error::Write(error)) => failed(&error, &error.hint()),
+    }
+}
+
+fn run_build(args: &BuildArgs) -> ExitCode {
+    let outcome = build_project::run(args, &tell);
+    ended(outcome)
+}
+
+/// The end of a command that builds: its report, or its error with the toolchain's exit code.
+fn ended(outcome: Result<String, wasmhost::build::Error>) -> ExitCode {
+    match outcome {
+        Ok(report) => print(report.as_bytes()),
+        Err(error) => {
+            failed(&error, &error.hint());
+            ExitCode::from(error.exit_code())
         }
     }
 }

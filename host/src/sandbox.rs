@@ -5,6 +5,7 @@
 mod artifact;
 mod cache;
 mod call;
+mod check;
 mod compile;
 mod engine;
 mod epoch;
@@ -23,6 +24,7 @@ mod waking;
 
 pub(crate) use artifact::{Survey, survey};
 pub use call::Head;
+pub use check::{Checked, check};
 pub use compile::{CompileError, compile_ahead, compile_here, is_compiling_child};
 pub use epoch::{Pulse, PulseCells, TICK, Ticker};
 pub use fault::{Fault, FaultKind};
@@ -32,11 +34,11 @@ pub use limits::MemoryBudget;
 pub use prepare::Artifact;
 pub(crate) use provided::provided;
 pub use shared::{Shared, SharedEnd, SharedPlace};
-pub use source::LoadError;
 pub(crate) use source::{
     Binary, Content, Description, NESTING_MAX, Problem, binary, content, core_module, damaged, describe, too_deep,
     validate, wasi_version,
 };
+pub use source::{LoadError, REUSE_SECTION};
 
 /// Body of requests and responses on their way in and out of a guest.
 pub type Body = wasmtime_wasi_http::WasiBody;

@@ -92,8 +92,9 @@ pub(crate) struct Description {
     pub(crate) concurrent: bool,
 }
 
-/// Custom section with which a component says that its instances bear reuse from request to request.
-pub(super) const REUSE_SECTION: &str = "wasmhost:bears-reuse";
+/// Custom section, of any content, with which a component says that its instances bear reuse from request to request.
+/// `build::marker` writes it.
+pub const REUSE_SECTION: &str = "wasmhost:bears-reuse";
 /// Interfaces of this series have functions that run concurrently.
 const CONCURRENT_SERIES: &str = "@0.3.";
 /// Producer whose components answer one request an instance, unless they carry [`REUSE_SECTION`].
@@ -163,10 +164,9 @@ pub(crate) fn content(file: &Path) -> Result<Content, Problem> {
 fn unreadable(error: &std::io::Error) -> Problem {
     use std::io::ErrorKind;
     match error.kind() {
-        ErrorKind::NotFound => Problem::new(
-            "there is no such file",
-            "check the path; building a project is the toolchain's work, for Rust `cargo build --release --target wasm32-wasip2`",
-        ),
+        ErrorKind::NotFound => {
+            Problem::new("there is no such file", "check the path; `wasmhost build` makes a component of a project")
+        }
         ErrorKind::PermissionDenied => Problem::new(
             "it cannot be read: permission denied",
             "give the user that runs wasmhost read permission on it",

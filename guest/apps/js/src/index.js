@@ -1,0 +1,57 @@
+let count = 0;
+
+const text = (body, status = 200) => new Response(body, { status, headers: { 'content-type': 'text/plain; charset=utf-8' } });
+
+// A header's text has a character for each of its bytes.
+const bytes = (latin1) => Uint8Array.from(latin1, (character) => character.charCodeAt(0));
+
+async function fetched(url) {
+  let response;
+  try {
+    response = await fetch(url);
+  } catch (error) {
+    return text(String(error), 502);
+  }
+  return text(`${response.status}\n${await response.text()}`);
+}
+
+export default {
+  async fetch(request) {
+    const { pathname, searchParams } = new URL(request.url);
+    const route = `${request.method} ${pathname}`;
+    if (route.startsWith('GET /hello/')) {
+      const name = decodeURIComponent(pathname.slice('/hello/'.length));
+      return text(`${searchParams.get('greeting') ?? 'Hello'}, ${name}!`);
+    }
+    switch (route) {
+      case 'GET /':
+        return text('Hello, World!');
+      case 'POST /echo':
+        return new Response(request.body, { headers: { 'content-type': request.headers.get('content-type') ?? 'text/plain' } });
+      case 'GET /headers': {
+        const headers = new Headers({ 'x-bytes': 'caf\xe9' });
+        headers.append('set-cookie', 'a=1');
+        headers.append('set-cookie', 'b=2');
+        // The standard joins fields of one name.
+        const values = (request.headers.get('x-test') ?? '').split(', ').map((value) => `${value}\n`);
+        return new Response(bytes(values.join('')), { headers });
+      }
+      case 'GET /query':
+        return text([...searchParams].map(([name, value]) => `${name}=${value}\n`).join(''));
+      case 'GET /count':
+        return text(String(++count));
+      case 'GET /fetch':
+        return fetched(searchParams.get('url'));
+      case 'GET /error':
+        throw new Error('as asked');
+      case 'GET /memory':
+        for (const taken = []; ; ) taken.push(new Uint8Array(1 << 20).fill(1));
+      case 'GET /log':
+        console.log('to stdout');
+        console.error('to stderr');
+        return text('logged');
+      default:
+        return text('not found', 404);
+    }
+  },
+};

@@ -1,0 +1,71 @@
+import sys
+
+from web import App, FetchError, Request, Response, fetch
+
+app = App()
+count = 0
+
+
+@app.get("/")
+def hello(request: Request):
+    return "Hello, World!"
+
+
+@app.get("/hello/{name}")
+def greet(request: Request, name: str):
+    return f"{request.query.get('greeting', 'Hello')}, {name}!"
+
+
+@app.post("/echo")
+def echo(request: Request):
+    return Response(request.chunks(), headers=[("content-type", request.header("content-type", "text/plain"))])
+
+
+@app.get("/headers")
+def headers(request: Request):
+    values = [value.encode("latin-1") + b"\n" for name, value in request.headers if name == "x-test"]
+    answer = [("set-cookie", "a=1"), ("set-cookie", "b=2"), ("x-bytes", "caf\xe9")]
+    return Response(b"".join(values), headers=answer)
+
+
+@app.get("/query")
+def query(request: Request):
+    return "".join(f"{name}={value}\n" for name, value in request.query_list)
+
+
+@app.get("/count")
+def counted(request: Request):
+    global count
+    count += 1
+    return str(count)
+
+
+@app.get("/fetch")
+def fetched(request: Request):
+    try:
+        response = fetch(request.query["url"])
+    except FetchError as error:
+        return Response(str(error), 502)
+    return f"{response.status}\n".encode() + response.body()
+
+
+@app.get("/error")
+def error(request: Request):
+    raise RuntimeError("as asked")
+
+
+@app.get("/memory")
+def memory(request: Request):
+    taken = []
+    while True:
+        taken.append(bytearray(1 << 20))
+
+
+@app.get("/log")
+def log(request: Request):
+    print("to stdout", flush=True)
+    print("to stderr", file=sys.stderr, flush=True)
+    return "logged"
+
+
+IncomingHandler = app.handler()

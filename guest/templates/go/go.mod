@@ -1,0 +1,3 @@
+module template-name
+
+go 1.24

@@ -1,0 +1,163 @@
+// Package wasihttp serves an http.Handler as a component of wasi:http 0.2, and lets http.Client send requests.
+package wasihttp
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime/debug"
+	"strconv"
+)
+
+var handler http.Handler = http.DefaultServeMux
+
+// Serve says who answers. It is called in an init function, as main does not run in a component; requests come later.
+func Serve(h http.Handler) { handler = h }
+
+// In the order of the variant `method`; the last, `other`, has the method's name in it.
+var methods = [...]string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+
+//go:wasmexport wasi:http/incoming-handler@0.2.12#handle
+func handle(incoming, outparam int32) {
+	response := &responseWriter{outparam: outparam, header: http.Header{}}
+	request, err := newRequest(incoming)
+	if err != nil {
+		http.Error(response, err.Error(), http.StatusBadRequest)
+		response.finish()
+		return
+	}
+	defer request.Body.Close()
+	defer func() {
+		// As net/http's own server does.
+		if reason := recover(); reason != nil {
+			if reason != http.ErrAbortHandler {
+				fmt.Fprintf(os.Stderr, "panic serving %s: %v\n%s", request.URL, reason, debug.Stack())
+			}
+			response.abort()
+		}
+	}()
+	handler.ServeHTTP(response, request)
+	response.finish()
+}
+
+func newRequest(incoming int32) (*http.Request, error) {
+	request := &http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RequestURI: "/", ContentLength: -1}
+	ask(func(into *results) { requestMethod(incoming, into) }, func(into *results) {
+		if tag := into.tag(0); tag < uint32(len(methods)) {
+			request.Method = methods[tag]
+		} else {
+			request.Method = into.text(1)
+		}
+	})
+	ask(func(into *results) { requestPathWithQuery(incoming, into) }, func(into *results) {
+		if into.tag(0) == 1 {
+			request.RequestURI = into.text(1)
+		}
+	})
+	ask(func(into *results) { requestAuthority(incoming, into) }, func(into *results) {
+		if into.tag(0) == 1 {
+			request.Host = into.text(1)
+		}
+	})
+	request.Header = takeFields(requestHeaders(incoming))
+	if request.Host == "" {
+		request.Host = request.Header.Get("Host")
+	}
+	request.Header.Del("Host")
+	if length, err := strconv.ParseInt(request.Header.Get("Content-Length"), 10, 64); err == nil && length >= 0 {
+		request.ContentLength = length
+	} else if request.Header.Get("Transfer-Encoding") == "" {
+		request.ContentLength = 0
+	}
+	var into results
+	requestConsume(incoming, &into)
+	if into.tag(0) != 0 {
+		requestDrop(incoming)
+		return nil, errBroken
+	}
+	request.Body = newIncomingBody(into.handle(1), func() { requestDrop(incoming) })
+	address, err := url.ParseRequestURI(request.RequestURI)
+	if err != nil {
+		request.Body.Close()
+		return nil, err
+	}
+	request.URL = address
+	return request, nil
+}
+
+// Sends the head with the first byte of the body, and the body as it is written.
+type responseWriter struct {
+	outparam int32
+	header   http.Header
+	body     *outgoingBody
+	ended    bool
+}
+
+func (w *responseWriter) Header() http.Header { return w.header }
+
+func (w *responseWriter) WriteHeader(status int) {
+	if w.body != nil || w.ended {
+		return
+	}
+	if status >= 100 && status <= 199 {
+		return // wasi:http 0.2 has no informational responses
+	}
+	fields, err := newFields(w.header)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		fields, status = fieldsNew(), http.StatusInternalServerError
+	}
+	response := responseNew(fields)
+	responseSetStatusCode(response, int32(status))
+	var into results
+	responseBody(response, &into)
+	w.body = newOutgoingBody(into.handle(1))
+	responseOutparamSet(w.outparam, 0, response, 0, 0, 0, 0, 0, 0)
+}
+
+func (w *responseWriter) Write(bytes []byte) (int, error) {
+	if w.ended {
+		return 0, http.ErrHandlerTimeout
+	}
+	if w.body == nil {
+		if w.header.Get("Content-Type") == "" && len(bytes) > 0 {
+			w.header.Set("Content-Type", http.DetectContentType(bytes))
+		}
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.body.Write(bytes)
+}
+
+// Flush is that of http.Flusher: what was written goes out, the head at the least.
+func (w *responseWriter) Flush() {
+	if w.ended {
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+	w.body.flush()
+}
+
+func (w *responseWriter) finish() {
+	if w.ended {
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+	w.ended = true
+	w.body.finish()
+}
+
+// The handler has failed: 500 if nothing was sent, or a body that the client sees to be broken off.
+func (w *responseWriter) abort() {
+	if w.ended {
+		return
+	}
+	if w.body == nil {
+		w.header = http.Header{}
+		w.WriteHeader(http.StatusInternalServerError)
+		w.finish()
+		return
+	}
+	w.ended = true
+	w.body.abort()
+}

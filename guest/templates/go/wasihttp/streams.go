@@ -1,0 +1,135 @@
+package wasihttp
+
+import (
+	"errors"
+	"io"
+	"unsafe"
+)
+
+var errBroken = errors.New("wasihttp: the other side has gone")
+
+// At most so much is asked for in one call.
+const chunk = 64 * 1024
+
+// What a body is read from: an incoming-body and its stream.
+type incomingBody struct {
+	body, stream int32
+	open         bool
+	err          error
+	// Dropped with it.
+	then func()
+}
+
+func newIncomingBody(body int32, then func()) *incomingBody {
+	var into results
+	incomingBodyStream(body, &into)
+	return &incomingBody{body: body, stream: into.handle(1), open: true, then: then}
+}
+
+func (b *incomingBody) Read(into []byte) (n int, err error) {
+	if !b.open {
+		return 0, errors.New("wasihttp: the body was closed")
+	}
+	for n == 0 && b.err == nil && len(into) > 0 {
+		wanted := int64(min(len(into), chunk))
+		ask(func(read *results) { streamRead(b.stream, wanted, read) }, func(read *results) {
+			if read.tag(0) == 0 {
+				n = copy(into, read.bytes(1))
+			} else if read.tag(1) == 0 {
+				ioErrorDrop(read.handle(2))
+				b.err = io.ErrUnexpectedEOF
+			} else {
+				b.err = io.EOF
+			}
+		})
+	}
+	if n == 0 {
+		err = b.err
+	}
+	return n, err
+}
+
+func (b *incomingBody) Close() error {
+	if b.open {
+		b.open = false
+		inputStreamDrop(b.stream)
+		incomingBodyDrop(b.body)
+		b.then()
+	}
+	return nil
+}
+
+// What a body is written to: an outgoing-body and its stream.
+type outgoingBody struct {
+	body, stream int32
+}
+
+func newOutgoingBody(body int32) *outgoingBody {
+	var into results
+	outgoingBodyWrite(body, &into)
+	return &outgoingBody{body: body, stream: into.handle(1)}
+}
+
+// Waits for room where there is none.
+func (b *outgoingBody) Write(bytes []byte) (int, error) {
+	written := 0
+	for written < len(bytes) {
+		var room results
+		streamCheckWrite(b.stream, &room)
+		if failed(&room, 2) {
+			return written, errBroken
+		}
+		permit := room[1]
+		if permit == 0 {
+			wait(streamSubscribe(b.stream))
+			continue
+		}
+		part := bytes[written:]
+		if uint64(len(part)) > permit {
+			part = part[:permit]
+		}
+		var wrote results
+		streamWrite(b.stream, unsafe.Pointer(&part[0]), int32(len(part)), &wrote)
+		if failed(&wrote, 1) {
+			return written, errBroken
+		}
+		written += len(part)
+	}
+	return written, nil
+}
+
+func (b *outgoingBody) flush() {
+	var into results
+	streamFlush(b.stream, &into)
+	failed(&into, 1)
+}
+
+// The body has ended as it should.
+func (b *outgoingBody) finish() {
+	var into results
+	b.flush()
+	outputStreamDrop(b.stream)
+	outgoingBodyFinish(b.body, 0, 0, &into)
+}
+
+// The body ends here, and the other side is to see that it is not whole.
+func (b *outgoingBody) abort() {
+	outputStreamDrop(b.stream)
+	outgoingBodyDrop(b.body)
+}
+
+// Whether a result is a stream-error, whose first word is this one; drops what it holds.
+func failed(result *results, place int) bool {
+	if result.tag(0) == 0 {
+		return false
+	}
+	if result.tag(place) == 0 {
+		ioErrorDrop(result.handle(place + 1))
+	}
+	return true
+}
+
+func wait(pollable int32) {
+	pollableBlock(pollable)
+	pollableDrop(pollable)
+}

@@ -1,0 +1,218 @@
+"""A small router, with requests and responses over the calls of wasi:http 0.3.
+
+Texts of headers are Latin-1: every byte is a character, and goes out as it came in.
+"""
+
+import re
+import sys
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import wit_world
+from componentize_py_async_support import spawn
+from componentize_py_async_support.streams import ByteStreamWriter
+from componentize_py_types import Err, Ok
+from wit_world import exports
+from wit_world.imports import client
+from wit_world.imports import wasi_http_types as types
+from wit_world.imports.wasi_http_types import Fields
+
+Headers = list[tuple[str, str]]
+
+# At most so much of a body is asked for in one call.
+CHUNK = 64 * 1024
+
+METHODS = {
+    "GET": types.Method_Get,
+    "HEAD": types.Method_Head,
+    "POST": types.Method_Post,
+    "PUT": types.Method_Put,
+    "DELETE": types.Method_Delete,
+    "CONNECT": types.Method_Connect,
+    "OPTIONS": types.Method_Options,
+    "TRACE": types.Method_Trace,
+    "PATCH": types.Method_Patch,
+}
+NAMES = {method: name for name, method in METHODS.items()}
+
+# The names that componentize-py makes of the two types of future that a body needs.
+_trailers = wit_world.result_option_wasi_http_types_fields_wasi_http_types_error_code_future
+_transmission = wit_world.result_unit_wasi_http_types_error_code_future
+
+
+class Request:
+    """What the client asks."""
+
+    def __init__(self, request: types.Request) -> None:
+        self._request = request
+        method = request.get_method()
+        self.method = method.value if isinstance(method, types.Method_Other) else NAMES[type(method)]
+        self.target = request.get_path_with_query() or "/"
+        path, _, self.query_string = self.target.partition("?")
+        self.path = unquote(path)
+        self.authority = request.get_authority()
+        with request.get_headers() as fields:
+            self.headers: Headers = [(name, value.decode("latin-1")) for name, value in fields.copy_all()]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters of the query; of those with the same name, the last."""
+        return dict(self.query_list)
+
+    @property
+    def query_list(self) -> list[tuple[str, str]]:
+        return parse_qsl(self.query_string, keep_blank_values=True)
+
+    def header(self, name: str, default: str | None = None) -> str | None:
+        """The field's first value."""
+        return next((value for field, value in self.headers if field == name.lower()), default)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, as it comes."""
+        _, transmitted = _transmission(lambda: Ok(None))
+        body, _trailers_of = types.Request.consume_body(self._request, transmitted)
+        with body:
+            while not body.writer_dropped:
+                if part := await body.read(CHUNK):
+                    yield part
+
+    async def body(self) -> bytes:
+        """The whole body."""
+        return b"".join([part async for part in self.chunks()])
+
+
+class Response:
+    """What is answered: a text, bytes, or parts of these as they are made."""
+
+    def __init__(
+        self, body: str | bytes | AsyncIterator[bytes] = b"", status: int = 200, headers: Headers | None = None
+    ) -> None:
+        self.status = status
+        self.headers = list(headers or [])
+        if isinstance(body, str):
+            if not any(name.lower() == "content-type" for name, _ in self.headers):
+                self.headers.append(("content-type", "text/plain; charset=utf-8"))
+            body = body.encode()
+        self.body: bytes | AsyncIterator[bytes] = body
+
+
+Route = Callable[..., Awaitable[Response | str | bytes]]
+
+
+class App:
+    """Routes: `{name}` in a path takes one part of it, and is an argument of the function."""
+
+    def __init__(self) -> None:
+        self._routes: list[tuple[str, re.Pattern[str], Route]] = []
+
+    def route(self, method: str, path: str) -> Callable[[Route], Route]:
+        pattern = re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(path)))
+
+        def add(function: Route) -> Route:
+            self._routes.append((method, pattern, function))
+            return function
+
+        return add
+
+    def get(self, path: str) -> Callable[[Route], Route]:
+        return self.route("GET", path)
+
+    def post(self, path: str) -> Callable[[Route], Route]:
+        return self.route("POST", path)
+
+    async def respond(self, request: Request) -> Response:
+        for method, pattern, function in self._routes:
+            if method == request.method and (match := pattern.fullmatch(request.path)):
+                answer = await function(request, **match.groupdict())
+                return answer if isinstance(answer, Response) else Response(answer)
+        return Response("not found", 404)
+
+    def handler(app) -> type[exports.Handler]:
+        """The class that componentize-py exports."""
+
+        class Handler(exports.Handler):
+            async def handle(self, request: types.Request) -> types.Response:
+                try:
+                    response = await app.respond(Request(request))
+                except Exception:
+                    traceback.print_exc(file=sys.stderr)
+                    response = Response("internal server error", 500)
+                return _send(response)
+
+        return Handler
+
+
+class Fetched:
+    """The response of another server."""
+
+    def __init__(self, response: types.Response) -> None:
+        self._response = response
+        self.status = response.get_status_code()
+        with response.get_headers() as fields:
+            self.headers: Headers = [(name, value.decode("latin-1")) for name, value in fields.copy_all()]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        _, transmitted = _transmission(lambda: Ok(None))
+        body, _trailers_of = types.Response.consume_body(self._response, transmitted)
+        with body:
+            while not body.writer_dropped:
+                if part := await body.read(CHUNK):
+                    yield part
+
+    async def body(self) -> bytes:
+        return b"".join([part async for part in self.chunks()])
+
+
+class FetchError(Exception):
+    """Why there is no response, such as `HTTP-request-denied`."""
+
+
+async def fetch(url: str, method: str = "GET", headers: Headers | None = None, body: bytes = b"") -> Fetched:
+    """Sends a request, and waits for the head of the response. The host must allow it (--allow-host)."""
+    address = urlsplit(url)
+    writer, content = wit_world.byte_stream()
+    _, trailers = _trailers(lambda: Ok(None))
+    request, _transmitted = types.Request.new(_fields(headers or []), content, trailers, None)
+    request.set_method(METHODS[method]() if method in METHODS else types.Method_Other(method))
+    request.set_scheme(types.Scheme_Https() if address.scheme == "https" else types.Scheme_Http())
+    request.set_authority(address.netloc)
+    request.set_path_with_query((address.path or "/") + (f"?{address.query}" if address.query else ""))
+    spawn(_write(writer, body))
+    try:
+        return Fetched(await client.send(request))
+    except Err as error:
+        raise FetchError(_code(error.value)) from None
+
+
+def _code(code: object) -> str:
+    name = type(code).__name__.removeprefix("ErrorCode_")
+    # `HttpRequestDenied` to `HTTP-request-denied`, as the WIT has it.
+    words = re.findall(r"[A-Z][a-z]*", name)
+    upper = {"Http": "HTTP", "Dns": "DNS", "Tls": "TLS", "Ip": "IP", "Uri": "URI"}
+    return "-".join(upper.get(word, word.lower()) for word in words)
+
+
+def _fields(headers: Headers) -> Fields:
+    return Fields.from_list([(name, value.encode("latin-1")) for name, value in headers])
+
+
+def _send(response: Response) -> types.Response:
+    """The body is written once the host reads it, after the head was returned."""
+    writer, body = wit_world.byte_stream()
+    _, trailers = _trailers(lambda: Ok(None))
+    outgoing, _transmitted = types.Response.new(_fields(response.headers), body, trailers)
+    outgoing.set_status_code(response.status)
+    spawn(_write(writer, response.body))
+    return outgoing
+
+
+async def _write(writer: ByteStreamWriter, body: bytes | AsyncIterator[bytes]) -> None:
+    with writer:
+        if isinstance(body, bytes):
+            if body:
+                await writer.write_all(body)
+            return
+        async for part in body:
+            if await writer.write_all(part) < len(part):
+                return  # the client has gone

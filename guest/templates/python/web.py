@@ -1,0 +1,249 @@
+"""A small router, with requests and responses over the calls of wasi:http 0.2.
+
+Texts of headers are Latin-1: every byte is a character, and goes out as it came in.
+"""
+
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from componentize_py_types import Err, Ok
+from wit_world import exports
+from wit_world.imports import outgoing_handler, types
+from wit_world.imports.streams import InputStream, OutputStream, StreamError_Closed
+from wit_world.imports.types import (
+    Fields,
+    IncomingBody,
+    IncomingRequest,
+    IncomingResponse,
+    OutgoingBody,
+    OutgoingRequest,
+    OutgoingResponse,
+    ResponseOutparam,
+)
+
+Headers = list[tuple[str, str]]
+
+# At most so much of a body is asked for in one call.
+CHUNK = 64 * 1024
+
+METHODS = {
+    "GET": types.Method_Get,
+    "HEAD": types.Method_Head,
+    "POST": types.Method_Post,
+    "PUT": types.Method_Put,
+    "DELETE": types.Method_Delete,
+    "CONNECT": types.Method_Connect,
+    "OPTIONS": types.Method_Options,
+    "TRACE": types.Method_Trace,
+    "PATCH": types.Method_Patch,
+}
+NAMES = {method: name for name, method in METHODS.items()}
+
+
+class Request:
+    """What the client asks."""
+
+    def __init__(self, request: IncomingRequest) -> None:
+        self._request = request
+        self._body: IncomingBody | None = None
+        method = request.method()
+        self.method = method.value if isinstance(method, types.Method_Other) else NAMES[type(method)]
+        self.target = request.path_with_query() or "/"
+        path, _, self.query_string = self.target.partition("?")
+        self.path = unquote(path)
+        self.authority = request.authority()
+        with request.headers() as fields:
+            self.headers: Headers = [(name, value.decode("latin-1")) for name, value in fields.entries()]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters of the query; of those with the same name, the last."""
+        return dict(self.query_list)
+
+    @property
+    def query_list(self) -> list[tuple[str, str]]:
+        return parse_qsl(self.query_string, keep_blank_values=True)
+
+    def header(self, name: str, default: str | None = None) -> str | None:
+        """The field's first value."""
+        return next((value for field, value in self.headers if field == name.lower()), default)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body, as it comes."""
+        if self._body is None:
+            self._body = self._request.consume()
+            yield from _chunks(self._body)
+
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(self.chunks())
+
+    def _close(self) -> None:
+        self._request.__exit__(None, None, None)
+
+
+class Response:
+    """What is answered: a text, bytes, or parts of these as they are made."""
+
+    def __init__(
+        self, body: str | bytes | Iterable[bytes] = b"", status: int = 200, headers: Headers | None = None
+    ) -> None:
+        self.status = status
+        self.headers = list(headers or [])
+        if isinstance(body, str):
+            if not any(name.lower() == "content-type" for name, _ in self.headers):
+                self.headers.append(("content-type", "text/plain; charset=utf-8"))
+            body = body.encode()
+        self.body: Iterable[bytes] = [body] if isinstance(body, bytes) else body
+
+
+Route = Callable[..., Response | str | bytes]
+
+
+class App:
+    """Routes: `{name}` in a path takes one part of it, and is an argument of the function."""
+
+    def __init__(self) -> None:
+        self._routes: list[tuple[str, re.Pattern[str], Route]] = []
+
+    def route(self, method: str, path: str) -> Callable[[Route], Route]:
+        pattern = re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(path)))
+
+        def add(function: Route) -> Route:
+            self._routes.append((method, pattern, function))
+            return function
+
+        return add
+
+    def get(self, path: str) -> Callable[[Route], Route]:
+        return self.route("GET", path)
+
+    def post(self, path: str) -> Callable[[Route], Route]:
+        return self.route("POST", path)
+
+    def respond(self, request: Request) -> Response:
+        for method, pattern, function in self._routes:
+            if method == request.method and (match := pattern.fullmatch(request.path)):
+                answer = function(request, **match.groupdict())
+                return answer if isinstance(answer, Response) else Response(answer)
+        return Response("not found", 404)
+
+    def handler(app) -> type[exports.IncomingHandler]:
+        """The class that componentize-py exports."""
+
+        class IncomingHandler(exports.IncomingHandler):
+            def handle(self, request: IncomingRequest, response_out: ResponseOutparam) -> None:
+                incoming = Request(request)
+                try:
+                    response = app.respond(incoming)
+                except Exception:
+                    traceback.print_exc(file=sys.stderr)
+                    response = Response("internal server error", 500)
+                _send(response, response_out)
+                incoming._close()
+
+        return IncomingHandler
+
+
+class Fetched:
+    """The response of another server."""
+
+    def __init__(self, response: IncomingResponse) -> None:
+        self._response = response
+        self.status = response.status()
+        with response.headers() as fields:
+            self.headers: Headers = [(name, value.decode("latin-1")) for name, value in fields.entries()]
+
+    def chunks(self) -> Iterator[bytes]:
+        yield from _chunks(self._response.consume())
+        self._response.__exit__(None, None, None)
+
+    def body(self) -> bytes:
+        return b"".join(self.chunks())
+
+
+class FetchError(Exception):
+    """Why there is no response, such as `HTTP-request-denied`."""
+
+
+def fetch(url: str, method: str = "GET", headers: Headers | None = None, body: bytes = b"") -> Fetched:
+    """Sends a request, and waits for the head of the response. The host must allow it (--allow-host)."""
+    address = urlsplit(url)
+    request = OutgoingRequest(_fields(headers or []))
+    request.set_method(METHODS[method]() if method in METHODS else types.Method_Other(method))
+    request.set_scheme(types.Scheme_Https() if address.scheme == "https" else types.Scheme_Http())
+    request.set_authority(address.netloc)
+    request.set_path_with_query((address.path or "/") + (f"?{address.query}" if address.query else ""))
+    outgoing = request.body()
+    try:
+        future = outgoing_handler.handle(request, None)
+    except Err as error:
+        raise FetchError(_code(error.value)) from None
+    with outgoing.write() as stream:
+        _write(stream, body)
+    OutgoingBody.finish(outgoing, None)
+    with future:
+        with future.subscribe() as ready:
+            ready.block()
+        result = future.get()
+    # A result in a result: the outer one tells whether the response was taken before.
+    result = result.value if isinstance(result, Ok) else result
+    if isinstance(result, Err):
+        raise FetchError(_code(result.value))
+    return Fetched(result.value if isinstance(result, Ok) else result)
+
+
+def _code(code: object) -> str:
+    name = type(code).__name__.removeprefix("ErrorCode_")
+    # `HttpRequestDenied` to `HTTP-request-denied`, as the WIT has it.
+    words = re.findall(r"[A-Z][a-z]*", name)
+    upper = {"Http": "HTTP", "Dns": "DNS", "Tls": "TLS", "Ip": "IP", "Uri": "URI"}
+    return "-".join(upper.get(word, word.lower()) for word in words)
+
+
+def _fields(headers: Headers) -> Fields:
+    return Fields.from_list([(name, value.encode("latin-1")) for name, value in headers])
+
+
+def _chunks(body: IncomingBody) -> Iterator[bytes]:
+    stream: InputStream
+    with body:
+        with body.stream() as stream:
+            while True:
+                try:
+                    part = stream.blocking_read(CHUNK)
+                except Err as error:
+                    if isinstance(error.value, StreamError_Closed):
+                        return
+                    raise
+                if part:
+                    yield part
+
+
+def _write(stream: OutputStream, data: bytes) -> None:
+    while data:
+        room = stream.check_write()
+        if room == 0:
+            with stream.subscribe() as ready:
+                ready.block()
+            continue
+        stream.write(data[:room])
+        data = data[room:]
+
+
+def _send(response: Response, response_out: ResponseOutparam) -> None:
+    outgoing = OutgoingResponse(_fields(response.headers))
+    outgoing.set_status_code(response.status)
+    body = outgoing.body()
+    ResponseOutparam.set(response_out, Ok(outgoing))
+    with body.write() as stream:
+        try:
+            for part in response.body:
+                _write(stream, part)
+            stream.blocking_flush()
+        except Err:
+            pass  # the client has gone
+    OutgoingBody.finish(body, None)

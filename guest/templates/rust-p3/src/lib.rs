@@ -1,0 +1,44 @@
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use wasip3::http::types::{self, ErrorCode};
+use wasip3::http_compat::{IncomingRequestBody, http_from_wasi_request, http_into_wasi_response};
+
+type Request = http::Request<IncomingRequestBody>;
+type Response = http::Response<UnsyncBoxBody<Bytes, ErrorCode>>;
+
+struct App;
+
+impl wasip3::exports::http::handler::Guest for App {
+    async fn handle(request: types::Request) -> Result<types::Response, ErrorCode> {
+        let response = serve(http_from_wasi_request(request)?).await?;
+        http_into_wasi_response(response)
+    }
+}
+
+wasip3::http::service::export!(App);
+
+/// Answers every request. An instance serves many; an error is answered with 500.
+async fn serve(request: Request) -> Result<Response, ErrorCode> {
+    let path = request.uri().path();
+    match (request.method(), path) {
+        (&Method::GET, "/") => Ok(text(StatusCode::OK, "Hello, World!")),
+        (&Method::GET, path) if path.starts_with("/hello/") => {
+            let name = path.trim_start_matches("/hello/");
+            Ok(text(StatusCode::OK, format!("Hello, {name}!")))
+        }
+        // The body goes back as it comes.
+        (&Method::POST, "/echo") => Ok(http::Response::new(request.into_body().boxed_unsync())),
+        _ => Ok(text(StatusCode::NOT_FOUND, "not found")),
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<String>) -> Response {
+    let body = Full::new(Bytes::from(text.into())).map_err(|never| match never {}).boxed_unsync();
+    let mut response = http::Response::new(body);
+    *response.status_mut() = status;
+    let kind = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    response
+}

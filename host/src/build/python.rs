@@ -1,0 +1,133 @@
+//! Python: componentize-py puts the interpreter, the application and its libraries into a component.
+
+use std::path::{Path, PathBuf};
+
+use super::project::{Made, Options, Project, read};
+use super::runner::{Line, Runner, find};
+use super::{Error, wit};
+use crate::sandbox::WasiVersion;
+
+/// The version that templates and hints name.
+const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
+const VENV: &str = ".venv";
+
+pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Made, Error> {
+    let folder = project.folder();
+    let componentize_py = match installed(folder) {
+        Some(found) => found,
+        None if options.install => install(folder, runner)?,
+        None => return Err(missing(folder)),
+    };
+    let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
+    let settings = Settings::read(&std::fs::read_to_string(folder.join("pyproject.toml")).unwrap_or_default());
+    let own_wit = folder.join("wit");
+    let wit = if own_wit.is_dir() {
+        own_wit
+    } else {
+        let folder = work.path().join("wit");
+        wit::write(settings.wasi, &folder)?;
+        folder
+    };
+    let world = settings.world.unwrap_or_else(|| wit::world(settings.wasi).to_owned());
+    let component = work.path().join("component.wasm");
+    let mut line = Line::new(componentize_py).arg("--wit-path").arg(wit).args(["--world", &world, "componentize"]);
+    for path in python_paths(folder) {
+        line = line.arg("--python-path").arg(path);
+    }
+    let line = line.arg("--output").arg(&component).arg(&settings.module);
+    // Or a __pycache__ would lie beside each source.
+    runner.run(&line.env("PYTHONDONTWRITEBYTECODE", "1"))?;
+    Ok(Made { bytes: read(&component)?, name: None })
+}
+
+/// What `[tool.wasmhost]` of pyproject.toml says.
+#[derive(Debug, PartialEq, Eq)]
+struct Settings {
+    /// Which wasi the application handles (`wasi = "0.3"`).
+    wasi: WasiVersion,
+    /// The world in `wit/`, where it is one of the user's own.
+    world: Option<String>,
+    /// The application's module (`app = "app"`).
+    module: String,
+}
+
+impl Settings {
+    fn read(pyproject: &str) -> Self {
+        let table: toml::Table = pyproject.parse().unwrap_or_default();
+        let own = table.get("tool").and_then(|tool| tool.get("wasmhost"));
+        let word = |name: &str| Some(own?.get(name)?.as_str()?.to_owned());
+        let wasi = if word("wasi").as_deref() == Some("0.3") { WasiVersion::P3 } else { WasiVersion::P2 };
+        Self { wasi, world: word("world"), module: word("app").unwrap_or_else(|| "app".to_owned()) }
+    }
+}
+
+/// componentize-py of the project's environment, of the active one, or on `PATH`.
+fn installed(folder: &Path) -> Option<PathBuf> {
+    let active = std::env::var_os("VIRTUAL_ENV").map(|active| PathBuf::from(active).join("bin"));
+    let first: Vec<PathBuf> = [folder.join(VENV).join("bin")].into_iter().chain(active).collect();
+    find("componentize-py", &first)
+}
+
+/// Makes the project's environment and fills it with what `requirements.txt` names.
+fn install(folder: &Path, runner: &Runner<'_>) -> Result<PathBuf, Error> {
+    let Some(python) = find("python3", &[]) else {
+        return Err(Error::Missing {
+            tool: "Python (python3)".to_owned(),
+            install: "apt install python3 python3-venv".to_owned(),
+        });
+    };
+    let pip = folder.join(VENV).join("bin/pip");
+    if !pip.is_file() {
+        if runner.probe(&Line::new(&python).args(["-c", "import ensurepip"])).is_none() {
+            let tool = "Python's venv module".to_owned();
+            return Err(Error::Missing { tool, install: "apt install python3-venv".to_owned() });
+        }
+        runner.run(&Line::new(&python).args(["-m", "venv", VENV]))?;
+    }
+    let line = Line::new(pip).args(["install", "--quiet", "--disable-pip-version-check"]);
+    let line = if folder.join("requirements.txt").is_file() {
+        line.args(["-r", "requirements.txt"])
+    } else {
+        line.arg(COMPONENTIZE_PY)
+    };
+    runner.run(&line)?;
+    installed(folder).ok_or_else(|| missing(folder))
+}
+
+fn missing(folder: &Path) -> Error {
+    let requirements = folder.join("requirements.txt");
+    let listed = std::fs::read_to_string(requirements).is_ok_and(|text| text.contains("componentize-py"));
+    let install = if listed {
+        "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt".to_owned()
+    } else {
+        format!("pip install {COMPONENTIZE_PY}")
+    };
+    Error::Missing { tool: "componentize-py".to_owned(), install }
+}
+
+/// Where the application and its libraries are.
+fn python_paths(folder: &Path) -> Vec<PathBuf> {
+    let mut paths = vec![folder.to_owned()];
+    paths.extend([folder.join("src")].into_iter().filter(|path| path.is_dir()));
+    let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
+    for environment in [folder.join(VENV)].into_iter().chain(active) {
+        let versions = std::fs::read_dir(environment.join("lib")).into_iter().flatten().flatten();
+        paths.extend(versions.map(|version| version.path().join("site-packages")).filter(|path| path.is_dir()));
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pyproject_tells_the_module_and_the_wasi() {
+        let settings = Settings::read("[tool.wasmhost]\napp = \"shop.main\"\nwasi = \"0.3\"\n");
+        let expected = Settings { wasi: WasiVersion::P3, world: None, module: "shop.main".to_owned() };
+        assert_eq!(settings, expected);
+        let plain = Settings { wasi: WasiVersion::P2, world: None, module: "app".to_owned() };
+        assert_eq!(Settings::read("[project]\nname = \"shop\"\n"), plain);
+        assert_eq!(Settings::read("not toml ="), plain);
+    }
+}

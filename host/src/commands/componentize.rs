@@ -1,0 +1,17 @@
+//! `wasmhost componentize`: a component of a core module.
+
+use crate::build::{Error, componentize};
+use crate::cli::ComponentizeArgs;
+
+/// Reads the module, and writes the component.
+///
+/// # Errors
+/// When the module cannot become a component, or a file not be read or written.
+pub fn run(args: &ComponentizeArgs) -> Result<String, Error> {
+    let read = std::fs::read(&args.module);
+    let bytes = read.map_err(|error| Error::Io { action: "read", file: args.module.clone(), error })?;
+    let component = componentize(bytes, &args.module)?;
+    let written = std::fs::write(&args.output, component);
+    written.map_err(|error| Error::Io { action: "write", file: args.output.clone(), error })?;
+    Ok(String::new())
+}
