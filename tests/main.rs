@@ -28,6 +28,7 @@ mod fuzz;
 mod host_faults;
 mod host_resources;
 mod hostile_guests;
+mod inspect;
 mod isolation;
 mod languages;
 mod limits;

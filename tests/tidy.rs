@@ -57,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vitals.rs", &["metrics", "sandbox::PulseCells"]),
     ("loader.rs", &["config", "heap", "sandbox"]),
     ("admin", &["panics", "listener", "metrics", "board", "sandbox::FaultKind", "worker::inbox"]),
+    ("inspect", &["sandbox"]),
 ];
 
 /// Longer files have a second idea in them.

@@ -57,6 +57,8 @@ pub enum Command {
     Componentize(ComponentizeArgs),
     /// Compile a component ahead of time, for faster starts.
     Compile(CompileArgs),
+    /// Tell what a component is, what it wants, and whether it will run.
+    Inspect(InspectArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -81,6 +83,19 @@ pub struct CompileArgs {
     /// Address space that compiling may use.
     #[arg(long, value_name = "SIZE", default_value = "8GiB", env = "WASMHOST_COMPILE_MEMORY_MAX")]
     pub compile_memory_max: String,
+}
+
+/// Flags of `wasmhost inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Nothing is compiled or run. What only that shows stays open: a function that wasmhost lacks, a start that fails.
+Exit codes: 0 the file was read (whether it runs or not), 1 it is damaged or none that wasmhost knows, 2 wrong usage.")]
+pub struct InspectArgs {
+    /// A component (.wasm or .wat), a compiled one (.cwasm), or a core module.
+    pub component: PathBuf,
+    /// As JSON, whose form docs/DEVELOPING.md describes.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `wasmhost serve`.

@@ -4,5 +4,6 @@ pub mod build;
 pub mod compile;
 pub mod completions;
 pub mod componentize;
+pub mod inspect;
 pub mod new;
 pub mod serve;

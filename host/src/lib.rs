@@ -32,4 +32,5 @@ pub mod intake;
 pub mod listener;
 pub mod worker;
 
+pub mod inspect;
 pub mod sandbox;

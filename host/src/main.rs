@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use wasmhost::cli::{BuildArgs, Cli, Command, CompileArgs, NewArgs, Parsed, ServeArgs, parse};
-use wasmhost::commands::{build as build_project, compile, completions, componentize, new, serve};
+use wasmhost::cli::{BuildArgs, Cli, Command, CompileArgs, InspectArgs, NewArgs, Parsed, ServeArgs, parse};
+use wasmhost::commands::{build as build_project, compile, completions, componentize, inspect, new, serve};
 use wasmhost::config::{Config, Machine, build};
 use wasmhost::heap;
 use wasmhost::log;
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Build(args)), .. } => run_build(&args),
             Cli { command: Some(Command::Componentize(args)), .. } => ended(componentize::run(&args)),
             Cli { command: Some(Command::Compile(args)), .. } => run_compile(&args),
+            Cli { command: Some(Command::Inspect(args)), .. } => run_inspect(&args),
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
         },
     }
@@ -139,6 +140,13 @@ fn run_compile(args: &CompileArgs) -> ExitCode {
             };
             failed(&error, &hint)
         }
+    }
+}
+
+fn run_inspect(args: &InspectArgs) -> ExitCode {
+    match inspect::run(args) {
+        Ok(text) => print(text.as_bytes()),
+        Err(error) => failed(&error, &error.hint),
     }
 }
 

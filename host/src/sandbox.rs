@@ -16,12 +16,14 @@ mod instance;
 mod limits;
 mod outbound;
 mod prepare;
+mod provided;
 mod shared;
 mod source;
 mod state;
 mod stdio;
 mod waking;
 
+pub(crate) use artifact::{Survey, survey};
 pub use call::Head;
 pub use check::{Checked, check};
 pub use compile::{CompileError, compile_ahead, compile_here, is_compiling_child};
@@ -31,7 +33,12 @@ pub use guest::{Guest, InstanceContext, WasiVersion};
 pub use instance::Instance;
 pub use limits::MemoryBudget;
 pub use prepare::Artifact;
+pub(crate) use provided::provided;
 pub use shared::{Shared, SharedEnd, SharedPlace};
+pub(crate) use source::{
+    Binary, Content, Description, NESTING_MAX, Problem, binary, content, core_module, damaged, describe, too_deep,
+    validate, wasi_version,
+};
 pub use source::{LoadError, REUSE_SECTION};
 
 /// Body of requests and responses on their way in and out of a guest.

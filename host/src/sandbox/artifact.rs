@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::engine;
 use super::source::{Description, Problem};
 
 const MAGIC: &[u8; 8] = b"WASMHOST";
@@ -91,23 +92,28 @@ impl Unusable {
     }
 }
 
+impl From<Trailer> for Description {
+    fn from(trailer: Trailer) -> Self {
+        Self {
+            imports: trailer.imports,
+            exports: trailer.exports,
+            producers: trailer.producers,
+            marked_reusable: trailer.marked_reusable,
+            concurrent: trailer.concurrent,
+        }
+    }
+}
+
 /// Checks an artifact's whole content, and tells what it was made from. `here` is the compatibility of the engine that
 /// is to run it.
 pub(super) fn check(path: &Path, here: &str) -> Result<Description, Unusable> {
-    let trailer = check_whole(path, here)?;
-    Ok(Description {
-        imports: trailer.imports,
-        exports: trailer.exports,
-        producers: trailer.producers,
-        marked_reusable: trailer.marked_reusable,
-        concurrent: trailer.concurrent,
-    })
+    check_whole(&mut File::open(path).map_err(unreadable)?, here).map(Description::from)
 }
 
 /// Whether an artifact says that it needs an engine with concurrency. Believed only as far as choosing the engine that
 /// [`check`] then compares it with.
 pub(super) fn is_concurrent(path: &Path) -> Result<bool, Unusable> {
-    read_trailer(path).map(|(_, _, trailer)| trailer.concurrent)
+    read_trailer(&mut File::open(path).map_err(unreadable)?).map(|(_, trailer)| trailer.concurrent)
 }
 
 /// Maps the code of an artifact that [`check`] found whole.
@@ -130,11 +136,10 @@ fn unreadable(error: std::io::Error) -> Unusable {
     Unusable::Damaged(error.to_string())
 }
 
-/// Reads the trailer; also the open file, and the size of the code in it.
-fn read_trailer(path: &Path) -> Result<(File, u64, Trailer), Unusable> {
+/// Reads the trailer; also the size of the code before it.
+fn read_trailer(file: &mut (impl Read + Seek)) -> Result<(u64, Trailer), Unusable> {
     let no_trailer = || Unusable::Damaged("its end is missing".to_owned());
-    let mut file = File::open(path).map_err(unreadable)?;
-    let size = file.metadata().map_err(unreadable)?.len();
+    let size = file.seek(SeekFrom::End(0)).map_err(unreadable)?;
     let footer_bytes = 12_u64;
     let footer_at = size.checked_sub(footer_bytes).ok_or_else(no_trailer)?;
     file.seek(SeekFrom::Start(footer_at)).map_err(unreadable)?;
@@ -150,12 +155,12 @@ fn read_trailer(path: &Path) -> Result<(File, u64, Trailer), Unusable> {
     let mut trailer = vec![0_u8; length as usize];
     file.read_exact(&mut trailer).map_err(unreadable)?;
     let trailer = serde_json::from_slice(&trailer).map_err(|error| Unusable::Damaged(error.to_string()))?;
-    Ok((file, code_bytes, trailer))
+    Ok((code_bytes, trailer))
 }
 
 /// Compares what the trailer says with an engine of compatibility `here` and with the whole file.
-fn check_whole(path: &Path, here: &str) -> Result<Trailer, Unusable> {
-    let (mut file, code_bytes, mut trailer) = read_trailer(path)?;
+fn check_whole(file: &mut (impl Read + Seek), here: &str) -> Result<Trailer, Unusable> {
+    let (code_bytes, mut trailer) = read_trailer(file)?;
     if trailer.compatibility != here {
         return Err(Unusable::Foreign(format!(
             "it was compiled by wasmhost {} with another version of wasmtime, other settings or for another CPU",
@@ -164,13 +169,54 @@ fn check_whole(path: &Path, here: &str) -> Result<Trailer, Unusable> {
     }
     file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
     let mut hasher = Sha256::new();
-    std::io::copy(&mut file.take(code_bytes), &mut hasher).map_err(unreadable)?;
+    std::io::copy(&mut file.by_ref().take(code_bytes), &mut hasher).map_err(unreadable)?;
     let sum = std::mem::take(&mut trailer.sha256);
     hasher.update(serde_json::to_vec(&trailer).map_err(|error| Unusable::Damaged(error.to_string()))?);
     if hex(&hasher.finalize()) != sum {
         return Err(Unusable::Damaged("its checksum is wrong".to_owned()));
     }
     Ok(trailer)
+}
+
+/// What can be told of an artifact without running it.
+pub(crate) struct Survey {
+    /// Version of wasmhost that compiled it.
+    pub(crate) wasmhost: String,
+    /// The kind of CPU that the code is for.
+    pub(crate) cpu: &'static str,
+    /// Size of the machine code.
+    pub(crate) code_bytes: u64,
+    /// Size of it all.
+    pub(crate) bytes: u64,
+    /// What it was made from.
+    pub(crate) description: Description,
+    /// Why it cannot be used here, if so.
+    pub(crate) problem: Option<Problem>,
+}
+
+/// Looks at an artifact; one without a trailer of ours is an error.
+pub(crate) fn survey(file: &mut (impl Read + Seek)) -> Result<Survey, Problem> {
+    let (code_bytes, trailer) = read_trailer(file).map_err(Unusable::into_problem)?;
+    let here = engine::compatibility(&engine::probe(trailer.concurrent)?);
+    let problem = check_whole(file, &here).err().map(Unusable::into_problem);
+    let io = |error| unreadable(error).into_problem();
+    // `e_machine`, at the same place in ELF files of 32 and 64 bits; wasmtime writes it in the byte order of the CPU that
+    // the code is for, and both that it knows here are little endian.
+    let mut machine = [0_u8; 2];
+    file.seek(SeekFrom::Start(18)).map_err(io)?;
+    file.read_exact(&mut machine).map_err(io)?;
+    Ok(Survey {
+        wasmhost: trailer.wasmhost.clone(),
+        cpu: match u16::from_le_bytes(machine) {
+            62 => "x86-64",
+            183 => "aarch64",
+            _ => "unknown",
+        },
+        code_bytes,
+        bytes: file.seek(SeekFrom::End(0)).map_err(io)?,
+        description: trailer.into(),
+        problem,
+    })
 }
 
 /// Lower case hexadecimal.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::provided::provided;
 use super::source::{self, LoadError, Problem, WasiVersion};
 
 /// A component that can be served.
@@ -15,11 +16,6 @@ pub struct Checked {
     pub imports: Vec<String>,
 }
 
-/// Packages of wasi that the host provides, in 0.2 and 0.3.
-const PROVIDED: [&str; 7] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-pub(super) const PROVIDED_HINT: &str = "wasmhost provides wasi:http, wasi:cli, wasi:clocks, wasi:random, wasi:filesystem and wasi:sockets of 0.2 and 0.3; compose other imports into the component, for example with `wac plug`";
-
 /// Checks a component: that it is a valid one, handles HTTP, and imports nothing unknown. `file` names it in the error.
 ///
 /// # Errors
@@ -31,10 +27,7 @@ pub fn check(bytes: Vec<u8>, file: &Path) -> Result<Checked, LoadError> {
 fn checked(bytes: Vec<u8>, file: &Path) -> Result<Checked, Problem> {
     let (bytes, description) = source::component(bytes, file)?;
     let wasi = source::wasi_version(&description)?;
-    let unknown = description.imports.iter().find(|import| !PROVIDED.iter().any(|package| import.starts_with(package)));
-    if let Some(name) = unknown {
-        return Err(Problem::new(format!("it imports `{name}`, which wasmhost does not provide"), PROVIDED_HINT));
-    }
+    provided(&description)?;
     source::validate(&bytes, &description)?;
     Ok(Checked { bytes, wasi, imports: description.imports })
 }

@@ -9,7 +9,6 @@ use wasmtime_wasi_http::handler::ProxyPre;
 
 pub use super::source::WasiVersion;
 
-use super::check::PROVIDED_HINT;
 use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker, preempt};
 use super::fault::Fault;
@@ -17,6 +16,7 @@ use super::files;
 use super::instance::{Calls, Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
 use super::prepare::Artifact;
+use super::provided::PROVIDED_HINT;
 use super::source::{Description, LoadError, Problem, wasi_version};
 use super::state::{Common, GuestStore, State};
 use crate::config::{Config, Grants, Isolation, Limits};

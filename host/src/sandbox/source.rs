@@ -1,6 +1,7 @@
 //! What a file holds, found out before anything is compiled: a component, and of which world, or something else that
 //! gets one clear error with a way out.
 
+use std::fs::File;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -20,9 +21,9 @@ pub struct LoadError {
 
 /// What was found, and a way out; the file's name is added by [`LoadError::new`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) reason: String,
-    pub(super) hint: String,
+pub(crate) struct Problem {
+    pub(crate) reason: String,
+    pub(crate) hint: String,
 }
 
 impl Problem {
@@ -32,9 +33,23 @@ impl Problem {
 }
 
 impl LoadError {
-    pub(super) fn new(file: &Path, problem: Problem) -> Self {
+    pub(crate) fn new(file: &Path, problem: Problem) -> Self {
         Self { file: file.display().to_string(), reason: problem.reason, hint: problem.hint }
     }
+}
+
+/// What a file holds, by its first bytes.
+pub(crate) enum Content {
+    /// All of it: a component, in whatever form, or something else.
+    Whole(Vec<u8>),
+    /// Machine code from `wasmhost compile`, which is not read as a whole.
+    Compiled(File),
+}
+
+/// A WebAssembly file in the binary format.
+pub(crate) enum Binary {
+    Component(Vec<u8>),
+    Module(Vec<u8>),
 }
 
 /// A file's bytes, sorted by kind.
@@ -65,16 +80,16 @@ impl std::fmt::Display for WasiVersion {
 
 /// What a component's outermost sections say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Description {
-    pub(super) imports: Vec<String>,
-    pub(super) exports: Vec<String>,
+pub(crate) struct Description {
+    pub(crate) imports: Vec<String>,
+    pub(crate) exports: Vec<String>,
     /// Names of the tools in the producers section (`ComponentizeJS`, `wit-component`, …).
-    pub(super) producers: Vec<String>,
+    pub(crate) producers: Vec<String>,
     /// Whether the component carries [`REUSE_SECTION`].
-    pub(super) marked_reusable: bool,
+    pub(crate) marked_reusable: bool,
     /// Whether it uses the component model's concurrency (`async`, streams, futures), itself or by what it imports. Found
     /// out by [`validate`] when it is compiled.
-    pub(super) concurrent: bool,
+    pub(crate) concurrent: bool,
 }
 
 /// Custom section, of any content, with which a component says that its instances bear reuse from request to request.
@@ -87,7 +102,7 @@ const SINGLE_USE_PRODUCER: &str = "ComponentizeJS";
 
 impl Description {
     /// Whether an instance can serve more than one request.
-    pub(super) fn bears_reuse(&self) -> bool {
+    pub(crate) fn bears_reuse(&self) -> bool {
         self.marked_reusable || !self.producers.iter().any(|name| name == SINGLE_USE_PRODUCER)
     }
 }
@@ -110,11 +125,22 @@ pub(super) fn too_large() -> Problem {
 
 /// Reads the file and sorts it.
 pub(super) fn read(file: &Path) -> Result<Source, Problem> {
+    match content(file)? {
+        Content::Compiled(_) => Ok(Source::Compiled),
+        Content::Whole(bytes) => {
+            let (component, description) = component(bytes, file)?;
+            Ok(Source::Component(component, description))
+        }
+    }
+}
+
+/// Reads the file, without a look at more than its first bytes.
+pub(crate) fn content(file: &Path) -> Result<Content, Problem> {
     use std::io::Read;
     // Opened once: what is looked at is what is read. Without blocking, should it be a pipe that nobody writes to.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = rustix::fs::open(file, flags, Mode::empty()).map_err(|error| unreadable(&error.into()))?;
-    let mut opened = std::fs::File::from(opened);
+    let mut opened = File::from(opened);
     let metadata = opened.metadata().map_err(|error| unreadable(&error))?;
     if metadata.is_dir() {
         return Err(Problem::new("it is a directory", "name the component file inside it, such as `app.wasm`"));
@@ -126,14 +152,13 @@ pub(super) fn read(file: &Path) -> Result<Source, Problem> {
     let magic_bytes = ELF_MAGIC.len() as u64;
     opened.by_ref().take(magic_bytes).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     if bytes == ELF_MAGIC {
-        return Ok(Source::Compiled);
+        return Ok(Content::Compiled(opened));
     }
     opened.take(COMPONENT_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     if bytes.len() as u64 >= COMPONENT_BYTES_MAX {
         return Err(too_large());
     }
-    let (component, description) = component(bytes, file)?;
-    Ok(Source::Component(component, description))
+    Ok(Content::Whole(bytes))
 }
 
 fn unreadable(error: &std::io::Error) -> Problem {
@@ -153,6 +178,25 @@ fn unreadable(error: &std::io::Error) -> Problem {
 /// Takes bytes as a component, from the binary or the text format, and reads its outermost sections. The rest of it is
 /// checked when it is compiled.
 pub(super) fn component(bytes: Vec<u8>, file: &Path) -> Result<(Vec<u8>, Description), Problem> {
+    match binary(bytes, file)? {
+        Binary::Module(_) => Err(core_module()),
+        Binary::Component(binary) => {
+            let description = describe(&binary)?;
+            Ok((binary, description))
+        }
+    }
+}
+
+/// Why a core module is not served.
+pub(crate) fn core_module() -> Problem {
+    Problem::new(
+        "it is a core module, wasmhost needs a component",
+        "wrap it with `wasm-tools component new`, or build for the `wasm32-wasip2` target",
+    )
+}
+
+/// Takes bytes as WebAssembly, from the binary or the text format.
+pub(crate) fn binary(bytes: Vec<u8>, file: &Path) -> Result<Binary, Problem> {
     if bytes.is_empty() {
         return Err(Problem::new("it is empty", "build the component again"));
     }
@@ -160,14 +204,7 @@ pub(super) fn component(bytes: Vec<u8>, file: &Path) -> Result<(Vec<u8>, Descrip
     let truncated =
         || Problem::new("it is truncated: the header of a WebAssembly file is incomplete", "copy or build it again");
     let version = binary.get(4..8).ok_or_else(truncated)?;
-    if version == CORE_VERSION {
-        return Err(Problem::new(
-            "it is a core module, wasmhost needs a component",
-            "wrap it with `wasm-tools component new`, or build for the `wasm32-wasip2` target",
-        ));
-    }
-    let description = describe(&binary)?;
-    Ok((binary, description))
+    Ok(if version == CORE_VERSION { Binary::Module(binary) } else { Binary::Component(binary) })
 }
 
 fn from_text(bytes: &[u8], file: &Path) -> Result<Vec<u8>, Problem> {
@@ -195,8 +232,11 @@ fn from_text(bytes: &[u8], file: &Path) -> Result<Vec<u8>, Problem> {
     })
 }
 
+/// Components within components, deeper than which none is read; compositions of compositions have some five.
+pub(crate) const NESTING_MAX: usize = 100;
+
 /// Walks the outermost sections.
-fn describe(binary: &[u8]) -> Result<Description, Problem> {
+pub(crate) fn describe(binary: &[u8]) -> Result<Description, Problem> {
     let mut description = Description::default();
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(binary) {
@@ -207,6 +247,9 @@ fn describe(binary: &[u8]) -> Result<Description, Problem> {
                     return Err(Problem::new("it is not a component", "build for the `wasm32-wasip2` target"));
                 }
                 depth += 1;
+                if depth > NESTING_MAX {
+                    return Err(too_deep());
+                }
             }
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 1 => {
@@ -230,6 +273,13 @@ fn describe(binary: &[u8]) -> Result<Description, Problem> {
     Ok(description)
 }
 
+pub(crate) fn too_deep() -> Problem {
+    Problem::new(
+        format!("its components are nested more than {NESTING_MAX} deep"),
+        "build it again with a current toolchain",
+    )
+}
+
 /// Names in a producers section; one that cannot be read names nobody (tools may write what they like there).
 fn producers(section: &wasmparser::CustomSectionReader<'_>) -> Vec<String> {
     let reader = wasmparser::BinaryReader::new(section.data(), section.data_offset());
@@ -242,7 +292,7 @@ fn producers(section: &wasmparser::CustomSectionReader<'_>) -> Vec<String> {
 
 /// Checks the whole component, which takes its time: a part of compiling, and like it bounded by the child's limits. Tells
 /// whether it uses the component model's concurrency, itself or by what it imports.
-pub(super) fn validate(binary: &[u8], description: &Description) -> Result<bool, Problem> {
+pub(crate) fn validate(binary: &[u8], description: &Description) -> Result<bool, Problem> {
     use wasmparser::{Validator, WasmFeatures};
     let features = WasmFeatures::default();
     if Validator::new_with_features(features - WasmFeatures::CM_ASYNC).validate_all(binary).is_ok() {
@@ -254,7 +304,7 @@ pub(super) fn validate(binary: &[u8], description: &Description) -> Result<bool,
     }
 }
 
-fn damaged(error: &wasmparser::BinaryReaderError) -> Problem {
+pub(crate) fn damaged(error: &wasmparser::BinaryReaderError) -> Problem {
     let message = error.message();
     if message.contains("unexpected end") || message.contains("unexpected EOF") {
         return Problem::new(
@@ -269,7 +319,7 @@ fn damaged(error: &wasmparser::BinaryReaderError) -> Problem {
 }
 
 /// Which handler a component with these exports has.
-pub(super) fn wasi_version(description: &Description) -> Result<WasiVersion, Problem> {
+pub(crate) fn wasi_version(description: &Description) -> Result<WasiVersion, Problem> {
     let exports = &description.exports;
     let names = exports.iter().chain(&description.imports);
     if let Some(name) = names.clone().find(|name| name.starts_with("wasi:") && is_release_candidate(name)) {
