@@ -344,6 +344,10 @@ impl Host {
 /// A line that tells of a bug of the host.
 fn is_bug(line: &String) -> bool {
     let record: Option<Value> = serde_json::from_str(line).ok();
+    // A guest's own words prove nothing.
+    if record.as_ref().is_some_and(|record| record["target"] == "guest") {
+        return false;
+    }
     let fault = record.as_ref().and_then(|record| record["fault"].as_str());
     let message = record.as_ref().and_then(|record| record["message"].as_str()).unwrap_or(line);
     fault == Some("host") || message.contains("panicked") || message == "exit"
