@@ -18,6 +18,7 @@ mod balancing;
 mod cli;
 mod connections;
 mod counting;
+mod dev;
 mod environment;
 #[cfg(feature = "fault-injection")]
 mod host_faults;

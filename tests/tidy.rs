@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "sandbox",
             "config",
             "backoff",
+            "development",
             "metrics",
             "supervisor::WorkerId",
             "listener",
@@ -33,6 +34,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vitals.rs", &["metrics", "sandbox::PulseCells"]),
     ("loader.rs", &["config", "sandbox"]),
     ("inspect", &["sandbox"]),
+    ("development", &["config::Development", "sandbox"]),
+    ("log", &[]),
     ("admin", &["listener", "metrics", "board", "sandbox::FaultKind", "worker::inbox"]),
 ];
 

@@ -18,6 +18,7 @@ use super::prepare::Artifact;
 use super::provided::PROVIDED_HINT;
 use super::source::{Description, LoadError, Problem, wasi_version};
 use super::state::{Common, State};
+use super::symbols::Symbols;
 use crate::config::{Config, Grants, Isolation, Limits};
 
 /// Instances of a worker that may exist beyond `--instances-per-worker` for a moment: those that are being made while
@@ -32,6 +33,8 @@ pub struct Guest {
     bears_reuse: bool,
     calls: Calls,
     limits: Limits,
+    /// In development, where faults find their place in the source.
+    symbols: Option<Arc<Symbols>>,
 }
 
 /// What a worker adds to a guest to make instances of it.
@@ -104,6 +107,7 @@ impl Guest {
                 many => Calls::Many(many),
             },
             limits: config.limits.clone(),
+            symbols: config.development.as_ref().and_then(Symbols::of).map(Arc::new),
         })
     }
 
@@ -134,7 +138,8 @@ impl Guest {
     /// # Errors
     /// The fault that the start ended with.
     pub async fn instantiate(&self, context: &InstanceContext) -> Result<Instance, Fault> {
-        let meter = Arc::new(Meter::new(context.worker, self.limits.cpu_limit));
+        let meter = Meter::new(context.worker, self.limits.cpu_limit);
+        let meter = Arc::new(meter.with_symbols(self.symbols.clone()));
         let made = async {
             let limiter =
                 MemoryLimiter::new(self.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));

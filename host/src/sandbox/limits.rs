@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::epoch::TICK;
+use super::symbols::Symbols;
 
 /// Handles (resources of the host) that one instance may hold. A request takes about ten; a guest that collects more
 /// than this many is leaking them. Times `FIELDS_BYTES_MAX` it is what an instance can have the host keep, which
@@ -165,6 +166,8 @@ pub(super) struct Meter {
     refused: AtomicU8,
     worker: u16,
     request: AtomicU64,
+    /// Where faults find their place in the source, in development.
+    symbols: Option<Arc<Symbols>>,
 }
 
 impl Meter {
@@ -180,7 +183,17 @@ impl Meter {
             refused: AtomicU8::new(0),
             worker,
             request: AtomicU64::new(0),
+            symbols: None,
         }
+    }
+
+    /// With what finds the place of a fault in the source.
+    pub(super) fn with_symbols(self, symbols: Option<Arc<Symbols>>) -> Self {
+        Self { symbols, ..self }
+    }
+
+    pub(super) fn symbols(&self) -> Option<&Symbols> {
+        self.symbols.as_deref()
     }
 
     /// A new call begins on an instance that was idle.

@@ -18,8 +18,9 @@ use super::WorkerShared;
 use super::body::{RequestBody, ResponseBody, Start, Streaming, Upload, start};
 use super::conn::Connection;
 use super::head::{authority, check_demands, forwarded_scheme, remove_forwarded};
-use super::respond::Failure;
+use super::respond::{self, Failure};
 use super::slot::{Refusal, Seat};
+use crate::development::{Audience, Notice, Reason};
 use crate::sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
 
 /// How a response ended.
@@ -47,6 +48,8 @@ pub(super) struct Exchange {
     bytes: Cell<u64>,
     cpu: Cell<Duration>,
     finished: Cell<bool>,
+    /// Who asks; in development only, where it is told reasons.
+    audience: Option<Audience>,
 }
 
 /// Answers one request. Never fails: every failure has an answer.
@@ -59,9 +62,12 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
     inject(&request);
     let is_head = request.method() == Method::HEAD;
     let version = request.version();
-    let mut response = match exchange.accept(&worker, request) {
-        Ok(request) => exchange.run(&worker, request, is_head).await,
-        Err(failure) => exchange.fail(failure),
+    let mut response = match exchange.notice(&worker) {
+        Some(response) => response,
+        None => match exchange.accept(&worker, request) {
+            Ok(request) => exchange.run(&worker, request, is_head).await,
+            Err(failure) => exchange.fail(failure, Reason::Status),
+        },
     };
     exchange.connection.limit_requests(&mut response, version);
     response
@@ -92,7 +98,15 @@ impl Exchange {
             bytes: Cell::new(0),
             cpu: Cell::new(Duration::ZERO),
             finished: Cell::new(false),
+            audience: worker.config.development.as_ref().map(|_| Audience::of(request.headers())),
         }
+    }
+
+    /// In development, what is told in the component's place.
+    fn notice(&self, worker: &WorkerShared) -> Option<Response<ResponseBody>> {
+        let (development, audience) = (worker.config.development.as_ref()?, self.audience?);
+        let notice = Notice::read(development, audience)?;
+        Some(self.answer(respond::notice(audience, &notice)))
     }
 
     /// Puts the request into the form that a guest sees: an absolute URI, true headers.
@@ -138,13 +152,18 @@ impl Exchange {
             Ok(seat) => seat,
             Err(Refusal::Shed(reason, after)) => {
                 tracing::debug!(worker = worker.id.0, request = self.number, reason = reason.name(), "shed");
-                return self.fail(Failure::NoCapacity(after));
+                let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
+                let why = format!("no capacity: {}{why}", reason.name());
+                return self.fail(Failure::NoCapacity(after), Reason::Text(&why));
             }
-            Err(Refusal::Failed(fault)) => return self.fail(Failure::Fault(fault.kind)),
+            Err(Refusal::Failed(fault)) => {
+                return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
+            }
         };
         self.version.set(seat.version());
         seat.begin(request, self.number);
         let mut armed = None;
+        let mut error_code = String::new();
         let outcome = poll_fn(|context| {
             if let Poll::Ready(fault) = seat.poll(context) {
                 return Poll::Ready(Err(Stop::Fault(fault)));
@@ -160,6 +179,7 @@ impl Exchange {
                 Some(Head::Error(code)) => {
                     let (worker, request) = (worker.id.0, self.number);
                     tracing::warn!(worker, request, code, "the guest answered with an error code");
+                    error_code = code;
                     Poll::Ready(Ok(None))
                 }
                 None => self.poll_for_head(&mut armed, context).map(Err),
@@ -176,7 +196,10 @@ impl Exchange {
             Ok(None) => {
                 seat.answered();
                 self.linger(seat);
-                self.fail(Failure::GuestError)
+                self.fail(
+                    Failure::GuestError,
+                    Reason::Text(&format!("the guest answered with the error code {error_code}")),
+                )
             }
             Err(Stop::Fault(fault)) => self.fault(seat, &fault),
             Err(Stop::SilentClient) => {
@@ -187,7 +210,7 @@ impl Exchange {
                     "the request's body did not come; raise --body-idle-timeout to wait longer"
                 );
                 drop(seat);
-                self.fail(Failure::BodyTimeout)
+                self.fail(Failure::BodyTimeout, Reason::Status)
             }
         }
     }
@@ -287,13 +310,20 @@ impl Exchange {
     /// The guest is at fault: its instance goes, and the host answers.
     fn fault(&self, seat: Seat, fault: &Fault) -> Response<ResponseBody> {
         seat.fail(self.number, fault);
-        self.fail(Failure::Fault(fault.kind))
+        self.fail(Failure::Fault(fault.kind), Reason::Fault(fault))
     }
 
-    /// Answers in the guest's place.
-    fn fail(&self, failure: Failure) -> Response<ResponseBody> {
-        self.status.set(failure.status().as_u16());
-        let response = failure.response();
+    /// Answers in the guest's place. The reason is told in development only.
+    fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
+        self.answer(match self.audience {
+            Some(audience) => failure.response_with_reason(audience, reason),
+            None => failure.response(),
+        })
+    }
+
+    /// An answer of the host's own.
+    fn answer(&self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        self.status.set(response.status().as_u16());
         self.sent(usize::try_from(response.body().size_hint().lower()).unwrap_or(0));
         self.finish(Ending::Whole);
         response

@@ -19,6 +19,7 @@ pub(super) use self::seat::Seat;
 use super::alarms::Alarm;
 use super::health::{Health, Verdict};
 use crate::config::{Capacity, Config, Isolation};
+use crate::development::trace_text;
 use crate::metrics::{Shed, WorkerMetrics};
 use crate::sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, WasiVersion};
 use crate::supervisor::WorkerId;
@@ -379,6 +380,7 @@ impl Slot {
                         fault = fault.kind.name(),
                         limit = fault.kind.flag(),
                         detail = &*fault.detail,
+                        trace = fault.trace.as_deref().map(trace_text),
                         "recycle: the instance did not come up"
                     );
                 }
@@ -441,6 +443,7 @@ impl Slot {
             fault = fault.kind.name(),
             limit = fault.kind.flag(),
             detail = &*fault.detail,
+            trace = fault.trace.as_deref().map(trace_text),
             "recycle: a new instance takes its place{raise}"
         );
         if origin.is_outdated() {
