@@ -21,6 +21,7 @@ mod cli;
 mod connections;
 mod counting;
 mod crowding;
+mod dev;
 mod environment;
 mod fairness;
 mod fuzz;

@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "backoff",
             "clients",
             "heap",
+            "development",
             "metrics",
             "supervisor::WorkerId",
             "listener",
@@ -58,6 +59,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("loader.rs", &["config", "heap", "sandbox"]),
     ("admin", &["panics", "listener", "metrics", "board", "sandbox::FaultKind", "worker::inbox"]),
     ("inspect", &["sandbox"]),
+    ("development", &["config::Development", "sandbox"]),
+    ("log", &[]),
 ];
 
 /// Longer files have a second idea in them.

@@ -53,6 +53,8 @@ pub enum Command {
     New(NewArgs),
     /// Build a project's component, with the toolchain of its language.
     Build(BuildArgs),
+    /// Build a project, serve it, and build it again whenever its files change.
+    Dev(Box<DevArgs>),
     /// Make a component of a core module (what builds of C, Zig and Go end with).
     Componentize(ComponentizeArgs),
     /// Compile a component ahead of time, for faster starts.
@@ -96,6 +98,19 @@ pub struct InspectArgs {
     /// As JSON, whose form docs/DEVELOPING.md describes.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Flags of `wasmhost dev`: those of serving, and its own.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reasons of failures, with lines of the project's source, are told to whoever asks: for the machine it runs on only.")]
+pub struct DevArgs {
+    /// Those of serving.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    /// Build as for production: with the toolchain's optimisations, without what source lines are found by.
+    #[arg(long, env = "WASMHOST_RELEASE", help_heading = "Development")]
+    pub release: bool,
 }
 
 /// Flags of `wasmhost serve`.
@@ -327,7 +342,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
     let mut words: Vec<OsString> = words.into_iter().collect();
     let mut mistakes = Vec::new();
     while mistakes.len() < MISTAKES_MAX {
-        let outcome = Cli::command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
+        let outcome = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
         let error = match outcome {
             Ok(cli) => return Parsed::Cli(Box::new(cli), mistakes),
             Err(error) => error,
@@ -350,6 +365,20 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
         }
     }
     Parsed::Wrong(mistakes)
+}
+
+/// The definition, with what differs between commands that have flags in common.
+pub fn command() -> clap::Command {
+    Cli::command()
+        .mut_subcommand("dev", |dev| {
+            dev.mut_arg("component", |argument| {
+                let help = "The project's folder, or a component that something else builds [default: this folder]";
+                argument.required(false).value_name("DIR | COMPONENT").help(help).long_help(help)
+            })
+            .mut_arg("drain_timeout", |argument| argument.default_value("0s"))
+        })
+        // What it serves, the primary tells.
+        .mut_subcommand("worker", |worker| worker.mut_arg("component", |argument| argument.required(false)))
 }
 
 /// Takes the first word away that is `flag`, or `flag=…`.
@@ -390,7 +419,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

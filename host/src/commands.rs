@@ -4,6 +4,7 @@ pub mod build;
 pub mod compile;
 pub mod completions;
 pub mod componentize;
+pub mod dev;
 pub mod inspect;
 pub mod new;
 pub mod serve;

@@ -5,7 +5,7 @@ mod build;
 mod parse;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::balancer::Balance;
@@ -46,6 +46,48 @@ pub struct Config {
     pub compilation: Compilation,
     /// How long requests in flight may take to finish once the host was told to stop.
     pub drain_timeout: Duration,
+    /// What is otherwise while the component is being developed; none in production.
+    pub development: Option<Development>,
+}
+
+impl Config {
+    /// The file that the component is read from.
+    pub fn component_file(&self) -> &Path {
+        self.development.as_ref().map_or(&self.component, Development::component)
+    }
+}
+
+/// `wasmhost dev`: clients and the terminal are told reasons, and the component is one that was staged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Development {
+    /// The folder between `wasmhost dev` and the host that it runs, which is nobody else's.
+    pub stage: PathBuf,
+    component: PathBuf,
+    notice: PathBuf,
+    /// The project's folder; source files below it are shown where a guest fails in them.
+    pub root: PathBuf,
+}
+
+impl Development {
+    /// With this stage.
+    pub fn new(stage: &Path, root: &Path) -> Self {
+        Self {
+            component: stage.join("component"),
+            notice: stage.join("notice.json"),
+            stage: stage.to_owned(),
+            root: root.to_owned(),
+        }
+    }
+
+    /// The component that was staged last.
+    pub fn component(&self) -> &Path {
+        &self.component
+    }
+
+    /// What clients are told in the component's place, while that file is there.
+    pub fn notice(&self) -> &Path {
+        &self.notice
+    }
 }
 
 /// Highest number of workers; above it, memory for their instances cannot be reserved.

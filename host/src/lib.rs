@@ -32,5 +32,6 @@ pub mod intake;
 pub mod listener;
 pub mod worker;
 
+pub mod development;
 pub mod inspect;
 pub mod sandbox;

@@ -2,6 +2,7 @@
 //! stalls or has gone away costs lines, never a worker's time.
 
 pub mod access;
+mod develop;
 
 use std::io::IsTerminal;
 
@@ -11,6 +12,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
+pub use develop::DEV;
+
 /// Form of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -18,18 +21,21 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// For the one who develops: what the guest says and how it fails, and little of the host.
+    Develop,
 }
 
 /// Lines that may wait to be written; more are lost.
 const LINES_MAX: usize = 8_192;
 
-/// Reads `--log-format` and `--log-level`.
+/// Reads `--log-format` and `--log-level`; `auto` is the form that is taken when none is named.
 ///
 /// # Errors
 /// What is wrong with either.
-pub fn parse(format: &str, level: &str) -> (Result<LogFormat, String>, Result<LevelFilter, String>) {
+pub fn parse(format: &str, level: &str, auto: LogFormat) -> (Result<LogFormat, String>, Result<LevelFilter, String>) {
     let format = match format {
-        "auto" | "text" => Ok(LogFormat::Text),
+        "auto" => Ok(auto),
+        "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err("must be one of `auto`, `text`, `json`".to_owned()),
     };
@@ -42,6 +48,11 @@ pub fn parse(format: &str, level: &str) -> (Result<LogFormat, String>, Result<Le
         _ => Err("must be one of `error`, `warn`, `info`, `debug`, `trace`".to_owned()),
     };
     (format, level)
+}
+
+/// Whether standard error shows colours, and nobody asked for none (<https://no-color.org>).
+fn has_colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Writes what is still in the queue when dropped.
@@ -58,12 +69,17 @@ pub fn start(format: LogFormat, level: LevelFilter) -> LogGuard {
         .with_default(LevelFilter::WARN.min(level))
         .with_target("wasmhost", level)
         .with_target("guest", level);
-    let colours = std::io::stderr().is_terminal();
-    if level >= LevelFilter::INFO {
+    let colours = has_colours();
+    if level >= LevelFilter::INFO && format != LogFormat::Develop {
         access::start(access::Sink { queue: writer.clone(), format, colours });
     }
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let outcome = match format {
+        LogFormat::Develop => {
+            let targets = develop::targets(level);
+            let lines = lines.with_ansi(colours).event_format(develop::Develop);
+            tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
+        }
         LogFormat::Text => {
             let lines = lines.with_ansi(colours).compact().with_target(false);
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))

@@ -4,13 +4,13 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use wasmhost::cli::{BuildArgs, Cli, Command, CompileArgs, InspectArgs, NewArgs, Parsed, ServeArgs, parse};
-use wasmhost::commands::{build as build_project, compile, completions, componentize, inspect, new, serve};
+use wasmhost::cli::{BuildArgs, Cli, Command, CompileArgs, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, parse};
+use wasmhost::commands::{build as build_project, compile, completions, componentize, dev, inspect, new, serve};
 use wasmhost::config::{Config, Machine, build};
 use wasmhost::heap;
-use wasmhost::log;
+use wasmhost::log::{self, LogFormat};
 use wasmhost::primary::Ended;
-use wasmhost::worker::process::{ChildError, run_child};
+use wasmhost::worker::process::{ChildError, development_of_primary, run_child};
 
 /// Could not start, or gave up.
 const FAILED: u8 = 1;
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             Cli { command: None, serve: args } => run_serve(&args, mistakes),
             Cli { command: Some(Command::Serve(args)), .. } => run_serve(&args, mistakes),
             Cli { command: Some(Command::Worker(args)), .. } => run_worker(&args, mistakes),
+            Cli { command: Some(Command::Dev(args)), .. } => run_dev(&args, mistakes),
             Cli { command: Some(_), .. } if !mistakes.is_empty() => wrong_usage(&mistakes),
             Cli { command: Some(Command::New(args)), .. } => run_new(&args),
             Cli { command: Some(Command::Build(args)), .. } => run_build(&args),
@@ -47,7 +48,7 @@ fn record_no_back_traces() {
 }
 
 fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
-    let (config, guard) = match settings(args, serve::machine(), mistakes) {
+    let (config, guard) = match settings(args, serve::machine(), LogFormat::Text, mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),
     };
@@ -61,14 +62,33 @@ fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
     }
 }
 
+fn run_dev(args: &DevArgs, mistakes: Vec<String>) -> ExitCode {
+    let (config, guard) = match settings(&args.serve, serve::machine(), LogFormat::Develop, mistakes) {
+        Ok(settings) => settings,
+        Err(mistakes) => return wrong_usage(&mistakes),
+    };
+    let ended = dev::run(config, args.release);
+    drop(guard);
+    match ended {
+        Ok(Ended::Drained) => ExitCode::SUCCESS,
+        Ok(Ended::AtOnce) => ExitCode::from(FAILED),
+        Err(error) => failed(&error, &error.hint()),
+    }
+}
+
 fn run_worker(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
     // The primary has the socket that was handed over, if one was asked for.
     let has_inherited_socket = args.listen.as_deref() == Some("systemd");
     let machine = Machine { has_inherited_socket, ..serve::machine() };
-    let (config, guard) = match settings(args, machine, mistakes) {
+    let development = development_of_primary();
+    let auto = if development.is_some() { LogFormat::Develop } else { LogFormat::Text };
+    let (mut config, guard) = match settings(args, machine, auto, mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),
     };
+    if let Some(development) = development {
+        dev::develop(&mut config, development);
+    }
     let ended = run_child(config);
     drop(guard);
     match ended {
@@ -83,9 +103,10 @@ fn run_worker(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
 fn settings(
     args: &ServeArgs,
     machine: Machine,
+    auto: LogFormat,
     mut mistakes: Vec<String>,
 ) -> Result<(Config, log::LogGuard), Vec<String>> {
-    let (format, level) = log::parse(&args.log_format, &args.log_level);
+    let (format, level) = log::parse(&args.log_format, &args.log_level, auto);
     let config = build(args, machine);
     match (config, format, level) {
         (Ok(config), Ok(format), Ok(level)) if mistakes.is_empty() => Ok((config, log::start(format, level))),

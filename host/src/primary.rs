@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use self::ground::{authority, bind, max_connections, per_client};
 use self::kind::{Kind, Start};
 use self::reload::Reload;
+pub use self::reload::Swap;
 use crate::admin;
 use crate::balancer::{Balancer, Decision, WorkerView};
 use crate::board::Board;
@@ -150,6 +151,15 @@ struct Primary {
 /// # Errors
 /// When the host cannot start, or has lost its workers.
 pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
+    // Nobody gives orders.
+    run_with(config, mpsc::channel(1).1).await
+}
+
+/// [`run`], with orders to load the component again.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(config: Arc<Config>, mut swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
     let mut signals = Signals::install().map_err(system("install signal handlers"))?;
     let max_connections = max_connections(&config);
     let kind = Kind::new(&config).map_err(system("make ready for workers"))?;
@@ -207,7 +217,7 @@ pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
         tracing::info!("admin page on {}", admin.address());
         tokio::task::spawn_local(admin::serve(admin, Arc::clone(&board)));
     }
-    let ended = primary.serve(intake, &address, &mut heard, &mut signals).await;
+    let ended = primary.serve(intake, &address, (&mut heard, &mut swaps), &mut signals).await;
     primary.kind.stop();
     ended
 }
@@ -244,7 +254,7 @@ impl Primary {
         &mut self,
         mut intake: Option<Intake>,
         address: &Address,
-        heard: &mut mpsc::Receiver<WorkerEvent>,
+        (heard, swaps): (&mut mpsc::Receiver<WorkerEvent>, &mut mpsc::Receiver<Swap>),
         signals: &mut Signals,
     ) -> Result<Ended, PrimaryError> {
         // A connection that no worker can take at the moment.
@@ -287,9 +297,12 @@ impl Primary {
                         self.announce(address);
                     }
                 }
+                Some(swap) = swaps.recv(), if !draining => reload.begin_for(self, swap),
                 loaded = reload.next() => reload.take_effect(self, loaded),
                 () = sleep_until(deadline) => {
-                    tracing::warn!(limit = "--drain-timeout", "requests still in flight are broken off; raise --drain-timeout to wait longer");
+                    if !self.config.drain_timeout.is_zero() {
+                        tracing::warn!(limit = "--drain-timeout", "requests still in flight are broken off; raise --drain-timeout to wait longer");
+                    }
                     self.order(Stage::Stop);
                     return Ok(Ended::Drained);
                 }
@@ -310,6 +323,7 @@ impl Primary {
         self.board.set_phase(Phase::Running);
         let (_, isolation, wasi) = self.board.state();
         tracing::info!(
+            target: "wasmhost::listening",
             workers = self.places.len(),
             isolation,
             wasi,

@@ -21,6 +21,7 @@ mod shared;
 mod source;
 mod state;
 mod stdio;
+mod symbols;
 mod waking;
 
 pub(crate) use artifact::{Survey, survey};
@@ -37,9 +38,10 @@ pub(crate) use provided::provided;
 pub use shared::{Shared, SharedEnd, SharedPlace};
 pub(crate) use source::{
     Binary, Content, Description, NESTING_MAX, Problem, binary, content, core_module, damaged, describe, too_deep,
-    validate, wasi_version,
+    validate, wasi_version, with_lines,
 };
 pub use source::{LoadError, REUSE_SECTION};
+pub use symbols::{Place, Trace, TraceFrame};
 
 /// Body of requests and responses on their way in and out of a guest.
 pub type Body = wasmtime_wasi_http::WasiBody;

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use crate::config::{Config, Machine};
-use crate::primary::{self, Ended, PrimaryError};
+use crate::primary::{self, Ended, PrimaryError, Swap};
 
 /// What this machine offers.
 pub fn machine() -> Machine {
@@ -20,12 +22,24 @@ pub fn machine() -> Machine {
 /// # Errors
 /// When the host cannot start, or has lost its workers.
 pub fn run(config: Config) -> Result<Ended, PrimaryError> {
+    run_in_loop(primary::run(Arc::new(config)))
+}
+
+/// [`run`], with orders to load the component again.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(config: Config, swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
+    run_in_loop(primary::run_with(Arc::new(config), swaps))
+}
+
+fn run_in_loop(primary: impl Future<Output = Result<Ended, PrimaryError>>) -> Result<Ended, PrimaryError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(1)
         .build_local(tokio::runtime::LocalOptions::default());
     let runtime = runtime.map_err(|error| PrimaryError::System { action: "make an event loop", error })?;
-    let ended = runtime.block_on(primary::run(Arc::new(config)));
+    let ended = runtime.block_on(primary);
     runtime.shutdown_background();
     ended
 }

@@ -141,6 +141,7 @@ pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>>
         }),
         access_log: args.access_log,
         compilation: compilation(args, &mut mistakes),
+        development: None,
     };
     let kernel_needs_tcp = config.balance == Balance::Kernel && !matches!(config.listen, Listen::Tcp(_));
     if kernel_needs_tcp {

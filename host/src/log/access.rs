@@ -59,10 +59,27 @@ pub(super) fn start(sink: Sink<super::NonBlocking>) {
     let _ = SINK.set(sink);
 }
 
-/// Writes a line, at `now`.
+/// Writes a line, at `now`. Without a place for lines, it is an event of the log like any other.
 pub fn record(line: &Line<'_>, now: Instant) {
-    let Some(sink) = SINK.get() else { return };
+    let Some(sink) = SINK.get() else { return tell(line) };
     PENDING.with_borrow_mut(|pending| pending.add(line, now, SystemTime::now(), sink));
+}
+
+fn tell(line: &Line<'_>) {
+    tracing::info!(
+        target: "access",
+        worker = line.worker,
+        request = line.request,
+        peer = %line.peer,
+        method = line.method,
+        path = line.path,
+        status = line.status,
+        bytes = line.bytes,
+        elapsed_ms = line.elapsed.as_secs_f64() * 1e3,
+        cpu_us = u64::try_from(line.cpu.as_micros()).unwrap_or(u64::MAX),
+        ending = line.ending,
+        "request"
+    );
 }
 
 /// Hands over what this thread has written.
@@ -87,7 +104,7 @@ impl Pending {
         let time = self.clock.text(time);
         // A vector takes all.
         let _ = match sink.format {
-            LogFormat::Text => write_text(&mut self.lines, line, time, sink.colours),
+            LogFormat::Text | LogFormat::Develop => write_text(&mut self.lines, line, time, sink.colours),
             LogFormat::Json => write_json(&mut self.lines, line, time),
         };
         if self.lines.len() > BATCH_BYTES && before > 0 {

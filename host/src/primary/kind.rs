@@ -119,6 +119,7 @@ impl Kind {
                     authority: start.authority.clone(),
                     listener: listener.map(|listener| (listener.into(), share)),
                     permits: Arc::clone(start.permits),
+                    config: Arc::clone(start.config),
                 };
                 ProcessHandle::start(setup, start.stage).map(WorkerHandle::Process)
             }

@@ -1,19 +1,37 @@
-//! `SIGHUP`: the component's file is loaded again beside the running one, and takes its place when it works.
+//! `SIGHUP`, and orders of `wasmhost dev`: the component's file is loaded again beside the running one, and takes its place when it works.
 
 use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::sync::oneshot;
 
 use super::Primary;
 use crate::loader::{Edition, Loading};
 use crate::sandbox::LoadError;
+
+/// An order to load the component again, with the end at which the outcome is heard.
+pub struct Swap(pub oneshot::Sender<Result<(), LoadError>>);
 
 /// A reload under way, and whether another was asked for since.
 #[derive(Default)]
 pub(super) struct Reload {
     loading: Option<Loading>,
     again: bool,
+    /// Who waits for the one under way, and for the next.
+    waiting: Option<Swap>,
+    waiting_for_next: Option<Swap>,
 }
 
 impl Reload {
+    /// As [`Self::begin`], and somebody waits for the outcome.
+    pub(super) fn begin_for(&mut self, primary: &Primary, swap: Swap) {
+        if self.loading.is_some() {
+            self.waiting_for_next = Some(swap);
+        } else {
+            self.waiting = Some(swap);
+        }
+        self.begin(primary);
+    }
+
     pub(super) fn begin(&mut self, primary: &Primary) {
         if self.loading.is_some() {
             self.again = true;
@@ -28,7 +46,19 @@ impl Reload {
                     hint = "see that descriptors, threads and memory are left",
                     "reload failed, the old component goes on: the loader cannot be started: {error}"
                 );
+                self.tell(Err(LoadError {
+                    file: primary.config.component.display().to_string(),
+                    reason: format!("the loader cannot be started: {error}"),
+                    hint: "see that descriptors, threads and memory are left".to_owned(),
+                }));
             }
+        }
+    }
+
+    fn tell(&mut self, outcome: Result<(), LoadError>) {
+        if let Some(Swap(answer)) = self.waiting.take() {
+            // Who asked may have ended.
+            let _ = answer.send(outcome);
         }
     }
 
@@ -49,17 +79,24 @@ impl Reload {
                 let (isolation, wasi) = (&*edition.isolation, &*edition.wasi);
                 tracing::info!(isolation, wasi, "reload: the new component takes all new requests");
                 primary.serve_with(edition);
+                self.tell(Ok(()));
             }
             Some(Err(error)) => {
                 primary.board.host.failed_reloads.fetch_add(1, Relaxed);
-                tracing::error!(hint = error.hint, "reload failed, the old component goes on: {error}");
+                // `wasmhost dev` tells of it in its own way.
+                if self.waiting.is_none() {
+                    tracing::error!(hint = error.hint, "reload failed, the old component goes on: {error}");
+                }
+                self.tell(Err(error));
             }
             None => {
                 primary.board.host.failed_reloads.fetch_add(1, Relaxed);
                 tracing::error!("reload failed, the old component goes on: the loader ended; a bug of the host");
+                self.waiting = None;
             }
         }
         if std::mem::take(&mut self.again) {
+            self.waiting = self.waiting_for_next.take();
             self.begin(primary);
         }
     }

@@ -8,6 +8,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use super::limits::{
     COMPONENT_HANDLES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, Meter, RANDOM_BYTES_MAX, Refused,
 };
+use super::symbols::Trace;
 
 /// What ended an instance.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct Fault {
     pub kind: FaultKind,
     /// What happened, on one line; for the log, never for the client.
     pub detail: Arc<str>,
+    /// Where it happened, in development.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// The kinds of faults, as log and metrics name them.
@@ -123,7 +126,7 @@ impl fmt::Display for FaultKind {
 impl Fault {
     /// A fault that the host itself found.
     pub fn new(kind: FaultKind, detail: impl Into<Arc<str>>) -> Self {
-        Self { kind, detail: detail.into() }
+        Self { kind, detail: detail.into(), trace: None }
     }
 
     /// Reads what wasmtime ended with, knowing what `meter` saw in that call.
@@ -141,7 +144,7 @@ impl Fault {
                 None => FaultKind::Trap,
             }
         };
-        Self::new(kind, describe(error))
+        Self { trace: trace(error, meter), ..Self::new(kind, describe(error)) }
     }
 
     /// Reads why an instance did not come up.
@@ -153,7 +156,9 @@ impl Fault {
         let fault = Self::from_error(error, meter);
         match fault.kind {
             FaultKind::Cpu => fault,
-            kind => Self::new(FaultKind::Start, format!("{}: {}", kind.name(), fault.detail)),
+            kind => {
+                Self { trace: fault.trace, ..Self::new(FaultKind::Start, format!("{}: {}", kind.name(), fault.detail)) }
+            }
         }
     }
 }
@@ -167,6 +172,12 @@ fn is_shortage(error: &wasmtime::Error) -> bool {
         let code = of_system.or_else(|| cause.downcast_ref::<Errno>().map(|errno| errno.raw_os_error()));
         code.is_some_and(|code| shortages.contains(&code))
     })
+}
+
+/// The guest's stack with its source, where the meter knows how to find that.
+fn trace(error: &wasmtime::Error, meter: &Meter) -> Option<Arc<Trace>> {
+    let symbols = meter.symbols()?;
+    error.downcast_ref::<WasmBacktrace>().map(|backtrace| Arc::new(symbols.trace(backtrace)))
 }
 
 /// Most frames of a guest's stack that a log line shows.

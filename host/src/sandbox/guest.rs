@@ -19,6 +19,7 @@ use super::prepare::Artifact;
 use super::provided::PROVIDED_HINT;
 use super::source::{Description, LoadError, Problem, wasi_version};
 use super::state::{Common, GuestStore, State};
+use super::symbols::Symbols;
 use crate::config::{Config, Grants, Isolation, Limits};
 
 /// Instances of a worker that may exist beyond `--instances-per-worker` for a moment: those that are being made while
@@ -33,6 +34,8 @@ pub struct Guest {
     bears_reuse: bool,
     calls: Calls,
     limits: Limits,
+    /// In development, where faults find their place in the source.
+    symbols: Option<Arc<Symbols>>,
 }
 
 /// What a worker adds to a guest to make instances of it.
@@ -105,6 +108,7 @@ impl Guest {
                 many => Calls::Many(many),
             },
             limits: config.limits.clone(),
+            symbols: config.development.as_ref().and_then(Symbols::of).map(Arc::new),
         })
     }
 
@@ -135,7 +139,8 @@ impl Guest {
     /// # Errors
     /// The fault that the start ended with.
     pub async fn instantiate(&self, context: &InstanceContext) -> Result<Instance, Fault> {
-        let meter = Arc::new(Meter::new(context.worker, self.limits.cpu_limit));
+        let meter = Meter::new(context.worker, self.limits.cpu_limit);
+        let meter = Arc::new(meter.with_symbols(self.symbols.clone()));
         let made = async {
             let limiter =
                 MemoryLimiter::new(self.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Re
 use std::time::{Duration, Instant};
 
 use super::epoch::TICK;
+use super::symbols::Symbols;
 use crate::heap;
 
 /// Handles (resources of the host) that one instance may hold. A request takes about ten; a guest that collects more
@@ -218,6 +219,8 @@ pub(super) struct Meter {
     special_file_told: AtomicBool,
     worker: u16,
     request: AtomicU64,
+    /// Where faults find their place in the source, in development.
+    symbols: Option<Arc<Symbols>>,
 }
 
 impl Meter {
@@ -236,7 +239,17 @@ impl Meter {
             special_file_told: AtomicBool::new(false),
             worker,
             request: AtomicU64::new(0),
+            symbols: None,
         }
+    }
+
+    /// With what finds the place of a fault in the source.
+    pub(super) fn with_symbols(self, symbols: Option<Arc<Symbols>>) -> Self {
+        Self { symbols, ..self }
+    }
+
+    pub(super) fn symbols(&self) -> Option<&Symbols> {
+        self.symbols.as_deref()
     }
 
     /// A new call begins on an instance that was idle.

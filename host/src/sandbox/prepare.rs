@@ -56,7 +56,7 @@ impl Artifact {
     }
 
     fn try_prepare(config: &Config) -> Result<Self, Problem> {
-        let file = config.component.as_path();
+        let file = config.component_file();
         match source::read(file)? {
             Source::Compiled => Self::of(Place::Memory(private_copy(file)?)),
             Source::Component(bytes, description) => {

@@ -207,6 +207,17 @@ pub(crate) fn binary(bytes: Vec<u8>, file: &Path) -> Result<Binary, Problem> {
     Ok(if version == CORE_VERSION { Binary::Module(binary) } else { Binary::Component(binary) })
 }
 
+/// The component in the binary format, with the lines of its text as debug information; as it is, when it is no text or
+/// not a valid one, which loading it then tells.
+pub(crate) fn with_lines(bytes: Vec<u8>, file: &Path) -> Vec<u8> {
+    if bytes.starts_with(MAGIC) || bytes.starts_with(ELF_MAGIC) {
+        return bytes;
+    }
+    let mut parser = wat::Parser::new();
+    let parsed = parser.generate_dwarf(wat::GenerateDwarf::Lines).parse_bytes(Some(file), &bytes);
+    parsed.map(std::borrow::Cow::into_owned).unwrap_or(bytes)
+}
+
 fn from_text(bytes: &[u8], file: &Path) -> Result<Vec<u8>, Problem> {
     let named_as_text = file.extension().is_some_and(|extension| extension == "wat");
     let looks_like_text = std::str::from_utf8(bytes).is_ok_and(|text| {

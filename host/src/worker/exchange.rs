@@ -18,9 +18,10 @@ use super::WorkerShared;
 use super::body::{FLAW_DETAIL, Flaw, RequestBody, ResponseBody, Start, Streaming, Upload, start};
 use super::conn::Connection;
 use super::head::{authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
-use super::respond::Failure;
+use super::respond::{self, Failure};
 use super::slot::{Refusal, Seat};
 use super::socket::framing::Framing;
+use crate::development::{Audience, Notice, Reason};
 use crate::log::access;
 use crate::sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
 
@@ -49,6 +50,8 @@ pub(super) struct Exchange {
     bytes: Cell<u64>,
     cpu: Cell<Duration>,
     finished: Cell<bool>,
+    /// Who asks; in development only, where it is told reasons.
+    audience: Option<Audience>,
 }
 
 /// Answers one request. Never fails: every failure has an answer.
@@ -59,9 +62,12 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
     crate::inject::arm(request.headers());
     let is_head = request.method() == Method::HEAD;
     let version = request.version();
-    let mut response = match exchange.accept(&worker, request) {
-        Ok(request) => exchange.run(&worker, request, is_head).await,
-        Err(failure) => exchange.fail(failure),
+    let mut response = match exchange.notice(&worker) {
+        Some(response) => response,
+        None => match exchange.accept(&worker, request) {
+            Ok(request) => exchange.run(&worker, request, is_head).await,
+            Err(failure) => exchange.fail(failure, Reason::Status),
+        },
     };
     exchange.connection.limit_requests(&mut response, version);
     response
@@ -83,7 +89,15 @@ impl Exchange {
             bytes: Cell::new(0),
             cpu: Cell::new(Duration::ZERO),
             finished: Cell::new(false),
+            audience: worker.config.development.as_ref().map(|_| Audience::of(request.headers())),
         }
+    }
+
+    /// In development, what is told in the component's place.
+    fn notice(&self, worker: &WorkerShared) -> Option<Response<ResponseBody>> {
+        let (development, audience) = (worker.config.development.as_ref()?, self.audience?);
+        let notice = Notice::read(development, audience)?;
+        Some(self.answer(respond::notice(audience, &notice)))
     }
 
     /// Puts the request into the form that a guest sees: an absolute URI, true headers.
@@ -139,14 +153,19 @@ impl Exchange {
             Ok(seat) => seat,
             Err(Refusal::Shed(reason, after)) => {
                 tracing::debug!(worker = worker.id.0, request = self.number, reason = reason.name(), "shed");
-                return self.fail(Failure::NoCapacity(after));
+                let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
+                let why = format!("no capacity: {}{why}", reason.name());
+                return self.fail(Failure::NoCapacity(after), Reason::Text(&why));
             }
-            Err(Refusal::Failed(fault)) => return self.fail(Failure::Fault(fault.kind)),
+            Err(Refusal::Failed(fault)) => {
+                return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
+            }
         };
         self.version.set(seat.version());
         seat.begin(request, self.number);
         crate::inject::panic_at("exchange");
         let mut armed = None;
+        let mut error_code = String::new();
         let outcome = poll_fn(|context| {
             let polled = seat.poll(context);
             // What the guest makes of a body that is not valid is not asked.
@@ -170,6 +189,7 @@ impl Exchange {
                 Some(Head::Error(code)) => {
                     let (worker, request) = (worker.id.0, self.number);
                     tracing::warn!(worker, request, code, "the guest answered with an error code");
+                    error_code = code;
                     Poll::Ready(Ok(None))
                 }
                 None => self.poll_for_head(&mut armed, context).map(Err),
@@ -186,7 +206,10 @@ impl Exchange {
             Ok(None) => {
                 seat.answered();
                 self.linger(seat);
-                self.fail(Failure::GuestError)
+                self.fail(
+                    Failure::GuestError,
+                    Reason::Text(&format!("the guest answered with the error code {error_code}")),
+                )
             }
             Err(Stop::Fault(fault)) => self.fault(seat, &fault),
             Err(Stop::Flaw(flaw)) => {
@@ -194,9 +217,9 @@ impl Exchange {
                 match flaw {
                     Flaw::TooLarge => {
                         self.tell_body_too_large();
-                        self.fail(Failure::BodyTooLarge)
+                        self.fail(Failure::BodyTooLarge, Reason::Status)
                     }
-                    Flaw::Invalid => self.fail(Failure::BadRequest),
+                    Flaw::Invalid => self.fail(Failure::BadRequest, Reason::Status),
                 }
             }
             Err(Stop::SilentClient) => {
@@ -207,7 +230,7 @@ impl Exchange {
                     "the request's body did not come; raise --body-idle-timeout to wait longer"
                 );
                 drop(seat);
-                self.fail(Failure::BodyTimeout)
+                self.fail(Failure::BodyTimeout, Reason::Status)
             }
         }
     }
@@ -329,19 +352,27 @@ impl Exchange {
     /// The guest is at fault: its instance goes, and the host answers.
     fn fault(&self, seat: Seat, fault: &Fault) -> Response<ResponseBody> {
         seat.fail(self.number, fault);
-        self.fail(match fault.kind {
+        let failure = match fault.kind {
             FaultKind::Capacity => Failure::NoCapacity(self.connection.worker.config.capacity.queue_timeout),
             kind => Failure::Fault(kind),
-        })
+        };
+        self.fail(failure, Reason::Fault(fault))
     }
 
-    /// Answers in the guest's place.
-    fn fail(&self, failure: Failure) -> Response<ResponseBody> {
-        self.status.set(failure.status().as_u16());
+    /// Answers in the guest's place. The reason is told in development only.
+    fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
         if let Some(reason) = failure.refused() {
             self.connection.worker.metrics.refused(reason);
         }
-        let response = failure.response();
+        self.answer(match self.audience {
+            Some(audience) => failure.response_with_reason(audience, reason),
+            None => failure.response(),
+        })
+    }
+
+    /// An answer of the host's own.
+    fn answer(&self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        self.status.set(response.status().as_u16());
         self.sent(usize::try_from(response.body().size_hint().lower()).unwrap_or(0));
         self.finish(Ending::Whole);
         response

@@ -28,7 +28,7 @@ use self::wire::{FromWorker, ToWorker, Wire};
 use super::inbox::{Accepted, Connection, INBOX_MAX, Permits};
 use super::{Exit, Stage, WorkerEvent};
 use crate::clients::Client;
-use crate::config::Config;
+use crate::config::{Config, Development};
 use crate::loader::{Code, Edition, Loading};
 use crate::panics::guarded;
 use crate::sandbox::LoadError;
@@ -66,6 +66,8 @@ pub struct ProcessSetup {
     pub listener: Option<(OwnedFd, Share)>,
     /// The capacity that its connections take from, where the primary accepts.
     pub permits: Arc<Permits>,
+    /// How to serve.
+    pub config: Arc<Config>,
 }
 
 /// A worker's part of the connections, where it accepts them itself and does not see the others'.
@@ -108,7 +110,7 @@ impl ProcessHandle {
     /// # Errors
     /// When the system has no process or sockets to give.
     pub fn start(setup: ProcessSetup, stage: Stage) -> io::Result<Self> {
-        let (child, wire) = spawn()?;
+        let (child, wire) = spawn(&setup.config)?;
         let (vitals, vitals_file) = setup.vitals;
         let mut descriptors = vec![setup.code.as_fd(), vitals_file.as_fd(), setup.host_vitals.as_fd()];
         let share = setup.listener.as_ref().map(|(_, share)| *share);
@@ -245,10 +247,14 @@ impl Ended {
 }
 
 /// A child of this program, and the line to it.
-fn spawn() -> io::Result<(Child, Rc<Wire>)> {
+fn spawn(config: &Config) -> io::Result<(Child, Rc<Wire>)> {
     let (ours, theirs) = wire::pair()?;
     // Not by name: the file may have been replaced since.
-    let child = Command::new("/proc/self/exe")
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(Development { stage, root, .. }) = &config.development {
+        command.env(DEVELOPMENT_STAGE, stage).env(DEVELOPMENT_ROOT, root);
+    }
+    let child = command
         .arg0("wasmhost")
         .arg("worker")
         .args(own_arguments())
@@ -258,10 +264,20 @@ fn spawn() -> io::Result<(Child, Rc<Wire>)> {
     Ok((child, Rc::new(Wire::new(ours)?)))
 }
 
+/// Variables that tell a worker's process of [`Development`].
+const DEVELOPMENT_STAGE: &str = "WASMHOST_DEVELOPMENT_STAGE";
+const DEVELOPMENT_ROOT: &str = "WASMHOST_DEVELOPMENT_ROOT";
+
+/// What the primary of this process is developing, if it does.
+pub fn development_of_primary() -> Option<Development> {
+    let (stage, root) = (std::env::var_os(DEVELOPMENT_STAGE)?, std::env::var_os(DEVELOPMENT_ROOT)?);
+    Some(Development::new(stage.as_ref(), root.as_ref()))
+}
+
 /// The flags that this process was started with.
 fn own_arguments() -> Vec<OsString> {
     let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if words.first().is_some_and(|word| word == "serve") {
+    if words.first().is_some_and(|word| word == "serve" || word == "dev") {
         words.remove(0);
     }
     words
@@ -362,7 +378,7 @@ pub fn load_in_process(
     (host, host_file): (&'static HostVitals, &OwnedFd),
     (own, own_file): (&'static Vitals, &OwnedFd),
 ) -> io::Result<Loading> {
-    let (mut child, wire) = spawn()?;
+    let (mut child, wire) = spawn(config)?;
     wire.try_send(&ToWorker::Load, &[own_file.as_fd(), host_file.as_fd()])?;
     let limits = [config.compilation.timeout, config.limits.request_timeout.unwrap_or_default(), LOADING_BEYOND];
     let limit = limits.into_iter().sum();

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::body::ResponseBody;
+use crate::development::{self, Audience, Notice, Reason};
 use crate::metrics::Refused;
 use crate::sandbox::FaultKind;
 
@@ -74,6 +75,13 @@ impl Failure {
         }
     }
 
+    /// The answer in development, which says why.
+    pub(super) fn response_with_reason(self, audience: Audience, reason: Reason<'_>) -> Response<ResponseBody> {
+        let mut response = self.response();
+        fill(&mut response, development::failure(audience, self.text(), reason));
+        response
+    }
+
     /// The answer.
     pub(super) fn response(self) -> Response<ResponseBody> {
         crate::inject::panic_at("respond");
@@ -89,6 +97,27 @@ impl Failure {
         }
         response
     }
+}
+
+/// The answer in development, in the component's place.
+pub(super) fn notice(audience: Audience, notice: &Notice) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(Bytes::new()));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    fill(&mut response, notice.body(audience));
+    response
+}
+
+/// Puts a text of development into an answer.
+fn fill(response: &mut Response<ResponseBody>, body: development::Body) {
+    let kind = if body.html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // The page has its style within it, and loads nothing.
+    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    *response.body_mut() = ResponseBody::whole(body.text.into());
 }
 
 /// At least one, and not cut short.

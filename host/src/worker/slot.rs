@@ -23,6 +23,7 @@ use super::crash::Crash;
 use super::health::{Health, Verdict};
 use super::trim::Trim;
 use crate::config::{Capacity, Config, Isolation};
+use crate::development::trace_text;
 use crate::metrics::{Shed, WorkerMetrics};
 use crate::sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, TICK, WasiVersion};
 use crate::supervisor::WorkerId;
@@ -395,6 +396,7 @@ impl Slot {
                         fault = fault.kind.name(),
                         limit = fault.kind.flag(),
                         detail = &*fault.detail,
+                        trace = fault.trace.as_deref().map(trace_text),
                         "recycle: the instance did not come up"
                     );
                 }
@@ -462,6 +464,7 @@ impl Slot {
             fault = fault.kind.name(),
             limit = fault.kind.flag(),
             detail = &*fault.detail,
+            trace = fault.trace.as_deref().map(trace_text),
             "recycle: a new instance takes its place{raise}"
         );
         // Memory that others hold says nothing of the component.

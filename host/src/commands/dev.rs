@@ -1,0 +1,237 @@
+//! `wasmhost dev`: builds a project, serves it, and builds it again whenever its files change. The host that serves is the
+//! one of `wasmhost serve`; a thread beside it builds, leaves what came of it on a stage (a folder of its own), and orders
+//! the primary to load that.
+
+mod make;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::make::{Make, Trouble};
+use self::watch::Snapshot;
+use super::serve;
+use crate::build;
+use crate::config::{Config, Development, Listen};
+use crate::development::{Notice, write_whole};
+use crate::log::DEV;
+use crate::primary::{Ended, PrimaryError, Swap};
+
+/// A component that is never called, served until there is one.
+const PLACEHOLDER: &str = include_str!("dev/placeholder.wat");
+/// How often files are looked at; less often where a look takes long.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// A look may take this part of the time at most.
+const LOOKS_SHARE: u32 = 20;
+/// Files that changed count as saved when nothing has changed for so long.
+const QUIET: Duration = Duration::from_millis(120);
+/// For files that never rest, the wait ends here.
+const QUIET_WITHIN: Duration = Duration::from_secs(2);
+/// Builds in a row that begin only because files changed during the one before. When there are more, the build changes its
+/// own sources.
+const CHAIN_MAX: u32 = 4;
+/// Files that a line names.
+const NAMED_MAX: usize = 3;
+
+/// Why nothing is developed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no project.
+    #[error(transparent)]
+    Project(#[from] build::Error),
+    /// The named file is not there.
+    #[error("`{}` is neither a folder nor a component's file", .0.display())]
+    Nothing(PathBuf),
+    /// The system refused something.
+    #[error("cannot {action}: {error}")]
+    System {
+        /// What was to be done.
+        action: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The host did not start, or gave up.
+    #[error(transparent)]
+    Primary(#[from] PrimaryError),
+}
+
+impl Error {
+    /// A way out.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Project(error) => error.hint().replace("wasmhost build DIR", "wasmhost dev DIR"),
+            Self::Nothing(_) => "name a project's folder, or a component that something else builds".to_owned(),
+            Self::System { .. } => "see that the disk, descriptors and memory are left".to_owned(),
+            Self::Primary(error) => error.hint().to_owned(),
+        }
+    }
+}
+
+/// Sets what is otherwise in development.
+pub fn develop(config: &mut Config, development: Development) {
+    config.development = Some(development);
+    config.access_log = true;
+}
+
+/// Builds and serves what `config` names, until it is told to stop. `release`: with the toolchain's optimisations.
+///
+/// # Errors
+/// When there is nothing to develop, or the host cannot start.
+pub fn run(mut config: Config, release: bool) -> Result<Ended, Error> {
+    let system = |action| move |error| Error::System { action, error };
+    let named = if config.component.as_os_str().is_empty() { Path::new(".") } else { &config.component };
+    let make = Make::of(named, release)?;
+    let stage = tempfile::Builder::new().prefix("wasmhost-dev-").tempdir().map_err(system("make a folder"))?;
+    let development = Development::new(stage.path(), make.root());
+    config.component = make.name();
+    write_whole(development.component(), PLACEHOLDER.as_bytes()).map_err(system("write"))?;
+    let first = Notice {
+        title: "The first build is under way".to_owned(),
+        text: String::new(),
+        hint: "Try again in a moment.".to_owned(),
+        is_all_there_is: true,
+    };
+    first.post(&development).map_err(system("write"))?;
+    develop(&mut config, development.clone());
+    if let Listen::Tcp(address) = &config.listen
+        && !address.ip().is_loopback()
+    {
+        tracing::warn!(target: DEV, "everybody who reaches {address} is told reasons of failures, with lines of the source");
+    }
+    let (orders, swaps) = mpsc::channel(1);
+    let thread = Arc::new(AtomicU32::new(0));
+    let builder = Builder { make, development, orders, has_component: false };
+    let known_thread = Arc::clone(&thread);
+    let started = std::thread::Builder::new().name("builder".to_owned()).spawn(move || {
+        known_thread.store(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs(), Relaxed);
+        builder.run();
+    });
+    started.map_err(system("start a thread"))?;
+    let ended = serve::run_with(config, swaps);
+    end_children_of(thread.load(Relaxed));
+    Ok(ended?)
+}
+
+/// Ends what a thread of this process has started: a build that nobody waits for any more.
+fn end_children_of(thread: u32) {
+    let children = std::fs::read_to_string(format!("/proc/self/task/{thread}/children")).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    for child in children.filter_map(rustix::process::Pid::from_raw) {
+        // It may have ended.
+        let _ = rustix::process::kill_process(child, rustix::process::Signal::TERM);
+    }
+}
+
+/// The thread that builds.
+struct Builder {
+    make: Make,
+    development: Development,
+    orders: mpsc::Sender<Swap>,
+    /// A component of the project's was served.
+    has_component: bool,
+}
+
+impl Builder {
+    /// Builds, and again whenever files have changed since the last build began, until the host is at its end.
+    fn run(mut self) {
+        let mut seen = self.make.look();
+        let mut chain = 0;
+        loop {
+            self.build();
+            let after = self.make.look();
+            let during = watch::changed(&seen, &after);
+            chain = if during.is_empty() { 0 } else { chain + 1 };
+            if chain > CHAIN_MAX {
+                tracing::warn!(target: DEV, "each build changes {}: building again when something else changes", self.named(&during));
+                seen = after;
+                chain = 0;
+            }
+            match self.next_change(&seen) {
+                Some(settled) => {
+                    tracing::info!(target: DEV, "{} changed", self.named(&watch::changed(&seen, &settled)));
+                    seen = settled;
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Waits until files differ from `seen` and rest; none when the host is at its end.
+    fn next_change(&self, seen: &Snapshot) -> Option<Snapshot> {
+        loop {
+            if self.orders.is_closed() {
+                return None;
+            }
+            let began = Instant::now();
+            let now = self.make.look();
+            if now != *seen {
+                return Some(self.settled(now));
+            }
+            std::thread::sleep(LOOK_EVERY.max(began.elapsed() * LOOKS_SHARE));
+        }
+    }
+
+    fn settled(&self, mut now: Snapshot) -> Snapshot {
+        let began = Instant::now();
+        while began.elapsed() < QUIET_WITHIN {
+            std::thread::sleep(QUIET);
+            let next = self.make.look();
+            if next == now {
+                break;
+            }
+            now = next;
+        }
+        now
+    }
+
+    /// One build, and what comes of it: the new component is served, or it is told why not.
+    fn build(&mut self) {
+        tracing::info!(target: DEV, "building {}", self.make.name().display());
+        match self.make.make(&self.development).and_then(|said| self.swap().map(|()| said)) {
+            Ok(said) => {
+                self.has_component = true;
+                Notice::withdraw(&self.development);
+                tracing::info!(target: DEV, "{said}; it takes all new requests");
+            }
+            Err(Some(trouble)) => self.tell(trouble),
+            // The host is at its end.
+            Err(None) => {}
+        }
+    }
+
+    /// Has the primary load what is on the stage.
+    fn swap(&self) -> Result<(), Option<Trouble>> {
+        let (answer, outcome) = oneshot::channel();
+        self.orders.blocking_send(Swap(answer)).map_err(|_| None)?;
+        match outcome.blocking_recv() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Some(Trouble::unservable(&error))),
+            Err(_) if self.orders.is_closed() => Err(None),
+            Err(_) => Err(Some(Trouble::lost())),
+        }
+    }
+
+    fn tell(&self, Trouble { title, text, hint }: Trouble) {
+        let goes_on = if self.has_component { "; the last component that worked goes on" } else { "" };
+        let shown = [text.trim_end(), hint.as_str()].into_iter().filter(|part| !part.is_empty());
+        let shown: Vec<&str> = shown.collect();
+        tracing::error!(target: DEV, text = shown.join("\n"), "{title}{goes_on}");
+        let notice = Notice { title, text, hint, is_all_there_is: !self.has_component };
+        if let Err(error) = notice.post(&self.development) {
+            tracing::warn!(target: DEV, %error, "browsers are not told of it");
+        }
+    }
+
+    /// Names files for a line.
+    fn named(&self, files: &[PathBuf]) -> String {
+        let root = self.make.root();
+        let names = files.iter().take(NAMED_MAX).map(|file| file.strip_prefix(root).unwrap_or(file).display());
+        let names: Vec<String> = names.map(|name| name.to_string()).collect();
+        let more = files.len().saturating_sub(NAMED_MAX);
+        if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") }
+    }
+}

@@ -1,0 +1,152 @@
+//! What is developed: a project, which is built, or a component's file, which something else builds. Either ends on the
+//! stage.
+
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+
+use super::Error;
+use super::watch::{self, Snapshot};
+use crate::build::{self, Options, Project, Says};
+use crate::config::Development;
+use crate::development::write_whole;
+use crate::sandbox::{self, Content, LoadError};
+
+/// What is developed.
+pub(super) enum Make {
+    Project { folder: PathBuf, release: bool },
+    File { file: PathBuf, root: PathBuf },
+}
+
+/// Why there is no new component.
+pub(super) struct Trouble {
+    pub(super) title: String,
+    pub(super) text: String,
+    pub(super) hint: String,
+}
+
+impl Trouble {
+    pub(super) fn unservable(error: &LoadError) -> Self {
+        Self {
+            title: "The component cannot be served".to_owned(),
+            text: error.reason.clone(),
+            hint: error.hint.clone(),
+        }
+    }
+
+    /// The loader's end is a bug, of which the log has told.
+    pub(super) fn lost() -> Self {
+        Self {
+            title: "The component was not loaded".to_owned(),
+            text: "the loader ended without a word".to_owned(),
+            hint: "see the log lines above".to_owned(),
+        }
+    }
+
+    fn of_build(error: &build::Error) -> Self {
+        if let build::Error::Unservable(error) = error {
+            return Self::unservable(error);
+        }
+        let said = error.output().trim_end();
+        let text = if said.is_empty() { error.to_string() } else { format!("{said}\n\n{error}") };
+        let hint = match error {
+            build::Error::Missing { install, .. } => format!("it is installed by: {install}"),
+            // What it said is in the text.
+            build::Error::Failed { .. } => String::new(),
+            error => error.hint(),
+        };
+        Self { title: "The build failed".to_owned(), text, hint }
+    }
+
+    fn of_stage(error: &std::io::Error) -> Self {
+        Self {
+            title: "The component was not loaded".to_owned(),
+            text: format!("it cannot be written to a temporary folder: {error}"),
+            hint: "see that the disk has room".to_owned(),
+        }
+    }
+}
+
+impl Make {
+    /// What a path names.
+    pub(super) fn of(named: &Path, release: bool) -> Result<Self, Error> {
+        if named.is_dir() {
+            let project = Project::find(named)?;
+            return Ok(Self::Project { folder: project.folder().to_owned(), release });
+        }
+        if !named.is_file() {
+            return Err(Error::Nothing(named.to_owned()));
+        }
+        let system = |error| Error::System { action: "find the current folder", error };
+        let root = std::env::current_dir().map_err(system)?;
+        Ok(Self::File { file: std::path::absolute(named).map_err(system)?, root })
+    }
+
+    /// The folder whose sources are shown.
+    pub(super) fn root(&self) -> &Path {
+        match self {
+            Self::Project { folder, .. } => folder,
+            Self::File { root, .. } => root,
+        }
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> PathBuf {
+        match self {
+            Self::Project { folder, .. } => folder.file_name().map_or_else(|| folder.clone(), PathBuf::from),
+            Self::File { file, root } => file.strip_prefix(root).unwrap_or(file).to_owned(),
+        }
+    }
+
+    /// The state of the files that it depends on.
+    pub(super) fn look(&self) -> Snapshot {
+        match self {
+            Self::File { file, .. } => watch::look(std::slice::from_ref(file), |_| false),
+            Self::Project { folder, .. } => match Project::find(folder) {
+                Ok(project) => watch::look(&project.watched(), |path| project.ignores(path)),
+                // Until it is one again.
+                Err(_) => watch::look(std::slice::from_ref(folder), |path| {
+                    let below = path.strip_prefix(folder).unwrap_or(path);
+                    below.components().count() > 1
+                }),
+            },
+        }
+    }
+
+    /// Puts a new component on the stage, and tells of it in a few words.
+    pub(super) fn make(&self, development: &Development) -> Result<String, Option<Trouble>> {
+        match self {
+            Self::Project { folder, release } => build_project(folder, *release, development),
+            Self::File { file, .. } => take_file(file, development),
+        }
+        .map_err(Some)
+    }
+}
+
+fn build_project(folder: &Path, release: bool, development: &Development) -> Result<String, Trouble> {
+    let built = Project::find(folder).and_then(|project| {
+        // Not into the project's folder, where a component for production may be.
+        let output = Some(development.stage.join("built.wasm"));
+        project.build(&Options { output, debug: !release, install: true, says: Says::Kept })
+    });
+    let built = built.map_err(|error| Trouble::of_build(&error))?;
+    std::fs::rename(&built.path, development.component()).map_err(|error| Trouble::of_stage(&error))?;
+    let (seconds, size) = (built.took.as_secs_f64(), ByteSize(built.bytes).display().si());
+    Ok(format!("built in {seconds:.1} s, {size}, wasi {}", built.wasi))
+}
+
+fn take_file(file: &Path, development: &Development) -> Result<String, Trouble> {
+    let unservable = |problem| Trouble::unservable(&LoadError::new(file, problem));
+    let bytes = match sandbox::content(file).map_err(unservable)? {
+        Content::Whole(bytes) => sandbox::with_lines(bytes, file),
+        Content::Compiled(mut opened) => {
+            let mut bytes = Vec::new();
+            let read = opened.rewind().and_then(|()| opened.read_to_end(&mut bytes));
+            read.map_err(|error| Trouble::of_stage(&error))?;
+            bytes
+        }
+    };
+    write_whole(development.component(), &bytes).map_err(|error| Trouble::of_stage(&error))?;
+    Ok(format!("loaded, {}", ByteSize(bytes.len() as u64).display().si()))
+}

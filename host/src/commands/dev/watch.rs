@@ -1,0 +1,112 @@
+//! The state of files, looked at again and again: that needs nothing of the file system, finds files that were replaced by
+//! renaming, deleted and made anew, works on network mounts and in containers, and costs some milliseconds a look.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Files that are looked at; those beyond are not watched.
+const FILES_MAX: usize = 20_000;
+/// Folders within folders, deeper than which none is looked into.
+const DEPTH_MAX: usize = 32;
+
+/// What tells that a file has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    bytes: u64,
+    modified: (i64, i64),
+    inode: u64,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self { bytes: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()), inode: metadata.ino() }
+    }
+}
+
+/// Files and their state.
+pub(super) type Snapshot = BTreeMap<PathBuf, Stamp>;
+
+/// Looks at files, and all below folders but what `ignores` says. Links to files are followed, those to folders not.
+pub(super) fn look(watched: &[PathBuf], ignores: impl Fn(&Path) -> bool) -> Snapshot {
+    let mut found = Snapshot::new();
+    let mut open: Vec<(PathBuf, usize)> = Vec::new();
+    for path in watched {
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => open.push((path.clone(), 0)),
+            Ok(metadata) => {
+                found.insert(path.clone(), Stamp::of(&metadata));
+            }
+            // It is not there: so is the snapshot.
+            Err(_) => {}
+        }
+    }
+    while let Some((folder, depth)) = open.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if found.len() >= FILES_MAX {
+                return found;
+            }
+            let Ok(kind) = entry.file_type() else { continue };
+            if ignores(&path) {
+                continue;
+            }
+            if kind.is_dir() && depth < DEPTH_MAX {
+                open.push((path, depth + 1));
+            } else if let Ok(metadata) = path.metadata()
+                && metadata.is_file()
+            {
+                found.insert(path, Stamp::of(&metadata));
+            }
+        }
+    }
+    found
+}
+
+/// Files that are in one snapshot only, or differ, in order.
+pub(super) fn changed(before: &Snapshot, after: &Snapshot) -> Vec<PathBuf> {
+    let gone_or_other = before.iter().filter(|(path, stamp)| after.get(*path) != Some(stamp));
+    let new = after.iter().filter(|(path, _)| !before.contains_key(*path));
+    let mut changed: Vec<PathBuf> = gone_or_other.chain(new).map(|(path, _)| path.clone()).collect();
+    changed.sort();
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_change_a_file_is_seen_and_what_is_ignored_is_not() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let root = dir.path().to_owned();
+        let path = |name: &str| root.join(name);
+        std::fs::create_dir_all(path("src/deep"))?;
+        std::fs::create_dir(path("target"))?;
+        std::fs::write(path("src/deep/a"), "1")?;
+        let snapshot = || look(std::slice::from_ref(&root), |path| path.ends_with("target"));
+        let mut before = snapshot();
+        let mut expect = |what: &str, names: &[&str]| {
+            let after = snapshot();
+            let names: Vec<PathBuf> = names.iter().map(|name| path(name)).collect();
+            assert_eq!(changed(&before, &after), names, "{what}");
+            before = after;
+        };
+        expect("nothing", &[]);
+        std::fs::write(path("src/deep/a"), "22")?;
+        expect("another size", &["src/deep/a"]);
+        std::fs::write(path("src/b"), "1")?;
+        expect("a new file", &["src/b"]);
+        std::fs::write(path("src/new"), "2")?;
+        std::fs::rename(path("src/new"), path("src/b"))?;
+        expect("another file of the same name and size", &["src/b"]);
+        std::fs::remove_file(path("src/b"))?;
+        expect("a file that has gone", &["src/b"]);
+        std::fs::write(path("target/c"), "1")?;
+        expect("what is ignored", &[]);
+        std::os::unix::fs::symlink(&root, path("loop"))?;
+        expect("a link to a folder", &[]);
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! What clients are told while a component is being developed (`wasmhost dev`): why it cannot be served at the moment, and
+//! why a request failed, as a page for a browser and as text for everybody else. In production there is none of this.
+
+mod page;
+
+use std::io::Read;
+use std::path::Path;
+
+use http::{HeaderMap, header};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Development;
+use crate::sandbox::{Fault, Trace};
+
+/// Longest notice that is read.
+const NOTICE_BYTES_MAX: u64 = 2 << 20;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// A browser that wants a page (`Accept: text/html`).
+    Browser,
+    /// Any other client.
+    Other,
+}
+
+impl Audience {
+    /// Reads the request's headers (RFC 9110, section 12.5.1).
+    pub fn of(headers: &HeaderMap) -> Self {
+        let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut ranges = accepted.flat_map(|value| value.split(','));
+        let is_html = |range: &str| {
+            let mut parts = range.split(';').map(str::trim);
+            let is_named = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("text/html"));
+            let refused = parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0)));
+            is_named && !refused
+        };
+        if ranges.any(is_html) { Self::Browser } else { Self::Other }
+    }
+}
+
+/// What is told in the component's place. Left in a file by the one that builds, and read for each request: workers may be
+/// processes, and development is in no hurry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// In a few words.
+    pub title: String,
+    /// What happened, such as the toolchain's own words.
+    pub text: String,
+    /// A way out; may be empty.
+    pub hint: String,
+    /// No component was ever served, so that everybody is told, not browsers only.
+    pub is_all_there_is: bool,
+}
+
+impl Notice {
+    /// Leaves it for the workers; it appears whole.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn post(&self, development: &Development) -> std::io::Result<()> {
+        write_whole(development.notice(), &serde_json::to_vec(self)?)
+    }
+
+    /// Takes away what was left, if anything.
+    pub fn withdraw(development: &Development) {
+        // There may be none.
+        let _ = std::fs::remove_file(development.notice());
+    }
+
+    /// What this client is to be told in the component's place, if anything.
+    pub fn read(development: &Development, audience: Audience) -> Option<Self> {
+        let file = std::fs::File::open(development.notice()).ok()?;
+        let mut bytes = Vec::new();
+        file.take(NOTICE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        let notice: Self = serde_json::from_slice(&bytes).ok()?;
+        (notice.is_all_there_is || audience == Audience::Browser).then_some(notice)
+    }
+
+    /// As a body for this client.
+    pub fn body(&self, audience: Audience) -> Body {
+        match audience {
+            Audience::Browser => Body { html: true, text: page::notice(self) },
+            Audience::Other => {
+                let lines = [&*self.title, self.text.trim_end(), &self.hint];
+                let lines = lines.into_iter().filter(|line| !line.is_empty());
+                Body { html: false, text: lines.map(|line| format!("{line}\n")).collect() }
+            }
+        }
+    }
+}
+
+/// A file that appears whole, in a folder that is there.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let unfinished = path.with_extension("new");
+    std::fs::write(&unfinished, bytes)?;
+    std::fs::rename(unfinished, path)
+}
+
+/// Text, and which kind.
+pub struct Body {
+    /// A page in HTML, or plain text.
+    pub html: bool,
+    /// The text.
+    pub text: String,
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, Copy)]
+pub enum Reason<'a> {
+    /// The status says it all.
+    Status,
+    /// In words.
+    Text(&'a str),
+    /// A fault of the guest.
+    Fault(&'a Fault),
+}
+
+/// A failure as this client is told of it; `headline` is what production says.
+pub fn failure(audience: Audience, headline: &str, reason: Reason<'_>) -> Body {
+    let headline = headline.trim_end();
+    let (what, flag, trace) = match reason {
+        Reason::Status => (String::new(), None, None),
+        Reason::Text(text) => (text.to_owned(), None, None),
+        Reason::Fault(fault) => {
+            let flag = fault.kind.flag().map(|flag| format!("{flag} raises the limit"));
+            (format!("{}: {}", fault.kind, fault.detail), flag, fault.trace.as_deref())
+        }
+    };
+    match audience {
+        Audience::Browser => Body { html: true, text: page::failure(headline, &what, flag.as_deref(), trace) },
+        Audience::Other => {
+            let mut text = format!("{headline}\n");
+            for line in [Some(what).filter(|what| !what.is_empty()), flag].into_iter().flatten() {
+                text.push_str(&format!("{line}\n"));
+            }
+            if let Some(trace) = trace {
+                text.push_str(&trace_text(trace));
+            }
+            Body { html: false, text }
+        }
+    }
+}
+
+/// A stack with its source, a line a frame: `  at handle (src/lib.rs:12:5)`.
+pub fn trace_text(trace: &Trace) -> String {
+    let mut text = String::new();
+    let mut has_excerpt = false;
+    for frame in &trace.frames {
+        match &frame.place {
+            None => text.push_str(&format!("  at {}\n", frame.function)),
+            Some(place) => {
+                text.push_str(&format!("  at {} ({place})\n", frame.function));
+                if !has_excerpt && !place.excerpt.is_empty() {
+                    has_excerpt = true;
+                    for (number, line) in &place.excerpt {
+                        let mark = if *number == place.line { '>' } else { ' ' };
+                        text.push_str(&format!("  {mark} {number:>5} | {line}\n"));
+                    }
+                }
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_is_known_by_what_it_accepts() {
+        let audience = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.extend(http::HeaderValue::from_str(accept).ok().map(|value| (header::ACCEPT, value)));
+            Audience::of(&headers)
+        };
+        for browser in ["text/html", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", "image/png, Text/HTML;q=0.5"] {
+            assert_eq!(audience(browser), Audience::Browser, "{browser}");
+        }
+        for other in ["*/*", "application/json", "text/html;q=0", "text/htmlx"] {
+            assert_eq!(audience(other), Audience::Other, "{other}");
+        }
+        assert_eq!(Audience::of(&HeaderMap::new()), Audience::Other);
+    }
+
+    #[test]
+    fn a_notice_is_for_browsers_unless_it_is_all_there_is() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let development = Development::new(dir.path(), dir.path());
+        let mut notice = Notice { title: "t".into(), text: "x".into(), hint: String::new(), is_all_there_is: false };
+        notice.post(&development)?;
+        assert_eq!(Notice::read(&development, Audience::Browser).as_ref(), Some(&notice));
+        assert_eq!(Notice::read(&development, Audience::Other), None);
+        notice.is_all_there_is = true;
+        notice.post(&development)?;
+        assert!(Notice::read(&development, Audience::Other).is_some());
+        assert_eq!(notice.body(Audience::Other).text, "t\nx\n");
+        Notice::withdraw(&development);
+        assert_eq!(Notice::read(&development, Audience::Browser), None);
+        Ok(())
+    }
+}

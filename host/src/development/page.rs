@@ -1,0 +1,112 @@
+//! The pages. Every text in them is escaped: it comes out of a component, a toolchain or a source file. They load nothing
+//! and run nothing, which their policy (`worker::respond`) says to the browser, too.
+
+use std::fmt::Write;
+
+use super::Notice;
+use crate::sandbox::Trace;
+
+const STYLE: &str = "\
+:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
+h1{font-size:1.3rem;color:#c62828;margin:0 0 1rem}pre{font:13px/1.5 ui-monospace,monospace;background:#8881;\
+border-left:4px solid #c62828;padding:.8rem 1rem;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}\
+ol{padding-left:1.5rem}li{margin:.3rem 0}code{font:13px ui-monospace,monospace}.place{opacity:.7}\
+.at{display:block;background:#c6282833;margin:0 -1rem;padding:0 1rem}footer{margin-top:2rem;font-size:.85rem;opacity:.7}";
+
+/// What is told in the component's place. It looks again by itself, until the component is there.
+pub(super) fn notice(notice: &Notice) -> String {
+    let mut body = String::new();
+    if !notice.text.is_empty() {
+        // Writing to a string does not fail.
+        let _ = write!(body, "<pre>{}</pre>", escape(notice.text.trim_end()));
+    }
+    if !notice.hint.is_empty() {
+        let _ = write!(body, "<p>{}</p>", escape(&notice.hint));
+    }
+    whole(&notice.title, &body, true)
+}
+
+/// A request that failed.
+pub(super) fn failure(headline: &str, what: &str, flag: Option<&str>, trace: Option<&Trace>) -> String {
+    let mut body = String::new();
+    if !what.is_empty() {
+        let _ = write!(body, "<pre>{}</pre>", escape(what));
+    }
+    if let Some(flag) = flag {
+        let _ = write!(body, "<p>{}</p>", escape(flag));
+    }
+    if let Some(trace) = trace.filter(|trace| !trace.frames.is_empty()) {
+        body.push_str("<ol>");
+        for frame in &trace.frames {
+            let _ = write!(body, "<li><code>{}</code>", escape(&frame.function));
+            if let Some(place) = &frame.place {
+                let _ = write!(body, " <code class=place>{}</code>", escape(&place.to_string()));
+                if !place.excerpt.is_empty() {
+                    let _ = write!(body, "<pre>{}</pre>", excerpt(&place.excerpt, place.line));
+                }
+            }
+            body.push_str("</li>");
+        }
+        body.push_str("</ol>");
+    }
+    whole(headline, &body, false)
+}
+
+fn excerpt(lines: &[(u32, String)], at: u32) -> String {
+    let mut text = String::new();
+    for (number, line) in lines {
+        let line = escape(line);
+        let _ = if *number == at {
+            write!(text, "<span class=at>{number:>5} | {line}</span>")
+        } else {
+            writeln!(text, "{number:>5} | {line}")
+        };
+    }
+    text
+}
+
+fn whole(title: &str, body: &str, again: bool) -> String {
+    let refresh = if again { "<meta http-equiv=refresh content=1>" } else { "" };
+    let title = escape(title);
+    format!(
+        "<!doctype html><html lang=en><meta charset=utf-8>{refresh}<meta name=viewport content=\"width=device-width\">\
+<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{body}\
+<footer>wasmhost dev tells reasons; in production clients never see them.</footer></html>\n"
+    )
+}
+
+/// Text as HTML shows it as it is.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            character => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::{Place, TraceFrame};
+
+    #[test]
+    fn nothing_becomes_markup() {
+        let evil = "<script>alert(\"1\")</script>&'";
+        let place = Place { file: evil.to_owned(), line: 1, column: 0, excerpt: vec![(1, evil.to_owned())] };
+        let trace = Trace { frames: vec![TraceFrame { function: evil.to_owned(), place: Some(place) }] };
+        let told = Notice { title: evil.into(), text: evil.into(), hint: evil.into(), is_all_there_is: false };
+        for page in [failure(evil, evil, Some(evil), Some(&trace)), notice(&told)] {
+            assert!(
+                !page.contains("<script") && page.matches("&lt;script&gt;alert(&quot;1&quot;)").count() >= 4,
+                "{page}"
+            );
+        }
+    }
+}

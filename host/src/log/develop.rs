@@ -1,0 +1,195 @@
+//! The log's form for the one who develops: the guest's own lines with its stream before them, a line a request, faults
+//! with the stack below, and what `wasmhost dev` itself does. Of the host only what is wrong, unless more is asked for.
+
+use std::fmt;
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+/// What `wasmhost dev` itself tells.
+pub const DEV: &str = "wasmhost::dev";
+
+/// Which events are shown at this level.
+pub(super) fn targets(level: LevelFilter) -> Targets {
+    // Who asks for more than `info` gets the host's own lines, too.
+    let host = if level > LevelFilter::INFO { level } else { LevelFilter::WARN.min(level) };
+    Targets::new()
+        .with_default(LevelFilter::WARN.min(level))
+        .with_target("wasmhost", host)
+        .with_target(DEV, level)
+        .with_target("wasmhost::listening", level)
+        .with_target("guest", level)
+        .with_target("access", level)
+}
+
+/// Writes events in this form.
+pub(super) struct Develop;
+
+/// An event's fields as text.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Vec<(&'static str, String)>,
+}
+
+impl Fields {
+    fn get(&self, name: &str) -> &str {
+        self.others.iter().find(|(given, _)| *given == name).map_or("", |(_, value)| value)
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.others.push((field.name(), value.to_owned()));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = text,
+            name => self.others.push((name, text)),
+        }
+    }
+}
+
+/// Colours, as ECMA-48 numbers them (SGR).
+#[derive(Clone, Copy)]
+enum Colour {
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Cyan = 36,
+    Dim = 2,
+}
+
+struct Painter<'a> {
+    writer: Writer<'a>,
+    ansi: bool,
+}
+
+impl Painter<'_> {
+    fn paint(&mut self, colour: Colour, text: &str) -> fmt::Result {
+        if self.ansi {
+            write!(self.writer, "\u{1b}[{}m{text}\u{1b}[0m", colour as u8)
+        } else {
+            self.writer.write_str(text)
+        }
+    }
+}
+
+/// Text that cannot act on the terminal: it may be the guest's.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\t' | '\n' => shown.push(character),
+            character if character.is_control() => shown.extend(character.escape_default()),
+            character => shown.push(character),
+        }
+    }
+    shown
+}
+
+impl<S, N> FormatEvent<S, N> for Develop
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let ansi = writer.has_ansi_escapes();
+        let mut painter = Painter { writer, ansi };
+        match event.metadata().target() {
+            "guest" => guest(&mut painter, &fields),
+            "access" => access(&mut painter, &fields),
+            target => host(&mut painter, target, *event.metadata().level(), &fields),
+        }
+    }
+}
+
+fn guest(painter: &mut Painter<'_>, fields: &Fields) -> fmt::Result {
+    let (colour, stream) =
+        if fields.get("stream") == "stderr" { (Colour::Yellow, "stderr") } else { (Colour::Cyan, "stdout") };
+    painter.paint(colour, stream)?;
+    painter.paint(Colour::Dim, " │ ")?;
+    writeln!(painter.writer, "{}", harmless(&fields.message))
+}
+
+fn access(painter: &mut Painter<'_>, fields: &Fields) -> fmt::Result {
+    let status = fields.get("status");
+    let colour = match status.as_bytes().first() {
+        Some(b'5') => Colour::Red,
+        Some(b'4') => Colour::Yellow,
+        _ => Colour::Green,
+    };
+    painter.paint(colour, status)?;
+    let elapsed_ms = fields.get("elapsed_ms").parse::<f64>().unwrap_or(0.0);
+    write!(painter.writer, " {} {} ", fields.get("method"), harmless(fields.get("path")))?;
+    painter.paint(Colour::Dim, &format!("{elapsed_ms:.1} ms"))?;
+    match fields.get("ending") {
+        "whole" => {}
+        ending => write!(painter.writer, " {ending}")?,
+    }
+    painter.writer.write_char('\n')
+}
+
+fn host(painter: &mut Painter<'_>, target: &str, level: Level, fields: &Fields) -> fmt::Result {
+    let is_own = target == DEV || target == "wasmhost::listening";
+    match level {
+        Level::ERROR => painter.paint(Colour::Red, "error ")?,
+        Level::WARN => painter.paint(Colour::Yellow, "warn ")?,
+        _ if is_own => painter.paint(Colour::Green, "dev ")?,
+        level => painter.paint(Colour::Dim, &format!("{} ", level.as_str().to_ascii_lowercase()))?,
+    }
+    let trace = fields.get("trace");
+    if !fields.get("fault").is_empty() {
+        // A fault is told by what happened.
+        painter.paint(Colour::Red, fields.get("fault"))?;
+        writeln!(painter.writer, ": {}", harmless(fields.get("detail")))?;
+        if let Some(limit) = Some(fields.get("limit")).filter(|limit| !limit.is_empty()) {
+            writeln!(painter.writer, "  {limit} raises the limit")?;
+        }
+    } else {
+        write!(painter.writer, "{}", harmless(&fields.message))?;
+        let others = fields.others.iter().filter(|(name, _)| !is_own && !["trace", "text"].contains(name));
+        for (name, value) in others {
+            painter.paint(Colour::Dim, &format!(" {name}={}", harmless(value)))?;
+        }
+        painter.writer.write_char('\n')?;
+    }
+    for line in trace.lines().chain(fields.get("text").lines()) {
+        // The line of the source at which it happened.
+        if line.starts_with("  > ") {
+            painter.paint(Colour::Red, &harmless(line))?;
+        } else {
+            write!(painter.writer, "{}", harmless(line))?;
+        }
+        painter.writer.write_char('\n')?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_guest_writes_cannot_act_on_the_terminal() {
+        assert_eq!(harmless("a\tb\u{1b}[2J\r"), "a\tb\\u{1b}[2J\\r");
+    }
+
+    #[test]
+    fn only_what_is_wrong_is_told_of_the_host_unless_more_is_asked_for() {
+        let shows = |level, target: &str, event| targets(level).would_enable(target, event);
+        assert!(shows(LevelFilter::INFO, DEV, &Level::INFO) && shows(LevelFilter::INFO, "guest", &Level::INFO));
+        assert!(!shows(LevelFilter::INFO, "wasmhost::primary", &Level::INFO));
+        assert!(shows(LevelFilter::DEBUG, "wasmhost::primary", &Level::INFO));
+        assert!(!shows(LevelFilter::ERROR, "wasmhost::worker::slot", &Level::WARN));
+    }
+}
