@@ -272,7 +272,7 @@ fn number(variable: &str) -> Option<u64> {
 /// What the run begins with.
 fn first_seed() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    number("WASMHOST_FUZZ_SEED").unwrap_or_else(|| now.as_micros() as u64)
+    number("WASMHOST_FUZZ_SEED").unwrap_or(now.as_micros() as u64)
 }
 
 /// A host that is given one component after the other.
@@ -342,7 +342,7 @@ impl Host {
 }
 
 /// A line that tells of a bug of the host.
-fn is_bug(line: &String) -> bool {
+fn is_bug(line: &str) -> bool {
     let record: Option<Value> = serde_json::from_str(line).ok();
     // A guest's own words prove nothing.
     if record.as_ref().is_some_and(|record| record["target"] == "guest") {
@@ -373,7 +373,7 @@ fn components_that_nobody_wrote_are_refused_or_served_and_leave_nothing() -> Tes
             loaded += 1;
             host.ask(&case);
         }
-        let bugs: Vec<String> = host.server.lines().into_iter().filter(is_bug).collect();
+        let bugs: Vec<String> = host.server.lines().into_iter().filter(|line| is_bug(line)).collect();
         assert!(bugs.is_empty(), "{case}: {bugs:?}");
         fs::remove_file(kept)?;
         if cases == WARM {

@@ -276,7 +276,7 @@ fn largest_mappings(pid: u32) -> String {
         if let Some(rss) = line.strip_prefix("Rss:") {
             let kib = rss.trim().trim_end_matches(" kB").parse().unwrap_or(0);
             if kib > 1024_u64 {
-                found.push_str(&format!("{kib} KiB in {mapping}\n"));
+                found.extend([&kib.to_string(), " KiB in ", mapping, "\n"]);
             }
         } else if line.split(' ').next().is_some_and(|range| range.contains('-')) {
             mapping = line;
