@@ -294,12 +294,10 @@ const FAILING: &str = r#"(component
   (alias export $types "response-outparam" (type $response-outparam))
   (core module $guest
     (func $price_of_basket (param $items i32) (result i32)
+      i32.const 100
       local.get $items
-      i32.eqz
-      if
-        unreachable ;; an empty <basket>
-      end
-      i32.const 1)
+      i32.div_u ;; an empty <basket>
+      return)
     (func $handle (export "handle") (param $request i32) (param $out i32)
       (drop (call $price_of_basket (i32.const 0)))))
   (core instance $guest (instantiate $guest))
@@ -327,15 +325,15 @@ fn a_trap_is_told_with_the_guests_own_source() -> TestResult {
     fs::write(dir.path().join("app.wat"), FAILING)?;
     let server = start_file(dir.path(), "app.wat", "json");
     until_served(&server, 1);
-    let (inner, outer) = (line_of("unreachable"), line_of("call $price_of_basket"));
+    let (inner, outer) = (line_of("i32.div_u"), line_of("call $price_of_basket"));
     let (inner, outer) = (format!("app.wat:{inner}"), format!("app.wat:{outer}"));
     let told = page(server.address, "/");
-    is_page(&told, 500, &["price_of_basket", &inner, "handle", &outer, "an empty &lt;basket&gt;", "unreachable"]);
+    is_page(&told, 500, &["price_of_basket", &inner, "handle", &outer, "an empty &lt;basket&gt;", "divide by zero"]);
     assert!(!told.text().contains("refresh"), "a request that failed is not repeated by itself");
 
     let told = get(server.address, "/");
     assert_eq!((told.status, told.header("content-type")), (500, Some("text/plain; charset=utf-8")));
-    for word in ["at price_of_basket (", &inner, &outer, "unreachable ;; an empty <basket>"] {
+    for word in ["at price_of_basket (", &inner, &outer, "i32.div_u ;; an empty <basket>"] {
         assert!(told.text().contains(word), "no `{word}` in {}", told.text());
     }
     let record = server.wait_for_record("the fault", |record| record["fault"] == "trap");

@@ -290,6 +290,9 @@ impl Primary {
                     Request::Reload => reload.begin(self),
                 },
                 Some(event) = heard.recv() => {
+                    if let WorkerEvent::Swapped(worker) | WorkerEvent::Exited(worker, _) = &event {
+                        reload.caught_up(*worker);
+                    }
                     self.on_event(event, draining)?;
                     let all_listen = self.places.iter().all(|place| place.vitals.metrics.listening.get());
                     if !announced && all_listen {
@@ -402,8 +405,8 @@ impl Primary {
             }
             WorkerEvent::Disconnect(worker) => tracing::info!(worker = worker.0, "disconnect"),
             WorkerEvent::Exited(worker, exit) => self.on_exit(worker, exit, draining)?,
-            // The permits were given back at the top of the loop.
-            WorkerEvent::Freed => {}
+            // The permits were given back at the top of the loop; the reload was told.
+            WorkerEvent::Freed | WorkerEvent::Swapped(_) => {}
         }
         Ok(())
     }

@@ -89,6 +89,8 @@ pub enum WorkerEvent {
     Online(WorkerId, u64),
     /// It takes connections.
     Listening(WorkerId),
+    /// It serves with the code that it was told of last, or has said why not.
+    Swapped(WorkerId),
     /// It takes no more connections.
     Disconnect(WorkerId),
     /// The thread, or the process, has ended.

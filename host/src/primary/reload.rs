@@ -1,5 +1,6 @@
 //! `SIGHUP`, and orders of `wasmhost dev`: the component's file is loaded again beside the running one, and takes its place when it works.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::oneshot;
@@ -7,6 +8,7 @@ use tokio::sync::oneshot;
 use super::Primary;
 use crate::loader::{Edition, Loading};
 use crate::sandbox::LoadError;
+use crate::supervisor::WorkerId;
 
 /// An order to load the component again, with the end at which the outcome is heard.
 pub struct Swap(pub oneshot::Sender<Result<(), LoadError>>);
@@ -19,6 +21,8 @@ pub(super) struct Reload {
     /// Who waits for the one under way, and for the next.
     waiting: Option<Swap>,
     waiting_for_next: Option<Swap>,
+    /// Workers that have not begun yet to serve with what was loaded; who waits, waits for these, too.
+    behind: BTreeSet<WorkerId>,
 }
 
 impl Reload {
@@ -27,6 +31,7 @@ impl Reload {
         if self.loading.is_some() {
             self.waiting_for_next = Some(swap);
         } else {
+            self.behind.clear();
             self.waiting = Some(swap);
         }
         self.begin(primary);
@@ -55,6 +60,13 @@ impl Reload {
         }
     }
 
+    /// A worker serves with the latest code, or has ended (its successor will).
+    pub(super) fn caught_up(&mut self, worker: WorkerId) {
+        if self.behind.remove(&worker) && self.behind.is_empty() && self.loading.is_none() {
+            self.tell(Ok(()));
+        }
+    }
+
     fn tell(&mut self, outcome: Result<(), LoadError>) {
         if let Some(Swap(answer)) = self.waiting.take() {
             // Who asked may have ended.
@@ -79,7 +91,8 @@ impl Reload {
                 let (isolation, wasi) = (&*edition.isolation, &*edition.wasi);
                 tracing::info!(isolation, wasi, "reload: the new component takes all new requests");
                 primary.serve_with(edition);
-                self.tell(Ok(()));
+                let running = primary.places.iter().filter(|place| place.running);
+                self.behind = running.map(|place| place.id).collect();
             }
             Some(Err(error)) => {
                 primary.board.host.failed_reloads.fetch_add(1, Relaxed);
@@ -96,7 +109,7 @@ impl Reload {
             }
         }
         if std::mem::take(&mut self.again) {
-            self.waiting = self.waiting_for_next.take();
+            self.waiting = self.waiting_for_next.take().or(self.waiting.take());
             self.begin(primary);
         }
     }

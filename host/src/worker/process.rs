@@ -306,6 +306,7 @@ async fn attend(
             received = wire.receive::<FromWorker>() => match received {
                 Ok(Some((FromWorker::Online { thread }, _))) => WorkerEvent::Online(id, thread),
                 Ok(Some((FromWorker::Listening, _))) => WorkerEvent::Listening(id),
+                Ok(Some((FromWorker::Swapped, _))) => WorkerEvent::Swapped(id),
                 Ok(Some((FromWorker::Disconnect, _))) => WorkerEvent::Disconnect(id),
                 Ok(Some((FromWorker::Freed, _))) => WorkerEvent::Freed,
                 Ok(Some((FromWorker::Ended(clients), _))) => {

@@ -150,6 +150,7 @@ async fn serve(
                 if !Arc::ptr_eq(&guest, &latest.guest) {
                     guest = latest.guest;
                     slot.swap(Arc::clone(&guest));
+                    events.tell(WorkerEvent::Swapped(id)).await;
                 }
                 if latest.stage == Stage::Drain && !worker.draining.replace(true) {
                     own_intake = None;

@@ -232,7 +232,11 @@ impl Attendance {
                     linking = None;
                     match linked {
                         Ok(guest) => orders.send_modify(|orders| orders.guest = guest),
-                        Err(error) => tracing::error!(hint = error.hint, "the new component cannot be served by this worker, the old one goes on: {error}"),
+                        Err(error) => {
+                            tracing::error!(hint = error.hint, "the new component cannot be served by this worker, the old one goes on: {error}");
+                            // A primary that is gone is found out by the next receive.
+                            let _ = self.wire.send(&FromWorker::Swapped, &[]).await;
+                        }
                     }
                 }
                 () = self.permits.some_ended() => self.tell_ended().await,
@@ -356,6 +360,7 @@ impl EventWire {
         let message = match event {
             WorkerEvent::Online(_, thread) => FromWorker::Online { thread },
             WorkerEvent::Listening(_) => FromWorker::Listening,
+            WorkerEvent::Swapped(_) => FromWorker::Swapped,
             WorkerEvent::Disconnect(_) => FromWorker::Disconnect,
             WorkerEvent::Exited(_, exit) => FromWorker::Exited(exit),
             WorkerEvent::Freed => FromWorker::Freed,

@@ -59,6 +59,7 @@ pub(super) enum FromWorker {
         thread: u64,
     },
     Listening,
+    Swapped,
     Disconnect,
     Exited(Exit),
     /// A connection has ended, which the primary wanted to know.
