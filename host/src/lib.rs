@@ -12,13 +12,16 @@ pub mod log;
 pub mod admin;
 pub mod backoff;
 pub mod board;
+pub mod confine;
 pub mod loader;
 pub mod metrics;
 pub mod primary;
 pub mod shutdown;
+pub mod spawner;
 pub mod supervisor;
 pub mod throttle;
 pub mod vitals;
+pub mod wire;
 
 pub mod balancer;
 pub mod intake;

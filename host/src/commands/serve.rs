@@ -1,10 +1,9 @@
 //! `wasmhost serve`, and `wasmhost` without a command.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use crate::config::{Config, Machine};
-use crate::primary::{self, Ended, PrimaryError};
+use crate::config::Machine;
+use crate::primary::{self, Ended, Ground, PrimaryError};
 
 /// What this machine offers.
 pub fn machine() -> Machine {
@@ -15,17 +14,17 @@ pub fn machine() -> Machine {
     }
 }
 
-/// Serves until the host is told to stop.
+/// Serves on `ground` until the host is told to stop.
 ///
 /// # Errors
 /// When the host cannot start, or has lost its workers.
-pub fn run(config: Config) -> Result<Ended, PrimaryError> {
+pub fn run(ground: Ground) -> Result<Ended, PrimaryError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(1)
         .build_local(tokio::runtime::LocalOptions::default());
     let runtime = runtime.map_err(|error| PrimaryError::System { action: "make an event loop", error })?;
-    let ended = runtime.block_on(primary::run(Arc::new(config)));
+    let ended = runtime.block_on(primary::run(ground));
     runtime.shutdown_background();
     ended
 }

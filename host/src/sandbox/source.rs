@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use wasmparser::{Encoding, Parser, Payload};
 
 /// Why a file cannot be served.
@@ -107,13 +106,9 @@ pub(super) fn too_large() -> Problem {
     )
 }
 
-/// Reads the file and sorts it.
-pub(super) fn read(file: &Path) -> Result<Source, Problem> {
+/// Reads the open file of this name, opened once: what is looked at is what is read; and sorts it.
+pub(super) fn read(mut opened: &std::fs::File, file: &Path) -> Result<Source, Problem> {
     use std::io::Read;
-    // Opened once: what is looked at is what is read. Without blocking, should it be a pipe that nobody writes to.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(file, flags, Mode::empty()).map_err(|error| unreadable(&error.into()))?;
-    let mut opened = std::fs::File::from(opened);
     let metadata = opened.metadata().map_err(|error| unreadable(&error))?;
     if metadata.is_dir() {
         return Err(Problem::new("it is a directory", "name the component file inside it, such as `app.wasm`"));
@@ -135,7 +130,8 @@ pub(super) fn read(file: &Path) -> Result<Source, Problem> {
     Ok(Source::Component(component, description))
 }
 
-fn unreadable(error: &std::io::Error) -> Problem {
+/// Why a file was not opened, or not read.
+pub(super) fn unreadable(error: &std::io::Error) -> Problem {
     use std::io::ErrorKind;
     match error.kind() {
         ErrorKind::NotFound => Problem::new(

@@ -4,32 +4,31 @@
 //! worker's thread runs. This file is the primary's side; `child` is the other, `wire` the line between them.
 
 mod child;
-mod wire;
+mod words;
 
 use std::cell::{Cell, OnceCell};
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::uri::Authority;
-use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::child::{ChildError, EventWire, run as run_child};
-use self::wire::{FromWorker, ToWorker, Wire};
+use self::words::{FromWorker, ToWorker};
 use super::inbox::{Accepted, Connection, INBOX_MAX, Permits};
 use super::{Exit, Stage, WorkerEvent};
 use crate::config::Config;
 use crate::loader::{Code, Edition, Loading};
 use crate::sandbox::LoadError;
+use crate::spawner::{Attended, End, Spawner};
 use crate::supervisor::WorkerId;
 use crate::vitals::{self, HostVitals, Vitals};
+use crate::wire::{self, Wire};
 
 /// How long a child whose line has ended may take to be gone; then it is killed.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
@@ -83,8 +82,8 @@ impl ProcessHandle {
     ///
     /// # Errors
     /// When the system has no process or sockets to give.
-    pub fn start(setup: ProcessSetup, stage: Stage) -> io::Result<Self> {
-        let (child, wire) = spawn()?;
+    pub fn start(setup: ProcessSetup, spawner: &Spawner, stage: Stage) -> io::Result<Self> {
+        let (child, wire) = spawn(spawner)?;
         let (vitals, vitals_file) = setup.vitals;
         let mut descriptors = vec![setup.code.as_fd(), vitals_file.as_fd(), setup.host_vitals.as_fd()];
         let max_connections = setup.listener.as_ref().map_or(0, |(_, max_connections)| *max_connections);
@@ -160,33 +159,16 @@ impl Drop for ProcessHandle {
     }
 }
 
-/// A child of this program, and the line to it.
-fn spawn() -> io::Result<(Child, Rc<Wire>)> {
+/// A process of this program, and the line to it.
+fn spawn(spawner: &Spawner) -> io::Result<(Attended, Rc<Wire>)> {
     let (ours, theirs) = wire::pair()?;
-    // Not by name: the file may have been replaced since.
-    let child = Command::new("/proc/self/exe")
-        .arg0("wasmhost")
-        .arg("worker")
-        .args(own_arguments())
-        .stdin(Stdio::from(theirs))
-        .kill_on_drop(true)
-        .spawn()?;
-    Ok((child, Rc::new(Wire::new(ours)?)))
-}
-
-/// The flags that this process was started with.
-fn own_arguments() -> Vec<OsString> {
-    let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if words.first().is_some_and(|word| word == "serve") {
-        words.remove(0);
-    }
-    words
+    Ok((spawner.start_worker(theirs)?, Rc::new(Wire::new(ours)?)))
 }
 
 /// Hears and orders a worker's process to its end.
 async fn attend(
     id: WorkerId,
-    child: Child,
+    child: Attended,
     wire: Rc<Wire>,
     mut orders: watch::Receiver<ProcessOrders>,
     events: mpsc::Sender<WorkerEvent>,
@@ -238,22 +220,23 @@ async fn attend(
     let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(ended))).await;
 }
 
-/// Waits for the end of a child that has said its last word.
-async fn end_of(mut child: Child) -> Exit {
-    let status = match tokio::time::timeout(GONE_WITHIN, child.wait()).await {
-        Ok(status) => status,
-        Err(_) => match child.kill().await {
-            Ok(()) => child.wait().await,
-            Err(error) => Err(error),
-        },
+/// Waits for the end of a process that has said its last word.
+async fn end_of(process: Attended) -> Exit {
+    let end = match tokio::time::timeout(GONE_WITHIN, process.ended()).await {
+        Ok(end) => end,
+        Err(_) => {
+            process.kill();
+            process.ended().await
+        }
     };
-    match status {
-        Ok(status) if status.success() => Exit::Voluntary,
-        Ok(status) => Exit::Killed(match status.signal() {
+    match end {
+        End::Exited(status) if status.success() => Exit::Voluntary,
+        End::Exited(status) => Exit::Killed(match status.signal() {
             Some(signal) => format!("killed by signal {signal}"),
             None => format!("it ended with {status}"),
         }),
-        Err(error) => Exit::Killed(format!("it was lost: {error}")),
+        End::NotStarted(reason) => Exit::NotStarted(format!("cannot start a worker: {reason}")),
+        End::Lost => Exit::Killed("it was lost with the spawner".to_owned()),
     }
 }
 
@@ -263,10 +246,11 @@ async fn end_of(mut child: Child) -> Exit {
 /// When the system has no process or sockets to give.
 pub fn load_in_process(
     config: &Arc<Config>,
+    spawner: &Spawner,
     (host, host_file): (&'static HostVitals, &OwnedFd),
     (own, own_file): (&'static Vitals, &OwnedFd),
 ) -> io::Result<Loading> {
-    let (mut child, wire) = spawn()?;
+    let (child, wire) = spawn(spawner)?;
     wire.try_send(&ToWorker::Load, &[own_file.as_fd(), host_file.as_fd()])?;
     let limits = [config.compilation.timeout, config.limits.request_timeout.unwrap_or_default(), LOADING_BEYOND];
     let limit = limits.into_iter().sum();
@@ -282,8 +266,7 @@ pub fn load_in_process(
         };
         if tokio::time::timeout(limit, hearing).await.is_err() {
             tracing::error!("the process that loads the component does not end; it is killed");
-            // It may have ended just now.
-            let _ = child.start_kill();
+            child.kill();
         }
         let ended = end_of(child).await;
         vitals::give_back(host, own);

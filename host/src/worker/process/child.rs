@@ -10,13 +10,15 @@ use http::uri::Authority;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use super::wire::{FromWorker, ToWorker, Wire, cut};
+use super::words::{FromWorker, ToWorker};
 use crate::config::Config;
+use crate::confine::{self, Cage, Unconfined};
 use crate::loader::{Trial, load_and_try};
 use crate::sandbox::{Artifact, Guest, LoadError, MemoryBudget, Ticker};
 use crate::supervisor::WorkerId;
 use crate::throttle::Throttle;
 use crate::vitals::{self, HostVitals, Vitals};
+use crate::wire::{Wire, cut};
 use crate::worker::inbox::{self, Accepted, Connection, Permits};
 use crate::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
 
@@ -32,6 +34,9 @@ pub enum ChildError {
     /// The system, or the primary, did not do its part.
     #[error("a worker's process cannot start: {0}")]
     System(#[from] io::Error),
+    /// It must be confined and cannot.
+    #[error("a worker's process {0}")]
+    Unconfined(#[from] Unconfined),
 }
 
 /// Runs this process as the primary says on standard input. True when it ended as it was told to.
