@@ -4,55 +4,27 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use crate::isolation::named;
-use crate::support::{Connection, FAULTS, Response, Server, command, eventually, get, guest};
+use crate::support::server::MEMORY_LEFT_KIB;
+use crate::support::{Connection, FAULTS, Neighbours, Response, Server, command, eventually, get, guest};
 
-/// Memory that may be left after all was given back: what the allocator and the pool of instances keep.
-const LEFT_KIB: u64 = 48 << 10;
 /// The longest that one request may wait because of another's work in the same worker; far above what is measured.
 const STALL_MAX: Duration = Duration::from_secs(3);
 
 const ONE_WORKER: [&str; 2] = ["--workers", "1"];
 
-/// Sets its flag at the end, a panic's too.
-struct SetAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
-/// GET, while another client has its requests served by the same worker.
+/// GET, while other clients have their requests served by the same worker.
 #[track_caller]
 fn get_beside_others(server: &Server, path: &str) -> Response {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let mut others = Connection::open(server.address);
-        let over = &over;
-        let beside = scope.spawn(move || {
-            let mut slowest = Duration::ZERO;
-            loop {
-                let began = Instant::now();
-                assert_eq!(others.get("/hello").status, 200, "a request beside");
-                slowest = slowest.max(began.elapsed());
-                if over.load(Relaxed) {
-                    return slowest;
-                }
-            }
-        });
-        let at_end = SetAtEnd(over);
-        let response = get(server.address, path);
-        drop(at_end);
-        let slowest = beside.join().expect("the requests beside are served");
-        assert!(slowest < STALL_MAX, "{path}: a request beside took {slowest:?}");
-        response
-    })
+    let neighbours = Neighbours::begin(server.address);
+    let response = get(server.address, path);
+    let slowest = neighbours.end(path);
+    assert!(slowest < STALL_MAX, "{path}: a request beside took {slowest:?}");
+    response
 }
 
 /// Asks for what is above a bound that ends in a trap: 500, one fault, and `words` in the log line.
@@ -74,35 +46,18 @@ fn given(server: &Server, path: &str, answer: &str) {
     assert_eq!((response.status, response.text().as_str()), (200, answer), "{path}");
 }
 
-/// The processes of the server that run guests, or may.
-fn processes(server: &Server) -> Vec<u32> {
-    let mut processes = server.worker_pids();
-    processes.push(server.pid());
-    processes
-}
-
-/// Resident memory of all its processes in KiB.
-fn resident_kib(server: &Server) -> u64 {
-    let of_one = |pid| -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.trim().trim_end_matches(" kB").trim().parse().ok()
-    };
-    processes(server).into_iter().filter_map(of_one).sum()
-}
-
 /// A server with one worker that has answered once, and its memory then.
 #[track_caller]
 fn start(component: &str, flags: &[&str]) -> (Server, u64) {
     let server = Server::start(component, &[&ONE_WORKER, flags].concat());
     assert_eq!(get(server.address, "/hello").status, 200, "{component}");
-    let before = resident_kib(&server);
+    let before = server.resident_kib_in_all();
     (server, before)
 }
 
 #[track_caller]
 fn memory_is_back(server: &Server, before_kib: u64) {
-    eventually("the memory is given back", || resident_kib(server) < before_kib + LEFT_KIB);
+    server.memory_is_back(before_kib, "all was freed");
 }
 
 #[test]
@@ -131,19 +86,19 @@ fn waits_of_an_instance_are_bounded() {
         if component == "faults.wasm" {
             // A timer is a resource, and so is what it is waited for by.
             trapped(&server, "/many-timers?count=6000&ms=20", "more than 10000 handles in one instance");
-            memory_is_back(&server, before);
         } else {
-            // A call under way takes some 700 bytes, which the process keeps for later ones.
             trapped(&server, "/many-timers?count=120000&ms=20", "handle limit exceeded");
         }
+        memory_is_back(&server, before);
     }
 }
 
 #[test]
 fn futures_that_a_guest_keeps_are_bounded() {
-    let (server, _) = start("faults-p3.wasm", &[]);
+    let (server, before) = start("faults-p3.wasm", &[]);
     given(&server, "/futures?count=4000", "4000");
     trapped(&server, "/futures?count=60000", "handle limit exceeded");
+    memory_is_back(&server, before);
 }
 
 #[test]
@@ -205,13 +160,14 @@ fn what_an_instance_had_the_host_keep_is_freed_with_it() {
         let mut highest = 0;
         for round in 0..4 {
             given(&server, "/handles?count=1000&bytes=100000", "1000");
-            let held = resident_kib(&server) - before;
+            let held = server.resident_kib_in_all() - before;
             if round == 0 {
                 highest = held;
             }
-            assert!(held < highest + LEFT_KIB, "{component}: {held} KiB in round {round}, {highest} at first");
+            assert!(held < highest + MEMORY_LEFT_KIB, "{component}: {held} KiB in round {round}, {highest} at first");
             assert_eq!(get(server.address, "/trap").status, 500, "{component}");
         }
+        memory_is_back(&server, before);
     }
 }
 
@@ -282,7 +238,7 @@ fn outgoing_requests_of_a_worker_are_bounded() -> io::Result<()> {
 
 /// Threads of the server for blocking calls.
 fn blocking_threads(server: &Server) -> usize {
-    let names = processes(server).into_iter().flat_map(|pid| {
+    let names = server.pids().into_iter().flat_map(|pid| {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
         tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
     });
@@ -338,33 +294,6 @@ fn a_guest_that_opens_all_files_that_the_host_can_is_told_so_and_the_host_goes_o
         }
         assert_eq!(server.sum("faults.trap"), 0, "{component}: an error is no fault");
         assert_eq!(get(server.address, "/hello").status, 200, "{component}");
-    }
-    Ok(())
-}
-
-#[test]
-fn guests_that_wait_for_a_pipe_hold_neither_their_worker_nor_its_end() -> io::Result<()> {
-    for component in FAULTS {
-        let folder = tempfile::tempdir()?;
-        let made = Command::new("mkfifo").arg(folder.path().join("pipe")).status()?;
-        assert!(made.success(), "mkfifo");
-        let grant = format!("{}::/data", folder.path().display());
-        let (mut server, _) = start(component, &["--dir", &grant, "--request-timeout", "500ms"]);
-        let mut stuck: Vec<Connection> = (0..12).map(|_| Connection::open(server.address)).collect();
-        for connection in &mut stuck {
-            connection.send("GET /read?path=/data/pipe HTTP/1.1\r\nHost: test\r\n\r\n");
-        }
-        let mut others = Connection::open(server.address);
-        for connection in &mut stuck {
-            assert_eq!(others.get("/hello").status, 200, "{component}");
-            assert_eq!(connection.response().status, 504, "{component}");
-        }
-        assert_eq!(others.get("/hello").status, 200, "{component}");
-        assert!(blocking_threads(&server) <= 8, "{component}");
-        let began = Instant::now();
-        server.signal("TERM");
-        assert_eq!(server.wait_for_exit().code(), Some(0), "{component}");
-        assert!(began.elapsed() < Duration::from_secs(10), "{component}: {:?}", began.elapsed());
     }
     Ok(())
 }

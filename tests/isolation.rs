@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::{CEILING, Connection, FAULTS, Server, get, request};
 
@@ -255,4 +256,23 @@ fn an_upstream_that_is_not_there_is_an_error_code_for_the_guest() {
 pub fn named(text: &str, name: &str) -> bool {
     let letters = |text: &str| text.replace(['-', '_'], "").to_lowercase();
     letters(text).contains(&letters(name))
+}
+
+#[test]
+fn times_of_a_file_are_set_where_writing_was_granted_and_nowhere_else() -> std::io::Result<()> {
+    for component in FAULTS {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("file");
+        fs::write(&file, "content")?;
+        let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for (grant, status) in [("", 403), (":rw", 200)] {
+            fs::File::options().write(true).open(&file)?.set_modified(long_ago)?;
+            let dir = format!("{}::/data{grant}", folder.path().display());
+            let server = Server::start(component, &["--dir", &dir]);
+            let touched = get(server.address, "/touch?path=/data/file");
+            assert_eq!(touched.status, status, "{component}{grant}: {}", touched.text());
+            assert_eq!(fs::metadata(&file)?.modified()? > long_ago, status == 200, "{component}{grant}");
+        }
+    }
+    Ok(())
 }

@@ -67,6 +67,23 @@ fn memory_of_all_instances_has_a_limit_of_its_own() {
 }
 
 #[test]
+fn a_guest_that_finds_no_memory_to_grow_is_told_when_to_come_back_and_never_counts_as_broken() {
+    for component in FAULTS {
+        let flags = ["--workers", "1", "--memory-total", "24MiB", "--queue-timeout", "2s"];
+        let server = Server::start(component, &flags);
+        // More in a row than take down the slot of a component that has never answered.
+        let mut connection = Connection::open(server.address);
+        for turn in 0..20 {
+            let refused = connection.get("/alloc");
+            assert_eq!((refused.status, refused.header("retry-after")), (503, Some("2")), "{component}: {turn}");
+        }
+        wait_for_limit(&server, "--memory-total");
+        assert_eq!((server.sum("faults.capacity"), server.sum("faults.memory")), (20, 0), "{component}");
+        assert_eq!(connection.get("/hello").status, 200, "{component}");
+    }
+}
+
+#[test]
 fn a_request_that_finds_no_memory_for_an_instance_is_shed() {
     for component in FAULTS {
         let server =
@@ -404,7 +421,7 @@ fn a_client_of_the_unix_socket_is_answered_when_half_closed_and_missed_when_gone
 
 #[test]
 fn an_upload_that_nobody_reads_meets_back_pressure() {
-    let server = Server::start("faults.wasm", &["--workers", "1", "--body-idle-timeout", "none"]);
+    let server = Server::start("faults.wasm", &["--workers", "1", "--body-idle-timeout", "none", "--body-max", "none"]);
     let mut connection = Connection::open(server.address);
     connection.stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a time-out");
     connection.send("POST /wait-forever HTTP/1.1\r\nHost: test\r\nContent-Length: 10000000000\r\n\r\n");

@@ -57,6 +57,12 @@ impl Board {
             && self.workers.iter().any(|worker| worker.listening.get() && !worker.down.get())
     }
 
+    /// Connections closed at once, whose client had as many as it may.
+    pub fn refused_connections(&self) -> u64 {
+        let by_workers: u64 = self.workers.iter().map(|worker| worker.accepting.refused.get()).sum();
+        by_workers + self.host.accepting.refused.get()
+    }
+
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).0 = phase;
     }

@@ -114,7 +114,7 @@ pub struct ServeArgs {
     #[arg(
         long,
         value_name = "N",
-        default_value = "64",
+        default_value = "128",
         env = "WASMHOST_INSTANCES_PER_WORKER",
         help_heading = "Serving"
     )]
@@ -192,9 +192,21 @@ pub struct ServeArgs {
     /// Size of a request's head, then 431 (414 for a longer request line), at least 8KiB, at most 1MiB.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", env = "WASMHOST_HEADER_MAX", help_heading = "Limits")]
     pub header_max: String,
+    /// Size of a request's body, then 413, or where the response's head is sent, broken off (none: no limit).
+    #[arg(long, value_name = "SIZE", default_value = "100MiB", env = "WASMHOST_BODY_MAX", help_heading = "Limits")]
+    pub body_max: String,
     /// Connections at once; more wait in the backlog [default: by the process's file descriptors].
     #[arg(long, value_name = "N", env = "WASMHOST_MAX_CONNECTIONS", help_heading = "Limits")]
     pub max_connections: Option<String>,
+    /// Connections at once of one client (an IPv4 address, or an IPv6 network of /64); more are answered 503 and closed. Clients in --trust-proxy networks and of a Unix socket are not counted (none: no limit).
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "none",
+        env = "WASMHOST_MAX_CONNECTIONS_PER_CLIENT",
+        help_heading = "Limits"
+    )]
+    pub max_connections_per_client: String,
     /// Requests of one connection, then `Connection: close` (none: no limit).
     #[arg(
         long,

@@ -148,8 +148,12 @@ pub struct Limits {
     pub keepalive_timeout: Duration,
     /// Size of a request's head, and of its request line.
     pub header_max_bytes: usize,
+    /// Size of a request's body.
+    pub body_max_bytes: Option<u64>,
     /// Connections at once; none: by the process's file descriptors.
     pub max_connections: Option<usize>,
+    /// Connections at once of one client.
+    pub max_connections_per_client: Option<usize>,
     /// Requests that one connection may carry.
     pub max_requests_per_connection: Option<u64>,
 }

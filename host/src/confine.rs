@@ -7,6 +7,7 @@ mod calls;
 mod files;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use serde::Serialize;
@@ -260,8 +261,7 @@ pub fn apply(mode: Confine, cage: &Cage) -> Result<Report, Unconfined> {
     }
     let mut missing = Vec::new();
     // Threads that exist already would keep what they have.
-    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
-    if threads.as_ref().is_ok_and(|count| *count != 1) {
+    if !is_single_threaded() {
         missing.push("the process has several threads already (a bug of wasmhost)".to_owned());
     }
     let no_new_privs = rustix::thread::set_no_new_privs(true);
@@ -295,6 +295,21 @@ pub fn apply(mode: Confine, cage: &Cage) -> Result<Report, Unconfined> {
     }
     let (no_new_privs, core_dumps) = (no_new_privs.is_ok(), no_dumps.is_err());
     Ok(Report { mode: mode.name(), no_new_privs, landlock, seccomp, core_dumps, missing })
+}
+
+/// How long a thread that has been joined may take to be gone from the kernel's books.
+const THREADS_GONE_WITHIN: Duration = Duration::from_millis(200);
+
+fn is_single_threaded() -> bool {
+    let began = Instant::now();
+    loop {
+        // (Without /proc nothing of this program works.)
+        let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(0);
+        if threads <= 1 || began.elapsed() > THREADS_GONE_WITHIN {
+            return threads <= 1;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Installs the filters of system calls; how many calls are let through.

@@ -5,34 +5,48 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::listener::{AcceptPause, Listener, accept_error_name};
-use crate::metrics::AcceptErrors;
+use crate::metrics::Accepting;
 use crate::throttle::Throttle;
-use crate::worker::inbox::{Connection, Permits};
+use crate::worker::Peer;
+use crate::worker::inbox::{Accepted, Connection, Permits};
 
-/// That connections wait is told of once in this time.
-const WAITING_LINE_EVERY: Duration = Duration::from_secs(10);
+/// That connections wait, or are refused, is told of once in this time.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether connections wait, while no more can be taken.
 const LOOK_FOR_WAITING_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections that are refused in a row before the loop looks at anything else.
+const REFUSALS_A_TURN: usize = 16;
 
 /// A listener, with what bounds it.
 pub struct Intake {
     listener: Listener,
     permits: Arc<Permits>,
     pause: AcceptPause,
-    errors: &'static AcceptErrors,
+    counts: &'static Accepting,
     waiting_told: Throttle,
+    refused_told: Throttle,
+}
+
+/// What came of looking for a connection that waits.
+enum Next {
+    Taken(Connection),
+    /// Its client has as many as it may.
+    Refused,
+    None,
 }
 
 impl Intake {
     /// Takes from `listener` as long as `permits` has one to give.
-    pub fn new(listener: Listener, permits: Arc<Permits>, errors: &'static AcceptErrors) -> Self {
-        let waiting_told = Throttle::new(WAITING_LINE_EVERY);
-        Self { listener, permits, pause: AcceptPause::default(), errors, waiting_told }
+    pub fn new(listener: Listener, permits: Arc<Permits>, counts: &'static Accepting) -> Self {
+        let [waiting_told, refused_told] = std::array::from_fn(|_| Throttle::new(LINE_EVERY));
+        Self { listener, permits, pause: AcceptPause::default(), counts, waiting_told, refused_told }
     }
 
     /// The next connection. Errors of accepting are told, counted and waited out; none ends the wait.
     pub async fn next(&mut self) -> Connection {
+        let mut refused = 0;
         loop {
             self.pause.over().await;
             while self.permits.is_spent() {
@@ -42,31 +56,60 @@ impl Intake {
             }
             if let Err(error) = self.listener.readable().await {
                 self.failed(&error);
-            } else if let Some(connection) = self.next_waiting() {
-                return connection;
+                continue;
+            }
+            match self.look() {
+                Next::Taken(connection) => return connection,
+                Next::Refused if refused < REFUSALS_A_TURN => refused += 1,
+                Next::Refused => {
+                    refused = 0;
+                    // Who refuses one connection after the other shall hear of signals and workers all the same.
+                    tokio::task::yield_now().await;
+                }
+                Next::None => {}
             }
         }
     }
 
     /// A connection that waits already, if the host bears one more.
     pub fn next_waiting(&mut self) -> Option<Connection> {
+        match self.look() {
+            Next::Taken(connection) => Some(connection),
+            Next::Refused | Next::None => None,
+        }
+    }
+
+    fn look(&mut self) -> Next {
         // Before the connection is taken: what the kernel has given cannot be put back.
-        let permit = self.permits.try_take()?;
-        match self.listener.try_accept()? {
-            Ok((socket, peer)) => {
+        let Some(mut permit) = self.permits.try_take() else { return Next::None };
+        match self.listener.try_accept() {
+            Some(Ok((socket, peer))) => {
                 self.pause.succeeded();
-                Some(Connection { socket, peer, permit })
+                if !permit.claim(peer) {
+                    self.refuse(socket, peer);
+                    return Next::Refused;
+                }
+                Next::Taken(Connection { socket, peer, permit })
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 self.failed(&error);
-                None
+                Next::None
             }
+            None => Next::None,
+        }
+    }
+
+    fn refuse(&self, socket: Accepted, peer: Peer) {
+        self.counts.refused.add_one();
+        socket.refuse();
+        if let Some(count) = self.refused_told.admit(Instant::now()) {
+            tracing::warn!(count, %peer, limit = "--max-connections-per-client", "a client has as many connections as it may; more are closed (count: since the last such line); raise --max-connections-per-client to take more, or name a proxy with --trust-proxy");
         }
     }
 
     fn failed(&mut self, error: &std::io::Error) {
         self.pause.failed(error);
-        self.errors.add(accept_error_name(error));
+        self.counts.errors.add(accept_error_name(error));
     }
 
     /// Says, once in a while, that no more connections are accepted, if any wait.

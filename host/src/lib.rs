@@ -13,6 +13,7 @@ pub mod admin;
 pub mod backoff;
 pub mod board;
 pub mod confine;
+pub mod heap;
 pub mod loader;
 pub mod metrics;
 pub mod primary;
@@ -24,6 +25,7 @@ pub mod vitals;
 pub mod wire;
 
 pub mod balancer;
+pub mod clients;
 pub mod intake;
 pub mod listener;
 pub mod worker;

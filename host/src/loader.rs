@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::config::Config;
+use crate::heap;
 use crate::sandbox::{Artifact, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Ticker, WasiVersion};
 use crate::spawner::Launcher;
 
@@ -55,6 +56,8 @@ pub fn load_in_thread(config: &Arc<Config>, trial: &Arc<Trial>, launcher: Launch
         let edition = Artifact::prepare(&config, &launcher).and_then(|artifact| load_and_try(&artifact, &config, &trial));
         // Without a receiver the host is stopping, and nobody wants the guest.
         let _ = answer.send(edition);
+        // The component's bytes, which nothing needs any more.
+        heap::give_back(1 << 20);
     })?;
     Ok(loaded)
 }
@@ -111,7 +114,10 @@ fn try_instance(guest: &Guest, config: &Config, trial: &Trial) -> Result<(), Loa
         Ok(Err(fault)) => {
             let hint = match fault.kind.flag() {
                 Some(flag) => format!("raise {flag}"),
-                None if fault.detail.contains("--memory-max") || fault.detail.contains("memory minimum size") => {
+                None if ["--memory-max", "memory minimum size", "table minimum size"]
+                    .iter()
+                    .any(|sign| fault.detail.contains(sign)) =>
+                {
                     "raise --memory-max".to_owned()
                 }
                 None => "its start functions failed; what it needs may have to be granted with --env, --arg or --dir"

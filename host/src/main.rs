@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use wasmhost::cli::{Cli, Command, CompileArgs, Parsed, ServeArgs, parse};
 use wasmhost::commands::{compile, completions, serve};
 use wasmhost::config::{Config, Machine, build};
+use wasmhost::heap;
 use wasmhost::log;
-use wasmhost::primary::Ended;
+use wasmhost::primary::{Ended, Ground};
+use wasmhost::spawner::{self, AttendError};
 use wasmhost::worker::process::{ChildError, run_child};
 
 /// Could not start, or gave up.
@@ -18,6 +20,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     record_no_back_traces();
+    heap::keep_little();
     match parse(std::env::args_os()) {
         Parsed::Text(text) => print(text.as_bytes()),
         Parsed::Wrong(mistakes) => wrong_usage(&mistakes),
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
             Cli { command: None, serve: args } => run_serve(&args, mistakes),
             Cli { command: Some(Command::Serve(args)), .. } => run_serve(&args, mistakes),
             Cli { command: Some(Command::Worker(args)), .. } => run_worker(&args, mistakes),
+            Cli { command: Some(Command::Spawner(args)), .. } => run_spawner(&args, mistakes),
             Cli { command: Some(_), .. } if !mistakes.is_empty() => wrong_usage(&mistakes),
             Cli { command: Some(Command::Compile(args)), .. } => run_compile(&args),
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
@@ -41,11 +45,14 @@ fn record_no_back_traces() {
 }
 
 fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
-    let (config, guard) = match settings(args, serve::machine(), mistakes) {
+    let (config, log) = match settings(args, serve::machine(), mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),
     };
-    let ended = serve::run(config);
+    let ground = Ground::lay(config);
+    // From here on there may be threads.
+    let guard = log.begin();
+    let ended = ground.and_then(serve::run);
     // Writes what waits, before the last words.
     drop(guard);
     match ended {
@@ -55,17 +62,19 @@ fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
     }
 }
 
-fn run_worker(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
+/// The machine as a child of the primary sees it.
+fn machine_of_child(args: &ServeArgs) -> Machine {
     // The primary has the socket that was handed over, if one was asked for.
     let has_inherited_socket = args.listen.as_deref() == Some("systemd");
-    let machine = Machine { has_inherited_socket, ..serve::machine() };
-    let (config, guard) = match settings(args, machine, mistakes) {
+    Machine { has_inherited_socket, ..serve::machine() }
+}
+
+fn run_worker(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
+    let (config, log) = match settings(args, machine_of_child(args), mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),
     };
-    let ended = run_child(config);
-    drop(guard);
-    match ended {
+    match run_child(config, log) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(error @ ChildError::NotAChild(_)) => wrong_usage(&[error.to_string()]),
@@ -73,12 +82,25 @@ fn run_worker(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
     }
 }
 
-/// What the flags mean, with the log begun.
+fn run_spawner(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
+    // It has nothing to log.
+    let (config, _log) = match settings(args, machine_of_child(args), mistakes) {
+        Ok(settings) => settings,
+        Err(mistakes) => return wrong_usage(&mistakes),
+    };
+    match spawner::run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ AttendError::NotAChild(_)) => wrong_usage(&[error.to_string()]),
+        Err(error) => failed(&error, "see the log lines above"),
+    }
+}
+
+/// What the flags mean, with the log started.
 fn settings(
     args: &ServeArgs,
     machine: Machine,
     mut mistakes: Vec<String>,
-) -> Result<(Config, log::LogGuard), Vec<String>> {
+) -> Result<(Config, log::EarlyLog), Vec<String>> {
     let (format, level) = log::parse(&args.log_format, &args.log_level);
     let config = build(args, machine);
     match (config, format, level) {
@@ -99,6 +121,7 @@ fn run_compile(args: &CompileArgs) -> ExitCode {
             let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             wrong_usage(&mistakes)
         }
+        Err(compile::Error::Unconfined(error)) => failed(&error, error.hint()),
         Err(compile::Error::Compile(error)) => {
             let hint = match &error {
                 wasmhost::sandbox::CompileError::Load(error) => error.hint.clone(),

@@ -117,6 +117,43 @@ impl Shed {
     }
 }
 
+/// Why a request was refused, or its connection closed, for what its client did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The request breaks HTTP's rules, or can be read in more than one way.
+    BadRequest,
+    /// The head, or the request line, is too large.
+    HeadTooLarge,
+    /// The head did not arrive in time.
+    HeadTimeout,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The body did not arrive in time.
+    BodyTimeout,
+}
+
+impl Refused {
+    /// All reasons, in the order of [`Self::index`].
+    pub const ALL: [Self; 5] =
+        [Self::BadRequest, Self::HeadTooLarge, Self::HeadTimeout, Self::BodyTooLarge, Self::BodyTimeout];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad-request",
+            Self::HeadTooLarge => "head-too-large",
+            Self::HeadTimeout => "head-timeout",
+            Self::BodyTooLarge => "body-too-large",
+            Self::BodyTimeout => "body-timeout",
+        }
+    }
+}
+
 /// Upper bounds of the latency histogram's buckets, in seconds.
 pub const LATENCY_BOUNDS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -141,6 +178,8 @@ pub struct WorkerMetrics {
     pub faults: [Count; FaultKind::ALL.len()],
     /// Refusals, by [`Shed::index`].
     pub sheds: [Count; Shed::ALL.len()],
+    /// Requests refused for what their client did, by [`Refused::index`].
+    pub refusals: [Count; Refused::ALL.len()],
     /// Instances that were made.
     pub generation: Count,
     /// Instances that live.
@@ -151,8 +190,8 @@ pub struct WorkerMetrics {
     pub latency: [Count; LATENCY_BOUNDS.len() + 1],
     /// Sum of those times, in microseconds.
     pub latency_sum_us: Count,
-    /// Errors of accepting from a listener of the worker's own.
-    pub accept_errors: AcceptErrors,
+    /// What became of connections from a listener of the worker's own.
+    pub accepting: Accepting,
     /// The primary (of another process) waits for a connection to end; whoever ends one tells it.
     pub wants_freed: Flag,
     /// Whether the slot is down after faults in a row.
@@ -187,13 +226,27 @@ impl WorkerMetrics {
         self.sheds[reason.index()].add_one();
     }
 
+    /// Takes note of a refusal for what the client did.
+    pub fn refused(&self, reason: Refused) {
+        self.refusals[reason.index()].add_one();
+    }
+
     /// All requests answered.
     pub fn requests(&self) -> u64 {
         self.responses.iter().map(Count::get).sum()
     }
 }
 
-/// Errors of accepting connections, by name. Written by whoever accepts.
+/// What became of connections that were not taken. Written by whoever accepts.
+#[derive(Debug, Default)]
+pub struct Accepting {
+    /// Errors.
+    pub errors: AcceptErrors,
+    /// Connections closed at once: their client had as many as it may.
+    pub refused: Count,
+}
+
+/// Errors of accepting connections, by name.
 #[derive(Debug, Default)]
 pub struct AcceptErrors([Count; ACCEPT_ERRORS.len()]);
 
@@ -216,8 +269,8 @@ impl AcceptErrors {
 /// What the host as a whole counts.
 #[derive(Debug, Default)]
 pub struct HostMetrics {
-    /// Errors of accepting, where the primary accepts.
-    pub accept_errors: AcceptErrors,
+    /// What became of connections, where the primary accepts.
+    pub accepting: Accepting,
     /// Reloads that took effect.
     pub reloads: AtomicU64,
     /// Reloads that failed and changed nothing.
@@ -242,9 +295,12 @@ mod tests {
     }
 
     #[test]
-    fn the_index_of_a_shed_is_its_position() {
+    fn the_index_of_a_shed_or_refusal_is_its_position() {
         for (position, shed) in Shed::ALL.into_iter().enumerate() {
             assert_eq!(shed.index(), position);
+        }
+        for (position, refused) in Refused::ALL.into_iter().enumerate() {
+            assert_eq!(refused.index(), position);
         }
     }
 }

@@ -17,7 +17,7 @@ use http::uri::Authority;
 use tokio::sync::mpsc;
 
 pub use self::ground::Ground;
-use self::ground::{Listening, authority, max_connections};
+use self::ground::{Listening, authority, max_connections, per_client};
 use self::kind::{Kind, Start};
 use self::reload::Reload;
 use crate::admin;
@@ -196,8 +196,8 @@ async fn start_and_serve(ground: Ground) -> Result<Ended, PrimaryError> {
     let workers = places.iter().map(|place| &place.vitals.metrics).collect();
     let board = Arc::new(Board::new(Arc::clone(&config), workers, kind.host(), confinement));
     board.set_edition(&edition);
-    let permits = Permits::new(max_connections);
-    let intake = listener.map(|listener| Intake::new(listener, Arc::clone(&permits), &board.host.accept_errors));
+    let permits = Permits::new(max_connections, per_client(&config));
+    let intake = listener.map(|listener| Intake::new(listener, Arc::clone(&permits), &board.host.accepting));
     let mut primary = Primary {
         edition,
         kind,

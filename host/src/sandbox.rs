@@ -9,6 +9,7 @@ mod compile;
 mod engine;
 mod epoch;
 mod fault;
+mod files;
 mod guest;
 mod instance;
 mod limits;

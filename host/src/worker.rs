@@ -9,11 +9,15 @@ mod exchange;
 mod head;
 mod health;
 pub mod inbox;
+#[cfg(feature = "fault-injection")]
+mod misdeeds;
 pub mod process;
 mod respond;
 mod slot;
 mod socket;
 mod thread;
+mod trim;
+mod turns;
 
 use std::cell::Cell;
 use std::fmt;

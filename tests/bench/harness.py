@@ -47,8 +47,9 @@ def require_wrk():
     return wrk
 
 
-def build(profile, build_it=True):
-    """Builds the binary and the plain-hyper example in one profile, and gives the paths of both."""
+def build(profile, build_it=True, wasmhost=None):
+    """Builds the binary and the plain-hyper example in one profile, and gives the paths of both; `wasmhost` is taken in the
+    place of the one that was built."""
     if build_it:
         command = ["cargo", "build", "--profile", profile, "--bin", "wasmhost", "--example", "plain_hyper"]
         print("building:", " ".join(command), file=sys.stderr)
@@ -57,7 +58,7 @@ def build(profile, build_it=True):
             raise Failed("the build failed")
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     folder = target / {"dev": "debug"}.get(profile, profile)
-    binaries = (folder / "wasmhost", folder / "examples" / "plain_hyper")
+    binaries = (wasmhost or folder / "wasmhost", folder / "examples" / "plain_hyper")
     for binary in binaries:
         if not binary.exists():
             raise Failed(f"{binary} does not exist\nhint: run without --no-build")
@@ -178,6 +179,16 @@ def memory_mb(pid, field):
             status = Path(f"/proc/{member}/status").read_text()
             if found := re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE):
                 kib += int(found[1])
+    return kib * 1024 / 1e6
+
+
+def proportional_mb(pid):
+    """Resident memory of a process and its descendants; of what several processes share, each has its part (`Pss`)."""
+    kib = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError):
+            found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{member}/smaps_rollup").read_text(), re.MULTILINE)
+            kib += int(found[1]) if found else 0
     return kib * 1024 / 1e6
 
 

@@ -1,7 +1,7 @@
 //! A client that hides nothing: it sends the bytes it is given and keeps the bytes it got.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Instant;
 
 use super::CEILING;
@@ -45,7 +45,20 @@ impl Connection {
     /// Connects; reads and writes give up at the ceiling.
     #[track_caller]
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, CEILING).expect("the server accepts");
+        Self::on(TcpStream::connect_timeout(&address, CEILING).expect("the server accepts"))
+    }
+
+    /// Connects from one of this machine's addresses.
+    #[track_caller]
+    pub fn open_from(local: IpAddr, address: SocketAddr) -> Self {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::new(local, 0).into()).expect("an address of this machine");
+        socket.connect_timeout(&address.into(), CEILING).expect("the server accepts");
+        Self::on(socket.into())
+    }
+
+    fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(CEILING)).expect("a time-out");
         stream.set_write_timeout(Some(CEILING)).expect("a time-out");
         stream.set_nodelay(true).expect("no delay");

@@ -1,12 +1,16 @@
 //! What the tests have in common.
 
 pub mod client;
+pub mod neighbour;
+pub mod neighbours;
 pub mod run;
 pub mod server;
 
 use std::time::{Duration, Instant};
 
 pub use client::{Connection, Response, get, request};
+pub use neighbour::Neighbour;
+pub use neighbours::Neighbours;
 pub use run::{Finished, run};
 pub use server::{Server, command};
 

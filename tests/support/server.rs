@@ -10,6 +10,10 @@ use serde_json::Value;
 
 use super::{CEILING, get, guest};
 
+/// What may be left of a server's memory after all was given back: pages of the program that were needed for the first time,
+/// and what an allocator needs.
+pub const MEMORY_LEFT_KIB: u64 = 10 << 10;
+
 /// A running server; killed when dropped, its log printed when the test failed.
 pub struct Server {
     child: Child,
@@ -177,6 +181,44 @@ impl Server {
         children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     }
 
+    /// Its processes: those that run guests, or may.
+    pub fn pids(&self) -> Vec<u32> {
+        let mut pids = self.worker_pids();
+        pids.push(self.pid());
+        pids
+    }
+
+    /// Resident memory of all its processes in KiB.
+    pub fn resident_kib_in_all(&self) -> u64 {
+        let of_one = |pid| -> Option<u64> {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+            line.trim().trim_end_matches(" kB").trim().parse().ok()
+        };
+        self.pids().into_iter().filter_map(of_one).sum()
+    }
+
+    /// Waits until its resident memory is what it was, but for [`MEMORY_LEFT_KIB`].
+    ///
+    /// # Panics
+    /// When it does not come back within the ceiling.
+    #[track_caller]
+    pub fn memory_is_back(&self, before_kib: u64, after: &str) {
+        let began = Instant::now();
+        loop {
+            let left = self.resident_kib_in_all().saturating_sub(before_kib);
+            if left <= MEMORY_LEFT_KIB {
+                return;
+            }
+            assert!(
+                began.elapsed() < CEILING,
+                "{after}: {left} KiB more than before are left:\n{}",
+                self.pids().into_iter().map(largest_mappings).collect::<String>()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Sends a signal, by `kill`'s name for it.
     #[track_caller]
     pub fn signal(&self, name: &str) {
@@ -217,6 +259,24 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
         line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
     }
+}
+
+/// The mappings of a process that have more than a MiB resident, for the message of a failure.
+fn largest_mappings(pid: u32) -> String {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let mut found = String::new();
+    let mut mapping = "";
+    for line in smaps.lines() {
+        if let Some(rss) = line.strip_prefix("Rss:") {
+            let kib = rss.trim().trim_end_matches(" kB").parse().unwrap_or(0);
+            if kib > 1024_u64 {
+                found.push_str(&format!("{kib} KiB in {mapping}\n"));
+            }
+        } else if line.split(' ').next().is_some_and(|range| range.contains('-')) {
+            mapping = line;
+        }
+    }
+    found
 }
 
 /// Sends a signal to a process, by `kill`'s name for it.

@@ -76,6 +76,17 @@ pub fn linger(time: Duration) -> Response {
     response
 }
 
+/// A whole response, and then this.
+pub fn then(rest: impl FnOnce() + 'static) -> Response {
+    let (response, mut sender) = start_text(Headers::new());
+    spawn_local(async move {
+        sender.write(b"whole".to_vec()).await.ok();
+        sender.finish(Ok(None)).await;
+        rest();
+    });
+    response
+}
+
 /// So many bytes, whatever `content-length` says; the host's complaint is passed over.
 pub fn of_length(declared: u64, actual: u64) -> Response {
     let (response, mut sender) = start_text(vec![("content-length".into(), declared.to_string().into())]);

@@ -28,6 +28,17 @@ pub async fn get_many(count: usize, url: &str) -> Reply {
     Reply::text(200, tally(statuses.await))
 }
 
+/// Sends one after the other.
+pub async fn get_each(count: usize, url: &str) -> Reply {
+    let mut outcomes = Vec::new();
+    for _ in 0..count {
+        let (_, end) = wit_future::new(|| Ok(None));
+        let answer = send(url, Method::Get, None, end).await;
+        outcomes.push(answer.map(|response| response.get_status_code()).map_err(|error| format!("{error:?}")));
+    }
+    Reply::text(200, tally(outcomes))
+}
+
 /// Sends the incoming body and its trailers upstream, as they come.
 pub async fn post(url: &str, request: Request) -> Response {
     let (body, end) = request::consume(request);

@@ -9,10 +9,11 @@ mod fetch;
 mod many;
 mod request;
 mod response;
+mod rules;
 mod socket;
 mod wait;
 
-use verbs::{Plain, Reply, Verb, hex};
+use verbs::{Fault, Plain, Reply, Verb, hex, loop_in_realloc};
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Request, Response};
 use wasip3::random::random::get_random_bytes;
@@ -41,6 +42,15 @@ async fn obey(verb: Verb, request: Request) -> Result<Response, ErrorCode> {
         Verb::DropBody => broken::error(ErrorCode::HttpResponseIncomplete),
         Verb::ErrorAfterHead => broken::error(ErrorCode::InternalError(Some("as asked".into()))),
 
+        Verb::LoopAfterBody => body::then(|| Fault::Loop.commit()),
+        Verb::ReallocLoop => {
+            loop_in_realloc();
+            response::whole(Reply::text(200, hex(&get_random_bytes(1))))
+        }
+        Verb::UseAfterDrop => response::whole(rules::use_after_drop()),
+        Verb::WriteAfterFinish => rules::write_after_finish(),
+        Verb::AnswerTwice => rules::answer_twice(),
+
         Verb::Echo => body::echo(request),
         Verb::BodySize => response::whole(body::size(request).await),
         Verb::Request => response::whole(Reply::text(200, request::describe(&request))),
@@ -62,8 +72,11 @@ async fn obey(verb: Verb, request: Request) -> Result<Response, ErrorCode> {
         // The host buffers nothing of a 0.3 body.
         Verb::Unsent { .. } => response::whole(Plain::NotFound.answer()),
         Verb::Files { count, path } => response::whole(many::files(count, &path).await),
+        Verb::Touch { path } => response::whole(many::touch(&path).await),
         Verb::ManyTimers { count, time } => response::whole(many::timers(count, time).await),
         Verb::FetchMany { count, url } => response::whole(fetch::get_many(count, &url).await),
+        Verb::FetchEach { count, url } => response::whole(fetch::get_each(count, &url).await),
+        Verb::LongMethods { count, bytes } => response::whole(many::long_methods(count, bytes)),
         Verb::BigCopy { bytes } => response::whole(many::bytes_at_once(bytes)),
     })
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use verbs::Reply;
 use wasip3::filesystem::preopens::get_directories;
-use wasip3::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
-use wasip3::http::types::{ErrorCode, Fields};
+use wasip3::filesystem::types::{Descriptor, DescriptorFlags, NewTimestamp, OpenFlags, PathFlags};
+use wasip3::http::types::{ErrorCode, Fields, Method, Request};
 use wasip3::wit_future;
 
 use crate::wait::{self, all};
@@ -26,6 +26,19 @@ pub fn handles(count: u64, bytes: usize) -> Reply {
     Reply::made(count, None)
 }
 
+pub fn long_methods(count: u64, bytes: usize) -> Reply {
+    let method = Method::Other("X".repeat(bytes));
+    for made in 0..count {
+        let (_, end) = wit_future::new(|| Ok(None));
+        let (request, sent) = Request::new(Fields::new(), None, end, None);
+        if request.set_method(&method).is_err() {
+            return Reply::made(made, Some("no".into()));
+        }
+        mem::forget((request, sent));
+    }
+    Reply::made(count, None)
+}
+
 pub fn futures(count: u64) -> Reply {
     (0..count).for_each(|_| mem::forget(wit_future::new::<Result<(), ErrorCode>>(|| Ok(()))));
     Reply::made(count, None)
@@ -33,10 +46,7 @@ pub fn futures(count: u64) -> Reply {
 
 /// Opens them all at once, where 0.2 can only open one after the other.
 pub async fn files(count: usize, path: &str) -> Reply {
-    let below = |name: &str| Some(path.strip_prefix(name)?.trim_start_matches('/').to_owned());
-    let Some((directory, path)) =
-        get_directories().into_iter().find_map(|(directory, name)| Some((directory, below(&name)?)))
-    else {
+    let Some((directory, path)) = granted(path) else {
         return Reply::made(0, Some("no such directory".into()));
     };
     let directory = &Rc::new(directory);
@@ -50,6 +60,23 @@ pub async fn files(count: usize, path: &str) -> Reply {
     let (opened, refused): (Vec<_>, Vec<_>) = opened.await.into_iter().partition(Result::is_ok);
     let refusal = refused.into_iter().find_map(Result::err);
     Reply::made(opened.len(), refusal.map(|error| format!("{error:?}")))
+}
+
+pub async fn touch(path: &str) -> Reply {
+    let Some((directory, path)) = granted(path) else {
+        return Reply::made(0, Some("no such directory".into()));
+    };
+    let now = NewTimestamp::Now;
+    match directory.set_times_at(PathFlags::SYMLINK_FOLLOW, path, now, now).await {
+        Ok(()) => Reply::made(1, None),
+        Err(error) => Reply::made(0, Some(format!("{error:?}"))),
+    }
+}
+
+/// The granted directory that a path is in, and the rest of the path.
+fn granted(path: &str) -> Option<(Descriptor, String)> {
+    let below = |name: &str| Some(path.strip_prefix(name)?.trim_start_matches('/').to_owned());
+    get_directories().into_iter().find_map(|(directory, name)| Some((directory, below(&name)?)))
 }
 
 pub async fn timers(count: usize, time: Duration) -> Reply {

@@ -67,6 +67,13 @@ impl BodySender {
         if self.body.write_all(bytes).await.is_empty() { Ok(()) } else { Err(Left) }
     }
 
+    /// Tells the host that the body ended well, while its stream is there still.
+    pub async fn finish_beside_stream(self) -> StreamWriter<u8> {
+        let Self { body, end } = self;
+        end.write(Ok(None)).await.ok();
+        body
+    }
+
     /// Ends the body, and tells the host how.
     pub async fn finish(self, how: End) {
         let Self { body, end } = self;

@@ -25,6 +25,12 @@ pub fn get_many(count: usize, url: &str) -> Reply {
     Reply::text(200, tally(statuses.map(|status| status.map_err(|error: ErrorCode| format!("{error:?}")))))
 }
 
+/// Sends one after the other.
+pub fn get_each(count: usize, url: &str) -> Reply {
+    let send = || Ok(answer_of(start(new_request(url, Method::Get)?)?)?.status());
+    Reply::text(200, tally((0..count).map(|_| send().map_err(|error: ErrorCode| format!("{error:?}")))))
+}
+
 fn new_request(url: &str, method: Method) -> Result<OutgoingRequest, ErrorCode> {
     let url = Url::parse(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
     let scheme = match url.scheme {

@@ -9,10 +9,11 @@ mod fetch;
 mod many;
 mod request;
 mod response;
+mod rules;
 mod socket;
 mod wait;
 
-use verbs::{Plain, Reply, Verb, hex};
+use verbs::{Fault, Plain, Reply, Verb, hex, loop_in_realloc};
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{ErrorCode, IncomingRequest, ResponseOutparam};
 use wasip2::random::random::get_random_bytes;
@@ -41,6 +42,18 @@ fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
         // 0.2 has no way to end a body with an error-code.
         Verb::DropBody | Verb::ErrorAfterHead => broken::drop_body(out),
 
+        Verb::LoopAfterBody => {
+            response::send(out, Reply::text(200, "whole"));
+            Fault::Loop.commit()
+        }
+        Verb::ReallocLoop => {
+            loop_in_realloc();
+            response::send(out, Reply::text(200, hex(&get_random_bytes(1))));
+        }
+        Verb::UseAfterDrop => response::send(out, rules::use_after_drop()),
+        Verb::WriteAfterFinish => rules::write_after_finish(out),
+        Verb::AnswerTwice => rules::answer_twice(out),
+
         Verb::Echo => body::echo(&request, out),
         Verb::BodySize => response::send(out, body::size(&request)),
         Verb::Request => response::send(out, Reply::text(200, request::describe(&request))),
@@ -66,8 +79,11 @@ fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
         Verb::Futures { .. } => response::send(out, Plain::NotFound.answer()),
         Verb::Unsent { count, bytes } => response::send(out, many::unsent(count, bytes)),
         Verb::Files { count, path } => response::send(out, many::files(count, &path)),
+        Verb::Touch { path } => response::send(out, many::touch(&path)),
         Verb::ManyTimers { count, time } => response::send(out, many::timers(count, time)),
         Verb::FetchMany { count, url } => response::send(out, fetch::get_many(count, &url)),
+        Verb::FetchEach { count, url } => response::send(out, fetch::get_each(count, &url)),
+        Verb::LongMethods { count, bytes } => response::send(out, many::long_methods(count, bytes)),
         Verb::BigCopy { bytes } => response::send(out, many::bytes_at_once(bytes)),
     }
 }

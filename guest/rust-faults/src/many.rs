@@ -6,8 +6,8 @@ use std::time::Duration;
 use verbs::Reply;
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::filesystem::preopens::get_directories;
-use wasip2::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
-use wasip2::http::types::{Fields, OutgoingRequest};
+use wasip2::filesystem::types::{Descriptor, DescriptorFlags, NewTimestamp, OpenFlags, PathFlags};
+use wasip2::http::types::{Fields, Method, OutgoingRequest};
 use wasip2::io::poll::{Pollable, poll};
 
 use crate::response::BodySender;
@@ -40,12 +40,21 @@ pub fn unsent(count: u64, bytes: usize) -> Reply {
     Reply::made(count, None)
 }
 
+pub fn long_methods(count: u64, bytes: usize) -> Reply {
+    let method = Method::Other("X".repeat(bytes));
+    for made in 0..count {
+        let request = OutgoingRequest::new(Fields::new());
+        if request.set_method(&method).is_err() {
+            return Reply::made(made, Some("no".into()));
+        }
+        mem::forget(request);
+    }
+    Reply::made(count, None)
+}
+
 /// By `wasi:filesystem`, for std's libc has a bound of its own.
 pub fn files(count: usize, path: &str) -> Reply {
-    let below = |name: &str| Some(path.strip_prefix(name)?.trim_start_matches('/').to_owned());
-    let directories = get_directories();
-    let Some((directory, path)) = directories.iter().find_map(|(directory, name)| Some((directory, below(name)?)))
-    else {
+    let Some((directory, path)) = granted(path) else {
         return Reply::made(0, Some("no such directory".into()));
     };
     let mut kept = Vec::new();
@@ -56,6 +65,22 @@ pub fn files(count: usize, path: &str) -> Reply {
         }
     }
     Reply::made(count, None)
+}
+
+pub fn touch(path: &str) -> Reply {
+    let Some((directory, path)) = granted(path) else {
+        return Reply::made(0, Some("no such directory".into()));
+    };
+    match directory.set_times_at(PathFlags::SYMLINK_FOLLOW, &path, NewTimestamp::Now, NewTimestamp::Now) {
+        Ok(()) => Reply::made(1, None),
+        Err(error) => Reply::made(0, Some(error.name().into())),
+    }
+}
+
+/// The granted directory that a path is in, and the rest of the path.
+fn granted(path: &str) -> Option<(Descriptor, String)> {
+    let below = |name: &str| Some(path.strip_prefix(name)?.trim_start_matches('/').to_owned());
+    get_directories().into_iter().find_map(|(directory, name)| Some((directory, below(&name)?)))
 }
 
 pub fn timers(count: usize, time: Duration) -> Reply {

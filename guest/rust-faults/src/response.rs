@@ -76,6 +76,13 @@ impl BodySender {
         }
     }
 
+    /// Ends the body while its stream is there still, against the rules.
+    pub fn finish_beside_stream(self) -> OutputStream {
+        let Self { stream, body } = self;
+        OutgoingBody::finish(body, None).ok();
+        stream
+    }
+
     /// Ends the body well. The host's complaint, of a length that was declared otherwise, is passed over.
     pub fn finish(self, trailers: Option<Trailers>) {
         let Self { stream, body } = self;

@@ -7,6 +7,7 @@
 mod fault;
 mod plain;
 mod query;
+mod realloc;
 mod reply;
 mod text;
 mod url;
@@ -15,6 +16,7 @@ mod verb;
 pub use fault::Fault;
 pub use plain::Plain;
 pub use query::BadParameter;
+pub use realloc::loop_in_realloc;
 pub use reply::{Headers, Reply};
 pub use text::{RequestHead, body_size, chunk, hex, tally};
 pub use url::Url;

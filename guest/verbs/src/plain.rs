@@ -40,6 +40,7 @@ pub enum Plain {
     Spin(Duration),
     Memory { bytes: u64 },
     Leak { bytes: usize },
+    Grow { pages: usize, times: u64 },
     Now,
 }
 
@@ -63,6 +64,7 @@ impl Plain {
             "spin" => Plain::Spin(query.milliseconds("ms")?),
             "memory" => Plain::Memory { bytes: query.number("bytes", 1)? },
             "leak" => Plain::Leak { bytes: query.number("bytes", 1)? },
+            "grow" => Plain::Grow { pages: query.number("pages", 1)?, times: query.number("times", 1)? },
             "now" => Plain::Now,
             _ => return Ok(None),
         }))
@@ -109,6 +111,7 @@ impl Plain {
                 black_box(vec![1_u8; *bytes].leak());
                 Reply::ok("leaked")
             }
+            Plain::Grow { pages, times } => Reply::ok(grow(*pages, *times).to_string()),
             Plain::Now => {
                 let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
                 Reply::ok(since_1970.unwrap_or_default().as_secs().to_string())
@@ -153,6 +156,28 @@ fn spin(time: Duration) {
             black_box(turn);
         }
     }
+}
+
+/// Asks for pages of 64 KiB so many times (0: without end), whatever the host says: how often it gave them.
+fn grow(pages: usize, times: u64) -> u64 {
+    let mut given = 0;
+    let mut asked = 0;
+    while times == 0 || asked < times {
+        given += u64::from(memory_grow(pages));
+        asked += 1;
+    }
+    given
+}
+
+#[cfg(target_arch = "wasm32")]
+fn memory_grow(pages: usize) -> bool {
+    core::arch::wasm32::memory_grow(0, pages) != usize::MAX
+}
+
+/// So that the tests of this crate build for the machine they run on.
+#[cfg(not(target_arch = "wasm32"))]
+fn memory_grow(_: usize) -> bool {
+    false
 }
 
 /// Takes and touches so many bytes, if the host lets it, and gives them back.

@@ -26,6 +26,16 @@ pub enum Verb {
     DropBody,
     /// Half of the body, then an error-code where there is one to give.
     ErrorAfterHead,
+    /// A whole response, then a busy loop without end.
+    LoopAfterBody,
+    /// A busy loop in the function that the host calls for memory, from within a call of the host.
+    ReallocLoop,
+    /// A call with a handle that was given back.
+    UseAfterDrop,
+    /// More of the body after its end.
+    WriteAfterFinish,
+    /// Two answers to one request.
+    AnswerTwice,
 
     /// The request's body and trailers back, as they come.
     Echo,
@@ -61,10 +71,16 @@ pub enum Verb {
     Unsent { count: u64, bytes: usize },
     /// The same file, opened so many times before the first is closed.
     Files { count: usize, path: String },
+    /// Sets the times of a file to now.
+    Touch { path: String },
     /// Waits on the clock, all at once.
     ManyTimers { count: usize, time: Duration },
     /// Outgoing GETs, all at once.
     FetchMany { count: usize, url: String },
+    /// Outgoing GETs, one after the other.
+    FetchEach { count: usize, url: String },
+    /// Outgoing requests that are never sent, each with a method of so many letters.
+    LongMethods { count: u64, bytes: usize },
     /// One call of the host with so many bytes.
     BigCopy { bytes: usize },
 }
@@ -94,6 +110,11 @@ impl Verb {
             "never-finish" => Verb::NeverFinish,
             "drop-body" => Verb::DropBody,
             "error-after-head" => Verb::ErrorAfterHead,
+            "loop-after-body" => Verb::LoopAfterBody,
+            "realloc-loop" => Verb::ReallocLoop,
+            "use-after-drop" => Verb::UseAfterDrop,
+            "write-after-finish" => Verb::WriteAfterFinish,
+            "answer-twice" => Verb::AnswerTwice,
             "echo" => Verb::Echo,
             "body-size" => Verb::BodySize,
             "request" => Verb::Request,
@@ -115,8 +136,11 @@ impl Verb {
             "futures" => Verb::Futures { count: query.number("count", 1)? },
             "unsent" => Verb::Unsent { count: query.number("count", 1)?, bytes: query.number("bytes", 1)? },
             "files" => Verb::Files { count: query.number("count", 1)?, path: query.text("path") },
+            "touch" => Verb::Touch { path: query.text("path") },
             "many-timers" => Verb::ManyTimers { count: query.number("count", 1)?, time: query.milliseconds("ms")? },
             "fetch-many" => Verb::FetchMany { count: query.number("count", 1)?, url: query.text("url") },
+            "fetch-each" => Verb::FetchEach { count: query.number("count", 1)?, url: query.text("url") },
+            "long-methods" => Verb::LongMethods { count: query.number("count", 1)?, bytes: query.number("bytes", 1)? },
             "big-copy" => Verb::BigCopy { bytes: query.number("bytes", 1)? },
             _ => Verb::Plain(Plain::NotFound),
         })

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::board::Board;
-use crate::metrics::{AcceptErrors, LATENCY_BOUNDS, Shed, WorkerMetrics};
+use crate::metrics::{AcceptErrors, LATENCY_BOUNDS, Refused, Shed, WorkerMetrics};
 use crate::sandbox::FaultKind;
 
 /// Media type of the format (OpenMetrics 1.0).
@@ -92,6 +92,9 @@ impl Snapshot {
             by_label("sheds", "Requests refused for want of capacity, by reason", "reason", &|metrics| {
                 Shed::ALL.into_iter().map(|shed| (shed.name(), metrics.sheds[shed.index()].get())).collect()
             }),
+            by_label("refusals", "Requests refused for what their client did, by reason", "reason", &|metrics| {
+                Refused::ALL.into_iter().map(|why| (why.name(), metrics.refusals[why.index()].get())).collect()
+            }),
             by_worker("connections", "Connections taken", true, &|metrics| float(metrics.connections.get())),
             by_worker("requests_queued", "Requests that waited for an instance", true, &|metrics| {
                 float(metrics.queued.get())
@@ -127,6 +130,12 @@ impl Snapshot {
                 is_counter: true,
                 samples: accept_errors(board),
             },
+            host(
+                "refused_connections",
+                "Connections closed at once, whose client had as many as it may (--max-connections-per-client)",
+                true,
+                float(board.refused_connections()),
+            ),
             host("reloads", "Reloads that took effect", true, float(board.host.reloads.load(Relaxed))),
             host(
                 "failed_reloads",
@@ -159,8 +168,8 @@ impl Snapshot {
 /// Errors of accepting by name, the primary's and those of workers that accept themselves.
 fn accept_errors(board: &Board) -> Vec<Sample> {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-    let by_workers = board.workers.iter().map(|worker| &worker.accept_errors);
-    for (name, count) in by_workers.chain([&board.host.accept_errors]).flat_map(AcceptErrors::counts) {
+    let by_workers = board.workers.iter().map(|worker| &worker.accepting.errors);
+    for (name, count) in by_workers.chain([&board.host.accepting.errors]).flat_map(AcceptErrors::counts) {
         *sums.entry(name).or_default() += count;
     }
     sums.into_iter().map(|(name, count)| (vec![("error", name.to_owned())], float(count))).collect()

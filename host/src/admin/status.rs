@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::board::Board;
 use crate::confine::Report;
-use crate::metrics::{Shed, WorkerMetrics};
+use crate::metrics::{Refused, Shed, WorkerMetrics};
 use crate::sandbox::FaultKind;
 
 #[derive(Serialize)]
@@ -21,6 +21,7 @@ struct Status<'a> {
     uptime_seconds: u64,
     reloads: u64,
     failed_reloads: u64,
+    refused_connections: u64,
     instance_memory_bytes: u64,
     /// `--memory-total`.
     instance_memory_max_bytes: u64,
@@ -49,6 +50,7 @@ struct Worker {
     guest_cpu_us: u64,
     faults: BTreeMap<&'static str, u64>,
     sheds: BTreeMap<&'static str, u64>,
+    refusals: BTreeMap<&'static str, u64>,
 }
 
 impl Worker {
@@ -74,6 +76,7 @@ impl Worker {
             guest_cpu_us: metrics.guest_cpu_us.get(),
             faults: FaultKind::ALL.into_iter().map(|kind| (kind.name(), metrics.faults[kind.index()].get())).collect(),
             sheds: Shed::ALL.into_iter().map(|shed| (shed.name(), metrics.sheds[shed.index()].get())).collect(),
+            refusals: Refused::ALL.into_iter().map(|why| (why.name(), metrics.refusals[why.index()].get())).collect(),
         }
     }
 }
@@ -91,6 +94,7 @@ pub(super) fn render(board: &Board) -> String {
         uptime_seconds: board.started.elapsed().as_secs(),
         reloads: board.host.reloads.load(Relaxed),
         failed_reloads: board.host.failed_reloads.load(Relaxed),
+        refused_connections: board.refused_connections(),
         instance_memory_bytes: board.vitals.memory_bytes.load(Relaxed),
         instance_memory_max_bytes: board.config.limits.memory_total_bytes,
         confinement: &board.confinement,

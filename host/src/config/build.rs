@@ -240,6 +240,16 @@ fn limits(args: &ServeArgs, machine: Machine, mistakes: &mut Mistakes) -> Limits
             let size = mistakes.note("--header-max", &args.header_max, outcome, *HEADER_MAX_RANGE.start());
             usize::try_from(size).unwrap_or(usize::MAX)
         },
+        body_max_bytes: match args.body_max.trim() {
+            "none" => None,
+            size => Some(mistakes.size("--body-max", size)),
+        },
+        max_connections_per_client: {
+            let value = &args.max_connections_per_client;
+            let outcome = parse::count_or_none(value, COUNT_MAX);
+            let count = mistakes.note("--max-connections-per-client", value, outcome, None);
+            count.map(|count| usize::try_from(count).unwrap_or(usize::MAX))
+        },
         max_connections: args.max_connections.as_ref().map(|value| mistakes.count("--max-connections", value, 1)),
         max_requests_per_connection: {
             let value = &args.max_requests_per_connection;

@@ -8,11 +8,13 @@ use http::uri::Authority;
 
 use super::{PrimaryError, system};
 use crate::balancer::Balance;
+use crate::clients::Clients;
 use crate::config::{Config, Listen};
 use crate::confine::{self, Cage, Report};
 use crate::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
 use crate::sandbox::make_cache_dir;
 use crate::spawner::Spawner;
+use crate::worker::inbox::PerClient;
 
 /// Descriptors that are not for clients: the log, the cache, event loops, outgoing connections in small number.
 const DESCRIPTORS_RESERVED: u64 = 64;
@@ -139,5 +141,13 @@ pub(super) fn max_connections(config: &Config) -> usize {
         }
         Some(asked) => asked,
         None => by_descriptors,
+    }
+}
+
+/// What is done about the connections of one client, where this process accepts.
+pub(super) fn per_client(config: &Config) -> PerClient {
+    match config.limits.max_connections_per_client {
+        Some(max) => PerClient::Counted(Clients::new(max, &config.trust_proxy)),
+        None => PerClient::Unbounded,
     }
 }

@@ -15,7 +15,7 @@ use crate::sandbox::{MemoryBudget, Ticker};
 use crate::spawner::{Launcher, Spawner};
 use crate::vitals::{self, HostVitals, Vitals};
 use crate::worker::inbox::Permits;
-use crate::worker::process::{ProcessHandle, ProcessSetup, load_in_process};
+use crate::worker::process::{ProcessHandle, ProcessSetup, Share, load_in_process};
 use crate::worker::{Events, Orders, Stage, ThreadHandle, WorkerEvent, WorkerHandle, WorkerSetup};
 
 /// The workers' kind, with what it needs.
@@ -111,7 +111,11 @@ impl Kind {
             }
             (Self::Process { host_file, spawner, .. }, Code::File(code), Some(vitals_file)) => {
                 // Each has its part of the connections, since none sees the others' listeners.
-                let share = (start.permits.max() / usize::from(start.config.workers)).max(1);
+                let workers = usize::from(start.config.workers);
+                let share = Share {
+                    connections: (start.permits.max() / workers).max(1),
+                    per_client: start.config.limits.max_connections_per_client.map(|max| max.div_ceil(workers)),
+                };
                 let setup = ProcessSetup {
                     id: place.id,
                     code: Arc::clone(code),

@@ -233,7 +233,8 @@ impl Ticker {
 /// Makes `store`'s guest yield at every tick and end at its CPU limit.
 pub(super) fn preempt(store: &mut wasmtime::Store<State>, meter: Arc<Meter>) {
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(move |_: StoreContextMut<'_, State>| match meter.tick() {
+    store.epoch_deadline_callback(move |store: StoreContextMut<'_, State>| match meter.tick() {
+        Tick::Early | Tick::Yield if store.data().limiter.is_overspent() => Ok(UpdateDeadline::Interrupt),
         Tick::Early => Ok(UpdateDeadline::Continue(1)),
         // tokio defers the wake of `yield_now` until it has polled its driver, so sockets come first.
         Tick::Yield => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use wasmtime::{Trap, WasmBacktrace};
 
-use super::limits::{FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, Meter, RANDOM_BYTES_MAX, Refused};
+use super::limits::{
+    COMPONENT_HANDLES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, Meter, RANDOM_BYTES_MAX, Refused,
+};
 
 /// What ended an instance.
 #[derive(Debug, Clone)]
@@ -27,7 +29,7 @@ pub enum FaultKind {
     StackOverflow,
     /// The guest ended after growth of its memory had been refused.
     Memory,
-    /// There was no room for the instance within `--memory-total` or the pool.
+    /// There was no room for the instance, or for it to grow, within `--memory-total` or the pool.
     Capacity,
     /// CPU time above `--cpu-limit`.
     Cpu,
@@ -39,6 +41,10 @@ pub enum FaultKind {
     Unfinished,
     /// A body was silent for longer than `--body-idle-timeout`.
     BodyIdle,
+    /// The client's body was larger than `--body-max`.
+    BodyTooLarge,
+    /// The client's body broke HTTP's rules, or its connection ended before it did.
+    BadBody,
     /// The response took longer than `--response-timeout`.
     ResponseTimeout,
     /// The instance did not come up.
@@ -49,7 +55,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, in the order of [`Self::index`].
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Trap,
         Self::Exit,
         Self::StackOverflow,
@@ -60,6 +66,8 @@ impl FaultKind {
         Self::NeverAnswered,
         Self::Unfinished,
         Self::BodyIdle,
+        Self::BodyTooLarge,
+        Self::BadBody,
         Self::ResponseTimeout,
         Self::Start,
         Self::Host,
@@ -83,6 +91,8 @@ impl FaultKind {
             Self::NeverAnswered => "never-answered",
             Self::Unfinished => "unfinished-body",
             Self::BodyIdle => "body-idle",
+            Self::BodyTooLarge => "body-too-large",
+            Self::BadBody => "bad-body",
             Self::ResponseTimeout => "response-timeout",
             Self::Start => "start",
             Self::Host => "host",
@@ -97,6 +107,7 @@ impl FaultKind {
             Self::Cpu => Some("--cpu-limit"),
             Self::Wall => Some("--request-timeout"),
             Self::BodyIdle => Some("--body-idle-timeout"),
+            Self::BodyTooLarge => Some("--body-max"),
             Self::ResponseTimeout => Some("--response-timeout"),
             _ => None,
         }
@@ -123,10 +134,12 @@ impl Fault {
             return Self::new(FaultKind::Exit, format!("the guest called exit({})", exit.0));
         } else if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
             FaultKind::StackOverflow
-        } else if meter.refused().is_some() {
-            FaultKind::Memory
         } else {
-            FaultKind::Trap
+            match meter.refused() {
+                Some(Refused::Instance) => FaultKind::Memory,
+                Some(Refused::Total) => FaultKind::Capacity,
+                None => FaultKind::Trap,
+            }
         };
         Self::new(kind, describe(error))
     }
@@ -183,6 +196,9 @@ fn bound_met(text: &str) -> Option<String> {
     Some(match text {
         "resource table has no free keys" => format!("more than {HANDLES_MAX} handles in one instance"),
         "total size of fields exceeds limit" => format!("more than {FIELDS_BYTES_MAX} bytes in one `fields`"),
+        _ if text.ends_with("store handle limit exceeded") => {
+            format!("more than {COMPONENT_HANDLES_MAX} handles, futures, streams and calls in one instance")
+        }
         _ if text.starts_with("requested len ") => format!("more than {RANDOM_BYTES_MAX} random bytes in one call"),
         _ if text.starts_with("too much data is being copied") => {
             format!("more than {HOSTCALL_BYTES_MAX} bytes from the guest in one call of the host")

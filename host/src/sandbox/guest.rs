@@ -12,6 +12,7 @@ pub use super::source::WasiVersion;
 use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker, preempt};
 use super::fault::Fault;
+use super::files;
 use super::instance::{Calls, Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
 use super::prepare::Artifact;
@@ -191,6 +192,7 @@ fn linked(engine: &Engine, component: &Component, description: &Description) -> 
             .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
         added.map_err(|error| engine::unusable(&error))?;
     }
+    files::guard(&mut linker, description.concurrent).map_err(|error| engine::unusable(&error))?;
     let pre = linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
     let mismatch = |error: wasmtime::Error| {
         Problem::new(

@@ -22,7 +22,7 @@ use wasmtime_wasi_http::p2;
 use super::call::{Answer, Desk, Head, Job, NeverAnswered, serve, serve_plain};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
-use super::limits::Meter;
+use super::limits::{Meter, Refused};
 use super::shared::drive_many;
 use super::state::State;
 use super::waking::Waking;
@@ -149,9 +149,9 @@ impl Instance {
         self.desk.active.get() == 0
     }
 
-    /// Whether growth of its memory was refused, so that it has to go after this call.
-    pub fn met_memory_limit(&self) -> bool {
-        self.meter.refused().is_some()
+    /// The flag of the limit that refused it memory, if one did: it has to go after this call.
+    pub fn memory_limit_met(&self) -> Option<&'static str> {
+        self.meter.refused().map(Refused::flag)
     }
 
     /// Calls that it has begun.

@@ -3,10 +3,11 @@
 //! by the code that drives the instance (which reads in between), both on the worker's thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::epoch::TICK;
+use crate::heap;
 
 /// Handles (resources of the host) that one instance may hold. A request takes about ten; a guest that collects more
 /// than this many is leaking them. Times `FIELDS_BYTES_MAX` it is what an instance can have the host keep, which
@@ -46,11 +47,30 @@ impl MemoryBudget {
 
     fn take(&self, bytes: u64) -> bool {
         let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.total_bytes);
-        let taken = self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok();
+        let try_take = || self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok();
+        // What is counted of the heap may be an old figure.
+        let taken = try_take() || (!self.count_heap() && try_take());
         if taken {
             self.share_bytes.fetch_add(bytes, Relaxed);
         }
         taken
+    }
+
+    /// Counts what the host's heap holds beyond what is its own, in steps, whether there is room for it or not: it is
+    /// there already. True when more is in use now than may be.
+    fn count_heap(&self) -> bool {
+        let held = heap::used_bytes().saturating_sub(HEAP_OWN_BYTES) / HEAP_STEP_BYTES * HEAP_STEP_BYTES;
+        let counted = HEAP_COUNTED_BYTES.load(Relaxed);
+        // One of the workers does it; the others see what it wrote at their next tick.
+        if held != counted && HEAP_COUNTED_BYTES.compare_exchange(counted, held, Relaxed, Relaxed).is_ok() {
+            if let Some(more) = held.checked_sub(counted) {
+                self.used_bytes.fetch_add(more, Relaxed);
+                self.share_bytes.fetch_add(more, Relaxed);
+            } else {
+                self.give_back(counted - held);
+            }
+        }
+        self.used_bytes.load(Relaxed) > self.total_bytes
     }
 
     fn give_back(&self, bytes: u64) {
@@ -61,6 +81,17 @@ impl MemoryBudget {
     }
 }
 
+/// Heap of a process that is the host's own: what serving takes, and some thousand connections. What it holds beyond is
+/// counted within `--memory-total`, for a guest can have the host hold much: 10,000 handles, each with a method, an
+/// authority or fields of any length.
+const HEAP_OWN_BYTES: u64 = 64 << 20;
+/// In so large steps: the count is written by all workers.
+const HEAP_STEP_BYTES: u64 = 1 << 20;
+/// An instance for which the host's heap has grown by so much is ended when more memory is in use than may be.
+const HEAP_SHARE_MIN_BYTES: i64 = 1 << 20;
+/// Heap of this process that is counted in its budget.
+static HEAP_COUNTED_BYTES: AtomicU64 = AtomicU64::new(0);
+
 /// Which bound refused memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -69,6 +100,16 @@ pub(super) enum Refused {
     Instance = 1,
     /// `--memory-total`.
     Total = 2,
+}
+
+impl Refused {
+    /// The flag that raises it.
+    pub(super) const fn flag(self) -> &'static str {
+        match self {
+            Self::Instance => "--memory-max",
+            Self::Total => "--memory-total",
+        }
+    }
 }
 
 /// Counts the memories and tables of one store and refuses growth beyond the bounds.
@@ -98,6 +139,11 @@ impl MemoryLimiter {
         self.used_bytes += bytes;
         self.last_growth = bytes;
         true
+    }
+
+    /// Whether the instance has to go, because the host holds more than it may and this is one that it holds it for.
+    pub(super) fn is_overspent(&self) -> bool {
+        self.budget.count_heap() && self.meter.ends_for_heap()
     }
 
     /// The engine could not grow after all (it does not say by how much it had wanted to).
@@ -163,6 +209,13 @@ pub(super) struct Meter {
     computing: AtomicBool,
     cpu_exceeded: AtomicBool,
     refused: AtomicU8,
+    /// By how much the host's heap has grown while the instance ran, in all its calls, and the thread's count of it when
+    /// the running poll began. What is taken in a poll and freed elsewhere (a response's body) stays in it: it tells who
+    /// has much, not how much.
+    heap_grown_bytes: AtomicI64,
+    heap_began_bytes: AtomicI64,
+    /// A refusal to open what is no file was told in the log already.
+    special_file_told: AtomicBool,
     worker: u16,
     request: AtomicU64,
 }
@@ -178,6 +231,9 @@ impl Meter {
             computing: AtomicBool::new(false),
             cpu_exceeded: AtomicBool::new(false),
             refused: AtomicU8::new(0),
+            heap_grown_bytes: AtomicI64::new(0),
+            heap_began_bytes: AtomicI64::new(0),
+            special_file_told: AtomicBool::new(false),
             worker,
             request: AtomicU64::new(0),
         }
@@ -216,14 +272,41 @@ impl Meter {
         }
     }
 
+    /// By how much the host's heap has grown while the instance ran.
+    fn heap_grown_bytes(&self) -> i64 {
+        let now = heap::own_bytes() - self.heap_began_bytes.load(Relaxed);
+        self.heap_grown_bytes.load(Relaxed).saturating_add(now).max(0)
+    }
+
+    /// Decides, when the host holds too much, whether this instance ends for it, and tells.
+    fn ends_for_heap(&self) -> bool {
+        let heap_bytes = self.heap_grown_bytes();
+        if heap_bytes < HEAP_SHARE_MIN_BYTES {
+            return false;
+        }
+        if self.refused.swap(Refused::Total as u8, Relaxed) == 0 {
+            let (worker, request) = self.whose();
+            tracing::warn!(
+                worker,
+                request,
+                heap_bytes,
+                limit = "--memory-total",
+                "the host holds too much for guests (handles, fields, bodies); raise --memory-total to allow it"
+            );
+        }
+        true
+    }
+
+    /// Whether the instance has met its first file that is none, which is told once.
+    pub(super) fn is_first_special_file(&self) -> bool {
+        !self.special_file_told.swap(true, Relaxed)
+    }
+
     fn refuse(&self, refused: Refused, used_bytes: u64, asked_bytes: u64) {
         if self.refused.swap(refused as u8, Relaxed) != 0 {
             return; // logged once an instance, since a guest can ask in a loop
         }
-        let flag = match refused {
-            Refused::Instance => "--memory-max",
-            Refused::Total => "--memory-total",
-        };
+        let flag = refused.flag();
         let (worker, request) = self.whose();
         tracing::warn!(
             worker,
@@ -244,6 +327,7 @@ impl Meter {
         let clock = if self.is_computing() { thread_cpu_ns() } else { 0 };
         self.cpu_clock_ns.store(clock, Relaxed);
         self.computing.store(false, Relaxed);
+        self.heap_began_bytes.store(heap::own_bytes(), Relaxed);
     }
 
     pub(super) fn end_poll(&self) {
@@ -252,6 +336,7 @@ impl Meter {
             clock => thread_cpu_ns().saturating_sub(clock),
         };
         self.cpu_ns.store(self.cpu_ns.load(Relaxed).saturating_add(used), Relaxed);
+        self.heap_grown_bytes.store(self.heap_grown_bytes(), Relaxed);
     }
 
     /// A tick passed while guest code ran.

@@ -15,10 +15,13 @@ use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use self::policy::{Policy, Refusal};
+use super::stdio::OutputBudget;
 use crate::config::HostRule;
 
 /// Outgoing requests of one worker at once; more are refused with `connection-limit-reached`.
 const REQUESTS_MAX: usize = 256;
+/// Refusals of a worker's outgoing requests that are told in one second.
+const REFUSALS_TOLD_PER_SECOND: u64 = 10;
 /// How long a connection may take where the guest sets no time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the head of a response may take, and a silence within its body, where the guest sets no time.
@@ -34,6 +37,7 @@ pub(super) struct Outbound {
     policy: Arc<Policy>,
     tls: Arc<tokio_rustls::rustls::ClientConfig>,
     permits: Arc<Semaphore>,
+    refusals_told: Arc<OutputBudget>,
 }
 
 impl Outbound {
@@ -42,6 +46,7 @@ impl Outbound {
             policy: Arc::new(Policy::new(rules)),
             tls: connect::tls_config(),
             permits: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            refusals_told: Arc::new(OutputBudget::of(REFUSALS_TOLD_PER_SECOND)),
         }
     }
 
@@ -54,13 +59,14 @@ impl Outbound {
     ) -> Sending {
         let policy = Arc::clone(&self.policy);
         let tls = Arc::clone(&self.tls);
+        let told = Arc::clone(&self.refusals_told);
         let permit = Arc::clone(&self.permits).try_acquire_owned();
         Box::new(async move {
             let permit = permit.map_err(|_| Error::ConnectionLimitReached)?;
             let options = options.unwrap_or_default();
             let target = Target::of(&request)?;
             let connecting = async {
-                let address = resolve(&policy, &target, whose).await?;
+                let address = resolve(&policy, &target, whose, &told).await?;
                 connect::connect(&target, address, tls).await
             };
             let limit = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
@@ -121,30 +127,34 @@ impl Target {
 }
 
 /// The first allowed address of the target.
-async fn resolve(policy: &Policy, target: &Target, whose: (u16, u64)) -> Result<SocketAddr, Error> {
+async fn resolve(
+    policy: &Policy,
+    target: &Target,
+    whose: (u16, u64),
+    told: &OutputBudget,
+) -> Result<SocketAddr, Error> {
     let refused = |refusal: Refusal| {
         let (worker, request) = whose;
         let (host, port) = (&target.host, target.port);
-        match refusal {
-            Refusal::Host => {
-                tracing::warn!(
-                    worker,
-                    request,
-                    limit = "--allow-host",
-                    "outgoing request to {host}:{port} refused; allow it with --allow-host {host}:{port}"
-                );
-                Error::HttpRequestDenied
-            }
+        let (why, error) = match refusal {
+            Refusal::Host => (String::new(), Error::HttpRequestDenied),
             Refusal::Address(address) => {
-                tracing::warn!(
-                    worker,
-                    request,
-                    limit = "--allow-host",
-                    "outgoing request to {host}:{port} refused: {address} is private, loopback or link-local; allow it by name with --allow-host {host}:{port}"
-                );
-                Error::DestinationIpProhibited
+                (format!(": {address} is private, loopback or link-local"), Error::DestinationIpProhibited)
             }
+        };
+        let (admitted, left_out) = told.admit();
+        if left_out > 0 {
+            tracing::warn!(worker, lines = left_out, "refusals of outgoing requests were left out");
         }
+        if admitted {
+            tracing::warn!(
+                worker,
+                request,
+                limit = "--allow-host",
+                "outgoing request to {host}:{port} refused{why}; allow it with --allow-host {host}:{port}"
+            );
+        }
+        error
     };
     policy.check_host(&target.host, target.port).map_err(refused)?;
     let addresses = tokio::net::lookup_host((target.host.as_str(), target.port)).await.map_err(|error| {

@@ -379,6 +379,21 @@ mod tests {
 
     proptest::proptest! {
         #[test]
+        fn no_change_to_a_real_component_makes_reading_panic(
+            changes in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 0..=u8::MAX), 1..8),
+            cut in proptest::option::weighted(0.2, proptest::prelude::any::<proptest::sample::Index>()),
+        ) {
+            let mut bytes = include_bytes!("../../../guest/hello-p3.wasm").to_vec();
+            for (at, byte) in changes {
+                *at.get_mut(&mut bytes) = byte;
+            }
+            bytes.truncate(cut.map_or(usize::MAX, |cut| cut.index(bytes.len())));
+            if let Ok((binary, description)) = component(bytes, Path::new("a.wasm")) {
+                let _ = validate(&binary, &description).is_ok();
+            }
+        }
+
+        #[test]
         fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             let mut with_header = b"\0asm\x0d\0\x01\0".to_vec();
             with_header.extend(&bytes);

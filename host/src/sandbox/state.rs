@@ -73,6 +73,11 @@ impl State {
             limiter,
         })
     }
+
+    /// The record of this instance's calls.
+    pub(super) fn meter(&self) -> &Meter {
+        &self.hooks.meter
+    }
 }
 
 impl WasiView for State {

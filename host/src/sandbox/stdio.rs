@@ -38,9 +38,11 @@ impl Stream {
     }
 }
 
-/// Counts the lines that the instances of one worker have logged in the current second.
+/// Counts the lines that the instances of one worker have logged in the current second, of a kind of which guests can
+/// cause as many as they like.
 #[derive(Debug)]
 pub(super) struct OutputBudget {
+    per_second: u64,
     origin: Instant,
     second: AtomicU64,
     lines: AtomicU64,
@@ -48,19 +50,24 @@ pub(super) struct OutputBudget {
 
 impl Default for OutputBudget {
     fn default() -> Self {
-        Self { origin: Instant::now(), second: AtomicU64::new(0), lines: AtomicU64::new(0) }
+        Self::of(LINES_PER_SECOND)
     }
 }
 
 impl OutputBudget {
+    /// For so many lines a second.
+    pub(super) fn of(per_second: u64) -> Self {
+        Self { per_second, origin: Instant::now(), second: AtomicU64::new(0), lines: AtomicU64::new(0) }
+    }
+
     /// Whether one more line may be logged; with the first line of a new second, how many the last one left out.
-    fn admit(&self) -> (bool, u64) {
+    pub(super) fn admit(&self) -> (bool, u64) {
         let second = self.origin.elapsed().as_secs();
         let mut left_out = 0;
         if self.second.swap(second, Relaxed) != second {
-            left_out = self.lines.swap(0, Relaxed).saturating_sub(LINES_PER_SECOND);
+            left_out = self.lines.swap(0, Relaxed).saturating_sub(self.per_second);
         }
-        (self.lines.fetch_add(1, Relaxed) < LINES_PER_SECOND, left_out)
+        (self.lines.fetch_add(1, Relaxed) < self.per_second, left_out)
     }
 }
 

@@ -42,8 +42,8 @@ pub fn run(config: &Config) -> Result<(), AttendError> {
     // What does not end by the end of its line ends with the primary all the same.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)?;
     confine::apply(config.confine, &Cage::spawner(config))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all();
-    let runtime = runtime.build_local(tokio::runtime::LocalOptions::default())?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(attend(line, config))?;
     Ok(())
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use http::{HeaderValue, Response, Version, header};
+use http_body::Body as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -24,8 +25,10 @@ use super::alarms::Alarm;
 use super::exchange;
 use super::inbox::Permit;
 use super::respond::raw;
-use super::socket::framing::BlankLine;
+use super::socket::framing::{Chunks, Framing, HeadLines};
 use super::socket::{Socket, Stream};
+use super::turns::Turns;
+use crate::metrics::Refused;
 use crate::throttle::Throttle;
 
 /// How long the host goes on reading from a client whose connection it closes while the client still sends, and how long
@@ -42,14 +45,15 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// What a worker's log tells of connections, and not of each one.
 pub(super) struct Lines {
     last_request: Throttle,
+    pub(super) body_max: Throttle,
     silent: Throttle,
     idle: Throttle,
 }
 
 impl Default for Lines {
     fn default() -> Self {
-        let [last_request, silent, idle] = std::array::from_fn(|_| Throttle::new(LINE_EVERY));
-        Self { last_request, silent, idle }
+        let [last_request, body_max, silent, idle] = std::array::from_fn(|_| Throttle::new(LINE_EVERY));
+        Self { last_request, body_max, silent, idle }
     }
 }
 
@@ -78,12 +82,20 @@ enum Phase {
     New,
     /// Between requests.
     Idle,
-    /// A head is arriving: bytes so far, and whether its first line has ended.
-    Head { bytes: usize, line_ended: bool },
+    /// A head is arriving: bytes so far.
+    Head { bytes: usize },
     /// A request is being answered.
     Busy,
     /// The host has given its last answer.
     Closing,
+}
+
+/// What is still to come of a request's body.
+#[derive(Debug, Clone, Copy)]
+enum Coming {
+    Nothing,
+    Bytes(u64),
+    Chunks(Chunks),
 }
 
 /// State of a connection, shared by its task, its socket and its requests, all on the worker's thread.
@@ -96,9 +108,10 @@ pub(super) struct Connection {
     /// Deadline of the request in progress.
     pub(super) request_alarm: Alarm,
     phase: Cell<Phase>,
-    /// Bytes that a body of known length still has to give.
-    body_left: Cell<u64>,
-    blank_line: Cell<BlankLine>,
+    coming: Cell<Coming>,
+    head: Cell<HeadLines>,
+    /// Of the last head that came whole.
+    framing: Cell<Framing>,
     phase_alarm: Alarm,
     stall_alarm: Alarm,
     stalled: Cell<bool>,
@@ -128,8 +141,9 @@ impl Connection {
             trusted,
             request_alarm,
             phase: Cell::new(Phase::New),
-            body_left: Cell::new(0),
-            blank_line: Cell::default(),
+            coming: Cell::new(Coming::Nothing),
+            head: Cell::default(),
+            framing: Cell::default(),
             phase_alarm,
             stall_alarm,
             stalled: Cell::new(false),
@@ -155,13 +169,17 @@ impl Connection {
     /// # Errors
     /// When a head is too large; the client was told.
     pub(super) fn may_read(&self) -> io::Result<usize> {
-        let Phase::Head { bytes, line_ended } = self.phase.get() else {
+        let Phase::Head { bytes } = self.phase.get() else {
             return Ok(self.worker.config.limits.header_max_bytes);
         };
         let left = self.worker.config.limits.header_max_bytes.saturating_sub(bytes);
         if left == 0 {
-            let (status, what) =
-                if line_ended { (raw::HEAD_TOO_LARGE, "head") } else { (raw::URI_TOO_LONG, "request line") };
+            let (status, what) = if self.head.get().has_request_line() {
+                (raw::HEAD_TOO_LARGE, "head")
+            } else {
+                (raw::URI_TOO_LONG, "request line")
+            };
+            self.worker.metrics.refused(Refused::HeadTooLarge);
             tracing::info!(worker = self.worker.id.0, peer = %self.peer, limit = "--header-max", "a {what} above the limit was refused; raise --header-max to allow it");
             self.close_with(status);
             return Err(io::Error::other("the head is too large"));
@@ -170,27 +188,41 @@ impl Connection {
     }
 
     /// Takes note of bytes that came, and tells how many of them are for hyper: none behind the present head or body.
-    pub(super) fn did_read(&self, came: &[u8]) -> usize {
-        let body = usize::try_from(self.body_left.get()).map_or(came.len(), |left| left.min(came.len()));
-        if body > 0 {
-            self.body_left.set(self.body_left.get() - body as u64);
-            return body;
+    ///
+    /// # Errors
+    /// When they are not the body in chunks that they ought to be.
+    pub(super) fn did_read(&self, came: &[u8]) -> io::Result<usize> {
+        match self.coming.get() {
+            Coming::Nothing => Ok(self.did_read_head(came)),
+            Coming::Bytes(left) => {
+                let body = usize::try_from(left).map_or(came.len(), |left| left.min(came.len()));
+                let left = left - body as u64;
+                self.coming.set(if left == 0 { Coming::Nothing } else { Coming::Bytes(left) });
+                Ok(body)
+            }
+            Coming::Chunks(mut chunks) => {
+                let taken = chunks.take(came).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                self.coming.set(if chunks.is_over() { Coming::Nothing } else { Coming::Chunks(chunks) });
+                Ok(taken)
+            }
         }
-        let mut line = self.blank_line.get();
-        let read = &came[..line.belonging(came)];
-        self.blank_line.set(line);
+    }
+
+    fn did_read_head(&self, came: &[u8]) -> usize {
+        let mut head = self.head.get();
+        let (read, framing) = head.take(came);
+        self.head.set(head);
+        if let Some(framing) = framing {
+            self.framing.set(framing);
+        }
         match self.phase.get() {
-            Phase::New | Phase::Idle if !read.is_empty() => {
-                let limit = self.worker.config.limits.header_timeout;
-                self.enter(Phase::Head { bytes: read.len(), line_ended: read.contains(&b'\n') }, Some(limit));
+            Phase::New | Phase::Idle if read > 0 => {
+                self.enter(Phase::Head { bytes: read }, Some(self.worker.config.limits.header_timeout));
             }
-            Phase::Head { bytes, line_ended } => {
-                let line_ended = line_ended || read.contains(&b'\n');
-                self.phase.set(Phase::Head { bytes: bytes.saturating_add(read.len()), line_ended });
-            }
+            Phase::Head { bytes } => self.phase.set(Phase::Head { bytes: bytes.saturating_add(read) }),
             Phase::New | Phase::Idle | Phase::Busy | Phase::Closing => {}
         }
-        read.len()
+        read
     }
 
     /// The socket takes no more for now.
@@ -213,11 +245,21 @@ impl Connection {
         }
     }
 
-    /// hyper has read a head; a body of `body_length` bytes follows, or one in chunks.
-    pub(super) fn request_began(&self, body_length: Option<u64>) {
-        self.body_left.set(body_length.unwrap_or(0));
+    /// hyper has read a head; a body of `body_length` bytes follows, or one in chunks. To be told before hyper reads of
+    /// the body.
+    fn request_began(&self, body_length: Option<u64>) {
+        self.coming.set(match body_length {
+            Some(0) => Coming::Nothing,
+            Some(length) => Coming::Bytes(length),
+            None => Coming::Chunks(Chunks::new()),
+        });
         self.requests.set(self.requests.get().saturating_add(1));
         self.enter(Phase::Busy, None);
+    }
+
+    /// Whether the head of the present request can be understood in one way only.
+    pub(super) fn framing(&self) -> Framing {
+        self.framing.get()
     }
 
     /// A response's body begins, that has to be whole by then.
@@ -273,6 +315,7 @@ impl Connection {
         let worker = &self.worker;
         match self.phase.get() {
             Phase::Head { .. } => {
+                worker.metrics.refused(Refused::HeadTimeout);
                 tracing::info!(worker = worker.id.0, peer = %self.peer, limit = "--header-timeout", "a head did not arrive in time; raise --header-timeout to wait longer");
                 self.close_with(raw::REQUEST_TIMEOUT);
             }
@@ -312,6 +355,11 @@ pub(super) async fn serve(worker: Rc<WorkerShared>, stream: Stream, peer: Peer, 
         Ok(()) => {}
         Err(error) if error.is_parse() || error.is_parse_too_large() => {
             connection.unread_body.set(true);
+            worker.metrics.refused(if error.is_parse_too_large() {
+                Refused::HeadTooLarge
+            } else {
+                Refused::BadRequest
+            });
             tracing::debug!(peer = %peer, %error, "a request could not be read");
         }
         Err(error) => tracing::debug!(peer = %peer, %error, "a connection ended with an error"),
@@ -328,8 +376,9 @@ pub(super) async fn serve(worker: Rc<WorkerShared>, stream: Stream, peer: Peer, 
 /// Runs hyper and the limits around it.
 async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
     let worker = &connection.worker;
-    let service = service_fn(|request| {
+    let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         let connection = Rc::clone(connection);
+        connection.request_began(request.body().size_hint().exact());
         async move { Ok::<_, std::convert::Infallible>(exchange::serve(connection, request).await) }
     });
     let hyper = http1::Builder::new()
@@ -353,6 +402,7 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
         has_left
     };
     let mut told_to_drain = false;
+    let mut turns = Turns::default();
     poll_fn(|context| {
         if worker.draining.get() && !told_to_drain {
             told_to_drain = true;
@@ -365,7 +415,7 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
         if client_has_left(context) {
             return Poll::Ready(Ok(()));
         }
-        if let Poll::Ready(outcome) = hyper.as_mut().poll(context) {
+        if let Poll::Ready(outcome) = turns.take(context, |context| hyper.as_mut().poll(context)) {
             return Poll::Ready(outcome);
         }
         if client_has_left(context) {

@@ -15,11 +15,13 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::WorkerShared;
-use super::body::{RequestBody, ResponseBody, Start, Streaming, Upload, start};
+use super::body::{FLAW_DETAIL, Flaw, RequestBody, ResponseBody, Start, Streaming, Upload, start};
 use super::conn::Connection;
-use super::head::{authority, check_demands, forwarded_scheme, remove_forwarded};
+use super::head::{authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
 use super::respond::Failure;
 use super::slot::{Refusal, Seat};
+use super::socket::framing::Framing;
+use crate::log::access;
 use crate::sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
 
 /// How a response ended.
@@ -53,10 +55,11 @@ pub(super) struct Exchange {
 pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Response<ResponseBody> {
     let worker = Rc::clone(&connection.worker);
     let exchange = Rc::new(Exchange::new(&worker, connection, &request));
-    exchange.connection.request_began(request.body().size_hint().exact());
     worker.metrics.in_flight.change(1);
     #[cfg(feature = "fault-injection")]
-    inject(&request);
+    if let Some(response) = super::misdeeds::inject(&request) {
+        return response;
+    }
     let is_head = request.method() == Method::HEAD;
     let version = request.version();
     let mut response = match exchange.accept(&worker, request) {
@@ -65,15 +68,6 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
     };
     exchange.connection.limit_requests(&mut response, version);
     response
-}
-
-/// A bug of the host, on demand of a test.
-#[cfg(feature = "fault-injection")]
-#[expect(clippy::panic, reason = "what is tested is a panic of the host")]
-fn inject(request: &Request<Incoming>) {
-    if request.headers().get("x-wasmhost-inject").is_some_and(|what| what == "panic") {
-        panic!("injected by a test");
-    }
 }
 
 impl Exchange {
@@ -98,10 +92,14 @@ impl Exchange {
     /// Puts the request into the form that a guest sees: an absolute URI, true headers.
     fn accept(&self, worker: &WorkerShared, request: Request<Incoming>) -> Result<Request<Body>, Failure> {
         let (mut parts, incoming) = request.into_parts();
+        if self.connection.framing() == Framing::Ambiguous {
+            return Err(Failure::BadRequest);
+        }
         if parts.method == Method::CONNECT {
             return Err(Failure::NotImplemented);
         }
         check_demands(&parts.headers)?;
+        check_target(&parts.uri, &parts.method)?;
         if !self.connection.trusted {
             remove_forwarded(&mut parts.headers);
         }
@@ -118,10 +116,15 @@ impl Exchange {
         uri.path_and_query =
             Some(parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
         parts.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest)?;
+        let max = worker.config.limits.body_max_bytes;
+        if max.is_some_and(|max| incoming.size_hint().lower() > max) {
+            self.tell_body_too_large();
+            return Err(Failure::BodyTooLarge);
+        }
         let body = if self.upload.has_ended() {
             Body::default()
         } else {
-            RequestBody { incoming, upload: Arc::clone(&self.upload) }.boxed_unsync()
+            RequestBody::new(incoming, Arc::clone(&self.upload), max).boxed_unsync()
         };
         Ok(Request::from_parts(parts, body))
     }
@@ -146,7 +149,12 @@ impl Exchange {
         seat.begin(request, self.number);
         let mut armed = None;
         let outcome = poll_fn(|context| {
-            if let Poll::Ready(fault) = seat.poll(context) {
+            let polled = seat.poll(context);
+            // What the guest makes of a body that is not valid is not asked.
+            if let Some(flaw) = self.flaw(seat.is_alone(), context) {
+                return Poll::Ready(Err(Stop::Flaw(flaw)));
+            }
+            if let Poll::Ready(fault) = polled {
                 return Poll::Ready(Err(Stop::Fault(fault)));
             }
             match seat.take_head() {
@@ -155,6 +163,9 @@ impl Exchange {
                     let turn =
                         |context: &mut Context<'_>| if seat.is_idle() { Poll::Pending } else { seat.poll(context) };
                     let started = start(body, context, turn);
+                    if let Some(flaw) = self.known_flaw() {
+                        return Poll::Ready(Err(Stop::Flaw(flaw)));
+                    }
                     Poll::Ready(started.map(|body| Some(Response::from_parts(parts, body))).map_err(Stop::Fault))
                 }
                 Some(Head::Error(code)) => {
@@ -179,6 +190,16 @@ impl Exchange {
                 self.fail(Failure::GuestError)
             }
             Err(Stop::Fault(fault)) => self.fault(seat, &fault),
+            Err(Stop::Flaw(flaw)) => {
+                drop(seat);
+                match flaw {
+                    Flaw::TooLarge => {
+                        self.tell_body_too_large();
+                        self.fail(Failure::BodyTooLarge)
+                    }
+                    Flaw::Invalid => self.fail(Failure::BadRequest),
+                }
+            }
             Err(Stop::SilentClient) => {
                 tracing::info!(
                     worker = worker.id.0,
@@ -189,6 +210,27 @@ impl Exchange {
                 drop(seat);
                 self.fail(Failure::BodyTimeout)
             }
+        }
+    }
+
+    /// What is wrong with the request's body; has this task woken where another one reads it (`is_alone` is false).
+    pub(super) fn flaw(&self, is_alone: bool, context: &Context<'_>) -> Option<Flaw> {
+        if !is_alone && !self.upload.has_ended() {
+            self.upload.watch(context);
+        }
+        self.upload.flaw()
+    }
+
+    /// What is known to be wrong with the request's body.
+    pub(super) fn known_flaw(&self) -> Option<Flaw> {
+        self.upload.flaw()
+    }
+
+    fn tell_body_too_large(&self) {
+        let worker = &self.connection.worker;
+        if let Some(count) = worker.lines.body_max.admit(Instant::now()) {
+            let (worker, request) = (worker.id.0, self.number);
+            tracing::info!(worker, request, count, peer = %self.connection.peer, limit = "--body-max", "a request's body is too large and was refused (count: since the last such line); raise --body-max to allow it");
         }
     }
 
@@ -287,12 +329,18 @@ impl Exchange {
     /// The guest is at fault: its instance goes, and the host answers.
     fn fault(&self, seat: Seat, fault: &Fault) -> Response<ResponseBody> {
         seat.fail(self.number, fault);
-        self.fail(Failure::Fault(fault.kind))
+        self.fail(match fault.kind {
+            FaultKind::Capacity => Failure::NoCapacity(self.connection.worker.config.capacity.queue_timeout),
+            kind => Failure::Fault(kind),
+        })
     }
 
     /// Answers in the guest's place.
     fn fail(&self, failure: Failure) -> Response<ResponseBody> {
         self.status.set(failure.status().as_u16());
+        if let Some(reason) = failure.refused() {
+            self.connection.worker.metrics.refused(reason);
+        }
         let response = failure.response();
         self.sent(usize::try_from(response.body().size_hint().lower()).unwrap_or(0));
         self.finish(Ending::Whole);
@@ -308,14 +356,24 @@ impl Exchange {
         let worker = &self.connection.worker;
         let alarm = worker.alarms.alarm();
         alarm.set(worker.config.limits.request_timeout.map(|limit| Instant::now() + limit));
-        let number = self.number;
+        let (number, upload) = (self.number, Arc::clone(&self.upload));
         worker.spawn(async move {
-            let outcome = poll_fn(|context| match seat.poll(context) {
-                Poll::Ready(fault) => Poll::Ready(Err(fault)),
-                Poll::Pending if seat.is_idle() => Poll::Ready(Ok(())),
-                Poll::Pending => alarm
+            let outcome = poll_fn(|context| {
+                if let Poll::Ready(fault) = seat.poll(context) {
+                    return Poll::Ready(Err(fault));
+                }
+                if seat.is_idle() {
+                    return Poll::Ready(Ok(()));
+                }
+                // Others may be in an instance that is shared.
+                if seat.is_alone()
+                    && let Some(flaw) = upload.flaw()
+                {
+                    return Poll::Ready(Err(Fault::new(flaw.fault(), FLAW_DETAIL)));
+                }
+                alarm
                     .poll(context)
-                    .map(|()| Err(Fault::new(FaultKind::Wall, "work went on too long after the response"))),
+                    .map(|()| Err(Fault::new(FaultKind::Wall, "work went on too long after the response")))
             })
             .await;
             match outcome {
@@ -403,30 +461,29 @@ impl Exchange {
             self.connection.end_with_reset();
         }
         if worker.config.access_log {
-            self.log(ending, elapsed);
+            self.log(ending, now);
         }
     }
 
-    fn log(&self, ending: Ending, elapsed: Duration) {
+    fn log(&self, ending: Ending, now: Instant) {
         let ending = match ending {
             Ending::Whole => "whole",
             Ending::Broken(kind) => kind.name(),
             Ending::ClientLeft => "client-left",
         };
-        tracing::info!(
-            target: "access",
-            worker = self.connection.worker.id.0,
-            request = self.number,
-            peer = %self.connection.peer,
-            method = self.method.as_str(),
-            path = self.path.as_ref().map_or("", PathAndQuery::as_str),
-            status = self.status.get(),
-            bytes = self.bytes.get(),
-            elapsed_ms = elapsed.as_secs_f64() * 1e3,
-            cpu_us = u64::try_from(self.cpu.get().as_micros()).unwrap_or(u64::MAX),
+        let line = access::Line {
+            worker: self.connection.worker.id.0,
+            request: self.number,
+            peer: &self.connection.peer,
+            method: self.method.as_str(),
+            path: self.path.as_ref().map_or("", PathAndQuery::as_str),
+            status: self.status.get(),
+            bytes: self.bytes.get(),
+            elapsed: now.saturating_duration_since(self.began),
+            cpu: self.cpu.get(),
             ending,
-            "request"
-        );
+        };
+        access::record(&line, now);
     }
 }
 
@@ -440,6 +497,8 @@ impl Drop for Exchange {
 /// Why a request is stopped before its head.
 enum Stop {
     Fault(Fault),
+    /// The request's body is not valid, or too large.
+    Flaw(Flaw),
     SilentClient,
 }
 

@@ -1,7 +1,7 @@
 //! What a request's head means for the guest: for which authority it is, and what of it may be believed. Pure.
 
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderName, Uri, Version, header};
+use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
 
 use super::respond::Failure;
 
@@ -44,16 +44,28 @@ fn checked(authority: Authority) -> Result<Authority, Failure> {
 /// Refuses what the head asks of the host and the host does not do: transfer codings beside `chunked` (RFC 9112, section
 /// 6.1), expectations beside `100-continue` (RFC 9110, section 10.1.1).
 pub(super) fn check_demands(headers: &HeaderMap) -> Result<(), Failure> {
-    let mut codings = elements(headers, &header::TRANSFER_ENCODING);
-    // hyper has seen to it that the last is `chunked`.
-    if codings.next().is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
-        return Err(Failure::NotImplemented);
-    }
-    if codings.next().is_some() {
-        return Err(Failure::BadRequest);
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).into_iter();
+    if let Some(coding) = codings.next() {
+        // One that does not stand by itself (`, chunked`) is one that others may overlook.
+        let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        if !is_chunked {
+            // hyper has seen to it that the last is `chunked`.
+            let is_known = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+            let all_known = elements(headers, &header::TRANSFER_ENCODING).all(is_known);
+            return Err(if all_known { Failure::BadRequest } else { Failure::NotImplemented });
+        }
     }
     let is_known = |expectation: &[u8]| expectation.eq_ignore_ascii_case(b"100-continue");
     if elements(headers, &header::EXPECT).all(is_known) { Ok(()) } else { Err(Failure::ExpectationFailed) }
+}
+
+/// Refuses targets in a form that the method does not have: an authority alone is CONNECT's, `*` is OPTIONS' (RFC 9112,
+/// sections 3.2.3 and 3.2.4).
+pub(super) fn check_target(uri: &Uri, method: &Method) -> Result<(), Failure> {
+    let is_authority = uri.authority().is_some() && uri.scheme().is_none();
+    let is_asterisk = uri.path() == "*";
+    let is_fit = !is_authority && (!is_asterisk || *method == Method::OPTIONS);
+    if is_fit { Ok(()) } else { Err(Failure::BadRequest) }
 }
 
 /// The elements of a header that is a list.
@@ -177,10 +189,18 @@ mod tests {
         assert_eq!(check("transfer-encoding", &["gzip", "chunked"]), Err(Failure::NotImplemented));
         assert_eq!(check("transfer-encoding", &["chunked, chunked"]), Err(Failure::BadRequest));
         assert_eq!(check("transfer-encoding", &["chunked", "chunked"]), Err(Failure::BadRequest));
+        assert_eq!(check("transfer-encoding", &[", chunked"]), Err(Failure::BadRequest));
         assert_eq!(check("expect", &["100-Continue"]), Ok(()));
         assert_eq!(check("expect", &["100-continue, more"]), Err(Failure::ExpectationFailed));
         assert_eq!(check("expect", &["200-ok"]), Err(Failure::ExpectationFailed));
         assert_eq!(check("accept", &["x"]), Ok(()));
+    }
+
+    #[test]
+    fn targets_have_a_form_that_the_method_has() {
+        let check = |target: &'static str, method: Method| check_target(&Uri::from_static(target), &method).is_ok();
+        assert!(check("/a?b", Method::GET) && check("http://a/", Method::GET) && check("*", Method::OPTIONS));
+        assert!(!check("*", Method::GET) && !check("a.test:80", Method::GET) && !check("a.test", Method::OPTIONS));
     }
 
     #[test]

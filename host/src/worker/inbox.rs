@@ -1,13 +1,18 @@
 //! The way of a connection into a worker: the listener puts it in, the worker's thread takes it out, and a permit
 //! travels with it that gives the host's capacity back when the connection ends.
 
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
 
 use super::conn::Peer;
+use super::respond::raw;
+use crate::clients::{Client, Clients, client_at};
 use crate::metrics::WorkerMetrics;
 
 /// Connections that may wait in a worker's inbox. Above a burst's size; a worker that does not take this many out is
@@ -18,9 +23,40 @@ pub const INBOX_MAX: usize = 1_024;
 #[derive(Debug)]
 pub enum Accepted {
     /// From a TCP listener.
-    Tcp(std::net::TcpStream),
+    Tcp(TcpStream),
     /// From a Unix listener.
     Unix(UnixStream),
+}
+
+impl Accepted {
+    /// Tells the client that it has too many connections, and closes this one. Best effort, since nobody waits for it:
+    /// a client that goes on sending may see a reset in the answer's place.
+    pub fn refuse(self) {
+        let answer = raw::answer(raw::TOO_MANY_CONNECTIONS);
+        let outcome = match self {
+            Self::Tcp(stream) => last_word(&stream, &stream, &answer, TcpStream::shutdown),
+            Self::Unix(stream) => last_word(&stream, &stream, &answer, UnixStream::shutdown),
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "a connection was refused without an answer");
+        }
+    }
+}
+
+/// Answers on a socket that does not block, and reads what of the request is there, so that closing it is no reset.
+fn last_word<S>(
+    stream: &S,
+    mut both: impl Read + Write,
+    answer: &str,
+    shut_down: impl Fn(&S, Shutdown) -> io::Result<()>,
+) -> io::Result<()> {
+    let written = both.write(answer.as_bytes());
+    let read = both.read(&mut [0; 4096]);
+    shut_down(stream, Shutdown::Write)?;
+    match written.and(read) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// A connection on its way to a worker.
@@ -42,12 +78,40 @@ pub struct Permits {
     freed: Notify,
     /// The primary, in another process, wants to know of a connection that ended.
     asked: Notify,
+    per_client: PerClient,
+}
+
+/// What is done about the connections of one client.
+#[derive(Debug)]
+pub enum PerClient {
+    /// Nothing.
+    Unbounded,
+    /// They are counted here.
+    Counted(Clients),
+    /// They are counted in the primary, of another process, which is told whose connections end.
+    Told(Ended),
+}
+
+/// Whose connections have ended, since it was told last. No more than there were connections.
+#[derive(Debug, Default)]
+pub struct Ended {
+    exempt: Vec<IpNet>,
+    of: Mutex<Vec<Client>>,
+    some: Notify,
+}
+
+impl PerClient {
+    /// Told, but for clients of the networks `exempt`.
+    pub fn told(exempt: &[IpNet]) -> Self {
+        Self::Told(Ended { exempt: exempt.to_vec(), ..Ended::default() })
+    }
 }
 
 impl Permits {
     /// For so many connections at once.
-    pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { free: AtomicUsize::new(max), max, freed: Notify::new(), asked: Notify::new() })
+    pub fn new(max: usize, per_client: PerClient) -> Arc<Self> {
+        let (freed, asked) = (Notify::new(), Notify::new());
+        Arc::new(Self { free: AtomicUsize::new(max), max, freed, asked, per_client })
     }
 
     /// How many there are in all.
@@ -58,13 +122,44 @@ impl Permits {
     /// Takes one, if there is one.
     pub fn try_take(self: &Arc<Self>) -> Option<Permit> {
         let taken = self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1));
-        taken.is_ok().then(|| Permit { permits: Some(Arc::clone(self)), worker: None })
+        taken.is_ok().then(|| Permit { permits: Some(Arc::clone(self)), worker: None, client: None })
     }
 
     /// Takes back what was handed over to another process.
     pub fn give_back(&self, count: usize) {
         if count > 0 && self.free.fetch_add(count, Ordering::AcqRel) == 0 {
             self.freed.notify_waiters();
+        }
+    }
+
+    /// Connections of `client` have ended in another process.
+    pub fn release(&self, client: Client, ended: usize) {
+        if let PerClient::Counted(clients) = &self.per_client {
+            clients.release(client, ended);
+        }
+    }
+
+    /// Waits until connections have ended that the primary is to be told of; never ready where it counts none.
+    pub async fn some_ended(&self) {
+        match &self.per_client {
+            PerClient::Told(ended) => ended.some.notified().await,
+            PerClient::Unbounded | PerClient::Counted(_) => std::future::pending().await,
+        }
+    }
+
+    /// Whose connections have ended, `count` of them at most.
+    pub fn take_ended(&self, count: usize) -> Vec<Client> {
+        let PerClient::Told(ended) = &self.per_client else { return Vec::new() };
+        let mut of = ended.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = of.len().saturating_sub(count);
+        of.split_off(kept)
+    }
+
+    /// The primary could not be told of these; it is to be tried again.
+    pub fn put_back_ended(&self, clients: Vec<Client>) {
+        if let PerClient::Told(ended) = &self.per_client {
+            ended.of.lock().unwrap_or_else(PoisonError::into_inner).extend(clients);
+            ended.some.notify_one();
         }
     }
 
@@ -94,9 +189,28 @@ pub struct Permit {
     /// None once it was handed over.
     permits: Option<Arc<Permits>>,
     worker: Option<&'static WorkerMetrics>,
+    /// Who it is counted for.
+    client: Option<Client>,
 }
 
 impl Permit {
+    /// Counts the connection for its client; false when that has as many as it may.
+    pub fn claim(&mut self, peer: Peer) -> bool {
+        let (Some(permits), Peer::Tcp(address)) = (&self.permits, peer) else { return true };
+        let client = match &permits.per_client {
+            PerClient::Unbounded => None,
+            PerClient::Counted(clients) => clients.client_at(address),
+            PerClient::Told(ended) => client_at(address, &ended.exempt),
+        };
+        if let (PerClient::Counted(clients), Some(client)) = (&permits.per_client, client)
+            && !clients.admit(client)
+        {
+            return false;
+        }
+        self.client = client;
+        true
+    }
+
     /// Counts the connection as this worker's from now on, if it is nobody's yet.
     pub fn assign(&mut self, worker: &'static WorkerMetrics) {
         if self.worker.is_none() {
@@ -117,10 +231,12 @@ impl Permit {
         }
     }
 
-    /// The connection is another process's now, which counts it; see [`Permits::give_back`].
-    pub fn hand_over(mut self) {
+    /// The connection is another process's now, which counts it; see [`Permits::give_back`] and [`Permits::release`],
+    /// for the client that is answered.
+    pub fn hand_over(mut self) -> Option<Client> {
         self.permits = None;
         self.worker = None;
+        self.client.take()
     }
 }
 
@@ -132,6 +248,14 @@ impl Drop for Permit {
             // Before the flag is looked at, as the primary raises it before it looks at the count.
             worker.open_connections.fetch_sub(1, Ordering::SeqCst);
             asked = worker.wants_freed.lower();
+        }
+        match (&permits.per_client, self.client.take()) {
+            (PerClient::Counted(clients), Some(client)) => clients.release(client, 1),
+            (PerClient::Told(ended), Some(client)) => {
+                ended.of.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+                ended.some.notify_one();
+            }
+            (_, _) => {}
         }
         permits.give_back(1);
         if asked {
@@ -156,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_permit_is_given_back_when_dropped_and_counts_for_its_worker() {
-        let permits = Permits::new(1);
+        let permits = Permits::new(1, PerClient::Unbounded);
         let worker: &WorkerMetrics = crate::vitals::own();
         let permit = permits.try_take();
         assert!(permits.try_take().is_none());

@@ -6,7 +6,8 @@
 mod child;
 mod words;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -16,12 +17,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::uri::Authority;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::child::{ChildError, EventWire, run as run_child};
 use self::words::{FromWorker, ToWorker};
 use super::inbox::{Accepted, Connection, INBOX_MAX, Permits};
 use super::{Exit, Stage, WorkerEvent};
+use crate::clients::Client;
 use crate::config::Config;
 use crate::loader::{Code, Edition, Loading};
 use crate::sandbox::LoadError;
@@ -57,11 +60,23 @@ pub struct ProcessSetup {
     pub events: mpsc::Sender<WorkerEvent>,
     /// The address that stands for the authority where a client names none.
     pub authority: Authority,
-    /// A listener of its own, with `--balance kernel`, and how many connections it may have from it at once.
-    pub listener: Option<(OwnedFd, usize)>,
+    /// A listener of its own, with `--balance kernel`, and how many connections it may have from it.
+    pub listener: Option<(OwnedFd, Share)>,
     /// The capacity that its connections take from, where the primary accepts.
     pub permits: Arc<Permits>,
 }
+
+/// A worker's part of the connections, where it accepts them itself and does not see the others'.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Share {
+    /// At once.
+    pub connections: usize,
+    /// Of one client.
+    pub per_client: Option<usize>,
+}
+
+/// How many connections of which client a process has.
+type Abroad = Rc<RefCell<HashMap<Client, usize>>>;
 
 /// The primary's side of a worker's process.
 pub struct ProcessHandle {
@@ -75,6 +90,8 @@ pub struct ProcessHandle {
     handed: Cell<u64>,
     /// Of these, those whose permits have not been given back yet.
     outstanding: Cell<usize>,
+    /// Of these, those that are counted for a client, as far as the process has not told of their end.
+    abroad: Abroad,
 }
 
 impl ProcessHandle {
@@ -86,9 +103,9 @@ impl ProcessHandle {
         let (child, wire) = spawn(spawner)?;
         let (vitals, vitals_file) = setup.vitals;
         let mut descriptors = vec![setup.code.as_fd(), vitals_file.as_fd(), setup.host_vitals.as_fd()];
-        let max_connections = setup.listener.as_ref().map_or(0, |(_, max_connections)| *max_connections);
+        let share = setup.listener.as_ref().map(|(_, share)| *share);
         descriptors.extend(setup.listener.as_ref().map(|(listener, _)| listener.as_fd()));
-        let start = ToWorker::Start { id: setup.id.0, authority: setup.authority.to_string(), max_connections };
+        let start = ToWorker::Start { id: setup.id.0, authority: setup.authority.to_string(), share };
         wire.try_send(&start, &descriptors)?;
         let (orders, heard) = watch::channel(ProcessOrders { code: setup.code, stage: Stage::Serve });
         let handle = Self {
@@ -99,9 +116,12 @@ impl ProcessHandle {
             taken_before: vitals.metrics.connections.get(),
             handed: Cell::new(0),
             outstanding: Cell::new(0),
+            abroad: Abroad::default(),
         };
         handle.orders.send_modify(|orders| orders.stage = stage);
-        tokio::task::spawn_local(attend(setup.id, child, wire, heard, setup.events, vitals));
+        let permits = Arc::clone(&handle.permits);
+        let ended = Ended { abroad: Rc::clone(&handle.abroad), permits };
+        tokio::task::spawn_local(attend(setup.id, child, wire, heard, setup.events, vitals, ended));
         Ok(handle)
     }
 
@@ -125,7 +145,9 @@ impl ProcessHandle {
             Ok(()) => {
                 self.handed.set(self.handed.get() + 1);
                 self.outstanding.set(self.outstanding.get() + 1);
-                connection.permit.hand_over();
+                if let Some(client) = connection.permit.hand_over() {
+                    *self.abroad.borrow_mut().entry(client).or_default() += 1;
+                }
                 Ok(())
             }
             Err(_) => Err(connection),
@@ -156,6 +178,30 @@ impl Drop for ProcessHandle {
         // The process is gone, and its connections with it.
         self.vitals.metrics.open_connections.store(0, Relaxed);
         self.permits.give_back(self.outstanding.get());
+        for (client, count) in self.abroad.take() {
+            self.permits.release(client, count);
+        }
+    }
+}
+
+/// Whose connections have ended in a process: takes them off the books.
+struct Ended {
+    abroad: Abroad,
+    permits: Arc<Permits>,
+}
+
+impl Ended {
+    fn note(&self, clients: Vec<Client>) {
+        let mut abroad = self.abroad.borrow_mut();
+        for client in clients {
+            // Of a process that is gone, the books are closed.
+            let Some(count) = abroad.get_mut(&client) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                abroad.remove(&client);
+            }
+            self.permits.release(client, 1);
+        }
     }
 }
 
@@ -173,6 +219,7 @@ async fn attend(
     mut orders: watch::Receiver<ProcessOrders>,
     events: mpsc::Sender<WorkerEvent>,
     vitals: &'static Vitals,
+    ended: Ended,
 ) {
     let mut code = Arc::clone(&orders.borrow().code);
     let mut exit = None;
@@ -183,6 +230,10 @@ async fn attend(
                 Ok(Some((FromWorker::Listening, _))) => WorkerEvent::Listening(id),
                 Ok(Some((FromWorker::Disconnect, _))) => WorkerEvent::Disconnect(id),
                 Ok(Some((FromWorker::Freed, _))) => WorkerEvent::Freed,
+                Ok(Some((FromWorker::Ended(clients), _))) => {
+                    ended.note(clients);
+                    continue;
+                }
                 Ok(Some((FromWorker::Exited(how), _))) => {
                     exit = Some(how);
                     continue;
@@ -215,9 +266,9 @@ async fn attend(
         // Without the primary there is nobody to tell.
         let _ = events.send(event).await;
     }
-    let ended = end_of(child).await;
+    let end = end_of(child).await;
     vitals.metrics.listening.set(false);
-    let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(ended))).await;
+    let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(end))).await;
 }
 
 /// Waits for the end of a process that has said its last word.

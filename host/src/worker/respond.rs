@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::body::ResponseBody;
+use crate::metrics::Refused;
 use crate::sandbox::FaultKind;
 
 /// Why the host answers in the guest's place.
@@ -20,6 +21,8 @@ pub(super) enum Failure {
     NoCapacity(Duration),
     /// The request cannot be passed on (RFC 9112, section 3.2).
     BadRequest,
+    /// The request's body is too large (RFC 9110, section 15.5.14).
+    BodyTooLarge,
     /// The request's body did not come (RFC 9110, section 15.5.9).
     BodyTimeout,
     /// An expectation that is not known (RFC 9110, section 10.1.1).
@@ -35,9 +38,26 @@ impl Failure {
             Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Fault(_) | Self::GuestError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+        }
+    }
+
+    /// Whether the connection is closed behind it: where the next request begins is not known, or will not be soon.
+    const fn is_last(self) -> bool {
+        matches!(self, Self::BadRequest | Self::BodyTooLarge | Self::BodyTimeout | Self::NotImplemented)
+    }
+
+    /// What is counted of it.
+    pub(super) const fn refused(self) -> Option<Refused> {
+        match self {
+            Self::BadRequest => Some(Refused::BadRequest),
+            Self::BodyTooLarge => Some(Refused::BodyTooLarge),
+            Self::BodyTimeout => Some(Refused::BodyTimeout),
+            Self::Fault(_) | Self::GuestError | Self::NoCapacity(_) => None,
+            Self::ExpectationFailed | Self::NotImplemented => None,
         }
     }
 
@@ -47,6 +67,7 @@ impl Failure {
             Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) => "503 the application is busy\n",
             Self::Fault(_) | Self::GuestError => "500 the application failed\n",
             Self::BadRequest => "400 the request is not valid\n",
+            Self::BodyTooLarge => "413 the request's body is too large\n",
             Self::BodyTimeout => "408 the request's body did not arrive\n",
             Self::ExpectationFailed => "417 the request expects what is not known\n",
             Self::NotImplemented => "501 the method or the transfer coding is not supported\n",
@@ -62,7 +83,7 @@ impl Failure {
         if let Self::NoCapacity(after) = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
-        if matches!(self, Self::BadRequest | Self::BodyTimeout) {
+        if self.is_last() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -86,6 +107,9 @@ pub(super) mod raw {
     pub(in super::super) const URI_TOO_LONG: &str = "414 URI Too Long";
     /// The head is too large (RFC 6585, section 5).
     pub(in super::super) const HEAD_TOO_LARGE: &str = "431 Request Header Fields Too Large";
+
+    /// The client has as many connections as it may (RFC 9110, section 15.6.4).
+    pub(in super::super) const TOO_MANY_CONNECTIONS: &str = "503 Service Unavailable\r\nretry-after: 1";
 
     /// The answer of this status, with the date that every answer has (RFC 9110, section 6.6.1).
     pub(in super::super) fn answer(status: &str) -> String {

@@ -18,9 +18,10 @@ use self::queue::Queue;
 pub(super) use self::seat::Seat;
 use super::alarms::Alarm;
 use super::health::{Health, Verdict};
+use super::trim::Trim;
 use crate::config::{Capacity, Config, Isolation};
 use crate::metrics::{Shed, WorkerMetrics};
-use crate::sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, WasiVersion};
+use crate::sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, TICK, WasiVersion};
 use crate::supervisor::WorkerId;
 use crate::throttle::Throttle;
 use crate::vitals::HostVitals;
@@ -63,6 +64,8 @@ pub(super) struct Slot {
     surplus_known: Cell<bool>,
     /// Wall clock of a call whose client has left, and of what calls leave running.
     linger_max: Option<Duration>,
+    /// Asked when an instance has gone.
+    pub(super) trim: Trim,
     sheds_told: Throttle,
     capacity_told: Throttle,
 }
@@ -140,6 +143,7 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         let slot = &self.0;
+        slot.trim.ask();
         if slot.queue.is_empty() {
             slot.live.set(slot.live.get().saturating_sub(1));
             slot.count_instances();
@@ -196,6 +200,7 @@ impl Slot {
             refill: Notify::new(),
             surplus_known: Cell::new(false),
             linger_max: config.limits.request_timeout,
+            trim: Trim::default(),
             sheds_told: Throttle::new(SHED_LINE_EVERY),
             capacity_told: Throttle::new(CAPACITY_LINE_EVERY),
         })
@@ -403,12 +408,17 @@ impl Slot {
     /// A call has ended well: its instance is kept, or retires.
     fn finished(self: &Rc<Self>, kept: Kept) {
         let worn = kept.origin.is_worn(kept.instance.served());
-        if kept.instance.met_memory_limit() || worn {
+        if kept.instance.cpu() >= TICK {
+            // Long enough for much to have been taken and freed.
+            self.trim.ask();
+        }
+        let limit = if worn { Some("--max-requests") } else { kept.instance.memory_limit_met() };
+        if limit.is_some() {
             tracing::info!(
                 worker = self.worker.0,
                 generation = kept.origin.generation,
                 served = kept.instance.served(),
-                limit = if worn { "--max-requests" } else { "--memory-max" },
+                limit,
                 "retire: a new instance takes its place"
             );
         } else if !self.is_fresh_each_request() {
@@ -443,7 +453,8 @@ impl Slot {
             detail = &*fault.detail,
             "recycle: a new instance takes its place{raise}"
         );
-        if origin.is_outdated() {
+        // Memory that others hold says nothing of the component.
+        if origin.is_outdated() || fault.kind == FaultKind::Capacity {
             return;
         }
         let answers_elsewhere = self.host.has_answered.get();

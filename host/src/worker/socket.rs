@@ -177,7 +177,7 @@ impl AsyncRead for Socket {
         let allowed = connection.may_read()?;
         if !ahead.is_empty() {
             let room = ahead.len().min(allowed).min(buffer.remaining());
-            let given = connection.did_read(&ahead[..room]);
+            let given = connection.did_read(&ahead[..room])?;
             buffer.put_slice(&ahead.split_to(given));
             return Poll::Ready(Ok(()));
         }
@@ -200,7 +200,7 @@ impl AsyncRead for Socket {
                     if read > 0 && read < room {
                         stream.clear_read_ready();
                     }
-                    let given = before + connection.did_read(&buffer.filled()[before..]);
+                    let given = before + connection.did_read(&buffer.filled()[before..])?;
                     if given < buffer.filled().len() {
                         *ahead = Bytes::copy_from_slice(&buffer.filled()[given..]);
                         buffer.set_filled(given);

@@ -21,6 +21,7 @@ use super::socket::Stream;
 use super::{Events, Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
 use crate::intake::Intake;
 use crate::listener::Listener;
+use crate::log::access;
 use crate::sandbox::InstanceContext;
 
 /// Threads of a worker that do blocking work for guests: file system calls and name look-ups.
@@ -50,6 +51,7 @@ pub(super) fn event_loop(name: &str) -> std::io::Result<LocalRuntime> {
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name(format!("{name}-blocking"))
+        .on_thread_park(access::flush)
         .build_local(LocalOptions::default())
 }
 
@@ -68,6 +70,7 @@ pub(super) fn run_in(
     metrics.listening.set(false);
     // A blocking call of a guest may still be under way; the thread does not wait for it.
     runtime.shutdown_background();
+    access::flush();
     outcome.unwrap_or_else(|panic| Exit::Panic(panic_text(&*panic)))
 }
 
@@ -107,7 +110,7 @@ async fn serve(
     });
     let mut own_intake = match listener {
         Some((listener, permits)) => match Listener::from_tcp(listener) {
-            Ok(listener) => Some(Intake::new(listener, permits, &metrics.accept_errors)),
+            Ok(listener) => Some(Intake::new(listener, permits, &metrics.accepting)),
             Err(error) => return Exit::NotStarted(format!("its listener cannot be used: {error}")),
         },
         None => None,
@@ -115,6 +118,8 @@ async fn serve(
     tokio::task::spawn_local(async move { alarms.run().await });
     slot.warm().await;
     tokio::task::spawn_local(Rc::clone(&slot).tend());
+    let trimmed = Rc::clone(&slot);
+    tokio::task::spawn_local(async move { trimmed.trim.run().await });
     metrics.listening.set(true);
     events.tell(WorkerEvent::Listening(id)).await;
 
@@ -223,6 +228,7 @@ impl Crew {
             })
             .await;
             open.set(open.get() - 1);
+            worker.slot.trim.ask();
             if worker.draining.get() {
                 worker.changed.notify_one();
             }

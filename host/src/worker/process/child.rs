@@ -10,20 +10,27 @@ use http::uri::Authority;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use super::words::{FromWorker, ToWorker};
+use super::Share;
+use super::words::{ENDED_MAX, FromWorker, ToWorker};
+use crate::clients::Clients;
 use crate::config::Config;
 use crate::confine::{self, Cage, Unconfined};
 use crate::loader::{Trial, load_and_try};
+use crate::log::EarlyLog;
 use crate::sandbox::{Artifact, Guest, LoadError, MemoryBudget, Ticker};
+use crate::spawner::Launcher;
 use crate::supervisor::WorkerId;
 use crate::throttle::Throttle;
 use crate::vitals::{self, HostVitals, Vitals};
 use crate::wire::{Wire, cut};
-use crate::worker::inbox::{self, Accepted, Connection, Permits};
+use crate::worker::inbox::{self, Accepted, Connection, PerClient, Permits};
 use crate::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
 
 /// Lost connections are told of once in this time.
 const LOST_LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// How long what the primary had no room to hear waits, and whatever it says meanwhile.
+const TELL_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why a process is no worker.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +50,7 @@ pub enum ChildError {
 ///
 /// # Errors
 /// When it was not started by a primary, or the system refuses something.
-pub fn run(mut config: Config) -> Result<bool, ChildError> {
+pub fn run(mut config: Config, log: EarlyLog) -> Result<bool, ChildError> {
     // The pool is for one worker's instances.
     config.workers = 1;
     let line = io::stdin().as_fd().try_clone_to_owned()?;
@@ -60,11 +67,22 @@ pub fn run(mut config: Config) -> Result<bool, ChildError> {
         let first = wire.receive::<ToWorker>().await?;
         Ok::<_, io::Error>(first.map(|(message, descriptors)| (wire, message, descriptors)))
     })?;
+    let cage = Cage::worker(&config);
+    confine::pin(&mut config)?;
     let config = Arc::new(config);
     match first {
-        Some((wire, ToWorker::Load, descriptors)) => load(&wire, &config, descriptors),
-        Some((wire, ToWorker::Start { id, authority, max_connections }, descriptors)) => {
-            let start = Start { id: WorkerId(id), authority, max_connections };
+        Some((wire, ToWorker::Load, descriptors)) => {
+            // Which starts a compiler. No guest code runs yet.
+            let artifact = Artifact::prepare(&config, &Launcher::Own);
+            confine::apply(config.confine, &cage)?;
+            let _log = log.begin();
+            load(&wire, &config, artifact, descriptors)
+        }
+        Some((wire, ToWorker::Start { id, authority, share }, descriptors)) => {
+            let report = confine::apply(config.confine, &cage)?;
+            let _log = log.begin();
+            tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
+            let start = Start { id: WorkerId(id), authority, share };
             let exit = match work(&wire, config, start, descriptors, runtime) {
                 Exit::Panic(text) => Exit::Panic(cut(&text)),
                 exit => exit,
@@ -82,8 +100,13 @@ fn missing() -> io::Error {
     io::Error::other("the primary did not send what was to come with its message")
 }
 
-/// Loads the component, tries it, and tells the primary.
-fn load(wire: &Wire, config: &Arc<Config>, descriptors: Vec<OwnedFd>) -> Result<bool, ChildError> {
+/// Tries the component, and tells the primary.
+fn load(
+    wire: &Wire,
+    config: &Arc<Config>,
+    artifact: Result<Artifact, LoadError>,
+    descriptors: Vec<OwnedFd>,
+) -> Result<bool, ChildError> {
     let mut descriptors = descriptors.into_iter();
     let own = vitals::opened::<Vitals>(&descriptors.next().ok_or_else(missing)?)?;
     let host = vitals::opened::<HostVitals>(&descriptors.next().ok_or_else(missing)?)?;
@@ -93,7 +116,7 @@ fn load(wire: &Wire, config: &Arc<Config>, descriptors: Vec<OwnedFd>) -> Result<
         budget: Arc::new(MemoryBudget::new(total, &host.memory_bytes, &own.memory_bytes)),
         pulse: &own.pulse,
     };
-    let loaded = Artifact::prepare(config).and_then(|artifact| {
+    let loaded = artifact.and_then(|artifact| {
         let edition = load_and_try(&artifact, config, &trial)?;
         Ok((edition, artifact))
     });
@@ -115,7 +138,7 @@ fn load(wire: &Wire, config: &Arc<Config>, descriptors: Vec<OwnedFd>) -> Result<
 struct Start {
     id: WorkerId,
     authority: String,
-    max_connections: usize,
+    share: Option<Share>,
 }
 
 /// Works to the end.
@@ -152,9 +175,14 @@ fn prepare(
     let ticker = Ticker::start().map_err(text)?;
     let guest = link(code, &config, &ticker).map_err(|error| error.to_string())?;
     // The primary counts connections; here, only those of a listener of the worker's own are bounded.
-    let has_listener = start.max_connections > 0;
-    let permits = Permits::new(if has_listener { start.max_connections } else { usize::MAX });
-    let listener = if has_listener { Some((next()?.into(), Arc::clone(&permits))) } else { None };
+    let is_counted = config.limits.max_connections_per_client.is_some();
+    let per_client = match start.share {
+        Some(Share { per_client: Some(max), .. }) => PerClient::Counted(Clients::new(max, &config.trust_proxy)),
+        None if is_counted => PerClient::told(&config.trust_proxy),
+        Some(_) | None => PerClient::Unbounded,
+    };
+    let permits = Permits::new(start.share.map_or(usize::MAX, |share| share.connections), per_client);
+    let listener = if start.share.is_some() { Some((next()?.into(), Arc::clone(&permits))) } else { None };
     let id = start.id;
     let setup = WorkerSetup {
         id,
@@ -218,6 +246,7 @@ impl Attendance {
                         Err(error) => tracing::error!(hint = error.hint, "the new component cannot be served by this worker, the old one goes on: {error}"),
                     }
                 }
+                () = self.permits.some_ended() => self.tell_ended().await,
                 () = self.permits.asked_for() => {
                     // A primary that is gone is found out by the next receive.
                     let _ = self.wire.send(&FromWorker::Freed, &[]).await;
@@ -229,6 +258,7 @@ impl Attendance {
     fn hand_on(&self, inbox: &inbox::Sender, peer: Peer, descriptors: Vec<OwnedFd>) {
         let Some(mut permit) = self.permits.try_take() else { return };
         permit.adopt(&self.vitals.metrics);
+        permit.claim(peer);
         let Some(socket) = descriptors.into_iter().next() else {
             // The kernel has closed it. It counts as taken, so that the primary's books are right.
             self.vitals.metrics.connections.add_one();
@@ -245,6 +275,22 @@ impl Attendance {
         if inbox.try_send(Connection { socket, peer, permit }).is_err() {
             self.vitals.metrics.connections.add_one();
             tracing::error!(worker = self.id.0, %peer, "a connection was lost: the inbox is full");
+        }
+    }
+
+    /// Tells whose connections have ended. Not waiting for the primary, which may be waiting for this process.
+    async fn tell_ended(&self) {
+        loop {
+            let clients = self.permits.take_ended(ENDED_MAX);
+            if clients.is_empty() {
+                return;
+            }
+            if self.wire.try_send(&FromWorker::Ended(clients.clone()), &[]).is_err() {
+                // A primary that is gone is found out by the next receive.
+                self.permits.put_back_ended(clients);
+                tokio::time::sleep(TELL_AGAIN).await;
+                return;
+            }
         }
     }
 

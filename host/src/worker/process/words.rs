@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Share;
+use crate::clients::Client;
 use crate::worker::{Exit, Peer};
+
+/// Most clients of a message; the longest takes some 45 bytes.
+pub(super) const ENDED_MAX: usize = 200;
 
 /// What the primary says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -14,8 +19,8 @@ pub(super) enum ToWorker {
         id: u16,
         /// Stands for the authority where a client names none.
         authority: String,
-        /// Connections at once from a listener of its own.
-        max_connections: usize,
+        /// Its part of the connections, with a listener of its own.
+        share: Option<Share>,
     },
     /// Serve this client. With its socket.
     Connection(Peer),
@@ -38,6 +43,8 @@ pub(super) enum FromWorker {
     Exited(Exit),
     /// A connection has ended, which the primary wanted to know.
     Freed,
+    /// Connections of these clients have ended, [`ENDED_MAX`] at most.
+    Ended(Vec<Client>),
     /// The component was loaded and tried. With its code.
     Loaded {
         wasi: String,

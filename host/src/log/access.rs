@@ -1,0 +1,271 @@
+//! The access log: a line for each request, in the form of the log's other lines. A worker writes its lines into a buffer
+//! of its thread, and hands them to the log's queue when its event loop rests or the buffer is full: a line costs a
+//! tenth of what an event of `tracing` does, and wakes nobody.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::io::Write;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::LogFormat;
+
+/// Bytes that are handed over together. Pipes take so many whole (POSIX, `PIPE_BUF`), and several processes may write
+/// to one; a longer line goes alone.
+const BATCH_BYTES: usize = 4_096;
+/// Lines wait no longer than this for an event loop to rest.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// What is told of a request.
+pub struct Line<'a> {
+    /// The worker that served it.
+    pub worker: u16,
+    /// Its number in that worker.
+    pub request: u64,
+    /// The client.
+    pub peer: &'a dyn Display,
+    /// The method.
+    pub method: &'a str,
+    /// The target's path and query.
+    pub path: &'a str,
+    /// The response's status; 0 if there was none.
+    pub status: u16,
+    /// Bytes of the response's body that were sent.
+    pub bytes: u64,
+    /// From the head of the request to the end of the response.
+    pub elapsed: Duration,
+    /// CPU time of the guest.
+    pub cpu: Duration,
+    /// How it ended.
+    pub ending: &'a str,
+}
+
+/// Where lines go.
+pub(super) struct Sink<W> {
+    /// A queue; never blocks.
+    pub(super) queue: W,
+    pub(super) format: LogFormat,
+    pub(super) colours: bool,
+}
+
+static SINK: OnceLock<Sink<super::NonBlocking>> = OnceLock::new();
+
+thread_local! {
+    static PENDING: RefCell<Pending> = RefCell::default();
+}
+
+/// Has lines written from now on.
+pub(super) fn start(sink: Sink<super::NonBlocking>) {
+    let _ = SINK.set(sink);
+}
+
+/// Writes a line, at `now`.
+pub fn record(line: &Line<'_>, now: Instant) {
+    let Some(sink) = SINK.get() else { return };
+    PENDING.with_borrow_mut(|pending| pending.add(line, now, SystemTime::now(), sink));
+}
+
+/// Hands over what this thread has written.
+pub fn flush() {
+    let Some(sink) = SINK.get() else { return };
+    // Without a buffer the thread is about to end, and has handed over all.
+    let _ = PENDING.try_with(|pending| pending.borrow_mut().flush(sink));
+}
+
+/// Lines of this thread that were not handed over.
+#[derive(Default)]
+struct Pending {
+    lines: Vec<u8>,
+    /// When the first of them was written.
+    since: Option<Instant>,
+    clock: Clock,
+}
+
+impl Pending {
+    fn add<W: Write + Clone>(&mut self, line: &Line<'_>, now: Instant, time: SystemTime, sink: &Sink<W>) {
+        let before = self.lines.len();
+        let time = self.clock.text(time);
+        // A vector takes all.
+        let _ = match sink.format {
+            LogFormat::Text => write_text(&mut self.lines, line, time, sink.colours),
+            LogFormat::Json => write_json(&mut self.lines, line, time),
+        };
+        if self.lines.len() > BATCH_BYTES && before > 0 {
+            hand_over(sink, &self.lines[..before]);
+            self.lines.drain(..before);
+            self.since = None;
+        }
+        let since = *self.since.get_or_insert(now);
+        if self.lines.len() >= BATCH_BYTES || now.saturating_duration_since(since) >= WAIT_MAX {
+            self.flush(sink);
+        }
+    }
+
+    fn flush<W: Write + Clone>(&mut self, sink: &Sink<W>) {
+        self.since = None;
+        if !self.lines.is_empty() {
+            hand_over(sink, &self.lines);
+            self.lines.clear();
+            // A long path is not kept room for.
+            self.lines.shrink_to(2 * BATCH_BYTES);
+        }
+    }
+}
+
+fn hand_over<W: Write + Clone>(sink: &Sink<W>, lines: &[u8]) {
+    // A full queue loses them, as it does all lines of the log.
+    let _ = sink.queue.clone().write_all(lines);
+}
+
+/// Writes the time; of one second, only the first time is worked out whole.
+#[derive(Default)]
+struct Clock {
+    second: u64,
+    /// `2026-11-25T04:27:20.744299Z`.
+    text: String,
+}
+
+impl Clock {
+    /// Where the microseconds begin.
+    const FRACTION: usize = 20;
+
+    fn text(&mut self, time: SystemTime) -> &str {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if self.second == since.as_secs() && !self.text.is_empty() {
+            use std::fmt::Write;
+            self.text.truncate(Self::FRACTION);
+            let _ = write!(self.text, "{:06}Z", since.subsec_micros());
+        } else {
+            self.second = since.as_secs();
+            self.text = humantime::format_rfc3339_micros(SystemTime::UNIX_EPOCH + since).to_string();
+        }
+        &self.text
+    }
+}
+
+fn write_text(out: &mut Vec<u8>, line: &Line<'_>, time: &str, colours: bool) -> std::io::Result<()> {
+    if colours {
+        write!(out, "\x1b[2m{time}\x1b[0m \x1b[32m INFO\x1b[0m request ")?;
+    } else {
+        write!(out, "{time}  INFO request ")?;
+    }
+    let Line { worker, request, peer, method, path, status, bytes, ending, .. } = line;
+    write!(out, "worker={worker} request={request} peer={peer} method={method:?} path={path:?} status={status} ")?;
+    write!(out, "bytes={bytes} elapsed_ms={} cpu_us={} ending={ending:?}", Millis(line.elapsed), line.cpu.as_micros())?;
+    out.write_all(b"\n")
+}
+
+fn write_json(out: &mut Vec<u8>, line: &Line<'_>, time: &str) -> std::io::Result<()> {
+    let Line { worker, request, peer, method, path, status, bytes, ending, .. } = line;
+    write!(out, r#"{{"timestamp":"{time}","level":"INFO","message":"request","worker":{worker},"request":{request},"#)?;
+    // An address, a method and an ending have nothing to escape (RFC 9110, section 5.6.2, for the method).
+    write!(out, r#""peer":"{peer}","method":"{method}","path":"#)?;
+    serde_json::to_writer(&mut *out, path)?;
+    write!(out, r#","status":{status},"bytes":{bytes},"elapsed_ms":{},"#, Millis(line.elapsed))?;
+    write!(out, r#""cpu_us":{},"ending":"{ending}","target":"access"}}"#, line.cpu.as_micros())?;
+    out.write_all(b"\n")
+}
+
+/// Milliseconds, to the microsecond.
+struct Millis(Duration);
+
+impl Display for Millis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let micros = self.0.as_micros();
+        write!(f, "{}.{:03}", micros / 1_000, micros % 1_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// Every batch that was handed over.
+    #[derive(Clone, Default)]
+    struct Batches(Rc<RefCell<Vec<String>>>);
+
+    impl Write for Batches {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.borrow_mut().push(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn sink(format: LogFormat) -> Sink<Batches> {
+        Sink { queue: Batches::default(), format, colours: false }
+    }
+
+    fn line(path: &str) -> Line<'_> {
+        Line {
+            worker: 1,
+            request: 7,
+            peer: &"127.0.0.1:4711",
+            method: "GET",
+            path,
+            status: 200,
+            bytes: 13,
+            elapsed: Duration::from_nanos(1_255_710),
+            cpu: Duration::from_micros(238),
+            ending: "whole",
+        }
+    }
+
+    fn time() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_micros(1_764_044_840_744_299)
+    }
+
+    #[test]
+    fn lines_have_the_form_of_the_log() {
+        let text = sink(LogFormat::Text);
+        let mut pending = Pending::default();
+        pending.add(&line("/a\"b"), Instant::now(), time(), &text);
+        pending.flush(&text);
+        assert_eq!(
+            text.queue.0.borrow().concat(),
+            "2025-11-25T04:27:20.744299Z  INFO request worker=1 request=7 peer=127.0.0.1:4711 method=\"GET\" \
+             path=\"/a\\\"b\" status=200 bytes=13 elapsed_ms=1.255 cpu_us=238 ending=\"whole\"\n"
+        );
+        let json = sink(LogFormat::Json);
+        pending.add(&line("/a\"b\u{1}"), Instant::now(), time() + Duration::from_micros(1), &json);
+        pending.flush(&json);
+        let record: serde_json::Value = serde_json::from_str(&json.queue.0.borrow().concat()).unwrap_or_default();
+        assert_eq!(record["timestamp"], "2025-11-25T04:27:20.744300Z");
+        assert_eq!((&record["path"], &record["elapsed_ms"]), (&"/a\"b\u{1}".into(), &1.255.into()));
+        assert_eq!((&record["target"], &record["level"]), (&"access".into(), &"INFO".into()));
+    }
+
+    #[test]
+    fn batches_are_whole_lines_and_fit_a_pipe() {
+        let sink = sink(LogFormat::Json);
+        let (mut pending, now) = (Pending::default(), Instant::now());
+        let long = format!("/{}", "x".repeat(10_000));
+        for number in 0..1_000 {
+            pending.add(&line(if number == 500 { &long } else { "/short" }), now, time(), &sink);
+        }
+        pending.flush(&sink);
+        let batches = sink.queue.0.borrow();
+        assert_eq!(batches.concat().lines().count(), 1_000);
+        for batch in batches.iter() {
+            assert!(batch.ends_with('\n'));
+            assert!(batch.len() <= BATCH_BYTES || batch.lines().count() == 1, "{}", batch.len());
+        }
+        assert!(batches.len() < 100, "{} batches", batches.len());
+    }
+
+    #[test]
+    fn lines_do_not_wait_for_ever_beside_a_busy_event_loop() {
+        let sink = sink(LogFormat::Text);
+        let (mut pending, now) = (Pending::default(), Instant::now());
+        pending.add(&line("/"), now, time(), &sink);
+        pending.add(&line("/"), now + WAIT_MAX / 2, time(), &sink);
+        assert_eq!(sink.queue.0.borrow().len(), 0);
+        pending.add(&line("/"), now + WAIT_MAX, time(), &sink);
+        assert_eq!(sink.queue.0.borrow().len(), 1);
+    }
+}

@@ -1,0 +1,274 @@
+//! Behind nginx and HAProxy: does the host see no request that the proxy has not forwarded, whatever a client sends, and
+//! does traffic that is good pass? The proxies are Debian's, started here on loopback with a configuration of their own.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::smuggling::table;
+use crate::support::{CEILING, Connection, Neighbour, Server, TestResult, eventually};
+
+/// How long the first answer to a row is waited for, and how long another.
+const ANSWER_WITHIN: Duration = Duration::from_millis(400);
+const ANOTHER_WITHIN: Duration = Duration::from_millis(40);
+
+/// A kind of proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Reads a body whole before it forwards the request.
+    Nginx,
+    /// Forwards a body as it comes.
+    NginxUnbuffered,
+    Haproxy,
+    /// Forwards what it would refuse (`option accept-invalid-http-request`).
+    HaproxyLenient,
+}
+
+/// A running proxy; killed when dropped.
+struct Proxy {
+    kind: Kind,
+    child: Child,
+    address: SocketAddr,
+    dir: tempfile::TempDir,
+}
+
+impl Kind {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Nginx | Self::NginxUnbuffered => "nginx",
+            Self::Haproxy | Self::HaproxyLenient => "haproxy",
+        }
+    }
+
+    fn configuration(self, dir: &Path, own: SocketAddr, upstream: SocketAddr) -> String {
+        let dir = dir.display();
+        match self {
+            Self::Nginx | Self::NginxUnbuffered => {
+                let buffering = if self == Self::Nginx { "on" } else { "off" };
+                format!(
+                    r#"
+daemon off;
+master_process off;
+pid {dir}/pid;
+error_log {dir}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    log_format forwarded '$upstream_addr|$request';
+    access_log {dir}/access.log forwarded;
+    client_body_temp_path {dir}/body;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi;
+    scgi_temp_path {dir}/scgi;
+    client_header_timeout 2s;
+    client_body_timeout 2s;
+    lingering_timeout 1s;
+    upstream guest {{ server {upstream}; keepalive 8; }}
+    server {{
+        listen {own};
+        location / {{
+            proxy_pass http://guest;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_next_upstream off;
+            proxy_request_buffering {buffering};
+        }}
+    }}
+}}
+"#
+                )
+            }
+            Self::Haproxy | Self::HaproxyLenient => {
+                let lenient = if self == Self::HaproxyLenient { "option accept-invalid-http-request" } else { "" };
+                format!(
+                    "
+global
+    log stdout format raw local0
+    maxconn 256
+defaults
+    mode http
+    log global
+    log-format %s|%r
+    timeout connect 5s
+    timeout client 5s
+    timeout server 10s
+    timeout http-request 2s
+    retries 0
+    http-reuse always
+frontend clients
+    bind {own}
+    {lenient}
+    default_backend guests
+backend guests
+    server guest {upstream}
+"
+                )
+            }
+        }
+    }
+
+    /// The program's path; none when it is not installed.
+    ///
+    /// # Panics
+    /// When it is not, and this is CI.
+    #[track_caller]
+    fn find(self) -> Option<String> {
+        let program = self.program();
+        let places = [program.to_owned(), format!("/usr/sbin/{program}")];
+        let found = places.into_iter().find(|path| {
+            let mut command = Command::new(path);
+            command.arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        });
+        if found.is_none() {
+            let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+            assert!(!is_ci, "{program} is not installed; CI installs it (`apt-get install nginx-light haproxy`)");
+            eprintln!("skipped: {program} is not installed (`apt-get install nginx-light haproxy`)");
+        }
+        found
+    }
+}
+
+impl Proxy {
+    #[track_caller]
+    fn start(kind: Kind, program: &str, upstream: SocketAddr) -> Result<Self, Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        // Free a moment ago, and from a range that nobody else is given so soon.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let file = dir.path().join("proxy.conf");
+        std::fs::write(&file, kind.configuration(dir.path(), address, upstream))?;
+        let mut command = Command::new(program);
+        match kind {
+            Kind::Nginx | Kind::NginxUnbuffered => command.arg("-p").arg(dir.path()).arg("-c").arg(&file),
+            Kind::Haproxy | Kind::HaproxyLenient => command.arg("-db").arg("-f").arg(&file),
+        };
+        command.stdin(Stdio::null()).stderr(File::create(dir.path().join("stderr"))?);
+        match kind {
+            Kind::Nginx | Kind::NginxUnbuffered => command.stdout(Stdio::null()),
+            Kind::Haproxy | Kind::HaproxyLenient => command.stdout(File::create(dir.path().join("access.log"))?),
+        };
+        let child = command.spawn()?;
+        let proxy = Self { kind, child, address, dir };
+        eventually(&format!("{kind:?} listens"), || TcpStream::connect(address).is_ok());
+        Ok(proxy)
+    }
+
+    /// How many requests of each path it has forwarded.
+    fn forwarded(&self) -> HashMap<String, usize> {
+        let log = std::fs::read(self.dir.path().join("access.log")).unwrap_or_default();
+        let mut counts = HashMap::new();
+        for line in String::from_utf8_lossy(&log).lines() {
+            let Some((to, request)) = line.split_once('|') else { continue };
+            if !["-", "", "<NOSRV>"].contains(&to) {
+                *counts.entry(path_of(request.split(' ').nth(1).unwrap_or_default())).or_default() += 1;
+            }
+        }
+        counts
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            for file in ["proxy.conf", "stderr", "error.log", "access.log"] {
+                let text = std::fs::read(self.dir.path().join(file)).unwrap_or_default();
+                eprintln!("--- {:?}: {file} ---\n{}", self.kind, String::from_utf8_lossy(&text));
+            }
+        }
+    }
+}
+
+/// The path of a target, without the authority of an absolute one; none of an authority alone.
+fn path_of(target: &str) -> String {
+    if !target.starts_with(['/', '*']) && !target.contains("://") {
+        return String::new();
+    }
+    let rest = target.split_once("://").map_or(target, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+    rest.to_owned()
+}
+
+/// How many requests of each path the host has seen.
+fn seen(server: &Server) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for record in server.records(|record| record["target"] == "access") {
+        let path = record["path"].as_str().map(path_of).unwrap_or_default();
+        *counts.entry(path).or_default() += 1;
+    }
+    counts
+}
+
+/// Sends these bytes, and reads whatever comes for as long as something does.
+fn send(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&address, CEILING)?;
+    stream.set_write_timeout(Some(CEILING))?;
+    stream.write_all(bytes)?;
+    let (mut got, mut some) = (Vec::new(), [0; 64 * 1024]);
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    while let Ok(read @ 1..) = stream.read(&mut some) {
+        got.extend_from_slice(&some[..read]);
+        stream.set_read_timeout(Some(ANOTHER_WITHIN))?;
+    }
+    Ok(got)
+}
+
+#[track_caller]
+fn attack_through(kind: Kind) -> TestResult {
+    let Some(program) = kind.find() else { return Ok(()) };
+    let server = Server::start("faults.wasm", &["--access-log", "--trust-proxy", "127.0.0.1"]);
+    let proxy = Proxy::start(kind, &program, server.address)?;
+
+    // Good traffic, over connections that the proxy keeps.
+    let mut client = Connection::open(proxy.address);
+    for number in 1..=200 {
+        assert_eq!(client.get("/hello").text(), "Hello, World!", "{kind:?}: number {number}");
+        client.send("POST /body-size HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        assert!(client.response().text().starts_with("bytes: 3"), "{kind:?}: number {number}");
+    }
+    assert!(server.sum("connections") <= 40, "{kind:?}: {} connections for 400 requests", server.sum("connections"));
+
+    let neighbour = Neighbour::of(proxy.address);
+    let mut refused = 0;
+    for row in table() {
+        let what = format!("{kind:?}: {}", row.name);
+        // A proxy may close at once what it takes for no request at all.
+        let answer = send(proxy.address, &row.bytes).unwrap_or_default();
+        refused += usize::from(answer.starts_with(b"HTTP/1.1 400"));
+        // The neighbour asks for other paths than those that are counted.
+        let others = |(path, _): &(&String, &usize)| !["/hello", "/echo"].contains(&path.as_str());
+        eventually(&format!("{what}: the guest saw no more than was forwarded"), || {
+            // The proxy tells of a request at its end, after the host.
+            let (seen, forwarded) = (seen(&server), proxy.forwarded());
+            let mut counted = seen.iter().filter(others);
+            counted.all(|(path, count)| forwarded.get(path).is_some_and(|forwarded| forwarded >= count))
+        });
+    }
+    assert!(refused > 20, "{kind:?}: {refused} rows were refused");
+    neighbour.was_served();
+    eventually("no request is left", || server.sum("in_flight") == 0);
+    Ok(())
+}
+
+#[test]
+fn behind_nginx_the_guest_sees_no_more_requests_than_were_forwarded() -> TestResult {
+    attack_through(Kind::Nginx)
+}
+
+#[test]
+fn behind_nginx_that_does_not_buffer_the_guest_sees_no_more_requests_than_were_forwarded() -> TestResult {
+    attack_through(Kind::NginxUnbuffered)
+}
+
+#[test]
+fn behind_haproxy_the_guest_sees_no_more_requests_than_were_forwarded() -> TestResult {
+    attack_through(Kind::Haproxy)
+}
+
+#[test]
+fn behind_haproxy_that_forwards_invalid_requests_the_guest_sees_no_more_than_were_forwarded() -> TestResult {
+    attack_through(Kind::HaproxyLenient)
+}
