@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,11 +11,12 @@ use serde_json::Value;
 
 use crate::connections::is_silent;
 use crate::shutdown::{get_over_unix, message};
-use crate::support::server::{cpu_ticks, limit_descriptors};
+use crate::support::cgroup::{Bound, Cgroups};
+use crate::support::server::{cpu_ticks, limit_descriptors, lowest_free_descriptor};
 use crate::support::{CEILING, Connection, FAULTS, Finished, Server, TestResult, eventually, get, guest, run};
 
 /// Whether this machine can do `what`, as this command tries it; says why not.
-fn is_possible(what: &str, program: &str, arguments: &[&str]) -> bool {
+pub fn is_possible(what: &str, program: &str, arguments: &[&str]) -> bool {
     let outcome = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let reason = match outcome {
         Ok(output) if output.status.success() => return true,
@@ -28,7 +28,7 @@ fn is_possible(what: &str, program: &str, arguments: &[&str]) -> bool {
 }
 
 /// The binary behind these words, which run it in a place of its own.
-fn within(place: &[&str]) -> Command {
+pub fn within(place: &[&str]) -> Command {
     let mut command = Command::new(place[0]);
     command.args(&place[1..]).arg(env!("CARGO_BIN_EXE_wasmhost"));
     command.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
@@ -36,7 +36,7 @@ fn within(place: &[&str]) -> Command {
 }
 
 /// The binary behind these words, serving `component`.
-fn serving_within(place: &[&str], component: &str, flags: &[&str]) -> Server {
+pub fn serving_within(place: &[&str], component: &str, flags: &[&str]) -> Server {
     let mut command = within(place);
     command.arg(guest(component)).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
     command.args(flags);
@@ -82,12 +82,6 @@ fn process_1_of_a_container_drains_on_both_signals_and_ends_at_once_on_a_second(
             assert_eq!(server.wait_for_exit().code(), Some(0), "{what}");
         }
     }
-}
-
-/// The number that the next descriptor of a process will have.
-fn lowest_free_descriptor(pid: u32) -> usize {
-    let is_open = |number: &usize| fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
-    (0..).find(|number| !is_open(number)).expect("there is a free one")
 }
 
 #[test]
@@ -142,66 +136,18 @@ fn a_host_out_of_descriptors_waits_serves_those_who_are_in_and_accepts_again() {
     }
 }
 
-/// Control groups made for a test, removed at its end.
-struct Cgroups(Vec<PathBuf>);
-
-impl Cgroups {
-    /// A group with one CPU and so much memory, of whichever version is mounted.
-    fn new(memory_bytes: u64) -> std::io::Result<Self> {
-        let root = Path::new("/sys/fs/cgroup");
-        let name = format!("wasmhost-test-{}", std::process::id());
-        let memory = memory_bytes.to_string();
-        let mut made = Self(Vec::new());
-        let plan: &[(&str, &str, &str)] = if root.join("cgroup.controllers").exists() {
-            &[("", "cpu.max", "100000 100000"), ("", "memory.max", &memory)]
-        } else {
-            &[("cpu", "cpu.cfs_quota_us", "100000"), ("memory", "memory.limit_in_bytes", &memory)]
-        };
-        for (controller, file, value) in plan {
-            let group = root.join(controller).join(&name);
-            if !made.0.contains(&group) {
-                fs::create_dir(&group)?;
-                made.0.push(group.clone());
-            }
-            fs::write(group.join(file), value)?;
-        }
-        Ok(made)
-    }
-
-    fn processes(&self) -> String {
-        let files: Vec<String> = self.0.iter().map(|group| format!("{}/cgroup.procs", group.display())).collect();
-        files.join(" ")
-    }
-}
-
-impl Drop for Cgroups {
-    fn drop(&mut self) {
-        for group in &self.0 {
-            let began = Instant::now();
-            // It is in use for a moment after its last process has ended.
-            while let Err(error) = fs::remove_dir(group) {
-                if began.elapsed() > CEILING {
-                    eprintln!("{} stays: {error}", group.display());
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-    }
-}
-
 #[test]
 fn workers_and_memory_follow_the_limits_of_the_cgroup() {
     const MEMORY_BYTES: u64 = 256 << 20;
-    let cgroups = match Cgroups::new(MEMORY_BYTES) {
+    let cgroups = match Cgroups::new(&[Bound::Cpu(100), Bound::Memory(MEMORY_BYTES)]) {
         Ok(cgroups) => cgroups,
         Err(error) => {
             eprintln!("passed over, no cgroup can be made here: {error}");
             return;
         }
     };
-    let join = "for file in $0; do echo $$ > $file || exit 99; done; exec \"$@\"";
-    let server = serving_within(&["sh", "-c", join, &cgroups.processes()], "faults.wasm", &["--memory-max", "1GiB"]);
+    let joining = cgroups.joining();
+    let server = serving_within(&joining.each_ref().map(String::as_str), "faults.wasm", &["--memory-max", "1GiB"]);
     let record = server.wait_for_record("listening", |record| message(record).starts_with("listening"));
     assert_eq!(record["workers"], 1, "a quota of one CPU: {record}");
     // Three quarters of the limit are 201,326,592 bytes.

@@ -18,6 +18,8 @@ mod attacks;
 mod balancing;
 mod body_max;
 mod cli;
+#[cfg(feature = "fault-injection")]
+mod confinement;
 mod connections;
 mod counting;
 mod crowding;
@@ -32,7 +34,9 @@ mod isolation;
 mod languages;
 mod limits;
 mod loading;
+mod machine;
 mod outgoing;
+mod overload;
 mod processes;
 mod protocol;
 mod proxies;

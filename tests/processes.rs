@@ -3,6 +3,9 @@
 
 use serde_json::Value;
 
+use std::time::Instant;
+
+use crate::support::cgroup::{Bound, Cgroups};
 use crate::support::server::{command, limit_descriptors, signal, try_signal};
 use crate::support::{Connection, FAULTS, Server, eventually, get, run};
 
@@ -33,6 +36,7 @@ fn a_worker_process_that_is_killed_costs_only_its_own_connections_and_is_replace
         first.send("GET /sleep?ms=60000 HTTP/1.1\r\nHost: test\r\n\r\n");
         eventually("the request is in flight", || server.sum("in_flight") == 1);
         let memory_before = server.status()["instance_memory_bytes"].as_u64();
+        let began = Instant::now();
         signal(pid, name);
         // The first SIGSEGV that is not a fault of its own code only takes wasmtime's handler away.
         eventually("it is gone", || {
@@ -47,6 +51,8 @@ fn a_worker_process_that_is_killed_costs_only_its_own_connections_and_is_replace
         assert_eq!((&exit["worker"], &exit["voluntary"]), (&Value::from(1), &Value::Bool(false)), "{exit}");
         server.wait_for_record("respawn", |record| record["message"] == "respawn" && record["worker"] == 1);
         eventually("both listen again", || states(&server) == ["listening", "listening"]);
+        // (Of a busy machine; 100 ms are what it may take on a quiet one, and this counts the test's own looking.)
+        eprintln!("{component} SIG{name}: back after {:?}", began.elapsed());
         for _ in 0..4 {
             assert_eq!(get(server.address, "/hello").status, 200, "{component}");
         }
@@ -56,6 +62,38 @@ fn a_worker_process_that_is_killed_costs_only_its_own_connections_and_is_replace
             server.status()["instance_memory_bytes"].as_u64() <= memory_before,
             "{component}: memory is given back"
         );
+    }
+}
+
+#[test]
+fn a_worker_process_that_the_kernel_kills_for_memory_costs_only_its_own_connections() {
+    let cgroups = match Cgroups::new(&[Bound::Memory(48 << 20)]) {
+        Ok(cgroups) => cgroups,
+        Err(error) => {
+            eprintln!("passed over, no cgroup can be made here: {error}");
+            return;
+        }
+    };
+    for component in FAULTS {
+        let server = start(component, &["--memory-max", "512MiB"]);
+        let (mut first, mut second, pid) = on_both(&server);
+        if let Err(error) = cgroups.take_in(pid) {
+            eprintln!("passed over, a process cannot be put into a cgroup here: {error}");
+            return;
+        }
+        let memory_before = server.status()["instance_memory_bytes"].as_u64();
+        first.send("GET /leak?bytes=200000000 HTTP/1.1\r\nHost: test\r\n\r\n");
+        assert!(first.try_response(false).is_none(), "{component}: the kernel let it have the memory");
+        let began = Instant::now();
+        assert_eq!(second.get("/hello").status, 200, "{component}");
+        let exit = server.wait_for_record("exit", |record| record["message"] == "exit");
+        assert_eq!(exit["cause"], "killed by signal 9", "{exit}");
+        eventually("both listen again", || states(&server) == ["listening", "listening"]);
+        eprintln!("{component} out of memory: back after {:?}", began.elapsed());
+        for _ in 0..4 {
+            assert_eq!(get(server.address, "/hello").status, 200, "{component}");
+        }
+        assert!(server.status()["instance_memory_bytes"].as_u64() <= memory_before, "{component}: given back");
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::board::Board;
 use crate::listener::{AcceptPause, Listener};
+use crate::panics::{caught, guarded};
 use crate::worker::inbox::Accepted;
 
 /// Connections to the admin page at once; more wait in the backlog.
@@ -26,8 +27,17 @@ const CONNECTIONS_MAX: usize = 32;
 /// Time of a connection, for one request and its answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves the page; never ends.
+/// After a panic in its own loop the page begins anew, in so long.
+const AFTER_A_PANIC: Duration = Duration::from_secs(1);
+
+/// Serves the page; never ends, not by a bug of its own.
 pub async fn serve(listener: Listener, board: Arc<Board>) {
+    while guarded(accept(&listener, &board)).await.is_err() {
+        tokio::time::sleep(AFTER_A_PANIC).await;
+    }
+}
+
+async fn accept(listener: &Listener, board: &Arc<Board>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut pause = AcceptPause::default();
     loop {
@@ -35,10 +45,11 @@ pub async fn serve(listener: Listener, board: Arc<Board>) {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = listener.accept().await;
+        crate::inject::panic_at("admin-accept");
         match accepted {
             Ok((socket, _)) => {
                 pause.succeeded();
-                let board = Arc::clone(&board);
+                let board = Arc::clone(board);
                 tokio::task::spawn_local(async move {
                     match tokio::time::timeout(CONNECTION_TIMEOUT, connection(socket, board)).await {
                         Ok(Ok(())) => {}
@@ -55,7 +66,10 @@ pub async fn serve(listener: Listener, board: Arc<Board>) {
 
 async fn connection(socket: Accepted, board: Arc<Board>) -> Result<(), Box<dyn std::error::Error>> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&request, &board);
+        crate::inject::arm(request.headers());
+        let response = caught(|| answer(&request, &board)).unwrap_or_else(|_| {
+            page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
+        });
         async move { Ok::<_, Infallible>(response) }
     });
     let mut http = http1::Builder::new();
@@ -73,6 +87,7 @@ async fn connection(socket: Accepted, board: Arc<Board>) -> Result<(), Box<dyn s
 }
 
 fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
+    crate::inject::panic_at("admin");
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "405 only GET and HEAD\n");
     }

@@ -98,6 +98,15 @@ pub struct ServeArgs {
     /// What a worker is: thread, or process (an address space of its own: a crash costs only that worker's connections).
     #[arg(long, value_name = "KIND", default_value = "thread", env = "WASMHOST_WORKER_KIND", help_heading = "Serving")]
     pub worker_kind: String,
+    /// How long a worker that is a process may give no sign of life, then it is killed and replaced (none: never; it gets no connections from the first second on).
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "10s",
+        env = "WASMHOST_WORKER_HANG_TIMEOUT",
+        help_heading = "Serving"
+    )]
+    pub worker_hang_timeout: String,
     /// Who gets the next connection: round-robin (the next ready worker), least-connections, or kernel (SO_REUSEPORT).
     #[arg(
         long,

@@ -24,6 +24,8 @@ pub struct Config {
     pub workers: u16,
     /// What a worker is.
     pub worker_kind: WorkerKind,
+    /// How long a worker's process may give no sign of life.
+    pub worker_hang_timeout: Option<Duration>,
     /// How connections are given to workers.
     pub balance: Balance,
     /// How long an instance lives.

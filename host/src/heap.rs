@@ -25,39 +25,53 @@ static COUNTS: [Count; OWNERS + 1] =
 static OWNED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// Place in [`COUNTS`]. It has no destructor: an allocator's must not.
-    static PLACE: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// This thread's of [`COUNTS`]. It has no destructor: an allocator's must not.
+    static OWN: Cell<Option<&'static Count>> = const { Cell::new(None) };
 }
 
-fn place() -> usize {
-    let place = PLACE.try_with(Cell::get).unwrap_or(OWNERS);
-    if place <= OWNERS {
-        return place;
+/// What all threads beyond the owners share.
+const SHARED: &Count = &COUNTS[OWNERS];
+
+#[inline]
+fn own() -> &'static Count {
+    match OWN.try_with(Cell::get) {
+        Ok(Some(own)) => own,
+        _ => own_of_new_thread(),
     }
-    let place = OWNED.fetch_add(1, Relaxed).min(OWNERS);
-    // Without a thread's own variables it is one that ends.
-    let _ = PLACE.try_with(|own| own.set(place));
-    place
 }
 
-fn add(bytes: i64) {
-    let place = place();
-    let Some(count) = COUNTS.get(place) else { return };
-    let held = if place < OWNERS {
-        let held = count.held.load(Relaxed).wrapping_add(bytes);
-        count.held.store(held, Relaxed);
-        held
+#[cold]
+fn own_of_new_thread() -> &'static Count {
+    let own = COUNTS.get(OWNED.fetch_add(1, Relaxed)).unwrap_or(SHARED);
+    // Without variables of its own it is a thread at its end.
+    let _ = OWN.try_with(|variable| variable.set(Some(own)));
+    own
+}
+
+#[inline]
+fn add(bytes: i64) -> (&'static Count, i64) {
+    let own = own();
+    let held = if std::ptr::eq(own, SHARED) {
+        own.held.fetch_add(bytes, Relaxed).wrapping_add(bytes)
     } else {
-        count.held.fetch_add(bytes, Relaxed).wrapping_add(bytes)
+        let held = own.held.load(Relaxed).wrapping_add(bytes);
+        own.held.store(held, Relaxed);
+        held
     };
-    if held > count.highest.load(Relaxed) {
-        count.highest.store(held, Relaxed);
+    (own, held)
+}
+
+#[inline]
+fn taken(bytes: i64) {
+    let (own, held) = add(bytes);
+    if held > own.highest.load(Relaxed) {
+        own.highest.store(held, Relaxed);
     }
 }
 
 /// A layout's size never exceeds `isize::MAX`.
 fn size(bytes: usize) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
+    bytes as i64
 }
 
 /// The system's allocator, counted.
@@ -74,7 +88,7 @@ unsafe impl GlobalAlloc for Counted {
         // SAFETY: the caller keeps the contract, which is the same.
         let block = unsafe { System.alloc(layout) };
         if !block.is_null() {
-            add(size(layout.size()));
+            taken(size(layout.size()));
         }
         block
     }
@@ -83,7 +97,7 @@ unsafe impl GlobalAlloc for Counted {
         // SAFETY: as above.
         let block = unsafe { System.alloc_zeroed(layout) };
         if !block.is_null() {
-            add(size(layout.size()));
+            taken(size(layout.size()));
         }
         block
     }
@@ -98,7 +112,7 @@ unsafe impl GlobalAlloc for Counted {
         // SAFETY: as above.
         let moved = unsafe { System.realloc(block, layout, new_size) };
         if !moved.is_null() {
-            add(size(new_size) - size(layout.size()));
+            taken(size(new_size) - size(layout.size()));
         }
         moved
     }
@@ -113,13 +127,13 @@ pub fn used_bytes() -> u64 {
 /// Bytes that this thread took less those that it freed, which may have been taken by others: only differences mean
 /// something.
 pub fn own_bytes() -> i64 {
-    COUNTS.get(place()).map_or(0, |count| count.held.load(Relaxed))
+    own().held.load(Relaxed)
 }
 
 /// Gives free pages of the heap back to the system, if this thread has freed `least` bytes or more since it last held the
 /// most. Takes some milliseconds for each 10 MiB that are given back. True when it was done.
 pub fn give_back(least: u64) -> bool {
-    let Some(count) = COUNTS.get(place()) else { return false };
+    let count = own();
     let held = count.held.load(Relaxed);
     let freed = count.highest.load(Relaxed).saturating_sub(held);
     if u64::try_from(freed).unwrap_or(0) < least {

@@ -82,7 +82,9 @@ impl Intake {
     fn look(&mut self) -> Next {
         // Before the connection is taken: what the kernel has given cannot be put back.
         let Some(mut permit) = self.permits.try_take() else { return Next::None };
-        match self.listener.try_accept() {
+        crate::inject::panic_at("accept");
+        let shortage = crate::inject::goes_off("accept-enfile").then(|| Err(rustix::io::Errno::NFILE.into()));
+        match shortage.or_else(|| self.listener.try_accept()) {
             Some(Ok((socket, peer))) => {
                 self.pause.succeeded();
                 if !permit.claim(peer) {

@@ -239,11 +239,7 @@ pub fn bind_for_each(address: SocketAddr, workers: u16) -> Result<(Vec<TcpListen
 }
 
 fn unwatched(error: &io::Error) -> BindError {
-    BindError {
-        address: "the socket".to_owned(),
-        reason: error.to_string(),
-        hint: "check the address".to_owned(),
-    }
+    BindError { address: "the socket".to_owned(), reason: error.to_string(), hint: "check the address".to_owned() }
 }
 
 /// Begins to listen on what [`bind_for_each`] has bound.
@@ -270,10 +266,16 @@ fn tcp_error(address: SocketAddr, error: &io::Error) -> BindError {
         io::ErrorKind::PermissionDenied => {
             format!("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); take a higher one than {port}")
         }
+        io::ErrorKind::AddrNotAvailable if address.is_ipv6() => {
+            "name an address of this machine; if it has no IPv6, one of IPv4 (127.0.0.1, or 0.0.0.0 for all)".to_owned()
+        }
         io::ErrorKind::AddrNotAvailable => {
             "name an address of this machine, or 0.0.0.0 or [::] for all of them".to_owned()
         }
-        _ => "check the address; a machine without IPv6 has no [::] addresses".to_owned(),
+        _ if address.is_ipv6() => {
+            "if this machine has no IPv6, name an address of IPv4 (127.0.0.1, or 0.0.0.0 for all)".to_owned()
+        }
+        _ => "check the address".to_owned(),
     };
     BindError { address: address.to_string(), reason: error.to_string(), hint }
 }

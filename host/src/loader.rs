@@ -53,7 +53,8 @@ pub fn load_in_thread(config: &Arc<Config>, trial: &Arc<Trial>, launcher: Launch
     let (answer, loaded) = oneshot::channel();
     let (config, trial) = (Arc::clone(config), Arc::clone(trial));
     std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
-        let edition = Artifact::prepare(&config, &launcher).and_then(|artifact| load_and_try(&artifact, &config, &trial));
+        let edition =
+            Artifact::prepare(&config, &launcher).and_then(|artifact| load_and_try(&artifact, &config, &trial));
         // Without a receiver the host is stopping, and nobody wants the guest.
         let _ = answer.send(edition);
         // The component's bytes, which nothing needs any more.

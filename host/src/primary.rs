@@ -2,6 +2,7 @@
 //! decides nothing by itself (the balancer and the supervisor do) and never runs guest code.
 
 mod ground;
+mod heart;
 mod kind;
 mod reload;
 
@@ -29,10 +30,11 @@ use crate::intake::Intake;
 use crate::listener::{Address, BindError};
 use crate::loader::Edition;
 use crate::metrics::WorkerMetrics;
+use crate::panics::{caught, guarded};
 use crate::sandbox::{LoadError, Ticker};
 use crate::shutdown::{Phase, Request, Signals};
 use crate::spawner::Spawner;
-use crate::supervisor::{Action, DEFAULT_RESTART_INTENSITY, Event, Supervisor, WorkerId};
+use crate::supervisor::{Action, BEAT, DEFAULT_RESTART_INTENSITY, Event, Heartbeat, Liveness, Supervisor, WorkerId};
 use crate::vitals::Vitals;
 use crate::worker::inbox::{self, INBOX_MAX, Permits};
 use crate::worker::{Exit, Stage, WorkerEvent, WorkerHandle};
@@ -77,6 +79,12 @@ pub enum PrimaryError {
         /// Why.
         reason: Exit,
     },
+    /// The primary itself panicked more often than the budget allows.
+    #[error("gave up: accepting connections panicked ({panic}) and the restart budget of {} in {} s is spent", DEFAULT_RESTART_INTENSITY.budget, DEFAULT_RESTART_INTENSITY.window.as_secs())]
+    Panicked {
+        /// What it said.
+        panic: String,
+    },
 }
 
 impl PrimaryError {
@@ -86,9 +94,11 @@ impl PrimaryError {
             Self::Load(error) => &error.hint,
             Self::Bind(error) => &error.hint,
             Self::Confine(error) => error.hint(),
-            Self::SpawnerLost => "see who or what ended it: the kernel's log tells of memory that ran out and of crashes",
+            Self::SpawnerLost => {
+                "see who or what ended it: the kernel's log tells of memory that ran out and of crashes"
+            }
             Self::System { .. } => "see that descriptors, threads and memory are left",
-            Self::WorkerLost { reason: Exit::Panic(_) | Exit::Voluntary, .. } => {
+            Self::Panicked { .. } | Self::WorkerLost { reason: Exit::Panic(_) | Exit::Voluntary, .. } => {
                 "this is a bug of wasmhost: report it with the log lines above"
             }
             Self::WorkerLost { reason: Exit::NotStarted(_), .. } => {
@@ -127,6 +137,9 @@ struct Place {
     listener: Option<TcpListener>,
     /// How many connections it had taken, and since when it has been seen with others waiting and none taken.
     waiting_since: Cell<Option<(u64, Instant)>>,
+    /// The calls for a sign of life to it, where it is a process, and what they came to.
+    heart: Cell<Heartbeat>,
+    liveness: Cell<Liveness>,
 }
 
 /// The state of the main thread.
@@ -191,6 +204,8 @@ async fn start_and_serve(ground: Ground) -> Result<Ended, PrimaryError> {
             running: false,
             listener: own_listeners.next(),
             waiting_since: Cell::new(None),
+            heart: Cell::default(),
+            liveness: Cell::default(),
         });
     }
     let workers = places.iter().map(|place| &place.vitals.metrics).collect();
@@ -246,6 +261,8 @@ impl Primary {
             permits: &self.permits,
         };
         let place = &mut self.places[index];
+        place.heart.take();
+        place.liveness.take();
         place.handle = Some(self.kind.start(place, &start).map_err(system("start a worker"))?);
         place.running = true;
         Ok(())
@@ -266,6 +283,7 @@ impl Primary {
         let mut has_spawner = true;
         let mut announced = false;
         let mut deadline: Option<Instant> = None;
+        let mut beat_at: Option<Instant> = None;
         loop {
             let draining = deadline.is_some();
             if draining && self.places.iter().all(|place| !place.running) {
@@ -275,6 +293,7 @@ impl Primary {
             for handle in self.places.iter().filter_map(|place| place.handle.as_ref()) {
                 handle.reconcile(self.permits.is_spent());
             }
+            beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let next_respawn = self.respawns.keys().next().copied();
             tokio::select! {
                 biased;
@@ -310,8 +329,13 @@ impl Primary {
                     return Ok(Ended::Drained);
                 }
                 () = sleep_until(next_respawn) => self.respawn_due()?,
-                connection = next_connection(intake.as_mut(), &mut held), if announced => {
-                    held = self.take_in(connection, intake.as_mut());
+                () = sleep_until(beat_at) => {
+                    beat_at = None;
+                    self.beat();
+                }
+                connection = guarded(next_connection(intake.as_mut(), &mut held)), if announced => {
+                    let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, intake.as_mut())));
+                    held = taken_in.or_else(|panic| self.on_panic(panic))?;
                 }
             }
         }
@@ -415,7 +439,9 @@ impl Primary {
                 Ok(())
             }
             (WorkerKind::Thread, Ok(())) => {
-                tracing::error!("the spawner has ended; serving goes on, but no component can be loaded (SIGHUP) until the host is started again");
+                tracing::error!(
+                    "the spawner has ended; serving goes on, but no component can be loaded (SIGHUP) until the host is started again"
+                );
                 Ok(())
             }
             (WorkerKind::Process, Ok(())) => Err(PrimaryError::SpawnerLost),
@@ -469,6 +495,14 @@ impl Primary {
         }
     }
 
+    /// Accepting, or giving a connection to a worker, panicked: that connection is lost, and the next is as good as any.
+    fn on_panic(&mut self, panic: String) -> Result<Option<inbox::Connection>, PrimaryError> {
+        match self.supervisor.on_event(Instant::now(), Event::PrimaryPanicked, 0.0) {
+            Action::GiveUp => Err(PrimaryError::Panicked { panic }),
+            Action::None | Action::RespawnAfter(_) => Ok(None),
+        }
+    }
+
     fn respawn_due(&mut self) -> Result<(), PrimaryError> {
         let now = Instant::now();
         while let Some(entry) = self.respawns.first_entry() {
@@ -487,7 +521,8 @@ impl Primary {
 
 impl Place {
     fn view(&self, now: Instant) -> WorkerView {
-        let room = self.handle.as_ref().map_or(0, WorkerHandle::room);
+        let answers = self.liveness.get() == Liveness::Answers;
+        let room = self.handle.as_ref().filter(|_| answers).map_or(0, WorkerHandle::room);
         // Connections that wait in the inbox tell of a loop that does not turn.
         let waiting = room < INBOX_MAX;
         let metrics = &self.vitals.metrics;

@@ -21,8 +21,8 @@ mod state;
 mod stdio;
 mod waking;
 
-pub use call::Head;
 pub use cache::make_dir as make_cache_dir;
+pub use call::Head;
 pub use compile::{CompileError, bound_compiling_child, compile_ahead, compile_here};
 pub use epoch::{Pulse, PulseCells, TICK, Ticker};
 pub use fault::{Fault, FaultKind};

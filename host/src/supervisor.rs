@@ -47,6 +47,8 @@ pub enum Event {
         /// Whether it was told to stop.
         voluntary: bool,
     },
+    /// The primary panicked on its way from the listener to a worker, and has gone on.
+    PrimaryPanicked,
 }
 
 /// What the primary shall do.
@@ -92,16 +94,13 @@ impl Supervisor {
                 Action::None
             }
             Event::Exited { worker, voluntary: false } => self.on_death(now, worker, jitter),
+            Event::PrimaryPanicked if self.exceeds_budget(now) => Action::GiveUp,
+            Event::PrimaryPanicked => Action::None,
         }
     }
 
     fn on_death(&mut self, now: Instant, worker: WorkerId, jitter: f64) -> Action {
-        let window = self.intensity.window;
-        self.deaths.push_back(now);
-        while self.deaths.front().is_some_and(|death| now.duration_since(*death) > window) {
-            self.deaths.pop_front();
-        }
-        if self.deaths.len() > self.intensity.budget {
+        if self.exceeds_budget(now) {
             return Action::GiveUp;
         }
         let record = self.workers.entry(worker).or_default();
@@ -112,6 +111,56 @@ impl Supervisor {
         let delay = RESPAWN_BACKOFF.delay(record.deaths_in_a_row, jitter);
         record.deaths_in_a_row = record.deaths_in_a_row.saturating_add(1);
         Action::RespawnAfter(delay)
+    }
+
+    /// Takes note of one more death, or what counts as one.
+    fn exceeds_budget(&mut self, now: Instant) -> bool {
+        let window = self.intensity.window;
+        self.deaths.push_back(now);
+        while self.deaths.front().is_some_and(|death| now.duration_since(*death) > window) {
+            self.deaths.pop_front();
+        }
+        self.deaths.len() > self.intensity.budget
+    }
+}
+
+/// How often a worker that is a process is asked for a sign of life.
+pub const BEAT: Duration = Duration::from_millis(500);
+
+/// A worker that has left so many calls in a row unanswered gets no connections: by far more than a busy machine keeps
+/// one waiting.
+const SILENT_AFTER_BEATS: u32 = 2;
+
+/// What a worker's answers, or their absence, say of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Liveness {
+    /// Its loop turns.
+    #[default]
+    Answers,
+    /// It gets no connections until it answers.
+    Silent,
+    /// It shall be ended, and replaced.
+    Hung,
+}
+
+/// The calls to one worker's process. Counted in calls and not in time: a primary that was stopped itself (or its whole
+/// machine was) finds its workers no more silent than before.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Heartbeat {
+    missed: u32,
+}
+
+impl Heartbeat {
+    /// Takes note, once a [`BEAT`], of whether the last call was answered by now. `hung_after`: how long a worker may be
+    /// silent; none: for ever.
+    pub fn on_beat(&mut self, answered: bool, hung_after: Option<Duration>) -> Liveness {
+        self.missed = if answered { 0 } else { self.missed.saturating_add(1) };
+        let is_hung = hung_after.is_some_and(|limit| self.missed > 0 && BEAT * self.missed >= limit);
+        match self.missed {
+            _ if is_hung => Liveness::Hung,
+            missed if missed >= SILENT_AFTER_BEATS => Liveness::Silent,
+            _ => Liveness::Answers,
+        }
     }
 }
 
@@ -165,6 +214,30 @@ mod tests {
             let now = start + Duration::from_secs(61 * minute);
             assert_ne!(supervisor.on_event(now, died(ONE), 0.0), Action::GiveUp);
         }
+    }
+
+    #[test]
+    fn panics_of_the_primary_count_as_deaths() {
+        let intensity = RestartIntensity { budget: 2, window: Duration::from_secs(60) };
+        let mut supervisor = Supervisor::new(intensity);
+        let now = Instant::now();
+        assert_eq!(supervisor.on_event(now, Event::PrimaryPanicked, 0.0), Action::None);
+        assert_ne!(supervisor.on_event(now, died(ONE), 0.0), Action::GiveUp);
+        assert_eq!(supervisor.on_event(now, Event::PrimaryPanicked, 0.0), Action::GiveUp);
+    }
+
+    #[test]
+    fn a_silent_worker_is_passed_over_then_hung_and_as_before_once_it_answers() {
+        let mut heart = Heartbeat::default();
+        let limit = Some(BEAT * 4);
+        let beats =
+            [false, false, false, true, false, false, false, false].map(|answered| heart.on_beat(answered, limit));
+        use Liveness::{Answers, Hung, Silent};
+        assert_eq!(beats, [Answers, Silent, Silent, Answers, Answers, Silent, Silent, Hung]);
+        let mut for_ever = Heartbeat::default();
+        assert!((0..10_000).all(|_| for_ever.on_beat(false, None) != Hung));
+        let mut at_once = Heartbeat::default();
+        assert_eq!(at_once.on_beat(true, Some(Duration::ZERO)), Answers);
     }
 
     #[test]

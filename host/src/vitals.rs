@@ -21,6 +21,12 @@ pub struct Vitals {
     pub pulse: PulseCells,
     /// Memory of its instances, as counted in [`HostVitals::memory_bytes`].
     pub memory_bytes: AtomicU64,
+    /// Its signs of life: one for each call of the primary ([`crate::supervisor::Heartbeat`]).
+    pub beats: AtomicU64,
+    /// It has no descriptor for a connection that it was handed, which waits in the line.
+    pub is_short: Flag,
+    /// It is to finish, which it may not hear in the line behind such a connection. Written by the primary.
+    pub drains: Flag,
     /// Its counts.
     pub metrics: WorkerMetrics,
 }

@@ -9,8 +9,8 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
@@ -72,7 +72,8 @@ impl Wire {
     /// The next message and its descriptors; none when the other side is gone.
     ///
     /// # Errors
-    /// When it is no such message.
+    /// When it is no such message; `EMFILE` when this process has no room for the descriptors: the message stays, and is
+    /// lost to nobody.
     pub async fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
         read(self.0.async_io(Interest::READABLE, || receive_now(self.0.as_fd())).await)
     }
@@ -115,22 +116,31 @@ fn send_now(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
 
 fn receive_now(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0_u8; MESSAGE_BYTES_MAX];
+    // Looked at first, and taken out when all of it is there: the kernel closes descriptors that find no room.
+    let (read, descriptors) = peek_now(socket, &mut bytes)?;
+    rustix::net::recv(socket, &mut [0_u8; 1], RecvFlags::empty())?;
+    bytes.truncate(read);
+    Ok((bytes, descriptors))
+}
+
+fn peek_now(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let received = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags)?;
-    // (Descriptors that this process had no room for are missing from the list, which its reader finds out.)
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK;
+    let received = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, flags)?;
     if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(io::Error::other("a message was too long"));
     }
-    bytes.truncate(received.bytes);
     let mut descriptors = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             descriptors.extend(rights);
         }
     }
-    Ok((bytes, descriptors))
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(rustix::io::Errno::MFILE.into());
+    }
+    Ok((received.bytes, descriptors))
 }
 
 #[cfg(test)]

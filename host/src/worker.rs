@@ -5,6 +5,7 @@
 mod alarms;
 mod body;
 mod conn;
+mod crash;
 mod exchange;
 mod head;
 mod health;
@@ -31,6 +32,7 @@ use tokio::sync::{Notify, mpsc, watch};
 pub use conn::Peer;
 
 use self::alarms::Alarms;
+use self::crash::Crash;
 use self::slot::Slot;
 use crate::config::Config;
 use crate::loader::Code;
@@ -54,8 +56,10 @@ struct WorkerShared {
     authority: Authority,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.
     tasks: Cell<usize>,
-    /// What the drain waits for may have come: a connection or a task ended, or a connection's task panicked.
+    /// What the drain waits for may have come: a connection or a task ended.
     changed: Notify,
+    /// Where a task that panics is told of.
+    crash: Rc<Crash>,
 }
 
 impl WorkerShared {
@@ -71,7 +75,7 @@ impl WorkerShared {
         let worker = Rc::clone(self);
         worker.tasks.set(worker.tasks.get() + 1);
         tokio::task::spawn_local(async move {
-            task.await;
+            worker.crash.watch(task).await;
             worker.tasks.set(worker.tasks.get() - 1);
             if worker.draining.get() {
                 worker.changed.notify_one();

@@ -1,4 +1,5 @@
-// Node's cluster, as its documentation has it: the server of tests/bench/compare.
+// Node's cluster, as its documentation has it, a worker that died replaced: the server of tests/bench/compare and
+// tests/bench/blast-radius.
 // node node-cluster.mjs WORKERS
 import cluster from 'node:cluster';
 import http from 'node:http';
@@ -10,8 +11,10 @@ if (cluster.isPrimary) {
     listening += 1;
     if (listening === workers) console.log(`listening on http://${address}:${port}`);
   });
+  cluster.on('exit', () => cluster.fork());
   for (let n = 0; n < workers; n += 1) cluster.fork();
   process.on('SIGTERM', () => {
+    cluster.removeAllListeners('exit');
     for (const worker of Object.values(cluster.workers)) worker.kill('SIGKILL');
     process.exit(0);
   });
@@ -25,6 +28,17 @@ if (cluster.isPrimary) {
       request.pipe(response);
     } else if (url.pathname === '/sleep') {
       setTimeout(() => response.writeHead(200, text).end('slept'), Number(url.searchParams.get('ms') ?? 0));
+    } else if (url.pathname === '/trap') {
+      throw new Error('as asked');
+    } else if (url.pathname === '/exit') {
+      process.exit(1);
+    } else if (url.pathname === '/loop') {
+      for (;;);
+    } else if (url.pathname === '/alloc') {
+      const kept = [];
+      for (;;) kept.push(new Array(100_000).fill(kept.length));
+    } else if (url.pathname === '/wait-forever') {
+      // Never answered.
     } else {
       response.writeHead(404, text).end('not found');
     }

@@ -146,7 +146,13 @@ impl Server {
     /// A page of the admin address.
     #[track_caller]
     pub fn admin(&self, path: &str) -> super::Response {
-        get(self.admin.expect("the server has an admin page"), path)
+        get(self.admin_address(), path)
+    }
+
+    /// Where the admin page is.
+    #[track_caller]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.expect("the server has an admin page")
     }
 
     /// The status page.
@@ -174,11 +180,16 @@ impl Server {
         self.child.id()
     }
 
-    /// The numbers of the processes that it started: its workers, where these are processes.
+    /// The number of its spawner, which has started its other processes.
+    pub fn spawner_pid(&self) -> Option<u32> {
+        children(self.pid()).into_iter().find(|pid| words_of(*pid).contains("spawner"))
+    }
+
+    /// The numbers of its workers, where these are processes, and of the one that loads a component.
     pub fn worker_pids(&self) -> Vec<u32> {
-        let pid = self.pid();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        let mut pids = self.spawner_pid().map(children).unwrap_or_default();
+        pids.retain(|pid| words_of(*pid).contains("worker"));
+        pids
     }
 
     /// Its processes: those that run guests, or may.
@@ -261,6 +272,19 @@ impl Server {
     }
 }
 
+/// The processes that a process has started.
+fn children(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The first two words of a process's command line: the program, and what it is.
+fn words_of(pid: u32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).take(2).collect();
+    String::from_utf8_lossy(&words.join(&b' ')).into_owned()
+}
+
 /// The mappings of a process that have more than a MiB resident, for the message of a failure.
 fn largest_mappings(pid: u32) -> String {
     let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
@@ -305,6 +329,13 @@ pub fn limit_descriptors(pid: u32, soft: usize) {
     let arguments = [format!("--nofile={soft}:"), format!("--pid={pid}")];
     let outcome = Command::new("prlimit").args(arguments).output().expect("prlimit runs");
     assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+}
+
+/// The number that the next descriptor of a process will have.
+#[track_caller]
+pub fn lowest_free_descriptor(pid: u32) -> usize {
+    let is_open = |number: &usize| std::fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
+    (0..).find(|number| !is_open(number)).expect("there is a free one")
 }
 
 fn address_in(line: &str, before: &str) -> Option<SocketAddr> {

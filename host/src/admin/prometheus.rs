@@ -23,6 +23,7 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// # Errors
 /// When the encoder fails, which writing to memory does not make it.
 pub(super) fn render(board: &Board) -> Result<String, fmt::Error> {
+    crate::inject::panic_at("metrics");
     let snapshot = Snapshot::of(board);
     let mut registry = Registry::with_prefix("wasmhost");
     registry.register_collector(Box::new(snapshot));

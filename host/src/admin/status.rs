@@ -83,6 +83,7 @@ impl Worker {
 
 /// The page's text.
 pub(super) fn render(board: &Board) -> String {
+    crate::inject::panic_at("status");
     let (phase, isolation, wasi) = board.state();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::parse;
-use super::{CacheChoice, Capacity, Compilation, Config, Confine, Grants, Isolation, Limits, Listen, MAX_WORKERS, WorkerKind};
+use super::{
+    CacheChoice, Capacity, Compilation, Config, Confine, Grants, Isolation, Limits, Listen, MAX_WORKERS, WorkerKind,
+};
 use crate::balancer::Balance;
 use crate::cli::ServeArgs;
 
@@ -122,6 +124,7 @@ pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>>
             choice(&args.worker_kind, &[("thread", WorkerKind::Thread), ("process", WorkerKind::Process)]),
             WorkerKind::default(),
         ),
+        worker_hang_timeout: mistakes.time_or_none("--worker-hang-timeout", &args.worker_hang_timeout),
         balance: mistakes.note("--balance", &args.balance, balance(&args.balance), Balance::default()),
         isolation: mistakes.note("--isolation", &args.isolation, isolation(&args.isolation), Isolation::default()),
         capacity: capacity(args, &mut mistakes),

@@ -140,6 +140,7 @@ impl Kind {
         if let Self::Process { host, .. } = self {
             vitals::give_back(host, gone);
             gone.pulse.reset();
+            gone.is_short.set(false);
             gone.metrics.in_flight.set(0);
             gone.metrics.instances.set(0);
         }

@@ -204,12 +204,8 @@ pub(super) fn compile_to_file(component: &[u8], output: &Path, how: &How<'_>) ->
 
 /// Compiles `component` in a child into an open file.
 pub(super) fn compile_in_child(component: &[u8], output: &File, how: &How<'_>) -> Result<(), ChildError> {
-    let cannot = |error: std::io::Error| {
-        Problem::new(
-            format!("its compilation could not be started: {error}"),
-            CANNOT_START,
-        )
-    };
+    let cannot =
+        |error: std::io::Error| Problem::new(format!("its compilation could not be started: {error}"), CANNOT_START);
     let program = Program::Compiler {
         timeout: how.bounds.timeout,
         memory_max_bytes: how.bounds.memory_max_bytes,

@@ -11,6 +11,7 @@ use wasmtime::{Engine, EngineWeak, StoreContextMut, UpdateDeadline};
 
 use super::limits::{Meter, Tick};
 use super::state::State;
+use crate::panics::caught;
 
 /// How long a guest may compute before other connections of its worker get a turn.
 pub const TICK: Duration = Duration::from_millis(1);
@@ -112,7 +113,12 @@ impl Ticker {
             watched: Mutex::new(Watched::default()),
         });
         let runner = Arc::clone(&ticker);
-        let handle = std::thread::Builder::new().name("ticker".to_owned()).spawn(move || runner.run())?;
+        let handle = std::thread::Builder::new().name("ticker".to_owned()).spawn(move || {
+            // Without it no guest would be stopped: it goes on after a panic, which the log tells of.
+            while caught(|| runner.run()).is_err() {
+                std::thread::sleep(TICK);
+            }
+        })?;
         *ticker.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.thread().clone());
         Ok(ticker)
     }
@@ -182,6 +188,7 @@ impl Ticker {
             } else {
                 std::thread::sleep(TICK);
             }
+            crate::inject::panic_at("ticker");
             let (polls, running) = self.look();
             if running || polls != polls_before {
                 quiet_ticks = 0;

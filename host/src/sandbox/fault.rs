@@ -147,7 +147,7 @@ impl Fault {
     /// Reads why an instance did not come up.
     pub(super) fn from_start_error(error: &wasmtime::Error, meter: &Meter) -> Self {
         let out_of_pool = error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some();
-        if out_of_pool || meter.refused() == Some(Refused::Total) {
+        if out_of_pool || meter.refused() == Some(Refused::Total) || is_shortage(error) {
             return Self::new(FaultKind::Capacity, describe(error));
         }
         let fault = Self::from_error(error, meter);
@@ -156,6 +156,17 @@ impl Fault {
             kind => Self::new(FaultKind::Start, format!("{}: {}", kind.name(), fault.detail)),
         }
     }
+}
+
+/// Whether the system had no memory, or no descriptors, for an instance: others may have some later.
+fn is_shortage(error: &wasmtime::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::NOMEM, Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.chain().any(|cause| {
+        let of_system = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        let code = of_system.or_else(|| cause.downcast_ref::<Errno>().map(|errno| errno.raw_os_error()));
+        code.is_some_and(|code| shortages.contains(&code))
+    })
 }
 
 /// Most frames of a guest's stack that a log line shows.
@@ -217,6 +228,14 @@ mod tests {
         let line = describe(&error);
         let expected = format!("more than {HANDLES_MAX} handles in one instance: pushing fields: resource table has");
         assert!(line.starts_with(&expected), "{line}");
+    }
+
+    #[test]
+    fn a_shortage_of_the_system_is_told_from_a_fault_of_the_component() {
+        let of_mapping = wasmtime::Error::from(rustix::io::Errno::NOMEM).context("mmap failed");
+        let of_opening = wasmtime::Error::from(std::io::Error::from(rustix::io::Errno::MFILE)).context("a directory");
+        assert!(is_shortage(&of_mapping) && is_shortage(&of_opening));
+        assert!(!is_shortage(&wasmtime::Error::from(rustix::io::Errno::INVAL)));
     }
 
     #[test]

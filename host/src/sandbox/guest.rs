@@ -17,7 +17,7 @@ use super::instance::{Calls, Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
 use super::prepare::Artifact;
 use super::source::{Description, LoadError, Problem, wasi_version};
-use super::state::{Common, State};
+use super::state::{Common, GuestStore, State};
 use crate::config::{Config, Grants, Isolation, Limits};
 use crate::spawner::Launcher;
 
@@ -145,7 +145,11 @@ impl Guest {
             store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
             store.set_max_component_handles(COMPONENT_HANDLES_MAX);
             preempt(&mut store, Arc::clone(&meter));
-            let proxy = self.pre.instantiate_async(&mut store).await?;
+            // Start functions call the host, too.
+            let mut store = GuestStore::new(store);
+            crate::inject::panic_at("instance");
+            let Some(unready) = store.get() else { return Err(wasmtime::format_err!("a store was lost")) };
+            let proxy = self.pre.instantiate_async(unready).await?;
             Ok((store, proxy))
         };
         let made = metered(made, &meter, &context.pulse, &context.ticker).await;
@@ -166,7 +170,7 @@ fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: us
     let per_worker = config.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
     let instances = per_worker.saturating_mul(config.workers.into());
     let size = PoolSize {
-        instances: u32::try_from(instances).unwrap_or(u32::MAX),
+        instances: u32::try_from(instances).unwrap_or(u32::MAX).min(crate::inject::pool_max()),
         calls_per_instance: u32::try_from(calls).unwrap_or(u32::MAX),
         memory_max_bytes: config.limits.memory_max_bytes,
     };

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use wasmtime::Store;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::Proxy;
@@ -24,8 +23,9 @@ use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
 use super::limits::{Meter, Refused};
 use super::shared::drive_many;
-use super::state::State;
+use super::state::{GuestStore, State};
 use super::waking::Waking;
+use crate::panics::LeakedByPanic;
 
 type Driver = Pin<Box<dyn Future<Output = wasmtime::Result<()>>>>;
 
@@ -46,7 +46,7 @@ const TURNS_MAX: usize = 4;
 
 /// An instance that serves one call at a time, polled by its holder.
 pub struct Instance {
-    driver: Driver,
+    driver: LeakedByPanic<Driver>,
     waking: Waking,
     /// Nothing runs in it between calls.
     rests: bool,
@@ -61,7 +61,7 @@ pub struct Instance {
 
 impl Instance {
     pub(super) fn new(
-        store: Store<State>,
+        store: GuestStore,
         proxy: Proxy,
         meter: Arc<Meter>,
         (pulse, ticker): (&Arc<Pulse>, &Arc<Ticker>),
@@ -74,7 +74,7 @@ impl Instance {
             (Calls::Many(_), proxy) => Box::pin(drive_many(store, proxy, Rc::clone(&desk))),
         };
         Self {
-            driver,
+            driver: LeakedByPanic::new(driver),
             waking: Waking::default(),
             rests: !matches!(calls, Calls::Many(_)),
             desk,
@@ -110,11 +110,13 @@ impl Instance {
 
     /// Polls the driver for as long as it goes on at once.
     fn turns(&mut self, context: &mut Context<'_>) -> Poll<wasmtime::Result<()>> {
+        crate::inject::panic_at("call");
         for _ in 0..TURNS_MAX {
             let (meter, ticker, pulse) = (&self.meter, &self.ticker, &self.pulse);
-            let driver = self.driver.as_mut();
-            let (polled, woken) =
-                self.waking.poll(context, |context| metered_poll(meter, ticker, pulse, || driver.poll(context)));
+            let Some(driver) = self.driver.get() else { return Poll::Pending };
+            let (polled, woken) = self
+                .waking
+                .poll(context, |context| metered_poll(meter, ticker, pulse, || driver.as_mut().poll(context)));
             if polled.is_ready() {
                 return polled;
             }
@@ -198,12 +200,13 @@ fn metered_poll<T>(meter: &Meter, ticker: &Ticker, pulse: &Pulse, poll: impl FnO
 }
 
 /// The driver of an instance without concurrency.
-async fn drive_plain(mut store: Store<State>, guest: p2::bindings::Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
-    loop {
+async fn drive_plain(mut store: GuestStore, guest: p2::bindings::Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
+    while let Some(store) = store.get() {
         let job = next_job(&desk).await;
-        serve_plain(&mut store, &guest, job).await?;
+        serve_plain(store, &guest, job).await?;
         desk.end();
     }
+    Ok(())
 }
 
 // No waker: whoever puts a job in polls the driver next.
@@ -212,7 +215,7 @@ async fn next_job(desk: &Desk) -> Job {
 }
 
 /// The driver of an instance that may leave work running when a call has ended.
-async fn drive_one(mut store: Store<State>, proxy: Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
+async fn drive_one(mut store: GuestStore, proxy: Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
     let run = async |accessor: &Accessor<State>| -> wasmtime::Result<()> {
         loop {
             let job = next_job(&desk).await;
@@ -221,5 +224,6 @@ async fn drive_one(mut store: Store<State>, proxy: Proxy, desk: Rc<Desk>) -> was
             desk.end();
         }
     };
+    let Some(store) = store.get() else { return Ok(()) };
     store.run_concurrent(run).await?
 }

@@ -11,7 +11,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, Stream};
-use wasmtime::Store;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::Proxy;
@@ -20,7 +19,7 @@ use super::call::{Answer, Desk, Head, Job, serve};
 use super::fault::{Fault, FaultKind};
 use super::instance::Instance;
 use super::limits::Meter;
-use super::state::State;
+use super::state::{GuestStore, State};
 
 /// A shared instance, as its callers see it.
 pub struct Shared {
@@ -268,7 +267,7 @@ impl Drop for SharedPlace {
 }
 
 /// The driver of an instance with several calls at once.
-pub(super) async fn drive_many(mut store: Store<State>, proxy: Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
+pub(super) async fn drive_many(mut store: GuestStore, proxy: Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
     let run = async |accessor: &Accessor<State>| -> wasmtime::Result<()> {
         let mut calls = pin!(FuturesUnordered::new());
         poll_fn(|context| {
@@ -290,5 +289,6 @@ pub(super) async fn drive_many(mut store: Store<State>, proxy: Proxy, desk: Rc<D
         })
         .await
     };
+    let Some(store) = store.get() else { return Ok(()) };
     store.run_concurrent(run).await?
 }

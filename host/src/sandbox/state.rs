@@ -12,6 +12,10 @@ use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, MemoryL
 use super::outbound::Outbound;
 use super::stdio::{GuestOutput, OutputBudget, Stream};
 use crate::config::{Grants, Preopen};
+use crate::panics::LeakedByPanic;
+
+/// A store: never dropped by a panic.
+pub(super) type GuestStore = LeakedByPanic<wasmtime::Store<State>>;
 
 /// Data of a store.
 pub(super) struct State {

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +18,9 @@ use crate::wire::{Wire, cut};
 
 /// Processes at once: a worker each, the loading process, the compiler, and those that are being replaced.
 const PROCESSES_MAX: usize = 2 * MAX_WORKERS as usize + 16;
+
+/// How long to wait before looking again whether a descriptor has become free.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a process is no spawner.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +59,17 @@ async fn attend(line: OwnedFd, config: &Config) -> io::Result<()> {
     }
     let line = Wire::new(line)?;
     let running = Rc::new(Cell::new(0_usize));
-    while let Some((asked, descriptors)) = line.receive::<ToSpawner>().await? {
+    loop {
+        let (asked, descriptors) = match line.receive::<ToSpawner>().await {
+            Ok(Some(heard)) => heard,
+            Ok(None) => return Ok(()),
+            // The message stays. Processes that end make room.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+                tokio::time::sleep(SHORTAGE_PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let mut descriptors = descriptors.into_iter();
         // (There was no descriptor left for it; the primary hears of an answer that does not come.)
         let Some(answer) = descriptors.next() else { continue };
@@ -85,7 +99,6 @@ async fn attend(line: OwnedFd, config: &Config) -> io::Result<()> {
             }
         }
     }
-    Ok(())
 }
 
 fn tell(answer: &Wire, word: &FromSpawner, descriptors: &[OwnedFd]) {

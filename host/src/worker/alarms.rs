@@ -53,6 +53,7 @@ impl Alarms {
     /// Runs the timer; never ends.
     pub(super) async fn run(&self) {
         loop {
+            crate::inject::panic_at("alarms");
             let next = self.walk(Instant::now());
             self.armed.set(next);
             let Some(next) = next else {

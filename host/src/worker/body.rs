@@ -328,6 +328,7 @@ impl Streaming {
     }
 
     pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        crate::inject::panic_at("body");
         if let Some(frame) = self.ahead.pop_front() {
             return self.pass(frame);
         }

@@ -350,6 +350,7 @@ impl Connection {
 pub(super) async fn serve(worker: Rc<WorkerShared>, stream: Stream, peer: Peer, permit: Permit) {
     let connection = Rc::new(Connection::new(Rc::clone(&worker), stream, peer));
     connection.enter(Phase::New, Some(worker.config.limits.header_timeout));
+    crate::inject::panic_at("connection");
     let ended = drive(&connection).await;
     match ended {
         Ok(()) => {}
@@ -402,13 +403,21 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
         has_left
     };
     let mut told_to_drain = false;
+    // It was accepted before the drain began, and may have sent its request: hyper would close it unread.
+    let came_late = worker.draining.get();
+    if came_late {
+        connection.phase_alarm.set(Some(Instant::now() + HEAD_AT_DRAIN));
+    }
     let mut turns = Turns::default();
     poll_fn(|context| {
         if worker.draining.get() && !told_to_drain {
-            told_to_drain = true;
-            hyper.as_mut().graceful_shutdown();
-            if matches!(connection.phase.get(), Phase::New | Phase::Head { .. }) {
+            let phase = connection.phase.get();
+            if matches!(phase, Phase::New | Phase::Head { .. }) && !came_late {
                 connection.phase_alarm.set(Some(Instant::now() + HEAD_AT_DRAIN));
+            }
+            if phase != Phase::New || !came_late {
+                told_to_drain = true;
+                hyper.as_mut().graceful_shutdown();
             }
         }
         // Before hyper, which would break the upload off, and have the guest fail, in the place of the client's leaving.

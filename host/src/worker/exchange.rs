@@ -57,9 +57,10 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
     let exchange = Rc::new(Exchange::new(&worker, connection, &request));
     worker.metrics.in_flight.change(1);
     #[cfg(feature = "fault-injection")]
-    if let Some(response) = super::misdeeds::inject(&request) {
+    if let Some(response) = super::misdeeds::commit(&request) {
         return response;
     }
+    crate::inject::arm(request.headers());
     let is_head = request.method() == Method::HEAD;
     let version = request.version();
     let mut response = match exchange.accept(&worker, request) {
@@ -91,6 +92,7 @@ impl Exchange {
 
     /// Puts the request into the form that a guest sees: an absolute URI, true headers.
     fn accept(&self, worker: &WorkerShared, request: Request<Incoming>) -> Result<Request<Body>, Failure> {
+        crate::inject::panic_at("head");
         let (mut parts, incoming) = request.into_parts();
         if self.connection.framing() == Framing::Ambiguous {
             return Err(Failure::BadRequest);
@@ -147,6 +149,7 @@ impl Exchange {
         };
         self.version.set(seat.version());
         seat.begin(request, self.number);
+        crate::inject::panic_at("exchange");
         let mut armed = None;
         let outcome = poll_fn(|context| {
             let polled = seat.poll(context);
@@ -237,6 +240,7 @@ impl Exchange {
     /// Waits for the head within its limits; reached only by a request whose guest waits. `armed` is what the alarm is
     /// set for.
     fn poll_for_head(&self, armed: &mut Option<Deadline>, context: &Context<'_>) -> Poll<Stop> {
+        crate::inject::panic_at("wait");
         let alarm = &self.connection.request_alarm;
         // The upload's deadline moves with it; the head's stands.
         let deadline = self.next_deadline();
@@ -358,6 +362,7 @@ impl Exchange {
         alarm.set(worker.config.limits.request_timeout.map(|limit| Instant::now() + limit));
         let (number, upload) = (self.number, Arc::clone(&self.upload));
         worker.spawn(async move {
+            crate::inject::panic_at("linger");
             let outcome = poll_fn(|context| {
                 if let Poll::Ready(fault) = seat.poll(context) {
                     return Poll::Ready(Err(fault));

@@ -1,4 +1,5 @@
-//! Bugs of the host, on demand of a test: a header makes it panic, or do what a guest that broke out of its sandbox would.
+//! What a guest that broke out of its sandbox would do, on demand of a test: a header makes the host do it, and the answer
+//! tells what came of it. Built with the feature `fault-injection` only.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -9,12 +10,12 @@ use http::{Request, Response};
 
 use super::body::ResponseBody;
 
-/// The header that asks for one.
-const HEADER: &str = "x-wasmhost-inject";
+/// The header that asks for a deed, with its object behind a space.
+const HEADER: &str = "x-wasmhost-misdeed";
 
 /// Does what the request asks for, and tells what came of it: `done`, or the number of the system's error. None when
 /// nothing was asked for.
-pub(super) fn inject<B>(request: &Request<B>) -> Option<Response<ResponseBody>> {
+pub(super) fn commit<B>(request: &Request<B>) -> Option<Response<ResponseBody>> {
     let what = request.headers().get(HEADER)?.to_str().ok()?;
     let outcome = match what.split_once(' ') {
         Some((deed, object)) => misbehave(deed, object),
@@ -27,10 +28,8 @@ pub(super) fn inject<B>(request: &Request<B>) -> Option<Response<ResponseBody>> 
     Some(Response::new(ResponseBody::whole(Bytes::from(text))))
 }
 
-#[expect(clippy::panic, reason = "what is tested is a panic of the host")]
 fn misbehave(deed: &str, object: &str) -> io::Result<()> {
     match deed {
-        "panic" => panic!("injected by a test"),
         "open" => std::fs::File::open(object).map(drop),
         "create" => std::fs::File::create(object).map(drop),
         "list" => std::fs::read_dir(object).map(drop),

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use http::uri::Authority;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use self::child::{ChildError, EventWire, run as run_child};
 use self::words::{FromWorker, ToWorker};
@@ -27,6 +27,7 @@ use super::{Exit, Stage, WorkerEvent};
 use crate::clients::Client;
 use crate::config::Config;
 use crate::loader::{Code, Edition, Loading};
+use crate::panics::guarded;
 use crate::sandbox::LoadError;
 use crate::spawner::{Attended, End, Spawner};
 use crate::supervisor::WorkerId;
@@ -90,6 +91,12 @@ pub struct ProcessHandle {
     handed: Cell<u64>,
     /// Of these, those whose permits have not been given back yet.
     outstanding: Cell<usize>,
+    /// Signs of life that were seen.
+    beats_seen: Cell<u64>,
+    /// A call for one is on its way, or was not answered.
+    called: Cell<bool>,
+    /// Tells the task that attends to the process to end it.
+    hung: Rc<Notify>,
     /// Of these, those that are counted for a client, as far as the process has not told of their end.
     abroad: Abroad,
 }
@@ -116,17 +123,30 @@ impl ProcessHandle {
             taken_before: vitals.metrics.connections.get(),
             handed: Cell::new(0),
             outstanding: Cell::new(0),
+            beats_seen: Cell::new(vitals.beats.load(Relaxed)),
+            called: Cell::new(false),
+            hung: Rc::new(Notify::new()),
             abroad: Abroad::default(),
         };
         handle.orders.send_modify(|orders| orders.stage = stage);
-        let permits = Arc::clone(&handle.permits);
-        let ended = Ended { abroad: Rc::clone(&handle.abroad), permits };
-        tokio::task::spawn_local(attend(setup.id, child, wire, heard, setup.events, vitals, ended));
+        let ended = Ended { abroad: Rc::clone(&handle.abroad), permits: Arc::clone(&handle.permits) };
+        let (id, events, hung) = (setup.id, setup.events, Rc::clone(&handle.hung));
+        tokio::task::spawn_local(async move {
+            let attending = attend(id, child, wire, heard, (events.clone(), hung), vitals, ended);
+            if let Err(panic) = guarded(attending).await {
+                // The child went with what was dropped.
+                vitals.metrics.listening.set(false);
+                let _ = events.send(WorkerEvent::Exited(id, Exit::Panic(panic))).await;
+            }
+        });
         Ok(handle)
     }
 
     /// Connections that it can still be given.
     pub fn room(&self) -> usize {
+        if self.vitals.is_short.get() {
+            return 0;
+        }
         let taken = self.vitals.metrics.connections.get().wrapping_sub(self.taken_before);
         let waiting = self.handed.get().saturating_sub(taken);
         INBOX_MAX.saturating_sub(usize::try_from(waiting).unwrap_or(usize::MAX))
@@ -154,8 +174,26 @@ impl ProcessHandle {
         }
     }
 
+    /// Calls for a sign of life; false when the last call was not answered.
+    pub fn ask(&self) -> bool {
+        let beats = self.vitals.beats.load(Relaxed);
+        let answered = beats != self.beats_seen.replace(beats);
+        if self.called.get() && !answered {
+            return false;
+        }
+        let sent = self.wire.try_send(&ToWorker::Call, &[]).is_ok();
+        self.called.set(sent);
+        answered || sent
+    }
+
+    /// Ends a process that gives no sign of life.
+    pub fn end_hung(&self) {
+        self.hung.notify_one();
+    }
+
     /// Gives new orders.
     pub fn order(&self, code: Arc<OwnedFd>, stage: Stage) {
+        self.vitals.drains.set(stage != Stage::Serve);
         self.orders.send_replace(ProcessOrders { code, stage });
     }
 
@@ -217,14 +255,20 @@ async fn attend(
     child: Attended,
     wire: Rc<Wire>,
     mut orders: watch::Receiver<ProcessOrders>,
-    events: mpsc::Sender<WorkerEvent>,
+    (events, hung): (mpsc::Sender<WorkerEvent>, Rc<Notify>),
     vitals: &'static Vitals,
     ended: Ended,
 ) {
     let mut code = Arc::clone(&orders.borrow().code);
     let mut exit = None;
+    let mut patience = GONE_WITHIN;
     loop {
         let event = tokio::select! {
+            () = hung.notified() => {
+                exit = Some(Exit::Killed("it gave no sign of life and was killed".into()));
+                patience = Duration::ZERO;
+                break;
+            }
             received = wire.receive::<FromWorker>() => match received {
                 Ok(Some((FromWorker::Online { thread }, _))) => WorkerEvent::Online(id, thread),
                 Ok(Some((FromWorker::Listening, _))) => WorkerEvent::Listening(id),
@@ -265,15 +309,16 @@ async fn attend(
         };
         // Without the primary there is nobody to tell.
         let _ = events.send(event).await;
+        crate::inject::panic_at("attend");
     }
-    let end = end_of(child).await;
+    let end = end_of(child, patience).await;
     vitals.metrics.listening.set(false);
     let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(end))).await;
 }
 
-/// Waits for the end of a process that has said its last word.
-async fn end_of(process: Attended) -> Exit {
-    let end = match tokio::time::timeout(GONE_WITHIN, process.ended()).await {
+/// Waits for the end of a process that has said its last word, and kills it after `patience`.
+async fn end_of(process: Attended, patience: Duration) -> Exit {
+    let end = match tokio::time::timeout(patience, process.ended()).await {
         Ok(end) => end,
         Err(_) => {
             process.kill();
@@ -319,7 +364,7 @@ pub fn load_in_process(
             tracing::error!("the process that loads the component does not end; it is killed");
             child.kill();
         }
-        let ended = end_of(child).await;
+        let ended = end_of(child, GONE_WITHIN).await;
         vitals::give_back(host, own);
         let failed = |reason: String, hint: String| Err(LoadError { file: component, reason, hint });
         let edition = match last_word.into_inner() {

@@ -76,6 +76,7 @@ impl Failure {
 
     /// The answer.
     pub(super) fn response(self) -> Response<ResponseBody> {
+        crate::inject::panic_at("respond");
         let mut response = Response::new(ResponseBody::whole(Bytes::from_static(self.text().as_bytes())));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();

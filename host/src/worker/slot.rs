@@ -2,6 +2,7 @@
 //! when there may be no more, and puts a new generation in the place of any that went. Everything here happens on the
 //! worker's thread.
 
+mod patience;
 mod queue;
 mod ready;
 mod seat;
@@ -14,9 +15,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use self::patience::Patience;
 use self::queue::Queue;
 pub(super) use self::seat::Seat;
 use super::alarms::Alarm;
+use super::crash::Crash;
 use super::health::{Health, Verdict};
 use super::trim::Trim;
 use crate::config::{Capacity, Config, Isolation};
@@ -58,6 +61,7 @@ pub(super) struct Slot {
     /// The last of these came to rest.
     at_rest: Notify,
     queue: Queue<Grant>,
+    patience: RefCell<Patience>,
     health: RefCell<Health>,
     refill: Notify,
     /// There are more instances idle than wanted, and `tend` knows.
@@ -68,6 +72,8 @@ pub(super) struct Slot {
     pub(super) trim: Trim,
     sheds_told: Throttle,
     capacity_told: Throttle,
+    /// Where the task of a shared instance that panics is told of.
+    crash: Rc<Crash>,
 }
 
 /// An instance with what the slot knows of it.
@@ -149,9 +155,9 @@ impl Drop for Room {
             slot.count_instances();
             slot.refill.notify_one();
         } else {
-            // It stays taken on its way, so that nobody who comes in between has it.
-            let passed_on = slot.queue.grant(Grant::Room(Self(Rc::clone(slot))));
-            debug_assert!(passed_on.is_none(), "somebody waits");
+            // It stays taken on its way, so that nobody who comes in between has it. Back, and free, if all who waited
+            // had waited for too long.
+            drop(slot.queue.grant(Grant::Room(Self(Rc::clone(slot)))));
         }
     }
 }
@@ -177,8 +183,8 @@ impl Slot {
         guest: Arc<Guest>,
         context: InstanceContext,
         config: &Config,
-        metrics: &'static WorkerMetrics,
-        host: &'static HostVitals,
+        (metrics, host): (&'static WorkerMetrics, &'static HostVitals),
+        crash: Rc<Crash>,
     ) -> Rc<Self> {
         Rc::new(Self {
             worker,
@@ -196,6 +202,7 @@ impl Slot {
             busy_shared: Cell::new(0),
             at_rest: Notify::new(),
             queue: Queue::default(),
+            patience: RefCell::default(),
             health: RefCell::default(),
             refill: Notify::new(),
             surplus_known: Cell::new(false),
@@ -203,6 +210,7 @@ impl Slot {
             trim: Trim::default(),
             sheds_told: Throttle::new(SHED_LINE_EVERY),
             capacity_told: Throttle::new(CAPACITY_LINE_EVERY),
+            crash,
         })
     }
 
@@ -275,10 +283,12 @@ impl Slot {
         }
         let deadline = *deadline.get_or_insert_with(|| {
             self.metrics.queued.add_one();
-            Instant::now() + self.capacity.queue_timeout
+            let now = Instant::now();
+            let (is_first, max) = (self.queue.is_empty(), self.capacity.queue_timeout);
+            now + self.patience.borrow_mut().of_one_who_comes(now, is_first, max)
         });
         alarm.set(Some(deadline));
-        let granted = self.queue.wait(alarm, |grant| self.give_back(grant)).await;
+        let granted = self.queue.wait(alarm, deadline, |grant| self.give_back(grant)).await;
         alarm.set(None);
         granted.ok_or_else(|| self.shed(Shed::QueueTimeout, self.capacity.queue_timeout))
     }
@@ -355,6 +365,7 @@ impl Slot {
 
     /// Makes an instance in `room`.
     async fn make(self: &Rc<Self>, room: Room) -> Result<Kept, Fault> {
+        crate::inject::panic_at("slot");
         let guest = Arc::clone(&self.guest.borrow());
         self.metrics.generation.add_one();
         let origin = Origin {

@@ -150,6 +150,7 @@ impl Socket {
         context: &mut Context<'_>,
         write: impl Fn(&Stream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        crate::inject::panic_at("write");
         let stream = &self.connection.stream;
         loop {
             if stream.poll_write_ready(context)?.is_pending() {
@@ -173,6 +174,7 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        crate::inject::panic_at("read");
         let Self { connection, ahead } = &mut *self;
         let allowed = connection.may_read()?;
         if !ahead.is_empty() {

@@ -1,13 +1,9 @@
 //! What runs in a worker's thread: its event loop, from the first instance to the end of the last connection.
 
-use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
@@ -15,6 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::alarms::Alarms;
 use super::conn::{self, Peer};
+use super::crash::Crash;
 use super::inbox::{Accepted, Connection, Receiver};
 use super::slot::Slot;
 use super::socket::Stream;
@@ -22,12 +19,14 @@ use super::{Events, Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared}
 use crate::intake::Intake;
 use crate::listener::Listener;
 use crate::log::access;
+use crate::panics::caught;
 use crate::sandbox::InstanceContext;
 
 /// Threads of a worker that do blocking work for guests: file system calls and name look-ups.
 const BLOCKING_THREADS_MAX: usize = 8;
-/// Connections that a worker takes from its inbox or listener in one turn of its loop.
-const CONNECTIONS_A_TURN: usize = 16;
+/// Connections that a worker takes from its inbox or listener in one turn of its loop: with sixty calls that compute, a
+/// turn takes sixty milliseconds, and who waits outside for a word of refusal shall not wait for many.
+const CONNECTIONS_A_TURN: usize = 64;
 
 /// The body of a worker's thread. Always ends with an event.
 pub(super) fn run(setup: WorkerSetup, connections: Receiver, orders: watch::Receiver<Orders>) {
@@ -65,13 +64,18 @@ pub(super) fn run_in(
     let metrics = &setup.vitals.metrics;
     let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
     metrics.thread.store(thread.into(), Relaxed);
-    let serving = serve(setup, thread.into(), connections, orders);
-    let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(serving)));
+    let slot = OnceCell::new();
+    let serving = serve(setup, thread.into(), connections, orders, &slot);
+    let outcome = caught(|| runtime.block_on(serving));
     metrics.listening.set(false);
+    if let Some(slot) = slot.get() {
+        // Instances at rest hold the slot, which holds them. Not within the panic, if it was one.
+        runtime.block_on(async { slot.clear() });
+    }
     // A blocking call of a guest may still be under way; the thread does not wait for it.
     runtime.shutdown_background();
     access::flush();
-    outcome.unwrap_or_else(|panic| Exit::Panic(panic_text(&*panic)))
+    outcome.unwrap_or_else(Exit::Panic)
 }
 
 async fn serve(
@@ -79,6 +83,7 @@ async fn serve(
     thread: u64,
     mut connections: Receiver,
     mut orders: watch::Receiver<Orders>,
+    kept: &OnceCell<Rc<Slot>>,
 ) -> Exit {
     let WorkerSetup { id, config, vitals, ticker, host, budget, events, authority, listener } = setup;
     let metrics = &vitals.metrics;
@@ -93,7 +98,9 @@ async fn serve(
     let mut guest = Arc::clone(&orders.borrow().guest);
     // They may say more than that already.
     orders.mark_changed();
-    let slot = Slot::new(id, Arc::clone(&guest), context, &config, metrics, host);
+    let crash = Rc::new(Crash::default());
+    let slot = Slot::new(id, Arc::clone(&guest), context, &config, (metrics, host), Rc::clone(&crash));
+    let _ = kept.set(Rc::clone(&slot));
     let alarms = Rc::new(Alarms::default());
     let worker = Rc::new(WorkerShared {
         id,
@@ -107,6 +114,7 @@ async fn serve(
         authority,
         tasks: Cell::new(0),
         changed: Notify::new(),
+        crash: Rc::clone(&crash),
     });
     let mut own_intake = match listener {
         Some((listener, permits)) => match Listener::from_tcp(listener) {
@@ -115,18 +123,25 @@ async fn serve(
         },
         None => None,
     };
-    tokio::task::spawn_local(async move { alarms.run().await });
-    slot.warm().await;
-    tokio::task::spawn_local(Rc::clone(&slot).tend());
-    let trimmed = Rc::clone(&slot);
-    tokio::task::spawn_local(async move { trimmed.trim.run().await });
+    let watcher = Rc::clone(&crash);
+    tokio::task::spawn_local(async move { watcher.watch(alarms.run()).await });
+    tokio::select! {
+        () = crash.watch(slot.warm()) => {}
+        text = crash.happened() => return Exit::Panic(text),
+    }
+    let (watcher, tended) = (Rc::clone(&crash), Rc::clone(&slot));
+    tokio::task::spawn_local(async move { watcher.watch(tended.tend()).await });
+    let (watcher, trimmed) = (Rc::clone(&crash), Rc::clone(&slot));
+    tokio::task::spawn_local(async move { watcher.watch(trimmed.trim.run()).await });
     metrics.listening.set(true);
     events.tell(WorkerEvent::Listening(id)).await;
 
-    let crew = Crew { worker: Rc::clone(&worker), open: Rc::default(), panic: Rc::default() };
-    let exit = loop {
+    let crew = Crew { worker: Rc::clone(&worker), open: Rc::default() };
+    loop {
+        crate::inject::panic_at("loop");
         tokio::select! {
             biased;
+            text = crash.happened() => break Exit::Panic(text),
             changed = orders.changed() => {
                 let latest = orders.borrow_and_update().clone();
                 if changed.is_err() || latest.stage == Stage::Stop {
@@ -145,11 +160,7 @@ async fn serve(
                 }
             }
             () = slot.rested(), if worker.draining.get() => {}
-            () = worker.changed.notified() => {
-                if let Some(panic) = crew.panic.borrow_mut().take() {
-                    break Exit::Panic(panic);
-                }
-            }
+            () = worker.changed.notified() => {}
             Some(connection) = connections.recv() => crew.take_in(connection, || connections.try_recv().ok()),
             connection = next_of_own(own_intake.as_mut()) => {
                 crew.take_in(connection, || own_intake.as_mut().and_then(Intake::next_waiting));
@@ -163,16 +174,13 @@ async fn serve(
         {
             break Exit::Voluntary;
         }
-    };
-    slot.clear();
-    exit
+    }
 }
 
 /// The connections of a worker.
 struct Crew {
     worker: Rc<WorkerShared>,
     open: Rc<Cell<usize>>,
-    panic: Rc<RefCell<Option<String>>>,
 }
 
 impl Crew {
@@ -204,29 +212,12 @@ impl Crew {
         }
     }
 
-    /// Serves a connection in a task of its own. A panic in it is a bug of the host: what the task held is leaked (its
-    /// stores may be in any state), and the worker ends.
+    /// Serves a connection in a task of its own.
     fn run(&self, stream: Stream, peer: Peer, permit: super::inbox::Permit) {
         self.open.set(self.open.get() + 1);
-        let open = Rc::clone(&self.open);
-        let panicked = Rc::clone(&self.panic);
-        let worker = Rc::clone(&self.worker);
-        let mut serving: Option<Pin<Box<dyn Future<Output = ()>>>> =
-            Some(Box::pin(conn::serve(Rc::clone(&worker), stream, peer, permit)));
+        let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
         tokio::task::spawn_local(async move {
-            std::future::poll_fn(|context| {
-                let Some(task) = serving.as_mut() else { return Poll::Ready(()) };
-                match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
-                    Ok(polled) => polled,
-                    Err(panic) => {
-                        *panicked.borrow_mut() = Some(panic_text(&*panic));
-                        worker.changed.notify_one();
-                        std::mem::forget(serving.take());
-                        Poll::Ready(())
-                    }
-                }
-            })
-            .await;
+            worker.crash.watch(conn::serve(Rc::clone(&worker), stream, peer, permit)).await;
             open.set(open.get() - 1);
             worker.slot.trim.ask();
             if worker.draining.get() {
@@ -242,9 +233,4 @@ async fn next_of_own(intake: Option<&mut Intake>) -> Connection {
         Some(intake) => intake.next().await,
         None => std::future::pending().await,
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
 }

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::uri::Authority;
@@ -12,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::Share;
 use super::words::{ENDED_MAX, FromWorker, ToWorker};
+use crate::backoff::Backoff;
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::confine::{self, Cage, Unconfined};
@@ -26,8 +28,11 @@ use crate::wire::{Wire, cut};
 use crate::worker::inbox::{self, Accepted, Connection, PerClient, Permits};
 use crate::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
 
-/// Lost connections are told of once in this time.
-const LOST_LINE_EVERY: Duration = Duration::from_secs(10);
+/// That there is no descriptor for a connection is told of once in this time.
+const SHORT_LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// How long to wait before looking again whether a descriptor has become free.
+const SHORTAGE_PAUSES: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
 
 /// How long what the primary had no room to hear waits, and whatever it says meanwhile.
 const TELL_AGAIN: Duration = Duration::from_millis(5);
@@ -202,7 +207,7 @@ fn prepare(
         permits,
         vitals: own,
         id,
-        lost: Throttle::new(LOST_LINE_EVERY),
+        short_told: Throttle::new(SHORT_LINE_EVERY),
     };
     Ok((setup, guest, attendance))
 }
@@ -220,18 +225,25 @@ struct Attendance {
     permits: Arc<Permits>,
     vitals: &'static Vitals,
     id: WorkerId,
-    lost: Throttle,
+    short_told: Throttle,
 }
 
 impl Attendance {
     /// Carries out what the primary says, until it is gone.
     async fn attend(self, inbox: inbox::Sender, orders: watch::Sender<Orders>) {
         let mut linking: Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>> = None;
+        let mut shortages = 0;
         loop {
             tokio::select! {
-                received = self.wire.receive::<ToWorker>() => match received {
+                received = self.hear(shortages) => match received {
+                    Err(error) if is_shortage(&error) => {
+                        self.note_shortage(&orders, shortages == 0);
+                        shortages = shortages.saturating_add(1);
+                        continue;
+                    }
                     Ok(Some((ToWorker::Connection(peer), descriptors))) => self.hand_on(&inbox, peer, descriptors),
                     Ok(Some((ToWorker::Swap, descriptors))) => linking = self.link(descriptors),
+                    Ok(Some((ToWorker::Call, _))) => self.give_sign(),
                     Ok(Some((ToWorker::Drain, _))) => orders.send_modify(|orders| orders.stage = Stage::Drain),
                     Ok(Some((ToWorker::Load | ToWorker::Start { .. }, _))) => {}
                     Ok(Some((ToWorker::Stop, _)) | None) | Err(_) => {
@@ -255,18 +267,47 @@ impl Attendance {
         }
     }
 
+    /// The primary's next word; after a shortage of descriptors, not at once.
+    async fn hear(&self, shortages: u32) -> io::Result<Option<(ToWorker, Vec<OwnedFd>)>> {
+        if let Some(before) = shortages.checked_sub(1) {
+            tokio::time::sleep(SHORTAGE_PAUSES.delay(before, 0.0)).await;
+        }
+        let heard = self.wire.receive::<ToWorker>().await;
+        if shortages > 0 && heard.is_ok() {
+            self.vitals.is_short.set(false);
+        }
+        crate::inject::panic_at("line");
+        heard
+    }
+
+    fn give_sign(&self) {
+        self.vitals.beats.store(self.vitals.beats.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// There is no descriptor for what stands first in the line. It stays there, and the primary gives no more to this
+    /// worker until there is one.
+    fn note_shortage(&self, orders: &watch::Sender<Orders>, is_first: bool) {
+        self.vitals.is_short.set(true);
+        self.give_sign();
+        if is_first && let Some(count) = self.short_told.admit(Instant::now()) {
+            tracing::error!(
+                worker = self.id.0,
+                count,
+                "no descriptor is left for a connection, which waits (count: times since the last such line); raise their limit (ulimit -n, LimitNOFILE=)"
+            );
+        }
+        if self.vitals.drains.get() {
+            // The word for it stands in the line behind. What drains frees descriptors.
+            orders.send_if_modified(|orders| std::mem::replace(&mut orders.stage, Stage::Drain) == Stage::Serve);
+        }
+    }
+
     fn hand_on(&self, inbox: &inbox::Sender, peer: Peer, descriptors: Vec<OwnedFd>) {
         let Some(mut permit) = self.permits.try_take() else { return };
         permit.adopt(&self.vitals.metrics);
         permit.claim(peer);
-        let Some(socket) = descriptors.into_iter().next() else {
-            // The kernel has closed it. It counts as taken, so that the primary's books are right.
-            self.vitals.metrics.connections.add_one();
-            if let Some(count) = self.lost.admit(Instant::now()) {
-                tracing::error!(worker = self.id.0, count, %peer, "connections were lost: no descriptor was left for them (count: since the last such line); raise their limit (ulimit -n, LimitNOFILE=)");
-            }
-            return;
-        };
+        // The primary sends none without.
+        let Some(socket) = descriptors.into_iter().next() else { return };
         let socket = match peer {
             Peer::Tcp(_) => Accepted::Tcp(socket.into()),
             Peer::Unix => Accepted::Unix(socket.into()),
@@ -311,6 +352,10 @@ impl Attendance {
             }
         }
     }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
 /// The guest that is being linked; never ready without one.

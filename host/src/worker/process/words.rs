@@ -26,6 +26,8 @@ pub(super) enum ToWorker {
     Connection(Peer),
     /// Serve with other code from now on. With the code.
     Swap,
+    /// Give a sign of life.
+    Call,
     /// Finish what is in flight and end.
     Drain,
     /// End at once.

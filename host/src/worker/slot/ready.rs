@@ -29,6 +29,7 @@ impl Slot {
     pub(in crate::worker) async fn tend(self: Rc<Self>) {
         let mut shortages = 0;
         loop {
+            crate::inject::panic_at("tend");
             let has_surplus = self.has_surplus();
             self.surplus_known.set(has_surplus);
             if has_surplus {

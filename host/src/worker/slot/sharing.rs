@@ -18,10 +18,12 @@ impl Slot {
         self.offer_places(&kept);
         let slot = Rc::clone(self);
         let member = kept.clone();
-        tokio::task::spawn_local(async move {
+        let crash = Rc::clone(&self.crash);
+        let running = async move {
             let mut task = pin!(task);
             let mut was_busy = false;
             let end = std::future::poll_fn(|context| {
+                crate::inject::panic_at("shared");
                 let polled = task.as_mut().poll(context);
                 let is_busy = polled.is_pending() && !member.shared.is_quiet();
                 if is_busy != std::mem::replace(&mut was_busy, is_busy) {
@@ -38,7 +40,8 @@ impl Slot {
             if let SharedEnd::Fault(fault) = end {
                 slot.faulted(&member.origin, 0, &fault);
             }
-        });
+        };
+        tokio::task::spawn_local(async move { crash.watch(running).await });
         (kept, first)
     }
 
@@ -68,8 +71,8 @@ impl Slot {
     pub(super) fn offer_places(&self, kept: &KeptShared) {
         while !self.queue.is_empty() {
             let Some(place) = kept.shared.place() else { return };
-            let given = self.queue.grant(Grant::Place(kept.clone(), place));
-            debug_assert!(given.is_none(), "somebody waits");
+            // Back if all who waited had waited for too long.
+            drop(self.queue.grant(Grant::Place(kept.clone(), place)));
         }
     }
 

@@ -1,0 +1,79 @@
+//! Bugs of the host and shortages of the machine on demand of a test, at named points. Built with the feature
+//! `fault-injection` only; without it, nothing here does anything.
+//!
+//! A point is armed for the present thread by a header (`X-Wasmhost-Inject: POINT`) of a request to the worker or to the
+//! admin page, and goes off at the next pass: each worker and the primary run in one thread each, of either kind.
+
+/// Header whose value names the point.
+#[cfg(feature = "fault-injection")]
+const HEADER: &str = "x-wasmhost-inject";
+
+/// The point at which the thread of all guests' clock panics; it has no requests to arm it by.
+#[cfg(feature = "fault-injection")]
+const TICKER: &str = "ticker";
+
+#[cfg(feature = "fault-injection")]
+thread_local! {
+    static ARMED: std::cell::RefCell<String> = const { std::cell::RefCell::new(String::new()) };
+}
+
+#[cfg(feature = "fault-injection")]
+static TICKER_ARMED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Arms what a request's head asks for.
+#[cfg(feature = "fault-injection")]
+pub(crate) fn arm(headers: &http::HeaderMap) {
+    if let Some(point) = headers.get(HEADER).and_then(|point| point.to_str().ok()) {
+        TICKER_ARMED.store(point == TICKER, std::sync::atomic::Ordering::SeqCst);
+        ARMED.set(point.to_owned());
+    }
+}
+
+/// Arms nothing.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub(crate) fn arm(_: &http::HeaderMap) {}
+
+/// Whether `point` is armed; it no longer is then.
+#[cfg(feature = "fault-injection")]
+pub(crate) fn goes_off(point: &str) -> bool {
+    if point == TICKER {
+        return TICKER_ARMED.swap(false, std::sync::atomic::Ordering::SeqCst);
+    }
+    ARMED.with_borrow_mut(|armed| {
+        let is_armed = armed == point;
+        if is_armed {
+            armed.clear();
+        }
+        is_armed
+    })
+}
+
+/// Nothing is armed.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub(crate) fn goes_off(_: &str) -> bool {
+    false
+}
+
+/// For how many instances a pool is made, at most: few, with `WASMHOST_INJECT=small-pool` in the environment.
+#[cfg(feature = "fault-injection")]
+pub(crate) fn pool_max() -> u32 {
+    if std::env::var_os("WASMHOST_INJECT").is_some_and(|what| what == "small-pool") { 2 } else { u32::MAX }
+}
+
+/// No bound.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub(crate) fn pool_max() -> u32 {
+    u32::MAX
+}
+
+/// Panics where `point` is armed.
+#[cfg_attr(not(feature = "fault-injection"), inline(always))]
+pub(crate) fn panic_at(point: &str) {
+    #[cfg_attr(feature = "fault-injection", expect(clippy::panic, reason = "what is tested is a panic of the host"))]
+    if goes_off(point) {
+        panic!("injected by a test at `{point}`");
+    }
+}

@@ -1,0 +1,52 @@
+//! Asks workers that are processes for a sign of life, and ends those that give none for too long: one that was stopped,
+//! or whose loop does not turn any more, keeps its connections waiting and says nothing of it. (A worker that is a thread
+//! cannot be ended by itself.)
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Place, Primary};
+use crate::balancer::Balance;
+use crate::config::WorkerKind;
+use crate::supervisor::Liveness;
+use crate::worker::WorkerHandle;
+
+impl Primary {
+    /// Whether some worker's silence would cost anybody anything: an idle host is not woken to ask.
+    pub(super) fn wants_beats(&self) -> bool {
+        // What a worker with a listener of its own is given is not known here.
+        let may_have_clients = |place: &Place| {
+            self.config.balance == Balance::Kernel || place.vitals.metrics.open_connections.load(Relaxed) > 0
+        };
+        self.config.worker_kind == WorkerKind::Process && self.places.iter().any(may_have_clients)
+    }
+
+    /// Asks every worker, and acts on what the answers to the last time say.
+    pub(super) fn beat(&self) {
+        for place in &self.places {
+            let Some(WorkerHandle::Process(process)) = &place.handle else { continue };
+            if !place.vitals.metrics.listening.get() {
+                continue;
+            }
+            let mut heart = place.heart.get();
+            let liveness = heart.on_beat(process.ask(), self.config.worker_hang_timeout);
+            place.heart.set(heart);
+            let before = place.liveness.replace(liveness);
+            let worker = place.id.0;
+            match liveness {
+                Liveness::Answers if before != liveness => tracing::info!(worker, "the worker answers again"),
+                Liveness::Silent if before != liveness => {
+                    tracing::warn!(worker, "the worker gives no sign of life; it gets no connections until it does");
+                }
+                Liveness::Hung if before != liveness => {
+                    tracing::error!(
+                        worker,
+                        limit = "--worker-hang-timeout",
+                        "the worker gives no sign of life and is killed; raise --worker-hang-timeout to wait longer"
+                    );
+                    process.end_hung();
+                }
+                Liveness::Answers | Liveness::Silent | Liveness::Hung => {}
+            }
+        }
+    }
+}
