@@ -18,6 +18,8 @@ mod attacks;
 mod balancing;
 mod body_max;
 mod cli;
+#[cfg(feature = "fault-injection")]
+mod confinement;
 mod connections;
 mod counting;
 mod crowding;

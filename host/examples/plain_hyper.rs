@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use rustix::net::SocketFlags;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
-use wasmhost::listener::{bind_for_each, bind_tcp};
+use wasmhost::listener::{bind_for_each, bind_tcp, listen};
 
 /// Connections that may wait for a worker; as many as wasmhost's inbox holds.
 const INBOX_MAX: usize = 1_024;
@@ -54,6 +54,7 @@ fn main() -> io::Result<()> {
     }
     if args.reuseport {
         let (listeners, address) = bind_for_each(args.listen, workers).map_err(io::Error::other)?;
+        listeners.iter().try_for_each(listen).map_err(io::Error::other)?;
         let threads = listeners
             .into_iter()
             .map(|listener| spawn_worker(move || serve_own(listener)))

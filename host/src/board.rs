@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::config::Config;
+use crate::confine::Report;
 use crate::loader::Edition;
 use crate::metrics::{HostMetrics, WorkerMetrics};
 use crate::shutdown::Phase;
@@ -19,6 +20,8 @@ pub struct Board {
     pub vitals: &'static HostVitals,
     /// What is served and how.
     pub config: Arc<Config>,
+    /// How far the process confined itself.
+    pub confinement: Report,
     /// Since when.
     pub started: Instant,
     state: Mutex<(Phase, String, String)>,
@@ -26,12 +29,18 @@ pub struct Board {
 
 impl Board {
     /// The board of a host that starts.
-    pub(crate) fn new(config: Arc<Config>, workers: Vec<&'static WorkerMetrics>, vitals: &'static HostVitals) -> Self {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        workers: Vec<&'static WorkerMetrics>,
+        vitals: &'static HostVitals,
+        confinement: Report,
+    ) -> Self {
         Self {
             workers,
             host: crate::vitals::own(),
             vitals,
             config,
+            confinement,
             started: Instant::now(),
             state: Mutex::new((Phase::Starting, String::new(), String::new())),
         }

@@ -57,6 +57,9 @@ pub enum Command {
     Dev(Box<DevArgs>),
     /// Make a component of a core module (what builds of C, Zig and Go end with).
     Componentize(ComponentizeArgs),
+    /// Start processes for the wasmhost that started this one.
+    #[command(hide = true)]
+    Spawner(Box<ServeArgs>),
     /// Compile a component ahead of time, for faster starts.
     Compile(CompileArgs),
     /// Tell what a component is, what it wants, and whether it will run.
@@ -183,6 +186,9 @@ pub struct ServeArgs {
     /// How long a request may wait for an instance, then 503.
     #[arg(long, value_name = "TIME", default_value = "1s", env = "WASMHOST_QUEUE_TIMEOUT", help_heading = "Serving")]
     pub queue_timeout: String,
+    /// How far the host's processes confine themselves (Landlock, seccomp, no core dumps): off, auto (as far as the kernel offers it), or require (in full, or exit 1).
+    #[arg(long, value_name = "MODE", default_value = "auto", env = "WASMHOST_CONFINE", help_heading = "Serving")]
+    pub confine: String,
     /// Clients in these networks may set Forwarded and X-Forwarded-* headers; from all others they are removed.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "WASMHOST_TRUST_PROXY", help_heading = "Serving")]
     pub trust_proxy: Vec<String>,

@@ -44,6 +44,8 @@ pub struct Config {
     pub access_log: bool,
     /// How compilation is bounded and where its results are kept.
     pub compilation: Compilation,
+    /// How far the host's processes confine themselves.
+    pub confine: Confine,
     /// How long requests in flight may take to finish once the host was told to stop.
     pub drain_timeout: Duration,
     /// What is otherwise while the component is being developed; none in production.
@@ -112,6 +114,34 @@ pub enum WorkerKind {
     Thread,
     /// A process of its own, with its own address space.
     Process,
+}
+
+/// How far the host's processes confine themselves, beyond the guest's sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Confine {
+    /// Not at all.
+    Off,
+    /// As far as the kernel offers it.
+    #[default]
+    Auto,
+    /// In full, or the host does not start.
+    Require,
+}
+
+impl Confine {
+    /// As it is written on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Auto => "auto",
+            Self::Require => "require",
+        }
+    }
+
+    /// What has this name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Off, Self::Auto, Self::Require].into_iter().find(|mode| mode.name() == name)
+    }
 }
 
 /// How long an instance lives.
@@ -218,4 +248,19 @@ pub enum CacheChoice {
     Dir(PathBuf),
     /// Nowhere: compile at every start.
     Off,
+}
+
+impl Compilation {
+    /// The directory of compiled components; none when they are kept nowhere, or no home is known.
+    pub fn cache_dir(&self) -> Option<PathBuf> {
+        match &self.cache {
+            CacheChoice::Off => None,
+            CacheChoice::Dir(dir) => Some(dir.clone()),
+            CacheChoice::User => {
+                let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+                let base = set("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
+                base.or_else(|| set("HOME").map(|home| home.join(".cache"))).map(|base| base.join("wasmhost"))
+            }
+        }
+    }
 }

@@ -64,17 +64,36 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// A bound socket. A TCP one does not listen yet; the others do.
 #[derive(Debug)]
-enum Bound {
+pub enum Bound {
+    /// By address.
     Tcp(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] Option<Removal>),
+    /// By path.
+    Unix(UnixListener),
+}
+
+impl Bound {
+    /// Binds `listen`.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub fn new(listen: &Listen) -> Result<Self, BindError> {
+        match listen {
+            Listen::Tcp(address) => {
+                bind_only(*address, false).map(Self::Tcp).map_err(|error| tcp_error(*address, &error))
+            }
+            Listen::Unix(path) => bind_unix(path).map(Self::Unix).map_err(|error| unix_error(path, &error)),
+            Listen::Inherited => inherited(),
+        }
+    }
 }
 
 impl AsFd for Bound {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener, _) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
         }
     }
 }
@@ -85,39 +104,16 @@ impl AsRawFd for Bound {
     }
 }
 
-/// Removes the file of a Unix socket that the host made.
-#[derive(Debug)]
-struct Removal(PathBuf);
-
-impl Drop for Removal {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::debug!(path = %self.0.display(), %error, "the socket's file was not removed");
-        }
-    }
-}
-
 impl Listener {
-    /// Binds `listen` and begins to listen. Needs a tokio runtime.
+    /// Begins to listen. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When the address cannot be had.
-    pub fn bind(listen: &Listen) -> Result<Self, BindError> {
-        let bound = match listen {
-            Listen::Tcp(address) => {
-                bind_tcp(*address, false).map(Bound::Tcp).map_err(|error| tcp_error(*address, &error))?
-            }
-            Listen::Unix(path) => {
-                let listener = bind_unix(path).map_err(|error| unix_error(path, &error))?;
-                Bound::Unix(listener, Some(Removal(path.clone())))
-            }
-            Listen::Inherited => inherited()?,
-        };
-        Self::watch(bound).map_err(|error| BindError {
-            address: "the socket".to_owned(),
-            reason: error.to_string(),
-            hint: "check the address".to_owned(),
-        })
+    /// When another has begun to listen there meanwhile, or the event loop cannot watch the socket.
+    pub fn new(bound: Bound) -> Result<Self, BindError> {
+        if let Bound::Tcp(listener) = &bound {
+            listen(listener)?;
+        }
+        Self::watch(bound).map_err(|error| unwatched(&error))
     }
 
     /// Takes over a socket that listens already, and does not block. Needs a tokio runtime.
@@ -131,7 +127,7 @@ impl Listener {
     fn watch(bound: Bound) -> io::Result<Self> {
         let address = match &bound {
             Bound::Tcp(listener) => Address::Tcp(listener.local_addr()?),
-            Bound::Unix(listener, _) => {
+            Bound::Unix(listener) => {
                 let path = listener.local_addr()?.as_pathname().map(Path::to_path_buf);
                 Address::Unix(path.unwrap_or_default())
             }
@@ -195,19 +191,25 @@ fn accept_now(bound: &Bound) -> io::Result<(Accepted, Peer)> {
             let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
             Ok((Accepted::Tcp(socket.into()), Peer::Tcp(peer)))
         }
-        Bound::Unix(listener, _) => {
+        Bound::Unix(listener) => {
             let socket = rustix::net::accept_with(listener.as_fd(), flags)?;
             Ok((Accepted::Unix(socket.into()), Peer::Unix))
         }
     }
 }
 
-/// Binds a TCP address; with `shared`, so that others of this process can bind it too (`SO_REUSEPORT`). Its connections
+/// Binds a TCP address and listens; with `shared`, so that others of this process can bind it too (`SO_REUSEPORT`). Its connections
 /// inherit `TCP_NODELAY` and `TCP_NOTSENT_LOWAT` (as Linux does it), which saves system calls for each.
 ///
 /// # Errors
 /// What the system says.
 pub fn bind_tcp(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let listener = bind_only(address, shared)?;
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
+fn bind_only(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if shared {
@@ -216,11 +218,10 @@ pub fn bind_tcp(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT_MAX_BYTES)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Binds the address once for each worker, all on one port.
+/// Binds the address once for each worker, all on one port. Nobody listens there yet.
 ///
 /// # Errors
 /// When the address cannot be had.
@@ -228,13 +229,32 @@ pub fn bind_for_each(address: SocketAddr, workers: u16) -> Result<(Vec<TcpListen
     let failed = |error: io::Error| tcp_error(address, &error);
     // Whoever holds the port already, even with SO_REUSEPORT and of the same user, would be given a share of our clients.
     drop(bind_tcp(address, false).map_err(failed)?);
-    let first = bind_tcp(address, true).map_err(failed)?;
+    let first = bind_only(address, true).map_err(failed)?;
     let real = first.local_addr().map_err(failed)?;
     let mut listeners = vec![first];
     for _ in 1..workers {
-        listeners.push(bind_tcp(real, true).map_err(failed)?);
+        listeners.push(bind_only(real, true).map_err(failed)?);
     }
     Ok((listeners, Address::Tcp(real)))
+}
+
+fn unwatched(error: &io::Error) -> BindError {
+    BindError { address: "the socket".to_owned(), reason: error.to_string(), hint: "check the address".to_owned() }
+}
+
+/// Begins to listen on what [`bind_for_each`] has bound.
+///
+/// # Errors
+/// When another has begun to listen there meanwhile.
+pub fn listen(listener: &TcpListener) -> Result<(), BindError> {
+    // One that was handed over does already, with a backlog that is its maker's.
+    if rustix::net::sockopt::socket_acceptconn(listener) == Ok(true) {
+        return Ok(());
+    }
+    rustix::net::listen(listener, BACKLOG).map_err(|error| match listener.local_addr() {
+        Ok(address) => tcp_error(address, &error.into()),
+        Err(_) => unwatched(&error.into()),
+    })
 }
 
 fn tcp_error(address: SocketAddr, error: &io::Error) -> BindError {
@@ -271,7 +291,8 @@ fn unix_error(path: &Path, error: &io::Error) -> BindError {
     BindError { address: format!("unix:{}", path.display()), reason: error.to_string(), hint: hint.to_owned() }
 }
 
-/// Binds a Unix socket; a file left by a program that no longer listens is replaced.
+/// Binds a Unix socket and listens (whoever finds the file may not take it for one that nobody listens on); a file left
+/// by a program that no longer listens is replaced.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
@@ -307,7 +328,7 @@ fn inherited() -> Result<Bound, BindError> {
     match handed.take_unix_listener(0) {
         Ok(Some(listener)) => {
             listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
-            Ok(Bound::Unix(listener, None))
+            Ok(Bound::Unix(listener))
         }
         Ok(None) => Err(failed("there is none".to_owned())),
         Err(error) => Err(failed(error.to_string())),

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::heap;
 use crate::sandbox::{Artifact, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Ticker, WasiVersion};
+use crate::spawner::Launcher;
 
 /// A component that was loaded and tried.
 #[derive(Clone)]
@@ -44,15 +45,16 @@ pub struct Trial {
     pub pulse: &'static PulseCells,
 }
 
-/// Begins to load what `config` names in a thread. The answer says whether an instance of it came up, too.
+/// Begins to load what `config` names in a thread; `launcher` starts the compiler. The answer says whether an instance of it came up, too.
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub fn load_in_thread(config: &Arc<Config>, trial: &Arc<Trial>) -> std::io::Result<Loading> {
+pub fn load_in_thread(config: &Arc<Config>, trial: &Arc<Trial>, launcher: Launcher) -> std::io::Result<Loading> {
     let (answer, loaded) = oneshot::channel();
     let (config, trial) = (Arc::clone(config), Arc::clone(trial));
     std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
-        let edition = Artifact::prepare(&config).and_then(|artifact| load_and_try(&artifact, &config, &trial));
+        let edition =
+            Artifact::prepare(&config, &launcher).and_then(|artifact| load_and_try(&artifact, &config, &trial));
         // Without a receiver the host is stopping, and nobody wants the guest.
         let _ = answer.send(edition);
         // The component's bytes, which nothing needs any more.

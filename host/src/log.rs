@@ -1,15 +1,18 @@
 //! The log on standard error. Lines go through a bounded queue to a thread of their own that writes them: a reader that
-//! stalls or has gone away costs lines, never a worker's time.
+//! stalls or has gone away costs lines, never a worker's time. A process confines itself before it has threads; lines up
+//! to then are kept.
 
 pub mod access;
 mod develop;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 pub use develop::DEV;
@@ -55,25 +58,99 @@ fn has_colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Bytes that are kept while there is no thread to write them; more are lost.
+const EARLY_BYTES_MAX: usize = 256 * 1024;
+
+/// Where lines go: kept at first, then to the thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Way>);
+
+#[derive(Default)]
+struct Way {
+    thread: OnceLock<NonBlocking>,
+    early: Mutex<Vec<u8>>,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        match self.0.thread.get() {
+            Some(thread) => Line::Written(thread.clone()),
+            None => Line::Kept(&self.0),
+        }
+    }
+}
+
+/// One line.
+enum Line<'a> {
+    Written(NonBlocking),
+    Kept(&'a Way),
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Written(thread) => thread.write(bytes),
+            Self::Kept(way) => {
+                let mut early = way.early.lock().unwrap_or_else(PoisonError::into_inner);
+                if early.len() + bytes.len() <= EARLY_BYTES_MAX {
+                    early.extend_from_slice(bytes);
+                }
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A log that keeps its lines, until it is begun.
+pub struct EarlyLog {
+    lines: Lines,
+    /// The form of the access log, where it is written at all, and whether in colours.
+    access: Option<(LogFormat, bool)>,
+}
+
+impl EarlyLog {
+    /// Starts the thread that writes.
+    pub fn begin(self) -> LogGuard {
+        let (mut thread, guard): (NonBlocking, WorkerGuard) = NonBlockingBuilder::default()
+            .lossy(true)
+            .buffered_lines_limit(LINES_MAX)
+            .thread_name("log")
+            .finish(io::stderr());
+        let way = self.lines.0;
+        // The process has one thread yet, so that no line comes between.
+        let early = std::mem::take(&mut *way.early.lock().unwrap_or_else(PoisonError::into_inner));
+        if !early.is_empty() {
+            // What the queue does not take is lost, as any line.
+            let _ = thread.write_all(&early);
+        }
+        if let Some((format, colours)) = self.access {
+            access::start(access::Sink { queue: thread.clone(), format, colours });
+        }
+        let begun = way.thread.set(thread).is_ok();
+        debug_assert!(begun, "a log is begun once");
+        LogGuard(guard)
+    }
+}
+
 /// Writes what is still in the queue when dropped.
 pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
 
-/// Starts the log. Until the guard is dropped, `tracing` events of the host reach standard error.
-pub fn start(format: LogFormat, level: LevelFilter) -> LogGuard {
-    let (writer, guard): (NonBlocking, WorkerGuard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(LINES_MAX)
-        .thread_name("log")
-        .finish(std::io::stderr());
+/// Starts the log, without a thread yet. Once it is begun, and until the guard is dropped, `tracing` events of the host
+/// reach standard error.
+pub fn start(format: LogFormat, level: LevelFilter) -> EarlyLog {
+    let early_lines = Lines::default();
     let targets = Targets::new()
         .with_default(LevelFilter::WARN.min(level))
         .with_target("wasmhost", level)
         .with_target("guest", level);
     let colours = has_colours();
-    if level >= LevelFilter::INFO && format != LogFormat::Develop {
-        access::start(access::Sink { queue: writer.clone(), format, colours });
-    }
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer().with_writer(early_lines.clone());
     let outcome = match format {
         LogFormat::Develop => {
             let targets = develop::targets(level);
@@ -106,5 +183,5 @@ pub fn start(format: LogFormat, level: LevelFilter) -> LogGuard {
             text.unwrap_or_default()
         );
     }));
-    LogGuard(guard)
+    EarlyLog { lines: early_lines, access: (level >= LevelFilter::INFO).then_some((format, colours)) }
 }

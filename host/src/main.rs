@@ -9,8 +9,9 @@ use wasmhost::commands::{build as build_project, compile, completions, component
 use wasmhost::config::{Config, Machine, build};
 use wasmhost::heap;
 use wasmhost::log::{self, LogFormat};
-use wasmhost::primary::Ended;
-use wasmhost::worker::process::{ChildError, development_of_primary, run_child};
+use wasmhost::primary::{Ended, Ground};
+use wasmhost::spawner::{self, AttendError};
+use wasmhost::worker::process::{ChildError, run_child};
 
 /// Could not start, or gave up.
 const FAILED: u8 = 1;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Serve(args)), .. } => run_serve(&args, mistakes),
             Cli { command: Some(Command::Worker(args)), .. } => run_worker(&args, mistakes),
             Cli { command: Some(Command::Dev(args)), .. } => run_dev(&args, mistakes),
+            Cli { command: Some(Command::Spawner(args)), .. } => run_spawner(&args, mistakes),
             Cli { command: Some(_), .. } if !mistakes.is_empty() => wrong_usage(&mistakes),
             Cli { command: Some(Command::New(args)), .. } => run_new(&args),
             Cli { command: Some(Command::Build(args)), .. } => run_build(&args),
@@ -48,11 +50,14 @@ fn record_no_back_traces() {
 }
 
 fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
-    let (config, guard) = match settings(args, serve::machine(), LogFormat::Text, mistakes) {
+    let (config, log) = match settings(args, serve::machine(), LogFormat::Text, mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),
     };
-    let ended = serve::run(config);
+    let ground = Ground::lay(config);
+    // From here on there may be threads.
+    let guard = log.begin();
+    let ended = ground.and_then(serve::run);
     // Writes what waits, before the last words.
     drop(guard);
     match ended {
@@ -63,35 +68,37 @@ fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
 }
 
 fn run_dev(args: &DevArgs, mistakes: Vec<String>) -> ExitCode {
-    let (config, guard) = match settings(&args.serve, serve::machine(), LogFormat::Develop, mistakes) {
+    let (config, log) = match settings(&args.serve, serve::machine(), LogFormat::Develop, mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),
     };
-    let ended = dev::run(config, args.release);
-    drop(guard);
-    match ended {
+    match dev::run(config, args.release, log) {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => ExitCode::from(FAILED),
         Err(error) => failed(&error, &error.hint()),
     }
 }
 
-fn run_worker(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
+/// What the flags mean to a child of the primary.
+fn settings_of_child(args: &ServeArgs, mistakes: Vec<String>) -> Result<(Config, log::EarlyLog), Vec<String>> {
     // The primary has the socket that was handed over, if one was asked for.
     let has_inherited_socket = args.listen.as_deref() == Some("systemd");
     let machine = Machine { has_inherited_socket, ..serve::machine() };
-    let development = development_of_primary();
+    let development = spawner::development_of_primary();
     let auto = if development.is_some() { LogFormat::Develop } else { LogFormat::Text };
-    let (mut config, guard) = match settings(args, machine, auto, mistakes) {
-        Ok(settings) => settings,
-        Err(mistakes) => return wrong_usage(&mistakes),
-    };
+    let (mut config, log) = settings(args, machine, auto, mistakes)?;
     if let Some(development) = development {
         dev::develop(&mut config, development);
     }
-    let ended = run_child(config);
-    drop(guard);
-    match ended {
+    Ok((config, log))
+}
+
+fn run_worker(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
+    let (config, log) = match settings_of_child(args, mistakes) {
+        Ok(settings) => settings,
+        Err(mistakes) => return wrong_usage(&mistakes),
+    };
+    match run_child(config, log) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(error @ ChildError::NotAChild(_)) => wrong_usage(&[error.to_string()]),
@@ -99,13 +106,26 @@ fn run_worker(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
     }
 }
 
-/// What the flags mean, with the log begun.
+fn run_spawner(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
+    // It has nothing to log.
+    let (config, _log) = match settings_of_child(args, mistakes) {
+        Ok(settings) => settings,
+        Err(mistakes) => return wrong_usage(&mistakes),
+    };
+    match spawner::run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ AttendError::NotAChild(_)) => wrong_usage(&[error.to_string()]),
+        Err(error) => failed(&error, "see the log lines above"),
+    }
+}
+
+/// What the flags mean, with the log started.
 fn settings(
     args: &ServeArgs,
     machine: Machine,
     auto: LogFormat,
     mut mistakes: Vec<String>,
-) -> Result<(Config, log::LogGuard), Vec<String>> {
+) -> Result<(Config, log::EarlyLog), Vec<String>> {
     let (format, level) = log::parse(&args.log_format, &args.log_level, auto);
     let config = build(args, machine);
     match (config, format, level) {
@@ -154,6 +174,7 @@ fn run_compile(args: &CompileArgs) -> ExitCode {
             let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             wrong_usage(&mistakes)
         }
+        Err(compile::Error::Unconfined(error)) => failed(&error, error.hint()),
         Err(compile::Error::Compile(error)) => {
             let hint = match &error {
                 wasmhost::sandbox::CompileError::Load(error) => error.hint.clone(),

@@ -17,21 +17,24 @@ use std::time::{Duration, Instant};
 use http::uri::Authority;
 use tokio::sync::mpsc;
 
-use self::ground::{authority, bind, max_connections, per_client};
+pub use self::ground::Ground;
+use self::ground::{Listening, authority, max_connections, per_client};
 use self::kind::{Kind, Start};
 use self::reload::Reload;
 pub use self::reload::Swap;
 use crate::admin;
 use crate::balancer::{Balancer, Decision, WorkerView};
 use crate::board::Board;
-use crate::config::Config;
+use crate::config::{Config, WorkerKind};
+use crate::confine::Unconfined;
 use crate::intake::Intake;
-use crate::listener::{Address, BindError, Listener};
+use crate::listener::{Address, BindError};
 use crate::loader::Edition;
 use crate::metrics::WorkerMetrics;
 use crate::panics::{caught, guarded};
 use crate::sandbox::{LoadError, Ticker};
 use crate::shutdown::{Phase, Request, Signals};
+use crate::spawner::Spawner;
 use crate::supervisor::{Action, BEAT, DEFAULT_RESTART_INTENSITY, Event, Heartbeat, Liveness, Supervisor, WorkerId};
 use crate::vitals::Vitals;
 use crate::worker::inbox::{self, INBOX_MAX, Permits};
@@ -63,6 +66,12 @@ pub enum PrimaryError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The process must be confined and cannot.
+    #[error("the host {0}")]
+    Confine(#[from] Unconfined),
+    /// The spawner is gone, and with it the workers, which are its children.
+    #[error("gave up: the spawner has ended, and the workers' processes with it")]
+    SpawnerLost,
     /// Workers died more often than the restart budget allows.
     #[error("gave up: worker {worker} died ({reason}) and the restart budget of {} in {} s is spent", DEFAULT_RESTART_INTENSITY.budget, DEFAULT_RESTART_INTENSITY.window.as_secs())]
     WorkerLost {
@@ -85,6 +94,10 @@ impl PrimaryError {
         match self {
             Self::Load(error) => &error.hint,
             Self::Bind(error) => &error.hint,
+            Self::Confine(error) => error.hint(),
+            Self::SpawnerLost => {
+                "see who or what ended it: the kernel's log tells of memory that ran out and of crashes"
+            }
             Self::System { .. } => "see that descriptors, threads and memory are left",
             Self::Panicked { .. } | Self::WorkerLost { reason: Exit::Panic(_) | Exit::Voluntary, .. } => {
                 "this is a bug of wasmhost: report it with the log lines above"
@@ -137,6 +150,7 @@ struct Primary {
     kind: Kind,
     board: Arc<Board>,
     permits: Arc<Permits>,
+    spawner: Arc<Spawner>,
     places: Vec<Place>,
     supervisor: Supervisor,
     balancer: Balancer,
@@ -146,34 +160,47 @@ struct Primary {
     stage: Stage,
 }
 
-/// Serves until the host is told to stop. Runs on the main thread, in a local runtime.
+/// Serves on `ground` until the host is told to stop. Runs on the main thread, in a local runtime.
 ///
 /// # Errors
 /// When the host cannot start, or has lost its workers.
-pub async fn run(config: Arc<Config>) -> Result<Ended, PrimaryError> {
+pub async fn run(ground: Ground) -> Result<Ended, PrimaryError> {
     // Nobody gives orders.
-    run_with(config, mpsc::channel(1).1).await
+    run_with(ground, mpsc::channel(1).1).await
 }
 
 /// [`run`], with orders to load the component again.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_with(config: Arc<Config>, mut swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
+pub async fn run_with(ground: Ground, swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
+    let spawner = Arc::clone(&ground.spawner);
+    let ended = start_and_serve(ground, swaps).await;
+    // At the drain, if there was one, they were removed already.
+    if !matches!(ended, Ok(Ended::Drained)) {
+        spawner.remove_sockets();
+    }
+    ended
+}
+
+async fn start_and_serve(ground: Ground, mut swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
     let mut signals = Signals::install().map_err(system("install signal handlers"))?;
+    ground.confinement.log();
+    let (spawner, confinement) = (Arc::clone(&ground.spawner), ground.confinement.clone());
+    let config = Arc::new(ground.config.clone());
     let max_connections = max_connections(&config);
-    let kind = Kind::new(&config).map_err(system("make ready for workers"))?;
+    let kind = Kind::new(&config, &spawner).map_err(system("make ready for workers"))?;
     let loading = kind.load(&config).map_err(system("start the loader"))?;
     let edition = tokio::select! {
         loaded = loading => loaded.map_err(|_| system("load the component")(std::io::Error::other("the loader ended; a bug of the host")))??,
         stop = until_stop(&mut signals) => {
             tracing::info!(signal = stop, "stopped before the component was loaded");
+            spawner.remove_sockets();
             return Ok(Ended::Drained);
         }
     };
 
-    let (listener, own_listeners, address) = bind(&config)?;
-    let admin = config.admin.as_ref().map(Listener::bind).transpose()?;
+    let Listening { one: listener, each: own_listeners, address, admin } = ground.listen()?;
     let (events, mut heard) = mpsc::channel(EVENTS_MAX);
     let mut own_listeners = own_listeners.into_iter();
     let mut places = Vec::with_capacity(config.workers.into());
@@ -192,7 +219,7 @@ pub async fn run_with(config: Arc<Config>, mut swaps: mpsc::Receiver<Swap>) -> R
         });
     }
     let workers = places.iter().map(|place| &place.vitals.metrics).collect();
-    let board = Arc::new(Board::new(Arc::clone(&config), workers, kind.host()));
+    let board = Arc::new(Board::new(Arc::clone(&config), workers, kind.host(), confinement));
     board.set_edition(&edition);
     let permits = Permits::new(max_connections, per_client(&config));
     let intake = listener.map(|listener| Intake::new(listener, Arc::clone(&permits), &board.host.accepting));
@@ -200,6 +227,7 @@ pub async fn run_with(config: Arc<Config>, mut swaps: mpsc::Receiver<Swap>) -> R
         edition,
         kind,
         permits,
+        spawner: Arc::clone(&spawner),
         places,
         supervisor: Supervisor::new(DEFAULT_RESTART_INTENSITY),
         balancer: Balancer::default(),
@@ -260,6 +288,9 @@ impl Primary {
         // A connection that no worker can take at the moment.
         let mut held: Option<inbox::Connection> = None;
         let mut reload = Reload::default();
+        let spawner = Arc::clone(&self.spawner);
+        let mut spawner_lost = std::pin::pin!(spawner.ended());
+        let mut has_spawner = true;
         let mut announced = false;
         let mut deadline: Option<Instant> = None;
         let mut beat_at: Option<Instant> = None;
@@ -301,6 +332,10 @@ impl Primary {
                     }
                 }
                 Some(swap) = swaps.recv(), if !draining => reload.begin_for(self, swap),
+                lost = &mut spawner_lost, if has_spawner => {
+                    has_spawner = false;
+                    self.on_spawner_lost(lost, draining)?;
+                }
                 loaded = reload.next() => reload.take_effect(self, loaded),
                 () = sleep_until(deadline) => {
                     if !self.config.drain_timeout.is_zero() {
@@ -370,6 +405,7 @@ impl Primary {
             "stopping: no new connections, requests in flight finish"
         );
         self.board.set_phase(Phase::Draining);
+        self.spawner.remove_sockets();
         self.respawns.clear();
         for place in &mut self.places {
             place.listener = None;
@@ -409,6 +445,24 @@ impl Primary {
             WorkerEvent::Freed | WorkerEvent::Swapped(_) => {}
         }
         Ok(())
+    }
+
+    /// The spawner is gone. Workers that are threads go on without; they cannot be given another component.
+    fn on_spawner_lost(&self, lost: std::io::Result<()>, draining: bool) -> Result<(), PrimaryError> {
+        match (self.config.worker_kind, lost) {
+            _ if draining => Ok(()),
+            (_, Err(error)) => {
+                tracing::error!(%error, "the spawner cannot be watched");
+                Ok(())
+            }
+            (WorkerKind::Thread, Ok(())) => {
+                tracing::error!(
+                    "the spawner has ended; serving goes on, but no component can be loaded (SIGHUP) until the host is started again"
+                );
+                Ok(())
+            }
+            (WorkerKind::Process, Ok(())) => Err(PrimaryError::SpawnerLost),
+        }
     }
 
     fn metrics(&self, worker: WorkerId) -> &'static WorkerMetrics {

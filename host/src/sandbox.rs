@@ -25,9 +25,10 @@ mod symbols;
 mod waking;
 
 pub(crate) use artifact::{Survey, survey};
+pub use cache::make_dir as make_cache_dir;
 pub use call::Head;
 pub use check::{Checked, check};
-pub use compile::{CompileError, compile_ahead, compile_here, is_compiling_child};
+pub use compile::{CompileError, bound_compiling_child, compile_ahead, compile_here};
 pub use epoch::{Pulse, PulseCells, TICK, Ticker};
 pub use fault::{Fault, FaultKind};
 pub use guest::{Guest, InstanceContext, WasiVersion};

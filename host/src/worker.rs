@@ -10,6 +10,8 @@ mod exchange;
 mod head;
 mod health;
 pub mod inbox;
+#[cfg(feature = "fault-injection")]
+mod misdeeds;
 pub mod process;
 mod respond;
 mod slot;

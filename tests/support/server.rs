@@ -180,11 +180,16 @@ impl Server {
         self.child.id()
     }
 
-    /// The numbers of the processes that it started: its workers, where these are processes.
+    /// The number of its spawner, which has started its other processes.
+    pub fn spawner_pid(&self) -> Option<u32> {
+        children(self.pid()).into_iter().find(|pid| words_of(*pid).contains("spawner"))
+    }
+
+    /// The numbers of its workers, where these are processes, and of the one that loads a component.
     pub fn worker_pids(&self) -> Vec<u32> {
-        let pid = self.pid();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        let mut pids = self.spawner_pid().map(children).unwrap_or_default();
+        pids.retain(|pid| words_of(*pid).contains("worker"));
+        pids
     }
 
     /// Its processes: those that run guests, or may.
@@ -265,6 +270,19 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
         line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
     }
+}
+
+/// The processes that a process has started.
+fn children(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The first two words of a process's command line: the program, and what it is.
+fn words_of(pid: u32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).take(2).collect();
+    String::from_utf8_lossy(&words.join(&b' ')).into_owned()
 }
 
 /// The mappings of a process that have more than a MiB resident, for the message of a failure.

@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use crate::board::Board;
+use crate::confine::Report;
 use crate::metrics::{Refused, Shed, WorkerMetrics};
 use crate::sandbox::FaultKind;
 
 #[derive(Serialize)]
-struct Status {
+struct Status<'a> {
     version: &'static str,
     phase: &'static str,
     ready: bool,
@@ -24,6 +25,8 @@ struct Status {
     instance_memory_bytes: u64,
     /// `--memory-total`.
     instance_memory_max_bytes: u64,
+    /// How far the process confined itself (`--confine`).
+    confinement: &'a Report,
     workers: Vec<Worker>,
 }
 
@@ -95,6 +98,7 @@ pub(super) fn render(board: &Board) -> String {
         refused_connections: board.refused_connections(),
         instance_memory_bytes: board.vitals.memory_bytes.load(Relaxed),
         instance_memory_max_bytes: board.config.limits.memory_total_bytes,
+        confinement: &board.confinement,
         workers: board.workers.iter().enumerate().map(|(index, metrics)| Worker::of(index + 1, metrics)).collect(),
     };
     // Only strings, numbers and maps with string keys: it cannot fail.

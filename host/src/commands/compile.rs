@@ -1,8 +1,10 @@
-//! `wasmhost compile`: a component ahead of time. The server runs it too, as the child that does the work.
+//! `wasmhost compile`: a component ahead of time. The host runs it too, as the child that does the work.
 
 use crate::cli::CompileArgs;
-use crate::config::{Mistake, compile_bounds};
-use crate::sandbox::{CompileError, compile_ahead, compile_here, is_compiling_child};
+use crate::config::{Compilation, Confine, Mistake, compile_bounds};
+use crate::confine::{self, Cage, Unconfined};
+use crate::sandbox::{CompileError, bound_compiling_child, compile_ahead, compile_here};
+use crate::spawner::COMPILING_CHILD;
 
 /// Why nothing was compiled.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +15,9 @@ pub enum Error {
     /// The work failed.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// The child must be confined and cannot.
+    #[error("the compiler {0}")]
+    Unconfined(#[from] Unconfined),
 }
 
 /// Compiles.
@@ -21,6 +26,15 @@ pub enum Error {
 /// When a value is wrong, or the component cannot be compiled.
 pub fn run(args: &CompileArgs) -> Result<(), Error> {
     let bounds = compile_bounds(&args.compile_timeout, &args.compile_memory_max).map_err(Error::Usage)?;
-    let compile = if is_compiling_child() { compile_here } else { compile_ahead };
-    Ok(compile(&args.component, &args.output, &bounds)?)
+    match std::env::var(COMPILING_CHILD) {
+        Ok(mode) => run_child(&bounds, Confine::named(&mode).unwrap_or_default()),
+        Err(_) => Ok(compile_ahead(&args.component, &args.output, &bounds)?),
+    }
+}
+
+/// What a component can make of the compiler stays in this process.
+fn run_child(bounds: &Compilation, mode: Confine) -> Result<(), Error> {
+    bound_compiling_child(bounds)?;
+    confine::apply(mode, &Cage::compiler())?;
+    Ok(compile_here()?)
 }

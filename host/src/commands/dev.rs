@@ -16,10 +16,10 @@ use self::make::{Make, Trouble};
 use self::watch::Snapshot;
 use super::serve;
 use crate::build;
-use crate::config::{Config, Development, Listen};
+use crate::config::{Config, Confine, Development, Listen};
 use crate::development::{Notice, write_whole};
-use crate::log::DEV;
-use crate::primary::{Ended, PrimaryError, Swap};
+use crate::log::{DEV, EarlyLog};
+use crate::primary::{Ended, Ground, PrimaryError, Swap};
 
 /// A component that is never called, served until there is one.
 const PLACEHOLDER: &str = include_str!("dev/placeholder.wat");
@@ -75,13 +75,15 @@ impl Error {
 pub fn develop(config: &mut Config, development: Development) {
     config.development = Some(development);
     config.access_log = true;
+    // Toolchains are run, and whatever they run; the guest is one's own.
+    config.confine = Confine::Off;
 }
 
 /// Builds and serves what `config` names, until it is told to stop. `release`: with the toolchain's optimisations.
 ///
 /// # Errors
 /// When there is nothing to develop, or the host cannot start.
-pub fn run(mut config: Config, release: bool) -> Result<Ended, Error> {
+pub fn run(mut config: Config, release: bool, log: EarlyLog) -> Result<Ended, Error> {
     let system = |action| move |error| Error::System { action, error };
     let named = if config.component.as_os_str().is_empty() { Path::new(".") } else { &config.component };
     let make = Make::of(named, release)?;
@@ -102,6 +104,10 @@ pub fn run(mut config: Config, release: bool) -> Result<Ended, Error> {
     {
         tracing::warn!(target: DEV, "everybody who reaches {address} is told reasons of failures, with lines of the source");
     }
+    let ground = Ground::lay(config);
+    // From here on there may be threads.
+    let _log = log.begin();
+    let ground = ground?;
     let (orders, swaps) = mpsc::channel(1);
     let thread = Arc::new(AtomicU32::new(0));
     let builder = Builder { make, development, orders, has_component: false };
@@ -111,7 +117,7 @@ pub fn run(mut config: Config, release: bool) -> Result<Ended, Error> {
         builder.run();
     });
     started.map_err(system("start a thread"))?;
-    let ended = serve::run_with(config, swaps);
+    let ended = serve::run_with(ground, swaps);
     end_children_of(thread.load(Relaxed));
     Ok(ended?)
 }

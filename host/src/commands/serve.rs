@@ -1,12 +1,11 @@
 //! `wasmhost serve`, and `wasmhost` without a command.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::config::{Config, Machine};
-use crate::primary::{self, Ended, PrimaryError, Swap};
+use crate::config::Machine;
+use crate::primary::{self, Ended, Ground, PrimaryError, Swap};
 
 /// What this machine offers.
 pub fn machine() -> Machine {
@@ -17,20 +16,20 @@ pub fn machine() -> Machine {
     }
 }
 
-/// Serves until the host is told to stop.
+/// Serves on `ground` until the host is told to stop.
 ///
 /// # Errors
 /// When the host cannot start, or has lost its workers.
-pub fn run(config: Config) -> Result<Ended, PrimaryError> {
-    run_in_loop(primary::run(Arc::new(config)))
+pub fn run(ground: Ground) -> Result<Ended, PrimaryError> {
+    run_in_loop(primary::run(ground))
 }
 
 /// [`run`], with orders to load the component again.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_with(config: Config, swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
-    run_in_loop(primary::run_with(Arc::new(config), swaps))
+pub fn run_with(ground: Ground, swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
+    run_in_loop(primary::run_with(ground, swaps))
 }
 
 fn run_in_loop(primary: impl Future<Output = Result<Ended, PrimaryError>>) -> Result<Ended, PrimaryError> {

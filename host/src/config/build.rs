@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::parse;
-use super::{CacheChoice, Capacity, Compilation, Config, Grants, Isolation, Limits, Listen, MAX_WORKERS, WorkerKind};
+use super::{
+    CacheChoice, Capacity, Compilation, Config, Confine, Grants, Isolation, Limits, Listen, MAX_WORKERS, WorkerKind,
+};
 use crate::balancer::Balance;
 use crate::cli::ServeArgs;
 
@@ -140,6 +142,7 @@ pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>>
             mistakes.note("--admin", value, outcome, None)
         }),
         access_log: args.access_log,
+        confine: mistakes.note("--confine", &args.confine, confine(&args.confine), Confine::default()),
         compilation: compilation(args, &mut mistakes),
         development: None,
     };
@@ -195,6 +198,10 @@ fn balance(value: &str) -> Result<Balance, String> {
 
 fn isolation(value: &str) -> Result<Isolation, String> {
     choice(value, &[("auto", Isolation::Auto), ("worker", Isolation::Worker), ("request", Isolation::Request)])
+}
+
+fn confine(value: &str) -> Result<Confine, String> {
+    Confine::named(value).ok_or_else(|| "must be one of `off`, `auto`, `require`".to_owned())
 }
 
 fn network(value: &str) -> Result<ipnet::IpNet, String> {

@@ -1,14 +1,19 @@
-//! What the primary needs of the machine before it starts workers: an address, and to know how many connections the
-//! process's descriptors bear.
+//! What the primary needs of the machine before it starts workers: addresses, a spawner, to be confined, and to know how
+//! many connections the process's descriptors bear.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 
 use http::uri::Authority;
 
+use super::{PrimaryError, system};
 use crate::balancer::Balance;
 use crate::clients::Clients;
 use crate::config::{Config, Listen};
-use crate::listener::{Address, BindError, Listener, bind_for_each};
+use crate::confine::{self, Cage, Report};
+use crate::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
+use crate::sandbox::make_cache_dir;
+use crate::spawner::Spawner;
 use crate::worker::inbox::PerClient;
 
 /// Descriptors that are not for clients: the log, the cache, event loops, outgoing connections in small number.
@@ -16,19 +21,90 @@ const DESCRIPTORS_RESERVED: u64 = 64;
 /// Descriptors that each worker needs for itself.
 const DESCRIPTORS_A_WORKER: u64 = 16;
 
-/// Binds what the configuration says: one listener, or with `--balance kernel` one for each worker.
-pub(super) fn bind(config: &Config) -> Result<(Option<Listener>, Vec<TcpListener>, Address), BindError> {
-    match (&config.listen, config.balance) {
-        (Listen::Tcp(address), Balance::Kernel) => {
-            let (listeners, address) = bind_for_each(*address, config.workers)?;
-            Ok((None, listeners, address))
+/// What was had of the machine while the process could do all that its user may. Made before any thread.
+pub struct Ground {
+    pub(super) config: Config,
+    sockets: Sockets,
+    admin: Option<Bound>,
+    pub(super) spawner: Arc<Spawner>,
+    pub(super) confinement: Report,
+}
+
+/// Bound, and not listening yet (but for Unix sockets, and those that were handed over).
+enum Sockets {
+    /// The primary accepts.
+    One(Bound),
+    /// Each worker does.
+    Each(Vec<TcpListener>, Address),
+}
+
+impl Ground {
+    /// Binds, starts the spawner, and confines this process, which must have no other thread.
+    ///
+    /// # Errors
+    /// When an address cannot be had, the system refuses something, or the process cannot be confined as it must.
+    pub fn lay(mut config: Config) -> Result<Self, PrimaryError> {
+        // Before the spawner is started, whose children have the limits that it has.
+        raise_descriptor_limit();
+        let sockets = match (&config.listen, config.balance) {
+            (Listen::Tcp(address), Balance::Kernel) => {
+                let (listeners, address) = bind_for_each(*address, config.workers)?;
+                Sockets::Each(listeners, address)
+            }
+            (listen, _) => Sockets::One(Bound::new(listen)?),
+        };
+        let admin = config.admin.as_ref().map(Bound::new).transpose();
+        if let Some(dir) = config.compilation.cache_dir() {
+            // Landlock lets through what is there. One that cannot be made is told of when it is to be used.
+            let _ = make_cache_dir(&dir);
         }
-        (listen, _) => {
-            let listener = Listener::bind(listen)?;
-            let address = listener.address().clone();
-            Ok((Some(listener), Vec::new(), address))
+        let spawner = Spawner::start(&config).map_err(system("start the spawner"));
+        let laid = admin.map_err(PrimaryError::from).and_then(|admin| Ok((admin, spawner?)));
+        let (admin, spawner) = match laid {
+            Ok(laid) => laid,
+            Err(error) => {
+                // Not yet confined: what was made is taken away here.
+                for file in confine::socket_files(&config) {
+                    let _ = std::fs::remove_file(file);
+                }
+                return Err(error);
+            }
+        };
+        let cage = Cage::primary(&config);
+        let spawner = Arc::new(spawner);
+        let confinement = confine::pin(&mut config)
+            .map_err(system("open the granted directories"))
+            .and_then(|()| confine::apply(config.confine, &cage).map_err(PrimaryError::from));
+        let confinement = confinement.inspect_err(|_| {
+            spawner.remove_sockets();
+        })?;
+        Ok(Self { config, sockets, admin, spawner, confinement })
+    }
+
+    /// Begins to listen: the one listener, or the workers' own, and where clients connect; and the admin page's. Needs a
+    /// tokio runtime.
+    pub(super) fn listen(self) -> Result<Listening, BindError> {
+        let admin = self.admin.map(Listener::new).transpose()?;
+        match self.sockets {
+            Sockets::One(bound) => {
+                let listener = Listener::new(bound)?;
+                let address = listener.address().clone();
+                Ok(Listening { one: Some(listener), each: Vec::new(), address, admin })
+            }
+            Sockets::Each(each, address) => {
+                each.iter().try_for_each(listen)?;
+                Ok(Listening { one: None, each, address, admin })
+            }
         }
     }
+}
+
+/// The listeners of a host that begins to serve.
+pub(super) struct Listening {
+    pub(super) one: Option<Listener>,
+    pub(super) each: Vec<TcpListener>,
+    pub(super) address: Address,
+    pub(super) admin: Option<Listener>,
 }
 
 pub(super) fn authority(address: &Address) -> Authority {
@@ -39,14 +115,17 @@ pub(super) fn authority(address: &Address) -> Authority {
     parsed.unwrap_or_else(|| Authority::from_static("localhost"))
 }
 
-/// Raises the soft limit on descriptors to the hard one, and tells how many connections they bear.
-pub(super) fn max_connections(config: &Config) -> usize {
+/// Raises the soft limit on descriptors to the hard one.
+fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit on descriptors stays as it is");
-    }
+    // Where it is refused, the soft limit is what counts, below.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// How many connections the process's descriptors bear.
+pub(super) fn max_connections(config: &Config) -> usize {
+    use rustix::process::{Resource, getrlimit};
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
     let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER * u64::from(config.workers);
     let by_descriptors =

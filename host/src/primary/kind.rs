@@ -12,6 +12,7 @@ use super::Place;
 use crate::config::{Config, WorkerKind};
 use crate::loader::{Code, Edition, Loading, Trial, load_in_thread};
 use crate::sandbox::{MemoryBudget, Ticker};
+use crate::spawner::{Launcher, Spawner};
 use crate::vitals::{self, HostVitals, Vitals};
 use crate::worker::inbox::Permits;
 use crate::worker::process::{ProcessHandle, ProcessSetup, Share, load_in_process};
@@ -22,10 +23,12 @@ pub(super) enum Kind {
     Thread {
         trial: Arc<Trial>,
         host: &'static HostVitals,
+        spawner: Arc<Spawner>,
     },
     Process {
         host: &'static HostVitals,
         host_file: Arc<OwnedFd>,
+        spawner: Arc<Spawner>,
         /// What the loading process shows of itself, and its file.
         loader: (&'static Vitals, OwnedFd),
     },
@@ -43,18 +46,19 @@ pub(super) struct Start<'a> {
 
 impl Kind {
     /// Makes ready for workers of the kind that was asked for.
-    pub(super) fn new(config: &Config) -> io::Result<Self> {
+    pub(super) fn new(config: &Config, spawner: &Arc<Spawner>) -> io::Result<Self> {
+        let spawner = Arc::clone(spawner);
         match config.worker_kind {
             WorkerKind::Thread => {
                 let host: &HostVitals = vitals::own();
                 let own: &Vitals = vitals::own();
                 let trial =
                     Trial { ticker: Ticker::start()?, budget: Arc::new(budget(config, host, own)), pulse: &own.pulse };
-                Ok(Self::Thread { trial: Arc::new(trial), host })
+                Ok(Self::Thread { trial: Arc::new(trial), host, spawner })
             }
             WorkerKind::Process => {
                 let (host, host_file) = vitals::shared()?;
-                Ok(Self::Process { host, host_file: Arc::new(host_file), loader: vitals::shared()? })
+                Ok(Self::Process { host, host_file: Arc::new(host_file), spawner, loader: vitals::shared()? })
             }
         }
     }
@@ -77,9 +81,11 @@ impl Kind {
     /// Begins to load the component.
     pub(super) fn load(&self, config: &Arc<Config>) -> io::Result<Loading> {
         match self {
-            Self::Thread { trial, .. } => load_in_thread(config, trial),
-            Self::Process { host, host_file, loader: (vitals, file) } => {
-                load_in_process(config, (host, host_file), (vitals, file))
+            Self::Thread { trial, spawner, .. } => {
+                load_in_thread(config, trial, Launcher::Spawner(Arc::clone(spawner)))
+            }
+            Self::Process { host, host_file, spawner, loader: (vitals, file) } => {
+                load_in_process(config, spawner, (host, host_file), (vitals, file))
             }
         }
     }
@@ -88,7 +94,7 @@ impl Kind {
     pub(super) fn start(&self, place: &Place, start: &Start<'_>) -> io::Result<WorkerHandle> {
         let listener = place.listener.as_ref().map(std::net::TcpListener::try_clone).transpose()?;
         match (self, &start.edition.code, &place.vitals_file) {
-            (Self::Thread { trial, host }, Code::Linked(guest), _) => {
+            (Self::Thread { trial, host, .. }, Code::Linked(guest), _) => {
                 let setup = WorkerSetup {
                     id: place.id,
                     config: Arc::clone(start.config),
@@ -103,7 +109,7 @@ impl Kind {
                 let orders = Orders { guest: Arc::clone(guest), stage: start.stage };
                 ThreadHandle::start(setup, orders).map(WorkerHandle::Thread)
             }
-            (Self::Process { host_file, .. }, Code::File(code), Some(vitals_file)) => {
+            (Self::Process { host_file, spawner, .. }, Code::File(code), Some(vitals_file)) => {
                 // Each has its part of the connections, since none sees the others' listeners.
                 let workers = usize::from(start.config.workers);
                 let share = Share {
@@ -119,9 +125,8 @@ impl Kind {
                     authority: start.authority.clone(),
                     listener: listener.map(|listener| (listener.into(), share)),
                     permits: Arc::clone(start.permits),
-                    config: Arc::clone(start.config),
                 };
-                ProcessHandle::start(setup, start.stage).map(WorkerHandle::Process)
+                ProcessHandle::start(setup, spawner, start.stage).map(WorkerHandle::Process)
             }
             (Self::Thread { .. } | Self::Process { .. }, _, _) => {
                 Err(io::Error::other("the component was loaded for workers of another kind; a bug of the host"))

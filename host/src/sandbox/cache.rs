@@ -44,11 +44,10 @@ impl Cache {
     pub(super) fn open(compilation: &Compilation) -> Result<Option<Self>, CacheError> {
         let dir = match &compilation.cache {
             CacheChoice::Off => return Ok(None),
-            CacheChoice::Dir(dir) => dir.clone(),
-            CacheChoice::User => user_dir().ok_or(CacheError::NoHome)?,
+            CacheChoice::Dir(_) | CacheChoice::User => compilation.cache_dir().ok_or(CacheError::NoHome)?,
         };
         let io = |error| CacheError::Io(dir.clone(), error);
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io)?;
+        make_dir(&dir).map_err(io)?;
         let metadata = std::fs::metadata(&dir).map_err(io)?;
         if metadata.uid() != rustix::process::geteuid().as_raw() {
             return Err(CacheError::NotOurs(dir));
@@ -116,8 +115,10 @@ impl Cache {
     }
 }
 
-fn user_dir() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
-    base.or_else(|| set("HOME").map(|home| home.join(".cache"))).map(|base| base.join("wasmhost"))
+/// Makes the directory, with mode 0700, if it is not there.
+///
+/// # Errors
+/// What the system says.
+pub fn make_dir(dir: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }

@@ -2,17 +2,19 @@
 //! stopped from within and no component shall hang or bloat the host. The child is `wasmhost compile` once more, told by
 //! a variable to do the work itself.
 
-use std::io::{IsTerminal, Read, Write};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{IsTerminal, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::artifact;
 use super::engine::{self, Allocation};
 use super::source::{self, Description, LoadError, Problem};
-use crate::config::Compilation;
+use crate::config::{Compilation, Confine};
+use crate::spawner::{Launcher, Process, Program};
 
 /// Why compiling here failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,19 +40,12 @@ pub enum CompileError {
     Bound(std::io::Error),
 }
 
-/// Variable that tells a compiling process that it is a server's child.
-const CHILD: &str = "WASMHOST_COMPILE_CHILD";
 /// Names standard input in the place of a file.
 const STDIN: &str = "-";
 /// Names standard output in the place of a file.
 const STDOUT: &str = "-";
 /// Beginning of the name of an artifact that is being written.
 pub(super) const UNFINISHED_PREFIX: &str = ".wasmhost-";
-
-/// Whether this process is the child that compiles for a server, or for `wasmhost compile`.
-pub fn is_compiling_child() -> bool {
-    std::env::var_os(CHILD).is_some()
-}
 
 /// Compiles `component` (`-`: standard input) into `output` (`-`: standard output), in a child that is bounded in time
 /// and address space.
@@ -59,13 +54,12 @@ pub fn is_compiling_child() -> bool {
 /// When the component cannot be read, served or compiled within the bounds, or the output not written.
 pub fn compile_ahead(component: &Path, output: &Path, bounds: &Compilation) -> Result<(), CompileError> {
     let (bytes, _) = component_of(component)?;
-    let name = component.display().to_string();
+    let how = How { name: &component.display().to_string(), bounds, launcher: &Launcher::Own, confine: Confine::Auto };
     let compiled = if output == Path::new(STDOUT) {
-        let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(std::fs::File::from);
-        let stdout = stdout.map_err(io("write", output))?;
-        compile_in_child(&bytes, &Output::Open(&stdout), &name, bounds)
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        compile_in_child(&bytes, &stdout.map_err(io("write", output))?, &how)
     } else {
-        compile_in_child(&bytes, &Output::File(output), &name, bounds)
+        compile_to_file(&bytes, output, &how)
     };
     compiled.map_err(|error| match error {
         ChildError::Output(reason) => CompileError::Output(reason),
@@ -89,7 +83,8 @@ fn component_of(file: &Path) -> Result<(Vec<u8>, Description), CompileError> {
         }
         source::component(bytes, file).map_err(problem)?
     } else {
-        match source::read(file).map_err(problem)? {
+        let opened = Launcher::Own.open_component(file).map_err(|error| problem(source::unreadable(&error)))?;
+        match source::read(&opened, file).map_err(problem)? {
             source::Source::Component(bytes, description) => (bytes, description),
             source::Source::Compiled => {
                 let made_from = "name the .wasm file that it was made from";
@@ -101,16 +96,23 @@ fn component_of(file: &Path) -> Result<(Vec<u8>, Description), CompileError> {
     Ok((bytes, description))
 }
 
-/// Compiles `component` (`-`: standard input) into `output` (`-`: standard output), in this process, which ends itself
-/// when the bounds are reached.
+/// Bounds this process, which is a child that compiles: it ends itself when the bounds are reached, and with its parent.
 ///
 /// # Errors
-/// When the component cannot be read or served, or the output not written.
-pub fn compile_here(component: &Path, output: &Path, bounds: &Compilation) -> Result<(), CompileError> {
+/// When the system refuses.
+pub fn bound_compiling_child(bounds: &Compilation) -> Result<(), CompileError> {
     bound_this_process(bounds.timeout, bounds.memory_max_bytes).map_err(CompileError::Bound)?;
     // A host that is gone wants nothing compiled. (The thread that waits for this child outlives it.)
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|error| CompileError::Bound(error.into()))?;
+        .map_err(|error| CompileError::Bound(error.into()))
+}
+
+/// Compiles standard input to standard output, in this process.
+///
+/// # Errors
+/// When the component cannot be read or served, or the output not written.
+pub fn compile_here() -> Result<(), CompileError> {
+    let component = Path::new(STDIN);
     let (bytes, mut description) = component_of(component)?;
     let validated = source::validate(&bytes, &description);
     description.concurrent = validated.map_err(|problem| LoadError::new(component, problem))?;
@@ -121,18 +123,8 @@ pub fn compile_here(component: &Path, output: &Path, bounds: &Compilation) -> Re
     let engine = engine::engine(description.concurrent, Allocation::OnDemand).map_err(|error| not_compiled(&error))?;
     let code = engine.precompile_component(&bytes).map_err(|error| not_compiled(&error))?;
     let compatibility = engine::compatibility(&engine);
-    if output == Path::new(STDOUT) {
-        return artifact::write(&mut std::io::stdout().lock(), &code, &compatibility, &description)
-            .map_err(io("write", output));
-    }
-    let directory = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // As any new file's: what the umask leaves. (The cache's directory lets nobody else in.)
-    let mode = std::fs::Permissions::from_mode(0o666);
-    let file = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).permissions(mode).tempfile_in(directory);
-    let mut file = file.map_err(io("write", output))?;
-    artifact::write(file.as_file_mut(), &code, &compatibility, &description).map_err(io("write", output))?;
-    file.persist(output).map_err(|error| error.error).map_err(io("write", output))?;
-    Ok(())
+    artifact::write(&mut std::io::stdout().lock(), &code, &compatibility, &description)
+        .map_err(io("write", Path::new(STDOUT)))
 }
 
 /// Sets the address space limit, and the CPU time limit that no compilation within `timeout` on all cores exceeds.
@@ -182,118 +174,114 @@ impl ChildError {
     }
 }
 
-/// Where a child leaves the artifact.
-pub(super) enum Output<'a> {
-    /// In a file of this name, which appears when it is whole.
-    File(&'a Path),
-    /// In this open file.
-    Open(&'a std::fs::File),
+/// How a child compiles.
+pub(super) struct How<'a> {
+    /// The component's name, to be shown.
+    pub(super) name: &'a str,
+    pub(super) bounds: &'a Compilation,
+    pub(super) launcher: &'a Launcher,
+    pub(super) confine: Confine,
 }
 
-/// This very program, whatever has become of its file since.
-const OWN_PROGRAM: &str = "/proc/self/exe";
+/// Compiles `component` in a child into a file of this name, which appears when it is whole.
+pub(super) fn compile_to_file(component: &[u8], output: &Path, how: &How<'_>) -> Result<(), ChildError> {
+    let cannot = |error: std::io::Error| ChildError::Output(format!("`{}`: {error}", output.display()));
+    let directory = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // As any new file's: what the umask leaves. (The cache's directory lets nobody else in.)
+    let mode = std::fs::Permissions::from_mode(0o666);
+    let unfinished = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).permissions(mode).tempfile_in(directory);
+    let unfinished = unfinished.map_err(cannot)?;
+    compile_in_child(component, unfinished.as_file(), how).map_err(|error| match error {
+        // The child knows no name.
+        ChildError::Output(reason) => {
+            ChildError::Output(reason.replacen(&format!("`{STDOUT}`"), &format!("`{}`", output.display()), 1))
+        }
+        error => error,
+    })?;
+    unfinished.persist(output).map_err(|error| cannot(error.error))?;
+    Ok(())
+}
 
-/// Compiles `component` in a child.
-pub(super) fn compile_in_child(
+/// Compiles `component` in a child into an open file.
+pub(super) fn compile_in_child(component: &[u8], output: &File, how: &How<'_>) -> Result<(), ChildError> {
+    let cannot =
+        |error: std::io::Error| Problem::new(format!("its compilation could not be started: {error}"), CANNOT_START);
+    let program = Program::Compiler {
+        timeout: how.bounds.timeout,
+        memory_max_bytes: how.bounds.memory_max_bytes,
+        confine: how.confine.name().to_owned(),
+    };
+    let (stdin, feed) = std::io::pipe().map_err(cannot)?;
+    let (words, stderr) = std::io::pipe().map_err(cannot)?;
+    let stdout = output.try_clone().map_err(cannot)?;
+    let descriptors: Vec<OwnedFd> = vec![stdin.into(), stdout.into(), stderr.into()];
+    // (Killed and waited for when dropped.)
+    let child = how.launcher.start(program, descriptors).map_err(cannot)?;
+    feed_and_wait(child, component, (feed, words), how)
+}
+
+fn feed_and_wait(
+    child: Process,
     component: &[u8],
-    output: &Output<'_>,
-    name: &str,
-    bounds: &Compilation,
+    (mut feed, words): (PipeWriter, PipeReader),
+    how: &How<'_>,
 ) -> Result<(), ChildError> {
-    let cannot = |error: std::io::Error| {
-        Problem::new(
-            format!("its compilation could not be started: {error}"),
-            "see that the wasmhost program can be run by its user, and that processes and memory are left",
-        )
-    };
-    let (output, stdout) = match output {
-        Output::File(path) => (*path, Stdio::null()),
-        Output::Open(file) => (Path::new(STDOUT), file.try_clone().map_err(cannot)?.into()),
-    };
-    let mut child = Command::new(OWN_PROGRAM)
-        .arg("compile")
-        .arg(STDIN)
-        .arg("--output")
-        .arg(output)
-        .arg(format!("--compile-timeout={}ms", bounds.timeout.as_millis()))
-        .arg(format!("--compile-memory-max={}", bounds.memory_max_bytes))
-        .env_clear()
-        .env(CHILD, "1")
-        .stdin(Stdio::piped())
-        .stdout(stdout)
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(cannot)?;
-    let outcome = feed_and_wait(&mut child, component, name, bounds.timeout);
-    if outcome.is_err() {
-        // A child that is gone already cannot be killed; waiting for it is right in both cases.
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    outcome
-}
-
-fn feed_and_wait(child: &mut Child, component: &[u8], name: &str, timeout: Duration) -> Result<(), ChildError> {
     let broken = |error: std::io::Error| {
         Problem::new(format!("its compilation failed: {error}"), "start again; if it stays so, report it")
     };
-    let stdin = child.stdin.take();
-    let stderr = child.stderr.take();
     let began = Instant::now();
     std::thread::scope(|scope| {
+        // Ended when this scope is left, so that both threads end.
+        let child = child;
         let feeder = std::thread::Builder::new().name("compile-feed".to_owned());
         // A child that ends early closes the pipe; its own words below say why.
-        feeder.spawn_scoped(scope, move || stdin.map(|mut stdin| stdin.write_all(component))).map_err(broken)?;
+        feeder.spawn_scoped(scope, move || feed.write_all(component)).map_err(broken)?;
         let listener = std::thread::Builder::new().name("compile-errors".to_owned());
         let words = listener
             .spawn_scoped(scope, move || {
                 let mut text = Vec::new();
-                if let Some(stderr) = stderr {
-                    let _ = stderr.take(CHILD_OUTPUT_MAX).read_to_end(&mut text);
-                }
+                let _ = words.take(CHILD_OUTPUT_MAX).read_to_end(&mut text);
                 String::from_utf8_lossy(&text).into_owned()
             })
             .map_err(broken)?;
-        let status = wait(child, name, began, timeout)?;
+        let status = wait(child, how.name, began, how.bounds.timeout)?;
         let words = words.join().unwrap_or_default();
         match status {
-            None => {
-                let _ = child.kill();
-                Err(Problem::new(
-                    format!(
-                        "its compilation took longer than {} (--compile-timeout)",
-                        humantime::format_duration(timeout)
-                    ),
-                    "raise --compile-timeout, or compile ahead with `wasmhost compile`",
-                )
-                .into())
-            }
+            None => Err(Problem::new(
+                format!(
+                    "its compilation took longer than {} (--compile-timeout)",
+                    humantime::format_duration(how.bounds.timeout)
+                ),
+                "raise --compile-timeout, or compile ahead with `wasmhost compile`",
+            )
+            .into()),
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(failed(status, &words)),
         }
     })
 }
 
-/// Waits for the child's end; none when the time is over.
-fn wait(child: &mut Child, name: &str, began: Instant, timeout: Duration) -> Result<Option<ExitStatus>, Problem> {
+/// Waits for the child's end; none when the time is over. The child is gone, or killed, when this returns.
+fn wait(mut child: Process, name: &str, began: Instant, timeout: Duration) -> Result<Option<ExitStatus>, Problem> {
     let mut progress = Progress { name, shown: false, on_terminal: std::io::stderr().is_terminal() };
     loop {
         let status = child
             .try_wait()
-            .map_err(|error| Problem::new(format!("its compilation was lost: {error}"), "start again"))?;
+            .map_err(|error| Problem::new(format!("its compilation could not be started: {error}"), CANNOT_START))?;
         if status.is_some() {
             return Ok(status);
         }
         if began.elapsed() >= timeout {
-            // Its output ends with it, so that its listener ends too.
-            let _ = child.kill();
-            let _ = child.wait();
             return Ok(None);
         }
         progress.show(began.elapsed());
         std::thread::sleep(LOOK_EVERY);
     }
 }
+
+/// What to look at when no child can be had.
+const CANNOT_START: &str =
+    "see that the wasmhost program can be run by its user, and that processes and memory are left";
 
 /// Words with which the system, the allocator or wasmtime say that memory is used up.
 const OUT_OF_MEMORY: [&str; 5] =

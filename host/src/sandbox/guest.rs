@@ -21,6 +21,7 @@ use super::source::{Description, LoadError, Problem, wasi_version};
 use super::state::{Common, GuestStore, State};
 use super::symbols::Symbols;
 use crate::config::{Config, Grants, Isolation, Limits};
+use crate::spawner::Launcher;
 
 /// Instances of a worker that may exist beyond `--instances-per-worker` for a moment: those that are being made while
 /// others of the same slot are being dropped, and those of a component that a reload has replaced.
@@ -66,12 +67,12 @@ impl InstanceContext {
 }
 
 impl Guest {
-    /// Loads the component that `config` names. Blocks for as long as that takes.
+    /// Loads the component that `config` names, in a process that is not confined. Blocks for as long as that takes.
     ///
     /// # Errors
     /// When the file holds nothing that can be served.
     pub fn load(config: &Config, ticker: &Ticker) -> Result<Self, LoadError> {
-        Self::link(&Artifact::prepare(config)?, config, ticker)
+        Self::link(&Artifact::prepare(config, &Launcher::Own)?, config, ticker)
     }
 
     /// Links what was prepared, as `config` says, in an engine that `ticker` ticks for.

@@ -1,17 +1,19 @@
 //! From the file that the user names to machine code that can be mapped: what it holds is found out, compiled in a child
 //! or taken from the cache, and checked.
 
+use std::io::Seek;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::cache::Cache;
-use super::compile::{ChildError, Output, compile_in_child};
+use super::compile::{ChildError, How, compile_in_child, compile_to_file};
 use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
 use super::{artifact, engine};
 use crate::config::Config;
+use crate::spawner::Launcher;
 
 /// Machine code whose checksum was compared, and what it was made from.
 pub struct Artifact {
@@ -47,21 +49,22 @@ impl Artifact {
     }
 
     /// Prepares the component that `config` names: reads and checks it, and compiles it in a child or takes its code from
-    /// the cache. Blocks for as long as that takes.
+    /// the cache. Blocks for as long as that takes. Whatever of it this process may not do itself, `launcher` has done.
     ///
     /// # Errors
     /// When the file holds nothing that can be served.
-    pub fn prepare(config: &Config) -> Result<Self, LoadError> {
-        Self::try_prepare(config).map_err(|problem| LoadError::new(&config.component, problem))
+    pub fn prepare(config: &Config, launcher: &Launcher) -> Result<Self, LoadError> {
+        Self::try_prepare(config, launcher).map_err(|problem| LoadError::new(&config.component, problem))
     }
 
-    fn try_prepare(config: &Config) -> Result<Self, Problem> {
-        let file = config.component_file();
-        match source::read(file)? {
+    fn try_prepare(config: &Config, launcher: &Launcher) -> Result<Self, Problem> {
+        let path = config.component_file();
+        let file = launcher.open_component(path).map_err(|error| source::unreadable(&error))?;
+        match source::read(&file, path)? {
             Source::Compiled => Self::of(Place::Memory(private_copy(file)?)),
             Source::Component(bytes, description) => {
                 wasi_version(&description)?;
-                compiled(&bytes, config)
+                compiled(&bytes, config, launcher)
             }
         }
     }
@@ -91,9 +94,10 @@ impl Artifact {
 }
 
 /// The machine code of a component, from the cache or newly compiled.
-fn compiled(bytes: &[u8], config: &Config) -> Result<Artifact, Problem> {
-    let name = config.component.display().to_string();
+fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifact, Problem> {
     let compilation = &config.compilation;
+    let name = config.component.display().to_string();
+    let how = How { name: &name, bounds: compilation, launcher, confine: config.confine };
     let cache = match Cache::open(compilation) {
         Ok(cache) => cache,
         Err(error) => {
@@ -118,7 +122,7 @@ fn compiled(bytes: &[u8], config: &Config) -> Result<Artifact, Problem> {
             }
         }
         let began = std::time::Instant::now();
-        match compile_in_child(bytes, &Output::File(&entry), &name, compilation) {
+        match compile_to_file(bytes, &entry, &how) {
             Ok(()) => {
                 let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(elapsed_ms, entry = %entry.display(), "compiled");
@@ -132,7 +136,7 @@ fn compiled(bytes: &[u8], config: &Config) -> Result<Artifact, Problem> {
         }
     }
     let memory = memory_file()?;
-    compile_in_child(bytes, &Output::Open(&memory), &name, compilation).map_err(ChildError::into_problem)?;
+    compile_in_child(bytes, &memory, &how).map_err(ChildError::into_problem)?;
     Artifact::of(Place::Memory(memory))
 }
 
@@ -146,9 +150,9 @@ fn memory_file() -> Result<std::fs::File, Problem> {
 
 /// A private copy of a compiled component that the user named: code that is mapped from a file which somebody truncates
 /// would end the process.
-fn private_copy(file: &Path) -> Result<std::fs::File, Problem> {
+fn private_copy(mut file: std::fs::File) -> Result<std::fs::File, Problem> {
     let mut memory = memory_file()?;
-    let copied = std::fs::File::open(file).and_then(|mut source| std::io::copy(&mut source, &mut memory));
+    let copied = file.rewind().and_then(|()| std::io::copy(&mut file, &mut memory));
     match copied {
         Ok(_) => Ok(memory),
         Err(error) => Err(Problem::new(format!("it cannot be read: {error}"), "check the file and the disk")),

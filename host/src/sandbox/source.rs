@@ -4,8 +4,9 @@
 use std::fs::File;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use wasmparser::{Encoding, Parser, Payload};
+
+use crate::spawner::Launcher;
 
 /// Why a file cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -123,9 +124,9 @@ pub(super) fn too_large() -> Problem {
     )
 }
 
-/// Reads the file and sorts it.
-pub(super) fn read(file: &Path) -> Result<Source, Problem> {
-    match content(file)? {
+/// Reads the open file of this name, opened once: what is looked at is what is read; and sorts it.
+pub(super) fn read(opened: &File, file: &Path) -> Result<Source, Problem> {
+    match content_of(opened.try_clone().map_err(|error| unreadable(&error))?)? {
         Content::Compiled(_) => Ok(Source::Compiled),
         Content::Whole(bytes) => {
             let (component, description) = component(bytes, file)?;
@@ -134,13 +135,13 @@ pub(super) fn read(file: &Path) -> Result<Source, Problem> {
     }
 }
 
-/// Reads the file, without a look at more than its first bytes.
+/// Reads the file, without a look at more than its first bytes where it is compiled.
 pub(crate) fn content(file: &Path) -> Result<Content, Problem> {
+    content_of(Launcher::Own.open_component(file).map_err(|error| unreadable(&error))?)
+}
+
+fn content_of(mut opened: File) -> Result<Content, Problem> {
     use std::io::Read;
-    // Opened once: what is looked at is what is read. Without blocking, should it be a pipe that nobody writes to.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(file, flags, Mode::empty()).map_err(|error| unreadable(&error.into()))?;
-    let mut opened = File::from(opened);
     let metadata = opened.metadata().map_err(|error| unreadable(&error))?;
     if metadata.is_dir() {
         return Err(Problem::new("it is a directory", "name the component file inside it, such as `app.wasm`"));
@@ -161,7 +162,8 @@ pub(crate) fn content(file: &Path) -> Result<Content, Problem> {
     Ok(Content::Whole(bytes))
 }
 
-fn unreadable(error: &std::io::Error) -> Problem {
+/// Why a file was not opened, or not read.
+pub(super) fn unreadable(error: &std::io::Error) -> Problem {
     use std::io::ErrorKind;
     match error.kind() {
         ErrorKind::NotFound => {

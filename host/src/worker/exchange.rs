@@ -59,6 +59,10 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
     let worker = Rc::clone(&connection.worker);
     let exchange = Rc::new(Exchange::new(&worker, connection, &request));
     worker.metrics.in_flight.change(1);
+    #[cfg(feature = "fault-injection")]
+    if let Some(response) = super::misdeeds::commit(&request) {
+        return response;
+    }
     crate::inject::arm(request.headers());
     let is_head = request.method() == Method::HEAD;
     let version = request.version();

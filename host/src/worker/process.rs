@@ -4,15 +4,13 @@
 //! worker's thread runs. This file is the primary's side; `child` is the other, `wire` the line between them.
 
 mod child;
-mod wire;
+mod words;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,20 +18,21 @@ use std::time::Duration;
 
 use http::uri::Authority;
 use serde::{Deserialize, Serialize};
-use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use self::child::{ChildError, EventWire, run as run_child};
-use self::wire::{FromWorker, ToWorker, Wire};
+use self::words::{FromWorker, ToWorker};
 use super::inbox::{Accepted, Connection, INBOX_MAX, Permits};
 use super::{Exit, Stage, WorkerEvent};
 use crate::clients::Client;
-use crate::config::{Config, Development};
+use crate::config::Config;
 use crate::loader::{Code, Edition, Loading};
 use crate::panics::guarded;
 use crate::sandbox::LoadError;
+use crate::spawner::{Attended, End, Spawner};
 use crate::supervisor::WorkerId;
 use crate::vitals::{self, HostVitals, Vitals};
+use crate::wire::{self, Wire};
 
 /// How long a child whose line has ended may take to be gone; then it is killed.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
@@ -66,8 +65,6 @@ pub struct ProcessSetup {
     pub listener: Option<(OwnedFd, Share)>,
     /// The capacity that its connections take from, where the primary accepts.
     pub permits: Arc<Permits>,
-    /// How to serve.
-    pub config: Arc<Config>,
 }
 
 /// A worker's part of the connections, where it accepts them itself and does not see the others'.
@@ -109,8 +106,8 @@ impl ProcessHandle {
     ///
     /// # Errors
     /// When the system has no process or sockets to give.
-    pub fn start(setup: ProcessSetup, stage: Stage) -> io::Result<Self> {
-        let (child, wire) = spawn(&setup.config)?;
+    pub fn start(setup: ProcessSetup, spawner: &Spawner, stage: Stage) -> io::Result<Self> {
+        let (child, wire) = spawn(spawner)?;
         let (vitals, vitals_file) = setup.vitals;
         let mut descriptors = vec![setup.code.as_fd(), vitals_file.as_fd(), setup.host_vitals.as_fd()];
         let share = setup.listener.as_ref().map(|(_, share)| *share);
@@ -246,47 +243,16 @@ impl Ended {
     }
 }
 
-/// A child of this program, and the line to it.
-fn spawn(config: &Config) -> io::Result<(Child, Rc<Wire>)> {
+/// A process of this program, and the line to it.
+fn spawn(spawner: &Spawner) -> io::Result<(Attended, Rc<Wire>)> {
     let (ours, theirs) = wire::pair()?;
-    // Not by name: the file may have been replaced since.
-    let mut command = Command::new("/proc/self/exe");
-    if let Some(Development { stage, root, .. }) = &config.development {
-        command.env(DEVELOPMENT_STAGE, stage).env(DEVELOPMENT_ROOT, root);
-    }
-    let child = command
-        .arg0("wasmhost")
-        .arg("worker")
-        .args(own_arguments())
-        .stdin(Stdio::from(theirs))
-        .kill_on_drop(true)
-        .spawn()?;
-    Ok((child, Rc::new(Wire::new(ours)?)))
-}
-
-/// Variables that tell a worker's process of [`Development`].
-const DEVELOPMENT_STAGE: &str = "WASMHOST_DEVELOPMENT_STAGE";
-const DEVELOPMENT_ROOT: &str = "WASMHOST_DEVELOPMENT_ROOT";
-
-/// What the primary of this process is developing, if it does.
-pub fn development_of_primary() -> Option<Development> {
-    let (stage, root) = (std::env::var_os(DEVELOPMENT_STAGE)?, std::env::var_os(DEVELOPMENT_ROOT)?);
-    Some(Development::new(stage.as_ref(), root.as_ref()))
-}
-
-/// The flags that this process was started with.
-fn own_arguments() -> Vec<OsString> {
-    let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if words.first().is_some_and(|word| word == "serve" || word == "dev") {
-        words.remove(0);
-    }
-    words
+    Ok((spawner.start_worker(theirs)?, Rc::new(Wire::new(ours)?)))
 }
 
 /// Hears and orders a worker's process to its end.
 async fn attend(
     id: WorkerId,
-    child: Child,
+    child: Attended,
     wire: Rc<Wire>,
     mut orders: watch::Receiver<ProcessOrders>,
     (events, hung): (mpsc::Sender<WorkerEvent>, Rc<Notify>),
@@ -351,22 +317,23 @@ async fn attend(
     let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(end))).await;
 }
 
-/// Waits for the end of a child that has said its last word, and kills it after `patience`.
-async fn end_of(mut child: Child, patience: Duration) -> Exit {
-    let status = match tokio::time::timeout(patience, child.wait()).await {
-        Ok(status) => status,
-        Err(_) => match child.kill().await {
-            Ok(()) => child.wait().await,
-            Err(error) => Err(error),
-        },
+/// Waits for the end of a process that has said its last word, and kills it after `patience`.
+async fn end_of(process: Attended, patience: Duration) -> Exit {
+    let end = match tokio::time::timeout(patience, process.ended()).await {
+        Ok(end) => end,
+        Err(_) => {
+            process.kill();
+            process.ended().await
+        }
     };
-    match status {
-        Ok(status) if status.success() => Exit::Voluntary,
-        Ok(status) => Exit::Killed(match status.signal() {
+    match end {
+        End::Exited(status) if status.success() => Exit::Voluntary,
+        End::Exited(status) => Exit::Killed(match status.signal() {
             Some(signal) => format!("killed by signal {signal}"),
             None => format!("it ended with {status}"),
         }),
-        Err(error) => Exit::Killed(format!("it was lost: {error}")),
+        End::NotStarted(reason) => Exit::NotStarted(format!("cannot start a worker: {reason}")),
+        End::Lost => Exit::Killed("it was lost with the spawner".to_owned()),
     }
 }
 
@@ -376,10 +343,11 @@ async fn end_of(mut child: Child, patience: Duration) -> Exit {
 /// When the system has no process or sockets to give.
 pub fn load_in_process(
     config: &Arc<Config>,
+    spawner: &Spawner,
     (host, host_file): (&'static HostVitals, &OwnedFd),
     (own, own_file): (&'static Vitals, &OwnedFd),
 ) -> io::Result<Loading> {
-    let (mut child, wire) = spawn(config)?;
+    let (child, wire) = spawn(spawner)?;
     wire.try_send(&ToWorker::Load, &[own_file.as_fd(), host_file.as_fd()])?;
     let limits = [config.compilation.timeout, config.limits.request_timeout.unwrap_or_default(), LOADING_BEYOND];
     let limit = limits.into_iter().sum();
@@ -395,8 +363,7 @@ pub fn load_in_process(
         };
         if tokio::time::timeout(limit, hearing).await.is_err() {
             tracing::error!("the process that loads the component does not end; it is killed");
-            // It may have ended just now.
-            let _ = child.start_kill();
+            child.kill();
         }
         let ended = end_of(child, GONE_WITHIN).await;
         vitals::give_back(host, own);

@@ -12,15 +12,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::Share;
-use super::wire::{ENDED_MAX, FromWorker, ToWorker, Wire, cut};
+use super::words::{ENDED_MAX, FromWorker, ToWorker};
 use crate::backoff::Backoff;
 use crate::clients::Clients;
 use crate::config::Config;
+use crate::confine::{self, Cage, Unconfined};
 use crate::loader::{Trial, load_and_try};
+use crate::log::EarlyLog;
 use crate::sandbox::{Artifact, Guest, LoadError, MemoryBudget, Ticker};
+use crate::spawner::Launcher;
 use crate::supervisor::WorkerId;
 use crate::throttle::Throttle;
 use crate::vitals::{self, HostVitals, Vitals};
+use crate::wire::{Wire, cut};
 use crate::worker::inbox::{self, Accepted, Connection, PerClient, Permits};
 use crate::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
 
@@ -42,13 +46,16 @@ pub enum ChildError {
     /// The system, or the primary, did not do its part.
     #[error("a worker's process cannot start: {0}")]
     System(#[from] io::Error),
+    /// It must be confined and cannot.
+    #[error("a worker's process {0}")]
+    Unconfined(#[from] Unconfined),
 }
 
 /// Runs this process as the primary says on standard input. True when it ended as it was told to.
 ///
 /// # Errors
 /// When it was not started by a primary, or the system refuses something.
-pub fn run(mut config: Config) -> Result<bool, ChildError> {
+pub fn run(mut config: Config, log: EarlyLog) -> Result<bool, ChildError> {
     // The pool is for one worker's instances.
     config.workers = 1;
     let line = io::stdin().as_fd().try_clone_to_owned()?;
@@ -65,10 +72,21 @@ pub fn run(mut config: Config) -> Result<bool, ChildError> {
         let first = wire.receive::<ToWorker>().await?;
         Ok::<_, io::Error>(first.map(|(message, descriptors)| (wire, message, descriptors)))
     })?;
+    let cage = Cage::worker(&config);
+    confine::pin(&mut config)?;
     let config = Arc::new(config);
     match first {
-        Some((wire, ToWorker::Load, descriptors)) => load(&wire, &config, descriptors),
+        Some((wire, ToWorker::Load, descriptors)) => {
+            // Which starts a compiler. No guest code runs yet.
+            let artifact = Artifact::prepare(&config, &Launcher::Own);
+            confine::apply(config.confine, &cage)?;
+            let _log = log.begin();
+            load(&wire, &config, artifact, descriptors)
+        }
         Some((wire, ToWorker::Start { id, authority, share }, descriptors)) => {
+            let report = confine::apply(config.confine, &cage)?;
+            let _log = log.begin();
+            tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
             let start = Start { id: WorkerId(id), authority, share };
             let exit = match work(&wire, config, start, descriptors, runtime) {
                 Exit::Panic(text) => Exit::Panic(cut(&text)),
@@ -87,8 +105,13 @@ fn missing() -> io::Error {
     io::Error::other("the primary did not send what was to come with its message")
 }
 
-/// Loads the component, tries it, and tells the primary.
-fn load(wire: &Wire, config: &Arc<Config>, descriptors: Vec<OwnedFd>) -> Result<bool, ChildError> {
+/// Tries the component, and tells the primary.
+fn load(
+    wire: &Wire,
+    config: &Arc<Config>,
+    artifact: Result<Artifact, LoadError>,
+    descriptors: Vec<OwnedFd>,
+) -> Result<bool, ChildError> {
     let mut descriptors = descriptors.into_iter();
     let own = vitals::opened::<Vitals>(&descriptors.next().ok_or_else(missing)?)?;
     let host = vitals::opened::<HostVitals>(&descriptors.next().ok_or_else(missing)?)?;
@@ -98,7 +121,7 @@ fn load(wire: &Wire, config: &Arc<Config>, descriptors: Vec<OwnedFd>) -> Result<
         budget: Arc::new(MemoryBudget::new(total, &host.memory_bytes, &own.memory_bytes)),
         pulse: &own.pulse,
     };
-    let loaded = Artifact::prepare(config).and_then(|artifact| {
+    let loaded = artifact.and_then(|artifact| {
         let edition = load_and_try(&artifact, config, &trial)?;
         Ok((edition, artifact))
     });

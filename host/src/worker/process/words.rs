@@ -1,0 +1,61 @@
+//! What the primary and a worker that is a process say to each other, on a line of [`crate::wire`].
+
+use serde::{Deserialize, Serialize};
+
+use super::Share;
+use crate::clients::Client;
+use crate::worker::{Exit, Peer};
+
+/// Most clients of a message; the longest takes some 45 bytes.
+pub(super) const ENDED_MAX: usize = 200;
+
+/// What the primary says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToWorker {
+    /// Load the component and try it, tell of it, and end.
+    Load,
+    /// Be a worker. With the code, the vitals of the worker and of the host, and, with `--balance kernel`, a listener.
+    Start {
+        id: u16,
+        /// Stands for the authority where a client names none.
+        authority: String,
+        /// Its part of the connections, with a listener of its own.
+        share: Option<Share>,
+    },
+    /// Serve this client. With its socket.
+    Connection(Peer),
+    /// Serve with other code from now on. With the code.
+    Swap,
+    /// Give a sign of life.
+    Call,
+    /// Finish what is in flight and end.
+    Drain,
+    /// End at once.
+    Stop,
+}
+
+/// What a worker, or the loading process, says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum FromWorker {
+    Online {
+        thread: u64,
+    },
+    Listening,
+    Swapped,
+    Disconnect,
+    Exited(Exit),
+    /// A connection has ended, which the primary wanted to know.
+    Freed,
+    /// Connections of these clients have ended, [`ENDED_MAX`] at most.
+    Ended(Vec<Client>),
+    /// The component was loaded and tried. With its code.
+    Loaded {
+        wasi: String,
+        isolation: String,
+    },
+    /// It was not.
+    Failed {
+        reason: String,
+        hint: String,
+    },
+}
