@@ -85,7 +85,8 @@ impl MemoryBudget {
 /// Heap of a process that is the host's own: what serving takes, and some thousand connections. What it holds beyond is
 /// counted within `--memory-total`, for a guest can have the host hold much: 10,000 handles, each with a method, an
 /// authority or fields of any length.
-const HEAP_OWN_BYTES: u64 = 64 << 20;
+const HEAP_OWN_BYTES: u64 = if cfg!(test) { UNIT_TESTS_SHARE_ONE_HEAP } else { 64 << 20 };
+const UNIT_TESTS_SHARE_ONE_HEAP: u64 = u64::MAX;
 /// In so large steps: the count is written by all workers.
 const HEAP_STEP_BYTES: u64 = 1 << 20;
 /// An instance for which the host's heap has grown by so much is ended when more memory is in use than may be.
