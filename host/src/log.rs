@@ -183,5 +183,7 @@ pub fn start(format: LogFormat, level: LevelFilter) -> EarlyLog {
             text.unwrap_or_default()
         );
     }));
-    EarlyLog { lines: early_lines, access: (level >= LevelFilter::INFO).then_some((format, colours)) }
+    // In development they are events, which have a form of their own there.
+    let has_access_lines = level >= LevelFilter::INFO && format != LogFormat::Develop;
+    EarlyLog { lines: early_lines, access: has_access_lines.then_some((format, colours)) }
 }
