@@ -9,6 +9,8 @@ pub mod commands;
 pub mod config;
 pub mod log;
 
+pub mod build;
+
 pub mod admin;
 pub mod backoff;
 pub mod board;

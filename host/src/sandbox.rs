@@ -29,7 +29,7 @@ pub use instance::Instance;
 pub use limits::MemoryBudget;
 pub use prepare::Artifact;
 pub use shared::{Shared, SharedEnd, SharedPlace};
-pub use source::LoadError;
+pub use source::{LoadError, REUSE_SECTION};
 
 /// Body of requests and responses on their way in and out of a guest.
 pub type Body = wasmtime_wasi_http::WasiBody;

@@ -149,9 +149,9 @@ impl Instance {
         self.desk.active.get() == 0
     }
 
-    /// Whether growth of its memory was refused, so that it has to go after this call.
+    /// Whether its memory met the limit, or is about to after many calls, so that it has to go after this one.
     pub fn met_memory_limit(&self) -> bool {
-        self.meter.refused().is_some()
+        self.meter.wants_new_memory(self.served)
     }
 
     /// Calls that it has begun.

@@ -77,8 +77,9 @@ pub(super) struct Description {
     pub(super) concurrent: bool,
 }
 
-/// Custom section with which a component says that its instances bear reuse from request to request.
-pub(super) const REUSE_SECTION: &str = "wasmhost:bears-reuse";
+/// Custom section, of any content, with which a component says that its instances bear reuse from request to request.
+/// `build::marker` writes it.
+pub const REUSE_SECTION: &str = "wasmhost:bears-reuse";
 /// Interfaces of this series have functions that run concurrently.
 const CONCURRENT_SERIES: &str = "@0.3.";
 /// Producer whose components answer one request an instance, unless they carry [`REUSE_SECTION`].

@@ -1,0 +1,118 @@
+// fetch: outgoing requests, with redirects and abort signals.
+
+import { Body } from './body.js';
+import { HostBody, sendBody } from './host-body.js';
+import { giveUp, ready, tell } from './loop.js';
+import { Request } from './request.js';
+import { received as response } from './response.js';
+import {
+  consumeResponse,
+  dropFutureResponse,
+  dropIncomingResponse,
+  dropOutgoingBody,
+  finish,
+  headersOfResponse,
+  outgoing,
+  received,
+  send,
+  statusOf,
+  subscribeResponse,
+} from './wasi.js';
+
+// Fetch, "HTTP-redirect fetch".
+const REDIRECTS_MAX = 20;
+const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+const BODILESS = new Set([204, 205, 304]);
+// Fields that go when a redirect makes a GET of a POST.
+const OF_BODY = new Set(['content-encoding', 'content-language', 'content-location', 'content-type', 'content-length']);
+// Fields that go when a redirect leads to another origin.
+const OF_ORIGIN = new Set(['authorization', 'cookie', 'proxy-authorization']);
+// The host sets these, or forbids them.
+const OF_HOST = new Set(['host', 'connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'proxy-connection']);
+
+const without = (list, names) => list.filter((_, index, all) => !names.has(all[index & ~1]));
+
+const failed = (url, code) => {
+  const error = new TypeError(`fetch of ${url.href} failed: ${code}`);
+  error.code = code;
+  return error;
+};
+
+export async function fetch(input, init) {
+  const request = new Request(input, init);
+  const { signal, redirect } = request;
+  signal.throwIfAborted();
+  let url = new URL(request.url);
+  let { method } = request;
+  let list = without(Request.list(request), OF_HOST);
+  let body = Body.take(request);
+  // A body that is there can be sent again to where a redirect leads.
+  const repeatable = body === null || typeof body === 'string' || body instanceof Uint8Array;
+  for (let redirects = 0; ; redirects++) {
+    if (url.protocol !== 'http:' && url.protocol !== 'https:') throw failed(url, `scheme ${url.protocol} is not supported`);
+    const answer = await exchange(url, method, list, body, signal);
+    const location = answer.list.findIndex((name, index) => index % 2 === 0 && name === 'location');
+    if (redirect === 'manual' || !REDIRECTS.has(answer.status) || location < 0) {
+      return response({ ...answer, url: url.href, redirected: redirects > 0 });
+    }
+    answer.body?.close();
+    if (redirect === 'error') throw failed(url, 'it redirects');
+    if (redirects === REDIRECTS_MAX) throw failed(url, 'too many redirects');
+    const next = new URL(answer.list[location + 1], url);
+    next.hash ||= url.hash;
+    if (((answer.status === 301 || answer.status === 302) && method === 'POST') ||
+        (answer.status === 303 && method !== 'GET' && method !== 'HEAD')) {
+      method = 'GET';
+      body = null;
+      list = without(list, OF_BODY);
+    } else if (!repeatable) {
+      throw failed(url, 'it redirects, and the body, a stream, cannot be sent again');
+    }
+    if (next.origin !== url.origin) list = without(list, OF_ORIGIN);
+    url = next;
+  }
+}
+
+// One request and its response.
+async function exchange(url, method, list, body, signal) {
+  const sending = outgoing(method, url, list);
+  if (sending === null) throw failed(url, 'the host does not take such a head');
+  const future = send(sending.request);
+  if (typeof future === 'string') {
+    dropOutgoingBody(sending.body);
+    throw failed(url, future);
+  }
+  // Beside the response, which may come before the body has gone.
+  if (body === null) finish(sending.body);
+  else sendBody(sending.body, body)?.catch(tell);
+  const answer = await answered(future, signal);
+  if (answer.error !== undefined) throw failed(url, answer.error);
+  const status = statusOf(answer.response);
+  const fields = headersOfResponse(answer.response);
+  if (method === 'HEAD' || BODILESS.has(status)) {
+    dropIncomingResponse(answer.response);
+    return { status, list: fields, body: null };
+  }
+  const content = HostBody.of(consumeResponse(answer.response));
+  dropIncomingResponse(answer.response);
+  content.abortWith(signal);
+  return { status, list: fields, body: content };
+}
+
+// Waits for the response, unless the signal comes first.
+async function answered(future, signal) {
+  let pollable = 0;
+  const abort = () => giveUp(pollable, signal.reason);
+  signal.addEventListener('abort', abort);
+  try {
+    for (;;) {
+      const answer = received(future);
+      if (answer !== null) return answer;
+      pollable = subscribeResponse(future);
+      await ready(pollable);
+    }
+  } finally {
+    signal.removeEventListener('abort', abort);
+    dropFutureResponse(future);
+  }
+}

@@ -1,0 +1,68 @@
+// Header fields on their way out: a flat list of lower-case names and values. A list is made and checked at once, since
+// what it was made of may change; `Headers` is made of it only for those who look.
+
+// Names seen before, with their lower-case forms; bounded, since a guest may make up names.
+const KNOWN_MAX = 512;
+const known = new Map();
+
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const NOT_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
+
+function nameOf(given) {
+  const found = known.get(given);
+  if (found !== undefined) return found;
+  const name = String(given);
+  if (!TOKEN.test(name)) throw new TypeError(`"${name}" is no name of a header`);
+  const lower = name.toLowerCase();
+  if (known.size < KNOWN_MAX) known.set(name, lower);
+  return lower;
+}
+
+const isSpace = (code) => code === 32 || code === 9 || code === 10 || code === 13;
+
+function valueOf(given) {
+  let value = typeof given === 'string' ? given : String(given);
+  if (isSpace(value.charCodeAt(0)) || isSpace(value.charCodeAt(value.length - 1))) {
+    value = value.replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, '');
+  }
+  if (NOT_VALUE.test(value)) throw new TypeError(`${JSON.stringify(value)} is no value of a header`);
+  return value;
+}
+
+// A list of what may be given as headers.
+export function listOf(given) {
+  const list = [];
+  if (given === undefined || given === null) return list;
+  if (given instanceof Headers) return listOfHeaders(given);
+  if (typeof given !== 'object') throw new TypeError('headers are an object');
+  if (typeof given[Symbol.iterator] === 'function') {
+    for (const pair of given) {
+      const [name, value, ...more] = pair;
+      if (value === undefined || more.length > 0) throw new TypeError('a header is a pair of name and value');
+      list.push(nameOf(name), valueOf(value));
+    }
+    return list;
+  }
+  for (const name of Object.keys(given)) list.push(nameOf(name), valueOf(given[name]));
+  return list;
+}
+
+export function listOfHeaders(headers) {
+  const list = [];
+  headers.forEach((value, name) => {
+    if (name !== 'set-cookie') list.push(name, value);
+  });
+  if (headers.has('set-cookie')) for (const cookie of headers.getSetCookie()) list.push('set-cookie', cookie);
+  return list;
+}
+
+export function headersOf(list) {
+  const headers = new Headers();
+  for (let index = 0; index < list.length; index += 2) headers.append(list[index], list[index + 1]);
+  return headers;
+}
+
+export function has(list, name) {
+  for (let index = 0; index < list.length; index += 2) if (list[index] === name) return true;
+  return false;
+}

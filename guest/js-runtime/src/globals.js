@@ -1,0 +1,31 @@
+// Puts what the runtime does itself in the place of the engine's own globals, before the application's modules run.
+
+import { fetch } from './fetch.js';
+import { globals } from './loop.js';
+import { Request } from './request.js';
+import { Response } from './response.js';
+
+// Listeners for the event `fetch`, for applications without a default export.
+export const listeners = [];
+
+const { addEventListener: listen, removeEventListener: unlisten } = globalThis;
+
+const provided = {
+  ...globals,
+  Request,
+  Response,
+  fetch,
+  addEventListener(type, listener, options) {
+    if (type === 'fetch') listeners.push(listener);
+    else listen?.call(globalThis, type, listener, options);
+  },
+  removeEventListener(type, listener, options) {
+    const index = type === 'fetch' ? listeners.indexOf(listener) : -1;
+    if (index >= 0) listeners.splice(index, 1);
+    else unlisten?.call(globalThis, type, listener, options);
+  },
+};
+
+for (const [name, value] of Object.entries(provided)) {
+  Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
+}

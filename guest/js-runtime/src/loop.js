@@ -1,0 +1,149 @@
+// Waiting: timers, and pollables of the host, together in one call of `poll`. The engine's own loop runs only one turn of
+// this at a time, on a timer of its own that is due at once: it drains the microtasks between turns, and ends when the
+// component's call does. Whatever waits must wait here, since a turn blocks until something of this is ready.
+
+import { dropPollable, now, poll, timer } from './wasi.js';
+
+const nextTurn = globalThis.setTimeout;
+
+// Whether a call of the component is under way. Outside of one nothing can be waited for.
+let active = false;
+let armed = false;
+// Those who wait for a pollable: { pollable, resolve, reject }.
+let waiting = [];
+// Timers by their numbers: { due, run, every }.
+const timers = new Map();
+let lastTimer = 0;
+
+const OUTSIDE = 'timers and I/O need a request: at the top level there is none, nor once the response was sent (see ctx.waitUntil)';
+
+function arm() {
+  if (!armed) {
+    armed = true;
+    nextTurn(turn, 0);
+  }
+}
+
+export function beginCall() {
+  active = true;
+}
+
+// What is still waited for is given up: it would go on within another request.
+export function endCall() {
+  active = false;
+  if (timers.size > 0) timers.clear();
+  if (waiting.length > 0) {
+    for (const { pollable, reject } of waiting) {
+      dropPollable(pollable);
+      reject(new DOMException('the request is over', 'AbortError'));
+    }
+    waiting = [];
+  }
+}
+
+// Resolves when the pollable, which this takes, is ready.
+export function ready(pollable) {
+  return new Promise((resolve, reject) => {
+    if (!active) {
+      dropPollable(pollable);
+      throw new Error(OUTSIDE);
+    }
+    waiting.push({ pollable, resolve, reject });
+    arm();
+  });
+}
+
+// Ends the wait for a pollable, before what it belongs to goes.
+export function giveUp(pollable, reason) {
+  const index = waiting.findIndex((one) => one.pollable === pollable);
+  if (index < 0) return;
+  const [{ reject }] = waiting.splice(index, 1);
+  dropPollable(pollable);
+  reject(reason);
+}
+
+function turn() {
+  armed = false;
+  const due = earliest();
+  const pollables = waiting.map((one) => one.pollable);
+  // Only a poll with a timer in it, for one that is due: what is ready has its turn as well.
+  if (due !== undefined) pollables.push(timer(Math.max(0, due.due - now())));
+  if (pollables.length > 0) {
+    const found = new Set(poll(pollables));
+    const before = waiting;
+    waiting = [];
+    for (let index = 0; index < before.length; index++) {
+      if (found.has(index)) {
+        dropPollable(before[index].pollable);
+        before[index].resolve();
+      } else {
+        waiting.push(before[index]);
+      }
+    }
+    if (due !== undefined) {
+      dropPollable(pollables[pollables.length - 1]);
+      if (found.has(pollables.length - 1)) fire(due);
+    }
+  }
+  if (waiting.length > 0 || timers.size > 0) arm();
+}
+
+function earliest() {
+  let first;
+  for (const one of timers.values()) {
+    if (first === undefined || one.due < first.due) first = one;
+  }
+  return first;
+}
+
+// One timer a turn, so that the microtasks it leaves run before the next.
+function fire(one) {
+  if (one.every === undefined) timers.delete(one.number);
+  else one.due = now() + Math.max(1, one.every);
+  try {
+    one.run();
+  } catch (error) {
+    tell(error);
+  }
+}
+
+// Tells of an error that nobody else hears of, on standard error.
+export function tell(error) {
+  console.error(describe(error));
+}
+
+// An error with where it comes from, and what caused it.
+function describe(error) {
+  if (typeof error !== 'object' || error === null || !('message' in error)) return `error: ${String(error)}`;
+  const stack = String(error.stack ?? '').trim();
+  const places = stack === '' ? '' : `\n${stack.replace(/^/gm, '    at ')}`;
+  const cause = error.cause === undefined ? '' : `\ncaused by: ${describe(error.cause)}`;
+  return `${error.name}: ${error.message}${places}${cause}`;
+}
+
+function start(callback, ms, args, repeats) {
+  if (typeof callback !== 'function') throw new TypeError('a timer takes a function');
+  if (!active) throw new Error(OUTSIDE);
+  const delay = Math.max(0, Number(ms) || 0);
+  const number = ++lastTimer;
+  timers.set(number, {
+    number,
+    due: now() + delay,
+    run: args.length === 0 ? callback : () => callback(...args),
+    every: repeats ? delay : undefined,
+  });
+  arm();
+  return number;
+}
+
+function stop(number) {
+  timers.delete(Number(number));
+}
+
+export const globals = {
+  setTimeout: (callback, ms, ...args) => start(callback, ms, args, false),
+  setInterval: (callback, ms, ...args) => start(callback, ms, args, true),
+  clearTimeout: (number) => stop(number),
+  clearInterval: (number) => stop(number),
+  reportError: (error) => tell(error),
+};

@@ -1,0 +1,365 @@
+// The host's functions: imports of wasi 0.2, lowered by hand as the component model's canonical ABI says. Resources are
+// numbers here, and whoever holds one drops it; nothing is left to finalizers. (The bindings that componentize-js
+// generates make an object and a finalization record of each resource in a realm of their own, which costs several times
+// as much, and keep what was not disposed of for good.)
+//
+// An import with more results than one number puts them into memory and returns where. That place, like all that the host
+// or we allocate, is freed when the component's call ends; what may happen often within a call is freed at once.
+
+import { dealloc, imports, memory, realloc } from 'wasmhost:raw';
+
+const named = (name) => {
+  const found = imports[name];
+  if (found === undefined) throw new Error(`the component's world lacks ${name}`);
+  return found;
+};
+const http = (name) => named(`wasi:http/types ${name}`);
+const io = (name) => named(`wasi:io/streams ${name}`);
+
+const requestMethod = http('[method]incoming-request.method');
+const requestPath = http('[method]incoming-request.path-with-query');
+const requestScheme = http('[method]incoming-request.scheme');
+const requestAuthority = http('[method]incoming-request.authority');
+const requestHeaders = http('[method]incoming-request.headers');
+const requestConsume = http('[method]incoming-request.consume');
+export const dropRequest = http('[resource-drop]incoming-request');
+const fieldsEntries = http('[method]fields.entries');
+const fieldsFromList = http('[static]fields.from-list');
+const dropFields = http('[resource-drop]fields');
+const bodyStream = http('[method]incoming-body.stream');
+export const dropIncomingBody = http('[resource-drop]incoming-body');
+const newResponse = http('[constructor]outgoing-response');
+const setStatus = http('[method]outgoing-response.set-status-code');
+const responseBody = http('[method]outgoing-response.body');
+const dropResponse = http('[resource-drop]outgoing-response');
+const setOutparam = http('[static]response-outparam.set');
+const bodyWrite = http('[method]outgoing-body.write');
+const bodyFinish = http('[static]outgoing-body.finish');
+export const dropOutgoingBody = http('[resource-drop]outgoing-body');
+const newRequest = http('[constructor]outgoing-request');
+const setMethod = http('[method]outgoing-request.set-method');
+const setPath = http('[method]outgoing-request.set-path-with-query');
+const setScheme = http('[method]outgoing-request.set-scheme');
+const setAuthority = http('[method]outgoing-request.set-authority');
+const outgoingRequestBody = http('[method]outgoing-request.body');
+const dropOutgoingRequest = http('[resource-drop]outgoing-request');
+const sendOutgoing = named('wasi:http/outgoing-handler handle');
+export const subscribeResponse = http('[method]future-incoming-response.subscribe');
+const futureGet = http('[method]future-incoming-response.get');
+export const dropFutureResponse = http('[resource-drop]future-incoming-response');
+export const statusOf = http('[method]incoming-response.status');
+const responseHeaders = http('[method]incoming-response.headers');
+const responseConsume = http('[method]incoming-response.consume');
+export const dropIncomingResponse = http('[resource-drop]incoming-response');
+const streamRead = io('[method]input-stream.read');
+export const subscribeInput = io('[method]input-stream.subscribe');
+export const dropInput = io('[resource-drop]input-stream');
+const streamCheckWrite = io('[method]output-stream.check-write');
+const streamWrite = io('[method]output-stream.write');
+export const subscribeOutput = io('[method]output-stream.subscribe');
+export const dropOutput = io('[resource-drop]output-stream');
+const dropStreamError = named('wasi:io/error [resource-drop]error');
+const pollAll = named('wasi:io/poll poll');
+export const dropPollable = named('wasi:io/poll [resource-drop]pollable');
+const monotonicNow = named('wasi:clocks/monotonic-clock now');
+const monotonicSubscribe = named('wasi:clocks/monotonic-clock subscribe-duration');
+const environmentGet = named('wasi:cli/environment get-environment');
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+// What a stream tells instead of bytes.
+export const CLOSED = -1;
+export const FAILED = -2;
+
+let buffer;
+let bytes;
+let words;
+
+// The buffer is another one when the memory has grown, which any import or allocation may have caused.
+function refresh() {
+  const current = memory.buffer;
+  if (current !== buffer) {
+    buffer = current;
+    bytes = new Uint8Array(current);
+    words = new Uint32Array(current, 0, current.byteLength >>> 2);
+  }
+}
+
+const text = (at, length) => (length === 0 ? '' : decoder.decode(bytes.subarray(at, at + length)));
+
+// Bytes of a header's value as a string of one character a byte, which is what `Headers` take (Fetch, "byte-lowercase"
+// and "isomorphic decode").
+const NOT_ASCII = /[^\0-\x7f]/;
+function isomorphic(at, length) {
+  const decoded = text(at, length);
+  if (!NOT_ASCII.test(decoded)) return decoded;
+  return String.fromCharCode(...bytes.subarray(at, at + length));
+}
+
+// Writes a string as UTF-8 and says where; its length is in `written`.
+let written = 0;
+function place(string) {
+  const most = string.length * 3;
+  if (most === 0) {
+    written = 0;
+    return 1;
+  }
+  const at = realloc(0, 0, 1, most);
+  refresh();
+  written = encoder.encodeInto(string, bytes.subarray(at, at + most)).written;
+  return at;
+}
+
+// A string of one character a byte, as these bytes.
+function placeIsomorphic(string) {
+  if (!NOT_ASCII.test(string)) return place(string);
+  const at = realloc(0, 0, 1, string.length);
+  refresh();
+  for (let index = 0; index < string.length; index++) bytes[at + index] = string.charCodeAt(index);
+  written = string.length;
+  return at;
+}
+
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH'];
+const OTHER_METHOD = METHODS.length;
+
+export function method(request) {
+  const result = requestMethod(request);
+  refresh();
+  const which = bytes[result];
+  return which < OTHER_METHOD ? METHODS[which] : text(words[(result + 4) >> 2], words[(result + 8) >> 2]);
+}
+
+export function url(request) {
+  let result = requestScheme(request);
+  refresh();
+  const scheme = bytes[result] === 1 && bytes[result + 4] === 1 ? 'https://' : 'http://';
+  result = requestAuthority(request);
+  refresh();
+  const authority = bytes[result] === 1 ? text(words[(result + 4) >> 2], words[(result + 8) >> 2]) : 'localhost';
+  result = requestPath(request);
+  refresh();
+  const path = bytes[result] === 1 ? text(words[(result + 4) >> 2], words[(result + 8) >> 2]) : '/';
+  return scheme + authority + path;
+}
+
+function entries(fields) {
+  const result = fieldsEntries(fields);
+  dropFields(fields);
+  refresh();
+  const list = words[result >> 2];
+  const count = words[(result + 4) >> 2];
+  const read = [];
+  for (let index = 0, at = list >> 2; index < count; index++, at += 4) {
+    read.push(text(words[at], words[at + 1]), isomorphic(words[at + 2], words[at + 3]));
+  }
+  return read;
+}
+
+// The header fields of a request: names, which the host has in lower case, and values in turn, repeated ones one by one.
+export const headersOfRequest = (request) => entries(requestHeaders(request));
+export const headersOfResponse = (response) => entries(responseHeaders(response));
+
+const okHandle = (result, what) => {
+  refresh();
+  if (bytes[result] !== 0) throw new TypeError(what);
+  return words[(result + 4) >> 2];
+};
+
+// The body's handle; it may be taken once, and outlives the request or response.
+export function consumeRequest(request) {
+  return okHandle(requestConsume(request), 'the body was taken before');
+}
+
+export function consumeResponse(response) {
+  return okHandle(responseConsume(response), 'the body was taken before');
+}
+
+export function inputOf(body) {
+  return okHandle(bodyStream(body), 'the body has a reader');
+}
+
+// What a stream's error is: the end, or a failure, whose resource is dropped.
+function streamError(at) {
+  if (bytes[at] === 1) return CLOSED;
+  dropStreamError(words[(at + 4) >> 2]);
+  return FAILED;
+}
+
+// Bytes that are there, as an array of their own; null if none are there yet; CLOSED; FAILED. `most` is a bigint.
+export function read(stream, most) {
+  const result = streamRead(stream, most);
+  refresh();
+  if (bytes[result] !== 0) return streamError(result + 4);
+  const at = words[(result + 4) >> 2];
+  const length = words[(result + 8) >> 2];
+  dealloc(result);
+  if (length === 0) return null;
+  const chunk = bytes.slice(at, at + length);
+  dealloc(at);
+  return chunk;
+}
+
+// How many bytes may be written now; CLOSED; FAILED.
+export function room(stream) {
+  const result = streamCheckWrite(stream);
+  refresh();
+  if (bytes[result] !== 0) return streamError(result + 8);
+  const allowed = words[(result + 8) >> 2];
+  dealloc(result);
+  return allowed;
+}
+
+const outcome = (result) => {
+  refresh();
+  const found = bytes[result] === 0 ? 0 : streamError(result + 4);
+  dealloc(result);
+  return found;
+};
+
+// Writes what `room` allows; 0; CLOSED; FAILED.
+export function write(stream, chunk, from, to) {
+  const length = to - from;
+  const at = realloc(0, 0, 1, length);
+  refresh();
+  bytes.set(from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to), at);
+  const wrote = outcome(streamWrite(stream, at, length));
+  dealloc(at);
+  return wrote;
+}
+
+// The same for a string of at most `most` bytes in UTF-8, which `room` allows.
+export function writeText(stream, string) {
+  const at = place(string);
+  return outcome(streamWrite(stream, at, written));
+}
+
+// Fields of a list of names and values, one after the other; null if one is not allowed.
+function fields(list) {
+  const count = list.length >> 1;
+  if (count === 0) return fieldsOf(0, 0);
+  const table = realloc(0, 0, 4, count * 16);
+  for (let index = 0, at = table >> 2; index < list.length; index += 2, at += 4) {
+    const name = place(list[index]);
+    words[at] = name;
+    words[at + 1] = written;
+    const value = placeIsomorphic(list[index + 1]);
+    words[at + 2] = value;
+    words[at + 3] = written;
+  }
+  return fieldsOf(table, count);
+}
+
+function fieldsOf(table, count) {
+  const result = fieldsFromList(table, count);
+  refresh();
+  return bytes[result] === 0 ? words[(result + 4) >> 2] : null;
+}
+
+// Answers with status and header fields; the body's handle, or null if the host takes no such head.
+export function respond(outparam, status, list) {
+  const head = fields(list);
+  if (head === null) return null;
+  const response = newResponse(head);
+  if (status !== 200 && setStatus(response, status) !== 0) {
+    dropResponse(response);
+    return null;
+  }
+  const body = okHandle(responseBody(response), 'the body was taken before');
+  setOutparam(outparam, 0, response, 0, 0n, 0, 0, 0, 0);
+  return body;
+}
+
+export function outputOf(body) {
+  return okHandle(bodyWrite(body), 'the body has a writer');
+}
+
+// Ends a body well; dropped without, it is broken off. The host breaks it off too if it is not as long as was announced.
+export function finish(body) {
+  bodyFinish(body, 0, 0);
+}
+
+// Asks for a request to be sent: { request, body } or null where the host takes no such head.
+export function outgoing(method, url, list) {
+  const head = fields(list);
+  if (head === null) return null;
+  const request = newRequest(head);
+  const which = METHODS.indexOf(method);
+  const path = url.pathname + url.search;
+  const fits =
+    (which >= 0 ? setMethod(request, which, 0, 0) : setMethod(request, OTHER_METHOD, place(method), written)) === 0 &&
+    setScheme(request, 1, url.protocol === 'https:' ? 1 : 0, 0, 0) === 0 &&
+    setAuthority(request, 1, place(url.host), written) === 0 &&
+    setPath(request, 1, place(path), written) === 0;
+  if (!fits) {
+    dropOutgoingRequest(request);
+    return null;
+  }
+  return { request, body: okHandle(outgoingRequestBody(request), 'the body was taken before') };
+}
+
+const ERRORS = [
+  'DNS-timeout', 'DNS-error', 'destination-not-found', 'destination-unavailable', 'destination-IP-prohibited',
+  'destination-IP-unroutable', 'connection-refused', 'connection-terminated', 'connection-timeout',
+  'connection-read-timeout', 'connection-write-timeout', 'connection-limit-reached', 'TLS-protocol-error',
+  'TLS-certificate-error', 'TLS-alert-received', 'HTTP-request-denied', 'HTTP-request-length-required',
+  'HTTP-request-body-size', 'HTTP-request-method-invalid', 'HTTP-request-URI-invalid', 'HTTP-request-URI-too-long',
+  'HTTP-request-header-section-size', 'HTTP-request-header-size', 'HTTP-request-trailer-section-size',
+  'HTTP-request-trailer-size', 'HTTP-response-incomplete', 'HTTP-response-header-section-size',
+  'HTTP-response-header-size', 'HTTP-response-body-size', 'HTTP-response-trailer-section-size',
+  'HTTP-response-trailer-size', 'HTTP-response-transfer-coding', 'HTTP-response-content-coding',
+  'HTTP-response-timeout', 'HTTP-upgrade-failed', 'HTTP-protocol-error', 'loop-detected', 'configuration-error',
+  'internal-error',
+];
+
+// Sends a request, which it takes: the future's handle, or the error's name.
+export function send(request) {
+  const result = sendOutgoing(request, 0, 0);
+  refresh();
+  return bytes[result] === 0 ? words[(result + 8) >> 2] : ERRORS[bytes[result + 8]];
+}
+
+// What became of a request: { response } or { error }; null if it is still under way.
+export function received(future) {
+  const result = futureGet(future);
+  refresh();
+  if (bytes[result] === 0) return null;
+  if (bytes[result + 8] !== 0) return { error: 'taken before' };
+  if (bytes[result + 16] === 0) return { response: words[(result + 24) >> 2] };
+  return { error: ERRORS[bytes[result + 24]] };
+}
+
+// Waits until one of the pollables is ready; the positions of those that are.
+export function poll(pollables) {
+  const count = pollables.length;
+  const list = realloc(0, 0, 4, count * 4);
+  refresh();
+  for (let index = 0; index < count; index++) words[(list >> 2) + index] = pollables[index];
+  const result = pollAll(list, count);
+  refresh();
+  dealloc(list);
+  const at = words[result >> 2];
+  const ready = Array.from(words.subarray(at >> 2, (at >> 2) + words[(result + 4) >> 2]));
+  dealloc(at);
+  dealloc(result);
+  return ready;
+}
+
+// Milliseconds of the monotonic clock.
+export const now = () => Number(monotonicNow()) / 1e6;
+
+// A pollable that is ready after so many milliseconds.
+export const timer = (ms) => monotonicSubscribe(BigInt(Math.max(0, Math.ceil(ms * 1e6))));
+
+export function environment() {
+  const result = environmentGet();
+  refresh();
+  const list = words[result >> 2];
+  const count = words[(result + 4) >> 2];
+  const variables = {};
+  for (let index = 0, at = list >> 2; index < count; index++, at += 4) {
+    variables[text(words[at], words[at + 1])] = text(words[at + 2], words[at + 3]);
+  }
+  return variables;
+}

@@ -1,0 +1,3 @@
+//! What makes a component of a project.
+
+pub mod marker;
