@@ -111,16 +111,6 @@ function place(string) {
   return at;
 }
 
-// A string of one character a byte, as these bytes.
-function placeIsomorphic(string) {
-  if (!NOT_ASCII.test(string)) return place(string);
-  const at = realloc(0, 0, 1, string.length);
-  refresh();
-  for (let index = 0; index < string.length; index++) bytes[at + index] = string.charCodeAt(index);
-  written = string.length;
-  return at;
-}
-
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH'];
 const OTHER_METHOD = METHODS.length;
 
@@ -229,37 +219,45 @@ export function write(stream, chunk, from, to) {
   return wrote;
 }
 
-// The same for a string of at most `most` bytes in UTF-8, which `room` allows.
-export function writeText(stream, string) {
-  const at = place(string);
-  return outcome(streamWrite(stream, at, written));
-}
+// Where the content of a message lies that `fields` has put there, and its length.
+let contentAt = 0;
+let contentLength = 0;
 
-// Fields of a list of names and values, one after the other; null if one is not allowed.
-function fields(list) {
-  const count = list.length >> 1;
-  if (count === 0) return fieldsOf(0, 0);
-  const table = realloc(0, 0, 4, count * 16);
-  for (let index = 0, at = table >> 2; index < list.length; index += 2, at += 4) {
-    const name = place(list[index]);
-    words[at] = name;
-    words[at + 1] = written;
-    const value = placeIsomorphic(list[index + 1]);
-    words[at + 2] = value;
-    words[at + 3] = written;
+// Header fields of a list of names and values in turn; null if one is not allowed. Beside them, in the same allocation,
+// goes a content, a string.
+function fields(list, content) {
+  const head = list.join('');
+  const tableBytes = list.length * 8;
+  const table = realloc(0, 0, 4, tableBytes + (head.length * 2) + content.length * 3 + 1);
+  refresh();
+  let at = table + tableBytes;
+  const isAscii = encoder.encodeInto(head, bytes.subarray(at, at + head.length)).read === head.length;
+  // Four words a field: where its name is, how long, and the same for its value.
+  let word = table >> 2;
+  for (let index = 0; index < list.length; index++, word += 2) {
+    const string = list[index];
+    if (!isAscii) {
+      // One byte a character (Fetch, "isomorphic encode").
+      for (let unit = 0; unit < string.length; unit++) bytes[at + unit] = string.charCodeAt(unit);
+    }
+    words[word] = at;
+    words[word + 1] = string.length;
+    at += string.length;
   }
-  return fieldsOf(table, count);
-}
-
-function fieldsOf(table, count) {
-  const result = fieldsFromList(table, count);
+  contentAt = at;
+  contentLength =
+    content === '' ? 0 : encoder.encodeInto(content, bytes.subarray(at, at + content.length * 3)).written;
+  const result = fieldsFromList(table, list.length >> 1);
   refresh();
   return bytes[result] === 0 ? words[(result + 4) >> 2] : null;
 }
 
-// Answers with status and header fields; the body's handle, or null if the host takes no such head.
+// Answers with status and header fields; gives the body's handle, or null if the host takes no such head.
 export function respond(outparam, status, list) {
-  const head = fields(list);
+  return respondWith(outparam, status, fields(list, ''));
+}
+
+function respondWith(outparam, status, head) {
   if (head === null) return null;
   const response = newResponse(head);
   if (status !== 200 && setStatus(response, status) !== 0) {
@@ -269,6 +267,22 @@ export function respond(outparam, status, list) {
   const body = okHandle(responseBody(response), 'the body was taken before');
   setOutparam(outparam, 0, response, 0, 0n, 0, 0, 0, 0);
   return body;
+}
+
+// Content of so many units of a string may be sent with `respondText`: three times as many bytes are always taken.
+export const TEXT_MAX = 4096;
+
+// The whole of a response with a short text. Whether the host takes such a head; that nobody is left to receive the text
+// is no error.
+export function respondText(outparam, status, list, content) {
+  const body = respondWith(outparam, status, fields(list, content));
+  if (body === null) return false;
+  const output = outputOf(body);
+  const wrote = room(output) >= contentLength && outcome(streamWrite(output, contentAt, contentLength)) === 0;
+  dropOutput(output);
+  if (wrote) finish(body);
+  else dropOutgoingBody(body);
+  return true;
 }
 
 export function outputOf(body) {
@@ -282,7 +296,7 @@ export function finish(body) {
 
 // Asks for a request to be sent: { request, body } or null where the host takes no such head.
 export function outgoing(method, url, list) {
-  const head = fields(list);
+  const head = fields(list, '');
   if (head === null) return null;
   const request = newRequest(head);
   const which = METHODS.indexOf(method);
