@@ -5,6 +5,7 @@
 // since each private field costs the engine, an interpreter, more than all the rest of an object.
 
 import { collectStream, HostBody } from './host-body.js';
+import { formOf, multipart } from './platform.js';
 
 const NativeResponse = globalThis.Response;
 const encoder = new TextEncoder();
@@ -31,10 +32,10 @@ export function extract(given) {
   if (given instanceof URLSearchParams) {
     return [given.toString(), 'application/x-www-form-urlencoded;charset=UTF-8'];
   }
-  if (given instanceof Blob || given instanceof FormData) {
-    const native = new NativeResponse(given);
-    const type = native.headers.get('content-type');
-    return [native.body, type === '' ? null : type];
+  if (given instanceof Blob) return [given.stream(), given.type === '' ? null : given.type];
+  if (given instanceof FormData) {
+    const [blob, type] = multipart(given);
+    return [blob.stream(), type];
   }
   return [String(given), 'text/plain;charset=UTF-8'];
 }
@@ -154,7 +155,7 @@ const methods = {
       return form;
     }
     if (!/^multipart\/form-data\s*;/i.test(type)) throw new TypeError(`a body of type "${type}" is no form`);
-    return new NativeResponse(await this.bytes(), { headers: { 'content-type': type } }).formData();
+    return formOf(await this.bytes(), type);
   },
 };
 
@@ -163,5 +164,7 @@ export function mixin(Owner, name) {
   for (const [key, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(methods))) {
     Object.defineProperty(Owner.prototype, key, { ...descriptor, enumerable: true });
   }
+  // Bundling may have renamed it.
+  Object.defineProperty(Owner, 'name', { value: name, configurable: true });
   Object.defineProperty(Owner.prototype, Symbol.toStringTag, { value: name, configurable: true });
 }

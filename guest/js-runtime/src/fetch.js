@@ -3,6 +3,7 @@
 import { takeBody } from './body.js';
 import { HostBody, sendBody } from './host-body.js';
 import { giveUp, ready, tell } from './loop.js';
+import { dataOf } from './platform.js';
 import { listOfRequest, Request } from './request.js';
 import { received as response } from './response.js';
 import {
@@ -48,6 +49,7 @@ export async function fetch(input, init) {
   // A body that is there can be sent again to where a redirect leads.
   const repeatable = body === null || typeof body === 'string' || body instanceof Uint8Array;
   for (let redirects = 0; ; redirects++) {
+    if (url.protocol === 'data:' && redirects === 0) return fetchData(url);
     if (url.protocol !== 'http:' && url.protocol !== 'https:') throw failed(url, `scheme ${url.protocol} is not supported`);
     const answer = await exchange(url, method, list, body, signal);
     const location = answer.list.findIndex((name, index) => index % 2 === 0 && name === 'location');
@@ -70,6 +72,12 @@ export async function fetch(input, init) {
     if (next.origin !== url.origin) list = without(list, OF_ORIGIN);
     url = next;
   }
+}
+
+function fetchData(url) {
+  const data = dataOf(url);
+  if (data === null) throw failed(url, 'it is not valid');
+  return response({ status: 200, list: ['content-type', data.type], body: data.bytes, url: url.href, redirected: false });
 }
 
 // One request and its response.

@@ -1,5 +1,6 @@
 // Request as the Fetch standard has it. One that came in asks the host for its parts when somebody looks at them.
 
+import { AbortController, AbortSignal } from './abort.js';
 import { extract, mixin, shareBody, takeBody, UNSEEN } from './body.js';
 import { has, headersOf, listOf, listOfHeaders } from './fields.js';
 import { HostBody } from './host-body.js';
