@@ -17,11 +17,7 @@ function bindExports() {
   handle = $source_mod.handle;
 }
 
-async function settled(promise) {
-  await promise;
-}
-
+// The engine runs its loop until the promise is settled.
 function exported(request, outparam) {
-  const promise = handle(request, outparam);
-  return promise === undefined ? done : settled(promise);
+  return handle(request, outparam) ?? done;
 }

@@ -13,9 +13,11 @@ const here = dirname(fileURLToPath(import.meta.url));
 // The version whose engine `bindings.js` fits.
 const VERSION = '0.23.0';
 
+// What went wrong, for the user.
+class Failure extends Error {}
+
 function fail(reason, hint) {
-  process.stderr.write(`error: ${reason}\nhint: ${hint}\n`);
-  process.exit(1);
+  throw new Failure(`error: ${reason}\nhint: ${hint}\n`);
 }
 
 // The folder of an installed package.
@@ -50,7 +52,7 @@ async function bundle(entry, output) {
     });
   } catch {
     // esbuild has told what is wrong, with the place.
-    process.exit(1);
+    throw new Failure('');
   }
 }
 
@@ -73,23 +75,42 @@ async function componentize(source) {
     spliced.jsBindings = `const names = ${JSON.stringify(names)};\n${bindings.replace('function exported(', `function ${exported}(`)}`;
     return spliced;
   };
-  const { component } = await componentizer.componentize({
-    sourcePath: source,
-    witPath: join(here, 'wit'),
-    worldName: 'handler',
-    disableFeatures: ['fetch-event'],
-  });
-  return component;
+  try {
+    const { component } = await componentizer.componentize({
+      sourcePath: source,
+      witPath: join(here, 'wit'),
+      worldName: 'handler',
+      disableFeatures: ['fetch-event'],
+    });
+    return component;
+  } catch (error) {
+    // After a line about the tool that evaluates the modules come the engine's words.
+    const words = String(error.message).replace(/^Failed to initialize component .*\n/, '').trim();
+    return fail(
+      `the application's modules cannot be evaluated:\n${words}`,
+      'they run once, while the component is built: what needs a request, the network or a timer belongs into the handler',
+    );
+  }
 }
 
-const [entry, output] = process.argv.slice(2);
-if (output === undefined) fail('ENTRY and OUTPUT are not named', 'node build.mjs src/index.js app.wasm');
-if (!existsSync(entry)) fail(`there is no ${entry}`, 'name the module that exports the application by default');
-const work = await mkdtemp(join(tmpdir(), 'wasmhost-js-'));
+async function main() {
+  const [entry, output] = process.argv.slice(2);
+  if (output === undefined) fail('ENTRY and OUTPUT are not named', 'node build.mjs src/index.js app.wasm');
+  if (!existsSync(entry)) fail(`there is no ${entry}`, 'name the module that exports the application by default');
+  const work = await mkdtemp(join(tmpdir(), 'wasmhost-js-'));
+  try {
+    const source = join(work, 'app.js');
+    await bundle(entry, source);
+    await writeFile(output, await componentize(source));
+  } finally {
+    await rm(work, { recursive: true });
+  }
+}
+
 try {
-  const source = join(work, 'app.js');
-  await bundle(entry, source);
-  await writeFile(output, await componentize(source));
-} finally {
-  await rm(work, { recursive: true });
+  await main();
+} catch (error) {
+  if (!(error instanceof Failure)) throw error;
+  process.stderr.write(error.message);
+  process.exitCode = 1;
 }

@@ -1,11 +1,18 @@
 // What Request and Response have in common: a body, kept as it was given until somebody asks for it in another form
-// (Fetch, section "Body mixin"). Kinds: null, a string, a Uint8Array of its own, a ReadableStream, or a HostBody.
+// (Fetch, section "Body mixin"). Kinds: null, a string, a Uint8Array of its own, a ReadableStream, a HostBody, or UNSEEN.
+//
+// The properties that begin with `_` are the runtime's. They are no private ones, and there is no class above these two,
+// since each private field costs the engine, an interpreter, more than all the rest of an object.
 
-import { concat, HostBody } from './host-body.js';
+import { collectStream, HostBody } from './host-body.js';
+import { formOf, multipart } from './platform.js';
 
 const NativeResponse = globalThis.Response;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
+
+// Of a request that came in and nobody has looked at: its owner's `_seen` gives what it is.
+export const UNSEEN = Symbol('unseen');
 
 const viewOf = (given) => {
   if (given instanceof Uint8Array) return given;
@@ -25,10 +32,10 @@ export function extract(given) {
   if (given instanceof URLSearchParams) {
     return [given.toString(), 'application/x-www-form-urlencoded;charset=UTF-8'];
   }
-  if (given instanceof Blob || given instanceof FormData) {
-    const native = new NativeResponse(given);
-    const type = native.headers.get('content-type');
-    return [native.body, type === '' ? null : type];
+  if (given instanceof Blob) return [given.stream(), given.type === '' ? null : given.type];
+  if (given instanceof FormData) {
+    const [blob, type] = multipart(given);
+    return [blob.stream(), type];
   }
   return [String(given), 'text/plain;charset=UTF-8'];
 }
@@ -58,105 +65,87 @@ const streamOf = (bytes, taken) =>
     { highWaterMark: 0 },
   );
 
-// All bytes of a stream.
-async function collect(stream) {
-  const reader = stream.getReader();
-  const chunks = [];
-  let length = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    if (!(value instanceof Uint8Array)) throw new TypeError('a body is made of Uint8Arrays');
-    chunks.push(value);
-    length += value.length;
+const kindOf = (owner) => (owner._body === UNSEEN ? (owner._body = owner._seen()) : owner._body);
+
+const usable = (owner) => {
+  const body = kindOf(owner);
+  if (body !== null && (owner._used || (body instanceof ReadableStream && isUnusable(body)))) {
+    throw new TypeError('the body was used already, or is locked');
   }
-  return concat(chunks, length);
-}
+  return body;
+};
 
-export class Body {
-  #body;
-  #used = false;
-
-  constructor(body) {
-    this.#body = body;
-  }
-
-  get body() {
-    const body = this.#body;
-    if (body === null || body instanceof ReadableStream) return body;
-    const taken = () => {
-      this.#used = true;
-    };
-    if (body instanceof HostBody) return (this.#body = body.stream(taken));
-    return (this.#body = streamOf(typeof body === 'string' ? encoder.encode(body) : body, taken));
-  }
-
-  get bodyUsed() {
-    const body = this.#body;
-    return this.#used || (body instanceof ReadableStream && !body.locked && isUnusable(body));
-  }
-
-  static give(owner, body) {
-    owner.#body = body;
-  }
-
-  // The body as it is, for somebody who uses it up.
-  static take(owner) {
-    const body = owner.#body;
-    if (body === null) return null;
-    if (owner.#used || (body instanceof ReadableStream && isUnusable(body))) {
-      throw new TypeError('the body was used already, or is locked');
-    }
-    owner.#used = true;
+// The body as it is, for somebody who uses it up.
+export function takeBody(owner) {
+  const body = owner._body;
+  if (typeof body === 'string' && !owner._used) {
+    owner._used = true;
     return body;
   }
+  const usableBody = usable(owner);
+  if (usableBody !== null) owner._used = true;
+  return usableBody;
+}
 
-  // The body for a second owner, beside the first.
-  static share(owner) {
-    let body = owner.#body;
-    if (body === null) return null;
-    if (owner.#used || (body instanceof ReadableStream && isUnusable(body))) {
-      throw new TypeError('the body was used already, or is locked');
-    }
-    if (typeof body === 'string') return body;
-    if (body instanceof Uint8Array) return body.slice();
-    if (body instanceof HostBody) body = body.stream(() => {});
-    const [one, other] = body.tee();
-    owner.#body = one;
-    return other;
-  }
+// The body for a second owner, beside the first.
+export function shareBody(owner) {
+  let body = usable(owner);
+  if (body === null || typeof body === 'string') return body;
+  if (body instanceof Uint8Array) return body.slice();
+  if (body instanceof HostBody) body = body.stream(() => {});
+  const [one, other] = body.tee();
+  owner._body = one;
+  return other;
+}
+
+const collect = (body) => (body instanceof HostBody ? body.collect() : collectStream(body));
+
+const methods = {
+  get body() {
+    const body = kindOf(this);
+    if (body === null || body instanceof ReadableStream) return body;
+    const taken = () => {
+      this._used = true;
+    };
+    if (body instanceof HostBody) return (this._body = body.stream(taken));
+    return (this._body = streamOf(typeof body === 'string' ? encoder.encode(body) : body, taken));
+  },
+
+  get bodyUsed() {
+    const body = kindOf(this);
+    return this._used || (body instanceof ReadableStream && !body.locked && isUnusable(body));
+  },
 
   async bytes() {
-    const body = Body.take(this);
+    const body = takeBody(this);
     if (body === null) return new Uint8Array(0);
     if (typeof body === 'string') return encoder.encode(body);
-    if (body instanceof Uint8Array) return body;
-    return body instanceof HostBody ? body.collect() : collect(body);
-  }
+    return body instanceof Uint8Array ? body : collect(body);
+  },
 
   async text() {
-    const body = Body.take(this);
+    const body = takeBody(this);
     if (body === null) return '';
     // Through UTF-8 only where that would change it: a mark at its beginning goes, and halves of pairs.
-    if (typeof body === 'string' && body.charCodeAt(0) !== 0xfeff && body.isWellFormed()) return body;
-    if (typeof body === 'string') return decoder.decode(encoder.encode(body));
-    if (body instanceof Uint8Array) return decoder.decode(body);
-    return decoder.decode(await (body instanceof HostBody ? body.collect() : collect(body)));
-  }
+    if (typeof body === 'string') {
+      return body.charCodeAt(0) !== 0xfeff && body.isWellFormed() ? body : decoder.decode(encoder.encode(body));
+    }
+    return decoder.decode(body instanceof Uint8Array ? body : await collect(body));
+  },
 
   async json() {
     return JSON.parse(await this.text());
-  }
+  },
 
   async arrayBuffer() {
     const bytes = await this.bytes();
     return bytes.byteLength === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
-  }
+  },
 
   async blob() {
     const bytes = await this.bytes();
     return new Blob([bytes], { type: this.headers.get('content-type') ?? '' });
-  }
+  },
 
   async formData() {
     const type = this.headers.get('content-type') ?? '';
@@ -166,6 +155,16 @@ export class Body {
       return form;
     }
     if (!/^multipart\/form-data\s*;/i.test(type)) throw new TypeError(`a body of type "${type}" is no form`);
-    return new NativeResponse(await this.bytes(), { headers: { 'content-type': type } }).formData();
+    return formOf(await this.bytes(), type);
+  },
+};
+
+// Gives a class the body's methods.
+export function mixin(Owner, name) {
+  for (const [key, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(methods))) {
+    Object.defineProperty(Owner.prototype, key, { ...descriptor, enumerable: true });
   }
+  // Bundling may have renamed it.
+  Object.defineProperty(Owner, 'name', { value: name, configurable: true });
+  Object.defineProperty(Owner.prototype, Symbol.toStringTag, { value: name, configurable: true });
 }

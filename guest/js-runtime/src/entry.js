@@ -5,13 +5,13 @@
 import './globals.js';
 import * as app from 'wasmhost:app';
 
-import { Body } from './body.js';
+import { takeBody } from './body.js';
 import { listeners } from './globals.js';
 import { closeAll, sendBody } from './host-body.js';
 import { beginCall, endCall, tell } from './loop.js';
-import { Request } from './request.js';
-import { Response } from './response.js';
-import { dropRequest, environment, finish, respond } from './wasi.js';
+import { incoming } from './request.js';
+import { listOfResponse, Response } from './response.js';
+import { dropRequest, environment, respond, respondText, TEXT_MAX } from './wasi.js';
 
 const fetchOf = () => {
   const exported = app.default;
@@ -28,11 +28,13 @@ const answer = fetchOf();
 let env = null;
 
 class Context {
-  tasks = null;
-  props = {};
+  constructor() {
+    // What was given to `waitUntil`.
+    this._tasks = null;
+  }
 
   waitUntil(promise) {
-    (this.tasks ??= []).push(promise);
+    (this._tasks ??= []).push(promise);
   }
 
   // There is nothing behind the application that a request could be passed to.
@@ -60,83 +62,78 @@ function answerEvent(request, _, ctx) {
   return undefined;
 }
 
-export function handle(incoming, outparam) {
+export function handle(request, outparam) {
   beginCall();
-  const request = Request.incoming(incoming);
-  const ctx = new Context();
+  const call = { request: incoming(request), outparam, ctx: new Context() };
   let given;
   try {
-    given = answer(request, (env ??= environment()), ctx);
+    given = answer(call.request, (env ??= environment()), call.ctx);
+    if (given instanceof Promise) return given.then((response) => finish(call, response), (error) => finish(call, failure(error)));
   } catch (error) {
     given = failure(error);
   }
-  if (given instanceof Response) {
-    const rest = send(outparam, given);
-    if (rest === undefined && ctx.tasks === null) return end(request, incoming);
-    return finished(rest, request, incoming, ctx);
-  }
-  return answered(given, request, incoming, outparam, ctx);
+  return finish(call, given);
 }
 
-async function answered(given, request, incoming, outparam, ctx) {
-  let response;
-  try {
-    response = await given;
-    if (!(response instanceof Response)) {
-      throw new TypeError(`the handler answers with ${Object.prototype.toString.call(response)}, which is no Response`);
-    }
-  } catch (error) {
-    response = failure(error);
-  }
-  const rest = send(outparam, response);
-  if (rest === undefined && ctx.tasks === null) end(request, incoming);
-  else await finished(rest, request, incoming, ctx);
+// Sends the response, and ends the call when nothing is left to do; else gives a promise of that.
+function finish(call, response) {
+  const rest = send(call.outparam, response);
+  if (rest === undefined && call.ctx._tasks === null) return end(call);
+  return linger(call, rest);
 }
 
-function failure(error) {
-  tell(error);
-  return new Response('Internal Server Error\n', { status: 500 });
-}
-
-// Sends the response. A promise where something of it is left to send.
-function send(outparam, response) {
-  let body;
-  let content;
-  try {
-    content = Body.take(response);
-    body = respond(outparam, response.status, Response.list(response));
-    if (body === null) throw new TypeError(`the host does not take a response with status ${response.status} and these headers`);
-  } catch (error) {
-    const instead = failure(error);
-    content = Body.take(instead);
-    body = respond(outparam, 500, Response.list(instead));
-  }
-  if (content !== null) return sendBody(body, content);
-  finish(body);
-  return undefined;
-}
-
-// Waits for what is left of the response, and for what the application goes on with.
-async function finished(rest, request, incoming, ctx) {
+async function linger(call, rest) {
   try {
     await rest;
   } catch (error) {
     tell(error);
   }
-  while (ctx.tasks !== null) {
-    const tasks = ctx.tasks;
-    ctx.tasks = null;
+  while (call.ctx._tasks !== null) {
+    const tasks = call.ctx._tasks;
+    call.ctx._tasks = null;
     for (const { status, reason } of await Promise.allSettled(tasks)) {
       if (status === 'rejected') tell(reason);
     }
   }
-  end(request, incoming);
+  end(call);
 }
 
 // Nothing of the request is left in the instance.
-function end(request, incoming) {
+function end({ request }) {
   endCall();
   closeAll();
-  Request.end(request);
-  dropRequest(incoming);
+  const handle = request._handle;
+  request._handle = 0;
+  dropRequest(handle);
+  return undefined;
+}
+
+function send(outparam, response) {
+  try {
+    return trySend(outparam, response);
+  } catch (error) {
+    return trySend(outparam, failure(error));
+  }
+}
+
+// Gives a promise of what is left to send of the body. Throws while nothing was sent.
+function trySend(outparam, response) {
+  if (!(response instanceof Response)) {
+    throw new TypeError(`the handler answers with ${Object.prototype.toString.call(response)}, which is no Response`);
+  }
+  const content = takeBody(response);
+  const list = listOfResponse(response);
+  if (typeof content === 'string' && content.length <= TEXT_MAX && content !== '') {
+    if (respondText(outparam, response._status, list, content)) return undefined;
+  } else {
+    const body = respond(outparam, response._status, list);
+    if (body !== null) return sendBody(body, content);
+  }
+  throw new TypeError(`the host does not take a response of status ${response.status} with these headers`);
+}
+
+// What is answered for an error, which is told of on standard error.
+function failure(error) {
+  tell(error);
+  return new Response('Internal Server Error\n', { status: 500 });
 }

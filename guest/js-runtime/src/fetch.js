@@ -1,16 +1,16 @@
 // fetch: outgoing requests, with redirects and abort signals.
 
-import { Body } from './body.js';
+import { takeBody } from './body.js';
 import { HostBody, sendBody } from './host-body.js';
 import { giveUp, ready, tell } from './loop.js';
-import { Request } from './request.js';
+import { dataOf } from './platform.js';
+import { listOfRequest, Request } from './request.js';
 import { received as response } from './response.js';
 import {
   consumeResponse,
   dropFutureResponse,
   dropIncomingResponse,
   dropOutgoingBody,
-  finish,
   headersOfResponse,
   outgoing,
   received,
@@ -44,11 +44,12 @@ export async function fetch(input, init) {
   signal.throwIfAborted();
   let url = new URL(request.url);
   let { method } = request;
-  let list = without(Request.list(request), OF_HOST);
-  let body = Body.take(request);
+  let list = without(listOfRequest(request), OF_HOST);
+  let body = takeBody(request);
   // A body that is there can be sent again to where a redirect leads.
   const repeatable = body === null || typeof body === 'string' || body instanceof Uint8Array;
   for (let redirects = 0; ; redirects++) {
+    if (url.protocol === 'data:' && redirects === 0) return fetchData(url);
     if (url.protocol !== 'http:' && url.protocol !== 'https:') throw failed(url, `scheme ${url.protocol} is not supported`);
     const answer = await exchange(url, method, list, body, signal);
     const location = answer.list.findIndex((name, index) => index % 2 === 0 && name === 'location');
@@ -73,6 +74,12 @@ export async function fetch(input, init) {
   }
 }
 
+function fetchData(url) {
+  const data = dataOf(url);
+  if (data === null) throw failed(url, 'it is not valid');
+  return response({ status: 200, list: ['content-type', data.type], body: data.bytes, url: url.href, redirected: false });
+}
+
 // One request and its response.
 async function exchange(url, method, list, body, signal) {
   const sending = outgoing(method, url, list);
@@ -83,8 +90,7 @@ async function exchange(url, method, list, body, signal) {
     throw failed(url, future);
   }
   // Beside the response, which may come before the body has gone.
-  if (body === null) finish(sending.body);
-  else sendBody(sending.body, body)?.catch(tell);
+  sendBody(sending.body, body)?.catch(tell);
   const answer = await answered(future, signal);
   if (answer.error !== undefined) throw failed(url, answer.error);
   const status = statusOf(answer.response);

@@ -1,31 +1,43 @@
 // Header fields on their way out: a flat list of lower-case names and values. A list is made and checked at once, since
 // what it was made of may change; `Headers` is made of it only for those who look.
 
-// Names seen before, with their lower-case forms; bounded, since a guest may make up names.
+// Names seen before, with their lower-case forms, and values, as they are sent: looking up costs a third of checking.
+// Bounded, since an application may make up new ones for ever.
 const KNOWN_MAX = 512;
-const known = new Map();
+const KNOWN_LENGTH_MAX = 128;
+const names = new Map();
+const values = new Map();
+
+function remember(known, given, form) {
+  if (known.size === KNOWN_MAX) known.clear();
+  known.set(given, form);
+}
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const NOT_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
 
 function nameOf(given) {
-  const found = known.get(given);
+  const found = names.get(given);
   if (found !== undefined) return found;
   const name = String(given);
   if (!TOKEN.test(name)) throw new TypeError(`"${name}" is no name of a header`);
   const lower = name.toLowerCase();
-  if (known.size < KNOWN_MAX) known.set(name, lower);
+  if (name.length <= KNOWN_LENGTH_MAX) remember(names, name, lower);
   return lower;
 }
 
 const isSpace = (code) => code === 32 || code === 9 || code === 10 || code === 13;
 
 function valueOf(given) {
-  let value = typeof given === 'string' ? given : String(given);
+  const found = values.get(given);
+  if (found !== undefined) return found;
+  const text = String(given);
+  let value = text;
   if (isSpace(value.charCodeAt(0)) || isSpace(value.charCodeAt(value.length - 1))) {
     value = value.replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, '');
   }
   if (NOT_VALUE.test(value)) throw new TypeError(`${JSON.stringify(value)} is no value of a header`);
+  if (text.length <= KNOWN_LENGTH_MAX) remember(values, text, value);
   return value;
 }
 

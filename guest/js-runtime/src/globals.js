@@ -1,5 +1,6 @@
 // Puts what the runtime does itself in the place of the engine's own globals, before the application's modules run.
 
+import { AbortController, AbortSignal } from './abort.js';
 import { fetch } from './fetch.js';
 import { globals } from './loop.js';
 import { Request } from './request.js';
@@ -12,6 +13,8 @@ const { addEventListener: listen, removeEventListener: unlisten } = globalThis;
 
 const provided = {
   ...globals,
+  AbortController,
+  AbortSignal,
   Request,
   Response,
   fetch,

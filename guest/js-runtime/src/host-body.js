@@ -16,7 +16,6 @@ import {
   subscribeInput,
   subscribeOutput,
   write,
-  writeText,
 } from './wasi.js';
 
 // Of one read.
@@ -26,6 +25,7 @@ const CHUNK_BYTES = 65536n;
 const open = new Set();
 
 export function closeAll() {
+  if (open.size === 0) return;
   for (const body of open) body.close();
 }
 
@@ -46,28 +46,25 @@ const GONE = new TypeError('the receiver of the body has gone');
 
 // One that comes. It is read as somebody asks for it, through one of `stream`, `collect` and `pipe`.
 export class HostBody {
-  #consume;
-  #body = 0;
-  #input = 0;
-  #pollable = 0;
-
-  #reason = null;
-
   // `consume` gives the body's handle, the first time that somebody reads.
   constructor(consume) {
-    this.#consume = consume;
+    this._consume = consume;
+    this._body = 0;
+    this._input = 0;
+    this._pollable = 0;
+    this._reason = null;
   }
 
   // One whose handle is here already.
   static of(handle) {
     const body = new HostBody(null);
-    body.#take(handle);
+    body._take(handle);
     return body;
   }
 
-  #take(handle) {
-    this.#body = handle;
-    this.#input = inputOf(handle);
+  _take(handle) {
+    this._body = handle;
+    this._input = inputOf(handle);
     open.add(this);
   }
 
@@ -77,19 +74,19 @@ export class HostBody {
   }
 
   // Some bytes; null at the end.
-  async #next() {
-    if (this.#consume !== null) {
-      const handle = this.#consume();
-      this.#consume = null;
-      this.#take(handle);
+  async _next() {
+    if (this._consume !== null) {
+      const handle = this._consume();
+      this._consume = null;
+      this._take(handle);
     }
-    if (this.#reason !== null) throw this.#reason;
-    while (this.#input !== 0) {
-      const chunk = read(this.#input, CHUNK_BYTES);
+    if (this._reason !== null) throw this._reason;
+    while (this._input !== 0) {
+      const chunk = read(this._input, CHUNK_BYTES);
       if (chunk === null) {
-        this.#pollable = subscribeInput(this.#input);
-        await ready(this.#pollable);
-        this.#pollable = 0;
+        this._pollable = subscribeInput(this._input);
+        await ready(this._pollable);
+        this._pollable = 0;
       } else if (typeof chunk === 'object') {
         return chunk;
       } else {
@@ -102,12 +99,12 @@ export class HostBody {
 
   // Gives back what it holds. What was not read is left; with a reason, whoever reads on hears of it.
   close(reason = null) {
-    if (this.#input === 0) return;
-    this.#reason = reason;
-    if (this.#pollable !== 0) giveUp(this.#pollable, reason ?? broken());
-    dropInput(this.#input);
-    dropIncomingBody(this.#body);
-    this.#input = 0;
+    if (this._input === 0) return;
+    this._reason = reason;
+    if (this._pollable !== 0) giveUp(this._pollable, reason ?? broken());
+    dropInput(this._input);
+    dropIncomingBody(this._body);
+    this._input = 0;
     open.delete(this);
   }
 
@@ -117,13 +114,13 @@ export class HostBody {
       {
         pull: async (controller) => {
           taken();
-          const chunk = await this.#next();
+          const chunk = await this._next();
           if (chunk === null) controller.close();
           else controller.enqueue(chunk);
         },
         cancel: () => {
           taken();
-          this.#consume = null;
+          this._consume = null;
           this.close();
         },
       },
@@ -134,7 +131,7 @@ export class HostBody {
   async collect() {
     const chunks = [];
     let length = 0;
-    for (let chunk = await this.#next(); chunk !== null; chunk = await this.#next()) {
+    for (let chunk = await this._next(); chunk !== null; chunk = await this._next()) {
       chunks.push(chunk);
       length += chunk.length;
     }
@@ -142,19 +139,16 @@ export class HostBody {
   }
 
   async pipe(sink) {
-    for (let chunk = await this.#next(); chunk !== null; chunk = await this.#next()) await sink.write(chunk);
+    for (let chunk = await this._next(); chunk !== null; chunk = await this._next()) await sink.write(chunk);
   }
 }
 
 // One that goes. Closed before its end it is broken off, which whoever receives it sees.
 export class Sink {
-  #body;
-  #output = 0;
-  #pollable = 0;
-
   constructor(body, output = 0) {
-    this.#body = body;
-    this.#output = output;
+    this._body = body;
+    this._output = output;
+    this._pollable = 0;
     open.add(this);
   }
 
@@ -162,26 +156,26 @@ export class Sink {
   async write(chunk) {
     let from = 0;
     while (from < chunk.length) {
-      const allowed = await this.#room();
+      const allowed = await this._room();
       const to = Math.min(chunk.length, from + allowed);
-      if (write(this.#output, chunk, from, to) !== 0) this.#gone();
+      if (write(this._output, chunk, from, to) !== 0) this._gone();
       from = to;
     }
   }
 
-  async #room() {
-    if (this.#output === 0) this.#output = outputOf(this.#body);
+  async _room() {
+    if (this._output === 0) this._output = outputOf(this._body);
     for (;;) {
-      const allowed = room(this.#output);
+      const allowed = room(this._output);
       if (allowed > 0) return allowed;
-      if (allowed < 0) this.#gone();
-      this.#pollable = subscribeOutput(this.#output);
-      await ready(this.#pollable);
-      this.#pollable = 0;
+      if (allowed < 0) this._gone();
+      this._pollable = subscribeOutput(this._output);
+      await ready(this._pollable);
+      this._pollable = 0;
     }
   }
 
-  #gone() {
+  _gone() {
     this.close();
     throw GONE;
   }
@@ -189,43 +183,60 @@ export class Sink {
   // Ends it well.
   end() {
     open.delete(this);
-    if (this.#output !== 0) dropOutput(this.#output);
-    const body = this.#body;
-    this.#body = 0;
+    if (this._output !== 0) dropOutput(this._output);
+    const body = this._body;
+    this._body = 0;
     finish(body);
   }
 
   close() {
-    if (this.#body === 0) return;
+    if (this._body === 0) return;
     open.delete(this);
-    if (this.#pollable !== 0) giveUp(this.#pollable, broken());
-    if (this.#output !== 0) dropOutput(this.#output);
-    dropOutgoingBody(this.#body);
-    this.#body = 0;
+    if (this._pollable !== 0) giveUp(this._pollable, broken());
+    if (this._output !== 0) dropOutput(this._output);
+    dropOutgoingBody(this._body);
+    this._body = 0;
   }
 }
 
 const encoder = new TextEncoder();
 
-// Sends a body of any kind (see `body.js`) but null, and ends it. What fits at once goes at once; else gives a promise of
-// the rest. A receiver that has gone is no error; one of the body's own is.
+// Writes bytes to a body and ends it. What fits at once goes at once; else gives a promise of the rest. A receiver that
+// has gone is no error.
+export function sendBytes(body, bytes) {
+  const output = outputOf(body);
+  if (bytes.length > room(output)) return pump(new Sink(body, output), bytes);
+  const wrote = write(output, bytes, 0, bytes.length);
+  dropOutput(output);
+  if (wrote === 0) finish(body);
+  else dropOutgoingBody(body);
+  return undefined;
+}
+
+// The same for a body of any kind (see `body.js`).
 export function sendBody(body, content) {
-  const isText = typeof content === 'string';
-  if (!isText && !(content instanceof Uint8Array)) return pump(new Sink(body), content);
-  if (content.length === 0) {
+  if (content === null || content.length === 0) {
     finish(body);
     return undefined;
   }
-  const output = outputOf(body);
-  // Three bytes of UTF-8 at most for each unit of a string.
-  if ((isText ? content.length * 3 : content.length) <= room(output)) {
-    const wrote = isText ? writeText(output, content) : write(output, content, 0, content.length);
-    dropOutput(output);
-    if (wrote === 0) finish(body);
-    else dropOutgoingBody(body);
-    return undefined;
+  if (typeof content === 'string') return sendBytes(body, encoder.encode(content));
+  if (content instanceof Uint8Array) return sendBytes(body, content);
+  return pump(new Sink(body), content);
+}
+
+// All bytes of a stream.
+export async function collectStream(stream) {
+  const reader = stream.getReader();
+  const chunks = [];
+  let length = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    if (!(value instanceof Uint8Array)) throw new TypeError('a body is made of Uint8Arrays');
+    chunks.push(value);
+    length += value.length;
   }
-  return pump(new Sink(body, output), isText ? encoder.encode(content) : content);
+  return concat(chunks, length);
 }
 
 async function pump(sink, content) {

@@ -1,6 +1,7 @@
 // Request as the Fetch standard has it. One that came in asks the host for its parts when somebody looks at them.
 
-import { Body, extract } from './body.js';
+import { AbortController, AbortSignal } from './abort.js';
+import { extract, mixin, shareBody, takeBody, UNSEEN } from './body.js';
 import { has, headersOf, listOf, listOfHeaders } from './fields.js';
 import { HostBody } from './host-body.js';
 import { consumeRequest, headersOfRequest, method as methodOf, url as urlOf } from './wasi.js';
@@ -32,149 +33,105 @@ function normalize(given) {
   return NORMALIZED.has(upper) ? upper : method;
 }
 
-export class Request extends Body {
-  // The host's request while it is there.
-  #handle = 0;
-  #method = null;
-  #url = null;
-  #list = null;
-  #headers = null;
-  #signal = null;
-  #options = DEFAULTS;
-
+export class Request {
   constructor(input, init) {
+    // The host's request while it is there.
+    this._handle = 0;
+    this._used = false;
+    this._headers = null;
+    this._signal = null;
+    this._options = DEFAULTS;
     if (input === INTERNAL) {
-      super(new HostBody(() => consumeRequest(Request.#there(this))));
-      this.#handle = init;
+      this._handle = init;
+      this._method = null;
+      this._url = null;
+      this._list = null;
+      this._body = UNSEEN;
       return;
     }
     const from = input instanceof Request ? input : null;
     const given = init ?? {};
     const method = given.method !== undefined ? normalize(given.method) : from !== null ? from.method : 'GET';
-    const hasBody = given.body !== undefined && given.body !== null;
     const bodiless = method === 'GET' || method === 'HEAD';
+    const hasBody = given.body !== undefined && given.body !== null;
     if (hasBody && bodiless) throw new TypeError(`a request with the method ${method} has no body`);
-    if (hasBody && given.body instanceof ReadableStream && given.duplex !== undefined && given.duplex !== 'half') {
-      throw new TypeError('duplex is "half"');
-    }
-    const [own, type] = hasBody ? extract(given.body) : [null, null];
-    const body = hasBody || from === null ? own : given.body === null || bodiless ? null : Body.take(from);
-    super(body);
-    this.#method = method;
+    if (given.duplex !== undefined && given.duplex !== 'half') throw new TypeError('duplex is "half"');
     if (from !== null) {
-      this.#url = from.url;
-      this.#options = from.#options;
+      this._url = from.url;
+      this._options = from._options;
     } else {
       const url = new URL(input);
       if (url.username !== '' || url.password !== '') throw new TypeError('a URL with credentials cannot be asked');
-      this.#url = url.href;
+      this._url = url.href;
     }
-    this.#list = given.headers !== undefined ? listOf(given.headers) : from !== null ? Request.list(from).slice() : [];
-    if (type !== null && !has(this.#list, 'content-type')) this.#list.push('content-type', type);
-    this.#signal = given.signal !== undefined ? given.signal : from === null ? null : from.#signal;
-    if (this.#signal !== null && !(this.#signal instanceof AbortSignal)) throw new TypeError('signal is no AbortSignal');
+    this._method = method;
+    this._list = given.headers !== undefined ? listOf(given.headers) : from !== null ? listOfRequest(from).slice() : [];
+    const signal = given.signal !== undefined ? given.signal : from === null ? null : from._signal;
+    if (signal !== null && !(signal instanceof AbortSignal)) throw new TypeError('signal is no AbortSignal');
+    this._signal = signal;
     for (const name of Object.keys(DEFAULTS)) {
-      if (given[name] !== undefined) this.#options = { ...this.#options, [name]: given[name] };
+      if (given[name] !== undefined) this._options = { ...this._options, [name]: given[name] };
     }
-  }
-
-  static #there(request) {
-    if (request.#handle === 0) throw new TypeError('the request is over');
-    return request.#handle;
-  }
-
-  // Of the host's request, which it does not take.
-  static incoming(handle) {
-    return new Request(INTERNAL, handle);
-  }
-
-  // The host's request goes.
-  static end(request) {
-    request.#handle = 0;
-  }
-
-  get method() {
-    return (this.#method ??= methodOf(Request.#there(this)));
-  }
-
-  get url() {
-    return (this.#url ??= urlOf(Request.#there(this)));
-  }
-
-  get headers() {
-    return (this.#headers ??= headersOf(Request.list(this)));
-  }
-
-  // The header fields as they stand now. Not a part of the standard.
-  static list(request) {
-    if (request.#headers !== null) return listOfHeaders(request.#headers);
-    return (request.#list ??= headersOfRequest(Request.#there(request)));
-  }
-
-  get signal() {
-    return (this.#signal ??= new AbortController().signal);
+    if (hasBody) {
+      const [body, type] = extract(given.body);
+      this._body = body;
+      if (type !== null && !has(this._list, 'content-type')) this._list.push('content-type', type);
+    } else {
+      this._body = from === null || given.body === null || bodiless ? null : takeBody(from);
+    }
   }
 
   // A request that came in has no body with these methods, whatever it says.
-  get body() {
-    return this.#bodiless ? null : super.body;
+  _seen() {
+    const { method } = this;
+    return method === 'GET' || method === 'HEAD' ? null : new HostBody(() => consumeRequest(handleOf(this)));
   }
 
-  get bodyUsed() {
-    return this.#bodiless ? false : super.bodyUsed;
+  get method() {
+    return (this._method ??= methodOf(handleOf(this)));
   }
 
-  get #bodiless() {
-    return this.#handle !== 0 && (this.method === 'GET' || this.method === 'HEAD');
+  get url() {
+    return (this._url ??= urlOf(handleOf(this)));
   }
 
-  get cache() {
-    return this.#options.cache;
+  get headers() {
+    return (this._headers ??= headersOf(listOfRequest(this)));
   }
 
-  get credentials() {
-    return this.#options.credentials;
-  }
-
-  get destination() {
-    return this.#options.destination;
-  }
-
-  get duplex() {
-    return this.#options.duplex;
-  }
-
-  get integrity() {
-    return this.#options.integrity;
-  }
-
-  get keepalive() {
-    return this.#options.keepalive;
-  }
-
-  get mode() {
-    return this.#options.mode;
-  }
-
-  get redirect() {
-    return this.#options.redirect;
-  }
-
-  get referrer() {
-    return this.#options.referrer;
-  }
-
-  get referrerPolicy() {
-    return this.#options.referrerPolicy;
+  get signal() {
+    return (this._signal ??= new AbortController().signal);
   }
 
   clone() {
-    const body = this.#bodiless ? null : Body.share(this);
-    const copy = new Request(this.url, { method: this.method, headers: this.headers, signal: this.#signal ?? undefined });
-    Body.give(copy, body);
-    copy.#options = this.#options;
+    const body = shareBody(this);
+    const copy = new Request(this.url, { method: this.method, headers: this.headers, signal: this._signal ?? undefined });
+    copy._body = body;
+    copy._options = this._options;
     return copy;
   }
 }
+mixin(Request, 'Request');
+for (const name of Object.keys(DEFAULTS)) {
+  Object.defineProperty(Request.prototype, name, {
+    get() {
+      return this._options[name];
+    },
+    enumerable: true,
+    configurable: true,
+  });
+}
 
-Object.defineProperty(Request.prototype, Symbol.toStringTag, { value: 'Request', configurable: true });
+function handleOf(request) {
+  if (request._handle === 0) throw new TypeError('the request is over');
+  return request._handle;
+}
+
+// Of the host's request, which it does not take.
+export const incoming = (handle) => new Request(INTERNAL, handle);
+
+// The header fields as they stand now.
+export function listOfRequest(request) {
+  if (request._headers !== null) return listOfHeaders(request._headers);
+  return (request._list ??= headersOfRequest(handleOf(request)));
+}

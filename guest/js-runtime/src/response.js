@@ -1,125 +1,113 @@
 // Response as the Fetch standard has it, built for answering: status, a list of header fields, and a body as it was given.
 
-import { Body, extract } from './body.js';
+import { extract, mixin, shareBody } from './body.js';
 import { has, headersOf, listOf, listOfHeaders } from './fields.js';
 
 const NULL_BODY = new Set([101, 103, 204, 205, 304]);
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const REASON = /^[\t\x20-\x7e\x80-\xff]*$/;
-// What a call of the constructor from here gives in the place of a body.
-const INTERNAL = Symbol('internal');
+const PLAIN = { statusText: '', type: 'default', url: '', redirected: false };
 
-export class Response extends Body {
-  #status = 200;
-  #statusText = '';
-  #list;
-  #headers = null;
-  #type = 'default';
-  #url = '';
-  #redirected = false;
+const TEXT = 'text/plain;charset=UTF-8';
 
+export class Response {
   constructor(body, init) {
-    if (body === INTERNAL) {
-      super(init.body);
-      this.#status = init.status;
-      this.#statusText = init.statusText ?? '';
-      this.#list = init.list;
-      this.#type = init.type;
-      this.#url = init.url ?? '';
-      this.#redirected = init.redirected ?? false;
-      return;
-    }
-    const [kind, type] = typeof body === 'string' ? [body, 'text/plain;charset=UTF-8'] : extract(body);
-    super(kind);
+    this._used = false;
+    this._headers = null;
+    this._status = 200;
+    // What few responses have: reason, type, URL.
+    this._more = null;
+    let type = TEXT;
+    if (typeof body === 'string') this._body = body;
+    else [this._body, type] = extract(body);
     if (init === undefined || init === null) {
-      this.#list = type === null ? [] : ['content-type', type];
+      this._list = type === null ? [] : ['content-type', type];
       return;
     }
-    if (init.status !== undefined) {
-      const status = Number(init.status);
-      if (!(status >= 200 && status <= 599)) throw new RangeError(`${init.status} is no status of a response`);
-      this.#status = Math.trunc(status);
+    const { status, statusText, headers } = init;
+    if (status !== undefined && status !== 200) {
+      const number = Math.trunc(Number(status));
+      if (!(number >= 200 && number <= 599)) throw new RangeError(`${status} is no status of a response`);
+      if (this._body !== null && NULL_BODY.has(number)) throw new TypeError(`a response of status ${number} has no body`);
+      this._status = number;
     }
-    if (init.statusText !== undefined) {
-      this.#statusText = String(init.statusText);
-      if (!REASON.test(this.#statusText)) throw new TypeError('the status text has characters that are not allowed');
+    if (statusText !== undefined && statusText !== '') {
+      const text = String(statusText);
+      if (!REASON.test(text)) throw new TypeError('the status text has characters that are not allowed');
+      this._more = { ...PLAIN, statusText: text };
     }
-    const list = listOf(init.headers);
-    if (kind !== null) {
-      if (NULL_BODY.has(this.#status)) throw new TypeError(`a response of status ${this.#status} has no body`);
-      if (type !== null && !has(list, 'content-type')) list.push('content-type', type);
-    }
-    this.#list = list;
+    this._list = listOf(headers);
+    if (type !== null && !has(this._list, 'content-type')) this._list.push('content-type', type);
   }
 
   get status() {
-    return this.#status;
+    return this._status;
   }
 
   get statusText() {
-    return this.#statusText;
+    return (this._more ?? PLAIN).statusText;
   }
 
   get ok() {
-    return this.#status >= 200 && this.#status <= 299;
+    return this._status >= 200 && this._status <= 299;
   }
 
   get headers() {
-    return (this.#headers ??= headersOf(this.#list));
+    return (this._headers ??= headersOf(this._list));
   }
 
   get type() {
-    return this.#type;
+    return (this._more ?? PLAIN).type;
   }
 
   get url() {
-    return this.#url;
+    return (this._more ?? PLAIN).url;
   }
 
   get redirected() {
-    return this.#redirected;
+    return (this._more ?? PLAIN).redirected;
   }
 
   clone() {
-    return new Response(INTERNAL, {
-      body: Body.share(this),
-      status: this.#status,
-      statusText: this.#statusText,
-      list: Response.list(this).slice(),
-      type: this.#type,
-      url: this.#url,
-      redirected: this.#redirected,
-    });
-  }
-
-  // The header fields as they stand now, for sending. Not a part of the standard.
-  static list(response) {
-    return response.#headers === null ? response.#list : listOfHeaders(response.#headers);
+    return made(this._status, listOfResponse(this).slice(), shareBody(this), this._more);
   }
 
   static error() {
-    return new Response(INTERNAL, { body: null, status: 0, list: [], type: 'error' });
+    return made(0, [], null, { ...PLAIN, type: 'error' });
   }
 
   static json(data, init) {
     const text = JSON.stringify(data);
     if (text === undefined) throw new TypeError('the data has no form in JSON');
-    const response = new Response(text, init);
-    if (init?.headers === undefined || !has(listOf(init.headers), 'content-type')) {
-      response.#list = response.#list.filter((_, index, all) => all[index & ~1] !== 'content-type');
-      response.#list.push('content-type', 'application/json');
-    }
+    const response = new Response(null, init);
+    if (NULL_BODY.has(response._status)) throw new TypeError(`a response of status ${response._status} has no body`);
+    response._body = text;
+    if (!has(response._list, 'content-type')) response._list.push('content-type', 'application/json');
     return response;
   }
 
   static redirect(url, status = 302) {
     const target = new URL(url).href;
     if (!REDIRECTS.has(status)) throw new RangeError(`${status} is no status of a redirect`);
-    return new Response(INTERNAL, { body: null, status, list: ['location', target], type: 'default' });
+    return made(status, ['location', target], null, null);
   }
 }
+mixin(Response, 'Response');
 
-// A response of a server that was asked.
-export const received = (init) => new Response(INTERNAL, { ...init, type: 'basic' });
+// A response of which everything is known to be right.
+function made(status, list, body, more) {
+  const response = new Response();
+  response._status = status;
+  response._list = list;
+  response._body = body;
+  response._more = more;
+  return response;
+}
 
-Object.defineProperty(Response.prototype, Symbol.toStringTag, { value: 'Response', configurable: true });
+// The header fields as they stand now, for sending.
+export const listOfResponse = (response) =>
+  response._headers === null ? response._list : listOfHeaders(response._headers);
+
+// What a server answered that was asked.
+export const received = ({ status, list, body, url, redirected }) =>
+  made(status, list, body, { statusText: '', type: 'basic', url, redirected });

@@ -3,8 +3,9 @@
 // generates make an object and a finalization record of each resource in a realm of their own, which costs several times
 // as much, and keep what was not disposed of for good.)
 //
-// An import with more results than one number puts them into memory and returns where. That place, like all that the host
-// or we allocate, is freed when the component's call ends; what may happen often within a call is freed at once.
+// An import with more results than one number puts them into memory and returns where. That place, and the strings and
+// lists that the host has allocated for them, are ours to free, or the memory grows with each request. What `realloc` gives
+// us for arguments is freed when the component's call ends; what may be many in a call is freed at once.
 
 import { dealloc, imports, memory, realloc } from 'wasmhost:raw';
 
@@ -86,15 +87,30 @@ function refresh() {
   }
 }
 
-const text = (at, length) => (length === 0 ? '' : decoder.decode(bytes.subarray(at, at + length)));
+// A string that the host has allocated; freed.
+function takeText(word) {
+  const length = words[word + 1];
+  if (length === 0) return '';
+  const at = words[word];
+  const taken = decoder.decode(bytes.subarray(at, at + length));
+  dealloc(at);
+  return taken;
+}
 
-// Bytes of a header's value as a string of one character a byte, which is what `Headers` take (Fetch, "byte-lowercase"
-// and "isomorphic decode").
+// Bytes of a header's value as a string of one character a byte, which is what `Headers` take (Fetch, "isomorphic
+// decode"); freed.
 const NOT_ASCII = /[^\0-\x7f]/;
-function isomorphic(at, length) {
-  const decoded = text(at, length);
-  if (!NOT_ASCII.test(decoded)) return decoded;
-  return String.fromCharCode(...bytes.subarray(at, at + length));
+function takeIsomorphic(word) {
+  const length = words[word + 1];
+  if (length === 0) return '';
+  const at = words[word];
+  let taken = decoder.decode(bytes.subarray(at, at + length));
+  if (NOT_ASCII.test(taken)) {
+    taken = '';
+    for (let index = at; index < at + length; index++) taken += String.fromCharCode(bytes[index]);
+  }
+  dealloc(at);
+  return taken;
 }
 
 // Writes a string as UTF-8 and says where; its length is in `written`.
@@ -111,16 +127,6 @@ function place(string) {
   return at;
 }
 
-// A string of one character a byte, as these bytes.
-function placeIsomorphic(string) {
-  if (!NOT_ASCII.test(string)) return place(string);
-  const at = realloc(0, 0, 1, string.length);
-  refresh();
-  for (let index = 0; index < string.length; index++) bytes[at + index] = string.charCodeAt(index);
-  written = string.length;
-  return at;
-}
-
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH'];
 const OTHER_METHOD = METHODS.length;
 
@@ -128,20 +134,25 @@ export function method(request) {
   const result = requestMethod(request);
   refresh();
   const which = bytes[result];
-  return which < OTHER_METHOD ? METHODS[which] : text(words[(result + 4) >> 2], words[(result + 8) >> 2]);
+  const name = which < OTHER_METHOD ? METHODS[which] : takeText((result + 4) >> 2);
+  dealloc(result);
+  return name;
+}
+
+// An optional string, or what stands for none.
+function option(result, none) {
+  refresh();
+  const given = bytes[result] === 1 ? takeText((result + 4) >> 2) : none;
+  dealloc(result);
+  return given;
 }
 
 export function url(request) {
-  let result = requestScheme(request);
+  const result = requestScheme(request);
   refresh();
   const scheme = bytes[result] === 1 && bytes[result + 4] === 1 ? 'https://' : 'http://';
-  result = requestAuthority(request);
-  refresh();
-  const authority = bytes[result] === 1 ? text(words[(result + 4) >> 2], words[(result + 8) >> 2]) : 'localhost';
-  result = requestPath(request);
-  refresh();
-  const path = bytes[result] === 1 ? text(words[(result + 4) >> 2], words[(result + 8) >> 2]) : '/';
-  return scheme + authority + path;
+  dealloc(result);
+  return scheme + option(requestAuthority(request), 'localhost') + option(requestPath(request), '/');
 }
 
 function entries(fields) {
@@ -149,11 +160,11 @@ function entries(fields) {
   dropFields(fields);
   refresh();
   const list = words[result >> 2];
-  const count = words[(result + 4) >> 2];
+  const end = (list >> 2) + words[(result + 4) >> 2] * 4;
+  dealloc(result);
   const read = [];
-  for (let index = 0, at = list >> 2; index < count; index++, at += 4) {
-    read.push(text(words[at], words[at + 1]), isomorphic(words[at + 2], words[at + 3]));
-  }
+  for (let word = list >> 2; word < end; word += 4) read.push(takeText(word), takeIsomorphic(word + 2));
+  if (read.length > 0) dealloc(list);
   return read;
 }
 
@@ -163,8 +174,11 @@ export const headersOfResponse = (response) => entries(responseHeaders(response)
 
 const okHandle = (result, what) => {
   refresh();
-  if (bytes[result] !== 0) throw new TypeError(what);
-  return words[(result + 4) >> 2];
+  const isOk = bytes[result] === 0;
+  const handle = words[(result + 4) >> 2];
+  dealloc(result);
+  if (!isOk) throw new TypeError(what);
+  return handle;
 };
 
 // The body's handle; it may be taken once, and outlives the request or response.
@@ -180,10 +194,13 @@ export function inputOf(body) {
   return okHandle(bodyStream(body), 'the body has a reader');
 }
 
-// What a stream's error is: the end, or a failure, whose resource is dropped.
-function streamError(at) {
-  if (bytes[at] === 1) return CLOSED;
-  dropStreamError(words[(at + 4) >> 2]);
+// What a stream's error is: the end, or a failure, whose resource is dropped. Frees the result that it is in.
+function streamError(result, at) {
+  const isEnd = bytes[at] === 1;
+  const error = words[(at + 4) >> 2];
+  dealloc(result);
+  if (isEnd) return CLOSED;
+  dropStreamError(error);
   return FAILED;
 }
 
@@ -191,7 +208,7 @@ function streamError(at) {
 export function read(stream, most) {
   const result = streamRead(stream, most);
   refresh();
-  if (bytes[result] !== 0) return streamError(result + 4);
+  if (bytes[result] !== 0) return streamError(result, result + 4);
   const at = words[(result + 4) >> 2];
   const length = words[(result + 8) >> 2];
   dealloc(result);
@@ -205,7 +222,7 @@ export function read(stream, most) {
 export function room(stream) {
   const result = streamCheckWrite(stream);
   refresh();
-  if (bytes[result] !== 0) return streamError(result + 8);
+  if (bytes[result] !== 0) return streamError(result, result + 8);
   const allowed = words[(result + 8) >> 2];
   dealloc(result);
   return allowed;
@@ -213,9 +230,9 @@ export function room(stream) {
 
 const outcome = (result) => {
   refresh();
-  const found = bytes[result] === 0 ? 0 : streamError(result + 4);
+  if (bytes[result] !== 0) return streamError(result, result + 4);
   dealloc(result);
-  return found;
+  return 0;
 };
 
 // Writes what `room` allows; 0; CLOSED; FAILED.
@@ -229,37 +246,47 @@ export function write(stream, chunk, from, to) {
   return wrote;
 }
 
-// The same for a string of at most `most` bytes in UTF-8, which `room` allows.
-export function writeText(stream, string) {
-  const at = place(string);
-  return outcome(streamWrite(stream, at, written));
-}
+// Where the content of a message lies that `fields` has put there, and its length.
+let contentAt = 0;
+let contentLength = 0;
 
-// Fields of a list of names and values, one after the other; null if one is not allowed.
-function fields(list) {
-  const count = list.length >> 1;
-  if (count === 0) return fieldsOf(0, 0);
-  const table = realloc(0, 0, 4, count * 16);
-  for (let index = 0, at = table >> 2; index < list.length; index += 2, at += 4) {
-    const name = place(list[index]);
-    words[at] = name;
-    words[at + 1] = written;
-    const value = placeIsomorphic(list[index + 1]);
-    words[at + 2] = value;
-    words[at + 3] = written;
-  }
-  return fieldsOf(table, count);
-}
-
-function fieldsOf(table, count) {
-  const result = fieldsFromList(table, count);
+// Header fields of a list of names and values in turn; null if one is not allowed. Beside them, in the same allocation,
+// goes a content, a string.
+function fields(list, content) {
+  const head = list.join('');
+  const tableBytes = list.length * 8;
+  const table = realloc(0, 0, 4, tableBytes + (head.length * 2) + content.length * 3 + 1);
   refresh();
-  return bytes[result] === 0 ? words[(result + 4) >> 2] : null;
+  let at = table + tableBytes;
+  const isAscii = encoder.encodeInto(head, bytes.subarray(at, at + head.length)).read === head.length;
+  // Four words a field: where its name is, how long, and the same for its value.
+  let word = table >> 2;
+  for (let index = 0; index < list.length; index++, word += 2) {
+    const string = list[index];
+    if (!isAscii) {
+      // One byte a character (Fetch, "isomorphic encode").
+      for (let unit = 0; unit < string.length; unit++) bytes[at + unit] = string.charCodeAt(unit);
+    }
+    words[word] = at;
+    words[word + 1] = string.length;
+    at += string.length;
+  }
+  contentAt = at;
+  contentLength =
+    content === '' ? 0 : encoder.encodeInto(content, bytes.subarray(at, at + content.length * 3)).written;
+  const result = fieldsFromList(table, list.length >> 1);
+  refresh();
+  const made = bytes[result] === 0 ? words[(result + 4) >> 2] : null;
+  dealloc(result);
+  return made;
 }
 
-// Answers with status and header fields; the body's handle, or null if the host takes no such head.
+// Answers with status and header fields; gives the body's handle, or null if the host takes no such head.
 export function respond(outparam, status, list) {
-  const head = fields(list);
+  return respondWith(outparam, status, fields(list, ''));
+}
+
+function respondWith(outparam, status, head) {
   if (head === null) return null;
   const response = newResponse(head);
   if (status !== 200 && setStatus(response, status) !== 0) {
@@ -271,18 +298,34 @@ export function respond(outparam, status, list) {
   return body;
 }
 
+// Content of so many units of a string may be sent with `respondText`: three times as many bytes are always taken.
+export const TEXT_MAX = 4096;
+
+// The whole of a response with a short text. Whether the host takes such a head; that nobody is left to receive the text
+// is no error.
+export function respondText(outparam, status, list, content) {
+  const body = respondWith(outparam, status, fields(list, content));
+  if (body === null) return false;
+  const output = outputOf(body);
+  const wrote = room(output) >= contentLength && outcome(streamWrite(output, contentAt, contentLength)) === 0;
+  dropOutput(output);
+  if (wrote) finish(body);
+  else dropOutgoingBody(body);
+  return true;
+}
+
 export function outputOf(body) {
   return okHandle(bodyWrite(body), 'the body has a writer');
 }
 
 // Ends a body well; dropped without, it is broken off. The host breaks it off too if it is not as long as was announced.
 export function finish(body) {
-  bodyFinish(body, 0, 0);
+  dealloc(bodyFinish(body, 0, 0));
 }
 
 // Asks for a request to be sent: { request, body } or null where the host takes no such head.
 export function outgoing(method, url, list) {
-  const head = fields(list);
+  const head = fields(list, '');
   if (head === null) return null;
   const request = newRequest(head);
   const which = METHODS.indexOf(method);
@@ -313,21 +356,35 @@ const ERRORS = [
   'internal-error',
 ];
 
+// An error code by its name, with what the host says of it.
+function errorAt(at) {
+  const code = bytes[at];
+  const name = ERRORS[code];
+  const says = (name === 'DNS-error' || name === 'internal-error') && bytes[at + 8] === 1;
+  return says ? `${name} (${takeText((at + 12) >> 2)})` : name;
+}
+
 // Sends a request, which it takes: the future's handle, or the error's name.
 export function send(request) {
   const result = sendOutgoing(request, 0, 0);
   refresh();
-  return bytes[result] === 0 ? words[(result + 8) >> 2] : ERRORS[bytes[result + 8]];
+  const sent = bytes[result] === 0 ? words[(result + 8) >> 2] : errorAt(result + 8);
+  dealloc(result);
+  return sent;
 }
 
 // What became of a request: { response } or { error }; null if it is still under way.
 export function received(future) {
   const result = futureGet(future);
   refresh();
-  if (bytes[result] === 0) return null;
-  if (bytes[result + 8] !== 0) return { error: 'taken before' };
-  if (bytes[result + 16] === 0) return { response: words[(result + 24) >> 2] };
-  return { error: ERRORS[bytes[result + 24]] };
+  let found = null;
+  if (bytes[result] !== 0) {
+    if (bytes[result + 8] !== 0) found = { error: 'taken before' };
+    else if (bytes[result + 16] === 0) found = { response: words[(result + 24) >> 2] };
+    else found = { error: errorAt(result + 24) };
+  }
+  dealloc(result);
+  return found;
 }
 
 // Waits until one of the pollables is ready; the positions of those that are.
@@ -356,10 +413,13 @@ export function environment() {
   const result = environmentGet();
   refresh();
   const list = words[result >> 2];
-  const count = words[(result + 4) >> 2];
+  const end = (list >> 2) + words[(result + 4) >> 2] * 4;
+  dealloc(result);
   const variables = {};
-  for (let index = 0, at = list >> 2; index < count; index++, at += 4) {
-    variables[text(words[at], words[at + 1])] = text(words[at + 2], words[at + 3]);
+  for (let word = list >> 2; word < end; word += 4) {
+    const name = takeText(word);
+    variables[name] = takeText(word + 2);
   }
+  if (end > list >> 2) dealloc(list);
   return variables;
 }

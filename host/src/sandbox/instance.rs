@@ -151,9 +151,10 @@ impl Instance {
         self.desk.active.get() == 0
     }
 
-    /// The flag of the limit that refused it memory, if one did: it has to go after this call.
+    /// The flag of the limit that its memory met, or is about to after many calls: it has to go after this one.
     pub fn memory_limit_met(&self) -> Option<&'static str> {
-        self.meter.refused().map(Refused::flag)
+        let nearly = self.meter.wants_new_memory(self.served).then_some(Refused::Instance);
+        self.meter.refused().or(nearly).map(Refused::flag)
     }
 
     /// Calls that it has begun.

@@ -27,6 +27,12 @@ pub(super) const RANDOM_BYTES_MAX: u64 = 1 << 20;
 pub(super) const FIELDS_BYTES_MAX: usize = 128 * 1024;
 /// Core instances, memories and tables of one component instance; JavaScript and Python components have about ten.
 pub(super) const CORE_INSTANCES_MAX: usize = 1_000;
+/// Share of `--memory-max`, in quarters, above which an instance that has served [`MATURE_CALLS`] retires before it meets
+/// the limit, so that a slow leak costs no request.
+const NEARLY_FULL_QUARTERS: u64 = 3;
+/// Calls after which an instance that is nearly full retires. One that needs as much memory from the start lives at least
+/// so long; it is the user's to raise the limit.
+const MATURE_CALLS: u64 = 100;
 /// Bytes that the engine uses for one element of a table.
 const TABLE_ELEMENT_BYTES: u64 = 8;
 
@@ -140,6 +146,9 @@ impl MemoryLimiter {
         }
         self.used_bytes += bytes;
         self.last_growth = bytes;
+        if self.used_bytes > self.max_bytes / 4 * NEARLY_FULL_QUARTERS {
+            self.meter.nearly_full.store(true, Relaxed);
+        }
         true
     }
 
@@ -218,6 +227,7 @@ pub(super) struct Meter {
     heap_began_bytes: AtomicI64,
     /// A refusal to open what is no file was told in the log already.
     special_file_told: AtomicBool,
+    nearly_full: AtomicBool,
     worker: u16,
     request: AtomicU64,
     /// Where faults find their place in the source, in development.
@@ -238,6 +248,7 @@ impl Meter {
             heap_grown_bytes: AtomicI64::new(0),
             heap_began_bytes: AtomicI64::new(0),
             special_file_told: AtomicBool::new(false),
+            nearly_full: AtomicBool::new(false),
             worker,
             request: AtomicU64::new(0),
             symbols: None,
@@ -314,6 +325,11 @@ impl Meter {
     /// Whether the instance has met its first file that is none, which is told once.
     pub(super) fn is_first_special_file(&self) -> bool {
         !self.special_file_told.swap(true, Relaxed)
+    }
+
+    /// Whether its memory is to be renewed after this call, of `served` ones: growth was refused, or is about to be.
+    pub(super) fn wants_new_memory(&self, served: u64) -> bool {
+        self.refused().is_some() || (served >= MATURE_CALLS && self.nearly_full.load(Relaxed))
     }
 
     fn refuse(&self, refused: Refused, used_bytes: u64, asked_bytes: u64) {
@@ -433,6 +449,19 @@ mod tests {
         drop(first);
         assert!(second.memory_growing(0, 1_000, None)?);
         assert_eq!(second.budget.used_bytes.load(Relaxed), 1_000);
+        Ok(())
+    }
+
+    #[test]
+    fn an_instance_that_is_nearly_full_is_renewed_once_it_has_served_long() -> wasmtime::Result<()> {
+        let mut limiter = limiter(1_000, 10_000);
+        assert!(limiter.memory_growing(0, 750, None)?);
+        assert!(!limiter.meter.wants_new_memory(MATURE_CALLS));
+        assert!(limiter.memory_growing(750, 760, None)?);
+        assert!(limiter.meter.wants_new_memory(MATURE_CALLS));
+        assert!(!limiter.meter.wants_new_memory(MATURE_CALLS - 1));
+        assert!(!limiter.memory_growing(760, 1_001, None)?);
+        assert!(limiter.meter.wants_new_memory(1));
         Ok(())
     }
 

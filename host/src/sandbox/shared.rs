@@ -182,9 +182,9 @@ impl Shared {
         self.served.get()
     }
 
-    /// Whether growth of its memory was refused.
+    /// Whether its memory met the limit, or is about to after many calls.
     pub fn met_memory_limit(&self) -> bool {
-        self.meter.refused().is_some()
+        self.meter.wants_new_memory(self.served.get())
     }
 
     /// Whether no place is given out.

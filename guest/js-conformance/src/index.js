@@ -1,0 +1,63 @@
+// What of the web's standards holds within a guest: GET /run runs the checks and answers with a line of JSON for each.
+// The other routes are what the checks ask for.
+
+import './messages.js';
+import './urls.js';
+import './streams.js';
+import './platform.js';
+import './fetching.js';
+import { runAll } from './check.js';
+
+const remembered = new Set();
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+const routes = {
+  async '/run'(context) {
+    return Response.json(await runAll(context));
+  },
+  async '/echo'({ request }) {
+    const headers = new Headers({ 'x-method': request.method, 'x-query': new URL(request.url).search });
+    for (const [name, value] of request.headers) if (name.startsWith('x-')) headers.append(name, value);
+    return new Response(request.body, { headers });
+  },
+  '/cookies': () => new Response('', { headers: [['set-cookie', 'a=1; Path=/'], ['set-cookie', 'b=2']] }),
+  '/json': () => Response.json({ a: [1, null] }),
+  '/status': ({ params }) => new Response(null, { status: Number(params.get('code')) }),
+  '/redirect': ({ params }) =>
+    new Response(null, { status: Number(params.get('code') ?? 302), headers: { location: params.get('to') } }),
+  '/loop': () => new Response(null, { status: 302, headers: { location: '/loop' } }),
+  async '/slow'({ params }) {
+    const ms = Number(params.get('ms'));
+    const chunks = Number(params.get('chunks') ?? 0);
+    if (chunks === 0) {
+      await pause(ms);
+      return new Response('slow');
+    }
+    let sent = 0;
+    return new Response(
+      new ReadableStream({
+        async pull(controller) {
+          if (sent > 0) await pause(ms);
+          controller.enqueue(new TextEncoder().encode('chunk'));
+          sent += 1;
+          if (sent === chunks) controller.close();
+        },
+      }),
+    );
+  },
+  '/remember'({ params, ctx }) {
+    ctx.waitUntil(pause(Number(params.get('ms'))).then(() => remembered.add(params.get('name'))));
+    return new Response('answered');
+  },
+  '/remembered': ({ params }) => new Response(remembered.has(params.get('name')) ? 'yes' : 'no'),
+};
+
+export default {
+  async fetch(request, env, ctx) {
+    const { pathname, searchParams } = new URL(request.url);
+    const route = routes[pathname];
+    return route === undefined
+      ? new Response('not found', { status: 404 })
+      : route({ request, env, ctx, params: searchParams });
+  },
+};

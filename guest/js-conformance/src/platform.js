@@ -1,0 +1,268 @@
+// AbortController, events, timers, crypto, console, structuredClone, Blob, FormData and what else is global.
+
+import { check, equal, ok, throws } from './check.js';
+
+const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+const bytes = (text) => new TextEncoder().encode(text);
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+check('AbortController: abort sets the signal', () => {
+  const controller = new AbortController();
+  ok(!controller.signal.aborted);
+  controller.abort();
+  equal([controller.signal.aborted, controller.signal.reason.name], [true, 'AbortError']);
+});
+check('AbortController: a reason, and throwIfAborted', () => {
+  const controller = new AbortController();
+  controller.abort(new RangeError('x'));
+  return throws('RangeError', () => controller.signal.throwIfAborted());
+});
+check('AbortSignal: listeners and onabort', () => {
+  const controller = new AbortController();
+  let count = 0;
+  controller.signal.addEventListener('abort', () => { count += 1; });
+  controller.signal.onabort = () => { count += 10; };
+  controller.abort();
+  controller.abort();
+  equal(count, 11);
+});
+check('AbortSignal.abort', () => ok(AbortSignal.abort().aborted));
+check('AbortSignal.timeout', async () => {
+  const signal = AbortSignal.timeout(1);
+  await pause(20);
+  equal([signal.aborted, signal.reason?.name], [true, 'TimeoutError']);
+});
+check('AbortSignal.any', () => {
+  const controller = new AbortController();
+  const signal = AbortSignal.any([new AbortController().signal, controller.signal]);
+  controller.abort('x');
+  equal([signal.aborted, signal.reason], [true, 'x']);
+});
+check('EventTarget, Event', () => {
+  const target = new EventTarget();
+  let seen;
+  target.addEventListener('x', (event) => { seen = [event.type, event.target === target]; }, { once: true });
+  target.dispatchEvent(new Event('x'));
+  equal(seen, ['x', true]);
+});
+check('Event: preventDefault', () => {
+  const target = new EventTarget();
+  target.addEventListener('x', (event) => event.preventDefault());
+  equal(target.dispatchEvent(new Event('x', { cancelable: true })), false);
+});
+check('CustomEvent', () => equal(new CustomEvent('x', { detail: 1 }).detail, 1));
+check('DOMException', () => {
+  const error = new DOMException('x', 'AbortError');
+  equal([error.name, error.message, error.code, error instanceof Error], ['AbortError', 'x', 20, true]);
+});
+
+check('setTimeout: in the order of their times', async () => {
+  const seen = [];
+  setTimeout(() => seen.push('late'), 15);
+  setTimeout(() => seen.push('early'), 1);
+  await pause(40);
+  equal(seen, ['early', 'late']);
+});
+check('setTimeout: waits', async () => {
+  const began = Date.now();
+  await pause(30);
+  ok(Date.now() - began >= 29);
+});
+check('setTimeout: arguments', async () => equal(await new Promise((resolve) => setTimeout((a, b) => resolve(a + b), 0, 1, 2)), 3));
+check('clearTimeout', async () => {
+  let fired = false;
+  clearTimeout(setTimeout(() => { fired = true; }, 1));
+  await pause(10);
+  ok(!fired);
+});
+check('setInterval, clearInterval', async () => {
+  let count = 0;
+  await new Promise((resolve) => {
+    const timer = setInterval(() => {
+      count += 1;
+      if (count === 3) {
+        clearInterval(timer);
+        resolve();
+      }
+    }, 1);
+  });
+  await pause(10);
+  equal(count, 3);
+});
+check('microtasks run before the next timer', async () => {
+  const seen = [];
+  setTimeout(() => {
+    seen.push('one');
+    queueMicrotask(() => seen.push('microtask'));
+  }, 0);
+  setTimeout(() => seen.push('two'), 0);
+  await pause(20);
+  equal(seen, ['one', 'microtask', 'two']);
+});
+check('queueMicrotask', async () => {
+  const seen = [];
+  queueMicrotask(() => seen.push('microtask'));
+  seen.push('now');
+  await null;
+  equal(seen, ['now', 'microtask']);
+});
+check('Date.now, performance.now go on', async () => {
+  const [date, time] = [Date.now(), performance.now()];
+  ok(date > 1_700_000_000_000);
+  await pause(5);
+  ok(Date.now() > date && performance.now() > time);
+});
+check('performance.timeOrigin', () => ok(Math.abs(performance.timeOrigin + performance.now() - Date.now()) < 60_000));
+
+check('crypto.getRandomValues', () => {
+  const [one, other] = [crypto.getRandomValues(new Uint8Array(16)), crypto.getRandomValues(new Uint8Array(16))];
+  ok(hex(one) !== hex(other) && one.some((byte) => byte !== 0));
+});
+check('crypto.getRandomValues: above 65536 bytes is a QuotaExceededError', () =>
+  throws('QuotaExceededError', () => crypto.getRandomValues(new Uint8Array(65537))));
+check('crypto.randomUUID', () => ok(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(crypto.randomUUID())));
+check('Math.random', () => ok(Math.random() !== Math.random()));
+for (const [name, sum] of [
+  ['SHA-1', 'a9993e364706816aba3e25717850c26c9cd0d89d'],
+  ['SHA-256', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'],
+  ['SHA-384', 'cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed8086072ba1e7cc2358baeca134c825a7'],
+  ['SHA-512', 'ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f'],
+]) {
+  check(`crypto.subtle.digest: ${name}`, async () => equal(hex(await crypto.subtle.digest(name, bytes('abc'))), sum));
+}
+check('crypto.subtle.digest: an unknown name is a NotSupportedError', () => throws('NotSupportedError', () => crypto.subtle.digest('X', bytes('a'))));
+check('crypto.subtle: HMAC, sign and verify', async () => {
+  const key = await crypto.subtle.importKey('raw', bytes('key'), { name: 'HMAC', hash: 'SHA-256' }, false, ['sign', 'verify']);
+  const signature = await crypto.subtle.sign('HMAC', key, bytes('The quick brown fox jumps over the lazy dog'));
+  equal(hex(signature), 'f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8');
+  ok(await crypto.subtle.verify('HMAC', key, signature, bytes('The quick brown fox jumps over the lazy dog')));
+  ok(!(await crypto.subtle.verify('HMAC', key, signature, bytes('another'))));
+});
+check('crypto.subtle: HMAC, a key of a JWK', async () => {
+  const jwk = { kty: 'oct', k: 'a2V5', alg: 'HS256', ext: true };
+  const key = await crypto.subtle.importKey('jwk', jwk, { name: 'HMAC', hash: 'SHA-256' }, true, ['sign']);
+  equal((await crypto.subtle.sign('HMAC', key, bytes('a'))).byteLength, 32);
+});
+check('crypto.subtle: ECDSA with P-256, generate, sign and verify', async () => {
+  const pair = await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, ['sign', 'verify']);
+  const how = { name: 'ECDSA', hash: 'SHA-256' };
+  const signature = await crypto.subtle.sign(how, pair.privateKey, bytes('a'));
+  ok(await crypto.subtle.verify(how, pair.publicKey, signature, bytes('a')));
+});
+check('crypto.subtle: RSASSA-PKCS1-v1_5, generate', async () => {
+  const how = { name: 'RSASSA-PKCS1-v1_5', modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]), hash: 'SHA-256' };
+  ok((await crypto.subtle.generateKey(how, true, ['sign', 'verify'])).privateKey instanceof CryptoKey);
+});
+check('crypto.subtle: AES-GCM, there and back', async () => {
+  const key = await crypto.subtle.importKey('raw', new Uint8Array(16), 'AES-GCM', false, ['encrypt', 'decrypt']);
+  const how = { name: 'AES-GCM', iv: new Uint8Array(12) };
+  const sealed = await crypto.subtle.encrypt(how, key, bytes('secret'));
+  equal(new TextDecoder().decode(await crypto.subtle.decrypt(how, key, sealed)), 'secret');
+});
+check('crypto.subtle: PBKDF2', async () => {
+  const key = await crypto.subtle.importKey('raw', bytes('password'), 'PBKDF2', false, ['deriveBits']);
+  const how = { name: 'PBKDF2', salt: bytes('salt'), iterations: 1, hash: 'SHA-256' };
+  equal(hex(await crypto.subtle.deriveBits(how, key, 256)), '120fb6cffcf8b32c43e7225256c4f837a86548c92ccc35480805987cb70be17b');
+});
+
+check('console: log, info, warn, error, debug', () => {
+  for (const level of ['log', 'info', 'warn', 'error', 'debug']) console[level]('conformance', level, { a: [1] }, new Error('shown'));
+});
+check('console: trace, table, dir, count, assert, group', () => {
+  console.group('group');
+  console.trace('trace');
+  console.table([{ a: 1 }]);
+  console.dir({ a: 1 });
+  console.count();
+  console.assert(true);
+  console.groupEnd();
+});
+check('console: time, timeEnd', () => {
+  console.time('t');
+  console.timeEnd('t');
+});
+
+check('structuredClone: nested, cyclic, Date, Map, Set', () => {
+  const value = { date: new Date(0), map: new Map([[1, new Set([2])]]), bytes: new Uint8Array([3]) };
+  value.self = value;
+  const copy = structuredClone(value);
+  ok(copy !== value && copy.self === copy && copy.map !== value.map);
+  equal([copy.date.getTime(), [...copy.map.get(1)], copy.bytes[0]], [0, [2], 3]);
+});
+check('structuredClone: an Error keeps its name and message', () => {
+  const copy = structuredClone(new RangeError('x'));
+  equal([copy instanceof RangeError, copy.message], [true, 'x']);
+});
+check('structuredClone: transfer takes the buffer', () => {
+  const { buffer } = new Uint8Array(4);
+  const copy = structuredClone(buffer, { transfer: [buffer] });
+  equal([buffer.byteLength, copy.byteLength], [0, 4]);
+});
+check('structuredClone: a function is a DataCloneError', () => throws('DataCloneError', () => structuredClone(() => {})));
+
+check('Blob: size, type, text', async () => {
+  const blob = new Blob(['ä', new Uint8Array([98])], { type: 'A/B' });
+  equal([blob.size, blob.type, await blob.text()], [3, 'a/b', 'äb']);
+});
+check('Blob: of a Blob', async () => equal(await new Blob(['a', new Blob(['b']), new File(['c'], 'f')]).text(), 'abc'));
+check('Blob: slice', async () => equal(await new Blob(['abcd']).slice(1, -1).text(), 'bc'));
+check('Blob: arrayBuffer, bytes', async () => {
+  equal([...new Uint8Array(await new Blob(['ab']).arrayBuffer())], [97, 98]);
+  equal([...(await new Blob(['ab']).bytes())], [97, 98]);
+});
+check('Blob: stream', async () => equal(await new Response(new Blob(['abc']).stream()).text(), 'abc'));
+check('File', () => {
+  const file = new File(['x'], 'a.txt', { type: 'a/b', lastModified: 5 });
+  equal([file.name, file.size, file.type, file.lastModified, file instanceof Blob], ['a.txt', 1, 'a/b', 5, true]);
+});
+check('FormData: append, getAll, set, delete, has', () => {
+  const form = new FormData();
+  form.append('a', '1');
+  form.append('a', '2');
+  equal(form.getAll('a'), ['1', '2']);
+  form.set('a', '3');
+  equal([form.get('a'), form.has('a'), form.get('b')], ['3', true, null]);
+  form.delete('a');
+  ok(!form.has('a'));
+});
+check('FormData: a Blob becomes a File', () => {
+  const form = new FormData();
+  form.append('f', new Blob(['x']), 'f.bin');
+  equal([form.get('f') instanceof File, form.get('f').name], [true, 'f.bin']);
+});
+check('FormData: iteration', () => {
+  const form = new FormData();
+  form.append('a', '1');
+  form.append('b', '2');
+  equal([...form], [['a', '1'], ['b', '2']]);
+});
+
+check('globalThis and self', () => ok(globalThis === self));
+check('navigator.userAgent', () => equal(typeof navigator.userAgent, 'string'));
+check('WebSocketPair and caches of Workers', () => equal([typeof WebSocketPair, typeof caches], ['function', 'object']));
+check('WebSocket', () => equal(typeof WebSocket, 'function'));
+check('MessageChannel', () => equal(typeof MessageChannel, 'function'));
+check('reportError', () => reportError(new Error('reported as asked')));
+check('Intl: numbers, dates', () => {
+  equal(new Intl.NumberFormat('en-US').format(1234.5), '1,234.5');
+  equal(new Date(0).toLocaleDateString('en-US', { timeZone: 'UTC' }), '1/1/1970');
+});
+check('String.prototype.normalize, localeCompare', () => equal(['e\u0301'.normalize('NFC'), 'a'.localeCompare('b')], ['é', -1]));
+check('WeakRef, FinalizationRegistry', () => equal([typeof WeakRef, typeof FinalizationRegistry], ['function', 'function']));
+check('BigInt, typed arrays of it', () => equal(String(new BigInt64Array([2n ** 62n])[0]), '4611686018427387904'));
+check('Atomics, SharedArrayBuffer', () => equal([typeof Atomics, typeof SharedArrayBuffer], ['object', 'function']));
+check('WebAssembly', () => equal(typeof WebAssembly, 'object'));
+check('eval and new Function', () => equal([(0, eval)('1 + 1'), new Function('return 2')()], [2, 2]));
+check('dynamic import of a module in the bundle', async () => equal((await import('./later.js')).value, 'later'));
+check('Array.fromAsync, Object.groupBy, Promise.withResolvers', async () => {
+  equal(await Array.fromAsync([Promise.resolve(1)]), [1]);
+  equal(Object.groupBy([1, 2], (n) => (n > 1 ? 'a' : 'b')).a, [2]);
+  const { promise, resolve } = Promise.withResolvers();
+  resolve(1);
+  equal(await promise, 1);
+});
+check('regular expressions: named groups, look-behind', () => {
+  equal('a1'.match(new RegExp('(?<digit>(?<=a)\\d)')).groups.digit, '1');
+});
+check('regular expressions: classes of Unicode', () => ok(new RegExp('\\p{Letter}', 'u').test('ä')));
+check('regular expressions: sets', () => ok(new RegExp('[\\w--a]', 'v').test('b')));
