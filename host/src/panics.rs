@@ -64,7 +64,6 @@ impl<T> Drop for LeakedByPanic<T> {
 }
 
 #[cfg(test)]
-#[expect(clippy::panic, reason = "panics are what is tested")]
 mod tests {
     use super::*;
     use std::cell::Cell;

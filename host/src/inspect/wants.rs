@@ -15,10 +15,13 @@ pub struct Want {
     pub imports: Vec<String>,
 }
 
+/// Beginnings of names, plain words, and the flag that grants it with what is so without.
+type Capability = (&'static [&'static str], &'static str, Option<(&'static str, &'static str)>);
+
 /// What interfaces are for, the weightiest first: a beginning of their names, plain words, the flag that grants it, and
 /// what is so without it. What every handler imports (the request's and the response's types, streams, polling) is not
 /// worth a word.
-const CAPABILITIES: &[(&[&str], &str, Option<(&str, &str)>)] = &[
+const CAPABILITIES: &[Capability] = &[
     (
         &["wasi:http/outgoing-handler@", "wasi:http/client@"],
         "outgoing HTTP",
