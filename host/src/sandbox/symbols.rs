@@ -119,13 +119,17 @@ impl Symbols {
         let offset = frame.offset;
         let module = offset.and_then(|offset| Module::at(&self.component, offset, frame.function_index));
         let (Some(module), Some(offset)) = (module, offset) else { return Vec::new() };
-        // Offsets in DWARF count from the beginning of the code section.
-        let address = (offset - module.code.start) as u64;
         let dwarf = Dwarf::load(|section: SectionId| {
             let data = module.custom.iter().find(|(name, _)| *name == section.name()).map_or(&[][..], |(_, data)| data);
             Ok::<_, gimli::Error>(EndianSlice::new(data, LittleEndian))
         });
-        let Ok(context) = dwarf.and_then(addr2line::Context::from_dwarf) else { return Vec::new() };
+        let Ok(dwarf) = dwarf else { return Vec::new() };
+        // Offsets in DWARF count from the beginning of the code section; those that wast writes for text, from behind the
+        // number of functions (as of 263).
+        let skipped = if is_by_wast(&dwarf) { leb128_bytes(module.functions) } else { 0 };
+        let Some(address) = offset.checked_sub(module.code.start + skipped) else { return Vec::new() };
+        let address = address as u64;
+        let Ok(context) = addr2line::Context::from_dwarf(dwarf) else { return Vec::new() };
         let Ok(mut found) = context.find_frames(address).skip_all_loads() else { return Vec::new() };
         let mut places = Vec::new();
         while let Ok(Some(frame)) = found.next()
@@ -151,6 +155,23 @@ impl Symbols {
         let inside = Path::new(&file).strip_prefix(&self.root);
         inside.map(|inside| inside.display().to_string()).unwrap_or(file)
     }
+}
+
+/// Whether debug information was written by wast, for a component in text.
+fn is_by_wast<R: gimli::Reader>(dwarf: &Dwarf<R>) -> bool {
+    let producer = || {
+        let unit = dwarf.unit(dwarf.units().next().ok()??).ok()?;
+        let mut entries = unit.entries();
+        let root = entries.next_dfs().ok()??;
+        let producer = dwarf.attr_string(&unit, root.attr_value(gimli::DW_AT_producer)?).ok()?;
+        producer.to_string_lossy().ok().map(|name| name.starts_with("wast "))
+    };
+    producer().unwrap_or(false)
+}
+
+/// Bytes of a number in the binary format (unsigned LEB128, WebAssembly core specification, section 5.2.2).
+fn leb128_bytes(number: u32) -> usize {
+    (32 - (number | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 /// A name that comes out of a component, as it can be shown.
