@@ -472,6 +472,7 @@ fn on_terminal(no_colour: bool) -> Option<String> {
     // The terminal goes, and what runs in it.
     child.kill().expect("script can be killed");
     child.wait().expect("script can be waited for");
+    eventually("it has ended with its terminal", || std::net::TcpStream::connect(address).is_err());
     Some(text())
 }
 

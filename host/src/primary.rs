@@ -318,6 +318,12 @@ impl Primary {
                         deadline = Some(self.drain(signal));
                     }
                     Request::Reload if draining => {}
+                    // The terminal was closed.
+                    Request::Reload if self.config.development.is_some() => {
+                        intake = None;
+                        held = None;
+                        deadline = Some(self.drain("SIGHUP"));
+                    }
                     Request::Reload => reload.begin(self),
                 },
                 Some(event) = heard.recv() => {
