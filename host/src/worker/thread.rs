@@ -136,6 +136,7 @@ async fn serve(
     metrics.listening.set(true);
     events.tell(WorkerEvent::Listening(id)).await;
 
+    let mut is_first = true;
     let crew = Crew { worker: Rc::clone(&worker), open: Rc::default() };
     loop {
         crate::inject::panic_at("loop");
@@ -147,11 +148,16 @@ async fn serve(
                 if changed.is_err() || latest.stage == Stage::Stop {
                     break Exit::Voluntary;
                 }
-                if !Arc::ptr_eq(&guest, &latest.guest) {
+                let is_other = !Arc::ptr_eq(&guest, &latest.guest);
+                if is_other {
                     guest = latest.guest;
                     slot.swap(Arc::clone(&guest));
+                }
+                // Also of the first: an order that came while this worker started is in it, and is waited for.
+                if is_other || is_first {
                     events.tell(WorkerEvent::Swapped(id)).await;
                 }
+                is_first = false;
                 if latest.stage == Stage::Drain && !worker.draining.replace(true) {
                     own_intake = None;
                     metrics.listening.set(false);
