@@ -23,6 +23,7 @@ mod environment;
 mod host_faults;
 mod host_resources;
 mod isolation;
+mod javascript;
 mod languages;
 mod limits;
 mod loading;
