@@ -48,6 +48,27 @@ fn memory_is_counted_in_sum_over_the_requests_of_an_instance() {
     }
 }
 
+/// Before a slow leak meets the limit, and costs a request, its instance goes.
+#[test]
+fn an_instance_that_is_nearly_full_retires_before_it_meets_the_limit() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--memory-max", "32MiB"]);
+        let mut connection = Connection::open(server.address);
+        // Twice as much in sum as the limit allows one instance.
+        for request in 0..700 {
+            assert_eq!(connection.get("/leak?bytes=100000").status, 200, "{component}: request {request}");
+        }
+        let retired = server.records(|record| record["message"] == "retire: a new instance takes its place");
+        assert!(retired.len() >= 2, "{component}: {retired:?}");
+        for record in retired {
+            assert!(
+                record["served"].as_u64() >= Some(100) && record["limit"] == "--memory-max",
+                "{component}: {record}"
+            );
+        }
+    }
+}
+
 #[test]
 fn memory_of_all_instances_has_a_limit_of_its_own() {
     for component in FAULTS {

@@ -5,7 +5,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::{Finished, Server, TestResult, command, get, guest, run};
+use wasmhost::build::marker::{Marks, mark};
+
+use crate::support::{Connection, Finished, Server, TestResult, command, get, guest, run};
 
 /// Tries to serve `file`, which must not come to pass: exit code 1, one error, one hint, no port, no panic.
 #[track_caller]
@@ -432,5 +434,49 @@ fn a_long_compilation_shows_that_it_goes_on_but_on_a_terminal_only() -> TestResu
     assert!(progress.starts_with(&format!("\rcompiling {name} … 1 s ")), "{shown:?}");
     assert!(!progress.contains('\n'), "one line, rewritten in place: {shown:?}");
     assert!(rest.contains("error: ") && !rest.contains("compiling"), "{shown:?}");
+    Ok(())
+}
+
+/// A custom section that says what componentize-js says (tool conventions, "producers").
+fn as_if_by_componentize_js(mut component: Vec<u8>) -> Vec<u8> {
+    let mut body = Vec::new();
+    let push = |body: &mut Vec<u8>, text: &str| {
+        body.push(u8::try_from(text.len()).expect("short"));
+        body.extend_from_slice(text.as_bytes());
+    };
+    push(&mut body, "producers");
+    body.push(1);
+    push(&mut body, "processed-by");
+    body.push(1);
+    push(&mut body, "ComponentizeJS");
+    push(&mut body, "0.23.0");
+    component.push(0);
+    component.push(u8::try_from(body.len()).expect("short"));
+    component.extend(body);
+    component
+}
+
+/// The instances of what componentize-js makes serve one request each, unless a mark of ours says that they bear reuse;
+/// what is compiled ahead has the mark in its trailer.
+#[test]
+fn a_mark_says_that_javascript_bears_reuse_also_when_compiled() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let javascript = as_if_by_componentize_js(fs::read(guest("faults.wasm"))?);
+    let marked = mark(&javascript, Marks { bears_reuse: true });
+    let [unmarked_file, marked_file, compiled_file] =
+        ["unmarked.wasm", "marked.wasm", "marked.cwasm"].map(|name| dir.path().join(name));
+    fs::write(&unmarked_file, mark(&javascript, Marks::default()))?;
+    fs::write(&marked_file, marked)?;
+    let mut compile = command();
+    compile.arg("compile").arg(&marked_file).arg("-o").arg(&compiled_file);
+    assert_eq!(run(compile).code, Some(0));
+    for (file, counted) in
+        [(unmarked_file, ["1", "1", "1"]), (marked_file, ["1", "2", "3"]), (compiled_file, ["1", "2", "3"])]
+    {
+        let server = Server::start(file.to_str().ok_or("a path in UTF-8")?, &[]);
+        let mut connection = Connection::open(server.address);
+        let counts: Vec<String> = (0..3).map(|_| connection.get("/count").text()).collect();
+        assert_eq!(counts, counted, "{}", file.display());
+    }
     Ok(())
 }

@@ -33,6 +33,7 @@ mod host_resources;
 mod hostile_guests;
 mod inspect;
 mod isolation;
+mod javascript;
 mod languages;
 mod limits;
 mod loading;

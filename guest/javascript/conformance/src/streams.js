@@ -1,6 +1,6 @@
 // Streams.
 
-import { check, equal, ok, throws } from './check.js';
+import { about, check, equal, ok, throws } from './check.js';
 
 const numbers = (count) =>
   new ReadableStream({
@@ -19,6 +19,7 @@ async function all(stream) {
   }
 }
 
+about('streams');
 check('ReadableStream: start, enqueue, close', async () => equal(await all(numbers(3)), [1, 2, 3]));
 check('ReadableStream: pull comes as somebody reads', async () => {
   let pulled = 0;

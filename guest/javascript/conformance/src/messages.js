@@ -1,6 +1,6 @@
 // Request, Response, Headers.
 
-import { check, equal, ok, throws } from './check.js';
+import { about, check, equal, ok, throws } from './check.js';
 
 const stream = (...texts) =>
   new ReadableStream({
@@ -11,6 +11,7 @@ const stream = (...texts) =>
   });
 const post = (body, init) => new Request('http://a.test/', { method: 'POST', body, ...init });
 
+about('Headers');
 check('Headers: names do not care for case', () => equal(new Headers({ 'X-A': '1' }).get('x-a'), '1'));
 check('Headers: get of a name that is not there is null', () => equal(new Headers().get('x'), null));
 check('Headers: append joins with a comma', () => {
@@ -61,6 +62,7 @@ check('Headers: of another Headers, a copy', () => {
   equal(one.get('a'), '1');
 });
 
+about('Response');
 check('Response: defaults', () => {
   const { status, ok: isOk, statusText, type, url, redirected, body, bodyUsed } = new Response();
   equal([status, isOk, statusText, type, url, redirected, body, bodyUsed], [200, true, '', 'default', '', false, null, false]);
@@ -218,6 +220,7 @@ check('Response.redirect', () => {
 check('Response.redirect with status 200 is a RangeError', () => throws('RangeError', () => Response.redirect('http://a.test/', 200)));
 check('Response.error', () => equal([Response.error().type, Response.error().status], ['error', 0]));
 
+about('Request');
 check('Request: defaults', () => {
   const { method, url, body, bodyUsed, redirect, credentials, mode, cache } = new Request('http://a.test');
   equal([method, url, body, bodyUsed, redirect, credentials, mode, cache], ['GET', 'http://a.test/', null, false, 'follow', 'same-origin', 'cors', 'default']);
@@ -263,6 +266,7 @@ check('Request: is a constructor with its name', () => {
   equal(Object.prototype.toString.call(new Request('http://a.test')), '[object Request]');
 });
 
+about('the request that came in');
 check('the request: method, url, headers', ({ request }) => {
   ok(request instanceof Request);
   equal(request.method, 'GET');

@@ -49,6 +49,31 @@ const routes = {
     ctx.waitUntil(pause(Number(params.get('ms'))).then(() => remembered.add(params.get('name'))));
     return new Response('answered');
   },
+  '/throw': () => {
+    throw new RangeError('thrown as asked', { cause: new Error('the cause') });
+  },
+  '/no-response': () => 'a string',
+  '/throw-late': () =>
+    new Response(
+      new ReadableStream({
+        pull(controller) {
+          if (this.sent) throw new RangeError('thrown late');
+          this.sent = true;
+          controller.enqueue(new TextEncoder().encode('half'));
+        },
+      }),
+    ),
+  '/hang': () => new Promise(() => {}),
+  '/linger': ({ params, ctx }) => {
+    ctx.waitUntil(pause(Number(params.get('ms'))).then(() => console.log('lingered')));
+    ctx.waitUntil(Promise.reject(new RangeError('rejected afterwards')));
+    return new Response('done');
+  },
+  '/leave-timer': () => {
+    setTimeout(() => console.log('a timer of another request'), 1);
+    return new Response('left');
+  },
+  '/host': ({ request }) => new Response(request.headers.get('host')),
   '/remembered': ({ params }) => new Response(remembered.has(params.get('name')) ? 'yes' : 'no'),
 };
 

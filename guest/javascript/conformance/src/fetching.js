@@ -1,6 +1,6 @@
 // fetch, to this application itself (in another instance), and what the runtime does for a request.
 
-import { check, equal, ok, throws } from './check.js';
+import { about, check, equal, ok, throws } from './check.js';
 
 const at = (request, path) => new URL(path, request.url).href;
 const elapsed = async (run) => {
@@ -9,6 +9,7 @@ const elapsed = async (run) => {
   return performance.now() - began;
 };
 
+about('fetch');
 check('fetch: status, headers, url, text', async ({ request }) => {
   const response = await fetch(at(request, '/echo'), { method: 'POST', body: 'hello' });
   equal([response.status, response.ok, response.type, response.redirected], [200, true, 'basic', false]);
@@ -120,6 +121,7 @@ check('fetch: timers go on meanwhile', async ({ request }) => {
   ok(ticks >= 5);
 });
 
+about('env and ctx');
 check('env: what the host grants', ({ env }) => equal(env.CONFORMANCE, 'granted'));
 check('ctx: waitUntil, passThroughOnException', ({ ctx }) => {
   equal([typeof ctx.waitUntil, typeof ctx.passThroughOnException], ['function', 'function']);

@@ -1,11 +1,12 @@
 // AbortController, events, timers, crypto, console, structuredClone, Blob, FormData and what else is global.
 
-import { check, equal, ok, throws } from './check.js';
+import { about, check, equal, ok, throws } from './check.js';
 
 const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 const bytes = (text) => new TextEncoder().encode(text);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+about('AbortController, events');
 check('AbortController: abort sets the signal', () => {
   const controller = new AbortController();
   ok(!controller.signal.aborted);
@@ -56,6 +57,7 @@ check('DOMException', () => {
   equal([error.name, error.message, error.code, error instanceof Error], ['AbortError', 'x', 20, true]);
 });
 
+about('timers, clocks, microtasks');
 check('setTimeout: in the order of their times', async () => {
   const seen = [];
   setTimeout(() => seen.push('late'), 15);
@@ -114,6 +116,7 @@ check('Date.now, performance.now go on', async () => {
 });
 check('performance.timeOrigin', () => ok(Math.abs(performance.timeOrigin + performance.now() - Date.now()) < 60_000));
 
+about('crypto');
 check('crypto.getRandomValues', () => {
   const [one, other] = [crypto.getRandomValues(new Uint8Array(16)), crypto.getRandomValues(new Uint8Array(16))];
   ok(hex(one) !== hex(other) && one.some((byte) => byte !== 0));
@@ -165,6 +168,7 @@ check('crypto.subtle: PBKDF2', async () => {
   equal(hex(await crypto.subtle.deriveBits(how, key, 256)), '120fb6cffcf8b32c43e7225256c4f837a86548c92ccc35480805987cb70be17b');
 });
 
+about('console');
 check('console: log, info, warn, error, debug', () => {
   for (const level of ['log', 'info', 'warn', 'error', 'debug']) console[level]('conformance', level, { a: [1] }, new Error('shown'));
 });
@@ -182,6 +186,7 @@ check('console: time, timeEnd', () => {
   console.timeEnd('t');
 });
 
+about('structuredClone');
 check('structuredClone: nested, cyclic, Date, Map, Set', () => {
   const value = { date: new Date(0), map: new Map([[1, new Set([2])]]), bytes: new Uint8Array([3]) };
   value.self = value;
@@ -200,6 +205,7 @@ check('structuredClone: transfer takes the buffer', () => {
 });
 check('structuredClone: a function is a DataCloneError', () => throws('DataCloneError', () => structuredClone(() => {})));
 
+about('Blob, File, FormData');
 check('Blob: size, type, text', async () => {
   const blob = new Blob(['ä', new Uint8Array([98])], { type: 'A/B' });
   equal([blob.size, blob.type, await blob.text()], [3, 'a/b', 'äb']);
@@ -237,12 +243,14 @@ check('FormData: iteration', () => {
   equal([...form], [['a', '1'], ['b', '2']]);
 });
 
+about('others');
 check('globalThis and self', () => ok(globalThis === self));
 check('navigator.userAgent', () => equal(typeof navigator.userAgent, 'string'));
 check('WebSocketPair and caches of Workers', () => equal([typeof WebSocketPair, typeof caches], ['function', 'object']));
 check('WebSocket', () => equal(typeof WebSocket, 'function'));
 check('MessageChannel', () => equal(typeof MessageChannel, 'function'));
 check('reportError', () => reportError(new Error('reported as asked')));
+about('the language');
 check('Intl: numbers, dates', () => {
   equal(new Intl.NumberFormat('en-US').format(1234.5), '1,234.5');
   equal(new Date(0).toLocaleDateString('en-US', { timeZone: 'UTC' }), '1/1/1970');

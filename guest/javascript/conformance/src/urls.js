@@ -1,7 +1,8 @@
 // URL, URLSearchParams, TextEncoder, TextDecoder, base64.
 
-import { check, equal, ok, throws } from './check.js';
+import { about, check, equal, ok, throws } from './check.js';
 
+about('URL');
 check('URL: parts', () => {
   const url = new URL('https://u:p@a.test:8443/x/y?q=1#h');
   equal(
@@ -36,6 +37,7 @@ check('URL: toString, toJSON', () => {
 check('URL.canParse', () => equal([URL.canParse('http://a.test'), URL.canParse('x')], [true, false]));
 check('URL.parse', () => equal([URL.parse('http://a.test')?.href, URL.parse('x')], ['http://a.test/', null]));
 
+about('URLSearchParams');
 check('URLSearchParams: of a string, with repeats', () => {
   const params = new URLSearchParams('?a=1&a=2&b=x+y&c=%C3%A4');
   equal([params.getAll('a'), params.get('b'), params.get('c'), params.get('d')], [['1', '2'], 'x y', 'ä', null]);
@@ -62,6 +64,7 @@ check('URLSearchParams: sort', () => {
 check('URLSearchParams: iteration', () => equal([...new URLSearchParams('a=1&b=2')], [['a', '1'], ['b', '2']]));
 check('URLSearchParams: what is encoded', () => equal(`${new URLSearchParams({ a: "ä &='*~" })}`, 'a=%C3%A4+%26%3D%27*%7E'));
 
+about('encoding: TextEncoder, TextDecoder, base64');
 check('TextEncoder: UTF-8', () => equal([...new TextEncoder().encode('ä€😀')], [195, 164, 226, 130, 172, 240, 159, 152, 128]));
 check('TextEncoder: half of a pair', () => equal([...new TextEncoder().encode('\ud800')], [239, 191, 189]));
 check('TextEncoder: encodeInto stops at whole characters', () => {
@@ -97,4 +100,5 @@ check('TextDecoderStream', async () => {
 check('btoa, atob', () => equal([btoa('a\xff'), atob('Yf8='), atob(' Y Q ')], ['Yf8=', 'a\xff', 'a']));
 check('btoa of a character above one byte is an InvalidCharacterError', () => throws('InvalidCharacterError', () => btoa('€')));
 check('atob of nonsense is an InvalidCharacterError', () => throws('InvalidCharacterError', () => atob('a')));
+about('others');
 check('URLPattern', () => ok(new URLPattern({ pathname: '/a/:id' }).exec('http://a.test/a/1').pathname.groups.id === '1'));

@@ -1,8 +1,13 @@
 // A table of checks, run in the order in which they were added.
 
 const checks = [];
+let group = '';
 
-export const check = (name, run) => checks.push({ name, run });
+// What the checks that follow are about.
+export const about = (name) => {
+  group = name;
+};
+export const check = (name, run) => checks.push({ group, name, run });
 
 export function equal(found, expected) {
   const show = (value) => (typeof value === 'string' ? JSON.stringify(value) : String(value));
@@ -32,16 +37,16 @@ const CHECK_MS = 5000;
 // What came of all of them, for a request that they may look at.
 export async function runAll(context) {
   const results = [];
-  for (const { name, run } of checks) {
+  for (const { group, name, run } of checks) {
     let timer;
     const late = new Promise((_, reject) => {
       timer = setTimeout(() => reject(new Error(`not done after ${CHECK_MS} ms`)), CHECK_MS);
     });
     try {
       await Promise.race([run(context), late]);
-      results.push({ name, pass: true });
+      results.push({ group, name, pass: true });
     } catch (error) {
-      results.push({ name, pass: false, error: `${error?.name ?? 'thrown'}: ${error?.message ?? error}` });
+      results.push({ group, name, pass: false, error: `${error?.name ?? 'thrown'}: ${error?.message ?? error}` });
     }
     clearTimeout(timer);
   }

@@ -1,0 +1,294 @@
+//! Does JavaScript find the web's standards, and do its frameworks run as they are? `guest/javascript.sh` builds the
+//! components; `WASMHOST_TEST_JAVASCRIPT` names the folder. Without the variable these tests do nothing and say so.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Connection, Response, Server, TestResult, get, request};
+
+/// Ceiling of a first start: 20 to 60 s of CPU time to compile a component, several tests at once.
+const FIRST_START_CEILING: Duration = Duration::from_secs(300);
+const FAILURES: &str = include_str!("../guest/javascript/conformance/failures.json");
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/JAVASCRIPT.md");
+const BEGIN: &str = "<!-- Written by tests/javascript.rs. -->\n";
+const END: &str = "<!-- To here. -->\n";
+
+/// A server of a component, in which instances live on as those of `wasmhost build` do.
+///
+/// # Panics
+/// When the folder lacks the component.
+fn serve(name: &str, flags: &[&str]) -> Option<Server> {
+    let Ok(folder) = std::env::var("WASMHOST_TEST_JAVASCRIPT") else {
+        eprintln!(
+            "nothing tested: WASMHOST_TEST_JAVASCRIPT names no folder of components (guest/javascript.sh builds them)"
+        );
+        return None;
+    };
+    let path = std::path::absolute(Path::new(&folder).join(name)).expect("a path");
+    assert!(path.is_file(), "{} is missing: guest/javascript.sh builds it", path.display());
+    let flags = [&["--isolation", "worker", "--allow-host", "127.0.0.1"], flags].concat();
+    Some(Server::start_within(FIRST_START_CEILING, path.to_str().expect("a path in UTF-8"), &flags))
+}
+
+fn conformance(flags: &[&str]) -> Option<Server> {
+    serve("conformance.wasm", flags)
+}
+
+/// A request with header fields, each with its line's end, and a body.
+fn ask(connection: &mut Connection, method: &str, path: &str, fields: &str, body: &str) -> Response {
+    connection.send(format!(
+        "{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    connection.try_response(method == "HEAD").expect("an answer")
+}
+
+fn cookies(response: &Response) -> Vec<&str> {
+    let set = response.headers.iter().filter(|(name, _)| name == "set-cookie");
+    set.map(|(_, value)| value.as_str()).collect()
+}
+
+/// What `docs/JAVASCRIPT.md` says of these results.
+fn report(results: &[Value], failures: &BTreeMap<String, String>) -> Result<String, std::fmt::Error> {
+    let passed = results.iter().filter(|result| result["pass"] == true).count();
+    let mut text = format!("{passed} of {} checks pass.\n\n| about | pass | of |\n|---|--:|--:|\n", results.len());
+    let mut groups: Vec<&str> = Vec::new();
+    for group in results.iter().filter_map(|result| result["group"].as_str()) {
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    for group in groups {
+        let all: Vec<&Value> = results.iter().filter(|result| result["group"] == group).collect();
+        let passed = all.iter().filter(|result| result["pass"] == true).count();
+        writeln!(text, "| {group} | {passed} | {} |", all.len())?;
+    }
+    writeln!(text, "\n| fails | because |\n|---|---|")?;
+    for result in results.iter().filter(|result| result["pass"] == false) {
+        let name = result["name"].as_str().unwrap_or_default();
+        writeln!(text, "| {name} | {} |", failures.get(name).map_or("?", String::as_str))?;
+    }
+    Ok(text)
+}
+
+#[test]
+fn the_standards_hold_but_for_the_known_failures() -> TestResult {
+    let Some(server) = conformance(&["--env", "CONFORMANCE=granted"]) else { return Ok(()) };
+    let response = get(server.address, "/run");
+    assert_eq!(response.status, 200, "{}", response.text());
+    let results: Vec<Value> = serde_json::from_slice(&response.body)?;
+    assert!(results.len() >= 250, "only {} checks", results.len());
+    let failures: BTreeMap<String, String> = serde_json::from_str(FAILURES)?;
+    let wrong: Vec<&Value> = results
+        .iter()
+        .filter(|result| {
+            let known = failures.contains_key(result["name"].as_str().unwrap_or_default());
+            known == (result["pass"] == true)
+        })
+        .collect();
+    assert!(wrong.is_empty(), "failures that are not known, or known ones that pass: {wrong:#?}");
+    let known_only = failures.keys().filter(|&name| !results.iter().any(|result| result["name"] == name.as_str()));
+    assert_eq!(known_only.count(), 0, "failures.json names checks that do not exist");
+
+    let report = report(&results, &failures)?;
+    let document = std::fs::read_to_string(DOCUMENT)?;
+    let (before, rest) = document.split_once(BEGIN).ok_or("the document has no place for the report")?;
+    let (old, after) = rest.split_once(END).ok_or("the document's report has no end")?;
+    if std::env::var_os("WASMHOST_WRITE_DOCUMENTS").is_some() {
+        std::fs::write(DOCUMENT, [before, BEGIN, &report, END, after].concat())?;
+    } else {
+        assert_eq!(old, report, "docs/JAVASCRIPT.md is out of date: run this with WASMHOST_WRITE_DOCUMENTS=1");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_error_is_answered_500_and_told_with_its_place_and_cause() -> TestResult {
+    let Some(server) = conformance(&["--workers", "1", "--instances-per-worker", "1"]) else { return Ok(()) };
+    for _ in 0..3 {
+        let response = get(server.address, "/throw");
+        assert_eq!((response.status, response.whole), (500, true));
+        assert!(!response.text().contains("thrown as asked"), "{}", response.text());
+    }
+    let told = |what: &str| {
+        server.wait_for_record(what, |record| {
+            record["stream"] == "stderr" && record["message"].as_str().is_some_and(|message| message.contains(what))
+        });
+    };
+    told("RangeError: thrown as asked");
+    told("/throw@app.js:");
+    told("caused by: Error: the cause");
+    assert_eq!(get(server.address, "/no-response").status, 500);
+    told("no Response");
+    assert_eq!(server.sum("generation"), 1, "no instance was lost");
+    Ok(())
+}
+
+#[test]
+fn a_body_that_fails_is_broken_off_and_a_handler_that_never_answers_costs_its_instance() {
+    let Some(server) = conformance(&[]) else { return };
+    let late = get(server.address, "/throw-late");
+    assert_eq!((late.status, late.whole), (200, false), "{}", late.text());
+    assert_eq!(get(server.address, "/hang").status, 500);
+    assert_eq!(get(server.address, "/json").text(), r#"{"a":[1,null]}"#);
+}
+
+#[test]
+fn work_goes_on_after_the_response_and_nothing_is_left_for_the_next_request() {
+    let Some(server) = conformance(&["--workers", "1", "--instances-per-worker", "1"]) else { return };
+    let mut connection = Connection::open(server.address);
+    assert_eq!(connection.get("/linger?ms=300").text(), "done");
+    let said = |what: &str| {
+        server.records(|record| record["message"].as_str().is_some_and(|message| message.contains(what))).len()
+    };
+    assert_eq!(said("lingered"), 0, "the response waited for it");
+    server.wait_for_record("lingered", |record| record["message"] == "lingered");
+    assert_eq!(connection.get("/leave-timer").text(), "left");
+    // These requests wait in the event loop, in which the timer would run.
+    for _ in 0..3 {
+        assert_eq!(connection.get("/slow?ms=20").text(), "slow");
+    }
+    assert_eq!(said("a timer of another request"), 0);
+    assert!(said("rejected afterwards") > 0);
+    assert_eq!(server.sum("generation"), 1);
+}
+
+#[test]
+fn an_instance_serves_thousands_of_requests_in_bounded_memory() {
+    let Some(server) = conformance(&["--workers", "1", "--instances-per-worker", "1"]) else { return };
+    let mut connection = Connection::open(server.address);
+    let body = "x".repeat(200_000);
+    for asked in 0..3_000 {
+        let response = match asked % 3 {
+            0 => connection.get("/json"),
+            1 => ask(&mut connection, "GET", "/host", "X-A: 1\r\nX-B: 2\r\n", ""),
+            _ => ask(&mut connection, "POST", "/echo", "", &body[..asked * 50]),
+        };
+        assert_eq!((response.status, response.whole), (200, true), "request {asked}: {}", response.text());
+    }
+    assert_eq!(server.sum("generation"), 1, "the first instance lives still");
+    let bytes = server.status()["instance_memory_bytes"].as_u64().unwrap_or(u64::MAX);
+    assert!(bytes < 96 << 20, "{bytes} bytes");
+}
+
+#[test]
+fn hono_runs_as_it_is() -> TestResult {
+    let Some(server) =
+        serve("hono.wasm", &["--workers", "1", "--instances-per-worker", "1", "--env", "GREETING=Servus"])
+    else {
+        return Ok(());
+    };
+    let mut kept = Connection::open(server.address);
+    let home = kept.get("/");
+    assert_eq!((home.status, home.text().as_str()), (200, "Servus"));
+    assert!(home.header("x-took").is_some(), "its middleware: {:?}", home.headers);
+    let hello = kept.get("/hello/J%C3%BCrgen");
+    assert_eq!(
+        (hello.text().as_str(), hello.header("content-type")),
+        ("<p>Hello, Jürgen!</p>", Some("text/html; charset=UTF-8"))
+    );
+    assert_eq!(ask(&mut kept, "HEAD", "/", "", "").status, 200);
+
+    for (id, title) in ["first", "zweite ä"].into_iter().enumerate() {
+        let added = ask(
+            &mut kept,
+            "POST",
+            "/api/notes",
+            "Content-Type: application/json\r\n",
+            &format!(r#"{{"title":"{title}"}}"#),
+        );
+        assert_eq!((added.status, added.text()), (201, format!(r#"{{"id":{id},"title":"{title}"}}"#)));
+        assert_eq!(added.header("location"), Some(format!("/api/notes/{id}").as_str()));
+    }
+    assert_eq!(kept.get("/api/notes?title=first").text(), r#"[{"id":0,"title":"first"}]"#);
+    assert_eq!(kept.get("/api/notes/7").text(), "no such note");
+    let invalid = ask(&mut kept, "POST", "/api/notes", "Content-Type: application/json\r\n", "{}");
+    assert_eq!((invalid.status, invalid.text().as_str()), (400, r#"{"error":"a note has a title"}"#));
+    let malformed = ask(&mut kept, "POST", "/api/notes", "Content-Type: application/json\r\n", "{");
+    assert_eq!(malformed.status, 400, "{}", malformed.text());
+    // What `waitUntil` was given has been done before the instance took another request.
+    assert_eq!(kept.get("/api/done").text(), r#"["first","zweite ä"]"#);
+    let preflight = ask(
+        &mut kept,
+        "OPTIONS",
+        "/api/notes",
+        "Origin: https://example.test\r\nAccess-Control-Request-Method: POST\r\n",
+        "",
+    );
+    assert_eq!(
+        (preflight.status, preflight.header("access-control-allow-origin")),
+        (204, Some("https://example.test"))
+    );
+
+    let login = kept.get("/login");
+    assert_eq!((login.status, login.header("location")), (302, Some("/me")));
+    assert_eq!(cookies(&login), ["user=J%C3%BCrgen; Path=/; HttpOnly", "theme=dark; Path=/"]);
+    let me = ask(&mut kept, "GET", "/me", "Cookie: user=J%C3%BCrgen; theme=dark\r\n", "");
+    assert_eq!(me.text(), r#"{"user":"Jürgen","theme":"dark"}"#);
+    let logout = kept.get("/logout");
+    assert_eq!((logout.status, cookies(&logout)), (204, vec!["user=; Max-Age=0; Path=/"]));
+
+    let page = kept.get("/page/7");
+    assert_eq!((page.text().as_str(), page.header("x-frame-options")), ("page 7", Some("SAMEORIGIN")));
+    let etag = page.header("etag").ok_or("no etag")?.to_owned();
+    assert_eq!(ask(&mut kept, "GET", "/page/7", &format!("If-None-Match: {etag}\r\n"), "").status, 304);
+    assert_eq!(kept.get("/admin/notes").status, 401);
+    let admin = ask(&mut kept, "GET", "/admin/notes", "Authorization: Basic YWRhOmxvdmVsYWNl\r\n", "");
+    assert_eq!(admin.text(), r#"{"count":2}"#);
+
+    let form = "--b\r\nContent-Disposition: form-data; name=\"label\"\r\n\r\nä\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\nContent-Type: text/plain\r\n\r\ncontent\r\n--b--\r\n";
+    let uploaded = ask(&mut kept, "POST", "/upload", "Content-Type: multipart/form-data; boundary=b\r\n", form);
+    assert_eq!(uploaded.text(), r#"{"label":"ä","name":"a.txt","size":7,"text":"content"}"#);
+    assert_eq!(kept.get("/count/3").text(), "1\n2\n3\n");
+    assert_eq!(kept.get("/fail").text(), "failed: as asked");
+    let missing = kept.get("/nowhere");
+    assert_eq!((missing.status, missing.text().as_str()), (404, "no such page"));
+    assert_eq!(server.sum("generation"), 1, "one instance has served all of it");
+    Ok(())
+}
+
+#[test]
+fn itty_router_runs_as_it_is() {
+    let Some(server) = serve("itty.wasm", &["--workers", "1", "--instances-per-worker", "1"]) else { return };
+    let mut kept = Connection::open(server.address);
+    assert_eq!(kept.get("/").text(), "Hello, itty!");
+    assert_eq!(kept.get("/hello").text(), r#""Hello, you!""#);
+    assert_eq!(kept.get("/hello/Ada?greeting=Good%20day").text(), r#""Good day, Ada!""#);
+    for title in ["one", "zwei ä"] {
+        let added = ask(
+            &mut kept,
+            "POST",
+            "/todos",
+            "Content-Type: application/json\r\n",
+            &format!(r#"{{"title":"{title}"}}"#),
+        );
+        assert_eq!(
+            (added.status, added.header("access-control-allow-origin")),
+            (201, Some("https://example.test")),
+            "{}",
+            added.text()
+        );
+    }
+    assert_eq!(kept.get("/todos").text(), r#"[{"id":"1","title":"one"},{"id":"2","title":"zwei ä"}]"#);
+    assert_eq!(kept.get("/todos/2").text(), r#"{"id":"2","title":"zwei ä"}"#);
+    assert_eq!(ask(&mut kept, "DELETE", "/todos/1", "", "").status, 204);
+    let gone = kept.get("/todos/1");
+    assert_eq!((gone.status, gone.text().as_str()), (404, r#"{"status":404,"error":"no such todo"}"#));
+    assert_eq!(ask(&mut kept, "GET", "/cookies", "Cookie: a=1; b=2\r\n", "").text(), r#"{"a":"1","b":"2"}"#);
+    let preflight = ask(
+        &mut kept,
+        "OPTIONS",
+        "/todos",
+        "Origin: https://example.test\r\nAccess-Control-Request-Method: POST\r\n",
+        "",
+    );
+    assert_eq!(preflight.status, 204);
+    assert_eq!(request(server.address, "PATCH", "/method", b"").text(), "PATCH");
+    assert_eq!(kept.get("/fail").status, 500);
+    assert_eq!(kept.get("/nowhere").status, 404);
+    assert_eq!(server.sum("generation"), 1, "one instance has served all of it");
+}
