@@ -23,15 +23,9 @@ struct Attacked {
     resident_kib: u64,
 }
 
-fn processes(server: &Server) -> Vec<u32> {
-    let mut pids = server.worker_pids();
-    pids.push(server.pid());
-    pids
-}
-
 fn descriptors(server: &Server) -> usize {
     let of = |pid: u32| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-    processes(server).into_iter().map(of).sum()
+    server.pids().into_iter().map(of).sum()
 }
 
 /// Resident memory of the workers, without what they share with files.
@@ -41,11 +35,11 @@ fn resident_kib(server: &Server) -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default().trim().to_owned();
         line.trim_end_matches(" kB").parse::<u64>().unwrap_or(0)
     };
-    processes(server).into_iter().map(of).sum()
+    server.pids().into_iter().map(of).sum()
 }
 
 fn ticks(server: &Server) -> u64 {
-    processes(server).into_iter().map(cpu_ticks).sum()
+    server.pids().into_iter().map(cpu_ticks).sum()
 }
 
 impl Attacked {

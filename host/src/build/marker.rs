@@ -1,6 +1,8 @@
 //! What `wasmhost build` writes into a component beside what the toolchain made: custom sections of ours, appended to its
 //! outermost level, where other hosts skip them. `sandbox::source` reads them; `compile` carries them into a `.cwasm`.
 
+use wasm_encoder::{CustomSection, Section as _};
+
 use crate::sandbox::REUSE_SECTION;
 
 /// What is known of a component that cannot be seen in it.
@@ -19,28 +21,9 @@ pub fn mark(component: &[u8], marks: Marks) -> Vec<u8> {
     marked
 }
 
-/// Custom sections have id 0, a size, a name with its length, and any bytes (core specification, section 5.5.3).
+/// Custom sections have one form in components and modules.
 fn append_custom_section(binary: &mut Vec<u8>, name: &str, content: &[u8]) {
-    let mut body = Vec::with_capacity(name.len() + content.len() + 2);
-    push_leb128(&mut body, name.len());
-    body.extend_from_slice(name.as_bytes());
-    body.extend_from_slice(content);
-    binary.push(0);
-    push_leb128(binary, body.len());
-    binary.extend_from_slice(&body);
-}
-
-/// An unsigned number in the variable-length form of WebAssembly (section 5.2.2).
-fn push_leb128(bytes: &mut Vec<u8>, mut number: usize) {
-    loop {
-        let low = u8::try_from(number & 0x7f).unwrap_or(0x7f);
-        number >>= 7;
-        if number == 0 {
-            bytes.push(low);
-            return;
-        }
-        bytes.push(low | 0x80);
-    }
+    CustomSection { name: name.into(), data: content.into() }.append_to(binary);
 }
 
 #[cfg(test)]
@@ -73,7 +56,8 @@ mod tests {
     #[test]
     fn long_sections_have_a_size_of_several_bytes() {
         let mut bytes = Vec::new();
-        push_leb128(&mut bytes, 624_485);
-        assert_eq!(bytes, [0xe5, 0x8e, 0x26]);
+        // A name of one byte, and its length.
+        append_custom_section(&mut bytes, "x", &vec![0; 624_485 - 2]);
+        assert_eq!(bytes[1..4], [0xe5, 0x8e, 0x26]);
     }
 }

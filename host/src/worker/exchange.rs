@@ -497,11 +497,11 @@ impl Exchange {
             self.connection.end_with_reset();
         }
         if worker.config.access_log {
-            self.log(ending, now);
+            self.log(ending, elapsed, now);
         }
     }
 
-    fn log(&self, ending: Ending, now: Instant) {
+    fn log(&self, ending: Ending, elapsed: Duration, now: Instant) {
         let ending = match ending {
             Ending::Whole => "whole",
             Ending::Broken(kind) => kind.name(),
@@ -515,7 +515,7 @@ impl Exchange {
             path: self.path.as_ref().map_or("", PathAndQuery::as_str),
             status: self.status.get(),
             bytes: self.bytes.get(),
-            elapsed: now.saturating_duration_since(self.began),
+            elapsed,
             cpu: self.cpu.get(),
             ending,
         };
