@@ -114,6 +114,9 @@ impl Instance {
         for _ in 0..TURNS_MAX {
             let (meter, ticker, pulse) = (&self.meter, &self.ticker, &self.pulse);
             let Some(driver) = self.driver.get() else { return Poll::Pending };
+            // Outside tokio's budget for a turn, which is 128 timers and sockets: to a guest that polls more of them than
+            // that, those beyond would never seem ready. The ticks bound a guest's turn.
+            let mut driver = pin!(tokio::task::unconstrained(driver));
             let (polled, woken) = self
                 .waking
                 .poll(context, |context| metered_poll(meter, ticker, pulse, || driver.as_mut().poll(context)));
