@@ -48,6 +48,8 @@ async function bundle(entry, output) {
       conditions: ['worker', 'browser', 'import', 'module'],
       define: { 'process.env.NODE_ENV': '"production"' },
       logLevel: 'warning',
+      // An application that listens for `fetch` has no default export.
+      logOverride: { 'import-is-undefined': 'silent' },
       outfile: output,
     });
   } catch {
@@ -84,8 +86,12 @@ async function componentize(source) {
     });
     return component;
   } catch (error) {
-    // After a line about the tool that evaluates the modules come the engine's words.
-    const words = String(error.message).replace(/^Failed to initialize component .*\n/, '').trim();
+    // The engine's words stand between a line about the tool that evaluates the modules and the same again as a rejection.
+    const words = String(error.message)
+      .replace(/^Failed to initialize component .*\n/, '')
+      .replace(/^Exception while evaluating top-level script\n/, '')
+      .replace(/^Additionally, some promises were rejected[^]*/m, '')
+      .trim();
     return fail(
       `the application's modules cannot be evaluated:\n${words}`,
       'they run once, while the component is built: what needs a request, the network or a timer belongs into the handler',

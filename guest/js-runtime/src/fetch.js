@@ -27,8 +27,6 @@ const BODILESS = new Set([204, 205, 304]);
 const OF_BODY = new Set(['content-encoding', 'content-language', 'content-location', 'content-type', 'content-length']);
 // Fields that go when a redirect leads to another origin.
 const OF_ORIGIN = new Set(['authorization', 'cookie', 'proxy-authorization']);
-// The host sets these, or forbids them.
-const OF_HOST = new Set(['host', 'connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'proxy-connection']);
 
 const without = (list, names) => list.filter((_, index, all) => !names.has(all[index & ~1]));
 
@@ -44,7 +42,7 @@ export async function fetch(input, init) {
   signal.throwIfAborted();
   let url = new URL(request.url);
   let { method } = request;
-  let list = without(listOfRequest(request), OF_HOST);
+  let list = listOfRequest(request);
   let body = takeBody(request);
   // A body that is there can be sent again to where a redirect leads.
   const repeatable = body === null || typeof body === 'string' || body instanceof Uint8Array;

@@ -5,6 +5,7 @@ import { fetch } from './fetch.js';
 import { globals } from './loop.js';
 import { Request } from './request.js';
 import { Response } from './response.js';
+import { URL } from './url.js';
 
 // Listeners for the event `fetch`, for applications without a default export.
 export const listeners = [];
@@ -17,6 +18,7 @@ const provided = {
   AbortSignal,
   Request,
   Response,
+  URL,
   fetch,
   addEventListener(type, listener, options) {
     if (type === 'fetch') listeners.push(listener);

@@ -115,7 +115,8 @@ export function tell(error) {
 // An error with where it comes from, and what caused it.
 function describe(error) {
   if (typeof error !== 'object' || error === null || !('message' in error)) return `error: ${String(error)}`;
-  const stack = String(error.stack ?? '').trim();
+  // But for the engine's own way to the handler.
+  const stack = String(error.stack ?? '').replace(/^.*initializer\.js.*$/m, '').trim();
   const places = stack === '' ? '' : `\n${stack.replace(/^/gm, '    at ')}`;
   const cause = error.cause === undefined ? '' : `\ncaused by: ${describe(error.cause)}`;
   return `${error.name}: ${error.message}${places}${cause}`;

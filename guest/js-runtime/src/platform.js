@@ -3,18 +3,6 @@
 const define = (target, name, value) =>
   Object.defineProperty(target, name, { value, writable: true, configurable: true, enumerable: false });
 
-// URL, section "statics".
-if (URL.parse === undefined) {
-  define(URL, 'parse', (url, base) => {
-    try {
-      return new URL(url, base);
-    } catch {
-      return null;
-    }
-  });
-}
-if (URL.canParse === undefined) define(URL, 'canParse', (url, base) => URL.parse(url, base) !== null);
-
 // HTML, section "Base64 utility methods": the error's name.
 for (const name of ['atob', 'btoa']) {
   const native = globalThis[name];

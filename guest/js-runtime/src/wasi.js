@@ -250,6 +250,13 @@ export function write(stream, chunk, from, to) {
 let contentAt = 0;
 let contentLength = 0;
 
+// Fields that speak of a connection, not of a message (RFC 9110, section 7.6.1), and what stands in a request's URL: the
+// host sets them itself, and allows nobody else to. They are left out, as browsers and Workers do.
+const OF_HOST = new Set([
+  'connection', 'host', 'http2-settings', 'keep-alive', 'proxy-authenticate', 'proxy-authorization', 'proxy-connection',
+  'transfer-encoding', 'upgrade',
+]);
+
 // Header fields of a list of names and values in turn; null if one is not allowed. Beside them, in the same allocation,
 // goes a content, a string.
 function fields(list, content) {
@@ -278,7 +285,9 @@ function fields(list, content) {
   refresh();
   const made = bytes[result] === 0 ? words[(result + 4) >> 2] : null;
   dealloc(result);
-  return made;
+  if (made !== null) return made;
+  const allowed = list.filter((_, index) => !OF_HOST.has(list[index & ~1]));
+  return allowed.length < list.length ? fields(allowed, content) : null;
 }
 
 // Answers with status and header fields; gives the body's handle, or null if the host takes no such head.

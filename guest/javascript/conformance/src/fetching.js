@@ -25,6 +25,10 @@ check('fetch: header fields, repeated ones and bytes', async ({ request }) => {
   const response = await fetch(at(request, '/echo'), { method: 'POST', body: '', headers });
   equal([response.headers.get('x-a'), response.headers.get('x-b')], ['1, 2', 'caf\xe9']);
 });
+check('fetch: header fields of the connection are left out', async ({ request }) => {
+  const headers = { connection: 'close', 'transfer-encoding': 'chunked', host: 'other.test', 'x-a': '1' };
+  equal((await fetch(at(request, '/echo'), { method: 'POST', body: 'x', headers })).headers.get('x-a'), '1');
+});
 check('fetch: set-cookie, each', async ({ request }) =>
   equal((await fetch(at(request, '/cookies'))).headers.getSetCookie(), ['a=1; Path=/', 'b=2']));
 check('fetch: the query', async ({ request }) =>

@@ -56,8 +56,11 @@ const routes = {
   '/throw-late': () =>
     new Response(
       new ReadableStream({
-        pull(controller) {
-          if (this.sent) throw new RangeError('thrown late');
+        async pull(controller) {
+          if (this.sent) {
+            await pause(50);
+            throw new RangeError('thrown late');
+          }
           this.sent = true;
           controller.enqueue(new TextEncoder().encode('half'));
         },

@@ -34,6 +34,36 @@ check('URL: toString, toJSON', () => {
   const url = new URL('http://a.test');
   equal([`${url}`, JSON.stringify({ url })], ['http://a.test/', '{"url":"http://a.test/"}']);
 });
+check('URL: plain ones and others, all parts, with a base and without', () => {
+  const parts = ['href', 'origin', 'protocol', 'username', 'password', 'host', 'hostname', 'port', 'pathname', 'search', 'hash'];
+  for (const text of [
+    'http://a.test/', 'http://a.test', 'https://a.test/x/y.z?q', 'http://a.test/?', 'http://a.test/?a?b', 'http://a.test/#',
+    'http://a.test/x#y', 'http://a.test:80/', 'https://a.test:443/x', 'http://a.test:8080/x', 'http://a.test:08/', 'HTTP://A.test/X',
+    'http://127.1/', 'http://127.0.0.1:65535/', 'http://0x7f.1/', 'http://[::1]:8/', 'http://[0:0::1]/', 'http://xn--bcher-kva.test/',
+    'http://u@a.test/', 'http://u:p@a.test/x', 'http://a.test//x//', 'http://a.test/./x', 'http://a.test/x/.', 'http://a.test/x/..',
+    'http://a.test/x/.y', 'http://a.test/%2e/x', 'http://a.test/%41', 'http://a.test/x?%41=%zz', "http://a.test/'?'", 'http://a.test/x y',
+    'http://a.test/x?a b', 'http://a.test/ä?ö', 'http://a.test\\\\x/y', 'http:/a.test/x', 'http:a.test/x', ' http://a.test/x ', 'http://a.test/x\t',
+    'http://a.test/x|y^z`"<>{}', 'http://a.test/?x|y^z`"<>{}', 'ftp://a.test/x', 'mailto:a@b', 'data:text/plain,a/b', 'http://a.test/x;y=1,2:@!$&()*+~_-',
+  ]) {
+    const [one, other] = [new URL(text), new URL(text, 'ws://base.test/')];
+    for (const part of parts) {
+      if (one[part] !== other[part]) throw new Error(`${part} of ${JSON.stringify(text)}: ${one[part]}, not ${other[part]}`);
+    }
+  }
+});
+check('URL: what is no URL, with a base or without', async () => {
+  for (const text of ['http://', 'http://a b/', 'http://a.test:99999/', 'http://1.2.3.4.5/', 'http://[::1/', 'http:///x:y', '//a.test/', 'http://a%zz/x']) {
+    equal([text, URL.canParse(text)], [text, false]);
+  }
+});
+check('URL: a plain one is written to', () => {
+  const url = new URL('http://a.test/x?a=1');
+  url.searchParams.set('a', '2');
+  url.hash = 'h';
+  url.host = 'b.test:81';
+  equal([url.href, url.search, url.pathname, `${url}`], ['http://b.test:81/x?a=2#h', '?a=2', '/x', 'http://b.test:81/x?a=2#h']);
+  ok(url instanceof URL && Object.prototype.toString.call(url) === '[object URL]');
+});
 check('URL.canParse', () => equal([URL.canParse('http://a.test'), URL.canParse('x')], [true, false]));
 check('URL.parse', () => equal([URL.parse('http://a.test')?.href, URL.parse('x')], ['http://a.test/', null]));
 
