@@ -375,7 +375,9 @@ impl Meter {
         let clock = self.cpu_clock_ns.load(Relaxed);
         let tick_ns = saturating_ns(TICK);
         if clock == 0 && in_poll_ns < tick_ns / 2 {
-            return Tick::Early;
+            // A guest that waits often uses its CPU time in polls that are all short.
+            let is_over = self.cpu_ns.load(Relaxed).saturating_add(in_poll_ns) > self.cpu_limit_ns;
+            return if is_over { self.exceed() } else { Tick::Early };
         }
         let now = thread_cpu_ns();
         let used = if clock == 0 { in_poll_ns.min(tick_ns) } else { now.saturating_sub(clock) };
@@ -383,11 +385,15 @@ impl Meter {
         let sum = self.cpu_ns.load(Relaxed).saturating_add(used);
         self.cpu_ns.store(sum, Relaxed);
         if sum > self.cpu_limit_ns {
-            self.cpu_exceeded.store(true, Relaxed);
-            return Tick::Exceeded;
+            return self.exceed();
         }
         self.computing.store(true, Relaxed);
         Tick::Yield
+    }
+
+    fn exceed(&self) -> Tick {
+        self.cpu_exceeded.store(true, Relaxed);
+        Tick::Exceeded
     }
 }
 
