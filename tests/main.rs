@@ -30,6 +30,7 @@ mod limits;
 mod loading;
 mod outgoing;
 mod processes;
+mod programs;
 mod projects;
 mod protocol;
 mod recovery;

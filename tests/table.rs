@@ -14,7 +14,7 @@ use crate::support::{Connection, Server, TestResult, command};
 use rows::{Asked, ROWS};
 
 /// Ceiling of a first start: Python's and JavaScript's components take 20 to 60 s of CPU time to compile.
-const FIRST_START_CEILING: Duration = Duration::from_secs(300);
+pub const FIRST_START_CEILING: Duration = Duration::from_secs(300);
 
 struct Language {
     word: &'static str,
@@ -48,12 +48,27 @@ struct Result {
     rows: Vec<std::result::Result<(), String>>,
 }
 
-/// `wasmhost build`, with the variables that the toolchains need (which the host's own build must not see).
-fn build(toolchains: &Path, folder: &Path) -> std::result::Result<Duration, String> {
+/// The folder of toolchains; none, and a word about it, when none is named.
+pub fn toolchains() -> Option<PathBuf> {
+    let Ok(folder) = std::env::var("WASMHOST_TEST_TOOLCHAINS") else {
+        eprintln!("nothing tested: WASMHOST_TEST_TOOLCHAINS names no folder that guest/toolchains.sh has filled");
+        return None;
+    };
+    Some(std::path::absolute(folder).expect("a path"))
+}
+
+/// What the toolchains need, and the host's own build must not see.
+pub fn variables(toolchains: &Path) -> std::io::Result<Vec<(String, String)>> {
+    let text = std::fs::read_to_string(toolchains.join("environment"))?;
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+/// `wasmhost build` in this folder: how long it took, or all that was said.
+pub fn build(toolchains: &Path, folder: &Path) -> std::result::Result<Duration, String> {
     let mut command = command();
     command.arg("build").current_dir(folder).stdin(Stdio::null());
-    let variables = std::fs::read_to_string(toolchains.join("environment")).map_err(|error| error.to_string())?;
-    command.envs(variables.lines().filter_map(|line| line.split_once('=')));
+    command.envs(variables(toolchains).map_err(|error| error.to_string())?);
     let began = Instant::now();
     let output = command.output().map_err(|error| error.to_string())?;
     if output.status.success() {
@@ -62,7 +77,8 @@ fn build(toolchains: &Path, folder: &Path) -> std::result::Result<Duration, Stri
     Err(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
 }
 
-fn copy(from: &Path, to: &Path, name: &str) -> std::io::Result<()> {
+/// Copies a folder's files over another's, with the project's name in them.
+pub fn copy(from: &Path, to: &Path, name: &str) -> std::io::Result<()> {
     for entry in std::fs::read_dir(from)?.flatten() {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
@@ -161,13 +177,7 @@ fn size(bytes: u64) -> String {
 
 #[test]
 fn every_language_answers_the_table() -> TestResult {
-    let Ok(toolchains) = std::env::var("WASMHOST_TEST_TOOLCHAINS") else {
-        eprintln!(
-            "nothing tested: WASMHOST_TEST_TOOLCHAINS names no folder of toolchains (guest/toolchains.sh fills one)"
-        );
-        return Ok(());
-    };
-    let toolchains = std::path::absolute(toolchains)?;
+    let Some(toolchains) = toolchains() else { return Ok(()) };
     let only = std::env::var("WASMHOST_TEST_LANGUAGE").ok();
     let mut results = Vec::new();
     let mut wrong = String::new();

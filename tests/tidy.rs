@@ -14,6 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("intake.rs", &["listener", "metrics", "throttle", "worker::inbox"]),
     ("board.rs", &["config", "loader::Edition", "metrics", "shutdown::Phase", "vitals"]),
     ("sandbox", &["config"]),
+    ("build", &["sandbox"]),
+    ("templates.rs", &["build", "sandbox::WasiVersion"]),
     (
         "worker",
         &[

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Copies the WIT packages of wasi 0.2 and 0.3 from the pinned wasmtime-wasi-http crate into wit/deps, which git ignores:
-# one file a package and version, such as http-0.2.wit.
+# Copies the WIT packages of wasi 0.2 and 0.3 from the pinned wasmtime-wasi-http crate into wit/deps:
+# one file a package and version, such as http-0.2.wit. To be run when wasmtime is raised; `wasmhost build` embeds them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 platform=$(rustc -vV | sed -n 's/^host: //p') # or cargo fetches the crates of all platforms

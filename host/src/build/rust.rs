@@ -27,20 +27,11 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     }
     let answer = runner.ask(&line)?;
     let made = components_of(&String::from_utf8_lossy(&answer));
-    let one = match made.as_slice() {
-        [] => {
-            let expected = PathBuf::from(format!(
-                "component (Cargo.toml needs a program, or `crate-type = [\"cdylib\"]` under `[lib]`)"
-            ));
-            return Err(Error::NothingMade { command: line.to_string(), expected });
-        }
-        [one] => one,
-        // A workspace: the package that is called like the project.
-        several => several
-            .iter()
-            .find(|file| stem(file) == project.name().replace('-', "_"))
-            .or(several.last())
-            .unwrap_or(&several[0]),
+    // In a workspace: of the package that is called like the project, or else of the last.
+    let wanted = project.name().replace('-', "_");
+    let Some(one) = made.iter().find(|file| stem(file) == wanted).or(made.last()) else {
+        let expected = "component: Cargo.toml needs a program, or `crate-type = [\"cdylib\"]` under `[lib]`";
+        return Err(Error::NothingMade { command: line.to_string(), expected: expected.into() });
     };
     Ok(Made { bytes: read(one)?, name: None })
 }

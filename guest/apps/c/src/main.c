@@ -64,10 +64,12 @@ static void fetch(struct request *request, struct response *response) {
 }
 
 static void memory(void) {
+  static char *volatile kept;  // or the compiler would leave it all out
   for (;;) {
     char *taken = malloc(1 << 20);
     if (taken == NULL) abort();
     memset(taken, 1, 1 << 20);
+    kept = taken;
   }
 }
 
