@@ -54,7 +54,7 @@ fn a_component_is_told_in_plain_words() {
         assert_eq!(report["languages"], serde_json::json!(["Rust"]), "{name}");
         assert!(words(&report["producers"], "name").contains(&"rustc"), "{name}: {}", report["producers"]);
         let memory = report["memory"]["initial_bytes"].as_u64().expect("a number");
-        assert!(memory >= 65_536 && memory % 65_536 == 0, "{name}: {memory}");
+        assert!(memory >= 65_536 && memory.is_multiple_of(65_536), "{name}: {memory}");
         assert_eq!((&report["isolation"]["mode"], &report["runs"]["verdict"]), (&"worker".into(), &true.into()));
         assert!(words(&report["flags"], "flag").contains(&"--allow-host HOST"), "{name}: {}", report["flags"]);
 
@@ -237,7 +237,7 @@ fn components_of_other_languages_are_told_by_their_language() {
         let languages = &report["languages"];
         let known = languages.as_array().is_some_and(|list| list.iter().any(|given| *given == language));
         // What C's and Go's toolchains leave behind depends on their versions.
-        assert!(known || ["C", "Go"].contains(&&*language), "{name}: {languages}, {}", report["producers"]);
+        assert!(known || ["C", "Go"].contains(&language), "{name}: {languages}, {}", report["producers"]);
         assert_eq!(report["runs"]["verdict"], true, "{name}");
         let mode = if name == "js-hello" { "request" } else { "worker" };
         assert_eq!(report["isolation"]["mode"], mode, "{name}");
