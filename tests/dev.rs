@@ -315,6 +315,8 @@ fn line_of(words: &str) -> usize {
 /// Serves a component's file out of a folder.
 fn start_file(dir: &Path, file: &str, format: &str) -> Server {
     let mut command = command();
+    // What a server that is killed leaves behind goes with the folder.
+    command.env("TMPDIR", dir);
     command.current_dir(dir).args(["dev", file, "--listen", "127.0.0.1:0", "--workers", "2", "--log-format", format]);
     Server::spawn(command)
 }

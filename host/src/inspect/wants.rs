@@ -15,49 +15,74 @@ pub struct Want {
     pub imports: Vec<String>,
 }
 
-/// Beginnings of names, plain words, and the flag that grants it with what is so without.
-type Capability = (&'static [&'static str], &'static str, Option<(&'static str, &'static str)>);
+/// What some interfaces are for.
+struct Capability {
+    /// Beginnings of their names.
+    interfaces: &'static [&'static str],
+    /// In plain words; empty: what every handler imports, which is not worth a word.
+    what: &'static str,
+    grant: Option<Grant>,
+}
 
-/// What interfaces are for, the weightiest first: a beginning of their names, plain words, the flag that grants it, and
-/// what is so without it. What every handler imports (the request's and the response's types, streams, polling) is not
-/// worth a word.
+/// The flag that grants it, and what is so without it.
+struct Grant {
+    flag: &'static str,
+    without: &'static str,
+}
+
+const fn granted(
+    interfaces: &'static [&'static str],
+    what: &'static str,
+    flag: &'static str,
+    without: &'static str,
+) -> Capability {
+    Capability { interfaces, what, grant: Some(Grant { flag, without }) }
+}
+
+const fn given(interfaces: &'static [&'static str], what: &'static str) -> Capability {
+    Capability { interfaces, what, grant: None }
+}
+
+/// The weightiest first. (Nothing grants sockets.)
 const CAPABILITIES: &[Capability] = &[
-    (
+    granted(
         &["wasi:http/outgoing-handler@", "wasi:http/client@"],
         "outgoing HTTP",
-        Some(("--allow-host HOST", "requests to hosts that are not named are refused")),
+        "--allow-host HOST",
+        "requests to hosts that are not named are refused",
     ),
-    (
-        &["wasi:sockets/"],
-        "sockets",
-        // Nothing grants them.
-        None,
-    ),
-    (&["wasi:filesystem/"], "files", Some(("--dir HOST::GUEST[:rw]", "it sees no directory but those that are given"))),
-    (
+    given(&["wasi:sockets/"], "sockets"),
+    granted(&["wasi:filesystem/"], "files", "--dir HOST::GUEST[:rw]", "it sees no directory but those that are given"),
+    granted(
         &["wasi:cli/environment@"],
         "environment",
-        Some(("--env NAME=VALUE", "it sees no variable or argument (--arg) but those that are given")),
+        "--env NAME=VALUE",
+        "it sees no variable or argument (--arg) but those that are given",
     ),
-    (&["wasi:random/"], "random", None),
-    (&["wasi:clocks/"], "clocks", None),
-    (&["wasi:cli/std", "wasi:cli/terminal-", "wasi:cli/types@"], "standard streams", None),
-    (&["wasi:cli/exit@"], "exit", None),
-    (&["wasi:http/", "wasi:io/"], "", None),
+    given(&["wasi:random/"], "random"),
+    given(&["wasi:clocks/"], "clocks"),
+    given(&["wasi:cli/std", "wasi:cli/terminal-", "wasi:cli/types@"], "standard streams"),
+    given(&["wasi:cli/exit@"], "exit"),
+    // Streams, polling, and the types of requests and responses.
+    given(&["wasi:http/", "wasi:io/"], ""),
 ];
 
 /// What these imports are for.
 pub(super) fn of(imports: &[String]) -> Vec<Want> {
-    let belongs = |import: &str, names: &[&str]| names.iter().any(|name| import.starts_with(name));
-    let place = |import: &str| CAPABILITIES.iter().position(|(names, ..)| belongs(import, names));
+    let place = |import: &str| {
+        let belongs = |capability: &Capability| capability.interfaces.iter().any(|name| import.starts_with(name));
+        CAPABILITIES.iter().position(belongs)
+    };
+    let of_place =
+        |at: Option<usize>| imports.iter().filter(|import| place(import) == at).cloned().collect::<Vec<String>>();
     let mut wants: Vec<Want> = Vec::new();
-    for (index, (_, what, grant)) in CAPABILITIES.iter().enumerate().filter(|(_, (_, what, _))| !what.is_empty()) {
-        let imports: Vec<String> = imports.iter().filter(|import| place(import) == Some(index)).cloned().collect();
-        if !imports.is_empty() {
-            wants.push(Want { what, flag: grant.map(|(flag, _)| flag), imports });
+    for (index, Capability { what, grant, .. }) in CAPABILITIES.iter().enumerate() {
+        let imports = of_place(Some(index));
+        if !what.is_empty() && !imports.is_empty() {
+            wants.push(Want { what, flag: grant.as_ref().map(|grant| grant.flag), imports });
         }
     }
-    let others: Vec<String> = imports.iter().filter(|import| place(import).is_none()).cloned().collect();
+    let others = of_place(None);
     if !others.is_empty() {
         wants.push(Want { what: "what wasmhost does not know", flag: None, imports: others });
     }
@@ -66,13 +91,12 @@ pub(super) fn of(imports: &[String]) -> Vec<Want> {
 
 /// The flags that grant it, none of which it needs to start.
 pub(super) fn flags(wants: &[Want]) -> Vec<Flag> {
-    let granted = CAPABILITIES.iter().filter(|(_, what, _)| wants.iter().any(|want| want.what == *what));
-    let grants = granted.filter_map(|(_, what, grant)| grant.map(|(flag, without)| (what, flag, without)));
-    grants
-        .map(|(what, flag, without)| Flag {
-            flag: flag.to_owned(),
-            needed: false,
-            reason: format!("for {what}: {without}"),
+    let wanted = CAPABILITIES.iter().filter(|known| wants.iter().any(|want| want.what == known.what));
+    wanted
+        .filter_map(|Capability { what, grant, .. }| {
+            let Grant { flag, without } = grant.as_ref()?;
+            let reason = format!("for {what}: {without}");
+            Some(Flag { flag: (*flag).to_owned(), needed: false, reason })
         })
         .collect()
 }
