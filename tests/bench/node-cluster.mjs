@@ -1,5 +1,5 @@
-// Node's cluster, as its documentation has it, a worker that died replaced: the server of tests/bench/compare and
-// tests/bench/blast-radius.
+// Node's cluster, as its documentation has it, a worker that died replaced: the server of tests/bench/compare,
+// blast-radius and overload.
 // node node-cluster.mjs WORKERS
 import cluster from 'node:cluster';
 import http from 'node:http';
@@ -28,6 +28,10 @@ if (cluster.isPrimary) {
       request.pipe(response);
     } else if (url.pathname === '/sleep') {
       setTimeout(() => response.writeHead(200, text).end('slept'), Number(url.searchParams.get('ms') ?? 0));
+    } else if (url.pathname === '/burn') {
+      let turns = Number(url.searchParams.get('turns') ?? 0);
+      while (turns > 0) turns -= 1;
+      response.writeHead(200, text).end('Hello, World!');
     } else if (url.pathname === '/trap') {
       throw new Error('as asked');
     } else if (url.pathname === '/exit') {
