@@ -4,12 +4,13 @@
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
 use crate::support::server::cpu_ticks;
-use crate::support::{CEILING, Connection, FAULTS, Neighbour, Server, eventually, get};
+use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, eventually, get};
 
 /// What the host may have grown by when an attack is over.
 const GROWTH_MAX_KIB: u64 = 20 * 1024;
@@ -18,7 +19,7 @@ const GROWTH_MAX_KIB: u64 = 20 * 1024;
 struct Attacked {
     component: &'static str,
     server: Server,
-    neighbour: Neighbour,
+    neighbours: Neighbours,
     descriptors: usize,
     resident_kib: u64,
 }
@@ -47,20 +48,18 @@ impl Attacked {
         let server = Server::start(component, &[&["--workers", "1"][..], flags].concat());
         // Both of its kinds of request have been answered once, and the memory for that is there.
         assert_eq!(get(server.address, "/hello").status, 200);
-        let warm = Neighbour::of(server.address);
-        std::thread::sleep(Duration::from_millis(200));
-        warm.was_served();
+        Neighbours::that_upload(server.address).end("at first");
         eventually("it is at rest", || server.sum("open_connections") == 0);
         let (descriptors, resident_kib) = (descriptors(&server), resident_kib(&server));
-        let neighbour = Neighbour::of(server.address);
-        Self { component, server, neighbour, descriptors, resident_kib }
+        let neighbours = Neighbours::that_upload(server.address);
+        Self { component, server, neighbours, descriptors, resident_kib }
     }
 
     /// The neighbour had all its answers, and all that the attack took is back.
     #[track_caller]
     fn assert_over(self) {
-        let Self { component, server, neighbour, descriptors: before, resident_kib: resident_before } = self;
-        neighbour.was_served();
+        let Self { component, server, neighbours, descriptors: before, resident_kib: resident_before } = self;
+        neighbours.end(component);
         eventually(&format!("{component}: its connections have ended"), || server.sum("open_connections") == 0);
         eventually(&format!("{component}: its requests have ended"), || server.sum("in_flight") == 0);
         eventually(&format!("{component}: descriptors are back"), || descriptors(&server) <= before);
@@ -224,6 +223,47 @@ fn many_clients_that_are_slow_in_every_way_end_at_their_limits() {
         }
         for flag in ["--header-timeout", "--body-idle-timeout", "--request-timeout", "--keepalive-timeout"] {
             attacked.server.wait_for_record(flag, |record| record["limit"] == flag);
+        }
+        attacked.assert_over();
+    }
+}
+
+/// Opens a connection, sends what it is told, reads an answer if it is to, and closes it so that no packet is sent for it
+/// (`TCP_REPAIR` of Linux): to the host it looks like a peer whose machine or network is gone.
+const VANISH: &str = "
+import socket, sys
+host, port, words, reads = sys.argv[1:]
+client = socket.create_connection((host, int(port)))
+client.sendall(words.encode())
+if reads == 'true':
+    client.recv(65536)
+TCP_REPAIR = 19
+client.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+client.close()
+";
+
+#[test]
+fn peers_that_vanish_without_a_word_end_at_the_limits() {
+    let limits = ["--header-timeout", "1s", "--keepalive-timeout", "2s", "--body-idle-timeout", "1s"];
+    for component in FAULTS {
+        let attacked = Attacked::start(component, &limits);
+        let address = attacked.server.address;
+        for (words, reads) in [
+            ("", false),
+            ("GET /hello HTTP/1.1\r\nHos", false),
+            ("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n", true),
+            ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf", false),
+            ("GET /sleep?ms=100 HTTP/1.1\r\nHost: a\r\n\r\n", false),
+        ] {
+            let (host, port) = (address.ip().to_string(), address.port().to_string());
+            let arguments = ["-c", VANISH, &host, &port, words, if reads { "true" } else { "false" }];
+            let vanished = Command::new("python3").args(arguments).output().expect("python3");
+            let error = String::from_utf8_lossy(&vanished.stderr);
+            if error.contains("PermissionError") {
+                eprintln!("not shown: to vanish takes CAP_NET_ADMIN");
+                return;
+            }
+            assert!(vanished.status.success(), "{error}");
         }
         attacked.assert_over();
     }

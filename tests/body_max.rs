@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::support::{Connection, FAULTS, Neighbour, Server, eventually, get, request};
+use crate::support::{Connection, FAULTS, Neighbours, Server, eventually, get, request};
 
 const MAX: usize = 64 * 1024;
 
@@ -47,7 +47,7 @@ fn a_body_up_to_the_limit_is_served() {
 fn a_length_above_the_limit_is_refused_before_the_guest_or_the_client_does_anything() {
     for component in FAULTS {
         let server = start(component, &["--workers", "1"]);
-        let neighbour = Neighbour::of(server.address);
+        let neighbours = Neighbours::that_upload(server.address);
         for (number, expect) in ["", "Expect: 100-continue\r\n"].into_iter().enumerate() {
             let mut connection = Connection::open(server.address);
             connection.send(format!("POST /echo HTTP/1.1\r\nHost: a\r\n{expect}Content-Length: {}\r\n\r\n", MAX + 1));
@@ -61,7 +61,7 @@ fn a_length_above_the_limit_is_refused_before_the_guest_or_the_client_does_anyth
         wait_for_limit(&server);
         let told = || server.records(|record| record["status"] == 413 && record["cpu_us"] == 0).len();
         eventually("both are in the access log, without time of the guest", || told() == 2);
-        neighbour.was_served();
+        neighbours.end("beside them");
     }
 }
 

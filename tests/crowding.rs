@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixStream;
 
 use crate::support::server::signal;
-use crate::support::{CEILING, Connection, Neighbour, Server, TestResult, eventually, get};
+use crate::support::{CEILING, Connection, Neighbours, Server, TestResult, eventually, get};
 
 const MAX: usize = 4;
 
@@ -45,7 +45,7 @@ const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 fn a_client_has_so_many_connections_and_the_others_theirs() {
     for balance in ["round-robin", "least-connections"] {
         let server = Server::start("faults.wasm", &["--max-connections-per-client", "4", "--balance", balance]);
-        let neighbour = Neighbour::of(server.address);
+        let neighbours = Neighbours::that_upload(server.address);
         let mut open = fill(&server, LOCAL, MAX);
         for _ in 0..50 {
             assert!(is_refused(&server, LOCAL), "{balance}");
@@ -70,7 +70,7 @@ fn a_client_has_so_many_connections_and_the_others_theirs() {
                 statuses.all(|status| status == Some(200))
             });
         }
-        neighbour.was_served();
+        neighbours.end("beside them");
     }
 }
 
@@ -152,12 +152,12 @@ fn a_worker_process_that_dies_leaves_no_connection_on_the_books() {
 #[test]
 fn a_flood_of_one_client_is_turned_away_while_the_other_is_served() {
     let server = Server::start("faults.wasm", &["--max-connections-per-client", "4"]);
-    let neighbour = Neighbour::of(server.address);
+    let neighbours = Neighbours::that_upload(server.address);
     let _open = fill(&server, LOCAL, MAX);
     for _ in 0..20 {
         let flood: Vec<Connection> = (0..100).map(|_| Connection::open(server.address)).collect();
         drop(flood);
     }
     eventually("all were turned away", || server.status()["refused_connections"] == 2_000);
-    neighbour.was_served();
+    neighbours.end("beside them");
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::smuggling::table;
-use crate::support::{CEILING, Connection, Neighbour, Server, TestResult, eventually};
+use crate::support::{CEILING, Connection, Neighbours, Server, TestResult, eventually};
 
 /// How long the first answer to a row is waited for, and how long another.
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
@@ -231,7 +231,7 @@ fn attack_through(kind: Kind) -> TestResult {
     }
     assert!(server.sum("connections") <= 40, "{kind:?}: {} connections for 400 requests", server.sum("connections"));
 
-    let neighbour = Neighbour::of(proxy.address);
+    let neighbours = Neighbours::that_upload(proxy.address);
     let mut refused = 0;
     for row in table() {
         let what = format!("{kind:?}: {}", row.name);
@@ -248,7 +248,7 @@ fn attack_through(kind: Kind) -> TestResult {
         });
     }
     assert!(refused > 20, "{kind:?}: {refused} rows were refused");
-    neighbour.was_served();
+    neighbours.end("beside them");
     eventually("no request is left", || server.sum("in_flight") == 0);
     Ok(())
 }

@@ -42,9 +42,9 @@ pub const AFTER_HEAD: [(&str, &str); 9] = [
 pub const SHORT: [&str; 4] = ["--cpu-limit", "200ms", "--request-timeout", "1500ms"];
 
 /// Connections in the middle of an upload that the guest echoes: requests in flight, on every worker.
-struct Neighbours(Vec<Connection>);
+struct InFlight(Vec<Connection>);
 
-impl Neighbours {
+impl InFlight {
     fn begin(server: &Server, mut kept: Vec<Connection>) -> Self {
         for connection in &mut kept {
             connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
@@ -88,7 +88,7 @@ fn a_fault_before_the_head_is_answered_and_costs_no_other_request() {
         let mut kept = kept_connections(&server, 4);
         for (path, kinds, statuses) in BEFORE_HEAD {
             let what = format!("{component}{path}");
-            let neighbours = Neighbours::begin(&server, kept);
+            let in_flight = InFlight::begin(&server, kept);
             let counted = |kind: Option<&str>| kind.map(|kind| server.sum(&format!("faults.{kind}")));
             let (of_kind, of_all) = (counted(kinds[version]), faults_of_all_kinds(&server));
 
@@ -105,7 +105,7 @@ fn a_fault_before_the_head_is_answered_and_costs_no_other_request() {
 
             assert_eq!(connection.get("/hello").status, 200, "{what}: the same connection");
             assert_eq!(get(server.address, "/hello").status, 200, "{what}: a new connection");
-            kept = neighbours.end(&what);
+            kept = in_flight.end(&what);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::net::Shutdown;
 
-use crate::support::{Connection, FAULTS, Neighbour, Response, Server};
+use crate::support::{Connection, FAULTS, Neighbours, Response, Server};
 
 /// What becomes of the connection behind the last answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -436,7 +436,7 @@ fn every_request_is_read_in_one_way_or_refused() {
             let mut connection = Connection::open(server.address);
             connection.get("/count").text().parse().expect("a number")
         };
-        let neighbour = Neighbour::of(server.address);
+        let neighbours = Neighbours::that_upload(server.address);
         let (mut counted, mut generation) = (count(), server.sum("generation"));
         for row in table() {
             let what = format!("{component}: {}", row.name);
@@ -469,7 +469,7 @@ fn every_request_is_read_in_one_way_or_refused() {
             0,
             "{component}: none is the guest's fault"
         );
-        neighbour.was_served();
+        neighbours.end("beside them");
     }
 }
 

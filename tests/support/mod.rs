@@ -2,7 +2,6 @@
 
 pub mod cgroup;
 pub mod client;
-pub mod neighbour;
 pub mod neighbours;
 pub mod run;
 pub mod server;
@@ -10,7 +9,6 @@ pub mod server;
 use std::time::{Duration, Instant};
 
 pub use client::{Connection, Response, get, request};
-pub use neighbour::Neighbour;
 pub use neighbours::Neighbours;
 pub use run::{Finished, run};
 pub use server::{Server, command};

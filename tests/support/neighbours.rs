@@ -1,6 +1,7 @@
-//! Well-behaved clients beside an attack: one that keeps its connection, one that opens one for each request.
+//! Well-behaved clients beside others that are not: one keeps its connection, one opens a new one for each request. Each
+//! has to get every answer, and the right one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -8,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, eventually};
 
-/// Between two requests of one of them, so that they leave the machine to the attack.
+/// Another address of this machine than that of the tests' other clients.
+const THEIR_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+/// Between two requests of one of them, so that they leave the machine to the others.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Requests that each has made before the attack begins.
+/// Requests that each has made before `begin` returns.
 const WARM: u64 = 20;
 
 /// What they have seen so far.
@@ -20,7 +23,7 @@ struct Seen {
     requests: [AtomicU64; 2],
 }
 
-/// Clients at work. Dropped, they end.
+/// Clients at work, from 127.0.0.2. Dropped, they end.
 pub struct Neighbours {
     seen: Arc<Seen>,
     clients: Vec<JoinHandle<Duration>>,
@@ -30,13 +33,38 @@ impl Neighbours {
     /// Begins, and waits until both are served. They ask for `/hello`.
     #[track_caller]
     pub fn begin(address: SocketAddr) -> Self {
+        Self::with(address, hello)
+    }
+
+    /// The same; the one without a kept connection has one of the fault guests echo bodies of many lengths.
+    #[track_caller]
+    pub fn that_upload(address: SocketAddr) -> Self {
+        Self::with(address, echo)
+    }
+
+    #[track_caller]
+    fn with(address: SocketAddr, on_new_connection: fn(&mut Connection, u64) -> bool) -> Self {
         let seen = Arc::new(Seen::default());
-        let clients = (0..2).map(|client| {
-            let seen = Arc::clone(&seen);
-            let ask = move || ask_on(address, client == 0, &seen, client);
-            std::thread::Builder::new().name("neighbour".to_owned()).spawn(ask).expect("a thread")
-        });
-        let neighbours = Self { clients: clients.collect(), seen };
+        let spawn = |live: Box<dyn FnOnce() -> Duration + Send>| {
+            std::thread::Builder::new().name("neighbour".to_owned()).spawn(live).expect("a thread")
+        };
+        let [one, other] = [Arc::clone(&seen), Arc::clone(&seen)];
+        let clients = vec![
+            spawn(Box::new(move || {
+                let mut kept = Connection::open_from(THEIR_ADDRESS, address);
+                live(&one, 0, |_| {
+                    if !hello(&mut kept, 0) {
+                        kept = Connection::open_from(THEIR_ADDRESS, address);
+                    }
+                })
+            })),
+            spawn(Box::new(move || {
+                live(&other, 1, |number| {
+                    on_new_connection(&mut Connection::open_from(THEIR_ADDRESS, address), number);
+                })
+            })),
+        ];
+        let neighbours = Self { clients, seen };
         eventually("the neighbours are served", || neighbours.requests() >= WARM);
         neighbours
     }
@@ -71,21 +99,34 @@ impl Drop for Neighbours {
     }
 }
 
-fn ask_on(address: SocketAddr, keeps: bool, seen: &Seen, client: usize) -> Duration {
+/// Asks until it is over: the longest that it took.
+fn live(seen: &Seen, client: usize, mut ask: impl FnMut(u64)) -> Duration {
     let mut slowest = Duration::ZERO;
-    let mut kept = None;
     while !seen.over.load(Relaxed) {
         let began = Instant::now();
-        let connection = kept.get_or_insert_with(|| Connection::open(address));
-        let response = connection.get("/hello");
-        let whole = (response.status, response.text().as_str(), response.whole) == (200, "Hello, World!", true);
-        assert!(whole, "a neighbour got {response:?}");
+        ask(seen.requests[client].load(Relaxed));
         slowest = slowest.max(began.elapsed());
         seen.requests[client].fetch_add(1, Relaxed);
-        if !keeps {
-            kept = None;
-        }
         std::thread::sleep(PAUSE);
     }
     slowest
+}
+
+/// Whether the connection is kept.
+fn hello(connection: &mut Connection, _: u64) -> bool {
+    let response = connection.get("/hello");
+    let is_right = (response.status, response.text().as_str(), response.whole) == (200, "Hello, World!", true);
+    assert!(is_right, "a neighbour got {response:?}");
+    response.header("connection") != Some("close")
+}
+
+/// The same of an upload.
+fn echo(connection: &mut Connection, number: u64) -> bool {
+    let body: Vec<u8> = (0..number % 5_000).map(|n| (n % 251) as u8).collect();
+    connection.send(format!("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len()));
+    connection.send(&body);
+    let response = connection.response();
+    let is_right = response.status == 200 && response.whole && response.body == body;
+    assert!(is_right, "a neighbour got {} and {} of {} bytes", response.status, response.body.len(), body.len());
+    response.header("connection") != Some("close")
 }
