@@ -67,14 +67,15 @@ fn each_of_a_thousand_connections_opened_in_a_burst_is_served() {
         }
         let counts = by_worker(&server, "connections");
         assert_eq!(counts.iter().sum::<u64>(), 1_000, "{balance}");
-        assert!(balance == "kernel" || counts[0].abs_diff(500) <= 1, "{balance}: {counts:?}");
+        // A worker that the machine holds up for long meanwhile is passed over.
+        assert!(balance == "kernel" || counts[0].abs_diff(500) <= 100, "{balance}: {counts:?}");
     }
 }
 
 #[test]
 fn a_worker_busy_in_a_loop_gets_no_connection_while_another_is_free() {
     for component in FAULTS {
-        let server = Server::start(component, &["--cpu-limit", "5s"]);
+        let server = Server::start(component, &["--cpu-limit", "2s"]);
         let (mut looping, busy) = occupied(&server, "/loop");
         std::thread::sleep(LONG_LATE);
         let before = by_worker(&server, "connections");

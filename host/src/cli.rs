@@ -202,7 +202,7 @@ pub struct ServeArgs {
     /// Memories and tables of all instances, in sum [default: 75 % of the smaller of RAM and cgroup limit].
     #[arg(long, value_name = "SIZE", env = "WASMHOST_MEMORY_TOTAL", help_heading = "Limits")]
     pub memory_total: Option<String>,
-    /// CPU time of a request in the guest, then 500.
+    /// CPU time of a request in the guest, its bodies included; then 500.
     #[arg(long, value_name = "TIME", default_value = "5s", env = "WASMHOST_CPU_LIMIT", help_heading = "Limits")]
     pub cpu_limit: String,
     /// Time until the response's head, then 504 (none: no limit).

@@ -482,24 +482,27 @@ mod tests {
     }
 
     #[test]
-    fn computing_beyond_the_limit_is_found_at_a_tick() {
-        let meter = Meter::new(1, Duration::from_millis(20));
-        meter.begin_call(1);
-        let mut ticks = 0;
-        'turns: loop {
-            meter.begin_poll(Instant::now());
-            let turn = Instant::now();
-            while turn.elapsed() < TICK {
-                std::hint::spin_loop();
+    fn computing_beyond_the_limit_is_found_at_a_tick_however_short_its_polls_are() {
+        let limit = Duration::from_millis(20);
+        for poll in [TICK, TICK / 10] {
+            let meter = Meter::new(1, limit);
+            meter.begin_call(1);
+            let mut ticks = 0;
+            loop {
+                meter.begin_poll(Instant::now());
+                let turn = Instant::now();
+                while turn.elapsed() < poll {
+                    std::hint::spin_loop();
+                }
+                ticks += 1;
+                match meter.tick() {
+                    Tick::Exceeded => break,
+                    Tick::Yield | Tick::Early => meter.end_poll(),
+                }
+                assert!(ticks < 10_000, "the limit was never found in polls of {poll:?}");
             }
-            ticks += 1;
-            match meter.tick() {
-                Tick::Exceeded => break 'turns,
-                Tick::Yield | Tick::Early => meter.end_poll(),
-            }
-            assert!(ticks < 10_000, "the limit was never found");
+            assert!(meter.cpu_exceeded());
+            assert!(meter.cpu() + poll >= limit, "{poll:?}");
         }
-        assert!(meter.cpu_exceeded());
-        assert!(meter.cpu() >= Duration::from_millis(20));
     }
 }
