@@ -26,14 +26,20 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     Ok(Made { bytes: componentize(read(&module)?, project.folder())?, name: None })
 }
 
-/// The Makefile's default goal makes `NAME.wasm`; it is told of the compiler and of this program.
+/// The Makefile's default goal makes `$(COMPONENT)`, or `NAME.wasm` in the project where it knows no such variable; it is
+/// told of the compiler, the mode and this program.
 fn make(project: &Project, options: &Options, runner: &Runner<'_>, compiler: &[String]) -> Result<Made, Error> {
     let Some(make) = find("make", &[]) else {
         return Err(Error::Missing { tool: "make".to_owned(), install: "apt install make".to_owned() });
     };
-    let component = project.folder().join(format!("{}.wasm", project.name()));
     let own = std::env::current_exe().map_err(Error::io("run", "wasmhost"))?;
-    let mut line = Line::new(make).arg(format!("WASMHOST={}", quoted(&own.to_string_lossy())));
+    let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
+    let placed = work.path().join("component.wasm");
+    let named = project.folder().join(format!("{}.wasm", project.name()));
+    let mut line = Line::new(make);
+    for (variable, path) in [("WASMHOST", &own), ("COMPONENT", &placed)] {
+        line = line.arg(format!("{variable}={}", quoted(&path.to_string_lossy())));
+    }
     if std::env::var_os("CC").is_none_or(|given| given.is_empty()) {
         let words: Vec<String> = compiler.iter().map(|word| quoted(word)).collect();
         line = line.arg(format!("CC={}", words.join(" ")));
@@ -42,6 +48,7 @@ fn make(project: &Project, options: &Options, runner: &Runner<'_>, compiler: &[S
         line = line.arg("DEBUG=1");
     }
     runner.run(&line)?;
+    let component = if placed.is_file() { placed } else { named };
     if !component.is_file() {
         return Err(Error::NothingMade { command: line.to_string(), expected: component });
     }
