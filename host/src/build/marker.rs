@@ -2,6 +2,7 @@
 //! outermost level, where other hosts skip them. `sandbox::source` reads them; `compile` carries them into a `.cwasm`.
 
 use wasm_encoder::{CustomSection, Section as _};
+use wasmparser::{Parser, Payload};
 
 use crate::sandbox::REUSE_SECTION;
 
@@ -12,13 +13,30 @@ pub struct Marks {
     pub bears_reuse: bool,
 }
 
-/// The component with its marks. `component` is in the binary format; its last section ends where it ends.
+/// The component with its marks, each of them once. `component` is in the binary format; its last section ends where it
+/// ends.
 pub fn mark(component: &[u8], marks: Marks) -> Vec<u8> {
     let mut marked = component.to_vec();
-    if marks.bears_reuse {
+    if marks.bears_reuse && !has_custom_section(component, REUSE_SECTION) {
         append_custom_section(&mut marked, REUSE_SECTION, b"");
     }
     marked
+}
+
+/// Whether the outermost level has a custom section of this name. What cannot be read has none.
+fn has_custom_section(binary: &[u8], wanted: &str) -> bool {
+    // Sections of nested modules and components lie between their version and their end.
+    let mut depth = 0_u32;
+    for payload in Parser::new(0).parse_all(binary) {
+        match payload {
+            Ok(Payload::Version { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Payload::CustomSection(section)) if depth == 1 && section.name() == wanted => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// Custom sections have one form in components and modules.
@@ -43,14 +61,27 @@ mod tests {
         let marked = mark(EMPTY, Marks { bears_reuse: true });
         assert_eq!(marked[..8], *EMPTY);
         assert_eq!(marked[8..10], [0, 21]);
-        let names: Vec<String> = wasmparser::Parser::new(0)
+        let names: Vec<String> = Parser::new(0)
             .parse_all(&marked)
             .filter_map(|payload| match payload {
-                Ok(wasmparser::Payload::CustomSection(section)) => Some(section.name().to_owned()),
+                Ok(Payload::CustomSection(section)) => Some(section.name().to_owned()),
                 _ => None,
             })
             .collect();
         assert_eq!(names, [REUSE_SECTION]);
+    }
+
+    #[test]
+    fn a_mark_is_set_once_and_one_within_is_not_the_outermost_levels() {
+        let once = mark(EMPTY, Marks { bears_reuse: true });
+        assert_eq!(mark(&once, Marks { bears_reuse: true }), once);
+        // A component section (4) that holds the marked component.
+        let mut outer = EMPTY.to_vec();
+        outer.extend([4, u8::try_from(once.len()).unwrap_or_default()]);
+        outer.extend(&once);
+        let marked = mark(&outer, Marks { bears_reuse: true });
+        assert_eq!(marked[..outer.len()], *outer);
+        assert_eq!(marked.len(), outer.len() + once.len() - EMPTY.len());
     }
 
     #[test]
