@@ -1,8 +1,11 @@
 //! Python: componentize-py puts the interpreter, the application and its libraries into a component.
 
+mod errors;
+
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::project::{Made, Options, Project, read};
+use super::project::{Made, Options, Project, Says, read};
 use super::runner::{Line, Runner, find};
 use super::{Error, wit};
 use crate::sandbox::WasiVersion;
@@ -10,12 +13,16 @@ use crate::sandbox::WasiVersion;
 /// The version that templates and hints name.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
 const VENV: &str = ".venv";
+const REQUIREMENTS: &str = "requirements.txt";
+/// In [`VENV`]: the [`REQUIREMENTS`] that it was last filled with.
+const FILLED: &str = "wasmhost-requirements.txt";
 
 pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Made, Error> {
     let folder = project.folder();
     let componentize_py = match installed(folder) {
-        Some(found) => found,
-        None if options.install => install(folder, runner)?,
+        Some(found) if !is_behind(folder, options.install) => found,
+        _ if options.install => install(folder, runner)?,
+        Some(_) => return Err(behind()),
         None => return Err(missing(folder)),
     };
     let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
@@ -28,16 +35,48 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
         wit::write(settings.wasi, &folder)?;
         folder
     };
-    let world = settings.world.unwrap_or_else(|| wit::world(settings.wasi).to_owned());
+    let world = settings.world.clone().unwrap_or_else(|| wit::world(settings.wasi).to_owned());
     let component = work.path().join("component.wasm");
     let mut line = Line::new(componentize_py).arg("--wit-path").arg(wit).args(["--world", &world, "componentize"]);
-    for path in python_paths(folder) {
+    let paths = python_paths(folder);
+    for path in &paths {
         line = line.arg("--python-path").arg(path);
     }
     let line = line.arg("--output").arg(&component).arg(&settings.module);
     // Or a __pycache__ would lie beside each source.
-    runner.run(&line.env("PYTHONDONTWRITEBYTECODE", "1"))?;
+    let mut line = line.env("PYTHONDONTWRITEBYTECODE", "1");
+    if let Some(environment) = environment(folder) {
+        // Or the packages of the machine's own Python would be built in.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = [environment.join("bin")].into_iter().chain(std::env::split_paths(&path));
+        line = line.env("PATH", std::env::join_paths(folders).unwrap_or(path));
+        line = line.env("VIRTUAL_ENV", environment).env("PYTHONNOUSERSITE", "1");
+    }
+    componentize(&line, options, runner, |said| errors::explain(said, &paths, folder, &settings))?;
     Ok(Made { bytes: read(&component)?, name: None })
+}
+
+/// Runs componentize-py. What it says of a failure is shown, or kept, as `explain` has it.
+fn componentize(
+    line: &Line,
+    options: &Options,
+    runner: &Runner<'_>,
+    explain: impl FnOnce(&str) -> String,
+) -> Result<(), Error> {
+    let own = Runner::new(runner.folder, Says::Kept);
+    let ran = own.run(line);
+    let said = if ran.is_err() { explain(&own.kept()) } else { own.kept() };
+    if options.says == Says::Shown {
+        // With nobody to read it, the exit code still tells.
+        let _ = std::io::stderr().write_all(said.as_bytes());
+    }
+    match ran {
+        Err(Error::Failed { command, code, .. }) => {
+            let output = if options.says == Says::Shown { String::new() } else { runner.kept() + &said };
+            Err(Error::Failed { command, code, output })
+        }
+        ran => ran,
+    }
 }
 
 /// What `[tool.wasmhost]` of pyproject.toml says.
@@ -61,6 +100,15 @@ impl Settings {
     }
 }
 
+/// The project's own environment, or the active one.
+fn environment(folder: &Path) -> Option<PathBuf> {
+    let own = folder.join(VENV);
+    if own.is_dir() {
+        return Some(own);
+    }
+    std::env::var_os("VIRTUAL_ENV").filter(|active| !active.is_empty()).map(PathBuf::from)
+}
+
 /// componentize-py of the project's environment, of the active one, or on `PATH`.
 fn installed(folder: &Path) -> Option<PathBuf> {
     let active = std::env::var_os("VIRTUAL_ENV").map(|active| PathBuf::from(active).join("bin"));
@@ -68,16 +116,27 @@ fn installed(folder: &Path) -> Option<PathBuf> {
     find("componentize-py", &first)
 }
 
+/// Whether the project's environment is to be filled anew: `requirements.txt` is another one than when that was done last.
+/// An environment that was filled by hand is filled here once, if that is allowed and can be done.
+fn is_behind(folder: &Path, install: bool) -> bool {
+    let environment = folder.join(VENV);
+    let Ok(wanted) = std::fs::read(folder.join(REQUIREMENTS)) else { return false };
+    match std::fs::read(environment.join(FILLED)) {
+        Ok(filled) => filled != wanted,
+        Err(_) => install && environment.join("bin/pip").is_file(),
+    }
+}
+
 /// Makes the project's environment and fills it with what `requirements.txt` names.
 fn install(folder: &Path, runner: &Runner<'_>) -> Result<PathBuf, Error> {
-    let Some(python) = find("python3", &[]) else {
-        return Err(Error::Missing {
-            tool: "Python (python3)".to_owned(),
-            install: "apt install python3 python3-venv".to_owned(),
-        });
-    };
     let pip = folder.join(VENV).join("bin/pip");
     if !pip.is_file() {
+        let Some(python) = find("python3", &[]) else {
+            return Err(Error::Missing {
+                tool: "Python (python3)".to_owned(),
+                install: "apt install python3 python3-venv".to_owned(),
+            });
+        };
         if runner.probe(&Line::new(&python).args(["-c", "import ensurepip"])).is_none() {
             let tool = "Python's venv module".to_owned();
             return Err(Error::Missing { tool, install: "apt install python3-venv".to_owned() });
@@ -85,17 +144,18 @@ fn install(folder: &Path, runner: &Runner<'_>) -> Result<PathBuf, Error> {
         runner.run(&Line::new(&python).args(["-m", "venv", VENV]))?;
     }
     let line = Line::new(pip).args(["install", "--quiet", "--disable-pip-version-check"]);
-    let line = if folder.join("requirements.txt").is_file() {
-        line.args(["-r", "requirements.txt"])
-    } else {
-        line.arg(COMPONENTIZE_PY)
-    };
+    let wanted = std::fs::read(folder.join(REQUIREMENTS)).ok();
+    let line = if wanted.is_some() { line.args(["-r", REQUIREMENTS]) } else { line.arg(COMPONENTIZE_PY) };
     runner.run(&line)?;
+    if let Some(wanted) = wanted {
+        let filled = folder.join(VENV).join(FILLED);
+        std::fs::write(&filled, wanted).map_err(Error::io("write", &filled))?;
+    }
     installed(folder).ok_or_else(|| missing(folder))
 }
 
 fn missing(folder: &Path) -> Error {
-    let requirements = folder.join("requirements.txt");
+    let requirements = folder.join(REQUIREMENTS);
     let listed = std::fs::read_to_string(requirements).is_ok_and(|text| text.contains("componentize-py"));
     let install = if listed {
         "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt".to_owned()
@@ -105,12 +165,18 @@ fn missing(folder: &Path) -> Error {
     Error::Missing { tool: "componentize-py".to_owned(), install }
 }
 
+fn behind() -> Error {
+    Error::Missing {
+        tool: format!("something that {REQUIREMENTS} names since {VENV} was filled"),
+        install: format!("{VENV}/bin/pip install -r {REQUIREMENTS} && cp {REQUIREMENTS} {VENV}/{FILLED}"),
+    }
+}
+
 /// Where the application and its libraries are.
 fn python_paths(folder: &Path) -> Vec<PathBuf> {
     let mut paths = vec![folder.to_owned()];
     paths.extend([folder.join("src")].into_iter().filter(|path| path.is_dir()));
-    let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
-    for environment in [folder.join(VENV)].into_iter().chain(active) {
+    if let Some(environment) = environment(folder) {
         let versions = std::fs::read_dir(environment.join("lib")).into_iter().flatten().flatten();
         paths.extend(versions.map(|version| version.path().join("site-packages")).filter(|path| path.is_dir()));
     }
