@@ -13,9 +13,16 @@ fn the_head_of_an_endless_stream_gives_its_instance_back() {
         let server =
             Server::start(component, &["--workers", "1", "--instances-per-worker", "1", "--queue-timeout", "10s"]);
         let mut connection = Connection::open(server.address);
-        for _ in 0..3 {
-            connection.send("HEAD /stream?chunks=100000000&bytes=10&ms=20 HTTP/1.1\r\nHost: test\r\n\r\n");
-            assert_eq!(connection.try_response(true).map(|response| response.status), Some(200), "{component}");
+        // One that is written to, one that waits for long, one that goes on behind its head and never ends.
+        for path in ["/stream?chunks=100000000&bytes=10&ms=20", "/stream?chunks=9&bytes=10&ms=20000", "/never-finish"] {
+            for _ in 0..3 {
+                connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+                assert_eq!(
+                    connection.try_response(true).map(|response| response.status),
+                    Some(200),
+                    "{component} {path}"
+                );
+            }
         }
         assert_eq!(connection.get("/hello").status, 200, "{component}");
         drop(connection);
@@ -50,7 +57,7 @@ fn a_guest_that_does_not_read_a_body_is_not_the_clients_silence() {
 }
 
 /// Closes a connection with a reset, not with an end.
-fn reset(connection: Connection) {
+pub fn reset(connection: Connection) {
     SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO)).expect("an option");
     drop(connection);
 }

@@ -23,13 +23,22 @@ fn an_answer_to_head_has_the_length_and_no_body() {
             ("/hello", "13"),
             ("/length?declared=5&actual=5", "5"),
             ("/length?declared=1000000&actual=1000000", "1000000"),
+            // What GET would get; nobody misses the bytes.
+            ("/length?declared=5&actual=0", "5"),
+            ("/length?declared=5&actual=3", "5"),
         ] {
             connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
             let response = connection.try_response(true).expect("an answer");
             assert_eq!((response.status, response.header("content-length")), (200, Some(length)), "{component} {path}");
         }
+        for (path, status) in [("/no-content", 204), ("/status?code=304", 304)] {
+            connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            let response = connection.try_response(true).expect("an answer");
+            assert_eq!((response.status, response.header("content-length")), (status, None), "{component} {path}");
+        }
         // A body would stand before this answer.
         assert_eq!(connection.get("/hello").text(), "Hello, World!", "{component}");
+        assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{component}");
     }
 }
 

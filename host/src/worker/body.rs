@@ -299,7 +299,7 @@ pub(super) fn start(
 
 /// What the guest has given of its body. Outside tokio's budget for a turn: a guest that polled much in this turn has used
 /// it up, and what it then gave would seem not to be there.
-fn poll_given(body: &mut Body, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+pub(super) fn poll_given(body: &mut Body, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
     let given = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
     std::pin::pin!(tokio::task::unconstrained(given)).poll(context)
 }

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::WorkerShared;
-use super::body::{FLAW_DETAIL, Flaw, RequestBody, ResponseBody, Start, Streaming, Upload, start};
+use super::body::{FLAW_DETAIL, Flaw, RequestBody, ResponseBody, Start, Streaming, Upload, poll_given, start};
 use super::conn::Connection;
 use super::head::{authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
 use super::respond::{self, Failure};
@@ -205,7 +205,16 @@ impl Exchange {
         match outcome {
             Ok(Some(response)) => {
                 seat.answered();
-                self.respond(response, seat, is_head)
+                self.status.set(response.status().as_u16());
+                if response.status().is_informational() {
+                    let detail = "the guest's answer has an informational status";
+                    return self.fault(seat, &Fault::new(FaultKind::NeverAnswered, detail));
+                }
+                if is_head || has_no_body(response.status()) {
+                    self.respond_without_body(response, seat, is_head).await
+                } else {
+                    self.respond(response, seat)
+                }
             }
             Ok(None) => {
                 seat.answered();
@@ -300,42 +309,23 @@ impl Exchange {
     }
 
     /// Turns the guest's answer into hyper's.
-    fn respond(self: &Rc<Self>, response: Response<Start>, seat: Seat, is_head: bool) -> Response<ResponseBody> {
+    fn respond(self: &Rc<Self>, response: Response<Start>, seat: Seat) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
-        self.status.set(parts.status.as_u16());
-        if parts.status.is_informational() {
-            let detail = "the guest's answer has an informational status";
-            return self.fault(seat, &Fault::new(FaultKind::NeverAnswered, detail));
-        }
-        // RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5.
-        let has_no_body = is_head || parts.status == StatusCode::NO_CONTENT || parts.status == StatusCode::NOT_MODIFIED;
         let promised = promised(&parts.headers);
         let body = match body {
             Start::Broken(error) => {
                 let detail = format!("the guest's body began with an error: {error}");
                 return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
             }
-            Start::Whole(bytes) if !has_no_body && promised.is_some_and(|promised| promised != bytes.len() as u64) => {
+            Start::Whole(bytes) if promised.is_some_and(|promised| promised != bytes.len() as u64) => {
                 let detail = format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len());
                 return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
-            }
-            Start::Whole(bytes) if has_no_body => {
-                if is_head && promised.is_none() {
-                    parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
-                }
-                self.without_body(seat, is_head)
             }
             Start::Whole(bytes) => {
                 self.linger(seat);
                 self.sent(bytes.len());
                 self.finish(Ending::Whole);
                 ResponseBody::whole(bytes)
-            }
-            Start::Partial(ahead, _, inner) if has_no_body => {
-                announce_trailers(&mut parts.headers, &ahead);
-                // Nobody reads it: the guest finds its stream closed, and has the time of work after a response.
-                drop(inner);
-                self.without_body(seat, is_head)
             }
             Start::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
@@ -346,11 +336,73 @@ impl Exchange {
         Response::from_parts(parts, body)
     }
 
-    /// The response has no body; what the guest still does is its own.
-    fn without_body(&self, seat: Seat, is_head: bool) -> ResponseBody {
-        self.linger(seat);
+    /// The same where the client gets no body. What the guest makes of one is read and thrown away, and so is what it
+    /// promised of it (to HEAD a `Content-Length` tells of what GET would get: RFC 9110, section 8.6). A guest that does
+    /// not come to its body's end is stopped, as if a client had left in the middle of it.
+    async fn respond_without_body(
+        &self,
+        response: Response<Start>,
+        mut seat: Seat,
+        is_head: bool,
+    ) -> Response<ResponseBody> {
+        let (mut parts, body) = response.into_parts();
+        let mut has_ended = true;
+        match body {
+            Start::Whole(bytes) => {
+                if is_head && !has_no_body(parts.status) && promised(&parts.headers).is_none() {
+                    parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
+                }
+            }
+            Start::Partial(ahead, ended, inner) => {
+                announce_trailers(&mut parts.headers, &ahead);
+                if !ended {
+                    has_ended = match self.discard(&mut seat, inner).await {
+                        Ok(has_ended) => has_ended,
+                        Err(fault) => return self.fault(seat, &fault),
+                    };
+                }
+            }
+            // It was shorter or longer than promised, or not finished: nobody misses it.
+            Start::Broken(_) => {}
+        }
+        if has_ended {
+            self.linger(seat);
+        } else {
+            drop(seat);
+        }
         self.finish(Ending::Whole);
-        if is_head { ResponseBody::Unsent } else { ResponseBody::whole(bytes::Bytes::new()) }
+        let body = if is_head { ResponseBody::Unsent } else { ResponseBody::whole(bytes::Bytes::new()) };
+        Response::from_parts(parts, body)
+    }
+
+    /// Reads a body to its end, for [`DISCARD_MAX`] at most. Whether it came to it.
+    ///
+    /// # Errors
+    /// The fault that the guest ended with meanwhile.
+    async fn discard(&self, seat: &mut Seat, mut body: Body) -> Result<bool, Fault> {
+        let alarm = self.connection.worker.alarms.alarm();
+        alarm.set(Some(Instant::now() + DISCARD_MAX));
+        let outcome = poll_fn(|context| {
+            if !(seat.is_alone() && seat.is_idle())
+                && let Poll::Ready(fault) = seat.poll(context)
+            {
+                return Poll::Ready(Err(fault));
+            }
+            match poll_given(&mut body, context) {
+                Poll::Ready(Some(Ok(_))) => {
+                    // After the others of this worker have had their turn.
+                    context.waker().wake_by_ref();
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ok(true)),
+                // The guest has returned: no more of it comes, or what comes is the host's own.
+                Poll::Pending if seat.is_alone() && seat.is_idle() => return Poll::Ready(Ok(true)),
+                Poll::Pending => {}
+            }
+            alarm.poll(context).map(|()| Ok(false))
+        })
+        .await;
+        self.used(seat.cpu());
+        outcome
     }
 
     /// The guest is at fault: its instance goes, and the host answers.
@@ -497,11 +549,11 @@ impl Exchange {
             self.connection.end_with_reset();
         }
         if worker.config.access_log {
-            self.log(ending, elapsed, now);
+            self.log(ending, elapsed);
         }
     }
 
-    fn log(&self, ending: Ending, elapsed: Duration, now: Instant) {
+    fn log(&self, ending: Ending, elapsed: Duration) {
         let ending = match ending {
             Ending::Whole => "whole",
             Ending::Broken(kind) => kind.name(),
@@ -519,7 +571,7 @@ impl Exchange {
             cpu: self.cpu.get(),
             ending,
         };
-        access::record(&line, now);
+        access::record(&line);
     }
 }
 
@@ -552,6 +604,14 @@ impl Deadline {
             Self::Head(at) | Self::Upload(at) => Some(at),
         }
     }
+}
+
+/// How long a guest may go on with a body that nobody gets, before the head is sent: its client waits for it.
+const DISCARD_MAX: Duration = Duration::from_millis(100);
+
+/// Whether an answer of this status never has a body (RFC 9110, sections 15.3.5 and 15.4.5).
+fn has_no_body(status: StatusCode) -> bool {
+    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
 /// What a response's `Content-Length` says.
