@@ -1,5 +1,6 @@
 //! Where requests share an instance (wasi 0.3, `--instance-concurrency` above 1): what does a fault cost there?
 
+use crate::abandoned::reset;
 use crate::recovery::{AFTER_HEAD, BEFORE_HEAD, SHORT, kept_connections};
 use crate::support::{Connection, Server, eventually, get};
 
@@ -99,6 +100,24 @@ fn a_shared_instance_that_retires_does_not_hold_up_its_successor() {
     }
     assert_eq!(server.sum("sheds.queue-timeout"), 0, "nobody waited for the instance that retires");
     assert_eq!(server.sum("in_flight"), 1, "the long call goes on");
+}
+
+#[test]
+fn calls_that_their_clients_left_do_not_keep_an_instance_from_others() {
+    let flags =
+        ["--workers", "1", "--instances-per-worker", "1", "--instance-concurrency", "4", "--queue-timeout", "10s"];
+    let server = Server::start("faults-p3.wasm", &flags);
+    for round in 0..3 {
+        let mut left: Vec<Connection> = (0..4).map(|_| Connection::open(server.address)).collect();
+        for connection in &mut left {
+            connection.send("GET /sleep?ms=25000 HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        eventually("all places are taken", || server.sum("in_flight") == 4);
+        left.into_iter().for_each(reset);
+        // Long before the calls' own end, or that of their time.
+        assert_eq!(get(server.address, "/hello").status, 200, "round {round}");
+    }
+    assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "to leave is no fault");
 }
 
 #[test]

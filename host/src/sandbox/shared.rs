@@ -30,6 +30,8 @@ pub struct Shared {
     held: Cell<usize>,
     served: Cell<u64>,
     retiring: Cell<bool>,
+    /// Every place is a call's whose client has left: nobody can get an answer from it.
+    abandoned: Cell<bool>,
     /// Calls without an answer whose clients have left, and until when they may go on: they cannot be stopped alone, and
     /// take a place each. In the order of their deadlines.
     left: RefCell<VecDeque<(Instant, Arc<Answer>)>>,
@@ -91,6 +93,7 @@ impl Shared {
             held: Cell::new(0),
             served: Cell::new(0),
             retiring: Cell::new(false),
+            abandoned: Cell::new(false),
             left: RefCell::default(),
             linger_max,
             meter,
@@ -114,7 +117,7 @@ impl Shared {
                 if !member.retiring.get() || member.held.get() > 0 {
                     return Poll::Pending;
                 }
-                if member.is_quiet() {
+                if member.is_quiet() || member.abandoned.get() {
                     return Poll::Ready(SharedEnd::Retired);
                 }
                 match (&mut linger, linger_max) {
@@ -197,9 +200,11 @@ impl Shared {
         self.held.get() == 0 && self.desk.active.get() == 0 && self.desk.quiet.get()
     }
 
-    /// Gives out no more places; the instance ends when the last is given back and what the calls left running has ended.
+    /// Gives out no more places; the instance ends when the last is given back and what the calls left running has ended;
+    /// at once where all that runs are calls whose clients have left ([`Self::is_abandoned`]).
     pub fn retire(&self) {
         self.retiring.set(true);
+        self.abandoned.set(self.is_abandoned());
         self.ending.wake_task();
     }
 
