@@ -131,6 +131,23 @@ fn a_component_compiled_ahead_is_served_without_compiling() -> TestResult {
 }
 
 #[test]
+fn machine_code_is_run_only_where_its_name_says_what_it_is() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let disguised = dir.path().join("app.wasm");
+    fs::rename(compiled_hello(&dir), &disguised)?;
+    refused_for(&disguised, &[], &["machine code", ".cwasm"]);
+    Ok(())
+}
+
+#[test]
+fn text_that_would_take_much_memory_to_parse_is_refused() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let text = format!("(component {})", "(type u8)".repeat(500_000));
+    refused_for(&written(&dir, "large.wat", text)?, &[], &["text is larger than 4 MiB"]);
+    Ok(())
+}
+
+#[test]
 fn a_damaged_compiled_component_is_refused() -> TestResult {
     let dir = tempfile::tempdir()?;
     let whole = fs::read(compiled_hello(&dir))?;
@@ -372,13 +389,14 @@ fn an_output_that_cannot_be_written_is_an_error_and_leaves_nothing() -> TestResu
 }
 
 /// A component whose compilation takes some seconds on one CPU, and which then does not start, so that the host ends.
-fn large_component() -> String {
+fn large_component() -> Vec<u8> {
     let step = "(local.set $a (i32.add (i32.mul (local.get $a) (i32.const 77)) (i32.load (i32.and (local.get $b) (i32.const 1020)))))
         (if (i32.gt_u (local.get $a) (local.get $b)) (then (local.set $b (i32.xor (local.get $a) (local.get $b)))))\n";
     let function = format!("(func (param $a i32) (param $b i32) (result i32) {} (local.get $a))\n", step.repeat(60));
     let small = fs::read_to_string(guest("wat/start-trap.wat")).expect("the text of a guest");
     let (before, after) = small.split_once("(func $start unreachable)").expect("its start function");
-    format!("{before}(memory 1) {} (func $start unreachable){after}", function.repeat(FUNCTIONS))
+    let text = format!("{before}(memory 1) {} (func $start unreachable){after}", function.repeat(FUNCTIONS));
+    wat::parse_str(text).expect("a component")
 }
 
 /// How many functions it has.
@@ -406,7 +424,7 @@ fn a_long_compilation_shows_that_it_goes_on_but_on_a_terminal_only() -> TestResu
         }
     }
     let dir = tempfile::tempdir()?;
-    let component = written(&dir, "large.wat", large_component())?;
+    let component = written(&dir, "large.wasm", large_component())?;
     let silent = std::time::Instant::now();
     let finished = run(on_one_cpu(&component));
     let took = silent.elapsed();

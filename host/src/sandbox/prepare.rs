@@ -1,7 +1,8 @@
 //! From the file that the user names to machine code that can be mapped: what it holds is found out, compiled in a child
 //! or taken from the cache, and checked.
 
-use std::io::Seek;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -17,35 +18,25 @@ use crate::spawner::Launcher;
 
 /// Machine code whose checksum was compared, and what it was made from.
 pub struct Artifact {
-    place: Place,
+    /// An entry of the cache, which may lose its name, or an anonymous file in memory.
+    file: File,
     pub(super) description: Description,
 }
 
-/// Where the machine code is.
-enum Place {
-    File(PathBuf),
-    /// An anonymous file in memory.
-    Memory(std::fs::File),
-}
-
-impl Place {
-    fn path(&self) -> PathBuf {
-        use std::os::fd::AsRawFd;
-        match self {
-            Self::File(path) => path.clone(),
-            Self::Memory(file) => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
-        }
-    }
+/// Another way to an open file: one that is handed to several processes has one position for all of them.
+fn reopening(file: &File) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 impl Artifact {
-    /// Checks what is in `place`, for an engine of the kind that it says that it needs.
-    fn of(place: Place) -> Result<Self, Problem> {
-        let path = place.path();
+    /// Checks what is in a file, for an engine of the kind that it says that it needs.
+    fn of(file: File) -> Result<Self, Problem> {
+        let path = reopening(&file);
         let concurrent = artifact::is_concurrent(&path).map_err(artifact::Unusable::into_problem)?;
         let here = engine::compatibility(&engine::probe(concurrent)?);
         let description = artifact::check(&path, &here).map_err(artifact::Unusable::into_problem)?;
-        Ok(Self { place, description })
+        Ok(Self { file, description })
     }
 
     /// Prepares the component that `config` names: reads and checks it, and compiles it in a child or takes its code from
@@ -61,7 +52,7 @@ impl Artifact {
         let path = config.component_file();
         let file = launcher.open_component(path).map_err(|error| source::unreadable(&error))?;
         match source::read(&file, path)? {
-            Source::Compiled => Self::of(Place::Memory(private_copy(file)?)),
+            Source::Compiled => Self::of(private_copy(file)?),
             Source::Component(bytes, description) => {
                 wasi_version(&description)?;
                 compiled(&bytes, config, launcher)
@@ -74,10 +65,7 @@ impl Artifact {
     /// # Errors
     /// When it cannot be opened.
     pub fn file(&self) -> std::io::Result<OwnedFd> {
-        match &self.place {
-            Place::File(path) => std::fs::File::open(path).map(OwnedFd::from),
-            Place::Memory(file) => file.try_clone().map(OwnedFd::from),
-        }
+        self.file.try_clone().map(OwnedFd::from)
     }
 
     /// What [`Self::file`] of another process of this program handed over.
@@ -85,11 +73,11 @@ impl Artifact {
     /// # Errors
     /// When it is not such a file.
     pub fn received(file: OwnedFd, config: &Config) -> Result<Self, LoadError> {
-        Self::of(Place::Memory(file.into())).map_err(|problem| LoadError::new(&config.component, problem))
+        Self::of(file.into()).map_err(|problem| LoadError::new(&config.component, problem))
     }
 
     pub(super) fn map(&self, engine: &Engine) -> Result<Component, Problem> {
-        artifact::map(engine, &self.place.path()).map_err(artifact::Unusable::into_problem)
+        artifact::map(engine, &reopening(&self.file)).map_err(artifact::Unusable::into_problem)
     }
 }
 
@@ -110,8 +98,9 @@ fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifa
     if let Some(cache) = cache {
         // Either kind of engine tells versions, settings and CPUs apart; which kind the code is for, it says itself.
         let entry = cache.entry(bytes, &engine::compatibility(&engine::probe(true)?));
-        if entry.exists() {
-            match Artifact::of(Place::File(entry.clone())) {
+        // Opened once: another host with the same cache may remove it at any moment.
+        if let Ok(file) = File::open(&entry) {
+            match Artifact::of(file) {
                 Ok(artifact) => {
                     Cache::touch(&entry);
                     return Ok(artifact);
@@ -126,8 +115,14 @@ fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifa
             Ok(()) => {
                 let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(elapsed_ms, entry = %entry.display(), "compiled");
+                let opened = File::open(&entry);
                 cache.shrink(&entry);
-                return Artifact::of(Place::File(entry));
+                match opened {
+                    Ok(file) => return Artifact::of(file),
+                    Err(error) => {
+                        tracing::warn!(entry = %entry.display(), "the new cache entry cannot be read: {error}; going on without");
+                    }
+                }
             }
             Err(ChildError::Output(reason)) => {
                 tracing::warn!("the cache cannot be written: {reason}; going on without");
@@ -137,23 +132,30 @@ fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifa
     }
     let memory = memory_file()?;
     compile_in_child(bytes, &memory, &how).map_err(ChildError::into_problem)?;
-    Artifact::of(Place::Memory(memory))
+    Artifact::of(memory)
 }
 
 /// An anonymous file in memory.
-fn memory_file() -> Result<std::fs::File, Problem> {
+fn memory_file() -> Result<File, Problem> {
     let made = rustix::fs::memfd_create("wasmhost-compiled", rustix::fs::MemfdFlags::CLOEXEC);
-    made.map(std::fs::File::from).map_err(|error| {
+    made.map(File::from).map_err(|error| {
         Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir")
     })
 }
 
+/// Largest compiled component that is read; of the largest component that is compiled it has some eight times the size.
+const COMPILED_BYTES_MAX: u64 = 2 << 30;
+
 /// A private copy of a compiled component that the user named: code that is mapped from a file which somebody truncates
 /// would end the process.
-fn private_copy(mut file: std::fs::File) -> Result<std::fs::File, Problem> {
+fn private_copy(mut file: File) -> Result<File, Problem> {
     let mut memory = memory_file()?;
-    let copied = file.rewind().and_then(|()| std::io::copy(&mut file, &mut memory));
+    let copied = file.rewind().and_then(|()| std::io::copy(&mut file.take(COMPILED_BYTES_MAX), &mut memory));
     match copied {
+        Ok(COMPILED_BYTES_MAX..) => Err(Problem::new(
+            format!("it is larger than {} GiB", COMPILED_BYTES_MAX >> 30),
+            "leave data out of the component, and grant it as files with --dir",
+        )),
         Ok(_) => Ok(memory),
         Err(error) => Err(Problem::new(format!("it cannot be read: {error}"), "check the file and the disk")),
     }

@@ -116,6 +116,9 @@ const CORE_VERSION: &[u8] = &[1, 0, 0, 0];
 /// Largest component that is read; those of Python, the largest that toolchains make, have some 20 to 60 MB.
 pub(super) const COMPONENT_BYTES_MAX: u64 = 256 << 20;
 
+/// Largest text that is read. It is parsed in this process, which takes some forty times as much memory.
+const TEXT_BYTES_MAX: usize = 4 << 20;
+
 /// A component that is larger than is read.
 pub(super) fn too_large() -> Problem {
     Problem::new(
@@ -127,12 +130,21 @@ pub(super) fn too_large() -> Problem {
 /// Reads the open file of this name, opened once: what is looked at is what is read; and sorts it.
 pub(super) fn read(opened: &File, file: &Path) -> Result<Source, Problem> {
     match content_of(opened.try_clone().map_err(|error| unreadable(&error))?)? {
+        Content::Compiled(_) if !is_named_compiled(file) => Err(Problem::new(
+            "it holds machine code, and its name does not end with .cwasm",
+            "serve the component that it was made from; or, if it is of `wasmhost compile` and you trust who made it, name it .cwasm: machine code runs outside the sandbox",
+        )),
         Content::Compiled(_) => Ok(Source::Compiled),
         Content::Whole(bytes) => {
             let (component, description) = component(bytes, file)?;
             Ok(Source::Component(component, description))
         }
     }
+}
+
+/// Whether the user says that a file holds machine code, which is trusted with the process.
+fn is_named_compiled(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "cwasm")
 }
 
 /// Reads the file, without a look at more than its first bytes where it is compiled.
@@ -193,7 +205,7 @@ pub(super) fn component(bytes: Vec<u8>, file: &Path) -> Result<(Vec<u8>, Descrip
 pub(crate) fn core_module() -> Problem {
     Problem::new(
         "it is a core module, wasmhost needs a component",
-        "wrap it with `wasm-tools component new`, or build for the `wasm32-wasip2` target",
+        "make a component of it with `wasmhost componentize`, or build for the `wasm32-wasip2` target",
     )
 }
 
@@ -230,6 +242,12 @@ fn from_text(bytes: &[u8], file: &Path) -> Result<Vec<u8>, Problem> {
         return Err(Problem::new(
             "it is neither a component (.wasm), nor one in text (.wat), nor a compiled one (.cwasm)",
             "name a component file; `wasm-tools validate FILE` tells more about a file",
+        ));
+    }
+    if bytes.len() > TEXT_BYTES_MAX {
+        return Err(Problem::new(
+            format!("its text is larger than {} MiB", TEXT_BYTES_MAX >> 20),
+            "make the binary format of it: `wasm-tools parse FILE -o FILE.wasm`",
         ));
     }
     wat::parse_bytes(bytes).map(|binary| binary.into_owned()).map_err(|error| {
