@@ -1,6 +1,7 @@
 //! What guests write to standard output and standard error: cut into lines, each one a log line that names the worker
 //! and the request, and no more lines than the log can bear.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -127,9 +128,32 @@ impl Writer {
         }
         if admitted {
             let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
+            let line = one_line(&line);
             tracing::info!(target: "guest", worker, request, stream = self.stream.name(), "{line}");
         }
     }
+}
+
+/// Without what would have a part of it look like another line of the log, or hide one: carriage returns and other control
+/// characters, line separators, marks that turn the direction of text. (Escapes of terminals are the log's to show.)
+fn one_line(line: &str) -> Cow<'_, str> {
+    let acts = |character: char| match character {
+        '\t' | '\x1b' => false,
+        '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        character => character.is_control(),
+    };
+    if !line.contains(acts) {
+        return Cow::Borrowed(line);
+    }
+    let escaped = line.chars().fold(String::with_capacity(line.len()), |mut escaped, character| {
+        if acts(character) {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+        escaped
+    });
+    Cow::Owned(escaped)
 }
 
 impl Drop for Writer {
@@ -201,6 +225,15 @@ mod tests {
         let budget = OutputBudget::default();
         let admitted = (0..LINES_PER_SECOND + 50).filter(|_| budget.admit().0).count() as u64;
         assert!((LINES_PER_SECOND..=2 * LINES_PER_SECOND).contains(&admitted));
+    }
+
+    #[test]
+    fn a_line_of_a_guest_cannot_look_like_two() {
+        assert!(matches!(one_line("plain\ttext with é and \x1b[31mcolours"), Cow::Borrowed(_)));
+        assert_eq!(
+            one_line("a\r2026-01-01 ERROR b\0\u{2028}\u{202e}c"),
+            r"a\r2026-01-01 ERROR b\u{0}\u{2028}\u{202e}c"
+        );
     }
 
     #[test]
