@@ -195,6 +195,25 @@ fn a_unix_socket_serves_replaces_a_stale_file_and_is_removed_at_the_end() -> Tes
 }
 
 #[test]
+fn the_socket_of_a_successor_stays_when_its_predecessor_ends_at_once() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let socket = dir.path().join("socket");
+    let listen = format!("unix:{}", socket.display());
+    let mut first = Server::start("faults.wasm", &["--listen", &listen, "--workers", "1"]);
+    let mut long = UnixStream::connect(&socket)?;
+    long.write_all(b"GET /sleep?ms=20000 HTTP/1.1\r\nHost: test\r\n\r\n")?;
+    eventually("the request runs", || first.sum("in_flight") == 1);
+    first.signal("TERM");
+    eventually("the first has given its name up", || !socket.exists());
+    let second = Server::start("faults.wasm", &["--listen", &listen, "--workers", "1"]);
+    first.signal("TERM");
+    assert_eq!(first.wait_for_exit().code(), Some(1));
+    assert!(get_over_unix(&socket, "/hello")?.ends_with("Hello, World!"), "the second cannot be reached");
+    drop(second);
+    Ok(())
+}
+
+#[test]
 fn a_file_that_is_no_socket_is_not_replaced() -> TestResult {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("file");

@@ -176,8 +176,8 @@ pub async fn run(ground: Ground) -> Result<Ended, PrimaryError> {
 pub async fn run_with(ground: Ground, swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
     let spawner = Arc::clone(&ground.spawner);
     let ended = start_and_serve(ground, swaps).await;
-    // At the drain, if there was one, they were removed already.
     if !matches!(ended, Ok(Ended::Drained)) {
+        // If there was a drain they are gone; what has their names now is another's, and stays.
         spawner.remove_sockets();
     }
     ended

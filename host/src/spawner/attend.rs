@@ -4,7 +4,9 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -58,6 +60,7 @@ async fn attend(line: OwnedFd, config: &Config) -> io::Result<()> {
         drop(signal(kind)?);
     }
     let line = Wire::new(line)?;
+    let mut sockets = SocketFiles::of(config);
     let running = Rc::new(Cell::new(0_usize));
     loop {
         let (asked, descriptors) = match line.receive::<ToSpawner>().await {
@@ -91,14 +94,37 @@ async fn attend(line: OwnedFd, config: &Config) -> io::Result<()> {
                 Err(error) => tell(&answer, &failed(&error), &[]),
             },
             ToSpawner::RemoveSockets => {
-                for file in confine::socket_files(config) {
-                    // It may be gone already.
-                    let _ = std::fs::remove_file(file);
-                }
+                sockets.remove();
                 tell(&answer, &FromSpawner::Removed, &[]);
             }
         }
     }
+}
+
+/// The files of the Unix sockets that the primary listens on: those that were there when it began to, and no others that
+/// have taken their places since.
+struct SocketFiles(Vec<(PathBuf, (u64, u64))>);
+
+impl SocketFiles {
+    fn of(config: &Config) -> Self {
+        let files = confine::socket_files(config);
+        Self(files.filter_map(|file| identity(file).map(|known| (file.to_owned(), known))).collect())
+    }
+
+    /// Removes them; the second time, nothing.
+    fn remove(&mut self) {
+        for (file, known) in self.0.drain(..) {
+            if identity(&file) == Some(known) {
+                // It may have gone just now.
+                let _ = std::fs::remove_file(file);
+            }
+        }
+    }
+}
+
+/// Device and number of a file itself, not of what it links to.
+fn identity(file: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(file).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn tell(answer: &Wire, word: &FromSpawner, descriptors: &[OwnedFd]) {
