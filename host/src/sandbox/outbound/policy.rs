@@ -110,6 +110,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let nat64 = segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
     let local_nat64 = segments[..3] == [0x64, 0xff9b, 1]; // RFC 8215
     let compatible = segments[..6] == [0; 6];
+    let translated = segments[..6] == [0, 0, 0, 0, 0xffff, 0]; // RFC 2765
+    let teredo = first == 0x2001 && segments[1] == 0; // RFC 4380
     let [b, c] = [segments[1].to_be_bytes(), segments[2].to_be_bytes()];
     let six_to_four = first == 0x2002;
     let within = Ipv4Addr::new(b[0], b[1], c[0], c[1]);
@@ -123,6 +125,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         || discard
         || local_nat64
         || compatible
+        || translated
+        || teredo
         || (nat64 && !is_public_v4(last))
         || (six_to_four && !is_public_v4(within)))
 }
@@ -181,6 +185,8 @@ mod tests {
             "::ffff:10.0.0.1",
             "64:ff9b::7f00:1",
             "2002:7f00:1::",
+            "::ffff:0:127.0.0.1",
+            "2001:0:7f00:1::1",
             "::7f00:1",
             "2001:db8::1",
         ];
