@@ -1,20 +1,22 @@
 //! The access log: a line for each request, in the form of the log's other lines. A worker writes its lines into a buffer
-//! of its thread, and hands them to the log's queue when its event loop rests or the buffer is full: a line costs a
-//! tenth of what an event of `tracing` does, and wakes nobody.
+//! of its thread, and hands them to the log's queue when the buffer is full or they have waited for a moment: each time
+//! wakes the log's thread, which is more work than many lines.
 
 use std::cell::RefCell;
 use std::fmt::Display;
+use std::future::poll_fn;
 use std::io::Write;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
 
 use super::LogFormat;
 
 /// Bytes that are handed over together. Pipes take so many whole (POSIX, `PIPE_BUF`), and several processes may write
 /// to one; a longer line goes alone.
 const BATCH_BYTES: usize = 4_096;
-/// Lines wait no longer than this for an event loop to rest.
-const WAIT_MAX: Duration = Duration::from_millis(100);
+/// Lines wait so long for others.
+const WAIT: Duration = Duration::from_millis(10);
 
 /// What is told of a request.
 pub struct Line<'a> {
@@ -59,10 +61,19 @@ pub(super) fn start(sink: Sink<super::NonBlocking>) {
     let _ = SINK.set(sink);
 }
 
-/// Writes a line, at `now`. Without a place for lines, it is an event of the log like any other.
-pub fn record(line: &Line<'_>, now: Instant) {
+/// Writes a line. Without a place for lines, it is an event of the log like any other.
+pub fn record(line: &Line<'_>) {
     let Some(sink) = SINK.get() else { return tell(line) };
-    PENDING.with_borrow_mut(|pending| pending.add(line, now, SystemTime::now(), sink));
+    PENDING.with_borrow_mut(|pending| pending.add(line, SystemTime::now(), sink));
+}
+
+/// Hands over in time what this thread writes, for as long as it is polled on this thread.
+pub async fn hand_over_in_time() {
+    loop {
+        poll_fn(|context| PENDING.with_borrow_mut(|pending| pending.poll_first(context))).await;
+        tokio::time::sleep(WAIT).await;
+        flush();
+    }
 }
 
 fn tell(line: &Line<'_>) {
@@ -93,13 +104,23 @@ pub fn flush() {
 #[derive(Default)]
 struct Pending {
     lines: Vec<u8>,
-    /// When the first of them was written.
-    since: Option<Instant>,
+    /// Who waits for the first of them.
+    waiting: Option<Waker>,
     clock: Clock,
 }
 
 impl Pending {
-    fn add<W: Write + Clone>(&mut self, line: &Line<'_>, now: Instant, time: SystemTime, sink: &Sink<W>) {
+    /// Ready when there are any.
+    fn poll_first(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.lines.is_empty() {
+            self.waiting = Some(context.waker().clone());
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    fn add<W: Write + Clone>(&mut self, line: &Line<'_>, time: SystemTime, sink: &Sink<W>) {
         let before = self.lines.len();
         let time = self.clock.text(time);
         // A vector takes all.
@@ -110,16 +131,15 @@ impl Pending {
         if self.lines.len() > BATCH_BYTES && before > 0 {
             hand_over(sink, &self.lines[..before]);
             self.lines.drain(..before);
-            self.since = None;
         }
-        let since = *self.since.get_or_insert(now);
-        if self.lines.len() >= BATCH_BYTES || now.saturating_duration_since(since) >= WAIT_MAX {
+        if self.lines.len() >= BATCH_BYTES {
             self.flush(sink);
+        } else if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
         }
     }
 
     fn flush<W: Write + Clone>(&mut self, sink: &Sink<W>) {
-        self.since = None;
         if !self.lines.is_empty() {
             hand_over(sink, &self.lines);
             self.lines.clear();
@@ -196,6 +216,9 @@ impl Display for Millis {
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::task::Wake;
 
     use super::*;
 
@@ -241,7 +264,7 @@ mod tests {
     fn lines_have_the_form_of_the_log() {
         let text = sink(LogFormat::Text);
         let mut pending = Pending::default();
-        pending.add(&line("/a\"b"), Instant::now(), time(), &text);
+        pending.add(&line("/a\"b"), time(), &text);
         pending.flush(&text);
         assert_eq!(
             text.queue.0.borrow().concat(),
@@ -249,7 +272,7 @@ mod tests {
              path=\"/a\\\"b\" status=200 bytes=13 elapsed_ms=1.255 cpu_us=238 ending=\"whole\"\n"
         );
         let json = sink(LogFormat::Json);
-        pending.add(&line("/a\"b\u{1}"), Instant::now(), time() + Duration::from_micros(1), &json);
+        pending.add(&line("/a\"b\u{1}"), time() + Duration::from_micros(1), &json);
         pending.flush(&json);
         let record: serde_json::Value = serde_json::from_str(&json.queue.0.borrow().concat()).unwrap_or_default();
         assert_eq!(record["timestamp"], "2025-11-25T04:27:20.744300Z");
@@ -260,10 +283,10 @@ mod tests {
     #[test]
     fn batches_are_whole_lines_and_fit_a_pipe() {
         let sink = sink(LogFormat::Json);
-        let (mut pending, now) = (Pending::default(), Instant::now());
+        let mut pending = Pending::default();
         let long = format!("/{}", "x".repeat(10_000));
         for number in 0..1_000 {
-            pending.add(&line(if number == 500 { &long } else { "/short" }), now, time(), &sink);
+            pending.add(&line(if number == 500 { &long } else { "/short" }), time(), &sink);
         }
         pending.flush(&sink);
         let batches = sink.queue.0.borrow();
@@ -276,13 +299,26 @@ mod tests {
     }
 
     #[test]
-    fn lines_do_not_wait_for_ever_beside_a_busy_event_loop() {
+    fn who_waits_for_a_first_line_is_woken_by_it() {
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let context = Context::from_waker(&waker);
         let sink = sink(LogFormat::Text);
-        let (mut pending, now) = (Pending::default(), Instant::now());
-        pending.add(&line("/"), now, time(), &sink);
-        pending.add(&line("/"), now + WAIT_MAX / 2, time(), &sink);
-        assert_eq!(sink.queue.0.borrow().len(), 0);
-        pending.add(&line("/"), now + WAIT_MAX, time(), &sink);
-        assert_eq!(sink.queue.0.borrow().len(), 1);
+        let mut pending = Pending::default();
+        for _ in 0..2 {
+            assert!(pending.poll_first(&context).is_pending() && !woken.0.swap(false, Relaxed));
+            pending.add(&line("/"), time(), &sink);
+            assert!(pending.poll_first(&context).is_ready() && woken.0.swap(false, Relaxed));
+            pending.add(&line("/"), time(), &sink);
+            assert!(!woken.0.load(Relaxed), "once a batch");
+            pending.flush(&sink);
+        }
+        assert_eq!(sink.queue.0.borrow().len(), 2);
     }
 }

@@ -50,7 +50,6 @@ pub(super) fn event_loop(name: &str) -> std::io::Result<LocalRuntime> {
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name(format!("{name}-blocking"))
-        .on_thread_park(access::flush)
         .build_local(LocalOptions::default())
 }
 
@@ -131,6 +130,10 @@ async fn serve(
     }
     let (watcher, tended) = (Rc::clone(&crash), Rc::clone(&slot));
     tokio::task::spawn_local(async move { watcher.watch(tended.tend()).await });
+    if worker.config.access_log {
+        let watcher = Rc::clone(&crash);
+        tokio::task::spawn_local(async move { watcher.watch(access::hand_over_in_time()).await });
+    }
     let (watcher, trimmed) = (Rc::clone(&crash), Rc::clone(&slot));
     tokio::task::spawn_local(async move { watcher.watch(trimmed.trim.run()).await });
     metrics.listening.set(true);
