@@ -4,13 +4,13 @@
 use std::fmt::Write;
 
 use super::Notice;
-use crate::sandbox::Trace;
+use crate::sandbox::{Trace, TraceFrame};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.3rem;color:#c62828;margin:0 0 1rem}pre{font:13px/1.5 ui-monospace,monospace;background:#8881;\
 border-left:4px solid #c62828;padding:.8rem 1rem;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}\
-ol{padding-left:1.5rem}li{margin:.3rem 0}code{font:13px ui-monospace,monospace}.place{opacity:.7}\
+ol{padding-left:1.5rem}li{margin:.3rem 0;overflow-wrap:anywhere}code{font:13px ui-monospace,monospace}.place{opacity:.7}\
 .at{display:block;background:#c6282833;margin:0 -1rem;padding:0 1rem}footer{margin-top:2rem;font-size:.85rem;opacity:.7}";
 
 /// What is told in the component's place. It looks again by itself, until the component is there.
@@ -36,20 +36,34 @@ pub(super) fn failure(headline: &str, what: &str, flag: Option<&str>, trace: Opt
         let _ = write!(body, "<p>{}</p>", escape(flag));
     }
     if let Some(trace) = trace.filter(|trace| !trace.frames.is_empty()) {
+        // What the developer wrote comes first, however deep below the library's functions it lies.
+        let own = |frame: &&TraceFrame| frame.place.as_ref().is_some_and(|place| !place.excerpt.is_empty());
+        let own = trace.frames.iter().find(own);
+        if let Some(frame) = own {
+            show(&mut body, frame);
+        }
         body.push_str("<ol>");
-        for frame in &trace.frames {
-            let _ = write!(body, "<li><code>{}</code>", escape(&frame.function));
-            if let Some(place) = &frame.place {
-                let _ = write!(body, " <code class=place>{}</code>", escape(&place.to_string()));
-                if !place.excerpt.is_empty() {
-                    let _ = write!(body, "<pre>{}</pre>", excerpt(&place.excerpt, place.line));
-                }
+        for frames in trace.frames.chunk_by(|one, next| one.is_same_place(next)) {
+            body.push_str("<li>");
+            show(&mut body, &frames[0]);
+            if frames.len() > 1 {
+                let _ = write!(body, " × {}", frames.len());
             }
             body.push_str("</li>");
         }
         body.push_str("</ol>");
     }
     whole(headline, &body, false)
+}
+
+fn show(body: &mut String, frame: &TraceFrame) {
+    let _ = write!(body, "<code>{}</code>", escape(&frame.function));
+    if let Some(place) = &frame.place {
+        let _ = write!(body, " <code class=place>{}</code>", escape(&place.to_string()));
+        if !place.excerpt.is_empty() {
+            let _ = write!(body, "<pre>{}</pre>", excerpt(&place.excerpt, place.line));
+        }
+    }
 }
 
 fn excerpt(lines: &[(u32, String)], at: u32) -> String {
@@ -94,7 +108,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::{Place, TraceFrame};
+    use crate::sandbox::Place;
 
     #[test]
     fn nothing_becomes_markup() {

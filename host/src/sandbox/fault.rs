@@ -8,7 +8,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use super::limits::{
     COMPONENT_HANDLES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, Meter, RANDOM_BYTES_MAX, Refused,
 };
-use super::symbols::Trace;
+use super::symbols::{self, Trace};
 
 /// What ended an instance.
 #[derive(Debug, Clone)]
@@ -201,7 +201,7 @@ fn describe(error: &wasmtime::Error) -> String {
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         let names =
             backtrace.frames().iter().take(FRAMES_SHOWN).map(|frame| {
-                frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
+                frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), symbols::name)
             });
         let names: Vec<String> = names.collect();
         if !names.is_empty() {

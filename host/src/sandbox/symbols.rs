@@ -2,7 +2,7 @@
 //! happened, by the offset in the file that wasmtime keeps for each instruction. Nothing of this changes what is
 //! compiled, and production never has it.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +43,14 @@ pub struct TraceFrame {
     pub function: String,
     /// Where in its source, if the component has debug information.
     pub place: Option<Place>,
+}
+
+impl TraceFrame {
+    /// Whether another frame is at the same place of the same function, as those of a recursion are.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let place = |frame: &Self| frame.place.as_ref().map(|place| (place.file.clone(), place.line, place.column));
+        self.function == other.function && place(self) == place(other)
+    }
 }
 
 /// A place in a source file.
@@ -174,9 +182,23 @@ fn leb128_bytes(number: u32) -> usize {
     (32 - (number | 1).leading_zeros()).div_ceil(7) as usize
 }
 
-/// A name that comes out of a component, as it can be shown.
-fn name(name: &str) -> String {
-    name.chars().filter(|character| !character.is_control()).take(CHARS_MAX).collect()
+/// A function's name that comes out of a component, as it can be shown: that of its source, where it is Rust's, and no
+/// longer than [`CHARS_MAX`].
+pub(super) fn name(name: &str) -> String {
+    let mut shown = Shown(String::new());
+    // It fails where the name is longer.
+    let _ = write!(shown, "{:#}", rustc_demangle::demangle(name));
+    shown.0
+}
+
+struct Shown(String);
+
+impl fmt::Write for Shown {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = CHARS_MAX - self.0.chars().count();
+        self.0.extend(text.chars().filter(|character| !character.is_control()).take(room));
+        if self.0.chars().count() < CHARS_MAX { Ok(()) } else { Err(fmt::Error) }
+    }
 }
 
 /// The lines of a source around `line`. The file's name comes out of the component: what is read is a regular file below

@@ -64,6 +64,8 @@ pub(super) struct Slot {
     queue: Queue<Grant>,
     patience: RefCell<Patience>,
     health: RefCell<Health>,
+    /// Not in development: who tries a faulty component again is to see its fault each time.
+    may_go_down: bool,
     refill: Notify,
     /// There are more instances idle than wanted, and `tend` knows.
     surplus_known: Cell<bool>,
@@ -205,6 +207,7 @@ impl Slot {
             queue: Queue::default(),
             patience: RefCell::default(),
             health: RefCell::default(),
+            may_go_down: config.development.is_none(),
             refill: Notify::new(),
             surplus_known: Cell::new(false),
             linger_max: config.limits.request_timeout,
@@ -468,7 +471,7 @@ impl Slot {
             "recycle: a new instance takes its place{raise}"
         );
         // Memory that others hold says nothing of the component.
-        if origin.is_outdated() || fault.kind == FaultKind::Capacity {
+        if origin.is_outdated() || fault.kind == FaultKind::Capacity || !self.may_go_down {
             return;
         }
         let answers_elsewhere = self.host.has_answered.get();
