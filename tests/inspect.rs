@@ -100,7 +100,7 @@ fn a_core_module_is_told_from_a_component() -> TestResult {
     assert_eq!(report["exports"], serde_json::json!(["memory", "wasi:http/incoming-handler@0.2.12#handle"]));
     assert_eq!(report["imports"], serde_json::json!(["wasi_snapshot_preview1"]));
     let text = text(&file);
-    assert!(text.contains("a core module, not a component") && text.contains("wasm-tools component new"), "{text}");
+    assert!(text.contains("a core module, not a component") && text.contains("wasmhost componentize"), "{text}");
     Ok(())
 }
 

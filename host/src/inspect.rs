@@ -203,8 +203,7 @@ fn whole(bytes: Vec<u8>, file: &Path) -> Result<Report, Problem> {
 fn module_problem(parts: &Parts) -> Problem {
     let mut problem = sandbox::core_module();
     if parts.exports.iter().any(|export| export.starts_with("wasi:http/")) {
-        "it exports an HTTP handler: make a component of it with `wasm-tools component new`"
-            .clone_into(&mut problem.hint);
+        "it exports an HTTP handler: make a component of it with `wasmhost componentize`".clone_into(&mut problem.hint);
     }
     problem
 }

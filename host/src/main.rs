@@ -142,7 +142,10 @@ fn settings(
 fn run_new(args: &NewArgs) -> ExitCode {
     match new::run(args) {
         Ok(text) => print(text.as_bytes()),
-        Err(new::Error::Usage(mistake)) => wrong_usage(&[mistake]),
+        Err(new::Error::Usage(mistake)) => {
+            tell(&format!("error: {mistake}\nhint: `wasmhost new --help` lists the flags\n"));
+            ExitCode::from(USAGE)
+        }
         Err(new::Error::Taken(folder)) => {
             let hint = "choose another name, or empty the folder";
             failed(&new::Error::Taken(folder), hint)

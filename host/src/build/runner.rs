@@ -1,5 +1,6 @@
 //! Running the programs of a toolchain, in the project's folder, with what they say shown as it comes or kept.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -152,12 +153,21 @@ impl Line {
 impl std::fmt::Display for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let program = Path::new(&self.program).file_name().unwrap_or(&self.program);
-        write!(f, "{}", program.to_string_lossy())?;
+        write!(f, "{}", quoted(&program.to_string_lossy()))?;
         for argument in &self.arguments {
-            write!(f, " {}", argument.to_string_lossy())?;
+            write!(f, " {}", quoted(&argument.to_string_lossy()))?;
         }
         Ok(())
     }
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |character: char| character.is_alphanumeric() || "-_./=:,+@%".contains(character);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
 /// A program's file, looked for in these folders first, and then on `PATH`.
@@ -182,7 +192,7 @@ mod tests {
         let failed = runner.run(&Line::new("sh").args(["-c", "echo three; exit 7"]));
         match failed {
             Err(Error::Failed { command, code: 7, output }) => {
-                assert_eq!(command, "sh -c echo three; exit 7");
+                assert_eq!(command, "sh -c 'echo three; exit 7'");
                 assert_eq!(output, "one\ntwo\nthree\n");
             }
             other => assert!(other.is_err(), "{other:?}"),

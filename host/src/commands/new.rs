@@ -1,5 +1,6 @@
 //! `wasmhost new`: a small project in the conventions of a language.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// The folder has something in it.
-    #[error("`{}` exists and is not empty", .0.display())]
+    #[error("`{}` exists, and is not an empty folder", .0.display())]
     Taken(PathBuf),
     /// It could not be written.
     #[error(transparent)]
@@ -27,13 +28,13 @@ pub enum Error {
 /// # Errors
 /// When a word is wrong, the folder is taken, or cannot be written.
 pub fn run(args: &NewArgs) -> Result<String, Error> {
-    let name = args.name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = name(&args.name);
     if let Some(reason) = templates::wrong_name(&name) {
         return Err(Error::Usage(format!("`{name}` cannot be a project's name: {reason}")));
     }
     let language = match &args.lang {
         Some(word) => language(word)?,
-        None => ask()?,
+        None => ask(&args.wasi)?,
     };
     let wasi = version(language, &args.wasi)?;
     if is_taken(&args.name) {
@@ -46,6 +47,13 @@ pub fn run(args: &NewArgs) -> Result<String, Error> {
     ))
 }
 
+/// The project's: that of its folder, which may be the current one.
+fn name(folder: &Path) -> String {
+    let here = || folder.canonicalize().ok()?.file_name().map(OsStr::to_owned);
+    let name = folder.file_name().map(OsStr::to_owned).or_else(here);
+    name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 fn words() -> String {
     Language::ALL.map(Language::word).join(", ")
 }
@@ -55,6 +63,7 @@ fn language(word: &str) -> Result<Language, Error> {
         language.word() == word
             || language.to_string().eq_ignore_ascii_case(word)
             || (word == "py" && language.word() == "python")
+            || (word == "golang" && language.word() == "go")
     });
     known.ok_or_else(|| Error::Usage(format!("--lang `{word}`: no such language, one of {}", words())))
 }
@@ -75,20 +84,21 @@ fn version(language: Language, word: &str) -> Result<WasiVersion, Error> {
     )))
 }
 
-/// Asks on the terminal; a mistake when there is none.
-fn ask() -> Result<Language, Error> {
+/// Asks on the terminal for one that there is a template of in this version of wasi; a mistake when there is no terminal.
+fn ask(wasi: &str) -> Result<Language, Error> {
     let (input, mut output) = (std::io::stdin(), std::io::stderr());
     if !input.is_terminal() || !output.is_terminal() {
         return Err(Error::Usage(format!("--lang is missing: one of {}", words())));
     }
-    choose(&mut input.lock(), &mut output)
+    let languages = Language::ALL.into_iter().filter(|language| version(*language, wasi).is_ok());
+    choose(&languages.collect::<Vec<_>>(), &mut input.lock(), &mut output)
 }
 
 /// Shows the languages with their numbers and reads a number or a word, some times over.
-fn choose(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<Language, Error> {
+fn choose(languages: &[Language], input: &mut dyn BufRead, output: &mut dyn Write) -> Result<Language, Error> {
     const TRIES: usize = 3;
     let gone = || Error::Usage(format!("--lang is missing: one of {}", words()));
-    for (number, language) in Language::ALL.into_iter().enumerate() {
+    for (number, language) in languages.iter().enumerate() {
         writeln!(output, "  {}  {language}", number + 1).map_err(|_| gone())?;
     }
     for _ in 0..TRIES {
@@ -98,13 +108,13 @@ fn choose(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<Language, E
             break;
         }
         let word = line.trim();
-        let by_number = word.parse::<usize>().ok().and_then(|number| Language::ALL.get(number.checked_sub(1)?));
+        let by_number = word.parse::<usize>().ok().and_then(|number| languages.get(number.checked_sub(1)?));
         if let Some(&language) = by_number {
             return Ok(language);
         }
         match language(word) {
             Ok(language) => return Ok(language),
-            Err(_) => writeln!(output, "a number from 1 to {}, or a word: {}", Language::ALL.len(), words())
+            Err(_) => writeln!(output, "a number from 1 to {}, or a word: {}", languages.len(), words())
                 .map_err(|_| gone())?,
         }
     }
@@ -124,7 +134,7 @@ mod tests {
     use super::*;
 
     fn chosen(typed: &str) -> Option<Language> {
-        choose(&mut typed.as_bytes(), &mut Vec::new()).ok()
+        choose(&Language::ALL, &mut typed.as_bytes(), &mut Vec::new()).ok()
     }
 
     #[test]

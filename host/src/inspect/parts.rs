@@ -204,15 +204,16 @@ fn read_producers(section: &CustomSectionReader<'_>, outermost: bool, producers:
     }
 }
 
-/// The languages that producers name, or that are known by their tools, where these do not say.
+/// The languages that producers name. Of a component with an interpreter in it, that of its scripts: what its producers
+/// name is the interpreter's.
 pub(super) fn languages(parts: &Parts) -> Vec<String> {
-    let mut languages = Vec::new();
     if parts.is_python {
-        languages.push("Python".to_owned());
+        return vec!["Python".to_owned()];
     }
     if parts.producers.iter().any(|producer| producer.name == "ComponentizeJS") {
-        languages.push("JavaScript".to_owned());
+        return vec!["JavaScript".to_owned()];
     }
+    let mut languages = Vec::new();
     for producer in parts.producers.iter().filter(|producer| producer.role == "language") {
         if !languages.contains(&producer.name) {
             languages.push(producer.name.clone());
