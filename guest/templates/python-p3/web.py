@@ -3,10 +3,11 @@
 Texts of headers are Latin-1: every byte is a character, and goes out as it came in.
 """
 
+import json
 import re
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import wit_world
@@ -14,11 +15,12 @@ from componentize_py_async_support import spawn
 from componentize_py_async_support.streams import ByteStreamWriter
 from componentize_py_types import Err, Ok
 from wit_world import exports
-from wit_world.imports import client
+from wit_world.imports import client, monotonic_clock
 from wit_world.imports import wasi_http_types as types
 from wit_world.imports.wasi_http_types import Fields
 
 Headers = list[tuple[str, str]]
+Parts = AsyncIterable[str | bytes] | Iterable[str | bytes]
 
 # At most so much of a body is asked for in one call.
 CHUNK = 64 * 1024
@@ -83,21 +85,30 @@ class Request:
 
 
 class Response:
-    """What is answered: a text, bytes, or parts of these as they are made."""
+    """What is answered: a text, bytes, a dict or list as JSON, or parts of a text or of bytes as they are made."""
 
     def __init__(
-        self, body: str | bytes | AsyncIterator[bytes] = b"", status: int = 200, headers: Headers | None = None
+        self,
+        body: str | bytes | dict | list | Parts = b"",
+        status: int = 200,
+        headers: Headers | None = None,
     ) -> None:
         self.status = status
         self.headers = list(headers or [])
+        kind = None
         if isinstance(body, str):
-            if not any(name.lower() == "content-type" for name, _ in self.headers):
-                self.headers.append(("content-type", "text/plain; charset=utf-8"))
-            body = body.encode()
-        self.body: bytes | AsyncIterator[bytes] = body
+            body, kind = body.encode(), "text/plain; charset=utf-8"
+        elif isinstance(body, (dict, list)):
+            body, kind = json.dumps(body).encode(), "application/json"
+        if kind and not any(name.lower() == "content-type" for name, _ in self.headers):
+            self.headers.append(("content-type", kind))
+        if isinstance(body, bytes):
+            body = [body] if body else []
+        self.body: Parts = body if isinstance(body, AsyncIterable) else iter(body)
 
 
-Route = Callable[..., Awaitable[Response | str | bytes]]
+Answer = Response | str | bytes | dict | list
+Route = Callable[..., Answer | Awaitable[Answer]]
 
 
 class App:
@@ -124,8 +135,8 @@ class App:
     async def respond(self, request: Request) -> Response:
         for method, pattern, function in self._routes:
             if method == request.method and (match := pattern.fullmatch(request.path)):
-                answer = await function(request, **match.groupdict())
-                return answer if isinstance(answer, Response) else Response(answer)
+                answer = function(request, **match.groupdict())
+                return _response(function, await answer if isinstance(answer, Awaitable) else answer)
         return Response("not found", 404)
 
     def handler(app) -> type[exports.Handler]:
@@ -134,13 +145,34 @@ class App:
         class Handler(exports.Handler):
             async def handle(self, request: types.Request) -> types.Response:
                 try:
-                    response = await app.respond(Request(request))
+                    return _send(await app.respond(Request(request)))
                 except Exception:
-                    traceback.print_exc(file=sys.stderr)
-                    response = Response("internal server error", 500)
-                return _send(response)
+                    _report()
+                    return _send(Response("internal server error", 500))
 
         return Handler
+
+
+def _response(function: Route, answer: object) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    if isinstance(answer, (str, bytes, dict, list)):
+        return Response(answer)
+    kind = type(answer).__name__
+    raise TypeError(f"{function.__name__}() returned {kind}: expected a Response, str, bytes, dict or list")
+
+
+def _report() -> None:
+    """The exception that is being handled, in the log."""
+    trace = traceback.format_exc()
+    print(trace, end="", file=sys.stderr)
+    if "ModuleNotFoundError: " in trace:
+        print("hint: import it at the top of app.py: files are there only while the component is built", file=sys.stderr)
+
+
+async def sleep(seconds: float) -> None:
+    """Waits, while other requests of the instance go on. (asyncio has no timers here.)"""
+    await monotonic_clock.wait_for(max(0, int(seconds * 1_000_000_000)))
 
 
 class Fetched:
@@ -178,7 +210,7 @@ async def fetch(url: str, method: str = "GET", headers: Headers | None = None, b
     request.set_scheme(types.Scheme_Https() if address.scheme == "https" else types.Scheme_Http())
     request.set_authority(address.netloc)
     request.set_path_with_query((address.path or "/") + (f"?{address.query}" if address.query else ""))
-    spawn(_write(writer, body))
+    spawn(_write(writer, [body]))
     try:
         return Fetched(await client.send(request))
     except Err as error:
@@ -199,20 +231,28 @@ def _fields(headers: Headers) -> Fields:
 
 def _send(response: Response) -> types.Response:
     """The body is written once the host reads it, after the head was returned."""
+    fields = _fields(response.headers)
     writer, body = wit_world.byte_stream()
     _, trailers = _trailers(lambda: Ok(None))
-    outgoing, _transmitted = types.Response.new(_fields(response.headers), body, trailers)
+    outgoing, _transmitted = types.Response.new(fields, body, trailers)
     outgoing.set_status_code(response.status)
     spawn(_write(writer, response.body))
     return outgoing
 
 
-async def _write(writer: ByteStreamWriter, body: bytes | AsyncIterator[bytes]) -> None:
+async def _write(writer: ByteStreamWriter, parts: Parts) -> None:
     with writer:
-        if isinstance(body, bytes):
-            if body:
-                await writer.write_all(body)
+        if isinstance(parts, AsyncIterable):
+            async for part in parts:
+                if not await _write_part(writer, part):
+                    return
             return
-        async for part in body:
-            if await writer.write_all(part) < len(part):
-                return  # the client has gone
+        for part in parts:
+            if not await _write_part(writer, part):
+                return
+
+
+async def _write_part(writer: ByteStreamWriter, part: str | bytes) -> bool:
+    """Whether the client is still there."""
+    data = part.encode() if isinstance(part, str) else part
+    return not data or await writer.write_all(data) == len(data)

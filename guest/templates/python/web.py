@@ -3,6 +3,7 @@
 Texts of headers are Latin-1: every byte is a character, and goes out as it came in.
 """
 
+import json
 import re
 import sys
 import traceback
@@ -86,21 +87,27 @@ class Request:
 
 
 class Response:
-    """What is answered: a text, bytes, or parts of these as they are made."""
+    """What is answered: a text, bytes, a dict or list as JSON, or parts of a text or of bytes as they are made."""
 
     def __init__(
-        self, body: str | bytes | Iterable[bytes] = b"", status: int = 200, headers: Headers | None = None
+        self,
+        body: str | bytes | dict | list | Iterable[str | bytes] = b"",
+        status: int = 200,
+        headers: Headers | None = None,
     ) -> None:
         self.status = status
         self.headers = list(headers or [])
+        kind = None
         if isinstance(body, str):
-            if not any(name.lower() == "content-type" for name, _ in self.headers):
-                self.headers.append(("content-type", "text/plain; charset=utf-8"))
-            body = body.encode()
-        self.body: Iterable[bytes] = [body] if isinstance(body, bytes) else body
+            body, kind = body.encode(), "text/plain; charset=utf-8"
+        elif isinstance(body, (dict, list)):
+            body, kind = json.dumps(body).encode(), "application/json"
+        if kind and not any(name.lower() == "content-type" for name, _ in self.headers):
+            self.headers.append(("content-type", kind))
+        self.body: Iterable[str | bytes] = [body] if isinstance(body, bytes) else iter(body)
 
 
-Route = Callable[..., Response | str | bytes]
+Route = Callable[..., Response | str | bytes | dict | list]
 
 
 class App:
@@ -127,8 +134,7 @@ class App:
     def respond(self, request: Request) -> Response:
         for method, pattern, function in self._routes:
             if method == request.method and (match := pattern.fullmatch(request.path)):
-                answer = function(request, **match.groupdict())
-                return answer if isinstance(answer, Response) else Response(answer)
+                return _response(function, function(request, **match.groupdict()))
         return Response("not found", 404)
 
     def handler(app) -> type[exports.IncomingHandler]:
@@ -139,13 +145,32 @@ class App:
                 incoming = Request(request)
                 try:
                     response = app.respond(incoming)
+                    head = _head(response)
                 except Exception:
-                    traceback.print_exc(file=sys.stderr)
+                    _report()
                     response = Response("internal server error", 500)
-                _send(response, response_out)
+                    head = _head(response)
+                _send(head, response.body, response_out)
                 incoming._close()
 
         return IncomingHandler
+
+
+def _response(function: Route, answer: object) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    if isinstance(answer, (str, bytes, dict, list)):
+        return Response(answer)
+    kind = type(answer).__name__
+    raise TypeError(f"{function.__name__}() returned {kind}: expected a Response, str, bytes, dict or list")
+
+
+def _report() -> None:
+    """The exception that is being handled, in the log."""
+    trace = traceback.format_exc()
+    print(trace, end="", file=sys.stderr)
+    if "ModuleNotFoundError: " in trace:
+        print("hint: import it at the top of app.py: files are there only while the component is built", file=sys.stderr)
 
 
 class Fetched:
@@ -234,15 +259,19 @@ def _write(stream: OutputStream, data: bytes) -> None:
         data = data[room:]
 
 
-def _send(response: Response, response_out: ResponseOutparam) -> None:
+def _head(response: Response) -> OutgoingResponse:
     outgoing = OutgoingResponse(_fields(response.headers))
     outgoing.set_status_code(response.status)
+    return outgoing
+
+
+def _send(outgoing: OutgoingResponse, parts: Iterable[str | bytes], response_out: ResponseOutparam) -> None:
     body = outgoing.body()
     ResponseOutparam.set(response_out, Ok(outgoing))
     with body.write() as stream:
         try:
-            for part in response.body:
-                _write(stream, part)
+            for part in parts:
+                _write(stream, part.encode() if isinstance(part, str) else part)
             stream.blocking_flush()
         except Err:
             pass  # the client has gone
