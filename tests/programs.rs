@@ -93,3 +93,73 @@ fn an_application_composed_of_two_components() -> TestResult {
     assert_eq!(kept.get("/Bob").text(), "Good day, Bob! (2)");
     Ok(())
 }
+
+#[test]
+fn whatever_a_python_function_returns_costs_no_instance() -> TestResult {
+    let Some(toolchains) = toolchains() else { return Ok(()) };
+    for wasi in ["0.2", "0.3"] {
+        let work = tempfile::tempdir()?;
+        let mut new = command();
+        new.args(["new", "answers", "--lang", "python", "--wasi", wasi]).current_dir(work.path());
+        assert!(new.status()?.success());
+        let folder = work.path().join("answers");
+        copy(&program("answers"), &folder, "answers")?;
+        build(&toolchains, &folder)?;
+        let component = folder.join("answers.wasm");
+        let server = Server::start_within(FIRST_START_CEILING, text_of(&component), &["--workers", "1"]);
+        for (path, status, kind, text) in [
+            ("/dict", 200, Some("application/json"), r#"{"a": [1, "\u00e4"]}"#),
+            ("/list", 201, Some("application/problem+json"), "[1, 2]"),
+            ("/parts", 200, None, "one two dreißig"),
+            ("/nothing", 500, Some("text/plain; charset=utf-8"), "internal server error"),
+            ("/field", 500, Some("text/plain; charset=utf-8"), "internal server error"),
+            ("/late", 500, Some("text/plain; charset=utf-8"), "internal server error"),
+        ] {
+            let answer = get(server.address, path);
+            let found = (answer.status, answer.header("content-type"), answer.text());
+            assert_eq!(found, (status, kind, text.to_owned()), "{wasi} {path}");
+        }
+        let is_logged = |text: &'static str| {
+            server.wait_for_record(text, move |record| {
+                record["message"].as_str().is_some_and(|message| message.contains(text))
+            });
+        };
+        is_logged("nothing() returned NoneType");
+        is_logged("hint: import it at the top of app.py");
+        if wasi == "0.3" {
+            let began = std::time::Instant::now();
+            assert_eq!(get(server.address, "/sleep").text(), "slept");
+            assert!(began.elapsed() >= std::time::Duration::from_millis(300), "{:?}", began.elapsed());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_go_programs_deadlines_end_its_outgoing_requests() -> TestResult {
+    let Some(toolchains) = toolchains() else { return Ok(()) };
+    let work = tempfile::tempdir()?;
+    let mut new = command();
+    assert!(new.args(["new", "fmt", "--lang", "go"]).current_dir(work.path()).status()?.success());
+    // As a package of Go's own is called.
+    let folder = work.path().join("fmt");
+    copy(&program("deadline"), &folder, "fmt")?;
+    build(&toolchains, &folder)?;
+    // Takes connections, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/", silent.local_addr()?);
+    let component = folder.join("fmt.wasm");
+    let server = Server::start_within(
+        FIRST_START_CEILING,
+        text_of(&component),
+        &["--workers", "1", "--allow-host", "127.0.0.1"],
+    );
+    for path in ["context", "client"] {
+        let began = std::time::Instant::now();
+        let answer = get(server.address, &format!("/{path}?url={url}"));
+        let took = began.elapsed();
+        assert!(answer.text().starts_with("true "), "{path}: {}", answer.text());
+        assert!((300..3000).contains(&took.as_millis()), "{path}: {took:?}");
+    }
+    Ok(())
+}

@@ -8,7 +8,7 @@ import (
 	"os"
 	"strings"
 
-	"template-name/wasihttp"
+	"example.com/template-name/wasihttp"
 )
 
 var count int

@@ -1,3 +1,3 @@
-module template-name
+module example.com/template-name
 
 go 1.24

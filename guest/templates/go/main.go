@@ -5,7 +5,7 @@ import (
 	"io"
 	"net/http"
 
-	"template-name/wasihttp"
+	"example.com/template-name/wasihttp"
 )
 
 // Runs once an instance, before its first request; main never does.

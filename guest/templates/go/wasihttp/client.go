@@ -1,11 +1,13 @@
 package wasihttp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"time"
 )
 
 // http.Get and every http.Client without a transport of its own send by the host, which must allow it (--allow-host).
@@ -14,11 +16,45 @@ func init() { http.DefaultTransport = Transport{} }
 // Transport is an http.RoundTripper. It waits in the host: other goroutines do not run meanwhile.
 type Transport struct{}
 
-// RoundTrip sends the request, its body as it is read, and returns once the response's head is there.
+// RoundTrip sends the request, its body as it is read, and returns once the response's head is there. The deadline of the
+// request's context, or an http.Client's Timeout, ends the wait in the host; to cancel the context does not.
 func (Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if request.Body != nil {
 		defer request.Body.Close()
 	}
+	if err := ended(request.Context()); err != nil {
+		return nil, err
+	}
+	response, err := send(request)
+	if err != nil && ended(request.Context()) != nil {
+		return nil, ended(request.Context())
+	}
+	return response, err
+}
+
+// Why nobody waits any more. A context's own timer may be late, as it does not run while the host is waited for.
+func ended(c context.Context) error {
+	if deadline, has := c.Deadline(); has && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return c.Err()
+}
+
+// The host is to wait until the context's deadline at most: for the connection, the response, and each part of its body.
+func newOptions(c context.Context) (isSome, options int32) {
+	deadline, has := c.Deadline()
+	if !has {
+		return 0, 0
+	}
+	left := max(int64(time.Until(deadline)), 1)
+	options = requestOptionsNew()
+	requestOptionsSetConnectTimeout(options, 1, left)
+	requestOptionsSetFirstByteTimeout(options, 1, left)
+	requestOptionsSetBetweenBytesTimeout(options, 1, left)
+	return 1, options
+}
+
+func send(request *http.Request) (*http.Response, error) {
 	outgoing, err := newOutgoingRequest(request)
 	if err != nil {
 		return nil, err
@@ -27,7 +63,8 @@ func (Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	outgoingRequestBody(outgoing, &into)
 	body := newOutgoingBody(into.handle(1))
 	into = results{}
-	outgoingHandle(outgoing, 0, 0, &into)
+	isSome, options := newOptions(request.Context())
+	outgoingHandle(outgoing, isSome, options, &into)
 	if into.tag(0) != 0 {
 		body.abort()
 		return nil, codeError(into.tag(2))

@@ -85,6 +85,18 @@ func outgoingRequestBody(request int32, into *results)
 //go:wasmimport wasi:http/types@0.2.12 [resource-drop]outgoing-request
 func outgoingRequestDrop(request int32)
 
+//go:wasmimport wasi:http/types@0.2.12 [constructor]request-options
+func requestOptionsNew() int32
+
+//go:wasmimport wasi:http/types@0.2.12 [method]request-options.set-connect-timeout
+func requestOptionsSetConnectTimeout(options, isSome int32, nanoseconds int64) int32
+
+//go:wasmimport wasi:http/types@0.2.12 [method]request-options.set-first-byte-timeout
+func requestOptionsSetFirstByteTimeout(options, isSome int32, nanoseconds int64) int32
+
+//go:wasmimport wasi:http/types@0.2.12 [method]request-options.set-between-bytes-timeout
+func requestOptionsSetBetweenBytesTimeout(options, isSome int32, nanoseconds int64) int32
+
 //go:wasmimport wasi:http/outgoing-handler@0.2.12 handle
 func outgoingHandle(request, hasOptions, options int32, into *results)
 
