@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Connection, Response, Server, TestResult, get, request};
+use crate::support::{Connection, Response, Server, TestResult, eventually, get, request};
 
 /// Ceiling of a first start: 20 to 60 s of CPU time to compile a component, several tests at once.
 const FIRST_START_CEILING: Duration = Duration::from_secs(300);
@@ -123,11 +123,63 @@ fn an_error_is_answered_500_and_told_with_its_place_and_cause() -> TestResult {
         });
     };
     told("RangeError: thrown as asked");
-    told("/throw@app.js:");
+    // The line of the handler in the application's own file.
+    told(&format!("/throw@conformance/src/index.js:{}", line_of("new RangeError('thrown as asked'")));
     told("caused by: Error: the cause");
     assert_eq!(get(server.address, "/no-response").status, 500);
     told("no Response");
+    // One that the application logs itself, and what it reads of it.
+    let place = format!("conformance/src/index.js:{}", line_of("new RangeError('logged as asked'"));
+    let logged = get(server.address, "/log-error").text();
+    assert!(logged.contains(&place) && !logged.contains("wasmhost"), "{logged}");
+    told("it failed: RangeError: logged as asked");
+    told(&format!("/log-error@{place}"));
+    told("caused by: Error: its cause");
+    // A literal that the engine refuses fails where it is reached, not the build.
+    assert_eq!(get(server.address, "/unicode").status, 500);
+    told("SyntaxError: invalid property name in regular expression");
     assert_eq!(server.sum("generation"), 1, "no instance was lost");
+    Ok(())
+}
+
+/// The line of the conformance application that holds this text.
+fn line_of(text: &str) -> usize {
+    let source = include_str!("../guest/javascript/conformance/src/index.js");
+    source.lines().position(|line| line.contains(text)).expect("a line") + 1
+}
+
+/// Builds an application of one module, with the packages that the tests' guests have.
+///
+/// # Panics
+/// When node does not start.
+fn build(dir: &Path, source: &str) -> Option<std::process::Output> {
+    let folder = std::env::var_os("WASMHOST_TEST_JAVASCRIPT")?;
+    let entry = dir.join("entry.js");
+    std::fs::write(&entry, source).expect("a file");
+    let mut command = std::process::Command::new("node");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/js-runtime/build.mjs"));
+    command.arg(entry).arg(dir.join("made.wasm")).current_dir(folder).env("TMPDIR", dir);
+    Some(command.output().expect("node runs"))
+}
+
+#[test]
+fn a_build_that_fails_tells_the_place_in_the_source_and_what_to_do() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    for (source, words) in [
+        ("\n\nundefinedFunction();\n", ["entry.js:3 ReferenceError: undefinedFunction", "hint: they run once"]),
+        ("\nconst word = /\\p{L}/u;\n", ["SyntaxError: invalid property name", "docs/JAVASCRIPT.md"]),
+        ("import 'node:fs';\n", ["Could not resolve \"node:fs\"", "hint: there are no modules of Node.js here"]),
+        ("import '@scope/gone/part';\n", ["Could not resolve \"@scope/gone/part\"", "hint: npm install @scope/gone\n"]),
+    ] {
+        let source = format!("{source}export default {{ fetch() {{ return new Response('x'); }} }};\n");
+        let Some(output) = build(dir.path(), &source) else { return Ok(()) };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(words.iter().all(|&words| said.contains(words)), "{words:?} in {said}");
+        assert!(!said.contains("mark the path") && !said.contains("wasmhost-bundle"), "{said}");
+    }
+    let left: Vec<_> = std::fs::read_dir(dir.path())?.collect::<Result<_, _>>()?;
+    assert_eq!(left.len(), 1, "{left:?}");
     Ok(())
 }
 
@@ -136,7 +188,15 @@ fn a_body_that_fails_is_broken_off_and_a_handler_that_never_answers_costs_its_in
     let Some(server) = conformance(&[]) else { return };
     let late = get(server.address, "/throw-late");
     assert_eq!((late.status, late.whole), (200, false), "{}", late.text());
-    assert_eq!(get(server.address, "/hang").status, 500);
+    let told = || {
+        let says = |record: &Value| record["message"].as_str().is_some_and(|said| said.contains("can never settle"));
+        server.records(says).len()
+    };
+    for (asked, (path, status)) in [("/hang", 500), ("/hang-later", 500), ("/hang-afterwards", 200)].iter().enumerate()
+    {
+        assert_eq!(get(server.address, path).status, *status, "{path}");
+        eventually(&format!("{path} is told of once"), || told() == asked + 1);
+    }
     assert_eq!(get(server.address, "/json").text(), r#"{"a":[1,null]}"#);
 }
 

@@ -3,11 +3,14 @@
 // ENTRY exports the application by default, or adds a listener for `fetch`. esbuild and componentize-js are taken from
 // the node_modules of the present folder or of one above it.
 
-import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
+import { isBuiltin } from 'node:module';
+import { constants, tmpdir } from 'node:os';
+import { dirname, join, relative, resolve, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+
+import { BUNDLE, encode, reader } from './src/places.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 // The version whose engine `bindings.js` fits.
@@ -32,33 +35,66 @@ function installed(name) {
 }
 const load = (...path) => import(pathToFileURL(join(...path)));
 
-// The application and the runtime in one file.
+// What else there is to say of errors of esbuild: its own advice is about other platforms than this.
+function hintOf(errors) {
+  const names = errors.map(({ text }) => /^Could not resolve "([^"]+)"/.exec(text)?.[1]).filter(Boolean);
+  if (names.some(isBuiltin)) {
+    return 'there are no modules of Node.js here: take what the web has (fetch, crypto, URL, streams), or a package that needs none of them';
+  }
+  const packages = names.filter((name) => !/^[./#]/.test(name)).map((name) => /^(@[^/]+\/)?[^/]+/.exec(name)[0]);
+  return packages.length > 0 ? `npm install ${[...new Set(packages)].join(' ')}` : undefined;
+}
+
+// The application and the runtime in one file, and what reads its places.
 async function bundle(entry, output) {
   const { default: esbuild } = await load(installed('esbuild'), 'lib', 'main.js');
+  const show = async (messages, kind) => {
+    for (const text of await esbuild.formatMessages(messages, { kind, color: process.stderr.isTTY })) process.stderr.write(text);
+  };
+  let made;
   try {
-    await esbuild.build({
+    made = await esbuild.build({
       entryPoints: [join(here, 'src', 'entry.js')],
       alias: { 'wasmhost:app': resolve(entry) },
       external: ['wasmhost:raw'],
       bundle: true,
       format: 'esm',
       target: 'es2022',
+      // The engine has no tables for these, and refuses the literal: as `new RegExp` it fails only where it is reached.
+      supported: { 'regexp-unicode-property-escapes': false },
       platform: 'neutral',
       mainFields: ['module', 'browser', 'main'],
       conditions: ['worker', 'browser', 'import', 'module'],
       define: { 'process.env.NODE_ENV': '"production"' },
-      logLevel: 'warning',
+      logLevel: 'silent',
       // An application that listens for `fetch` has no default export.
       logOverride: { 'import-is-undefined': 'silent' },
+      sourcemap: 'external',
+      sourcesContent: false,
+      write: false,
       outfile: output,
     });
-  } catch {
-    // esbuild has told what is wrong, with the place.
-    throw new Failure('');
+  } catch (error) {
+    if (!Array.isArray(error.errors)) throw error;
+    const advice = /mark the path|platform/;
+    await show(error.errors.map((one) => ({ ...one, notes: one.notes.filter(({ text }) => !advice.test(text)) })), 'error');
+    const hint = hintOf(error.errors);
+    throw new Failure(hint === undefined ? '' : `hint: ${hint}\n`);
   }
+  await show(made.warnings, 'warning');
+  const [map, code] = ['.map', '.js'].map((end) => made.outputFiles.find(({ path }) => path.endsWith(end)).text);
+  const { sources, mappings } = JSON.parse(map);
+  const runtime = join(here, 'src') + sep;
+  const names = sources.map((source) => {
+    const path = resolve(dirname(output), source);
+    return path.startsWith(runtime) ? `wasmhost:${path.slice(runtime.length)}` : relative(process.cwd(), path);
+  });
+  const table = encode(mappings, names);
+  await writeFile(output, code.replace('"wasmhost:places"', () => JSON.stringify(table)));
+  return reader(table);
 }
 
-async function componentize(source) {
+async function componentize(source, places) {
   const folder = installed('@bytecodealliance/componentize-js');
   const { version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'));
   if (version !== VERSION) {
@@ -78,6 +114,8 @@ async function componentize(source) {
     return spliced;
   };
   try {
+    // Its own temporary folder goes with ours.
+    process.env.TMPDIR = dirname(source);
     const { component } = await componentizer.componentize({
       sourcePath: source,
       witPath: join(here, 'wit'),
@@ -87,14 +125,18 @@ async function componentize(source) {
     return component;
   } catch (error) {
     // The engine's words stand between a line about the tool that evaluates the modules and the same again as a rejection.
-    const words = String(error.message)
+    const words = places(String(error.message))
       .replace(/^Failed to initialize component .*\n/, '')
       .replace(/^Exception while evaluating top-level script\n/, '')
       .replace(/^Additionally, some promises were rejected[^]*/m, '')
       .trim();
     return fail(
       `the application's modules cannot be evaluated:\n${words}`,
-      'they run once, while the component is built: what needs a request, the network or a timer belongs into the handler',
+      /SyntaxError:.*regular expression/.test(words)
+        ? 'the engine knows no classes of Unicode (\\p{…}) in regular expressions; docs/JAVASCRIPT.md has a table of what it lacks'
+        : /SyntaxError:/.test(words)
+          ? 'the engine does not take this; docs/JAVASCRIPT.md has a table of what it lacks'
+          : 'they run once, while the component is built: what needs a request, the network or a timer belongs into the handler',
     );
   }
 }
@@ -103,13 +145,20 @@ async function main() {
   const [entry, output] = process.argv.slice(2);
   if (output === undefined) fail('ENTRY and OUTPUT are not named', 'node build.mjs src/index.js app.wasm');
   if (!existsSync(entry)) fail(`there is no ${entry}`, 'name the module that exports the application by default');
-  const work = await mkdtemp(join(tmpdir(), 'wasmhost-js-'));
+  const work = mkdtempSync(join(tmpdir(), 'wasmhost-js-'));
+  const clear = () => rmSync(work, { recursive: true, force: true });
+  for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM']) {
+    process.once(signal, () => {
+      clear();
+      process.exit(128 + constants.signals[signal]);
+    });
+  }
   try {
-    const source = join(work, 'app.js');
-    await bundle(entry, source);
-    await writeFile(output, await componentize(source));
+    const source = join(work, BUNDLE);
+    const places = await bundle(entry, source);
+    await writeFile(output, await componentize(source, places));
   } finally {
-    await rm(work, { recursive: true });
+    clear();
   }
 }
 

@@ -1,7 +1,9 @@
 // Waiting: timers, and pollables of the host, together in one call of `poll`. The engine's own loop runs only one turn of
 // this at a time, on a timer of its own that is due at once: it drains the microtasks between turns, and ends when the
-// component's call does. Whatever waits must wait here, since a turn blocks until something of this is ready.
+// component's call does. Whatever waits must wait here, since a turn blocks until something of this is ready. A call always
+// finds a turn in wait: it costs nothing when the call ends without one, and tells when there is nothing to wait for.
 
+import { describe } from './errors.js';
 import { dropPollable, now, poll, timer } from './wasi.js';
 
 const nextTurn = globalThis.setTimeout;
@@ -9,6 +11,10 @@ const nextTurn = globalThis.setTimeout;
 // Whether a call of the component is under way. Outside of one nothing can be waited for.
 let active = false;
 let armed = false;
+// Turns in a row in which nothing was waited for.
+let idle = 0;
+// The engine may have some work of its own left between turns.
+const IDLE_MAX = 1000;
 // Those who wait for a pollable: { pollable, resolve, reject }.
 let waiting = [];
 // Timers by their numbers: { due, run, every }.
@@ -16,6 +22,9 @@ const timers = new Map();
 let lastTimer = 0;
 
 const OUTSIDE = 'timers and I/O need a request: at the top level there is none, nor once the response was sent (see ctx.waitUntil)';
+
+const ENDLESS =
+  "the handler's promise, or one given to ctx.waitUntil, can never settle: it waits for nothing (no timer, no request, no body)";
 
 function arm() {
   if (!armed) {
@@ -26,6 +35,8 @@ function arm() {
 
 export function beginCall() {
   active = true;
+  idle = 0;
+  arm();
 }
 
 // What is still waited for is given up: it would go on within another request.
@@ -64,6 +75,8 @@ export function giveUp(pollable, reason) {
 
 function turn() {
   armed = false;
+  if (waiting.length === 0 && timers.size === 0) return pause();
+  idle = 0;
   const due = earliest();
   const pollables = waiting.map((one) => one.pollable);
   // Only a poll with a timer in it, for one that is due: what is ready has its turn as well.
@@ -85,7 +98,17 @@ function turn() {
       if (found.has(pollables.length - 1)) fire(due);
     }
   }
-  if (waiting.length > 0 || timers.size > 0) arm();
+  arm();
+}
+
+// The microtasks have run, the call is not over, and nothing is left that could go on with it.
+function pause() {
+  if (idle < IDLE_MAX) {
+    idle += 1;
+    return arm();
+  }
+  // Without a turn in wait the engine gives the call up.
+  return tell(ENDLESS);
 }
 
 function earliest() {
@@ -110,16 +133,6 @@ function fire(one) {
 // Tells of an error that nobody else hears of, on standard error.
 export function tell(error) {
   console.error(describe(error));
-}
-
-// An error with where it comes from, and what caused it.
-function describe(error) {
-  if (typeof error !== 'object' || error === null || !('message' in error)) return `error: ${String(error)}`;
-  // But for the engine's own way to the handler.
-  const stack = String(error.stack ?? '').replace(/^.*initializer\.js.*$/m, '').trim();
-  const places = stack === '' ? '' : `\n${stack.replace(/^/gm, '    at ')}`;
-  const cause = error.cause === undefined ? '' : `\ncaused by: ${describe(error.cause)}`;
-  return `${error.name}: ${error.message}${places}${cause}`;
 }
 
 function start(callback, ms, args, repeats) {

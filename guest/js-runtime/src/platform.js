@@ -1,5 +1,7 @@
 // What the engine lacks of the platform, or does in another way than the standards say, where a few lines mend it.
 
+import { describe, isError } from './errors.js';
+
 const define = (target, name, value) =>
   Object.defineProperty(target, name, { value, writable: true, configurable: true, enumerable: false });
 
@@ -162,6 +164,12 @@ define(Blob.prototype, 'stream', function () {
     { highWaterMark: 0 },
   );
 });
+
+// The engine's shows an error without its stack and cause.
+for (const name of ['debug', 'error', 'info', 'log', 'warn']) {
+  const native = console[name];
+  define(console, name, (...args) => native.apply(console, args.some(isError) ? args.map((arg) => (isError(arg) ? describe(arg) : arg)) : args));
+}
 
 if (globalThis.navigator === undefined) define(globalThis, 'navigator', Object.freeze({ userAgent: 'wasmhost' }));
 

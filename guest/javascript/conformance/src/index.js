@@ -52,6 +52,13 @@ const routes = {
   '/throw': () => {
     throw new RangeError('thrown as asked', { cause: new Error('the cause') });
   },
+  '/log-error': () => {
+    const error = new RangeError('logged as asked', { cause: new Error('its cause') });
+    console.error('it failed:', error);
+    return new Response(error.stack);
+  },
+  // The engine refuses the literal.
+  '/unicode': () => new Response(String(/\p{Letter}/u.test('ä'))),
   '/no-response': () => 'a string',
   '/throw-late': () =>
     new Response(
@@ -67,6 +74,14 @@ const routes = {
       }),
     ),
   '/hang': () => new Promise(() => {}),
+  async '/hang-later'() {
+    await pause(10);
+    await new Promise(() => {});
+  },
+  '/hang-afterwards': ({ ctx }) => {
+    ctx.waitUntil(new Promise(() => {}));
+    return new Response('answered');
+  },
   '/linger': ({ params, ctx }) => {
     ctx.waitUntil(pause(Number(params.get('ms'))).then(() => console.log('lingered')));
     ctx.waitUntil(Promise.reject(new RangeError('rejected afterwards')));
