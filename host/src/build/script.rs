@@ -28,12 +28,12 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
         let found = format!("package.json names no `main`, and there is none of {}", ENTRIES.join(", "));
         return Err(Error::NoProject { folder: folder.to_owned(), found });
     };
-    if !has_modules(folder) {
-        let install = if folder.join("package-lock.json").is_file() { "ci" } else { "install" };
-        if !options.install {
-            return Err(Error::Missing { tool: "node_modules".to_owned(), install: format!("npm {install}") });
+    if let Some((missing, install)) = wanted(folder, &package) {
+        if options.install {
+            runner.run(&Line::new(npm).args([install, "--no-audit", "--no-fund", "--loglevel=error"]))?;
+        } else if let Some(tool) = missing {
+            return Err(Error::Missing { tool, install: format!("npm {install}") });
         }
-        runner.run(&Line::new(npm).args([install, "--no-audit", "--no-fund", "--loglevel=error"]))?;
     }
     let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
     RUNTIME.extract(work.path()).map_err(Error::io("write", work.path()))?;
@@ -43,9 +43,28 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     Ok(Made { bytes: read(&component)?, name: None })
 }
 
-/// Whether the packages that build are installed in this folder or, as in a workspace, in one above it.
-fn has_modules(folder: &Path) -> bool {
-    folder.ancestors().any(|folder| folder.join("node_modules/@bytecodealliance/componentize-js").is_dir())
+/// What is not installed, and the command of npm that installs it. No name where package.json or its lock is only newer
+/// than what is installed: that may be the version control's doing, and is no reason to fail where nothing may be fetched.
+fn wanted(folder: &Path, package: &str) -> Option<(Option<String>, &'static str)> {
+    if !has_module(folder, "@bytecodealliance/componentize-js") {
+        let install = if folder.join("package-lock.json").is_file() { "ci" } else { "install" };
+        return Some((Some("node_modules".to_owned()), install));
+    }
+    let package: serde_json::Value = serde_json::from_str(package).unwrap_or_default();
+    let mut named = package.get("dependencies").and_then(|names| names.as_object()).into_iter().flatten();
+    if let Some((name, _)) = named.find(|(name, _)| !has_module(folder, name)) {
+        return Some((Some(format!("the package {name} of package.json")), "install"));
+    }
+    let changed = |file: &str| folder.join(file).metadata().and_then(|found| found.modified()).ok();
+    // npm writes this whenever it installs; other tools keep no such file.
+    let installed = changed("node_modules/.package-lock.json")?;
+    let is_newer = |file| changed(file).is_some_and(|changed| changed > installed);
+    ["package.json", "package-lock.json"].into_iter().any(is_newer).then_some((None, "install"))
+}
+
+/// Whether a package is installed in this folder or, as in a workspace, in one above it.
+fn has_module(folder: &Path, name: &str) -> bool {
+    folder.ancestors().any(|folder| folder.join("node_modules").join(name).is_dir())
 }
 
 /// The application's module: `main` or `module` of package.json if that is a source, or a usual place.
@@ -58,6 +77,34 @@ fn entry(package: &str, exists: impl Fn(&str) -> bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_package_json_has_got_since_npm_ran_is_wanted() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let folder = dir.path();
+        let write = |file: &str, hour: u64| {
+            let file = std::fs::File::create(folder.join(file))?;
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(hour * 3600))
+        };
+        let package = r#"{"dependencies": {"hono": "4", "@a/b": "1"}}"#;
+        write("package.json", 1)?;
+        assert_eq!(wanted(folder, package), Some((Some("node_modules".to_owned()), "install")));
+        write("package-lock.json", 1)?;
+        assert_eq!(wanted(folder, package), Some((Some("node_modules".to_owned()), "ci")));
+        for name in ["@bytecodealliance/componentize-js", "hono"] {
+            std::fs::create_dir_all(folder.join("node_modules").join(name))?;
+        }
+        write("node_modules/.package-lock.json", 2)?;
+        assert_eq!(wanted(folder, package), Some((Some("the package @a/b of package.json".to_owned()), "install")));
+        std::fs::create_dir_all(folder.join("node_modules/@a/b"))?;
+        assert_eq!(wanted(folder, package), None);
+        write("package.json", 3)?;
+        assert_eq!(wanted(folder, package), Some((None, "install")));
+        // Installed by another tool.
+        std::fs::remove_file(folder.join("node_modules/.package-lock.json"))?;
+        assert_eq!(wanted(folder, package), None);
+        Ok(())
+    }
 
     #[test]
     fn the_entry_is_the_one_that_package_json_names_or_a_usual_one() {
