@@ -494,3 +494,15 @@ fn without_colours_nothing_but_text_is_shown() {
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
     assert!(shown.contains("stdout │ ") && shown.contains("500 GET /panic"), "{shown}");
 }
+
+#[test]
+fn a_compiled_component_is_served_by_its_name() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let mut compile = command();
+    compile.arg("compile").arg(guest("hello.wasm")).arg("-o").arg(dir.path().join("hello.cwasm"));
+    assert_eq!(run(compile).code, Some(0));
+    let server = start_file(dir.path(), "hello.cwasm", "json");
+    until_served(&server, 1);
+    assert_eq!(get(server.address, "/").text(), "Hello, World!");
+    Ok(())
+}

@@ -49,9 +49,9 @@ impl Artifact {
     }
 
     fn try_prepare(config: &Config, launcher: &Launcher) -> Result<Self, Problem> {
-        let path = config.component_file();
-        let file = launcher.open_component(path).map_err(|error| source::unreadable(&error))?;
-        match source::read(&file, path)? {
+        let file = launcher.open_component(config.component_file()).map_err(|error| source::unreadable(&error))?;
+        // By the name that the user gave it, also where it is a copy.
+        match source::read(&file, &config.component)? {
             Source::Compiled => Self::of(private_copy(file)?),
             Source::Component(bytes, description) => {
                 wasi_version(&description)?;
