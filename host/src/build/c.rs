@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::componentize::componentize;
 use super::project::{Made, Options, Project, read};
-use super::runner::{Line, Runner, find};
+use super::runner::{self, Line, Runner, find};
 
 /// What both ways have in common: a library that is started once and called for each request.
 const FLAGS: [&str; 5] = ["-mexec-model=reactor", "-Wall", "-Wextra", "-std=c17", "-fno-strict-aliasing"];
@@ -57,12 +57,8 @@ fn make(project: &Project, options: &Options, runner: &Runner<'_>, compiler: &[S
 
 /// make hands its rules to a shell: a word for one.
 fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
     // `$` is make's own.
-    format!("'{}'", word.replace('\'', r"'\''").replace('$', "$$"))
+    runner::quoted(word).replace('$', "$$")
 }
 
 /// The words that begin a call of the compiler for wasi.

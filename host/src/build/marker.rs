@@ -2,9 +2,8 @@
 //! outermost level, where other hosts skip them. `sandbox::source` reads them; `compile` carries them into a `.cwasm`.
 
 use wasm_encoder::{CustomSection, Section as _};
-use wasmparser::{Parser, Payload};
 
-use crate::sandbox::REUSE_SECTION;
+use crate::sandbox::{REUSE_SECTION, describe};
 
 /// What is known of a component that cannot be seen in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,26 +16,11 @@ pub struct Marks {
 /// ends.
 pub fn mark(component: &[u8], marks: Marks) -> Vec<u8> {
     let mut marked = component.to_vec();
-    if marks.bears_reuse && !has_custom_section(component, REUSE_SECTION) {
+    let is_marked = describe(component).is_ok_and(|description| description.marked_reusable);
+    if marks.bears_reuse && !is_marked {
         append_custom_section(&mut marked, REUSE_SECTION, b"");
     }
     marked
-}
-
-/// Whether the outermost level has a custom section of this name. What cannot be read has none.
-fn has_custom_section(binary: &[u8], wanted: &str) -> bool {
-    // Sections of nested modules and components lie between their version and their end.
-    let mut depth = 0_u32;
-    for payload in Parser::new(0).parse_all(binary) {
-        match payload {
-            Ok(Payload::Version { .. }) => depth += 1,
-            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
-            Ok(Payload::CustomSection(section)) if depth == 1 && section.name() == wanted => return true,
-            Ok(_) => {}
-            Err(_) => return false,
-        }
-    }
-    false
 }
 
 /// Custom sections have one form in components and modules.
@@ -46,6 +30,8 @@ fn append_custom_section(binary: &mut Vec<u8>, name: &str, content: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use wasmparser::{Parser, Payload};
+
     use super::*;
 
     /// Header of an empty component (component model, binary format).

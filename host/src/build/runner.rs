@@ -162,8 +162,8 @@ impl std::fmt::Display for Line {
 }
 
 /// A word as a shell takes it for one.
-fn quoted(word: &str) -> Cow<'_, str> {
-    let is_plain = |character: char| character.is_alphanumeric() || "-_./=:,+@%".contains(character);
+pub(super) fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_./=:,+@%".contains(character);
     if !word.is_empty() && word.chars().all(is_plain) {
         return Cow::Borrowed(word);
     }

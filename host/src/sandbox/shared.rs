@@ -30,8 +30,6 @@ pub struct Shared {
     held: Cell<usize>,
     served: Cell<u64>,
     retiring: Cell<bool>,
-    /// Every place is a call's whose client has left: nobody can get an answer from it.
-    abandoned: Cell<bool>,
     /// Calls without an answer whose clients have left, and until when they may go on: they cannot be stopped alone, and
     /// take a place each. In the order of their deadlines.
     left: RefCell<VecDeque<(Instant, Arc<Answer>)>>,
@@ -93,7 +91,6 @@ impl Shared {
             held: Cell::new(0),
             served: Cell::new(0),
             retiring: Cell::new(false),
-            abandoned: Cell::new(false),
             left: RefCell::default(),
             linger_max,
             meter,
@@ -117,7 +114,7 @@ impl Shared {
                 if !member.retiring.get() || member.held.get() > 0 {
                     return Poll::Pending;
                 }
-                if member.is_quiet() || member.abandoned.get() {
+                if member.is_quiet() || member.is_abandoned() {
                     return Poll::Ready(SharedEnd::Retired);
                 }
                 match (&mut linger, linger_max) {
@@ -204,7 +201,6 @@ impl Shared {
     /// at once where all that runs are calls whose clients have left ([`Self::is_abandoned`]).
     pub fn retire(&self) {
         self.retiring.set(true);
-        self.abandoned.set(self.is_abandoned());
         self.ending.wake_task();
     }
 

@@ -48,8 +48,9 @@ pub struct TraceFrame {
 impl TraceFrame {
     /// Whether another frame is at the same place of the same function, as those of a recursion are.
     pub fn is_same_place(&self, other: &Self) -> bool {
-        let place = |frame: &Self| frame.place.as_ref().map(|place| (place.file.clone(), place.line, place.column));
-        self.function == other.function && place(self) == place(other)
+        let [own, others] =
+            [self, other].map(|frame| frame.place.as_ref().map(|place| (&place.file, place.line, place.column)));
+        self.function == other.function && own == others
     }
 }
 
