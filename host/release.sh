@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the wasmhost that is shipped: the `dist` profile (thin LTO, one codegen unit), trained on requests (PGO).
+# Builds the fastest wasmhost: the `dist` profile (thin LTO, one codegen unit), trained on requests (PGO).
 # usage: host/release.sh          needs llvm-profdata of rustc's LLVM (Debian: llvm-22), wrk, Python 3. Twice a `dist` build.
 # The result is target/pgo/HOST/dist/wasmhost, HOST as in `rustc -vV`.
 set -euo pipefail
