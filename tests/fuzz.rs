@@ -337,7 +337,7 @@ impl Host {
             let of = |pid| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
             self.server.pids().into_iter().map(of).sum()
         };
-        (entries("fd"), entries("task"), self.server.resident_kib_in_all())
+        (entries("fd"), entries("task"), self.server.resident_kib())
     }
 }
 

@@ -51,7 +51,7 @@ fn given(server: &Server, path: &str, answer: &str) {
 fn start(component: &str, flags: &[&str]) -> (Server, u64) {
     let server = Server::start(component, &[&ONE_WORKER, flags].concat());
     assert_eq!(get(server.address, "/hello").status, 200, "{component}");
-    let before = server.resident_kib_in_all();
+    let before = server.resident_kib();
     (server, before)
 }
 
@@ -160,7 +160,7 @@ fn what_an_instance_had_the_host_keep_is_freed_with_it() {
         let mut highest = 0;
         for round in 0..4 {
             given(&server, "/handles?count=1000&bytes=100000", "1000");
-            let held = server.resident_kib_in_all() - before;
+            let held = server.resident_kib() - before;
             if round == 0 {
                 highest = held;
             }

@@ -169,7 +169,7 @@ fn survived(attack: &Attack) -> TestResult {
         let neighbours = Neighbours::begin(server.address);
         // What a fault needs for the first time is not what the attack left.
         get(server.address, "/trap");
-        let before = server.resident_kib_in_all();
+        let before = server.resident_kib();
         let processes = server.pids().len();
 
         attacked(server.address, &path, ends, &what);
@@ -328,7 +328,7 @@ fn load_survived(load: &Load, what: &str) -> TestResult {
     };
     // Once as it should be, so that what the first reload needs is not what the attack left.
     reload(&served)?;
-    let before = server.resident_kib_in_all();
+    let before = server.resident_kib();
     let processes = server.pids().len();
     for _ in 0..2 {
         let failed = count("failed_reloads");

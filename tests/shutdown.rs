@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::server::within;
 use crate::support::{CEILING, Connection, FAULTS, Server, TestResult, command, eventually, get, guest, run};
 
 /// Sends this request on a new connection, and waits until a worker serves it.
@@ -228,11 +229,9 @@ fn a_file_that_is_no_socket_is_not_replaced() -> TestResult {
 
 /// The binary started as a service manager does it, with `socket` as descriptor 3.
 fn with_handed_over(socket: impl Into<OwnedFd>, flags: &[&str]) -> Command {
-    let mut shell = Command::new("sh");
     // The socket comes as standard output, from where the shell moves it; `exec` keeps the process's number.
-    shell.arg("-c").arg("export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3>&1 1>&2");
-    shell.arg(env!("CARGO_BIN_EXE_wasmhost")).arg(guest("hello.wasm")).args(["--workers", "2"]).args(flags);
-    shell.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+    let mut shell = within(&["sh", "-c", "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3>&1 1>&2"]);
+    shell.arg(guest("hello.wasm")).args(["--workers", "2"]).args(flags);
     shell.stdout(Stdio::from(socket.into()));
     shell
 }

@@ -52,9 +52,21 @@ impl Log {
     }
 }
 
-/// The binary, with a cache shared by all tests, and workers of the kind that `WASMHOST_TEST_WORKER_KIND` names.
+/// The binary, [prepared].
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmhost"));
+    prepared(Command::new(env!("CARGO_BIN_EXE_wasmhost")))
+}
+
+/// The binary, [prepared], run by another command: the words of `place` come before it.
+pub fn within(place: &[&str]) -> Command {
+    let mut command = Command::new(place[0]);
+    command.args(&place[1..]).arg(env!("CARGO_BIN_EXE_wasmhost"));
+    prepared(command)
+}
+
+/// A command that runs the binary in whatever way: with a cache that all tests share, and workers of the kind that
+/// `WASMHOST_TEST_WORKER_KIND` names.
+pub fn prepared(mut command: Command) -> Command {
     command.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
     if let Ok(kind) = std::env::var("WASMHOST_TEST_WORKER_KIND") {
         command.env("WASMHOST_WORKER_KIND", kind);
@@ -192,18 +204,30 @@ impl Server {
         pids
     }
 
-    /// Its processes: those that run guests, or may.
+    /// All of its processes: the primary, the spawner, and what that has started.
     pub fn pids(&self) -> Vec<u32> {
-        let mut pids = self.worker_pids();
-        pids.push(self.pid());
+        let mut pids = vec![self.pid()];
+        if let Some(spawner) = self.spawner_pid() {
+            pids.push(spawner);
+            pids.extend(children(spawner));
+        }
         pids
     }
 
-    /// Resident memory of all its processes in KiB.
-    pub fn resident_kib_in_all(&self) -> u64 {
+    /// Resident memory of all its processes in KiB. Pages that several of them share are counted for each.
+    pub fn resident_kib(&self) -> u64 {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The sum of the most that each of its processes has had resident so far, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(&self, field: &str) -> u64 {
         let of_one = |pid| -> Option<u64> {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+            let line = status.lines().find_map(|line| line.strip_prefix(field))?;
             line.trim().trim_end_matches(" kB").trim().parse().ok()
         };
         self.pids().into_iter().filter_map(of_one).sum()
@@ -217,7 +241,7 @@ impl Server {
     pub fn memory_is_back(&self, before_kib: u64, after: &str) {
         let began = Instant::now();
         loop {
-            let left = self.resident_kib_in_all().saturating_sub(before_kib);
+            let left = self.resident_kib().saturating_sub(before_kib);
             if left <= MEMORY_LEFT_KIB {
                 return;
             }
@@ -250,25 +274,6 @@ impl Server {
             assert!(began.elapsed() < CEILING, "the server did not end");
             std::thread::sleep(Duration::from_millis(5));
         }
-    }
-
-    /// Resident memory in KiB.
-    #[track_caller]
-    pub fn resident_kib(&self) -> u64 {
-        self.memory_kib("VmRSS:")
-    }
-
-    /// The most resident memory so far, in KiB.
-    #[track_caller]
-    pub fn peak_kib(&self) -> u64 {
-        self.memory_kib("VmHWM:")
-    }
-
-    #[track_caller]
-    fn memory_kib(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process lives");
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
-        line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
     }
 }
 
