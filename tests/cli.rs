@@ -357,12 +357,8 @@ fn a_unix_socket_that_cannot_be_made_is_an_error_with_a_hint() -> TestResult {
     Ok(())
 }
 
-#[test]
+#[test(needs(Ipv6))]
 fn an_address_of_ipv6_is_served() {
-    if let Err(error) = TcpListener::bind("[::1]:0") {
-        eprintln!("passed over, there is no IPv6 here: {error}");
-        return;
-    }
     for balance in ["round-robin", "kernel"] {
         let server = Server::start("faults.wasm", &["--listen", "[::1]:0", "--balance", balance]);
         assert!(server.address.is_ipv6() && server.address.port() != 0, "{}", server.address);

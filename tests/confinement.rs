@@ -16,16 +16,6 @@ const EPERM: &str = "1";
 const EACCES: &str = "13";
 const DONE: &str = "done";
 
-/// Whether this kernel has all that `--confine require` asks for; says what is missing if not.
-fn kernel_has_all() -> bool {
-    let server = Server::start("hello.wasm", &["--confine", "auto"]);
-    let missing = server.status()["confinement"]["missing"].to_string();
-    if missing != "[]" {
-        eprintln!("passed over, this kernel does not confine in full: {missing}");
-    }
-    missing == "[]"
-}
-
 /// What came of a deed: `done`, or the number of the system's error; none when it ended the connection.
 fn deed(server: &Server, what: &str) -> Option<String> {
     let mut connection = Connection::open(server.address);
@@ -40,15 +30,11 @@ fn assert_refused(server: &Server, kind: &str, what: &str) {
     assert!([EPERM, EACCES, "38"].contains(&outcome.as_str()), "{kind}: {what} came to {outcome}");
 }
 
-#[test]
+#[test(needs(FaultInjection, Confinement))]
 fn the_kernel_refuses_what_a_guest_that_broke_out_would_do() {
-    let mut modes = vec!["auto"];
-    if kernel_has_all() {
-        modes.push("require");
-    }
     let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let connect = format!("connect {}", elsewhere.local_addr().expect("an address"));
-    for mode in modes {
+    for mode in ["auto", "require"] {
         for kind in KINDS {
             let server = Server::start("faults.wasm", &["--confine", mode, "--worker-kind", kind]);
             for what in [
@@ -75,7 +61,7 @@ fn the_kernel_refuses_what_a_guest_that_broke_out_would_do() {
     assert!(!Path::new("/tmp/wasmhost-misdeed").exists());
 }
 
-#[test]
+#[test(needs(FaultInjection, Confinement))]
 fn a_workers_process_has_less_than_the_host_as_a_whole() {
     let dir = tempfile::tempdir().expect("a directory");
     let cache = dir.path().join("cache");
@@ -93,7 +79,7 @@ fn a_workers_process_has_less_than_the_host_as_a_whole() {
     }
 }
 
-#[test]
+#[test(needs(FaultInjection))]
 fn without_confinement_the_same_deeds_succeed() {
     for kind in KINDS {
         let mut server = Server::start("faults.wasm", &["--confine", "off", "--worker-kind", kind, "--workers", "1"]);
@@ -193,7 +179,7 @@ fn a_reload_finds_a_new_file_at_the_components_path_even_behind_another_link() -
     Ok(())
 }
 
-#[test]
+#[test(needs(Python3))]
 fn where_a_part_is_missing_require_names_it_and_auto_goes_on_without() -> TestResult {
     // A filter under which Landlock's calls are not there, as on an older kernel.
     let hide = "import ctypes,os,sys,struct\n\
@@ -204,11 +190,6 @@ fn where_a_part_is_missing_require_names_it_and_auto_goes_on_without() -> TestRe
         program=ctypes.create_string_buffer(struct.pack('HxxxxxxQ',len(rules),ctypes.addressof(code)))\n\
         assert prctl(38,1,0,0,0)==0 and prctl(22,2,ctypes.addressof(program),0,0)==0\n\
         os.execv(sys.argv[1],sys.argv[1:])";
-    let python = std::process::Command::new("python3").arg("-c").arg("pass").status();
-    if !python.is_ok_and(|status| status.success()) {
-        eprintln!("passed over, there is no python3");
-        return Ok(());
-    }
     let hidden = |flags: &[&str]| {
         let mut words = std::process::Command::new("python3");
         words.args(["-c", hide, env!("CARGO_BIN_EXE_wasmhost")]).arg(guest("hello.wasm"));
@@ -264,13 +245,8 @@ fn nobody_is_a_spawner_by_hand() {
     assert_eq!(finished.code, Some(2), "{finished:?}");
 }
 
-#[test]
+#[test(needs(FaultInjection, Confinement, OtherUser))]
 fn a_user_without_privileges_is_confined_just_so() -> TestResult {
-    let able = std::process::Command::new("setpriv").args(["--reuid=65534", "--clear-groups", "true"]).status();
-    if !able.is_ok_and(|status| status.success()) {
-        eprintln!("passed over, becoming another user is not possible here");
-        return Ok(());
-    }
     let dir = tempfile::tempdir()?;
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777))?;
     // Where anybody may read and execute.

@@ -443,12 +443,7 @@ fn without_a_project_it_says_so() -> TestResult {
 }
 
 /// All that a terminal shows of a run in which the guest says something and fails.
-fn on_terminal(no_colour: bool) -> Option<String> {
-    let tried = Command::new("script").arg("--version").stdout(Stdio::null()).status();
-    if !tried.is_ok_and(|status| status.success()) {
-        eprintln!("passed over: there is no `script` here");
-        return None;
-    }
+fn on_terminal(no_colour: bool) -> String {
     let fake = Fake::new(&guest("faults.wasm")).expect("a project");
     let serving = fake.command();
     let words = std::iter::once(serving.get_program()).chain(serving.get_args());
@@ -477,20 +472,20 @@ fn on_terminal(no_colour: bool) -> Option<String> {
     child.kill().expect("script can be killed");
     child.wait().expect("script can be waited for");
     eventually("it has ended with its terminal", || std::net::TcpStream::connect(address).is_err());
-    Some(text())
+    text()
 }
 
-#[test]
+#[test(needs(Script))]
 fn the_guests_lines_and_faults_are_shown_in_colours_on_a_terminal() {
-    let Some(shown) = on_terminal(false) else { return };
+    let shown = on_terminal(false);
     assert!(shown.contains("\u{1b}[36mstdout\u{1b}[0m"), "{shown}");
     assert!(shown.contains("\u{1b}[31mtrap\u{1b}[0m: "), "{shown}");
     assert!(shown.contains("\u{1b}[31m500\u{1b}[0m GET /panic"), "{shown}");
 }
 
-#[test]
+#[test(needs(Script))]
 fn without_colours_nothing_but_text_is_shown() {
-    let Some(shown) = on_terminal(true) else { return };
+    let shown = on_terminal(true);
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
     assert!(shown.contains("stdout │ ") && shown.contains("500 GET /panic"), "{shown}");
 }

@@ -1,5 +1,5 @@
 //! What does the host make of the place that it runs in: as process 1, in a cgroup, with too few descriptors, on a disk
-//! that is full or read-only, without its standard streams? What the test machine does not offer is told and passed over.
+//! that is full or read-only, without its standard streams?
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,28 +12,8 @@ use serde_json::Value;
 use crate::connections::is_silent;
 use crate::shutdown::{get_over_unix, message};
 use crate::support::cgroup::{Bound, Cgroups};
-use crate::support::server::{cpu_ticks, limit_descriptors, lowest_free_descriptor};
+use crate::support::server::{cpu_ticks, limit_descriptors, lowest_free_descriptor, within};
 use crate::support::{CEILING, Connection, FAULTS, Finished, Server, TestResult, eventually, get, guest, run};
-
-/// Whether this machine can do `what`, as this command tries it; says why not.
-pub fn is_possible(what: &str, program: &str, arguments: &[&str]) -> bool {
-    let outcome = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    let reason = match outcome {
-        Ok(output) if output.status.success() => return true,
-        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        Err(error) => error.to_string(),
-    };
-    eprintln!("passed over, {what} is not possible here: {reason}");
-    false
-}
-
-/// The binary behind these words, which run it in a place of its own.
-pub fn within(place: &[&str]) -> Command {
-    let mut command = Command::new(place[0]);
-    command.args(&place[1..]).arg(env!("CARGO_BIN_EXE_wasmhost"));
-    command.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
-    command
-}
 
 /// The binary behind these words, serving `component`.
 pub fn serving_within(place: &[&str], component: &str, flags: &[&str]) -> Server {
@@ -50,12 +30,9 @@ fn process_status(pid: u32, field: &str) -> String {
     line.trim_start_matches(':').trim().to_owned()
 }
 
-#[test]
+#[test(needs(ProcessNamespace))]
 fn process_1_of_a_container_drains_on_both_signals_and_ends_at_once_on_a_second() {
     let place = ["unshare", "--pid", "--fork", "--kill-child"];
-    if !is_possible("a process 1", place[0], &["--pid", "--fork", "--kill-child", "true"]) {
-        return;
-    }
     for (component, signal, second) in
         [(FAULTS[0], "TERM", false), (FAULTS[1], "INT", false), (FAULTS[0], "TERM", true), (FAULTS[0], "INT", true)]
     {
@@ -84,11 +61,8 @@ fn process_1_of_a_container_drains_on_both_signals_and_ends_at_once_on_a_second(
     }
 }
 
-#[test]
+#[test(needs(Prlimit))]
 fn a_host_out_of_descriptors_waits_serves_those_who_are_in_and_accepts_again() {
-    if !is_possible("limiting another process", "prlimit", &["--nofile"]) {
-        return;
-    }
     for balance in ["round-robin", "kernel"] {
         let server = Server::start("hello.wasm", &["--balance", balance]);
         let mut kept: Vec<Connection> = (0..4).map(|_| Connection::open(server.address)).collect();
@@ -136,16 +110,10 @@ fn a_host_out_of_descriptors_waits_serves_those_who_are_in_and_accepts_again() {
     }
 }
 
-#[test]
+#[test(needs(Cgroups))]
 fn workers_and_memory_follow_the_limits_of_the_cgroup() {
     const MEMORY_BYTES: u64 = 256 << 20;
-    let cgroups = match Cgroups::new(&[Bound::Cpu(100), Bound::Memory(MEMORY_BYTES)]) {
-        Ok(cgroups) => cgroups,
-        Err(error) => {
-            eprintln!("passed over, no cgroup can be made here: {error}");
-            return;
-        }
-    };
+    let cgroups = Cgroups::new(&[Bound::Cpu(100), Bound::Memory(MEMORY_BYTES)]).expect("control groups");
     let joining = cgroups.joining();
     let server = serving_within(&joining.each_ref().map(String::as_str), "faults.wasm", &["--memory-max", "1GiB"]);
     let record = server.wait_for_record("listening", |record| message(record).starts_with("listening"));
@@ -162,15 +130,8 @@ const TINY_DISK: &str = "mount -t tmpfs -o size=64k,mode=700 tmpfs \"$0\"";
 /// A script for `sh` that makes `$0` read-only.
 const READ_ONLY: &str = "mount --bind \"$0\" \"$0\"; mount -o remount,bind,ro \"$0\"";
 
-fn can_mount() -> bool {
-    is_possible("mounting", "unshare", &["--mount", "mount", "-t", "tmpfs", "tmpfs", "/tmp"])
-}
-
-#[test]
+#[test(needs(Mount))]
 fn a_cache_on_a_disk_that_is_full_or_read_only_costs_a_warning_and_leaves_nothing() -> TestResult {
-    if !can_mount() {
-        return Ok(());
-    }
     let dir = tempfile::tempdir()?;
     let cache = dir.path().to_str().ok_or("a path in UTF-8")?;
     for (disk, warning, word) in [
@@ -200,11 +161,8 @@ fn a_cache_on_a_disk_that_is_full_or_read_only_costs_a_warning_and_leaves_nothin
     Ok(())
 }
 
-#[test]
+#[test(needs(Mount))]
 fn compiling_onto_a_full_disk_fails_and_leaves_nothing() -> TestResult {
-    if !can_mount() {
-        return Ok(());
-    }
     let dir = tempfile::tempdir()?;
     let disk = dir.path().to_str().ok_or("a path in UTF-8")?;
     let script = format!("set -e; {TINY_DISK}; set +e; \"$@\"; code=$?; ls -A \"$0\"; exit $code");

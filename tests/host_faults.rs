@@ -108,7 +108,7 @@ fn all_listen(server: &Server) -> bool {
     status["workers"].as_array().is_some_and(|workers| workers.iter().all(|worker| worker["state"] == "listening"))
 }
 
-#[test]
+#[test(needs(FaultInjection))]
 fn a_panic_anywhere_in_a_worker_costs_its_own_connections_and_it_is_replaced() {
     for (point, path, trigger) in IN_A_WORKER {
         for component in FAULTS {
@@ -128,7 +128,7 @@ fn a_panic_anywhere_in_a_worker_costs_its_own_connections_and_it_is_replaced() {
     }
 }
 
-#[test]
+#[test(needs(FaultInjection))]
 fn a_panic_in_a_shared_instance_costs_its_workers_connections_and_it_is_replaced() {
     for point in ["shared", "call", "host-function"] {
         let server = Server::start(FAULTS[1], &["--instance-concurrency", "8"]);
@@ -141,7 +141,7 @@ fn a_panic_in_a_shared_instance_costs_its_workers_connections_and_it_is_replaced
     }
 }
 
-#[test]
+#[test(needs(FaultInjection))]
 fn a_panic_of_a_worker_that_accepts_costs_its_own_connections() {
     let server = Server::start(FAULTS[0], &["--balance", "kernel"]);
     let mut first = Connection::open(server.address);
@@ -162,7 +162,7 @@ fn a_panic_of_a_worker_that_accepts_costs_its_own_connections() {
     }
 }
 
-#[test]
+#[test(needs(FaultInjection))]
 fn a_panic_of_the_primary_costs_one_connection_and_no_worker() {
     for (point, path, status) in [
         ("admin", "/healthz", Some(500)),
@@ -197,7 +197,7 @@ fn a_panic_of_the_primary_costs_one_connection_and_no_worker() {
     }
 }
 
-#[test]
+#[test(needs(FaultInjection))]
 fn a_panic_of_the_task_that_attends_to_a_worker_process_ends_that_process_only() {
     let server = Server::start(FAULTS[0], &["--worker-kind", "process"]);
     let [mut first, mut second] = [(); 2].map(|()| Connection::open(server.address));
@@ -215,7 +215,7 @@ fn a_panic_of_the_task_that_attends_to_a_worker_process_ends_that_process_only()
     }
 }
 
-#[test]
+#[test(needs(FaultInjection))]
 fn a_panic_of_the_clock_that_stops_guests_does_not_stop_it() {
     for component in FAULTS {
         let server = Server::start(component, &["--cpu-limit", "200ms", "--workers", "1"]);
@@ -229,7 +229,7 @@ fn a_panic_of_the_clock_that_stops_guests_does_not_stop_it() {
     }
 }
 
-#[test]
+#[test(needs(FaultInjection))]
 fn when_the_restart_budget_is_spent_the_host_says_so_and_exits_with_1() {
     let mut server = Server::start("faults.wasm", &["--workers", "1"]);
     for death in 1..=11_u64 {
@@ -246,7 +246,7 @@ fn when_the_restart_budget_is_spent_the_host_says_so_and_exits_with_1() {
     eventually("it says why", || server.lines().iter().any(|line| line.contains("restart budget")));
 }
 
-#[test]
+#[test(needs(FaultInjection))]
 fn panics_of_the_primary_are_within_the_same_budget() {
     let mut server = Server::start("faults.wasm", &["--workers", "1"]);
     for _ in 0..11 {

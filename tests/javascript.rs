@@ -1,5 +1,5 @@
 //! Does JavaScript find the web's standards, and do its frameworks run as they are? `guest/javascript.sh` builds the
-//! components; `WASMHOST_TEST_JAVASCRIPT` names the folder. Without the variable these tests do nothing and say so.
+//! components; `WASMHOST_TEST_JAVASCRIPT` names the folder.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Connection, Response, Server, TestResult, eventually, get, request};
+use crate::support::{Connection, Response, Server, TestResult, eventually, facility, get, request};
 
 /// Ceiling of a first start: 20 to 60 s of CPU time to compile a component, several tests at once.
 const FIRST_START_CEILING: Duration = Duration::from_secs(300);
@@ -21,20 +21,14 @@ const END: &str = "<!-- To here. -->\n";
 ///
 /// # Panics
 /// When the folder lacks the component.
-fn serve(name: &str, flags: &[&str]) -> Option<Server> {
-    let Ok(folder) = std::env::var("WASMHOST_TEST_JAVASCRIPT") else {
-        eprintln!(
-            "nothing tested: WASMHOST_TEST_JAVASCRIPT names no folder of components (guest/javascript.sh builds them)"
-        );
-        return None;
-    };
-    let path = std::path::absolute(Path::new(&folder).join(name)).expect("a path");
+fn serve(name: &str, flags: &[&str]) -> Server {
+    let path = facility::javascript().join(name);
     assert!(path.is_file(), "{} is missing: guest/javascript.sh builds it", path.display());
     let flags = [&["--isolation", "worker", "--allow-host", "127.0.0.1"], flags].concat();
-    Some(Server::start_within(FIRST_START_CEILING, path.to_str().expect("a path in UTF-8"), &flags))
+    Server::start_within(FIRST_START_CEILING, path.to_str().expect("a path in UTF-8"), &flags)
 }
 
-fn conformance(flags: &[&str]) -> Option<Server> {
+fn conformance(flags: &[&str]) -> Server {
     serve("conformance.wasm", flags)
 }
 
@@ -75,9 +69,9 @@ fn report(results: &[Value], failures: &BTreeMap<String, String>) -> Result<Stri
     Ok(text)
 }
 
-#[test]
+#[test(needs(Javascript))]
 fn the_standards_hold_but_for_the_known_failures() -> TestResult {
-    let Some(server) = conformance(&["--env", "CONFORMANCE=granted"]) else { return Ok(()) };
+    let server = conformance(&["--env", "CONFORMANCE=granted"]);
     // Some checks ask the application itself, at the address that the request names.
     let mut connection = Connection::open(server.address);
     connection.send(format!("GET /run HTTP/1.1\r\nHost: {}\r\n\r\n", server.address));
@@ -109,9 +103,9 @@ fn the_standards_hold_but_for_the_known_failures() -> TestResult {
     Ok(())
 }
 
-#[test]
+#[test(needs(Javascript))]
 fn an_error_is_answered_500_and_told_with_its_place_and_cause() -> TestResult {
-    let Some(server) = conformance(&["--workers", "1", "--instances-per-worker", "1"]) else { return Ok(()) };
+    let server = conformance(&["--workers", "1", "--instances-per-worker", "1"]);
     for _ in 0..3 {
         let response = get(server.address, "/throw");
         assert_eq!((response.status, response.whole), (500, true));
@@ -152,17 +146,16 @@ fn line_of(text: &str) -> usize {
 ///
 /// # Panics
 /// When node does not start.
-fn build(dir: &Path, source: &str) -> Option<std::process::Output> {
-    let folder = std::env::var_os("WASMHOST_TEST_JAVASCRIPT")?;
+fn build(dir: &Path, source: &str) -> std::process::Output {
     let entry = dir.join("entry.js");
     std::fs::write(&entry, source).expect("a file");
     let mut command = std::process::Command::new("node");
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/js-runtime/build.mjs"));
-    command.arg(entry).arg(dir.join("made.wasm")).current_dir(folder).env("TMPDIR", dir);
-    Some(command.output().expect("node runs"))
+    command.arg(entry).arg(dir.join("made.wasm")).current_dir(facility::javascript()).env("TMPDIR", dir);
+    command.output().expect("node runs")
 }
 
-#[test]
+#[test(needs(Javascript))]
 fn a_build_that_fails_tells_the_place_in_the_source_and_what_to_do() -> TestResult {
     let dir = tempfile::tempdir()?;
     for (source, words) in [
@@ -172,7 +165,7 @@ fn a_build_that_fails_tells_the_place_in_the_source_and_what_to_do() -> TestResu
         ("import '@scope/gone/part';\n", ["Could not resolve \"@scope/gone/part\"", "hint: npm install @scope/gone\n"]),
     ] {
         let source = format!("{source}export default {{ fetch() {{ return new Response('x'); }} }};\n");
-        let Some(output) = build(dir.path(), &source) else { return Ok(()) };
+        let output = build(dir.path(), &source);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(words.iter().all(|&words| said.contains(words)), "{words:?} in {said}");
@@ -183,9 +176,9 @@ fn a_build_that_fails_tells_the_place_in_the_source_and_what_to_do() -> TestResu
     Ok(())
 }
 
-#[test]
+#[test(needs(Javascript))]
 fn a_body_that_fails_is_broken_off_and_a_handler_that_never_answers_costs_its_instance() {
-    let Some(server) = conformance(&[]) else { return };
+    let server = conformance(&[]);
     let late = get(server.address, "/throw-late");
     assert_eq!((late.status, late.whole), (200, false), "{}", late.text());
     let told = || {
@@ -200,9 +193,9 @@ fn a_body_that_fails_is_broken_off_and_a_handler_that_never_answers_costs_its_in
     assert_eq!(get(server.address, "/json").text(), r#"{"a":[1,null]}"#);
 }
 
-#[test]
+#[test(needs(Javascript))]
 fn work_goes_on_after_the_response_and_nothing_is_left_for_the_next_request() {
-    let Some(server) = conformance(&["--workers", "1", "--instances-per-worker", "1"]) else { return };
+    let server = conformance(&["--workers", "1", "--instances-per-worker", "1"]);
     let mut connection = Connection::open(server.address);
     assert_eq!(connection.get("/linger?ms=300").text(), "done");
     let said = |what: &str| {
@@ -220,9 +213,9 @@ fn work_goes_on_after_the_response_and_nothing_is_left_for_the_next_request() {
     assert_eq!(server.sum("generation"), 1);
 }
 
-#[test]
+#[test(needs(Javascript))]
 fn an_instance_serves_thousands_of_requests_in_bounded_memory() {
-    let Some(server) = conformance(&["--workers", "1", "--instances-per-worker", "1"]) else { return };
+    let server = conformance(&["--workers", "1", "--instances-per-worker", "1"]);
     let mut connection = Connection::open(server.address);
     let body = "x".repeat(200_000);
     for asked in 0..3_000 {
@@ -238,13 +231,9 @@ fn an_instance_serves_thousands_of_requests_in_bounded_memory() {
     assert!(bytes < 96 << 20, "{bytes} bytes");
 }
 
-#[test]
+#[test(needs(Javascript))]
 fn hono_runs_as_it_is() -> TestResult {
-    let Some(server) =
-        serve("hono.wasm", &["--workers", "1", "--instances-per-worker", "1", "--env", "GREETING=Servus"])
-    else {
-        return Ok(());
-    };
+    let server = serve("hono.wasm", &["--workers", "1", "--instances-per-worker", "1", "--env", "GREETING=Servus"]);
     let mut kept = Connection::open(server.address);
     let home = kept.get("/");
     assert_eq!((home.status, home.text().as_str()), (200, "Servus"));
@@ -314,9 +303,9 @@ fn hono_runs_as_it_is() -> TestResult {
     Ok(())
 }
 
-#[test]
+#[test(needs(Javascript))]
 fn itty_router_runs_as_it_is() {
-    let Some(server) = serve("itty.wasm", &["--workers", "1", "--instances-per-worker", "1"]) else { return };
+    let server = serve("itty.wasm", &["--workers", "1", "--instances-per-worker", "1"]);
     let mut kept = Connection::open(server.address);
     assert_eq!(kept.get("/").text(), "Hello, itty!");
     assert_eq!(kept.get("/hello").text(), r#""Hello, you!""#);

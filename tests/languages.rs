@@ -1,25 +1,20 @@
 //! Does a component start and serve as componentize-js makes it by itself, with no flag? It answers one request an instance.
-//! `guest/toolchains.sh` builds it into the folder that `WASMHOST_TEST_TOOLCHAINS` names; without the variable this does
-//! nothing and says so. (What `wasmhost build` makes is asked in `table`.)
+//! `guest/toolchains.sh` builds it into the folder that `WASMHOST_TEST_TOOLCHAINS` names. (What `wasmhost build`
+//! makes is asked in `table`.)
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::loading::compilations;
-use crate::support::{Connection, Server, TestResult, get};
+use crate::support::{Connection, Server, TestResult, facility, get};
 
 /// Ceiling of a first start: it takes 20 to 60 s of CPU time to compile.
 const FIRST_START_CEILING: Duration = Duration::from_secs(240);
 
-#[test]
+#[test(needs(Toolchains))]
 fn javascript_on_the_fetch_event_gets_an_instance_a_request() -> TestResult {
-    let Ok(toolchains) = std::env::var("WASMHOST_TEST_TOOLCHAINS") else {
-        eprintln!("nothing tested: WASMHOST_TEST_TOOLCHAINS names no folder that guest/toolchains.sh has filled");
-        return Ok(());
-    };
-    let component = std::path::absolute(Path::new(&toolchains).join("js-hello.wasm"))?;
+    let component = facility::toolchains().join("js-hello.wasm");
     let component = component.to_str().ok_or("a path in UTF-8")?;
     let cache = tempfile::tempdir()?;
     let flags = ["--cache-dir", cache.path().to_str().ok_or("a path in UTF-8")?];

@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use wasmhost::build::marker::{Marks, mark};
 
+use crate::support::server::within;
 use crate::support::{Connection, Finished, Server, TestResult, command, get, guest, run};
 
 /// Tries to serve `file`, which must not come to pass: exit code 1, one error, one hint, no port, no panic.
@@ -408,21 +409,14 @@ fn on_one_cpu(component: &Path) -> Command {
     let status = fs::read_to_string("/proc/self/status").expect("a status");
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list").trim();
     let first = list.split([',', '-']).next().expect("a first one");
-    let mut command = Command::new("taskset");
-    command.args(["-c", first]).arg(env!("CARGO_BIN_EXE_wasmhost")).arg(component);
+    let mut command = within(&["taskset", "-c", first]);
+    command.arg(component);
     command.args(["--listen", "127.0.0.1:0", "--cache-dir", "off"]);
     command
 }
 
-#[test]
+#[test(needs(Taskset, Script))]
 fn a_long_compilation_shows_that_it_goes_on_but_on_a_terminal_only() -> TestResult {
-    for (program, argument) in [("taskset", "--version"), ("script", "--version")] {
-        let tried = Command::new(program).arg(argument).stdout(Stdio::null()).status();
-        if !tried.is_ok_and(|status| status.success()) {
-            eprintln!("passed over: there is no `{program}` here");
-            return Ok(());
-        }
-    }
     let dir = tempfile::tempdir()?;
     let component = written(&dir, "large.wasm", large_component())?;
     let silent = std::time::Instant::now();

@@ -1,6 +1,6 @@
 //! What does a machine that fails cost: one that has no descriptors, memory, addresses or CPU to give, or that stops the
-//! host or a part of it for a while? What the test machine does not offer is told and passed over. (Disks, standard
-//! streams and the log's reader are in `environment`, the death of worker processes in `processes`.)
+//! host or a part of it for a while? (Disks, standard streams and the log's reader are in `environment`, the death of
+//! worker processes in `processes`.)
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::connections::is_silent;
-use crate::environment::{is_possible, serving_within, within};
+use crate::environment::serving_within;
 use crate::shutdown::message;
 use crate::support::cgroup::{Bound, Cgroups};
-use crate::support::server::{limit_descriptors, lowest_free_descriptor, signal};
+use crate::support::facility::WITHOUT_IPV6;
+use crate::support::server::{limit_descriptors, lowest_free_descriptor, signal, within};
 use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest, run};
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -35,11 +36,8 @@ fn pid_of_worker(server: &Server, number: usize) -> u32 {
 
 // -- descriptors ------------------------------------------------------------------------------------------------------
 
-#[test]
+#[test(needs(Prlimit))]
 fn a_worker_process_out_of_descriptors_loses_no_connection() {
-    if !is_possible("limiting another process", "prlimit", &["--nofile"]) {
-        return;
-    }
     for workers in ["1", "2"] {
         let server = Server::start("faults.wasm", &["--worker-kind", "process", "--workers", workers]);
         let mut kept: Vec<Connection> = (0..2).map(|_| Connection::open(server.address)).collect();
@@ -83,11 +81,8 @@ fn a_worker_process_out_of_descriptors_loses_no_connection() {
     }
 }
 
-#[test]
+#[test(needs(Prlimit))]
 fn a_worker_process_out_of_descriptors_drains_all_the_same() {
-    if !is_possible("limiting another process", "prlimit", &["--nofile"]) {
-        return;
-    }
     let flags = ["--worker-kind", "process", "--workers", "1", "--drain-timeout", "15s"];
     let mut server = Server::start("faults.wasm", &flags);
     let mut idle = Connection::open(server.address);
@@ -109,8 +104,7 @@ fn a_worker_process_out_of_descriptors_drains_all_the_same() {
     assert!(began.elapsed() < Duration::from_secs(14), "the drain's time ran out: {:?}", began.elapsed());
 }
 
-#[cfg(feature = "fault-injection")]
-#[test]
+#[test(needs(FaultInjection))]
 fn a_machine_without_a_free_descriptor_costs_a_pause_and_is_counted() {
     for balance in ["round-robin", "kernel"] {
         let server = Server::start("faults.wasm", &["--balance", balance, "--workers", "1"]);
@@ -157,13 +151,10 @@ fn check_no_memory_for_a_second(server: &Server, slow: usize) {
     assert!(server.sum("sheds.memory") >= 1);
 }
 
-#[test]
+#[test(needs(Prlimit))]
 fn no_address_space_for_a_second_instance_is_answered_503_and_the_first_goes_on() {
     // An instance on demand takes 4 GiB of addresses, and the pool, of which there are too few for one, hundreds.
     let place = ["prlimit", "--as=7000000000"];
-    if !is_possible("limiting address space", place[0], &[place[1], "true"]) {
-        return;
-    }
     for component in FAULTS {
         let server = serving_within(&place, component, &["--workers", "1"]);
         let warned = server.records(|record| message(record).starts_with("instances get their memory on demand"));
@@ -172,8 +163,7 @@ fn no_address_space_for_a_second_instance_is_answered_503_and_the_first_goes_on(
     }
 }
 
-#[cfg(feature = "fault-injection")]
-#[test]
+#[test(needs(FaultInjection))]
 fn an_exhausted_pool_is_answered_503_and_what_is_in_it_goes_on() {
     for component in FAULTS {
         let mut command = crate::support::command();
@@ -190,11 +180,8 @@ fn an_exhausted_pool_is_answered_503_and_what_is_in_it_goes_on() {
     }
 }
 
-#[test]
+#[test(needs(Prlimit))]
 fn a_host_that_gets_no_more_address_space_serves_with_what_it_has() {
-    if !is_possible("limiting address space", "prlimit", &["--as=unlimited", "true"]) {
-        return;
-    }
     for component in FAULTS {
         let server = Server::start(component, &["--workers", "1"]);
         assert_eq!(get(server.address, "/hello").status, 200);
@@ -342,15 +329,11 @@ fn an_address_that_cannot_be_had_is_named_with_a_way_out() -> TestResult {
     Ok(())
 }
 
-#[test]
+#[test(needs(NetworkNamespace))]
 fn a_machine_without_ipv6_serves_over_ipv4_and_says_so_where_ipv6_is_asked_for() {
-    let without =
-        "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6 && ! grep -q . /proc/net/if_inet6 && exec \"$0\" \"$@\"";
-    if !is_possible("a network without IPv6", "unshare", &["--net", "sh", "-c", without, "true"]) {
-        return;
-    }
+    let place = ["unshare", "--net", "sh", "-c", WITHOUT_IPV6];
     for address in ["[::1]:0", "[::]:0"] {
-        let mut command = within(&["unshare", "--net", "sh", "-c", without]);
+        let mut command = within(&place);
         command.args([&guest("hello.wasm"), "--listen", address]);
         if address == "[::]:0" {
             // Without addresses of its own it may still be bound, and serves IPv4 then; either is an answer.
@@ -383,7 +366,7 @@ impl Drop for Busy {
     }
 }
 
-#[test]
+#[test(needs(Taskset))]
 fn half_a_core_is_enough_to_answer_all_and_to_stop_a_loop() {
     let flags = ["--workers", "2", "--cpu-limit", "200ms"];
     // With a quota where a cgroup can be made; else with a neighbour on the only CPU that it may use.
@@ -392,11 +375,7 @@ fn half_a_core_is_enough_to_answer_all_and_to_stop_a_loop() {
             let joining = cgroups.joining();
             (serving_within(&joining.each_ref().map(String::as_str), "faults.wasm", &flags), Some(cgroups), None)
         }
-        Err(error) => {
-            eprintln!("no cgroup can be made here ({error}): half a core by a busy neighbour");
-            if !is_possible("choosing a CPU", "taskset", &["--cpu-list", "0", "true"]) {
-                return;
-            }
+        Err(_) => {
             let mut busy = Command::new("taskset");
             busy.args(["--cpu-list", "0", "sh", "-c", "while :; do :; done"]);
             let busy = Busy(busy.spawn().expect("a busy neighbour"));

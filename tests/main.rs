@@ -1,5 +1,6 @@
 //! End to end tests: every one starts the real binary on a free port and speaks to it over the wire. A file for each
-//! question; `support` has the server, the client and the wait.
+//! question; `support` has the server, the client and the wait. `#[test]` is the attribute of `tests/attribute`, in all
+//! files: a test names what it needs of the machine, and `support::harness` runs it or reports that it was left out.
 
 #![allow(
     unreachable_pub,
@@ -7,8 +8,12 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "a test that cannot go on panics, and says why"
 )]
+
+#[macro_use]
+extern crate wasmhost_test_attribute;
 
 mod support;
 
@@ -18,7 +23,6 @@ mod attacks;
 mod balancing;
 mod body_max;
 mod cli;
-#[cfg(feature = "fault-injection")]
 mod confinement;
 mod connections;
 mod counting;
@@ -27,7 +31,6 @@ mod dev;
 mod environment;
 mod fairness;
 mod fuzz;
-#[cfg(feature = "fault-injection")]
 mod host_faults;
 mod host_resources;
 mod hostile_guests;
@@ -54,3 +57,7 @@ mod smuggling;
 mod streaming;
 mod table;
 mod tidy;
+
+fn main() -> std::process::ExitCode {
+    support::harness::main()
+}

@@ -65,22 +65,13 @@ fn a_worker_process_that_is_killed_costs_only_its_own_connections_and_is_replace
     }
 }
 
-#[test]
+#[test(needs(Cgroups))]
 fn a_worker_process_that_the_kernel_kills_for_memory_costs_only_its_own_connections() {
-    let cgroups = match Cgroups::new(&[Bound::Memory(48 << 20)]) {
-        Ok(cgroups) => cgroups,
-        Err(error) => {
-            eprintln!("passed over, no cgroup can be made here: {error}");
-            return;
-        }
-    };
+    let cgroups = Cgroups::new(&[Bound::Memory(48 << 20)]).expect("a control group");
     for component in FAULTS {
         let server = start(component, &["--memory-max", "512MiB"]);
         let (mut first, mut second, pid) = on_both(&server);
-        if let Err(error) = cgroups.take_in(pid) {
-            eprintln!("passed over, a process cannot be put into a cgroup here: {error}");
-            return;
-        }
+        cgroups.take_in(pid).expect("the worker is put into it");
         let memory_before = server.status()["instance_memory_bytes"].as_u64();
         first.send("GET /leak?bytes=200000000 HTTP/1.1\r\nHost: test\r\n\r\n");
         assert!(first.try_response(false).is_none(), "{component}: the kernel let it have the memory");
@@ -226,7 +217,7 @@ fn a_loading_process_that_is_killed_costs_a_reload_and_no_memory() {
     assert_eq!(get(server.address, "/").status, 200);
 }
 
-#[test]
+#[test(needs(Prlimit))]
 fn a_worker_that_cannot_be_started_again_is_tried_later_and_the_others_go_on() {
     let server = start("faults.wasm", &[]);
     let (_first, mut second, pid) = on_both(&server);

@@ -1,11 +1,11 @@
 //! Do programs of the ecosystems run with their libraries as these are? `WASMHOST_TEST_TOOLCHAINS` names a folder that
-//! `guest/toolchains.sh` has filled; without it these do nothing and say so.
+//! `guest/toolchains.sh` has filled.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Connection, Server, TestResult, command, get, request};
-use crate::table::{FIRST_START_CEILING, build, copy, toolchains, variables};
+use crate::support::{Connection, Server, TestResult, command, facility, get, request};
+use crate::table::{FIRST_START_CEILING, build, copy, variables};
 
 fn program(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guest/programs").join(name)
@@ -15,9 +15,9 @@ fn text_of(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-#[test]
+#[test(needs(Toolchains))]
 fn a_rust_service_with_the_router_of_axum() -> TestResult {
-    let Some(toolchains) = toolchains() else { return Ok(()) };
+    let toolchains = facility::toolchains();
     let folder = tempfile::tempdir()?;
     copy(&program("axum"), folder.path(), "notes")?;
     build(&toolchains, folder.path())?;
@@ -46,9 +46,9 @@ fn a_rust_service_with_the_router_of_axum() -> TestResult {
     Ok(())
 }
 
-#[test]
+#[test(needs(Toolchains))]
 fn a_python_application_with_a_library_from_pypi() -> TestResult {
-    let Some(toolchains) = toolchains() else { return Ok(()) };
+    let toolchains = facility::toolchains();
     let work = tempfile::tempdir()?;
     let mut new = command();
     assert!(new.args(["new", "markdown", "--lang", "python"]).current_dir(work.path()).status()?.success());
@@ -66,9 +66,9 @@ fn a_python_application_with_a_library_from_pypi() -> TestResult {
     Ok(())
 }
 
-#[test]
+#[test(needs(Toolchains))]
 fn an_application_composed_of_two_components() -> TestResult {
-    let Some(toolchains) = toolchains() else { return Ok(()) };
+    let toolchains = facility::toolchains();
     let work = tempfile::tempdir()?;
     copy(&program("composed"), work.path(), "composed")?;
     let variables = variables(&toolchains)?;
@@ -94,9 +94,9 @@ fn an_application_composed_of_two_components() -> TestResult {
     Ok(())
 }
 
-#[test]
+#[test(needs(Toolchains))]
 fn whatever_a_python_function_returns_costs_no_instance() -> TestResult {
-    let Some(toolchains) = toolchains() else { return Ok(()) };
+    let toolchains = facility::toolchains();
     for wasi in ["0.2", "0.3"] {
         let work = tempfile::tempdir()?;
         let mut new = command();
@@ -135,9 +135,9 @@ fn whatever_a_python_function_returns_costs_no_instance() -> TestResult {
     Ok(())
 }
 
-#[test]
+#[test(needs(Toolchains))]
 fn a_go_programs_deadlines_end_its_outgoing_requests() -> TestResult {
-    let Some(toolchains) = toolchains() else { return Ok(()) };
+    let toolchains = facility::toolchains();
     let work = tempfile::tempdir()?;
     let mut new = command();
     assert!(new.args(["new", "fmt", "--lang", "go"]).current_dir(work.path()).status()?.success());

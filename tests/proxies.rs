@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::smuggling::table;
-use crate::support::{CEILING, Connection, Neighbours, Server, TestResult, eventually};
+use crate::support::{CEILING, Connection, Neighbours, Server, TestResult, eventually, facility};
 
 /// How long the first answer to a row is waited for, and how long another.
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
@@ -110,26 +110,6 @@ backend guests
             }
         }
     }
-
-    /// The program's path; none when it is not installed.
-    ///
-    /// # Panics
-    /// When it is not, and this is CI.
-    #[track_caller]
-    fn find(self) -> Option<String> {
-        let program = self.program();
-        let places = [program.to_owned(), format!("/usr/sbin/{program}")];
-        let found = places.into_iter().find(|path| {
-            let mut command = Command::new(path);
-            command.arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-        });
-        if found.is_none() {
-            let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!is_ci, "{program} is not installed; CI installs it (`apt-get install nginx-light haproxy`)");
-            eprintln!("skipped: {program} is not installed (`apt-get install nginx-light haproxy`)");
-        }
-        found
-    }
 }
 
 impl Proxy {
@@ -218,7 +198,7 @@ fn send(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 
 #[track_caller]
 fn attack_through(kind: Kind) -> TestResult {
-    let Some(program) = kind.find() else { return Ok(()) };
+    let program = facility::server_program_path(kind.program()).ok_or("the proxy is not installed")?;
     let server = Server::start("faults.wasm", &["--access-log", "--trust-proxy", "127.0.0.1"]);
     let proxy = Proxy::start(kind, &program, server.address)?;
 
@@ -253,22 +233,22 @@ fn attack_through(kind: Kind) -> TestResult {
     Ok(())
 }
 
-#[test]
+#[test(needs(Nginx))]
 fn behind_nginx_the_guest_sees_no_more_requests_than_were_forwarded() -> TestResult {
     attack_through(Kind::Nginx)
 }
 
-#[test]
+#[test(needs(Nginx))]
 fn behind_nginx_that_does_not_buffer_the_guest_sees_no_more_requests_than_were_forwarded() -> TestResult {
     attack_through(Kind::NginxUnbuffered)
 }
 
-#[test]
+#[test(needs(Haproxy))]
 fn behind_haproxy_the_guest_sees_no_more_requests_than_were_forwarded() -> TestResult {
     attack_through(Kind::Haproxy)
 }
 
-#[test]
+#[test(needs(Haproxy))]
 fn behind_haproxy_that_forwards_invalid_requests_the_guest_sees_no_more_than_were_forwarded() -> TestResult {
     attack_through(Kind::HaproxyLenient)
 }

@@ -1,5 +1,5 @@
-//! Does every language answer the same? `WASMHOST_TEST_TOOLCHAINS` names a folder that `guest/toolchains.sh` has filled;
-//! without it this does nothing and says so. For each language it begins a project with `wasmhost new`, builds it with
+//! Does every language answer the same? `WASMHOST_TEST_TOOLCHAINS` names a folder that `guest/toolchains.sh` has filled.
+//! For each language it begins a project with `wasmhost new`, builds it with
 //! `wasmhost build`, serves it, and asks the application of `guest/apps` the rows of the table. The results are written to
 //! `languages.md` in the folder, which is what `docs/LANGUAGES.md` has. `WASMHOST_TEST_LANGUAGE` chooses one language.
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, Server, TestResult, command};
+use crate::support::{Connection, Server, TestResult, command, facility};
 use rows::{Asked, ROWS};
 
 /// Ceiling of a first start: Python's and JavaScript's components take 20 to 60 s of CPU time to compile.
@@ -46,15 +46,6 @@ struct Result {
     fresh: Duration,
     /// In the order of [`ROWS`].
     rows: Vec<std::result::Result<(), String>>,
-}
-
-/// The folder of toolchains; none, and a word about it, when none is named.
-pub fn toolchains() -> Option<PathBuf> {
-    let Ok(folder) = std::env::var("WASMHOST_TEST_TOOLCHAINS") else {
-        eprintln!("nothing tested: WASMHOST_TEST_TOOLCHAINS names no folder that guest/toolchains.sh has filled");
-        return None;
-    };
-    Some(std::path::absolute(folder).expect("a path"))
 }
 
 /// What the toolchains need, and the host's own build must not see.
@@ -175,9 +166,9 @@ fn size(bytes: u64) -> String {
     }
 }
 
-#[test]
+#[test(needs(Toolchains))]
 fn every_language_answers_the_table() -> TestResult {
-    let Some(toolchains) = toolchains() else { return Ok(()) };
+    let toolchains = facility::toolchains();
     let only = std::env::var("WASMHOST_TEST_LANGUAGE").ok();
     let mut results = Vec::new();
     let mut wrong = String::new();

@@ -2,6 +2,8 @@
 
 pub mod cgroup;
 pub mod client;
+pub mod facility;
+pub mod harness;
 pub mod neighbours;
 pub mod run;
 pub mod server;
