@@ -51,6 +51,7 @@ mod proxies;
 mod recovery;
 mod reload;
 mod serving;
+mod settings;
 mod sharing;
 mod shutdown;
 mod smuggling;

@@ -176,7 +176,7 @@ fn signals_to_the_whole_group_drain_all_the_same() {
 }
 
 #[test]
-fn workers_understand_the_flags_as_the_primary_does() {
+fn the_default_address_can_be_listened_on_by_each_worker() {
     // Without --listen: the default port may be taken by another test's, or by anybody's.
     let mut by_default = command();
     by_default.args([&crate::support::guest("hello.wasm"), "--worker-kind", "process", "--balance", "kernel"]);
@@ -234,7 +234,7 @@ fn a_worker_that_cannot_be_started_again_is_tried_later_and_the_others_go_on() {
 #[test]
 fn nobody_is_a_worker_by_hand() {
     let mut by_hand = command();
-    by_hand.args(["worker", &crate::support::guest("hello.wasm")]);
+    by_hand.arg("worker");
     let finished = run(by_hand);
     assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(finished.stderr.contains("--worker-kind process"), "{finished:?}");

@@ -1,8 +1,10 @@
 //! Chooses the worker that gets the next connection. Pure: the listener shows it what each worker looks like at that
 //! moment, in the order of their numbers, and carries out the [`Decision`].
 
+use serde::{Deserialize, Serialize};
+
 /// How connections are given out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Balance {
     /// To the next ready worker in turn, as Node's `SCHED_RR`.
     #[default]

@@ -46,9 +46,6 @@ fn version() -> &'static str {
 pub enum Command {
     /// Serve a component (what happens without a command).
     Serve(Box<ServeArgs>),
-    /// Be a worker of the wasmhost that started this process.
-    #[command(hide = true)]
-    Worker(Box<ServeArgs>),
     /// Begin a project in Rust, JavaScript, TypeScript, Python, Go, C or Zig.
     New(NewArgs),
     /// Build a project's component, with the toolchain of its language.
@@ -57,9 +54,6 @@ pub enum Command {
     Dev(Box<DevArgs>),
     /// Make a component of a core module (what builds of C, Zig and Go end with).
     Componentize(ComponentizeArgs),
-    /// Start processes for the wasmhost that started this one.
-    #[command(hide = true)]
-    Spawner(Box<ServeArgs>),
     /// Compile a component ahead of time, for faster starts.
     Compile(CompileArgs),
     /// Tell what a component is, what it wants, and whether it will run.
@@ -383,8 +377,6 @@ pub fn command() -> clap::Command {
             })
             .mut_arg("drain_timeout", |argument| argument.default_value("0s"))
         })
-        // What it serves, the primary tells.
-        .mut_subcommand("worker", |worker| worker.mut_arg("component", |argument| argument.required(false)))
 }
 
 /// Takes the first word away that is `flag`, or `flag=…`.

@@ -1,12 +1,20 @@
 //! What was asked for, checked and in its final types. `cli` says what can be typed and `config::build` turns that into
-//! a [`Config`], or into every mistake at once. No other module reads flags or the environment.
+//! a [`Config`], or into every mistake at once. No other module reads flags or the environment. Whatever others may change
+//! meanwhile (names of hosts, directories) is looked up here, once; other processes of the host are given the result.
 
 mod build;
+mod encoding;
 mod parse;
 
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
 use crate::balancer::Balance;
 
@@ -14,9 +22,10 @@ pub use build::{Machine, Mistake, build, compile_bounds};
 pub use parse::{HostPattern, HostRule};
 
 /// All settings of one run of `wasmhost serve`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
     /// File that holds the component (`.wasm`, `.wat` or `.cwasm`).
+    #[serde(with = "encoding::path")]
     pub component: PathBuf,
     /// Where clients connect.
     pub listen: Listen,
@@ -37,6 +46,7 @@ pub struct Config {
     /// What the guest was granted.
     pub grants: Grants,
     /// Networks whose clients may set forwarded headers.
+    #[serde(with = "encoding::networks")]
     pub trust_proxy: Vec<ipnet::IpNet>,
     /// Where health, status and metrics are shown, if anywhere.
     pub admin: Option<Listen>,
@@ -60,13 +70,17 @@ impl Config {
 }
 
 /// `wasmhost dev`: clients and the terminal are told reasons, and the component is one that was staged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Development {
     /// The folder between `wasmhost dev` and the host that it runs, which is nobody else's.
+    #[serde(with = "encoding::path")]
     pub stage: PathBuf,
+    #[serde(with = "encoding::path")]
     component: PathBuf,
+    #[serde(with = "encoding::path")]
     notice: PathBuf,
     /// The project's folder; source files below it are shown where a guest fails in them.
+    #[serde(with = "encoding::path")]
     pub root: PathBuf,
 }
 
@@ -96,18 +110,18 @@ impl Development {
 pub const MAX_WORKERS: u16 = 512;
 
 /// An address that the host listens on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Listen {
     /// `HOST:PORT`; port 0 lets the system choose.
     Tcp(SocketAddr),
     /// `unix:PATH`, a Unix stream socket.
-    Unix(PathBuf),
+    Unix(#[serde(with = "encoding::path")] PathBuf),
     /// The first socket that systemd (or another manager that sets `LISTEN_FDS`) handed over.
     Inherited,
 }
 
 /// What a worker is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum WorkerKind {
     /// A thread of the host.
     #[default]
@@ -117,7 +131,7 @@ pub enum WorkerKind {
 }
 
 /// How far the host's processes confine themselves, beyond the guest's sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Confine {
     /// Not at all.
     Off,
@@ -145,7 +159,7 @@ impl Confine {
 }
 
 /// How long an instance lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Isolation {
     /// `Worker`, but `Request` for guests that are known not to bear reuse.
     #[default]
@@ -157,7 +171,7 @@ pub enum Isolation {
 }
 
 /// Bounds on the instances of a worker and on the queue in front of them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Capacity {
     /// Instances of a worker, at least 1.
     pub instances_per_worker: usize,
@@ -172,7 +186,7 @@ pub struct Capacity {
 }
 
 /// Bounds on guests and clients. `None` means without a bound.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Limits {
     /// Memories and tables of one instance, in sum.
     pub memory_max_bytes: u64,
@@ -203,31 +217,55 @@ pub struct Limits {
 }
 
 /// What the guest may reach beyond its own memory and the request.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Grants {
     /// Environment variables, in the order given.
     pub env: Vec<(String, String)>,
     /// Command line arguments.
     pub args: Vec<String>,
-    /// Directories.
+    /// Directories. (Another process of the host gets them as open descriptors, beside its settings.)
+    #[serde(skip)]
     pub dirs: Vec<Preopen>,
     /// Hosts that outgoing requests may reach.
     pub allow_hosts: Vec<HostRule>,
 }
 
-/// A directory of the host, and under which name the guest sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Most directories that a guest is granted; each costs every process and every instance a descriptor.
+pub const DIRECTORIES_MAX: usize = 1_024;
+
+/// A directory of the host, and under which name the guest sees it. It is opened when the flags are read and stays the
+/// one that was opened then, also when it is removed or another one takes its name.
+#[derive(Debug, Clone)]
 pub struct Preopen {
-    /// The directory on the host.
+    /// The directory's name when it was opened.
     pub host: PathBuf,
     /// The guest's name for it.
     pub guest: String,
     /// Whether the guest may write in it.
     pub writable: bool,
+    /// The directory itself (`O_PATH`).
+    pub opened: Arc<OwnedFd>,
+}
+
+impl Preopen {
+    /// Opens the directory `host`.
+    ///
+    /// # Errors
+    /// When it is no directory or cannot be opened.
+    pub fn open(host: PathBuf, guest: String, writable: bool) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = Arc::new(rustix::fs::open(&host, flags, Mode::empty())?);
+        Ok(Self { host, guest, writable, opened })
+    }
+
+    /// A path to what was opened, valid in this process while the descriptor is open.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.opened.as_raw_fd()).into()
+    }
 }
 
 /// How compilation is bounded and where its results are kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Compilation {
     /// Wall clock of one compilation.
     pub timeout: Duration,
@@ -240,27 +278,22 @@ pub struct Compilation {
 }
 
 /// Where compiled components are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CacheChoice {
-    /// `wasmhost` below `$XDG_CACHE_HOME`, or below `$HOME/.cache`.
-    User,
     /// In this directory.
-    Dir(PathBuf),
+    Dir(#[serde(with = "encoding::path")] PathBuf),
+    /// Nowhere, since the user's own directory for it is not known: neither `$XDG_CACHE_HOME` nor `$HOME` is set.
+    NoHome,
     /// Nowhere: compile at every start.
     Off,
 }
 
 impl Compilation {
-    /// The directory of compiled components; none when they are kept nowhere, or no home is known.
-    pub fn cache_dir(&self) -> Option<PathBuf> {
+    /// The directory of compiled components, if there is one.
+    pub fn cache_dir(&self) -> Option<&Path> {
         match &self.cache {
-            CacheChoice::Off => None,
-            CacheChoice::Dir(dir) => Some(dir.clone()),
-            CacheChoice::User => {
-                let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-                let base = set("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
-                base.or_else(|| set("HOME").map(|home| home.join(".cache"))).map(|base| base.join("wasmhost"))
-            }
+            CacheChoice::Off | CacheChoice::NoHome => None,
+            CacheChoice::Dir(dir) => Some(dir),
         }
     }
 }

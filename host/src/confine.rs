@@ -6,6 +6,7 @@
 mod calls;
 mod files;
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -76,7 +77,7 @@ impl Cage {
         match config.worker_kind {
             WorkerKind::Thread => {
                 let mut cage = Self::serving(Role::Primary, config);
-                cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir, Access::Write)));
+                cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir.to_owned(), Access::Write)));
                 cage.paths.push(("/proc/self".into(), Access::Read));
                 cage.grants = calls::Grants { paths: true, changes: true, ..cage.grants };
                 cage
@@ -91,9 +92,16 @@ impl Cage {
         let mut cage = Self::serving(Role::Worker, config);
         // The code of a component that was loaded again is mapped by way of `/proc/self/fd`, which Landlock takes for the
         // file itself.
-        cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir, Access::Read)));
+        cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir.to_owned(), Access::Read)));
         cage.grants.reads = true;
         cage
+    }
+
+    /// With reading this open file, which is mapped by way of `/proc/self/fd`: also when it, or the directory that it was
+    /// in, was removed.
+    pub fn reading(mut self, file: BorrowedFd<'_>) -> Self {
+        self.paths.push((format!("/proc/self/fd/{}", file.as_raw_fd()).into(), Access::Read));
+        self
     }
 
     /// For the process that compiles.
@@ -108,7 +116,7 @@ impl Cage {
         cage.paths.push(("/".into(), Access::Read));
         cage.paths.push(("/dev/null".into(), Access::Write));
         cage.paths.extend(own_program().into_iter().map(|file| (file, Access::Execute)));
-        cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir, Access::Write)));
+        cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir.to_owned(), Access::Write)));
         cage.paths.extend(socket_files(config).map(|file| (parent(file).to_owned(), Access::RemoveFiles)));
         cage.grants = calls::Grants { reads: true, paths: true, changes: true, ..cage.grants };
         cage
@@ -123,7 +131,7 @@ impl Cage {
         let dirs = &config.grants.dirs;
         let mut paths: Vec<(PathBuf, Access)> = Vec::new();
         for dir in dirs {
-            paths.push((dir.host.clone(), if dir.writable { Access::Write } else { Access::Read }));
+            paths.push((dir.path(), if dir.writable { Access::Write } else { Access::Read }));
         }
         let hosts = &config.grants.allow_hosts;
         let outgoing = !hosts.is_empty();
@@ -322,19 +330,4 @@ fn filter(cage: &Cage) -> Result<usize, String> {
         })?;
     }
     Ok(count)
-}
-
-/// Opens the granted directories, and has them reached by what was opened: Landlock lets through the directories that
-/// are there now, not what may stand at their paths later. They stay open as long as the process lives.
-pub fn pin(config: &mut Config) -> std::io::Result<()> {
-    use rustix::fs::{Mode, OFlags};
-    use std::os::fd::IntoRawFd;
-    if config.confine == Confine::Off {
-        return Ok(());
-    }
-    for dir in &mut config.grants.dirs {
-        let opened = rustix::fs::open(&dir.host, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        dir.host = format!("/proc/self/fd/{}", opened.into_raw_fd()).into();
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ mod develop;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
@@ -18,14 +19,46 @@ use tracing_subscriber::layer::SubscriberExt;
 pub use develop::DEV;
 
 /// Form of the lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum LogFormat {
     /// For people.
+    #[default]
     Text,
     /// One JSON object a line.
     Json,
     /// For the one who develops: what the guest says and how it fails, and little of the host.
     Develop,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSettings {
+    /// `--log-format`.
+    pub format: LogFormat,
+    /// `--log-level`.
+    #[serde(with = "level")]
+    pub level: LevelFilter,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), level: LevelFilter::INFO }
+    }
+}
+
+/// How a level is written for another process of the host.
+mod level {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use tracing::level_filters::LevelFilter;
+
+    pub(super) fn serialize<S: Serializer>(level: &LevelFilter, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(level)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LevelFilter, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// Lines that may wait to be written; more are lost.
@@ -143,7 +176,7 @@ pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] WorkerGua
 
 /// Starts the log, without a thread yet. Once it is begun, and until the guard is dropped, `tracing` events of the host
 /// reach standard error.
-pub fn start(format: LogFormat, level: LevelFilter) -> EarlyLog {
+pub fn start(LogSettings { format, level }: LogSettings) -> EarlyLog {
     let early_lines = Lines::default();
     let targets = Targets::new()
         .with_default(LevelFilter::WARN.min(level))

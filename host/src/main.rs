@@ -1,16 +1,17 @@
 //! The program: reads the command line, starts the log, carries out the command, and turns its end into an exit code.
 //! The only file that prints and exits.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::process::ExitCode;
 
 use wasmhost::cli::{BuildArgs, Cli, Command, CompileArgs, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, parse};
 use wasmhost::commands::{build as build_project, compile, completions, componentize, dev, inspect, new, serve};
-use wasmhost::config::{Config, Machine, build};
+use wasmhost::config::build;
 use wasmhost::heap;
-use wasmhost::log::{self, LogFormat};
+use wasmhost::log::{self, LogFormat, LogSettings};
 use wasmhost::primary::{Ended, Ground};
-use wasmhost::spawner::{self, AttendError};
+use wasmhost::spawner::{self, AttendError, InheritError, Settings};
 use wasmhost::worker::process::{ChildError, run_child};
 
 /// Could not start, or gave up.
@@ -21,15 +22,19 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     record_no_back_traces();
     heap::keep_little();
+    // A process that this program has started reads no command line; all that it needs comes on standard input.
+    match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
+        Some("worker") => return run_worker(),
+        Some("spawner") => return run_spawner(),
+        _ => {}
+    }
     match parse(std::env::args_os()) {
         Parsed::Text(text) => print(text.as_bytes()),
         Parsed::Wrong(mistakes) => wrong_usage(&mistakes),
         Parsed::Cli(cli, mistakes) => match *cli {
             Cli { command: None, serve: args } => run_serve(&args, mistakes),
             Cli { command: Some(Command::Serve(args)), .. } => run_serve(&args, mistakes),
-            Cli { command: Some(Command::Worker(args)), .. } => run_worker(&args, mistakes),
             Cli { command: Some(Command::Dev(args)), .. } => run_dev(&args, mistakes),
-            Cli { command: Some(Command::Spawner(args)), .. } => run_spawner(&args, mistakes),
             Cli { command: Some(_), .. } if !mistakes.is_empty() => wrong_usage(&mistakes),
             Cli { command: Some(Command::New(args)), .. } => run_new(&args),
             Cli { command: Some(Command::Build(args)), .. } => run_build(&args),
@@ -50,11 +55,12 @@ fn record_no_back_traces() {
 }
 
 fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
-    let (config, log) = match settings(args, serve::machine(), LogFormat::Text, mistakes) {
+    let settings = match settings(args, LogFormat::Text, mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),
     };
-    let ground = Ground::lay(config);
+    let log = log::start(settings.log);
+    let ground = Ground::lay(settings);
     // From here on there may be threads.
     let guard = log.begin();
     let ended = ground.and_then(serve::run);
@@ -68,68 +74,45 @@ fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
 }
 
 fn run_dev(args: &DevArgs, mistakes: Vec<String>) -> ExitCode {
-    let (config, log) = match settings(&args.serve, serve::machine(), LogFormat::Develop, mistakes) {
+    let settings = match settings(&args.serve, LogFormat::Develop, mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),
     };
-    match dev::run(config, args.release, log) {
+    let log = log::start(settings.log);
+    match dev::run(settings, args.release, log) {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => ExitCode::from(FAILED),
         Err(error) => failed(&error, &error.hint()),
     }
 }
 
-/// What the flags mean to a child of the primary.
-fn settings_of_child(args: &ServeArgs, mistakes: Vec<String>) -> Result<(Config, log::EarlyLog), Vec<String>> {
-    // The primary has the socket that was handed over, if one was asked for.
-    let has_inherited_socket = args.listen.as_deref() == Some("systemd");
-    let machine = Machine { has_inherited_socket, ..serve::machine() };
-    let development = spawner::development_of_primary();
-    let auto = if development.is_some() { LogFormat::Develop } else { LogFormat::Text };
-    let (mut config, log) = settings(args, machine, auto, mistakes)?;
-    if let Some(development) = development {
-        dev::develop(&mut config, development);
-    }
-    Ok((config, log))
-}
-
-fn run_worker(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
-    let (config, log) = match settings_of_child(args, mistakes) {
-        Ok(settings) => settings,
-        Err(mistakes) => return wrong_usage(&mistakes),
-    };
-    match run_child(config, log) {
+fn run_worker() -> ExitCode {
+    match run_child() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
-        Err(error @ ChildError::NotAChild(_)) => wrong_usage(&[error.to_string()]),
+        Err(error @ ChildError::Inherit(InheritError::NotAChild(_))) => wrong_usage(&[error.to_string()]),
         Err(error) => failed(&error, "see the log lines above"),
     }
 }
 
-fn run_spawner(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
-    // It has nothing to log.
-    let (config, _log) = match settings_of_child(args, mistakes) {
-        Ok(settings) => settings,
-        Err(mistakes) => return wrong_usage(&mistakes),
-    };
-    match spawner::run(&config) {
+fn run_spawner() -> ExitCode {
+    match spawner::run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ AttendError::NotAChild(_)) => wrong_usage(&[error.to_string()]),
+        Err(error @ AttendError::Inherit(InheritError::NotAChild(_))) => wrong_usage(&[error.to_string()]),
         Err(error) => failed(&error, "see the log lines above"),
     }
 }
 
-/// What the flags mean, with the log started.
-fn settings(
-    args: &ServeArgs,
-    machine: Machine,
-    auto: LogFormat,
-    mut mistakes: Vec<String>,
-) -> Result<(Config, log::EarlyLog), Vec<String>> {
+/// What the flags mean. `auto` is the form of the log that is taken when none is named.
+fn settings(args: &ServeArgs, auto: LogFormat, mut mistakes: Vec<String>) -> Result<Settings, Vec<String>> {
+    // Granted directories are opened from here on.
+    serve::raise_descriptor_limit();
     let (format, level) = log::parse(&args.log_format, &args.log_level, auto);
-    let config = build(args, machine);
+    let config = build(args, serve::machine());
     match (config, format, level) {
-        (Ok(config), Ok(format), Ok(level)) if mistakes.is_empty() => Ok((config, log::start(format, level))),
+        (Ok(config), Ok(format), Ok(level)) if mistakes.is_empty() => {
+            Ok(Settings { config, log: LogSettings { format, level } })
+        }
         (config, format, level) => {
             mistakes.extend(config.err().into_iter().flatten().map(|mistake| mistake.to_string()));
             mistakes.extend(format.err().map(|reason| format!("--log-format `{}`: {reason}", args.log_format)));

@@ -1,17 +1,18 @@
 //! Starting processes, which a confined process cannot. The spawner is this program once more, started before the primary
 //! confines itself; it runs no guest code, and does three things that the primary asks for on a line of [`crate::wire`]:
-//! start one of two fixed programs, open the component's file, and remove the files of Unix sockets. This file is the
-//! asking side; `attend` is the spawner itself.
+//! start one of two fixed programs, open the component's file, and remove the files of Unix sockets. How these processes
+//! are confined and limited follows from the settings that it was given at its start, never from what it is asked later.
+//! This file is the asking side; `attend` is the spawner itself, `settings` what processes are given at their start.
 
 mod attend;
+mod settings;
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,95 +21,64 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub use self::attend::{AttendError, run};
-use crate::config::{Config, Development};
-use crate::wire::{self, Wire};
+use self::settings::SealedSettings;
+pub use self::settings::{InheritError, Inheritance, Settings, inherit};
+use crate::config::{Compilation, Confine};
+use crate::wire::{self, Descriptor, Descriptors, Sent, Wire};
 
 /// This very program, whatever has become of its file since.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 /// How long the spawner may take to hear, and to answer what it answers at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// What can be started: this program in two of its parts, and nothing else.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Program {
-    /// `wasmhost worker` with the flags of this process. Goes with one descriptor: standard input.
+/// What can be started: this program in two of its parts, and nothing else. Neither reads the command line beyond the
+/// name of its part, but for a compiler's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Program {
+    /// `wasmhost worker`, which takes its settings and its line to the primary from standard input.
     Worker,
-    /// `wasmhost compile` from standard input to standard output. Goes with three: standard input, output and error.
-    Compiler {
-        /// `--compile-timeout`.
-        timeout: Duration,
-        /// `--compile-memory-max`.
-        memory_max_bytes: u64,
-        /// Its `--confine`.
-        confine: String,
-    },
+    /// `wasmhost compile` from standard input to standard output.
+    Compiler,
 }
 
 /// Variable that tells a compiling process that it is a host's child, and how it is to confine itself.
 pub const COMPILING_CHILD: &str = "WASMHOST_COMPILE_CHILD";
 
-impl Program {
-    /// The command that starts it. Standard output and error of a worker are this process's.
-    fn command(&self, descriptors: Vec<OwnedFd>) -> Command {
-        let mut command = Command::new(OWN_PROGRAM);
-        command.arg0("wasmhost");
-        match self {
-            Self::Worker => {
-                command.arg("worker").args(own_arguments());
-            }
-            Self::Compiler { timeout, memory_max_bytes, confine } => {
-                command.args(["compile", "-", "--output", "-"]);
-                command.arg(format!("--compile-timeout={}ms", timeout.as_millis()));
-                command.arg(format!("--compile-memory-max={memory_max_bytes}"));
-                // Confined, it cannot read the cgroup's quota.
-                let threads = num_cpus::get().to_string();
-                command.env_clear().env(COMPILING_CHILD, confine).env("RAYON_NUM_THREADS", threads);
-            }
-        }
-        let mut descriptors = descriptors.into_iter().map(Stdio::from);
-        descriptors.next().map(|descriptor| command.stdin(descriptor));
-        descriptors.next().map(|descriptor| command.stdout(descriptor));
-        descriptors.next().map(|descriptor| command.stderr(descriptor));
-        command
-    }
-
-    /// How many descriptors go with it.
-    const fn descriptors(&self) -> usize {
-        match self {
-            Self::Worker => 1,
-            Self::Compiler { .. } => 3,
-        }
-    }
+/// Standard input, output and error of a process.
+#[derive(Debug)]
+pub struct Streams {
+    /// Where it reads.
+    pub stdin: OwnedFd,
+    /// Where it writes.
+    pub stdout: OwnedFd,
+    /// Where it reports.
+    pub stderr: OwnedFd,
 }
 
-/// Variables that tell the primary's children of [`Development`].
-const DEVELOPMENT_STAGE: &str = "WASMHOST_DEVELOPMENT_STAGE";
-const DEVELOPMENT_ROOT: &str = "WASMHOST_DEVELOPMENT_ROOT";
-
-/// What the primary of this process is developing, if it does.
-pub fn development_of_primary() -> Option<Development> {
-    let (stage, root) = (std::env::var_os(DEVELOPMENT_STAGE)?, std::env::var_os(DEVELOPMENT_ROOT)?);
-    Some(Development::new(stage.as_ref(), root.as_ref()))
+/// This program once more, in the part of this name.
+fn own_program(part: &str) -> Command {
+    let mut command = Command::new(OWN_PROGRAM);
+    command.arg0("wasmhost").arg(part);
+    command
 }
 
-/// The flags that this process was started with, without the name of its part.
-fn own_arguments() -> Vec<OsString> {
-    let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match words.first().and_then(|word| word.to_str()) {
-        Some("serve" | "spawner") => drop(words.remove(0)),
-        Some("dev") => {
-            words.remove(0);
-            // The one flag of its own is nothing to those that serve.
-            words.retain(|word| word != "--release");
-        }
-        _ => {}
-    }
-    words
+/// A compiler within these bounds.
+fn compiler(bounds: &Compilation, confine: Confine, streams: Streams) -> Command {
+    let mut command = own_program("compile");
+    command.args(["-", "--output", "-"]);
+    command.arg(format!("--compile-timeout={}ms", bounds.timeout.as_millis()));
+    command.arg(format!("--compile-memory-max={}", bounds.memory_max_bytes));
+    // Confined, it cannot read the cgroup's quota.
+    let threads = num_cpus::get().to_string();
+    command.env_clear().env(COMPILING_CHILD, confine.name()).env("RAYON_NUM_THREADS", threads);
+    command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
+    command
 }
 
-/// What the spawner is asked for. With the end of a line of its own, on which it answers, and what else goes with it.
+/// What the spawner is asked for. With [`Descriptor::Answer`], the end of a line of its own on which it answers.
 #[derive(Debug, Serialize, Deserialize)]
 enum ToSpawner {
+    /// Start this: a worker with [`Descriptor::Line`], a compiler with its three standard streams.
     Start(Program),
     OpenComponent,
     RemoveSockets,
@@ -121,7 +91,7 @@ enum FromSpawner {
     Exited(i32),
     /// It was not started, or the file not opened: the system's number, if there is one, and its words.
     Failed(Option<i32>, String),
-    /// The component. With its file.
+    /// The component was opened: [`Descriptor::Component`].
     Component,
     /// The sockets' files are gone.
     Removed,
@@ -145,7 +115,7 @@ pub enum End {
 }
 
 impl End {
-    fn of(answer: io::Result<Option<(FromSpawner, Vec<OwnedFd>)>>) -> Self {
+    fn of(answer: io::Result<Option<(FromSpawner, Descriptors)>>) -> Self {
         match answer {
             Ok(Some((FromSpawner::Exited(status), _))) => Self::Exited(ExitStatus::from_raw(status)),
             Ok(Some((FromSpawner::Failed(_, words), _))) => Self::NotStarted(words),
@@ -163,26 +133,21 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the spawner, which reads the same flags as this process. To be called before this process confines itself.
+    /// Starts the spawner, and gives it the settings. To be called before this process confines itself.
     ///
     /// # Errors
-    /// When the system has no process or sockets to give.
-    pub fn start(config: &Config) -> io::Result<Self> {
+    /// When the system has no process, sockets or memory to give.
+    pub fn start(settings: &Settings) -> io::Result<Self> {
         let (line, theirs) = wire::pair()?;
-        let mut command = Command::new(OWN_PROGRAM);
-        command.arg0("wasmhost").arg("spawner").args(own_arguments()).stdin(Stdio::from(theirs));
-        if let Some(Development { stage, root, .. }) = &config.development {
-            // (What is developed may be named by no word.)
-            command.env(DEVELOPMENT_STAGE, stage).env(DEVELOPMENT_ROOT, root);
-            command.env("WASMHOST_COMPONENT", config.component_file());
-        }
-        Ok(Self { line, process: command.spawn()? })
+        let spawner = Self { line, process: own_program("spawner").stdin(theirs).spawn()? };
+        SealedSettings::new(settings)?.send(spawner.line.as_fd(), None)?;
+        Ok(spawner)
     }
 
     /// Asks, and gives the line on which the answer comes.
-    fn ask(&self, what: &ToSpawner, descriptors: &[OwnedFd]) -> io::Result<OwnedFd> {
+    fn ask(&self, what: &ToSpawner, descriptors: &[Sent<'_>]) -> io::Result<OwnedFd> {
         let (ours, theirs) = wire::pair()?;
-        let all: Vec<_> = [&theirs].into_iter().chain(descriptors).map(AsFd::as_fd).collect();
+        let all: Vec<_> = [(Descriptor::Answer, theirs.as_fd())].iter().chain(descriptors).copied().collect();
         let began = Instant::now();
         loop {
             match wire::send(self.line.as_fd(), what, &all) {
@@ -195,24 +160,32 @@ impl Spawner {
     }
 
     /// Asks for what is answered at once.
-    fn ask_and_hear(&self, what: &ToSpawner) -> io::Result<(FromSpawner, Vec<OwnedFd>)> {
+    fn ask_and_hear(&self, what: &ToSpawner) -> io::Result<(FromSpawner, Descriptors)> {
         let answer = self.ask(what, &[])?;
         wait_for(&answer, PollFlags::IN, ANSWER_WITHIN)?;
         wire::receive(answer.as_fd())?.ok_or_else(|| io::Error::other("the spawner has ended"))
     }
 
-    /// Starts a process, which is heard of on the line that is given back.
-    fn start_process(&self, program: Program, descriptors: &[OwnedFd]) -> io::Result<OwnedFd> {
-        self.ask(&ToSpawner::Start(program), descriptors)
-    }
-
-    /// Starts a worker, or a loading process, with this standard input. Needs a tokio runtime.
+    /// Starts a worker, or a loading process, with this line to the primary. Needs a tokio runtime.
     ///
     /// # Errors
     /// When the spawner cannot be asked. Whether it could start the process is known from its end.
-    pub fn start_worker(&self, stdin: OwnedFd) -> io::Result<Attended> {
-        let line = self.start_process(Program::Worker, &[stdin])?;
-        Wire::new(line).map(Attended)
+    pub fn start_worker(&self, line: &OwnedFd) -> io::Result<Attended> {
+        let start = ToSpawner::Start(Program::Worker);
+        Wire::new(self.ask(&start, &[(Descriptor::Line, line.as_fd())])?).map(Attended)
+    }
+
+    /// Starts a compiler, which is heard of on the line that is given back.
+    fn start_compiler(&self, streams: &Streams) -> io::Result<OwnedFd> {
+        let Streams { stdin, stdout, stderr } = streams;
+        self.ask(
+            &ToSpawner::Start(Program::Compiler),
+            &[
+                (Descriptor::Stdin, stdin.as_fd()),
+                (Descriptor::Stdout, stdout.as_fd()),
+                (Descriptor::Stderr, stderr.as_fd()),
+            ],
+        )
     }
 
     /// Removes the files of the Unix sockets that the flags name. True when that is done.
@@ -281,19 +254,20 @@ pub enum Launcher {
 }
 
 impl Launcher {
-    /// Starts a process that is waited for without an event loop.
+    /// Starts a compiler, which is waited for without an event loop. The spawner sets the bounds that its own settings
+    /// name, which are the same.
     ///
     /// # Errors
     /// What the system says.
-    pub fn start(&self, program: Program, descriptors: Vec<OwnedFd>) -> io::Result<Process> {
+    pub fn start_compiler(&self, bounds: &Compilation, confine: Confine, streams: Streams) -> io::Result<Process> {
         match self {
-            Self::Own => program.command(descriptors).spawn().map(Process::Child),
-            Self::Spawner(spawner) => spawner.start_process(program, &descriptors).map(Process::Spawned),
+            Self::Own => compiler(bounds, confine, streams).spawn().map(Process::Child),
+            Self::Spawner(spawner) => spawner.start_compiler(&streams).map(Process::Spawned),
         }
     }
 
     /// Opens the component at `path` for reading; without blocking, should it be a pipe that nobody writes to. The
-    /// spawner opens the one that the flags name, which is the same.
+    /// spawner opens the one that its own settings name, which is the same.
     ///
     /// # Errors
     /// What the system says.
@@ -301,10 +275,7 @@ impl Launcher {
         match self {
             Self::Own => open_component(path),
             Self::Spawner(spawner) => match spawner.ask_and_hear(&ToSpawner::OpenComponent)? {
-                (FromSpawner::Component, descriptors) => match descriptors.into_iter().next() {
-                    Some(file) => Ok(file.into()),
-                    None => Err(rustix::io::Errno::MFILE.into()),
-                },
+                (FromSpawner::Component, mut descriptors) => descriptors.take(Descriptor::Component).map(File::from),
                 (FromSpawner::Failed(Some(number), _), _) => Err(io::Error::from_raw_os_error(number)),
                 (answer, _) => Err(io::Error::other(format!("the spawner answered {answer:?}"))),
             },

@@ -1,5 +1,6 @@
 //! A line between two processes of this program: a pair of sockets on which each message is one packet
-//! (`SOCK_SEQPACKET`), in JSON, with the descriptors that go with it (`SCM_RIGHTS`, unix(7)).
+//! (`SOCK_SEQPACKET`), in JSON, with the descriptors that go with it (`SCM_RIGHTS`, unix(7)). The message says what each
+//! descriptor is, so that neither side relies on their order.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -9,8 +10,8 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
@@ -18,8 +19,74 @@ use tokio::net::UnixDatagram;
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Characters of a text within a message; JSON makes six bytes of some.
 const TEXT_CHARS_MAX: usize = 1_200;
-/// Most descriptors of a message: to a worker, code, vitals of worker and host, and a listener.
-const DESCRIPTORS_MAX: usize = 4;
+/// Most descriptors of one message: the kernel's `SCM_MAX_FD`, unix(7).
+pub const DESCRIPTORS_MAX: usize = 253;
+
+/// What a descriptor that goes with a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Descriptor {
+    /// The settings of a process that starts: a sealed file.
+    Settings,
+    /// The granted directory of this number, in the order of the flags.
+    Directory(usize),
+    /// The line between the primary and a worker.
+    Line,
+    /// The line on which a question is answered.
+    Answer,
+    /// The component's file.
+    Component,
+    /// Standard input of a process that is started.
+    Stdin,
+    /// Its standard output.
+    Stdout,
+    /// Its standard error.
+    Stderr,
+    /// A file of checked machine code.
+    Code,
+    /// The file of what a worker shows.
+    Vitals,
+    /// The file of what all workers share.
+    HostVitals,
+    /// A worker's own listener.
+    Listener,
+    /// A client's socket.
+    Socket,
+}
+
+/// A descriptor to be sent, and what it is.
+pub type Sent<'a> = (Descriptor, BorrowedFd<'a>);
+
+/// The descriptors that came with a message.
+#[derive(Debug, Default)]
+pub struct Descriptors(Vec<(Descriptor, OwnedFd)>);
+
+impl Descriptors {
+    /// Takes one out.
+    ///
+    /// # Errors
+    /// When there is no such descriptor.
+    pub fn take(&mut self, what: Descriptor) -> io::Result<OwnedFd> {
+        let found = self.0.iter().position(|(name, _)| *name == what);
+        let found = found.ok_or_else(|| io::Error::other(format!("a message came without its descriptor {what:?}")))?;
+        Ok(self.0.swap_remove(found).1)
+    }
+}
+
+/// A message as it is sent.
+#[derive(Serialize)]
+struct Outgoing<'a, M> {
+    message: &'a M,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    descriptors: Vec<Descriptor>,
+}
+
+/// A message as it is received.
+#[derive(Deserialize)]
+struct Incoming<M> {
+    message: M,
+    #[serde(default)]
+    descriptors: Vec<Descriptor>,
+}
 
 /// A text short enough for a message.
 pub fn cut(text: &str) -> String {
@@ -55,7 +122,7 @@ impl Wire {
     ///
     /// # Errors
     /// `WouldBlock` when the other side is behind; what the system says.
-    pub fn try_send(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub fn try_send(&self, message: &impl Serialize, descriptors: &[Sent<'_>]) -> io::Result<()> {
         // Tried whether the event loop has seen that it can be written or not: of a new socket it has not.
         send(self.0.as_fd(), message, descriptors)
     }
@@ -64,9 +131,9 @@ impl Wire {
     ///
     /// # Errors
     /// When the other side is gone.
-    pub async fn send(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let bytes = serde_json::to_vec(message)?;
-        self.0.async_io(Interest::WRITABLE, || send_now(self.0.as_fd(), &bytes, descriptors)).await
+    pub async fn send(&self, message: &impl Serialize, descriptors: &[Sent<'_>]) -> io::Result<()> {
+        let (bytes, descriptors) = packet(message, descriptors)?;
+        self.0.async_io(Interest::WRITABLE, || send_now(self.0.as_fd(), &bytes, &descriptors)).await
     }
 
     /// The next message and its descriptors; none when the other side is gone.
@@ -74,7 +141,7 @@ impl Wire {
     /// # Errors
     /// When it is no such message; `EMFILE` when this process has no room for the descriptors: the message stays, and is
     /// lost to nobody.
-    pub async fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+    pub async fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Descriptors)>> {
         read(self.0.async_io(Interest::READABLE, || receive_now(self.0.as_fd())).await)
     }
 }
@@ -83,22 +150,36 @@ impl Wire {
 ///
 /// # Errors
 /// `WouldBlock` when the other side is behind; what the system says.
-pub fn send(end: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    send_now(end, &serde_json::to_vec(message)?, descriptors)
+pub fn send(end: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[Sent<'_>]) -> io::Result<()> {
+    let (bytes, descriptors) = packet(message, descriptors)?;
+    send_now(end, &bytes, &descriptors)
 }
 
 /// What has come on an end of a pair that no event loop watches; none when the other side is gone.
 ///
 /// # Errors
 /// `WouldBlock` when nothing has come; when it is no such message.
-pub fn receive<M: DeserializeOwned>(end: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+pub fn receive<M: DeserializeOwned>(end: BorrowedFd<'_>) -> io::Result<Option<(M, Descriptors)>> {
     read(receive_now(end))
 }
 
-fn read<M: DeserializeOwned>(received: io::Result<(Vec<u8>, Vec<OwnedFd>)>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+/// The bytes of a message that names its descriptors, and these.
+fn packet<'a>(message: &impl Serialize, descriptors: &[Sent<'a>]) -> io::Result<(Vec<u8>, Vec<BorrowedFd<'a>>)> {
+    let (names, descriptors) = descriptors.iter().copied().unzip();
+    Ok((serde_json::to_vec(&Outgoing { message, descriptors: names })?, descriptors))
+}
+
+fn read<M: DeserializeOwned>(received: io::Result<(Vec<u8>, Vec<OwnedFd>)>) -> io::Result<Option<(M, Descriptors)>> {
     match received {
         Ok((bytes, _)) if bytes.is_empty() => Ok(None),
-        Ok((bytes, descriptors)) => Ok(Some((serde_json::from_slice(&bytes)?, descriptors))),
+        Ok((bytes, descriptors)) => {
+            let Incoming { message, descriptors: names } = serde_json::from_slice(&bytes)?;
+            if names.len() != descriptors.len() {
+                let (named, came) = (names.len(), descriptors.len());
+                return Err(io::Error::other(format!("a message names {named} descriptors and came with {came}")));
+            }
+            Ok(Some((message, Descriptors(names.into_iter().zip(descriptors).collect()))))
+        }
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
         Err(error) => Err(error),
     }
@@ -162,16 +243,35 @@ mod tests {
             let (one, other) = pair()?;
             let (one, other) = (Wire::new(one)?, Wire::new(other)?);
             let file = std::fs::File::open("/dev/null")?;
-            one.try_send(&Word::First, &[file.as_fd()])?;
+            one.try_send(&Word::First, &[(Descriptor::Code, file.as_fd()), (Descriptor::Directory(7), one.0.as_fd())])?;
             one.send(&Word::Second, &[]).await?;
             drop(one);
-            let first = other.receive::<Word>().await?;
-            assert!(matches!(&first, Some((Word::First, files)) if files.len() == 1), "{first:?}");
+            let Some((Word::First, mut descriptors)) = other.receive::<Word>().await? else {
+                return Err("not the first message".into());
+            };
+            // In any order, and each once.
+            let socket = descriptors.take(Descriptor::Directory(7))?;
+            assert!(rustix::net::sockopt::socket_type(&socket).is_ok());
+            assert!(rustix::net::sockopt::socket_type(descriptors.take(Descriptor::Code)?).is_err());
+            assert!(descriptors.take(Descriptor::Code).is_err());
             let second = other.receive::<Word>().await?;
-            assert!(matches!(&second, Some((Word::Second, files)) if files.is_empty()), "{second:?}");
+            assert!(matches!(&second, Some((Word::Second, descriptors)) if descriptors.0.is_empty()), "{second:?}");
             assert!(other.receive::<Word>().await?.is_none());
             Ok(())
         })
+    }
+
+    #[test]
+    fn a_message_takes_as_many_descriptors_as_the_kernel_does() -> Result<(), Box<dyn std::error::Error>> {
+        let (one, other) = pair()?;
+        let file = std::fs::File::open("/dev/null")?;
+        let many: Vec<_> = (0..DESCRIPTORS_MAX).map(|number| (Descriptor::Directory(number), file.as_fd())).collect();
+        send(one.as_fd(), &Word::First, &many)?;
+        let (_, mut descriptors) = receive::<Word>(other.as_fd())?.ok_or("a message")?;
+        assert!(descriptors.take(Descriptor::Directory(DESCRIPTORS_MAX - 1)).is_ok());
+        let too_many: Vec<_> = many.iter().copied().chain([(Descriptor::Code, file.as_fd())]).collect();
+        assert!(send(one.as_fd(), &Word::First, &too_many).is_err());
+        Ok(())
     }
 
     #[test]

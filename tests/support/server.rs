@@ -194,13 +194,13 @@ impl Server {
 
     /// The number of its spawner, which has started its other processes.
     pub fn spawner_pid(&self) -> Option<u32> {
-        children(self.pid()).into_iter().find(|pid| words_of(*pid).contains("spawner"))
+        children(self.pid()).into_iter().find(|pid| words_of(*pid).get(1).is_some_and(|part| part == "spawner"))
     }
 
     /// The numbers of its workers, where these are processes, and of the one that loads a component.
     pub fn worker_pids(&self) -> Vec<u32> {
         let mut pids = self.spawner_pid().map(children).unwrap_or_default();
-        pids.retain(|pid| words_of(*pid).contains("worker"));
+        pids.retain(|pid| words_of(*pid).get(1).is_some_and(|part| part == "worker"));
         pids
     }
 
@@ -283,11 +283,12 @@ fn children(pid: u32) -> Vec<u32> {
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// The first two words of a process's command line: the program, and what it is.
-fn words_of(pid: u32) -> String {
+/// The words of a process's command line: the program, what part of it this is, and flags.
+pub fn words_of(pid: u32) -> Vec<String> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).take(2).collect();
-    String::from_utf8_lossy(&words.join(&b' ')).into_owned()
+    line.split_inclusive(|byte| *byte == 0)
+        .map(|word| String::from_utf8_lossy(word.strip_suffix(&[0]).unwrap_or(word)).into_owned())
+        .collect()
 }
 
 /// The mappings of a process that have more than a MiB resident, for the message of a failure.

@@ -20,6 +20,7 @@ use crate::config::{Config, Confine, Development, Listen};
 use crate::development::{Notice, write_whole};
 use crate::log::{DEV, EarlyLog};
 use crate::primary::{Ended, Ground, PrimaryError, Swap};
+use crate::spawner::Settings;
 
 /// A component that is never called, served until there is one.
 const PLACEHOLDER: &str = include_str!("dev/placeholder.wat");
@@ -72,7 +73,7 @@ impl Error {
 }
 
 /// Sets what is otherwise in development.
-pub fn develop(config: &mut Config, development: Development) {
+fn develop(config: &mut Config, development: Development) {
     config.development = Some(development);
     config.access_log = true;
     // Toolchains are run, and whatever they run; the guest is one's own.
@@ -83,7 +84,8 @@ pub fn develop(config: &mut Config, development: Development) {
 ///
 /// # Errors
 /// When there is nothing to develop, or the host cannot start.
-pub fn run(mut config: Config, release: bool, log: EarlyLog) -> Result<Ended, Error> {
+pub fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Result<Ended, Error> {
+    let config = &mut settings.config;
     let system = |action| move |error| Error::System { action, error };
     let named = if config.component.as_os_str().is_empty() { Path::new(".") } else { &config.component };
     let make = Make::of(named, release)?;
@@ -98,13 +100,13 @@ pub fn run(mut config: Config, release: bool, log: EarlyLog) -> Result<Ended, Er
         is_all_there_is: true,
     };
     first.post(&development).map_err(system("write"))?;
-    develop(&mut config, development.clone());
+    develop(config, development.clone());
     if let Listen::Tcp(address) = &config.listen
         && !address.ip().is_loopback()
     {
         tracing::warn!(target: DEV, "everybody who reaches {address} is told reasons of failures, with lines of the source");
     }
-    let ground = Ground::lay(config);
+    let ground = Ground::lay(settings);
     // From here on there may be threads.
     let _log = log.begin();
     let ground = ground?;

@@ -16,6 +16,14 @@ pub fn machine() -> Machine {
     }
 }
 
+/// Raises the soft limit on descriptors to the hard one. To be called before anything is opened; children have the same.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it is refused, the soft limit is what counts.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
 /// Serves on `ground` until the host is told to stop.
 ///
 /// # Errors

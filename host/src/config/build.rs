@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::parse;
 use super::{
-    CacheChoice, Capacity, Compilation, Config, Confine, Grants, Isolation, Limits, Listen, MAX_WORKERS, WorkerKind,
+    CacheChoice, Capacity, Compilation, Config, Confine, DIRECTORIES_MAX, Grants, Isolation, Limits, Listen, MAX_WORKERS,
+    Preopen, WorkerKind,
 };
 use crate::balancer::Balance;
 use crate::cli::ServeArgs;
@@ -267,9 +268,18 @@ fn grants(args: &ServeArgs, mistakes: &mut Mistakes) -> Grants {
     Grants {
         env: mistakes.each("--env", &listed(&args.env, "WASMHOST_ENV"), parse::key_value),
         args: listed(&args.arg, "WASMHOST_ARG"),
-        dirs: mistakes.each("--dir", &listed(&args.dir, "WASMHOST_DIR"), parse::preopen),
+        dirs: directories(&listed(&args.dir, "WASMHOST_DIR"), mistakes),
         allow_hosts: mistakes.each("--allow-host", &args.allow_host, parse::host_rule),
     }
+}
+
+fn directories(values: &[String], mistakes: &mut Mistakes) -> Vec<Preopen> {
+    if values.len() > DIRECTORIES_MAX {
+        let reason = format!("a guest is granted {DIRECTORIES_MAX} directories at most; grant one that holds several");
+        mistakes.0.push(Mistake { flag: "--dir", value: format!("{} times", values.len()), reason });
+        return Vec::new();
+    }
+    mistakes.each("--dir", values, parse::preopen)
 }
 
 fn compilation(args: &ServeArgs, mistakes: &mut Mistakes) -> Compilation {
@@ -277,12 +287,20 @@ fn compilation(args: &ServeArgs, mistakes: &mut Mistakes) -> Compilation {
         timeout: mistakes.time("--compile-timeout", &args.compile_timeout),
         memory_max_bytes: mistakes.size("--compile-memory-max", &args.compile_memory_max),
         cache: match args.cache_dir.as_deref() {
-            None | Some("") => CacheChoice::User,
+            None | Some("") => cache_of_user(),
             Some("off") => CacheChoice::Off,
             Some(dir) => CacheChoice::Dir(PathBuf::from(dir)),
         },
         cache_max_bytes: mistakes.size("--cache-max", &args.cache_max),
     }
+}
+
+/// `wasmhost` below `$XDG_CACHE_HOME`, or below `$HOME/.cache`.
+fn cache_of_user() -> CacheChoice {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
+    let base = base.or_else(|| set("HOME").map(|home| home.join(".cache")));
+    base.map_or(CacheChoice::NoHome, |base| CacheChoice::Dir(base.join("wasmhost")))
 }
 
 /// The bounds of `wasmhost compile`, which keeps nothing in the cache.

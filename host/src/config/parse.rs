@@ -1,14 +1,17 @@
 //! How each kind of value is written on the command line. Every function answers with the value or with what is wrong
 //! and what would be right, lower case, without the flag's name.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Listen, Preopen};
 
 /// A rule of `--allow-host`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostRule {
     /// Which hosts.
     pub host: HostPattern,
@@ -17,7 +20,7 @@ pub struct HostRule {
 }
 
 /// Which hosts a rule speaks of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostPattern {
     /// `*`: every public host.
     Any,
@@ -138,12 +141,10 @@ pub(super) fn preopen(text: &str) -> Result<Preopen, String> {
     if host.is_empty() || guest.is_empty() {
         return Err(format!("one side of `::` is empty; {wanted}"));
     }
-    let path = PathBuf::from(host);
-    match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => Ok(Preopen { host: path, guest: guest.to_owned(), writable }),
-        Ok(_) => Err(format!("`{host}` is not a directory")),
-        Err(error) => Err(format!("`{host}` cannot be opened: {error}")),
-    }
+    Preopen::open(PathBuf::from(host), guest.to_owned(), writable).map_err(|error| match error.kind() {
+        ErrorKind::NotADirectory => format!("`{host}` is not a directory"),
+        _ => format!("`{host}` cannot be opened: {error}"),
+    })
 }
 
 pub(super) fn host_rule(text: &str) -> Result<HostRule, String> {

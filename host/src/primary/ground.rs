@@ -13,7 +13,7 @@ use crate::config::{Config, Listen};
 use crate::confine::{self, Cage, Report};
 use crate::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
 use crate::sandbox::make_cache_dir;
-use crate::spawner::Spawner;
+use crate::spawner::{Settings, Spawner};
 use crate::worker::inbox::PerClient;
 
 /// Descriptors that are not for clients: the log, the cache, event loops, outgoing connections in small number.
@@ -43,9 +43,8 @@ impl Ground {
     ///
     /// # Errors
     /// When an address cannot be had, the system refuses something, or the process cannot be confined as it must.
-    pub fn lay(mut config: Config) -> Result<Self, PrimaryError> {
-        // Before the spawner is started, whose children have the limits that it has.
-        raise_descriptor_limit();
+    pub fn lay(settings: Settings) -> Result<Self, PrimaryError> {
+        let config = &settings.config;
         let sockets = match (&config.listen, config.balance) {
             (Listen::Tcp(address), Balance::Kernel) => {
                 let (listeners, address) = bind_for_each(*address, config.workers)?;
@@ -56,29 +55,25 @@ impl Ground {
         let admin = config.admin.as_ref().map(Bound::new).transpose();
         if let Some(dir) = config.compilation.cache_dir() {
             // Landlock lets through what is there. One that cannot be made is told of when it is to be used.
-            let _ = make_cache_dir(&dir);
+            let _ = make_cache_dir(dir);
         }
-        let spawner = Spawner::start(&config).map_err(system("start the spawner"));
+        let spawner = Spawner::start(&settings).map_err(system("start the spawner"));
         let laid = admin.map_err(PrimaryError::from).and_then(|admin| Ok((admin, spawner?)));
         let (admin, spawner) = match laid {
             Ok(laid) => laid,
             Err(error) => {
                 // Not yet confined: what was made is taken away here.
-                for file in confine::socket_files(&config) {
+                for file in confine::socket_files(config) {
                     let _ = std::fs::remove_file(file);
                 }
                 return Err(error);
             }
         };
-        let cage = Cage::primary(&config);
         let spawner = Arc::new(spawner);
-        let confinement = confine::pin(&mut config)
-            .map_err(system("open the granted directories"))
-            .and_then(|()| confine::apply(config.confine, &cage).map_err(PrimaryError::from));
-        let confinement = confinement.inspect_err(|_| {
+        let confinement = confine::apply(config.confine, &Cage::primary(config)).inspect_err(|_| {
             spawner.remove_sockets();
         })?;
-        Ok(Self { config, sockets, admin, spawner, confinement })
+        Ok(Self { config: settings.config, sockets, admin, spawner, confinement })
     }
 
     /// Begins to listen: the one listener, or the workers' own, and where clients connect; and the admin page's. Needs a
@@ -113,14 +108,6 @@ pub(super) fn authority(address: &Address) -> Authority {
         Address::Unix(_) => None,
     };
     parsed.unwrap_or_else(|| Authority::from_static("localhost"))
-}
-
-/// Raises the soft limit on descriptors to the hard one.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // Where it is refused, the soft limit is what counts, below.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// How many connections the process's descriptors bear.

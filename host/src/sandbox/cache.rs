@@ -44,7 +44,8 @@ impl Cache {
     pub(super) fn open(compilation: &Compilation) -> Result<Option<Self>, CacheError> {
         let dir = match &compilation.cache {
             CacheChoice::Off => return Ok(None),
-            CacheChoice::Dir(_) | CacheChoice::User => compilation.cache_dir().ok_or(CacheError::NoHome)?,
+            CacheChoice::NoHome => return Err(CacheError::NoHome),
+            CacheChoice::Dir(dir) => dir.clone(),
         };
         let io = |error| CacheError::Io(dir.clone(), error);
         make_dir(&dir).map_err(io)?;

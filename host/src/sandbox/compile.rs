@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -14,7 +14,7 @@ use super::artifact;
 use super::engine::{self, Allocation};
 use super::source::{self, Description, LoadError, Problem};
 use crate::config::{Compilation, Confine};
-use crate::spawner::{Launcher, Process, Program};
+use crate::spawner::{Launcher, Process, Streams};
 
 /// Why compiling here failed.
 #[derive(Debug, thiserror::Error)]
@@ -206,17 +206,12 @@ pub(super) fn compile_to_file(component: &[u8], output: &Path, how: &How<'_>) ->
 pub(super) fn compile_in_child(component: &[u8], output: &File, how: &How<'_>) -> Result<(), ChildError> {
     let cannot =
         |error: std::io::Error| Problem::new(format!("its compilation could not be started: {error}"), CANNOT_START);
-    let program = Program::Compiler {
-        timeout: how.bounds.timeout,
-        memory_max_bytes: how.bounds.memory_max_bytes,
-        confine: how.confine.name().to_owned(),
-    };
     let (stdin, feed) = std::io::pipe().map_err(cannot)?;
     let (words, stderr) = std::io::pipe().map_err(cannot)?;
     let stdout = output.try_clone().map_err(cannot)?;
-    let descriptors: Vec<OwnedFd> = vec![stdin.into(), stdout.into(), stderr.into()];
+    let streams = Streams { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() };
     // (Killed and waited for when dropped.)
-    let child = how.launcher.start(program, descriptors).map_err(cannot)?;
+    let child = how.launcher.start_compiler(how.bounds, how.confine, streams).map_err(cannot)?;
     feed_and_wait(child, component, (feed, words), how)
 }
 

@@ -11,7 +11,7 @@ use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, Wa
 use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, MemoryLimiter, Meter, RANDOM_BYTES_MAX};
 use super::outbound::Outbound;
 use super::stdio::{GuestOutput, OutputBudget, Stream};
-use crate::config::{Grants, Preopen};
+use crate::config::Grants;
 use crate::panics::LeakedByPanic;
 
 /// A store: never dropped by a panic.
@@ -56,9 +56,9 @@ impl State {
         for argument in &common.grants.args {
             wasi.arg(argument);
         }
-        for Preopen { host, guest, writable } in &common.grants.dirs {
-            let permissions = if *writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-            wasi.preopened_dir(host, guest, permissions)?;
+        for dir in &common.grants.dirs {
+            let permissions = if dir.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+            wasi.preopened_dir(dir.path(), &dir.guest, permissions)?;
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);

@@ -8,15 +8,16 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{FromSpawner, Order, Program, ToSpawner, open_component};
+use super::settings::{InheritError, SealedSettings, inherit};
+use super::{FromSpawner, Order, Program, Streams, ToSpawner, compiler, open_component, own_program};
 use crate::config::{Config, MAX_WORKERS};
 use crate::confine::{self, Cage, Unconfined};
-use crate::wire::{Wire, cut};
+use crate::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
 
 /// Processes at once: a worker each, the loading process, the compiler, and those that are being replaced.
 const PROCESSES_MAX: usize = 2 * MAX_WORKERS as usize + 16;
@@ -24,12 +25,16 @@ const PROCESSES_MAX: usize = 2 * MAX_WORKERS as usize + 16;
 /// How long to wait before looking again whether a descriptor has become free.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long descriptors that cannot be sent now are tried again: the kernel bounds how many are on their way
+/// (`ETOOMANYREFS`, unix(7)).
+const SEND_WITHIN: Duration = Duration::from_secs(5);
+
 /// Why a process is no spawner.
 #[derive(Debug, thiserror::Error)]
 pub enum AttendError {
-    /// Nobody is at the other end of standard input.
+    /// It was not started by a primary, or has no settings from it.
     #[error("`wasmhost spawner` is what wasmhost starts by itself: {0}")]
-    NotAChild(io::Error),
+    Inherit(#[from] InheritError),
     /// The system did not do its part.
     #[error("the spawner cannot start: {0}")]
     System(#[from] io::Error),
@@ -42,28 +47,33 @@ pub enum AttendError {
 ///
 /// # Errors
 /// When it was not started by a primary, or cannot begin.
-pub fn run(config: &Config) -> Result<(), AttendError> {
-    let line = io::stdin().as_fd().try_clone_to_owned()?;
-    rustix::net::sockopt::socket_type(&line).map_err(|error| AttendError::NotAChild(error.into()))?;
-    // What does not end by the end of its line ends with the primary all the same.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)?;
+pub fn run() -> Result<(), AttendError> {
+    let Some(inherited) = inherit()? else { return Ok(()) };
+    let config = &inherited.settings.config;
     confine::apply(config.confine, &Cage::spawner(config))?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
-    runtime.block_on(attend(line, config))?;
+    runtime.block_on(attend(inherited.input, config.clone(), inherited.sealed))?;
     Ok(())
 }
 
-async fn attend(line: OwnedFd, config: &Config) -> io::Result<()> {
+/// What all processes that the spawner starts get from it.
+struct Given {
+    config: Config,
+    settings: SealedSettings,
+}
+
+async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::Result<()> {
     // A terminal, or a service manager, signals the whole group; the primary decides what follows.
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
         drop(signal(kind)?);
     }
     let line = Wire::new(line)?;
-    let mut sockets = SocketFiles::of(config);
+    let mut sockets = SocketFiles::of(&config);
+    let given = Rc::new(Given { config, settings });
     let running = Rc::new(Cell::new(0_usize));
     loop {
-        let (asked, descriptors) = match line.receive::<ToSpawner>().await {
+        let (asked, mut descriptors) = match line.receive::<ToSpawner>().await {
             Ok(Some(heard)) => heard,
             Ok(None) => return Ok(()),
             // The message stays. Processes that end make room.
@@ -73,24 +83,26 @@ async fn attend(line: OwnedFd, config: &Config) -> io::Result<()> {
             }
             Err(error) => return Err(error),
         };
-        let mut descriptors = descriptors.into_iter();
-        // (There was no descriptor left for it; the primary hears of an answer that does not come.)
-        let Some(answer) = descriptors.next() else { continue };
+        // Who asks without a line for the answer wants none.
+        let Ok(answer) = descriptors.take(Descriptor::Answer) else { continue };
         let answer = Wire::new(answer)?;
         match asked {
             ToSpawner::Start(program) if running.get() < PROCESSES_MAX => {
-                let running = Rc::clone(&running);
+                let (running, given) = (Rc::clone(&running), Rc::clone(&given));
                 running.set(running.get() + 1);
                 tokio::task::spawn_local(async move {
-                    run_process(&program, descriptors.collect(), &answer).await;
+                    match start(program, descriptors, &given).await {
+                        Ok(child) => attend_to(child, &answer).await,
+                        Err(error) => tell(&answer, &failed(&error), &[]),
+                    }
                     running.set(running.get() - 1);
                 });
             }
             ToSpawner::Start(_) => {
                 tell(&answer, &FromSpawner::Failed(None, format!("{PROCESSES_MAX} processes run already")), &[]);
             }
-            ToSpawner::OpenComponent => match open_component(config.component_file()) {
-                Ok(file) => tell(&answer, &FromSpawner::Component, &[file.into()]),
+            ToSpawner::OpenComponent => match open_component(given.config.component_file()) {
+                Ok(file) => tell(&answer, &FromSpawner::Component, &[(Descriptor::Component, file.as_fd())]),
                 Err(error) => tell(&answer, &failed(&error), &[]),
             },
             ToSpawner::RemoveSockets => {
@@ -127,26 +139,55 @@ fn identity(file: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(file).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-fn tell(answer: &Wire, word: &FromSpawner, descriptors: &[OwnedFd]) {
-    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+fn tell(answer: &Wire, word: &FromSpawner, descriptors: &[Sent<'_>]) {
     // Its first word on a line always has room; who has gone away does not want to know.
-    let _ = answer.try_send(word, &descriptors);
+    let _ = answer.try_send(word, descriptors);
 }
 
 fn failed(error: &io::Error) -> FromSpawner {
     FromSpawner::Failed(error.raw_os_error(), cut(&error.to_string()))
 }
 
-/// Starts a process, and stays with it to its end, or to that of whoever wanted it.
-async fn run_process(program: &Program, descriptors: Vec<OwnedFd>, answer: &Wire) {
-    if descriptors.len() != program.descriptors() {
-        return tell(answer, &failed(&rustix::io::Errno::MFILE.into()), &[]);
+/// Starts a process as the settings say; whoever asks for it chooses nothing but its standard streams or its line.
+async fn start(program: Program, mut descriptors: Descriptors, given: &Given) -> io::Result<Child> {
+    match program {
+        Program::Worker => {
+            let line = descriptors.take(Descriptor::Line)?;
+            let (ours, theirs) = wire::pair()?;
+            let child = Command::from(own_program("worker")).stdin(theirs).kill_on_drop(true).spawn()?;
+            let began = Instant::now();
+            loop {
+                match given.settings.send(ours.as_fd(), Some(line.as_fd())) {
+                    Err(error) if is_shortage(&error) && began.elapsed() < SEND_WITHIN => {
+                        tokio::time::sleep(SHORTAGE_PAUSE).await;
+                    }
+                    // Why it has ended already, its end tells.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(child),
+                    outcome => return outcome.map(|()| child),
+                }
+            }
+        }
+        Program::Compiler => {
+            let mut take = |stream| descriptors.take(stream);
+            let streams = Streams {
+                stdin: take(Descriptor::Stdin)?,
+                stdout: take(Descriptor::Stdout)?,
+                stderr: take(Descriptor::Stderr)?,
+            };
+            let command = compiler(&given.config.compilation, given.config.confine, streams);
+            Command::from(command).kill_on_drop(true).spawn()
+        }
     }
-    let started = Command::from(program.command(descriptors)).kill_on_drop(true).spawn();
-    let mut child = match started {
-        Ok(child) => child,
-        Err(error) => return tell(answer, &failed(&error), &[]),
-    };
+}
+
+/// Whether sending may work a little later.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::TOOMANYREFS | Errno::AGAIN | Errno::NOBUFS))
+}
+
+/// Stays with a process to its end, or to that of whoever wanted it.
+async fn attend_to(mut child: Child, answer: &Wire) {
     loop {
         tokio::select! {
             status = child.wait() => {

@@ -1,7 +1,8 @@
 //! Workers that are processes (`--worker-kind process`): as in Node's cluster, each a child with an address space of its
 //! own, so that a crash of one (a bug of the sandbox, the kernel's out-of-memory killer) costs only its own connections.
-//! The child is this program once more (`wasmhost worker`, with the same flags), and runs in its main thread what a
-//! worker's thread runs. This file is the primary's side; `child` is the other, `wire` the line between them.
+//! The child is this program once more (`wasmhost worker`), and runs in its main thread what a worker's thread runs. It has
+//! its settings from the spawner, and its orders from the primary. This file is the primary's side; `child` is the other,
+//! `words` what they say to each other.
 
 mod child;
 mod words;
@@ -32,7 +33,7 @@ use crate::sandbox::LoadError;
 use crate::spawner::{Attended, End, Spawner};
 use crate::supervisor::WorkerId;
 use crate::vitals::{self, HostVitals, Vitals};
-use crate::wire::{self, Wire};
+use crate::wire::{self, Descriptor, Wire};
 
 /// How long a child whose line has ended may take to be gone; then it is killed.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
@@ -109,9 +110,13 @@ impl ProcessHandle {
     pub fn start(setup: ProcessSetup, spawner: &Spawner, stage: Stage) -> io::Result<Self> {
         let (child, wire) = spawn(spawner)?;
         let (vitals, vitals_file) = setup.vitals;
-        let mut descriptors = vec![setup.code.as_fd(), vitals_file.as_fd(), setup.host_vitals.as_fd()];
+        let mut descriptors = vec![
+            (Descriptor::Code, setup.code.as_fd()),
+            (Descriptor::Vitals, vitals_file.as_fd()),
+            (Descriptor::HostVitals, setup.host_vitals.as_fd()),
+        ];
         let share = setup.listener.as_ref().map(|(_, share)| *share);
-        descriptors.extend(setup.listener.as_ref().map(|(listener, _)| listener.as_fd()));
+        descriptors.extend(setup.listener.as_ref().map(|(listener, _)| (Descriptor::Listener, listener.as_fd())));
         let start = ToWorker::Start { id: setup.id.0, authority: setup.authority.to_string(), share };
         wire.try_send(&start, &descriptors)?;
         let (orders, heard) = watch::channel(ProcessOrders { code: setup.code, stage: Stage::Serve });
@@ -161,7 +166,7 @@ impl ProcessHandle {
             Accepted::Tcp(stream) => stream.as_fd(),
             Accepted::Unix(stream) => stream.as_fd(),
         };
-        match self.wire.try_send(&ToWorker::Connection(connection.peer), &[socket]) {
+        match self.wire.try_send(&ToWorker::Connection(connection.peer), &[(Descriptor::Socket, socket)]) {
             Ok(()) => {
                 self.handed.set(self.handed.get() + 1);
                 self.outstanding.set(self.outstanding.get() + 1);
@@ -246,7 +251,7 @@ impl Ended {
 /// A process of this program, and the line to it.
 fn spawn(spawner: &Spawner) -> io::Result<(Attended, Rc<Wire>)> {
     let (ours, theirs) = wire::pair()?;
-    Ok((spawner.start_worker(theirs)?, Rc::new(Wire::new(ours)?)))
+    Ok((spawner.start_worker(&theirs)?, Rc::new(Wire::new(ours)?)))
 }
 
 /// Hears and orders a worker's process to its end.
@@ -297,7 +302,7 @@ async fn attend(
                 let latest = orders.borrow_and_update().clone();
                 // A line that has ended is found out by the next turn's receive.
                 if !Arc::ptr_eq(&code, &latest.code) {
-                    let _ = wire.send(&ToWorker::Swap, &[latest.code.as_fd()]).await;
+                    let _ = wire.send(&ToWorker::Swap, &[(Descriptor::Code, latest.code.as_fd())]).await;
                     code = latest.code;
                 }
                 let _ = match latest.stage {
@@ -348,7 +353,8 @@ pub fn load_in_process(
     (own, own_file): (&'static Vitals, &OwnedFd),
 ) -> io::Result<Loading> {
     let (child, wire) = spawn(spawner)?;
-    wire.try_send(&ToWorker::Load, &[own_file.as_fd(), host_file.as_fd()])?;
+    let files = [(Descriptor::Vitals, own_file.as_fd()), (Descriptor::HostVitals, host_file.as_fd())];
+    wire.try_send(&ToWorker::Load, &files)?;
     let limits = [config.compilation.timeout, config.limits.request_timeout.unwrap_or_default(), LOADING_BEYOND];
     let limit = limits.into_iter().sum();
     let (answer, loaded) = oneshot::channel();
@@ -369,9 +375,11 @@ pub fn load_in_process(
         vitals::give_back(host, own);
         let failed = |reason: String, hint: String| Err(LoadError { file: component, reason, hint });
         let edition = match last_word.into_inner() {
-            Some((FromWorker::Loaded { wasi, isolation }, mut descriptors)) => match descriptors.pop() {
-                Some(code) => Ok(Edition { wasi, isolation, code: Code::File(Arc::new(code)) }),
-                None => failed("its code was lost".to_owned(), "this is a bug of wasmhost: report it".to_owned()),
+            Some((FromWorker::Loaded { wasi, isolation }, mut descriptors)) => match descriptors.take(Descriptor::Code) {
+                Ok(code) => Ok(Edition { wasi, isolation, code: Code::File(Arc::new(code)) }),
+                Err(error) => {
+                    failed(format!("its code was lost: {error}"), "this is a bug of wasmhost: report it".to_owned())
+                }
             },
             Some((FromWorker::Failed { reason, hint }, _)) => failed(reason, hint),
             Some(_) | None => failed(

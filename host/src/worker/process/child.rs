@@ -18,13 +18,13 @@ use crate::clients::Clients;
 use crate::config::Config;
 use crate::confine::{self, Cage, Unconfined};
 use crate::loader::{Trial, load_and_try};
-use crate::log::EarlyLog;
+use crate::log;
 use crate::sandbox::{Artifact, Guest, LoadError, MemoryBudget, Ticker};
-use crate::spawner::Launcher;
+use crate::spawner::{InheritError, Launcher, Settings, inherit};
 use crate::supervisor::WorkerId;
 use crate::throttle::Throttle;
 use crate::vitals::{self, HostVitals, Vitals};
-use crate::wire::{Wire, cut};
+use crate::wire::{Descriptor, Descriptors, Wire, cut};
 use crate::worker::inbox::{self, Accepted, Connection, PerClient, Permits};
 use crate::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
 
@@ -40,9 +40,9 @@ const TELL_AGAIN: Duration = Duration::from_millis(5);
 /// Why a process is no worker.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
-    /// Nobody is at the other end of standard input.
+    /// It was not started by a primary, or has no settings from it.
     #[error("`wasmhost worker` is what wasmhost starts by itself with --worker-kind process: {0}")]
-    NotAChild(io::Error),
+    Inherit(#[from] InheritError),
     /// The system, or the primary, did not do its part.
     #[error("a worker's process cannot start: {0}")]
     System(#[from] io::Error),
@@ -51,17 +51,17 @@ pub enum ChildError {
     Unconfined(#[from] Unconfined),
 }
 
-/// Runs this process as the primary says on standard input. True when it ended as it was told to.
+/// Runs this process as the settings on standard input and the primary say. True when it ended as it was told to.
 ///
 /// # Errors
 /// When it was not started by a primary, or the system refuses something.
-pub fn run(mut config: Config, log: EarlyLog) -> Result<bool, ChildError> {
+pub fn run() -> Result<bool, ChildError> {
+    let Some(mut inherited) = inherit()? else { return Ok(false) };
+    let line = inherited.line()?;
+    let Settings { mut config, log } = inherited.settings;
     // The pool is for one worker's instances.
     config.workers = 1;
-    let line = io::stdin().as_fd().try_clone_to_owned()?;
-    rustix::net::sockopt::socket_type(&line).map_err(|error| ChildError::NotAChild(error.into()))?;
-    // What the primary has not ended by a word ends with it all the same.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)?;
+    let (config, log) = (Arc::new(config), log::start(log));
     let runtime = thread::event_loop("worker")?;
     let first = runtime.block_on(async {
         // A terminal, or a service manager, signals the whole group; the primary decides what follows.
@@ -73,8 +73,6 @@ pub fn run(mut config: Config, log: EarlyLog) -> Result<bool, ChildError> {
         Ok::<_, io::Error>(first.map(|(message, descriptors)| (wire, message, descriptors)))
     })?;
     let cage = Cage::worker(&config);
-    confine::pin(&mut config)?;
-    let config = Arc::new(config);
     match first {
         Some((wire, ToWorker::Load, descriptors)) => {
             // Which starts a compiler. No guest code runs yet.
@@ -83,11 +81,12 @@ pub fn run(mut config: Config, log: EarlyLog) -> Result<bool, ChildError> {
             let _log = log.begin();
             load(&wire, &config, artifact, descriptors)
         }
-        Some((wire, ToWorker::Start { id, authority, share }, descriptors)) => {
-            let report = confine::apply(config.confine, &cage)?;
+        Some((wire, ToWorker::Start { id, authority, share }, mut descriptors)) => {
+            let code = descriptors.take(Descriptor::Code)?;
+            let report = confine::apply(config.confine, &cage.reading(code.as_fd()))?;
             let _log = log.begin();
             tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
-            let start = Start { id: WorkerId(id), authority, share };
+            let start = Start { id: WorkerId(id), code, authority, share };
             let exit = match work(&wire, config, start, descriptors, runtime) {
                 Exit::Panic(text) => Exit::Panic(cut(&text)),
                 exit => exit,
@@ -101,20 +100,15 @@ pub fn run(mut config: Config, log: EarlyLog) -> Result<bool, ChildError> {
     }
 }
 
-fn missing() -> io::Error {
-    io::Error::other("the primary did not send what was to come with its message")
-}
-
 /// Tries the component, and tells the primary.
 fn load(
     wire: &Wire,
     config: &Arc<Config>,
     artifact: Result<Artifact, LoadError>,
-    descriptors: Vec<OwnedFd>,
+    mut descriptors: Descriptors,
 ) -> Result<bool, ChildError> {
-    let mut descriptors = descriptors.into_iter();
-    let own = vitals::opened::<Vitals>(&descriptors.next().ok_or_else(missing)?)?;
-    let host = vitals::opened::<HostVitals>(&descriptors.next().ok_or_else(missing)?)?;
+    let own = vitals::opened::<Vitals>(&descriptors.take(Descriptor::Vitals)?)?;
+    let host = vitals::opened::<HostVitals>(&descriptors.take(Descriptor::HostVitals)?)?;
     let total = config.limits.memory_total_bytes;
     let trial = Trial {
         ticker: Ticker::start()?,
@@ -129,7 +123,7 @@ fn load(
         Ok((edition, artifact)) => {
             let code = artifact.file()?;
             let loaded = FromWorker::Loaded { wasi: edition.wasi, isolation: edition.isolation };
-            wire.try_send(&loaded, &[code.as_fd()])?;
+            wire.try_send(&loaded, &[(Descriptor::Code, code.as_fd())])?;
             Ok(true)
         }
         Err(LoadError { reason, hint, .. }) => {
@@ -142,6 +136,7 @@ fn load(
 /// What the primary says of a worker at its start.
 struct Start {
     id: WorkerId,
+    code: OwnedFd,
     authority: String,
     share: Option<Share>,
 }
@@ -151,7 +146,7 @@ fn work(
     wire: &Arc<Wire>,
     config: Arc<Config>,
     start: Start,
-    descriptors: Vec<OwnedFd>,
+    descriptors: Descriptors,
     runtime: tokio::runtime::LocalRuntime,
 ) -> Exit {
     let ready = prepare(wire, config, start, descriptors);
@@ -169,16 +164,14 @@ fn prepare(
     wire: &Arc<Wire>,
     config: Arc<Config>,
     start: Start,
-    descriptors: Vec<OwnedFd>,
+    mut descriptors: Descriptors,
 ) -> Result<(WorkerSetup, Arc<Guest>, Attendance), String> {
     let text = |error: io::Error| error.to_string();
-    let mut descriptors = descriptors.into_iter();
-    let mut next = || descriptors.next().ok_or_else(missing).map_err(text);
-    let (code, own, host) = (next()?, next()?, next()?);
-    let own = vitals::opened::<Vitals>(&own).map_err(text)?;
-    let host = vitals::opened::<HostVitals>(&host).map_err(text)?;
+    let mut take = |what| descriptors.take(what).map_err(text);
+    let own = vitals::opened::<Vitals>(&take(Descriptor::Vitals)?).map_err(text)?;
+    let host = vitals::opened::<HostVitals>(&take(Descriptor::HostVitals)?).map_err(text)?;
     let ticker = Ticker::start().map_err(text)?;
-    let guest = link(code, &config, &ticker).map_err(|error| error.to_string())?;
+    let guest = link(start.code, &config, &ticker).map_err(|error| error.to_string())?;
     // The primary counts connections; here, only those of a listener of the worker's own are bounded.
     let is_counted = config.limits.max_connections_per_client.is_some();
     let per_client = match start.share {
@@ -187,7 +180,10 @@ fn prepare(
         Some(_) | None => PerClient::Unbounded,
     };
     let permits = Permits::new(start.share.map_or(usize::MAX, |share| share.connections), per_client);
-    let listener = if start.share.is_some() { Some((next()?.into(), Arc::clone(&permits))) } else { None };
+    let listener = match start.share {
+        Some(_) => Some((take(Descriptor::Listener)?.into(), Arc::clone(&permits))),
+        None => None,
+    };
     let id = start.id;
     let setup = WorkerSetup {
         id,
@@ -272,7 +268,7 @@ impl Attendance {
     }
 
     /// The primary's next word; after a shortage of descriptors, not at once.
-    async fn hear(&self, shortages: u32) -> io::Result<Option<(ToWorker, Vec<OwnedFd>)>> {
+    async fn hear(&self, shortages: u32) -> io::Result<Option<(ToWorker, Descriptors)>> {
         if let Some(before) = shortages.checked_sub(1) {
             tokio::time::sleep(SHORTAGE_PAUSES.delay(before, 0.0)).await;
         }
@@ -306,12 +302,12 @@ impl Attendance {
         }
     }
 
-    fn hand_on(&self, inbox: &inbox::Sender, peer: Peer, descriptors: Vec<OwnedFd>) {
+    fn hand_on(&self, inbox: &inbox::Sender, peer: Peer, mut descriptors: Descriptors) {
         let Some(mut permit) = self.permits.try_take() else { return };
         permit.adopt(&self.vitals.metrics);
         permit.claim(peer);
         // The primary sends none without.
-        let Some(socket) = descriptors.into_iter().next() else { return };
+        let Ok(socket) = descriptors.take(Descriptor::Socket) else { return };
         let socket = match peer {
             Peer::Tcp(_) => Accepted::Tcp(socket.into()),
             Peer::Unix => Accepted::Unix(socket.into()),
@@ -340,8 +336,8 @@ impl Attendance {
     }
 
     /// Links new code in a thread of its own; requests go on meanwhile.
-    fn link(&self, descriptors: Vec<OwnedFd>) -> Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>> {
-        let code = descriptors.into_iter().next()?;
+    fn link(&self, mut descriptors: Descriptors) -> Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>> {
+        let code = descriptors.take(Descriptor::Code).ok()?;
         let (answer, linked) = oneshot::channel();
         let (config, ticker) = (Arc::clone(&self.config), Arc::clone(&self.ticker));
         let linker = std::thread::Builder::new().name("loader".to_owned()).spawn(move || {

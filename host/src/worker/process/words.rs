@@ -1,4 +1,5 @@
-//! What the primary and a worker that is a process say to each other, on a line of [`crate::wire`].
+//! What the primary and a worker that is a process say to each other, on a line of [`crate::wire`]. "With" means
+//! descriptors that go with the message, by the names of [`crate::wire::Descriptor`].
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +13,9 @@ pub(super) const ENDED_MAX: usize = 200;
 /// What the primary says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToWorker {
-    /// Load the component and try it, tell of it, and end.
+    /// Load the component and try it, tell of it, and end. With the vitals of this process and of the host.
     Load,
-    /// Be a worker. With the code, the vitals of the worker and of the host, and, with `--balance kernel`, a listener.
+    /// Be a worker. With the code, the vitals of the worker and of the host, and, if it has a share, a listener.
     Start {
         id: u16,
         /// Stands for the authority where a client names none.

@@ -1,0 +1,325 @@
+//! What a process of this program is given at its start, on standard input: the settings that the primary has read, and
+//! the directories that it has opened. The primary gives them to the spawner before it confines itself, and the spawner
+//! gives the same ones to every process that it starts later. So no other process reads the command line, looks up a name
+//! or opens a granted directory, and nobody who breaks into the primary can give a process other settings.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, SealFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, DIRECTORIES_MAX, Preopen};
+use crate::log::LogSettings;
+use crate::wire::{self, Descriptor, Descriptors, Sent};
+
+/// Largest settings; the kernel takes no command line or environment of more than a fraction of this.
+const BYTES_MAX: u64 = 64 << 20;
+/// Directories that go with one message: what the kernel takes ([`wire::DESCRIPTORS_MAX`]), in round numbers.
+const DIRECTORIES_A_MESSAGE: usize = 200;
+/// Against these, nobody can change what others have read or will read.
+const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+
+/// All that a process knows of what the user asked for.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How to serve.
+    pub config: Config,
+    /// How to write the log.
+    pub log: LogSettings,
+}
+
+/// Their text: all but the descriptors of the directories.
+#[derive(Serialize, Deserialize)]
+struct Text {
+    config: Config,
+    log: LogSettings,
+    directories: Vec<Grant>,
+}
+
+/// What is said of a directory, whose descriptor comes beside.
+#[derive(Serialize, Deserialize)]
+struct Grant {
+    host: std::ffi::OsString,
+    guest: String,
+    writable: bool,
+}
+
+/// What is sent to a process that starts, in this order.
+#[derive(Debug, Serialize, Deserialize)]
+enum Part {
+    /// [`Descriptor::Settings`] comes with it. So many directories follow.
+    Settings { directories: usize },
+    /// Some directories come with it, each with its number.
+    Directories,
+    /// That was all. A worker gets its line to the primary with it.
+    Begin,
+}
+
+/// Settings in the form in which they are sent, to any number of processes.
+#[derive(Debug)]
+pub(super) struct SealedSettings {
+    text: OwnedFd,
+    directories: Vec<Arc<OwnedFd>>,
+}
+
+impl SealedSettings {
+    pub(super) fn new(settings: &Settings) -> io::Result<Self> {
+        let dirs = &settings.config.grants.dirs;
+        let grant = |dir: &Preopen| Grant {
+            host: dir.host.clone().into_os_string(),
+            guest: dir.guest.clone(),
+            writable: dir.writable,
+        };
+        let text =
+            Text { config: settings.config.clone(), log: settings.log, directories: dirs.iter().map(grant).collect() };
+        let text = sealed(&serde_json::to_vec(&text)?)?;
+        Ok(Self { text, directories: dirs.iter().map(|dir| Arc::clone(&dir.opened)).collect() })
+    }
+
+    /// Sends all to a process that reads them with [`inherit`], and `line` to one that is a worker.
+    ///
+    /// # Errors
+    /// What the system says; `TOOMANYREFS` while too many descriptors are on their way to other processes.
+    pub(super) fn send(&self, end: BorrowedFd<'_>, line: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let directories = self.directories.len();
+        wire::send(end, &Part::Settings { directories }, &[(Descriptor::Settings, self.text.as_fd())])?;
+        let numbered: Vec<Sent<'_>> = self
+            .directories
+            .iter()
+            .enumerate()
+            .map(|(number, directory)| (Descriptor::Directory(number), directory.as_fd()))
+            .collect();
+        for some in numbered.chunks(DIRECTORIES_A_MESSAGE) {
+            wire::send(end, &Part::Directories, some)?;
+        }
+        let line: Vec<Sent<'_>> = line.into_iter().map(|line| (Descriptor::Line, line)).collect();
+        wire::send(end, &Part::Begin, &line)
+    }
+
+    /// The settings themselves.
+    ///
+    /// # Errors
+    /// When they are not what [`Self::new`] makes.
+    pub(super) fn open(&self) -> io::Result<Settings> {
+        if !rustix::fs::fcntl_get_seals(&self.text)?.contains(SEALS) {
+            return Err(io::Error::other("the settings are not sealed"));
+        }
+        let file = File::from(self.text.try_clone()?);
+        let length = file.metadata()?.len();
+        if length > BYTES_MAX {
+            return Err(io::Error::other("the settings are too long"));
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        // (Other processes share the file's position.)
+        file.read_exact_at(&mut bytes, 0)?;
+        let Text { mut config, log, directories } = serde_json::from_slice(&bytes)?;
+        if directories.len() != self.directories.len() {
+            return Err(io::Error::other("the settings came with other directories than they name"));
+        }
+        let opened = |(grant, opened): (Grant, &Arc<OwnedFd>)| Preopen {
+            host: PathBuf::from(grant.host),
+            guest: grant.guest,
+            writable: grant.writable,
+            opened: Arc::clone(opened),
+        };
+        config.grants.dirs = directories.into_iter().zip(&self.directories).map(opened).collect();
+        Ok(Settings { config, log })
+    }
+}
+
+/// These bytes in an anonymous file that nobody can change.
+fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let file = rustix::fs::memfd_create("wasmhost-settings", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let file = File::from(file);
+    file.write_all_at(bytes, 0)?;
+    rustix::fs::fcntl_add_seals(&file, SEALS)?;
+    Ok(file.into())
+}
+
+/// What a process of this program has from the one that started it.
+#[derive(Debug)]
+pub struct Inheritance {
+    /// What the user asked for.
+    pub settings: Settings,
+    /// The same, to be given to others.
+    pub(super) sealed: SealedSettings,
+    /// Standard input, on which it came.
+    pub(super) input: OwnedFd,
+    /// The line to the primary, if there is one.
+    line: Descriptors,
+}
+
+impl Inheritance {
+    /// A worker's line to the primary.
+    ///
+    /// # Errors
+    /// When this process is no worker.
+    pub fn line(&mut self) -> io::Result<OwnedFd> {
+        self.line.take(Descriptor::Line)
+    }
+}
+
+/// Why a process has nothing from the one that started it.
+#[derive(Debug, thiserror::Error)]
+pub enum InheritError {
+    /// Nobody is at the other end of standard input.
+    #[error("standard input is not a line to another process of wasmhost: {0}")]
+    NotAChild(io::Error),
+    /// The settings cannot be had.
+    #[error("the settings cannot be received: {0}")]
+    Broken(#[from] io::Error),
+}
+
+/// Receives what the process that started this one gives it; none when that has ended. Blocks. From here on, this process
+/// ends with the other.
+///
+/// # Errors
+/// When this process was not started by another of this program, or the settings do not arrive whole.
+pub fn inherit() -> Result<Option<Inheritance>, InheritError> {
+    let input = io::stdin().as_fd().try_clone_to_owned().map_err(InheritError::NotAChild)?;
+    rustix::net::sockopt::socket_type(&input).map_err(|error| InheritError::NotAChild(error.into()))?;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)?;
+    match receive(input.as_fd())? {
+        Some((sealed, line)) => Ok(Some(Inheritance { settings: sealed.open()?, sealed, input, line })),
+        None => Ok(None),
+    }
+}
+
+/// What [`SealedSettings::send`] sends; from the beginning again where that was broken off and tried again.
+fn receive(end: BorrowedFd<'_>) -> io::Result<Option<(SealedSettings, Descriptors)>> {
+    let mut begun: Option<(OwnedFd, usize)> = None;
+    let mut directories = Vec::new();
+    while let Some((part, mut descriptors)) = next(end)? {
+        match (part, begun.take()) {
+            (Part::Settings { directories: count }, _) if count <= DIRECTORIES_MAX => {
+                begun = Some((descriptors.take(Descriptor::Settings)?, count));
+                directories.clear();
+            }
+            (Part::Directories, Some((text, count))) => {
+                for number in directories.len()..count.min(directories.len() + DIRECTORIES_A_MESSAGE) {
+                    directories.push(Arc::new(descriptors.take(Descriptor::Directory(number))?));
+                }
+                begun = Some((text, count));
+            }
+            (Part::Begin, Some((text, count))) if directories.len() == count => {
+                return Ok(Some((SealedSettings { text, directories }, descriptors)));
+            }
+            (part, _) => return Err(io::Error::other(format!("{part:?} came out of turn"))),
+        }
+    }
+    Ok(None)
+}
+
+/// The next part; waits for it, as long as the other process lives.
+fn next(end: BorrowedFd<'_>) -> io::Result<Option<(Part, Descriptors)>> {
+    loop {
+        match wire::receive(end) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match poll(&mut [PollFd::new(&end, PollFlags::IN)], None) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            received => return received,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Listen, Machine, build};
+
+    fn settings(words: &[&str]) -> Result<Settings, Box<dyn std::error::Error>> {
+        let words = ["wasmhost", "serve", "app.wasm"].iter().chain(words).map(std::ffi::OsString::from);
+        let crate::cli::Parsed::Cli(cli, mistakes) = crate::cli::parse(words) else { return Err("a text".into()) };
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        let Some(crate::cli::Command::Serve(args)) = cli.command else { return Err("another command".into()) };
+        let machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false };
+        let config = build(&args, machine).map_err(|mistakes| format!("{mistakes:?}"))?;
+        Ok(Settings { config, log: LogSettings::default() })
+    }
+
+    fn handed_over(settings: &Settings) -> Result<Settings, Box<dyn std::error::Error>> {
+        let (one, other) = wire::pair()?;
+        SealedSettings::new(settings)?.send(one.as_fd(), None)?;
+        let (sealed, _) = receive(other.as_fd())?.ok_or("the settings")?;
+        Ok(sealed.open()?)
+    }
+
+    #[test]
+    fn what_is_received_is_what_was_sent() -> Result<(), Box<dyn std::error::Error>> {
+        use std::os::unix::ffi::OsStringExt;
+        let mut sent = settings(&[
+            "--allow-host=*,api.example.com:443,[::1]:80",
+            "--trust-proxy=10.0.0.0/8,::1",
+            "--env=A=b=c",
+            "--arg=--x",
+            "--request-timeout=none",
+            "--admin=[::1]:9",
+            "--balance=kernel",
+        ])?;
+        sent.config.component = std::ffi::OsString::from_vec(vec![0xff, b'.', b'w']).into();
+        sent.config.admin = Some(Listen::Unix(std::ffi::OsString::from_vec(vec![b'/', 0xfe]).into()));
+        let received = handed_over(&sent)?;
+        assert_eq!(format!("{sent:?}"), format!("{received:?}"));
+        Ok(())
+    }
+
+    #[test]
+    fn more_directories_arrive_than_fit_into_a_message_each_as_itself() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let mut sent = settings(&[])?;
+        for number in 0..2 * DIRECTORIES_A_MESSAGE + 1 {
+            let folder = dir.path().join(number.to_string());
+            std::fs::create_dir(&folder)?;
+            sent.config.grants.dirs.push(Preopen::open(folder, format!("/{number}"), number % 2 == 0)?);
+        }
+        // What has their names now is something else.
+        std::fs::remove_dir(dir.path().join("0"))?;
+        std::fs::rename(dir.path().join("1"), dir.path().join("0"))?;
+        let received = handed_over(&sent)?.config.grants.dirs;
+        assert_eq!(received.len(), sent.config.grants.dirs.len());
+        for (received, sent) in received.iter().zip(&sent.config.grants.dirs) {
+            let [one, other] = [rustix::fs::fstat(&received.opened)?, rustix::fs::fstat(&sent.opened)?];
+            assert_eq!((one.st_dev, one.st_ino), (other.st_dev, other.st_ino), "{}", sent.guest);
+            assert_eq!((&received.guest, received.writable), (&sent.guest, sent.writable));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_broken_off_is_received_from_its_beginning() -> Result<(), Box<dyn std::error::Error>> {
+        let (one, other) = wire::pair()?;
+        let sealed = SealedSettings::new(&settings(&["--dir=/::/root"])?)?;
+        let text = [(Descriptor::Settings, sealed.text.as_fd())];
+        wire::send(one.as_fd(), &Part::Settings { directories: 1 }, &text)?;
+        wire::send(one.as_fd(), &Part::Directories, &[(Descriptor::Directory(0), sealed.directories[0].as_fd())])?;
+        sealed.send(one.as_fd(), Some(one.as_fd()))?;
+        let (received, mut line) = receive(other.as_fd())?.ok_or("the settings")?;
+        assert_eq!(received.open()?.config.grants.dirs.len(), 1);
+        assert!(line.take(Descriptor::Line).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn settings_that_somebody_could_still_change_are_refused() -> Result<(), Box<dyn std::error::Error>> {
+        let sent = SealedSettings::new(&settings(&[])?)?;
+        let file = File::from(sent.text.try_clone()?);
+        assert!(file.write_at(b" ", 0).is_err());
+        let open = rustix::fs::memfd_create("open", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let mut bytes = vec![0; usize::try_from(file.metadata()?.len())?];
+        file.read_exact_at(&mut bytes, 0)?;
+        let open = File::from(open);
+        open.write_all_at(&bytes, 0)?;
+        let unsealed = SealedSettings { text: open.into(), directories: Vec::new() };
+        assert!(unsealed.open().is_err());
+        Ok(())
+    }
+}
