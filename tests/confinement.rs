@@ -238,9 +238,36 @@ fn a_spawner_that_is_killed_ends_processes_and_costs_threads_only_their_reloads(
 }
 
 #[test]
+fn a_host_that_was_broken_into_gets_no_compiler_with_less_confinement_or_other_limits() {
+    let flags = ["--worker-kind", "thread", "--confine", "auto", "--compile-memory-max", "777MiB"];
+    let server = Server::start("faults.wasm", &flags);
+    let filters = |pid: u32| -> Option<u32> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"))?.trim().parse().ok()
+    };
+    let spawners = filters(server.spawner_pid().expect("a spawner"));
+    let with_wishes =
+        r#"{"Start":{"Compiler":{"timeout":{"secs":9,"nanos":0},"memory_max_bytes":1000000000000,"confine":"off"}}}"#;
+    for message in [with_wishes, r#"{"Start":"Compiler"}"#] {
+        assert_eq!(deed(&server, &format!("ask-spawner {message}")).as_deref(), Some(DONE), "{message}");
+    }
+    eventually("a compiler runs, confined further than the spawner", || {
+        server.compiler_pids().iter().any(|pid| filters(*pid) > spawners)
+    });
+    let compilers = server.compiler_pids();
+    assert_eq!(compilers.len(), 1, "no word of confinement or limits is understood");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", compilers[0])).expect("it lives");
+    let space = limits.lines().find(|line| line.starts_with("Max address space")).expect("a limit");
+    assert!(space.contains(&(777 << 20).to_string()), "{space}");
+    // It serves on, and its spawner with it.
+    server.signal("HUP");
+    eventually("it is loaded again", || server.status()["reloads"] == 1);
+}
+
+#[test]
 fn nobody_is_a_spawner_by_hand() {
     let mut by_hand = command();
-    by_hand.args(["spawner", &guest("hello.wasm")]);
+    by_hand.arg("spawner");
     let finished = run(by_hand);
     assert_eq!(finished.code, Some(2), "{finished:?}");
 }

@@ -197,6 +197,13 @@ impl Server {
         children(self.pid()).into_iter().find(|pid| words_of(*pid).get(1).is_some_and(|part| part == "spawner"))
     }
 
+    /// The numbers of the compilers that its spawner has started.
+    pub fn compiler_pids(&self) -> Vec<u32> {
+        let mut pids = self.spawner_pid().map(children).unwrap_or_default();
+        pids.retain(|pid| words_of(*pid).get(1).is_some_and(|part| part == "compile"));
+        pids
+    }
+
     /// The numbers of its workers, where these are processes, and of the one that loads a component.
     pub fn worker_pids(&self) -> Vec<u32> {
         let mut pids = self.spawner_pid().map(children).unwrap_or_default();

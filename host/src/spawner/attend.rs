@@ -81,6 +81,8 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
                 tokio::time::sleep(SHORTAGE_PAUSE).await;
                 continue;
             }
+            // Nothing that can be asked for: no answer.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
             Err(error) => return Err(error),
         };
         // Who asks without a line for the answer wants none.
@@ -205,6 +207,24 @@ async fn attend_to(mut child: Child, answer: &Wire) {
                     return;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_process_is_confined_and_limited_cannot_be_asked_for() {
+        for (message, is_known) in [
+            (r#"{"Start":"Compiler"}"#, true),
+            (r#"{"Start":"Worker"}"#, true),
+            (r#"{"Start":{"Compiler":{"confine":"off","memory_max_bytes":1000000000000}}}"#, false),
+            (r#"{"Start":{"Worker":{"confine":"off"}}}"#, false),
+            (r#"{"Settings":{"directories":0}}"#, false),
+        ] {
+            assert_eq!(serde_json::from_str::<ToSpawner>(message).is_ok(), is_known, "{message}");
         }
     }
 }

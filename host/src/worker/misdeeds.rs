@@ -41,6 +41,7 @@ fn misbehave(deed: &str, object: &str) -> io::Result<()> {
         "listen" => std::net::TcpListener::bind(object).map(drop),
         "signal" => signal(object),
         "trace" => trace(),
+        "ask-spawner" => ask_spawner(object),
         _ => Err(io::Error::other("not a known misdeed")),
     }
 }
@@ -58,4 +59,34 @@ fn trace() -> io::Result<()> {
     // SAFETY: PTRACE_TRACEME uses none of its other arguments, and touches no memory.
     let outcome = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
     if outcome == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sends this JSON on every line of this process to another of wasmhost, with what is needed to start a compiler, and
+/// waits for no answer.
+fn ask_spawner(json: &str) -> io::Result<()> {
+    use std::os::fd::{AsFd, BorrowedFd};
+
+    let message: serde_json::Value = serde_json::from_str(json)?;
+    let (stdin, feed) = io::pipe()?;
+    let (words, stdout) = io::pipe()?;
+    let (ours, theirs) = crate::wire::pair()?;
+    for number in 3..256 {
+        #[expect(unsafe_code, reason = "which descriptors there are is not known; only in builds for tests")]
+        // SAFETY: it is only asked what it is, and written to, and not kept; a number that is none is an error.
+        let line = unsafe { BorrowedFd::borrow_raw(number) };
+        if !matches!(rustix::net::sockopt::socket_type(line), Ok(rustix::net::SocketType::SEQPACKET)) {
+            continue;
+        }
+        let descriptors = [
+            (crate::wire::Descriptor::Answer, theirs.as_fd()),
+            (crate::wire::Descriptor::Stdin, stdin.as_fd()),
+            (crate::wire::Descriptor::Stdout, stdout.as_fd()),
+            (crate::wire::Descriptor::Stderr, stdout.as_fd()),
+        ];
+        // A line whose other end is gone is none.
+        let _ = crate::wire::send(line, &message, &descriptors);
+    }
+    // What is started shall not end for want of them.
+    std::mem::forget((ours, feed, words));
+    Ok(())
 }
