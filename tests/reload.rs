@@ -249,3 +249,31 @@ fn a_file_too_large_for_a_component_is_refused_without_being_read_in_whole() -> 
     assert_eq!(get(server.address, "/").status, 200);
     Ok(())
 }
+
+#[test]
+fn a_worker_process_that_cannot_serve_the_new_component_is_replaced_by_one_that_can() -> TestResult {
+    let deployed = Deployed::new("faults.wasm")?;
+    let path = deployed.path();
+    let server =
+        Server::start(path.to_str().expect("a path in UTF-8"), &["--worker-kind", "process", "--drain-timeout", "20s"]);
+    let mut kept = Connection::open(server.address);
+    kept.send("GET /hello HTTP/1.1\r\nHost: test\r\nX-Wasmhost-Inject: link\r\n\r\n");
+    assert_eq!(kept.response().status, 200);
+    // In flight on the worker that is to fail.
+    kept.send("GET /sleep?ms=1000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the request is in flight", || server.sum("in_flight") == 1);
+    deployed.reload(&server, "hello.wasm")?;
+    let exit = server.wait_for_record("it ends", |record| record["message"] == "exit");
+    assert!(exit["cause"].as_str().is_some_and(|cause| cause.contains("cannot serve the component")), "{exit}");
+    assert_eq!(kept.response().text(), "slept", "what was in flight has finished");
+    eventually("all workers listen", || {
+        let status = server.status();
+        status["workers"].as_array().is_some_and(|all| all.iter().all(|worker| worker["state"] == "listening"))
+    });
+    // The old one answers 404 here, by its own words.
+    for _ in 0..6 {
+        assert_eq!(get(server.address, "/").text(), "Hello, World!", "every worker serves what the status page names");
+    }
+    assert_eq!(server.records(|record| record["message"] == "exit").len(), 1);
+    Ok(())
+}

@@ -91,7 +91,7 @@ pub enum WorkerEvent {
     Online(WorkerId, u64),
     /// It takes connections.
     Listening(WorkerId),
-    /// It serves with the code that it was told of last, or has said why not.
+    /// It serves with the code that it was told of last.
     Swapped(WorkerId),
     /// It takes no more connections.
     Disconnect(WorkerId),
@@ -106,7 +106,7 @@ pub enum WorkerEvent {
 pub enum Exit {
     /// It was told to.
     Voluntary,
-    /// Its event loop or its first instance could not be made.
+    /// Its event loop or its first instance could not be made, or it could not go over to a component that was loaded.
     NotStarted(String),
     /// A bug of the host.
     Panic(String),

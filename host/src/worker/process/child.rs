@@ -1,8 +1,10 @@
 //! A worker's process, from within: takes what it needs from the primary's line, and runs in its main thread what a
 //! worker's thread runs. It ends when the primary does.
 
+use std::cell::OnceCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -154,10 +156,15 @@ fn work(
         Ok(ready) => ready,
         Err(reason) => return Exit::NotStarted(cut(&reason)),
     };
+    let outdated = Rc::clone(&attendance.outdated);
     let (inbox, connections) = inbox::inbox();
     let (orders, heard) = watch::channel(Orders { guest, stage: Stage::Serve });
     runtime.spawn_local(attendance.attend(inbox, orders));
-    thread::run_in(runtime, setup, connections, heard)
+    let exit = thread::run_in(runtime, setup, connections, heard);
+    match outdated.get() {
+        Some(reason) if exit == Exit::Voluntary => Exit::NotStarted(cut(reason)),
+        _ => exit,
+    }
 }
 
 fn prepare(
@@ -204,6 +211,7 @@ fn prepare(
         vitals: own,
         id,
         short_told: Throttle::new(SHORT_LINE_EVERY),
+        outdated: Rc::default(),
     };
     Ok((setup, guest, attendance))
 }
@@ -222,13 +230,20 @@ struct Attendance {
     vitals: &'static Vitals,
     id: WorkerId,
     short_told: Throttle,
+    /// Why this worker cannot serve the component that was loaded last: it ends for that.
+    outdated: Rc<OnceCell<String>>,
 }
+
+/// Code that is being linked.
+type Linking = oneshot::Receiver<Result<Arc<Guest>, LoadError>>;
 
 impl Attendance {
     /// Carries out what the primary says, until it is gone.
     async fn attend(self, inbox: inbox::Sender, orders: watch::Sender<Orders>) {
-        let mut linking: Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>> = None;
+        let mut linking: Option<Linking> = None;
         let mut shortages = 0;
+        // When requests in flight are broken off, after this worker has been found outdated.
+        let mut deadline: Option<Instant> = None;
         loop {
             tokio::select! {
                 received = self.hear(shortages) => match received {
@@ -238,7 +253,7 @@ impl Attendance {
                         continue;
                     }
                     Ok(Some((ToWorker::Connection(peer), descriptors))) => self.hand_on(&inbox, peer, descriptors),
-                    Ok(Some((ToWorker::Swap, descriptors))) => linking = self.link(descriptors),
+                    Ok(Some((ToWorker::Swap, descriptors))) => linking = Some(self.link(descriptors)),
                     Ok(Some((ToWorker::Call, _))) => self.give_sign(),
                     Ok(Some((ToWorker::Drain, _))) => orders.send_modify(|orders| orders.stage = Stage::Drain),
                     Ok(Some((ToWorker::Load | ToWorker::Start { .. }, _))) => {}
@@ -251,12 +266,15 @@ impl Attendance {
                     linking = None;
                     match linked {
                         Ok(guest) => orders.send_modify(|orders| orders.guest = guest),
-                        Err(error) => {
-                            tracing::error!(hint = error.hint, "the new component cannot be served by this worker, the old one goes on: {error}");
-                            // A primary that is gone is found out by the next receive.
-                            let _ = self.wire.send(&FromWorker::Swapped, &[]).await;
+                        Err(reason) => {
+                            deadline = Some(Instant::now() + self.config.drain_timeout);
+                            self.retire(&orders, &reason);
                         }
                     }
+                }
+                () = until(deadline) => {
+                    deadline = None;
+                    orders.send_modify(|orders| orders.stage = Stage::Stop);
                 }
                 () = self.permits.some_ended() => self.tell_ended().await,
                 () = self.permits.asked_for() => {
@@ -336,21 +354,33 @@ impl Attendance {
     }
 
     /// Links new code in a thread of its own; requests go on meanwhile.
-    fn link(&self, mut descriptors: Descriptors) -> Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>> {
-        let code = descriptors.take(Descriptor::Code).ok()?;
+    fn link(&self, mut descriptors: Descriptors) -> Linking {
         let (answer, linked) = oneshot::channel();
+        let code = descriptors.take(Descriptor::Code);
         let (config, ticker) = (Arc::clone(&self.config), Arc::clone(&self.ticker));
+        let fails = crate::inject::goes_off("link");
         let linker = std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
-            // A newer one may have come meanwhile.
-            let _ = answer.send(link(code, &config, &ticker));
-        });
-        match linker {
-            Ok(_) => Some(linked),
-            Err(error) => {
-                tracing::error!(%error, "no thread to link the new component in; the old one goes on");
-                None
+            // Without an answer, or without a thread, it counts as failed. A newer one may have come meanwhile.
+            if let Ok(code) = code
+                && !fails
+            {
+                let _ = answer.send(link(code, &config, &ticker));
             }
+        });
+        if let Err(error) = linker {
+            tracing::error!(worker = self.id.0, %error, "no thread to link the new component in");
         }
+        linked
+    }
+
+    /// Ends this worker, which cannot serve the component that all others serve: no new connections, and what is in
+    /// flight finishes. Its successor serves the new one.
+    fn retire(&self, orders: &watch::Sender<Orders>, reason: &str) {
+        let reason = format!("it cannot serve the component that was loaded: {reason}");
+        tracing::error!(worker = self.id.0, "the worker ends to be replaced: {reason}");
+        // The first reason is as good as the next.
+        let _ = self.outdated.set(reason);
+        orders.send_if_modified(|orders| std::mem::replace(&mut orders.stage, Stage::Drain) == Stage::Serve);
     }
 }
 
@@ -358,16 +388,23 @@ fn is_shortage(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
-/// The guest that is being linked; never ready without one.
-async fn linked(
-    linking: &mut Option<oneshot::Receiver<Result<Arc<Guest>, LoadError>>>,
-) -> Result<Arc<Guest>, LoadError> {
-    if let Some(linking) = linking
-        && let Ok(linked) = linking.await
-    {
-        return linked;
+/// The guest that is being linked, or why it cannot be; never ready without one.
+async fn linked(linking: &mut Option<Linking>) -> Result<Arc<Guest>, String> {
+    match linking {
+        Some(linking) => match linking.await {
+            Ok(linked) => linked.map_err(|error| error.to_string()),
+            Err(_) => Err("linking it ended without a result".to_owned()),
+        },
+        None => std::future::pending().await,
     }
-    std::future::pending().await
+}
+
+/// Waits until then; for ever without a moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The end of the line on which a worker tells of itself.
