@@ -44,7 +44,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         assert!(flags.iter().filter(|(_, of, _)| of == group).count() >= 4, "{group}:\n{}", help.stdout);
     }
     // Lists are empty, switches are off, and there is no admin page, unless asked for.
-    let unset = ["--env", "--arg", "--dir", "--allow-host", "--trust-proxy", "--access-log", "--admin"];
+    let unset = ["--env", "--env-file", "--arg", "--dir", "--allow-host", "--trust-proxy", "--access-log", "--admin"];
     for (name, group, text) in &flags {
         assert!(!group.is_empty() && !group.starts_with("Options"), "{name} is in no group");
         let default = text.split_once("[default: ").map(|(_, rest)| rest.split(']').next().unwrap_or_default());
@@ -57,7 +57,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         };
         assert!(units.iter().any(|unit| default.ends_with(unit)), "{name} has a default without a unit: {default}");
     }
-    for named in ["SIGTERM", "SIGHUP", "Exit codes", "WASMHOST_", "take one only from whom you trust"] {
+    for named in ["SIGTERM", "SIGHUP", "Exit codes", "WASMHOST_", "runs outside the sandbox"] {
         let words = help.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains(named), "the help says nothing of {named}");
     }
@@ -106,6 +106,37 @@ fn all_mistakes_are_told_at_once_with_exit_code_2() {
         assert!(errors.iter().any(|error| error.contains(flag)), "{flag} in:\n{}", finished.stderr);
     }
     assert_eq!(finished.lines("hint: ").len(), 1);
+}
+
+#[test]
+fn the_help_of_compile_says_that_its_result_is_not_sandboxed() {
+    let help = run_with(&["compile", "--help"]);
+    let words = help.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("Native code runs outside the sandbox"), "{}", help.stdout);
+}
+
+#[test]
+fn wrong_lines_of_a_file_of_variables_are_named_with_file_and_line() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("app.env");
+    std::fs::write(&file, "A=1\nB\n# a comment\nC='open\n")?;
+    let (file, missing) = (file.display().to_string(), dir.path().join("missing.env").display().to_string());
+    let folder = dir.path().display().to_string();
+    let component = guest("hello.wasm");
+    let flags = [&component, "--env-file", &file, "--env-file", &missing, "--env-file", &folder];
+    let finished = run_with(&flags);
+    assert_eq!(finished.code, Some(2), "{}", finished.stderr);
+    let errors = finished.lines("error: ");
+    assert_eq!(errors.len(), 4, "{}", finished.stderr);
+    for (error, words) in errors.iter().zip([
+        [&*format!("--env-file `{file}:2`"), "NAME=VALUE"],
+        [&*format!("--env-file `{file}:4`"), "not closed"],
+        [&*format!("--env-file `{missing}`"), "No such file"],
+        [&*format!("--env-file `{folder}`"), "not a regular file"],
+    ]) {
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -96,6 +96,21 @@ fn variables_and_arguments_are_those_given() {
 }
 
 #[test]
+fn variables_come_from_files_too_and_the_later_of_two_counts() -> std::io::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let [first, second] = ["first.env", "second.env"].map(|name| folder.path().join(name));
+    fs::write(&first, "# of the app\nA=1\nB='two # 2' # a comment\nexport C=\"a\\tb\"\r\nD=$A\n")?;
+    fs::write(&second, "A=2\n")?;
+    for component in FAULTS {
+        let files = [&first, &second].map(|file| format!("--env-file={}", file.display()));
+        let server = Server::start(component, &[&files[0], &files[1], "--env", "D=4", "--env", "D=5"]);
+        // Read once: what is in them later is for the next start.
+        assert_eq!(get(server.address, "/env").text(), "A=2\nB=two # 2\nC=a\tb\nD=5\n", "{component}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_directory_is_granted_to_be_read_and_to_be_written_when_it_says_so() {
     for component in FAULTS {
         let outside = tempfile::tempdir().expect("a folder");

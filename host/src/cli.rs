@@ -32,7 +32,7 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Every flag --some-name can also be set by the variable WASMHOST_SOME_NAME (--env, --arg and --dir: a line each).
+Every flag --some-name can also be set by the variable WASMHOST_SOME_NAME (--env, --env-file, --arg and --dir: a line each).
 TIME is a number and a unit (500ms, 5s, 2m); SIZE a number of bytes, or with a unit (64KiB, 128MiB, 2GiB).
 Signals: SIGTERM and SIGINT drain and stop, a second one exits at once; SIGHUP loads the component again.
 Exit codes: 0 clean stop, 1 could not start or gave up, 2 wrong usage.";
@@ -68,8 +68,8 @@ pub enum Command {
 /// Flags of `wasmhost compile`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The result is machine code for this CPU and this version of wasmhost. Running a .cwasm means running that code without
-the sandbox's checks of its origin: take one only from whom you would take a program.")]
+The result is native code for this CPU and this version of wasmhost. Native code runs outside the sandbox: whoever made a
+.cwasm file can do everything that the wasmhost process can do. Only serve .cwasm files that you would run as a program.")]
 pub struct CompileArgs {
     /// The component: a .wasm or .wat file; `-` reads standard input.
     pub component: PathBuf,
@@ -113,7 +113,7 @@ pub struct DevArgs {
 /// Flags of `wasmhost serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The component to serve: .wasm, .wat, or .cwasm from `wasmhost compile` (machine code: take one only from whom you trust).
+    /// The component to serve: .wasm, .wat, or .cwasm from `wasmhost compile` (native code, which runs outside the sandbox: only serve files you trust).
     #[arg(value_name = "COMPONENT", required = true, env = "WASMHOST_COMPONENT")]
     pub component: Option<PathBuf>,
 
@@ -263,6 +263,9 @@ pub struct ServeArgs {
     /// Give the guest an environment variable.
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Grants (nothing is granted unasked)")]
     pub env: Vec<String>,
+    /// Give the guest the environment variables of a file: a NAME=VALUE in each line, `#` comments, quotes as in dotenv; --env wins.
+    #[arg(long, value_name = "FILE", help_heading = "Grants (nothing is granted unasked)")]
+    pub env_file: Vec<String>,
     /// Give the guest a command line argument.
     #[arg(
         long,
@@ -369,14 +372,13 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
 
 /// The definition, with what differs between commands that have flags in common.
 pub fn command() -> clap::Command {
-    Cli::command()
-        .mut_subcommand("dev", |dev| {
-            dev.mut_arg("component", |argument| {
-                let help = "The project's folder, or a component that something else builds [default: this folder]";
-                argument.required(false).value_name("DIR | COMPONENT").help(help).long_help(help)
-            })
-            .mut_arg("drain_timeout", |argument| argument.default_value("0s"))
+    Cli::command().mut_subcommand("dev", |dev| {
+        dev.mut_arg("component", |argument| {
+            let help = "The project's folder, or a component that something else builds [default: this folder]";
+            argument.required(false).value_name("DIR | COMPONENT").help(help).long_help(help)
         })
+        .mut_arg("drain_timeout", |argument| argument.default_value("0s"))
+    })
 }
 
 /// Takes the first word away that is `flag`, or `flag=…`.

@@ -4,6 +4,7 @@
 
 mod build;
 mod encoding;
+mod env_file;
 mod parse;
 
 use std::io;

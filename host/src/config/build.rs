@@ -1,12 +1,13 @@
 //! Turns the text of every flag into a [`Config`], and collects what is wrong with any of them.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
-use super::parse;
 use super::{
-    CacheChoice, Capacity, Compilation, Config, Confine, DIRECTORIES_MAX, Grants, Isolation, Limits, Listen, MAX_WORKERS,
-    Preopen, WorkerKind,
+    CacheChoice, Capacity, Compilation, Config, Confine, DIRECTORIES_MAX, Grants, Isolation, Limits, Listen,
+    MAX_WORKERS, Preopen, WorkerKind,
 };
+use super::{env_file, parse};
 use crate::balancer::Balance;
 use crate::cli::ServeArgs;
 
@@ -42,6 +43,8 @@ pub struct Machine {
 const COUNT_MAX: u64 = 1_000_000;
 /// What an instance may ask for is bounded by 32-bit memories in practice; tables and further memories come on top.
 const MEMORY_MAX_BYTES: u64 = 1 << 46;
+/// The guest's variables in sum; no process gets more from the system by far.
+const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
 /// Below, ordinary requests with cookies fail.
 const HEADER_MAX_RANGE: std::ops::RangeInclusive<u64> = 8 * 1024..=1024 * 1024;
 
@@ -266,11 +269,37 @@ fn limits(args: &ServeArgs, machine: Machine, mistakes: &mut Mistakes) -> Limits
 
 fn grants(args: &ServeArgs, mistakes: &mut Mistakes) -> Grants {
     Grants {
-        env: mistakes.each("--env", &listed(&args.env, "WASMHOST_ENV"), parse::key_value),
+        env: environment(args, mistakes),
         args: listed(&args.arg, "WASMHOST_ARG"),
         dirs: directories(&listed(&args.dir, "WASMHOST_DIR"), mistakes),
         allow_hosts: mistakes.each("--allow-host", &args.allow_host, parse::host_rule),
     }
+}
+
+/// The guest's variables: those of the files, in their order, and then those of `--env`. Of two with one name, the later
+/// counts.
+fn environment(args: &ServeArgs, mistakes: &mut Mistakes) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    for file in listed(&args.env_file, "WASMHOST_ENV_FILE") {
+        match env_file::read(Path::new(&file)) {
+            Ok(read) => variables.extend(read),
+            Err(wrong) => mistakes.0.extend(wrong.into_iter().map(|wrong| Mistake {
+                flag: "--env-file",
+                value: wrong.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}")),
+                reason: wrong.reason,
+            })),
+        }
+    }
+    variables.extend(mistakes.each("--env", &listed(&args.env, "WASMHOST_ENV"), parse::key_value));
+    let bytes: usize = variables.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    if bytes > ENVIRONMENT_BYTES_MAX {
+        let reason = format!("with --env and all files, the guest has more than {} MiB", ENVIRONMENT_BYTES_MAX >> 20);
+        mistakes.0.push(Mistake { flag: "--env-file", value: format!("{bytes} bytes"), reason });
+    }
+    let mut latest = HashSet::new();
+    let mut kept: Vec<_> = variables.into_iter().rev().filter(|(name, _)| latest.insert(name.clone())).collect();
+    kept.reverse();
+    kept
 }
 
 fn directories(values: &[String], mistakes: &mut Mistakes) -> Vec<Preopen> {

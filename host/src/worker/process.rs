@@ -375,7 +375,8 @@ pub fn load_in_process(
         vitals::give_back(host, own);
         let failed = |reason: String, hint: String| Err(LoadError { file: component, reason, hint });
         let edition = match last_word.into_inner() {
-            Some((FromWorker::Loaded { wasi, isolation }, mut descriptors)) => match descriptors.take(Descriptor::Code) {
+            Some((FromWorker::Loaded { wasi, isolation }, mut descriptors)) => match descriptors.take(Descriptor::Code)
+            {
                 Ok(code) => Ok(Edition { wasi, isolation, code: Code::File(Arc::new(code)) }),
                 Err(error) => {
                     failed(format!("its code was lost: {error}"), "this is a bug of wasmhost: report it".to_owned())
