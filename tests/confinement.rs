@@ -237,7 +237,7 @@ fn a_spawner_that_is_killed_ends_processes_and_costs_threads_only_their_reloads(
     }
 }
 
-#[test]
+#[test(needs(FaultInjection, Confinement))]
 fn a_host_that_was_broken_into_gets_no_compiler_with_less_confinement_or_other_limits() {
     let flags = ["--worker-kind", "thread", "--confine", "auto", "--compile-memory-max", "777MiB"];
     let server = Server::start("faults.wasm", &flags);

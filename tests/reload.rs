@@ -250,7 +250,7 @@ fn a_file_too_large_for_a_component_is_refused_without_being_read_in_whole() -> 
     Ok(())
 }
 
-#[test]
+#[test(needs(FaultInjection))]
 fn a_worker_process_that_cannot_serve_the_new_component_is_replaced_by_one_that_can() -> TestResult {
     let deployed = Deployed::new("faults.wasm")?;
     let path = deployed.path();

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use crate::environment::is_possible;
 use crate::support::server::{command, signal, words_of};
 use crate::support::{FAULTS, Server, TestResult, eventually, get, guest};
 
@@ -177,12 +176,8 @@ fn a_cache_directory_that_is_removed_hinders_no_respawn_and_no_reload() -> TestR
     Ok(())
 }
 
-#[test]
+#[test(needs(Mount))]
 fn a_name_to_listen_on_is_looked_up_once() -> TestResult {
-    let try_it = ["--mount", "mount", "--bind", "/etc/hosts", "/etc/hosts"];
-    if !is_possible("a file of hosts", "unshare", &try_it) {
-        return Ok(());
-    }
     let dir = tempfile::tempdir()?;
     let hosts = dir.path().join("hosts");
     std::fs::write(&hosts, "127.0.0.1 wasmhost.test\n")?;
