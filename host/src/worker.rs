@@ -19,6 +19,7 @@ mod socket;
 mod thread;
 mod trim;
 mod turns;
+mod upload;
 
 use std::cell::Cell;
 use std::fmt;

@@ -15,12 +15,13 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::WorkerShared;
-use super::body::{FLAW_DETAIL, Flaw, RequestBody, ResponseBody, Start, Streaming, Upload, poll_given, start};
+use super::body::{ResponseBody, Start, Streaming, poll_given, start};
 use super::conn::Connection;
 use super::head::{authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
 use super::respond::{self, Failure};
 use super::slot::{Refusal, Seat};
 use super::socket::framing::Framing;
+use super::upload::{FLAW_DETAIL, Flaw, RequestBody, Upload};
 use crate::development::{Audience, Notice, Reason};
 use crate::log::access;
 use crate::sandbox::{Body, Fault, FaultKind, Head, WasiVersion};

@@ -1,0 +1,180 @@
+//! A request's body on its way to the guest: when it last moved, whether it is awaited, and what is wrong with it.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::head::clean_trailers;
+use crate::sandbox::{BodyError, FaultKind};
+
+/// What is wrong with a client's body, so that its request is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// It is larger than `--body-max`.
+    TooLarge,
+    /// It breaks HTTP's rules, or the client's sending ended before it did.
+    Invalid,
+}
+
+impl Flaw {
+    /// The kind of fault that it is, once the response's head has been sent.
+    pub(super) const fn fault(self) -> FaultKind {
+        match self {
+            Self::TooLarge => FaultKind::BodyTooLarge,
+            Self::Invalid => FaultKind::BadBody,
+        }
+    }
+}
+
+/// What is told of a response that was broken off for the request's body.
+pub(super) const FLAW_DETAIL: &str = "the request's body was not valid, or too large";
+
+/// When the client's body last moved, and what is wrong with it. Written by the body (in the guest's store), read by the
+/// connection, both on the worker's thread.
+#[derive(Debug)]
+pub(super) struct Upload {
+    origin: Instant,
+    moved_ms: AtomicU64,
+    ended: AtomicBool,
+    /// The guest waits for it; a guest that does not read is not the client's silence.
+    awaited: AtomicBool,
+    flaw: OnceLock<Flaw>,
+    /// Who wants to know of a flaw, where another task than the connection's reads the body.
+    watcher: Mutex<Option<Waker>>,
+}
+
+impl Upload {
+    pub(super) fn new(origin: Instant, ended: bool) -> Self {
+        Self {
+            origin,
+            moved_ms: AtomicU64::new(0),
+            ended: AtomicBool::new(ended),
+            awaited: AtomicBool::new(false),
+            flaw: OnceLock::new(),
+            watcher: Mutex::new(None),
+        }
+    }
+
+    fn note(&self) {
+        let ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved_ms.store(ms, Relaxed);
+    }
+
+    fn note_flaw(&self, flaw: Flaw) {
+        // The first is what it is stopped for.
+        let _ = self.flaw.set(flaw);
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(watcher) = watcher {
+            watcher.wake();
+        }
+    }
+
+    /// What is wrong with it, if that has come to light.
+    pub(super) fn flaw(&self) -> Option<Flaw> {
+        self.flaw.get().copied()
+    }
+
+    /// Has the task woken that is to know of a flaw.
+    pub(super) fn watch(&self, context: &Context<'_>) {
+        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+    }
+
+    /// When it last moved.
+    pub(super) fn moved(&self) -> Instant {
+        self.origin + Duration::from_millis(self.moved_ms.load(Relaxed))
+    }
+
+    /// Whether the guest waits for more of it, since [`Self::moved`] at the latest.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Relaxed)
+    }
+
+    /// Whether all of it has come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+}
+
+/// The client's body, as a guest reads it.
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    upload: Arc<Upload>,
+    max: Option<u64>,
+    /// How much may still come.
+    left: u64,
+}
+
+impl RequestBody {
+    /// Of `max` bytes at most.
+    pub(super) fn new(incoming: Incoming, upload: Arc<Upload>, max: Option<u64>) -> Self {
+        Self { incoming, upload, max, left: max.unwrap_or(u64::MAX) }
+    }
+
+    /// What is passed on of what came.
+    fn check(&mut self, frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Frame<Bytes>, BodyError> {
+        let mut frame = frame.map_err(|error| {
+            if is_flaw(&error) {
+                self.upload.note_flaw(Flaw::Invalid);
+            }
+            BodyError::Hyper(error)
+        })?;
+        if let Some(trailers) = frame.trailers_mut() {
+            clean_trailers(trailers);
+        }
+        let came = frame.data_ref().map_or(0, Bytes::len) as u64;
+        match self.left.checked_sub(came) {
+            Some(left) => self.left = left,
+            None => {
+                self.left = 0;
+                self.upload.note_flaw(Flaw::TooLarge);
+                return Err(BodyError::HttpRequestBodySize(self.max));
+            }
+        }
+        Ok(frame)
+    }
+}
+
+/// Whether the bytes that came are at fault, or that no more of them will; not a connection that is broken.
+fn is_flaw(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), InvalidData | InvalidInput | UnexpectedEof))
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(context);
+        match &polled {
+            Poll::Ready(frame) => {
+                self.upload.awaited.store(false, Relaxed);
+                self.upload.note();
+                if frame.is_none() || self.incoming.is_end_stream() {
+                    self.upload.ended.store(true, Relaxed);
+                }
+            }
+            Poll::Pending if !self.upload.awaited.swap(true, Relaxed) => self.upload.note(),
+            Poll::Pending => {}
+        }
+        polled.map(|frame| frame.map(|frame| self.check(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
