@@ -88,6 +88,13 @@ pub(super) enum Start {
     Broken(BodyError),
 }
 
+impl Start {
+    /// Whether the guest has given all of it.
+    pub(super) const fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole(_) | Self::Partial(_, true, _) | Self::Broken(_))
+    }
+}
+
 /// Most frames that are taken before the head is sent; an answer of one write and its end are two.
 const AHEAD_FRAMES: usize = 3;
 
@@ -218,7 +225,7 @@ impl Streaming {
             self.passed = self.passed.saturating_add(data.len() as u64);
             self.exchange.sent(data.len());
         }
-        self.exchange.arm_for_body();
+        self.exchange.body_moved();
         Poll::Ready(Some(Ok(frame)))
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Exchange {
     bytes: Cell<u64>,
     cpu: Cell<Duration>,
     finished: Cell<bool>,
+    /// The guest gives no more of its body for now, and the alarm is set for the end of its patience.
+    silent: Cell<bool>,
     /// Who asks; in development only, where it is told reasons.
     audience: Option<Audience>,
 }
@@ -94,6 +96,7 @@ impl Exchange {
             bytes: Cell::new(0),
             cpu: Cell::new(Duration::ZERO),
             finished: Cell::new(false),
+            silent: Cell::new(false),
             audience: worker.config.development.as_ref().map(|_| Audience::of(request.headers())),
         }
     }
@@ -141,7 +144,8 @@ impl Exchange {
         let body = if self.upload.has_ended() {
             Body::default()
         } else {
-            RequestBody::new(incoming, Arc::clone(&self.upload), max).boxed_unsync()
+            let expects = parts.headers.contains_key(header::EXPECT);
+            RequestBody::new(incoming, Arc::clone(&self.upload), max, expects).boxed_unsync()
         };
         Ok(Request::from_parts(parts, body))
     }
@@ -206,6 +210,11 @@ impl Exchange {
         match outcome {
             Ok(Some(response)) => {
                 seat.answered();
+                let may_read = !(seat.is_idle() && response.body().is_whole());
+                if may_read && self.upload.wants_continue() {
+                    // hyper sends `100 Continue` when it is asked for the body and the response has not begun.
+                    tokio::task::yield_now().await;
+                }
                 self.status.set(response.status().as_u16());
                 if response.status().is_informational() {
                     let detail = "the guest's answer has an informational status";
@@ -476,7 +485,6 @@ impl Exchange {
     pub(super) fn begin_body(&self) {
         let limit = self.connection.worker.config.limits.response_timeout;
         self.connection.response_began(limit.map(|limit| self.began + limit));
-        self.arm_for_body();
     }
 
     /// Whether the response's body is dropped because it was not whole in time.
@@ -484,20 +492,25 @@ impl Exchange {
         self.connection.is_overdue()
     }
 
-    /// Sets the alarm for the silence within a body.
-    pub(super) fn arm_for_body(&self) {
-        let limit = self.connection.worker.config.limits.body_idle_timeout;
-        self.connection.request_alarm.set(limit.map(|limit| Instant::now() + limit));
+    /// The guest gave some of its body. Its silence begins when it is asked for more and has none: the time that the
+    /// client takes to read is not the guest's.
+    pub(super) fn body_moved(&self) {
+        if self.silent.replace(false) {
+            self.connection.request_alarm.set(None);
+        }
     }
 
-    /// Ready when the body has been silent for too long.
+    /// The guest has no more of its body for now. Ready when that has lasted for too long.
     pub(super) fn poll_silence(&self, context: &Context<'_>) -> Poll<FaultKind> {
+        let Some(idle) = self.connection.worker.config.limits.body_idle_timeout else { return Poll::Pending };
         let alarm = &self.connection.request_alarm;
+        if !self.silent.replace(true) {
+            alarm.set(Some(Instant::now() + idle));
+        }
         loop {
             if alarm.poll(context).is_pending() {
                 return Poll::Pending;
             }
-            let idle = self.connection.worker.config.limits.body_idle_timeout.unwrap_or(Duration::MAX);
             if self.upload.has_ended() || self.upload.moved().elapsed() >= idle {
                 return Poll::Ready(FaultKind::BodyIdle);
             }

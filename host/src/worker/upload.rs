@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,8 @@ pub(super) struct Upload {
     /// The guest waits for it; a guest that does not read is not the client's silence.
     awaited: AtomicBool,
     flaw: OnceLock<Flaw>,
+    /// The body of a client that waits for `100 Continue`, while the guest can read it.
+    expected: OnceLock<Weak<Mutex<Lent>>>,
     /// Who wants to know of a flaw, where another task than the connection's reads the body.
     watcher: Mutex<Option<Waker>>,
 }
@@ -57,6 +59,7 @@ impl Upload {
             ended: AtomicBool::new(ended),
             awaited: AtomicBool::new(false),
             flaw: OnceLock::new(),
+            expected: OnceLock::new(),
             watcher: Mutex::new(None),
         }
     }
@@ -95,15 +98,82 @@ impl Upload {
         self.awaited.load(Relaxed)
     }
 
+    /// Whether the client waits for `100 Continue` while the guest could read the body (RFC 9110, section 10.1.1). hyper,
+    /// which has been asked for the body then, sends it on its next turn, and only before the response's headers.
+    pub(super) fn wants_continue(&self) -> bool {
+        let Some(lent) = self.expected.get().and_then(Weak::upgrade) else { return false };
+        if self.has_ended() {
+            return false;
+        }
+        let mut lent = lent.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lent.asked {
+            lent.asked = true;
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(frame) = Pin::new(&mut lent.incoming).poll_frame(&mut context) {
+                lent.early = Some(frame);
+            }
+        }
+        true
+    }
+
     /// Whether all of it has come.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Relaxed)
     }
 }
 
+/// The body of a client that waits for `100 Continue`.
+#[derive(Debug)]
+struct Lent {
+    incoming: Incoming,
+    /// hyper was asked for it.
+    asked: bool,
+    /// What it gave when the host asked in the guest's place.
+    early: Option<Option<Result<Frame<Bytes>, hyper::Error>>>,
+}
+
+/// Where the client's body comes from.
+enum Source {
+    Own(Incoming),
+    Lent(Arc<Mutex<Lent>>),
+}
+
+impl Source {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Self::Own(incoming) => Pin::new(incoming).poll_frame(context),
+            Self::Lent(lent) => {
+                let mut lent = lent.lock().unwrap_or_else(PoisonError::into_inner);
+                lent.asked = true;
+                match lent.early.take() {
+                    Some(frame) => Poll::Ready(frame),
+                    None => Pin::new(&mut lent.incoming).poll_frame(context),
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(incoming) => incoming.is_end_stream(),
+            Self::Lent(lent) => {
+                let lent = lent.lock().unwrap_or_else(PoisonError::into_inner);
+                lent.early.is_none() && lent.incoming.is_end_stream()
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(incoming) => incoming.size_hint(),
+            Self::Lent(lent) => lent.lock().unwrap_or_else(PoisonError::into_inner).incoming.size_hint(),
+        }
+    }
+}
+
 /// The client's body, as a guest reads it.
 pub(super) struct RequestBody {
-    incoming: Incoming,
+    source: Source,
     upload: Arc<Upload>,
     max: Option<u64>,
     /// How much may still come.
@@ -111,9 +181,17 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    /// Of `max` bytes at most.
-    pub(super) fn new(incoming: Incoming, upload: Arc<Upload>, max: Option<u64>) -> Self {
-        Self { incoming, upload, max, left: max.unwrap_or(u64::MAX) }
+    /// Of `max` bytes at most. `expects`: the client waits for `100 Continue` before it sends it.
+    pub(super) fn new(incoming: Incoming, upload: Arc<Upload>, max: Option<u64>, expects: bool) -> Self {
+        let source = if expects {
+            let lent = Arc::new(Mutex::new(Lent { incoming, asked: false, early: None }));
+            // A request has one body.
+            let _ = upload.expected.set(Arc::downgrade(&lent));
+            Source::Lent(lent)
+        } else {
+            Source::Own(incoming)
+        };
+        Self { source, upload, max, left: max.unwrap_or(u64::MAX) }
     }
 
     /// What is passed on of what came.
@@ -155,12 +233,12 @@ impl http_body::Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(context);
+        let polled = self.source.poll_frame(context);
         match &polled {
             Poll::Ready(frame) => {
                 self.upload.awaited.store(false, Relaxed);
                 self.upload.note();
-                if frame.is_none() || self.incoming.is_end_stream() {
+                if frame.is_none() || self.source.is_end_stream() {
                     self.upload.ended.store(true, Relaxed);
                 }
             }
@@ -171,10 +249,10 @@ impl http_body::Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.source.size_hint()
     }
 }
