@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Connection, Response, Server, TestResult, command, eventually, get, guest, run};
+use crate::support::{Connection, Response, Server, TestResult, command, eventually, guest, run};
 
 /// A project in C whose `make` is a script: it copies the component that `app.c` names, after the seconds in `delay`, and
 /// fails when `app.c` begins with `broken`.
@@ -91,12 +91,25 @@ fn until_failed(server: &Server, times: usize) {
     eventually(&format!("{times} builds have failed"), || failures() >= times);
 }
 
+/// A request to `localhost`, which is told reasons, on a connection that is there.
+#[track_caller]
+fn ask(connection: &mut Connection, path: &str) -> Response {
+    connection.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    connection.response()
+}
+
+/// The same on a new connection.
+#[track_caller]
+fn get(address: SocketAddr, path: &str) -> Response {
+    ask(&mut Connection::open(address), path)
+}
+
 /// What a browser gets.
 #[track_caller]
 fn page(address: SocketAddr, path: &str) -> Response {
     let mut connection = Connection::open(address);
     let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-    connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nAccept: {accept}\r\n\r\n"));
+    connection.send(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n"));
     connection.response()
 }
 
@@ -165,6 +178,36 @@ fn a_broken_build_is_told_to_browsers_and_the_old_component_serves_the_others() 
 }
 
 #[test]
+fn a_page_whose_name_was_made_to_lead_here_reads_no_reasons() -> TestResult {
+    let fake = Fake::new(&guest("faults.wasm"))?;
+    let server = fake.start(&[]);
+    until_served(&server, 1);
+    let as_host = |host: &str, path: &str, accept: &str| {
+        let mut connection = Connection::open(server.address);
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\n\r\n"));
+        connection.response()
+    };
+    let own = server.address.to_string();
+    for accept in ["text/html", "*/*"] {
+        for host in ["localhost", "127.0.0.1:80", "[::1]", "app.localhost:8080", &*own] {
+            let told = as_host(host, "/panic", accept);
+            assert!(told.status == 500 && told.text().contains("unreachable"), "{host}: {}", told.text());
+        }
+        for host in ["evil.test", "localhost.evil.test:8080", "evil"] {
+            let told = as_host(host, "/panic", accept);
+            assert_eq!(told.text().lines().next(), Some("500 the application failed"), "{host}: {}", told.text());
+            assert!(!told.text().contains("unreachable") && told.text().contains("hint: "), "{host}: {}", told.text());
+        }
+    }
+    assert_eq!(as_host("evil.test", "/status?code=201", "*/*").status, 201, "what does not fail is served");
+    fake.save("broken\n")?;
+    until_failed(&server, 1);
+    assert!(as_host("localhost", "/", "text/html").text().contains("app.c:1"));
+    assert!(!as_host("evil.test", "/", "text/html").text().contains("app.c:1"));
+    Ok(())
+}
+
+#[test]
 fn what_cannot_be_served_is_told_and_the_old_component_goes_on() -> TestResult {
     let fake = Fake::new(&guest("hello.wasm"))?;
     let server = fake.start(&[]);
@@ -188,7 +231,7 @@ fn without_any_component_everybody_is_told_why_until_there_is_one() -> TestResul
     let server = fake.start(&[]);
     until_failed(&server, 1);
     let mut kept = Connection::open(server.address);
-    let told = kept.get("/");
+    let told = ask(&mut kept, "/");
     assert_eq!((told.status, told.header("content-type")), (503, Some("text/plain; charset=utf-8")));
     assert!(told.text().starts_with("The build failed\n") && told.text().contains("<b>expected</b> & got nothing"));
     is_page(&page(server.address, "/"), 503, &["The build failed"]);

@@ -4,6 +4,7 @@
 mod page;
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::Path;
 
 use http::{HeaderMap, header};
@@ -22,11 +23,20 @@ pub enum Audience {
     Browser,
     /// Any other client.
     Other,
+    /// One that uses a name which may be anybody's: perhaps a page of another site whose name was made to lead here (DNS
+    /// rebinding), and that could then read the answers. It is told no reasons.
+    Stranger,
 }
 
+/// What a [`Audience::Stranger`] is told in place of reasons.
+const FOR_STRANGERS: &str = "hint: reasons are shown only to requests for localhost or an IP address\n";
+
 impl Audience {
-    /// Reads the request's headers (RFC 9110, section 12.5.1).
-    pub fn of(headers: &HeaderMap) -> Self {
+    /// Reads the request's headers (RFC 9110, section 12.5.1); `host` is the name that it was sent to, if it says one.
+    pub fn of(headers: &HeaderMap, host: Option<&str>) -> Self {
+        if host.is_some_and(|host| !is_local(host)) {
+            return Self::Stranger;
+        }
         let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let mut ranges = accepted.flat_map(|value| value.split(','));
         let is_html = |range: &str| {
@@ -37,6 +47,17 @@ impl Audience {
         };
         if ranges.any(is_html) { Self::Browser } else { Self::Other }
     }
+}
+
+/// Whether a host name, perhaps with a port, cannot have been made to lead here by somebody else: `localhost`, a name below it
+/// (RFC 6761, section 6.3), or an address.
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name.is_empty() || name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 /// What is told in the component's place. Left in a file by the one that builds, and read for each request: workers may be
@@ -85,6 +106,9 @@ impl Notice {
                 let lines = [&*self.title, self.text.trim_end(), &self.hint];
                 let lines = lines.into_iter().filter(|line| !line.is_empty());
                 Body { html: false, text: lines.map(|line| format!("{line}\n")).collect() }
+            }
+            Audience::Stranger => {
+                Body { html: false, text: format!("503 the application is not ready\n{FOR_STRANGERS}") }
             }
         }
     }
@@ -142,6 +166,7 @@ pub fn failure(audience: Audience, headline: &str, reason: Reason<'_>) -> Body {
             }
             Body { html: false, text }
         }
+        Audience::Stranger => Body { html: false, text: format!("{headline}\n{FOR_STRANGERS}") },
     }
 }
 
@@ -176,7 +201,7 @@ mod tests {
         let audience = |accept: &str| {
             let mut headers = HeaderMap::new();
             headers.extend(http::HeaderValue::from_str(accept).ok().map(|value| (header::ACCEPT, value)));
-            Audience::of(&headers)
+            Audience::of(&headers, Some("localhost:8080"))
         };
         for browser in ["text/html", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", "image/png, Text/HTML;q=0.5"] {
             assert_eq!(audience(browser), Audience::Browser, "{browser}");
@@ -184,7 +209,20 @@ mod tests {
         for other in ["*/*", "application/json", "text/html;q=0", "text/htmlx"] {
             assert_eq!(audience(other), Audience::Other, "{other}");
         }
-        assert_eq!(Audience::of(&HeaderMap::new()), Audience::Other);
+        assert_eq!(Audience::of(&HeaderMap::new(), None), Audience::Other);
+    }
+
+    #[test]
+    fn a_name_that_may_be_anybodys_is_a_strangers() {
+        let audience = |host: &str| Audience::of(&HeaderMap::new(), Some(host));
+        for local in
+            ["localhost", "LOCALHOST:80", "a.localhost:80", "127.0.0.1:80", "[::1]:80", "192.168.1.2", "localhost.", ""]
+        {
+            assert_eq!(audience(local), Audience::Other, "{local}");
+        }
+        for stranger in ["evil.test", "localhost.evil.test:80", "notlocalhost", "127.0.0.1.evil.test", "[evil.test]"] {
+            assert_eq!(audience(stranger), Audience::Stranger, "{stranger}");
+        }
     }
 
     #[test]
