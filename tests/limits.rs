@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::support::{CEILING, Connection, FAULTS, Server, TestResult, eventually, get, request};
 
@@ -170,20 +170,26 @@ fn a_response_that_is_broken_off_does_not_look_whole_to_an_older_client() {
 fn a_client_that_does_not_send_its_body_is_told_so_and_its_instance_replaced() {
     for component in FAULTS {
         let server = Server::start(component, &["--workers", "1", "--body-idle-timeout", "400ms"]);
-        let mut connection = Connection::open(server.address);
-        connection.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
-        let response = connection.response();
-        assert_eq!((response.status, response.header("connection")), (408, Some("close")), "{component}");
-        assert!(connection.raw_to_end().is_empty(), "{component}: bytes behind the last answer");
-        wait_for_limit(&server, "--body-idle-timeout");
-        assert_eq!(get(server.address, "/count").text(), "1", "{component}");
-        eventually("a new generation", || server.sum("generation") == 2);
+        // A body that is read before the request has an instance, and one that is not.
+        for (framing, generation) in
+            [("Content-Length: 10\r\n\r\nhalf ", 1), ("Transfer-Encoding: chunked\r\n\r\n5\r\nhalf \r\n", 2)]
+        {
+            let mut connection = Connection::open(server.address);
+            connection.send(format!("POST /body-size HTTP/1.1\r\nHost: test\r\n{framing}"));
+            let response = connection.response();
+            assert_eq!((response.status, response.header("connection")), (408, Some("close")), "{component}");
+            assert!(connection.raw_to_end().is_empty(), "{component}: bytes behind the last answer");
+            wait_for_limit(&server, "--body-idle-timeout");
+            assert_eq!(get(server.address, "/count").text(), "1", "{component}");
+            eventually("the generation", || server.sum("generation") == generation);
+        }
 
         let mut echo = Connection::open(server.address);
-        echo.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+        echo.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf \r\n");
         let raw = echo.raw_to_end();
         assert!(raw.starts_with(b"HTTP/1.1 200"), "{component}: {:?}", String::from_utf8_lossy(&raw));
         assert!(!raw.ends_with(b"0\r\n\r\n"), "{component}: an echo of half a body ended cleanly");
+        assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{component}: no guest is at fault");
     }
 }
 
@@ -329,7 +335,7 @@ fn a_request_beyond_the_queue_is_refused_and_told_when_to_come_back() {
         let flags = ["--workers", "1", "--instances-per-worker", "1", "--queue-max", "1", "--queue-timeout", "20s"];
         let server = Server::start(component, &flags);
         let mut busy = Connection::open(server.address);
-        busy.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+        busy.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
         eventually("the instance is taken", || server.sum("in_flight") == 1);
         let mut queued = Connection::open(server.address);
         queued.send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -337,8 +343,7 @@ fn a_request_beyond_the_queue_is_refused_and_told_when_to_come_back() {
         let refused = get(server.address, "/hello");
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("20")), "{component}");
         assert_eq!(server.sum("sheds.queue-full"), 1, "{component}");
-        busy.send("whole");
-        assert!(busy.response().text().starts_with("bytes: 10"), "{component}");
+        assert_eq!(busy.response().text(), "slept", "{component}");
         assert_eq!(queued.response().text(), "Hello, World!", "{component}: the one in the queue");
     }
 }
@@ -349,15 +354,49 @@ fn a_request_waits_in_the_queue_for_no_longer_than_it_may() {
         let server =
             Server::start(component, &["--workers", "1", "--instances-per-worker", "1", "--queue-timeout", "300ms"]);
         let mut busy = Connection::open(server.address);
-        busy.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+        busy.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
         eventually("the instance is taken", || server.sum("in_flight") == 1);
         let began = Instant::now();
         let refused = get(server.address, "/hello");
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{component}");
         assert!(began.elapsed() >= Duration::from_millis(300), "{component}: {:?}", began.elapsed());
         assert_eq!(server.sum("sheds.queue-timeout"), 1, "{component}");
-        busy.send("whole");
-        assert!(busy.response().text().starts_with("bytes: 10"), "{component}: the one that had the instance");
+        assert_eq!(busy.response().text(), "slept", "{component}: the one that had the instance");
+    }
+}
+
+#[test]
+fn clients_cannot_fill_the_log() {
+    const CLIENTS: usize = 60;
+    let limits =
+        ["--workers", "1", "--header-timeout", "500ms", "--body-idle-timeout", "500ms", "--header-max", "8KiB"];
+    let server = Server::start("faults.wasm", &limits);
+    let long = "x".repeat(9_000);
+    let endless = "GET /stream?chunks=100&bytes=65536 HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (flag, counted, bytes) in [
+        ("--header-max", "refusals.head-too-large", &*format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n")),
+        ("--header-timeout", "refusals.head-timeout", "GET / HTTP/1.1\r\nHost: "),
+        (
+            "--body-idle-timeout",
+            "refusals.body-timeout",
+            "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+        ),
+        ("--body-idle-timeout", "refusals.slow-client", endless),
+    ] {
+        let lines = |server: &Server| server.records(|record| record["limit"] == flag).len();
+        let before = lines(&server);
+        let clients: Vec<Connection> = (0..CLIENTS)
+            .map(|_| {
+                let mut client = Connection::open(server.address);
+                SockRef::from(&client.stream).set_recv_buffer_size(4 * 1024).expect("an option");
+                client.send(bytes);
+                client
+            })
+            .collect();
+        eventually(&format!("{flag}: all have met it"), || server.sum(counted) == CLIENTS as u64);
+        drop(clients);
+        assert_eq!(lines(&server), before + 1, "{flag}: one line for {CLIENTS} clients");
+        assert!(server.records(|record| record["limit"] == flag).iter().all(|record| record["count"].is_u64()));
     }
 }
 

@@ -54,6 +54,7 @@ mod serving;
 mod settings;
 mod sharing;
 mod shutdown;
+mod slow_clients;
 mod smuggling;
 mod streaming;
 mod table;

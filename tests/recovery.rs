@@ -47,7 +47,7 @@ struct InFlight(Vec<Connection>);
 impl InFlight {
     fn begin(server: &Server, mut kept: Vec<Connection>) -> Self {
         for connection in &mut kept {
-            connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+            connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf \r\n");
         }
         eventually("all neighbours are in flight", || server.sum("in_flight") == kept.len() as u64);
         Self(kept)
@@ -55,7 +55,7 @@ impl InFlight {
 
     fn end(mut self, after: &str) -> Vec<Connection> {
         for connection in &mut self.0 {
-            connection.send("whole");
+            connection.send("5\r\nwhole\r\n0\r\n\r\n");
             let response = connection.try_response(false).unwrap_or_else(|| panic!("{after} reset a neighbour"));
             assert_eq!(
                 (response.status, response.text().as_str(), response.whole),

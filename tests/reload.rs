@@ -169,11 +169,11 @@ fn a_request_that_waited_over_a_reload_is_served_by_the_new_component() -> TestR
     first.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
     eventually("the instance is taken", || server.sum("in_flight") == 1);
     let mut queued = Connection::open(server.address);
-    queued.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+    queued.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf \r\n");
     eventually("the second waits", || server.sum("queued") == 1);
     deployed.reload(&server, "faults-p3.wasm")?;
     assert_eq!(first.response().text(), "slept", "by the old component");
-    queued.send("whole");
+    queued.send("5\r\nwhole\r\n0\r\n\r\n");
     let response = queued.response();
     assert_eq!((response.status, response.text().as_str(), response.whole), (200, "half whole", true));
     Ok(())

@@ -12,7 +12,7 @@ fn a_shared_instance_is_lost_with_all_its_requests_and_replaced() {
     let server = Server::start("faults-p3.wasm", &SHARED);
     let mut waiting = kept_connections(&server, 5);
     for connection in &mut waiting {
-        connection.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf ");
+        connection.send("POST /body-size HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf \r\n");
     }
     let mut streaming = Connection::open(server.address);
     streaming.send("GET /never-finish HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");

@@ -65,6 +65,72 @@ fn requests_in_flight_finish_idle_connections_close_and_new_ones_are_refused() {
 }
 
 #[test]
+fn a_head_that_has_begun_on_a_kept_connection_is_answered_when_the_host_stops() {
+    for component in FAULTS {
+        let mut server = Server::start(component, &[]);
+        let [mut completed, mut abandoned] = std::array::from_fn(|_| Connection::open(server.address));
+        for connection in [&mut completed, &mut abandoned] {
+            assert_eq!(connection.get("/hello").status, 200);
+            connection.send("GET /hello HTTP/1.1\r\nHost: te");
+        }
+        // That a worker has read it has no event.
+        std::thread::sleep(Duration::from_millis(200));
+        stop(&server, "TERM");
+        let began = Instant::now();
+        std::thread::sleep(Duration::from_millis(200));
+        completed.send("st\r\n\r\n");
+        let response = completed.response();
+        assert_eq!((response.status, response.header("connection")), (200, Some("close")), "{component}");
+        assert_eq!(abandoned.response().status, 408, "{component}");
+        let took = began.elapsed();
+        assert!(took > Duration::from_millis(700) && took < Duration::from_secs(4), "{component}: {took:?}");
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{component}");
+    }
+}
+
+#[test]
+fn connections_that_the_kernel_has_taken_are_served_when_the_host_stops() {
+    for balance in ["round-robin", "kernel"] {
+        let mut server = Server::start("hello.wasm", &["--balance", balance]);
+        server.signal("STOP");
+        let mut clients: Vec<Connection> = (0..8).map(|_| Connection::open(server.address)).collect();
+        for client in &mut clients[..4] {
+            client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        server.signal("TERM");
+        server.signal("CONT");
+        for client in &mut clients[4..] {
+            client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        for (number, client) in clients.iter_mut().enumerate() {
+            let answer = client.try_response(false).map(|response| response.status);
+            assert_eq!(answer, Some(200), "{balance}: client {number} was reset");
+        }
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{balance}");
+    }
+}
+
+#[test]
+fn a_head_that_comes_after_the_host_began_to_stop_has_no_more_time_than_others() {
+    let mut server = Server::start("hello.wasm", &["--worker-kind", "process", "--workers", "1"]);
+    let workers = server.worker_pids();
+    for pid in &workers {
+        crate::support::server::signal(*pid, "STOP");
+    }
+    let mut late = Connection::open(server.address);
+    late.send("GET / HTTP/1.1\r\nHost: te");
+    std::thread::sleep(Duration::from_millis(200));
+    stop(&server, "TERM");
+    for pid in &workers {
+        crate::support::server::signal(*pid, "CONT");
+    }
+    let began = Instant::now();
+    assert_eq!(late.response().status, 408);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
 fn an_idle_host_stops_at_once() {
     for signal in ["TERM", "INT"] {
         let mut server = Server::start("hello.wasm", &[]);

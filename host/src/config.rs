@@ -199,6 +199,9 @@ pub struct Limits {
     pub request_timeout: Option<Duration>,
     /// Silence within a body, either way.
     pub body_idle_timeout: Option<Duration>,
+    /// The least pace of a client that sends a request's body or reads a response, in bytes a second; it counts once the
+    /// host has waited for the client for ten seconds.
+    pub body_rate_min: Option<u64>,
     /// Wall clock until the end of the response.
     pub response_timeout: Option<Duration>,
     /// Wall clock from the first to the last byte of a request's head.

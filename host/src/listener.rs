@@ -20,7 +20,7 @@ use crate::worker::Peer;
 use crate::worker::inbox::Accepted;
 
 /// Connections that the kernel keeps for the host until it accepts them; the system's `somaxconn` may be lower.
-const BACKLOG: i32 = 4_096;
+pub const BACKLOG: i32 = 4_096;
 
 /// Bytes that the kernel takes of a TCP connection beyond what its client has room for. Without this bound it takes
 /// megabytes, and tells that there is room again when a third of them is gone: a client that reads slowly and steadily

@@ -130,12 +130,20 @@ pub enum Refused {
     BodyTooLarge,
     /// The body did not arrive in time.
     BodyTimeout,
+    /// The client sent a body, or read a response, too slowly after the response's headers were sent.
+    SlowClient,
 }
 
 impl Refused {
     /// All reasons, in the order of [`Self::index`].
-    pub const ALL: [Self; 5] =
-        [Self::BadRequest, Self::HeadTooLarge, Self::HeadTimeout, Self::BodyTooLarge, Self::BodyTimeout];
+    pub const ALL: [Self; 6] = [
+        Self::BadRequest,
+        Self::HeadTooLarge,
+        Self::HeadTimeout,
+        Self::BodyTooLarge,
+        Self::BodyTimeout,
+        Self::SlowClient,
+    ];
 
     /// Position in [`Self::ALL`].
     pub const fn index(self) -> usize {
@@ -150,6 +158,7 @@ impl Refused {
             Self::HeadTimeout => "head-timeout",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
+            Self::SlowClient => "slow-client",
         }
     }
 }

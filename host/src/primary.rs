@@ -28,7 +28,7 @@ use crate::board::Board;
 use crate::config::{Config, WorkerKind};
 use crate::confine::Unconfined;
 use crate::intake::Intake;
-use crate::listener::{Address, BindError};
+use crate::listener::{self, Address, BindError};
 use crate::loader::Edition;
 use crate::metrics::WorkerMetrics;
 use crate::panics::{caught, guarded};
@@ -313,15 +313,13 @@ impl Primary {
                         return Ok(Ended::AtOnce);
                     }
                     Request::Stop(signal) => {
-                        intake = None;
-                        held = None;
+                        self.take_last(held.take(), intake.take());
                         deadline = Some(self.drain(signal));
                     }
                     Request::Reload if draining => {}
                     // The terminal was closed.
                     Request::Reload if self.config.development.is_some() => {
-                        intake = None;
-                        held = None;
+                        self.take_last(held.take(), intake.take());
                         deadline = Some(self.drain("SIGHUP"));
                     }
                     Request::Reload => reload.begin(self),
@@ -386,6 +384,19 @@ impl Primary {
             next = intake.as_mut().and_then(|intake| intake.next_waiting());
         }
         next
+    }
+
+    /// The host stops: who has connected already is served, since closing the listener would reset them. As many as the
+    /// workers can take now.
+    fn take_last(&mut self, held: Option<inbox::Connection>, mut intake: Option<Intake>) {
+        let mut next = held.or_else(|| intake.as_mut().and_then(Intake::next_waiting));
+        for _ in 0..listener::BACKLOG {
+            let Some(connection) = next else { return };
+            if self.dispatch(connection).is_some() {
+                return;
+            }
+            next = intake.as_mut().and_then(Intake::next_waiting);
+        }
     }
 
     /// Gives a connection to a worker, or back when none can take it now.

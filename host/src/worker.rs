@@ -4,14 +4,17 @@
 
 mod alarms;
 mod body;
+mod buffers;
 mod conn;
 mod crash;
 mod exchange;
 mod head;
 mod health;
 pub mod inbox;
+mod lines;
 #[cfg(feature = "fault-injection")]
 mod misdeeds;
+mod pace;
 pub mod process;
 mod respond;
 mod slot;
@@ -52,7 +55,9 @@ struct WorkerShared {
     /// The host stops: no request after the present ones.
     draining: Cell<bool>,
     requests: Cell<u64>,
-    lines: conn::Lines,
+    lines: lines::Lines,
+    /// What is held for slow clients.
+    buffers: buffers::Buffers,
     /// Stands for the authority where a client names none.
     authority: Authority,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.

@@ -248,6 +248,10 @@ fn limits(args: &ServeArgs, machine: Machine, mistakes: &mut Mistakes) -> Limits
             let size = mistakes.note("--header-max", &args.header_max, outcome, *HEADER_MAX_RANGE.start());
             usize::try_from(size).unwrap_or(usize::MAX)
         },
+        body_rate_min: match args.body_rate_min.trim() {
+            "none" => None,
+            size => Some(mistakes.size("--body-rate-min", size)),
+        },
         body_max_bytes: match args.body_max.trim() {
             "none" => None,
             size => Some(mistakes.size("--body-max", size)),

@@ -1,15 +1,17 @@
 //! A response's body on its way to the client: the guest's body, which also runs the rest of the guest's call, and which is
 //! broken off, never ended, when the guest does not finish it.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::exchange::{Ending, Exchange};
+use super::buffers::{Held, RESPONSE_AHEAD_MAX};
+use super::exchange::{Ending, Exchange, Silence};
 use super::slot::Seat;
 use super::upload::{FLAW_DETAIL, Flaw};
 use crate::sandbox::{Body, BodyError, Fault, FaultKind};
@@ -19,7 +21,7 @@ pub(super) enum ResponseBody {
     /// All of it at once; none: there is no more (or there was none).
     Whole(Option<Bytes>),
     /// As the guest gives it.
-    Streaming(Box<Streaming>),
+    Streaming(Streaming),
     /// None is sent, and how long it would have been is not said (an answer to HEAD).
     Unsent,
 }
@@ -61,21 +63,52 @@ impl http_body::Body for ResponseBody {
 /// A transfer that must not look whole: hyper closes the connection on it.
 #[derive(Debug, thiserror::Error)]
 #[error("the response was broken off: {0}")]
-pub(super) struct BrokenOff(FaultKind);
+pub(super) struct BrokenOff(&'static str);
+
+/// hyper's end of a response's body. The connection holds the other: it goes on taking what the guest gives while hyper
+/// cannot write.
+pub(super) struct Streaming(Rc<RefCell<Flow>>);
 
 /// The guest's body, and the guest's call for as long as it goes on.
-pub(super) struct Streaming {
+pub(super) struct Flow {
     inner: Body,
-    /// Frames that were taken before the head was sent.
+    /// Frames that were taken before the head was sent, or while the client did not read.
     ahead: VecDeque<Frame<Bytes>>,
-    ended_ahead: bool,
+    held: Held,
+    /// No more comes behind `ahead`: the guest has given all, or the body is broken.
+    is_over: bool,
     seat: Option<Seat>,
     exchange: Rc<Exchange>,
     /// What `Content-Length` promises.
     promised: Option<u64>,
     passed: u64,
-    broken: Option<FaultKind>,
+    broken: Option<Cut>,
+    /// hyper knows of the end.
     ended: bool,
+}
+
+/// Why a body is broken off.
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    Fault(FaultKind),
+    /// The client sends its own body too slowly.
+    SlowClient,
+}
+
+impl Cut {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fault(kind) => kind.name(),
+            Self::SlowClient => "slow client",
+        }
+    }
+}
+
+/// What the guest's body gives.
+enum Given {
+    Frame(Frame<Bytes>),
+    End,
+    Broken(Cut),
 }
 
 /// What was found in a body before its head is sent.
@@ -153,34 +186,117 @@ fn ended(mut ahead: VecDeque<Frame<Bytes>>, body: Body) -> Start {
 
 impl Streaming {
     pub(super) fn new(
-        (ahead, ended_ahead, inner): (VecDeque<Frame<Bytes>>, bool, Body),
+        (ahead, is_over, inner): (VecDeque<Frame<Bytes>>, bool, Body),
         seat: Seat,
         exchange: Rc<Exchange>,
         promised: Option<u64>,
     ) -> Self {
         exchange.begin_body();
-        let seat = Some(seat);
-        Self { inner, ahead, ended_ahead, seat, exchange, promised, passed: 0, broken: None, ended: false }
+        let mut held = Held::none_of(exchange.room());
+        ahead.iter().for_each(|frame| held.add(length_of(frame)));
+        let flow = Rc::new(RefCell::new(Flow {
+            inner,
+            ahead,
+            held,
+            is_over,
+            seat: Some(seat),
+            exchange: Rc::clone(&exchange),
+            promised,
+            passed: 0,
+            broken: None,
+            ended: false,
+        }));
+        exchange.flows(Some(&flow));
+        Self(flow)
     }
 
-    pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.0.borrow_mut().poll_frame(context)
+    }
+}
+
+fn length_of(frame: &Frame<Bytes>) -> usize {
+    frame.data_ref().map_or(0, Bytes::len)
+}
+
+impl Flow {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         crate::inject::panic_at("body");
-        if let Some(frame) = self.ahead.pop_front() {
-            return self.pass(frame);
+        let given = match self.ahead.pop_front() {
+            Some(frame) => {
+                self.held.remove(length_of(&frame));
+                self.exchange.is_full(false);
+                Given::Frame(frame)
+            }
+            None => ready!(self.produce(context)),
+        };
+        Poll::Ready(match given {
+            Given::Frame(frame) => {
+                self.passed = self.passed.saturating_add(length_of(&frame) as u64);
+                self.exchange.sent(length_of(&frame));
+                Some(Ok(frame))
+            }
+            Given::End => {
+                self.ended = true;
+                None
+            }
+            Given::Broken(cut) => Some(Err(BrokenOff(cut.name()))),
+        })
+    }
+
+    /// Takes what the guest gives while hyper does not ask for it, up to [`RESPONSE_AHEAD_MAX`]: a guest whose response fits
+    /// need not wait for its client.
+    pub(super) fn read_ahead(&mut self, context: &mut Context<'_>) {
+        while !self.is_over {
+            if self.held.bytes() >= RESPONSE_AHEAD_MAX || !self.held.has_room() {
+                // The guest is not asked for more, and so not silent.
+                self.exchange.body_moved();
+                self.exchange.is_full(true);
+                self.exchange.holds();
+                return;
+            }
+            match self.produce(context) {
+                Poll::Ready(Given::Frame(frame)) => {
+                    self.held.add(length_of(&frame));
+                    self.ahead.push_back(frame);
+                }
+                Poll::Ready(Given::End | Given::Broken(_)) | Poll::Pending => return,
+            }
         }
-        if self.ended_ahead {
-            return self.end();
+        if self.broken.is_none() {
+            self.give_up_seat();
+        }
+    }
+
+    /// The next frame from the guest, which goes on with its call meanwhile.
+    fn produce(&mut self, context: &mut Context<'_>) -> Poll<Given> {
+        match self.broken {
+            None if self.is_over => {
+                self.give_up_seat();
+                return Poll::Ready(Given::End);
+            }
+            Some(cut) if self.is_over => return Poll::Ready(Given::Broken(cut)),
+            _ => {}
         }
         self.run(context);
         match poll_given(&mut self.inner, context) {
-            Poll::Ready(Some(Ok(frame))) => self.pass(frame),
-            Poll::Ready(Some(Err(error))) => {
-                self.break_off(FaultKind::Unfinished, &format!("the guest's body ended with an error: {error}"))
+            Poll::Ready(Some(Ok(frame))) => {
+                self.exchange.body_moved();
+                Poll::Ready(Given::Frame(frame))
             }
-            Poll::Ready(None) => match self.broken {
-                Some(kind) => Poll::Ready(Some(Err(BrokenOff(kind)))),
-                None => self.end(),
-            },
+            Poll::Ready(Some(Err(error))) => Poll::Ready(
+                self.break_off(FaultKind::Unfinished, &format!("the guest's body ended with an error: {error}")),
+            ),
+            Poll::Ready(None) => {
+                self.is_over = true;
+                Poll::Ready(match self.broken {
+                    Some(cut) => Given::Broken(cut),
+                    None => {
+                        self.give_up_seat();
+                        Given::End
+                    }
+                })
+            }
             Poll::Pending => self.pending(context),
         }
     }
@@ -198,106 +314,110 @@ impl Streaming {
             return;
         }
         if let Poll::Ready(fault) = polled
-            && let Some(seat) = self.seat.take()
+            && let Some(seat) = self.take_seat()
         {
-            self.broken = Some(fault.kind);
-            self.exchange.used(seat.cpu());
+            self.broken = Some(Cut::Fault(fault.kind));
             seat.fail(self.exchange.number, &fault);
         }
     }
 
     /// The client's body is not valid, or too large: the call is cancelled, as if the client had left.
-    fn stop_for(&mut self, flaw: Flaw) -> FaultKind {
-        if let Some(kind) = self.broken {
-            return kind;
+    fn stop_for(&mut self, flaw: Flaw) -> Cut {
+        if let Some(cut) = self.broken {
+            return cut;
         }
-        let kind = flaw.fault();
-        self.broken = Some(kind);
-        if let Some(seat) = self.seat.take() {
-            self.exchange.used(seat.cpu());
-        }
-        self.exchange.failed_without_instance(&Fault::new(kind, FLAW_DETAIL));
-        kind
+        let cut = Cut::Fault(flaw.fault());
+        self.cancel(cut);
+        self.exchange.failed_without_instance(&Fault::new(flaw.fault(), FLAW_DETAIL));
+        cut
     }
 
-    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        if let Some(data) = frame.data_ref() {
-            self.passed = self.passed.saturating_add(data.len() as u64);
-            self.exchange.sent(data.len());
-        }
-        self.exchange.body_moved();
-        Poll::Ready(Some(Ok(frame)))
+    /// The client is at fault: the call is cancelled, as if it had left.
+    fn cancel(&mut self, cut: Cut) {
+        self.broken = Some(cut);
+        drop(self.take_seat());
     }
 
-    fn pending(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        if let Some(kind) = self.broken {
-            return Poll::Ready(Some(Err(BrokenOff(kind))));
+    fn pending(&mut self, context: &mut Context<'_>) -> Poll<Given> {
+        if let Some(cut) = self.broken {
+            self.is_over = true;
+            return Poll::Ready(Given::Broken(cut));
         }
         let has_returned = self.seat.as_ref().is_some_and(|seat| seat.is_alone() && seat.is_idle());
         if has_returned && self.exchange.is_p2() {
-            return self.break_off(FaultKind::Unfinished, "the guest returned without finishing its body");
+            return Poll::Ready(self.break_off(FaultKind::Unfinished, "the guest returned without finishing its body"));
         }
-        if has_returned && let Some(seat) = self.seat.take() {
+        if has_returned && let Some(seat) = self.take_seat() {
             // The body is one that the host passes through: the guest is not needed for it.
-            self.exchange.used(seat.cpu());
             seat.finish();
         }
-        match self.exchange.poll_silence(context) {
-            Poll::Ready(kind) => self.break_off(kind, "the body was broken off"),
-            Poll::Pending => Poll::Pending,
-        }
+        self.exchange.poll_silence(context).map(|silence| match silence {
+            Silence::OfTheGuest => self.break_off(FaultKind::BodyIdle, "the body was broken off"),
+            Silence::OfTheClient => {
+                self.cancel(Cut::SlowClient);
+                self.is_over = true;
+                Given::Broken(Cut::SlowClient)
+            }
+        })
     }
 
-    fn break_off(&mut self, kind: FaultKind, detail: &str) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn break_off(&mut self, kind: FaultKind, detail: &str) -> Given {
+        self.is_over = true;
         // A body that the host passes through ends with the error of the client's.
         if let Some(flaw) = self.exchange.known_flaw() {
-            return Poll::Ready(Some(Err(BrokenOff(self.stop_for(flaw)))));
+            return Given::Broken(self.stop_for(flaw));
         }
-        let kind = self.broken.unwrap_or(kind);
-        self.broken = Some(kind);
+        if let Some(cut) = self.broken {
+            return Given::Broken(cut);
+        }
+        self.broken = Some(Cut::Fault(kind));
         let fault = Fault::new(kind, detail);
-        match self.seat.take() {
-            Some(seat) => {
-                self.exchange.used(seat.cpu());
-                seat.fail(self.exchange.number, &fault);
-            }
+        match self.take_seat() {
+            Some(seat) => seat.fail(self.exchange.number, &fault),
             None => self.exchange.failed_without_instance(&fault),
         }
-        Poll::Ready(Some(Err(BrokenOff(kind))))
+        Given::Broken(Cut::Fault(kind))
     }
 
-    fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        self.whole();
-        Poll::Ready(None)
-    }
-
-    /// The response is whole; what the guest does beyond is no longer this connection's.
-    fn whole(&mut self) {
-        self.ended = true;
-        if let Some(seat) = self.seat.take() {
-            self.exchange.used(seat.cpu());
+    /// The guest has given its whole response; what it does beyond is no longer this connection's.
+    fn give_up_seat(&mut self) {
+        if let Some(seat) = self.take_seat() {
             self.exchange.linger(seat);
         }
+    }
+
+    fn take_seat(&mut self) -> Option<Seat> {
+        let seat = self.seat.take()?;
+        self.exchange.used(seat.cpu());
+        self.exchange.has_instance(false);
+        Some(seat)
+    }
+
+    /// hyper lets go of the body.
+    fn close(&mut self) {
+        // hyper does not ask for the end of a body whose length it knows.
+        let all_passed = self.promised.is_some_and(|promised| self.passed >= promised);
+        if self.ended || (all_passed && self.broken.is_none()) {
+            self.give_up_seat();
+            self.exchange.finish(Ending::Whole);
+            return;
+        }
+        if self.broken.is_none() && self.exchange.is_overdue() {
+            self.break_off(FaultKind::ResponseTimeout, "the response was not whole in time");
+        }
+        drop(self.take_seat());
+        self.exchange.finish(match self.broken {
+            Some(Cut::Fault(kind)) => Ending::Broken(kind),
+            Some(Cut::SlowClient) => Ending::ClientSlow,
+            None if self.exchange.has_slow_client() => Ending::ClientSlow,
+            None => Ending::ClientLeft,
+        });
     }
 }
 
 impl Drop for Streaming {
     fn drop(&mut self) {
-        // hyper does not ask for the end of a body whose length it knows.
-        let all_passed = self.promised.is_some_and(|promised| self.passed >= promised);
-        if self.ended || (all_passed && self.broken.is_none()) {
-            if !self.ended {
-                self.whole();
-            }
-            self.exchange.finish(Ending::Whole);
-            return;
-        }
-        if self.broken.is_none() && self.exchange.is_overdue() {
-            let _ = self.break_off(FaultKind::ResponseTimeout, "the response was not whole in time");
-        }
-        if let Some(seat) = &self.seat {
-            self.exchange.used(seat.cpu());
-        }
-        self.exchange.finish(self.broken.map_or(Ending::ClientLeft, Ending::Broken));
+        self.0.borrow().exchange.flows(None);
+        self.0.borrow_mut().close();
     }
 }

@@ -2,7 +2,7 @@
 //! time of a head and of the rest between requests, the size of a head, a client that does not take its answer, a client
 //! that has left, and the host's own stop.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -22,14 +22,15 @@ use hyper_util::rt::TokioIo;
 
 use super::WorkerShared;
 use super::alarms::Alarm;
+use super::body::Flow;
 use super::exchange;
 use super::inbox::Permit;
+use super::pace::{Of, Pace, Slow};
 use super::respond::raw;
 use super::socket::framing::{Chunks, Framing, HeadLines};
 use super::socket::{Socket, Stream};
 use super::turns::Turns;
 use crate::metrics::Refused;
-use crate::throttle::Throttle;
 
 /// How long the host goes on reading from a client whose connection it closes while the client still sends, and how long
 /// therefore such a client has to read the answer.
@@ -39,23 +40,9 @@ const HEAD_AT_DRAIN: Duration = Duration::from_secs(1);
 /// Room of hyper's read buffer above the largest head, so that the limit on heads is ours alone.
 const READ_BUFFER_SPARE_BYTES: usize = 64 * 1024;
 
-/// Lines that every client can cause are told once in this time, by kind.
-const LINE_EVERY: Duration = Duration::from_secs(10);
-
-/// What a worker's log tells of connections, and not of each one.
-pub(super) struct Lines {
-    last_request: Throttle,
-    pub(super) body_max: Throttle,
-    silent: Throttle,
-    idle: Throttle,
-}
-
-impl Default for Lines {
-    fn default() -> Self {
-        let [last_request, body_max, silent, idle] = std::array::from_fn(|_| Throttle::new(LINE_EVERY));
-        Self { last_request, body_max, silent, idle }
-    }
-}
+/// How much of a response a client may have taken without the socket showing it: half of what the kernel queues beyond
+/// the client's window (`TCP_NOTSENT_LOWAT`).
+const UNSEEN_BYTES: u64 = 64 * 1024;
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +101,18 @@ pub(super) struct Connection {
     framing: Cell<Framing>,
     phase_alarm: Alarm,
     stall_alarm: Alarm,
-    stalled: Cell<bool>,
+    /// Since when the client takes nothing of what is written.
+    stalled: Cell<Option<Instant>>,
+    /// How fast the client reads the present response, since it was first waited for.
+    reading: Cell<Pace>,
+    /// The present response's body.
+    pub(super) flow: RefCell<Option<Rc<RefCell<Flow>>>>,
+    /// The request has to let go of its instance: others wait for one.
+    pub(super) in_the_way: Cell<bool>,
+    /// The head that arrives is the last, since the host stops, and has its deadline.
+    head_is_last: Cell<bool>,
+    /// Why the connection ends, when its client is at fault.
+    pub(super) slow: Cell<Option<Slow>>,
     /// Deadline of the whole response. hyper does not ask for more of a body while the socket is full, and goes on
     /// asking while it is not: the connection looks at the time itself.
     response_alarm: Alarm,
@@ -146,7 +144,12 @@ impl Connection {
             framing: Cell::default(),
             phase_alarm,
             stall_alarm,
-            stalled: Cell::new(false),
+            stalled: Cell::new(None),
+            reading: Cell::default(),
+            flow: RefCell::default(),
+            in_the_way: Cell::new(false),
+            head_is_last: Cell::new(false),
+            slow: Cell::new(None),
             response_alarm,
             overdue: Cell::new(false),
             requests: Cell::new(0),
@@ -175,12 +178,14 @@ impl Connection {
         let left = self.worker.config.limits.header_max_bytes.saturating_sub(bytes);
         if left == 0 {
             let (status, what) = if self.head.get().has_request_line() {
-                (raw::HEAD_TOO_LARGE, "head")
+                (raw::HEAD_TOO_LARGE, "header")
             } else {
                 (raw::URI_TOO_LONG, "request line")
             };
             self.worker.metrics.refused(Refused::HeadTooLarge);
-            tracing::info!(worker = self.worker.id.0, peer = %self.peer, limit = "--header-max", "a {what} above the limit was refused; raise --header-max to allow it");
+            if let Some(count) = self.worker.lines.header_max.admit(Instant::now()) {
+                tracing::info!(worker = self.worker.id.0, count, peer = %self.peer, limit = "--header-max", "requests were refused because their {what} is too large (count: since the last such line); raise --header-max to allow it");
+            }
             self.close_with(status);
             return Err(io::Error::other("the head is too large"));
         }
@@ -218,6 +223,9 @@ impl Connection {
         match self.phase.get() {
             Phase::New | Phase::Idle if read > 0 => {
                 self.enter(Phase::Head { bytes: read }, Some(self.worker.config.limits.header_timeout));
+                if self.worker.draining.get() {
+                    self.limit_head_at_drain();
+                }
             }
             Phase::Head { bytes } => self.phase.set(Phase::Head { bytes: bytes.saturating_add(read) }),
             Phase::New | Phase::Idle | Phase::Busy | Phase::Closing => {}
@@ -227,22 +235,62 @@ impl Connection {
 
     /// The socket takes no more for now.
     pub(super) fn write_stalled(&self) {
-        if !self.stalled.replace(true)
-            && let Some(limit) = self.worker.config.limits.body_idle_timeout
-        {
-            self.stall_alarm.set(Some(Instant::now() + limit));
+        if self.stalled.get().is_some() {
+            return;
         }
+        let (now, limits) = (Instant::now(), &self.worker.config.limits);
+        self.stalled.set(Some(now));
+        let silent = limits.body_idle_timeout;
+        let behind = limits.body_rate_min.map(|rate| self.reading.get().patience(rate));
+        let soonest = [silent, behind].into_iter().flatten().min();
+        self.stall_alarm.set(soonest.map(|wait| now + wait));
     }
 
-    /// The socket took something.
-    pub(super) fn write_moved(&self) {
-        if self.stalled.replace(false) {
+    /// The socket took `bytes`.
+    pub(super) fn write_moved(&self, bytes: usize) {
+        let mut reading = self.reading.get();
+        if let Some(since) = self.stalled.take() {
+            reading.waited = reading.waited.saturating_add(since.elapsed());
+            self.reading.set(reading);
             self.stall_alarm.set(None);
             // The rest between requests begins when the last answer has been taken.
             if self.phase.get() == Phase::Idle {
                 self.enter(Phase::Idle, Some(self.worker.config.limits.keepalive_timeout));
             }
         }
+        if reading.waited > Duration::ZERO {
+            reading.bytes = reading.bytes.saturating_add(bytes as u64);
+            self.reading.set(reading);
+        }
+    }
+
+    /// For how long the client has taken nothing, or how far it is behind a pace of `rate` bytes a second; none: it reads.
+    pub(super) fn stalled_for(&self, now: Instant, rate: Option<u64>) -> Option<Duration> {
+        let stalled = now.duration_since(self.stalled.get()?);
+        let mut reading = self.reading.get();
+        reading.waited = reading.waited.saturating_add(stalled);
+        Some(rate.map_or(stalled, |rate| stalled.max(reading.behind(rate))))
+    }
+
+    /// Has the connection's task give up its request's instance.
+    pub(super) fn make_way(&self) {
+        self.in_the_way.set(true);
+        self.phase_alarm.wake();
+    }
+
+    /// Takes of the response what the guest gives, while the client does not read.
+    fn read_ahead(&self, context: &mut Context<'_>) {
+        let flow = self.flow.borrow().clone();
+        if let Some(flow) = flow {
+            flow.borrow_mut().read_ahead(context);
+        }
+    }
+
+    /// The client is too slow, and the connection ends.
+    fn end_for(&self, slow: Slow) {
+        self.slow.set(Some(slow));
+        let of = if self.stalled.get().is_some() { Of::Response } else { Of::Request };
+        self.worker.lines.slow(self.worker.id.0, self.peer, slow, of);
     }
 
     /// hyper has read a head; a body of `body_length` bytes follows, or one in chunks. To be told before hyper reads of
@@ -254,6 +302,7 @@ impl Connection {
             None => Coming::Chunks(Chunks::new()),
         });
         self.requests.set(self.requests.get().saturating_add(1));
+        self.reading.set(Pace { waited: Duration::ZERO, bytes: UNSEEN_BYTES });
         self.enter(Phase::Busy, None);
     }
 
@@ -316,7 +365,9 @@ impl Connection {
         match self.phase.get() {
             Phase::Head { .. } => {
                 worker.metrics.refused(Refused::HeadTimeout);
-                tracing::info!(worker = worker.id.0, peer = %self.peer, limit = "--header-timeout", "a head did not arrive in time; raise --header-timeout to wait longer");
+                if let Some(count) = worker.lines.header_timeout.admit(Instant::now()) {
+                    tracing::info!(worker = worker.id.0, count, peer = %self.peer, limit = "--header-timeout", "request headers did not arrive in time (count: since the last such line); raise --header-timeout to wait longer");
+                }
                 self.close_with(raw::REQUEST_TIMEOUT);
             }
             Phase::New => {
@@ -333,12 +384,19 @@ impl Connection {
         }
     }
 
+    /// The host stops while a head arrives: it gets [`HEAD_AT_DRAIN`] to be completed, once.
+    fn limit_head_at_drain(&self) {
+        if !self.head_is_last.replace(true) {
+            self.phase_alarm.set(Some(Instant::now() + HEAD_AT_DRAIN));
+        }
+    }
+
     /// Gives a last answer past hyper, where no response can be under way. Best effort: what the socket does not take
     /// at once is not sent.
     fn close_with(&self, status: &str) {
         self.phase.set(Phase::Closing);
         self.unread_body.set(true);
-        if !self.stalled.get()
+        if self.stalled.get().is_none()
             && let Err(error) = self.stream.try_write(raw::answer(status).as_bytes())
         {
             tracing::debug!(peer = %self.peer, %error, "a last answer was not sent");
@@ -406,18 +464,19 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
     // It was accepted before the drain began, and may have sent its request: hyper would close it unread.
     let came_late = worker.draining.get();
     if came_late {
-        connection.phase_alarm.set(Some(Instant::now() + HEAD_AT_DRAIN));
+        connection.enter(Phase::New, Some(HEAD_AT_DRAIN));
     }
     let mut turns = Turns::default();
     poll_fn(|context| {
         if worker.draining.get() && !told_to_drain {
-            let phase = connection.phase.get();
-            if matches!(phase, Phase::New | Phase::Head { .. }) && !came_late {
-                connection.phase_alarm.set(Some(Instant::now() + HEAD_AT_DRAIN));
-            }
-            if phase != Phase::New || !came_late {
-                told_to_drain = true;
-                hyper.as_mut().graceful_shutdown();
+            match connection.phase.get() {
+                // hyper would close the connection, if it has served requests before, without an answer to this one.
+                Phase::Head { .. } => connection.limit_head_at_drain(),
+                Phase::New if came_late => {}
+                _ => {
+                    told_to_drain = true;
+                    hyper.as_mut().graceful_shutdown();
+                }
             }
         }
         // Before hyper, which would break the upload off, and have the guest fail, in the place of the client's leaving.
@@ -434,11 +493,22 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
             connection.overdue.set(true);
             return Poll::Ready(Ok(()));
         }
-        if connection.stall_alarm.poll(context).is_ready() {
-            tracing::info!(worker = worker.id.0, peer = %connection.peer, limit = "--body-idle-timeout", "the client does not take its response; raise --body-idle-timeout to wait longer");
+        let is_stalled = connection.stalled.get().is_some();
+        if is_stalled {
+            connection.read_ahead(context);
+        }
+        if connection.in_the_way.take() {
+            connection.end_for(Slow::InTheWay);
             return Poll::Ready(Ok(()));
         }
-        if connection.phase_alarm.poll(context).is_ready() && !connection.stalled.get() {
+        if connection.stall_alarm.poll(context).is_ready() {
+            let idle = worker.config.limits.body_idle_timeout;
+            let stalled = connection.stalled_for(Instant::now(), None).unwrap_or_default();
+            let is_silent = idle.is_some_and(|idle| stalled >= idle);
+            connection.end_for(if is_silent { Slow::Silent } else { Slow::Behind });
+            return Poll::Ready(Ok(()));
+        }
+        if connection.phase_alarm.poll(context).is_ready() && !is_stalled {
             connection.phase_ran_out();
             return Poll::Ready(Ok(()));
         }

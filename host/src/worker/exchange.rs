@@ -1,7 +1,9 @@
 //! One request and its response: from hyper's request to an instance, and from the instance's answer to hyper's
-//! response. Keeps the request's deadlines, and its line in the access log.
+//! response, with its line in the access log. `waits` holds its deadlines.
 
-use std::cell::Cell;
+mod waits;
+
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,8 +16,11 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+pub(super) use self::waits::Silence;
+use self::waits::{Deadline, Stop, Waiting};
 use super::WorkerShared;
-use super::body::{ResponseBody, Start, Streaming, poll_given, start};
+use super::body::{Flow, ResponseBody, Start, Streaming, poll_given, start};
+use super::buffers::Room;
 use super::conn::Connection;
 use super::head::{authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
 use super::respond::{self, Failure};
@@ -24,6 +29,7 @@ use super::socket::framing::Framing;
 use super::upload::{FLAW_DETAIL, Flaw, RequestBody, Upload};
 use crate::development::{Audience, Notice, Reason};
 use crate::log::access;
+use crate::metrics::Refused;
 use crate::sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
 
 /// How a response ended.
@@ -32,6 +38,8 @@ pub(super) enum Ending {
     Whole,
     Broken(FaultKind),
     ClientLeft,
+    /// It sent or read a body too slowly.
+    ClientSlow,
 }
 
 /// The record of one request.
@@ -51,8 +59,14 @@ pub(super) struct Exchange {
     bytes: Cell<u64>,
     cpu: Cell<Duration>,
     finished: Cell<bool>,
-    /// The guest gives no more of its body for now, and the alarm is set for the end of its patience.
-    silent: Cell<bool>,
+    /// Since when the guest has given no more of its body, and for when the alarm is set.
+    silence: Cell<Option<(Instant, Deadline)>>,
+    /// As much of the response waits for the client as may.
+    full: Cell<bool>,
+    /// It has an instance of its own, or a place in one.
+    seated: Cell<bool>,
+    /// The slot knows that this request's instance may wait for its client.
+    held: Cell<bool>,
     /// Who asks; in development only, where it is told reasons.
     audience: Option<Audience>,
 }
@@ -96,8 +110,11 @@ impl Exchange {
             bytes: Cell::new(0),
             cpu: Cell::new(Duration::ZERO),
             finished: Cell::new(false),
-            silent: Cell::new(false),
-            audience: worker.config.development.as_ref().map(|_| Audience::of(request.headers())),
+            silence: Cell::new(None),
+            full: Cell::new(false),
+            seated: Cell::new(false),
+            held: Cell::new(false),
+            audience: worker.config.development.as_ref().map(|_| audience(request)),
         }
     }
 
@@ -109,7 +126,11 @@ impl Exchange {
     }
 
     /// Puts the request into the form that a guest sees: an absolute URI, true headers.
-    fn accept(&self, worker: &WorkerShared, request: Request<Incoming>) -> Result<Request<Body>, Failure> {
+    fn accept(
+        &self,
+        worker: &WorkerShared,
+        request: Request<Incoming>,
+    ) -> Result<Request<Option<RequestBody>>, Failure> {
         crate::inject::panic_at("head");
         let (mut parts, incoming) = request.into_parts();
         if self.connection.framing() == Framing::Ambiguous {
@@ -141,12 +162,10 @@ impl Exchange {
             self.tell_body_too_large();
             return Err(Failure::BodyTooLarge);
         }
-        let body = if self.upload.has_ended() {
-            Body::default()
-        } else {
+        let body = (!self.upload.has_ended()).then(|| {
             let expects = parts.headers.contains_key(header::EXPECT);
-            RequestBody::new(incoming, Arc::clone(&self.upload), max, expects).boxed_unsync()
-        };
+            RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &worker.buffers.requests)
+        });
         Ok(Request::from_parts(parts, body))
     }
 
@@ -154,9 +173,16 @@ impl Exchange {
     async fn run(
         self: &Rc<Self>,
         worker: &Rc<WorkerShared>,
-        request: Request<Body>,
+        request: Request<Option<RequestBody>>,
         is_head: bool,
     ) -> Response<ResponseBody> {
+        let (parts, mut body) = request.into_parts();
+        if let Some(body) = body.as_mut().filter(|body| body.may_be_gathered())
+            && let Err(stop) = self.gather(worker, body).await
+        {
+            return self.stop(None, stop);
+        }
+        let request = Request::from_parts(parts, body.map_or_else(Body::default, BodyExt::boxed_unsync));
         let alarm = &self.connection.request_alarm;
         let mut seat = match worker.slot.take(alarm).await {
             Ok(seat) => seat,
@@ -171,6 +197,7 @@ impl Exchange {
             }
         };
         self.version.set(seat.version());
+        self.has_instance(true);
         seat.begin(request, self.number);
         crate::inject::panic_at("exchange");
         let mut armed = None;
@@ -197,11 +224,13 @@ impl Exchange {
                 }
                 Some(Head::Error(code)) => {
                     let (worker, request) = (worker.id.0, self.number);
-                    tracing::warn!(worker, request, code, "the guest answered with an error code");
+                    if let Some(count) = self.connection.worker.lines.error_code.admit(Instant::now()) {
+                        tracing::warn!(worker, request, count, code, "the guest answered with an error code in place of a response (count: since the last such line)");
+                    }
                     error_code = code;
                     Poll::Ready(Ok(None))
                 }
-                None => self.poll_for_head(&mut armed, context).map(Err),
+                None => self.poll_for_head(&mut armed, Waiting::ForGuest, context).map(Err),
             }
         })
         .await;
@@ -234,8 +263,16 @@ impl Exchange {
                     Reason::Text(&format!("the guest answered with the error code {error_code}")),
                 )
             }
-            Err(Stop::Fault(fault)) => self.fault(seat, &fault),
-            Err(Stop::Flaw(flaw)) => {
+            Err(stop) => self.stop(Some(seat), stop),
+        }
+    }
+
+    /// Answers a request that is stopped before the response's headers.
+    fn stop(&self, seat: Option<Seat>, stop: Stop) -> Response<ResponseBody> {
+        match (stop, seat) {
+            (Stop::Fault(fault), Some(seat)) => self.fault(seat, &fault),
+            (Stop::Fault(fault), None) => self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault)),
+            (Stop::Flaw(flaw), seat) => {
                 drop(seat);
                 match flaw {
                     Flaw::TooLarge => {
@@ -245,14 +282,9 @@ impl Exchange {
                     Flaw::Invalid => self.fail(Failure::BadRequest, Reason::Status),
                 }
             }
-            Err(Stop::SilentClient) => {
-                tracing::info!(
-                    worker = worker.id.0,
-                    request = self.number,
-                    limit = "--body-idle-timeout",
-                    "the request's body did not come; raise --body-idle-timeout to wait longer"
-                );
+            (Stop::SlowClient(slow), seat) => {
                 drop(seat);
+                self.tell_slow_client(slow);
                 self.fail(Failure::BodyTimeout, Reason::Status)
             }
         }
@@ -276,45 +308,6 @@ impl Exchange {
         if let Some(count) = worker.lines.body_max.admit(Instant::now()) {
             let (worker, request) = (worker.id.0, self.number);
             tracing::info!(worker, request, count, peer = %self.connection.peer, limit = "--body-max", "a request's body is too large and was refused (count: since the last such line); raise --body-max to allow it");
-        }
-    }
-
-    /// Waits for the head within its limits; reached only by a request whose guest waits. `armed` is what the alarm is
-    /// set for.
-    fn poll_for_head(&self, armed: &mut Option<Deadline>, context: &Context<'_>) -> Poll<Stop> {
-        crate::inject::panic_at("wait");
-        let alarm = &self.connection.request_alarm;
-        // The upload's deadline moves with it; the head's stands.
-        let deadline = self.next_deadline();
-        if *armed != Some(deadline) {
-            *armed = Some(deadline);
-            alarm.set(deadline.at());
-        }
-        if alarm.poll(context).is_pending() {
-            return Poll::Pending;
-        }
-        match deadline {
-            Deadline::Head(_) => {
-                let limit = self.connection.worker.config.limits.request_timeout.unwrap_or_default();
-                let detail = format!("no answer within {}", humantime::format_duration(limit));
-                Poll::Ready(Stop::Fault(Fault::new(FaultKind::Wall, detail)))
-            }
-            Deadline::Upload(_) => Poll::Ready(Stop::SilentClient),
-            // An alarm without a deadline does not go off.
-            Deadline::None => Poll::Pending,
-        }
-    }
-
-    fn next_deadline(&self) -> Deadline {
-        let limits = &self.connection.worker.config.limits;
-        let head = limits.request_timeout.map(|limit| self.began + limit);
-        let silence = limits.body_idle_timeout.filter(|_| self.upload.is_awaited());
-        let upload = silence.map(|limit| self.upload.moved() + limit);
-        match (head, upload) {
-            (Some(head), Some(upload)) if upload < head => Deadline::Upload(upload),
-            (Some(head), _) => Deadline::Head(head),
-            (None, Some(upload)) => Deadline::Upload(upload),
-            (None, None) => Deadline::None,
         }
     }
 
@@ -492,31 +485,14 @@ impl Exchange {
         self.connection.is_overdue()
     }
 
-    /// The guest gave some of its body. Its silence begins when it is asked for more and has none: the time that the
-    /// client takes to read is not the guest's.
-    pub(super) fn body_moved(&self) {
-        if self.silent.replace(false) {
-            self.connection.request_alarm.set(None);
-        }
+    /// The connection goes on with the response's body while hyper cannot write.
+    pub(super) fn flows(&self, flow: Option<&Rc<RefCell<Flow>>>) {
+        *self.connection.flow.borrow_mut() = flow.map(Rc::clone);
     }
 
-    /// The guest has no more of its body for now. Ready when that has lasted for too long.
-    pub(super) fn poll_silence(&self, context: &Context<'_>) -> Poll<FaultKind> {
-        let Some(idle) = self.connection.worker.config.limits.body_idle_timeout else { return Poll::Pending };
-        let alarm = &self.connection.request_alarm;
-        if !self.silent.replace(true) {
-            alarm.set(Some(Instant::now() + idle));
-        }
-        loop {
-            if alarm.poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            if self.upload.has_ended() || self.upload.moved().elapsed() >= idle {
-                return Poll::Ready(FaultKind::BodyIdle);
-            }
-            // The client's body still moves.
-            alarm.set(Some(self.upload.moved() + idle));
-        }
+    /// Where parts of responses are counted that their clients have not taken yet.
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.connection.worker.buffers.responses
     }
 
     pub(super) fn is_p2(&self) -> bool {
@@ -555,8 +531,14 @@ impl Exchange {
         let elapsed = now.saturating_duration_since(self.began);
         worker.metrics.in_flight.change(-1);
         worker.metrics.answered(self.status.get(), elapsed, self.cpu.get());
-        if ending == Ending::ClientLeft {
-            worker.metrics.client_left.add_one();
+        match ending {
+            Ending::ClientLeft => worker.metrics.client_left.add_one(),
+            Ending::ClientSlow => worker.metrics.refused(Refused::SlowClient),
+            Ending::Whole | Ending::Broken(_) => {}
+        }
+        if self.held.replace(false) {
+            worker.slot.holds_no_more(self);
+            self.connection.in_the_way.set(false);
         }
         self.connection.request_ended(self.upload.has_ended(), now);
         if self.is_old && ending != Ending::Whole {
@@ -572,6 +554,7 @@ impl Exchange {
             Ending::Whole => "whole",
             Ending::Broken(kind) => kind.name(),
             Ending::ClientLeft => "client-left",
+            Ending::ClientSlow => "client-slow",
         };
         let line = access::Line {
             worker: self.connection.worker.id.0,
@@ -596,32 +579,15 @@ impl Drop for Exchange {
     }
 }
 
-/// Why a request is stopped before its head.
-enum Stop {
-    Fault(Fault),
-    /// The request's body is not valid, or too large.
-    Flaw(Flaw),
-    SilentClient,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deadline {
-    None,
-    Head(Instant),
-    Upload(Instant),
-}
-
-impl Deadline {
-    fn at(self) -> Option<Instant> {
-        match self {
-            Self::None => None,
-            Self::Head(at) | Self::Upload(at) => Some(at),
-        }
-    }
-}
-
 /// How long a guest may go on with a body that nobody gets, before the head is sent: its client waits for it.
 const DISCARD_MAX: Duration = Duration::from_millis(100);
+
+/// Who asks, in development.
+fn audience(request: &Request<Incoming>) -> Audience {
+    let named = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    let host = request.uri().authority().map(http::uri::Authority::as_str).or(named);
+    Audience::of(request.headers(), host)
+}
 
 /// Whether an answer of this status never has a body (RFC 9110, sections 15.3.5 and 15.4.5).
 fn has_no_body(status: StatusCode) -> bool {

@@ -2,6 +2,7 @@
 //! when there may be no more, and puts a new generation in the place of any that went. Everything here happens on the
 //! worker's thread.
 
+mod holders;
 mod patience;
 mod queue;
 mod ready;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+pub(super) use self::holders::Holder;
+use self::holders::Holders;
 use self::patience::Patience;
 use self::queue::Queue;
 pub(super) use self::seat::Seat;
@@ -62,6 +65,7 @@ pub(super) struct Slot {
     /// The last of these came to rest.
     at_rest: Notify,
     queue: Queue<Grant>,
+    holders: Holders,
     patience: RefCell<Patience>,
     health: RefCell<Health>,
     /// Not in development: who tries a faulty component again is to see its fault each time.
@@ -205,6 +209,7 @@ impl Slot {
             busy_shared: Cell::new(0),
             at_rest: Notify::new(),
             queue: Queue::default(),
+            holders: Holders::default(),
             patience: RefCell::default(),
             health: RefCell::default(),
             may_go_down: config.development.is_none(),
@@ -292,6 +297,7 @@ impl Slot {
             now + self.patience.borrow_mut().of_one_who_comes(now, is_first, max)
         });
         alarm.set(Some(deadline));
+        self.holders.short.notify_one();
         let granted = self.queue.wait(alarm, deadline, |grant| self.give_back(grant)).await;
         alarm.set(None);
         granted.ok_or_else(|| self.shed(Shed::QueueTimeout, self.capacity.queue_timeout))

@@ -160,7 +160,7 @@ impl Socket {
             match write(stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => {
-                    self.connection.write_moved();
+                    self.connection.write_moved(*outcome.as_ref().unwrap_or(&0));
                     return Poll::Ready(outcome);
                 }
             }

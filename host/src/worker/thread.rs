@@ -10,14 +10,16 @@ use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, watch};
 
 use super::alarms::Alarms;
+use super::buffers::Buffers;
 use super::conn::{self, Peer};
 use super::crash::Crash;
 use super::inbox::{Accepted, Connection, Receiver};
+use super::lines::Lines;
 use super::slot::Slot;
 use super::socket::Stream;
 use super::{Events, Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
 use crate::intake::Intake;
-use crate::listener::Listener;
+use crate::listener::{BACKLOG, Listener};
 use crate::log::access;
 use crate::panics::caught;
 use crate::sandbox::InstanceContext;
@@ -106,10 +108,11 @@ async fn serve(
         slot: Rc::clone(&slot),
         alarms: Rc::clone(&alarms),
         metrics,
+        buffers: Buffers::new(&config.capacity),
         config,
         draining: Cell::new(false),
         requests: Cell::new(0),
-        lines: conn::Lines::default(),
+        lines: Lines::default(),
         authority,
         tasks: Cell::new(0),
         changed: Notify::new(),
@@ -130,6 +133,8 @@ async fn serve(
     }
     let (watcher, tended) = (Rc::clone(&crash), Rc::clone(&slot));
     tokio::task::spawn_local(async move { watcher.watch(tended.tend()).await });
+    let (watcher, relieved) = (Rc::clone(&crash), Rc::clone(&slot));
+    tokio::task::spawn_local(async move { watcher.watch(relieved.relieve()).await });
     if worker.config.access_log {
         let watcher = Rc::clone(&crash);
         tokio::task::spawn_local(async move { watcher.watch(access::hand_over_in_time()).await });
@@ -162,6 +167,11 @@ async fn serve(
                 }
                 is_first = false;
                 if latest.stage == Stage::Drain && !worker.draining.replace(true) {
+                    // Who has connected already is served: closing the listener would reset them.
+                    for _ in 0..BACKLOG {
+                        let Some(connection) = own_intake.as_mut().and_then(Intake::next_waiting) else { break };
+                        crew.start(connection);
+                    }
                     own_intake = None;
                     metrics.listening.set(false);
                     events.tell(WorkerEvent::Disconnect(id)).await;

@@ -3,14 +3,18 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::buffers::{Held, REQUEST_AHEAD_MAX, Room};
 use super::head::clean_trailers;
+use super::pace::Pace;
 use crate::sandbox::{BodyError, FaultKind};
 
 /// What is wrong with a client's body, so that its request is stopped.
@@ -41,6 +45,11 @@ pub(super) const FLAW_DETAIL: &str = "the request's body was not valid, or too l
 pub(super) struct Upload {
     origin: Instant,
     moved_ms: AtomicU64,
+    /// How long it was awaited, up to `moved_ms`, and what came.
+    waited_ms: AtomicU64,
+    bytes: AtomicU64,
+    /// Its length was not declared: the client may mean to send it while it reads the response.
+    in_chunks: AtomicBool,
     ended: AtomicBool,
     /// The guest waits for it; a guest that does not read is not the client's silence.
     awaited: AtomicBool,
@@ -56,6 +65,9 @@ impl Upload {
         Self {
             origin,
             moved_ms: AtomicU64::new(0),
+            waited_ms: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            in_chunks: AtomicBool::new(false),
             ended: AtomicBool::new(ended),
             awaited: AtomicBool::new(false),
             flaw: OnceLock::new(),
@@ -64,9 +76,43 @@ impl Upload {
         }
     }
 
-    fn note(&self) {
-        let ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved_ms.store(ms, Relaxed);
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// `bytes` of it came, or its end.
+    fn came(&self, bytes: usize) {
+        let now = self.now_ms();
+        if self.awaited.swap(false, Relaxed) {
+            self.waited_ms.fetch_add(now.saturating_sub(self.moved_ms.load(Relaxed)), Relaxed);
+        }
+        self.moved_ms.store(now, Relaxed);
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// It is asked for, and nothing is there.
+    fn await_more(&self) {
+        if !self.awaited.swap(true, Relaxed) {
+            self.moved_ms.store(self.now_ms(), Relaxed);
+        }
+    }
+
+    /// Nobody asks for it for now.
+    fn rest(&self) {
+        if self.is_awaited() {
+            self.came(0);
+        }
+    }
+
+    /// What came so far, and how long it was awaited up to [`Self::moved`].
+    pub(super) fn pace(&self) -> Pace {
+        let waited = Duration::from_millis(self.waited_ms.load(Relaxed));
+        Pace { waited, bytes: self.bytes.load(Relaxed) }
+    }
+
+    /// Whether its length was not declared.
+    pub(super) fn is_in_chunks(&self) -> bool {
+        self.in_chunks.load(Relaxed)
     }
 
     fn note_flaw(&self, flaw: Flaw) {
@@ -178,11 +224,70 @@ pub(super) struct RequestBody {
     max: Option<u64>,
     /// How much may still come.
     left: u64,
+    ahead: Ahead,
+    /// Leave to have an instance before all of it has come.
+    early: Option<OwnedSemaphorePermit>,
+}
+
+/// What came of a body before its request had an instance.
+struct Ahead {
+    first: Option<Bytes>,
+    /// All of it, once that is more than one piece: small pieces would take more room than their bytes.
+    joined: BytesMut,
+    trailers: Option<HeaderMap>,
+    error: Option<BodyError>,
+    held: Held,
+}
+
+impl Ahead {
+    fn push(&mut self, data: Bytes) {
+        self.held.add(data.len());
+        if self.first.is_none() && self.joined.is_empty() {
+            self.first = Some(data);
+            return;
+        }
+        if let Some(first) = self.first.take() {
+            self.joined.extend_from_slice(&first);
+        }
+        self.joined.extend_from_slice(&data);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.joined.is_empty() && self.trailers.is_none() && self.error.is_none()
+    }
+
+    fn bytes(&self) -> usize {
+        self.first.as_ref().map_or(self.joined.len(), Bytes::len)
+    }
+
+    /// What the guest gets next of it.
+    fn take(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        if self.is_empty() {
+            return None;
+        }
+        let data = match self.first.take() {
+            Some(first) => first,
+            None => std::mem::take(&mut self.joined).freeze(),
+        };
+        self.held.clear();
+        if !data.is_empty() {
+            return Some(Ok(Frame::data(data)));
+        }
+        self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))).or_else(|| self.error.take().map(Err))
+    }
 }
 
 impl RequestBody {
-    /// Of `max` bytes at most. `expects`: the client waits for `100 Continue` before it sends it.
-    pub(super) fn new(incoming: Incoming, upload: Arc<Upload>, max: Option<u64>, expects: bool) -> Self {
+    /// Of `max` bytes at most; what is read ahead of it is counted in `room`. `expects`: the client waits for
+    /// `100 Continue` before it sends it.
+    pub(super) fn new(
+        incoming: Incoming,
+        upload: Arc<Upload>,
+        max: Option<u64>,
+        expects: bool,
+        room: &Arc<Room>,
+    ) -> Self {
+        upload.in_chunks.store(incoming.size_hint().exact().is_none(), Relaxed);
         let source = if expects {
             let lent = Arc::new(Mutex::new(Lent { incoming, asked: false, early: None }));
             // A request has one body.
@@ -191,7 +296,60 @@ impl RequestBody {
         } else {
             Source::Own(incoming)
         };
-        Self { source, upload, max, left: max.unwrap_or(u64::MAX) }
+        let held = Held::none_of(room);
+        let ahead = Ahead { first: None, joined: BytesMut::new(), trailers: None, error: None, held };
+        Self { source, upload, max, left: max.unwrap_or(u64::MAX), ahead, early: None }
+    }
+
+    /// Whether it may be read before the guest asks for it: not if the client waits for `100 Continue`, which tells it that
+    /// its body is wanted.
+    pub(super) fn may_be_gathered(&self) -> bool {
+        matches!(self.source, Source::Own(_))
+    }
+
+    /// Reads what comes. Ready when that is all, or as much as may be read ahead.
+    pub(super) fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.ahead.held.bytes() >= REQUEST_AHEAD_MAX || !self.ahead.held.has_room() {
+                return Poll::Ready(());
+            }
+            match ready!(self.poll_source(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.ahead.push(data),
+                    Err(frame) => self.ahead.trailers = frame.into_trailers().ok(),
+                },
+                Some(Err(error)) => {
+                    self.ahead.error = Some(error);
+                    return Poll::Ready(());
+                }
+                None => return Poll::Ready(()),
+            }
+            if self.upload.has_ended() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// The guest gets it now; with `early`, before all of it has come.
+    pub(super) fn gathered(&mut self, early: Option<OwnedSemaphorePermit>) {
+        self.early = early.filter(|_| !self.upload.has_ended());
+        self.upload.rest();
+    }
+
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.source.poll_frame(context);
+        match &polled {
+            Poll::Ready(frame) => {
+                let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+                self.upload.came(data.map_or(0, Bytes::len));
+                if frame.is_none() || self.source.is_end_stream() {
+                    self.upload.ended.store(true, Relaxed);
+                    self.early = None;
+                }
+            }
+            Poll::Pending => self.upload.await_more(),
+        }
+        polled.map(|frame| frame.map(|frame| self.check(frame)))
     }
 
     /// What is passed on of what came.
@@ -233,26 +391,23 @@ impl http_body::Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = self.source.poll_frame(context);
-        match &polled {
-            Poll::Ready(frame) => {
-                self.upload.awaited.store(false, Relaxed);
-                self.upload.note();
-                if frame.is_none() || self.source.is_end_stream() {
-                    self.upload.ended.store(true, Relaxed);
-                }
-            }
-            Poll::Pending if !self.upload.awaited.swap(true, Relaxed) => self.upload.note(),
-            Poll::Pending => {}
+        match self.ahead.take() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => self.poll_source(context),
         }
-        polled.map(|frame| frame.map(|frame| self.check(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.is_end_stream()
+        self.ahead.is_empty() && self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.source.size_hint()
+        let (rest, ahead) = (self.source.size_hint(), self.ahead.bytes() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(ahead));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(ahead));
+        }
+        hint
     }
 }

@@ -1,0 +1,248 @@
+//! What a request waits for, and for how long: for its client's body, for its guest's answer, and for more of the guest's
+//! body. Whose time it is decides who is at fault.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::Exchange;
+use crate::sandbox::{Fault, FaultKind};
+use crate::worker::WorkerShared;
+use crate::worker::pace::{Of, Slow};
+use crate::worker::slot::Holder;
+use crate::worker::upload::{Flaw, RequestBody};
+
+/// Why a request is stopped before its head.
+pub(super) enum Stop {
+    Fault(Fault),
+    /// The request's body is not valid, or too large.
+    Flaw(Flaw),
+    /// The request's body does not come, or comes too slowly.
+    SlowClient(Slow),
+}
+
+/// What a request waits for before its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// For its body: it has no instance yet.
+    ForClient,
+    /// For its instance.
+    ForGuest,
+}
+
+/// Who lets a response wait.
+pub(in crate::worker) enum Silence {
+    OfTheGuest,
+    OfTheClient,
+}
+
+/// Until when what is waited for has to come, and of whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deadline {
+    None,
+    OfTheGuest(Instant),
+    OfTheClient(Instant, Slow),
+}
+
+impl Deadline {
+    fn at(self) -> Option<Instant> {
+        match self {
+            Self::None => None,
+            Self::OfTheGuest(at) | Self::OfTheClient(at, _) => Some(at),
+        }
+    }
+
+    fn sooner(self, other: Self) -> Self {
+        match (self.at(), other.at()) {
+            (Some(one), Some(two)) if two < one => other,
+            (None, Some(_)) => other,
+            _ => self,
+        }
+    }
+}
+
+impl Exchange {
+    /// Reads the request's body before the request takes an instance, which would wait for the client: all of a body whose
+    /// length is small and known; the beginning of one that is large; of one in chunks what comes until there is leave to
+    /// start early, since its client may wait for the response's beginning before it sends on.
+    pub(super) async fn gather(self: &Rc<Self>, worker: &WorkerShared, body: &mut RequestBody) -> Result<(), Stop> {
+        let mut early = pin!(Arc::clone(&worker.buffers.early).acquire_owned());
+        let (mut armed, mut had_turn) = (None, !self.upload.is_in_chunks());
+        let outcome = poll_fn(|context| {
+            if body.poll_gather(context).is_ready() {
+                return Poll::Ready(Ok(None));
+            }
+            if !std::mem::replace(&mut had_turn, true) {
+                // What came with the headers is read in hyper's next turn.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if self.upload.is_in_chunks()
+                && let Poll::Ready(Ok(permit)) = early.as_mut().poll(context)
+            {
+                return Poll::Ready(Ok(Some(permit)));
+            }
+            self.poll_for_head(&mut armed, Waiting::ForClient, context).map(Err)
+        })
+        .await;
+        self.connection.request_alarm.set(None);
+        body.gathered(outcome?);
+        match self.upload.flaw() {
+            Some(flaw) => Err(Stop::Flaw(flaw)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the head within its limits; reached only by a request that waits. `armed` is what the alarm is set for.
+    pub(super) fn poll_for_head(
+        self: &Rc<Self>,
+        armed: &mut Option<Deadline>,
+        waiting: Waiting,
+        context: &Context<'_>,
+    ) -> Poll<Stop> {
+        crate::inject::panic_at("wait");
+        if self.connection.in_the_way.take() {
+            return Poll::Ready(Stop::SlowClient(Slow::InTheWay));
+        }
+        if waiting == Waiting::ForGuest && self.upload.is_awaited() {
+            self.holds();
+        }
+        let alarm = &self.connection.request_alarm;
+        // The upload's deadline moves with it; the head's stands.
+        let deadline = self.next_deadline();
+        if *armed != Some(deadline) {
+            *armed = Some(deadline);
+            alarm.set(deadline.at());
+        }
+        if alarm.poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        match deadline {
+            Deadline::OfTheGuest(_) if waiting == Waiting::ForClient => Poll::Ready(Stop::SlowClient(Slow::Late)),
+            Deadline::OfTheGuest(_) => {
+                let limit = self.connection.worker.config.limits.request_timeout.unwrap_or_default();
+                let detail = format!("no answer within {}", humantime::format_duration(limit));
+                Poll::Ready(Stop::Fault(Fault::new(FaultKind::Wall, detail)))
+            }
+            Deadline::OfTheClient(_, slow) => Poll::Ready(Stop::SlowClient(slow)),
+            // An alarm without a deadline does not go off.
+            Deadline::None => Poll::Pending,
+        }
+    }
+
+    fn next_deadline(&self) -> Deadline {
+        let head = self.connection.worker.config.limits.request_timeout.map(|limit| self.began + limit);
+        head.map_or(Deadline::None, Deadline::OfTheGuest).sooner(self.upload_deadline(true))
+    }
+
+    /// Until when the client has to send more of its body, while that is awaited; `has_pace`: no slower than
+    /// `--body-rate-min`.
+    fn upload_deadline(&self, has_pace: bool) -> Deadline {
+        if !self.upload.is_awaited() || self.upload.has_ended() {
+            return Deadline::None;
+        }
+        let (limits, moved) = (&self.connection.worker.config.limits, self.upload.moved());
+        let deadline = |wait: Duration, slow| Deadline::OfTheClient(moved + wait, slow);
+        let silent = limits.body_idle_timeout.map_or(Deadline::None, |limit| deadline(limit, Slow::Silent));
+        match limits.body_rate_min {
+            Some(rate) if has_pace => silent.sooner(deadline(self.upload.pace().patience(rate), Slow::Behind)),
+            _ => silent,
+        }
+    }
+
+    /// The guest gave some of its body. Its silence begins when it is asked for more and has none: the time that the
+    /// client takes to read is not the guest's.
+    pub(in crate::worker) fn body_moved(&self) {
+        if self.silence.take().is_some() {
+            self.connection.request_alarm.set(None);
+        }
+    }
+
+    /// The guest has no more of its body for now. Ready when that has lasted for too long, or the guest waits for a client
+    /// that does not send.
+    pub(in crate::worker) fn poll_silence(self: &Rc<Self>, context: &Context<'_>) -> Poll<Silence> {
+        let alarm = &self.connection.request_alarm;
+        let before = self.silence.get();
+        let (since, armed) = before.unwrap_or_else(|| (Instant::now(), Deadline::None));
+        // A client that sends in chunks what it likes and when it likes, while it reads the response, has no pace.
+        let mut deadline = self.upload_deadline(!self.upload.is_in_chunks());
+        if self.upload.is_awaited() && !self.upload.has_ended() {
+            self.holds();
+        } else if let Some(idle) = self.connection.worker.config.limits.body_idle_timeout {
+            // A guest that reads its client's body is not silent meanwhile.
+            deadline = Deadline::OfTheGuest(since.max(self.upload.moved()) + idle);
+        }
+        if before.is_none() || armed != deadline {
+            self.silence.set(Some((since, deadline)));
+            alarm.set(deadline.at());
+        }
+        if alarm.poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        match deadline {
+            Deadline::OfTheGuest(_) => Poll::Ready(Silence::OfTheGuest),
+            Deadline::OfTheClient(_, slow) => {
+                self.tell_slow_client(slow);
+                Poll::Ready(Silence::OfTheClient)
+            }
+            // An alarm without a deadline does not go off.
+            Deadline::None => Poll::Pending,
+        }
+    }
+
+    pub(super) fn tell_slow_client(&self, slow: Slow) {
+        let worker = &self.connection.worker;
+        worker.lines.slow(worker.id.0, self.connection.peer, slow, Of::Request);
+    }
+
+    /// As much of the response waits for the client as may, or less.
+    pub(in crate::worker) fn is_full(&self, is: bool) {
+        self.full.set(is);
+    }
+
+    /// Whether it has an instance now.
+    pub(in crate::worker) fn has_instance(&self, has: bool) {
+        self.seated.set(has);
+    }
+
+    /// Whether the connection ends because its client is slow.
+    pub(in crate::worker) fn has_slow_client(&self) -> bool {
+        self.connection.slow.get().is_some()
+    }
+
+    /// The request's instance may wait for its client from now on.
+    pub(in crate::worker) fn holds(self: &Rc<Self>) {
+        if !self.held.replace(true) {
+            let holder: Rc<dyn Holder> = Rc::clone(self) as _;
+            self.connection.worker.slot.holds(Rc::downgrade(&holder));
+        }
+    }
+}
+
+impl Holder for Exchange {
+    fn waited(&self, now: Instant) -> Option<Duration> {
+        if !self.seated.get() {
+            return None;
+        }
+        let rate = self.connection.worker.config.limits.body_rate_min;
+        let sends = (self.upload.is_awaited() && !self.upload.has_ended()).then(|| {
+            let silent = now.saturating_duration_since(self.upload.moved());
+            let mut pace = self.upload.pace();
+            pace.waited = pace.waited.saturating_add(silent);
+            rate.map_or(silent, |rate| silent.max(pace.behind(rate)))
+        });
+        let reads = if self.full.get() { self.connection.stalled_for(now, rate) } else { None };
+        sends.max(reads)
+    }
+
+    fn is_ended(&self) -> bool {
+        self.connection.in_the_way.get()
+    }
+
+    fn end(&self) {
+        self.connection.make_way();
+    }
+}

@@ -1,0 +1,41 @@
+//! Log lines that clients can cause at will: each kind is written once in a while, with the number of those that it stands for.
+
+use std::time::{Duration, Instant};
+
+use super::conn::Peer;
+use super::pace::{Of, Slow};
+use crate::throttle::Throttle;
+
+/// Each kind of line is written once in this time.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// What a worker's log tells of all clients together, and not of each one.
+pub(super) struct Lines {
+    pub(super) last_request: Throttle,
+    pub(super) body_max: Throttle,
+    pub(super) silent: Throttle,
+    pub(super) idle: Throttle,
+    pub(super) header_max: Throttle,
+    pub(super) header_timeout: Throttle,
+    pub(super) error_code: Throttle,
+    slow: [[Throttle; Slow::COUNT]; 2],
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        let [last_request, body_max, silent, idle, header_max, header_timeout, error_code] =
+            std::array::from_fn(|_| Throttle::new(LINE_EVERY));
+        let slow = std::array::from_fn(|_| std::array::from_fn(|_| Throttle::new(LINE_EVERY)));
+        Self { last_request, body_max, silent, idle, header_max, header_timeout, error_code, slow }
+    }
+}
+
+impl Lines {
+    /// A client was too slow, and is not waited for any longer.
+    pub(super) fn slow(&self, worker: u16, peer: Peer, slow: Slow, of: Of) {
+        if let Some(count) = self.slow[of as usize][slow as usize].admit(Instant::now()) {
+            let (limit, text, hint) = (slow.flag(), slow.text(of), slow.hint());
+            tracing::info!(worker, count, %peer, limit, "{text} (count: since the last such line); {hint}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! How slow a client may be: its body, or its reading, within `--body-rate-min`. Pure.
+
+use std::time::Duration;
+
+/// How long a client may keep the host waiting before its pace counts, in sum over one body. Apache's `mod_reqtimeout`
+/// allows 20 seconds for a body, nginx 60 between two pieces of one.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What came (or went) of a body, and how long the host waited for it. Time in which the host or the guest was not ready
+/// is not the client's, and does not count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// How long the host waited for the client.
+    pub(super) waited: Duration,
+    /// Bytes that have moved.
+    pub(super) bytes: u64,
+}
+
+impl Pace {
+    /// How much longer the host waits for the next byte, when at least `rate` bytes a second are asked for.
+    pub(super) fn patience(self, rate: u64) -> Duration {
+        GRACE.saturating_add(time_for(self.bytes, rate)).saturating_sub(self.waited)
+    }
+
+    /// How far the client is behind a pace of `rate` bytes a second.
+    pub(super) fn behind(self, rate: u64) -> Duration {
+        self.waited.saturating_sub(time_for(self.bytes, rate))
+    }
+}
+
+/// Why a client is too slow to be waited for any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slow {
+    /// Nothing moved for `--body-idle-timeout`.
+    Silent,
+    /// It is slower than `--body-rate-min`.
+    Behind,
+    /// Its request's body was not whole within `--request-timeout`.
+    Late,
+    /// Others wait for the instance that waits for it.
+    InTheWay,
+}
+
+/// Which body a client is slow with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    Request,
+    Response,
+}
+
+impl Slow {
+    /// How many reasons there are.
+    pub(super) const COUNT: usize = Self::InTheWay as usize + 1;
+
+    /// The flag of the limit.
+    pub(super) const fn flag(self) -> &'static str {
+        match self {
+            Self::Silent => "--body-idle-timeout",
+            Self::Behind => "--body-rate-min",
+            Self::Late => "--request-timeout",
+            Self::InTheWay => "--instances-per-worker",
+        }
+    }
+
+    /// What the log says.
+    pub(super) const fn text(self, of: Of) -> &'static str {
+        match (self, of) {
+            (Self::Silent, Of::Request) => "clients stopped sending a request's body",
+            (Self::Silent, Of::Response) => "clients stopped reading a response",
+            (Self::Behind, Of::Request) => "clients sent a request's body too slowly",
+            (Self::Behind, Of::Response) => "clients read a response too slowly",
+            (Self::Late, _) => "clients did not send a request's body in time",
+            (Self::InTheWay, Of::Request) => {
+                "clients that sent slowly were cut off, because other requests waited for an instance"
+            }
+            (Self::InTheWay, Of::Response) => {
+                "clients that read slowly were cut off, because other requests waited for an instance"
+            }
+        }
+    }
+
+    /// What to do about it.
+    pub(super) const fn hint(self) -> &'static str {
+        match self {
+            Self::Silent => "raise --body-idle-timeout to wait longer",
+            Self::Behind => "lower --body-rate-min to wait longer",
+            Self::Late => "raise --request-timeout to wait longer",
+            Self::InTheWay => "raise --instances-per-worker to serve more of them at once",
+        }
+    }
+}
+
+/// How long `bytes` may take.
+fn time_for(bytes: u64, rate: u64) -> Duration {
+    let ms = u128::from(bytes) * 1_000 / u128::from(rate.max(1));
+    Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn bytes_buy_time_beyond_the_grace() {
+        let pace = Pace { waited: 4 * SECOND, bytes: 0 };
+        assert_eq!(pace.patience(500), GRACE - 4 * SECOND);
+        assert_eq!(pace.behind(500), 4 * SECOND);
+        let faster = Pace { bytes: 2_500, ..pace };
+        assert_eq!(faster.patience(500), GRACE + SECOND);
+        assert_eq!(faster.behind(500), Duration::ZERO);
+        assert_eq!(Pace { waited: Duration::MAX, bytes: u64::MAX }.patience(0), Duration::ZERO);
+    }
+
+    proptest! {
+        /// A client that keeps the pace is waited for, for ever; one that is slower is waited for no longer than the grace
+        /// beyond what its bytes bought.
+        #[test]
+        fn whoever_keeps_the_pace_is_waited_for(rate in 1_u64..1_000_000, seconds in 0_u64..100_000) {
+            let pace = Pace { waited: Duration::from_secs(seconds), bytes: rate * seconds };
+            prop_assert_eq!(pace.patience(rate), GRACE);
+            let slower = Pace { bytes: 0, ..pace };
+            prop_assert_eq!(slower.patience(rate), GRACE.saturating_sub(pace.waited));
+        }
+    }
+}
