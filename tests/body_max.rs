@@ -4,10 +4,10 @@ use std::io::Write;
 
 use crate::support::{Connection, FAULTS, Neighbours, Server, eventually, get, request};
 
-const MAX: usize = 64 * 1024;
+const MAX: usize = 256 * 1024;
 
 fn start(component: &str, flags: &[&str]) -> Server {
-    Server::start(component, &[&["--body-max", "64KiB", "--access-log"], flags].concat())
+    Server::start(component, &[&["--body-max", "256KiB", "--access-log"], flags].concat())
 }
 
 #[track_caller]

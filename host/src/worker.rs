@@ -1,6 +1,5 @@
-//! A worker: one OS thread with an event loop of its own, its own connections and its own instances. This file holds the
-//! handle by which the primary starts, watches and stops one; `thread` is what runs in it, and the rest of the folder
-//! follows a connection's way through it.
+//! A worker: one OS thread with its own event loop, connections and instances. This file holds the handle by which the primary
+//! starts, watches and stops a worker. `thread` is what runs in it; the other files follow a connection through it.
 
 mod alarms;
 mod body;

@@ -1,5 +1,5 @@
-//! A response's body on its way to the client: the guest's body, which also runs the rest of the guest's call, and which is
-//! broken off, never ended, when the guest does not finish it.
+//! The body of a response on its way to the client. It polls the rest of the guest's call. If the guest does not finish its
+//! body, the transfer is broken off, so that the client never takes half a response for a whole one.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

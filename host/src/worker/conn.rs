@@ -1,6 +1,6 @@
-//! One client's connection: hyper speaks HTTP/1.1 on it, and around hyper stand the limits that it does not have: the
-//! time of a head and of the rest between requests, the size of a head, a client that does not take its answer, a client
-//! that has left, and the host's own stop.
+//! One client's connection. hyper speaks HTTP/1.1 on it; this file adds the limits that hyper lacks: how long request headers
+//! may take and how large they may be, how long a connection may be idle, a client that does not read its response, a client
+//! that has disconnected, and the host's shutdown.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -32,12 +32,12 @@ use super::socket::{Socket, Stream};
 use super::turns::Turns;
 use crate::metrics::Refused;
 
-/// How long the host goes on reading from a client whose connection it closes while the client still sends, and how long
-/// therefore such a client has to read the answer.
+/// How long the host keeps reading from a client that still sends while the host closes the connection. The client has this
+/// time to read the response.
 const LINGERING_CLOSE: Duration = Duration::from_secs(1);
 /// How long a head that has begun may still take to arrive once the host stops.
 const HEAD_AT_DRAIN: Duration = Duration::from_secs(1);
-/// Room of hyper's read buffer above the largest head, so that the limit on heads is ours alone.
+/// How much larger hyper's read buffer is than the largest request headers, so that only our limit applies.
 const READ_BUFFER_SPARE_BYTES: usize = 64 * 1024;
 
 /// How much of a response a client may have taken without the socket showing it: half of what the kernel queues beyond
@@ -62,7 +62,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What the connection is about.
+/// What the connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Before the first byte.
@@ -73,7 +73,7 @@ enum Phase {
     Head { bytes: usize },
     /// A request is being answered.
     Busy,
-    /// The host has given its last answer.
+    /// The host has sent its last response.
     Closing,
 }
 
@@ -170,7 +170,7 @@ impl Connection {
     /// How many bytes may be read now.
     ///
     /// # Errors
-    /// When a head is too large; the client was told.
+    /// When the request headers are too large; the client has got its answer.
     pub(super) fn may_read(&self) -> io::Result<usize> {
         let Phase::Head { bytes } = self.phase.get() else {
             return Ok(self.worker.config.limits.header_max_bytes);
@@ -192,10 +192,10 @@ impl Connection {
         Ok(left)
     }
 
-    /// Takes note of bytes that came, and tells how many of them are for hyper: none behind the present head or body.
+    /// Records bytes that came, and returns how many of them hyper may have: only those of the present headers or body.
     ///
     /// # Errors
-    /// When they are not the body in chunks that they ought to be.
+    /// When a body in chunks is not well formed.
     pub(super) fn did_read(&self, came: &[u8]) -> io::Result<usize> {
         match self.coming.get() {
             Coming::Nothing => Ok(self.did_read_head(came)),
@@ -337,7 +337,7 @@ impl Connection {
     pub(super) fn end_with_reset(&self) {
         self.unread_body.set(false);
         if let Err(error) = self.stream.reset_at_close() {
-            tracing::debug!(peer = %self.peer, %error, "a connection cannot be reset");
+            tracing::debug!(peer = %self.peer, %error, "a connection could not be reset");
         }
     }
 
@@ -349,7 +349,7 @@ impl Connection {
             && !self.worker.draining.get()
             && let Some(count) = self.worker.lines.last_request.admit(Instant::now())
         {
-            tracing::info!(worker = self.worker.id.0, count, peer = %self.peer, limit = "--max-requests-per-connection", "connections had their last request (count: since the last such line); raise --max-requests-per-connection to allow more");
+            tracing::info!(worker = self.worker.id.0, count, peer = %self.peer, limit = "--max-requests-per-connection", "connections were closed after their last request (count: since the last such line); raise --max-requests-per-connection to allow more");
         }
         if is_last && version >= Version::HTTP_11 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -359,7 +359,7 @@ impl Connection {
         }
     }
 
-    /// The time of the present phase is over: tells the client, where it waits for an answer, and the log.
+    /// The time of the present phase is over: answers the client, if it waits for an answer, and writes to the log.
     fn phase_ran_out(&self) {
         let worker = &self.worker;
         match self.phase.get() {
@@ -372,7 +372,7 @@ impl Connection {
             }
             Phase::New => {
                 if let Some(count) = worker.lines.silent.admit(Instant::now()) {
-                    tracing::info!(worker = worker.id.0, count, peer = %self.peer, limit = "--header-timeout", "connections without a byte were closed (count: since the last such line); raise --header-timeout to wait longer");
+                    tracing::info!(worker = worker.id.0, count, peer = %self.peer, limit = "--header-timeout", "connections that sent nothing were closed (count: since the last such line); raise --header-timeout to wait longer");
                 }
             }
             Phase::Idle => {
@@ -391,15 +391,15 @@ impl Connection {
         }
     }
 
-    /// Gives a last answer past hyper, where no response can be under way. Best effort: what the socket does not take
-    /// at once is not sent.
+    /// Writes a last response without hyper, while no other response is under way. Best effort: what the socket does not
+    /// accept at once is not sent.
     fn close_with(&self, status: &str) {
         self.phase.set(Phase::Closing);
         self.unread_body.set(true);
         if self.stalled.get().is_none()
             && let Err(error) = self.stream.try_write(raw::answer(status).as_bytes())
         {
-            tracing::debug!(peer = %self.peer, %error, "a last answer was not sent");
+            tracing::debug!(peer = %self.peer, %error, "the last response of a connection could not be sent");
         }
     }
 }
@@ -426,7 +426,7 @@ pub(super) async fn serve(worker: Rc<WorkerShared>, stream: Stream, peer: Peer, 
     if connection.unread_body.get() && connection.stream.shut_down().is_ok() {
         let discarding = connection.stream.discard();
         if tokio::time::timeout(LINGERING_CLOSE, discarding).await.is_err() {
-            tracing::debug!(peer = %peer, "the client went on sending after the last answer");
+            tracing::debug!(peer = %peer, "the client kept sending after the last response");
         }
     }
     drop(permit);
@@ -456,7 +456,7 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
         });
         let has_left = watch.as_mut().poll(context).is_ready();
         if has_left {
-            tracing::debug!(peer = %connection.peer, "the client has left");
+            tracing::debug!(peer = %connection.peer, "the client has disconnected");
         }
         has_left
     };

@@ -307,7 +307,7 @@ impl Exchange {
         let worker = &self.connection.worker;
         if let Some(count) = worker.lines.body_max.admit(Instant::now()) {
             let (worker, request) = (worker.id.0, self.number);
-            tracing::info!(worker, request, count, peer = %self.connection.peer, limit = "--body-max", "a request's body is too large and was refused (count: since the last such line); raise --body-max to allow it");
+            tracing::info!(worker, request, count, peer = %self.connection.peer, limit = "--body-max", "requests were refused because their body is too large (count: since the last such line); raise --body-max to allow it");
         }
     }
 
@@ -333,7 +333,7 @@ impl Exchange {
             Start::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
                 let streaming = Streaming::new((ahead, ended, inner), seat, Rc::clone(self), promised);
-                ResponseBody::Streaming(Box::new(streaming))
+                ResponseBody::Streaming(streaming)
             }
         };
         Response::from_parts(parts, body)

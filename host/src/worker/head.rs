@@ -1,4 +1,4 @@
-//! What a request's head means for the guest: for which authority it is, and what of it may be believed. Pure.
+//! What request headers mean for the guest: which authority the request is for, and which headers can be trusted. Pure.
 
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, Method, Uri, Version, header};

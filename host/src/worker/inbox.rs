@@ -1,5 +1,5 @@
-//! The way of a connection into a worker: the listener puts it in, the worker's thread takes it out, and a permit
-//! travels with it that gives the host's capacity back when the connection ends.
+//! How a connection reaches a worker: the listener puts it in, the worker's thread takes it out. A permit travels with it and
+//! returns its share of the host's capacity when the connection ends.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -29,8 +29,8 @@ pub enum Accepted {
 }
 
 impl Accepted {
-    /// Tells the client that it has too many connections, and closes this one. Best effort, since nobody waits for it:
-    /// a client that goes on sending may see a reset in the answer's place.
+    /// Answers that the client has too many connections, and closes this one. Best effort, since nothing waits for it: a
+    /// client that keeps sending may see a reset instead.
     pub fn refuse(self) {
         let answer = raw::answer(raw::TOO_MANY_CONNECTIONS);
         let outcome = match self {
@@ -70,7 +70,7 @@ pub struct Connection {
     pub permit: Permit,
 }
 
-/// How many connections the host bears. One counter, touched when a connection begins and ends.
+/// How many connections the host accepts. One counter, changed when a connection begins and ends.
 #[derive(Debug)]
 pub struct Permits {
     free: AtomicUsize,
@@ -81,7 +81,7 @@ pub struct Permits {
     per_client: PerClient,
 }
 
-/// What is done about the connections of one client.
+/// How the connections of one client are counted.
 #[derive(Debug)]
 pub enum PerClient {
     /// Nothing.
@@ -92,7 +92,7 @@ pub enum PerClient {
     Told(Ended),
 }
 
-/// Whose connections have ended, since it was told last. No more than there were connections.
+/// Whose connections have ended since the last report. No more than there were connections.
 #[derive(Debug, Default)]
 pub struct Ended {
     exempt: Vec<IpNet>,

@@ -1,5 +1,5 @@
-//! What a guest that broke out of its sandbox would do, on demand of a test: a header makes the host do it, and the answer
-//! tells what came of it. Built with the feature `fault-injection` only.
+//! What a guest that broke out of its sandbox could try. A test asks for it by a header, the host does it, and the answer says
+//! what came of it. Built only with the feature `fault-injection`.
 
 use std::io;
 use std::os::unix::process::CommandExt;

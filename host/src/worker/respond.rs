@@ -1,5 +1,5 @@
-//! Every failure's answer, in one place: which status, which headers, and a body that tells the client nothing of the
-//! host's inside.
+//! The answers of the host to every failure, in one place: status, headers, and a body that tells the client nothing about the
+//! inside of the host.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::development::{self, Audience, Notice, Reason};
 use crate::metrics::Refused;
 use crate::sandbox::FaultKind;
 
-/// Why the host answers in the guest's place.
+/// Why the host answers instead of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The guest faulted.
@@ -70,7 +70,7 @@ impl Failure {
             Self::BadRequest => "400 the request is not valid\n",
             Self::BodyTooLarge => "413 the request's body is too large\n",
             Self::BodyTimeout => "408 the request's body did not arrive\n",
-            Self::ExpectationFailed => "417 the request expects what is not known\n",
+            Self::ExpectationFailed => "417 the expectation is not supported\n",
             Self::NotImplemented => "501 the method or the transfer coding is not supported\n",
         }
     }
@@ -99,7 +99,7 @@ impl Failure {
     }
 }
 
-/// The answer in development, in the component's place.
+/// The answer in development, when no component answers.
 pub(super) fn notice(audience: Audience, notice: &Notice) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::whole(Bytes::new()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -1,5 +1,5 @@
-//! The bytes of one connection, as hyper reads and writes them. Watches what hyper does not tell: when a head begins and
-//! how large it grows, and when the client does not take what is written.
+//! The bytes of one connection, as hyper reads and writes them. Notices what hyper does not report: when request headers begin
+//! and how large they grow, and when the client does not read what is written.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -54,7 +54,7 @@ impl Stream {
         };
     }
 
-    /// Writes what the socket takes at once.
+    /// Writes what the socket accepts at once.
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
@@ -78,7 +78,7 @@ impl Stream {
         outcome.map_err(io::Error::from)
     }
 
-    /// Has the connection end with a reset (TCP; a Unix socket has none).
+    /// Makes the connection end with a reset (TCP only; a Unix socket has none).
     pub(super) fn reset_at_close(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => Ok(rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?),
@@ -94,7 +94,7 @@ impl Stream {
             Self::Unix(stream) => hung_up(stream).await,
         };
         if let Err(error) = outcome {
-            tracing::debug!(%error, "a connection cannot be watched");
+            tracing::debug!(%error, "a connection cannot be watched for its end");
             std::future::pending::<()>().await;
         }
     }
@@ -133,10 +133,10 @@ async fn hung_up(stream: &UnixStream) -> io::Result<()> {
 /// microsecond less than two.
 const GATHERED_MAX: usize = 1024;
 
-/// What hyper gets: the stream, with the connection's state told of every movement.
+/// What hyper reads and writes: the stream. Every movement is recorded in the connection's state.
 pub(super) struct Socket {
     connection: Rc<Connection>,
-    /// Bytes of later messages, that hyper has not got yet: no more than one read gave.
+    /// Bytes of later messages that hyper has not got yet: at most what one read returned.
     ahead: Bytes,
 }
 

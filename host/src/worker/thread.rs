@@ -227,7 +227,7 @@ impl Crew {
         match stream {
             Ok(stream) => self.run(stream, peer, permit),
             Err(error) => {
-                tracing::warn!(worker = self.worker.id.0, %peer, %error, "a connection could not be taken in")
+                tracing::warn!(worker = self.worker.id.0, %peer, %error, "a connection could not be registered with the event loop")
             }
         }
     }

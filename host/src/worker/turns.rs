@@ -1,8 +1,8 @@
-//! The turns that a connection gets on its worker's loop. A task that wakes itself while it is polled goes to the end of
-//! the queue, and the loop looks at sockets only when the queue is empty, or after 61 turns: a client that sends a
-//! thousand requests at once, or a body in a million chunks, would have all of these turns before a neighbour that has
-//! just sent its one request. Here such a wake waits until the loop has looked at the sockets. A turn is what hyper does
-//! in one: sixteen requests, or pieces of a body, at most.
+//! How often a connection may run before others do. A task that wakes itself while it is polled goes to the end of tokio's
+//! queue, and tokio looks at sockets only when the queue is empty or after 61 polls. Without this file, a client that sends a
+//! thousand requests at once, or a body in a million chunks, would run for all of these polls before a neighbour that has just
+//! sent one request. Here such a wake waits until tokio has looked at the sockets. One poll of hyper handles at most sixteen
+//! requests, or pieces of a body.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -17,12 +17,12 @@ use super::head::clean_trailers;
 use super::pace::Pace;
 use crate::sandbox::{BodyError, FaultKind};
 
-/// What is wrong with a client's body, so that its request is stopped.
+/// What is wrong with a request's body. The request is stopped for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flaw {
     /// It is larger than `--body-max`.
     TooLarge,
-    /// It breaks HTTP's rules, or the client's sending ended before it did.
+    /// It breaks HTTP's rules, or the client stopped sending before its end.
     Invalid,
 }
 
@@ -37,7 +37,7 @@ impl Flaw {
 }
 
 /// What is told of a response that was broken off for the request's body.
-pub(super) const FLAW_DETAIL: &str = "the request's body was not valid, or too large";
+pub(super) const FLAW_DETAIL: &str = "the request's body was not valid or too large";
 
 /// When the client's body last moved, and what is wrong with it. Written by the body (in the guest's store), read by the
 /// connection, both on the worker's thread.
@@ -129,7 +129,7 @@ impl Upload {
         self.flaw.get().copied()
     }
 
-    /// Has the task woken that is to know of a flaw.
+    /// Wakes this task when a flaw is found.
     pub(super) fn watch(&self, context: &Context<'_>) {
         *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
     }
@@ -376,7 +376,7 @@ impl RequestBody {
     }
 }
 
-/// Whether the bytes that came are at fault, or that no more of them will; not a connection that is broken.
+/// Whether the fault lies in the bytes that came, or in an early end of them; a broken connection is no flaw.
 fn is_flaw(error: &hyper::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
