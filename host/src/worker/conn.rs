@@ -44,6 +44,9 @@ const READ_BUFFER_SPARE_BYTES: usize = 64 * 1024;
 /// the client's window (`TCP_NOTSENT_LOWAT`).
 const UNSEEN_BYTES: u64 = 64 * 1024;
 
+/// How much faster the patience with a client runs out that has not taken anything since the socket was first full.
+const UNPROVEN_FACTOR: u32 = 8;
+
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Peer {
@@ -265,9 +268,14 @@ impl Connection {
     }
 
     /// For how long the client has taken nothing, or how far it is behind a pace of `rate` bytes a second; none: it reads.
+    /// Of a client that has taken nothing since the socket was first full, each moment counts as many: it may never have
+    /// meant to read, while one that has shown that it reads is given time.
     pub(super) fn stalled_for(&self, now: Instant, rate: Option<u64>) -> Option<Duration> {
-        let stalled = now.duration_since(self.stalled.get()?);
         let mut reading = self.reading.get();
+        let mut stalled = now.duration_since(self.stalled.get()?);
+        if reading.bytes <= UNSEEN_BYTES {
+            stalled = stalled.saturating_mul(UNPROVEN_FACTOR);
+        }
         reading.waited = reading.waited.saturating_add(stalled);
         Some(rate.map_or(stalled, |rate| stalled.max(reading.behind(rate))))
     }
@@ -503,7 +511,7 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
         }
         if connection.stall_alarm.poll(context).is_ready() {
             let idle = worker.config.limits.body_idle_timeout;
-            let stalled = connection.stalled_for(Instant::now(), None).unwrap_or_default();
+            let stalled = connection.stalled.get().map(|since| since.elapsed()).unwrap_or_default();
             let is_silent = idle.is_some_and(|idle| stalled >= idle);
             connection.end_for(if is_silent { Slow::Silent } else { Slow::Behind });
             return Poll::Ready(Ok(()));
