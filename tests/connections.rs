@@ -234,7 +234,8 @@ fn a_head_that_came_in_part_with_the_request_before_has_the_limits_of_a_head() {
             connection.send(&head_of(8 << 10)[3_000..]);
             assert_eq!(connection.try_response(false).map(|response| response.status), Some(200), "{what}: in full");
         }
-        eventually("a record of each", || server.records(|record| record["limit"] == "--header-timeout").len() == 4);
+        server.wait_for_record("the limit", |record| record["limit"] == "--header-timeout");
+        assert_eq!(server.sum("refusals.head-timeout"), 4, "{component}");
     }
 }
 

@@ -30,6 +30,8 @@ struct Entry {
     at: Cell<Option<Instant>>,
     /// Where it lies in the calendar; the deadline is no earlier.
     page: Cell<Option<Page>>,
+    /// The deadline that it was put there for: to compare is cheaper than to find the day of each deadline.
+    put_for: Cell<Option<Instant>>,
     due: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -118,7 +120,10 @@ impl Alarms {
             for entry in over {
                 match entry.at.get() {
                     Some(at) if at <= now => entry.go_off(),
-                    Some(at) => self.calendar.borrow_mut().put(self.day_of(at), entry),
+                    Some(at) => {
+                        entry.put_for.set(Some(at));
+                        self.calendar.borrow_mut().put(self.day_of(at), entry);
+                    }
                     None => {}
                 }
             }
@@ -127,12 +132,14 @@ impl Alarms {
 
     /// Puts an alarm into the calendar that lies nowhere, or at a later day.
     fn put(&self, entry: &Rc<Entry>, at: Instant) {
+        let page = entry.page.get();
+        if page.is_some() && entry.put_for.get().is_some_and(|put_for| put_for <= at) {
+            return;
+        }
+        entry.put_for.set(Some(at));
         let day = self.day_of(at);
         let mut calendar = self.calendar.borrow_mut();
-        if let Some(page) = entry.page.get() {
-            if page.day <= day {
-                return;
-            }
+        if let Some(page) = page {
             calendar.remove(page);
         }
         calendar.put(day, Rc::clone(entry));
