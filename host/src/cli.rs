@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 mod project;
 
-pub use project::{BuildArgs, ComponentizeArgs, NewArgs};
+pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -54,6 +54,8 @@ pub enum Command {
     Dev(Box<DevArgs>),
     /// Make a component of a core module (what builds of C, Zig and Go end with).
     Componentize(ComponentizeArgs),
+    /// Write the WIT that a handler is built against, for toolchains of your own choice.
+    Wit(WitArgs),
     /// Compile a component ahead of time, for faster starts.
     Compile(CompileArgs),
     /// Tell what a component is, what it wants, and whether it will run.

@@ -8,3 +8,4 @@ pub mod dev;
 pub mod inspect;
 pub mod new;
 pub mod serve;
+pub mod wit;

@@ -5,8 +5,10 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::process::ExitCode;
 
-use wasmhost::cli::{BuildArgs, Cli, Command, CompileArgs, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, parse};
-use wasmhost::commands::{build as build_project, compile, completions, componentize, dev, inspect, new, serve};
+use wasmhost::cli::{
+    BuildArgs, Cli, Command, CompileArgs, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, WitArgs, parse,
+};
+use wasmhost::commands::{build as build_project, compile, completions, componentize, dev, inspect, new, serve, wit};
 use wasmhost::config::build;
 use wasmhost::heap;
 use wasmhost::log::{self, LogFormat, LogSettings};
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::New(args)), .. } => run_new(&args),
             Cli { command: Some(Command::Build(args)), .. } => run_build(&args),
             Cli { command: Some(Command::Componentize(args)), .. } => ended(componentize::run(&args)),
+            Cli { command: Some(Command::Wit(args)), .. } => run_wit(&args),
             Cli { command: Some(Command::Compile(args)), .. } => run_compile(&args),
             Cli { command: Some(Command::Inspect(args)), .. } => run_inspect(&args),
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
@@ -140,6 +143,17 @@ fn run_new(args: &NewArgs) -> ExitCode {
 fn run_build(args: &BuildArgs) -> ExitCode {
     let outcome = build_project::run(args, &tell);
     ended(outcome)
+}
+
+fn run_wit(args: &WitArgs) -> ExitCode {
+    match wit::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(wit::Error::Usage(version)) => {
+            tell(&format!("error: {}\nhint: `wasmhost wit --help` has an example\n", wit::Error::Usage(version)));
+            ExitCode::from(USAGE)
+        }
+        Err(wit::Error::Write(error)) => failed(&error, &error.hint()),
+    }
 }
 
 /// The end of a command that builds: its report, or its error with the toolchain's exit code.

@@ -5,12 +5,15 @@ use std::path::Path;
 
 use include_dir::{Dir, include_dir};
 
-use super::Error;
 use super::project::{Made, Options, Project, read};
 use super::runner::{Line, Runner, find};
+use super::{Error, wit};
+use crate::sandbox::WasiVersion;
 
 /// The runtime, and the script that bundles and componentizes with it.
 static RUNTIME: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest/js-runtime");
+/// The version of wasi that its world names (`wit/world.wit`), which is the one that componentize-js 0.23 speaks.
+const ENGINE_WASI: &str = "0.2.10";
 /// Where an application is looked for that package.json does not name.
 const ENTRIES: [&str; 8] =
     ["src/index.ts", "src/index.tsx", "src/index.js", "src/index.mjs", "index.ts", "index.js", "index.mjs", "app.js"];
@@ -37,6 +40,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     }
     let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
     RUNTIME.extract(work.path()).map_err(Error::io("write", work.path()))?;
+    wit::write_packages(WasiVersion::P2, ENGINE_WASI, &work.path().join("wit"))?;
     let component = work.path().join("component.wasm");
     let line = Line::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component);
     runner.run(&line)?;
@@ -104,6 +108,17 @@ mod tests {
         std::fs::remove_file(folder.join("node_modules/.package-lock.json"))?;
         assert_eq!(wanted(folder, package), None);
         Ok(())
+    }
+
+    #[test]
+    fn the_world_of_the_runtime_is_of_the_engines_version() {
+        let world = RUNTIME.get_file("wit/world.wit").and_then(|file| file.contents_utf8()).unwrap_or_default();
+        let versions: Vec<&str> = world
+            .lines()
+            .filter_map(|line| line.trim().strip_suffix(';')?.split_once('@'))
+            .map(|(_, version)| version)
+            .collect();
+        assert!(versions.len() > 7 && versions.iter().skip(1).all(|&version| version == ENGINE_WASI), "{versions:?}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What can be typed for projects: `new`, `build`, `componentize`.
+//! What can be typed for projects: `new`, `build`, `componentize`, `wit`.
 
 use std::path::PathBuf;
 
@@ -46,4 +46,17 @@ pub struct ComponentizeArgs {
     /// Where to write the component.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+}
+
+/// Flags of `wasmhost wit`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The folder gets the world (`handler` of wasi 0.2, `service` of 0.3) and, in deps/, the packages of wasi that it names.
+Toolchains take it as it is: wit-bindgen c FOLDER --world handler, wasm-tools component embed FOLDER --world handler.")]
+pub struct WitArgs {
+    /// The folder to write to; files that are there already are replaced.
+    pub folder: PathBuf,
+    /// The version of wasi: 0.2, 0.3, or one of 0.2 in full, such as 0.2.6.
+    #[arg(long, value_name = "VERSION", default_value = "0.2")]
+    pub wasi: String,
 }
