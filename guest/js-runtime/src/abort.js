@@ -4,6 +4,7 @@
 import { globals } from './loop.js';
 
 const INTERNAL = Symbol('internal');
+const TIMER_MAX_MS = 2 ** 31 - 1;
 
 const aborted = () => new DOMException('the operation was aborted', 'AbortError');
 
@@ -45,8 +46,11 @@ export class AbortSignal extends EventTarget {
   }
 
   static timeout(ms) {
+    const most = Number(ms);
+    if (!(most > -1 && most <= Number.MAX_SAFE_INTEGER)) throw new TypeError(`${ms} is no time-out: a number of milliseconds is`);
     const signal = new AbortSignal(INTERNAL);
-    globals.setTimeout(() => abort(signal, new DOMException('the time is over', 'TimeoutError')), ms);
+    // No call lives as long as the longest timer, 24 days.
+    globals.setTimeout(() => abort(signal, new DOMException('the time is over', 'TimeoutError')), Math.min(most, TIMER_MAX_MS));
     return signal;
   }
 

@@ -20,7 +20,8 @@ const viewOf = (given) => {
   return new Uint8Array(given);
 };
 
-// The kind and the content type of what may be given as a body (Fetch, "extract a body").
+// The kind and the content type of what may be given as a body (Fetch, "extract a body"), and the length of a stream, where it
+// is known.
 export function extract(given) {
   if (given === null || given === undefined) return [null, null];
   if (typeof given === 'string') return [given, 'text/plain;charset=UTF-8'];
@@ -32,10 +33,10 @@ export function extract(given) {
   if (given instanceof URLSearchParams) {
     return [given.toString(), 'application/x-www-form-urlencoded;charset=UTF-8'];
   }
-  if (given instanceof Blob) return [given.stream(), given.type === '' ? null : given.type];
+  if (given instanceof Blob) return [given.stream(), given.type === '' ? null : given.type, given.size];
   if (given instanceof FormData) {
     const [blob, type] = multipart(given);
-    return [blob.stream(), type];
+    return [blob.stream(), type, blob.size];
   }
   return [String(given), 'text/plain;charset=UTF-8'];
 }

@@ -1,6 +1,7 @@
 // fetch: outgoing requests, with redirects and abort signals.
 
 import { takeBody } from './body.js';
+import { has } from './fields.js';
 import { HostBody, sendBody } from './host-body.js';
 import { giveUp, ready, tell } from './loop.js';
 import { dataOf } from './platform.js';
@@ -30,6 +31,18 @@ const OF_ORIGIN = new Set(['authorization', 'cookie', 'proxy-authorization']);
 
 const without = (list, names) => list.filter((_, index, all) => !names.has(all[index & ~1]));
 
+const encoder = new TextEncoder();
+// Methods whose requests have a length even without a body (Fetch, "HTTP-network-or-cache fetch").
+const LENGTH_EXPECTED = new Set(['POST', 'PUT', 'PATCH']);
+
+// The header fields with a content-length where the body's length is known. Many servers answer 411 to a body in chunks.
+function withLength(list, method, body, streamLength) {
+  let length = streamLength;
+  if (body instanceof Uint8Array) ({ length } = body);
+  else if (body === null) length = LENGTH_EXPECTED.has(method) ? 0 : undefined;
+  return length === undefined || has(list, 'content-length') ? list : [...list, 'content-length', String(length)];
+}
+
 const failed = (url, code) => {
   const error = new TypeError(`fetch of ${url.href} failed: ${code}`);
   error.code = code;
@@ -44,12 +57,14 @@ export async function fetch(input, init) {
   let { method } = request;
   let list = listOfRequest(request);
   let body = takeBody(request);
+  // What is sent again and again is encoded once; its length is known then.
+  if (typeof body === 'string') body = encoder.encode(body);
   // A body that is there can be sent again to where a redirect leads.
-  const repeatable = body === null || typeof body === 'string' || body instanceof Uint8Array;
+  const repeatable = body === null || body instanceof Uint8Array;
   for (let redirects = 0; ; redirects++) {
     if (url.protocol === 'data:' && redirects === 0) return fetchData(url);
     if (url.protocol !== 'http:' && url.protocol !== 'https:') throw failed(url, `scheme ${url.protocol} is not supported`);
-    const answer = await exchange(url, method, list, body, signal);
+    const answer = await exchange(url, method, withLength(list, method, body, request._length), body, signal);
     const location = answer.list.findIndex((name, index) => index % 2 === 0 && name === 'location');
     if (redirect === 'manual' || !REDIRECTS.has(answer.status) || location < 0) {
       return response({ ...answer, url: url.href, redirected: redirects > 0 });
@@ -80,15 +95,15 @@ function fetchData(url) {
 
 // One request and its response.
 async function exchange(url, method, list, body, signal) {
-  const sending = outgoing(method, url, list);
-  if (sending === null) throw failed(url, 'the host does not take such a head');
+  const sending = outgoing(method, url, list, body !== null);
+  if (sending === null) throw failed(url, 'the host does not take these headers');
   const future = send(sending.request);
   if (typeof future === 'string') {
-    dropOutgoingBody(sending.body);
+    if (sending.body !== null) dropOutgoingBody(sending.body);
     throw failed(url, future);
   }
   // Beside the response, which may come before the body has gone.
-  sendBody(sending.body, body)?.catch(tell);
+  if (sending.body !== null) sendBody(sending.body, body)?.catch(tell);
   const answer = await answered(future, signal);
   if (answer.error !== undefined) throw failed(url, answer.error);
   const status = statusOf(answer.response);

@@ -138,7 +138,8 @@ export function tell(error) {
 function start(callback, ms, args, repeats) {
   if (typeof callback !== 'function') throw new TypeError('a timer takes a function');
   if (!active) throw new Error(OUTSIDE);
-  const delay = Math.max(0, Number(ms) || 0);
+  // HTML, section "Timers": a `long`, so that Infinity and what is too large for it are 0.
+  const delay = Math.max(0, Number(ms) | 0);
   const number = ++lastTimer;
   timers.set(number, {
     number,

@@ -4,6 +4,7 @@ import { AbortController, AbortSignal } from './abort.js';
 import { extract, mixin, shareBody, takeBody, UNSEEN } from './body.js';
 import { has, headersOf, listOf, listOfHeaders } from './fields.js';
 import { HostBody } from './host-body.js';
+import { serialized } from './url.js';
 import { consumeRequest, headersOfRequest, method as methodOf, url as urlOf } from './wasi.js';
 
 const NORMALIZED = new Set(['DELETE', 'GET', 'HEAD', 'OPTIONS', 'POST', 'PUT']);
@@ -38,6 +39,8 @@ export class Request {
     // The host's request while it is there.
     this._handle = 0;
     this._used = false;
+    // Of a body that is a stream, where its length is known.
+    this._length = undefined;
     this._headers = null;
     this._signal = null;
     this._options = DEFAULTS;
@@ -73,11 +76,13 @@ export class Request {
       if (given[name] !== undefined) this._options = { ...this._options, [name]: given[name] };
     }
     if (hasBody) {
-      const [body, type] = extract(given.body);
+      const [body, type, length] = extract(given.body);
       this._body = body;
+      this._length = length;
       if (type !== null && !has(this._list, 'content-type')) this._list.push('content-type', type);
     } else {
       this._body = from === null || given.body === null || bodiless ? null : takeBody(from);
+      if (this._body !== null) this._length = from._length;
     }
   }
 
@@ -92,7 +97,7 @@ export class Request {
   }
 
   get url() {
-    return (this._url ??= urlOf(handleOf(this)));
+    return (this._url ??= serialized(urlOf(handleOf(this))));
   }
 
   get headers() {
@@ -107,6 +112,7 @@ export class Request {
     const body = shareBody(this);
     const copy = new Request(this.url, { method: this.method, headers: this.headers, signal: this._signal ?? undefined });
     copy._body = body;
+    copy._length = this._length;
     copy._options = this._options;
     return copy;
   }

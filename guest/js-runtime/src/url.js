@@ -29,6 +29,29 @@ function originOf(text) {
   return found;
 }
 
+// The last text that was found to be plain: of a request, its URL is asked for and made into a URL right afterwards.
+let lastPlain = '';
+
+// The origin of a URL that is written as the standard serializes it, whose path begins at `at`; null for others.
+function originOfPlain(href, at) {
+  if (at <= 0) return null;
+  const origin = originOf(href.slice(0, at));
+  if (origin === null || href === lastPlain) return origin;
+  if (!PLAIN.test(href.slice(at))) return null;
+  lastPlain = href;
+  return origin;
+}
+
+// A URL as the standard serializes it (URL, section "URL serializing"); as it is, where it is none.
+export function serialized(url) {
+  if (originOfPlain(url, url.indexOf('/', 8)) !== null) return url;
+  try {
+    return new Native(url).href;
+  } catch {
+    return url;
+  }
+}
+
 export class URL {
   constructor(url, base) {
     if (arguments.length === 0) throw new TypeError('URL needs a text');
@@ -40,14 +63,12 @@ export class URL {
     if (base === undefined) {
       const href = typeof url === 'string' ? url : `${url}`;
       const at = href.indexOf('/', 8);
-      if (at > 0) {
-        const origin = originOf(href.slice(0, at));
-        if (origin !== null && PLAIN.test(href.slice(at))) {
-          this._href = href;
-          this._origin = origin;
-          this._path = at;
-          return;
-        }
+      const origin = originOfPlain(href, at);
+      if (origin !== null) {
+        this._href = href;
+        this._origin = origin;
+        this._path = at;
+        return;
       }
       this._native = new Native(href);
     } else {

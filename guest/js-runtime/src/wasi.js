@@ -332,8 +332,8 @@ export function finish(body) {
   dealloc(bodyFinish(body, 0, 0));
 }
 
-// Asks for a request to be sent: { request, body } or null where the host takes no such head.
-export function outgoing(method, url, list) {
+// A request to be sent: { request, body }, the body null unless it is wanted; or null where the host takes no such headers.
+export function outgoing(method, url, list, hasBody) {
   const head = fields(list, '');
   if (head === null) return null;
   const request = newRequest(head);
@@ -348,7 +348,7 @@ export function outgoing(method, url, list) {
     dropOutgoingRequest(request);
     return null;
   }
-  return { request, body: okHandle(outgoingRequestBody(request), 'the body was taken before') };
+  return { request, body: hasBody ? okHandle(outgoingRequestBody(request), 'the body was taken before') : null };
 }
 
 const ERRORS = [

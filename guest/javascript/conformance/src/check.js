@@ -32,6 +32,12 @@ export async function throws(name, run) {
   throw new Error(`no ${name}, but ${String(value)}`);
 }
 
+// What the host's log has to say after this: the test that asked for the checks looks for it there.
+export function said(text, run) {
+  run();
+  return { said: text };
+}
+
 const CHECK_MS = 5000;
 
 // What came of all of them, for a request that they may look at.
@@ -43,8 +49,8 @@ export async function runAll(context) {
       timer = setTimeout(() => reject(new Error(`not done after ${CHECK_MS} ms`)), CHECK_MS);
     });
     try {
-      await Promise.race([run(context), late]);
-      results.push({ group, name, pass: true });
+      const found = await Promise.race([run(context), late]);
+      results.push({ group, name, pass: true, said: found?.said });
     } catch (error) {
       results.push({ group, name, pass: false, error: `${error?.name ?? 'thrown'}: ${error?.message ?? error}` });
     }

@@ -20,6 +20,14 @@ const routes = {
     for (const [name, value] of request.headers) if (name.startsWith('x-')) headers.append(name, value);
     return new Response(request.body, { headers });
   },
+  async '/framing'({ request }) {
+    return Response.json({ length: request.headers.get('content-length'), read: (await request.bytes()).length });
+  },
+  '/url': ({ request }) => Response.json([request.url, new URL(request.url).href]),
+  '/pass-through': ({ ctx }) => {
+    ctx.passThroughOnException();
+    throw new RangeError('to be passed on');
+  },
   '/cookies': () => new Response('', { headers: [['set-cookie', 'a=1; Path=/'], ['set-cookie', 'b=2']] }),
   '/json': () => Response.json({ a: [1, null] }),
   '/status': ({ params }) => new Response(null, { status: Number(params.get('code')) }),
