@@ -1,9 +1,11 @@
 //! Does every language answer the same? `WASMHOST_TEST_TOOLCHAINS` names a folder that `guest/toolchains.sh` has filled.
 //! For each language it begins a project with `wasmhost new`, builds it with
 //! `wasmhost build`, serves it, and asks the application of `guest/apps` the rows of the table. The results are written to
-//! `languages.md` in the folder, which is what `docs/LANGUAGES.md` has. `WASMHOST_TEST_LANGUAGE` chooses one language.
+//! `languages.md` in the folder. `docs/LANGUAGES.md` has both tables: the rows must be the same, the figures are those of some
+//! run; `WASMHOST_WRITE_DOCUMENTS=1` writes both. `WASMHOST_TEST_LANGUAGE` chooses one language.
 
 mod rows;
+mod upstream;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -118,6 +120,7 @@ fn result_of(language: &Language, toolchains: &Path) -> std::result::Result<Resu
     assert_eq!(Connection::open(server.address).get("/").text(), "Hello, World!");
     let first = began.elapsed();
     let reused = median(&server, 200);
+    rows::template(&server);
     drop(server);
     let flags = ["--cache-dir", cache, "--isolation", "request"];
     let fresh = median(&Server::start_within(FIRST_START_CEILING, &path, &flags), 50);
@@ -131,7 +134,34 @@ fn result_of(language: &Language, toolchains: &Path) -> std::result::Result<Resu
     Ok(Result { title, bytes, build: build_time, compile, first, reused, fresh, rows })
 }
 
-fn table(results: &[Result]) -> std::result::Result<String, std::fmt::Error> {
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/LANGUAGES.md");
+const FIGURES: &str = "<!-- Figures, written by tests/table.rs. -->\n";
+const MARKS: &str = "<!-- Rows, written by tests/table.rs. -->\n";
+const END: &str = "<!-- To here. -->\n";
+
+/// The document's text before, within and after what is written between `begin` and [`END`].
+fn place<'a>(document: &'a str, begin: &str) -> Option<(&'a str, &'a str, &'a str)> {
+    let start = document.find(begin)? + begin.len();
+    let end = start + document[start..].find(END)?;
+    Some((&document[..start], &document[start..end], &document[end..]))
+}
+
+/// Whether the document has these rows, or writes them and the figures into it.
+fn compare_with_document(figures: &str, marks: &str) -> TestResult {
+    let mut document = std::fs::read_to_string(DOCUMENT)?;
+    if std::env::var_os("WASMHOST_WRITE_DOCUMENTS").is_some() {
+        for (begin, text) in [(FIGURES, figures), (MARKS, marks)] {
+            let (before, _, after) = place(&document, begin).ok_or("the document has no place for a table")?;
+            document = [before, text, after].concat();
+        }
+        return Ok(std::fs::write(DOCUMENT, document)?);
+    }
+    let (_, old, _) = place(&document, MARKS).ok_or("the document has no place for the rows")?;
+    assert_eq!(old, marks, "docs/LANGUAGES.md is out of date: run this with WASMHOST_WRITE_DOCUMENTS=1");
+    Ok(())
+}
+
+fn figures(results: &[Result]) -> std::result::Result<String, std::fmt::Error> {
     let mut text = String::new();
     writeln!(text, "| template | size | build | first start | first request | a request | in a fresh instance |")?;
     writeln!(text, "|---|---|---|---|---|---|---|")?;
@@ -148,13 +178,22 @@ fn table(results: &[Result]) -> std::result::Result<String, std::fmt::Error> {
             result.fresh.as_secs_f64() * 1e3,
         )?;
     }
-    writeln!(text)?;
+    Ok(text)
+}
+
+fn marks(results: &[Result]) -> std::result::Result<String, std::fmt::Error> {
+    let mut text = String::new();
     let titles: Vec<&str> = results.iter().map(|result| result.title.as_str()).collect();
     writeln!(text, "| row | {} |", titles.join(" | "))?;
     writeln!(text, "|---{}|", "|---".repeat(results.len()))?;
     for (number, row) in ROWS.iter().enumerate() {
         let marks = results.iter().map(|result| if result.rows[number].is_ok() { "yes" } else { "**no**" });
         writeln!(text, "| {} | {} |", row.name, marks.collect::<Vec<_>>().join(" | "))?;
+    }
+    for language in &LANGUAGES {
+        for (row, cause) in language.gaps {
+            writeln!(text, "\n* {} {}, {row}: {cause}.", language.word, language.wasi)?;
+        }
     }
     Ok(text)
 }
@@ -190,14 +229,10 @@ fn every_language_answers_the_table() -> TestResult {
         }
         results.push(result);
     }
-    let mut text = table(&results)?;
-    for language in &LANGUAGES {
-        for (row, cause) in language.gaps {
-            writeln!(text, "\n* {} {}, {row}: {cause}.", language.word, language.wasi)?;
-        }
-    }
+    let (figures, marks) = (figures(&results)?, marks(&results)?);
+    let text = format!("{figures}\n{marks}");
     std::fs::write(toolchains.join("languages.md"), &text)?;
     eprintln!("{text}");
     assert!(wrong.is_empty(), "{wrong}");
-    Ok(())
+    if only.is_none() { compare_with_document(&figures, &marks) } else { Ok(()) }
 }

@@ -1,10 +1,11 @@
 //! The rows of the table: what every language's application must answer.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::support::{CEILING, Connection, Server, get};
+use super::upstream::{BEGINNING, Request, Upstream};
+use crate::support::{CEILING, Connection, Response, Server, get};
 
 /// A question, and what tells whether the answers are right: it panics where they are not.
 pub struct Row {
@@ -14,17 +15,21 @@ pub struct Row {
 }
 
 /// All of them.
-pub const ROWS: [Row; 12] = [
+pub const ROWS: [Row; 16] = [
     Row { name: "hello", check: hello },
     Row { name: "10 MiB echoed, as it comes", check: echo },
     Row { name: "routes", check: routes },
     Row { name: "404", check: not_found },
     Row { name: "headers: repeats, bytes", check: headers },
     Row { name: "query strings", check: query },
+    Row { name: "wrong percent encoding", check: percent },
+    Row { name: "HEAD", check: head },
     Row { name: "reused instance", check: count },
     Row { name: "error in the handler", check: error },
     Row { name: "requests at once", check: at_once },
     Row { name: "outgoing fetch", check: fetch },
+    Row { name: "uploads passed on", check: uploads },
+    Row { name: "an upstream that breaks off", check: breaks_off },
     Row { name: "memory limit met", check: memory },
     Row { name: "logs", check: logs },
 ];
@@ -93,7 +98,62 @@ fn echo(server: &Server) {
 
 fn routes(server: &Server) {
     is_text(server.address, "/hello/Ada", 200, "Hello, Ada!");
+    not_cut_twice(server.address);
     is_text(server.address, "/hello/J%C3%BCrgen?greeting=Good%20day", 200, "Good day, Jürgen!");
+}
+
+/// What the template of `wasmhost new` has to do right, as the applications do.
+pub fn template(server: &Server) {
+    head(server);
+    is_text(server.address, "/hello/Ada", 200, "Hello, Ada!");
+    not_cut_twice(server.address);
+    for path in ["/hello/%", "/hello/%zz"] {
+        is_refused_or_literal(&get(server.address, path), &format!("Hello, {}!", &path[7..]), path);
+    }
+    let mut connection = Connection::open(server.address);
+    connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n");
+    let echoed = connection.response();
+    assert_eq!((echoed.status, echoed.text().as_str(), echoed.whole), (200, "body", true), "/echo");
+}
+
+/// The prefix of a path is taken off once.
+fn not_cut_twice(address: SocketAddr) {
+    let twice = get(address, "/hello//hello/x");
+    assert_ne!(twice.text(), "Hello, x!", "/hello//hello/x");
+    assert!(twice.status < 500, "/hello//hello/x: {}", twice.status);
+}
+
+/// Wrong percent encoding is the client's mistake: 400, or taken as it is.
+fn is_refused_or_literal(response: &Response, literal: &str, path: &str) {
+    let text = response.text();
+    assert!(
+        response.status == 400 || (response.status == 200 && text == literal),
+        "{path}: {} {text}",
+        response.status
+    );
+}
+
+fn percent(server: &Server) {
+    for path in ["/hello/%", "/hello/%zz", "/hello/a%2"] {
+        is_refused_or_literal(&get(server.address, path), &format!("Hello, {}!", &path[7..]), path);
+    }
+    let signed = get(server.address, "/query?a=%+5&b=%-5");
+    assert!(signed.status < 500, "{}", signed.status);
+    let control = signed.text().chars().any(|character| character.is_control() && character != '\n');
+    assert!(!control, "%+5 was decoded: {:?}", signed.text());
+    is_text(server.address, "/", 200, "Hello, World!");
+}
+
+fn head(server: &Server) {
+    let mut connection = Connection::open(server.address);
+    for path in ["/", "/hello/Ada", "/elsewhere"] {
+        let get = connection.get(path);
+        connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        let head = connection.try_response(true).expect("an answer");
+        assert_eq!((head.status, head.header("content-type")), (get.status, get.header("content-type")), "{path}");
+    }
+    // No byte of a body came: the next response is read as it should be.
+    assert_eq!(connection.get("/").text(), "Hello, World!");
 }
 
 fn not_found(server: &Server) {
@@ -148,34 +208,89 @@ fn at_once(server: &Server) {
     });
 }
 
-/// Answers each connection's first request.
-fn upstream() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let serve = move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            stream.set_read_timeout(Some(CEILING)).expect("a time-out");
-            let mut head = Vec::new();
-            let mut byte = [0];
-            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
-                head.push(byte[0]);
-            }
-            let answer = "HTTP/1.1 203 Fine\r\ncontent-length: 13\r\nconnection: close\r\n\r\nfrom upstream";
-            let _ = stream.write_all(answer.as_bytes());
-        }
-    };
-    std::thread::Builder::new().name("upstream".to_owned()).spawn(serve).expect("a thread");
-    address
-}
-
 fn fetch(server: &Server) {
-    let upstream = upstream();
+    let upstream = Upstream::start();
     for _ in 0..3 {
-        is_text(server.address, &format!("/fetch?url=http://{upstream}/some?a=1"), 200, "203\nfrom upstream");
+        let path = format!("/fetch?url=http://{}/some?a=1", upstream.address);
+        is_text(server.address, &path, 200, "203\nfrom upstream");
+        let asked = upstream.asked.recv_timeout(CEILING).expect("a request");
+        assert_eq!(framing(&asked), [None, None], "a GET without a body: {}", asked.head);
     }
     let refused = get(server.address, "/fetch?url=http://not-allowed.test/");
     assert_eq!(refused.status, 502, "{}", refused.text());
     is_text(server.address, "/", 200, "Hello, World!");
+}
+
+/// The values of `content-length` and `transfer-encoding`.
+fn framing(request: &Request) -> [Option<&str>; 2] {
+    let fields = || request.head.lines().filter_map(|line| line.split_once(": "));
+    ["content-length", "transfer-encoding"]
+        .map(|name| fields().find(|(given, _)| *given == name).map(|(_, value)| value))
+}
+
+/// A body whose length is known goes out with it: many servers answer 411 to one in chunks.
+fn uploads(server: &Server) {
+    let upstream = Upstream::start();
+    let body: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
+    let mut connection = Connection::open(server.address);
+    let target = format!("POST /proxy?url=http://{}/upload HTTP/1.1\r\nHost: test\r\n", upstream.address);
+    for length in [200_000, 1, 0] {
+        connection.send(format!("{target}Content-Length: {length}\r\n\r\n"));
+        connection.send(&body[..length]);
+        let response = connection.response();
+        assert_eq!((response.status, response.text().as_str()), (203, "from upstream"), "{length} bytes");
+        let asked = upstream.asked.recv_timeout(CEILING).expect("a request");
+        assert_eq!(framing(&asked), [Some(length.to_string().as_str()), None], "{length} bytes: {}", asked.head);
+        assert!(asked.body == body[..length], "{length} bytes: others came than were sent");
+    }
+    connection.send(format!("{target}Transfer-Encoding: chunked\r\n\r\n"));
+    for part in body.chunks(70_000) {
+        connection.send(format!("{:x}\r\n", part.len()));
+        connection.send(part);
+        connection.send("\r\n");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    connection.send("0\r\n\r\n");
+    let response = connection.response();
+    assert_eq!((response.status, response.text().as_str()), (203, "from upstream"), "in chunks");
+    let asked = upstream.asked.recv_timeout(CEILING).expect("a request");
+    assert!(asked.body == body, "in chunks: {} bytes of {} came: {}", asked.body.len(), body.len(), asked.head);
+}
+
+/// What is passed on while the other side breaks off never looks whole.
+fn breaks_off(server: &Server) {
+    let upstream = Upstream::start();
+    for path in ["/whole", "/short", "/no-last-chunk", "/half-a-chunk"] {
+        let mut connection = Connection::open(server.address);
+        connection.send(format!(
+            "GET /proxy?url=http://{}{path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+            upstream.address
+        ));
+        // The beginning is here, so the response headers are, before the other side ends or breaks off.
+        let beginning = BEGINNING.as_bytes();
+        let came = connection.fill_until(|buffer| buffer.windows(beginning.len()).position(|bytes| bytes == beginning));
+        assert!(came.is_some(), "{path}: {}", connection.buffer.escape_ascii());
+        upstream.go_on.send(()).expect("the other side waits");
+        let raw = connection.raw_to_end();
+        connection.buffer = raw.clone();
+        let response = connection.response();
+        let is_framed = ["content-length", "transfer-encoding"].iter().any(|name| response.header(name).is_some());
+        assert!(is_framed, "{path}: the end of the connection would be that of the body: {}", raw.escape_ascii());
+        let whole = path == "/whole";
+        assert_eq!((response.status, response.whole), (203, whole), "{path}: {}", raw.escape_ascii());
+        if whole {
+            assert_eq!(response.text(), format!("{BEGINNING}end"));
+        }
+        // One that reads it all before it answers is told as well.
+        let url = format!("/fetch?url=http://{}{path}", upstream.address);
+        let address = server.address;
+        let fetched = std::thread::spawn(move || get(address, &url));
+        upstream.go_on.send(()).expect("the other side waits");
+        let fetched = fetched.join().expect("an answer");
+        let is_good = fetched.status == 200 && fetched.whole;
+        assert_eq!(is_good, whole, "{path}: {} {}", fetched.status, fetched.text());
+        is_text(server.address, "/", 200, "Hello, World!");
+    }
 }
 
 fn memory(server: &Server) {

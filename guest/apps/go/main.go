@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"strings"
@@ -48,6 +49,7 @@ func init() {
 		text(w, 200, fmt.Sprint(count))
 	})
 	mux.HandleFunc("GET /fetch", fetch)
+	mux.HandleFunc("/proxy", proxy)
 	mux.HandleFunc("GET /error", func(w http.ResponseWriter, r *http.Request) { panic("as asked") })
 	mux.HandleFunc("GET /memory", func(w http.ResponseWriter, r *http.Request) {
 		var taken [][]byte
@@ -80,5 +82,18 @@ func fetch(w http.ResponseWriter, r *http.Request) {
 	}
 	defer response.Body.Close()
 	fmt.Fprintln(w, response.StatusCode)
-	io.Copy(w, response.Body)
+	if _, err := io.Copy(w, response.Body); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// The standard library's proxy, as it is.
+func proxy(w http.ResponseWriter, r *http.Request) {
+	upstream, err := url.Parse(r.URL.Query().Get("url"))
+	if err != nil {
+		text(w, 400, err.Error())
+		return
+	}
+	forward := func(to *httputil.ProxyRequest) { to.Out.URL, to.Out.Host = upstream, "" }
+	(&httputil.ReverseProxy{Rewrite: forward}).ServeHTTP(w, r)
 }

@@ -1,6 +1,6 @@
 import sys
 
-from web import App, FetchError, Request, Response, fetch
+from wasihttp import App, FetchError, Request, Response, fetch
 
 app = App()
 count = 0
@@ -47,6 +47,18 @@ def fetched(request: Request):
     except FetchError as error:
         return Response(str(error), 502)
     return f"{response.status}\n".encode() + response.body()
+
+
+@app.get("/proxy")
+def proxied(request: Request):
+    response = fetch(request.query["url"])
+    return Response(response.chunks(), response.status)
+
+
+@app.post("/proxy")
+def uploaded(request: Request):
+    response = fetch(request.query["url"], "POST", body=request.body())
+    return Response(response.chunks(), response.status)
 
 
 @app.get("/error")

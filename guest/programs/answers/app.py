@@ -1,5 +1,5 @@
-import web
-from web import App, Request, Response
+import wasihttp
+from wasihttp import App, Request, Response
 
 app = App()
 
@@ -36,11 +36,11 @@ def late(request: Request):
     return mailbox.__name__
 
 
-if hasattr(web, "sleep"):
+if hasattr(wasihttp, "sleep"):
 
     @app.get("/sleep")
     async def sleep(request: Request):
-        await web.sleep(0.3)
+        await wasihttp.sleep(0.3)
         return "slept"
 
 

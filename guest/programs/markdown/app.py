@@ -1,6 +1,6 @@
 import mistune
 
-from web import App, Request, Response
+from wasihttp import App, Request, Response
 
 app = App()
 # Imported and set up once, when the component is built.

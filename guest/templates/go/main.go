@@ -30,10 +30,13 @@ func greet(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "Hello, %s!", r.PathValue("name"))
 }
 
-// The body goes back as it comes.
+// The body goes back as it comes. Where it breaks off, so does the response: an error that is not looked at would let the
+// response look whole.
 func echo(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
-	io.Copy(w, r.Body)
+	if _, err := io.Copy(w, r.Body); err != nil {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {

@@ -1,4 +1,4 @@
-from web import App, Request, Response
+from wasihttp import App, Request, Response
 
 app = App()
 

@@ -63,6 +63,29 @@ static void fetch(struct request *request, struct response *response) {
   while ((part = fetched_read(&fetched)).length > 0) response_write(response, part.data, part.length);
 }
 
+static void proxy(struct request *request, struct response *response) {
+  const char *url = request_parameter(request, "url");
+  struct bytes body = {NULL, 0}, part;
+  while ((part = request_read(request)).length > 0) {
+    char *longer = request_alloc(request, body.length + part.length);
+    if (body.length > 0) memcpy(longer, body.data, body.length);
+    memcpy(longer + body.length, part.data, part.length);
+    body = (struct bytes){longer, body.length + part.length};
+  }
+  if (request_broken(request)) {
+    response_break_off(response);
+    return;
+  }
+  struct fetched fetched = http_fetch(request, request_method(request), url ? url : "", body);
+  if (fetched.error != NULL) {
+    text(response, 502, fetched.error);
+    return;
+  }
+  response_status(response, fetched.status);
+  // Where the other side breaks off, this response is broken off as well.
+  while ((part = fetched_read(&fetched)).length > 0) response_write(response, part.data, part.length);
+}
+
 static void memory(void) {
   static char *volatile kept;  // or the compiler would leave it all out
   for (;;) {
@@ -76,7 +99,8 @@ static void memory(void) {
 void handle(struct request *request, struct response *response) {
   static unsigned count;
   const char *path = request_path(request);
-  bool get = strcmp(request_method(request), "GET") == 0, post = strcmp(request_method(request), "POST") == 0;
+  const char *method = request_method(request);
+  bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0, post = strcmp(method, "POST") == 0;
   if (get && strcmp(path, "/") == 0) {
     text(response, 200, "Hello, World!");
   } else if (get && strncmp(path, "/hello/", 7) == 0) {
@@ -93,6 +117,8 @@ void handle(struct request *request, struct response *response) {
     text(response, 200, number);
   } else if (get && strcmp(path, "/fetch") == 0) {
     fetch(request, response);
+  } else if ((get || post) && strcmp(path, "/proxy") == 0) {
+    proxy(request, response);
   } else if (get && strcmp(path, "/error") == 0) {
     abort();
   } else if (get && strcmp(path, "/memory") == 0) {

@@ -15,12 +15,30 @@ async function fetched(url) {
   return text(`${response.status}\n${await response.text()}`);
 }
 
+// Passes the request on, and the response with its body as it comes.
+async function proxied(request, url) {
+  const body = request.method === 'POST' ? await request.arrayBuffer() : undefined;
+  const response = await fetch(url, { method: request.method, body });
+  return new Response(response.body, { status: response.status });
+}
+
+// A part of a path without its percent encoding; null where the client has sent none that is right.
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
+}
+
 export default {
   async fetch(request) {
     const { pathname, searchParams } = new URL(request.url);
-    const route = `${request.method} ${pathname}`;
+    // A HEAD request gets the response headers of GET; the host leaves out the body.
+    const route = `${request.method === 'HEAD' ? 'GET' : request.method} ${pathname}`;
     if (route.startsWith('GET /hello/')) {
-      const name = decodeURIComponent(pathname.slice('/hello/'.length));
+      const name = decoded(pathname.slice('/hello/'.length));
+      if (name === null) return text('bad request', 400);
       return text(`${searchParams.get('greeting') ?? 'Hello'}, ${name}!`);
     }
     switch (route) {
@@ -42,6 +60,9 @@ export default {
         return text(String(++count));
       case 'GET /fetch':
         return fetched(searchParams.get('url'));
+      case 'GET /proxy':
+      case 'POST /proxy':
+        return proxied(request, searchParams.get('url'));
       case 'GET /error':
         throw new Error('as asked');
       case 'GET /memory':

@@ -13,14 +13,16 @@ fn is(text: []const u8, expected: []const u8) bool {
 
 fn handle(request: *http.Request, response: *http.Response) !void {
     const path = request.path();
-    const get = is(request.method(), "GET");
+    const method = request.method();
+    const get = is(method, "GET") or is(method, "HEAD");
+    const post = is(method, "POST");
     if (get and is(path, "/")) {
         try response.text(200, "Hello, World!");
     } else if (get and std.mem.startsWith(u8, path, "/hello/")) {
         const greeting = try request.parameter("greeting") orelse "Hello";
         const name = try request.decode(path["/hello/".len..]);
         try response.text(200, try std.fmt.allocPrint(request.allocator(), "{s}, {s}!", .{ greeting, name }));
-    } else if (is(request.method(), "POST") and is(path, "/echo")) {
+    } else if (post and is(path, "/echo")) {
         try response.header("content-type", request.header("content-type") orelse "application/octet-stream");
         while (try request.read()) |part| try response.write(part);
     } else if (get and is(path, "/headers")) {
@@ -45,6 +47,13 @@ fn handle(request: *http.Request, response: *http.Response) !void {
         const fetched = try request.fetch("GET", try request.parameter("url") orelse "", "");
         if (fetched.failure) |failure| return response.text(502, failure);
         try response.write(try std.fmt.allocPrint(request.allocator(), "{d}\n", .{fetched.status}));
+        while (try fetched.read()) |part| try response.write(part);
+    } else if ((get or post) and is(path, "/proxy")) {
+        var body: std.ArrayList(u8) = .empty;
+        while (try request.read()) |part| try body.appendSlice(request.allocator(), part);
+        const fetched = try request.fetch(method, try request.parameter("url") orelse "", body.items);
+        if (fetched.failure) |failure| return response.text(502, failure);
+        response.status = fetched.status;
         while (try fetched.read()) |part| try response.write(part);
     } else if (get and is(path, "/error")) {
         return error.AsAsked;

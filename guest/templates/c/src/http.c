@@ -1,6 +1,7 @@
 // What http.h says, by the calls of wasi:http 0.2.
 #include "http.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -16,11 +17,11 @@ struct block {
   _Alignas(16) char data[];
 };
 
-// A body that is read: its handles, and the part that was read last.
+// A body that is read: its handles, and the part that was read last. `noticed`: the handler knows that it is broken.
 struct incoming {
   int body, stream;
   char *part;
-  bool open, ended;
+  bool open, ended, broken, noticed;
 };
 
 struct exchange {
@@ -41,7 +42,7 @@ struct request {
 
 struct response {
   int outparam, status, fields, body, stream;
-  bool begun, broken;
+  bool begun, broken, broken_off;
 };
 
 static void *allocated(void *block) {
@@ -106,7 +107,9 @@ static struct bytes next_part(struct incoming *body) {
     results into = {0};
     wasi_stream_read(body->stream, CHUNK, &into);
     if (into.byte[0] != 0) {
-      if (into.byte[4] == 0) wasi_error_drop(into.word[2]);
+      // `closed` is the end; `last-operation-failed` says that more was to come.
+      body->broken = into.byte[4] == 0;
+      if (body->broken) wasi_error_drop(into.word[2]);
       body->ended = true;
     } else if (into.word[2] > 0) {
       body->part = (char *)into.word[1];
@@ -115,6 +118,13 @@ static struct bytes next_part(struct incoming *body) {
   }
   return (struct bytes){NULL, 0};
 }
+
+static bool notice(struct incoming *body) {
+  body->noticed = body->broken;
+  return body->broken;
+}
+
+static bool is_unnoticed(const struct incoming *body) { return body->broken && !body->noticed; }
 
 static void close_incoming(struct incoming *body) {
   free(body->part);
@@ -236,6 +246,8 @@ struct bytes request_read(struct request *request) {
   return next_part(&request->body);
 }
 
+bool request_broken(struct request *request) { return notice(&request->body); }
+
 static int hex(char digit) {
   if (digit >= '0' && digit <= '9') return digit - '0';
   if (digit >= 'a' && digit <= 'f') return digit - 'a' + 10;
@@ -303,6 +315,26 @@ bool response_write(struct response *response, const void *data, size_t length) 
   return !response->broken;
 }
 
+void response_break_off(struct response *response) { response->broken_off = true; }
+
+// Sends what `handle` has left to be sent.
+static void end(struct response *response) {
+  if (response->broken_off && !response->begun) {
+    wasi_fields_drop(response->fields);
+    response->fields = wasi_fields_new();
+    response->status = 500;
+    response->broken_off = false;
+  }
+  begin(response);
+  if (response->broken_off) {
+    // Dropped and not finished: the host breaks it off.
+    wasi_output_stream_drop(response->stream);
+    wasi_outgoing_body_drop(response->body);
+  } else {
+    finish_body(response->body, response->stream);
+  }
+}
+
 void response_text(struct response *response, int status, const char *text) {
   response_status(response, status);
   response_header(response, "content-type", "text/plain; charset=utf-8");
@@ -328,7 +360,20 @@ static struct fetched failed(unsigned code) {
   return (struct fetched){.error = known ? codes[code] : "unknown error"};
 }
 
-static int outgoing_request(const char *method, const char *url) {
+// Header fields for a request with a body of this length: `content-length`, unless there is no body and the method expects none.
+static int fields_with_length(const char *method, size_t length) {
+  static const char name[] = "content-length";
+  int fields = wasi_fields_new();
+  if (length > 0 || strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0) {
+    char number[24];
+    results into = {0};
+    int digits = snprintf(number, sizeof number, "%zu", length);
+    wasi_fields_append(fields, name, sizeof name - 1, number, (size_t)digits, &into);
+  }
+  return fields;
+}
+
+static int outgoing_request(const char *method, const char *url, size_t length_of_body) {
   bool tls = strncasecmp(url, "https://", 8) == 0;
   if (!tls && strncasecmp(url, "http://", 7) != 0) return -1;
   const char *authority = url + (tls ? 8 : 7);
@@ -337,7 +382,7 @@ static int outgoing_request(const char *method, const char *url) {
   size_t path_length = strcspn(path, "#");
   int tag = 0;
   while (tag < METHODS && strcmp(methods[tag], method) != 0) tag++;
-  int handle = wasi_outgoing_request_new(wasi_fields_new());
+  int handle = wasi_outgoing_request_new(fields_with_length(method, length_of_body));
   int wrong = wasi_outgoing_request_set_method(handle, tag, method, tag < METHODS ? 0 : strlen(method)) |
               wasi_outgoing_request_set_scheme(handle, 1, tls, NULL, 0) |
               wasi_outgoing_request_set_authority(handle, 1, authority, length) |
@@ -349,24 +394,32 @@ static int outgoing_request(const char *method, const char *url) {
 
 struct fetched http_fetch(struct request *request, const char *method, const char *url, struct bytes content) {
   enum { URI_INVALID = 19, INTERNAL = 38 };
-  int outgoing = outgoing_request(method, url);
+  int outgoing = outgoing_request(method, url, content.length);
   if (outgoing < 0) return failed(URI_INVALID);
   results into = {0};
-  wasi_outgoing_request_body(outgoing, &into);
-  int body = into.word[1];
-  wasi_outgoing_body_write(body, &into);
-  int stream = into.word[1];
+  int body = 0, stream = 0;
+  if (content.length > 0) {
+    wasi_outgoing_request_body(outgoing, &into);
+    body = into.word[1];
+    wasi_outgoing_body_write(body, &into);
+    stream = into.word[1];
+    memset(&into, 0, sizeof into);
+  }
   wasi_outgoing_handle(outgoing, 0, 0, &into);
   if (into.byte[0] != 0) {
     unsigned code = into.byte[8];
-    wasi_output_stream_drop(stream);
-    wasi_outgoing_body_drop(body);
+    if (content.length > 0) {
+      wasi_output_stream_drop(stream);
+      wasi_outgoing_body_drop(body);
+    }
     return failed(code);
   }
   int future = into.word[2];
-  // Where the other side answers before it has read all, the answer is what counts.
-  write_all(stream, content.data, content.length);
-  finish_body(body, stream);
+  if (content.length > 0) {
+    // Where the other side answers before it has read all, the answer is what counts.
+    write_all(stream, content.data, content.length);
+    finish_body(body, stream);
+  }
   wait_for(wasi_future_subscribe(future));
   memset(&into, 0, sizeof into);
   wasi_future_get(future, &into);
@@ -388,12 +441,20 @@ struct bytes fetched_read(struct fetched *fetched) {
   return next_part(&fetched->exchange->body);
 }
 
+bool fetched_broken(struct fetched *fetched) {
+  return fetched->exchange != NULL && notice(&fetched->exchange->body);
+}
+
 EXPORT("wasi:http/incoming-handler@0.2.12#handle") void wasi_handle(int incoming, int outparam) {
   struct request request = {.handle = incoming};
   struct response response = {.outparam = outparam, .status = 200, .fields = wasi_fields_new()};
   handle(&request, &response);
-  begin(&response);
-  finish_body(response.body, response.stream);
+  bool unnoticed = is_unnoticed(&request.body);
+  for (struct exchange *exchange = request.exchanges; exchange != NULL; exchange = exchange->next) {
+    unnoticed = unnoticed || is_unnoticed(&exchange->body);
+  }
+  if (unnoticed) response_break_off(&response);
+  end(&response);
   for (struct exchange *exchange = request.exchanges; exchange != NULL; exchange = exchange->next) {
     close_incoming(&exchange->body);
     wasi_incoming_response_drop(exchange->response);

@@ -33,16 +33,21 @@ const char *request_authority(struct request *request);
 const char *request_header(struct request *request, const char *name);
 // All fields, in their order.
 size_t request_headers(struct request *request, const struct field **fields);
-// The next part of the body, which lives until the next call; of length 0 at the end, or when the client has gone.
+// The next part of the body, which lives until the next call. Of length 0 at the end, and where the body breaks off.
 struct bytes request_read(struct request *request);
+// Whether the body has broken off. Where one that was read has, and the handler did not ask this, the response is broken off
+// when `handle` returns: it cannot look whole by mistake.
+bool request_broken(struct request *request);
 
 // These count until the first byte of the body is written.
 void response_status(struct response *response, int status);
 // Adds a field, beside any of the same name. False when the host refuses it.
 bool response_header(struct response *response, const char *name, const char *value);
 bool response_header_bytes(struct response *response, const char *name, struct bytes value);
-// Sends a part of the body, and the head before the first. False when the client has gone.
+// Sends a part of the body, and the response headers before the first. False when the client has gone.
 bool response_write(struct response *response, const void *data, size_t length);
+// The response ends here and is not whole: 500 when nothing was sent yet, or a body that the client sees to be broken off.
+void response_break_off(struct response *response);
 // A whole response in plain text.
 void response_text(struct response *response, int status, const char *text);
 
@@ -55,11 +60,13 @@ struct fetched {
   struct exchange *exchange;
 };
 
-// Sends a request with this body (NULL and 0 for none) to `http://…` or `https://…`, and waits for the response's head. The
+// Sends a request with this body (NULL and 0 for none) to `http://…` or `https://…`, and waits for the response headers. The
 // host must allow it (--allow-host).
 struct fetched http_fetch(struct request *request, const char *method, const char *url, struct bytes body);
-// The next part of the response's body; of length 0 at the end.
+// The next part of the response's body, which lives until the next call. Of length 0 at the end, and where it breaks off.
 struct bytes fetched_read(struct fetched *fetched);
+// Whether the body has broken off; see `request_broken`.
+bool fetched_broken(struct fetched *fetched);
 
 // Memory that is freed when `handle` returns.
 void *request_alloc(struct request *request, size_t size);

@@ -16,9 +16,11 @@ static void echo(struct request *request, struct response *response) {
 // Answers every request. An instance serves many, one at a time; what is allocated and not freed stays.
 void handle(struct request *request, struct response *response) {
   const char *method = request_method(request), *path = request_path(request);
-  if (strcmp(method, "GET") == 0 && strcmp(path, "/") == 0) {
+  // A HEAD request gets the response headers of GET; the host leaves out the body.
+  bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+  if (get && strcmp(path, "/") == 0) {
     response_text(response, 200, "Hello, World!");
-  } else if (strcmp(method, "GET") == 0 && strncmp(path, "/hello/", 7) == 0) {
+  } else if (get && strncmp(path, "/hello/", 7) == 0) {
     char text[256];
     snprintf(text, sizeof text, "Hello, %s!", path + 7);
     response_text(response, 200, text);

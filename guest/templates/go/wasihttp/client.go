@@ -16,7 +16,7 @@ func init() { http.DefaultTransport = Transport{} }
 // Transport is an http.RoundTripper. It waits in the host: other goroutines do not run meanwhile.
 type Transport struct{}
 
-// RoundTrip sends the request, its body as it is read, and returns once the response's head is there. The deadline of the
+// RoundTrip sends the request, its body as it is read, and returns once the response headers are there. The deadline of the
 // request's context, or an http.Client's Timeout, ends the wait in the host; to cancel the context does not.
 func (Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if request.Body != nil {
@@ -60,25 +60,30 @@ func send(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	var into results
-	outgoingRequestBody(outgoing, &into)
-	body := newOutgoingBody(into.handle(1))
-	into = results{}
+	var body *outgoingBody
+	if hasBody(request) {
+		outgoingRequestBody(outgoing, &into)
+		body = newOutgoingBody(into.handle(1))
+		into = results{}
+	}
 	isSome, options := newOptions(request.Context())
 	outgoingHandle(outgoing, isSome, options, &into)
 	if into.tag(0) != 0 {
-		body.abort()
+		if body != nil {
+			body.abort()
+		}
 		return nil, codeError(into.tag(2))
 	}
 	future := into.handle(2)
 	defer futureDrop(future)
-	if request.Body != nil {
+	if body != nil {
 		// Where the other side answers before it has read all, the answer is what counts.
 		if _, err := io.Copy(body, request.Body); err != nil && !errors.Is(err, errBroken) {
 			body.abort()
 			return nil, err
 		}
+		body.finish()
 	}
-	body.finish()
 	wait(futureSubscribe(future))
 	into = results{}
 	futureGet(future, &into)
@@ -91,11 +96,25 @@ func send(request *http.Request) (*http.Response, error) {
 	return newResponse(into.handle(6), request)
 }
 
+func hasBody(request *http.Request) bool { return request.Body != nil && request.Body != http.NoBody }
+
 func newOutgoingRequest(request *http.Request) (int32, error) {
 	header := request.Header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
 	header.Del("Host")
-	if request.ContentLength > 0 && header.Get("Content-Length") == "" {
-		header.Set("Content-Length", fmt.Sprint(request.ContentLength))
+	header.Del("Content-Length")
+	if agent := header["User-Agent"]; len(agent) == 1 && agent[0] == "" {
+		header.Del("User-Agent") // none is wanted, as net/http has it
+	}
+	if hasBody(request) {
+		// 0 stands for an unknown length here: the body is sent in chunks then.
+		if request.ContentLength > 0 {
+			header.Set("Content-Length", fmt.Sprint(request.ContentLength))
+		}
+	} else if slices.Contains([]string{"POST", "PUT", "PATCH"}, request.Method) {
+		header.Set("Content-Length", "0")
 	}
 	fields, err := newFields(header)
 	if err != nil {

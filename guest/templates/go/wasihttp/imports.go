@@ -136,6 +136,9 @@ func streamSubscribe(stream int32) int32
 //go:wasmimport wasi:io/streams@0.2.12 [resource-drop]output-stream
 func outputStreamDrop(stream int32)
 
+//go:wasmimport wasi:io/streams@0.2.12 [method]input-stream.read
+func streamPeek(stream int32, length int64, into *results)
+
 //go:wasmimport wasi:io/streams@0.2.12 [method]input-stream.blocking-read
 func streamRead(stream int32, length int64, into *results)
 

@@ -2,6 +2,7 @@
 package wasihttp
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,6 +12,10 @@ import (
 )
 
 var handler http.Handler = http.DefaultServeMux
+
+// As every request of net/http's own server has it. By this httputil.ReverseProxy knows that it may end a request with
+// http.ErrAbortHandler when the other side breaks off; without it, the response would look whole.
+var serverContext = context.WithValue(context.Background(), http.ServerContextKey, &http.Server{})
 
 // Serve says who answers. It is called in an init function, as main does not run in a component; requests come later.
 func Serve(h http.Handler) { handler = h }
@@ -65,28 +70,30 @@ func newRequest(incoming int32) (*http.Request, error) {
 		request.Host = request.Header.Get("Host")
 	}
 	request.Header.Del("Host")
-	if length, err := strconv.ParseInt(request.Header.Get("Content-Length"), 10, 64); err == nil && length >= 0 {
-		request.ContentLength = length
-	} else if request.Header.Get("Transfer-Encoding") == "" {
-		request.ContentLength = 0
-	}
 	var into results
 	requestConsume(incoming, &into)
 	if into.tag(0) != 0 {
 		requestDrop(incoming)
 		return nil, errBroken
 	}
-	request.Body = newIncomingBody(into.handle(1), func() { requestDrop(incoming) })
+	body := newIncomingBody(into.handle(1), func() { requestDrop(incoming) })
+	request.Body = body
+	// Transfer-Encoding does not reach a guest: without a Content-Length, only the body itself tells whether there is one.
+	if length, err := strconv.ParseInt(request.Header.Get("Content-Length"), 10, 64); err == nil && length >= 0 {
+		request.ContentLength = length
+	} else if body.isEmpty() {
+		request.ContentLength = 0
+	}
 	address, err := url.ParseRequestURI(request.RequestURI)
 	if err != nil {
 		request.Body.Close()
 		return nil, err
 	}
 	request.URL = address
-	return request, nil
+	return request.WithContext(serverContext), nil
 }
 
-// Sends the head with the first byte of the body, and the body as it is written.
+// Sends the response headers with the first byte of the body, and the body as it is written.
 type responseWriter struct {
 	outparam int32
 	header   http.Header
@@ -129,7 +136,7 @@ func (w *responseWriter) Write(bytes []byte) (int, error) {
 	return w.body.Write(bytes)
 }
 
-// Flush is that of http.Flusher: what was written goes out, the head at the least.
+// Flush is that of http.Flusher: what was written goes out, the response headers at the least.
 func (w *responseWriter) Flush() {
 	if w.ended {
 		return

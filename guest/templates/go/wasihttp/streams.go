@@ -16,6 +16,8 @@ type incomingBody struct {
 	body, stream int32
 	open         bool
 	err          error
+	// Read before anybody asked.
+	ahead []byte
 	// Dropped with it.
 	then func()
 }
@@ -26,21 +28,42 @@ func newIncomingBody(body int32, then func()) *incomingBody {
 	return &incomingBody{body: body, stream: into.handle(1), open: true, then: then}
 }
 
+// Whether the body has ended before its first byte. Does not wait: of a body that is still to come it says no.
+func (b *incomingBody) isEmpty() bool {
+	ask(func(read *results) { streamPeek(b.stream, chunk, read) }, func(read *results) {
+		b.ahead = append(b.ahead, b.taken(read)...)
+	})
+	return len(b.ahead) == 0 && b.err == io.EOF
+}
+
+// What a call of the stream gave; remembers its end.
+func (b *incomingBody) taken(read *results) []byte {
+	switch {
+	case read.tag(0) == 0:
+		return read.bytes(1)
+	case read.tag(1) == 0:
+		ioErrorDrop(read.handle(2))
+		b.err = io.ErrUnexpectedEOF
+	default:
+		b.err = io.EOF
+	}
+	return nil
+}
+
+// Read gives io.ErrUnexpectedEOF where the body breaks off.
 func (b *incomingBody) Read(into []byte) (n int, err error) {
 	if !b.open {
 		return 0, errors.New("wasihttp: the body was closed")
 	}
+	if len(b.ahead) > 0 {
+		n = copy(into, b.ahead)
+		b.ahead = b.ahead[n:]
+		return n, nil
+	}
 	for n == 0 && b.err == nil && len(into) > 0 {
 		wanted := int64(min(len(into), chunk))
 		ask(func(read *results) { streamRead(b.stream, wanted, read) }, func(read *results) {
-			if read.tag(0) == 0 {
-				n = copy(into, read.bytes(1))
-			} else if read.tag(1) == 0 {
-				ioErrorDrop(read.handle(2))
-				b.err = io.ErrUnexpectedEOF
-			} else {
-				b.err = io.EOF
-			}
+			n = copy(into, b.taken(read))
 		})
 	}
 	if n == 0 {

@@ -22,16 +22,17 @@ wasip3::http::service::export!(App);
 /// Answers every request. An instance serves many; an error is answered with 500.
 async fn serve(request: Request) -> Result<Response, ErrorCode> {
     let path = request.uri().path();
-    match (request.method(), path) {
-        (&Method::GET, "/") => Ok(text(StatusCode::OK, "Hello, World!")),
-        (&Method::GET, path) if path.starts_with("/hello/") => {
-            let name = path.trim_start_matches("/hello/");
-            Ok(text(StatusCode::OK, format!("Hello, {name}!")))
-        }
+    Ok(match *request.method() {
+        // A HEAD request gets the response headers of GET; the host leaves out the body.
+        Method::GET | Method::HEAD => match path.strip_prefix("/hello/") {
+            Some(name) => text(StatusCode::OK, format!("Hello, {name}!")),
+            None if path == "/" => text(StatusCode::OK, "Hello, World!"),
+            None => text(StatusCode::NOT_FOUND, "not found"),
+        },
         // The body goes back as it comes.
-        (&Method::POST, "/echo") => Ok(http::Response::new(request.into_body().boxed_unsync())),
-        _ => Ok(text(StatusCode::NOT_FOUND, "not found")),
-    }
+        Method::POST if path == "/echo" => http::Response::new(request.into_body().boxed_unsync()),
+        _ => text(StatusCode::NOT_FOUND, "not found"),
+    })
 }
 
 fn text(status: StatusCode, text: impl Into<String>) -> Response {

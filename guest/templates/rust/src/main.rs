@@ -4,14 +4,15 @@ use wstd::http::{Body, Error, Method, Request, Response, StatusCode};
 #[wstd::http_server]
 async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
     let path = request.uri().path();
-    match (request.method(), path) {
-        (&Method::GET, "/") => text(StatusCode::OK, "Hello, World!"),
-        (&Method::GET, path) if path.starts_with("/hello/") => {
-            let name = path.trim_start_matches("/hello/");
-            text(StatusCode::OK, format!("Hello, {name}!"))
-        }
+    match *request.method() {
+        // A HEAD request gets the response headers of GET; the host leaves out the body.
+        Method::GET | Method::HEAD => match path.strip_prefix("/hello/") {
+            Some(name) => text(StatusCode::OK, format!("Hello, {name}!")),
+            None if path == "/" => text(StatusCode::OK, "Hello, World!"),
+            None => text(StatusCode::NOT_FOUND, "not found"),
+        },
         // The body goes back as it comes.
-        (&Method::POST, "/echo") => Ok(Response::new(request.into_body())),
+        Method::POST if path == "/echo" => Ok(Response::new(request.into_body())),
         _ => text(StatusCode::NOT_FOUND, "not found"),
     }
 }

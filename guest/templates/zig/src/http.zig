@@ -114,8 +114,10 @@ pub const Request = struct {
         }) {
             decoded[to] = if (encoded[from] == '+') ' ' else encoded[from];
             if (encoded[from] == '%' and from + 2 < encoded.len) {
-                const byte = std.fmt.parseInt(u8, encoded[from + 1 ..][0..2], 16) catch continue;
-                decoded[to] = byte;
+                // Digits one by one: `parseInt` would take a sign as well.
+                const high = std.fmt.charToDigit(encoded[from + 1], 16) catch continue;
+                const low = std.fmt.charToDigit(encoded[from + 2], 16) catch continue;
+                decoded[to] = high * 16 + low;
                 from += 2;
             }
         }
@@ -138,7 +140,7 @@ pub const Request = struct {
         return null;
     }
 
-    /// The next part of the body, which lives until the next is read; null at the end.
+    /// The next part of the body, which lives until the next is read; null at the end, error.Broken where it breaks off.
     pub fn read(self: *Request) Error!?[]const u8 {
         if (self.body == null) {
             var into: Results = .{};
@@ -149,7 +151,7 @@ pub const Request = struct {
         return self.body.?.read();
     }
 
-    /// Sends a request to `http://…` or `https://…`, and waits for the response's head. The host must allow it
+    /// Sends a request to `http://…` or `https://…`, and waits for the response headers. The host must allow it
     /// (--allow-host).
     pub fn fetch(self: *Request, name: []const u8, url: []const u8, content: []const u8) Error!*Fetched {
         const fetched = try self.allocator().create(Fetched);
@@ -182,7 +184,7 @@ pub const Response = struct {
         if (into.tag(0) != 0) return error.Refused;
     }
 
-    /// Sends a part of the body, and the head before the first.
+    /// Sends a part of the body, and the response headers before the first.
     pub fn write(self: *Response, bytes: []const u8) Error!void {
         self.begin();
         try writeAll(self.stream, bytes);
@@ -239,7 +241,8 @@ pub const Fetched = struct {
     handle: i32 = 0,
     body: ?Body = null,
 
-    /// The next part of the body, which lives until the next is read; null at the end.
+    /// The next part of the body, which lives until the next is read; null at the end, error.Broken where it breaks off. A
+    /// handler that returns that error has its own response broken off, so that it does not look whole.
     pub fn read(self: *Fetched) Error!?[]const u8 {
         return if (self.body) |*body| body.read() else null;
     }
@@ -352,7 +355,23 @@ fn wait(pollable: i32) void {
     io.@"[resource-drop]pollable"(pollable);
 }
 
-fn outgoingRequest(method: []const u8, url: []const u8) Error!i32 {
+/// Header fields for a request with a body of this length: `content-length`, unless there is no body and the method expects
+/// none.
+fn fieldsWithLength(method: []const u8, length: usize) i32 {
+    const fields = types.@"[constructor]fields"();
+    const expects = for ([_][]const u8{ "POST", "PUT", "PATCH" }) |name| {
+        if (std.mem.eql(u8, name, method)) break true;
+    } else false;
+    if (length == 0 and !expects) return fields;
+    var buffer: [24]u8 = undefined;
+    const digits = std.fmt.bufPrint(&buffer, "{d}", .{length}) catch unreachable;
+    const name = "content-length";
+    var into: Results = .{};
+    types.@"[method]fields.append"(fields, name.ptr, name.len, digits.ptr, digits.len, &into);
+    return fields;
+}
+
+fn outgoingRequest(method: []const u8, url: []const u8, length: usize) Error!i32 {
     const tls = std.mem.startsWith(u8, url, "https://");
     if (!tls and !std.mem.startsWith(u8, url, "http://")) return error.Refused;
     const rest = url[if (tls) 8 else 7..];
@@ -362,7 +381,7 @@ fn outgoingRequest(method: []const u8, url: []const u8) Error!i32 {
     if (path.len == 0) path = "/";
     var tag: usize = 0;
     while (tag < methods.len and !std.mem.eql(u8, methods[tag], method)) tag += 1;
-    const handle = types.@"[constructor]outgoing-request"(types.@"[constructor]fields"());
+    const handle = types.@"[constructor]outgoing-request"(fieldsWithLength(method, length));
     const other_length = if (tag < methods.len) 0 else method.len;
     const wrong = types.@"[method]outgoing-request.set-method"(handle, @intCast(tag), method.ptr, other_length) |
         types.@"[method]outgoing-request.set-scheme"(handle, 1, @intFromBool(tls), "", 0) |
@@ -374,24 +393,32 @@ fn outgoingRequest(method: []const u8, url: []const u8) Error!i32 {
 }
 
 fn send(method: []const u8, url: []const u8, content: []const u8) Error!Fetched {
-    const request = try outgoingRequest(method, url);
+    const request = try outgoingRequest(method, url, content.len);
     var into: Results = .{};
-    types.@"[method]outgoing-request.body"(request, &into);
-    const body = into.handle(1);
-    types.@"[method]outgoing-body.write"(body, &into);
-    const stream = into.handle(1);
-    into = .{};
+    var body: i32 = 0;
+    var stream: i32 = 0;
+    if (content.len > 0) {
+        types.@"[method]outgoing-request.body"(request, &into);
+        body = into.handle(1);
+        types.@"[method]outgoing-body.write"(body, &into);
+        stream = into.handle(1);
+        into = .{};
+    }
     wasi.outgoing.handle(request, 0, 0, &into);
     if (into.tag(0) != 0) {
-        io.@"[resource-drop]output-stream"(stream);
-        types.@"[resource-drop]outgoing-body"(body);
+        if (content.len > 0) {
+            io.@"[resource-drop]output-stream"(stream);
+            types.@"[resource-drop]outgoing-body"(body);
+        }
         return .{ .failure = codeName(into.tag(2)) };
     }
     const future = into.handle(2);
     defer types.@"[resource-drop]future-incoming-response"(future);
     // Where the other side answers before it has read all, the answer is what counts.
-    writeAll(stream, content) catch {};
-    finishBody(body, stream);
+    if (content.len > 0) {
+        writeAll(stream, content) catch {};
+        finishBody(body, stream);
+    }
     wait(types.@"[method]future-incoming-response.subscribe"(future));
     into = .{};
     types.@"[method]future-incoming-response.get"(future, &into);

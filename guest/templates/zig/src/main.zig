@@ -10,9 +10,11 @@ comptime {
 fn handle(request: *http.Request, response: *http.Response) !void {
     const method = request.method();
     const path = request.path();
-    if (std.mem.eql(u8, method, "GET") and std.mem.eql(u8, path, "/")) {
+    // A HEAD request gets the response headers of GET; the host leaves out the body.
+    const get = std.mem.eql(u8, method, "GET") or std.mem.eql(u8, method, "HEAD");
+    if (get and std.mem.eql(u8, path, "/")) {
         try response.text(200, "Hello, World!");
-    } else if (std.mem.eql(u8, method, "GET") and std.mem.startsWith(u8, path, "/hello/")) {
+    } else if (get and std.mem.startsWith(u8, path, "/hello/")) {
         const name = path["/hello/".len..];
         try response.text(200, try std.fmt.allocPrint(request.allocator(), "Hello, {s}!", .{name}));
     } else if (std.mem.eql(u8, method, "POST") and std.mem.eql(u8, path, "/echo")) {

@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import wit_world
 from componentize_py_async_support import spawn
-from componentize_py_async_support.streams import ByteStreamWriter
+from componentize_py_async_support.futures import FutureReader, FutureWriter
+from componentize_py_async_support.streams import ByteStreamReader, ByteStreamWriter
 from componentize_py_types import Err, Ok
 from wit_world import exports
 from wit_world.imports import client, monotonic_clock
@@ -71,13 +72,11 @@ class Request:
         return next((value for field, value in self.headers if field == name.lower()), default)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, as it comes."""
+        """The body, part by part as it arrives. Raises BodyError when it breaks off."""
         _, transmitted = _transmission(lambda: Ok(None))
-        body, _trailers_of = types.Request.consume_body(self._request, transmitted)
-        with body:
-            while not body.writer_dropped:
-                if part := await body.read(CHUNK):
-                    yield part
+        body, trailers = types.Request.consume_body(self._request, transmitted)
+        async for part in _chunks(body, trailers):
+            yield part
 
     async def body(self) -> bytes:
         """The whole body."""
@@ -133,8 +132,10 @@ class App:
         return self.route("POST", path)
 
     async def respond(self, request: Request) -> Response:
+        # A HEAD request gets the response of GET; the host leaves out the body.
+        wanted = "GET" if request.method == "HEAD" else request.method
         for method, pattern, function in self._routes:
-            if method == request.method and (match := pattern.fullmatch(request.path)):
+            if method == wanted and (match := pattern.fullmatch(request.path)):
                 answer = function(request, **match.groupdict())
                 return _response(function, await answer if isinstance(answer, Awaitable) else answer)
         return Response("not found", 404)
@@ -185,12 +186,11 @@ class Fetched:
             self.headers: Headers = [(name, value.decode("latin-1")) for name, value in fields.copy_all()]
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, part by part as it arrives. Raises BodyError when it breaks off."""
         _, transmitted = _transmission(lambda: Ok(None))
-        body, _trailers_of = types.Response.consume_body(self._response, transmitted)
-        with body:
-            while not body.writer_dropped:
-                if part := await body.read(CHUNK):
-                    yield part
+        body, trailers = types.Response.consume_body(self._response, transmitted)
+        async for part in _chunks(body, trailers):
+            yield part
 
     async def body(self) -> bytes:
         return b"".join([part async for part in self.chunks()])
@@ -200,17 +200,24 @@ class FetchError(Exception):
     """Why there is no response, such as `HTTP-request-denied`."""
 
 
+class BodyError(Exception):
+    """A body broke off before its end: the other side failed or has gone."""
+
+
 async def fetch(url: str, method: str = "GET", headers: Headers | None = None, body: bytes = b"") -> Fetched:
     """Sends a request, and waits for the head of the response. The host must allow it (--allow-host)."""
     address = urlsplit(url)
-    writer, content = wit_world.byte_stream()
-    _, trailers = _trailers(lambda: Ok(None))
-    request, _transmitted = types.Request.new(_fields(headers or []), content, trailers, None)
+    headers = list(headers or [])
+    if (body or method in ("POST", "PUT", "PATCH")) and not any(name.lower() == "content-length" for name, _ in headers):
+        headers.append(("content-length", str(len(body))))
+    writer, content = wit_world.byte_stream() if body else (None, None)
+    outcome, trailers = _trailers(lambda: Ok(None))
+    request, _transmitted = types.Request.new(_fields(headers), content, trailers, None)
     request.set_method(METHODS[method]() if method in METHODS else types.Method_Other(method))
     request.set_scheme(types.Scheme_Https() if address.scheme == "https" else types.Scheme_Http())
     request.set_authority(address.netloc)
     request.set_path_with_query((address.path or "/") + (f"?{address.query}" if address.query else ""))
-    spawn(_write(writer, [body]))
+    spawn(_write(writer, outcome, [body]) if writer else outcome.write(Ok(None)))
     try:
         return Fetched(await client.send(request))
     except Err as error:
@@ -230,26 +237,48 @@ def _fields(headers: Headers) -> Fields:
 
 
 def _send(response: Response) -> types.Response:
-    """The body is written once the host reads it, after the head was returned."""
+    """The body is written once the host reads it, after the response headers were returned."""
     fields = _fields(response.headers)
     writer, body = wit_world.byte_stream()
-    _, trailers = _trailers(lambda: Ok(None))
+    outcome, trailers = _trailers(lambda: Ok(None))
     outgoing, _transmitted = types.Response.new(fields, body, trailers)
     outgoing.set_status_code(response.status)
-    spawn(_write(writer, response.body))
+    spawn(_write(writer, outcome, response.body))
     return outgoing
 
 
-async def _write(writer: ByteStreamWriter, parts: Parts) -> None:
-    with writer:
-        if isinstance(parts, AsyncIterable):
-            async for part in parts:
-                if not await _write_part(writer, part):
-                    return
-            return
-        for part in parts:
+async def _chunks(body: ByteStreamReader, trailers: FutureReader) -> AsyncIterator[bytes]:
+    with body:
+        while not body.writer_dropped:
+            if part := await body.read(CHUNK):
+                yield part
+    # The stream ends in the same way when the body breaks off; only this tells.
+    if isinstance(result := await trailers.read(), Err):
+        raise BodyError(f"the body broke off before its end: {_code(result.value)}")
+
+
+async def _write(writer: ByteStreamWriter, outcome: FutureWriter, parts: Parts) -> None:
+    result = Ok(None)
+    try:
+        with writer:
+            await _write_parts(writer, parts)
+    except Exception:
+        # The parts could not be made, or what they are passed on from broke off. The receiver sees that the body is
+        # not whole.
+        _report()
+        result = Err(types.ErrorCode_InternalError(None))
+    await outcome.write(result)
+
+
+async def _write_parts(writer: ByteStreamWriter, parts: Parts) -> None:
+    if isinstance(parts, AsyncIterable):
+        async for part in parts:
             if not await _write_part(writer, part):
                 return
+        return
+    for part in parts:
+        if not await _write_part(writer, part):
+            return
 
 
 async def _write_part(writer: ByteStreamWriter, part: str | bytes) -> bool:

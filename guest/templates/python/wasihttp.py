@@ -3,6 +3,7 @@
 Texts of headers are Latin-1: every byte is a character, and goes out as it came in.
 """
 
+import contextlib
 import json
 import re
 import sys
@@ -73,7 +74,7 @@ class Request:
         return next((value for field, value in self.headers if field == name.lower()), default)
 
     def chunks(self) -> Iterator[bytes]:
-        """The body, as it comes."""
+        """The body, part by part as it arrives. Raises BodyError when it breaks off."""
         if self._body is None:
             self._body = self._request.consume()
             yield from _chunks(self._body)
@@ -132,8 +133,10 @@ class App:
         return self.route("POST", path)
 
     def respond(self, request: Request) -> Response:
+        # A HEAD request gets the response of GET; the host leaves out the body.
+        wanted = "GET" if request.method == "HEAD" else request.method
         for method, pattern, function in self._routes:
-            if method == request.method and (match := pattern.fullmatch(request.path)):
+            if method == wanted and (match := pattern.fullmatch(request.path)):
                 return _response(function, function(request, **match.groupdict()))
         return Response("not found", 404)
 
@@ -194,10 +197,17 @@ class FetchError(Exception):
     """Why there is no response, such as `HTTP-request-denied`."""
 
 
+class BodyError(Exception):
+    """A body broke off before its end: the other side failed or has gone."""
+
+
 def fetch(url: str, method: str = "GET", headers: Headers | None = None, body: bytes = b"") -> Fetched:
     """Sends a request, and waits for the head of the response. The host must allow it (--allow-host)."""
     address = urlsplit(url)
-    request = OutgoingRequest(_fields(headers or []))
+    headers = list(headers or [])
+    if (body or method in ("POST", "PUT", "PATCH")) and not any(name.lower() == "content-length" for name, _ in headers):
+        headers.append(("content-length", str(len(body))))
+    request = OutgoingRequest(_fields(headers))
     request.set_method(METHODS[method]() if method in METHODS else types.Method_Other(method))
     request.set_scheme(types.Scheme_Https() if address.scheme == "https" else types.Scheme_Http())
     request.set_authority(address.netloc)
@@ -207,9 +217,12 @@ def fetch(url: str, method: str = "GET", headers: Headers | None = None, body: b
         future = outgoing_handler.handle(request, None)
     except Err as error:
         raise FetchError(_code(error.value)) from None
-    with outgoing.write() as stream:
-        _write(stream, body)
-    OutgoingBody.finish(outgoing, None)
+    try:
+        with outgoing.write() as stream:
+            _write(stream, body)
+        OutgoingBody.finish(outgoing, None)
+    except Err:
+        pass  # The other side may answer before it has read everything. The response, or its error, tells.
     with future:
         with future.subscribe() as ready:
             ready.block()
@@ -243,7 +256,7 @@ def _chunks(body: IncomingBody) -> Iterator[bytes]:
                 except Err as error:
                     if isinstance(error.value, StreamError_Closed):
                         return
-                    raise
+                    raise BodyError("the body broke off before its end") from None
                 if part:
                     yield part
 
@@ -268,11 +281,25 @@ def _head(response: Response) -> OutgoingResponse:
 def _send(outgoing: OutgoingResponse, parts: Iterable[str | bytes], response_out: ResponseOutparam) -> None:
     body = outgoing.body()
     ResponseOutparam.set(response_out, Ok(outgoing))
-    with body.write() as stream:
-        try:
+    try:
+        with body.write() as stream:
             for part in parts:
-                _write(stream, part.encode() if isinstance(part, str) else part)
-            stream.blocking_flush()
-        except Err:
-            pass  # the client has gone
-    OutgoingBody.finish(body, None)
+                data = part.encode() if isinstance(part, str) else part
+                try:
+                    _write(stream, data)
+                except Err:
+                    break  # The client has gone.
+            else:
+                with contextlib.suppress(Err):
+                    stream.blocking_flush()
+    except Exception:
+        # The parts could not be made, or what they are passed on from broke off. A body that is dropped without
+        # `finish` is broken off, so that the client sees that it is not whole.
+        _report()
+        body.__exit__(None, None, None)
+        return
+    try:
+        OutgoingBody.finish(body, None)
+    except Err:
+        # Not as long as its content-length says: the host breaks it off. Or the client has gone.
+        print("the response's body was not taken whole", file=sys.stderr)
