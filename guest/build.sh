@@ -8,7 +8,7 @@
 # linkers; --install (or CI=true) fetches those packages by apt-get where they are missing.
 set -euo pipefail
 
-size_max_bytes=320000
+size_max_bytes=300000
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 install=${CI:-false}

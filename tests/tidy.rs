@@ -141,3 +141,36 @@ fn files_are_short_enough_to_have_one_idea() {
         assert!(lines <= LINES_MAX, "{} has {lines} lines", file.display());
     }
 }
+
+/// All files of the repository, without what builds leave there.
+fn repository(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let is_made = ["target", "node_modules", "__pycache__"].iter().any(|made| name == *made);
+        if path.is_dir() && !is_made && !name.to_string_lossy().starts_with('.') {
+            repository(&path, into);
+        } else if path.is_file() {
+            into.push(path);
+        }
+    }
+}
+
+/// The WIT of wasi comes from the pinned crates when the host is built (`host/build.rs`), and no binary is large.
+#[test]
+fn the_repository_holds_only_what_we_wrote_and_small_binaries_of_it() {
+    let mut files = Vec::new();
+    repository(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), &mut files);
+    let ends = |path: &Path, ending: &str| path.extension().is_some_and(|found| found == ending);
+    let wit: Vec<&PathBuf> = files.iter().filter(|path| ends(path, "wit")).collect();
+    assert!(wit.len() >= 3, "our own worlds: {wit:?}");
+    for path in wit {
+        let text = std::fs::read_to_string(path).expect("a text");
+        assert!(!text.contains("package wasi:"), "{} is of others", path.display());
+    }
+    let guests: Vec<&PathBuf> = files.iter().filter(|path| ends(path, "wasm")).collect();
+    assert_eq!(guests.len(), 4, "the guests that guest/build.sh builds: {guests:?}");
+    for path in guests {
+        let bytes = path.metadata().expect("a file").len();
+        assert!(bytes <= 300_000, "{} has {bytes} bytes", path.display());
+    }
+}

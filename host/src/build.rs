@@ -1,5 +1,5 @@
-//! What makes a component of a project: finds the language by the project's own files, runs that language's toolchain,
-//! and checks what came of it. Nothing here is a shell: programs are started with their arguments as they are.
+//! Builds a project's component: recognises the language by the project's files, runs that language's toolchain, and checks the
+//! result. It uses no shell: programs are started directly, with their arguments unchanged.
 
 mod c;
 mod componentize;

@@ -1,6 +1,6 @@
-//! What a file holds, in plain words, found out by reading alone: which world a component is of, what it wants of its
-//! host, who made it, how large its parts are, and whether `serve` will take it. Nothing is compiled or run, so what only
-//! linking and starting show stays open: a function that an interface of this host lacks, and start functions that fail.
+//! Describes a file in plain words, by reading it only: the world of a component, what it needs from its host, which tools made
+//! it, the sizes of its parts, and whether `serve` will run it. Nothing is compiled or run, so this cannot find what only linking
+//! and starting show: a function that this host's interface lacks, or a start function that fails.
 
 mod parts;
 mod show;
@@ -16,7 +16,7 @@ pub use self::show::Full;
 pub use self::wants::Want;
 use crate::sandbox::{self, Binary, Content, Description, LoadError, Problem, Survey};
 
-/// Why a file cannot be read: it is none that wasmhost knows, or it is damaged.
+/// Why a file cannot be read: wasmhost does not know its format, or it is damaged.
 pub type Error = LoadError;
 
 /// Version of the JSON form; raised when a field changes its meaning or goes, not when one is added.
@@ -128,7 +128,7 @@ pub struct Runs {
     pub verdict: bool,
     /// Why not.
     pub reason: Option<String>,
-    /// A way out.
+    /// What the user can do about it.
     pub hint: Option<String>,
 }
 
@@ -285,7 +285,7 @@ fn report(kind: Kind, size_bytes: u64, description: &Description, parts: Parts, 
 fn isolated(description: &Description) -> Isolated {
     if description.bears_reuse() {
         let reason = if description.marked_reusable {
-            "it is marked as bearing reuse"
+            "it is marked as safe for instance reuse"
         } else {
             "an instance serves one request after the other"
         };
@@ -293,7 +293,7 @@ fn isolated(description: &Description) -> Isolated {
     }
     Isolated {
         mode: "request",
-        reason: "what componentize-js makes answers one request an instance, unless it is marked as bearing reuse"
+        reason: "a component made by componentize-js serves one request per instance, unless it is marked as safe for instance reuse"
             .to_owned(),
     }
 }

@@ -1,5 +1,5 @@
-//! A core module that speaks wasi:http by hand (C, Zig, Go) becomes a component: what `wasm-tools component embed` and
-//! `wasm-tools component new` do, so that nobody needs them.
+//! Makes a component from a core module that uses wasi:http directly (C, Zig, Go). This does what `wasm-tools component embed`
+//! and `wasm-tools component new` do, so that users need not install them.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use super::wit::{self, HANDLER_VERSION};
 use super::{Error, room};
 
-/// What a module's imports, exports and custom sections say.
+/// What a module's imports, exports and custom sections show.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Needs {
     /// Version of wasi 0.2 that the module's names have.
     version: Option<String>,
     /// Whether it imports wasi 0.1, as a libc or Go's runtime does.
     adapter: bool,
-    /// Whether its custom sections say already what its imports are (wit-bindgen writes that).
+    /// Whether its custom sections already describe its imports (wit-bindgen writes such a section).
     typed: bool,
     /// Whether it was made by Go.
     go: bool,
@@ -90,7 +90,7 @@ fn needs(bytes: &[u8]) -> Result<Needs, String> {
 }
 
 impl Needs {
-    /// Learns from the name of an import's module, or of an export.
+    /// Takes into account the name of an import's module, or of an export.
     fn take(&mut self, name: &str) {
         if name == WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME {
             self.adapter = true;

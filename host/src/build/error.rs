@@ -1,4 +1,4 @@
-//! Why nothing was built, each with a way out.
+//! Errors of building, each with a hint.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::sandbox::LoadError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder holds no project of a known language.
-    #[error("no project is in `{}`: {found}", folder.display())]
+    #[error("found no project in `{}`: {found}", folder.display())]
     NoProject {
         /// The folder that was looked into.
         folder: PathBuf,
@@ -18,19 +18,19 @@ pub enum Error {
     /// A program or a part of it is not on this machine.
     #[error("{tool} is missing")]
     Missing {
-        /// What is missing, with the reason if it is there in part (`Go from 1.24 on (this is 1.21)`).
+        /// What is missing. If a part of it is installed, also what is wrong with that (`Go from 1.24 on (this is 1.21)`).
         tool: String,
         /// The one command that installs it.
         install: String,
     },
-    /// The toolchain said no, in its own words.
+    /// The toolchain failed.
     #[error("`{command}` failed with exit code {code}")]
     Failed {
         /// The command line.
         command: String,
-        /// Its exit code; 128 and the signal's number when a signal ended it, as shells count.
+        /// Its exit code; if a signal ended it, 128 plus the signal's number, as in shells.
         code: u8,
-        /// The end of what it said; empty where that was shown as it came.
+        /// The end of its output; empty if the output was shown while it ran.
         output: String,
     },
     /// The toolchain made something that cannot be served.
@@ -41,11 +41,11 @@ pub enum Error {
     NoComponent {
         /// The core module.
         module: PathBuf,
-        /// What the encoder said.
+        /// The error message of the encoder.
         reason: String,
     },
-    /// The toolchain ended well, but what it should have made is not there.
-    #[error("`{command}` made no {}", expected.display())]
+    /// The toolchain succeeded, but the file that it should have written does not exist.
+    #[error("`{command}` succeeded, but did not write {}", expected.display())]
     NothingMade {
         /// The command line.
         command: String,
@@ -57,33 +57,33 @@ pub enum Error {
     Io {
         /// `read`, `write`, `run`.
         action: &'static str,
-        /// What was to be read, written or run.
+        /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         error: std::io::Error,
     },
 }
 
 impl Error {
-    /// A way out.
+    /// What the user can do about it.
     pub fn hint(&self) -> String {
         match self {
             Self::NoProject { .. } => {
-                "name the project's folder (`wasmhost build DIR`), or begin one with `wasmhost new NAME`".to_owned()
+                "name the project's folder (`wasmhost build DIR`), or start a project with `wasmhost new NAME`".to_owned()
             }
             Self::Missing { install, .. } => install.clone(),
-            Self::Failed { .. } => "what it said is above".to_owned(),
+            Self::Failed { .. } => "its output is above".to_owned(),
             Self::Unservable(error) => error.hint.clone(),
             Self::NoComponent { .. } => {
-                "it must export `wasi:http/incoming-handler@0.2.x#handle` and import nothing but wasi; see the template of its language"
+                "it must export `wasi:http/incoming-handler@0.2.x#handle` and import only WASI; `wasmhost new` writes an example"
                     .to_owned()
             }
-            Self::NothingMade { .. } => "the template of the language shows what makes it (`wasmhost new`)".to_owned(),
+            Self::NothingMade { .. } => "`wasmhost new` writes an example of a project that builds".to_owned(),
             Self::Io { .. } => "check the path, its permissions and the disk".to_owned(),
         }
     }
 
-    /// What the toolchain said, where that was kept; empty otherwise.
+    /// The toolchain's output if it was kept; empty otherwise.
     pub fn output(&self) -> &str {
         match self {
             Self::Failed { output, .. } => output,
@@ -91,7 +91,7 @@ impl Error {
         }
     }
 
-    /// The exit code to end with: the toolchain's own where it failed.
+    /// The exit code of this program: the toolchain's own if it failed, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Failed { code, .. } => (*code).max(1),

@@ -1,4 +1,4 @@
-//! A project: whose language its own files tell, what it is called, how it is built, and what a watcher looks at.
+//! A project: its language (recognised by its files), its name, how it is built, and which of its files a watcher watches.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -60,10 +60,10 @@ impl std::fmt::Display for Language {
     }
 }
 
-/// Where goes what a toolchain says?
+/// What happens to a toolchain's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Says {
-    /// To standard error, as it comes, with the terminal's colours.
+    /// It is written to standard error while the toolchain runs, with the terminal's colours.
     Shown,
     /// Its end is kept, for [`Built::output`] and [`Error::output`].
     Kept,
@@ -72,13 +72,13 @@ pub enum Says {
 /// How to build.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where the component goes; in the project's folder, by its name, when not said.
+    /// Where to write the component; by default `NAME.wasm` in the project's folder.
     pub output: Option<PathBuf>,
-    /// Without the toolchain's optimisations, with what debuggers want; for languages that tell these apart.
+    /// Build without optimisations and with debug information, in languages whose toolchains distinguish these.
     pub debug: bool,
-    /// Whether a project's own packages are fetched where they are missing (`npm install`, `pip install`).
+    /// Whether to install the project's packages if some are missing (`npm install`, `pip install`).
     pub install: bool,
-    /// Where goes what the toolchain says.
+    /// What happens to the toolchain's output.
     pub says: Says,
 }
 
@@ -95,7 +95,7 @@ pub struct Built {
     pub imports: Vec<String>,
     /// How long all of it took.
     pub took: Duration,
-    /// What the toolchain said, with [`Says::Kept`].
+    /// The toolchain's output, with [`Says::Kept`].
     pub output: String,
 }
 
@@ -103,7 +103,7 @@ pub struct Built {
 pub(super) struct Made {
     /// The component.
     pub(super) bytes: Vec<u8>,
-    /// What it is called, where the toolchain knows better than the project's files.
+    /// The component's name, if the toolchain knows it better than the project's files.
     pub(super) name: Option<String>,
 }
 
@@ -146,7 +146,7 @@ impl Project {
             files.extend(sources.map(|entry| format!("src/{}", entry.file_name().to_string_lossy())));
         }
         let Some(language) = language_of(&files) else {
-            let looked_for = "there is no Cargo.toml, package.json, pyproject.toml, go.mod, build.zig or C source";
+            let looked_for = "it has no Cargo.toml, package.json, pyproject.toml, go.mod, build.zig or C source";
             return Err(Error::NoProject { folder, found: looked_for.to_owned() });
         };
         let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
@@ -203,13 +203,13 @@ impl Project {
         Ok(Built { path, bytes: bytes.len() as u64, wasi, imports, took: began.elapsed(), output })
     }
 
-    /// What to watch for changes; [`Project::ignores`] tells what below it is none of the user's.
+    /// What to watch for changes; [`Project::ignores`] excludes files below it that are not the user's.
     pub fn watched(&self) -> Vec<PathBuf> {
         vec![self.folder.clone()]
     }
 
-    /// Whether a change of this file is no reason to build: it lies in a folder that toolchains fill, its name begins
-    /// with a dot (or ends like an editor's copy), or it is a component.
+    /// Whether to ignore a change of this file: it is in a folder that toolchains fill, its name begins with a dot or ends
+    /// like an editor's backup, or it is a component.
     pub fn ignores(&self, path: &Path) -> bool {
         let Ok(below) = path.strip_prefix(&self.folder) else { return true };
         let mut parts = below.components().map(|part| part.as_os_str().to_string_lossy());

@@ -10,7 +10,7 @@ use super::runner::{Line, Runner, find};
 use super::{Error, wit};
 use crate::sandbox::WasiVersion;
 
-/// The version that templates and hints name.
+/// The version that the templates and hints use.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
 const VENV: &str = ".venv";
 const REQUIREMENTS: &str = "requirements.txt";
@@ -56,7 +56,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     Ok(Made { bytes: read(&component)?, name: None })
 }
 
-/// Runs componentize-py. What it says of a failure is shown, or kept, as `explain` has it.
+/// Runs componentize-py. If it fails, `explain` rewrites its output, which is then shown or kept.
 fn componentize(
     line: &Line,
     options: &Options,
@@ -79,7 +79,7 @@ fn componentize(
     }
 }
 
-/// What `[tool.wasmhost]` of pyproject.toml says.
+/// The settings in `[tool.wasmhost]` of pyproject.toml.
 #[derive(Debug, PartialEq, Eq)]
 struct Settings {
     /// Which wasi the application handles (`wasi = "0.3"`).
@@ -116,8 +116,8 @@ fn installed(folder: &Path) -> Option<PathBuf> {
     find("componentize-py", &first)
 }
 
-/// Whether the project's environment is to be filled anew: `requirements.txt` is another one than when that was done last.
-/// An environment that was filled by hand is filled here once, if that is allowed and can be done.
+/// Whether the packages must be installed again: `requirements.txt` has changed since the last installation. An environment
+/// that was filled by hand gets one installation, if that is allowed and it has pip.
 fn is_behind(folder: &Path, install: bool) -> bool {
     let environment = folder.join(VENV);
     let Ok(wanted) = std::fs::read(folder.join(REQUIREMENTS)) else { return false };
@@ -167,7 +167,7 @@ fn missing(folder: &Path) -> Error {
 
 fn behind() -> Error {
     Error::Missing {
-        tool: format!("something that {REQUIREMENTS} names since {VENV} was filled"),
+        tool: format!("a package that was added to {REQUIREMENTS} since the last installation into {VENV}"),
         install: format!("{VENV}/bin/pip install -r {REQUIREMENTS} && cp {REQUIREMENTS} {VENV}/{FILLED}"),
     }
 }

@@ -1,5 +1,5 @@
-//! JavaScript and TypeScript: esbuild bundles the application with a runtime of ours, which turns calls of wasi:http into
-//! `Request` and `Response`; componentize-js puts an engine around it. Both come from the project's node_modules.
+//! JavaScript and TypeScript: esbuild bundles the application with our runtime, which turns calls of wasi:http into `Request` and
+//! `Response`; componentize-js adds the engine. Both tools come from the project's node_modules.
 
 use std::path::Path;
 
@@ -47,8 +47,8 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     Ok(Made { bytes: read(&component)?, name: None })
 }
 
-/// What is not installed, and the command of npm that installs it. No name where package.json or its lock is only newer
-/// than what is installed: that may be the version control's doing, and is no reason to fail where nothing may be fetched.
+/// What is not installed, and the npm command that installs it. There is no name if package.json or its lock file is only newer
+/// than what is installed: version control may have caused that, so a build that may not install anything goes on.
 fn wanted(folder: &Path, package: &str) -> Option<(Option<String>, &'static str)> {
     if !has_module(folder, "@bytecodealliance/componentize-js") {
         let install = if folder.join("package-lock.json").is_file() { "ci" } else { "install" };

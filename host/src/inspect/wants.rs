@@ -49,15 +49,15 @@ const CAPABILITIES: &[Capability] = &[
         &["wasi:http/outgoing-handler@", "wasi:http/client@"],
         "outgoing HTTP",
         "--allow-host HOST",
-        "requests to hosts that are not named are refused",
+        "requests to other hosts are refused",
     ),
     given(&["wasi:sockets/"], "sockets"),
-    granted(&["wasi:filesystem/"], "files", "--dir HOST::GUEST[:rw]", "it sees no directory but those that are given"),
+    granted(&["wasi:filesystem/"], "files", "--dir HOST::GUEST[:rw]", "it sees only the directories that are granted"),
     granted(
         &["wasi:cli/environment@"],
         "environment",
         "--env NAME=VALUE",
-        "it sees no variable or argument (--arg) but those that are given",
+        "it sees only the variables and arguments (--arg) that are granted",
     ),
     given(&["wasi:random/"], "random"),
     given(&["wasi:clocks/"], "clocks"),
@@ -84,7 +84,7 @@ pub(super) fn of(imports: &[String]) -> Vec<Want> {
     }
     let others = of_place(None);
     if !others.is_empty() {
-        wants.push(Want { what: "what wasmhost does not know", flag: None, imports: others });
+        wants.push(Want { what: "interfaces that wasmhost does not know", flag: None, imports: others });
     }
     wants
 }
@@ -118,7 +118,10 @@ mod tests {
         ];
         let wants = of(&imports.map(str::to_owned));
         let words: Vec<&str> = wants.iter().map(|want| want.what).collect();
-        assert_eq!(words, ["outgoing HTTP", "environment", "random", "clocks", "what wasmhost does not know"]);
+        assert_eq!(
+            words,
+            ["outgoing HTTP", "environment", "random", "clocks", "interfaces that wasmhost does not know"]
+        );
         let flags: Vec<String> = flags(&wants).into_iter().map(|flag| flag.flag).collect();
         assert_eq!(flags, ["--allow-host HOST", "--env NAME=VALUE"]);
     }

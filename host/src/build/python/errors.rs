@@ -1,5 +1,5 @@
-//! What componentize-py says of a failure, in the project's terms: its own frames are left out, and files are called as
-//! they are on this machine.
+//! componentize-py's error messages, rewritten for the project: without its own stack frames, and with the paths that the files
+//! have on this machine.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -48,10 +48,10 @@ fn hint(said: &str, folder: &Path, settings: &Settings) -> Option<String> {
         return Some(if missing == module {
             format!("`app` in `[tool.wasmhost]` of pyproject.toml names the module that has the class `{class}`")
         } else if folder.join(VENV).is_dir() {
-            format!("if `{missing}` is a package of others, name it in {REQUIREMENTS}: the next build installs it")
+            format!("if `{missing}` is a third-party package, add it to {REQUIREMENTS}: the next build installs it")
         } else {
             format!(
-                "if `{missing}` is a package of others, name it in {REQUIREMENTS}, and: python3 -m venv {VENV} && \
+                "if `{missing}` is a third-party package, add it to {REQUIREMENTS}, and: python3 -m venv {VENV} && \
                  {VENV}/bin/pip install -r {REQUIREMENTS}"
             )
         });
@@ -89,7 +89,7 @@ mod tests {
         let expected = "Traceback (most recent call last):\n  File \"/home/ada/shop/app.py\", line 3, in <module>\n    \
              import slugify\n  \
              File \"/home/ada/shop/.venv/lib/python3.12/site-packages/slugify/__init__.py\", line 2, in <module>\n\
-             ModuleNotFoundError: No module named 'text_unidecode'\nhint: if `text_unidecode` is a package of others, ";
+             ModuleNotFoundError: No module named 'text_unidecode'\nhint: if `text_unidecode` is a third-party package, ";
         let text = explained(said);
         assert!(text.starts_with(expected), "{text}");
     }
