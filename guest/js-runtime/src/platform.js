@@ -171,6 +171,11 @@ for (const name of ['debug', 'error', 'info', 'log', 'warn']) {
   define(console, name, (...args) => native.apply(console, args.some(isError) ? args.map((arg) => (isError(arg) ? describe(arg) : arg)) : args));
 }
 
+// The engine's prints nothing.
+define(console, 'assert', (holds, ...args) => {
+  if (!holds) console.error('Assertion failed', ...args);
+});
+
 if (globalThis.navigator === undefined) define(globalThis, 'navigator', Object.freeze({ userAgent: 'wasmhost' }));
 
 // The engine's is of the time of the build.
