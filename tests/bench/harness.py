@@ -26,6 +26,10 @@ BUILD_TIMEOUT_S = 3600
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
+# What a server says when it listens.
+ANNOUNCED = r"http://(?P<host>127\.0\.0\.1):(?P<port>\d+)"
+
+
 class Failed(Exception):
     """Something that ends a benchmark, told without a stack trace."""
 
@@ -38,6 +42,24 @@ def end_on_signals():
 
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, end)
+
+
+def offer_smoke(parser):
+    parser.add_argument("--smoke", action="store_true", help="a second of everything, to see that the script works; its figures mean nothing")
+
+
+def peer(name):
+    """The program of a peer: by a variable of its name, in the path, or where `tests/bench/peers` has put it; none if nowhere."""
+    folder = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "peers"
+    places = [os.environ.get(name.upper()), shutil.which(name), folder / "bin" / name, folder / "node_modules" / ".bin" / name]
+    return next((str(place) for place in places if place and Path(place).exists()), None)
+
+
+def version(*command):
+    """The first line that a program tells of its version."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, timeout=30)
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return lines[0] if lines else "unknown"
 
 
 def require_wrk():
@@ -98,7 +120,7 @@ def tail(log, size=2000):
 
 
 @contextlib.contextmanager
-def running(argv, scratch, announced=r"http://(127\.0\.0\.1):(\d+)", env=None):
+def running(argv, scratch, announced=ANNOUNCED, env=None):
     """Starts a server, waits until it says where it listens, and ends it afterwards."""
     handle, name = tempfile.mkstemp(suffix=".log", dir=scratch)
     log = Path(name)
@@ -114,7 +136,7 @@ def running(argv, scratch, announced=r"http://(127\.0\.0\.1):(\d+)", env=None):
             if time.monotonic() > deadline:
                 raise Failed(f"{' '.join(map(str, argv))}\ndid not listen in {START_TIMEOUT_S} s:\n{tail(log)}")
             time.sleep(0.01)
-        yield Running(process, found[1], int(found[2]), log)
+        yield Running(process, found.groupdict().get("host", "127.0.0.1"), int(found["port"]), log)
     finally:
         process.terminate()
         try:
@@ -149,6 +171,18 @@ def family(pid):
             for task in Path(f"/proc/{parent}/task").iterdir():
                 pids += [int(child) for child in (task / "children").read_text().split()]
     return pids
+
+
+def worker_pids(pid):
+    """The processes that serve: of wasmhost those that its spawner has started as workers, of others all children."""
+    members = family(pid)[1:]
+    words = {}
+    for member in members:
+        with contextlib.suppress(OSError):
+            words[member] = Path(f"/proc/{member}/cmdline").read_bytes().split(b"\0")[1:2]
+    if [b"spawner"] in words.values():
+        return [member for member in members if words.get(member) == [b"worker"]]
+    return members
 
 
 def cpu_seconds(pid):

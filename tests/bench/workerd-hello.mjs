@@ -1,0 +1,6 @@
+// What tests/bench/compare asks of workerd.
+export default {
+  fetch() {
+    return new Response('Hello, World!', { headers: { 'content-type': 'text/plain' } });
+  },
+};

@@ -1,0 +1,12 @@
+# What tests/bench/compare asks of workerd: hello, in JavaScript.
+using Workerd = import "/workerd/workerd.capnp";
+
+const config :Workerd.Config = (
+  services = [(name = "main", worker = .hello)],
+  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],
+);
+
+const hello :Workerd.Worker = (
+  modules = [(name = "worker", esModule = embed "workerd-hello.mjs")],
+  compatibilityDate = "2026-01-01",
+);
