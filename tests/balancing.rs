@@ -67,8 +67,12 @@ fn each_of_a_thousand_connections_opened_in_a_burst_is_served() {
         }
         let counts = by_worker(&server, "connections");
         assert_eq!(counts.iter().sum::<u64>(), 1_000, "{balance}");
-        // A worker that the machine holds up for long meanwhile is passed over.
-        assert!(balance == "kernel" || counts[0].abs_diff(500) <= 100, "{balance}: {counts:?}");
+        // One more only for each connection that a worker was not ready for in its turn, which a busy machine may cause.
+        let passed_over = server.sum("passed_over");
+        assert!(
+            balance == "kernel" || counts[0].abs_diff(500) <= 1 + passed_over,
+            "{balance}: {counts:?}, {passed_over}"
+        );
     }
 }
 
@@ -84,6 +88,7 @@ fn a_worker_busy_in_a_loop_gets_no_connection_while_another_is_free() {
         }
         let after = by_worker(&server, "connections");
         assert_eq!((after[busy] - before[busy], after[1 - busy] - before[1 - busy]), (0, 50), "{component}");
+        assert!(by_worker(&server, "passed_over")[busy] >= 49, "{component}: it is told that it was passed over");
         assert_eq!(by_worker(&server, "in_flight")[busy], 1, "{component}: it looped all that time");
         assert_eq!(looping.response().status, 500, "{component}");
 

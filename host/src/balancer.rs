@@ -47,8 +47,13 @@ impl WorkerView {
 /// What to do with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Give it to the worker at this index.
-    Dispatch(usize),
+    /// Give it to a worker.
+    Dispatch {
+        /// The worker's index.
+        to: usize,
+        /// The worker whose turn it was, when it was not ready.
+        passed_over: Option<usize>,
+    },
     /// No worker can take it now: leave it in the listener's backlog and ask again.
     Wait,
 }
@@ -65,21 +70,21 @@ impl Balancer {
     pub fn dispatch(&mut self, balance: Balance, workers: &[WorkerView]) -> Decision {
         let count = workers.len();
         let in_turn = (0..count).map(|step| (self.next + step) % count);
-        let ready = in_turn.filter(|&index| workers[index].is_ready());
-        let chosen = match balance {
-            Balance::RoundRobin | Balance::Kernel => ready.into_iter().next(),
-            Balance::LeastConnections => ready.min_by_key(|&index| workers[index].connections),
+        let first_of = |candidates: &mut dyn Iterator<Item = usize>| match balance {
+            Balance::RoundRobin | Balance::Kernel => candidates.next(),
+            Balance::LeastConnections => candidates.min_by_key(|&index| workers[index].connections),
         };
-        let chosen = chosen.or_else(|| {
+        let due = first_of(&mut in_turn.clone());
+        let chosen = first_of(&mut in_turn.filter(|&index| workers[index].is_ready())).or_else(|| {
             (0..count)
                 .map(|step| (self.next + step) % count)
                 .filter(|&index| workers[index].can_take())
                 .min_by_key(|&index| (!workers[index].healthy, workers[index].late_us))
         });
         match chosen {
-            Some(index) => {
-                self.next = (index + 1) % count;
-                Decision::Dispatch(index)
+            Some(to) => {
+                self.next = (to + 1) % count;
+                Decision::Dispatch { to, passed_over: due.filter(|&due| due != to) }
             }
             None => Decision::Wait,
         }
@@ -93,14 +98,23 @@ mod tests {
 
     const READY: WorkerView = WorkerView { alive: true, inbox_room: 10, late_us: 0, healthy: true, connections: 0 };
 
-    fn picks(balance: Balance, workers: &[WorkerView], times: usize) -> Vec<Decision> {
+    fn decisions(balance: Balance, workers: &[WorkerView], times: usize) -> Vec<Decision> {
         let mut balancer = Balancer::default();
         (0..times).map(|_| balancer.dispatch(balance, workers)).collect()
     }
 
+    /// The indices of those who got the connections; none where one waits.
+    fn picks(balance: Balance, workers: &[WorkerView], times: usize) -> Vec<Option<usize>> {
+        let to = |decision| match decision {
+            Decision::Dispatch { to, .. } => Some(to),
+            Decision::Wait => None,
+        };
+        decisions(balance, workers, times).into_iter().map(to).collect()
+    }
+
     #[test]
     fn ready_workers_take_turns() {
-        let expected = [0, 1, 2, 0, 1].map(Decision::Dispatch);
+        let expected = [0, 1, 2, 0, 1].map(Some);
         assert_eq!(picks(Balance::RoundRobin, &[READY; 3], 5), expected);
     }
 
@@ -111,7 +125,28 @@ mod tests {
         let down = WorkerView { healthy: false, ..READY };
         let dead = WorkerView { alive: false, ..READY };
         let workers = [late, READY, full, down, dead];
-        assert_eq!(picks(Balance::RoundRobin, &workers, 3), [Decision::Dispatch(1); 3]);
+        assert_eq!(picks(Balance::RoundRobin, &workers, 3), [Some(1); 3]);
+    }
+
+    #[test]
+    fn a_worker_is_named_that_was_passed_over_in_its_turn() {
+        let late = WorkerView { late_us: LATE_AFTER_US, ..READY };
+        let passed = |balance, workers: &[WorkerView], times| -> Vec<Option<usize>> {
+            let named = |decision| match decision {
+                Decision::Dispatch { passed_over, .. } => passed_over,
+                Decision::Wait => None,
+            };
+            decisions(balance, workers, times).into_iter().map(named).collect()
+        };
+        assert_eq!(passed(Balance::RoundRobin, &[READY; 2], 4), [None; 4]);
+        // Turn and turn about: after the second worker it is the first one's turn again.
+        assert_eq!(passed(Balance::RoundRobin, &[late, READY], 3), [Some(0); 3]);
+        assert_eq!(passed(Balance::RoundRobin, &[READY, late, READY], 4), [None, Some(1), None, Some(1)]);
+        let with = |connections| WorkerView { connections, ..late };
+        assert_eq!(passed(Balance::LeastConnections, &[READY, with(0)], 2), [None, Some(1)]);
+        assert_eq!(passed(Balance::LeastConnections, &[READY, with(9)], 2), [None, None]);
+        // Nobody is ready, and the one whose turn it is gets it all the same.
+        assert_eq!(passed(Balance::RoundRobin, &[late; 2], 2), [None; 2]);
     }
 
     #[test]
@@ -119,22 +154,22 @@ mod tests {
         let late = |late_us| WorkerView { late_us, ..READY };
         let down = WorkerView { healthy: false, ..READY };
         let workers = [late(90_000), down, late(30_000)];
-        assert_eq!(picks(Balance::RoundRobin, &workers, 2), [Decision::Dispatch(2); 2]);
-        assert_eq!(picks(Balance::RoundRobin, &[down], 1), [Decision::Dispatch(0)]);
+        assert_eq!(picks(Balance::RoundRobin, &workers, 2), [Some(2); 2]);
+        assert_eq!(picks(Balance::RoundRobin, &[down], 1), [Some(0)]);
     }
 
     #[test]
     fn with_no_room_anywhere_the_connection_waits() {
         let full = WorkerView { inbox_room: 0, ..READY };
-        assert_eq!(picks(Balance::RoundRobin, &[full; 2], 1), [Decision::Wait]);
-        assert_eq!(picks(Balance::RoundRobin, &[], 1), [Decision::Wait]);
+        assert_eq!(picks(Balance::RoundRobin, &[full; 2], 1), [None]);
+        assert_eq!(picks(Balance::RoundRobin, &[], 1), [None]);
     }
 
     #[test]
     fn least_connections_takes_the_emptiest() {
         let with = |connections| WorkerView { connections, ..READY };
         let workers = [with(3), with(1), with(2)];
-        assert_eq!(picks(Balance::LeastConnections, &workers, 1), [Decision::Dispatch(1)]);
+        assert_eq!(picks(Balance::LeastConnections, &workers, 1), [Some(1)]);
     }
 
     proptest! {
@@ -144,8 +179,8 @@ mod tests {
             let mut counts = vec![0_usize; workers];
             for decision in picks(Balance::RoundRobin, &views, connections) {
                 match decision {
-                    Decision::Dispatch(index) => counts[index] += 1,
-                    Decision::Wait => prop_assert!(false),
+                    Some(index) => counts[index] += 1,
+                    None => prop_assert!(false),
                 }
             }
             let spread = counts.iter().max().zip(counts.iter().min()).map(|(max, min)| max - min);

@@ -175,6 +175,9 @@ pub struct WorkerMetrics {
     pub connections: Count,
     /// Connections in the inbox or open. The listener adds, the worker subtracts.
     pub open_connections: AtomicUsize,
+    /// Connections that another worker got, since this one was late, full or down when it was its turn. Written by the
+    /// primary.
+    pub passed_over: AtomicU64,
     /// Requests answered, by first digit of the status (index 0: others).
     pub responses: [Count; 6],
     /// Requests being served.

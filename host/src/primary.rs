@@ -403,10 +403,13 @@ impl Primary {
     fn dispatch(&mut self, mut connection: inbox::Connection) -> Option<inbox::Connection> {
         let now = Instant::now();
         let views: Vec<WorkerView> = self.places.iter().map(|place| place.view(now)).collect();
-        let Decision::Dispatch(index) = self.balancer.dispatch(self.config.balance, &views) else {
+        let Decision::Dispatch { to, passed_over } = self.balancer.dispatch(self.config.balance, &views) else {
             return Some(connection);
         };
-        let place = &self.places[index];
+        if let Some(late) = passed_over {
+            self.places[late].vitals.metrics.passed_over.fetch_add(1, Relaxed);
+        }
+        let place = &self.places[to];
         let Some(handle) = &place.handle else { return Some(connection) };
         connection.permit.assign(&place.vitals.metrics);
         handle.try_send(connection).err().map(|mut connection| {

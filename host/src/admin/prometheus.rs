@@ -95,6 +95,12 @@ impl Snapshot {
                 Refused::ALL.into_iter().map(|why| (why.name(), metrics.refusals[why.index()].get())).collect()
             }),
             by_worker("connections", "Connections taken", true, &|metrics| float(metrics.connections.get())),
+            by_worker(
+                "passed_over",
+                "Connections that another worker got, since this one was not ready",
+                true,
+                &|metrics| float(metrics.passed_over.load(Relaxed)),
+            ),
             by_worker("requests_queued", "Requests that waited for an instance", true, &|metrics| {
                 float(metrics.queued.get())
             }),

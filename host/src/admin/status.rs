@@ -43,6 +43,8 @@ struct Worker {
     instances: i64,
     open_connections: usize,
     connections: u64,
+    /// Connections that another worker got, since this one was not ready when it was its turn.
+    passed_over: u64,
     in_flight: i64,
     requests: u64,
     queued: u64,
@@ -69,6 +71,7 @@ impl Worker {
             instances: metrics.instances.get(),
             open_connections: metrics.open_connections.load(Relaxed),
             connections: metrics.connections.get(),
+            passed_over: metrics.passed_over.load(Relaxed),
             in_flight: metrics.in_flight.get(),
             requests: metrics.requests(),
             queued: metrics.queued.get(),
