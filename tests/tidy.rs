@@ -2,27 +2,43 @@
 
 use std::path::{Path, PathBuf};
 
-/// A module (by its path below `host/src`) and what it may import from the crate. The most specific row counts.
+/// A module (by its path below `host/src`) and what it may import from the crate, in `use` or anywhere else. The most
+/// specific row counts; every file has one. What decides without acting imports nothing that acts.
 const ARROWS: &[(&str, &[&str])] = &[
+    // Decisions.
     ("backoff.rs", &[]),
     ("balancer.rs", &[]),
-    ("supervisor.rs", &["backoff"]),
-    ("config", &["balancer", "cli"]),
-    ("metrics.rs", &["sandbox::FaultKind"]),
-    ("throttle.rs", &[]),
-    ("panics.rs", &[]),
-    ("inject.rs", &[]),
     ("clients.rs", &[]),
+    ("supervisor.rs", &["backoff"]),
+    ("throttle.rs", &[]),
+    ("worker/health.rs", &["backoff"]),
+    // What all may use.
     ("heap.rs", &[]),
-    ("listener.rs", &["backoff", "config", "worker"]),
-    ("intake.rs", &["listener", "metrics", "throttle", "worker::Peer", "worker::inbox"]),
-    ("board.rs", &["config", "confine::Report", "loader::Edition", "metrics", "shutdown::Phase", "vitals"]),
-    ("confine", &["config"]),
+    ("inject.rs", &[]),
+    ("log", &[]),
+    ("panics.rs", &[]),
+    ("shutdown.rs", &[]),
     ("wire.rs", &[]),
-    ("spawner", &["config", "confine", "log::LogSettings", "wire"]),
+    // Settings.
+    ("cli.rs", &[]),
+    ("config", &["balancer", "cli"]),
+    // Counts.
+    ("metrics.rs", &["sandbox::FaultKind"]),
+    ("vitals.rs", &["metrics", "sandbox::PulseCells"]),
+    ("board.rs", &["config", "confine::Report", "loader::Edition", "metrics", "shutdown::Phase", "vitals"]),
+    // Guests.
     ("sandbox", &["config", "heap", "panics", "spawner"]),
+    ("inspect", &["sandbox"]),
+    ("development", &["config::Development", "sandbox"]),
     ("build", &["sandbox"]),
     ("templates.rs", &["build", "sandbox::WasiVersion"]),
+    // Processes.
+    ("confine", &["config"]),
+    ("spawner", &["cli", "config", "confine", "log::LogSettings", "wire"]),
+    ("loader.rs", &["config", "heap", "sandbox", "spawner::Launcher"]),
+    // Serving.
+    ("listener.rs", &["backoff", "config", "worker::Peer", "worker::inbox"]),
+    ("intake.rs", &["listener", "metrics", "throttle", "worker::Peer", "worker::inbox"]),
     (
         "worker",
         &[
@@ -41,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "throttle",
             "vitals",
             "panics",
+            "wire",
         ],
     ),
     (
@@ -62,13 +79,51 @@ const ARROWS: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("vitals.rs", &["metrics", "sandbox::PulseCells"]),
-    ("loader.rs", &["config", "heap", "sandbox", "spawner::Launcher"]),
     ("admin", &["panics", "listener", "metrics", "board", "confine::Report", "sandbox::FaultKind", "worker::inbox"]),
-    ("inspect", &["sandbox"]),
-    ("development", &["config::Development", "sandbox"]),
-    ("log", &[]),
+    // What puts all together.
+    (
+        "primary",
+        &[
+            "admin",
+            "balancer",
+            "board",
+            "clients",
+            "config",
+            "confine",
+            "intake",
+            "listener",
+            "loader",
+            "metrics",
+            "panics",
+            "sandbox",
+            "shutdown",
+            "spawner",
+            "supervisor",
+            "vitals",
+            "worker",
+        ],
+    ),
+    (
+        "commands",
+        &[
+            "build",
+            "cli",
+            "config",
+            "confine",
+            "development",
+            "inspect",
+            "log",
+            "primary",
+            "sandbox",
+            "spawner",
+            "templates",
+        ],
+    ),
 ];
+/// Where faults are injected, which builds for tests do anywhere.
+const ANYWHERE: &str = "inject";
+/// The lists of modules; they decide and do nothing.
+const ROOTS: [&str; 2] = ["lib.rs", "main.rs"];
 
 /// Longer files have a second idea in them.
 const LINES_MAX: usize = 700;
@@ -90,27 +145,98 @@ fn host() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
+/// The paths that a source names below `crate::`, wherever: in `use`, in a group of it, or in its place. Comments do not
+/// count.
+fn paths_of_the_crate(text: &str) -> Vec<String> {
+    let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let is_other = code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$');
+        if is_other {
+            continue;
+        }
+        let rest = &code[at + "crate::".len()..];
+        let names = rest.strip_prefix('{').map_or_else(|| vec![rest], names_of_group);
+        let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        found.extend(names.into_iter().map(|name| name.chars().take_while(|c| is_name(*c)).collect::<String>()));
+    }
+    found.retain(|path| !path.is_empty());
+    found
+}
+
+/// The names of a group up to its closing brace, without those of groups within it.
+fn names_of_group(group: &str) -> Vec<&str> {
+    let (mut names, mut depth, mut begin) = (Vec::new(), 0, 0);
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                names.push(group[begin..at].trim());
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                names.push(group[begin..at].trim());
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// Whether a path is in a module, or an item of it.
+fn is_within(path: &str, module: &str) -> bool {
+    path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
 #[test]
 fn modules_import_only_what_the_architecture_allows() {
     let mut wrong = Vec::new();
     for file in sources(&host()) {
         let relative = file.strip_prefix(host()).expect("below").to_string_lossy().into_owned();
-        let module = relative.split(['/', '.']).next().unwrap_or_default().to_owned();
-        let rows = ARROWS
-            .iter()
-            .filter(|(name, _)| relative.trim_end_matches(".rs").starts_with(name.trim_end_matches(".rs")));
-        let row = rows.max_by_key(|(name, _)| name.len());
-        let Some((_, allowed)) = row else { continue };
+        if ROOTS.contains(&relative.as_str()) {
+            continue;
+        }
+        let is_of = |name: &str| {
+            let (name, own) = (name.trim_end_matches(".rs"), relative.trim_end_matches(".rs"));
+            own.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let rows = ARROWS.iter().filter(|(name, _)| is_of(name));
+        let Some((name, allowed)) = rows.max_by_key(|(name, _)| name.len()) else {
+            wrong.push(format!("{relative} has no row"));
+            continue;
+        };
+        let own = name.trim_end_matches(".rs").replace('/', "::");
         let text = std::fs::read_to_string(&file).expect("a source");
-        for line in text.lines().filter(|line| line.trim_start().starts_with("use crate::")) {
-            let path = line.trim_start().trim_start_matches("use crate::");
-            let allowed = path.starts_with(&module) || allowed.iter().any(|allowed| path.starts_with(allowed));
-            if !allowed {
-                wrong.push(format!("{relative}: {line}"));
+        for path in paths_of_the_crate(&text) {
+            let mut allowed = allowed.iter().copied().chain([ANYWHERE, own.as_str()]);
+            if !allowed.any(|allowed| is_within(&path, allowed)) {
+                wrong.push(format!("{relative}: crate::{path}"));
             }
         }
     }
+    for (name, _) in ARROWS {
+        let path = host().join(name);
+        if !path.exists() && !path.with_extension("rs").exists() {
+            wrong.push(format!("the row {name} is of no module"));
+        }
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_a_source_imports_is_found_wherever_it_stands() {
+    let text = "use crate::{config::{Config, Limits}, metrics};\n// crate::comment::Ignored\n\
+        fn one() { crate::worker::inbox::send(); my_crate::other(); }\npub(crate) use crate::log;";
+    let found = paths_of_the_crate(text);
+    assert!(!found.iter().any(|found| found == "Limits"), "{found:?}");
+    for path in ["config::", "metrics", "worker::inbox::send", "log"] {
+        assert!(found.iter().any(|found| found == path), "{path}: {found:?}");
+    }
+    assert!(!found.iter().any(|found| found.contains("Ignored") || found.contains("other")), "{found:?}");
+    assert!(is_within("worker::inbox::send", "worker::inbox") && !is_within("workers", "worker"));
 }
 
 #[test]
