@@ -89,8 +89,8 @@ fn a_million_chunks_of_a_byte_are_answered_at_a_bounded_cost() {
         assert!(response.text().starts_with("bytes: 1000000"), "{component}: {response:?}");
         // Of its kind, the guest's part is bounded by `--cpu-limit`; this is for both.
         let each_us = (ticks(&attacked.server) - before) * 10_000 / CHUNKS as u64;
-        eprintln!("{component}: {each_us} us of CPU time for each chunk, the neighbour's requests counted with them");
-        assert!(each_us < 60, "{component}: {each_us} us of CPU time for each chunk");
+        // The neighbours' requests are counted with it.
+        assert!(each_us < 25, "{component}: {each_us} us of CPU time for each chunk");
         drop(connection);
         attacked.assert_over();
     }
@@ -118,26 +118,29 @@ fn chunk_extensions_have_a_bound_each_and_together() {
 
 #[test]
 fn heads_that_are_too_large_are_refused() {
-    let attacked = Attacked::start("faults.wasm", &[]);
-    let fields = |count: usize, field: &str| format!("GET /hello HTTP/1.1\r\nHost: a\r\n{}\r\n", field.repeat(count));
-    let heads = [
-        (431, fields(10_000, "a:\r\n")),
-        (431, fields(10_000, "X-Header: some value\r\n")),
-        (431, fields(101, "a: b\r\n")),
-        (431, fields(1, &format!("X: {}\r\n", "x".repeat(1 << 20)))),
-        (414, format!("GET /hello?{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(1 << 20))),
-    ];
-    for _ in 0..20 {
-        for (status, head) in &heads {
-            let mut connection = Connection::open(attacked.server.address);
-            // It may be refused before all is sent.
-            let _ = connection.stream.write_all(head.as_bytes());
-            let response = connection.try_response(false).map(|response| response.status);
-            assert_eq!(response, Some(*status), "{:.60}", head);
+    for component in FAULTS {
+        let attacked = Attacked::start(component, &[]);
+        let fields =
+            |count: usize, field: &str| format!("GET /hello HTTP/1.1\r\nHost: a\r\n{}\r\n", field.repeat(count));
+        let heads = [
+            (431, fields(10_000, "a:\r\n")),
+            (431, fields(10_000, "X-Header: some value\r\n")),
+            (431, fields(101, "a: b\r\n")),
+            (431, fields(1, &format!("X: {}\r\n", "x".repeat(1 << 20)))),
+            (414, format!("GET /hello?{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(1 << 20))),
+        ];
+        for _ in 0..20 {
+            for (status, head) in &heads {
+                let mut connection = Connection::open(attacked.server.address);
+                // It may be refused before all is sent.
+                let _ = connection.stream.write_all(head.as_bytes());
+                let response = connection.try_response(false).map(|response| response.status);
+                assert_eq!(response, Some(*status), "{:.60}", head);
+            }
         }
+        assert_eq!(attacked.server.sum("refusals.head-too-large"), 100);
+        attacked.assert_over();
     }
-    assert_eq!(attacked.server.sum("refusals.head-too-large"), 100);
-    attacked.assert_over();
 }
 
 /// How a connection of a flood is left.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixStream;
 
 use crate::support::server::signal;
-use crate::support::{CEILING, Connection, Neighbours, Server, TestResult, eventually, get};
+use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, get};
 
 const MAX: usize = 4;
 
@@ -43,8 +43,8 @@ const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 #[test]
 fn a_client_has_so_many_connections_and_the_others_theirs() {
-    for balance in ["round-robin", "least-connections"] {
-        let server = Server::start("faults.wasm", &["--max-connections-per-client", "4", "--balance", balance]);
+    for (component, balance) in FAULTS.into_iter().zip(["round-robin", "least-connections"]) {
+        let server = Server::start(component, &["--max-connections-per-client", "4", "--balance", balance]);
         let neighbours = Neighbours::that_upload(server.address);
         let mut open = fill(&server, LOCAL, MAX);
         for _ in 0..50 {
@@ -150,13 +150,15 @@ fn a_worker_process_that_dies_leaves_no_connection_on_the_books() {
 
 #[test]
 fn a_flood_of_one_client_is_turned_away_while_the_other_is_served() {
-    let server = Server::start("faults.wasm", &["--max-connections-per-client", "4"]);
-    let neighbours = Neighbours::that_upload(server.address);
-    let _open = fill(&server, LOCAL, MAX);
-    for _ in 0..20 {
-        let flood: Vec<Connection> = (0..100).map(|_| Connection::open(server.address)).collect();
-        drop(flood);
+    for component in FAULTS {
+        let server = Server::start(component, &["--max-connections-per-client", "4"]);
+        let neighbours = Neighbours::that_upload(server.address);
+        let _open = fill(&server, LOCAL, MAX);
+        for _ in 0..20 {
+            let flood: Vec<Connection> = (0..100).map(|_| Connection::open(server.address)).collect();
+            drop(flood);
+        }
+        eventually("all were turned away", || server.status()["refused_connections"] == 2_000);
+        neighbours.end("beside them");
     }
-    eventually("all were turned away", || server.status()["refused_connections"] == 2_000);
-    neighbours.end("beside them");
 }

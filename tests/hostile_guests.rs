@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::Duration;
 use std::{fs, io, thread};
@@ -13,8 +14,8 @@ use serde_json::Value;
 
 use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, get, guest};
 
-/// The longest that a neighbour's request may take; far above what is measured.
-const STALL_MAX: Duration = Duration::from_secs(5);
+/// The longest that a neighbour's request may take, whatever the attack.
+const STALL_MAX: Duration = Duration::from_secs(1);
 /// Attackers at once, after one alone.
 const AT_ONCE: usize = 3;
 
@@ -35,8 +36,8 @@ type Outcome = (Ends, &'static [&'static str]);
 
 /// An attack by a request.
 struct Attack {
-    /// Path and query. `{upstream}` is an HTTP server of the test; below `/data`, if that is named, there are a file and a
-    /// pipe that nobody writes to.
+    /// Path and query. `{upstream}` is an HTTP server of the test; below `/data`, if that is named, there are a file, a
+    /// pipe that nobody writes to, a socket, and where a path names it a device.
     path: &'static str,
     flags: &'static [&'static str],
     /// For wasi 0.2 and 0.3; none: it cannot be made there.
@@ -129,6 +130,9 @@ attacks! {
     a_pipe_in_a_granted_directory: "/read?path=/data/pipe", [],
         both(Answers(404, "Operation not permitted"), &["--dir", "neither a file nor a directory"]);
     the_times_of_a_pipe: "/touch?path=/data/pipe", [], both(Answers(403, "0, then"), &["--dir"]);
+    // The kernel opens no socket (ENXIO), and the guest learns of an error.
+    a_socket_in_a_granted_directory: "/read?path=/data/socket", [], both(Answers(404, "error"), &[]);
+    the_times_of_a_socket: "/touch?path=/data/socket", [], both(Answers(403, "0, then"), &[]);
     a_thousand_pipes_at_once: "/files?count=1000&path=/data/pipe", [], both(Answers(403, "0, then"), &["--dir"]);
 }
 
@@ -140,6 +144,18 @@ fn tables_of_a_guest_that_grow() -> TestResult {
     ] {
         let outcomes = [Some((ends, told)), None];
         survived(&Attack { path, flags: &[], outcomes, component: Some("wat/tables.wat") })?;
+    }
+    Ok(())
+}
+
+#[test(needs(Mknod))]
+fn a_device_in_a_granted_directory() -> TestResult {
+    for (path, ends) in [
+        ("/read?path=/data/device", Answers(404, "Operation not permitted")),
+        ("/touch?path=/data/device", Answers(403, "0, then")),
+        ("/files?count=1000&path=/data/device", Answers(403, "0, then")),
+    ] {
+        survived(&Attack { path, flags: &[], outcomes: both(ends, &["--dir"]), component: None })?;
     }
     Ok(())
 }
@@ -159,6 +175,12 @@ fn survived(attack: &Attack) -> TestResult {
     if path.contains("/data/") {
         fs::write(folder.path().join("file"), "content")?;
         assert!(Command::new("mkfifo").arg(folder.path().join("pipe")).status()?.success(), "mkfifo");
+        UnixListener::bind(folder.path().join("socket"))?;
+        if path.ends_with("device") {
+            // /dev/zero, which would give bytes for ever.
+            let mut mknod = Command::new("mknod");
+            assert!(mknod.arg(folder.path().join("device")).args(["c", "1", "5"]).status()?.success(), "mknod");
+        }
         flags.extend(["--dir", &grant]);
     }
     for (component, outcome) in FAULTS.into_iter().zip(attack.outcomes) {
@@ -345,7 +367,8 @@ fn load_survived(load: &Load, what: &str) -> TestResult {
             reload(&served)?;
         }
     }
-    neighbours.end(what);
+    let slowest = neighbours.end(what);
+    assert!(slowest < STALL_MAX, "{what}: a neighbour's request took {slowest:?}");
     eventually(&format!("{what}: no process is left"), || server.pids().len() == processes);
     server.memory_is_back(before, what);
     Ok(())

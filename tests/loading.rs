@@ -8,7 +8,7 @@ use std::process::Command;
 use wasmhost::build::marker::{Marks, mark};
 
 use crate::support::server::within;
-use crate::support::{Connection, Finished, Server, TestResult, command, get, guest, run};
+use crate::support::{Connection, Finished, Server, TestResult, command, cpus, get, guest, run};
 
 /// Tries to serve `file`, which must not come to pass: exit code 1, one error, one hint, no port, no panic.
 #[track_caller]
@@ -405,11 +405,8 @@ const FUNCTIONS: usize = 2_000;
 
 /// A command that serves `component`, on one CPU and without a cache.
 fn on_one_cpu(component: &Path) -> Command {
-    // The first CPU that this process may use.
-    let status = fs::read_to_string("/proc/self/status").expect("a status");
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list").trim();
-    let first = list.split([',', '-']).next().expect("a first one");
-    let mut command = within(&["taskset", "-c", first]);
+    let first = cpus()[0].to_string();
+    let mut command = within(&["taskset", "-c", &first]);
     command.arg(component);
     command.args(["--listen", "127.0.0.1:0", "--cache-dir", "off"]);
     command

@@ -1,12 +1,13 @@
-//! What when more comes than can be served? At ten times the load: as much is served as at the load that can be borne,
-//! nobody waits for longer than the queue allows, the others are refused with a word of when to come back, and when the
-//! load is gone all is as before. The bounds here are loose, since other tests run beside; `tests/bench/overload` prints
-//! the figures.
+//! What happens when more comes than can be served? At twice and at ten times the load, as much is served as at the peak,
+//! nobody waits for longer than the queue's bound, the others are refused and learn when to come back, and when the load
+//! is gone all is as before. `tests/bench/overload` prints the figures.
 
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, Response, Server, TestResult, guest};
+use crate::support::server::within;
+use crate::support::{Connection, Response, Server, TestResult, cpus, guest};
 
 /// A component whose every request takes so many turns of a loop, and so always the same CPU time.
 fn burning(turns: u32, file: &std::path::Path) -> TestResult {
@@ -48,64 +49,107 @@ fn load(address: SocketAddr, clients: u32, pause: Duration, time: Duration) -> V
     threads.into_iter().flat_map(|thread| thread.join().expect("a client")).collect()
 }
 
-#[test]
-fn ten_times_the_load_is_served_as_far_as_it_can_be_and_the_rest_refused_at_once() -> TestResult {
+/// What came of a load, in the time in which it stood.
+struct Outcome {
+    served: Vec<Duration>,
+    refused: Vec<Duration>,
+    time: Duration,
+}
+
+impl Outcome {
+    /// Of the second half, when a queue has formed; all answers are right, and each refusal says when to come back.
+    #[track_caller]
+    fn of(seen: &[Seen], began: Instant, load_time: Duration) -> Self {
+        let mut outcome = Self { served: Vec::new(), refused: Vec::new(), time: load_time / 2 };
+        for (asked, response, took) in seen {
+            assert!([200, 503].contains(&response.status) && response.whole, "{response:?}");
+            assert!(response.status == 200 || response.header("retry-after") == Some("1"), "{response:?}");
+            if asked.duration_since(began) >= load_time / 2 {
+                let list = if response.status == 200 { &mut outcome.served } else { &mut outcome.refused };
+                list.push(*took);
+            }
+        }
+        outcome.served.sort_unstable();
+        outcome.refused.sort_unstable();
+        outcome
+    }
+
+    fn rate(&self) -> f64 {
+        self.served.len() as f64 / self.time.as_secs_f64()
+    }
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default()
+}
+
+/// The host on one CPU, and this process, with all clients, on the others.
+fn on_a_cpu_of_its_own(component: &str, flags: &[&str]) -> Server {
+    let cpus = cpus();
+    let (own, others) = cpus.split_first().expect("a CPU");
+    let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+    let mut pin = Command::new("taskset");
+    pin.args(["--all-tasks", "--pid", "--cpu-list", &others.join(","), &std::process::id().to_string()]);
+    assert!(pin.stdout(Stdio::null()).status().expect("taskset runs").success());
+    let mut command = within(&["taskset", "--cpu-list", &own.to_string()]);
+    command.arg(component).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
+    command.args(flags);
+    Server::spawn(command)
+}
+
+#[test(needs(Taskset, TwoCpus), alone)]
+fn at_twice_and_ten_times_the_load_nine_tenths_of_the_peak_are_served_and_the_rest_refused_in_time() -> TestResult {
     const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
+    const CLIENTS: u32 = 120;
+    /// What else the machine does meanwhile takes from the one figure or the other: the best of so many.
+    const TRIES: usize = 4;
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("burn.wat");
-    burning(10_000_000, &file)?;
+    burning(20_000_000, &file)?;
     let flags = ["--workers", "1", "--instances-per-worker", "4", "--queue-timeout", "500ms"];
-    let server = Server::start(file.to_str().ok_or("a path in UTF-8")?, &flags);
-    let time = Duration::from_secs(3);
-    let peak = load(server.address, 4, Duration::ZERO, time);
-    assert!(peak.iter().all(|(_, response, _)| response.status == 200));
-    let resident_before = server.resident_kib();
-    let refused_before = server.sum("sheds.queue-timeout") + server.sum("sheds.queue-full");
-
-    // So many clients, each as often as a tenth of the load that it takes.
-    let clients = 120;
-    let rate = peak.len() as f64 / time.as_secs_f64();
-    let pause = Duration::from_secs_f64(f64::from(clients) / (10.0 * rate));
-    // The second half: the line in front of the instances stands by then.
-    let (began, load_time) = (Instant::now(), time * 2);
-    let seen = load(server.address, clients, pause, load_time);
-    let late: Vec<&Seen> = seen.iter().filter(|(asked, _, _)| asked.duration_since(began) >= load_time / 2).collect();
-    let (served, refused): (Vec<&Seen>, Vec<&Seen>) =
-        late.into_iter().partition(|(_, response, _)| response.status == 200);
-    let took = |seen: &[&Seen], percent: usize| {
-        let mut times: Vec<Duration> = seen.iter().map(|(_, _, took)| *took).collect();
-        times.sort_unstable();
-        times.get(times.len() * percent / 100).copied().unwrap_or_default()
-    };
-    eprintln!(
-        "peak {rate:.0}/s; at ten times that {:.0}/s served, p99 {:?}, {} refused, p50 {:?}, p99 {:?}",
-        served.len() as f64 / (load_time / 2).as_secs_f64(),
-        took(&served, 99),
-        refused.len(),
-        took(&refused, 50),
-        took(&refused, 99)
-    );
-    assert!(served.len() * 3 >= peak.len(), "{} served, {} at the peak", served.len(), peak.len());
-    assert!(!refused.is_empty(), "it was no overload");
-    for (_, response, _) in &refused {
-        assert_eq!(response.status, 503);
-        assert_eq!(response.header("retry-after"), Some("1"));
-        assert!(response.whole);
+    let server = on_a_cpu_of_its_own(file.to_str().ok_or("a path in UTF-8")?, &flags);
+    let mut told = Vec::new();
+    for _ in 0..TRIES {
+        let refused_before = server.sum("sheds.queue-timeout") + server.sum("sheds.queue-full");
+        let (requests_before, resident_before) = (server.sum("requests"), server.resident_kib());
+        let time = Duration::from_secs(3);
+        let began = Instant::now();
+        let at_peak = load(server.address, 4, Duration::ZERO, time);
+        let peak = Outcome::of(&at_peak, began, time);
+        assert!(peak.refused.is_empty(), "the peak is what can be served");
+        let mut all = at_peak;
+        let mut holds = true;
+        for times in [2.0, 10.0] {
+            // So many clients, each as seldom as makes that many requests in all.
+            let pause = Duration::from_secs_f64(f64::from(CLIENTS) / (times * peak.rate()));
+            let (began, load_time) = (Instant::now(), time * 2);
+            let seen = load(server.address, CLIENTS, pause, load_time);
+            let outcome = Outcome::of(&seen, began, load_time);
+            all.extend(seen);
+            assert!(!outcome.refused.is_empty(), "{times} times the load was no overload");
+            let share = outcome.rate() / peak.rate();
+            let [p99, refused_p99] = [&outcome.served, &outcome.refused].map(|took| percentile(took, 99));
+            told.push(format!(
+                "{times} times {:.0}/s: {share:.2} of it, p99 {p99:?}, refused within {refused_p99:?}",
+                peak.rate()
+            ));
+            // A wait in the queue, and then a turn beside three others.
+            holds &= share >= 0.9 && p99 < QUEUE_TIMEOUT && refused_p99 < QUEUE_TIMEOUT;
+        }
+        let refused = all.iter().filter(|(_, response, _)| response.status == 503).count() as u64;
+        let counted = server.sum("sheds.queue-timeout") + server.sum("sheds.queue-full") - refused_before;
+        assert_eq!(counted, refused, "counted and seen");
+        assert_eq!(server.sum("requests") - requests_before, all.len() as u64, "none is lost");
+        assert_eq!(server.sum("in_flight"), 0);
+        let grown = server.resident_kib().saturating_sub(resident_before);
+        assert!(grown < 32 * 1024, "{grown} KiB more");
+        let after = load(server.address, 2, Duration::ZERO, Duration::from_secs(1));
+        assert!(!after.is_empty() && after.iter().all(|(_, response, _)| response.status == 200), "as before");
+        if holds {
+            return Ok(());
+        }
     }
-    // Waiting, and then one's own turn beside three others: seconds, where the machine has other things to do.
-    assert!(took(&served, 99) < QUEUE_TIMEOUT * 10, "{:?}", took(&served, 99));
-    assert!(took(&refused, 50) < QUEUE_TIMEOUT, "in a line that stands: {:?}", took(&refused, 50));
-
-    let all_refused = seen.iter().filter(|(_, response, _)| response.status == 503).count() as u64;
-    let counted = server.sum("sheds.queue-timeout") + server.sum("sheds.queue-full") - refused_before;
-    assert_eq!(counted, all_refused, "counted and seen");
-    assert_eq!(server.sum("requests"), (peak.len() + seen.len()) as u64, "none is lost");
-    assert_eq!(server.sum("in_flight"), 0);
-    let grown = server.resident_kib().saturating_sub(resident_before);
-    assert!(grown < 32 * 1024, "{grown} KiB more");
-    let after = load(server.address, 2, Duration::ZERO, Duration::from_secs(1));
-    assert!(!after.is_empty() && after.iter().all(|(_, response, _)| response.status == 200), "as before");
-    Ok(())
+    panic!("in none of {TRIES} tries: {told:#?}");
 }
 
 #[test]

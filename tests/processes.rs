@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::cgroup::{Bound, Cgroups};
 use crate::support::server::{command, limit_descriptors, signal, try_signal};
@@ -36,7 +36,6 @@ fn a_worker_process_that_is_killed_costs_only_its_own_connections_and_is_replace
         first.send("GET /sleep?ms=60000 HTTP/1.1\r\nHost: test\r\n\r\n");
         eventually("the request is in flight", || server.sum("in_flight") == 1);
         let memory_before = server.status()["instance_memory_bytes"].as_u64();
-        let began = Instant::now();
         signal(pid, name);
         // The first SIGSEGV that is not a fault of its own code only takes wasmtime's handler away.
         eventually("it is gone", || {
@@ -51,8 +50,6 @@ fn a_worker_process_that_is_killed_costs_only_its_own_connections_and_is_replace
         assert_eq!((&exit["worker"], &exit["voluntary"]), (&Value::from(1), &Value::Bool(false)), "{exit}");
         server.wait_for_record("respawn", |record| record["message"] == "respawn" && record["worker"] == 1);
         eventually("both listen again", || states(&server) == ["listening", "listening"]);
-        // (Of a busy machine; 100 ms are what it may take on a quiet one, and this counts the test's own looking.)
-        eprintln!("{component} SIG{name}: back after {:?}", began.elapsed());
         for _ in 0..4 {
             assert_eq!(get(server.address, "/hello").status, 200, "{component}");
         }
@@ -62,6 +59,31 @@ fn a_worker_process_that_is_killed_costs_only_its_own_connections_and_is_replace
             server.status()["instance_memory_bytes"].as_u64() <= memory_before,
             "{component}: memory is given back"
         );
+    }
+}
+
+#[test]
+fn a_worker_process_that_is_killed_is_back_within_100_ms() {
+    const BACK_WITHIN: Duration = Duration::from_millis(100);
+    // A busy machine may take longer at any one time, and this counts the test's own looking: the best of several.
+    const TRIES: usize = 10;
+    for component in FAULTS {
+        let mut best = Duration::MAX;
+        for _ in 0..TRIES {
+            // A new one for each, since a worker that dies again and again is made to wait.
+            let server = start(component, &[]);
+            let (_first, _second, pid) = on_both(&server);
+            let began = Instant::now();
+            signal(pid, "KILL");
+            eventually("it is gone, and another listens", || {
+                !server.worker_pids().contains(&pid) && states(&server) == ["listening", "listening"]
+            });
+            best = best.min(began.elapsed());
+            if best < BACK_WITHIN {
+                break;
+            }
+        }
+        assert!(best < BACK_WITHIN, "{component}: the best of {TRIES} was {best:?}");
     }
 }
 
@@ -75,12 +97,10 @@ fn a_worker_process_that_the_kernel_kills_for_memory_costs_only_its_own_connecti
         let memory_before = server.status()["instance_memory_bytes"].as_u64();
         first.send("GET /leak?bytes=200000000 HTTP/1.1\r\nHost: test\r\n\r\n");
         assert!(first.try_response(false).is_none(), "{component}: the kernel let it have the memory");
-        let began = Instant::now();
         assert_eq!(second.get("/hello").status, 200, "{component}");
         let exit = server.wait_for_record("exit", |record| record["message"] == "exit");
         assert_eq!(exit["cause"], "killed by signal 9", "{exit}");
         eventually("both listen again", || states(&server) == ["listening", "listening"]);
-        eprintln!("{component} out of memory: back after {:?}", began.elapsed());
         for _ in 0..4 {
             assert_eq!(get(server.address, "/hello").status, 200, "{component}");
         }
@@ -112,7 +132,7 @@ fn a_worker_process_that_is_stopped_gets_no_new_connections_and_goes_on_when_con
     let mut answered_in_a_row = 0;
     while answered_in_a_row < 20 {
         let mut connection = Connection::open(server.address);
-        let wait = std::time::Duration::from_millis(500);
+        let wait = Duration::from_millis(500);
         connection.stream.set_read_timeout(Some(wait)).expect("a time-out");
         connection.send("GET /hello HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         if connection.try_response(false).is_some() {

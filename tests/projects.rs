@@ -1,8 +1,10 @@
 //! What comes of `wasmhost new` and `wasmhost build`, without any language's toolchain: the projects, the mistakes, and
 //! what is said of a toolchain that fails or is missing. (`table` builds with the real ones.)
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::support::{Finished, Server, TestResult, command, get, run};
 
@@ -99,6 +101,27 @@ fn wrong_words_for_a_new_project_are_usage_errors_with_the_choice() -> TestResul
         assert!(refused.stderr.contains(expected), "{words:?}: {}", refused.stderr);
     }
     assert!(files_below(folder.path()).is_empty());
+    Ok(())
+}
+
+#[test(needs(Script))]
+fn on_a_terminal_a_new_project_asks_for_its_language() -> TestResult {
+    let work = tempfile::tempdir()?;
+    let program = command();
+    let line = format!("'{}' new my-app", program.get_program().to_string_lossy());
+    // `script` gives the command a terminal of its own, and copies what appears there.
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(work.path());
+    let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut keyboard = child.stdin.take().ok_or("a pipe")?;
+    keyboard.write_all(b"cobol\njs\n")?;
+    let mut shown = String::new();
+    child.stdout.take().ok_or("a pipe")?.read_to_string(&mut shown)?;
+    drop(keyboard);
+    assert!(child.wait()?.success(), "{shown}");
+    assert_eq!(shown.matches("language: ").count(), 2, "{shown}");
+    assert!(shown.contains("a number from 1 to") && shown.contains("began my-app (JavaScript, wasi 0.2)"), "{shown}");
+    assert!(work.path().join("my-app/package.json").is_file(), "{:?}", files_below(work.path()));
     Ok(())
 }
 

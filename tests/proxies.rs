@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::smuggling::table;
-use crate::support::{CEILING, Connection, Neighbours, Server, TestResult, eventually, facility};
+use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, facility};
 
 /// How long the first answer to a row is waited for, and how long another.
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
@@ -112,6 +112,16 @@ backend guests
     }
 }
 
+impl Kind {
+    /// Each of the proxies with one version of wasi, and in its other configuration with the other.
+    fn guest(self) -> &'static str {
+        match self {
+            Self::Nginx | Self::HaproxyLenient => FAULTS[0],
+            Self::NginxUnbuffered | Self::Haproxy => FAULTS[1],
+        }
+    }
+}
+
 impl Proxy {
     #[track_caller]
     fn start(kind: Kind, program: &str, upstream: SocketAddr) -> Result<Self, Box<dyn std::error::Error>> {
@@ -199,7 +209,7 @@ fn send(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 #[track_caller]
 fn attack_through(kind: Kind) -> TestResult {
     let program = facility::server_program_path(kind.program()).ok_or("the proxy is not installed")?;
-    let server = Server::start("faults.wasm", &["--access-log", "--trust-proxy", "127.0.0.1"]);
+    let server = Server::start(kind.guest(), &["--access-log", "--trust-proxy", "127.0.0.1"]);
     let proxy = Proxy::start(kind, &program, server.address)?;
 
     // Good traffic, over connections that the proxy keeps.

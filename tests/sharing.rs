@@ -1,5 +1,7 @@
 //! Where requests share an instance (wasi 0.3, `--instance-concurrency` above 1): what does a fault cost there?
 
+use std::time::{Duration, Instant};
+
 use crate::abandoned::reset;
 use crate::recovery::{AFTER_HEAD, BEFORE_HEAD, SHORT, kept_connections};
 use crate::support::{Connection, Server, eventually, get};
@@ -96,9 +98,13 @@ fn a_shared_instance_that_retires_does_not_hold_up_its_successor() {
     long.send("GET /never-finish HTTP/1.1\r\nHost: test\r\n\r\n");
     eventually("the long call has begun", || server.sum("in_flight") == 1);
     for request in 0..20 {
+        let began = Instant::now();
         assert_eq!(get(server.address, "/hello").status, 200, "request {request} beside a call that does not end");
+        // Whoever waited for the instance that retires would wait for the queue's time, and then be refused.
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(1), "request {request} took {took:?}");
     }
-    assert_eq!(server.sum("sheds.queue-timeout"), 0, "nobody waited for the instance that retires");
+    assert_eq!(server.sum("sheds.queue-timeout"), 0, "nobody waited for so long that it was refused");
     assert_eq!(server.sum("in_flight"), 1, "the long call goes on");
 }
 
@@ -147,7 +153,7 @@ fn calls_whose_clients_have_left_keep_their_time_limit_and_do_not_lock_an_instan
         for connection in connections {
             // A reset, not an end.
             let socket = socket2::SockRef::from(&connection.stream);
-            socket.set_linger(Some(std::time::Duration::ZERO)).expect("a reset");
+            socket.set_linger(Some(Duration::ZERO)).expect("a reset");
         }
         eventually("they have left", || server.sum("in_flight") == 1);
     }
@@ -179,7 +185,7 @@ fn an_instance_that_a_client_has_left_makes_room_at_once_when_it_faults() {
     leaving.send("GET /wait-forever HTTP/1.1\r\nHost: test\r\n\r\n");
     eventually("it is under way", || server.sum("in_flight") == 1);
     let socket = socket2::SockRef::from(&leaving.stream);
-    socket.set_linger(Some(std::time::Duration::ZERO)).expect("a reset");
+    socket.set_linger(Some(Duration::ZERO)).expect("a reset");
     drop(leaving);
     eventually("it has left", || server.sum("in_flight") == 0);
     assert_eq!(get(server.address, "/trap").status, 500);

@@ -34,6 +34,15 @@ pub fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
     }
 }
 
+/// The numbers of the CPUs that this process may use.
+pub fn cpus() -> Vec<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list").trim();
+    let number = |text: &str| text.parse::<usize>().expect("a number");
+    let ranges = list.split(',').map(|range| range.split_once('-').unwrap_or((range, range)));
+    ranges.flat_map(|(first, last)| number(first)..=number(last)).collect()
+}
+
 /// Path of a prebuilt or rebuilt component (`hello.wasm`, `faults-p3.wasm`, `wat/trap.wat`); `WASMHOST_TEST_GUESTS` names
 /// another folder for the built ones. An absolute path stays as it is.
 pub fn guest(name: &str) -> String {
