@@ -259,3 +259,41 @@ fn a_log_that_nobody_reads_costs_no_request_and_does_not_hold_up_the_end() -> Te
     }
     Ok(())
 }
+
+#[test]
+fn connections_are_bounded_by_the_descriptors_of_whoever_keeps_them_and_the_soft_limit_is_raised() {
+    let place = ["prlimit", "--nofile=100:400"];
+    if !is_possible("a limit on descriptors", place[0], &["--nofile=100:400", "true"]) {
+        return;
+    }
+    // Of 400 each: 64, and 16 a worker, are for something else.
+    for (kind, bound) in [("thread", 400 - 64 - 2 * 16), ("process", 2 * (400 - 64 - 16))] {
+        for asked in [None, Some("100000")] {
+            let asked = asked.map(|asked| ["--max-connections", asked]);
+            let flags = [&["--workers", "2", "--worker-kind", kind][..], asked.as_ref().map_or(&[], |asked| asked)];
+            let server = serving_within(&place, "hello.wasm", &flags.concat());
+            for pid in server.pids() {
+                let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("the process lives");
+                let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+                assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["400", "400"], "{kind}");
+            }
+            let listening = server.wait_for_record("it listens", |record| record["max_connections"].is_number());
+            assert_eq!(listening["max_connections"], bound, "{kind}");
+            let lowered = format!("--max-connections is lowered to {bound}");
+            let warnings = server.records(|record| message(record).starts_with(&lowered));
+            assert_eq!(warnings.len(), usize::from(asked.is_some()), "{kind}: {warnings:?}");
+            let mut kept: Vec<Connection> = (0..bound).map(|_| Connection::open(server.address)).collect();
+            for connection in &mut kept {
+                assert_eq!(connection.get("/").status, 200, "{kind}");
+            }
+            let mut waiting = Connection::open(server.address);
+            waiting.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+            assert!(is_silent(&waiting), "{kind}: there is one more than {bound}");
+            assert_eq!(server.sum("open_connections"), bound, "{kind}");
+            // What closes makes room.
+            drop(kept.pop());
+            assert_eq!(waiting.response().status, 200, "{kind}");
+            assert_eq!(server.records(|record| record["level"] == "ERROR").len(), 0, "{kind}");
+        }
+    }
+}

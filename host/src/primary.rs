@@ -571,7 +571,7 @@ impl Place {
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         WorkerView {
             alive: self.handle.is_some() && metrics.listening.get(),
-            inbox_room: room,
+            inbox_room: if self.handle.as_ref().is_some_and(WorkerHandle::is_full) { 0 } else { room },
             late_us: self.vitals.pulse.late_us(Ticker::now_us()).max(waited_us),
             healthy: !metrics.down.get(),
             connections: metrics.open_connections.load(Relaxed),

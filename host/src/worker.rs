@@ -228,6 +228,14 @@ impl WorkerHandle {
         }
     }
 
+    /// Whether it has as many connections as its own descriptors allow; threads share those of the host.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Thread(_) => false,
+            Self::Process(process) => process.is_full(),
+        }
+    }
+
     /// Gives it a connection.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use http::uri::Authority;
 use super::{PrimaryError, system};
 use crate::balancer::Balance;
 use crate::clients::Clients;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, WorkerKind};
 use crate::confine::{self, Cage, Report};
 use crate::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
 use crate::sandbox::make_cache_dir;
@@ -110,19 +110,40 @@ pub(super) fn authority(address: &Address) -> Authority {
     parsed.unwrap_or_else(|| Authority::from_static("localhost"))
 }
 
-/// How many connections the process's descriptors bear.
-pub(super) fn max_connections(config: &Config) -> usize {
+/// How many connections the descriptors allow: of all workers together, and of one worker that is a process.
+pub(super) fn connections_by_descriptors(config: &Config) -> (usize, usize) {
     use rustix::process::{Resource, getrlimit};
+    // Workers that are processes have this process's limit, each for itself.
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER * u64::from(config.workers);
-    let by_descriptors =
-        usize::try_from(descriptors.saturating_sub(reserved).max(descriptors / 4).max(1)).unwrap_or(usize::MAX);
+    let workers = config.workers;
+    let directories = u64::try_from(config.grants.dirs.len()).unwrap_or(u64::MAX);
+    match config.worker_kind {
+        WorkerKind::Thread => {
+            let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER * u64::from(workers);
+            let connections = beside(reserved.saturating_add(directories), descriptors);
+            (connections, connections)
+        }
+        WorkerKind::Process => {
+            let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER;
+            let connections = beside(reserved.saturating_add(directories), descriptors);
+            (connections.saturating_mul(workers.into()), connections)
+        }
+    }
+}
+
+/// Connections that fit into a process's descriptors beside those that are needed otherwise.
+fn beside(reserved: u64, descriptors: u64) -> usize {
+    usize::try_from(descriptors.saturating_sub(reserved).max(descriptors / 4).max(1)).unwrap_or(usize::MAX)
+}
+
+/// How many connections there may be at once.
+pub(super) fn max_connections(config: &Config) -> usize {
+    let (by_descriptors, _) = connections_by_descriptors(config);
     match config.limits.max_connections {
         Some(asked) if asked > by_descriptors => {
             tracing::warn!(
                 asked,
-                descriptors,
-                "--max-connections is lowered to {by_descriptors}, which the descriptors bear; raise their limit (ulimit -n, LimitNOFILE=)"
+                "--max-connections is lowered to {by_descriptors}, since there are no file descriptors for more; raise their limit (ulimit -n, LimitNOFILE=)"
             );
             by_descriptors
         }

@@ -9,6 +9,7 @@ use http::uri::Authority;
 use tokio::sync::mpsc;
 
 use super::Place;
+use super::ground::connections_by_descriptors;
 use crate::config::{Config, WorkerKind};
 use crate::loader::{Code, Edition, Loading, Trial, load_in_thread};
 use crate::sandbox::{MemoryBudget, Ticker};
@@ -31,6 +32,8 @@ pub(super) enum Kind {
         spawner: Arc<Spawner>,
         /// What the loading process shows of itself, and its file.
         loader: (&'static Vitals, OwnedFd),
+        /// Connections that a worker's descriptors allow.
+        connections_max: usize,
     },
 }
 
@@ -58,7 +61,9 @@ impl Kind {
             }
             WorkerKind::Process => {
                 let (host, host_file) = vitals::shared()?;
-                Ok(Self::Process { host, host_file: Arc::new(host_file), spawner, loader: vitals::shared()? })
+                let (_, connections_max) = connections_by_descriptors(config);
+                let (host_file, loader) = (Arc::new(host_file), vitals::shared()?);
+                Ok(Self::Process { host, host_file, spawner, loader, connections_max })
             }
         }
     }
@@ -84,7 +89,7 @@ impl Kind {
             Self::Thread { trial, spawner, .. } => {
                 load_in_thread(config, trial, Launcher::Spawner(Arc::clone(spawner)))
             }
-            Self::Process { host, host_file, spawner, loader: (vitals, file) } => {
+            Self::Process { host, host_file, spawner, loader: (vitals, file), .. } => {
                 load_in_process(config, spawner, (host, host_file), (vitals, file))
             }
         }
@@ -109,7 +114,7 @@ impl Kind {
                 let orders = Orders { guest: Arc::clone(guest), stage: start.stage };
                 ThreadHandle::start(setup, orders).map(WorkerHandle::Thread)
             }
-            (Self::Process { host_file, spawner, .. }, Code::File(code), Some(vitals_file)) => {
+            (Self::Process { host_file, spawner, connections_max, .. }, Code::File(code), Some(vitals_file)) => {
                 // Each has its part of the connections, since none sees the others' listeners.
                 let workers = usize::from(start.config.workers);
                 let share = Share {
@@ -125,6 +130,7 @@ impl Kind {
                     authority: start.authority.clone(),
                     listener: listener.map(|listener| (listener.into(), share)),
                     permits: Arc::clone(start.permits),
+                    connections_max: *connections_max,
                 };
                 ProcessHandle::start(setup, spawner, start.stage).map(WorkerHandle::Process)
             }

@@ -66,6 +66,8 @@ pub struct ProcessSetup {
     pub listener: Option<(OwnedFd, Share)>,
     /// The capacity that its connections take from, where the primary accepts.
     pub permits: Arc<Permits>,
+    /// Connections at once that its descriptors allow.
+    pub connections_max: usize,
 }
 
 /// A worker's part of the connections, where it accepts them itself and does not see the others'.
@@ -86,6 +88,7 @@ pub struct ProcessHandle {
     orders: watch::Sender<ProcessOrders>,
     vitals: &'static Vitals,
     permits: Arc<Permits>,
+    connections_max: usize,
     /// What the worker had taken in all its lives when this one began.
     taken_before: u64,
     /// Connections that were handed to this process.
@@ -125,6 +128,7 @@ impl ProcessHandle {
             orders,
             vitals,
             permits: setup.permits,
+            connections_max: setup.connections_max,
             taken_before: vitals.metrics.connections.get(),
             handed: Cell::new(0),
             outstanding: Cell::new(0),
@@ -155,6 +159,12 @@ impl ProcessHandle {
         let taken = self.vitals.metrics.connections.get().wrapping_sub(self.taken_before);
         let waiting = self.handed.get().saturating_sub(taken);
         INBOX_MAX.saturating_sub(usize::try_from(waiting).unwrap_or(usize::MAX))
+    }
+
+    /// Whether it has as many connections as its descriptors allow.
+    pub fn is_full(&self) -> bool {
+        let open = self.vitals.metrics.open_connections.load(Relaxed);
+        open >= self.connections_max
     }
 
     /// Hands a connection over, or gives it back.
