@@ -1,6 +1,6 @@
-//! What was asked for, checked and in its final types. `cli` says what can be typed and `config::build` turns that into
-//! a [`Config`], or into every mistake at once. No other module reads flags or the environment. Whatever others may change
-//! meanwhile (names of hosts, directories) is looked up here, once; other processes of the host are given the result.
+//! The settings of one run, checked and in their final types. `cli` defines what can be typed; `config::build` turns that
+//! into a [`Config`], or into a list of all mistakes. No other module reads flags or the environment. Names of hosts are
+//! resolved, and files and directories opened, here and once; other processes of the host get the result.
 
 mod build;
 mod encoding;
@@ -57,9 +57,9 @@ pub struct Config {
     pub compilation: Compilation,
     /// How far the host's processes confine themselves.
     pub confine: Confine,
-    /// How long requests in flight may take to finish once the host was told to stop.
+    /// How long requests in flight may take to finish after a signal to stop.
     pub drain_timeout: Duration,
-    /// What is otherwise while the component is being developed; none in production.
+    /// What `wasmhost dev` changes; none in production.
     pub development: Option<Development>,
 }
 
@@ -70,7 +70,7 @@ impl Config {
     }
 }
 
-/// `wasmhost dev`: clients and the terminal are told reasons, and the component is one that was staged.
+/// Settings of `wasmhost dev`: clients and the terminal see reasons of failures, and the component comes from a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Development {
     /// The folder between `wasmhost dev` and the host that it runs, which is nobody else's.
@@ -101,7 +101,7 @@ impl Development {
         &self.component
     }
 
-    /// What clients are told in the component's place, while that file is there.
+    /// While this file exists, clients get its text instead of the component's answer.
     pub fn notice(&self) -> &Path {
         &self.notice
     }
@@ -162,7 +162,7 @@ impl Confine {
 /// How long an instance lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Isolation {
-    /// `Worker`, but `Request` for guests that are known not to bear reuse.
+    /// `Worker`, but `Request` for guests that are known not to work when an instance is reused.
     #[default]
     Auto,
     /// From request to request.

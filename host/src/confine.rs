@@ -1,7 +1,7 @@
-//! The second wall: a process of wasmhost gives up, before it runs any guest code, all that serving does not need, so that
-//! whoever breaks out of wasmtime's sandbox finds little to reach. `calls` says which system calls remain, `files` which
-//! files and ports. Called once by each process, in its only thread, when it has opened what it needs; it never changes
-//! what was confined.
+//! The second wall: before a process of wasmhost runs any guest code, it gives up everything that serving does not need.
+//! Whoever breaks out of wasmtime's sandbox can then reach little. `calls` defines which system calls remain, `files` which
+//! files and ports. Each process calls this once, while it has only one thread and has opened what it needs; confinement
+//! is never lifted.
 
 mod calls;
 mod files;
@@ -255,7 +255,7 @@ pub struct Unconfined(Vec<String>);
 impl Unconfined {
     /// A way out, for the user.
     pub fn hint(&self) -> &'static str {
-        "take a kernel that has it (Linux 6.12 has all), or `--confine auto`, which applies what there is"
+        "use a kernel that offers it (Linux 6.12 or newer offers all), or `--confine auto`, which applies what the kernel offers"
     }
 }
 

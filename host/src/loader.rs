@@ -1,6 +1,6 @@
-//! Loads a component, at the host's start and at each reload, away from the primary's thread: reading and compiling
-//! block, and the trial of whether an instance comes up runs guest code. Where workers are threads, in a thread; where
-//! they are processes, in a process of its own (`worker::process`), so that the primary never maps guest code.
+//! Loads a component at the start and at each reload, outside the primary's thread: reading and compiling block, and the
+//! test whether an instance starts runs guest code. With threads as workers this happens in a thread; with processes, in a
+//! separate process (`worker::process`), so that the primary never maps guest code.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -79,13 +79,13 @@ pub fn load_and_try(artifact: &Artifact, config: &Config, trial: &Trial) -> Resu
     })
 }
 
-/// Tells of a flag that the component, or another flag, makes vain.
+/// Warns of a flag that has no effect because of the component or another flag.
 fn warn_without_effect(guest: &Guest, config: &Config) {
     let asked = config.capacity.instance_concurrency;
     let why_alone = match guest.version() {
         WasiVersion::P2 => Some("a component of wasi 0.2 serves one request at a time"),
         WasiVersion::P3 if guest.is_fresh_each_request(config.isolation) => {
-            Some("each request has an instance of its own (--isolation request)")
+            Some("each request gets a fresh instance (--isolation request)")
         }
         WasiVersion::P3 => None,
     };
@@ -102,7 +102,7 @@ fn try_instance(guest: &Guest, config: &Config, trial: &Trial) -> Result<(), Loa
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
     let runtime = runtime
-        .map_err(|error| failed(format!("no event loop to try it in: {error}"), "free descriptors or memory"))?;
+        .map_err(|error| failed(format!("there is no event loop to test it in: {error}"), "free descriptors or memory"))?;
     let Trial { ticker, budget, pulse } = trial;
     let pulse = ticker.watch_pulse(pulse);
     let grants = Arc::new(config.grants.clone());

@@ -1,8 +1,8 @@
-//! Starting processes, which a confined process cannot. The spawner is this program once more, started before the primary
-//! confines itself; it runs no guest code, and does three things that the primary asks for on a line of [`crate::wire`]:
-//! start one of two fixed programs, open the component's file, and remove the files of Unix sockets. How these processes
-//! are confined and limited follows from the settings that it was given at its start, never from what it is asked later.
-//! This file is the asking side; `attend` is the spawner itself, `settings` what processes are given at their start.
+//! Starts processes, which a confined process cannot do. The spawner is a second process of this program. The primary
+//! starts it before it confines itself. It runs no guest code, and does three things when the primary asks, on a line of
+//! [`crate::wire`]: it starts one of two fixed programs, opens the component's file, and removes the files of Unix sockets.
+//! The settings that it got at its start decide how those processes are confined and limited; a request cannot change them.
+//! This file is the side that asks. `attend` is the spawner itself, `settings` what a process gets at its start.
 
 mod attend;
 mod settings;
@@ -175,7 +175,7 @@ impl Spawner {
         Wire::new(self.ask(&start, &[(Descriptor::Line, line.as_fd())])?).map(Attended)
     }
 
-    /// Starts a compiler, which is heard of on the line that is given back.
+    /// Starts a compiler. Its end is reported on the line that is returned.
     fn start_compiler(&self, streams: &Streams) -> io::Result<OwnedFd> {
         let Streams { stdin, stdout, stderr } = streams;
         self.ask(

@@ -258,8 +258,11 @@ impl WorkerHandle {
                 thread.orders.send_replace(Orders { guest: Arc::clone(guest), stage });
             }
             (Self::Process(process), Code::File(file)) => process.order(Arc::clone(file), stage),
-            // All workers are of one kind, and the loader with them.
-            (Self::Thread(_), Code::File(_)) | (Self::Process(_), Code::Linked(_)) => {}
+            (Self::Thread(_), Code::File(_)) | (Self::Process(_), Code::Linked(_)) => {
+                tracing::error!(
+                    "the component was loaded for workers of another kind, and this worker goes on with the old one; this is a bug of wasmhost"
+                );
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! `wasmhost compile`: a component ahead of time. The host runs it too, as the child that does the work.
+//! `wasmhost compile`: compiles a component ahead of time. The host runs it too, as the child process that compiles.
 
 use crate::cli::CompileArgs;
 use crate::config::{Compilation, Confine, Mistake, compile_bounds};
@@ -32,7 +32,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Error> {
     }
 }
 
-/// What a component can make of the compiler stays in this process.
+/// Compiles in this process, which confines itself first: a component may exploit a hole in the compiler.
 fn run_child(bounds: &Compilation, mode: Confine) -> Result<(), Error> {
     bound_compiling_child(bounds)?;
     confine::apply(mode, &Cage::compiler())?;

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::config::Machine;
 use crate::primary::{self, Ended, Ground, PrimaryError, Swap};
 
-/// What this machine offers.
+/// Reads what this machine offers.
 pub fn machine() -> Machine {
     Machine {
         cores: num_cpus::get().max(1),

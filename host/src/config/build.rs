@@ -1,4 +1,4 @@
-//! Turns the text of every flag into a [`Config`], and collects what is wrong with any of them.
+//! Turns the text of all flags into a [`Config`], or into a list of all mistakes in them.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub struct Machine {
     pub has_inherited_socket: bool,
 }
 
-/// Largest count that any flag takes; far above what a machine bears.
+/// Largest count that any flag takes; far above what a machine can handle.
 const COUNT_MAX: u64 = 1_000_000;
 /// What an instance may ask for is bounded by 32-bit memories in practice; tables and further memories come on top.
 const MEMORY_MAX_BYTES: u64 = 1 << 46;
@@ -81,7 +81,7 @@ impl Mistakes {
     fn size(&mut self, flag: &'static str, value: &str) -> u64 {
         let outcome = parse::size(value).and_then(|size| match size {
             size if size <= MEMORY_MAX_BYTES => Ok(size),
-            _ => Err("is more than any machine has".to_owned()),
+            _ => Err("is larger than the memory of any machine (64 TiB)".to_owned()),
         });
         self.note(flag, value, outcome, 1)
     }
@@ -166,7 +166,7 @@ fn listen(args: &ServeArgs, machine: Machine, mistakes: &mut Mistakes) -> Listen
         Some(value) => {
             let outcome = parse::listen(value).and_then(|listen| match listen {
                 Listen::Inherited if !machine.has_inherited_socket => {
-                    Err("no socket was handed over (LISTEN_FDS is not set for this process)".to_owned())
+                    Err("no socket was handed over: LISTEN_FDS is not set for this process (see sd_listen_fds(3))".to_owned())
                 }
                 listen => Ok(listen),
             });

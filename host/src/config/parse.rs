@@ -1,5 +1,5 @@
-//! How each kind of value is written on the command line. Every function answers with the value or with what is wrong
-//! and what would be right, lower case, without the flag's name.
+//! How each kind of value is written on the command line. Every function returns the value, or a message that says what
+//! is wrong and what is expected (lower case, without the flag's name).
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -103,7 +103,7 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
     }
     let port_only = text.strip_prefix(':').and_then(|port| port.parse::<u16>().ok());
     if port_only.is_some() {
-        return Err(format!("names no address; {wanted}, `0.0.0.0{text}` for every interface"));
+        return Err(format!("has no address before the port; {wanted}; for every interface: `0.0.0.0{text}`"));
     }
     let is_name = text
         .rsplit_once(':')

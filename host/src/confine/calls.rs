@@ -1,6 +1,6 @@
-//! Which system calls a process of each role may make (seccomp, `seccomp(2)`): tables with a reason for each group. What
-//! is named here and not granted is answered `EPERM`; what is not named, `ENOSYS`, as by a kernel that is too old for it,
-//! so that the C library takes its older way. Nothing is ever killed (but for a call of another architecture's table).
+//! Which system calls a process of each role may make (seccomp, `seccomp(2)`): tables with a reason for each group. A call
+//! that is named here but not granted fails with `EPERM`. A call that is not named fails with `ENOSYS`, as on an older
+//! kernel, so that the C library falls back to an older call. A process is killed only for calls of another architecture.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Which files, ports and other processes can be reached (Landlock, `landlock(7)`): nothing but what the cage names.
+//! Which files, ports and other processes can be reached (Landlock, `landlock(7)`): only those that the cage names.
 
 use std::path::Path;
 
@@ -52,7 +52,7 @@ pub(super) fn wall(cage: &Cage) -> Result<Walled, String> {
     let abi = match status.landlock {
         LandlockStatus::Available { effective_abi, .. } => effective_abi,
         LandlockStatus::NotEnabled => return Err("Landlock is not among the kernel's `lsm=` modules".to_owned()),
-        LandlockStatus::NotImplemented => return Err("the kernel has no Landlock (Linux 5.13 has)".to_owned()),
+        LandlockStatus::NotImplemented => return Err("the kernel has no Landlock (Linux 5.13 and newer have it)".to_owned()),
     };
     let parts: Vec<&str> = PARTS.iter().filter(|(since, _)| *since <= abi).map(|(_, part)| *part).collect();
     let lacking: Vec<&str> = PARTS.iter().filter(|(since, _)| *since > abi).map(|(_, part)| *part).collect();

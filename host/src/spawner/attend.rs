@@ -1,5 +1,5 @@
-//! The spawner's process: hears what the primary asks for, and tells how the processes that it started end. It goes with
-//! the primary, and its children with it.
+//! The spawner's process: does what the primary asks for, and reports how the processes that it started end. It ends when
+//! the primary does, and so do its children.
 
 use std::cell::Cell;
 use std::io;
@@ -33,7 +33,7 @@ const SEND_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum AttendError {
     /// It was not started by a primary, or has no settings from it.
-    #[error("`wasmhost spawner` is what wasmhost starts by itself: {0}")]
+    #[error("`wasmhost spawner` cannot be run by hand, wasmhost starts it itself: {0}")]
     Inherit(#[from] InheritError),
     /// The system did not do its part.
     #[error("the spawner cannot start: {0}")]
@@ -101,7 +101,7 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
                 });
             }
             ToSpawner::Start(_) => {
-                tell(&answer, &FromSpawner::Failed(None, format!("{PROCESSES_MAX} processes run already")), &[]);
+                tell(&answer, &FromSpawner::Failed(None, format!("{PROCESSES_MAX} processes, the most that are allowed, run already")), &[]);
             }
             ToSpawner::OpenComponent => match open_component(given.config.component_file()) {
                 Ok(file) => tell(&answer, &FromSpawner::Component, &[(Descriptor::Component, file.as_fd())]),

@@ -1,8 +1,7 @@
-//! Workers that are processes (`--worker-kind process`): as in Node's cluster, each a child with an address space of its
-//! own, so that a crash of one (a bug of the sandbox, the kernel's out-of-memory killer) costs only its own connections.
-//! The child is this program once more (`wasmhost worker`), and runs in its main thread what a worker's thread runs. It has
-//! its settings from the spawner, and its orders from the primary. This file is the primary's side; `child` is the other,
-//! `words` what they say to each other.
+//! Workers that are processes (`--worker-kind process`): each is a child process with its own address space, so that a
+//! crash of one (a bug of the sandbox, the kernel's out-of-memory killer) costs only its own connections. The child runs
+//! this program (`wasmhost worker`); its main thread runs what a worker's thread runs. It gets its settings from the
+//! spawner and its orders from the primary. This file is the primary's side, `child` the other one, `words` their messages.
 
 mod child;
 mod words;
@@ -301,7 +300,7 @@ async fn attend(
                 Ok(Some((FromWorker::Loaded { .. } | FromWorker::Failed { .. }, _))) => continue,
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::error!(worker = id.0, %error, "the line to a worker is broken; it is ended");
+                    tracing::error!(worker = id.0, %error, "the connection to a worker process is broken; the worker is killed");
                     break;
                 }
             },
@@ -348,7 +347,7 @@ async fn end_of(process: Attended, patience: Duration) -> Exit {
             None => format!("it ended with {status}"),
         }),
         End::NotStarted(reason) => Exit::NotStarted(format!("cannot start a worker: {reason}")),
-        End::Lost => Exit::Killed("it was lost with the spawner".to_owned()),
+        End::Lost => Exit::Killed("it ended with the spawner, which has ended".to_owned()),
     }
 }
 
@@ -378,7 +377,7 @@ pub fn load_in_process(
             }
         };
         if tokio::time::timeout(limit, hearing).await.is_err() {
-            tracing::error!("the process that loads the component does not end; it is killed");
+            tracing::error!("the process that loads the component does not end in time; it is killed");
             child.kill();
         }
         let ended = end_of(child, GONE_WITHIN).await;
@@ -389,12 +388,12 @@ pub fn load_in_process(
             {
                 Ok(code) => Ok(Edition { wasi, isolation, code: Code::File(Arc::new(code)) }),
                 Err(error) => {
-                    failed(format!("its code was lost: {error}"), "this is a bug of wasmhost: report it".to_owned())
+                    failed(format!("its compiled code did not arrive: {error}"), "this is a bug of wasmhost: report it".to_owned())
                 }
             },
             Some((FromWorker::Failed { reason, hint }, _)) => failed(reason, hint),
             Some(_) | None => failed(
-                format!("the process that loads it ended without a word ({ended})"),
+                format!("the process that loads it ended without a result ({ended})"),
                 "see the log lines above; if memory is short, free some".to_owned(),
             ),
         };

@@ -1,5 +1,5 @@
-//! A worker's process, from within: takes what it needs from the primary's line, and runs in its main thread what a
-//! worker's thread runs. It ends when the primary does.
+//! A worker's process, seen from inside: it gets what it needs from the spawner and the primary, and its main thread runs
+//! what a worker's thread runs. It ends when the primary does.
 
 use std::cell::OnceCell;
 use std::io;
@@ -43,7 +43,7 @@ const TELL_AGAIN: Duration = Duration::from_millis(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
     /// It was not started by a primary, or has no settings from it.
-    #[error("`wasmhost worker` is what wasmhost starts by itself with --worker-kind process: {0}")]
+    #[error("`wasmhost worker` cannot be run by hand, wasmhost starts it itself with --worker-kind process: {0}")]
     Inherit(#[from] InheritError),
     /// The system, or the primary, did not do its part.
     #[error("a worker's process cannot start: {0}")]
@@ -238,7 +238,7 @@ struct Attendance {
 type Linking = oneshot::Receiver<Result<Arc<Guest>, LoadError>>;
 
 impl Attendance {
-    /// Carries out what the primary says, until it is gone.
+    /// Carries out the primary's orders, until it is gone.
     async fn attend(self, inbox: inbox::Sender, orders: watch::Sender<Orders>) {
         let mut linking: Option<Linking> = None;
         let mut shortages = 0;
@@ -311,7 +311,7 @@ impl Attendance {
             tracing::error!(
                 worker = self.id.0,
                 count,
-                "no descriptor is left for a connection, which waits (count: times since the last such line); raise their limit (ulimit -n, LimitNOFILE=)"
+                "no descriptor is left for a connection, so it waits (count: times since the last such line); raise the limit on file descriptors (ulimit -n, LimitNOFILE=)"
             );
         }
         if self.vitals.drains.get() {
@@ -333,7 +333,7 @@ impl Attendance {
         // The primary hands no more over than the inbox takes.
         if inbox.try_send(Connection { socket, peer, permit }).is_err() {
             self.vitals.metrics.connections.add_one();
-            tracing::error!(worker = self.id.0, %peer, "a connection was lost: the inbox is full");
+            tracing::error!(worker = self.id.0, %peer, "a connection was lost, since the worker's inbox is full; this is a bug of wasmhost");
         }
     }
 
@@ -368,7 +368,7 @@ impl Attendance {
             }
         });
         if let Err(error) = linker {
-            tracing::error!(worker = self.id.0, %error, "no thread to link the new component in");
+            tracing::error!(worker = self.id.0, %error, "there is no thread to link the new component in");
         }
         linked
     }
@@ -377,7 +377,7 @@ impl Attendance {
     /// flight finishes. Its successor serves the new one.
     fn retire(&self, orders: &watch::Sender<Orders>, reason: &str) {
         let reason = format!("it cannot serve the component that was loaded: {reason}");
-        tracing::error!(worker = self.id.0, "the worker ends to be replaced: {reason}");
+        tracing::error!(worker = self.id.0, "the worker ends and is replaced: {reason}");
         // The first reason is as good as the next.
         let _ = self.outdated.set(reason);
         orders.send_if_modified(|orders| std::mem::replace(&mut orders.stage, Stage::Drain) == Stage::Serve);
@@ -393,7 +393,7 @@ async fn linked(linking: &mut Option<Linking>) -> Result<Arc<Guest>, String> {
     match linking {
         Some(linking) => match linking.await {
             Ok(linked) => linked.map_err(|error| error.to_string()),
-            Err(_) => Err("linking it ended without a result".to_owned()),
+            Err(_) => Err("the thread that links it did not start, or ended without a result".to_owned()),
         },
         None => std::future::pending().await,
     }

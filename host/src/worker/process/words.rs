@@ -1,5 +1,5 @@
-//! What the primary and a worker that is a process say to each other, on a line of [`crate::wire`]. "With" means
-//! descriptors that go with the message, by the names of [`crate::wire::Descriptor`].
+//! The messages between the primary and a worker process, on a line of [`crate::wire`]. "With" means descriptors that go
+//! with the message, by the names of [`crate::wire::Descriptor`].
 
 use serde::{Deserialize, Serialize};
 
