@@ -260,12 +260,9 @@ fn a_log_that_nobody_reads_costs_no_request_and_does_not_hold_up_the_end() -> Te
     Ok(())
 }
 
-#[test]
+#[test(needs(Prlimit))]
 fn connections_are_bounded_by_the_descriptors_of_whoever_keeps_them_and_the_soft_limit_is_raised() {
     let place = ["prlimit", "--nofile=100:400"];
-    if !is_possible("a limit on descriptors", place[0], &["--nofile=100:400", "true"]) {
-        return;
-    }
     // Of 400 each: 64, and 16 a worker, are for something else.
     for (kind, bound) in [("thread", 400 - 64 - 2 * 16), ("process", 2 * (400 - 64 - 16))] {
         for asked in [None, Some("100000")] {

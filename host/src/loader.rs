@@ -101,8 +101,9 @@ fn try_instance(guest: &Guest, config: &Config, trial: &Trial) -> Result<(), Loa
         hint: hint.to_owned(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
-    let runtime = runtime
-        .map_err(|error| failed(format!("there is no event loop to test it in: {error}"), "free descriptors or memory"))?;
+    let runtime = runtime.map_err(|error| {
+        failed(format!("there is no event loop to test it in: {error}"), "free descriptors or memory")
+    })?;
     let Trial { ticker, budget, pulse } = trial;
     let pulse = ticker.watch_pulse(pulse);
     let grants = Arc::new(config.grants.clone());

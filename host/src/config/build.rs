@@ -166,7 +166,8 @@ fn listen(args: &ServeArgs, machine: Machine, mistakes: &mut Mistakes) -> Listen
         Some(value) => {
             let outcome = parse::listen(value).and_then(|listen| match listen {
                 Listen::Inherited if !machine.has_inherited_socket => {
-                    Err("no socket was handed over: LISTEN_FDS is not set for this process (see sd_listen_fds(3))".to_owned())
+                    Err("no socket was handed over: LISTEN_FDS is not set for this process (see sd_listen_fds(3))"
+                        .to_owned())
                 }
                 listen => Ok(listen),
             });

@@ -52,7 +52,9 @@ pub(super) fn wall(cage: &Cage) -> Result<Walled, String> {
     let abi = match status.landlock {
         LandlockStatus::Available { effective_abi, .. } => effective_abi,
         LandlockStatus::NotEnabled => return Err("Landlock is not among the kernel's `lsm=` modules".to_owned()),
-        LandlockStatus::NotImplemented => return Err("the kernel has no Landlock (Linux 5.13 and newer have it)".to_owned()),
+        LandlockStatus::NotImplemented => {
+            return Err("the kernel has no Landlock (Linux 5.13 and newer have it)".to_owned());
+        }
     };
     let parts: Vec<&str> = PARTS.iter().filter(|(since, _)| *since <= abi).map(|(_, part)| *part).collect();
     let lacking: Vec<&str> = PARTS.iter().filter(|(since, _)| *since > abi).map(|(_, part)| *part).collect();

@@ -101,7 +101,14 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
                 });
             }
             ToSpawner::Start(_) => {
-                tell(&answer, &FromSpawner::Failed(None, format!("{PROCESSES_MAX} processes, the most that are allowed, run already")), &[]);
+                tell(
+                    &answer,
+                    &FromSpawner::Failed(
+                        None,
+                        format!("{PROCESSES_MAX} processes, the most that are allowed, run already"),
+                    ),
+                    &[],
+                );
             }
             ToSpawner::OpenComponent => match open_component(given.config.component_file()) {
                 Ok(file) => tell(&answer, &FromSpawner::Component, &[(Descriptor::Component, file.as_fd())]),

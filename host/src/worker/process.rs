@@ -387,9 +387,10 @@ pub fn load_in_process(
             Some((FromWorker::Loaded { wasi, isolation }, mut descriptors)) => match descriptors.take(Descriptor::Code)
             {
                 Ok(code) => Ok(Edition { wasi, isolation, code: Code::File(Arc::new(code)) }),
-                Err(error) => {
-                    failed(format!("its compiled code did not arrive: {error}"), "this is a bug of wasmhost: report it".to_owned())
-                }
+                Err(error) => failed(
+                    format!("its compiled code did not arrive: {error}"),
+                    "this is a bug of wasmhost: report it".to_owned(),
+                ),
             },
             Some((FromWorker::Failed { reason, hint }, _)) => failed(reason, hint),
             Some(_) | None => failed(
