@@ -1,5 +1,5 @@
 // The imports of wasi:http 0.2 that a small handler needs, lowered by hand: the component model's flat form of the WIT in
-// wit/deps/http-0.2.wit. A handle is an int, a string its address and length, and what does not fit into one value is
+// wasi:http 0.2. A handle is an int, a string its address and length, and what does not fit into one value is
 // written to the address `into`. wit-bindgen writes this for you, where you have it.
 #include <stddef.h>
 #include <stdint.h>

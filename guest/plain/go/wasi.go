@@ -5,7 +5,7 @@ import (
 	"unsafe"
 )
 
-// What these functions take and give is the component model's flat form of the WIT in wit/deps/http-0.2.wit: a handle is
+// What these functions take and give is the component model's flat form of the WIT of wasi:http 0.2: a handle is
 // an int32, a string its address and length, and what does not fit into one value is written to the address `into`.
 
 //go:wasmimport wasi:http/types@0.2.12 [method]incoming-request.method
