@@ -52,7 +52,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         let Some(default) = default.filter(|default| *default != "none") else { continue };
         let units: &[&str] = match text {
             text if text.contains("<TIME>") => &["ms", "s", "m"],
-            text if text.contains("<SIZE>") => &["KiB", "MiB", "GiB", "% of the smaller of RAM and cgroup limit"],
+            text if text.contains("<SIZE>") => &["B", "% of the smaller of RAM and cgroup limit"],
             _ => continue,
         };
         assert!(units.iter().any(|unit| default.ends_with(unit)), "{name} has a default without a unit: {default}");

@@ -214,7 +214,7 @@ pub struct ServeArgs {
     )]
     pub body_idle_timeout: String,
     /// Least pace, in bytes a second, of a client that sends a request's body or reads a response, once the host has waited for it for 10s; a slower client is answered 408, or its response is broken off (none: no limit). A body in chunks has no pace once the response has begun.
-    #[arg(long, value_name = "SIZE", default_value = "500", env = "WASMHOST_BODY_RATE_MIN", help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", default_value = "500B", env = "WASMHOST_BODY_RATE_MIN", help_heading = "Limits")]
     pub body_rate_min: String,
     /// Time until the response's end, then it is broken off (none: no limit).
     #[arg(
