@@ -288,26 +288,34 @@ fn a_client_that_reads_slowly_and_steadily_gets_its_response() {
 
 #[test]
 fn a_slow_readers_time_is_not_the_silence_of_a_guest_that_pauses() {
-    for component in FAULTS {
-        let server = Server::start(component, &["--workers", "1", "--body-idle-timeout", "1s"]);
-        // A small window, so that the client's pace reaches the host.
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(8 * 1024).expect("an option");
-        socket.connect(&server.address.into()).expect("the server accepts");
-        socket.set_read_timeout(Some(CEILING)).expect("a time-out");
-        let mut connection = Connection { stream: socket.into(), buffer: Vec::new() };
-        connection.send("GET /stream?chunks=1000&bytes=10000&ms=5 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-        // That a client reads slowly has no event: its pauses are the test.
-        let (began, mut got, mut piece) = (Instant::now(), 0, vec![0; 10_000]);
-        while began.elapsed() < Duration::from_secs(6) {
-            std::thread::sleep(Duration::from_millis(100));
-            let what = format!("{component}: cut off after {got} bytes and {:?}", began.elapsed());
-            connection.stream.read_exact(&mut piece).expect(&what);
-            got += piece.len();
+    // A guest that writes little at once, and one (of 0.3) whose every write takes its client seconds to read.
+    for (path, bytes_a_ms) in
+        [("/stream?chunks=1000&bytes=10000&ms=5", 200), ("/stream?chunks=10&bytes=1000000&ms=50", 400)]
+    {
+        for component in FAULTS {
+            let server = Server::start(component, &["--workers", "1", "--body-idle-timeout", "1s"]);
+            // A small window, so that the client's pace reaches the host.
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            socket.set_recv_buffer_size(8 * 1024).expect("an option");
+            socket.connect(&server.address.into()).expect("the server accepts");
+            socket.set_read_timeout(Some(CEILING)).expect("a time-out");
+            let mut connection = Connection { stream: socket.into(), buffer: Vec::new() };
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
+            // That a client reads slowly has no event: its pauses are the test.
+            let (began, mut got) = (Instant::now(), 0);
+            while began.elapsed() < Duration::from_secs(6) {
+                std::thread::sleep(Duration::from_millis(20));
+                // The same pace on a machine that lets it oversleep.
+                let due = began.elapsed().as_millis() as usize * bytes_a_ms;
+                let mut piece = vec![0; due.saturating_sub(got)];
+                let what = format!("{component} {path}: cut off after {got} bytes and {:?}", began.elapsed());
+                connection.stream.read_exact(&mut piece).expect(&what);
+                got += piece.len();
+            }
+            assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{component} {path}");
+            let rest = connection.raw_to_end();
+            assert!(rest.ends_with(b"\r\n0\r\n\r\n") && got + rest.len() > 10_000_000, "{component} {path}");
         }
-        assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{component}");
-        let rest = connection.raw_to_end();
-        assert!(rest.ends_with(b"\r\n0\r\n\r\n") && got + rest.len() > 10_000_000, "{component}");
     }
 }
 
