@@ -83,6 +83,7 @@ fn an_application_composed_of_two_components() -> TestResult {
     let app = work.path().join("app.wasm");
     let path = variables.iter().find(|(name, _)| name == "PATH").ok_or("a PATH")?;
     let tools = path.1.split(':').next().ok_or("a folder")?;
+    // (`wac plug` plugs one component into another likewise; only cargo installs it, which would compile for minutes.)
     let mut compose = Command::new(Path::new(tools).join("wasm-tools"));
     compose.arg("compose").arg(&parts[0]).arg("-d").arg(&parts[1]).arg("-o").arg(&app);
     let composed = compose.output()?;
