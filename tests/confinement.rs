@@ -238,6 +238,17 @@ fn a_spawner_that_is_killed_ends_processes_and_costs_threads_only_their_reloads(
 }
 
 #[test(needs(FaultInjection, Confinement))]
+fn a_worker_process_is_confined_in_full_also_where_its_code_is_in_memory_only() {
+    let flags = ["--worker-kind", "process", "--confine", "require", "--cache-dir", "off"];
+    let server = Server::start("faults.wasm", &flags);
+    assert_refused(&server, "process", "open /etc/passwd");
+    signal(server.worker_pids()[0], "KILL");
+    server.wait_for_record("its successor", |record| record["message"] == "online" && record["generation"] == 2);
+    assert_eq!(get(server.address, "/hello").status, 200);
+    assert_refused(&server, "process", "open /etc/passwd");
+}
+
+#[test(needs(FaultInjection, Confinement))]
 fn a_host_that_was_broken_into_gets_no_compiler_with_less_confinement_or_other_limits() {
     let flags = ["--worker-kind", "thread", "--confine", "auto", "--compile-memory-max", "777MiB"];
     let server = Server::start("faults.wasm", &flags);

@@ -7,6 +7,7 @@ mod calls;
 mod files;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -100,7 +101,13 @@ impl Cage {
     /// With reading this open file, which is mapped by way of `/proc/self/fd`: also when it, or the directory that it was
     /// in, was removed.
     pub fn reading(mut self, file: BorrowedFd<'_>) -> Self {
-        self.paths.push((format!("/proc/self/fd/{}", file.as_raw_fd()).into(), Access::Read));
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        // Landlock takes no rule for an anonymous file in memory, and needs none: it never refuses one.
+        let is_anonymous =
+            std::fs::read_link(&path).is_ok_and(|target| target.as_os_str().as_bytes().starts_with(b"/memfd:"));
+        if !is_anonymous {
+            self.paths.push((path, Access::Read));
+        }
         self
     }
 
