@@ -18,6 +18,31 @@ use wasmtime::component::Component;
 use super::engine;
 use super::source::{Description, Problem};
 
+/// Tells builds of this program apart that could write different artifacts for one component, though their version is the
+/// same: made of the sources that decide what is in one. The same sources give the same number.
+pub(super) const FORMAT: u64 = fingerprint(&[
+    include_bytes!("artifact.rs"),
+    include_bytes!("compile.rs"),
+    include_bytes!("engine.rs"),
+    include_bytes!("source.rs"),
+]);
+
+/// FNV-1a, 64 bits.
+const fn fingerprint(sources: &[&[u8]]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let (mut source, mut byte) = (0, 0);
+    while source < sources.len() {
+        if byte < sources[source].len() {
+            hash = (hash ^ sources[source][byte] as u64).wrapping_mul(0x0100_0000_01b3);
+            byte += 1;
+        } else {
+            hash = (hash ^ 0x100).wrapping_mul(0x0100_0000_01b3);
+            (source, byte) = (source + 1, 0);
+        }
+    }
+    hash
+}
+
 const MAGIC: &[u8; 8] = b"WASMHOST";
 /// Longer trailers are not ours.
 const TRAILER_MAX: u32 = 1 << 20;
@@ -228,4 +253,25 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_other_source_has_another_fingerprint() {
+        let prints = [
+            fingerprint(&[]),
+            fingerprint(&[b""]),
+            fingerprint(&[b"ab"]),
+            fingerprint(&[b"a", b"b"]),
+            fingerprint(&[b"", b"ab"]),
+            fingerprint(&[b"ab", b"c"]),
+        ];
+        for (nth, print) in prints.iter().enumerate() {
+            assert!(!prints[..nth].contains(print), "{nth}");
+        }
+        assert_eq!(fingerprint(&[b"a"]), fingerprint(&[b"a"]));
+    }
 }

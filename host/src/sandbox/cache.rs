@@ -1,5 +1,5 @@
 //! The directory in which compiled components are kept from run to run: ours alone (mode 0700), each entry named by the
-//! component's content and the engine's compatibility, written under another name and renamed when whole, the longest
+//! component's content, the engine's compatibility and the build, written under another name and renamed when whole, the longest
 //! unused removed when all together grow too large. A cache that cannot be used costs time, never a start.
 
 use std::fs::{DirBuilder, File, FileTimes};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::artifact::hex;
+use super::artifact::{FORMAT, hex};
 use crate::config::{CacheChoice, Compilation};
 
 /// Ending of the entries' names.
@@ -78,10 +78,10 @@ impl Cache {
         }
     }
 
-    /// Where the component of these bytes is kept for engines of this compatibility.
+    /// Where the component of these bytes is kept for engines of this compatibility, by this build of the program.
     pub(super) fn entry(&self, component: &[u8], compatibility: &str) -> PathBuf {
         let content = hex(&Sha256::digest(component));
-        self.dir.join(format!("{content}-{compatibility}-{}.{ENDING}", env!("CARGO_PKG_VERSION")))
+        self.dir.join(format!("{content}-{compatibility}-{}-{FORMAT:016x}.{ENDING}", env!("CARGO_PKG_VERSION")))
     }
 
     /// Removes the longest unused entries above the cache's size, but not `keep`, which was just made.
@@ -122,4 +122,19 @@ impl Cache {
 /// What the system says.
 pub fn make_dir(dir: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_of_one_content_one_engine_and_one_build() {
+        let cache = Cache { dir: PathBuf::from("/cache"), max_bytes: 0 };
+        let entry = cache.entry(b"content", "engine");
+        assert_eq!(cache.entry(b"content", "engine"), entry);
+        assert_ne!(cache.entry(b"other", "engine"), entry);
+        assert_ne!(cache.entry(b"content", "other"), entry);
+        assert!(entry.display().to_string().contains(&format!("{FORMAT:016x}")), "{}", entry.display());
+    }
 }

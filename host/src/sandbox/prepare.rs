@@ -6,6 +6,8 @@ use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use rustix::fs::{MemfdFlags, OFlags, SealFlags};
+use rustix::io::Errno;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -73,7 +75,9 @@ impl Artifact {
     /// # Errors
     /// When it is not such a file.
     pub fn received(file: OwnedFd, config: &Config) -> Result<Self, LoadError> {
-        Self::of(file.into()).map_err(|problem| LoadError::new(&config.component, problem))
+        let file = File::from(file);
+        let checked = if is_fixed(&file) { Self::of(file) } else { Err(not_fixed()) };
+        checked.map_err(|problem| LoadError::new(&config.component, problem))
     }
 
     pub(super) fn map(&self, engine: &Engine) -> Result<Component, Problem> {
@@ -132,15 +136,42 @@ fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifa
     }
     let memory = memory_file()?;
     compile_in_child(bytes, &memory, &how).map_err(ChildError::into_problem)?;
-    Artifact::of(memory)
+    Artifact::of(fixed(memory)?)
 }
 
-/// An anonymous file in memory.
+/// An anonymous file in memory, which can be written until it is [`fixed`].
 fn memory_file() -> Result<File, Problem> {
-    let made = rustix::fs::memfd_create("wasmhost-compiled", rustix::fs::MemfdFlags::CLOEXEC);
-    made.map(File::from).map_err(|error| {
-        Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir")
-    })
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    rustix::fs::memfd_create("wasmhost-compiled", flags).map(File::from).map_err(|error| no_memory_file(error))
+}
+
+fn no_memory_file(error: Errno) -> Problem {
+    Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir")
+}
+
+/// What holds the code that all workers run as it was when it was checked, against whoever breaks out into one of them.
+const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+
+/// Lets nobody write a file in memory any more.
+fn fixed(memory: File) -> Result<File, Problem> {
+    rustix::fs::fcntl_add_seals(&memory, SEALS).map_err(no_memory_file)?;
+    Ok(memory)
+}
+
+/// Whether nobody who holds this open file can write to it: a file in memory is sealed, an entry of the cache is open for
+/// reading only.
+fn is_fixed(file: &File) -> bool {
+    match rustix::fs::fcntl_get_seals(file) {
+        // As an entry of a cache on tmpfs has it, which can have no other seals.
+        Err(_) | Ok(SealFlags::SEAL) => {
+            rustix::fs::fcntl_getfl(file).is_ok_and(|flags| flags & OFlags::ACCMODE == OFlags::RDONLY)
+        }
+        Ok(seals) => seals.contains(SEALS),
+    }
+}
+
+fn not_fixed() -> Problem {
+    Problem::new("its code was handed over in a file that can still be written", "this is a bug of wasmhost: report it")
 }
 
 /// Largest compiled component that is read; of the largest component that is compiled it has some eight times the size.
@@ -156,7 +187,40 @@ fn private_copy(mut file: File) -> Result<File, Problem> {
             format!("it is larger than {} GiB", COMPILED_BYTES_MAX >> 30),
             "leave data out of the component, and grant it as files with --dir",
         )),
-        Ok(_) => Ok(memory),
+        Ok(_) => fixed(memory),
         Err(error) => Err(Problem::new(format!("it cannot be read: {error}"), "check the file and the disk")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn code_in_memory_cannot_be_written_once_it_is_whole() -> Result<(), Box<dyn std::error::Error>> {
+        let mut source = tempfile::tempfile()?;
+        source.write_all(b"machine code")?;
+        let copy = private_copy(source).map_err(|problem| problem.reason)?;
+        assert!(is_fixed(&copy));
+        // Also not by opening it anew, as a process that may write files could.
+        for mut file in [copy.try_clone()?, File::options().write(true).open(reopening(&copy))?] {
+            file.rewind()?;
+            let written = file.write(b"other").map_err(|error| error.raw_os_error());
+            assert_eq!(written, Err(Some(Errno::PERM.raw_os_error())));
+            assert!(file.set_len(0).is_err());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn code_that_could_still_be_written_is_not_taken() -> Result<(), Box<dyn std::error::Error>> {
+        let memory = memory_file().map_err(|problem| problem.reason)?;
+        assert!(!is_fixed(&memory));
+        assert!(!is_fixed(&File::open(reopening(&memory))?), "another descriptor may write");
+        let named = tempfile::NamedTempFile::new()?;
+        assert!(!is_fixed(named.as_file()));
+        assert!(is_fixed(&File::open(named.path())?));
+        Ok(())
     }
 }
