@@ -23,7 +23,8 @@ use super::state::State;
 type P2Error = p2::bindings::filesystem::types::ErrorCode;
 type P3Error = p3::bindings::filesystem::types::ErrorCode;
 
-/// The interface of either version as wasmtime-wasi names it; another name would define what no component imports.
+/// The interface of either version as wasmtime-wasi names it. Another name would define what no component imports, and guard
+/// nothing: [`guard`] fails then.
 const TYPES_P2: &str = "wasi:filesystem/types@0.2.12";
 const TYPES_P3: &str = "wasi:filesystem/types@0.3.0";
 const OPEN_AT: &str = "[method]descriptor.open-at";
@@ -31,6 +32,11 @@ const SET_TIMES_AT: &str = "[method]descriptor.set-times-at";
 
 /// Puts the calls that open a path in the place of wasmtime's, for wasi 0.2 and, if `concurrent`, 0.3.
 pub(super) fn guard(linker: &mut Linker<State>, concurrent: bool) -> wasmtime::Result<()> {
+    for types in [TYPES_P2].into_iter().chain(concurrent.then_some(TYPES_P3)) {
+        for call in [OPEN_AT, SET_TIMES_AT] {
+            check_is_defined(linker, types, call)?;
+        }
+    }
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES_P2)?;
     types.func_wrap_async(OPEN_AT, |store, arguments| Box::new(open_at_p2(store, arguments)))?;
@@ -42,6 +48,15 @@ pub(super) fn guard(linker: &mut Linker<State>, concurrent: bool) -> wasmtime::R
             .func_wrap_concurrent(SET_TIMES_AT, |accessor, arguments| Box::pin(set_times_at_p3(accessor, arguments)))?;
     }
     linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Fails unless there is something to put another in the place of: to define it once more without shadowing is an error then.
+fn check_is_defined(linker: &mut Linker<State>, interface: &str, call: &str) -> wasmtime::Result<()> {
+    let defined = linker.instance(interface)?.func_wrap(call, |_: StoreContextMut<'_, State>, (): ()| Ok(()));
+    if defined.is_ok() {
+        wasmtime::bail!("wasmtime-wasi defines no `{call}` in `{interface}` that could be guarded");
+    }
     Ok(())
 }
 
@@ -431,5 +446,20 @@ mod tests {
         }
         assert_eq!(std::fs::read(folder.path().join("file"))?, b"content");
         Ok(())
+    }
+
+    #[test]
+    fn what_is_guarded_is_there_and_that_it_is_not_is_an_error() -> wasmtime::Result<()> {
+        let engine = wasmtime::Engine::default();
+        let mut linker = Linker::<State>::new(&engine);
+        assert!(guard(&mut linker, false).is_err(), "nothing is defined");
+        let mut linker = Linker::<State>::new(&engine);
+        p2::add_to_linker_async(&mut linker)?;
+        guard(&mut linker, false)?;
+        assert!(guard(&mut linker, true).is_err(), "0.3 is not defined");
+        let mut linker = Linker::<State>::new(&engine);
+        p2::add_to_linker_async(&mut linker)?;
+        p3::add_to_linker(&mut linker)?;
+        guard(&mut linker, true)
     }
 }
