@@ -4,53 +4,84 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::marker::PhantomData;
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
 
-/// Threads that have a count of their own, which costs them no more than an addition. Workers are among the first that
-/// start; threads beyond these share one.
-const OWNERS: usize = if cfg!(test) { 4_096 } else { 64 };
+/// Threads at once that may have a count of their own, which costs them no more than an addition: as many workers as
+/// there may be, and some of each that are ending, loading, or stuck. All other threads share one.
+const OWNERS: usize = 640;
 
-/// One thread's count, on a cache line of its own. Written by its owner only (the last of them: by all other threads), read
-/// by any. It stands when its thread has ended, so that the sum is right.
+/// One thread's count, on a cache line of its own. Written by its owner only (the last of them: by all threads without one),
+/// read by any. It stands when its thread has ended, so that the sum is right, and the next owner goes on with it.
 #[repr(align(128))]
 struct Count {
     /// Bytes that were taken less those that were freed, whoever had taken them.
     held: AtomicI64,
     /// The most that this was since memory was last given back.
     highest: AtomicI64,
+    is_owned: AtomicBool,
 }
 
 static COUNTS: [Count; OWNERS + 1] =
-    [const { Count { held: AtomicI64::new(0), highest: AtomicI64::new(0) } }; OWNERS + 1];
-static OWNED: AtomicUsize = AtomicUsize::new(0);
+    [const { Count { held: AtomicI64::new(0), highest: AtomicI64::new(0), is_owned: AtomicBool::new(false) } };
+        OWNERS + 1];
+/// So many of them have ever been owned: those behind hold nothing.
+static USED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// This thread's of [`COUNTS`]. It has no destructor: an allocator's must not.
+    /// This thread's of [`COUNTS`], while it has one. It has no destructor: an allocator's must not.
     static OWN: Cell<Option<&'static Count>> = const { Cell::new(None) };
 }
 
-/// What all threads beyond the owners share.
+/// What all threads without a count of their own share.
 const SHARED: &Count = &COUNTS[OWNERS];
 
-#[inline]
-fn own() -> &'static Count {
-    match OWN.try_with(Cell::get) {
-        Ok(Some(own)) => own,
-        _ => own_of_new_thread(),
+/// A thread's hold on a count of its own. Dropped at the thread's end, it leaves the count to another.
+pub struct Owned {
+    count: Option<&'static Count>,
+    /// It is this thread's.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// Gives this thread a count of its own, so that [`own_bytes`] tells of it: for a thread that runs guests. It has none when
+/// all are taken, or it has one already.
+pub fn own() -> Owned {
+    let is_new = matches!(OWN.try_with(Cell::get), Ok(None));
+    let claim = |count: &&'static Count| {
+        // Acquires what the last owner counted.
+        count.is_owned.compare_exchange(false, true, Acquire, Relaxed).is_ok()
+    };
+    let free = is_new.then(|| COUNTS[..OWNERS].iter().enumerate().find(|(_, count)| claim(count))).flatten();
+    if let Some((index, count)) = free {
+        USED.fetch_max(index + 1, Relaxed);
+        count.highest.store(count.held.load(Relaxed), Relaxed);
+        // What is allocated from here on is counted there.
+        let _ = OWN.try_with(|own| own.set(Some(count)));
+    }
+    Owned { count: free.map(|(_, count)| count), _not_send: PhantomData }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if let Some(count) = self.count {
+            let _ = OWN.try_with(|own| own.set(None));
+            count.is_owned.store(false, Release);
+        }
     }
 }
 
-#[cold]
-fn own_of_new_thread() -> &'static Count {
-    let own = COUNTS.get(OWNED.fetch_add(1, Relaxed)).unwrap_or(SHARED);
+#[inline]
+fn count() -> &'static Count {
     // Without variables of its own it is a thread at its end.
-    let _ = OWN.try_with(|variable| variable.set(Some(own)));
-    own
+    OWN.try_with(Cell::get).ok().flatten().unwrap_or(SHARED)
 }
 
 #[inline]
 fn add(bytes: i64) -> (&'static Count, i64) {
-    let own = own();
+    let own = count();
     let held = if std::ptr::eq(own, SHARED) {
         own.held.fetch_add(bytes, Relaxed).wrapping_add(bytes)
     } else {
@@ -120,28 +151,63 @@ unsafe impl GlobalAlloc for Counted {
 
 /// Bytes in use, by all threads.
 pub fn used_bytes() -> u64 {
-    let sum = COUNTS.iter().fold(0_i64, |sum, count| sum.wrapping_add(count.held.load(Relaxed)));
+    let owned = COUNTS[..OWNERS].iter().take(USED.load(Relaxed));
+    let sum = owned.chain([SHARED]).fold(0_i64, |sum, count| sum.wrapping_add(count.held.load(Relaxed)));
     u64::try_from(sum).unwrap_or(0)
 }
 
 /// Bytes that this thread took less those that it freed, which may have been taken by others: only differences mean
-/// something.
+/// something. Always 0 for a thread without a count of its own ([`own`]).
 pub fn own_bytes() -> i64 {
-    own().held.load(Relaxed)
+    OWN.try_with(Cell::get).ok().flatten().map_or(0, |own| own.held.load(Relaxed))
 }
 
-/// Gives free pages of the heap back to the system, if this thread has freed `least` bytes or more since it last held the
-/// most. Takes some milliseconds for each 10 MiB that are given back. True when it was done.
+/// Has free pages of the heap given back to the system, if this thread has freed `least` bytes or more since it last held the
+/// most. True when it was begun. It is done by a thread of its own: it takes 2.4 ms for each 10 MiB, of all threads'
+/// heaps one after the other, and a thread waits for it only where it needs memory of its own heap meanwhile.
 pub fn give_back(least: u64) -> bool {
-    let count = own();
+    let count = count();
     let held = count.held.load(Relaxed);
     let freed = count.highest.load(Relaxed).saturating_sub(held);
     if u64::try_from(freed).unwrap_or(0) < least {
         return false;
     }
     count.highest.store(held, Relaxed);
-    trim();
+    static TRIMMING: Aside = Aside::new();
+    TRIMMING.run(trim);
     true
+}
+
+/// Runs a job in a thread of its own, in one at a time. Whoever asks while it runs has it run once more.
+struct Aside(AtomicU8);
+
+impl Aside {
+    const IDLE: u8 = 0;
+    const RUNS: u8 = 1;
+    const RUNS_AND_AGAIN: u8 = 2;
+
+    const fn new() -> Self {
+        Self(AtomicU8::new(Self::IDLE))
+    }
+
+    fn run(&'static self, job: fn()) {
+        let next = |state| Some(if state == Self::IDLE { Self::RUNS } else { Self::RUNS_AND_AGAIN });
+        if self.0.fetch_update(SeqCst, SeqCst, next).is_ok_and(|before| before != Self::IDLE) {
+            return;
+        }
+        let until_done = move || {
+            loop {
+                job();
+                if self.0.compare_exchange(Self::RUNS, Self::IDLE, SeqCst, SeqCst).is_ok() {
+                    return;
+                }
+                self.0.store(Self::RUNS, SeqCst);
+            }
+        };
+        if std::thread::Builder::new().name("trim".to_owned()).spawn(until_done).is_err() {
+            until_done();
+        }
+    }
 }
 
 /// Bytes at the end of a heap that glibc may keep, and those from which on a block is a mapping of its own. Left to
@@ -188,6 +254,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_and_freed_is_counted_for_this_thread_and_in_sum() {
+        let _own = own();
         let (own, all) = (own_bytes(), used_bytes());
         let block = Vec::<u8>::with_capacity(LARGE);
         assert!(own_bytes() - own >= size(LARGE));
@@ -201,15 +268,67 @@ mod tests {
 
     #[test]
     fn what_another_thread_frees_is_off_its_own_count_and_the_sum_is_right() -> Result<(), Box<dyn std::error::Error>> {
+        let _own = own();
         let block = Vec::<u8>::with_capacity(LARGE);
         let own = own_bytes();
         let freeing = std::thread::Builder::new().spawn(move || {
+            let _own = super::own();
             let before = own_bytes();
             drop(std::hint::black_box(block));
             own_bytes() - before
         })?;
         assert!(freeing.join().map_err(|_| "a panic")? <= -size(LARGE));
         assert!(own_bytes() >= own, "it is the other thread's");
+        Ok(())
+    }
+
+    /// More threads one after the other than there are counts, as workers that are replaced are.
+    #[test]
+    fn a_count_is_used_again_when_its_thread_has_ended() -> Result<(), Box<dyn std::error::Error>> {
+        let counts = |taken: bool| {
+            let _own = taken.then(own);
+            let before = own_bytes();
+            let block = Vec::<u8>::with_capacity(LARGE);
+            let grown = own_bytes() - before;
+            drop(std::hint::black_box(block));
+            grown
+        };
+        for thread in 0..OWNERS + 100 {
+            let grown = std::thread::Builder::new().spawn(move || counts(true))?.join().map_err(|_| "a panic")?;
+            assert!(grown >= size(LARGE), "thread {thread} has no count of its own: {grown}");
+        }
+        let grown = std::thread::Builder::new().spawn(move || counts(false))?.join().map_err(|_| "a panic")?;
+        assert_eq!(grown, 0, "a thread without a count of its own is charged nothing");
+        Ok(())
+    }
+
+    #[test]
+    fn a_job_runs_aside_one_at_a_time_and_once_more_for_those_who_ask_meanwhile()
+    -> Result<(), Box<dyn std::error::Error>> {
+        use std::sync::Mutex;
+        use std::time::{Duration, Instant};
+        static ASIDE: Aside = Aside::new();
+        static GATE: Mutex<()> = Mutex::new(());
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        static AT_ONCE: AtomicUsize = AtomicUsize::new(0);
+        fn job() {
+            assert_eq!(AT_ONCE.fetch_add(1, SeqCst), 0);
+            drop(GATE.lock());
+            AT_ONCE.fetch_sub(1, SeqCst);
+            RUNS.fetch_add(1, SeqCst);
+        }
+        {
+            let _closed = GATE.lock()?;
+            for _ in 0..10 {
+                // Would never come back if it ran here.
+                ASIDE.run(job);
+            }
+        }
+        let began = Instant::now();
+        while ASIDE.0.load(SeqCst) != Aside::IDLE && began.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(RUNS.load(SeqCst), 2);
         Ok(())
     }
 }

@@ -24,6 +24,8 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     record_no_back_traces();
     heap::keep_little();
+    // Of a worker's process, this is the thread that runs guests.
+    let _own = heap::own();
     // A process that this program has started reads no command line; all that it needs comes on standard input.
     match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
         Some("worker") => return run_worker(),

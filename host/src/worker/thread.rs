@@ -18,6 +18,7 @@ use super::lines::Lines;
 use super::slot::Slot;
 use super::socket::Stream;
 use super::{Events, Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
+use crate::heap;
 use crate::intake::Intake;
 use crate::listener::{BACKLOG, Listener};
 use crate::log::access;
@@ -34,6 +35,8 @@ const CONNECTIONS_A_TURN: usize = 64;
 pub(super) fn run(setup: WorkerSetup, connections: Receiver, orders: watch::Receiver<Orders>) {
     let id = setup.id;
     let Events::Primary(events) = &setup.events else { return };
+    // What guests have the host hold is counted by thread.
+    let _own = heap::own();
     let events = events.clone();
     let exit = match event_loop(&format!("worker-{id}")) {
         Ok(runtime) => run_in(runtime, setup, connections, orders),
