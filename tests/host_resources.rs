@@ -10,7 +10,8 @@ use std::{fs, io};
 
 use crate::isolation::named;
 use crate::support::server::MEMORY_LEFT_KIB;
-use crate::support::{Connection, FAULTS, Neighbours, Response, Server, command, eventually, get, guest};
+use crate::support::wat::More;
+use crate::support::{Connection, FAULTS, Neighbours, Response, Server, TestResult, command, eventually, get, guest};
 
 /// The longest that one request may wait because of another's work in the same worker.
 const STALL_MAX: Duration = Duration::from_secs(1);
@@ -78,6 +79,53 @@ fn handles_of_an_instance_are_bounded_over_all_its_requests() {
     }
 }
 
+/// A slow leak: before it meets the bound, and costs a request, the instance goes.
+#[test]
+fn an_instance_that_is_nearly_out_of_handles_retires_between_two_requests() {
+    for component in FAULTS {
+        let (server, _) = start(component, &[]);
+        let mut connection = Connection::open(server.address);
+        for request in 0..12_000 {
+            let response = connection.get("/handles?count=1");
+            assert_eq!(response.status, 200, "{component}: request {request}");
+        }
+        let retired = server.records(|record| record["limit"] == "handles");
+        assert_eq!(retired.len(), 1, "{component}: {retired:?}");
+        assert!(retired[0]["served"].as_u64() >= Some(7_000), "{component}: {retired:?}");
+        assert_eq!(server.sum("faults.trap"), 0, "{component}");
+    }
+}
+
+/// A guest that prints without a newline, and never flushes anything.
+#[test]
+fn a_line_without_an_end_is_logged_for_the_request_that_wrote_it() -> TestResult {
+    let component = r#"
+  (import "wasi:cli/stdout@0.2.0" (instance $stdout
+    (alias outer 1 $output-stream-type (type $stdout-stream-outer))
+    (export "output-stream" (type $stdout-stream (eq $stdout-stream-outer)))
+    (export "get-stdout" (func (result (own $stdout-stream))))))
+  (core func $get-stdout (canon lower (func $stdout "get-stdout")))
+"#;
+    let handle = r#"
+      (local.set $stream (call $get-stdout))
+      (call $check-write (local.get $stream) (global.get $result))
+      (call $check)
+      (call $write (local.get $stream) (i32.const 600) (i32.const 7) (global.get $result))
+      (call $check)
+      (call $drop-stream (local.get $stream))
+"#;
+    let imports = [("get-stdout", "(result i32)")];
+    let file = More { component, imports: &imports, module: r#"(data (i32.const 600) "partial")"#, handle }.file();
+    let server = Server::start(file.path().to_str().ok_or("a path in UTF-8")?, &ONE_WORKER);
+    for request in 1..=3 {
+        assert_eq!(get(server.address, "/").text(), "Hello, World!");
+        server.wait_for_record(&format!("the line of request {request}"), |record| {
+            record["stream"] == "stdout" && record["message"] == "partial" && record["request"] == request
+        });
+    }
+    Ok(())
+}
+
 #[test]
 fn waits_of_an_instance_are_bounded() {
     for component in FAULTS {
@@ -124,10 +172,10 @@ fn random_bytes_of_a_call_are_bounded() {
 #[test]
 fn bytes_that_a_call_copies_are_bounded() {
     for component in FAULTS {
-        // Else the guest's own 60 MB would stay with its instance.
+        // Else the guest's own bytes would stay with its instance.
         let (server, before) = start(component, &["--isolation", "request"]);
-        given(&server, "/big-copy?bytes=60000000", "60000000");
-        trapped(&server, "/big-copy?bytes=68000000", "more than 67108864 bytes from the guest in one call");
+        given(&server, "/big-copy?bytes=4000000", "4000000");
+        trapped(&server, "/big-copy?bytes=4300000", "more than 4194304 bytes from the guest in one call");
         memory_is_back(&server, before);
     }
 }

@@ -12,6 +12,8 @@ use std::{fs, io, thread};
 
 use serde_json::Value;
 
+use crate::support::server::{MEMORY_LEFT_KIB, cpu_ticks};
+use crate::support::wat::{More, WAIT, WAIT_FUNCTION, WAIT_IMPORTS};
 use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, get, guest};
 
 /// The longest that a neighbour's request may take, whatever the attack.
@@ -101,7 +103,7 @@ attacks! {
         ["--cpu-limit", SLOW, "--memory-total", "400MiB"], both(Fault(503), &["--memory-total"]);
     more_random_bytes_than_there_is_memory: "/random?bytes=18446744073709551615", ["--isolation", "request"],
         [Some((Fault(500), &["more than 1048576 random bytes in one call"])), Some((Answers(200, ""), &[]))];
-    a_call_of_100_mb: "/big-copy?bytes=100000000", [], both(Fault(500), &["more than 67108864 bytes from the guest"]);
+    a_call_of_100_mb: "/big-copy?bytes=100000000", [], both(Fault(500), &["more than 4194304 bytes from the guest"]);
     // Bodies.
     a_body_that_is_never_finished: "/never-finish", [], both(Broken, &["--body-idle-timeout"]);
     a_body_that_is_dropped: "/drop-body", [], both(Broken, &["unfinished-body"]);
@@ -305,7 +307,99 @@ loads! {
     a_hundred_thousand_functions: || component(&"(func)".repeat(100_000)), ["--cache-dir", "off"], None;
     a_memory_of_4_gib: || component("(memory 65536)"), [], Some("--memory-max");
     a_table_of_10_million_elements: || component("(table 10000000 funcref)"), ["--memory-max", "64MiB"], Some("--memory-max");
+    a_table_of_64_bits_whose_growth_overflows: || component(&ten_memories("i64 1", "i64.const -1")), [], Some("64");
+    a_memory_of_64_bits: || component("(memory i64 1)"), [], Some("64");
     a_thousand_and_one_memories: || component(&"(memory 0)".repeat(1_001)), [], Some("memor");
+}
+
+/// Ten memories and a table in a guest's module, and a function that grows each memory by 1 MiB, fills what is new, and has
+/// the table grow by more than it can, so many times.
+fn ten_memories(table: &str, too_many: &str) -> String {
+    let memories: String = (0..10).map(|nth| format!("(memory $m{nth} 0)\n")).collect();
+    let turns = (0..10).map(|nth| {
+        format!(
+            "(local.set $old (memory.grow $m{nth} (i32.const 16)))
+             (if (i32.ne (local.get $old) (i32.const -1)) (then
+                (memory.fill $m{nth} (i32.mul (local.get $old) (i32.const 65536)) (i32.const 1) (i32.const 1048576))))
+             (drop (table.grow $full (ref.null func) ({too_many})))\n"
+        )
+    });
+    let turns: String = turns.collect();
+    format!(
+        "{memories}
+         (table $full {table} funcref)
+         (func $fill (param $times i32) (local $old i32)
+            (loop $again
+                {turns}
+                (local.set $times (i32.sub (local.get $times) (i32.const 1)))
+                (br_if $again (local.get $times))))"
+    )
+}
+
+/// What is charged for an instance is what it has, whatever fails beside it.
+#[test]
+fn ten_memories_and_a_table_that_fails_to_grow() -> TestResult {
+    const MIB: u64 = 1 << 10;
+    // By 10 MiB a turn: within the limit, and far beyond it.
+    for (times, flags, held_mib) in [(20, ["--memory-max", "1GiB"], 200), (60, ["--memory-max", "128MiB"], 0)] {
+        let module = ten_memories("1 1000", "i32.const 1000");
+        let handle = format!("(call $fill (i32.const {times}))");
+        let file = More { module: &module, handle: &handle, ..More::default() }.file();
+        let flags = [&["--workers", "1", "--cpu-limit", "30s"][..], &flags].concat();
+        let server = Server::start(file.path().to_str().ok_or("a path in UTF-8")?, &flags);
+        let before = server.pids().into_iter().map(peak_kib).sum::<u64>();
+        assert_eq!(get(server.address, "/").text(), "Hello, World!", "{flags:?}");
+        let grown = server.pids().into_iter().map(peak_kib).sum::<u64>().saturating_sub(before);
+        let charged = server.status()["instance_memory_bytes"].as_u64().ok_or("a number")? >> 10;
+        if held_mib > 0 {
+            assert!(grown >= held_mib * MIB, "{grown} KiB: the guest has what it asked for");
+            assert!(charged + MEMORY_LEFT_KIB >= grown, "{charged} KiB are charged for {grown} KiB");
+        } else {
+            server.wait_for_record("refused", |record| record["limit"] == "--memory-max");
+            assert!(grown >= 100 * MIB && grown <= 128 * MIB + MEMORY_LEFT_KIB, "{grown} KiB in 128 MiB");
+        }
+    }
+    Ok(())
+}
+
+/// The most that a process had resident, in KiB.
+fn peak_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").trim().parse().unwrap_or_default()
+}
+
+/// In a call of the host no tick is heard. What it takes is counted all the same, and it is short.
+#[test]
+fn calls_of_the_host_and_short_waits_count_as_cpu_time() -> TestResult {
+    for (bytes, words) in [(60_000_000, "more than 4194304 bytes from the guest"), (4_000_000, "--cpu-limit")] {
+        let module = format!(
+            "{WAIT_FUNCTION}
+             (func $burn
+                (drop (memory.grow (i32.const 1000)))
+                (loop $again
+                    (call $append (call $new-fields) (i32.const 1024) (i32.const {bytes})
+                        (i32.const 1024) (i32.const 1) (global.get $result))
+                    (call $wait (i64.const 1))
+                    (br $again)))"
+        );
+        // On a path that begins with /b.
+        let handle = "(if (i32.eq (i32.load8_u (i32.const 1025)) (i32.const 98)) (then (call $burn)))";
+        let file = More { component: WAIT, imports: &WAIT_IMPORTS, module: &module, handle }.file();
+        let flags = ["--workers", "1", "--cpu-limit", "1s", "--request-timeout", "none"];
+        let server = Server::start(file.path().to_str().ok_or("a path in UTF-8")?, &flags);
+        assert_eq!(get(server.address, "/").text(), "Hello, World!");
+        let ticks = |server: &Server| server.pids().into_iter().map(cpu_ticks).sum::<u64>();
+        let neighbours = Neighbours::begin(server.address);
+        let before = ticks(&server);
+        assert_eq!(get(server.address, "/burn").status, 500, "{bytes}");
+        let used = ticks(&server) - before;
+        let slowest = neighbours.end("/burn");
+        assert!(slowest <= Duration::from_secs(1), "{bytes}: a neighbour's request took {slowest:?}");
+        server.wait_for_record(words, |record| tells(record, words));
+        assert!(used <= 200, "{} ms of CPU time within --cpu-limit 1s", used * 10);
+    }
+    Ok(())
 }
 
 /// hello.wat with more in its guest's module.

@@ -58,6 +58,7 @@ mod sharing;
 mod shutdown;
 mod slow_clients;
 mod smuggling;
+mod starting;
 mod streaming;
 mod table;
 mod tidy;

@@ -106,7 +106,7 @@ impl Bench {
     }
 
     async fn instantiate(&self) -> Instance {
-        self.guest.instantiate(&self.context).await.unwrap_or_else(|fault| panic!("no instance: {fault:?}"))
+        self.guest.instantiate(&self.context, None).await.unwrap_or_else(|fault| panic!("no instance: {fault:?}"))
     }
 
     /// Runs `work` again and again, within the event loop.

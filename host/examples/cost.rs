@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let instantiate =
-        async || guest.instantiate(&context).await.unwrap_or_else(|fault| panic!("no instance: {fault:?}"));
+        async || guest.instantiate(&context, None).await.unwrap_or_else(|fault| panic!("no instance: {fault:?}"));
     let mut kept = runtime.block_on(instantiate());
     let mut work = async || match args.mode {
         Mode::Reuse => hello_from(&mut kept).await,

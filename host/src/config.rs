@@ -220,6 +220,13 @@ pub struct Limits {
     pub max_requests_per_connection: Option<u64>,
 }
 
+impl Limits {
+    /// Wall clock within which an instance must have started: that of a request, or a minute where requests have none.
+    pub fn start_timeout(&self) -> Duration {
+        self.request_timeout.unwrap_or(Duration::from_secs(60))
+    }
+}
+
 /// What the guest may reach beyond its own memory and the request.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Grants {

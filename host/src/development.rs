@@ -150,7 +150,7 @@ pub fn failure(audience: Audience, headline: &str, reason: Reason<'_>) -> Body {
         Reason::Status => (String::new(), None, None),
         Reason::Text(text) => (text.to_owned(), None, None),
         Reason::Fault(fault) => {
-            let flag = fault.kind.flag().map(|flag| format!("{flag} raises the limit"));
+            let flag = fault.flag().map(|flag| format!("{flag} raises the limit"));
             (format!("{}: {}", fault.kind, fault.detail), flag, fault.trace.as_deref())
         }
     };

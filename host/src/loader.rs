@@ -53,6 +53,8 @@ pub fn load_in_thread(config: &Arc<Config>, trial: &Arc<Trial>, launcher: Launch
     let (answer, loaded) = oneshot::channel();
     let (config, trial) = (Arc::clone(config), Arc::clone(trial));
     std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
+        // The trial runs guest code.
+        let _own = heap::own();
         let edition =
             Artifact::prepare(&config, &launcher).and_then(|artifact| load_and_try(&artifact, &config, &trial));
         // Without a receiver the host is stopping, and nobody wants the guest.
@@ -108,28 +110,17 @@ fn try_instance(guest: &Guest, config: &Config, trial: &Trial) -> Result<(), Loa
     let pulse = ticker.watch_pulse(pulse);
     let grants = Arc::new(config.grants.clone());
     let context = InstanceContext::new(0, pulse, Arc::clone(ticker), Arc::clone(budget), grants);
-    let limit = config.limits.request_timeout.unwrap_or(std::time::Duration::MAX);
-    let tried = runtime.block_on(async { tokio::time::timeout(limit, guest.instantiate(&context)).await });
+    let tried = runtime.block_on(guest.instantiate(&context, None));
     runtime.shutdown_background();
     match tried {
-        Ok(Ok(_instance)) => Ok(()),
-        Ok(Err(fault)) => {
-            let hint = match fault.kind.flag() {
+        Ok(_instance) => Ok(()),
+        Err(fault) => {
+            let hint = match fault.flag() {
                 Some(flag) => format!("raise {flag}"),
-                None if ["--memory-max", "memory minimum size", "table minimum size"]
-                    .iter()
-                    .any(|sign| fault.detail.contains(sign)) =>
-                {
-                    "raise --memory-max".to_owned()
-                }
                 None => "its start functions failed; what it needs may have to be granted with --env, --arg or --dir"
                     .to_owned(),
             };
             Err(failed(format!("it does not start: {} ({})", fault.detail, fault.kind), &hint))
         }
-        Err(_) => Err(failed(
-            format!("it did not start within {} (--request-timeout)", humantime::format_duration(limit)),
-            "raise --request-timeout",
-        )),
     }
 }

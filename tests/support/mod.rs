@@ -7,6 +7,7 @@ pub mod harness;
 pub mod neighbours;
 pub mod run;
 pub mod server;
+pub mod wat;
 
 use std::time::{Duration, Instant};
 

@@ -10,6 +10,14 @@ use crate::config::WorkerKind;
 use crate::supervisor::Liveness;
 use crate::worker::WorkerHandle;
 
+/// A process that does not listen (it is starting, or it drains) may be silent for so many times the limit: it links the
+/// component before it hears anything.
+const STARTING_HANG_TIMES: u32 = 3;
+
+fn is_starting(place: &Place) -> bool {
+    place.running && !place.vitals.metrics.listening.get()
+}
+
 impl Primary {
     /// Whether some worker's silence would cost anybody anything: an idle host is not woken to ask.
     pub(super) fn wants_beats(&self) -> bool {
@@ -17,19 +25,24 @@ impl Primary {
         let may_have_clients = |place: &Place| {
             self.config.balance == Balance::Kernel || place.vitals.metrics.open_connections.load(Relaxed) > 0
         };
-        self.config.worker_kind == WorkerKind::Process && self.places.iter().any(may_have_clients)
+        let is_wanted = |place: &Place| may_have_clients(place) || is_starting(place);
+        self.config.worker_kind == WorkerKind::Process && self.places.iter().any(is_wanted)
     }
 
     /// Asks every worker, and acts on what the answers to the last time say.
     pub(super) fn beat(&self) {
         for place in &self.places {
             let Some(WorkerHandle::Process(process)) = &place.handle else { continue };
-            if !place.vitals.metrics.listening.get() {
-                continue;
-            }
+            let is_starting = is_starting(place);
+            let limit = self.config.worker_hang_timeout;
+            let limit = if is_starting { limit.map(|limit| limit * STARTING_HANG_TIMES) } else { limit };
             let mut heart = place.heart.get();
-            let liveness = heart.on_beat(process.ask(), self.config.worker_hang_timeout);
+            let mut liveness = heart.on_beat(process.ask(), limit);
             place.heart.set(heart);
+            if is_starting && liveness == Liveness::Silent {
+                // It gets no connections yet.
+                liveness = Liveness::Answers;
+            }
             let before = place.liveness.replace(liveness);
             let worker = place.id.0;
             match liveness {

@@ -2,6 +2,7 @@
 //! workers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
@@ -11,10 +12,11 @@ pub use super::source::WasiVersion;
 
 use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker, preempt};
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
 use super::files;
 use super::instance::{Calls, Instance, metered};
-use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, MemoryBudget, MemoryLimiter, Meter};
+use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, Meter};
+use super::memory::{MemoryBudget, MemoryLimiter};
 use super::prepare::Artifact;
 use super::provided::PROVIDED_HINT;
 use super::source::{Description, LoadError, Problem, wasi_version};
@@ -135,11 +137,13 @@ impl Guest {
         }
     }
 
-    /// Makes an instance, which runs the component's start functions, within the CPU limit.
+    /// Makes an instance, which runs the component's start functions, within the CPU limit and
+    /// [`Limits::start_timeout`]; for a request that waits for it, no longer than until its `deadline`. Needs a tokio
+    /// runtime with timers.
     ///
     /// # Errors
-    /// The fault that the start ended with.
-    pub async fn instantiate(&self, context: &InstanceContext) -> Result<Instance, Fault> {
+    /// The fault that the start ended with: [`FaultKind::Wall`] at the deadline of the request.
+    pub async fn instantiate(&self, context: &InstanceContext, deadline: Option<Instant>) -> Result<Instance, Fault> {
         let meter = Meter::new(context.worker, self.limits.cpu_limit);
         let meter = Arc::new(meter.with_symbols(self.symbols.clone()));
         let made = async {
@@ -158,7 +162,15 @@ impl Guest {
             let proxy = self.pre.instantiate_async(unready).await?;
             Ok((store, proxy))
         };
-        let made = metered(made, &meter, &context.pulse, &context.ticker).await;
+        let made = metered(made, &meter, &context.pulse, &context.ticker);
+        let limit = self.limits.start_timeout();
+        let at_latest = Instant::now() + limit;
+        let until = deadline.map_or(at_latest, |deadline| deadline.min(at_latest));
+        // To let go of what is being made drops its store, with the start that waits in it.
+        let Ok(made) = tokio::time::timeout_at(until.into(), made).await else {
+            let kind = if until < at_latest { FaultKind::Wall } else { FaultKind::Start };
+            return Err(Fault::too_slow_to_start(kind, limit));
+        };
         let (store, proxy) = made.map_err(|error| Fault::from_start_error(&error, &meter))?;
         Ok(Instance::new(store, proxy, meter, context.pulse(), self.calls))
     }

@@ -21,7 +21,7 @@ use wasmtime_wasi_http::p2;
 use super::call::{Answer, Desk, Head, Job, NeverAnswered, serve, serve_plain};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
-use super::limits::{Meter, Refused};
+use super::limits::Meter;
 use super::shared::drive_many;
 use super::state::{GuestStore, State};
 use super::waking::Waking;
@@ -154,10 +154,9 @@ impl Instance {
         self.desk.active.get() == 0
     }
 
-    /// The flag of the limit that its memory met, or is about to after many calls: it has to go after this one.
-    pub fn memory_limit_met(&self) -> Option<&'static str> {
-        let nearly = self.meter.wants_new_memory(self.served).then_some(Refused::Instance);
-        self.meter.refused().or(nearly).map(Refused::flag)
+    /// The limit that it met, or is about to meet after many calls: it has to go after this one.
+    pub fn limit_met(&self) -> Option<&'static str> {
+        self.meter.wants_to_retire(self.served)
     }
 
     /// Calls that it has begun.
@@ -208,6 +207,7 @@ async fn drive_plain(mut store: GuestStore, guest: p2::bindings::Proxy, desk: Rc
     while let Some(store) = store.get() {
         let job = next_job(&desk).await;
         serve_plain(store, &guest, job).await?;
+        store.data_mut().end_call();
         desk.end();
     }
     Ok(())
@@ -225,6 +225,7 @@ async fn drive_one(mut store: GuestStore, proxy: Proxy, desk: Rc<Desk>) -> wasmt
             let job = next_job(&desk).await;
             serve(accessor, &proxy, job).await?;
             poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
+            accessor.with(|mut access| access.data_mut().end_call());
             desk.end();
         }
     };

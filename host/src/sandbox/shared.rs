@@ -182,9 +182,9 @@ impl Shared {
         self.served.get()
     }
 
-    /// Whether its memory met the limit, or is about to after many calls.
-    pub fn met_memory_limit(&self) -> bool {
-        self.meter.wants_new_memory(self.served.get())
+    /// Whether it met a limit, or is about to after many calls.
+    pub fn met_limit(&self) -> bool {
+        self.meter.wants_to_retire(self.served.get()).is_some()
     }
 
     /// Whether no place is given out.
@@ -277,7 +277,12 @@ pub(super) async fn drive_many(mut store: GuestStore, proxy: Proxy, desk: Rc<Des
                     calls.push(serve(accessor, &proxy, job));
                 }
                 match calls.as_mut().poll_next(context) {
-                    Poll::Ready(Some(Ok(()))) => desk.end(),
+                    Poll::Ready(Some(Ok(()))) => {
+                        desk.end();
+                        if desk.active.get() == 0 {
+                            accessor.with(|mut access| access.data_mut().end_call());
+                        }
+                    }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) | Poll::Pending => {
                         let no_work = calls.is_empty() && accessor.poll_no_interesting_tasks(context).is_ready();

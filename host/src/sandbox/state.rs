@@ -8,7 +8,10 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
-use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, MemoryLimiter, Meter, RANDOM_BYTES_MAX};
+use super::limits::{
+    BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HANDLES_NEARLY_SPENT, Meter, RANDOM_BYTES_MAX,
+};
+use super::memory::MemoryLimiter;
 use super::outbound::Outbound;
 use super::stdio::{GuestOutput, OutputBudget, Stream};
 use crate::config::Grants;
@@ -22,6 +25,7 @@ pub(super) struct State {
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
+    output: [GuestOutput; 2],
     pub(super) hooks: Hooks,
     pub(super) limiter: MemoryLimiter,
 }
@@ -48,8 +52,10 @@ impl Common {
 impl State {
     pub(super) fn new(common: &Common, limiter: MemoryLimiter, meter: &Arc<Meter>) -> wasmtime::Result<Self> {
         let output = |stream| GuestOutput::new(stream, Arc::clone(meter), Arc::clone(&common.output_budget));
+        let output = [output(Stream::Stdout), output(Stream::Stderr)];
+        let [stdout, stderr] = output.clone();
         let mut wasi = WasiCtxBuilder::new();
-        wasi.stdout(output(Stream::Stdout)).stderr(output(Stream::Stderr)).max_random_size(RANDOM_BYTES_MAX);
+        wasi.stdout(stdout).stderr(stderr).max_random_size(RANDOM_BYTES_MAX);
         for (name, value) in &common.grants.env {
             wasi.env(name, value);
         }
@@ -68,6 +74,7 @@ impl State {
             table,
             wasi: wasi.build(),
             http,
+            output,
             hooks: Hooks {
                 receiving: false,
                 forbidden: Arc::clone(&common.forbidden),
@@ -76,6 +83,17 @@ impl State {
             },
             limiter,
         })
+    }
+
+    /// No call runs any more: what it wrote without a newline is logged as a line of its own, and it is noted whether too
+    /// many handles are left for the next.
+    pub(super) fn end_call(&mut self) {
+        for output in &self.output {
+            output.end_line();
+        }
+        if self.table.iter_mut().nth(HANDLES_NEARLY_SPENT).is_some() {
+            self.meter().note_handles_nearly_spent();
+        }
     }
 
     /// The record of this instance's calls.

@@ -87,6 +87,15 @@ impl GuestOutput {
     pub(super) fn new(stream: Stream, meter: Arc<Meter>, budget: Arc<OutputBudget>) -> Self {
         Self(Arc::new(Writer { stream, meter, budget, partial: Mutex::new(Vec::new()) }))
     }
+
+    /// Logs what came after the last newline, for the request that wrote it.
+    pub(super) fn end_line(&self) {
+        let mut partial = self.0.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        if !partial.is_empty() {
+            self.0.log(&partial);
+            partial.clear();
+        }
+    }
 }
 
 impl Writer {

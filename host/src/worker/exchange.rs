@@ -184,7 +184,7 @@ impl Exchange {
         }
         let request = Request::from_parts(parts, body.map_or_else(Body::default, BodyExt::boxed_unsync));
         let alarm = &self.connection.request_alarm;
-        let mut seat = match worker.slot.take(alarm).await {
+        let mut seat = match worker.slot.take(alarm, self.head_deadline()).await {
             Ok(seat) => seat,
             Err(Refusal::Shed(reason, after)) => {
                 tracing::debug!(worker = worker.id.0, request = self.number, reason = reason.name(), "shed");
@@ -515,7 +515,7 @@ impl Exchange {
             worker = worker.id.0,
             request = self.number,
             fault = fault.kind.name(),
-            limit = fault.kind.flag(),
+            limit = fault.flag(),
             detail = &*fault.detail,
             "a response was broken off"
         );

@@ -20,9 +20,15 @@ const FAILED_STARTS: u32 = 1;
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
+/// How often a slot had gone down when a call, or a start, began: a try. One that had begun before the slot went down last
+/// tells nothing new, however late it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Try(u64);
+
 /// The state of one slot.
 #[derive(Debug, Default)]
 pub(super) struct Health {
+    times_down: u64,
     has_answered: bool,
     faults_in_a_row: u32,
     first_of_them: Option<Instant>,
@@ -34,7 +40,7 @@ pub(super) struct Health {
 /// What a fault led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Go on with a new instance.
+    /// Nothing changes: a new instance takes the place of the one that went.
     Up,
     /// Refuse requests for so long.
     DownFor(Duration),
@@ -51,10 +57,15 @@ impl Health {
         self.down_until.and_then(|until| until.checked_duration_since(now)).filter(|rest| !rest.is_zero())
     }
 
+    /// What a call, or a start, that begins now belongs to.
+    pub(super) fn begin(&self) -> Try {
+        Try(self.times_down)
+    }
+
     /// The guest answered. True when the slot had been down before.
     pub(super) fn on_answer(&mut self) -> bool {
         let had_been_down = self.times_down_in_a_row > 0;
-        *self = Self { has_answered: true, ..Self::default() };
+        *self = Self { has_answered: true, times_down: self.times_down, ..Self::default() };
         had_been_down
     }
 
@@ -63,8 +74,11 @@ impl Health {
         self.has_answered
     }
 
-    /// A call faulted, of a guest that has answered some worker before, or has not.
-    pub(super) fn on_fault(&mut self, now: Instant, answers_elsewhere: bool, jitter: f64) -> Verdict {
+    /// A call that began in `tried` faulted, of a guest that has answered some worker before, or has not.
+    pub(super) fn on_fault(&mut self, now: Instant, tried: Try, answers_elsewhere: bool, jitter: f64) -> Verdict {
+        if tried != self.begin() {
+            return Verdict::Up;
+        }
         self.faults_in_a_row = self.faults_in_a_row.saturating_add(1);
         self.failed_starts_in_a_row = 0;
         let first = *self.first_of_them.get_or_insert(now);
@@ -77,14 +91,18 @@ impl Health {
         if too_many || self.times_down_in_a_row > 0 { self.go_down(now, jitter) } else { Verdict::Up }
     }
 
-    /// An instance did not come up.
-    pub(super) fn on_failed_start(&mut self, now: Instant, jitter: f64) -> Verdict {
+    /// An instance whose start began in `tried` did not come up.
+    pub(super) fn on_failed_start(&mut self, now: Instant, tried: Try, jitter: f64) -> Verdict {
+        if tried != self.begin() {
+            return Verdict::Up;
+        }
         self.failed_starts_in_a_row = self.failed_starts_in_a_row.saturating_add(1);
         if self.failed_starts_in_a_row >= FAILED_STARTS { self.go_down(now, jitter) } else { Verdict::Up }
     }
 
     fn go_down(&mut self, now: Instant, jitter: f64) -> Verdict {
         let delay = BACKOFF.delay(self.times_down_in_a_row, jitter);
+        self.times_down = self.times_down.wrapping_add(1);
         self.times_down_in_a_row = self.times_down_in_a_row.saturating_add(1);
         self.down_until = Some(now + delay);
         Verdict::DownFor(delay)
@@ -100,13 +118,13 @@ mod tests {
         let mut health = Health::default();
         let now = Instant::now();
         for _ in 1..FAULTS_BEFORE_FIRST_ANSWER {
-            assert_eq!(health.on_fault(now, false, 0.0), Verdict::Up);
+            assert_eq!(health.on_fault(now, health.begin(), false, 0.0), Verdict::Up);
         }
-        assert_eq!(health.on_fault(now, false, 0.0), Verdict::DownFor(Duration::from_millis(100)));
+        assert_eq!(health.on_fault(now, health.begin(), false, 0.0), Verdict::DownFor(Duration::from_millis(100)));
         assert!(health.down_for(now).is_some());
         let later = now + Duration::from_millis(100);
         assert_eq!(health.down_for(later), None);
-        assert_eq!(health.on_fault(later, false, 0.0), Verdict::DownFor(Duration::from_millis(200)));
+        assert_eq!(health.on_fault(later, health.begin(), false, 0.0), Verdict::DownFor(Duration::from_millis(200)));
     }
 
     #[test]
@@ -114,12 +132,12 @@ mod tests {
         let mut health = Health::default();
         let now = Instant::now();
         for _ in 0..FAULTS_AFTER_AN_ANSWER * 4 {
-            assert_eq!(health.on_fault(now, true, 0.0), Verdict::Up, "a burst");
+            assert_eq!(health.on_fault(now, health.begin(), true, 0.0), Verdict::Up, "a burst");
         }
-        assert_ne!(health.on_fault(now + NOTHING_BUT_FAULTS, true, 0.0), Verdict::Up);
+        assert_ne!(health.on_fault(now + NOTHING_BUT_FAULTS, health.begin(), true, 0.0), Verdict::Up);
         let mut seldom = Health::default();
-        assert_eq!(seldom.on_fault(now, true, 0.0), Verdict::Up);
-        assert_eq!(seldom.on_fault(now + NOTHING_BUT_FAULTS, true, 0.0), Verdict::Up, "few");
+        assert_eq!(seldom.on_fault(now, seldom.begin(), true, 0.0), Verdict::Up);
+        assert_eq!(seldom.on_fault(now + NOTHING_BUT_FAULTS, seldom.begin(), true, 0.0), Verdict::Up, "few");
     }
 
     #[test]
@@ -129,7 +147,7 @@ mod tests {
         for _ in 0..100 {
             health.on_answer();
             for _ in 1..FAULTS_AFTER_AN_ANSWER {
-                assert_eq!(health.on_fault(now + NOTHING_BUT_FAULTS, false, 0.0), Verdict::Up);
+                assert_eq!(health.on_fault(now + NOTHING_BUT_FAULTS, health.begin(), false, 0.0), Verdict::Up);
             }
         }
     }
@@ -138,10 +156,59 @@ mod tests {
     fn a_failed_start_takes_the_slot_down_and_an_answer_brings_it_back() {
         let mut health = Health::default();
         let now = Instant::now();
-        assert_eq!(health.on_failed_start(now, 0.0), Verdict::DownFor(Duration::from_millis(100)));
-        assert_eq!(health.on_failed_start(now, 0.0), Verdict::DownFor(Duration::from_millis(200)));
+        assert_eq!(health.on_failed_start(now, health.begin(), 0.0), Verdict::DownFor(Duration::from_millis(100)));
+        assert_eq!(health.on_failed_start(now, health.begin(), 0.0), Verdict::DownFor(Duration::from_millis(200)));
         assert!(health.on_answer());
         assert_eq!(health.down_for(now), None);
-        assert_eq!(health.on_fault(now, false, 0.0), Verdict::Up);
+        assert_eq!(health.on_fault(now, health.begin(), false, 0.0), Verdict::Up);
+    }
+
+    #[test]
+    fn calls_in_flight_when_the_slot_goes_down_double_no_wait() {
+        let mut health = Health::default();
+        let now = Instant::now();
+        let began = health.begin();
+        let downs = (0..64).filter(|_| health.on_fault(now, began, false, 0.0) != Verdict::Up).count();
+        assert_eq!(downs, 1, "64 calls at once are one try");
+        // One that fails long after is of that try still.
+        let later = now + Duration::from_secs(10);
+        assert_eq!(health.on_fault(later, began, false, 0.0), Verdict::Up);
+        assert_eq!(health.on_fault(later, health.begin(), false, 0.0), Verdict::DownFor(Duration::from_millis(200)));
+    }
+
+    proptest::proptest! {
+        /// Calls and starts begin when the slot lets them in, and fail at any time, in any order: each wait is followed by
+        /// at least one try that began after it, before the next, longer one.
+        #[test]
+        fn each_wait_is_earned_by_a_try_of_its_own(
+            steps in proptest::collection::vec((0..400_u64, 0..4_u8, proptest::arbitrary::any::<proptest::sample::Index>()), 1..300)
+        ) {
+            let mut health = Health::default();
+            let mut now = Instant::now();
+            let mut in_flight: Vec<Try> = Vec::new();
+            let (mut downs, mut last_down, mut last_delay) = (0_u32, None, Duration::ZERO);
+            for (ms, what, which) in steps {
+                now += Duration::from_millis(ms);
+                if what > 1 {
+                    if health.down_for(now).is_none() {
+                        in_flight.push(health.begin());
+                    }
+                    continue;
+                }
+                if in_flight.is_empty() {
+                    continue;
+                }
+                let tried = in_flight.swap_remove(which.index(in_flight.len()));
+                let verdict = match what {
+                    0 => health.on_fault(now, tried, false, 0.0),
+                    _ => health.on_failed_start(now, tried, 0.0),
+                };
+                if let Verdict::DownFor(delay) = verdict {
+                    proptest::prop_assert!(last_down.is_none_or(|until| now >= until), "went down while it was down");
+                    proptest::prop_assert!(downs == 0 || delay <= last_delay * 2, "{last_delay:?}, then {delay:?}");
+                    (downs, last_down, last_delay) = (downs + 1, Some(now + delay), delay);
+                }
+            }
+        }
     }
 }

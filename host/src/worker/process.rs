@@ -364,7 +364,7 @@ pub fn load_in_process(
     let (child, wire) = spawn(spawner)?;
     let files = [(Descriptor::Vitals, own_file.as_fd()), (Descriptor::HostVitals, host_file.as_fd())];
     wire.try_send(&ToWorker::Load, &files)?;
-    let limits = [config.compilation.timeout, config.limits.request_timeout.unwrap_or_default(), LOADING_BEYOND];
+    let limits = [config.compilation.timeout, config.limits.start_timeout(), LOADING_BEYOND];
     let limit = limits.into_iter().sum();
     let (answer, loaded) = oneshot::channel();
     let component = config.component.display().to_string();

@@ -23,7 +23,7 @@ use self::queue::Queue;
 pub(super) use self::seat::Seat;
 use super::alarms::Alarm;
 use super::crash::Crash;
-use super::health::{Health, Verdict};
+use super::health::{Health, Try, Verdict};
 use super::trim::Trim;
 use crate::config::{Capacity, Config, Isolation};
 use crate::development::trace_text;
@@ -108,6 +108,8 @@ struct Origin {
     version: WasiVersion,
     /// When a shared instance was last seen to become empty.
     emptied: Cell<Instant>,
+    /// What its start, or the last call that it was given, belongs to.
+    tried: Cell<Try>,
 }
 
 impl Origin {
@@ -117,6 +119,11 @@ impl Origin {
 
     fn is_worn(&self, served: u64) -> bool {
         self.retire_after.is_some_and(|after| served >= after)
+    }
+
+    /// It is given a call.
+    fn begins_a_try(&self) {
+        self.tried.set(self.slot.health.borrow().begin());
     }
 
     /// Makes room for the successor of an instance that retires, if not too many do so already.
@@ -255,8 +262,9 @@ impl Slot {
     }
 
     /// An instance for one request: a kept one, a new one, or one that becomes free while the request waits. `alarm`
-    /// is the request's, and is left unset.
-    pub(super) async fn take(self: &Rc<Self>, alarm: &Alarm) -> Result<Seat, Refusal> {
+    /// is the request's, and is left unset. Waits in the queue, or for an instance that is being made, no longer than until
+    /// `latest`.
+    pub(super) async fn take(self: &Rc<Self>, alarm: &Alarm, latest: Option<Instant>) -> Result<Seat, Refusal> {
         let rest = {
             let health = self.health.borrow();
             if health.may_be_down() { health.down_for(Instant::now()) } else { None }
@@ -271,13 +279,13 @@ impl Slot {
             }
             let room = match Room::take(self) {
                 Some(room) => room,
-                None => match self.wait_for_grant(alarm, &mut deadline).await? {
+                None => match self.wait_for_grant(alarm, &mut deadline, latest).await? {
                     Grant::Instance(kept) => return Ok(Seat::own(kept)),
                     Grant::Place(kept, place) => return Ok(Seat::shared(kept, place)),
                     Grant::Room(room) => room,
                 },
             };
-            let kept = self.make(room).await.map_err(|fault| self.refusal(fault))?;
+            let kept = self.make(room, latest).await.map_err(|fault| self.refusal(fault))?;
             // Else a reload came in between.
             if !kept.origin.is_outdated() {
                 return Ok(self.seat(kept));
@@ -286,7 +294,12 @@ impl Slot {
     }
 
     /// Waits in the queue, from `deadline`'s first setting on no longer than a request may.
-    async fn wait_for_grant(self: &Rc<Self>, alarm: &Alarm, deadline: &mut Option<Instant>) -> Result<Grant, Refusal> {
+    async fn wait_for_grant(
+        self: &Rc<Self>,
+        alarm: &Alarm,
+        deadline: &mut Option<Instant>,
+        latest: Option<Instant>,
+    ) -> Result<Grant, Refusal> {
         if self.queue.len() >= self.capacity.queue_max {
             return Err(self.shed(Shed::QueueFull, self.capacity.queue_timeout));
         }
@@ -294,7 +307,8 @@ impl Slot {
             self.metrics.queued.add_one();
             let now = Instant::now();
             let (is_first, max) = (self.queue.is_empty(), self.capacity.queue_timeout);
-            now + self.patience.borrow_mut().of_one_who_comes(now, is_first, max)
+            let until = now + self.patience.borrow_mut().of_one_who_comes(now, is_first, max);
+            latest.map_or(until, |latest| until.min(latest))
         });
         alarm.set(Some(deadline));
         self.holders.short.notify_one();
@@ -373,8 +387,8 @@ impl Slot {
         }
     }
 
-    /// Makes an instance in `room`.
-    async fn make(self: &Rc<Self>, room: Room) -> Result<Kept, Fault> {
+    /// Makes an instance in `room`; for a request that waits for it, until `latest`.
+    async fn make(self: &Rc<Self>, room: Room, latest: Option<Instant>) -> Result<Kept, Fault> {
         crate::inject::panic_at("slot");
         let guest = Arc::clone(&self.guest.borrow());
         self.metrics.generation.add_one();
@@ -386,15 +400,17 @@ impl Slot {
             room: RefCell::new(Some(room)),
             version: guest.version(),
             emptied: Cell::new(Instant::now()),
+            tried: Cell::new(self.health.borrow().begin()),
         };
-        let made = guest.instantiate(&self.context).await;
+        let made = guest.instantiate(&self.context, latest).await;
         match made {
             Ok(instance) => Ok(Kept { instance: Box::new(instance), origin, idle_since: Instant::now() }),
             Err(fault) => {
                 self.metrics.faulted(fault.kind);
                 let verdict = match fault.kind {
-                    FaultKind::Capacity => Verdict::Up,
-                    _ => self.health.borrow_mut().on_failed_start(Instant::now(), fastrand::f64()),
+                    // Neither a want of memory nor a request without time left says that the component cannot start.
+                    FaultKind::Capacity | FaultKind::Wall => Verdict::Up,
+                    _ => self.health.borrow_mut().on_failed_start(Instant::now(), origin.tried.get(), fastrand::f64()),
                 };
                 let is_capacity = fault.kind == FaultKind::Capacity;
                 if let Some(count) = if is_capacity { self.capacity_told.admit(Instant::now()) } else { Some(1) } {
@@ -403,7 +419,7 @@ impl Slot {
                         generation = origin.generation,
                         count,
                         fault = fault.kind.name(),
-                        limit = fault.kind.flag(),
+                        limit = fault.flag(),
                         detail = &*fault.detail,
                         trace = fault.trace.as_deref().map(trace_text),
                         "recycle: the instance did not come up"
@@ -434,7 +450,7 @@ impl Slot {
             // Long enough for much to have been taken and freed.
             self.trim.ask();
         }
-        let limit = if worn { Some("--max-requests") } else { kept.instance.memory_limit_met() };
+        let limit = if worn { Some("--max-requests") } else { kept.instance.limit_met() };
         if limit.is_some() {
             tracing::info!(
                 worker = self.worker.0,
@@ -465,13 +481,13 @@ impl Slot {
     /// Takes note of a fault: counts it, logs it, and decides whether the slot goes on.
     fn faulted(&self, origin: &Origin, request: u64, fault: &Fault) {
         self.metrics.faulted(fault.kind);
-        let raise = fault.kind.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
+        let raise = fault.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
         tracing::warn!(
             worker = self.worker.0,
             generation = origin.generation,
             request,
             fault = fault.kind.name(),
-            limit = fault.kind.flag(),
+            limit = fault.flag(),
             detail = &*fault.detail,
             trace = fault.trace.as_deref().map(trace_text),
             "recycle: a new instance takes its place{raise}"
@@ -481,7 +497,8 @@ impl Slot {
             return;
         }
         let answers_elsewhere = self.host.has_answered.get();
-        let verdict = self.health.borrow_mut().on_fault(Instant::now(), answers_elsewhere, fastrand::f64());
+        let (now, tried) = (Instant::now(), origin.tried.get());
+        let verdict = self.health.borrow_mut().on_fault(now, tried, answers_elsewhere, fastrand::f64());
         self.note(verdict);
     }
 

@@ -133,8 +133,13 @@ impl Exchange {
         }
     }
 
+    /// By when the guest must have answered.
+    pub(super) fn head_deadline(&self) -> Option<Instant> {
+        self.connection.worker.config.limits.request_timeout.map(|limit| self.began + limit)
+    }
+
     fn next_deadline(&self) -> Deadline {
-        let head = self.connection.worker.config.limits.request_timeout.map(|limit| self.began + limit);
+        let head = self.head_deadline();
         head.map_or(Deadline::None, Deadline::OfTheGuest).sooner(self.upload_deadline(true))
     }
 

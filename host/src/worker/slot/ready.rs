@@ -18,7 +18,7 @@ impl Slot {
     /// Makes the first instance, so that no request waits for it; a failure is told and tried again later.
     pub(in crate::worker) async fn warm(self: &Rc<Self>) {
         if let Some(room) = Room::take(self)
-            && let Ok(kept) = self.make(room).await
+            && let Ok(kept) = self.make(room, None).await
         {
             self.offer(kept);
         }
@@ -50,7 +50,7 @@ impl Slot {
                     break;
                 }
                 let Some(room) = Room::take(&self) else { break };
-                match self.make(room).await {
+                match self.make(room, None).await {
                     Ok(kept) if kept.origin.edition != self.edition.get() => drop(kept),
                     Ok(kept) => {
                         shortages = 0;

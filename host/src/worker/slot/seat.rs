@@ -17,10 +17,12 @@ enum Holding {
 
 impl Seat {
     pub(super) fn own(kept: Kept) -> Self {
+        kept.origin.begins_a_try();
         Self(Some(Holding::Own(kept)))
     }
 
     pub(super) fn shared(kept: KeptShared, place: SharedPlace) -> Self {
+        kept.origin.begins_a_try();
         Self(Some(Holding::Shared { kept, place }))
     }
 

@@ -79,7 +79,7 @@ impl Slot {
     /// A place in a shared instance was given back: it goes on, unless it is worn, outdated, or met its memory limit.
     pub(super) fn released(&self, kept: &KeptShared) {
         let worn = kept.origin.is_worn(kept.shared.served());
-        let at_its_end = kept.shared.is_abandoned() || kept.shared.met_memory_limit();
+        let at_its_end = kept.shared.is_abandoned() || kept.shared.met_limit();
         if worn || at_its_end || kept.origin.is_outdated() {
             self.forget(kept);
             kept.origin.release_room();

@@ -1,0 +1,414 @@
+//! Memory of instances, counted as wasmtime asks for it: of one store, within `--memory-max`, and of all stores of the
+//! host with what its heap holds for guests, within `--memory-total`.
+//!
+//! What is charged is never less than what wasmtime holds. wasmtime asks before it grows anything, and tells of some growths
+//! that failed, but not of which: nothing is taken back for a failure. A growth that is certain to fail, because the
+//! memory or table has a maximum of its own, is refused here and charges nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::limits::{CORE_INSTANCES_MAX, Meter, Refused};
+use crate::heap;
+
+/// Share of `--memory-max`, in quarters, above which an instance that has served [`MATURE_CALLS`] retires before it meets
+/// the limit, so that a slow leak costs no request.
+const NEARLY_FULL_QUARTERS: u64 = 3;
+/// Bytes that are charged for one element of a table. The engine uses 8; a table that is not in the pool keeps room for up
+/// to twice its elements when it grows.
+const TABLE_ELEMENT_BYTES: u64 = 16;
+
+/// Memory of all instances of the host, counted as it is granted. One number written by all workers, but only when an
+/// instance starts, grows or ends, never by a request as such. Each worker's share is counted too, so that it can be
+/// given back for a worker that was killed.
+#[derive(Debug)]
+pub struct MemoryBudget {
+    total_bytes: u64,
+    used_bytes: &'static AtomicU64,
+    share_bytes: &'static AtomicU64,
+}
+
+impl MemoryBudget {
+    /// A budget of so many bytes, with the counts of what is used in all and by this worker.
+    pub fn new(total_bytes: u64, used_bytes: &'static AtomicU64, share_bytes: &'static AtomicU64) -> Self {
+        Self { total_bytes, used_bytes, share_bytes }
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.total_bytes);
+        let try_take = || self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok();
+        // What is counted of the heap may be an old figure.
+        let taken = try_take() || (!self.count_heap() && try_take());
+        if taken {
+            self.share_bytes.fetch_add(bytes, Relaxed);
+        }
+        taken
+    }
+
+    /// Counts what the host's heap holds beyond what is its own, in steps, whether there is room for it or not: it is
+    /// there already. True when more is in use now than may be.
+    fn count_heap(&self) -> bool {
+        let held = heap::used_bytes().saturating_sub(HEAP_OWN_BYTES) / HEAP_STEP_BYTES * HEAP_STEP_BYTES;
+        let counted = HEAP_COUNTED_BYTES.load(Relaxed);
+        // One of the workers does it; the others see what it wrote at their next tick.
+        if held != counted && HEAP_COUNTED_BYTES.compare_exchange(counted, held, Relaxed, Relaxed).is_ok() {
+            if let Some(more) = held.checked_sub(counted) {
+                self.used_bytes.fetch_add(more, Relaxed);
+                self.share_bytes.fetch_add(more, Relaxed);
+            } else {
+                self.give_back(counted - held);
+            }
+        }
+        self.used_bytes.load(Relaxed) > self.total_bytes
+    }
+
+    fn give_back(&self, bytes: u64) {
+        for count in [self.share_bytes, self.used_bytes] {
+            // The primary may have given back what a worker that was killed had only half counted.
+            let _ = count.fetch_update(Relaxed, Relaxed, |used| Some(used.saturating_sub(bytes)));
+        }
+    }
+}
+
+/// Heap of a process that is the host's own: what serving takes, and some thousand connections. What it holds beyond is
+/// counted within `--memory-total`, for a guest can have the host hold much: 10,000 handles, each with a method, an
+/// authority or fields of any length.
+const HEAP_OWN_BYTES: u64 = if cfg!(test) { UNIT_TESTS_SHARE_ONE_HEAP } else { 64 << 20 };
+const UNIT_TESTS_SHARE_ONE_HEAP: u64 = u64::MAX;
+/// In so large steps: the count is written by all workers.
+const HEAP_STEP_BYTES: u64 = 1 << 20;
+/// Heap of this process that is counted in its budget.
+static HEAP_COUNTED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Counts the memories and tables of one store and refuses growth beyond the bounds.
+pub(super) struct MemoryLimiter {
+    max_bytes: u64,
+    used_bytes: u64,
+    budget: Arc<MemoryBudget>,
+    meter: Arc<Meter>,
+}
+
+impl MemoryLimiter {
+    pub(super) fn new(max_bytes: u64, budget: Arc<MemoryBudget>, meter: Arc<Meter>) -> Self {
+        Self { max_bytes, used_bytes: 0, budget, meter }
+    }
+
+    /// Charges `bytes`, or refuses them. `may_succeed` is false where the engine cannot grow by them, whatever is granted.
+    fn grow(&mut self, bytes: u64, may_succeed: bool) -> bool {
+        if self.used_bytes.saturating_add(bytes) > self.max_bytes {
+            self.meter.refuse(Refused::Instance, self.used_bytes, bytes);
+            return false;
+        }
+        if !may_succeed {
+            return false;
+        }
+        if !self.budget.take(bytes) {
+            self.meter.refuse(Refused::Total, self.used_bytes, bytes);
+            return false;
+        }
+        self.used_bytes += bytes;
+        if self.used_bytes > self.max_bytes / 4 * NEARLY_FULL_QUARTERS {
+            self.meter.note_nearly_full();
+        }
+        true
+    }
+
+    /// Whether the instance has to go, because the host holds more than it may and this is one that it holds it for.
+    pub(super) fn is_overspent(&self) -> bool {
+        self.budget.count_heap() && self.meter.ends_for_heap()
+    }
+}
+
+impl Drop for MemoryLimiter {
+    fn drop(&mut self) {
+        self.budget.give_back(self.used_bytes);
+    }
+}
+
+impl wasmtime::ResourceLimiter for MemoryLimiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let may_succeed = maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(self.grow(desired.saturating_sub(current) as u64, may_succeed))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let elements = desired.saturating_sub(current) as u64;
+        let may_succeed = maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(self.grow(elements.saturating_mul(TABLE_ELEMENT_BYTES), may_succeed))
+    }
+
+    // `memory_grow_failed` and `table_grow_failed` take nothing back: wasmtime calls them for growths, too, that it never
+    // asked for (of a 64-bit table whose size overflows). A growth that the system refused stays charged until the store goes.
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::MATURE_CALLS;
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+    use wasmtime::ResourceLimiter;
+
+    fn budget(total_bytes: u64) -> MemoryBudget {
+        MemoryBudget::new(total_bytes, Box::leak(Box::default()), Box::leak(Box::default()))
+    }
+
+    fn limiter(max_bytes: u64, total_bytes: u64) -> MemoryLimiter {
+        let meter = Arc::new(Meter::new(1, Duration::from_secs(1)));
+        MemoryLimiter::new(max_bytes, Arc::new(budget(total_bytes)), meter)
+    }
+
+    #[test]
+    fn memories_and_tables_are_counted_in_sum() -> wasmtime::Result<()> {
+        let mut limiter = limiter(1_000, 10_000);
+        assert!(limiter.memory_growing(0, 500, None)?);
+        assert!(limiter.table_growing(0, 25, None)?);
+        assert!(!limiter.memory_growing(0, 101, None)?);
+        assert_eq!(limiter.meter.refused(), Some(Refused::Instance));
+        assert!(limiter.memory_growing(500, 600, None)?);
+        Ok(())
+    }
+
+    #[test]
+    fn the_total_is_shared_and_given_back() -> wasmtime::Result<()> {
+        let mut first = limiter(1_000, 1_500);
+        let mut second = MemoryLimiter::new(1_000, Arc::clone(&first.budget), Arc::clone(&first.meter));
+        assert!(first.memory_growing(0, 1_000, None)?);
+        assert!(!second.memory_growing(0, 1_000, None)?);
+        assert_eq!(second.meter.refused(), Some(Refused::Total));
+        drop(first);
+        assert!(second.memory_growing(0, 1_000, None)?);
+        assert_eq!(second.budget.used_bytes.load(Relaxed), 1_000);
+        Ok(())
+    }
+
+    #[test]
+    fn an_instance_that_is_nearly_full_is_renewed_once_it_has_served_long() -> wasmtime::Result<()> {
+        let mut limiter = limiter(1_000, 10_000);
+        assert!(limiter.memory_growing(0, 750, None)?);
+        assert_eq!(limiter.meter.wants_to_retire(MATURE_CALLS), None);
+        assert!(limiter.memory_growing(750, 760, None)?);
+        assert_eq!(limiter.meter.wants_to_retire(MATURE_CALLS), Some("--memory-max"));
+        assert_eq!(limiter.meter.wants_to_retire(MATURE_CALLS - 1), None);
+        assert!(!limiter.memory_growing(760, 1_001, None)?);
+        assert_eq!(limiter.meter.wants_to_retire(1), Some("--memory-max"));
+        Ok(())
+    }
+
+    #[test]
+    fn growth_above_a_maximum_of_its_own_charges_nothing_and_a_failure_takes_nothing_back() -> wasmtime::Result<()> {
+        let mut limiter = limiter(1_000, 1_000);
+        assert!(!limiter.memory_growing(0, 600, Some(500))?);
+        assert!(!limiter.table_growing(0, 40, Some(39))?);
+        assert_eq!((limiter.used_bytes, limiter.meter.refused()), (0, None));
+        assert!(limiter.memory_growing(0, 500, Some(500))?);
+        limiter.table_grow_failed(wasmtime::format_err!("never asked for"))?;
+        limiter.memory_grow_failed(wasmtime::format_err!("never asked for"))?;
+        assert_eq!((limiter.used_bytes, limiter.budget.used_bytes.load(Relaxed)), (500, 500));
+        Ok(())
+    }
+
+    const PAGE: u64 = 64 * 1024;
+    const MAX_BYTES: u64 = 40 * PAGE;
+    const TOTAL_BYTES: u64 = 100 * PAGE;
+
+    /// Memories and tables of every kind that wasmtime can be made to grow: of 32 and 64 bits, with and without a maximum,
+    /// of functions, of host references and of exceptions; and a function that fills the heap of these.
+    const EVERY_KIND: &str = r#"(module
+        (memory (export "m0") 1)
+        (memory (export "m1") 0 5)
+        (memory (export "m2") i64 1)
+        (memory (export "m3") i64 0 3)
+        (table (export "t0") 1 funcref)
+        (table (export "t1") 0 30 funcref)
+        (table (export "t2") i64 1 funcref)
+        (table (export "t3") i64 0 100 externref)
+        (table (export "t4") 1 exnref)
+        (tag $tag (param i64))
+        (func (export "hold") (param $count i32)
+            (loop $again
+                (if (i32.eqz (local.get $count)) (then return))
+                (if (i32.eq (table.grow 4 (block $caught (result exnref)
+                        (try_table (catch_all_ref $caught) (throw $tag (i64.const 1)))
+                        unreachable) (i32.const 1)) (i32.const -1)) (then return))
+                (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+                (br $again)))
+        (func (export "grow-m0") (param i64) (result i64) (i64.extend_i32_s (memory.grow 0 (i32.wrap_i64 (local.get 0)))))
+        (func (export "grow-t2") (param i64) (result i64) (table.grow 2 (ref.null func) (local.get 0))))"#;
+
+    fn every_kind(allocation: wasmtime::InstanceAllocationStrategy) -> wasmtime::Result<wasmtime::Module> {
+        let mut config = wasmtime::Config::new();
+        config.allocation_strategy(allocation);
+        // More than the host enables: the charge is right without that, too.
+        config.wasm_memory64(true).wasm_gc(true).wasm_exceptions(true);
+        wasmtime::Module::new(&wasmtime::Engine::new(&config)?, EVERY_KIND)
+    }
+
+    fn pooled() -> wasmtime::InstanceAllocationStrategy {
+        let mut pool = wasmtime::PoolingAllocationConfig::default();
+        pool.total_core_instances(16).total_memories(80).total_tables(80).total_gc_heaps(4);
+        pool.max_memories_per_module(4).max_tables_per_module(5).table_elements(5_000).max_memory_size(64 << 20);
+        wasmtime::InstanceAllocationStrategy::Pooling(pool)
+    }
+
+    struct Growing {
+        store: wasmtime::Store<MemoryLimiter>,
+        instances: Vec<wasmtime::Instance>,
+    }
+
+    impl Growing {
+        fn new(module: &wasmtime::Module, budget: &Arc<MemoryBudget>) -> Self {
+            let meter = Arc::new(Meter::new(1, Duration::from_secs(1)));
+            let limiter = MemoryLimiter::new(MAX_BYTES, Arc::clone(budget), meter);
+            let mut store = wasmtime::Store::new(module.engine(), limiter);
+            store.limiter(|limiter| limiter);
+            Self { store, instances: Vec::new() }
+        }
+
+        /// What wasmtime holds for it: sizes of its memories, its tables and its heap of references.
+        fn held_bytes(&mut self) -> u64 {
+            let mut held = self.store.gc_heap_capacity() as u64;
+            for instance in &self.instances {
+                for name in ["m0", "m1", "m2", "m3"] {
+                    held += instance
+                        .get_memory(&mut self.store, name)
+                        .map_or(0, |memory| memory.data_size(&self.store) as u64);
+                }
+                for name in ["t0", "t1", "t2", "t3", "t4"] {
+                    held += instance.get_table(&mut self.store, name).map_or(0, |table| table.size(&self.store) * 8);
+                }
+            }
+            held
+        }
+
+        fn take(&mut self, step: &Step, module: &wasmtime::Module) {
+            let Self { store, instances } = self;
+            let chosen = |which: usize| instances.get(which % instances.len().max(1)).copied();
+            // What fails, fails: only what is charged and held afterwards counts.
+            match *step {
+                Step::Instantiate => {
+                    if instances.len() < 3
+                        && let Ok(instance) = wasmtime::Instance::new(&mut *store, module, &[])
+                    {
+                        instances.push(instance);
+                    }
+                }
+                Step::Memory { which, delta } => {
+                    let Some(instance) = chosen(which) else { return };
+                    if let Some(memory) = instance.get_memory(&mut *store, ["m0", "m1", "m2", "m3"][which % 4]) {
+                        let _ = memory.grow(&mut *store, delta);
+                    }
+                }
+                Step::Table { which, delta } => {
+                    let Some(instance) = chosen(which) else { return };
+                    let name = ["t0", "t1", "t2", "t3", "t4"][which % 5];
+                    let null = match name {
+                        "t3" => wasmtime::Ref::Extern(None),
+                        "t4" => wasmtime::Ref::Exn(None),
+                        _ => wasmtime::Ref::Func(None),
+                    };
+                    if let Some(table) = instance.get_table(&mut *store, name) {
+                        let _ = table.grow(&mut *store, delta, null);
+                    }
+                }
+                Step::Code { which, delta } => {
+                    let Some(instance) = chosen(which) else { return };
+                    let name = ["grow-m0", "grow-t2"][which % 2];
+                    if let Ok(grow) = instance.get_typed_func::<i64, i64>(&mut *store, name) {
+                        let _ = grow.call(&mut *store, delta.cast_signed());
+                    }
+                }
+                Step::Hold { which, count } => {
+                    let Some(instance) = chosen(which) else { return };
+                    if let Ok(hold) = instance.get_typed_func::<i32, ()>(&mut *store, "hold") {
+                        let _ = hold.call(&mut *store, count);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What happens to one of the stores.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Instantiate,
+        Memory {
+            which: usize,
+            delta: u64,
+        },
+        Table {
+            which: usize,
+            delta: u64,
+        },
+        /// By instructions of the guest.
+        Code {
+            which: usize,
+            delta: u64,
+        },
+        /// Exceptions that are thrown, caught and kept.
+        Hold {
+            which: usize,
+            count: i32,
+        },
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
+        let delta = || prop_oneof![4 => 0..4_u64, 3 => 0..2_000_u64, 2 => Just(u64::MAX), 1 => any::<u64>(), 1 => Just(1 << 32)];
+        let which = || 0..60_usize;
+        let step = prop_oneof![
+            2 => Just(Step::Instantiate),
+            5 => (which(), delta()).prop_map(|(which, delta)| Step::Memory { which, delta }),
+            5 => (which(), delta()).prop_map(|(which, delta)| Step::Table { which, delta }),
+            4 => (which(), delta()).prop_map(|(which, delta)| Step::Code { which, delta }),
+            2 => (which(), 0..1_000_i32).prop_map(|(which, count)| Step::Hold { which, count }),
+        ];
+        proptest::collection::vec((0..3_usize, step), 1..60)
+    }
+
+    #[test]
+    fn the_charge_is_never_below_what_wasmtime_holds() -> Result<(), Box<dyn std::error::Error>> {
+        let modules = [every_kind(wasmtime::InstanceAllocationStrategy::OnDemand)?, every_kind(pooled())?];
+        let mut runner = proptest::test_runner::TestRunner::new(proptest::test_runner::Config {
+            cases: 48,
+            failure_persistence: None,
+            ..Default::default()
+        });
+        runner.run(&(0..2_usize, steps()), |(kind, steps)| {
+            let module = &modules[kind];
+            let budget = Arc::new(budget(TOTAL_BYTES));
+            let mut stores: Vec<Growing> = (0..3).map(|_| Growing::new(module, &budget)).collect();
+            for store in &mut stores {
+                store.take(&Step::Instantiate, module);
+            }
+            for (store, step) in &steps {
+                stores[*store].take(step, module);
+                let mut charged_in_all = 0;
+                for store in &mut stores {
+                    let held = store.held_bytes();
+                    let charged = store.store.data().used_bytes;
+                    charged_in_all += charged;
+                    prop_assert!(held <= charged, "{held} bytes are held, {charged} are charged after {step:?}");
+                    prop_assert!(charged <= MAX_BYTES, "{charged} bytes are charged");
+                }
+                prop_assert_eq!(budget.used_bytes.load(Relaxed), charged_in_all);
+                prop_assert!(charged_in_all <= TOTAL_BYTES);
+            }
+            drop(stores);
+            prop_assert_eq!(budget.used_bytes.load(Relaxed), 0, "all is given back");
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
