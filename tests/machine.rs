@@ -141,7 +141,7 @@ fn check_no_memory_for_a_second(server: &Server, slow: usize) {
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert!(refused.header("retry-after").is_some());
     let record = server.wait_for_record("why", |record| record["fault"] == "capacity");
-    assert!(message(&record).contains("did not come up"), "{record}");
+    assert!(message(&record).contains("did not start"), "{record}");
     assert_eq!(server.status()["workers"][0]["state"], "listening", "a shortage takes no slot down");
     for connection in &mut busy {
         assert_eq!(connection.response().text(), "slept");

@@ -1,6 +1,6 @@
-//! The host's own heap: how much of it is in use, by all threads and by this one, and giving back to the system what is
-//! free in it. What wasmtime maps for guests' memories is not in it; what the host keeps for guests' handles is, and
-//! nothing else counts that. (`sandbox::limits` bounds it, `worker::trim` gives back.)
+//! Counts the host's own heap, in all and per thread, and gives free memory back to the system. Memories of guests are
+//! mapped by wasmtime and are not in the heap. What the host keeps for the handles of guests is in it, and nothing else
+//! counts that. `sandbox::memory` bounds it; `worker::trim` asks for memory to be given back.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -18,7 +18,7 @@ const OWNERS: usize = 640;
 /// read by any. It stands when its thread has ended, so that the sum is right, and the next owner goes on with it.
 #[repr(align(128))]
 struct Count {
-    /// Bytes that were taken less those that were freed, whoever had taken them.
+    /// Bytes that this thread allocated minus those that it freed, which any thread may have allocated.
     held: AtomicI64,
     /// The most that this was since memory was last given back.
     highest: AtomicI64,
@@ -46,8 +46,8 @@ pub struct Owned {
     _not_send: PhantomData<*const ()>,
 }
 
-/// Gives this thread a count of its own, so that [`own_bytes`] tells of it: for a thread that runs guests. It has none when
-/// all are taken, or it has one already.
+/// Gives this thread its own count, so that [`own_bytes`] works: for threads that run guests. It gets none if all are in
+/// use, or if it has one already.
 pub fn own() -> Owned {
     let is_new = matches!(OWN.try_with(Cell::get), Ok(None));
     let claim = |count: &&'static Count| {

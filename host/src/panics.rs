@@ -1,5 +1,5 @@
-//! Panics of the host, which are bugs of it: caught where a task is polled, so that they end no more than that task, and
-//! made to drop nothing that must not be dropped while a thread unwinds.
+//! Catches panics of the host, which are its bugs. A panic is caught where a task is polled, so that it ends only that task.
+//! Nothing is dropped that must not be dropped while a thread unwinds.
 
 use std::any::Any;
 use std::future::poll_fn;

@@ -1,6 +1,6 @@
-//! The compiled form of a component: the machine code as wasmtime serializes it, and behind it a trailer of ours that
-//! says what made it, what it was made from, and a checksum over all, so that a truncated or damaged file is told from
-//! one that another version made. Both the cache's entries and `.cwasm` files are such artifacts.
+//! The compiled form of a component: the machine code as wasmtime serializes it, followed by our trailer. The trailer says
+//! which program made it and from what, and has a checksum over everything, so that a damaged file differs from one that
+//! another version made. Entries of the cache and `.cwasm` files are such artifacts.
 //!
 //! ```text
 //! [ELF of wasmtime][trailer, JSON][length of the trailer, u32 little endian]["WASMHOST"]

@@ -1,6 +1,7 @@
-//! The directory in which compiled components are kept from run to run: ours alone (mode 0700), each entry named by the
-//! component's content, the engine's compatibility and the build, written under another name and renamed when whole, the longest
-//! unused removed when all together grow too large. A cache that cannot be used costs time, never a start.
+//! The directory that keeps compiled components between runs. It belongs to this user alone (mode 0700). The name of an entry
+//! has the component's content, the engine's compatibility and the build. An entry is written under another name and
+//! renamed when it is whole. When all entries together are too large, the longest unused are removed. A cache that cannot
+//! be used costs time, but never prevents a start.
 
 use std::fs::{DirBuilder, File, FileTimes};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};

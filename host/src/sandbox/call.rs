@@ -1,4 +1,4 @@
-//! One call of a guest: how it gets into an instance, how it runs there, and where its answer is left.
+//! One call of a guest: how it enters an instance, how it runs there, and where its answer is stored.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

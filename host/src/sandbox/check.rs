@@ -1,4 +1,4 @@
-//! Whether a component can be served, as far as can be told without compiling it.
+//! Whether a component can be served, as far as that can be seen without compiling it.
 
 use std::path::Path;
 

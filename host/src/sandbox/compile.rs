@@ -1,6 +1,6 @@
-//! Compiling a component, always in a child that is bounded in time and address space, since a compilation cannot be
-//! stopped from within and no component shall hang or bloat the host. The child is `wasmhost compile` once more, told by
-//! a variable to do the work itself.
+//! Compiles a component, always in a child process that is bounded in time and address space: a compilation cannot be stopped
+//! from within, and no component may block the host or take its memory. The child is `wasmhost compile` again; an
+//! environment variable tells it to do the work itself.
 
 use std::fs::File;
 use std::io::{IsTerminal, PipeReader, PipeWriter, Read, Write};

@@ -1,6 +1,6 @@
-//! The settings that compiled code depends on, in one place: compiling and serving must agree on them to the letter, so
-//! no flag of a run changes them; of the component, only whether it uses the component model's concurrency does. How
-//! instances get their memory is the only choice left to a run.
+//! The settings that compiled code depends on, in one place. Compiling and serving must use exactly the same settings, so no
+//! flag of a run changes them; of the component, only whether it uses the component model's concurrency does. A run chooses
+//! only where instances get their memory.
 
 use std::hash::{Hash, Hasher};
 

@@ -1,6 +1,6 @@
-//! The clock that preempts guests. One thread, the ticker, advances the epoch of every engine once a [`TICK`] while some
-//! worker runs guest code, and sleeps without waking when none does: an idle host uses no CPU. A guest that a tick
-//! catches yields to its worker's event loop, or is stopped at its CPU limit.
+//! The clock that preempts guests. One thread, the ticker, advances the epoch of every engine once per [`TICK`] while a worker
+//! runs guest code. It sleeps when none does, so an idle host uses no CPU. A guest that meets a tick yields to its worker's
+//! event loop, or is stopped at its CPU limit.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -1,4 +1,4 @@
-//! Why an instance has to go, in the host's own words: read from wasmtime's errors here and nowhere else.
+//! Why an instance had to go, in the host's own words. Only this file interprets wasmtime's errors.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! What guests may open below the directories that they were granted: files and directories, nothing else. To open a
-//! pipe, or to read a terminal, waits for somebody at its other end, beyond every time-out, and holds one of the worker's few
-//! threads for file system calls meanwhile; eight requests would take files from the whole worker. So the two calls of
-//! `wasi:filesystem` that open a path are answered here in wasmtime's place: they open without waiting, and look at
-//! what they have got before the guest gets it, so that no exchange of names comes in between.
+//! What guests may open in the directories that they were granted: files and directories, nothing else. To open a pipe or to
+//! read a terminal can block until somebody uses its other end, beyond every time limit, and it blocks one of the worker's
+//! few threads for file system calls; eight such requests would stop file access for the whole worker. So this file
+//! replaces wasmtime's two calls of `wasi:filesystem` that open a path. They open without blocking, and check what they
+//! opened before the guest gets it, so that a change of the name in between has no effect.
 
 use std::io;
 use std::path::Path;
@@ -150,7 +150,7 @@ impl From<Errno> for Refusal {
 }
 
 impl Refusal {
-    /// As the system would say it; what only this host refuses is told in the log.
+    /// The system's error; what only this host refuses is logged.
     fn into_error(self, path: &str, meter: &Meter) -> io::Error {
         match self {
             Self::System(error) => error,
@@ -162,7 +162,7 @@ impl Refusal {
                         request,
                         path,
                         limit = "--dir",
-                        "the guest may not open this: it is neither a file nor a directory (told once an instance)"
+                        "the guest may not open this: it is neither a file nor a directory (logged once per instance)"
                     );
                 }
                 Errno::PERM.into()

@@ -1,5 +1,4 @@
-//! A component that was loaded, checked and linked, and of which instances can be made: immutable, and shared by all
-//! workers.
+//! A component that was loaded, checked and linked, from which instances are made. It is immutable, and all workers share it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -94,7 +93,7 @@ impl Guest {
             WasiVersion::P2 => 1,
             WasiVersion::P3 => config.capacity.instance_concurrency,
         };
-        // Unknown imports are told before memory is reserved for the pool.
+        // Unknown imports are reported before memory is reserved for the pool.
         linked(&probe, &component, description)?;
         let (engine, component) =
             pooled(config, &component, artifact, calls_per_instance).unwrap_or((probe, component));
@@ -183,7 +182,7 @@ fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: us
         None
     };
     let Some(required) = component.resources_required() else {
-        return warn("the component does not tell what its instances need".to_owned());
+        return warn("the component does not say how much its instances need".to_owned());
     };
     let per_worker = config.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
     let instances = per_worker.saturating_mul(config.workers.into());
@@ -218,7 +217,7 @@ fn linked(engine: &Engine, component: &Component, description: &Description) -> 
     let pre = linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
     let mismatch = |error: wasmtime::Error| {
         Problem::new(
-            format!("its handler has another shape than wasi:http gives it: {}", error.root_cause()),
+            format!("its handler does not have the signature that wasi:http gives it: {}", error.root_cause()),
             "build it again with a current toolchain",
         )
     };

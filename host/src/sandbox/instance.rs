@@ -1,10 +1,9 @@
-//! A running guest: one store and one instantiation, driven by whoever polls it.
+//! A running guest: one store and one instantiation.
 //!
-//! The store lives in a future, the *driver*, which takes calls from a [`Desk`], runs them, and goes back to wait; it
-//! ends only with a fault. An [`Instance`] owns its driver, so that the connection that has the instance polls guest
-//! code in its own task; of a shared instance (`shared`) the driver is a task of its own.
-//! Time-outs are never inside the driver: while a guest holds the store, nothing in it runs. To stop a call is to drop
-//! the driver, and the store with it.
+//! The store lives in a future, the *driver*. The driver takes calls from a [`Desk`], runs them, and waits for the next; it
+//! ends only with a fault. An [`Instance`] owns its driver, so the connection that has the instance polls guest code in its
+//! own task. The driver of a shared instance (`shared`) is a separate task. The driver contains no time limits: while a
+//! guest holds the store, nothing else in the driver runs. To stop a call, the driver is dropped, and the store with it.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

@@ -1,6 +1,6 @@
-//! What bounds an instance: memory in sum, CPU time, and the host's own resources that a guest can hold. `Meter` is the
-//! record of one instance's current call; it is shared by the store's callbacks (which write while guest code runs) and
-//! by the code that drives the instance (which reads in between), both on the worker's thread.
+//! The bounds of an instance except memory: CPU time, and resources of the host that a guest can hold. A `Meter` records what
+//! the current call of one instance uses. The store's callbacks (which write while guest code runs) and the code that
+//! drives the instance (which reads in between) share it, both on the worker's thread.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(super) const FIELDS_BYTES_MAX: usize = 128 * 1024;
 /// Core instances, memories and tables of one component instance; JavaScript and Python components have about ten.
 pub(super) const CORE_INSTANCES_MAX: usize = 1_000;
 /// Calls after which an instance that is nearly full retires. One that needs as much memory from the start lives at least
-/// so long; it is the user's to raise the limit.
+/// that long; the user should raise the limit then.
 pub(super) const MATURE_CALLS: u64 = 100;
 
 /// An instance for which the host's heap has grown by so much is ended when more memory is in use than may be.
@@ -62,7 +62,7 @@ impl Refused {
 /// What one instance's current call has used, and which limit it met.
 ///
 /// CPU time is the thread's CPU clock where that was read, and the wall clock of a short poll in which it was not: reading
-/// the CPU clock is a system call, which a request of ten microseconds shall not pay. A poll of a [`TICK`] or longer is
+/// the CPU clock is a system call, too expensive for a request of ten microseconds. A poll of a [`TICK`] or longer is
 /// charged its wall clock or what the thread has computed since its CPU clock was last read, whichever is less, so that
 /// a thread that waited for a core is not charged for it. The clock is read at least once in [`CLOCK_AGE_MAX`].
 pub(super) struct Meter {
@@ -81,7 +81,7 @@ pub(super) struct Meter {
     /// has much, not how much.
     heap_grown_bytes: AtomicI64,
     heap_began_bytes: AtomicI64,
-    /// A refusal to open what is no file was told in the log already.
+    /// A refusal to open a special file was already logged.
     special_file_told: AtomicBool,
     nearly_full: AtomicBool,
     handles_nearly_spent: AtomicBool,
@@ -174,13 +174,13 @@ impl Meter {
                 request,
                 heap_bytes,
                 limit = "--memory-total",
-                "the host holds too much for guests (handles, fields, bodies); raise --memory-total to allow it"
+                "the host holds too much for guests (handles, fields, bodies), and this instance ends; raise --memory-total to allow it"
             );
         }
         true
     }
 
-    /// Whether the instance has met its first file that is none, which is told once.
+    /// Whether this is the first special file that the instance asked for; only that one is logged.
     pub(super) fn is_first_special_file(&self) -> bool {
         !self.special_file_told.swap(true, Relaxed)
     }

@@ -1,9 +1,9 @@
-//! Memory of instances, counted as wasmtime asks for it: of one store, within `--memory-max`, and of all stores of the
-//! host with what its heap holds for guests, within `--memory-total`.
+//! Memory of instances, charged when wasmtime asks for it: of one store, within `--memory-max`, and of all stores of the host
+//! together with what its heap holds for guests, within `--memory-total`.
 //!
-//! What is charged is never less than what wasmtime holds. wasmtime asks before it grows anything, and tells of some growths
-//! that failed, but not of which: nothing is taken back for a failure. A growth that is certain to fail, because the
-//! memory or table has a maximum of its own, is refused here and charges nothing.
+//! The charge is never less than what wasmtime holds. wasmtime asks before it grows anything. It reports some growths that
+//! failed, but not which, so a failure takes nothing back. A growth that must fail, because the memory or table has its
+//! own maximum, is refused here and charges nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,5 +1,5 @@
-//! From the file that the user names to machine code that can be mapped: what it holds is found out, compiled in a child
-//! or taken from the cache, and checked.
+//! From the file that the user names to machine code that can be mapped: its content is identified, compiled in a child or
+//! taken from the cache, and checked.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -94,7 +94,7 @@ fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifa
         Ok(cache) => cache,
         Err(error) => {
             tracing::warn!(
-                "no cache for compiled components: {error}; every start compiles anew (--cache-dir names another place, `off` silences this)"
+                "no cache for compiled components: {error}; every start compiles again (choose another directory with --cache-dir, or `off` to hide this warning)"
             );
             None
         }
@@ -110,7 +110,7 @@ fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifa
                     return Ok(artifact);
                 }
                 Err(problem) => {
-                    tracing::warn!(entry = %entry.display(), reason = problem.reason, "a cache entry cannot be used; compiling anew");
+                    tracing::warn!(entry = %entry.display(), reason = problem.reason, "a cache entry cannot be used; the component is compiled again");
                 }
             }
         }
@@ -124,12 +124,12 @@ fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifa
                 match opened {
                     Ok(file) => return Artifact::of(file),
                     Err(error) => {
-                        tracing::warn!(entry = %entry.display(), "the new cache entry cannot be read: {error}; going on without");
+                        tracing::warn!(entry = %entry.display(), "the new cache entry cannot be read: {error}; this run does not use the cache");
                     }
                 }
             }
             Err(ChildError::Output(reason)) => {
-                tracing::warn!("the cache cannot be written: {reason}; going on without");
+                tracing::warn!("the cache cannot be written: {reason}; this run does not use the cache");
             }
             Err(ChildError::Problem(problem)) => return Err(problem),
         }
@@ -149,7 +149,7 @@ fn no_memory_file(error: Errno) -> Problem {
     Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir")
 }
 
-/// What holds the code that all workers run as it was when it was checked, against whoever breaks out into one of them.
+/// Keep the code that all workers run as it was checked, even if a guest takes over one of them.
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// Lets nobody write a file in memory any more.

@@ -1,4 +1,4 @@
-//! Which interfaces the host provides, by name: what linking finds out in the end, told without compiling.
+//! Which interfaces the host provides, by name: the answer that linking would give, without compiling.
 
 use super::source::{Description, Problem};
 

@@ -1,5 +1,5 @@
-//! An instance that serves several calls at once (wasi 0.3): its driver is a task of its own, and each call has a place
-//! in it. A fault ends the instance with all its calls; to retire, it takes no more calls and ends after the last.
+//! An instance that serves several calls at once (wasi 0.3). Its driver is a separate task, and each call has a place in it. A
+//! fault ends the instance with all its calls. An instance that retires takes no more calls and ends after its last one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
-//! What a file holds, found out before anything is compiled: a component, and of which world, or something else that
-//! gets one clear error with a way out.
+//! What a file contains, identified before anything is compiled: a component and its world, or something else, which gets one
+//! clear error with a hint.
 
 use std::fs::File;
 use std::path::Path;
@@ -93,7 +93,7 @@ pub(crate) struct Description {
     pub(crate) concurrent: bool,
 }
 
-/// Custom section, of any content, with which a component says that its instances bear reuse from request to request.
+/// Custom section, of any content, with which a component says that its instances can be reused for several requests.
 /// `build::marker` writes it.
 pub const REUSE_SECTION: &str = "wasmhost:bears-reuse";
 /// Interfaces of this series have functions that run concurrently.

@@ -1,5 +1,5 @@
-//! What a store holds beside the guest's memory: the host's side of its resources, and the capabilities it was granted.
-//! Everything here is made anew for each instance; nothing is granted that [`Grants`] does not name.
+//! What a store holds besides the guest's memory: the host's side of its resources, and the capabilities that it was granted.
+//! Everything here is made anew for each instance, and only what [`Grants`] names is granted.
 
 use std::sync::Arc;
 
@@ -149,7 +149,7 @@ impl WasiHttpHooks for Hooks {
         &mut self,
         error: &hyper::Error,
     ) -> wasmtime_wasi_http::p2::bindings::http::types::ErrorCode {
-        tracing::debug!(%error, "a transfer of the guest failed");
+        tracing::debug!(%error, "a transfer for the guest failed");
         wasmtime_wasi_http::p2::bindings::http::types::ErrorCode::HttpProtocolError
     }
 
@@ -157,7 +157,7 @@ impl WasiHttpHooks for Hooks {
         &mut self,
         error: &hyper::Error,
     ) -> wasmtime_wasi_http::p3::bindings::http::types::ErrorCode {
-        tracing::debug!(%error, "a transfer of the guest failed");
+        tracing::debug!(%error, "a transfer for the guest failed");
         wasmtime_wasi_http::p3::bindings::http::types::ErrorCode::HttpProtocolError
     }
 }

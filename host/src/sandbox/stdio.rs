@@ -1,5 +1,5 @@
-//! What guests write to standard output and standard error: cut into lines, each one a log line that names the worker
-//! and the request, and no more lines than the log can bear.
+//! What guests write to standard output and standard error. It is cut into lines; each is a log line with the worker and the
+//! request. The number of lines per second is bounded.
 
 use std::borrow::Cow;
 use std::io;
@@ -20,7 +20,7 @@ use super::limits::Meter;
 const LINE_BYTES_MAX: usize = 8 * 1024;
 /// Lines of a worker's guests that are logged in one second; the rest of that second is counted and left out.
 const LINES_PER_SECOND: u64 = 1_000;
-/// What a guest is told that it may write at once.
+/// How much a guest may write at once.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
 /// Which stream.

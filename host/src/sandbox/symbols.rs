@@ -1,6 +1,6 @@
-//! Where in the guest's own source a trap happened, for development: read from the component's DWARF when a trap has
-//! happened, by the offset in the file that wasmtime keeps for each instruction. Nothing of this changes what is
-//! compiled, and production never has it.
+//! Where in the guest's own source a trap happened, for development. It is read from the component's DWARF after the trap, by
+//! the file offset that wasmtime keeps for each instruction. It changes nothing in what is compiled, and production does
+//! not use it.
 
 use std::fmt::{self, Write};
 use std::ops::Range;

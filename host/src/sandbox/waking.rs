@@ -1,6 +1,6 @@
-//! Who is woken when a driver can go on. While it is polled, a driver wakes itself again and again: streams between guest
-//! and host do so at every step, and wasmtime does to give the event loop a turn. Each such wake would cost another poll
-//! of the connection's task; here it is only noted, for the one who polls to decide.
+//! Which task is woken when a driver can go on. While it is polled, a driver wakes itself often: streams between guest and host
+//! do so at every step, and wasmtime does so to give the event loop a turn. Each such wake-up would cost another poll of
+//! the connection's task. Here it is only noted, and the code that polls the driver decides.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};

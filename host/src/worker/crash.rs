@@ -1,5 +1,5 @@
-//! The first panic in any of a worker's tasks. A panic is a bug of the host: the worker's loop hears of it here and ends,
-//! and the supervisor replaces the worker. Everything on the worker's thread.
+//! The first panic in any of a worker's tasks. A panic is a bug of the host: the worker's loop receives it here and ends, and
+//! the supervisor replaces the worker. Everything here runs on the worker's thread.
 
 use std::cell::RefCell;
 
@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::panics::guarded;
 
-/// Told by the tasks, heard by the worker's loop.
+/// Written by the tasks, read by the worker's loop.
 #[derive(Default)]
 pub(super) struct Crash {
     text: RefCell<Option<String>>,
@@ -15,7 +15,7 @@ pub(super) struct Crash {
 }
 
 impl Crash {
-    /// Runs a task. Should it panic, that is told, what it held is leaked, and it never ends.
+    /// Runs a task. If it panics, the panic is reported, what the task held is leaked, and this never ends.
     pub(super) async fn watch<T>(&self, task: impl Future<Output = T>) -> T {
         match guarded(task).await {
             Ok(output) => output,

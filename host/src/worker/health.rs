@@ -1,8 +1,8 @@
-//! Whether a slot is worth another instance. Pure: told of faults and answers with the time they happened at.
+//! Decides whether a pool may make another instance. Pure: the caller passes faults and answers with their times.
 //!
-//! A fault by itself changes nothing: the next instance takes its place at once. But a component whose start or whose
-//! every call faults is not started again in a hot loop: after so many faults in a row the slot is down for a while that
-//! doubles, then one more try decides.
+//! One fault changes nothing: the next instance replaces the faulty one at once. But a component whose every start or every
+//! call faults must not be started again in a hot loop. After a number of faults in a row the pool is down for a while; then
+//! the next try decides, and each failed try doubles the wait.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ impl Health {
         self.down_until.is_some()
     }
 
-    /// How long requests shall be refused still; none: let them in.
+    /// For how long requests are still refused; none: admit them.
     pub(super) fn down_for(&self, now: Instant) -> Option<Duration> {
         self.down_until.and_then(|until| until.checked_duration_since(now)).filter(|rest| !rest.is_zero())
     }

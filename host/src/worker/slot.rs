@@ -1,6 +1,5 @@
-//! The seat of a worker's instances: hands one to each request, makes new ones while the others wait, queues requests
-//! when there may be no more, and puts a new generation in the place of any that went. Everything here happens on the
-//! worker's thread.
+//! The pool of a worker's instances. It gives one to each request, makes new ones while others wait, queues requests when no
+//! more may be made, and replaces each instance that had to go. Everything here runs on the worker's thread.
 
 mod holders;
 mod patience;
@@ -33,9 +32,9 @@ use crate::supervisor::WorkerId;
 use crate::throttle::Throttle;
 use crate::vitals::HostVitals;
 
-/// Refusals are told of once in this time; each is counted.
+/// At most one log line about refusals in this time; each refusal is counted.
 const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
-/// That there is no memory for an instance is told of once in this time; each time is counted.
+/// At most one log line in this time that there is no memory for an instance; each time is counted.
 const CAPACITY_LINE_EVERY: Duration = Duration::from_secs(10);
 /// Shared instances of a worker that retire, and finish their last calls, beyond `--instances-per-worker`. The pool has
 /// room for them.
@@ -68,7 +67,7 @@ pub(super) struct Slot {
     holders: Holders,
     patience: RefCell<Patience>,
     health: RefCell<Health>,
-    /// Not in development: who tries a faulty component again is to see its fault each time.
+    /// False in development: a developer who tries a faulty component again must see its fault each time.
     may_go_down: bool,
     refill: Notify,
     /// There are more instances idle than wanted, and `tend` knows.
@@ -79,7 +78,7 @@ pub(super) struct Slot {
     pub(super) trim: Trim,
     sheds_told: Throttle,
     capacity_told: Throttle,
-    /// Where the task of a shared instance that panics is told of.
+    /// Receives the panic of a shared instance's task.
     crash: Rc<Crash>,
 }
 
@@ -317,7 +316,7 @@ impl Slot {
         granted.ok_or_else(|| self.shed(Shed::QueueTimeout, self.capacity.queue_timeout))
     }
 
-    /// What was granted to one who has gone.
+    /// Takes back what was granted to a request that has gone.
     fn give_back(self: &Rc<Self>, grant: Grant) {
         match grant {
             Grant::Instance(kept) => self.keep(kept),
@@ -347,7 +346,7 @@ impl Slot {
                 reason = reason.name(),
                 count,
                 limit = flag,
-                "requests are refused for want of capacity (count: since the last such line); raise {} to allow more",
+                "requests are refused because there is no capacity (count: since the last such line); raise {} to allow more",
                 flag.unwrap_or_default()
             );
         }
@@ -366,7 +365,7 @@ impl Slot {
         Some(Seat::own(kept))
     }
 
-    /// A seat on an instance that was made for this request.
+    /// The lease of an instance that was made for this request.
     fn seat(self: &Rc<Self>, kept: Kept) -> Seat {
         if self.is_shared() {
             let (kept, place) = self.share(kept);
@@ -408,7 +407,7 @@ impl Slot {
             Err(fault) => {
                 self.metrics.faulted(fault.kind);
                 let verdict = match fault.kind {
-                    // Neither a want of memory nor a request without time left says that the component cannot start.
+                    // Missing memory, or a request that has no time left, does not mean that the component cannot start.
                     FaultKind::Capacity | FaultKind::Wall => Verdict::Up,
                     _ => self.health.borrow_mut().on_failed_start(Instant::now(), origin.tried.get(), fastrand::f64()),
                 };
@@ -422,7 +421,7 @@ impl Slot {
                         limit = fault.flag(),
                         detail = &*fault.detail,
                         trace = fault.trace.as_deref().map(trace_text),
-                        "recycle: the instance did not come up"
+                        "recycle: the instance did not start"
                     );
                 }
                 self.note(verdict);
@@ -474,7 +473,7 @@ impl Slot {
         }
         if health.on_answer() {
             self.metrics.down.set(false);
-            tracing::info!(worker = self.worker.0, "the slot answers again");
+            tracing::info!(worker = self.worker.0, "the instance pool answers again");
         }
     }
 
@@ -508,7 +507,7 @@ impl Slot {
             tracing::error!(
                 worker = self.worker.0,
                 retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-                "the slot is down after faults in a row; requests are answered 503 until the next try"
+                "the instance pool is down after several faults in a row; requests get 503 until the next try"
             );
         }
     }

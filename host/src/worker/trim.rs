@@ -1,6 +1,6 @@
-//! Gives memory back to the system that the heap keeps after much of it was in use: what guests had the host hold, what
-//! connections had on their way. Asked for where some may have become free; looks a moment later, so that it is done
-//! seldom, and by an idle worker not at all.
+//! Gives free memory of the heap back to the system: what the host held for guests, and what connections had under way. It is
+//! asked when some memory may have become free, and looks a moment later, so that this happens seldom, and never for an
+//! idle worker.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Trim {
             tokio::time::sleep(DELAY).await;
             self.asked.set(false);
             if heap::give_back(LEAST_BYTES) {
-                tracing::debug!(heap_bytes = heap::used_bytes(), "memory that was free was given back");
+                tracing::debug!(heap_bytes = heap::used_bytes(), "free memory is given back to the system");
                 // Requests that were served beside it held pages of which they needed little.
                 tokio::time::sleep(SETTLED).await;
                 heap::give_back(0);

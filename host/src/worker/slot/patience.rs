@@ -1,10 +1,9 @@
 //! How long a request may wait for an instance. Pure.
 //!
-//! While requests come in bursts, the line in front of the instances empties in between, and each may wait its full time.
-//! A line that has stood for as long as one may wait is no burst: more comes than can be served, and all that a long wait
-//! gains is that each answer, and each refusal, comes late. Then a tenth of it is what one may wait (the rule of "Fail at
-//! Scale", Maurer, ACM Queue 13/8, 2015, after CoDel, RFC 8289): as many are served as before, sooner, and the others
-//! are refused sooner.
+//! While requests come in bursts, the queue empties between them, and each request may wait its full time. A queue that has
+//! not been empty for that time is no burst: more requests come than can be served, and a long wait only makes every answer
+//! and every refusal late. A request may then wait a tenth of the time (the rule of "Fail at Scale", Maurer, ACM Queue 13/8,
+//! 2015, after CoDel, RFC 8289). As many requests are served as before, but sooner, and the others are refused sooner.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The line of requests that wait for an instance: first come, first served, but none whose time is over, and what is
-//! granted to one who waits is that one's, whoever else comes in between. All on the worker's thread.
+//! The queue of requests that wait for an instance: first come, first served, except those whose time is over. What is
+//! granted to a request belongs to it; later requests cannot take it. Everything here runs on the worker's thread.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! Instances ready before they are asked for: made in the worker's idle turns, and dropped when they are not needed.
+//! Makes instances before requests need them, in the worker's idle turns, and drops those that are not needed.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ const SHORTAGE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Durat
 const EXTRA_IDLE: Duration = Duration::from_secs(10);
 
 impl Slot {
-    /// Makes the first instance, so that no request waits for it; a failure is told and tried again later.
+    /// Makes the first instance, so that no request waits for it. A failure is logged, and tried again later.
     pub(in crate::worker) async fn warm(self: &Rc<Self>) {
         if let Some(room) = Room::take(self)
             && let Ok(kept) = self.make(room, None).await
@@ -69,7 +69,7 @@ impl Slot {
         }
     }
 
-    /// Idle instances that shall be ready.
+    /// How many idle instances to keep ready.
     fn wanted(&self) -> usize {
         if self.is_fresh_each_request() { READY_AHEAD.min(self.capacity.instances_per_worker) } else { 1 }
     }

@@ -1,4 +1,4 @@
-//! An instance while one request has it.
+//! The lease of an instance: the right to use it for one request.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -109,7 +109,7 @@ impl Seat {
                 kept.origin.slot.faulted(&kept.origin, request, fault);
                 self.0 = None;
             }
-            // The instance's own task tells of the fault, once for all calls in it.
+            // The instance's own task logs the fault, once for all calls in it.
             Some(Holding::Shared { kept, .. }) => kept.shared.stop(fault.clone()),
             None => {}
         }

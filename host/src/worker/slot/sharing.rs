@@ -1,5 +1,6 @@
-//! Instances that several requests share (wasi 0.3, `--instance-concurrency` above 1): each in a task of its own, its places
-//! given to those who wait, and retired when it is worn, outdated, or left by all.
+//! Instances that several requests share (wasi 0.3, `--instance-concurrency` above 1). Each runs in its own task. Its places
+//! go to waiting requests. It retires when it has served enough, when a reload replaced its component, or when all its
+//! clients have left.
 
 use std::pin::pin;
 use std::rc::Rc;
