@@ -40,7 +40,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
     let help = run_with(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
     let flags = flags_in(&help.stdout);
-    for group in ["Serving", "Limits", "Grants (nothing is granted unasked)", "Showing", "Compilation"] {
+    for group in ["Serving", "Limits", "Grants (nothing is granted by default)", "Output", "Compilation"] {
         assert!(flags.iter().filter(|(_, of, _)| of == group).count() >= 4, "{group}:\n{}", help.stdout);
     }
     // Lists are empty, switches are off, and there is no admin page, unless asked for.

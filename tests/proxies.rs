@@ -1,5 +1,6 @@
 //! Behind nginx and HAProxy: does the host see no request that the proxy has not forwarded, whatever a client sends, and
-//! does traffic that is good pass? The proxies are Debian's, started here on loopback with a configuration of their own.
+//! does traffic that is good pass? The proxies are Debian's, started here on loopback with the configurations of
+//! `docs/deploy`.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -44,11 +45,22 @@ impl Kind {
         }
     }
 
+    /// The configuration that `docs/DEPLOY.md` recommends, with the addresses of the test, short time-outs, and a log of
+    /// what was forwarded.
     fn configuration(self, dir: &Path, own: SocketAddr, upstream: SocketAddr) -> String {
+        let (own, upstream) = (own.to_string(), upstream.to_string());
         let dir = dir.display();
         match self {
             Self::Nginx | Self::NginxUnbuffered => {
                 let buffering = if self == Self::Nginx { "on" } else { "off" };
+                let site = changed(
+                    include_str!("../docs/deploy/nginx.conf"),
+                    &[
+                        ("127.0.0.1:8080;", &format!("{upstream};")),
+                        ("listen 80;", &format!("listen {own};")),
+                        ("proxy_request_buffering on;", &format!("proxy_request_buffering {buffering};")),
+                    ],
+                );
                 format!(
                     r#"
 daemon off;
@@ -67,46 +79,25 @@ http {{
     client_header_timeout 2s;
     client_body_timeout 2s;
     lingering_timeout 1s;
-    upstream guest {{ server {upstream}; keepalive 8; }}
-    server {{
-        listen {own};
-        location / {{
-            proxy_pass http://guest;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_next_upstream off;
-            proxy_request_buffering {buffering};
-        }}
-    }}
+{site}
 }}
 "#
                 )
             }
             Self::Haproxy | Self::HaproxyLenient => {
                 let lenient = if self == Self::HaproxyLenient { "option accept-invalid-http-request" } else { "" };
-                format!(
-                    "
-global
-    log stdout format raw local0
-    maxconn 256
-defaults
-    mode http
-    log global
-    log-format %s|%r
-    timeout connect 5s
-    timeout client 5s
-    timeout server 10s
-    timeout http-request 2s
-    retries 0
-    http-reuse always
-frontend clients
-    bind {own}
-    {lenient}
-    default_backend guests
-backend guests
-    server guest {upstream}
-"
-                )
+                let site = changed(
+                    include_str!("../docs/deploy/haproxy.cfg"),
+                    &[
+                        ("127.0.0.1:8080 check addr 127.0.0.1 port 9090", &upstream),
+                        ("bind :80\n", &format!("bind {own}\n    {lenient}\n")),
+                        ("timeout client 60s", "timeout client 5s"),
+                        ("timeout server 60s", "timeout server 10s"),
+                        ("timeout http-request 10s", "timeout http-request 2s\n    log global\n    log-format %s|%r"),
+                        ("option httpchk GET /readyz", ""),
+                    ],
+                );
+                format!("global\n    log stdout format raw local0\n    maxconn 256\n{site}")
             }
         }
     }
@@ -171,6 +162,15 @@ impl Drop for Proxy {
             }
         }
     }
+}
+
+/// `text` with each of these replaced, which must occur once.
+#[track_caller]
+fn changed(text: &str, changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(text.to_owned(), |text, (from, to)| {
+        assert_eq!(text.matches(from).count(), 1, "`{from}` in the document's configuration");
+        text.replace(from, to)
+    })
 }
 
 /// The path of a target, without the authority of an absolute one; none of an authority alone.

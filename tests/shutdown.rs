@@ -291,10 +291,10 @@ fn a_file_that_is_no_socket_is_not_replaced() -> TestResult {
 }
 
 /// The binary started as a service manager does it, with `socket` as descriptor 3.
-fn with_handed_over(socket: impl Into<OwnedFd>, flags: &[&str]) -> Command {
+pub fn with_handed_over(component: &str, socket: impl Into<OwnedFd>, flags: &[&str]) -> Command {
     // The socket comes as standard output, from where the shell moves it; `exec` keeps the process's number.
     let mut shell = within(&["sh", "-c", "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3>&1 1>&2"]);
-    shell.arg(guest("hello.wasm")).args(["--workers", "2"]).args(flags);
+    shell.arg(guest(component)).args(["--workers", "2"]).args(flags);
     shell.stdout(Stdio::from(socket.into()));
     shell
 }
@@ -304,7 +304,7 @@ fn a_socket_handed_over_by_the_service_manager_is_served() -> TestResult {
     for flags in [&[][..], &["--listen", "systemd"][..]] {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let mut server = Server::spawn(with_handed_over(listener, flags));
+        let mut server = Server::spawn(with_handed_over("hello.wasm", listener, flags));
         assert_eq!(server.address, address);
         assert_eq!(get(address, "/").text(), "Hello, World!");
         server.signal("TERM");
@@ -317,7 +317,7 @@ fn a_socket_handed_over_by_the_service_manager_is_served() -> TestResult {
 fn a_unix_socket_handed_over_stays_when_the_host_ends() -> TestResult {
     let dir = tempfile::tempdir()?;
     let socket = dir.path().join("socket");
-    let mut server = Server::spawn(with_handed_over(UnixListener::bind(&socket)?, &[]));
+    let mut server = Server::spawn(with_handed_over("hello.wasm", UnixListener::bind(&socket)?, &[]));
     assert!(get_over_unix(&socket, "/")?.ends_with("Hello, World!"));
     server.signal("TERM");
     assert_eq!(server.wait_for_exit().code(), Some(0));

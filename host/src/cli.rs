@@ -16,7 +16,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 #[command(
     name = "wasmhost",
     version = version(),
-    about = "Serve HTTP with a WebAssembly component: one isolated instance on each core, healed when it breaks",
+    about = "Serve HTTP with a WebAssembly component, in isolated instances on every CPU core that are replaced when they fail",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     max_term_width = 100,
@@ -32,10 +32,12 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Every flag --some-name can also be set by the variable WASMHOST_SOME_NAME (--env, --env-file, --arg and --dir: a line each).
-TIME is a number and a unit (500ms, 5s, 2m); SIZE a number of bytes, or with a unit (64KiB, 128MiB, 2GiB).
-Signals: SIGTERM and SIGINT drain and stop, a second one exits at once; SIGHUP loads the component again.
-Exit codes: 0 clean stop, 1 could not start or gave up, 2 wrong usage.";
+Every flag of serving, --some-name, can also be set by the variable WASMHOST_SOME_NAME (--env, --env-file,
+--arg and --dir: one value per line). The flags of new, build, componentize and inspect have no variables.
+TIME is a number and a unit (500ms, 5s, 2m). SIZE is a number of bytes, or a number and a unit (64KiB, 128MiB, 2GiB).
+Signals: SIGTERM and SIGINT finish the requests in flight and stop, a second one exits at once; SIGHUP loads the
+component again.
+Exit codes: 0 clean stop; 1 could not start, gave up, or was stopped by a second signal; 2 wrong usage.";
 
 fn version() -> &'static str {
     concat!(env!("CARGO_PKG_VERSION"), " (wasmtime 48, wasi:http 0.2 and 0.3)")
@@ -44,21 +46,21 @@ fn version() -> &'static str {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve a component (what happens without a command).
+    /// Serve a component (the default command).
     Serve(Box<ServeArgs>),
-    /// Begin a project in Rust, JavaScript, TypeScript, Python, Go, C or Zig.
+    /// Start a project in Rust, JavaScript, TypeScript, Python, Go, C or Zig.
     New(NewArgs),
-    /// Build a project's component, with the toolchain of its language.
+    /// Build a project's component with the toolchain of its language.
     Build(BuildArgs),
-    /// Build a project, serve it, and build it again whenever its files change.
+    /// Build a project, serve it, and build it again when its files change.
     Dev(Box<DevArgs>),
-    /// Make a component of a core module (what builds of C, Zig and Go end with).
+    /// Turn a core module into a component (the last step of builds of C, Zig and Go).
     Componentize(ComponentizeArgs),
     /// Write the WIT that a handler is built against, for toolchains of your own choice.
     Wit(WitArgs),
     /// Compile a component ahead of time, for faster starts.
     Compile(CompileArgs),
-    /// Tell what a component is, what it wants, and whether it will run.
+    /// Show what a component is, what it needs, and whether it will run.
     Inspect(InspectArgs),
     /// Print a completion script for a shell.
     Completions {
@@ -73,15 +75,15 @@ pub enum Command {
 The result is native code for this CPU and this version of wasmhost. Native code runs outside the sandbox: whoever made a
 .cwasm file can do everything that the wasmhost process can do. Only serve .cwasm files that you would run as a program.")]
 pub struct CompileArgs {
-    /// The component: a .wasm or .wat file; `-` reads standard input.
+    /// The component: a .wasm or .wat file, or `-` for standard input.
     pub component: PathBuf,
     /// Where to write the compiled component (.cwasm).
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Give up after this long.
+    /// Time that the compilation may take.
     #[arg(long, value_name = "TIME", default_value = "5m", env = "WASMHOST_COMPILE_TIMEOUT")]
     pub compile_timeout: String,
-    /// Address space that compiling may use.
+    /// Address space that the compilation may use.
     #[arg(long, value_name = "SIZE", default_value = "8GiB", env = "WASMHOST_COMPILE_MEMORY_MAX")]
     pub compile_memory_max: String,
 }
@@ -89,12 +91,12 @@ pub struct CompileArgs {
 /// Flags of `wasmhost inspect`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nothing is compiled or run. What only that shows stays open: a function that wasmhost lacks, a start that fails.
-Exit codes: 0 the file was read (whether it runs or not), 1 it is damaged or none that wasmhost knows, 2 wrong usage.")]
+Nothing is compiled or run, so two things are not found: a function that wasmhost does not have, and a start that fails.
+Exit codes: 0 the file was read (whether it runs or not), 1 it is damaged or of an unknown kind, 2 wrong usage.")]
 pub struct InspectArgs {
     /// A component (.wasm or .wat), a compiled one (.cwasm), or a core module.
     pub component: PathBuf,
-    /// As JSON, whose form docs/DEVELOPING.md describes.
+    /// Print JSON; docs/DEVELOPING.md describes its fields.
     #[arg(long)]
     pub json: bool,
 }
@@ -102,12 +104,12 @@ pub struct InspectArgs {
 /// Flags of `wasmhost dev`: those of serving, and its own.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reasons of failures, with lines of the project's source, are told to whoever asks: for the machine it runs on only.")]
+Error pages include your source code. Do not expose this server to a network.")]
 pub struct DevArgs {
     /// Those of serving.
     #[command(flatten)]
     pub serve: ServeArgs,
-    /// Build as for production: with the toolchain's optimisations, without what source lines are found by.
+    /// Build as for production: with optimisations, without debug information.
     #[arg(long, env = "WASMHOST_RELEASE", help_heading = "Development")]
     pub release: bool,
 }
@@ -115,26 +117,26 @@ pub struct DevArgs {
 /// Flags of `wasmhost serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The component to serve: .wasm, .wat, or .cwasm from `wasmhost compile` (native code, which runs outside the sandbox: only serve files you trust).
+    /// The component to serve: .wasm, .wat, or .cwasm from `wasmhost compile` (native code that runs outside the sandbox: only run files you trust).
     #[arg(value_name = "COMPONENT", required = true, env = "WASMHOST_COMPONENT")]
     pub component: Option<PathBuf>,
 
-    /// Address to listen on: ADDRESS:PORT (port 0: any free one), unix:PATH, or systemd (the socket it handed over; taken by itself when there is one and this flag is not given).
+    /// Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, or systemd (the socket that systemd passed; also used if there is one and this flag is not given).
     #[arg(
         long,
         value_name = "ADDRESS",
         env = "WASMHOST_LISTEN",
         help_heading = "Serving",
-        help = "Address to listen on: ADDRESS:PORT (port 0: any free one), unix:PATH, or systemd (a socket handed over, also taken when the flag is not given) [default: 127.0.0.1:8080]"
+        help = "Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, or systemd (a socket passed by systemd, also used if the flag is not given) [default: 127.0.0.1:8080]"
     )]
     pub listen: Option<String>,
-    /// Number of workers, each one thread with its own instances [default: CPU cores, cgroup quota counted].
+    /// Number of workers, each one thread or one process (--worker-kind) with its own instances [default: CPU cores, or the cgroup's CPU quota].
     #[arg(long, value_name = "N", env = "WASMHOST_WORKERS", help_heading = "Serving")]
     pub workers: Option<String>,
-    /// What a worker is: thread, or process (an address space of its own: a crash costs only that worker's connections).
+    /// What a worker is: thread, or process (its own address space: a crash ends only that worker's connections).
     #[arg(long, value_name = "KIND", default_value = "thread", env = "WASMHOST_WORKER_KIND", help_heading = "Serving")]
     pub worker_kind: String,
-    /// How long a worker that is a process may give no sign of life, then it is killed and replaced (none: never; it gets no connections from the first second on).
+    /// Time without a sign of life after which a worker process is killed and replaced (none: never). It gets no connections after the first second.
     #[arg(
         long,
         value_name = "TIME",
@@ -143,7 +145,7 @@ pub struct ServeArgs {
         help_heading = "Serving"
     )]
     pub worker_hang_timeout: String,
-    /// Who gets the next connection: round-robin (the next ready worker), least-connections, or kernel (SO_REUSEPORT).
+    /// Which worker gets the next connection: round-robin (the next that is ready), least-connections, or kernel (SO_REUSEPORT: the kernel chooses).
     #[arg(
         long,
         value_name = "POLICY",
@@ -152,10 +154,10 @@ pub struct ServeArgs {
         help_heading = "Serving"
     )]
     pub balance: String,
-    /// How long an instance lives: worker (from request to request: its memory is shared among all users of the app), request (a fresh instance each: take it for code that serves several tenants), or auto (worker, but request for guests known not to bear reuse).
+    /// Instance reuse: worker (an instance serves one request after another, and requests can see what earlier ones left in memory), request (a fresh instance for each request: use it for code that serves several tenants), or auto (worker, but request for guests known not to survive reuse).
     #[arg(long, value_name = "MODE", default_value = "auto", env = "WASMHOST_ISOLATION", help_heading = "Serving")]
     pub isolation: String,
-    /// Instances of a worker; more than one are opened only while the others wait (1: one request at a time).
+    /// Maximum number of instances of a worker. More than one exist only while the others wait (1: one request at a time); when all are busy, requests queue.
     #[arg(
         long,
         value_name = "N",
@@ -164,7 +166,7 @@ pub struct ServeArgs {
         help_heading = "Serving"
     )]
     pub instances_per_worker: String,
-    /// Requests at once in one instance (wasi 0.3 only). Above 1, requests share an instance, and a fault (a trap, a limit, a time-out) costs all requests in it, since one 0.3 task cannot be cancelled by itself.
+    /// Maximum number of requests at once in one instance (WASI 0.3 only). Above 1, requests share an instance, and a fault (a trap, a limit, a time-out) ends all requests in it, because a single 0.3 task cannot be cancelled.
     #[arg(
         long,
         value_name = "N",
@@ -173,38 +175,38 @@ pub struct ServeArgs {
         help_heading = "Serving"
     )]
     pub instance_concurrency: String,
-    /// Retire an instance after so many requests, spread by 20 % up and down (none: never).
+    /// Replace an instance after this many requests, varied at random by 20 % (none: never).
     #[arg(long, value_name = "N", default_value = "none", env = "WASMHOST_MAX_REQUESTS", help_heading = "Serving")]
     pub max_requests: String,
-    /// Requests of a worker that may wait for an instance; more are answered 503.
+    /// Maximum number of requests per worker that wait for an instance; more get 503.
     #[arg(long, value_name = "N", default_value = "1024", env = "WASMHOST_QUEUE_MAX", help_heading = "Serving")]
     pub queue_max: String,
-    /// How long a request may wait for an instance, then 503.
+    /// Time that a request may wait for an instance; then it gets 503.
     #[arg(long, value_name = "TIME", default_value = "1s", env = "WASMHOST_QUEUE_TIMEOUT", help_heading = "Serving")]
     pub queue_timeout: String,
-    /// How far the host's processes confine themselves (Landlock, seccomp, no core dumps): off, auto (as far as the kernel offers it), or require (in full, or exit 1).
+    /// Kernel sandbox around the host's own processes (Landlock, seccomp, no core dumps): off, auto (as much as the kernel offers), or require (all of it, or exit with 1).
     #[arg(long, value_name = "MODE", default_value = "auto", env = "WASMHOST_CONFINE", help_heading = "Serving")]
     pub confine: String,
-    /// Clients in these networks may set Forwarded and X-Forwarded-* headers; from all others they are removed.
+    /// Networks of proxies that may set Forwarded, X-Forwarded-* and X-Real-IP; from all other clients these headers are removed.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "WASMHOST_TRUST_PROXY", help_heading = "Serving")]
     pub trust_proxy: Vec<String>,
-    /// How long requests in flight may take to finish after SIGTERM or SIGINT.
+    /// Time that requests in flight may take to finish after SIGTERM or SIGINT; then they are broken off.
     #[arg(long, value_name = "TIME", default_value = "10s", env = "WASMHOST_DRAIN_TIMEOUT", help_heading = "Serving")]
     pub drain_timeout: String,
 
-    /// Memories and tables of one instance, in sum; growth beyond is refused and the instance retired.
+    /// Memory of one instance (all memories and tables together). More growth is refused, and the instance is replaced.
     #[arg(long, value_name = "SIZE", default_value = "128MiB", env = "WASMHOST_MEMORY_MAX", help_heading = "Limits")]
     pub memory_max: String,
-    /// Memories and tables of all instances, in sum [default: 75 % of the smaller of RAM and cgroup limit].
+    /// Memory of all instances, and of the host's heap above 64MiB per process. Then growth is refused, and requests that need an instance get 503 [default: 75 % of the smaller of RAM and cgroup limit].
     #[arg(long, value_name = "SIZE", env = "WASMHOST_MEMORY_TOTAL", help_heading = "Limits")]
     pub memory_total: Option<String>,
-    /// CPU time of a request in the guest, its bodies included; then 500.
+    /// CPU time of a request in the guest, including its bodies; then it gets 500, or is broken off if the response headers were sent.
     #[arg(long, value_name = "TIME", default_value = "5s", env = "WASMHOST_CPU_LIMIT", help_heading = "Limits")]
     pub cpu_limit: String,
-    /// Time until the response's head, then 504 (none: no limit).
+    /// Time until the response headers; then the request gets 504 (none: no limit).
     #[arg(long, value_name = "TIME", default_value = "30s", env = "WASMHOST_REQUEST_TIMEOUT", help_heading = "Limits")]
     pub request_timeout: String,
-    /// Silence within a body, either way, then the transfer is broken off (none: no limit).
+    /// Silence within a request or response body, after which the transfer is broken off (408 before the response headers; none: no limit).
     #[arg(
         long,
         value_name = "TIME",
@@ -213,10 +215,10 @@ pub struct ServeArgs {
         help_heading = "Limits"
     )]
     pub body_idle_timeout: String,
-    /// Least pace, in bytes a second, of a client that sends a request's body or reads a response, once the host has waited for it for 10s; a slower client is answered 408, or its response is broken off (none: no limit). A body in chunks has no pace once the response has begun.
+    /// Minimum rate, in bytes per second, of a client that sends a request body or reads a response, after the host has waited for it for 10s. A slower client gets 408, or its response is broken off (none: no limit). Does not apply to a chunked request body once the response has begun.
     #[arg(long, value_name = "SIZE", default_value = "500B", env = "WASMHOST_BODY_RATE_MIN", help_heading = "Limits")]
     pub body_rate_min: String,
-    /// Time until the response's end, then it is broken off (none: no limit).
+    /// Time until the end of the response; then it is broken off (none: no limit).
     #[arg(
         long,
         value_name = "TIME",
@@ -225,10 +227,10 @@ pub struct ServeArgs {
         help_heading = "Limits"
     )]
     pub response_timeout: String,
-    /// Time for a request's head to arrive, then 408.
+    /// Time for the request headers to arrive; then the client gets 408.
     #[arg(long, value_name = "TIME", default_value = "10s", env = "WASMHOST_HEADER_TIMEOUT", help_heading = "Limits")]
     pub header_timeout: String,
-    /// Rest of a connection between requests, then it is closed.
+    /// Idle time of a connection between requests; then it is closed.
     #[arg(
         long,
         value_name = "TIME",
@@ -237,16 +239,16 @@ pub struct ServeArgs {
         help_heading = "Limits"
     )]
     pub keepalive_timeout: String,
-    /// Size of a request's head, then 431 (414 for a longer request line), at least 8KiB, at most 1MiB.
+    /// Size of the request line and headers; larger ones get 431 (414 for the request line). From 8KiB to 1MiB.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", env = "WASMHOST_HEADER_MAX", help_heading = "Limits")]
     pub header_max: String,
-    /// Size of a request's body, then 413, or where the response's head is sent, broken off (none: no limit).
+    /// Size of a request body; larger ones get 413, or are broken off if the response headers were sent (none: no limit).
     #[arg(long, value_name = "SIZE", default_value = "100MiB", env = "WASMHOST_BODY_MAX", help_heading = "Limits")]
     pub body_max: String,
-    /// Connections at once; more wait in the backlog [default: by the process's file descriptors].
+    /// Maximum number of connections; more wait in the kernel's backlog [default: what the file descriptor limit allows].
     #[arg(long, value_name = "N", env = "WASMHOST_MAX_CONNECTIONS", help_heading = "Limits")]
     pub max_connections: Option<String>,
-    /// Connections at once of one client (an IPv4 address, or an IPv6 network of /64); more are answered 503 and closed. Clients in --trust-proxy networks and of a Unix socket are not counted (none: no limit).
+    /// Maximum number of connections of one client (an IPv4 address, or an IPv6 /64 network); more get 503 and are closed. Clients in --trust-proxy networks and of a Unix socket are not counted (none: no limit).
     #[arg(
         long,
         value_name = "N",
@@ -255,7 +257,7 @@ pub struct ServeArgs {
         help_heading = "Limits"
     )]
     pub max_connections_per_client: String,
-    /// Requests of one connection, then `Connection: close` (none: no limit).
+    /// Maximum number of requests of one connection; the last gets `Connection: close` (none: no limit).
     #[arg(
         long,
         value_name = "N",
@@ -266,52 +268,52 @@ pub struct ServeArgs {
     pub max_requests_per_connection: String,
 
     /// Give the guest an environment variable.
-    #[arg(long, value_name = "NAME=VALUE", help_heading = "Grants (nothing is granted unasked)")]
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Grants (nothing is granted by default)")]
     pub env: Vec<String>,
-    /// Give the guest the environment variables of a file: a NAME=VALUE in each line, `#` comments, quotes as in dotenv; --env wins.
-    #[arg(long, value_name = "FILE", help_heading = "Grants (nothing is granted unasked)")]
+    /// Give the guest the environment variables of a file: one NAME=VALUE per line, `#` comments, quotes as in dotenv. --env wins.
+    #[arg(long, value_name = "FILE", help_heading = "Grants (nothing is granted by default)")]
     pub env_file: Vec<String>,
     /// Give the guest a command line argument.
     #[arg(
         long,
         value_name = "ARGUMENT",
         allow_hyphen_values = true,
-        help_heading = "Grants (nothing is granted unasked)"
+        help_heading = "Grants (nothing is granted by default)"
     )]
     pub arg: Vec<String>,
-    /// Give the guest a directory, read-only unless `:rw` stands behind it.
-    #[arg(long, value_name = "HOST::GUEST[:rw]", help_heading = "Grants (nothing is granted unasked)")]
+    /// Give the guest a directory: read-only, or writable with `:rw` at the end.
+    #[arg(long, value_name = "HOST::GUEST[:rw]", help_heading = "Grants (nothing is granted by default)")]
     pub dir: Vec<String>,
-    /// Let outgoing HTTP requests reach this host (`*`: every public one; private, loopback and link-local addresses only when named).
+    /// Allow outgoing HTTP requests to this host (`*`: every public address; private, loopback and link-local ones must be named).
     #[arg(
         long,
         value_name = "HOST[:PORT]",
         value_delimiter = ',',
         env = "WASMHOST_ALLOW_HOST",
-        help_heading = "Grants (nothing is granted unasked)"
+        help_heading = "Grants (nothing is granted by default)"
     )]
     pub allow_host: Vec<String>,
 
-    /// Form of the log on standard error: text, json, or auto (text).
-    #[arg(long, value_name = "FORMAT", default_value = "auto", env = "WASMHOST_LOG_FORMAT", help_heading = "Showing")]
+    /// Format of the log on standard error: text, json, or auto (text).
+    #[arg(long, value_name = "FORMAT", default_value = "auto", env = "WASMHOST_LOG_FORMAT", help_heading = "Output")]
     pub log_format: String,
-    /// Least severity that is logged: error, warn, info, debug or trace.
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "WASMHOST_LOG_LEVEL", help_heading = "Showing")]
+    /// Lowest level that is logged: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "WASMHOST_LOG_LEVEL", help_heading = "Output")]
     pub log_level: String,
     /// Log a line for each request.
-    #[arg(long, env = "WASMHOST_ACCESS_LOG", help_heading = "Showing")]
+    #[arg(long, env = "WASMHOST_ACCESS_LOG", help_heading = "Output")]
     pub access_log: bool,
-    /// Serve /healthz, /readyz, /status and /metrics on another address (ADDRESS:PORT or unix:PATH).
-    #[arg(long, value_name = "ADDRESS", env = "WASMHOST_ADMIN", help_heading = "Showing")]
+    /// Serve /healthz, /readyz, /status and /metrics on this address (ADDRESS:PORT or unix:PATH).
+    #[arg(long, value_name = "ADDRESS", env = "WASMHOST_ADMIN", help_heading = "Output")]
     pub admin: Option<String>,
 
-    /// Directory for compiled components, or off [default: wasmhost in $XDG_CACHE_HOME or ~/.cache].
+    /// Directory of the cache for compiled components, or off [default: wasmhost in $XDG_CACHE_HOME or ~/.cache].
     #[arg(long, value_name = "DIR", env = "WASMHOST_CACHE_DIR", help_heading = "Compilation")]
     pub cache_dir: Option<String>,
-    /// Size of all that the cache keeps; the longest unused go first.
+    /// Size of the cache; entries not used for the longest time are deleted first.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", env = "WASMHOST_CACHE_MAX", help_heading = "Compilation")]
     pub cache_max: String,
-    /// Time that a compilation may take.
+    /// Time that a compilation may take; then it is ended.
     #[arg(
         long,
         value_name = "TIME",
@@ -320,7 +322,7 @@ pub struct ServeArgs {
         help_heading = "Compilation"
     )]
     pub compile_timeout: String,
-    /// Address space that a compilation may use.
+    /// Address space that a compilation may use; then it is ended.
     #[arg(
         long,
         value_name = "SIZE",
@@ -379,7 +381,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
 pub fn command() -> clap::Command {
     Cli::command().mut_subcommand("dev", |dev| {
         dev.mut_arg("component", |argument| {
-            let help = "The project's folder, or a component that something else builds [default: this folder]";
+            let help = "The project's folder, or a component that something else builds [default: current folder]";
             argument.required(false).value_name("DIR | COMPONENT").help(help).long_help(help)
         })
         .mut_arg("drain_timeout", |argument| argument.default_value("0s"))

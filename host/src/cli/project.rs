@@ -7,12 +7,12 @@ use clap::Args;
 /// Flags of `wasmhost new`.
 #[derive(Debug, Args)]
 pub struct NewArgs {
-    /// The project's name, or the path of its folder, whose last part is the name.
+    /// The project's name, or the path of its folder (the last part is the name).
     pub name: PathBuf,
-    /// The language: rust, js, ts, python, go, c or zig (asked for on a terminal).
+    /// The language: rust, js, ts, python, go, c or zig (on a terminal, wasmhost asks for it).
     #[arg(long, value_name = "LANGUAGE")]
     pub lang: Option<String>,
-    /// The version of wasi: 0.2, or 0.3 for rust and python.
+    /// The WASI version: 0.2, or 0.3 for rust and python.
     #[arg(long, value_name = "VERSION", default_value = "0.2")]
     pub wasi: String,
 }
@@ -20,9 +20,9 @@ pub struct NewArgs {
 /// Flags of `wasmhost build`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The language is told by the project's own files: Cargo.toml, package.json (with tsconfig.json: TypeScript), pyproject.toml,
-go.mod, build.zig, or sources in C with a Makefile or without.
-Exit codes: 0 built, the toolchain's own when it failed, 1 for anything else, 2 wrong usage.")]
+wasmhost recognises the language by the project's files: Cargo.toml, package.json (with tsconfig.json: TypeScript),
+pyproject.toml, go.mod, build.zig, or C sources with or without a Makefile.
+Exit codes: 0 built; the toolchain's own code if it failed; 1 for any other failure; 2 wrong usage.")]
 pub struct BuildArgs {
     /// The project's folder.
     #[arg(value_name = "DIR", default_value = ".")]
@@ -30,10 +30,10 @@ pub struct BuildArgs {
     /// Where to write the component [default: NAME.wasm in the project's folder].
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Build without optimisations, with what debuggers want (Rust, Go, C, Zig).
+    /// Build without optimisations and with debug information (Rust, Go, C, Zig).
     #[arg(long)]
     pub debug: bool,
-    /// Fail where packages of the project are not installed, instead of installing them into its folder.
+    /// Fail if packages of the project are not installed, instead of installing them into its folder.
     #[arg(long)]
     pub no_install: bool,
 }
@@ -41,7 +41,7 @@ pub struct BuildArgs {
 /// Flags of `wasmhost componentize`.
 #[derive(Debug, Args)]
 pub struct ComponentizeArgs {
-    /// The core module: it exports `wasi:http/incoming-handler@0.2.x#handle`, and imports only wasi (0.2, or 0.1).
+    /// The core module. It exports `wasi:http/incoming-handler@0.2.x#handle` and imports only WASI (0.2, or 0.1).
     pub module: PathBuf,
     /// Where to write the component.
     #[arg(short, long, value_name = "FILE")]

@@ -1,0 +1,272 @@
+//! Do the files of `docs/deploy` work as they are? The units of systemd are checked by systemd itself, their restrictions
+//! against what the host needs, the container is built and serves, the proxies read their configurations, and the program is
+//! upgraded behind a socket that stays open.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use crate::shutdown::with_handed_over;
+use crate::support::{Connection, Server, TestResult, eventually, get, guest, run};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/deploy");
+
+/// Whether a program is there.
+///
+/// # Panics
+/// When it is not, and this is CI.
+#[track_caller]
+fn is_installed(program: &str, package: &str) -> bool {
+    let mut command = Command::new(program);
+    let found = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !found {
+        let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(!is_ci, "{program} is not installed; CI installs it (`apt-get install {package}`)");
+        eprintln!("skipped: {program} is not installed (`apt-get install {package}`)");
+    }
+    found
+}
+
+fn deployed(file: &str) -> std::io::Result<String> {
+    fs::read_to_string(format!("{FOLDER}/{file}"))
+}
+
+/// Runs it; its output when it succeeds.
+#[track_caller]
+fn output(command: &mut Command) -> String {
+    let output = command.output().expect("the program runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The units, with the program of the tests in the place of the installed one.
+fn units(dir: &Path) -> std::io::Result<[std::path::PathBuf; 2]> {
+    let files = ["wasmhost.service", "wasmhost.socket"].map(|name| dir.join(name));
+    let service = deployed("wasmhost.service")?;
+    assert!(service.contains("ExecStart=/usr/local/bin/wasmhost "), "{service}");
+    fs::write(&files[0], service.replace("/usr/local/bin/wasmhost", env!("CARGO_BIN_EXE_wasmhost")))?;
+    fs::write(&files[1], deployed("wasmhost.socket")?)?;
+    Ok(files)
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() -> TestResult {
+    if !is_installed("systemd-analyze", "systemd") {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let files = units(dir.path())?;
+    let verify = || {
+        let mut command = Command::new("systemd-analyze");
+        command.arg("verify").args(&files);
+        let finished = run(command);
+        (finished.code, finished.stdout + &finished.stderr)
+    };
+    assert_eq!(verify(), (Some(0), String::new()));
+    // A mistake would be found.
+    fs::write(&files[0], fs::read_to_string(&files[0])?.replace("ProtectHome=", "ProtectHouse="))?;
+    assert!(verify().1.contains("ProtectHouse"), "{:?}", verify());
+    Ok(())
+}
+
+#[test]
+fn the_flags_of_the_service_are_understood() -> TestResult {
+    let service = deployed("wasmhost.service")?;
+    let line = service.lines().find_map(|line| line.strip_prefix("ExecStart=")).ok_or("a command")?;
+    let words: Vec<&str> = line.split(' ').skip(1).filter(|word| *word != "/etc/wasmhost/app.wasm").collect();
+    let dir = tempfile::tempdir()?;
+    let admin = format!("unix:{}", dir.path().join("admin.sock").display());
+    let words: Vec<&str> =
+        words.into_iter().map(|word| if word.starts_with("unix:") { &*admin } else { word }).collect();
+    assert_eq!((words[0], words[1], words[2]), ("serve", "--listen", "systemd"), "{line}");
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut command = with_handed_over("hello.wasm", listener.try_clone()?, &words[1..]);
+    for line in deployed("wasmhost.env")?.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.split_once('=').ok_or("a variable")?;
+        command.env(name, value.trim_matches('"'));
+    }
+    let server = Server::spawn(command);
+    assert_eq!(get(server.address, "/").text(), "Hello, World!");
+    Ok(())
+}
+
+/// The system calls of a group of systemd, and of those in it.
+fn group(name: &str) -> BTreeSet<String> {
+    let text = output(Command::new("systemd-analyze").args(["syscall-filter", name]));
+    let mut calls = BTreeSet::new();
+    for line in text.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if line.starts_with('@') {
+            calls.extend(group(line));
+        } else {
+            calls.insert(line.to_owned());
+        }
+    }
+    calls
+}
+
+#[test]
+fn the_service_may_make_every_system_call_that_the_host_allows_itself() -> TestResult {
+    if !is_installed("systemd-analyze", "systemd") {
+        return Ok(());
+    }
+    let service = deployed("wasmhost.service")?;
+    let words =
+        service.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")).flat_map(|line| line.split(' '));
+    let mut granted = BTreeSet::new();
+    for word in words {
+        if word.starts_with('@') {
+            granted.extend(group(word));
+        } else {
+            granted.insert(word.to_owned());
+        }
+    }
+    let tables = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/confine/calls.rs"))?;
+    let (allowed, _) = tables.split_once("\nconst REFUSED").ok_or("the table of refused calls")?;
+    let name =
+        |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned();
+    let mut needed: BTreeSet<String> = allowed.split("libc::SYS_").skip(1).map(name).collect();
+    assert!(needed.len() > 100, "{needed:?}");
+    // To confine itself, and to start others.
+    let before =
+        ["seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "prctl", "execve"];
+    needed.extend(before.map(str::to_owned));
+    let missing: Vec<_> = needed.difference(&granted).collect();
+    assert!(missing.is_empty(), "SystemCallFilter= lacks {missing:?}");
+    assert!(!service.lines().any(|line| line.starts_with("MemoryDenyWriteExecute=yes")));
+    Ok(())
+}
+
+#[test]
+fn the_program_is_replaced_behind_the_socket_of_the_service_manager_and_nobody_is_refused() -> TestResult {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let flags = ["--listen", "systemd", "--admin", "127.0.0.1:0"];
+    let mut first = Server::spawn(with_handed_over("faults.wasm", listener.try_clone()?, &flags));
+    let mut long = Connection::open(address);
+    long.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the request runs", || first.sum("in_flight") == 1);
+    first.signal("TERM");
+    eventually("the first drains", || first.admin("/readyz").status == 503);
+    // These come between the two.
+    let mut between: Vec<Connection> = (0..20).map(|_| Connection::open(address)).collect();
+    for client in &mut between {
+        client.send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    assert_eq!(long.response().status, 200, "a request in flight");
+    assert_eq!(first.wait_for_exit().code(), Some(0));
+    let second = Server::spawn(with_handed_over("faults.wasm", listener, &flags));
+    assert_eq!(second.address, address);
+    for client in &mut between {
+        assert_eq!(client.response().text(), "Hello, World!");
+    }
+    Ok(())
+}
+
+/// A container that runs; removed when dropped, with all that was made for it.
+struct Container {
+    child: Child,
+    address: SocketAddr,
+    /// Kept open: it goes on writing its log there.
+    _log: BufReader<ChildStderr>,
+    /// Holds the images.
+    dir: tempfile::TempDir,
+}
+
+/// buildah, with all that it keeps below `dir`.
+fn buildah(dir: &Path, command: &str) -> Command {
+    let mut buildah = Command::new("buildah");
+    buildah.args(["--storage-driver", "vfs", "--root"]).arg(dir.join("storage"));
+    buildah.arg("--runroot").arg(dir.join("run")).arg(command);
+    buildah
+}
+
+impl Container {
+    fn start(flags: &[&str]) -> Result<Self, Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let image = dir.path().join("image");
+        output(
+            Command::new(format!("{FOLDER}/rootfs"))
+                .args([env!("CARGO_BIN_EXE_wasmhost"), &guest("hello.wasm")])
+                .arg(&image),
+        );
+        let mut build = buildah(dir.path(), "bud");
+        build.args(["--isolation", "chroot", "-t", "test", "-f"]).arg(format!("{FOLDER}/Containerfile")).arg(&image);
+        output(&mut build);
+        let name = output(buildah(dir.path(), "from").arg("test"));
+        let mut inspect = buildah(dir.path(), "inspect");
+        inspect.args([
+            "--type",
+            "image",
+            "--format",
+            "{{join .OCIv1.Config.Entrypoint \" \"}} {{join .OCIv1.Config.Cmd \" \"}}",
+        ]);
+        let words = output(inspect.arg("test"));
+        let mut command = buildah(dir.path(), "run");
+        command.args(["--isolation", "chroot", name.trim(), "--"]).args(words.split_whitespace()).args(flags);
+        // What the program writes to standard error, `buildah run` writes there too.
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut log = BufReader::new(child.stderr.take().ok_or("standard error")?);
+        let mut lines = Vec::new();
+        for line in log.by_ref().lines() {
+            let line = line?;
+            let address = line.split_once("listening on http://").map(|(_, rest)| rest.to_owned());
+            lines.push(line);
+            let address = address.and_then(|rest| rest.split('"').next().and_then(|address| address.parse().ok()));
+            if let Some(address) = address {
+                return Ok(Self { child, address, _log: log, dir });
+            }
+        }
+        Err(format!("the container did not listen: {}", lines.join("\n")).into())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // It ends what it has started.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+        // `vfs` has files that only it may remove.
+        let _ = buildah(self.dir.path(), "rm").arg("--all").output();
+    }
+}
+
+#[test]
+fn a_container_with_nothing_else_in_it_serves() -> TestResult {
+    if !is_installed("buildah", "buildah") {
+        return Ok(());
+    }
+    let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let flags = ["--listen", "127.0.0.1:0", "--admin", &admin.to_string(), "--workers", "2"];
+    let container = Container::start(&flags)?;
+    assert_eq!(get(container.address, "/").text(), "Hello, World!");
+    let status: serde_json::Value = serde_json::from_slice(&get(admin, "/status").body)?;
+    assert_eq!((&status["phase"], &status["component"]), (&"running".into(), &"/app.wasm".into()));
+    assert_eq!(get(admin, "/readyz").status, 200);
+    Ok(())
+}
+
+#[test]
+fn the_proxies_read_their_configurations() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let site = dir.path().join("nginx.conf");
+    let main = format!("pid {}/pid; events {{}} http {{\n{}\n}}", dir.path().display(), deployed("nginx.conf")?);
+    fs::write(&site, main)?;
+    for (program, package, arguments) in [
+        (
+            "/usr/sbin/nginx",
+            "nginx-light",
+            vec!["-t", "-p", dir.path().to_str().ok_or("a path")?, "-c", site.to_str().ok_or("a path")?],
+        ),
+        ("/usr/sbin/haproxy", "haproxy", vec!["-c", "-f", &format!("{FOLDER}/haproxy.cfg")]),
+        ("caddy", "caddy", vec!["adapt", "--adapter", "caddyfile", "--config", &format!("{FOLDER}/Caddyfile")]),
+    ] {
+        if is_installed(program, package) {
+            output(Command::new(program).args(arguments));
+        }
+    }
+    Ok(())
+}

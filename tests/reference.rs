@@ -1,0 +1,218 @@
+//! Does `docs/REFERENCE.md` say what the program has? Flags, metrics and events of the log are written there by these tests
+//! (`WASMHOST_WRITE_DOCUMENTS=1`); the rest is written by hand, and compared with the program's names.
+
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+
+use clap::{Arg, Command};
+use serde_json::Value;
+
+use crate::support::{Connection, Server, TestResult, eventually, get, run};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/REFERENCE.md");
+const AGAIN: &str = "docs/REFERENCE.md is out of date: run `reference::` with WASMHOST_WRITE_DOCUMENTS=1";
+
+/// One test at a time reads and writes the document.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Compares what stands between the marks of `section` with `text`, or writes it there.
+#[track_caller]
+fn check(section: &str, text: &str) -> TestResult {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let document = fs::read_to_string(DOCUMENT)?;
+    let (begin, end) = (format!("<!-- reference:{section} -->\n"), format!("<!-- /reference:{section} -->"));
+    let (before, rest) = document.split_once(&begin).ok_or(format!("no {begin}"))?;
+    let (old, after) = rest.split_once(&end).ok_or(format!("no {end}"))?;
+    if std::env::var_os("WASMHOST_WRITE_DOCUMENTS").is_some() {
+        fs::write(DOCUMENT, format!("{before}{begin}{text}{end}{after}"))?;
+    } else {
+        assert_eq!(old, text, "{AGAIN}");
+    }
+    Ok(())
+}
+
+/// The first cells of the table below a heading, without back quotes; a cell may have several names.
+fn names_below(heading: &str) -> Result<BTreeSet<String>, Box<dyn std::error::Error>> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let document = fs::read_to_string(DOCUMENT)?;
+    let (_, rest) = document.split_once(&format!("\n{heading}\n")).ok_or(format!("no heading `{heading}`"))?;
+    let section = rest.split("\n#").next().unwrap_or_default();
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|line| line.split(" |").next());
+    let names = cells.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`').to_owned());
+    Ok(names.collect())
+}
+
+fn keys(value: &Value) -> BTreeSet<String> {
+    value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+/// The default in an argument's definition, or in its help.
+fn default_of(argument: &Arg) -> String {
+    let values: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let in_help = help.split_once("[default: ").and_then(|(_, rest)| rest.split(']').next()).map(str::to_owned);
+    match (values.is_empty() || argument.get_action().takes_values().eq(&false), in_help) {
+        (_, Some(text)) => text,
+        (false, None) => format!("`{}`", values.join(" ")),
+        (true, None) => "not set".to_owned(),
+    }
+}
+
+/// A row for each flag of a command that `is` chosen.
+fn rows(command: &Command, is: impl Fn(&Arg) -> bool) -> String {
+    let mut text = String::new();
+    for argument in command.get_arguments().filter(|argument| is(argument)) {
+        let Some(flag) = argument.get_long().filter(|flag| !["help", "version"].contains(flag)) else { continue };
+        let value = argument.get_value_names().filter(|_| argument.get_action().takes_values());
+        let value = value.map(|names| format!(" {}", names[0])).unwrap_or_default();
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = help.split("[default: ").next().unwrap_or_default().trim().trim_end_matches('.').to_owned();
+        let default = default_of(argument);
+        let variable = argument.get_env().map(|name| format!("`{}`", name.to_string_lossy())).unwrap_or("none".into());
+        let _ = writeln!(text, "| `--{flag}{}` | {} | {} | {variable} |", cell(&value), cell(&default), cell(&help));
+    }
+    text
+}
+
+const HEAD: &str = "| flag | default | meaning | variable |\n|---|---|---|---|\n";
+
+/// The text of `wasmhost … --help`, without variables of this process.
+fn help_of(words: &[&str]) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wasmhost"));
+    command.args(words).arg("--help");
+    let finished = run(command);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    finished.stdout
+}
+
+#[test]
+fn every_flag_is_listed_with_its_default_and_variable() -> TestResult {
+    let command = wasmhost::cli::command();
+    let mut text = String::new();
+    let serve = command.find_subcommand("serve").ok_or("a command serve")?;
+    let flags: BTreeSet<&str> = serve.get_arguments().filter_map(Arg::get_long).collect();
+    let mut headings: Vec<&str> = serve.get_arguments().filter_map(Arg::get_help_heading).collect();
+    headings.dedup();
+    for heading in headings {
+        let _ = write!(text, "\n### {heading}\n\n{HEAD}");
+        text.push_str(&rows(serve, |argument| argument.get_help_heading() == Some(heading)));
+    }
+    for other in command.get_subcommands().filter(|other| !other.is_hide_set() && other.get_name() != "serve") {
+        let name = other.get_name();
+        let own = |argument: &Arg| {
+            let in_serve = argument.get_long().is_some_and(|flag| flags.contains(flag));
+            name != "dev" || !in_serve || argument.get_id() == "drain_timeout"
+        };
+        let rows = rows(other, own);
+        if !rows.is_empty() {
+            let more = if name == "dev" { "All flags of serving, and these:\n\n" } else { "" };
+            let _ = write!(text, "\n### `wasmhost {name}`\n\n{more}{HEAD}{rows}");
+        }
+    }
+    text.push('\n');
+    // The definition is what the program's help shows.
+    let help = help_of(&[]);
+    for flag in flags.iter().filter(|flag| !["help", "version"].contains(flag)) {
+        assert!(help.contains(&format!("--{flag}")), "--{flag} is not in the help");
+    }
+    check("flags", &text)
+}
+
+#[test]
+fn every_metric_is_listed_with_its_labels() -> TestResult {
+    let server = Server::start("faults.wasm", &[]);
+    assert_eq!(get(server.address, "/hello").status, 200);
+    let page = server.admin("/metrics").text();
+    let (mut helps, mut kinds) = (BTreeMap::new(), BTreeMap::new());
+    let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in page.lines() {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            helps.insert(name, help.trim_end_matches('.'));
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            kinds.insert(name, kind);
+        } else if let Some((name, rest)) = line.split_once('{') {
+            let of_this = rest.split('}').next().unwrap_or_default().split(',');
+            labels.entry(name).or_default().extend(of_this.filter_map(|label| label.split('=').next()));
+        }
+    }
+    assert!(helps.len() > 20 && helps.keys().eq(kinds.keys()), "{page}");
+    let mut text = String::from("\n| metric | type | labels | meaning |\n|---|---|---|---|\n");
+    for (name, help) in helps {
+        let full = match kinds[name] {
+            "counter" => format!("{name}_total"),
+            _ => name.to_owned(),
+        };
+        let sample = if kinds[name] == "histogram" { format!("{name}_bucket") } else { full.clone() };
+        let labels: Vec<String> = labels.get(&*sample).into_iter().flatten().map(|name| format!("`{name}`")).collect();
+        let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
+        let _ = writeln!(text, "| `{full}` | {} | {labels} | {} |", kinds[name], cell(help));
+    }
+    text.push('\n');
+    check("metrics", &text)
+}
+
+#[test]
+fn every_field_of_the_status_page_is_explained() -> TestResult {
+    let server = Server::start("faults.wasm", &[]);
+    let status = server.status();
+    let worker = &status["workers"][0];
+    for (heading, found) in [
+        ("### The host", keys(&status)),
+        ("### A worker", keys(worker)),
+        ("### Confinement", keys(&status["confinement"])),
+        ("## Faults", keys(&worker["faults"])),
+        ("### Reasons of `sheds`", keys(&worker["sheds"])),
+        ("### Reasons of `refusals`", keys(&worker["refusals"])),
+    ] {
+        assert_eq!(names_below(heading)?, found, "below `{heading}` of docs/REFERENCE.md");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_event_of_the_log_is_listed_and_every_field_explained() -> TestResult {
+    let events = source::events()?;
+    let mut text = String::from("\n| level | message | fields |\n|---|---|---|\n");
+    for event in &events {
+        let fields: Vec<String> = event.fields.iter().map(|name| format!("`{name}`")).collect();
+        let _ = writeln!(text, "| {} | {} | {} |", event.level, cell(&event.message), fields.join(", "));
+    }
+    text.push('\n');
+    let fields: BTreeSet<String> = events.into_iter().flat_map(|event| event.fields).collect();
+    assert_eq!(names_below("### Fields")?, fields, "below `### Fields` of docs/REFERENCE.md");
+    check("events", &text)
+}
+
+#[test]
+fn every_field_of_an_access_line_is_explained() -> TestResult {
+    let server = Server::start("faults.wasm", &["--access-log"]);
+    assert_eq!(Connection::open(server.address).get("/hello").status, 200);
+    let is_access = |record: &Value| record["target"] == "access";
+    eventually("an access line", || !server.records(is_access).is_empty());
+    let record = server.records(is_access).remove(0);
+    let mut explained = names_below("### Fields")?;
+    explained.extend(["timestamp", "level", "message", "target"].map(str::to_owned));
+    let missing: Vec<_> = keys(&record).into_iter().filter(|name| !explained.contains(name)).collect();
+    assert!(missing.is_empty(), "{missing:?} of an access line are not below `### Fields` of docs/REFERENCE.md");
+    Ok(())
+}
+
+#[test]
+fn every_variable_and_exit_code_is_listed() -> TestResult {
+    // Those of tests and of the program's own children are nobody else's.
+    let read = source::variables()?.into_iter().filter(|name| !name.starts_with("WASMHOST_"));
+    assert_eq!(names_below("## Variables that are no flags")?, read.collect(), "variables in docs/REFERENCE.md");
+    let help = help_of(&[]).split_whitespace().collect::<Vec<_>>().join(" ");
+    let (_, codes) = help.split_once("Exit codes: ").ok_or("exit codes in the help")?;
+    let codes = codes.split("; ").filter_map(|code| code.split(' ').next()).map(str::to_owned);
+    assert_eq!(names_below("## Exit codes")?, codes.collect(), "exit codes in docs/REFERENCE.md");
+    Ok(())
+}
