@@ -198,12 +198,8 @@ impl Container {
         output(&mut build);
         let name = output(buildah(dir.path(), "from").arg("test"));
         let mut inspect = buildah(dir.path(), "inspect");
-        inspect.args([
-            "--type",
-            "image",
-            "--format",
-            "{{join .OCIv1.Config.Entrypoint \" \"}} {{join .OCIv1.Config.Cmd \" \"}}",
-        ]);
+        let words = "{{range .OCIv1.Config.Entrypoint}}{{.}} {{end}}{{range .OCIv1.Config.Cmd}}{{.}} {{end}}";
+        inspect.args(["--type", "image", "--format", words]);
         let words = output(inspect.arg("test"));
         let mut command = buildah(dir.path(), "run");
         command.args(["--isolation", "chroot", name.trim(), "--"]).args(words.split_whitespace()).args(flags);

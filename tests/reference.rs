@@ -6,7 +6,6 @@ mod source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::sync::{Mutex, PoisonError};
 
 use clap::{Arg, Command};
 use serde_json::Value;
@@ -16,13 +15,17 @@ use crate::support::{Connection, Server, TestResult, eventually, get, run};
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/REFERENCE.md");
 const AGAIN: &str = "docs/REFERENCE.md is out of date: run `reference::` with WASMHOST_WRITE_DOCUMENTS=1";
 
-/// One test at a time reads and writes the document.
-static TURN: Mutex<()> = Mutex::new(());
+/// One test at a time, of whatever process, reads and writes the document.
+fn turn() -> std::io::Result<fs::File> {
+    let file = fs::File::open(DOCUMENT)?;
+    file.lock()?;
+    Ok(file)
+}
 
 /// Compares what stands between the marks of `section` with `text`, or writes it there.
 #[track_caller]
 fn check(section: &str, text: &str) -> TestResult {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn()?;
     let document = fs::read_to_string(DOCUMENT)?;
     let (begin, end) = (format!("<!-- reference:{section} -->\n"), format!("<!-- /reference:{section} -->"));
     let (before, rest) = document.split_once(&begin).ok_or(format!("no {begin}"))?;
@@ -37,7 +40,7 @@ fn check(section: &str, text: &str) -> TestResult {
 
 /// The first cells of the table below a heading, without back quotes; a cell may have several names.
 fn names_below(heading: &str) -> Result<BTreeSet<String>, Box<dyn std::error::Error>> {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn()?;
     let document = fs::read_to_string(DOCUMENT)?;
     let (_, rest) = document.split_once(&format!("\n{heading}\n")).ok_or(format!("no heading `{heading}`"))?;
     let section = rest.split("\n#").next().unwrap_or_default();
@@ -62,8 +65,16 @@ fn default_of(argument: &Arg) -> String {
     match (values.is_empty() || argument.get_action().takes_values().eq(&false), in_help) {
         (_, Some(text)) => text,
         (false, None) => format!("`{}`", values.join(" ")),
+        (true, None) if argument.is_required_set() => "none, required".to_owned(),
         (true, None) => "not set".to_owned(),
     }
+}
+
+/// The variable that stands for a flag; lists of lines are read outside of the definition.
+fn variable_of(argument: &Arg) -> Option<String> {
+    let lists = ["env", "arg", "dir"].contains(&argument.get_id().as_str());
+    let of_list = || lists.then(|| format!("WASMHOST_{}", argument.get_id().as_str().to_uppercase()));
+    argument.get_env().map(|name| name.to_string_lossy().into_owned()).or_else(of_list)
 }
 
 /// A row for each flag of a command that `is` chosen.
@@ -76,7 +87,7 @@ fn rows(command: &Command, is: impl Fn(&Arg) -> bool) -> String {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
         let help = help.split("[default: ").next().unwrap_or_default().trim().trim_end_matches('.').to_owned();
         let default = default_of(argument);
-        let variable = argument.get_env().map(|name| format!("`{}`", name.to_string_lossy())).unwrap_or("none".into());
+        let variable = variable_of(argument).map_or("none".to_owned(), |name| format!("`{name}`"));
         let _ = writeln!(text, "| `--{flag}{}` | {} | {} | {variable} |", cell(&value), cell(&default), cell(&help));
     }
     text
@@ -140,7 +151,10 @@ fn every_metric_is_listed_with_its_labels() -> TestResult {
             kinds.insert(name, kind);
         } else if let Some((name, rest)) = line.split_once('{') {
             let of_this = rest.split('}').next().unwrap_or_default().split(',');
-            labels.entry(name).or_default().extend(of_this.filter_map(|label| label.split('=').next()));
+            labels
+                .entry(name)
+                .or_default()
+                .extend(of_this.filter_map(|label| label.split('=').next()).filter(|name| !name.is_empty()));
         }
     }
     assert!(helps.len() > 20 && helps.keys().eq(kinds.keys()), "{page}");
