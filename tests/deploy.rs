@@ -10,25 +10,9 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use crate::shutdown::with_handed_over;
-use crate::support::{Connection, Server, TestResult, eventually, get, guest, run};
+use crate::support::{Connection, Server, TestResult, eventually, facility, get, guest, run};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/deploy");
-
-/// Whether a program is there.
-///
-/// # Panics
-/// When it is not, and this is CI.
-#[track_caller]
-fn is_installed(program: &str, package: &str) -> bool {
-    let mut command = Command::new(program);
-    let found = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !found {
-        let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-        assert!(!is_ci, "{program} is not installed; CI installs it (`apt-get install {package}`)");
-        eprintln!("skipped: {program} is not installed (`apt-get install {package}`)");
-    }
-    found
-}
 
 fn deployed(file: &str) -> std::io::Result<String> {
     fs::read_to_string(format!("{FOLDER}/{file}"))
@@ -53,11 +37,8 @@ fn units(dir: &Path) -> std::io::Result<[std::path::PathBuf; 2]> {
     Ok(files)
 }
 
-#[test]
+#[test(needs(Systemd))]
 fn systemd_finds_nothing_wrong_with_the_units() -> TestResult {
-    if !is_installed("systemd-analyze", "systemd") {
-        return Ok(());
-    }
     let dir = tempfile::tempdir()?;
     let files = units(dir.path())?;
     let verify = || {
@@ -108,11 +89,8 @@ fn group(name: &str) -> BTreeSet<String> {
     calls
 }
 
-#[test]
+#[test(needs(Systemd))]
 fn the_service_may_make_every_system_call_that_the_host_allows_itself() -> TestResult {
-    if !is_installed("systemd-analyze", "systemd") {
-        return Ok(());
-    }
     let service = deployed("wasmhost.service")?;
     let words =
         service.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")).flat_map(|line| line.split(' '));
@@ -230,11 +208,8 @@ impl Drop for Container {
     }
 }
 
-#[test]
+#[test(needs(Buildah))]
 fn a_container_with_nothing_else_in_it_serves() -> TestResult {
-    if !is_installed("buildah", "buildah") {
-        return Ok(());
-    }
     let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let flags = ["--listen", "127.0.0.1:0", "--admin", &admin.to_string(), "--workers", "2"];
     let container = Container::start(&flags)?;
@@ -245,24 +220,29 @@ fn a_container_with_nothing_else_in_it_serves() -> TestResult {
     Ok(())
 }
 
-#[test]
-fn the_proxies_read_their_configurations() -> TestResult {
+#[test(needs(Nginx))]
+fn nginx_reads_its_configuration() -> TestResult {
     let dir = tempfile::tempdir()?;
     let site = dir.path().join("nginx.conf");
     let main = format!("pid {}/pid; events {{}} http {{\n{}\n}}", dir.path().display(), deployed("nginx.conf")?);
     fs::write(&site, main)?;
-    for (program, package, arguments) in [
-        (
-            "/usr/sbin/nginx",
-            "nginx-light",
-            vec!["-t", "-p", dir.path().to_str().ok_or("a path")?, "-c", site.to_str().ok_or("a path")?],
-        ),
-        ("/usr/sbin/haproxy", "haproxy", vec!["-c", "-f", &format!("{FOLDER}/haproxy.cfg")]),
-        ("caddy", "caddy", vec!["adapt", "--adapter", "caddyfile", "--config", &format!("{FOLDER}/Caddyfile")]),
-    ] {
-        if is_installed(program, package) {
-            output(Command::new(program).args(arguments));
-        }
-    }
+    let nginx = facility::server_program_path("nginx").ok_or("nginx")?;
+    output(Command::new(nginx).arg("-t").arg("-p").arg(dir.path()).arg("-c").arg(&site));
+    Ok(())
+}
+
+#[test(needs(Haproxy))]
+fn haproxy_reads_its_configuration() -> TestResult {
+    let haproxy = facility::server_program_path("haproxy").ok_or("haproxy")?;
+    output(Command::new(haproxy).args(["-c", "-f"]).arg(format!("{FOLDER}/haproxy.cfg")));
+    Ok(())
+}
+
+#[test(needs(Caddy))]
+fn caddy_reads_its_configuration() -> TestResult {
+    let mut caddy = Command::new("caddy");
+    caddy.args(["adapt", "--adapter", "caddyfile", "--config"]).arg(format!("{FOLDER}/Caddyfile"));
+    let adapted: serde_json::Value = serde_json::from_str(&output(&mut caddy))?;
+    assert!(adapted.to_string().contains("127.0.0.1:8080"), "{adapted}");
     Ok(())
 }

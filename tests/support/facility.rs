@@ -47,6 +47,12 @@ facilities! {
     Nginx = "nginx", server_program("nginx");
     /// The proxy.
     Haproxy = "haproxy", server_program("haproxy");
+    /// The proxy; it only reads a configuration here.
+    Caddy = "caddy", succeeds("caddy", &["version"]);
+    /// Checks of systemd's units.
+    Systemd = "systemd-analyze", succeeds("systemd-analyze", &["--version"]);
+    /// Containers without an image registry.
+    Buildah = "buildah", succeeds("buildah", &["--version"]);
     /// Programs of the tests that need raw system calls.
     Python3 = "python3", succeeds("python3", &["-c", "pass"]);
     /// Limits on processes, set from outside.
