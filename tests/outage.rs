@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{CEILING, Connection, FAULTS, Server, eventually};
 
 fn is_down(record: &Value) -> bool {
-    record["message"].as_str().is_some_and(|text| text.starts_with("the slot is down"))
+    record["message"].as_str().is_some_and(|text| text.starts_with("the instance pool is down"))
 }
 
 /// How long the slot stays down, by its log record.
@@ -71,7 +71,7 @@ fn a_slot_that_went_down_recovers_while_the_other_worker_goes_on() {
         server.wait_for_record("the slot is down", is_down);
         assert_eq!(sound.get("/hello").status, 200, "{component}: the other worker");
         eventually("the slot answers again", || faulty.get("/hello").status == 200);
-        server.wait_for_record("recovery", |record| record["message"] == "the slot answers again");
+        server.wait_for_record("recovery", |record| record["message"] == "the instance pool answers again");
         let status = server.status();
         let states: Vec<_> =
             status["workers"].as_array().expect("workers").iter().map(|worker| worker["state"].clone()).collect();
