@@ -158,6 +158,9 @@ impl Stock {
             module_shape: Some(real[section.content..section.end].to_vec()),
             max_memory32_bytes: 32 << 20,
             max_table_elements: 10_000,
+            // The host refuses them.
+            memory64_enabled: false,
+            gc_enabled: false,
             ..Default::default()
         };
         let module = wasm_smith::Module::new(config, &mut Unstructured::new(bytes)).ok()?.to_bytes();
