@@ -1,7 +1,9 @@
 //! Does the admin page tell the truth?
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -216,4 +218,93 @@ fn the_admin_page_can_be_on_a_unix_socket() -> TestResult {
     assert_eq!(server.wait_for_exit().code(), Some(0));
     assert!(!socket.exists(), "the file is removed");
     Ok(())
+}
+
+#[test]
+fn health_is_told_though_as_many_connections_as_there_may_be_say_nothing() {
+    let server = Server::start("hello.wasm", &[]);
+    let mut silent: Vec<Connection> = (0..32).map(|_| Connection::open(server.admin_address())).collect();
+    for nth in 0..3 {
+        let began = Instant::now();
+        assert_eq!(server.admin("/healthz").status, 200);
+        assert!(began.elapsed() < Duration::from_secs(2), "question {nth} waited for {:?}", began.elapsed());
+    }
+    assert_eq!(silent[0].raw_to_end(), b"", "the one that was silent for longest made room");
+    let last = &mut silent[31].stream;
+    last.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
+    let outcome = last.read(&mut [0; 16]);
+    assert!(outcome.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "the latest stays");
+}
+
+#[test]
+fn other_methods_are_told_which_there_are() {
+    let server = Server::start("hello.wasm", &[]);
+    let mut connection = Connection::open(server.admin_address());
+    connection.send("POST /healthz HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+    let response = connection.response();
+    assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")), "{response:?}");
+}
+
+#[test]
+fn every_metric_of_the_table_is_on_its_pages() {
+    use wasmhost::admin::table::{Kind, METRICS};
+    let server = Server::start("faults.wasm", &["--workers", "1"]);
+    assert_eq!(get(server.address, "/trap").status, 500);
+    let (samples, status) = (metrics(&server), server.status());
+    for metric in METRICS {
+        let ending = if metric.kind == Kind::Histogram { "_count" } else { "" };
+        let name = metric.full_name() + ending;
+        let sample = samples.iter().find(|(of, ..)| *of == name);
+        let (_, labels, _) = sample.unwrap_or_else(|| panic!("{name} is not on /metrics"));
+        for label in metric.labels() {
+            assert!(labels.contains(&format!("{label}=\"")), "{name}: {label} in {labels}");
+        }
+        let of_worker = metric.labels().contains(&"worker");
+        let place = if of_worker { &status["workers"][0] } else { &status };
+        assert!(metric.status.is_none_or(|field| !place[field].is_null()), "{name}: {:?}", metric.status);
+    }
+    let mut names: Vec<&str> = samples.iter().map(|(name, ..)| name.as_str()).collect();
+    names.dedup();
+    let is_known = |name: &&str| METRICS.iter().any(|metric| name.starts_with(&metric.full_name()));
+    assert!(names.iter().all(is_known), "{names:?}");
+}
+
+#[test]
+fn lines_of_the_log_that_are_lost_are_counted_and_told_of() {
+    const REQUESTS: u64 = 16_000;
+    let mut command = command();
+    let flags = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1", "--log-format", "json"];
+    command.arg(guest("hello.wasm")).args(flags).arg("--access-log");
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines().map_while(Result::ok);
+    let mut address = |before: &str| {
+        let line = lines.find(|line| line.contains(before)).unwrap_or_else(|| panic!("never said: {before}"));
+        let (_, rest) = line.split_once(before).expect("it is in it");
+        rest[..rest.find('"').unwrap_or(rest.len())].parse().expect("an address")
+    };
+    let (admin, clients) = (address("admin page on http://"), address("listening on http://"));
+    // From here on nobody reads the log.
+    let mut connection = Connection::open(clients);
+    for _ in 0..REQUESTS {
+        assert_eq!(connection.get("/").status, 200);
+    }
+    let lost = || {
+        let page = get(admin, "/metrics").text();
+        sum(&samples(&page).expect("the format"), "wasmhost_log_lines_lost_total", "")
+    };
+    eventually("losses are counted", || lost() > 0.0);
+    let mut read = 0;
+    let mut told = 0;
+    while read + told < REQUESTS {
+        let line = lines.next().unwrap_or_else(|| panic!("the log ended: {read} lines, {told} lost"));
+        let record: Value = serde_json::from_str(&line).expect("a record");
+        read += u64::from(record["message"] == "request");
+        if record["message"].as_str().is_some_and(|text| text.starts_with("lines of the log were lost")) {
+            told += record["lines"].as_u64().expect("a number");
+        }
+    }
+    let counted = lost();
+    child.kill().expect("it can be ended");
+    child.wait().expect("it can be waited for");
+    assert_eq!((read + told, f64::from(u32::try_from(told).expect("few"))), (REQUESTS, counted));
 }

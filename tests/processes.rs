@@ -259,3 +259,65 @@ fn nobody_is_a_worker_by_hand() {
     assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(finished.stderr.contains("--worker-kind process"), "{finished:?}");
 }
+
+#[test]
+fn all_of_sixteen_worker_processes_may_be_killed_at_once() {
+    let server = start("hello.wasm", &["--workers", "16"]);
+    let generations = |server: &Server| -> Vec<(Value, Value)> {
+        let status = server.status();
+        let workers = status["workers"].as_array().expect("workers");
+        workers.iter().map(|worker| (worker["state"].clone(), worker["thread_generation"].clone())).collect()
+    };
+    for generation in 2..=3 {
+        let began = Instant::now();
+        let pids = server.worker_pids();
+        assert_eq!(pids.len(), 16);
+        for pid in pids {
+            signal(pid, "KILL");
+        }
+        eventually("all are back", || {
+            generations(&server).iter().all(|worker| *worker == ("listening".into(), generation.into()))
+        });
+        eprintln!("sixteen workers are back after {:?}", began.elapsed());
+        for _ in 0..16 {
+            assert_eq!(get(server.address, "/").status, 200);
+        }
+    }
+}
+
+/// A component whose instances take a while to start: so many turns of a loop.
+fn slow_to_start(turns: u64) -> String {
+    let quick = std::fs::read_to_string(crate::support::guest("wat/start-loop.wat")).expect("the guest");
+    let start = format!(
+        "(func $start (local $left i64) (local.set $left (i64.const {turns})) (loop $again \
+         (br_if $again (i64.ne (i64.const 0) (local.tee $left (i64.sub (local.get $left) (i64.const 1)))))))"
+    );
+    let slow = quick.replace("(func $start (loop $again (br $again)))", &start);
+    assert_ne!(slow, quick);
+    slow
+}
+
+#[test]
+fn a_worker_process_that_hangs_while_it_starts_is_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let component = folder.path().join("slow.wat");
+    std::fs::write(&component, slow_to_start(1_000_000_000)).expect("a component");
+    let component = component.to_str().expect("text");
+    let server = start(component, &["--worker-hang-timeout", "1s", "--cpu-limit", "1m"]);
+    let before = server.worker_pids();
+    assert_eq!(before.len(), 2);
+    signal(before[0], "KILL");
+    let mut starting = None;
+    eventually("its successor starts", || {
+        starting = server.worker_pids().into_iter().find(|pid| !before.contains(pid));
+        starting.is_some()
+    });
+    let starting = starting.expect("a process");
+    signal(starting, "STOP");
+    assert!(states(&server).contains(&"stopped".into()), "it was stopped before it listened");
+    server.wait_for_record("the worker is killed", |record| {
+        record["limit"] == "--worker-hang-timeout"
+    });
+    eventually("both listen again", || states(&server) == ["listening", "listening"]);
+    assert!(!server.worker_pids().contains(&starting));
+}

@@ -14,10 +14,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("worker/health.rs", &["backoff"]),
     // What all may use.
     ("heap.rs", &[]),
+    ("exit.rs", &[]),
     ("inject.rs", &[]),
     ("log", &[]),
     ("panics.rs", &[]),
     ("shutdown.rs", &[]),
+    ("socket_file.rs", &[]),
     ("wire.rs", &[]),
     // Settings.
     ("cli.rs", &[]),
@@ -25,19 +27,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Counts.
     ("metrics.rs", &["sandbox::FaultKind"]),
     ("vitals.rs", &["metrics", "sandbox::PulseCells"]),
-    ("board.rs", &["config", "confine::Report", "loader::Edition", "metrics", "shutdown::Phase", "vitals"]),
+    ("board.rs", &["config", "confine::Report", "loader::Edition", "log", "metrics", "shutdown::Phase", "vitals"]),
     // Guests.
-    ("sandbox", &["config", "heap", "panics", "spawner"]),
+    ("sandbox", &["config", "heap", "log::DETAILS", "panics", "spawner"]),
     ("inspect", &["sandbox"]),
     ("development", &["config::Development", "sandbox"]),
     ("build", &["sandbox"]),
     ("templates.rs", &["build", "sandbox::WasiVersion"]),
     // Processes.
-    ("confine", &["config"]),
-    ("spawner", &["cli", "config", "confine", "log::LogSettings", "wire"]),
+    ("confine", &["config", "log::DETAILS"]),
+    ("spawner", &["cli", "config", "confine", "log::LogSettings", "socket_file", "wire"]),
     ("loader.rs", &["config", "heap", "sandbox", "spawner::Launcher"]),
     // Serving.
-    ("listener.rs", &["backoff", "config", "worker::Peer", "worker::inbox"]),
+    ("listener.rs", &["backoff", "config", "socket_file", "worker::Peer", "worker::inbox"]),
     ("intake.rs", &["listener", "metrics", "throttle", "worker::Peer", "worker::inbox"]),
     (
         "worker",
@@ -93,10 +95,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "intake",
             "listener",
             "loader",
+            "log",
             "metrics",
             "panics",
             "sandbox",
             "shutdown",
+            "socket_file",
             "spawner",
             "supervisor",
             "vitals",

@@ -3,8 +3,11 @@
 
 mod prometheus;
 mod status;
+pub mod table;
 
+use std::cell::Cell;
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +18,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::board::Board;
 use crate::listener::{AcceptPause, Listener};
 use crate::panics::{caught, guarded};
 use crate::worker::inbox::Accepted;
 
-/// Connections to the admin page at once; more wait in the backlog.
+/// Connections to the admin page at once. One more takes the place of one that is there ([`whose_place`]).
 const CONNECTIONS_MAX: usize = 32;
 /// Time of a connection, for one request and its answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,35 +40,64 @@ pub async fn serve(listener: Listener, board: Arc<Board>) {
     }
 }
 
+/// A connection that is open.
+struct Visitor {
+    has_asked: Rc<Cell<bool>>,
+    task: JoinHandle<()>,
+}
+
+impl Visitor {
+    fn begin(socket: Accepted, board: Arc<Board>) -> Self {
+        let has_asked = Rc::new(Cell::new(false));
+        let asked = Rc::clone(&has_asked);
+        let task = tokio::task::spawn_local(async move {
+            match tokio::time::timeout(CONNECTION_TIMEOUT, connection(socket, board, asked)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended with an error"),
+                Err(_) => tracing::debug!("an admin connection took too long"),
+            }
+        });
+        Self { has_asked, task }
+    }
+}
+
+/// Whose place a new connection takes when there is no other: the oldest that has not sent its request; where all have,
+/// and do not read their answers, the oldest of all. `have_asked` is in the order of their coming.
+fn whose_place(have_asked: impl IntoIterator<Item = bool>) -> usize {
+    have_asked.into_iter().position(|has_asked| !has_asked).unwrap_or(0)
+}
+
 async fn accept(listener: &Listener, board: &Arc<Board>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // In the order of their coming.
+    let mut visitors: Vec<Visitor> = Vec::with_capacity(CONNECTIONS_MAX);
     let mut pause = AcceptPause::default();
     loop {
         pause.over().await;
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = listener.accept().await;
         crate::inject::panic_at("admin-accept");
         match accepted {
             Ok((socket, _)) => {
                 pause.succeeded();
-                let board = Arc::clone(board);
-                tokio::task::spawn_local(async move {
-                    match tokio::time::timeout(CONNECTION_TIMEOUT, connection(socket, board)).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended with an error"),
-                        Err(_) => tracing::debug!("an admin connection took too long"),
-                    }
-                    drop(place);
-                });
+                visitors.retain(|visitor| !visitor.task.is_finished());
+                if visitors.len() >= CONNECTIONS_MAX {
+                    let leaver = visitors.remove(whose_place(visitors.iter().map(|visitor| visitor.has_asked.get())));
+                    leaver.task.abort();
+                    tracing::debug!("an admin connection was closed to make room for another");
+                }
+                visitors.push(Visitor::begin(socket, Arc::clone(board)));
             }
             Err(error) => pause.failed(&error),
         }
     }
 }
 
-async fn connection(socket: Accepted, board: Arc<Board>) -> Result<(), Box<dyn std::error::Error>> {
+async fn connection(
+    socket: Accepted,
+    board: Arc<Board>,
+    asked: Rc<Cell<bool>>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let service = service_fn(move |request: Request<Incoming>| {
+        asked.set(true);
         crate::inject::arm(request.headers());
         let response = caught(|| answer(&request, &board)).unwrap_or_else(|_| {
             page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
@@ -89,7 +121,10 @@ async fn connection(socket: Accepted, board: Arc<Board>) -> Result<(), Box<dyn s
 fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
     crate::inject::panic_at("admin");
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "405 only GET and HEAD\n");
+        let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "405 only GET and HEAD\n");
+        // RFC 9110, section 15.5.6.
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
     }
     match request.uri().path() {
         "/healthz" => page(StatusCode::OK, "text/plain", "ok\n"),
@@ -109,4 +144,16 @@ fn page(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) 
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_connection_takes_the_place_of_the_oldest_silent_one_and_else_of_the_oldest() {
+        assert_eq!(whose_place([true, false, false]), 1);
+        assert_eq!(whose_place([false, true, false]), 0);
+        assert_eq!(whose_place([true, true, true]), 0);
+    }
 }

@@ -1,4 +1,4 @@
-//! Chooses the worker that gets the next connection. Pure: the listener shows it what each worker looks like at that
+//! Chooses the worker that gets the next connection. Pure: the primary shows it what each worker looks like at that
 //! moment, in the order of their numbers, and carries out the [`Decision`].
 
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,13 @@
 //! What the host tells of itself: written by the primary and the workers, read by the admin page.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::config::Config;
 use crate::confine::Report;
 use crate::loader::Edition;
+use crate::log;
 use crate::metrics::{HostMetrics, WorkerMetrics};
 use crate::shutdown::Phase;
 use crate::vitals::HostVitals;
@@ -61,6 +63,12 @@ impl Board {
     pub fn refused_connections(&self) -> u64 {
         let by_workers: u64 = self.workers.iter().map(|worker| worker.accepting.refused.get()).sum();
         by_workers + self.host.accepting.refused.get()
+    }
+
+    /// Lines of the log that were lost: this process's, and those of workers that are processes.
+    pub fn log_lines_lost(&self) -> u64 {
+        let by_workers: u64 = self.workers.iter().map(|worker| worker.log_lines_lost.load(Relaxed)).sum();
+        by_workers + log::lost_lines()
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {

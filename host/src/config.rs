@@ -131,6 +131,16 @@ pub enum WorkerKind {
     Process,
 }
 
+impl WorkerKind {
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Process => "process",
+        }
+    }
+}
+
 /// How far the host's processes confine themselves, beyond the guest's sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Confine {

@@ -15,6 +15,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use serde::Serialize;
 
 use crate::config::{Config, Confine, HostPattern, Listen, WorkerKind};
+use crate::log::DETAILS;
 
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +173,7 @@ impl Cage {
 }
 
 /// The paths of Unix sockets that the host makes.
-pub fn socket_files(config: &Config) -> impl Iterator<Item = &Path> {
+fn socket_files(config: &Config) -> impl Iterator<Item = &Path> {
     [Some(&config.listen), config.admin.as_ref()].into_iter().flatten().filter_map(|listen| match listen {
         Listen::Unix(path) => Some(path.as_path()),
         Listen::Tcp(_) | Listen::Inherited => None,
@@ -246,7 +247,7 @@ impl Report {
     pub fn log(&self) {
         let Self { mode, no_new_privs, landlock, seccomp, core_dumps, missing } = self;
         if missing.is_empty() {
-            tracing::info!(mode, no_new_privs, landlock, seccomp, core_dumps, "confined");
+            tracing::info!(target: DETAILS, mode, no_new_privs, landlock, seccomp, core_dumps, "confined");
         } else {
             let missing = missing.join("; ");
             tracing::warn!(mode, no_new_privs, landlock, seccomp, core_dumps, missing, "confined in part");

@@ -1,10 +1,11 @@
 //! Connections on their way in, as whoever accepts them sees it (the primary, or with `--balance kernel` each worker):
 //! no more than the host bears, a pause when the system is short of something, and a line in the log for both.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::listener::{AcceptPause, Listener, accept_error_name};
+use crate::listener::{AcceptPause, BACKLOG, Listener, accept_error_name};
 use crate::metrics::Accepting;
 use crate::throttle::Throttle;
 use crate::worker::Peer;
@@ -79,12 +80,32 @@ impl Intake {
         }
     }
 
+    /// Takes the connections that wait in the backlog, before the listener is closed: as many as a backlog holds, and as
+    /// the host bears. `take` answers whether it can take another.
+    pub fn take_rest(mut self, mut take: impl FnMut(Connection) -> bool) {
+        for _ in 0..BACKLOG {
+            match self.look_with(Listener::accept_at_once) {
+                Next::Taken(connection) => {
+                    if !take(connection) {
+                        return;
+                    }
+                }
+                Next::Refused => {}
+                Next::None => return,
+            }
+        }
+    }
+
     fn look(&mut self) -> Next {
+        self.look_with(Listener::try_accept)
+    }
+
+    fn look_with(&mut self, accept: impl FnOnce(&Listener) -> Option<io::Result<(Accepted, Peer)>>) -> Next {
         // Before the connection is taken: what the kernel has given cannot be put back.
         let Some(mut permit) = self.permits.try_take() else { return Next::None };
         crate::inject::panic_at("accept");
         let shortage = crate::inject::goes_off("accept-enfile").then(|| Err(rustix::io::Errno::NFILE.into()));
-        match shortage.or_else(|| self.listener.try_accept()) {
+        match shortage.or_else(|| accept(&self.listener)) {
             Some(Ok((socket, peer))) => {
                 self.pause.succeeded();
                 if !permit.claim(peer) {
@@ -109,7 +130,7 @@ impl Intake {
         }
     }
 
-    fn failed(&mut self, error: &std::io::Error) {
+    fn failed(&mut self, error: &io::Error) {
         self.pause.failed(error);
         self.counts.errors.add(accept_error_name(error));
     }

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod exit;
 pub mod log;
 
 pub mod build;
@@ -23,6 +24,7 @@ pub mod metrics;
 pub mod panics;
 pub mod primary;
 pub mod shutdown;
+pub mod socket_file;
 pub mod spawner;
 pub mod supervisor;
 pub mod throttle;

@@ -1,5 +1,5 @@
-//! Where clients connect: binding, accepting, and what errors of accepting mean. Gives each connection to the worker
-//! that the balancer chooses.
+//! Where clients connect: binding, accepting, and what errors of accepting mean. Used by whoever accepts: the primary, each
+//! worker with `--balance kernel`, and the admin page.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,6 +16,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::config::Listen;
+use crate::socket_file::SocketFile;
 use crate::worker::Peer;
 use crate::worker::inbox::Accepted;
 
@@ -69,8 +70,8 @@ impl std::fmt::Display for Address {
 pub enum Bound {
     /// By address.
     Tcp(TcpListener),
-    /// By path.
-    Unix(UnixListener),
+    /// By path. With its file, where this host has made it.
+    Unix(UnixListener, Option<SocketFile>),
 }
 
 impl Bound {
@@ -83,8 +84,19 @@ impl Bound {
             Listen::Tcp(address) => {
                 bind_only(*address, false).map(Self::Tcp).map_err(|error| tcp_error(*address, &error))
             }
-            Listen::Unix(path) => bind_unix(path).map(Self::Unix).map_err(|error| unix_error(path, &error)),
+            Listen::Unix(path) => match bind_unix(path) {
+                Ok((listener, file)) => Ok(Self::Unix(listener, Some(file))),
+                Err(error) => Err(unix_error(path, &error)),
+            },
             Listen::Inherited => inherited(),
+        }
+    }
+
+    /// The file that binding has made, which is to be removed when the host stops.
+    pub fn file(&self) -> Option<&SocketFile> {
+        match self {
+            Self::Unix(_, file) => file.as_ref(),
+            Self::Tcp(_) => None,
         }
     }
 }
@@ -93,7 +105,7 @@ impl AsFd for Bound {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
         }
     }
 }
@@ -127,7 +139,7 @@ impl Listener {
     fn watch(bound: Bound) -> io::Result<Self> {
         let address = match &bound {
             Bound::Tcp(listener) => Address::Tcp(listener.local_addr()?),
-            Bound::Unix(listener) => {
+            Bound::Unix(listener, _) => {
                 let path = listener.local_addr()?.as_pathname().map(Path::to_path_buf);
                 Address::Unix(path.unwrap_or_default())
             }
@@ -168,6 +180,14 @@ impl Listener {
         }
     }
 
+    /// The same, by asking the kernel: the event loop may not have heard yet of a connection that waits.
+    pub fn accept_at_once(&self) -> Option<io::Result<(Accepted, Peer)>> {
+        match accept_now(self.socket.get_ref()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            outcome => Some(outcome),
+        }
+    }
+
     /// Accepts a connection.
     ///
     /// # Errors
@@ -191,7 +211,7 @@ fn accept_now(bound: &Bound) -> io::Result<(Accepted, Peer)> {
             let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
             Ok((Accepted::Tcp(socket.into()), Peer::Tcp(peer)))
         }
-        Bound::Unix(listener) => {
+        Bound::Unix(listener, _) => {
             let socket = rustix::net::accept_with(listener.as_fd(), flags)?;
             Ok((Accepted::Unix(socket.into()), Peer::Unix))
         }
@@ -293,16 +313,20 @@ fn unix_error(path: &Path, error: &io::Error) -> BindError {
 
 /// Binds a Unix socket and listens (whoever finds the file may not take it for one that nobody listens on); a file left
 /// by a program that no longer listens is replaced.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && is_abandoned(path) {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
+    let file = SocketFile::at(path)?;
     // The standard library listens with a backlog of its own; listening again sets ours.
-    rustix::net::listen(&listener, BACKLOG)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    let prepare = || {
+        rustix::net::listen(&listener, BACKLOG)?;
+        listener.set_nonblocking(true)
+    };
+    prepare().inspect_err(|_| file.remove())?;
+    Ok((listener, file))
 }
 
 /// Whether nobody listens on a Unix socket. One whose backlog is full is somebody's; it is not waited for.
@@ -338,7 +362,7 @@ fn inherited() -> Result<Bound, BindError> {
     match handed.take_unix_listener(0) {
         Ok(Some(listener)) => {
             listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
-            Ok(Bound::Unix(listener))
+            Ok(Bound::Unix(listener, None))
         }
         Ok(None) => Err(failed("there is none".to_owned())),
         Err(error) => Err(failed(error.to_string())),

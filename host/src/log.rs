@@ -1,22 +1,34 @@
 //! The log on standard error. Lines go through a bounded queue to a thread of their own that writes them: a reader that
-//! stalls or has gone away costs lines, never a worker's time. A process confines itself before it has threads; lines up
+//! stalls or has gone away costs lines, which are counted, and never a worker's time. A process confines itself before it has threads; lines up
 //! to then are kept.
 
 pub mod access;
 mod develop;
+mod events;
+mod queue;
+mod terminal;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
-pub use develop::DEV;
+pub use self::develop::DEV;
+pub use self::events::EVENTS;
+use self::queue::Queue;
+pub use self::queue::{count_lost_in, lost_lines};
+
+/// Target of the lines that tell of the host's start: on a terminal they have a form of their own.
+pub const START: &str = "wasmhost::start";
+/// Target of lines that tell of the start in detail: on a terminal they are shown from level `debug` on.
+pub const DETAILS: &str = "wasmhost::details";
+/// Target of the line that names the address.
+pub const LISTENING: &str = "wasmhost::listening";
 
 /// Form of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,6 +36,8 @@ pub enum LogFormat {
     /// For people.
     #[default]
     Text,
+    /// For people, on a terminal: as text, but of the start only what one has to know.
+    Terminal,
     /// One JSON object a line.
     Json,
     /// For the one who develops: what the guest says and how it fails, and little of the host.
@@ -61,15 +75,13 @@ mod level {
     }
 }
 
-/// Lines that may wait to be written; more are lost.
-const LINES_MAX: usize = 8_192;
-
 /// Reads `--log-format` and `--log-level`; `auto` is the form that is taken when none is named.
 ///
 /// # Errors
 /// What is wrong with either.
 pub fn parse(format: &str, level: &str, auto: LogFormat) -> (Result<LogFormat, String>, Result<LevelFilter, String>) {
     let format = match format {
+        "auto" if auto == LogFormat::Text && io::stderr().is_terminal() => Ok(LogFormat::Terminal),
         "auto" => Ok(auto),
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
@@ -88,7 +100,7 @@ pub fn parse(format: &str, level: &str, auto: LogFormat) -> (Result<LogFormat, S
 
 /// Whether standard error shows colours, and nobody asked for none (<https://no-color.org>).
 fn has_colours() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Bytes that are kept while there is no thread to write them; more are lost.
@@ -100,7 +112,7 @@ struct Lines(Arc<Way>);
 
 #[derive(Default)]
 struct Way {
-    thread: OnceLock<NonBlocking>,
+    queue: OnceLock<Queue>,
     early: Mutex<Vec<u8>>,
 }
 
@@ -108,8 +120,8 @@ impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        match self.0.thread.get() {
-            Some(thread) => Line::Written(thread.clone()),
+        match self.0.queue.get() {
+            Some(queue) => Line::Written(queue.clone()),
             None => Line::Kept(&self.0),
         }
     }
@@ -117,18 +129,20 @@ impl<'a> MakeWriter<'a> for Lines {
 
 /// One line.
 enum Line<'a> {
-    Written(NonBlocking),
+    Written(Queue),
     Kept(&'a Way),
 }
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Written(thread) => thread.write(bytes),
+            Self::Written(queue) => queue.write(bytes),
             Self::Kept(way) => {
                 let mut early = way.early.lock().unwrap_or_else(PoisonError::into_inner);
                 if early.len() + bytes.len() <= EARLY_BYTES_MAX {
                     early.extend_from_slice(bytes);
+                } else {
+                    queue::lost(bytes);
                 }
                 Ok(bytes.len())
             }
@@ -150,44 +164,58 @@ pub struct EarlyLog {
 impl EarlyLog {
     /// Starts the thread that writes.
     pub fn begin(self) -> LogGuard {
-        let (mut thread, guard): (NonBlocking, WorkerGuard) = NonBlockingBuilder::default()
-            .lossy(true)
-            .buffered_lines_limit(LINES_MAX)
-            .thread_name("log")
-            .finish(io::stderr());
+        let mut queue = Queue::start(io::stderr(), tell_lost);
         let way = self.lines.0;
         // The process has one thread yet, so that no line comes between.
         let early = std::mem::take(&mut *way.early.lock().unwrap_or_else(PoisonError::into_inner));
         if !early.is_empty() {
             // What the queue does not take is lost, as any line.
-            let _ = thread.write_all(&early);
+            let _ = queue.write_all(&early);
         }
         if let Some((format, colours)) = self.access {
-            access::start(access::Sink { queue: thread.clone(), format, colours });
+            access::start(access::Sink { queue: queue.clone(), format, colours });
         }
-        let begun = way.thread.set(thread).is_ok();
+        let begun = way.queue.set(queue.clone()).is_ok();
         debug_assert!(begun, "a log is begun once");
-        LogGuard(guard)
+        LogGuard(queue)
     }
 }
 
-/// Writes what is still in the queue when dropped.
-pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
+/// Says that lines were lost; called by the log's own thread.
+fn tell_lost(lines: u64) {
+    tracing::warn!(lines, "lines of the log were lost: they came faster than standard error was read");
+}
+
+/// Writes what is still in the queue when dropped, for a second at most.
+pub struct LogGuard(Queue);
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Which events are shown at this level.
+fn targets(level: LevelFilter) -> Targets {
+    Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("wasmhost", level).with_target("guest", level)
+}
 
 /// Starts the log, without a thread yet. Once it is begun, and until the guard is dropped, `tracing` events of the host
 /// reach standard error.
 pub fn start(LogSettings { format, level }: LogSettings) -> EarlyLog {
     let early_lines = Lines::default();
-    let targets = Targets::new()
-        .with_default(LevelFilter::WARN.min(level))
-        .with_target("wasmhost", level)
-        .with_target("guest", level);
+    let targets = targets(level);
     let colours = has_colours();
     let lines = tracing_subscriber::fmt::layer().with_writer(early_lines.clone());
     let outcome = match format {
         LogFormat::Develop => {
             let targets = develop::targets(level);
             let lines = lines.with_ansi(colours).event_format(develop::Develop);
+            tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
+        }
+        LogFormat::Terminal => {
+            let targets = terminal::targets(level);
+            let lines = lines.with_ansi(colours).event_format(terminal::Terminal::default());
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
         LogFormat::Text => {

@@ -10,16 +10,12 @@ use wasmhost::cli::{
 };
 use wasmhost::commands::{build as build_project, compile, completions, componentize, dev, inspect, new, serve, wit};
 use wasmhost::config::build;
+use wasmhost::exit::{FAILED, USAGE};
 use wasmhost::heap;
 use wasmhost::log::{self, LogFormat, LogSettings};
 use wasmhost::primary::{Ended, Ground};
 use wasmhost::spawner::{self, AttendError, InheritError, Settings};
 use wasmhost::worker::process::{ChildError, run_child};
-
-/// Could not start, or gave up.
-const FAILED: u8 = 1;
-/// Wrong usage.
-const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     record_no_back_traces();

@@ -173,6 +173,8 @@ pub const LATENCY_BOUNDS: [f64; 14] =
 pub struct WorkerMetrics {
     /// Connections taken.
     pub connections: Count,
+    /// Lines of the log that were lost, where the worker is a process.
+    pub log_lines_lost: AtomicU64,
     /// Connections in the inbox or open. The listener adds, the worker subtracts.
     pub open_connections: AtomicUsize,
     /// Connections that another worker got, since this one was late, full or down when it was its turn. Written by the

@@ -24,6 +24,7 @@ pub use self::attend::{AttendError, run};
 use self::settings::SealedSettings;
 pub use self::settings::{InheritError, Inheritance, Settings, inherit};
 use crate::config::{Compilation, Confine};
+use crate::socket_file::SocketFile;
 use crate::wire::{self, Descriptor, Descriptors, Sent, Wire};
 
 /// This very program, whatever has become of its file since.
@@ -78,6 +79,8 @@ fn compiler(bounds: &Compilation, confine: Confine, streams: Streams) -> Command
 /// What the spawner is asked for. With [`Descriptor::Answer`], the end of a line of its own on which it answers.
 #[derive(Debug, Serialize, Deserialize)]
 enum ToSpawner {
+    /// These files are the primary's, and may be removed. Said once, before anything else.
+    Own(Vec<SocketFile>),
     /// Start this: a worker with [`Descriptor::Line`], a compiler with its three standard streams.
     Start(Program),
     OpenComponent,
@@ -133,14 +136,17 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the spawner, and gives it the settings. To be called before this process confines itself.
+    /// Starts the spawner, and gives it the settings and the files of `sockets`, which it may remove. To be called before
+    /// this process confines itself.
     ///
     /// # Errors
     /// When the system has no process, sockets or memory to give.
-    pub fn start(settings: &Settings) -> io::Result<Self> {
+    pub fn start(settings: &Settings, sockets: Vec<SocketFile>) -> io::Result<Self> {
         let (line, theirs) = wire::pair()?;
         let spawner = Self { line, process: own_program("spawner").stdin(theirs).spawn()? };
         SealedSettings::new(settings)?.send(spawner.line.as_fd(), None)?;
+        // The first messages of a new line have room.
+        wire::send(spawner.line.as_fd(), &ToSpawner::Own(sockets), &[])?;
         Ok(spawner)
     }
 
@@ -188,7 +194,7 @@ impl Spawner {
         )
     }
 
-    /// Removes the files of the Unix sockets that the flags name. True when that is done.
+    /// Removes the files of the Unix sockets that this host has bound. True when that is done.
     pub fn remove_sockets(&self) -> bool {
         matches!(self.ask_and_hear(&ToSpawner::RemoveSockets), Ok((FromSpawner::Removed, _)))
     }

@@ -25,9 +25,26 @@ pub struct RestartIntensity {
     pub window: Duration,
 }
 
-/// A healthy host loses no worker at all; ten in a minute is a bug that restarting does not cure.
-pub const DEFAULT_RESTART_INTENSITY: RestartIntensity =
-    RestartIntensity { budget: 10, window: Duration::from_secs(60) };
+/// A healthy host loses no worker at all; ten deaths in a minute are a bug that restarting does not cure. What ends many
+/// workers at once (the kernel's out-of-memory killer, an operator's `kill`) is no such bug, so a host of many workers
+/// bears three deaths of each.
+const BUDGET_AT_LEAST: usize = 10;
+const BUDGET_A_WORKER: usize = 3;
+const BUDGET_WINDOW: Duration = Duration::from_secs(60);
+
+impl RestartIntensity {
+    /// What a host of so many workers bears.
+    pub fn of(workers: u16) -> Self {
+        let budget = BUDGET_AT_LEAST.max(BUDGET_A_WORKER * usize::from(workers));
+        Self { budget, window: BUDGET_WINDOW }
+    }
+}
+
+impl std::fmt::Display for RestartIntensity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} in {} s", self.budget, self.window.as_secs())
+    }
+}
 
 /// First and longest delay before a dead worker is started again.
 const RESPAWN_BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(5));
@@ -80,6 +97,11 @@ impl Supervisor {
     /// A supervisor that has seen nothing yet.
     pub fn new(intensity: RestartIntensity) -> Self {
         Self { intensity, deaths: VecDeque::new(), workers: HashMap::new() }
+    }
+
+    /// What it bears.
+    pub fn intensity(&self) -> RestartIntensity {
+        self.intensity
     }
 
     /// Takes note of `event`, which happened at `now`, and says what to do. `jitter` is drawn by the caller, 0.0 to 1.0.
@@ -176,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_dead_worker_respawns_with_growing_delays() {
-        let mut supervisor = Supervisor::new(DEFAULT_RESTART_INTENSITY);
+        let mut supervisor = Supervisor::new(RestartIntensity::of(1));
         let start = Instant::now();
         let delays: Vec<Action> =
             (0..4).map(|nth| supervisor.on_event(start + Duration::from_secs(nth), died(ONE), 0.0)).collect();
@@ -186,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_ran_well_for_long_starts_from_the_first_delay_again() {
-        let mut supervisor = Supervisor::new(DEFAULT_RESTART_INTENSITY);
+        let mut supervisor = Supervisor::new(RestartIntensity::of(1));
         let start = Instant::now();
         supervisor.on_event(start, died(ONE), 0.0);
         supervisor.on_event(start, Event::Listening(ONE), 0.0);
@@ -203,6 +225,33 @@ mod tests {
             assert_ne!(supervisor.on_event(start, died(WorkerId(nth)), 0.0), Action::GiveUp);
         }
         assert_eq!(supervisor.on_event(start, died(WorkerId(1)), 0.0), Action::GiveUp);
+    }
+
+    #[test]
+    fn the_budget_grows_with_the_number_of_workers() {
+        let table = [(1, 10), (2, 10), (3, 10), (4, 12), (16, 48), (512, 1_536)];
+        for (workers, budget) in table {
+            let mut supervisor = Supervisor::new(RestartIntensity::of(workers));
+            let now = Instant::now();
+            for nth in 0..budget {
+                let worker = WorkerId(nth % workers + 1);
+                let action = supervisor.on_event(now, died(worker), 0.0);
+                assert!(matches!(action, Action::RespawnAfter(_)), "{workers} workers, death {nth}: {action:?}");
+            }
+            assert_eq!(supervisor.on_event(now, died(ONE), 0.0), Action::GiveUp, "{workers} workers");
+        }
+    }
+
+    #[test]
+    fn all_workers_of_any_host_may_die_at_once() {
+        for workers in 1..=512 {
+            let mut supervisor = Supervisor::new(RestartIntensity::of(workers));
+            let now = Instant::now();
+            for worker in 1..=workers {
+                let action = supervisor.on_event(now, died(WorkerId(worker)), 1.0);
+                assert!(matches!(action, Action::RespawnAfter(_)), "{workers} workers, the death of {worker}");
+            }
+        }
     }
 
     #[test]
@@ -230,8 +279,8 @@ mod tests {
     fn a_silent_worker_is_passed_over_then_hung_and_as_before_once_it_answers() {
         let mut heart = Heartbeat::default();
         let limit = Some(BEAT * 4);
-        let beats =
-            [false, false, false, true, false, false, false, false].map(|answered| heart.on_beat(answered, limit));
+        let beats = [false, false, false, true, false, false, false, false]
+            .map(|answered| heart.on_beat(answered, limit));
         use Liveness::{Answers, Hung, Silent};
         assert_eq!(beats, [Answers, Silent, Silent, Answers, Answers, Silent, Silent, Hung]);
         let mut for_ever = Heartbeat::default();

@@ -53,6 +53,8 @@ struct WorkerShared {
     config: Arc<Config>,
     /// The host stops: no request after the present ones.
     draining: Cell<bool>,
+    /// The host waits no longer: requests that are in flight now are broken off.
+    stopping: Cell<bool>,
     requests: Cell<u64>,
     lines: lines::Lines,
     /// What is held for slow clients.
@@ -165,7 +167,7 @@ pub enum Stage {
     Serve,
     /// Finish what is in flight and end.
     Drain,
-    /// End at once.
+    /// End at once: the drain's time is over, or a second signal came.
     Stop,
 }
 

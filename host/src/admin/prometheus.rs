@@ -1,19 +1,17 @@
-//! The metrics page, in the text format that Prometheus reads.
+//! The metrics page, in the text format that Prometheus reads: [`METRICS`] with their values.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::table::{Counts, Kind, METRICS, Metric, Source, Value};
 use crate::board::Board;
-use crate::metrics::{AcceptErrors, LATENCY_BOUNDS, Refused, Shed, WorkerMetrics};
-use crate::sandbox::FaultKind;
+use crate::metrics::{Count, LATENCY_BOUNDS, WorkerMetrics};
 
 /// Media type of the format (OpenMetrics 1.0).
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -24,28 +22,23 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// When the encoder fails, which writing to memory does not make it.
 pub(super) fn render(board: &Board) -> Result<String, fmt::Error> {
     crate::inject::panic_at("metrics");
-    let snapshot = Snapshot::of(board);
     let mut registry = Registry::with_prefix("wasmhost");
-    registry.register_collector(Box::new(snapshot));
+    registry.register_collector(Box::new(Snapshot::of(board)));
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
     Ok(text)
 }
 
-/// Labels and a value.
-type Sample = (Vec<(&'static str, String)>, f64);
-
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    is_counter: bool,
-    samples: Vec<Sample>,
-}
-
 /// What the board said when it was looked at.
-struct Snapshot {
-    families: Vec<Family>,
-    latencies: Vec<(String, f64, Vec<u64>)>,
+struct Snapshot(Vec<(&'static Metric, Vec<Sample>)>);
+
+/// Labels and what they have.
+type Sample = (Vec<(&'static str, String)>, Figure);
+
+enum Figure {
+    Number(f64),
+    /// Sum and counts by bucket.
+    Buckets(f64, Vec<u64>),
 }
 
 impl fmt::Debug for Snapshot {
@@ -56,137 +49,46 @@ impl fmt::Debug for Snapshot {
 
 impl Snapshot {
     fn of(board: &Board) -> Self {
-        let workers: Vec<(String, &WorkerMetrics)> =
-            board.workers.iter().enumerate().map(|(index, metrics)| ((index + 1).to_string(), *metrics)).collect();
-        let by_worker = |name, help, is_counter, value: &dyn Fn(&WorkerMetrics) -> f64| Family {
-            name,
-            help,
-            is_counter,
-            samples: workers
-                .iter()
-                .map(|(worker, metrics)| (vec![("worker", worker.clone())], value(metrics)))
-                .collect(),
-        };
-        let by_label = |name, help, label, values: &dyn Fn(&WorkerMetrics) -> Vec<(&'static str, u64)>| Family {
-            name,
-            help,
-            is_counter: true,
-            samples: workers
-                .iter()
-                .flat_map(|(worker, metrics)| {
-                    values(metrics).into_iter().map(|(value, count)| {
-                        (vec![("worker", worker.clone()), (label, value.to_owned())], float(count))
-                    })
-                })
-                .collect(),
-        };
-        let mut families = vec![
-            by_label("responses", "Responses, by class of status", "class", &|metrics| {
-                let classes = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
-                classes.into_iter().zip(&metrics.responses).map(|(class, count)| (class, count.get())).collect()
-            }),
-            by_label("faults", "Faults of guests, by kind", "fault", &|metrics| {
-                FaultKind::ALL.into_iter().map(|kind| (kind.name(), metrics.faults[kind.index()].get())).collect()
-            }),
-            by_label("sheds", "Requests refused for want of capacity, by reason", "reason", &|metrics| {
-                Shed::ALL.into_iter().map(|shed| (shed.name(), metrics.sheds[shed.index()].get())).collect()
-            }),
-            by_label("refusals", "Requests refused for what their client did, by reason", "reason", &|metrics| {
-                Refused::ALL.into_iter().map(|why| (why.name(), metrics.refusals[why.index()].get())).collect()
-            }),
-            by_worker("connections", "Connections taken", true, &|metrics| float(metrics.connections.get())),
-            by_worker(
-                "passed_over",
-                "Connections that another worker got, since this one was not ready",
-                true,
-                &|metrics| float(metrics.passed_over.load(Relaxed)),
-            ),
-            by_worker("requests_queued", "Requests that waited for an instance", true, &|metrics| {
-                float(metrics.queued.get())
-            }),
-            by_worker("clients_left", "Requests whose client left before the whole response", true, &|metrics| {
-                float(metrics.client_left.get())
-            }),
-            by_worker("generations", "Instances made", true, &|metrics| float(metrics.generation.get())),
-            by_worker("worker_starts", "Threads that the worker has had", true, &|metrics| {
-                float(metrics.respawns.load(Relaxed))
-            }),
-            by_worker("guest_cpu_seconds", "CPU time in guests", true, &|metrics| {
-                float(metrics.guest_cpu_us.get()) / 1e6
-            }),
-            by_worker("open_connections", "Connections open or waiting in the inbox", false, &|metrics| {
-                float(metrics.open_connections.load(Relaxed) as u64)
-            }),
-            by_worker("requests_in_flight", "Requests being served", false, &|metrics| {
-                float(metrics.in_flight.get().unsigned_abs())
-            }),
-            by_worker("instances", "Instances that live", false, &|metrics| {
-                float(metrics.instances.get().unsigned_abs())
-            }),
-            by_worker(
-                "worker_up",
-                "1 while the worker takes connections and its slot is not down",
-                false,
-                &|metrics| f64::from(u8::from(metrics.listening.get() && !metrics.down.get())),
-            ),
-            Family {
-                name: "accept_errors",
-                help: "Errors of accepting connections",
-                is_counter: true,
-                samples: accept_errors(board),
-            },
-        ];
-        families.extend(of_the_host(board));
-        let latencies = workers.iter().map(|(worker, metrics)| {
-            let counts = metrics.latency.iter().map(crate::metrics::Count::get).collect();
-            (worker.clone(), float(metrics.latency_sum_us.get()) / 1e6, counts)
-        });
-        Self { families, latencies: latencies.collect() }
+        Self(METRICS.iter().map(|metric| (metric, samples(metric, board))).collect())
     }
 }
 
-/// What there is one of.
-fn of_the_host(board: &Board) -> Vec<Family> {
-    let host =
-        |name, help, is_counter, value: f64| Family { name, help, is_counter, samples: vec![(Vec::new(), value)] };
-    vec![
-        host(
-            "refused_connections",
-            "Connections closed at once, whose client had as many as it may (--max-connections-per-client)",
-            true,
-            float(board.refused_connections()),
-        ),
-        host("reloads", "Reloads that took effect", true, float(board.host.reloads.load(Relaxed))),
-        host(
-            "failed_reloads",
-            "Reloads that failed and changed nothing",
-            true,
-            float(board.host.failed_reloads.load(Relaxed)),
-        ),
-        host(
-            "instance_memory_bytes",
-            "Memories and tables of all instances",
-            false,
-            float(board.vitals.memory_bytes.load(Relaxed)),
-        ),
-        host(
-            "instance_memory_max_bytes",
-            "Bound on memories and tables of all instances (--memory-total)",
-            false,
-            float(board.config.limits.memory_total_bytes),
-        ),
-        host("uptime_seconds", "Time since the start", false, board.started.elapsed().as_secs_f64()),
-    ]
+fn samples(metric: &Metric, board: &Board) -> Vec<Sample> {
+    let workers = || board.workers.iter().enumerate().map(|(index, worker)| ((index + 1).to_string(), *worker));
+    let number = |value: Value| Figure::Number(seconds_or_count(value));
+    let by = |label, counts: Counts| {
+        counts.into_iter().map(move |(value, count)| ((label, value.to_owned()), Figure::Number(float(count))))
+    };
+    match metric.source {
+        Source::Host(value) => vec![(Vec::new(), number(value(board)))],
+        Source::HostBy(label, counts) => {
+            by(label, counts(board)).map(|(label, figure)| (vec![label], figure)).collect()
+        }
+        Source::Worker(value) => {
+            workers().map(|(worker, metrics)| (vec![("worker", worker)], number(value(metrics)))).collect()
+        }
+        Source::WorkerBy(label, counts) => workers()
+            .flat_map(|(worker, metrics)| {
+                by(label, counts(metrics)).map(move |(label, figure)| (vec![("worker", worker.clone()), label], figure))
+            })
+            .collect(),
+        Source::Latency => {
+            workers().map(|(worker, metrics)| (vec![("worker", worker)], response_times(metrics))).collect()
+        }
+    }
 }
 
-/// Errors of accepting by name, the primary's and those of workers that accept themselves.
-fn accept_errors(board: &Board) -> Vec<Sample> {
-    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-    let by_workers = board.workers.iter().map(|worker| &worker.accepting.errors);
-    for (name, count) in by_workers.chain([&board.host.accepting.errors]).flat_map(AcceptErrors::counts) {
-        *sums.entry(name).or_default() += count;
+fn response_times(metrics: &WorkerMetrics) -> Figure {
+    let counts = metrics.latency.iter().map(Count::get).collect();
+    Figure::Buckets(float(metrics.latency_sum_us.get()) / 1e6, counts)
+}
+
+fn seconds_or_count(value: Value) -> f64 {
+    match value {
+        Value::Count(count) => float(count),
+        Value::Micros(micros) => float(micros) / 1e6,
+        Value::Seconds(seconds) => seconds,
     }
-    sums.into_iter().map(|(name, count)| (vec![("error", name.to_owned())], float(count))).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count above 2^53 may be off by one")]
@@ -196,40 +98,34 @@ fn float(count: u64) -> f64 {
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for family in &self.families {
-            let kind = if family.is_counter { MetricType::Counter } else { MetricType::Gauge };
-            let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
-            for (labels, value) in &family.samples {
-                if family.is_counter {
-                    let counter = ConstCounter::new(*value);
-                    if labels.is_empty() {
-                        counter.encode(metric.encode_family(&NO_LABELS)?)?
-                    } else {
-                        counter.encode(metric.encode_family(labels)?)?
-                    }
+        for (metric, samples) in &self.0 {
+            let kind = match metric.kind {
+                Kind::Counter => MetricType::Counter,
+                Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
+            };
+            let mut family = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
+            for (labels, figure) in samples {
+                if labels.is_empty() {
+                    write(metric.kind, figure, family.encode_family(&NO_LABELS)?)?;
                 } else {
-                    let gauge = ConstGauge::new(*value);
-                    if labels.is_empty() {
-                        gauge.encode(metric.encode_family(&NO_LABELS)?)?
-                    } else {
-                        gauge.encode(metric.encode_family(labels)?)?
-                    }
+                    write(metric.kind, figure, family.encode_family(labels)?)?;
                 }
             }
         }
-        let help = "Time from a request's head to the end of its response";
-        let mut metric = encoder.encode_descriptor("request_duration_seconds", help, None, MetricType::Histogram)?;
-        for (worker, sum, counts) in &self.latencies {
+        Ok(())
+    }
+}
+
+fn write(kind: Kind, figure: &Figure, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+    match figure {
+        Figure::Number(value) if kind == Kind::Counter => ConstCounter::new(*value).encode(encoder),
+        Figure::Number(value) => ConstGauge::new(*value).encode(encoder),
+        Figure::Buckets(sum, counts) => {
             let bounds = LATENCY_BOUNDS.into_iter().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
-            metric.encode_family(&[("worker", worker.clone())])?.encode_histogram::<NoLabelSet>(
-                *sum,
-                counts.iter().sum(),
-                &buckets,
-                None,
-            )?;
+            encoder.encode_histogram::<NoLabelSet>(*sum, counts.iter().sum(), &buckets, None)
         }
-        Ok(())
     }
 }
 

@@ -1,14 +1,15 @@
-//! The status page: one JSON object, for people and scripts.
+//! The status page: one JSON object, for people and scripts. What it shows of the metrics stands in [`METRICS`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 
+use super::table::{METRICS, Source, Value};
 use crate::board::Board;
 use crate::confine::Report;
-use crate::metrics::{Refused, Shed, WorkerMetrics};
-use crate::sandbox::FaultKind;
+use crate::metrics::WorkerMetrics;
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -18,69 +19,80 @@ struct Status<'a> {
     component: String,
     wasi: String,
     isolation: String,
-    uptime_seconds: u64,
-    reloads: u64,
-    failed_reloads: u64,
-    refused_connections: u64,
-    instance_memory_bytes: u64,
-    /// `--memory-total`.
-    instance_memory_max_bytes: u64,
+    #[serde(flatten)]
+    metrics: OfHost<'a>,
     /// How far the process confined itself (`--confine`).
     confinement: &'a Report,
-    workers: Vec<Worker>,
+    workers: Vec<Worker<'a>>,
 }
 
 #[derive(Serialize)]
-struct Worker {
+struct Worker<'a> {
     worker: usize,
     /// `listening`, `down` (its slot refuses requests) or `stopped`.
     state: &'static str,
+    /// Its thread's number in the operating system; where it is a process, that one's.
     thread: u64,
-    /// Threads that it has had.
-    thread_generation: u64,
-    /// Instances that it has made.
-    generation: u64,
-    instances: i64,
-    open_connections: usize,
-    connections: u64,
-    /// Connections that another worker got, since this one was not ready when it was its turn.
-    passed_over: u64,
-    in_flight: i64,
     requests: u64,
-    queued: u64,
-    client_left: u64,
-    guest_cpu_us: u64,
-    faults: BTreeMap<&'static str, u64>,
-    sheds: BTreeMap<&'static str, u64>,
-    refusals: BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    metrics: OfWorker<'a>,
 }
 
-impl Worker {
-    fn of(worker: usize, metrics: &WorkerMetrics) -> Self {
+impl<'a> Worker<'a> {
+    fn of(worker: usize, metrics: &'a WorkerMetrics) -> Self {
         let state = match (metrics.listening.get(), metrics.down.get()) {
             (true, false) => "listening",
             (true, true) => "down",
             (false, _) => "stopped",
         };
-        Self {
-            worker,
-            state,
-            thread: metrics.thread.load(Relaxed),
-            thread_generation: metrics.respawns.load(Relaxed),
-            generation: metrics.generation.get(),
-            instances: metrics.instances.get(),
-            open_connections: metrics.open_connections.load(Relaxed),
-            connections: metrics.connections.get(),
-            passed_over: metrics.passed_over.load(Relaxed),
-            in_flight: metrics.in_flight.get(),
-            requests: metrics.requests(),
-            queued: metrics.queued.get(),
-            client_left: metrics.client_left.get(),
-            guest_cpu_us: metrics.guest_cpu_us.get(),
-            faults: FaultKind::ALL.into_iter().map(|kind| (kind.name(), metrics.faults[kind.index()].get())).collect(),
-            sheds: Shed::ALL.into_iter().map(|shed| (shed.name(), metrics.sheds[shed.index()].get())).collect(),
-            refusals: Refused::ALL.into_iter().map(|why| (why.name(), metrics.refusals[why.index()].get())).collect(),
+        let thread = metrics.thread.load(Relaxed);
+        Self { worker, state, thread, requests: metrics.requests(), metrics: OfWorker(metrics) }
+    }
+}
+
+/// The metrics of the host that the page shows.
+struct OfHost<'a>(&'a Board);
+
+impl Serialize for OfHost<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for metric in METRICS {
+            match (metric.status, &metric.source) {
+                (Some(field), Source::Host(value)) => map.serialize_entry(field, &whole(value(self.0)))?,
+                (Some(field), Source::HostBy(_, counts)) => {
+                    map.serialize_entry(field, &counts(self.0).into_iter().collect::<BTreeMap<_, _>>())?;
+                }
+                _ => {}
+            }
         }
+        map.end()
+    }
+}
+
+/// The metrics of a worker that the page shows.
+struct OfWorker<'a>(&'a WorkerMetrics);
+
+impl Serialize for OfWorker<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for metric in METRICS {
+            match (metric.status, &metric.source) {
+                (Some(field), Source::Worker(value)) => map.serialize_entry(field, &whole(value(self.0)))?,
+                (Some(field), Source::WorkerBy(_, counts)) => {
+                    map.serialize_entry(field, &counts(self.0).into_iter().collect::<BTreeMap<_, _>>())?;
+                }
+                _ => {}
+            }
+        }
+        map.end()
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds since the start")]
+fn whole(value: Value) -> u64 {
+    match value {
+        Value::Count(count) | Value::Micros(count) => count,
+        Value::Seconds(seconds) => seconds as u64,
     }
 }
 
@@ -95,12 +107,7 @@ pub(super) fn render(board: &Board) -> String {
         component: board.config.component.display().to_string(),
         wasi,
         isolation,
-        uptime_seconds: board.started.elapsed().as_secs(),
-        reloads: board.host.reloads.load(Relaxed),
-        failed_reloads: board.host.failed_reloads.load(Relaxed),
-        refused_connections: board.refused_connections(),
-        instance_memory_bytes: board.vitals.memory_bytes.load(Relaxed),
-        instance_memory_max_bytes: board.config.limits.memory_total_bytes,
+        metrics: OfHost(board),
         confinement: &board.confinement,
         workers: board.workers.iter().enumerate().map(|(index, metrics)| Worker::of(index + 1, metrics)).collect(),
     };

@@ -50,14 +50,14 @@ pub(super) struct Sink<W> {
     pub(super) colours: bool,
 }
 
-static SINK: OnceLock<Sink<super::NonBlocking>> = OnceLock::new();
+static SINK: OnceLock<Sink<super::Queue>> = OnceLock::new();
 
 thread_local! {
     static PENDING: RefCell<Pending> = RefCell::default();
 }
 
 /// Has lines written from now on.
-pub(super) fn start(sink: Sink<super::NonBlocking>) {
+pub(super) fn start(sink: Sink<super::Queue>) {
     let _ = SINK.set(sink);
 }
 
@@ -125,7 +125,9 @@ impl Pending {
         let time = self.clock.text(time);
         // A vector takes all.
         let _ = match sink.format {
-            LogFormat::Text | LogFormat::Develop => write_text(&mut self.lines, line, time, sink.colours),
+            LogFormat::Text | LogFormat::Terminal | LogFormat::Develop => {
+                write_text(&mut self.lines, line, time, sink.colours)
+            }
             LogFormat::Json => write_json(&mut self.lines, line, time),
         };
         if self.lines.len() > BATCH_BYTES && before > 0 {

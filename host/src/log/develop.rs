@@ -11,6 +11,8 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::LISTENING;
+
 /// What `wasmhost dev` itself tells.
 pub const DEV: &str = "wasmhost::dev";
 
@@ -22,7 +24,7 @@ pub(super) fn targets(level: LevelFilter) -> Targets {
         .with_default(LevelFilter::WARN.min(level))
         .with_target("wasmhost", host)
         .with_target(DEV, level)
-        .with_target("wasmhost::listening", level)
+        .with_target(LISTENING, level)
         .with_target("guest", level)
         .with_target("access", level)
 }
@@ -140,7 +142,7 @@ fn access(painter: &mut Painter<'_>, fields: &Fields) -> fmt::Result {
 }
 
 fn host(painter: &mut Painter<'_>, target: &str, level: Level, fields: &Fields) -> fmt::Result {
-    let is_own = target == DEV || target == "wasmhost::listening";
+    let is_own = target == DEV || target == LISTENING;
     match level {
         Level::ERROR => painter.paint(Colour::Red, "error ")?,
         Level::WARN => painter.paint(Colour::Yellow, "warn ")?,

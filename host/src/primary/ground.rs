@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 
-use super::{PrimaryError, system};
+use super::error::{PrimaryError, system};
 use crate::balancer::Balance;
 use crate::clients::Clients;
 use crate::config::{Config, Listen, WorkerKind};
 use crate::confine::{self, Cage, Report};
 use crate::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
 use crate::sandbox::make_cache_dir;
+use crate::socket_file::SocketFile;
 use crate::spawner::{Settings, Spawner};
 use crate::worker::inbox::PerClient;
 
@@ -28,6 +29,33 @@ pub struct Ground {
     admin: Option<Bound>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) confinement: Report,
+    pub(super) files: BoundFiles,
+}
+
+/// The files of the Unix sockets that this host has bound. Whichever way the host ends, they go when this is dropped;
+/// files that the host has found, or that have taken the place of its own, stay.
+pub(super) struct BoundFiles {
+    files: Vec<SocketFile>,
+    /// Who removes them: this process until it confines itself, then the spawner.
+    spawner: Option<Arc<Spawner>>,
+}
+
+impl BoundFiles {
+    /// Removes them now; the second time does nothing.
+    pub(super) fn remove(&mut self) {
+        let files = std::mem::take(&mut self.files);
+        let asked = self.spawner.as_ref().filter(|_| !files.is_empty()).map(|spawner| spawner.remove_sockets());
+        if asked != Some(true) {
+            // Not confined yet, or at all; else the files stay, and the next host replaces them.
+            files.iter().for_each(SocketFile::remove);
+        }
+    }
+}
+
+impl Drop for BoundFiles {
+    fn drop(&mut self) {
+        self.remove();
+    }
 }
 
 /// Bound, and not listening yet (but for Unix sockets, and those that were handed over).
@@ -36,6 +64,16 @@ enum Sockets {
     One(Bound),
     /// Each worker does.
     Each(Vec<TcpListener>, Address),
+}
+
+impl Sockets {
+    /// The file that binding has made.
+    fn file(&self) -> Option<&SocketFile> {
+        match self {
+            Self::One(bound) => bound.file(),
+            Self::Each(..) => None,
+        }
+    }
 }
 
 impl Ground {
@@ -52,43 +90,36 @@ impl Ground {
             }
             (listen, _) => Sockets::One(Bound::new(listen)?),
         };
-        let admin = config.admin.as_ref().map(Bound::new).transpose();
+        let mut files = BoundFiles { files: sockets.file().cloned().into_iter().collect(), spawner: None };
+        let admin = config.admin.as_ref().map(Bound::new).transpose()?;
+        files.files.extend(admin.as_ref().and_then(Bound::file).cloned());
         if let Some(dir) = config.compilation.cache_dir() {
             // Landlock lets through what is there. One that cannot be made is told of when it is to be used.
             let _ = make_cache_dir(dir);
         }
-        let spawner = Spawner::start(&settings).map_err(system("start the spawner"));
-        let laid = admin.map_err(PrimaryError::from).and_then(|admin| Ok((admin, spawner?)));
-        let (admin, spawner) = match laid {
-            Ok(laid) => laid,
-            Err(error) => {
-                // Not yet confined: what was made is taken away here.
-                for file in confine::socket_files(config) {
-                    let _ = std::fs::remove_file(file);
-                }
-                return Err(error);
-            }
-        };
+        let spawner = Spawner::start(&settings, files.files.clone()).map_err(system("start the spawner"))?;
         let spawner = Arc::new(spawner);
-        let confinement = confine::apply(config.confine, &Cage::primary(config)).inspect_err(|_| {
-            spawner.remove_sockets();
-        })?;
-        Ok(Self { config: settings.config, sockets, admin, spawner, confinement })
+        files.spawner = Some(Arc::clone(&spawner));
+        let confinement = confine::apply(config.confine, &Cage::primary(config))?;
+        Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files })
     }
 
-    /// Begins to listen: the one listener, or the workers' own, and where clients connect; and the admin page's. Needs a
-    /// tokio runtime.
+    /// Begins to listen for the admin page, before the component is loaded. Needs a tokio runtime.
+    pub(super) fn listen_for_admin(&mut self) -> Result<Option<Listener>, BindError> {
+        self.admin.take().map(Listener::new).transpose()
+    }
+
+    /// Begins to listen for clients: on the one listener, or on the workers' own. Needs a tokio runtime.
     pub(super) fn listen(self) -> Result<Listening, BindError> {
-        let admin = self.admin.map(Listener::new).transpose()?;
         match self.sockets {
             Sockets::One(bound) => {
                 let listener = Listener::new(bound)?;
                 let address = listener.address().clone();
-                Ok(Listening { one: Some(listener), each: Vec::new(), address, admin })
+                Ok(Listening { one: Some(listener), each: Vec::new(), address, files: self.files })
             }
             Sockets::Each(each, address) => {
                 each.iter().try_for_each(listen)?;
-                Ok(Listening { one: None, each, address, admin })
+                Ok(Listening { one: None, each, address, files: self.files })
             }
         }
     }
@@ -99,7 +130,7 @@ pub(super) struct Listening {
     pub(super) one: Option<Listener>,
     pub(super) each: Vec<TcpListener>,
     pub(super) address: Address,
-    pub(super) admin: Option<Listener>,
+    pub(super) files: BoundFiles,
 }
 
 pub(super) fn authority(address: &Address) -> Authority {

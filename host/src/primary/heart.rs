@@ -4,7 +4,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Place, Primary};
+use super::Primary;
+use super::place::Place;
 use crate::balancer::Balance;
 use crate::config::WorkerKind;
 use crate::supervisor::Liveness;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use http::uri::Authority;
 use tokio::sync::mpsc;
 
-use super::Place;
 use super::ground::connections_by_descriptors;
+use super::place::Place;
 use crate::config::{Config, WorkerKind};
 use crate::loader::{Code, Edition, Loading, Trial, load_in_thread};
 use crate::sandbox::{MemoryBudget, Ticker};

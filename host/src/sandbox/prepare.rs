@@ -16,6 +16,7 @@ use super::compile::{ChildError, How, compile_in_child, compile_to_file};
 use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
 use super::{artifact, engine};
 use crate::config::Config;
+use crate::log::DETAILS;
 use crate::spawner::Launcher;
 
 /// Machine code whose checksum was compared, and what it was made from.
@@ -118,7 +119,7 @@ fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifa
         match compile_to_file(bytes, &entry, &how) {
             Ok(()) => {
                 let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(elapsed_ms, entry = %entry.display(), "compiled");
+                tracing::info!(target: DETAILS, elapsed_ms, entry = %entry.display(), "compiled");
                 let opened = File::open(&entry);
                 cache.shrink(&entry);
                 match opened {
@@ -142,7 +143,7 @@ fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifa
 /// An anonymous file in memory, which can be written until it is [`fixed`].
 fn memory_file() -> Result<File, Problem> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    rustix::fs::memfd_create("wasmhost-compiled", flags).map(File::from).map_err(|error| no_memory_file(error))
+    rustix::fs::memfd_create("wasmhost-compiled", flags).map(File::from).map_err(no_memory_file)
 }
 
 fn no_memory_file(error: Errno) -> Problem {

@@ -4,9 +4,7 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +15,7 @@ use super::settings::{InheritError, SealedSettings, inherit};
 use super::{FromSpawner, Order, Program, Streams, ToSpawner, compiler, open_component, own_program};
 use crate::config::{Config, MAX_WORKERS};
 use crate::confine::{self, Cage, Unconfined};
+use crate::socket_file::SocketFile;
 use crate::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
 
 /// Processes at once: a worker each, the loading process, the compiler, and those that are being replaced.
@@ -69,7 +68,7 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
         drop(signal(kind)?);
     }
     let line = Wire::new(line)?;
-    let mut sockets = SocketFiles::of(&config);
+    let mut sockets: Option<Vec<SocketFile>> = None;
     let given = Rc::new(Given { config, settings });
     let running = Rc::new(Cell::new(0_usize));
     loop {
@@ -85,6 +84,11 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
             Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
             Err(error) => return Err(error),
         };
+        if let ToSpawner::Own(files) = asked {
+            // What comes later is not believed: the primary may have been taken over by then.
+            sockets.get_or_insert(files);
+            continue;
+        }
         // Who asks without a line for the answer wants none.
         let Ok(answer) = descriptors.take(Descriptor::Answer) else { continue };
         let answer = Wire::new(answer)?;
@@ -114,38 +118,14 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
                 Ok(file) => tell(&answer, &FromSpawner::Component, &[(Descriptor::Component, file.as_fd())]),
                 Err(error) => tell(&answer, &failed(&error), &[]),
             },
+            ToSpawner::Own(_) => {}
             ToSpawner::RemoveSockets => {
-                sockets.remove();
+                // The second time, nothing.
+                sockets.iter_mut().flat_map(|files| files.drain(..)).for_each(|file| file.remove());
                 tell(&answer, &FromSpawner::Removed, &[]);
             }
         }
     }
-}
-
-/// The files of the Unix sockets that the primary listens on: those that were there when it began to, and no others that
-/// have taken their places since.
-struct SocketFiles(Vec<(PathBuf, (u64, u64))>);
-
-impl SocketFiles {
-    fn of(config: &Config) -> Self {
-        let files = confine::socket_files(config);
-        Self(files.filter_map(|file| identity(file).map(|known| (file.to_owned(), known))).collect())
-    }
-
-    /// Removes them; the second time, nothing.
-    fn remove(&mut self) {
-        for (file, known) in self.0.drain(..) {
-            if identity(&file) == Some(known) {
-                // It may have gone just now.
-                let _ = std::fs::remove_file(file);
-            }
-        }
-    }
-}
-
-/// Device and number of a file itself, not of what it links to.
-fn identity(file: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(file).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn tell(answer: &Wire, word: &FromSpawner, descriptors: &[Sent<'_>]) {

@@ -481,6 +481,8 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
                 // hyper would close the connection, if it has served requests before, without an answer to this one.
                 Phase::Head { .. } => connection.limit_head_at_drain(),
                 Phase::New if came_late => {}
+                // The same of a request that is in the socket already.
+                Phase::New | Phase::Idle if connection.stream.has_unread() => {}
                 _ => {
                     told_to_drain = true;
                     hyper.as_mut().graceful_shutdown();

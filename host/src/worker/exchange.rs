@@ -40,6 +40,8 @@ pub(super) enum Ending {
     ClientLeft,
     /// It sent or read a body too slowly.
     ClientSlow,
+    /// The host stopped, and could wait no longer.
+    DrainDeadline,
 }
 
 /// The record of one request.
@@ -527,6 +529,8 @@ impl Exchange {
             return;
         }
         let worker = &self.connection.worker;
+        // A worker that stops drops its connections: it was not the client who left.
+        let ending = if worker.stopping.get() && ending == Ending::ClientLeft { Ending::DrainDeadline } else { ending };
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.began);
         worker.metrics.in_flight.change(-1);
@@ -534,7 +538,7 @@ impl Exchange {
         match ending {
             Ending::ClientLeft => worker.metrics.client_left.add_one(),
             Ending::ClientSlow => worker.metrics.refused(Refused::SlowClient),
-            Ending::Whole | Ending::Broken(_) => {}
+            Ending::Whole | Ending::Broken(_) | Ending::DrainDeadline => {}
         }
         if self.held.replace(false) {
             worker.slot.holds_no_more(self);
@@ -555,6 +559,7 @@ impl Exchange {
             Ending::Broken(kind) => kind.name(),
             Ending::ClientLeft => "client-left",
             Ending::ClientSlow => "client-slow",
+            Ending::DrainDeadline => "drain-deadline",
         };
         let line = access::Line {
             worker: self.connection.worker.id.0,

@@ -69,6 +69,16 @@ impl Stream {
         }
     }
 
+    /// Whether bytes of the client wait to be read. Asks the kernel, since the event loop may not have heard of them yet.
+    pub(super) fn has_unread(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let peeked = match self {
+            Self::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            Self::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+        };
+        peeked.is_ok_and(|bytes| bytes > 0)
+    }
+
     /// Ends the sending side.
     pub(super) fn shut_down(&self) -> io::Result<()> {
         let outcome = match self {

@@ -1,6 +1,7 @@
 //! What runs in a worker's thread: its event loop, from the first instance to the end of the last connection.
 
 use std::cell::{Cell, OnceCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +21,7 @@ use super::socket::Stream;
 use super::{Events, Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
 use crate::heap;
 use crate::intake::Intake;
-use crate::listener::{BACKLOG, Listener};
+use crate::listener::Listener;
 use crate::log::access;
 use crate::panics::caught;
 use crate::sandbox::InstanceContext;
@@ -114,6 +115,7 @@ async fn serve(
         buffers: Buffers::new(&config.capacity),
         config,
         draining: Cell::new(false),
+        stopping: Cell::new(false),
         requests: Cell::new(0),
         lines: Lines::default(),
         authority,
@@ -134,16 +136,7 @@ async fn serve(
         () = crash.watch(slot.warm()) => {}
         text = crash.happened() => return Exit::Panic(text),
     }
-    let (watcher, tended) = (Rc::clone(&crash), Rc::clone(&slot));
-    tokio::task::spawn_local(async move { watcher.watch(tended.tend()).await });
-    let (watcher, relieved) = (Rc::clone(&crash), Rc::clone(&slot));
-    tokio::task::spawn_local(async move { watcher.watch(relieved.relieve()).await });
-    if worker.config.access_log {
-        let watcher = Rc::clone(&crash);
-        tokio::task::spawn_local(async move { watcher.watch(access::hand_over_in_time()).await });
-    }
-    let (watcher, trimmed) = (Rc::clone(&crash), Rc::clone(&slot));
-    tokio::task::spawn_local(async move { watcher.watch(trimmed.trim.run()).await });
+    tend(&worker);
     metrics.listening.set(true);
     events.tell(WorkerEvent::Listening(id)).await;
 
@@ -157,6 +150,7 @@ async fn serve(
             changed = orders.changed() => {
                 let latest = orders.borrow_and_update().clone();
                 if changed.is_err() || latest.stage == Stage::Stop {
+                    worker.stopping.set(true);
                     break Exit::Voluntary;
                 }
                 let is_other = !Arc::ptr_eq(&guest, &latest.guest);
@@ -170,12 +164,7 @@ async fn serve(
                 }
                 is_first = false;
                 if latest.stage == Stage::Drain && !worker.draining.replace(true) {
-                    // Who has connected already is served: closing the listener would reset them.
-                    for _ in 0..BACKLOG {
-                        let Some(connection) = own_intake.as_mut().and_then(Intake::next_waiting) else { break };
-                        crew.start(connection);
-                    }
-                    own_intake = None;
+                    crew.take_in_the_last(own_intake.take());
                     metrics.listening.set(false);
                     events.tell(WorkerEvent::Disconnect(id)).await;
                     worker.alarms.wake_all();
@@ -200,6 +189,21 @@ async fn serve(
     }
 }
 
+/// Starts the tasks that a worker has beside its connections. A panic of one ends the worker.
+fn tend(worker: &Rc<WorkerShared>) {
+    let spawn = |task: Pin<Box<dyn Future<Output = ()>>>| {
+        let crash = Rc::clone(&worker.crash);
+        tokio::task::spawn_local(async move { crash.watch(task).await });
+    };
+    let [tended, relieved, trimmed] = std::array::from_fn(|_| Rc::clone(&worker.slot));
+    spawn(Box::pin(async move { tended.tend().await }));
+    spawn(Box::pin(async move { relieved.relieve().await }));
+    spawn(Box::pin(async move { trimmed.trim.run().await }));
+    if worker.config.access_log {
+        spawn(Box::pin(access::hand_over_in_time()));
+    }
+}
+
 /// The connections of a worker.
 struct Crew {
     worker: Rc<WorkerShared>,
@@ -215,6 +219,17 @@ impl Crew {
                 Some(connection) => self.start(connection),
                 None => return,
             }
+        }
+    }
+
+    /// Takes in the connections that wait in the backlog of the worker's own listener, and closes it: closing alone would
+    /// reset them.
+    fn take_in_the_last(&self, intake: Option<Intake>) {
+        if let Some(intake) = intake {
+            intake.take_rest(|connection| {
+                self.start(connection);
+                true
+            });
         }
     }
 

@@ -176,6 +176,7 @@ fn prepare(
     let text = |error: io::Error| error.to_string();
     let mut take = |what| descriptors.take(what).map_err(text);
     let own = vitals::opened::<Vitals>(&take(Descriptor::Vitals)?).map_err(text)?;
+    log::count_lost_in(&own.metrics.log_lines_lost);
     let host = vitals::opened::<HostVitals>(&take(Descriptor::HostVitals)?).map_err(text)?;
     let ticker = Ticker::start().map_err(text)?;
     let guest = link(start.code, &config, &ticker).map_err(|error| error.to_string())?;

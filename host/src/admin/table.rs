@@ -1,0 +1,300 @@
+//! Every metric, written down once: its name, what it means and where its value comes from. `/metrics` and `/status` show
+//! what stands here, and a test compares `docs/REFERENCE.md` with it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::board::Board;
+use crate::metrics::{AcceptErrors, Count, Refused, Shed, WorkerMetrics};
+use crate::sandbox::FaultKind;
+
+/// How a metric behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, from 0 at the host's start.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size ([`crate::metrics::LATENCY_BOUNDS`]).
+    Histogram,
+}
+
+/// A metric.
+pub struct Metric {
+    /// Its name, without the prefix `wasmhost_` and without the ending `_total` of a counter.
+    pub name: &'static str,
+    /// Its field on `/status`, where it has one: of each worker, or of the host where it has no label `worker`.
+    pub status: Option<&'static str>,
+    /// What it means.
+    pub help: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    pub(super) source: Source,
+}
+
+/// Where a metric's value comes from.
+pub(super) enum Source {
+    /// A number of each worker.
+    Worker(fn(&WorkerMetrics) -> Value),
+    /// Numbers of each worker, by this label.
+    WorkerBy(&'static str, fn(&WorkerMetrics) -> Counts),
+    /// A number of the host.
+    Host(fn(&Board) -> Value),
+    /// Numbers of the host, by this label.
+    HostBy(&'static str, fn(&Board) -> Counts),
+    /// The histogram of each worker's response times.
+    Latency,
+}
+
+/// Numbers by the value of a label.
+pub(super) type Counts = Vec<(&'static str, u64)>;
+
+/// A number. `/metrics` shows times in seconds, `/status` in the unit that the field's name ends in.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value {
+    Count(u64),
+    /// Shown in microseconds on `/status`.
+    Micros(u64),
+    /// Shown in whole seconds on `/status`.
+    Seconds(f64),
+}
+
+impl Metric {
+    /// The name on `/metrics`.
+    pub fn full_name(&self) -> String {
+        let ending = if self.kind == Kind::Counter { "_total" } else { "" };
+        format!("wasmhost_{}{ending}", self.name)
+    }
+
+    /// The names of its labels.
+    pub fn labels(&self) -> Vec<&'static str> {
+        match self.source {
+            Source::Worker(_) | Source::Latency => vec!["worker"],
+            Source::WorkerBy(label, _) => vec!["worker", label],
+            Source::Host(_) => Vec::new(),
+            Source::HostBy(label, _) => vec![label],
+        }
+    }
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+/// All metrics.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "responses",
+        status: None,
+        help: "Responses, by class of status",
+        kind: Counter,
+        source: Source::WorkerBy("class", |worker| {
+            let classes = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+            classes.into_iter().zip(worker.responses.iter().map(Count::get)).collect()
+        }),
+    },
+    Metric {
+        name: "request_duration_seconds",
+        status: None,
+        help: "Time from a request's headers to the end of its response",
+        kind: Histogram,
+        source: Source::Latency,
+    },
+    Metric {
+        name: "faults",
+        status: Some("faults"),
+        help: "Faults of guests, by kind",
+        kind: Counter,
+        source: Source::WorkerBy("fault", |worker| {
+            FaultKind::ALL.into_iter().map(|kind| (kind.name(), worker.faults[kind.index()].get())).collect()
+        }),
+    },
+    Metric {
+        name: "sheds",
+        status: Some("sheds"),
+        help: "Requests refused for want of capacity, by reason",
+        kind: Counter,
+        source: Source::WorkerBy("reason", |worker| {
+            Shed::ALL.into_iter().map(|shed| (shed.name(), worker.sheds[shed.index()].get())).collect()
+        }),
+    },
+    Metric {
+        name: "refusals",
+        status: Some("refusals"),
+        help: "Requests refused for what their client did, by reason",
+        kind: Counter,
+        source: Source::WorkerBy("reason", |worker| {
+            Refused::ALL.into_iter().map(|why| (why.name(), worker.refusals[why.index()].get())).collect()
+        }),
+    },
+    Metric {
+        name: "connections",
+        status: Some("connections"),
+        help: "Connections taken",
+        kind: Counter,
+        source: Source::Worker(|worker| Value::Count(worker.connections.get())),
+    },
+    Metric {
+        name: "passed_over",
+        status: Some("passed_over"),
+        help: "Connections given to another worker although it was this one's turn: it was late, full, down or not running",
+        kind: Counter,
+        source: Source::Worker(|worker| Value::Count(worker.passed_over.load(Relaxed))),
+    },
+    Metric {
+        name: "requests_queued",
+        status: Some("queued"),
+        help: "Requests that waited for an instance",
+        kind: Counter,
+        source: Source::Worker(|worker| Value::Count(worker.queued.get())),
+    },
+    Metric {
+        name: "clients_left",
+        status: Some("client_left"),
+        help: "Requests whose client left before the whole response",
+        kind: Counter,
+        source: Source::Worker(|worker| Value::Count(worker.client_left.get())),
+    },
+    Metric {
+        name: "generations",
+        status: Some("generation"),
+        help: "Instances made",
+        kind: Counter,
+        source: Source::Worker(|worker| Value::Count(worker.generation.get())),
+    },
+    Metric {
+        name: "worker_starts",
+        status: Some("thread_generation"),
+        help: "Threads or processes that the worker has had",
+        kind: Counter,
+        source: Source::Worker(|worker| Value::Count(worker.respawns.load(Relaxed))),
+    },
+    Metric {
+        name: "guest_cpu_seconds",
+        status: Some("guest_cpu_us"),
+        help: "CPU time in guests",
+        kind: Counter,
+        source: Source::Worker(|worker| Value::Micros(worker.guest_cpu_us.get())),
+    },
+    Metric {
+        name: "open_connections",
+        status: Some("open_connections"),
+        help: "Connections open or waiting in the worker's inbox",
+        kind: Gauge,
+        source: Source::Worker(|worker| Value::Count(worker.open_connections.load(Relaxed) as u64)),
+    },
+    Metric {
+        name: "requests_in_flight",
+        status: Some("in_flight"),
+        help: "Requests being served",
+        kind: Gauge,
+        source: Source::Worker(|worker| Value::Count(worker.in_flight.get().unsigned_abs())),
+    },
+    Metric {
+        name: "instances",
+        status: Some("instances"),
+        help: "Instances that live",
+        kind: Gauge,
+        source: Source::Worker(|worker| Value::Count(worker.instances.get().unsigned_abs())),
+    },
+    Metric {
+        name: "worker_up",
+        status: None,
+        help: "1 while the worker takes connections and its instances answer, else 0",
+        kind: Gauge,
+        source: Source::Worker(|worker| Value::Count((worker.listening.get() && !worker.down.get()).into())),
+    },
+    Metric {
+        name: "accept_errors",
+        status: None,
+        help: "Errors of accepting connections",
+        kind: Counter,
+        source: Source::HostBy("error", accept_errors),
+    },
+    Metric {
+        name: "refused_connections",
+        status: Some("refused_connections"),
+        help: "Connections closed at once, whose client had as many as it may (--max-connections-per-client)",
+        kind: Counter,
+        source: Source::Host(|board| Value::Count(board.refused_connections())),
+    },
+    Metric {
+        name: "log_lines_lost",
+        status: Some("log_lines_lost"),
+        help: "Lines of the log that were lost, because they came faster than standard error was read",
+        kind: Counter,
+        source: Source::Host(|board| Value::Count(board.log_lines_lost())),
+    },
+    Metric {
+        name: "reloads",
+        status: Some("reloads"),
+        help: "Reloads that took effect",
+        kind: Counter,
+        source: Source::Host(|board| Value::Count(board.host.reloads.load(Relaxed))),
+    },
+    Metric {
+        name: "failed_reloads",
+        status: Some("failed_reloads"),
+        help: "Reloads that failed and changed nothing",
+        kind: Counter,
+        source: Source::Host(|board| Value::Count(board.host.failed_reloads.load(Relaxed))),
+    },
+    Metric {
+        name: "instance_memory_bytes",
+        status: Some("instance_memory_bytes"),
+        help: "Memory of all instances, and what the host holds for them",
+        kind: Gauge,
+        source: Source::Host(|board| Value::Count(board.vitals.memory_bytes.load(Relaxed))),
+    },
+    Metric {
+        name: "instance_memory_max_bytes",
+        status: Some("instance_memory_max_bytes"),
+        help: "Bound on the memory of all instances (--memory-total)",
+        kind: Gauge,
+        source: Source::Host(|board| Value::Count(board.config.limits.memory_total_bytes)),
+    },
+    Metric {
+        name: "uptime_seconds",
+        status: Some("uptime_seconds"),
+        help: "Time since the start",
+        kind: Gauge,
+        source: Source::Host(|board| Value::Seconds(board.started.elapsed().as_secs_f64())),
+    },
+];
+
+/// Errors of accepting by name: the primary's, and those of workers that accept themselves.
+fn accept_errors(board: &Board) -> Counts {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    let by_workers = board.workers.iter().map(|worker| &worker.accepting.errors);
+    for (name, count) in by_workers.chain([&board.host.accepting.errors]).flat_map(AcceptErrors::counts) {
+        *sums.entry(name).or_default() += count;
+    }
+    sums.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_occurs_twice() {
+        let by_worker = |metric: &&Metric| metric.labels().first() == Some(&"worker");
+        let fields = |of_worker: bool| {
+            METRICS.iter().filter(move |metric| by_worker(metric) == of_worker).filter_map(|metric| metric.status)
+        };
+        let names = METRICS.iter().map(|metric| metric.name);
+        for mut names in [names.collect::<Vec<_>>(), fields(true).collect(), fields(false).collect()] {
+            names.sort_unstable();
+            let before = names.len();
+            names.dedup();
+            assert_eq!(names.len(), before, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_named_as_prometheus_asks_for() {
+        for metric in METRICS {
+            let is_plain = metric.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            assert!(is_plain && !metric.name.ends_with("_total"), "{}", metric.name);
+            assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! From the listener to a worker: accepts connections, and gives each to the worker that the balancer chooses.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::Primary;
+use crate::balancer::{Decision, WorkerView};
+use crate::config::Listen;
+use crate::intake::Intake;
+use crate::worker::inbox;
+
+/// Connections that the primary accepts before it looks at anything else.
+const ACCEPTS_A_TURN: usize = 64;
+/// How long a connection that no worker can take waits before the workers are asked again.
+const DISPATCH_AGAIN: Duration = Duration::from_millis(2);
+
+/// A connection that no worker could take, and when the workers are asked again. Other events do not put that off.
+pub(super) struct Held {
+    connection: inbox::Connection,
+    again_at: Instant,
+}
+
+impl Held {
+    fn new(connection: inbox::Connection) -> Self {
+        Self { connection, again_at: Instant::now() + DISPATCH_AGAIN }
+    }
+}
+
+impl Primary {
+    /// Gives a connection to a worker, and those that wait behind it; back when no worker can take it now.
+    pub(super) fn take_in(&mut self, first: inbox::Connection, mut intake: Option<&mut Intake>) -> Option<Held> {
+        let next = || intake.as_mut().and_then(|intake| intake.next_waiting());
+        a_turn(first, |connection| self.dispatch(connection), next).map(Held::new)
+    }
+
+    /// Before the listener is closed: gives the connections that wait in its backlog to workers. The kernel would reset
+    /// them. Those of a socket that was handed over stay there, for whoever is handed it next.
+    pub(super) fn take_in_the_last(&mut self, intake: Option<Intake>, held: Option<Held>) {
+        let mut lost = held.and_then(|held| self.dispatch(held.connection));
+        if let Some(intake) = intake
+            && self.config.listen != Listen::Inherited
+            && lost.is_none()
+        {
+            intake.take_rest(|connection| {
+                lost = self.dispatch(connection);
+                lost.is_none()
+            });
+        }
+        if lost.is_some() {
+            tracing::warn!("connections are closed unanswered: no worker can take them before the host stops");
+        }
+    }
+
+    /// Gives a connection to a worker, or back when none can take it now.
+    fn dispatch(&mut self, mut connection: inbox::Connection) -> Option<inbox::Connection> {
+        let now = Instant::now();
+        let views: Vec<WorkerView> = self.places.iter().map(|place| place.view(now)).collect();
+        let Decision::Dispatch { to, passed_over } = self.balancer.dispatch(self.config.balance, &views) else {
+            return Some(connection);
+        };
+        if let Some(late) = passed_over {
+            self.places[late].vitals.metrics.passed_over.fetch_add(1, Relaxed);
+        }
+        let place = &self.places[to];
+        let Some(handle) = &place.handle else { return Some(connection) };
+        connection.permit.assign(&place.vitals.metrics);
+        handle.try_send(connection).err().map(|mut connection| {
+            connection.permit.unassign();
+            connection
+        })
+    }
+}
+
+/// Dispatches `first` and those that come from `next`, [`ACCEPTS_A_TURN`] at most. Gives back the one that could not be
+/// dispatched. Whatever it takes from `next` it dispatches: at the turn's end it has none in hand.
+fn a_turn<C>(first: C, mut dispatch: impl FnMut(C) -> Option<C>, mut next: impl FnMut() -> Option<C>) -> Option<C> {
+    let mut refused = dispatch(first);
+    for _ in 1..ACCEPTS_A_TURN {
+        if refused.is_some() {
+            break;
+        }
+        match next() {
+            Some(connection) => refused = dispatch(connection),
+            None => break,
+        }
+    }
+    refused
+}
+
+/// The next connection: the one that is held, at its moment, else a new one. Never ready without either.
+pub(super) async fn next_connection(intake: Option<&mut Intake>, held: &mut Option<Held>) -> inbox::Connection {
+    if let Some(waiting) = held {
+        tokio::time::sleep_until(waiting.again_at.into()).await;
+        if let Some(held) = held.take() {
+            return held.connection;
+        }
+    }
+    match intake {
+        Some(intake) => intake.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::worker::Peer;
+    use crate::worker::inbox::{Accepted, PerClient, Permits};
+
+    #[test]
+    fn a_turn_accepts_no_connection_that_it_does_not_dispatch() {
+        let (mut waiting, mut dispatched) = (1..200, Vec::new());
+        let held = a_turn(
+            0,
+            |connection| {
+                dispatched.push(connection);
+                None
+            },
+            || waiting.next(),
+        );
+        assert_eq!(held, None, "workers are free, and none is held back");
+        assert_eq!(dispatched, (0..64).collect::<Vec<_>>());
+        assert_eq!(waiting.next(), Some(64), "the next one still waits in the backlog");
+    }
+
+    #[test]
+    fn a_connection_that_no_worker_takes_ends_the_turn_and_is_given_back() {
+        for room in 0..3 {
+            let (mut waiting, mut left) = (1..10, room);
+            let dispatch = |connection| match left {
+                0 => Some(connection),
+                _ => {
+                    left -= 1;
+                    None
+                }
+            };
+            assert_eq!(a_turn(0, dispatch, || waiting.next()), Some(room));
+            assert_eq!(waiting.next(), Some(room + 1), "no other was accepted");
+        }
+    }
+
+    #[test]
+    fn events_do_not_put_off_when_a_held_connection_is_tried_again() -> std::io::Result<()> {
+        let (socket, _other) = UnixStream::pair()?;
+        let permit = Permits::new(1, PerClient::Unbounded).try_take().ok_or(std::io::ErrorKind::Other)?;
+        let mut held = Some(Held::new(inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Unix, permit }));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        runtime.block_on(async {
+            for _ in 0..1_000 {
+                // As the primary's loop does it, which begins to wait anew after each event.
+                let event = tokio::time::sleep(DISPATCH_AGAIN / 2);
+                tokio::select! {
+                    biased;
+                    () = event => {}
+                    _ = next_connection(None, &mut held) => return Ok(()),
+                }
+            }
+            Err(std::io::Error::other("the connection was never tried again"))
+        })
+    }
+}

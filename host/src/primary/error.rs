@@ -1,0 +1,78 @@
+//! Why the host did not start or gave up, and what its user can do about it.
+
+use crate::confine::Unconfined;
+use crate::listener::BindError;
+use crate::sandbox::LoadError;
+use crate::supervisor::{RestartIntensity, WorkerId};
+use crate::worker::Exit;
+
+/// Why the host did not start, or gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum PrimaryError {
+    /// The component cannot be served.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The address cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system refused something.
+    #[error("cannot {action}: {error}")]
+    System {
+        /// What was to be done.
+        action: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The process must be confined and cannot.
+    #[error("the host {0}")]
+    Confine(#[from] Unconfined),
+    /// The spawner is gone, and with it the workers, which are its children.
+    #[error("gave up: the spawner has ended, and the workers' processes with it")]
+    SpawnerLost,
+    /// Workers died more often than the restart budget allows.
+    #[error("gave up: worker {worker} died ({reason}) and the restart budget of {intensity} is spent")]
+    WorkerLost {
+        /// The last that died.
+        worker: WorkerId,
+        /// Why.
+        reason: Exit,
+        /// The budget.
+        intensity: RestartIntensity,
+    },
+    /// The primary itself panicked more often than the budget allows.
+    #[error("gave up: accepting connections panicked ({panic}) and the restart budget of {intensity} is spent")]
+    Panicked {
+        /// What it said.
+        panic: String,
+        /// The budget.
+        intensity: RestartIntensity,
+    },
+}
+
+impl PrimaryError {
+    /// A way out, for the user.
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::Load(error) => &error.hint,
+            Self::Bind(error) => &error.hint,
+            Self::Confine(error) => error.hint(),
+            Self::SpawnerLost => {
+                "see who or what ended it: the kernel's log tells of memory that ran out and of crashes"
+            }
+            Self::System { .. } => "see that descriptors, threads and memory are left",
+            Self::Panicked { .. } | Self::WorkerLost { reason: Exit::Panic(_) | Exit::Voluntary, .. } => {
+                "this is a bug of wasmhost: report it with the log lines above"
+            }
+            Self::WorkerLost { reason: Exit::NotStarted(_), .. } => {
+                "see that descriptors (ulimit -n), threads and memory are left"
+            }
+            Self::WorkerLost { reason: Exit::Killed(_), .. } => {
+                "see who or what ended the processes: the kernel's log tells of memory that ran out and of crashes"
+            }
+        }
+    }
+}
+
+pub(super) fn system(action: &'static str) -> impl Fn(std::io::Error) -> PrimaryError {
+    move |error| PrimaryError::System { action, error }
+}

@@ -1,0 +1,156 @@
+//! The life of the workers: hears what becomes of them, and carries out what the supervisor decides.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::Primary;
+use super::dispatch::Held;
+use super::error::PrimaryError;
+use crate::config::WorkerKind;
+use crate::log::DETAILS;
+use crate::metrics::WorkerMetrics;
+use crate::supervisor::{Action, Event, WorkerId};
+use crate::worker::{Exit, Stage, WorkerEvent};
+
+/// How long the host waits at its end for workers that are told to stop at once. They tell the log which requests they
+/// break off, which takes them some milliseconds; one that hangs is not waited for any longer.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+impl Primary {
+    pub(super) fn on_event(&mut self, event: WorkerEvent, draining: bool) -> Result<(), PrimaryError> {
+        match event {
+            WorkerEvent::Online(worker, thread) => {
+                let generation = self.metrics(worker).respawns.fetch_add(1, Relaxed) + 1;
+                if generation == 1 {
+                    tracing::info!(target: DETAILS, worker = worker.0, thread, generation, "online");
+                } else {
+                    tracing::info!(worker = worker.0, thread, generation, "online");
+                }
+            }
+            WorkerEvent::Listening(worker) => {
+                if self.metrics(worker).respawns.load(Relaxed) <= 1 {
+                    tracing::info!(target: DETAILS, worker = worker.0, "worker listening");
+                } else {
+                    tracing::info!(worker = worker.0, "worker listening");
+                }
+                self.supervisor.on_event(Instant::now(), Event::Listening(worker), fastrand::f64());
+            }
+            WorkerEvent::Disconnect(worker) => tracing::info!(worker = worker.0, "disconnect"),
+            WorkerEvent::Exited(worker, exit) => self.on_exit(worker, exit, draining)?,
+            // The permits were given back at the top of the loop; the reload was told.
+            WorkerEvent::Freed | WorkerEvent::Swapped(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Has all workers that still run end at once, and waits for them to tell the log what they break off: within
+    /// [`LAST_WORDS`], since the host is to end.
+    pub(super) async fn stop_workers(&mut self, heard: &mut mpsc::Receiver<WorkerEvent>) {
+        self.order(Stage::Stop);
+        let deadline = Instant::now() + LAST_WORDS;
+        while self.places.iter().any(|place| place.running) {
+            let Ok(Some(event)) = tokio::time::timeout_at(deadline.into(), heard.recv()).await else { return };
+            if let WorkerEvent::Exited(worker, exit) = event {
+                self.note_exit(worker, &exit);
+            }
+        }
+    }
+
+    /// The spawner is gone. Workers that are threads go on without; they cannot be given another component.
+    pub(super) fn on_spawner_lost(&self, lost: std::io::Result<()>, draining: bool) -> Result<(), PrimaryError> {
+        match (self.config.worker_kind, lost) {
+            _ if draining => Ok(()),
+            (_, Err(error)) => {
+                tracing::error!(%error, "the spawner cannot be watched");
+                Ok(())
+            }
+            (WorkerKind::Thread, Ok(())) => {
+                tracing::error!(
+                    "the spawner has ended; serving goes on, but no component can be loaded (SIGHUP) until the host is started again"
+                );
+                Ok(())
+            }
+            (WorkerKind::Process, Ok(())) => Err(PrimaryError::SpawnerLost),
+        }
+    }
+
+    fn metrics(&self, worker: WorkerId) -> &'static WorkerMetrics {
+        &self.places[usize::from(worker.0) - 1].vitals.metrics
+    }
+
+    /// Takes note of a worker's end. True when it was told to end.
+    fn note_exit(&mut self, worker: WorkerId, exit: &Exit) -> bool {
+        let index = usize::from(worker.0) - 1;
+        let place = &mut self.places[index];
+        place.handle = None;
+        place.running = false;
+        self.kind.clear(place.vitals);
+        let metrics = &place.vitals.metrics;
+        let voluntary = *exit == Exit::Voluntary;
+        let (thread, generation) = (metrics.thread.load(Relaxed), metrics.respawns.load(Relaxed));
+        let cause = exit.to_string();
+        if voluntary {
+            tracing::info!(worker = worker.0, thread, generation, cause, voluntary, "exit");
+        } else {
+            tracing::error!(worker = worker.0, thread, generation, cause, voluntary, "exit");
+        }
+        voluntary
+    }
+
+    fn on_exit(&mut self, worker: WorkerId, exit: Exit, draining: bool) -> Result<(), PrimaryError> {
+        let exit = match exit {
+            Exit::Voluntary if self.stage == Stage::Serve => {
+                Exit::Killed("it ended without having been told to".into())
+            }
+            exit => exit,
+        };
+        let voluntary = self.note_exit(worker, &exit);
+        if draining {
+            return Ok(());
+        }
+        match self.supervisor.on_event(Instant::now(), Event::Exited { worker, voluntary }, fastrand::f64()) {
+            Action::None => Ok(()),
+            Action::RespawnAfter(delay) => {
+                tracing::info!(
+                    worker = worker.0,
+                    delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                    "respawn"
+                );
+                let mut due = Instant::now() + delay;
+                while self.respawns.contains_key(&due) {
+                    due += Duration::from_nanos(1);
+                }
+                self.respawns.insert(due, usize::from(worker.0) - 1);
+                Ok(())
+            }
+            Action::GiveUp => {
+                Err(PrimaryError::WorkerLost { worker, reason: exit, intensity: self.supervisor.intensity() })
+            }
+        }
+    }
+
+    /// Accepting, or giving a connection to a worker, panicked: that connection is lost, and the next is as good as any.
+    pub(super) fn on_panic(&mut self, panic: String) -> Result<Option<Held>, PrimaryError> {
+        match self.supervisor.on_event(Instant::now(), Event::PrimaryPanicked, 0.0) {
+            Action::GiveUp => Err(PrimaryError::Panicked { panic, intensity: self.supervisor.intensity() }),
+            Action::None | Action::RespawnAfter(_) => Ok(None),
+        }
+    }
+
+    pub(super) fn respawn_due(&mut self) -> Result<(), PrimaryError> {
+        let now = Instant::now();
+        while let Some(entry) = self.respawns.first_entry() {
+            if *entry.key() > now {
+                break;
+            }
+            let index = entry.remove();
+            if let Err(error) = self.start(index) {
+                // As one that died at its start: tried again, within the same budget.
+                self.on_exit(self.places[index].id, Exit::NotStarted(error.to_string()), false)?;
+            }
+        }
+        Ok(())
+    }
+}

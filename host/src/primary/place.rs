@@ -1,0 +1,75 @@
+//! A worker's place: what the primary knows of a worker, over all the threads or processes that it has had.
+
+use std::cell::Cell;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use crate::balancer::WorkerView;
+use crate::sandbox::Ticker;
+use crate::supervisor::{Heartbeat, Liveness, WorkerId};
+use crate::vitals::Vitals;
+use crate::worker::WorkerHandle;
+use crate::worker::inbox::INBOX_MAX;
+
+/// A worker that has left connections in its inbox for so long, and taken none, counts as late: by far more than a burst
+/// on a busy machine keeps one waiting.
+const STUCK_AFTER: Duration = Duration::from_millis(50);
+
+/// A worker as the primary knows it.
+pub(super) struct Place {
+    pub(super) id: WorkerId,
+    pub(super) vitals: &'static Vitals,
+    /// The file of its vitals, where it is a process.
+    pub(super) vitals_file: Option<Arc<OwnedFd>>,
+    pub(super) handle: Option<WorkerHandle>,
+    /// It runs, or has been told to start.
+    pub(super) running: bool,
+    /// Of its own, with `--balance kernel`.
+    pub(super) listener: Option<TcpListener>,
+    /// How many connections it had taken, and since when it has been seen with others waiting and none taken.
+    pub(super) waiting_since: Cell<Option<(u64, Instant)>>,
+    /// The calls for a sign of life to it, where it is a process, and what they came to.
+    pub(super) heart: Cell<Heartbeat>,
+    pub(super) liveness: Cell<Liveness>,
+}
+
+impl Place {
+    /// A worker that has not started yet.
+    pub(super) fn new(id: WorkerId, vitals: &'static Vitals, vitals_file: Option<Arc<OwnedFd>>) -> Self {
+        Self {
+            id,
+            vitals,
+            vitals_file,
+            handle: None,
+            running: false,
+            listener: None,
+            waiting_since: Cell::new(None),
+            heart: Cell::default(),
+            liveness: Cell::default(),
+        }
+    }
+
+    pub(super) fn view(&self, now: Instant) -> WorkerView {
+        let answers = self.liveness.get() == Liveness::Answers;
+        let room = self.handle.as_ref().filter(|_| answers).map_or(0, WorkerHandle::room);
+        // Connections that wait in the inbox tell of a loop that does not turn.
+        let waiting = room < INBOX_MAX;
+        let metrics = &self.vitals.metrics;
+        let taken = metrics.connections.get();
+        let before = self.waiting_since.get().filter(|(taken_before, _)| waiting && *taken_before == taken);
+        let (_, since) = before.unwrap_or((taken, now));
+        self.waiting_since.set(waiting.then_some((taken, since)));
+        let waited = Some(now.duration_since(since)).filter(|waited| *waited >= STUCK_AFTER).unwrap_or_default();
+        let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        WorkerView {
+            alive: self.handle.is_some() && metrics.listening.get(),
+            inbox_room: if self.handle.as_ref().is_some_and(WorkerHandle::is_full) { 0 } else { room },
+            late_us: self.vitals.pulse.late_us(Ticker::now_us()).max(waited_us),
+            healthy: !metrics.down.get(),
+            connections: metrics.open_connections.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The file of a Unix socket that this host has bound: which file it is, so that the host removes this file and no other.
+//! The primary makes one when it binds. The spawner, which alone may remove files once the host is confined, keeps it.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+/// A path, and which file stood there when the host had bound it: its device and inode, and, since a file system may use
+/// an inode again, the time it was made at, where the file system keeps that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    made: Option<SystemTime>,
+}
+
+impl SocketFile {
+    /// The file that stands at `path` now. To be called right after binding.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        // The file itself, not what it links to.
+        let metadata = std::fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino(), made: metadata.created().ok() })
+    }
+
+    /// Removes the file, if the same one still stands at its path: another host may have put its own socket there since.
+    pub fn remove(&self) {
+        if Self::at(&self.path).is_ok_and(|now| now == *self) {
+            // It may have gone just now.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_removed_and_what_took_its_place_is_not() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("socket");
+        // Held open, so that its inode is not given to the next.
+        let _listener = UnixListener::bind(&path)?;
+        let own = SocketFile::at(&path)?;
+        std::fs::rename(&path, dir.path().join("elsewhere"))?;
+        let _successor = UnixListener::bind(&path)?;
+        own.remove();
+        assert!(path.exists(), "a successor's socket");
+        std::fs::rename(dir.path().join("elsewhere"), &path)?;
+        own.remove();
+        assert!(!path.exists(), "its own");
+        own.remove();
+        Ok(())
+    }
+
+    #[test]
+    fn a_link_to_the_file_is_another_file() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (path, moved) = (dir.path().join("socket"), dir.path().join("moved"));
+        let _listener = UnixListener::bind(&path)?;
+        let own = SocketFile::at(&path)?;
+        std::fs::rename(&path, &moved)?;
+        std::os::unix::fs::symlink(&moved, &path)?;
+        own.remove();
+        assert!(path.is_symlink() && moved.exists());
+        Ok(())
+    }
+}
