@@ -284,7 +284,8 @@ fn breaks_off(server: &Server) {
         // One that reads it all before it answers is told as well.
         let url = format!("/fetch?url=http://{}{path}", upstream.address);
         let address = server.address;
-        let fetched = std::thread::spawn(move || get(address, &url));
+        let asking = std::thread::Builder::new().name("asking".to_owned());
+        let fetched = asking.spawn(move || get(address, &url)).expect("a thread");
         upstream.go_on.send(()).expect("the other side waits");
         let fetched = fetched.join().expect("an answer");
         let is_good = fetched.status == 200 && fetched.whole;
