@@ -1,5 +1,5 @@
-//! Capped exponential delay, as pure arithmetic. The supervisor and each worker's slot ask it how long to wait before
-//! they try again; it reads no clock and no random source: jitter is an argument.
+//! Exponential delay with an upper bound. Pure: it reads no clock and no random source; jitter is an argument. The supervisor
+//! and each worker's pool of instances use it to decide how long to wait before they try again.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the host tells of itself: written by the primary and the workers, read by the admin page.
+//! The state of the host that the admin page shows: written by the primary and the workers, read by the admin page.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};

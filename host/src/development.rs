@@ -1,5 +1,5 @@
-//! What clients are told while a component is being developed (`wasmhost dev`): why it cannot be served at the moment, and
-//! why a request failed, as a page for a browser and as text for everybody else. In production there is none of this.
+//! What clients see during development (`wasmhost dev`): why the component cannot be served at the moment, and why a request
+//! failed, as a page for browsers and as text for other clients. In production there is none of this.
 
 mod page;
 

@@ -1,5 +1,5 @@
-//! Connections on their way in, as whoever accepts them sees it (the primary, or with `--balance kernel` each worker):
-//! no more than the host bears, a pause when the system is short of something, and a line in the log for both.
+//! Accepting connections, in the primary or, with `--balance kernel`, in each worker: no more than the limits allow, with a
+//! pause when the system is short of something, and a line in the log for both.
 
 use std::io;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl Intake {
         self.counts.refused.add_one();
         socket.refuse();
         if let Some(count) = self.refused_told.admit(Instant::now()) {
-            tracing::warn!(count, %peer, limit = "--max-connections-per-client", "a client has as many connections as it may; more are closed (count: since the last such line); raise --max-connections-per-client to take more, or name a proxy with --trust-proxy");
+            tracing::warn!(count, %peer, limit = "--max-connections-per-client", "a client has reached --max-connections-per-client; its further connections are closed (count: since the last such line); raise the limit, or name a proxy with --trust-proxy");
         }
     }
 
@@ -141,7 +141,7 @@ impl Intake {
             tracing::warn!(
                 max_connections = self.permits.max(),
                 limit = "--max-connections",
-                "all connections are taken; more wait in the backlog (raise --max-connections to take more)"
+                "--max-connections is reached; further connections wait in the backlog; raise it to accept more"
             );
         }
     }

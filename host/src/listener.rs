@@ -28,7 +28,7 @@ pub const BACKLOG: i32 = 4_096;
 /// would look like one that does not read. Half of this is what it has to read within `--body-idle-timeout`.
 const UNSENT_MAX_BYTES: u32 = 128 * 1024;
 
-/// Why the host cannot listen.
+/// Why the host cannot listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}")]
 pub struct BindError {
@@ -78,7 +78,7 @@ impl Bound {
     /// Binds `listen`.
     ///
     /// # Errors
-    /// When the address cannot be had.
+    /// When the address is not available.
     pub fn new(listen: &Listen) -> Result<Self, BindError> {
         match listen {
             Listen::Tcp(address) => {
@@ -244,7 +244,7 @@ fn bind_only(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 /// Binds the address once for each worker, all on one port. Nobody listens there yet.
 ///
 /// # Errors
-/// When the address cannot be had.
+/// When the address is not available.
 pub fn bind_for_each(address: SocketAddr, workers: u16) -> Result<(Vec<TcpListener>, Address), BindError> {
     let failed = |error: io::Error| tcp_error(address, &error);
     // Whoever holds the port already, even with SO_REUSEPORT and of the same user, would be given a share of our clients.
@@ -281,19 +281,20 @@ fn tcp_error(address: SocketAddr, error: &io::Error) -> BindError {
     let port = address.port();
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "end the program that has it, or take another port: `--listen 127.0.0.1:0` takes any free one".to_owned()
+            "stop the program that uses it, or choose another port: `--listen 127.0.0.1:0` takes any free one"
+                .to_owned()
         }
         io::ErrorKind::PermissionDenied => {
-            format!("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); take a higher one than {port}")
+            format!("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); choose a higher one than {port}")
         }
         io::ErrorKind::AddrNotAvailable if address.is_ipv6() => {
-            "name an address of this machine; if it has no IPv6, one of IPv4 (127.0.0.1, or 0.0.0.0 for all)".to_owned()
+            "use an address of this machine; if it has no IPv6, use IPv4 (127.0.0.1, or 0.0.0.0 for all)".to_owned()
         }
         io::ErrorKind::AddrNotAvailable => {
-            "name an address of this machine, or 0.0.0.0 or [::] for all of them".to_owned()
+            "use an address of this machine, or 0.0.0.0 or [::] for all of them".to_owned()
         }
         _ if address.is_ipv6() => {
-            "if this machine has no IPv6, name an address of IPv4 (127.0.0.1, or 0.0.0.0 for all)".to_owned()
+            "if this machine has no IPv6, use an IPv4 address (127.0.0.1, or 0.0.0.0 for all)".to_owned()
         }
         _ => "check the address".to_owned(),
     };
@@ -303,10 +304,10 @@ fn tcp_error(address: SocketAddr, error: &io::Error) -> BindError {
 fn unix_error(path: &Path, error: &io::Error) -> BindError {
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "another program listens there, or the file is no socket: end it, or name another path"
+            "another program listens there, or the file is not a socket: stop that program, or use another path"
         }
-        io::ErrorKind::NotFound => "make the directory first",
-        _ => "name a path, of 107 bytes at most, in a directory that can be written",
+        io::ErrorKind::NotFound => "create the directory first",
+        _ => "use a path of at most 107 bytes in a directory that this user can write to",
     };
     BindError { address: format!("unix:{}", path.display()), reason: error.to_string(), hint: hint.to_owned() }
 }
@@ -343,7 +344,7 @@ fn is_abandoned(path: &Path) -> bool {
 fn inherited() -> Result<Bound, BindError> {
     let failed = |reason: String| {
         BindError {
-        address: "the socket that was handed over".to_owned(),
+        address: "the inherited socket".to_owned(),
         reason,
         hint: "LISTEN_FDS must count a listening TCP or Unix stream socket at descriptor 3, with LISTEN_PID set to this process (sd_listen_fds(3))".to_owned(),
     }
@@ -397,7 +398,7 @@ impl AcceptPause {
             return;
         }
         if self.failures == 0 {
-            tracing::error!(%error, "no connection can be accepted for now; they wait in the backlog (raise the descriptor limit, or lower --max-connections)");
+            tracing::error!(%error, "no connection can be accepted for now; they wait in the backlog (raise the limit on file descriptors, or lower --max-connections)");
         }
         self.until = Some(Instant::now() + PAUSES.delay(self.failures, 0.0));
         self.failures = self.failures.saturating_add(1);

@@ -1,6 +1,6 @@
-//! The log on standard error. Lines go through a bounded queue to a thread of their own that writes them: a reader that
-//! stalls or has gone away costs lines, which are counted, and never a worker's time. A process confines itself before it has threads; lines up
-//! to then are kept.
+//! The log on standard error. Lines go through a bounded queue to a thread that writes them: when standard error is not read,
+//! lines are lost (and counted), but no worker waits. A process confines itself before it starts threads; lines from before
+//! are kept until then.
 
 pub mod access;
 mod develop;

@@ -1,5 +1,5 @@
-//! What is counted, by worker. Each worker writes its own [`WorkerMetrics`], on cache lines that no other worker writes;
-//! the admin page and the balancer read them.
+//! The counters of each worker and of the host. Each worker writes its own [`WorkerMetrics`], on cache lines that no other
+//! worker writes; the admin page and the balancer read them.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The primary: starts the workers, gives them connections, hears what becomes of them, and stops them in order. It
-//! decides nothing by itself (the balancer and the supervisor do) and never runs guest code.
+//! The primary: starts the workers, gives them connections, notices when one ends, and stops them in order. It leaves
+//! decisions to the balancer and the supervisor, and never runs guest code.
 
 mod dispatch;
 mod error;
@@ -216,7 +216,7 @@ impl Primary {
                 biased;
                 request = signals.next() => match request {
                     Request::Stop(signal) if draining => {
-                        tracing::warn!(signal, "a second signal: ending at once");
+                        tracing::warn!(signal, "second signal: the host ends at once");
                         return Ok(Ended::AtOnce);
                     }
                     Request::Stop(signal) => deadline = Some(self.drain(signal, intake.take(), held.take())),
@@ -246,7 +246,7 @@ impl Primary {
                 loaded = reload.next() => reload.take_effect(self, loaded),
                 () = sleep_until(deadline) => {
                     if !self.config.drain_timeout.is_zero() {
-                        tracing::warn!(limit = "--drain-timeout", "requests still in flight are broken off; raise --drain-timeout to wait longer");
+                        tracing::warn!(limit = "--drain-timeout", "--drain-timeout is over: requests still in flight are broken off; raise it to wait longer");
                     }
                     return Ok(Ended::Drained);
                 }

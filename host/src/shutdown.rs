@@ -1,4 +1,4 @@
-//! The signals that the host hears, and the phases that they lead it through.
+//! The signals that the host handles, and its phases.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

@@ -1,5 +1,5 @@
-//! Decides what happens when a worker ends: start it again after a delay, leave it, or give the host up. Pure: the
-//! primary tells it events with the time they happened at, and carries out the [`Action`] it answers with.
+//! Decides what happens when a worker ends: start it again after a delay, do nothing, or end the host. Pure: the primary
+//! passes it events with their time, and carries out the [`Action`] that it returns.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ impl std::fmt::Display for WorkerId {
     }
 }
 
-/// How many worker exits the host bears before it gives up, in the sense of an Erlang supervisor's restart intensity.
+/// How many worker exits the host tolerates before it gives up; an Erlang supervisor calls this its restart intensity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestartIntensity {
-    /// Involuntary exits of workers, all together, that are borne within `window`; one more ends the host.
+    /// Involuntary exits of all workers together that are tolerated within `window`; one more ends the host.
     pub budget: usize,
     /// Length of the sliding window.
     pub window: Duration,
@@ -27,13 +27,13 @@ pub struct RestartIntensity {
 
 /// A healthy host loses no worker at all; ten deaths in a minute are a bug that restarting does not cure. What ends many
 /// workers at once (the kernel's out-of-memory killer, an operator's `kill`) is no such bug, so a host of many workers
-/// bears three deaths of each.
+/// tolerates three deaths of each.
 const BUDGET_AT_LEAST: usize = 10;
 const BUDGET_A_WORKER: usize = 3;
 const BUDGET_WINDOW: Duration = Duration::from_secs(60);
 
 impl RestartIntensity {
-    /// What a host of so many workers bears.
+    /// The intensity for a host of so many workers.
     pub fn of(workers: u16) -> Self {
         let budget = BUDGET_AT_LEAST.max(BUDGET_A_WORKER * usize::from(workers));
         Self { budget, window: BUDGET_WINDOW }
@@ -99,7 +99,7 @@ impl Supervisor {
         Self { intensity, deaths: VecDeque::new(), workers: HashMap::new() }
     }
 
-    /// What it bears.
+    /// The intensity that it keeps to.
     pub fn intensity(&self) -> RestartIntensity {
         self.intensity
     }

@@ -1,4 +1,4 @@
-//! Lines of the log that a client could make as many as it likes: told at most once in a while, the others counted. Pure.
+//! Limits log lines that clients can cause at will: one line in a given time, which says how many it stands for. Pure.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

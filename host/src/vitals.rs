@@ -1,7 +1,6 @@
-//! What workers show of themselves, and what they share: counts and signs of life, no more. Workers that are threads have
-//! it in the process's own memory; for workers that are processes it lies in anonymous files which the primary and one
-//! worker each (or all, for what the host has one of) map, so that nothing is sent to be counted. Everything in it is an
-//! atomic number, for which zero is the beginning.
+//! The counters and signs of life that workers and the primary share. For worker threads they lie in the process's own
+//! memory. For worker processes they lie in anonymous files that the primary and the worker (or, for what there is one of in
+//! the host, all workers) map, so that nothing has to be sent. Everything in them is an atomic number that starts at zero.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,6 +1,6 @@
-//! `wasmhost dev`: builds a project, serves it, and builds it again whenever its files change. The host that serves is the
-//! one of `wasmhost serve`; a thread beside it builds, leaves what came of it on a stage (a folder of its own), and orders
-//! the primary to load that.
+//! `wasmhost dev`: builds a project, serves it, and builds it again whenever its files change. It serves with the host of
+//! `wasmhost serve`; a separate thread builds, puts the result into a temporary folder (the stage), and has the primary load
+//! it from there.
 
 mod make;
 mod watch;
@@ -65,8 +65,8 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Project(error) => error.hint().replace("wasmhost build DIR", "wasmhost dev DIR"),
-            Self::Nothing(_) => "name a project's folder, or a component that something else builds".to_owned(),
-            Self::System { .. } => "see that the disk, descriptors and memory are left".to_owned(),
+            Self::Nothing(_) => "give the folder of a project, or a component that something else builds".to_owned(),
+            Self::System { .. } => "check that the system has disk space, file descriptors and memory left".to_owned(),
             Self::Primary(error) => error.hint().to_owned(),
         }
     }
@@ -104,7 +104,7 @@ pub fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Result<Ended
     if let Listen::Tcp(address) = &config.listen
         && !address.ip().is_loopback()
     {
-        tracing::warn!(target: DEV, "everybody who reaches {address} is told reasons of failures, with lines of the source");
+        tracing::warn!(target: DEV, "anyone who can reach {address} is shown why requests fail, with lines of the source");
     }
     let ground = Ground::lay(settings);
     // From here on there may be threads.
@@ -230,7 +230,7 @@ impl Builder {
         tracing::error!(target: DEV, text = shown.join("\n"), "{title}{goes_on}");
         let notice = Notice { title, text, hint, is_all_there_is: !self.has_component };
         if let Err(error) = notice.post(&self.development) {
-            tracing::warn!(target: DEV, %error, "browsers are not told of it");
+            tracing::warn!(target: DEV, %error, "cannot show this error to browsers");
         }
     }
 

@@ -1,6 +1,6 @@
-//! The access log: a line for each request, in the form of the log's other lines. A worker writes its lines into a buffer
-//! of its thread, and hands them to the log's queue when the buffer is full or they have waited for a moment: each time
-//! wakes the log's thread, which is more work than many lines.
+//! The access log: one line for each request, in the format of the log's other lines. A worker writes its lines into a
+//! buffer of its thread, and puts them into the log's queue when the buffer is full or after a moment: each time wakes the
+//! log's thread, which costs more than many lines.
 
 use std::cell::RefCell;
 use std::fmt::Display;

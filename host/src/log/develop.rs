@@ -1,5 +1,5 @@
-//! The log's form for the one who develops: the guest's own lines with its stream before them, a line a request, faults
-//! with the stack below, and what `wasmhost dev` itself does. Of the host only what is wrong, unless more is asked for.
+//! The log's format for development: the guest's output with the name of its stream, one line for each request, faults with
+//! their stack, and what `wasmhost dev` does. From the host it shows warnings and errors only, unless the user asks for more.
 
 use std::fmt;
 

@@ -27,7 +27,7 @@ pub enum PrimaryError {
     #[error("the host {0}")]
     Confine(#[from] Unconfined),
     /// The spawner is gone, and with it the workers, which are its children.
-    #[error("gave up: the spawner has ended, and the workers' processes with it")]
+    #[error("gave up: the spawner process has ended, and all worker processes with it")]
     SpawnerLost,
     /// Workers died more often than the restart budget allows.
     #[error("gave up: worker {worker} died ({reason}) and the restart budget of {intensity} is spent")]
@@ -56,18 +56,16 @@ impl PrimaryError {
             Self::Load(error) => &error.hint,
             Self::Bind(error) => &error.hint,
             Self::Confine(error) => error.hint(),
-            Self::SpawnerLost => {
-                "see who or what ended it: the kernel's log tells of memory that ran out and of crashes"
-            }
-            Self::System { .. } => "see that descriptors, threads and memory are left",
+            Self::SpawnerLost => "find out what ended it: the kernel log (dmesg) shows out-of-memory kills and crashes",
+            Self::System { .. } => "check that the system has file descriptors, threads and memory left",
             Self::Panicked { .. } | Self::WorkerLost { reason: Exit::Panic(_) | Exit::Voluntary, .. } => {
-                "this is a bug of wasmhost: report it with the log lines above"
+                "this is a bug in wasmhost: please report it with the log lines above"
             }
             Self::WorkerLost { reason: Exit::NotStarted(_), .. } => {
-                "see that descriptors (ulimit -n), threads and memory are left"
+                "check that the system has file descriptors (ulimit -n), threads and memory left"
             }
             Self::WorkerLost { reason: Exit::Killed(_), .. } => {
-                "see who or what ended the processes: the kernel's log tells of memory that ran out and of crashes"
+                "find out what ended the processes: the kernel log (dmesg) shows out-of-memory kills and crashes"
             }
         }
     }

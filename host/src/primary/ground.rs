@@ -1,5 +1,5 @@
-//! What the primary needs of the machine before it starts workers: addresses, a spawner, to be confined, and to know how
-//! many connections the process's descriptors bear.
+//! What the primary takes from the machine before it starts workers: it binds the addresses, starts the spawner, confines
+//! itself, and works out how many connections its file descriptors are enough for.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const DESCRIPTORS_RESERVED: u64 = 64;
 /// Descriptors that each worker needs for itself.
 const DESCRIPTORS_A_WORKER: u64 = 16;
 
-/// What was had of the machine while the process could do all that its user may. Made before any thread.
+/// What the primary took from the machine while it was not confined. Made before any thread.
 pub struct Ground {
     pub(super) config: Config,
     sockets: Sockets,

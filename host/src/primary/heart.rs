@@ -1,6 +1,5 @@
-//! Asks workers that are processes for a sign of life, and ends those that give none for too long: one that was stopped,
-//! or whose loop does not turn any more, keeps its connections waiting and says nothing of it. (A worker that is a thread
-//! cannot be ended by itself.)
+//! Asks worker processes whether they still respond, and kills those that do not for too long: a worker that was stopped,
+//! or whose event loop hangs, keeps its connections waiting without a word. (A thread cannot be killed.)
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -20,7 +19,7 @@ fn is_starting(place: &Place) -> bool {
 }
 
 impl Primary {
-    /// Whether some worker's silence would cost anybody anything: an idle host is not woken to ask.
+    /// Whether it matters that a worker hangs: while no client is connected, nobody is woken to ask.
     pub(super) fn wants_beats(&self) -> bool {
         // What a worker with a listener of its own is given is not known here.
         let may_have_clients = |place: &Place| {
@@ -47,15 +46,15 @@ impl Primary {
             let before = place.liveness.replace(liveness);
             let worker = place.id.0;
             match liveness {
-                Liveness::Answers if before != liveness => tracing::info!(worker, "the worker answers again"),
+                Liveness::Answers if before != liveness => tracing::info!(worker, "the worker responds again"),
                 Liveness::Silent if before != liveness => {
-                    tracing::warn!(worker, "the worker gives no sign of life; it gets no connections until it does");
+                    tracing::warn!(worker, "the worker does not respond; it gets no new connections until it does");
                 }
                 Liveness::Hung if before != liveness => {
                     tracing::error!(
                         worker,
                         limit = "--worker-hang-timeout",
-                        "the worker gives no sign of life and is killed; raise --worker-hang-timeout to wait longer"
+                        "the worker did not respond for too long and is killed; raise --worker-hang-timeout to wait longer"
                     );
                     process.end_hung();
                 }

@@ -1,5 +1,5 @@
-//! What differs between workers that are threads and workers that are processes: where they show themselves, how the
-//! component is loaded, and how one is started. All else in the primary is the same for both.
+//! The differences between worker threads and worker processes: where their counters lie, how the component is loaded, and
+//! how a worker is started. Everything else in the primary is the same for both.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,7 +19,7 @@ use crate::worker::inbox::Permits;
 use crate::worker::process::{ProcessHandle, ProcessSetup, Share, load_in_process};
 use crate::worker::{Events, Orders, Stage, ThreadHandle, WorkerEvent, WorkerHandle, WorkerSetup};
 
-/// The workers' kind, with what it needs.
+/// The kind of the workers, with what it needs.
 pub(super) enum Kind {
     Thread {
         trial: Arc<Trial>,

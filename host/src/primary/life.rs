@@ -1,4 +1,4 @@
-//! The life of the workers: hears what becomes of them, and carries out what the supervisor decides.
+//! The life of the workers: handles their events, and carries out what the supervisor decides.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -68,7 +68,7 @@ impl Primary {
             }
             (WorkerKind::Thread, Ok(())) => {
                 tracing::error!(
-                    "the spawner has ended; serving goes on, but no component can be loaded (SIGHUP) until the host is started again"
+                    "the spawner has ended; the host goes on serving, but cannot load a component (SIGHUP) until it is started again"
                 );
                 Ok(())
             }

@@ -1,4 +1,5 @@
-//! `SIGHUP`, and orders of `wasmhost dev`: the component's file is loaded again beside the running one, and takes its place when it works.
+//! Reloads, on `SIGHUP` or for `wasmhost dev`: the component's file is loaded beside the running component, and replaces it
+//! if it works.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,13 +49,13 @@ impl Reload {
             Err(error) => {
                 primary.board.host.failed_reloads.fetch_add(1, Relaxed);
                 tracing::error!(
-                    hint = "see that descriptors, threads and memory are left",
+                    hint = "check that the system has file descriptors, threads and memory left",
                     "reload failed, the old component goes on: the loader cannot be started: {error}"
                 );
                 self.tell(Err(LoadError {
                     file: primary.config.component.display().to_string(),
                     reason: format!("the loader cannot be started: {error}"),
-                    hint: "see that descriptors, threads and memory are left".to_owned(),
+                    hint: "check that the system has file descriptors, threads and memory left".to_owned(),
                 }));
             }
         }
@@ -89,7 +90,7 @@ impl Reload {
                 primary.board.host.reloads.fetch_add(1, Relaxed);
                 primary.board.set_edition(&edition);
                 let (isolation, wasi) = (&*edition.isolation, &*edition.wasi);
-                tracing::info!(isolation, wasi, "reload: the new component takes all new requests");
+                tracing::info!(isolation, wasi, "reload: new requests go to the new component");
                 primary.serve_with(edition);
                 let running = primary.places.iter().filter(|place| place.running);
                 self.behind = running.map(|place| place.id).collect();
@@ -104,7 +105,9 @@ impl Reload {
             }
             None => {
                 primary.board.host.failed_reloads.fetch_add(1, Relaxed);
-                tracing::error!("reload failed, the old component goes on: the loader ended; a bug of the host");
+                tracing::error!(
+                    "reload failed, the old component goes on: the loader ended without a result, a bug in wasmhost"
+                );
                 self.waiting = None;
             }
         }

@@ -1,5 +1,5 @@
-//! What is developed: a project, which is built, or a component's file, which something else builds. Either ends on the
-//! stage.
+//! What is being developed: a project, which `wasmhost` builds, or a component's file, which something else builds. Either
+//! is copied to the stage.
 
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The state of files, looked at again and again: that needs nothing of the file system, finds files that were replaced by
-//! renaming, deleted and made anew, works on network mounts and in containers, and costs some milliseconds a look.
+//! Watching files by looking at them again and again (polling). This works on every file system, on network mounts and in
+//! containers, notices files that were replaced by renaming or deleted and created again, and takes some milliseconds a look.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
