@@ -315,9 +315,7 @@ fn a_worker_process_that_hangs_while_it_starts_is_replaced() {
     let starting = starting.expect("a process");
     signal(starting, "STOP");
     assert!(states(&server).contains(&"stopped".into()), "it was stopped before it listened");
-    server.wait_for_record("the worker is killed", |record| {
-        record["limit"] == "--worker-hang-timeout"
-    });
+    server.wait_for_record("the worker is killed", |record| record["limit"] == "--worker-hang-timeout");
     eventually("both listen again", || states(&server) == ["listening", "listening"]);
     assert!(!server.worker_pids().contains(&starting));
 }

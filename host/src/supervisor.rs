@@ -279,8 +279,8 @@ mod tests {
     fn a_silent_worker_is_passed_over_then_hung_and_as_before_once_it_answers() {
         let mut heart = Heartbeat::default();
         let limit = Some(BEAT * 4);
-        let beats = [false, false, false, true, false, false, false, false]
-            .map(|answered| heart.on_beat(answered, limit));
+        let beats =
+            [false, false, false, true, false, false, false, false].map(|answered| heart.on_beat(answered, limit));
         use Liveness::{Answers, Hung, Silent};
         assert_eq!(beats, [Answers, Silent, Silent, Answers, Answers, Silent, Silent, Hung]);
         let mut for_ever = Heartbeat::default();
