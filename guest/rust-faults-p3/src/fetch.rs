@@ -1,5 +1,7 @@
 //! Outgoing HTTP requests, and the upstream's answer passed on.
 
+use std::mem;
+
 use verbs::{Reply, Url, tally};
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
@@ -13,6 +15,55 @@ use crate::wait::all;
 pub async fn get(url: &str) -> Response {
     let (_, end) = wit_future::new(|| Ok(None));
     respond(send(url, Method::Get, None, end).await)
+}
+
+/// Without a path.
+pub async fn bare(url: &str) -> Response {
+    let (_, end) = wit_future::new(|| Ok(None));
+    let sent = match new_request(url, Method::Get, None, end) {
+        Ok((request, _sent)) => match request.set_path_with_query(None) {
+            Ok(()) => client::send(request).await,
+            Err(()) => Err(ErrorCode::HttpRequestUriInvalid),
+        },
+        Err(error) => Err(error),
+    };
+    respond(sent)
+}
+
+/// What becomes of a request by its own account: one that is sent, or without a URL one that is dropped.
+pub async fn transmitted(url: &str) -> Reply {
+    let (_, end) = wit_future::new(|| Ok(None));
+    let sent = if url.is_empty() {
+        let (request, sent) = Request::new(Fields::new(), None, end, None);
+        drop(request);
+        sent
+    } else {
+        let (request, sent) = match new_request(url, Method::Get, None, end) {
+            Ok(made) => made,
+            Err(error) => return Reply::text(502, format!("error: {error:?}")),
+        };
+        drop(client::send(request).await);
+        sent
+    };
+    Reply::text(200, format!("{:?}", sent.await))
+}
+
+/// Sends all, and keeps the responses without reading them.
+pub async fn keep(count: usize, url: &str) -> Reply {
+    let statuses = all((0..count).map(|_| {
+        let url = url.to_owned();
+        async move {
+            let (_, end) = wit_future::new(|| Ok(None));
+            let answer = send(&url, Method::Get, None, end).await;
+            let kept = answer.map(|response| {
+                let status = response.get_status_code();
+                mem::forget(response);
+                status
+            });
+            kept.map_err(|error| format!("{error:?}"))
+        }
+    }));
+    Reply::text(200, tally(statuses.await))
 }
 
 /// Sends all before it waits for the first answer.
@@ -51,20 +102,31 @@ async fn send(
     body: Option<StreamReader<u8>>,
     end: FutureReader<End>,
 ) -> Result<Response, ErrorCode> {
+    let (request, _sent) = new_request(url, method, body, end)?;
+    client::send(request).await
+}
+
+/// A request, and what will have become of its transmission.
+fn new_request(
+    url: &str,
+    method: Method,
+    body: Option<StreamReader<u8>>,
+    end: FutureReader<End>,
+) -> Result<(Request, FutureReader<Result<(), ErrorCode>>), ErrorCode> {
     let url = Url::parse(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
     let scheme = match url.scheme {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
         other => Scheme::Other(other.into()),
     };
-    let (request, _sent) = Request::new(Fields::new(), body, end, None);
+    let (request, sent) = Request::new(Fields::new(), body, end, None);
     request
         .set_method(&method)
         .and_then(|()| request.set_scheme(Some(&scheme)))
         .and_then(|()| request.set_authority(Some(url.authority)))
         .and_then(|()| request.set_path_with_query(Some(url.path_with_query)))
         .map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
-    client::send(request).await
+    Ok((request, sent))
 }
 
 /// The upstream's body with its status in a header, or what went wrong.

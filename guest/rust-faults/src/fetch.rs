@@ -1,5 +1,7 @@
 //! Outgoing HTTP requests, and the upstream's answer passed on.
 
+use std::mem;
+
 use verbs::{Reply, Url, tally};
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
@@ -14,6 +16,15 @@ pub fn get(url: &str, out: ResponseOutparam) {
     respond(out, new_request(url, Method::Get).and_then(|request| answer_of(start(request)?)));
 }
 
+/// Without a path.
+pub fn bare(url: &str, out: ResponseOutparam) {
+    let request = new_request(url, Method::Get).and_then(|request| {
+        request.set_path_with_query(None).map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
+        answer_of(start(request)?)
+    });
+    respond(out, request);
+}
+
 pub fn post(url: &str, request: &IncomingRequest, out: ResponseOutparam) {
     respond(out, new_request(url, Method::Post).and_then(|upstream| send_body(upstream, request)));
 }
@@ -22,6 +33,18 @@ pub fn post(url: &str, request: &IncomingRequest, out: ResponseOutparam) {
 pub fn get_many(count: usize, url: &str) -> Reply {
     let sent: Vec<_> = (0..count).map(|_| new_request(url, Method::Get).and_then(start)).collect();
     let statuses = sent.into_iter().map(|sent| Ok(answer_of(sent?)?.status()));
+    Reply::text(200, tally(statuses.map(|status| status.map_err(|error: ErrorCode| format!("{error:?}")))))
+}
+
+/// Sends all, and keeps the responses without reading them.
+pub fn keep(count: usize, url: &str) -> Reply {
+    let sent: Vec<_> = (0..count).map(|_| new_request(url, Method::Get).and_then(start)).collect();
+    let statuses = sent.into_iter().map(|sent| {
+        let response = answer_of(sent?)?;
+        let status = response.status();
+        mem::forget(response);
+        Ok(status)
+    });
     Reply::text(200, tally(statuses.map(|status| status.map_err(|error: ErrorCode| format!("{error:?}")))))
 }
 

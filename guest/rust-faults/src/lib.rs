@@ -82,6 +82,10 @@ fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
         Verb::Touch { path } => response::send(out, many::touch(&path)),
         Verb::ManyTimers { count, time } => response::send(out, many::timers(count, time)),
         Verb::FetchMany { count, url } => response::send(out, fetch::get_many(count, &url)),
+        Verb::FetchKeep { count, url } => response::send(out, fetch::keep(count, &url)),
+        Verb::FetchBare { url } => fetch::bare(&url, out),
+        // There is no such result in 0.2.
+        Verb::Transmitted { .. } => response::send(out, Plain::NotFound.answer()),
         Verb::FetchEach { count, url } => response::send(out, fetch::get_each(count, &url)),
         Verb::LongMethods { count, bytes } => response::send(out, many::long_methods(count, bytes)),
         Verb::BigCopy { bytes } => response::send(out, many::bytes_at_once(bytes)),

@@ -79,6 +79,12 @@ pub enum Verb {
     FetchMany { count: usize, url: String },
     /// Outgoing GETs, one after the other.
     FetchEach { count: usize, url: String },
+    /// Outgoing GETs, all at once, whose responses are kept and never read.
+    FetchKeep { count: usize, url: String },
+    /// An outgoing GET without a path.
+    FetchBare { url: String },
+    /// What a guest learns of the transmission of a GET: sent to this URL, or dropped where there is none.
+    Transmitted { url: String },
     /// Outgoing requests that are never sent, each with a method of so many letters.
     LongMethods { count: u64, bytes: usize },
     /// One call of the host with so many bytes.
@@ -140,6 +146,9 @@ impl Verb {
             "many-timers" => Verb::ManyTimers { count: query.number("count", 1)?, time: query.milliseconds("ms")? },
             "fetch-many" => Verb::FetchMany { count: query.number("count", 1)?, url: query.text("url") },
             "fetch-each" => Verb::FetchEach { count: query.number("count", 1)?, url: query.text("url") },
+            "fetch-keep" => Verb::FetchKeep { count: query.number("count", 1)?, url: query.text("url") },
+            "fetch-bare" => Verb::FetchBare { url: query.text("url") },
+            "transmitted" => Verb::Transmitted { url: query.text("url") },
             "long-methods" => Verb::LongMethods { count: query.number("count", 1)?, bytes: query.number("bytes", 1)? },
             "big-copy" => Verb::BigCopy { bytes: query.number("bytes", 1)? },
             _ => Verb::Plain(Plain::NotFound),
