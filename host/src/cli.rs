@@ -284,15 +284,23 @@ pub struct ServeArgs {
     /// Give the guest a directory: read-only, or writable with `:rw` at the end.
     #[arg(long, value_name = "HOST::GUEST[:rw]", help_heading = "Grants (nothing is granted by default)")]
     pub dir: Vec<String>,
-    /// Allow outgoing HTTP requests to this host (`*`: every public address; private, loopback and link-local ones must be named).
+    /// Let outgoing HTTP requests reach this host: a name, an address, a network (10.0.0.0/8), or `*` for every host. A name, or `*`, reaches public addresses only; with `:private` behind it also loopback and private ones (`db.internal:5432:private`). Link-local addresses and cloud metadata services are reached only when they are themselves written as addresses.
     #[arg(
         long,
-        value_name = "HOST[:PORT]",
+        value_name = "HOST[:PORT][:private]",
         value_delimiter = ',',
         env = "WASMHOST_ALLOW_HOST",
         help_heading = "Grants (nothing is granted by default)"
     )]
     pub allow_host: Vec<String>,
+    /// Trust the root certificates in this file (PEM) for outgoing HTTPS, besides Mozilla's. Read once, at the start.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WASMHOST_CA_FILE",
+        help_heading = "Grants (nothing is granted by default)"
+    )]
+    pub ca_file: Option<String>,
 
     /// Format of the log on standard error: text, json, or auto (text).
     #[arg(long, value_name = "FORMAT", default_value = "auto", env = "WASMHOST_LOG_FORMAT", help_heading = "Output")]

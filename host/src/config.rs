@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::balancer::Balance;
 
 pub use build::{Machine, Mistake, build, compile_bounds};
-pub use parse::{HostPattern, HostRule};
+pub use parse::{HostPattern, HostRule, certificates};
 
 /// All settings of one run of `wasmhost serve`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -249,6 +249,8 @@ pub struct Grants {
     pub dirs: Vec<Preopen>,
     /// Hosts that outgoing requests may reach.
     pub allow_hosts: Vec<HostRule>,
+    /// Root certificates that outgoing HTTPS trusts besides Mozilla's, in PEM; [`certificates`] reads them.
+    pub ca_pem: String,
 }
 
 /// Most directories that a guest is granted; each costs every process and every instance a descriptor.

@@ -148,7 +148,7 @@ impl Cage {
             paths.extend(library_folders().into_iter().map(|folder| (folder, Access::Read)));
         }
         let ports: Option<Vec<u16>> = hosts.iter().map(|rule| rule.port).collect();
-        let has_names = hosts.iter().any(|rule| !matches!(rule.host, HostPattern::Address(_)));
+        let has_names = hosts.iter().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any));
         let connect = match ports {
             _ if !outgoing => Connect::Nowhere,
             Some(mut ports) => {

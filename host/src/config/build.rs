@@ -278,6 +278,10 @@ fn grants(args: &ServeArgs, mistakes: &mut Mistakes) -> Grants {
         args: listed(&args.arg, "WASMHOST_ARG"),
         dirs: directories(&listed(&args.dir, "WASMHOST_DIR"), mistakes),
         allow_hosts: mistakes.each("--allow-host", &args.allow_host, parse::host_rule),
+        ca_pem: match args.ca_file.as_deref() {
+            None | Some("") => String::new(),
+            Some(file) => mistakes.note("--ca-file", file, parse::ca_file(file), String::new()),
+        },
     }
 }
 

@@ -1,12 +1,17 @@
 //! How each kind of value is written on the command line. Every function returns the value, or a message that says what
 //! is wrong and what is expected (lower case, without the flag's name).
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::{Listen, Preopen};
 
@@ -17,17 +22,22 @@ pub struct HostRule {
     pub host: HostPattern,
     /// Which port; none: any.
     pub port: Option<u16>,
+    /// `:private`: the name may lead to loopback and private addresses. Always false for addresses and networks, which
+    /// grant exactly what they say.
+    pub private: bool,
 }
 
-/// Which hosts a rule speaks of.
+/// Which hosts a rule allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostPattern {
-    /// `*`: every public host.
+    /// `*`: every host.
     Any,
     /// A name, lower case.
     Name(String),
-    /// An address, which also grants it when it is private, loopback or link-local.
+    /// An address, and every name that leads to it.
     Address(IpAddr),
+    /// All addresses of a network, and every name that leads there.
+    Network(#[serde(with = "super::encoding::network")] IpNet),
 }
 
 /// Longer times would run out of the clock's range.
@@ -147,31 +157,95 @@ pub(super) fn preopen(text: &str) -> Result<Preopen, String> {
     })
 }
 
+const HOST_RULE: &str = "write `HOST`, `HOST:PORT`, `ADDRESS/BITS` or `*`, and `:private` behind a name that leads to \
+    private addresses";
+
 pub(super) fn host_rule(text: &str) -> Result<HostRule, String> {
-    let wanted = "write `HOST`, `HOST:PORT` or `*`";
-    if text.contains("://") || text.contains('/') {
-        return Err(format!("is a URL, not a host; {wanted}"));
+    if text.contains("://") {
+        return Err(format!("is a URL, not a host; {HOST_RULE}"));
     }
-    if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(HostRule { host: HostPattern::Address(address), port: None });
+    let (rest, private) = match text.strip_suffix(":private") {
+        Some(rest) => (rest, true),
+        None => (text, false),
+    };
+    let (host, port) = host_and_port(rest)?;
+    let host = host_pattern(host)?;
+    if private && matches!(host, HostPattern::Address(_) | HostPattern::Network(_)) {
+        return Err("an address needs no `:private`: it grants itself".to_owned());
     }
-    let (host, port) = match text.rsplit_once(':') {
+    Ok(HostRule { host, port, private })
+}
+
+/// Takes the port off. An IPv6 address has colons itself, so one with a port stands in brackets.
+fn host_and_port(text: &str) -> Result<(&str, Option<u16>), String> {
+    let is_address = |text: &str| text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok();
+    if is_address(text.trim_matches(['[', ']'])) {
+        return Ok((text, None));
+    }
+    match text.rsplit_once(':') {
         Some((host, port)) => match port.parse::<u16>() {
-            Ok(port) if port > 0 => (host, Some(port)),
-            _ => return Err(format!("`{port}` is not a port; {wanted}")),
+            Ok(port) if port > 0 => Ok((host, Some(port))),
+            _ => Err(format!("`{port}` is not a port; {HOST_RULE}")),
         },
-        None => (text, None),
-    };
-    let host = match host {
-        "*" => HostPattern::Any,
-        "" => return Err(format!("names no host; {wanted}")),
-        host => match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(address) => HostPattern::Address(address),
-            Err(_) if is_host_name(host) => HostPattern::Name(host.to_ascii_lowercase()),
-            Err(_) => return Err(format!("`{host}` is not a host name; {wanted}")),
-        },
-    };
-    Ok(HostRule { host, port })
+        None => Ok((text, None)),
+    }
+}
+
+fn host_pattern(host: &str) -> Result<HostPattern, String> {
+    let plain = host.trim_matches(['[', ']']);
+    if let Ok(address) = plain.parse::<IpAddr>() {
+        return Ok(HostPattern::Address(address));
+    }
+    if let Ok(network) = plain.parse::<IpNet>() {
+        return Ok(HostPattern::Network(network.trunc()));
+    }
+    match host {
+        "*" => Ok(HostPattern::Any),
+        "" => Err(format!("names no host; {HOST_RULE}")),
+        host if is_host_name(host) => Ok(HostPattern::Name(host.to_ascii_lowercase())),
+        host => Err(format!("`{host}` is not a host name; {HOST_RULE}")),
+    }
+}
+
+/// Largest file of `--ca-file`: twenty times what a system trusts.
+const CA_FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// The file's text, which holds root certificates.
+pub(super) fn ca_file(file: &str) -> Result<String, String> {
+    let mut pem = String::new();
+    let opened = File::open(file).map_err(|error| format!("cannot be opened: {error}"))?;
+    match opened.take(CA_FILE_BYTES_MAX + 1).read_to_string(&mut pem) {
+        Ok(read) if u64::try_from(read).is_ok_and(|read| read > CA_FILE_BYTES_MAX) => {
+            return Err("has more than 4 MiB; write the root certificates alone into it".to_owned());
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::InvalidData => return Err(format!("is not a text; {CA_FILE}")),
+        Err(error) => return Err(format!("cannot be read: {error}")),
+    }
+    match certificates(&pem)?.len() {
+        0 => Err(format!("holds no certificate; {CA_FILE}")),
+        _ => Ok(pem),
+    }
+}
+
+const CA_FILE: &str = "it must hold root certificates in PEM, each from `-----BEGIN CERTIFICATE-----` to \
+    `-----END CERTIFICATE-----`";
+
+/// The root certificates in a PEM text (RFC 7468); other sections are passed over.
+///
+/// # Errors
+/// Says which certificate is damaged or cannot be a root.
+pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let mut found = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let number = found.len() + 1;
+        let certificate =
+            certificate.map_err(|error| format!("certificate {number} is damaged: {error}; {CA_FILE}"))?;
+        let usable = RootCertStore::empty().add(certificate.clone());
+        usable.map_err(|error| format!("certificate {number} cannot be a root: {error}; {CA_FILE}"))?;
+        found.push(certificate);
+    }
+    Ok(found)
 }
 
 /// Letters, digits, hyphens and underscores between dots (RFC 1123, section 2.1; underscores are seen in container
@@ -218,15 +292,34 @@ mod tests {
     }
 
     #[test]
-    fn host_rules_tell_names_from_addresses() {
-        let rule = |host, port| Ok(HostRule { host, port });
+    fn host_rules_tell_names_from_addresses_and_networks() {
+        let rule = |host, port| Ok(HostRule { host, port, private: false });
+        let name = |name: &str| HostPattern::Name(name.to_owned());
         assert_eq!(host_rule("*"), rule(HostPattern::Any, None));
         assert_eq!(host_rule("*:443"), rule(HostPattern::Any, Some(443)));
-        assert_eq!(host_rule("API.example.com:8443"), rule(HostPattern::Name("api.example.com".into()), Some(8443)));
+        assert_eq!(host_rule("API.example.com:8443"), rule(name("api.example.com"), Some(8443)));
         let address = |text: &str| text.parse().map(HostPattern::Address);
         assert_eq!(address("::1").map(|host| host_rule("::1") == rule(host, None)), Ok(true));
         assert_eq!(address("::1").map(|host| host_rule("[::1]:80") == rule(host, Some(80))), Ok(true));
-        for wrong in ["", "https://a", "a:b", "a b", "a:0", ":80"] {
+        let network = |text: &str| text.parse().map(HostPattern::Network);
+        assert_eq!(network("10.0.0.0/8").map(|host| host_rule("10.1.2.3/8") == rule(host, None)), Ok(true));
+        assert_eq!(network("10.0.0.0/8").map(|host| host_rule("10.0.0.0/8:53") == rule(host, Some(53))), Ok(true));
+        assert_eq!(network("fd00::/8").map(|host| host_rule("fd00::/8") == rule(host, None)), Ok(true));
+        assert_eq!(network("fd00::/8").map(|host| host_rule("[fd00::/8]:80") == rule(host, Some(80))), Ok(true));
+        for wrong in ["", "https://a", "a:b", "a b", "a:0", ":80", "a/b", "10.0.0.0/33", "10.0.0.0/8:0"] {
+            assert!(host_rule(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_may_be_granted_private_addresses_and_an_address_grants_itself() {
+        let rule = |host, port| Ok(HostRule { host, port, private: true });
+        let name = |name: &str| HostPattern::Name(name.to_owned());
+        assert_eq!(host_rule("db:private"), rule(name("db"), None));
+        assert_eq!(host_rule("db.internal:5432:private"), rule(name("db.internal"), Some(5432)));
+        assert_eq!(host_rule("*:private"), rule(HostPattern::Any, None));
+        assert_eq!(host_rule("private").map(|rule| rule.private), Ok(false));
+        for wrong in ["10.0.0.1:private", "10.0.0.0/8:private", "[::1]:80:private", ":private", "db:private:80"] {
             assert!(host_rule(wrong).is_err(), "{wrong}");
         }
     }

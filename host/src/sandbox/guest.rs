@@ -16,6 +16,7 @@ use super::files;
 use super::instance::{Calls, Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, Meter};
 use super::memory::{MemoryBudget, MemoryLimiter};
+use super::outbound;
 use super::prepare::Artifact;
 use super::provided::PROVIDED_HINT;
 use super::source::{Description, LoadError, Problem, wasi_version};
@@ -148,7 +149,7 @@ impl Guest {
         let made = async {
             let limiter =
                 MemoryLimiter::new(self.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
-            let state = State::new(&context.common, limiter, &meter)?;
+            let state = State::new(&context.common, limiter, &meter, self.limits.body_idle_timeout)?;
             let mut store = Store::new(&self.engine, state);
             store.limiter(|state| &mut state.limiter);
             store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
@@ -214,6 +215,7 @@ fn linked(engine: &Engine, component: &Component, description: &Description) -> 
         added.map_err(|error| engine::unusable(&error))?;
     }
     files::guard(&mut linker, description.concurrent).map_err(|error| engine::unusable(&error))?;
+    outbound::mend(&mut linker, description.concurrent).map_err(|error| engine::unusable(&error))?;
     let pre = linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
     let mismatch = |error: wasmtime::Error| {
         Problem::new(

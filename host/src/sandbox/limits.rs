@@ -139,6 +139,22 @@ impl Meter {
         Duration::from_nanos(self.cpu_ns.load(Relaxed))
     }
 
+    /// Charges CPU time that the host has spent for `request` while the guest did not run. False if that request is still
+    /// the current one and exceeds its limit; then the next tick stops the guest.
+    pub(super) fn charge(&self, request: u64, spent: Duration) -> bool {
+        if self.request.load(Relaxed) != request {
+            return true;
+        }
+        let sum = self.cpu_ns.load(Relaxed).saturating_add(saturating_ns(spent));
+        self.cpu_ns.store(sum, Relaxed);
+        sum <= self.cpu_limit_ns
+    }
+
+    /// Whether this CPU time is within the limit of one request.
+    pub(super) fn is_within(&self, spent: Duration) -> bool {
+        saturating_ns(spent) <= self.cpu_limit_ns
+    }
+
     pub(super) fn cpu_exceeded(&self) -> bool {
         self.cpu_exceeded.load(Relaxed)
     }
@@ -338,6 +354,11 @@ impl CpuClock {
             Self::read(now);
         }
     }
+}
+
+/// CPU time of this thread so far.
+pub(super) fn thread_cpu_ns() -> u64 {
+    CpuClock::read(Instant::now())
 }
 
 #[cfg(test)]

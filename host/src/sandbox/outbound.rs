@@ -1,92 +1,142 @@
-//! Outgoing HTTP of guests, wasi 0.2 and 0.3 alike: one check of the destination, before and after its name is resolved,
-//! and one connection for each request. (A connection pool and finer rules will live in this folder.)
+//! Outgoing HTTP requests of guests, for WASI 0.2 and 0.3. The destination is checked before its name is resolved and
+//! again for each address. Each request has a connection of its own. (A connection pool and finer rules will be added in
+//! this folder.)
 
 mod body;
+mod charge;
 mod connect;
+mod exchange;
+mod names;
 mod policy;
+mod reach;
+mod requests;
+mod share;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Scheme;
-use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
+use self::charge::Charged;
+use self::exchange::Times;
+use self::names::Names;
 use self::policy::{Policy, Refusal};
+pub(super) use self::requests::{Unsent, mend};
+use self::share::{InstanceRequests, WorkerRequests};
+use super::limits::Meter;
 use super::stdio::OutputBudget;
-use crate::config::HostRule;
+use crate::config::Grants;
 
-/// Outgoing requests of one worker at once; more are refused with `connection-limit-reached`.
-const REQUESTS_MAX: usize = 256;
-/// Refusals of a worker's outgoing requests that are told in one second.
-const REFUSALS_TOLD_PER_SECOND: u64 = 10;
-/// How long a connection may take where the guest sets no time.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the head of a response may take, and a silence within its body, where the guest sets no time.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Refusals of a worker's outgoing requests that are logged in one second.
+const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
 
 type Response = http::Response<WasiBody>;
 type Transfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
-/// A request on its way: the response's head, and the future that carries the rest of the transfer.
+/// A request that is being sent: it gives the response's head, and the future that runs the rest of the transfer.
 pub(super) type Sending = Box<dyn Future<Output = Result<(Response, Transfer), Error>> + Send>;
 
-/// Sends the requests of one worker's guests.
+/// What all outgoing requests of one worker share.
 pub(super) struct Outbound {
-    policy: Arc<Policy>,
+    policy: Policy,
     tls: Arc<tokio_rustls::rustls::ClientConfig>,
-    permits: Arc<Semaphore>,
-    refusals_told: Arc<OutputBudget>,
+    /// None if the system could not provide it.
+    names: Option<Names>,
+    requests: Arc<WorkerRequests>,
+    refusals: OutputBudget,
 }
 
 impl Outbound {
-    pub(super) fn new(rules: &[HostRule]) -> Self {
+    pub(super) fn new(grants: &Grants) -> Self {
+        let names = Names::new();
+        if let Err(error) = &names {
+            tracing::error!(%error, "guests of this worker cannot resolve names: no runtime for look-ups");
+        }
         Self {
-            policy: Arc::new(Policy::new(rules)),
-            tls: connect::tls_config(),
-            permits: Arc::new(Semaphore::new(REQUESTS_MAX)),
-            refusals_told: Arc::new(OutputBudget::of(REFUSALS_TOLD_PER_SECOND)),
+            policy: Policy::new(&grants.allow_hosts),
+            tls: connect::tls_config(&grants.ca_pem),
+            names: names.ok(),
+            requests: Arc::default(),
+            refusals: OutputBudget::of(REFUSALS_LOGGED_PER_SECOND),
         }
     }
 
-    /// Sends `request` on behalf of `whose` (worker and request).
-    pub(super) fn send(
-        &self,
-        request: http::Request<WasiBody>,
-        options: Option<RequestOptions>,
-        whose: (u16, u64),
-    ) -> Sending {
-        let policy = Arc::clone(&self.policy);
-        let tls = Arc::clone(&self.tls);
-        let told = Arc::clone(&self.refusals_told);
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
+    /// Logs a refusal, with the flag that would allow the request. Returns the error for the guest.
+    fn refuse(&self, refusal: &Refusal, target: &Target, (worker, request): (u16, u64)) -> Error {
+        let (admitted, left_out) = self.refusals.admit();
+        if left_out > 0 {
+            tracing::warn!(worker, lines = left_out, "refusals of outgoing requests were left out");
+        }
+        if admitted {
+            let text = refusal.explain(&target.host, target.port);
+            tracing::warn!(worker, request, limit = "--allow-host", "{text}");
+        }
+        match refusal {
+            Refusal::Host => Error::HttpRequestDenied,
+            Refusal::Private(_) | Refusal::LinkLocal(_) => Error::DestinationIpProhibited,
+        }
+    }
+}
+
+/// Sends the requests of one instance.
+pub(super) struct Outgoing {
+    outbound: Arc<Outbound>,
+    requests: Arc<InstanceRequests>,
+    meter: Arc<Meter>,
+    body_idle: Option<Duration>,
+}
+
+impl Outgoing {
+    /// For the instance that `meter` measures. A response that nobody reads for `body_idle` is closed.
+    pub(super) fn new(outbound: &Arc<Outbound>, meter: &Arc<Meter>, body_idle: Option<Duration>) -> Self {
+        Self {
+            outbound: Arc::clone(outbound),
+            requests: InstanceRequests::of(&outbound.requests),
+            meter: Arc::clone(meter),
+            body_idle,
+        }
+    }
+
+    /// Sends `request`. It counts as a request from now on; all else happens when the result is polled.
+    pub(super) fn send(&self, request: http::Request<WasiBody>, options: Option<RequestOptions>) -> Sending {
+        let permit = self.requests.take();
+        let (outbound, meter) = (Arc::clone(&self.outbound), Arc::clone(&self.meter));
+        let (times, whose) = (Times::of(options, self.body_idle), meter.whose());
         Box::new(async move {
-            let permit = permit.map_err(|_| Error::ConnectionLimitReached)?;
-            let options = options.unwrap_or_default();
+            let permit = permit.ok_or(Error::ConnectionLimitReached)?;
             let target = Target::of(&request)?;
-            let connecting = async {
-                let address = resolve(&policy, &target, whose, &told).await?;
-                connect::connect(&target, address, tls).await
-            };
-            let limit = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-            let stream = tokio::time::timeout(limit, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-            let request = target.prepare(request)?;
-            // The connection is a task of its own, which ends with the transfer below (its handle aborts it).
-            let connection = connect::AbortOnDrop(tokio::spawn(async move {
+            let (answer, answered) = oneshot::channel();
+            let exchange = exchange::run(outbound, target, request, times, whose, answer);
+            // The exchange runs in its own task. Dropping the transfer drops the handle, which aborts the task.
+            let task = connect::AbortOnDrop(tokio::spawn(async move {
                 let _permit = permit;
-                connection.await
+                Charged::new(exchange, meter, whose.1).await.unwrap_or_else(|| Err(over_cpu_limit(whose)))
             }));
-            let limit = options.first_byte_timeout.unwrap_or(RESPONSE_TIMEOUT);
-            let head = tokio::time::timeout(limit, sender.send_request(request)).await;
-            let head = head.map_err(|_| Error::ConnectionReadTimeout)??;
-            let silence = options.between_bytes_timeout.unwrap_or(RESPONSE_TIMEOUT);
-            let response = head.map(|incoming| body::Bounded::new(incoming, silence).boxed_unsync());
-            let transfer: Transfer = Box::new(connection.join());
-            Ok((response, transfer))
+            match answered.await {
+                Ok(answer) => {
+                    let transfer: Transfer = Box::new(async move {
+                        // wasmtime-wasi-http looks once at once, and gives the guest an error in place of the response.
+                        tokio::task::yield_now().await;
+                        task.join().await
+                    });
+                    Ok((answer?, transfer))
+                }
+                // The task ended without an answer.
+                Err(_) => Err(task.join().await.err().unwrap_or(Error::ConnectionTerminated)),
+            }
         })
     }
+}
+
+fn over_cpu_limit((worker, request): (u16, u64)) -> Error {
+    tracing::warn!(
+        worker,
+        request,
+        limit = "--cpu-limit",
+        "an outgoing request was stopped: the request that made it has used its CPU time; raise --cpu-limit to allow more"
+    );
+    Error::InternalError(Some("the request has used its CPU time (--cpu-limit)".to_owned()))
 }
 
 /// Where a request goes.
@@ -112,13 +162,14 @@ impl Target {
         Ok(Self { host, port, tls })
     }
 
-    /// Puts the request into the form that an origin server gets (RFC 9112, section 3.2.1). `Host` is the authority that
-    /// was checked, whatever the guest had written.
+    /// Brings the request into the form that an origin server expects (RFC 9112, section 3.2.1). `Host` is the authority
+    /// that was checked, whatever the guest wrote.
     fn prepare(&self, request: http::Request<WasiBody>) -> Result<http::Request<WasiBody>, Error> {
         let (mut parts, body) = request.into_parts();
         let authority = parts.uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
         let host = http::HeaderValue::from_str(authority.as_str()).map_err(|_| Error::HttpRequestUriInvalid)?;
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        // An empty path means `/` (RFC 9110, section 4.2.3), also in front of a query.
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         parts.headers.insert(http::header::HOST, host);
         parts.uri = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
@@ -126,84 +177,51 @@ impl Target {
     }
 }
 
-/// The first allowed address of the target.
-async fn resolve(
-    policy: &Policy,
-    target: &Target,
-    whose: (u16, u64),
-    told: &OutputBudget,
-) -> Result<SocketAddr, Error> {
-    let refused = |refusal: Refusal| {
-        let (worker, request) = whose;
-        let (host, port) = (&target.host, target.port);
-        let (why, error) = match refusal {
-            Refusal::Host => (String::new(), Error::HttpRequestDenied),
-            Refusal::Address(address) => {
-                (format!(": {address} is private, loopback or link-local"), Error::DestinationIpProhibited)
-            }
-        };
-        let (admitted, left_out) = told.admit();
-        if left_out > 0 {
-            tracing::warn!(worker, lines = left_out, "refusals of outgoing requests were left out");
-        }
-        if admitted {
-            tracing::warn!(
-                worker,
-                request,
-                limit = "--allow-host",
-                "outgoing request to {host}:{port} refused{why}; allow it with --allow-host {host}:{port}"
-            );
-        }
-        error
-    };
-    policy.check_host(&target.host, target.port).map_err(refused)?;
-    let addresses = tokio::net::lookup_host((target.host.as_str(), target.port)).await.map_err(|error| {
-        tracing::debug!(host = target.host, %error, "name not resolved");
-        Error::DnsError { rcode: Some("name not resolved".to_owned()), info_code: None }
-    })?;
-    let mut refusal = None;
-    for address in addresses {
-        match policy.check_address(&target.host, address) {
-            Ok(()) => return Ok(address),
-            Err(reason) => refusal = Some(reason),
-        }
-    }
-    Err(refusal.map_or(Error::DestinationNotFound, refused))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
     use bytes::Bytes;
+    use http_body_util::BodyExt;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::Sleep;
 
     use super::*;
-    use crate::config::HostPattern;
+    use crate::config::{HostPattern, HostRule};
 
     type Outcome = Result<(), Box<dyn std::error::Error>>;
 
     const SHORT: Duration = Duration::from_millis(100);
 
-    /// Sends a request to an upstream that says only `words` and then keeps its connection: the body, or the error.
-    fn sent(scheme: &str, words: &'static [u8], options: RequestOptions) -> std::io::Result<Result<Bytes, Error>> {
+    /// Sends a request with `body` to an upstream that serves its connection with `serve`. Returns the response's body, or
+    /// the error.
+    fn exchanged<Serving: Future<Output = std::io::Result<()>> + Send>(
+        scheme: &str,
+        body: impl FnOnce() -> WasiBody,
+        options: RequestOptions,
+        serve: impl FnOnce(TcpStream) -> Serving + Send + 'static,
+    ) -> std::io::Result<Result<Bytes, Error>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
             let address = listener.local_addr()?;
             let upstream = tokio::spawn(async move {
-                let (mut stream, _) = listener.accept().await?;
-                stream.read_exact(&mut [0; 1]).await?;
-                stream.write_all(words).await?;
-                std::future::pending::<std::io::Result<()>>().await
+                let (stream, _) = listener.accept().await?;
+                serve(stream).await
             });
-            let host = HostPattern::Address(address.ip());
-            let outbound = Outbound::new(&[HostRule { host, port: None }]);
-            let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-            let mut request = http::Request::new(body);
+            let rule = HostRule { host: HostPattern::Address(address.ip()), port: None, private: false };
+            let grants = Grants { allow_hosts: vec![rule], ..Grants::default() };
+            let meter = Arc::new(Meter::new(1, Duration::from_secs(60)));
+            let outgoing = Outgoing::new(&Arc::new(Outbound::new(&grants)), &meter, None);
+            let mut request = http::Request::new(body());
+            // hyper sends no body of unknown length with GET.
+            *request.method_mut() = http::Method::POST;
             *request.uri_mut() = format!("{scheme}://{address}/").parse().map_err(std::io::Error::other)?;
-            let sending = Box::into_pin(outbound.send(request, Some(options), (1, 1)));
+            let sending = Box::into_pin(outgoing.send(request, Some(options)));
             let receiving = async {
                 let (response, _transfer) = sending.await?;
                 response.into_body().collect().await.map(http_body_util::Collected::to_bytes)
@@ -214,8 +232,78 @@ mod tests {
         })
     }
 
+    /// Sends a request to an upstream that sends only `words` and then keeps its connection open.
+    fn sent(scheme: &str, words: &'static [u8], options: RequestOptions) -> std::io::Result<Result<Bytes, Error>> {
+        let body = || http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        exchanged(scheme, body, options, async move |mut stream| {
+            stream.read_exact(&mut [0; 1]).await?;
+            stream.write_all(words).await?;
+            std::future::pending().await
+        })
+    }
+
+    /// A body of `left` pieces of 64 KiB, with a pause before each.
+    struct Pieces {
+        left: usize,
+        pause: Duration,
+        next: Pin<Box<Sleep>>,
+    }
+
+    impl Pieces {
+        fn body(left: usize, pause: Duration) -> WasiBody {
+            Self { left, pause, next: Box::pin(tokio::time::sleep(pause)) }.boxed_unsync()
+        }
+    }
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Error>>> {
+            std::task::ready!(self.next.as_mut().poll(context));
+            if self.left == 0 {
+                return Poll::Ready(None);
+            }
+            self.left -= 1;
+            let next = tokio::time::Instant::now() + self.pause;
+            self.next.as_mut().reset(next);
+            Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(&[b'x'; 1 << 16])))))
+        }
+    }
+
     #[test]
-    fn a_handshake_that_does_not_end_is_given_up_at_the_time_to_connect() -> Outcome {
+    fn the_time_to_the_first_byte_begins_when_the_request_was_sent() -> Outcome {
+        let options = RequestOptions { first_byte_timeout: Some(3 * SHORT), ..RequestOptions::default() };
+        let body = || Pieces::body(5, 2 * SHORT);
+        let outcome = exchanged("http", body, options, async |mut stream| {
+            let mut got = Vec::new();
+            while !got.ends_with(b"\r\n0\r\n\r\n") {
+                stream.read_buf(&mut got).await?;
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfour").await?;
+            std::future::pending().await
+        })?;
+        assert!(matches!(&outcome, Ok(body) if body == "four"), "{outcome:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn an_upstream_that_stops_taking_the_request_is_given_up() -> Outcome {
+        let options = RequestOptions { between_bytes_timeout: Some(3 * SHORT), ..RequestOptions::default() };
+        let body = || Pieces::body(usize::MAX, Duration::ZERO);
+        let outcome = exchanged("http", body, options, async |stream| {
+            let _held = stream;
+            std::future::pending().await
+        })?;
+        assert!(matches!(outcome, Err(Error::ConnectionWriteTimeout)), "{outcome:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_handshake_that_does_not_end_is_given_up_after_the_time_to_connect() -> Outcome {
         let options = RequestOptions { connect_timeout: Some(SHORT), ..RequestOptions::default() };
         let outcome = sent("https", b"", options)?;
         assert!(matches!(outcome, Err(Error::ConnectionTimeout)), "{outcome:?}");
@@ -223,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_that_does_not_come_is_given_up_at_the_time_to_its_first_byte() -> Outcome {
+    fn a_response_that_does_not_come_is_given_up_after_the_time_to_its_first_byte() -> Outcome {
         let options = RequestOptions { first_byte_timeout: Some(SHORT), ..RequestOptions::default() };
         for words in [&b""[..], b"HTTP/1.1 200 OK\r\ncontent-le"] {
             let outcome = sent("http", words, options)?;
@@ -233,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_falls_silent_is_given_up_at_the_time_between_bytes() -> Outcome {
+    fn a_body_that_falls_silent_is_given_up_after_the_time_between_bytes() -> Outcome {
         let options = RequestOptions { between_bytes_timeout: Some(SHORT), ..RequestOptions::default() };
         let whole = sent("http", b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfour", options)?;
         assert_eq!(whole.ok().as_deref(), Some(&b"four"[..]));

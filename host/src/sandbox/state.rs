@@ -2,6 +2,7 @@
 //! Everything here is made anew for each instance, and only what [`Grants`] names is granted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, header};
 use wasmtime::component::ResourceTable;
@@ -12,7 +13,7 @@ use super::limits::{
     BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HANDLES_NEARLY_SPENT, Meter, RANDOM_BYTES_MAX,
 };
 use super::memory::MemoryLimiter;
-use super::outbound::Outbound;
+use super::outbound::{Outbound, Outgoing, Unsent};
 use super::stdio::{GuestOutput, OutputBudget, Stream};
 use crate::config::Grants;
 use crate::panics::LeakedByPanic;
@@ -28,6 +29,7 @@ pub(super) struct State {
     output: [GuestOutput; 2],
     pub(super) hooks: Hooks,
     pub(super) limiter: MemoryLimiter,
+    pub(super) unsent: Unsent,
 }
 
 /// What all instances of a worker have in common.
@@ -41,7 +43,7 @@ pub(super) struct Common {
 impl Common {
     pub(super) fn new(grants: Arc<Grants>) -> Self {
         Self {
-            outbound: Arc::new(Outbound::new(&grants.allow_hosts)),
+            outbound: Arc::new(Outbound::new(&grants)),
             output_budget: Arc::new(OutputBudget::default()),
             forbidden: Arc::new(is_hop_by_hop_or_host),
             grants,
@@ -50,7 +52,13 @@ impl Common {
 }
 
 impl State {
-    pub(super) fn new(common: &Common, limiter: MemoryLimiter, meter: &Arc<Meter>) -> wasmtime::Result<Self> {
+    /// Of an instance whose bodies may rest for `body_idle`.
+    pub(super) fn new(
+        common: &Common,
+        limiter: MemoryLimiter,
+        meter: &Arc<Meter>,
+        body_idle: Option<Duration>,
+    ) -> wasmtime::Result<Self> {
         let output = |stream| GuestOutput::new(stream, Arc::clone(meter), Arc::clone(&common.output_budget));
         let output = [output(Stream::Stdout), output(Stream::Stderr)];
         let [stdout, stderr] = output.clone();
@@ -78,10 +86,11 @@ impl State {
             hooks: Hooks {
                 receiving: false,
                 forbidden: Arc::clone(&common.forbidden),
-                outbound: Arc::clone(&common.outbound),
+                outgoing: Outgoing::new(&common.outbound, meter, body_idle),
                 meter: Arc::clone(meter),
             },
             limiter,
+            unsent: Unsent::default(),
         })
     }
 
@@ -119,7 +128,7 @@ pub(super) struct Hooks {
     /// Set while an incoming request becomes a resource: then `Host` is kept, which a guest may read but never set.
     pub(super) receiving: bool,
     forbidden: ForbiddenHeaderFilter,
-    outbound: Arc<Outbound>,
+    outgoing: Outgoing,
     meter: Arc<Meter>,
 }
 
@@ -138,7 +147,7 @@ impl WasiHttpHooks for Hooks {
         options: Option<wasmtime_wasi_http::RequestOptions>,
         _: Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
     ) -> super::outbound::Sending {
-        self.outbound.send(request, options, self.meter.whose())
+        self.outgoing.send(request, options)
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {

@@ -1,44 +1,178 @@
-//! The body of a response to a guest's request, ended when it is silent for too long.
+//! The bodies of an outgoing request and of its response. They record what the timers of the exchange need.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
-use wasmtime_wasi_http::Error;
+use wasmtime_wasi_http::{Error, WasiBody};
 
-/// An incoming body and the longest silence within it.
-pub(super) struct Bounded {
-    incoming: Incoming,
-    silence: Duration,
-    deadline: Pin<Box<Sleep>>,
+/// How much of a request's body was sent, and who has to act next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// The guest has to produce the next piece.
+    GuestOwes,
+    /// The upstream has to take a piece, since this time.
+    UpstreamOwes(Instant),
+    /// All of it was sent at this time.
+    All(Instant),
+    /// The upstream wanted no more of it since this time, or the connection broke.
+    CutOff(Instant),
 }
 
-impl Bounded {
-    pub(super) fn new(incoming: Incoming, silence: Duration) -> Self {
-        Self { incoming, silence, deadline: Box::pin(tokio::time::sleep(silence)) }
+impl Sent {
+    /// Whether nothing more of the body is sent.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::All(_) | Self::CutOff(_))
     }
 }
 
-impl Body for Bounded {
+/// The body of a request. It reports how much of it was sent.
+pub(super) struct Upload {
+    body: WasiBody,
+    sent: watch::Sender<Sent>,
+}
+
+impl Upload {
+    pub(super) fn new(body: WasiBody) -> (Self, watch::Receiver<Sent>) {
+        let begin = if body.is_end_stream() { Sent::All(Instant::now()) } else { Sent::UpstreamOwes(Instant::now()) };
+        let (sent, receiver) = watch::channel(begin);
+        (Self { body, sent }, receiver)
+    }
+
+    fn tell(&self, now: Sent) {
+        self.sent.send_if_modified(|sent| {
+            let changes = *sent != now && !sent.is_over();
+            if changes {
+                *sent = now;
+            }
+            changes
+        });
+    }
+}
+
+impl Body for Upload {
     type Data = Bytes;
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match Pin::new(&mut self.incoming).poll_frame(context) {
-            Poll::Ready(frame) => {
-                let next = Instant::now() + self.silence;
-                self.deadline.as_mut().reset(next);
-                Poll::Ready(frame.map(|frame| frame.map_err(Error::Hyper)))
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let now = match &polled {
+            Poll::Pending => Sent::GuestOwes,
+            Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => Sent::UpstreamOwes(Instant::now()),
+            Poll::Ready(_) => Sent::All(Instant::now()),
+        };
+        self.tell(now);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.tell(Sent::CutOff(Instant::now()));
+    }
+}
+
+/// Records when a response was last read.
+pub(super) struct Attention {
+    origin: Instant,
+    last_ms: AtomicU64,
+    /// The reader has taken all that had arrived, and may be waiting for more.
+    may_wait: AtomicBool,
+    /// The response was closed because nobody read it.
+    given_up: AtomicBool,
+}
+
+impl Attention {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            origin: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            may_wait: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+        })
+    }
+
+    fn note(&self, may_wait: bool) {
+        let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(now, Relaxed);
+        self.may_wait.store(may_wait, Relaxed);
+    }
+
+    /// Returns when nobody has read the response for `unread`. From then on, reading it is an error. A reader that has
+    /// taken all that had arrived may be waiting for the upstream; it gets at least `silence`, after which the body itself
+    /// ends its waiting.
+    pub(super) async fn lost(&self, unread: Duration, silence: Duration) {
+        loop {
+            let bound = if self.may_wait.load(Relaxed) { unread.max(silence.saturating_add(GRACE)) } else { unread };
+            let since = self.origin + Duration::from_millis(self.last_ms.load(Relaxed));
+            if since.elapsed() >= bound {
+                self.given_up.store(true, Relaxed);
+                return;
             }
-            Poll::Pending => match self.deadline.as_mut().poll(context) {
-                Poll::Ready(()) => Poll::Ready(Some(Err(Error::ConnectionReadTimeout))),
-                Poll::Pending => Poll::Pending,
-            },
+            match since.checked_add(bound) {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
         }
+    }
+}
+
+/// How long a waiting reader has to notice that `silence` is over, before its response counts as unread.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The body of a response. Reading it fails if the upstream sends nothing for too long while the guest waits, and after
+/// nobody has read it for too long.
+pub(super) struct Download {
+    incoming: Incoming,
+    silence: Duration,
+    /// When the guest has waited long enough.
+    deadline: Pin<Box<Sleep>>,
+    waits: bool,
+    attention: Arc<Attention>,
+}
+
+impl Download {
+    pub(super) fn new(incoming: Incoming, silence: Duration, attention: Arc<Attention>) -> Self {
+        Self { incoming, silence, deadline: Box::pin(tokio::time::sleep(silence)), waits: false, attention }
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.attention.given_up.load(Relaxed) {
+            return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
+        }
+        let polled = Pin::new(&mut self.incoming).poll_frame(context);
+        self.attention.note(polled.is_pending());
+        let Poll::Ready(frame) = polled else {
+            // The time counts from when the guest began to wait, not from the last piece: it may have been busy since.
+            if !std::mem::replace(&mut self.waits, true)
+                && let Some(deadline) = Instant::now().checked_add(self.silence)
+            {
+                self.deadline.as_mut().reset(deadline);
+            }
+            return self.deadline.as_mut().poll(context).map(|()| Some(Err(Error::ConnectionReadTimeout)));
+        };
+        self.waits = false;
+        Poll::Ready(frame.map(|frame| frame.map_err(Error::Hyper)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,10 +1,13 @@
-//! Opens one outgoing connection, plain or with TLS.
+//! Opens one outgoing connection, with or without TLS.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -14,25 +17,38 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use wasmtime_wasi_http::Error;
 
 use super::Target;
+use crate::config::certificates;
+
+/// How long an address has to connect before the next one is tried beside it (RFC 8305, section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Mozilla's root certificates, no client certificate.
-pub(super) fn tls_config() -> Arc<ClientConfig> {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+/// Trusts Mozilla's root certificates, and those of `--ca-file`; no client certificate.
+pub(super) fn tls_config(ca_pem: &str) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    match certificates(ca_pem) {
+        // Each was found usable when the flags were read.
+        Ok(own) => drop(roots.add_parsable_certificates(own)),
+        Err(error) => tracing::error!(error, "the certificates of --ca-file are not trusted"),
+    }
     Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Connects to `address`, which was checked, and with TLS to the target's name.
+/// Connects to one of `addresses`, which the caller has checked, and does the TLS handshake for the target's name. The
+/// caller limits the time.
+///
+/// # Errors
+/// The error of the first address that failed, or of the handshake.
 pub(super) async fn connect(
     target: &Target,
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     tls: Arc<ClientConfig>,
 ) -> Result<TokioIo<Box<dyn Stream>>, Error> {
-    let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
-        std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => Error::DestinationIpUnroutable,
+    let stream = connect_first(addresses).await.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Error::DestinationIpUnroutable,
         _ => Error::Connect(error),
     })?;
     if let Err(error) = stream.set_nodelay(true) {
@@ -49,7 +65,49 @@ pub(super) async fn connect(
     Ok(TokioIo::new(Box::new(stream)))
 }
 
-/// What a guest is told of a handshake that failed.
+/// Connects to the address that answers first ("happy eyeballs", RFC 8305): the next one is tried when one has failed,
+/// or has not connected within [`ATTEMPT_DELAY`]. The others are closed.
+async fn connect_first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut waiting = alternating(addresses).into_iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut first_error = None;
+    loop {
+        match waiting.next() {
+            Some(address) => attempts.push(TcpStream::connect(address)),
+            None if attempts.is_empty() => {
+                return Err(first_error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
+            }
+            None => {}
+        }
+        tokio::select! {
+            biased;
+            Some(attempt) = attempts.next() => match attempt {
+                Ok(stream) => return Ok(stream),
+                Err(error) => first_error = first_error.or(Some(error)),
+            },
+            () = tokio::time::sleep(ATTEMPT_DELAY), if waiting.len() > 0 => {}
+        }
+    }
+}
+
+/// The same addresses, of either family in turn, beginning with the first one's (RFC 8305, section 4).
+fn alternating(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<SocketAddr>, Vec<SocketAddr>) =
+        addresses.iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut ordered = Vec::with_capacity(addresses.len());
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    loop {
+        let before = ordered.len();
+        ordered.extend(first.next());
+        ordered.extend(second.next());
+        if ordered.len() == before {
+            return ordered;
+        }
+    }
+}
+
+/// The guest's error for a handshake that failed.
 fn tls_error(error: &std::io::Error) -> Error {
     match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
@@ -59,26 +117,26 @@ fn tls_error(error: &std::io::Error) -> Error {
             Error::TlsAlertReceived { alert_id: Some(u8::from(*alert)), alert_message: Some(format!("{alert:?}")) }
         }
         Some(_) => Error::TlsProtocolError,
-        // The connection was lost, not its protocol.
+        // The connection broke; the upstream did not violate the protocol.
         None => Error::ConnectionTerminated,
     }
 }
 
-/// The task of one connection; it ends when this is dropped.
-pub(super) struct AbortOnDrop(pub(super) tokio::task::JoinHandle<Result<(), hyper::Error>>);
+/// The task of one exchange. Dropping this aborts the task.
+pub(super) struct AbortOnDrop(pub(super) tokio::task::JoinHandle<Result<(), Error>>);
 
 impl AbortOnDrop {
-    /// Waits for the end of the transfer.
+    /// Waits until the exchange has ended.
     pub(super) async fn join(self) -> Result<(), Error> {
         match self.await {
-            Ok(outcome) => outcome.map_err(Error::Hyper),
+            Ok(outcome) => outcome,
             Err(_) => Err(Error::ConnectionTerminated),
         }
     }
 }
 
 impl Future for AbortOnDrop {
-    type Output = Result<Result<(), hyper::Error>, tokio::task::JoinError>;
+    type Output = Result<Result<(), Error>, tokio::task::JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(context)
@@ -99,7 +157,7 @@ mod tests {
     use rustls::ServerConfig;
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
@@ -170,7 +228,7 @@ mod tests {
             let serving = tokio::spawn(serving);
             let target = Target { host: host.to_owned(), port: address.port(), tls: true };
             let asking = async {
-                let mut stream = connect(&target, address, tls).await?.into_inner();
+                let mut stream = connect(&target, &[address], tls).await?.into_inner();
                 let mut answer = String::new();
                 let asked = stream.write_all(b"ping").await;
                 asked.map_err(Error::Connect)?;
@@ -181,6 +239,63 @@ mod tests {
             serving.abort();
             Ok(answer)
         })
+    }
+
+    fn blocked<T>(test: impl Future<Output = T>) -> std::io::Result<T> {
+        Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test))
+    }
+
+    #[test]
+    fn families_alternate_and_none_is_lost() {
+        let of = |texts: &[&str]| texts.iter().filter_map(|text| text.parse().ok()).collect::<Vec<SocketAddr>>();
+        for (given, expected) in [
+            (
+                &["[::1]:1", "[::2]:1", "1.1.1.1:1", "1.1.1.2:1"][..],
+                &["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1"][..],
+            ),
+            (&["1.1.1.1:1", "1.1.1.2:1", "1.1.1.3:1", "[::1]:1"], &["1.1.1.1:1", "[::1]:1", "1.1.1.2:1", "1.1.1.3:1"]),
+            (&["[::1]:1"], &["[::1]:1"]),
+            (&[], &[]),
+        ] {
+            assert_eq!(alternating(&of(given)), of(expected));
+        }
+    }
+
+    #[test]
+    fn an_address_that_refuses_gives_way_to_the_next() -> Outcome {
+        blocked(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let open = listener.local_addr()?;
+            let closed = TcpListener::bind("127.0.0.2:0").await?.local_addr()?;
+            assert_eq!(connect_first(&[closed, open]).await?.peer_addr()?, open);
+            let error = connect_first(&[closed]).await.map(drop).map_err(|error| error.kind());
+            assert_eq!(error, Err(io::ErrorKind::ConnectionRefused));
+            assert!(connect_first(&[]).await.is_err());
+            Ok(())
+        })?
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_gives_way_to_the_next_in_a_quarter_of_a_second() -> Outcome {
+        blocked(async {
+            // A backlog that is full drops further connections, so that they wait.
+            let full = TcpSocket::new_v4()?;
+            full.bind("127.0.0.3:0".parse()?)?;
+            let full = full.listen(0)?;
+            let silent = full.local_addr()?;
+            let mut held = Vec::new();
+            while let Ok(stream) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(silent)).await {
+                held.push(stream?);
+                assert!(held.len() < 100, "the backlog is never full");
+            }
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let open = listener.local_addr()?;
+            let began = std::time::Instant::now();
+            assert_eq!(connect_first(&[silent, silent, open]).await?.peer_addr()?, open);
+            let took = began.elapsed();
+            assert!(took >= 2 * ATTEMPT_DELAY && took < Duration::from_millis(1_500), "{took:?}");
+            Ok(())
+        })?
     }
 
     #[test]
@@ -219,7 +334,7 @@ mod tests {
     #[test]
     fn mozillas_roots_do_not_trust_an_authority_of_ours() -> Outcome {
         let authority = authority()?;
-        let answer = answer(server(&named("localhost")?, Some(&authority))?, "localhost", tls_config())?;
+        let answer = answer(server(&named("localhost")?, Some(&authority))?, "localhost", tls_config(""))?;
         assert!(matches!(answer, Err(Error::TlsCertificateError)), "{answer:?}");
         Ok(())
     }

@@ -1,0 +1,274 @@
+//! Resolves names with the C library, so that `/etc/hosts`, `/etc/resolv.conf` and `nsswitch.conf` have the same effect as
+//! in every other program.
+//!
+//! The C library blocks its thread, up to half a minute if a name server does not answer, and cannot be interrupted. So
+//! each worker has a limited number of threads for look-ups, which do nothing else. Requests for the same name share one
+//! look-up. The names of one domain can only take some of the threads, because whoever runs the domain decides how long
+//! its names take.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, watch};
+
+/// Threads of one worker for look-ups. Further look-ups wait, at most their request's time to connect.
+const THREADS_MAX: usize = 32;
+/// How many of these may look up names of one domain.
+const THREADS_PER_DOMAIN_MAX: usize = 8;
+/// How long a thread waits for the next look-up before it ends.
+const THREAD_IDLE: Duration = Duration::from_secs(10);
+/// How many addresses of one name are used. The others are left out.
+const ADDRESSES_MAX: usize = 16;
+
+/// The addresses of a name, or the C library's error. Everyone who asked for the name gets it.
+type Outcome = Result<Arc<[IpAddr]>, Arc<str>>;
+/// Finds addresses of a name. Blocks.
+type LookUp = fn(&str) -> std::io::Result<Vec<IpAddr>>;
+
+/// The look-ups of one worker.
+pub(super) struct Names {
+    look_up: LookUp,
+    /// Only its blocking threads are used. It is taken out when this is dropped.
+    threads: Option<Runtime>,
+    free: Arc<Semaphore>,
+    books: Arc<Mutex<Books>>,
+}
+
+#[derive(Default)]
+struct Books {
+    /// Look-ups that run or wait for a thread, by name.
+    running: HashMap<String, Arc<watch::Sender<Option<Outcome>>>>,
+    /// Threads that each domain may still take. Only domains with look-ups are listed.
+    domains: HashMap<String, Arc<Semaphore>>,
+}
+
+impl Names {
+    /// # Errors
+    /// When the runtime cannot be made.
+    pub(super) fn new() -> std::io::Result<Self> {
+        Self::with(|name| Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
+    }
+
+    fn with(look_up: LookUp) -> std::io::Result<Self> {
+        let threads = Builder::new_current_thread()
+            .max_blocking_threads(THREADS_MAX)
+            .thread_keep_alive(THREAD_IDLE)
+            .thread_name("names")
+            .build()?;
+        Ok(Self { look_up, threads: Some(threads), free: Arc::new(Semaphore::new(THREADS_MAX)), books: Arc::default() })
+    }
+
+    /// The addresses of `host`, at least one and at most [`ADDRESSES_MAX`], without duplicates, in the order in which they
+    /// should be tried (RFC 6724). It takes as long as the name servers take, so the caller limits the time. Must be called
+    /// on the worker's runtime.
+    ///
+    /// # Errors
+    /// The C library's error.
+    pub(super) async fn addresses(&self, host: &str) -> Outcome {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok([address].into());
+        }
+        let mut answer = self.join(host);
+        // Unless the worker ends, the sender answers before it is dropped.
+        match answer.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err("the look-up was lost".into())),
+            Err(_) => Err("the look-up was lost".into()),
+        }
+    }
+
+    /// Joins the look-up of this name, or starts one.
+    fn join(&self, host: &str) -> watch::Receiver<Option<Outcome>> {
+        let mut books = lock(&self.books);
+        if let Some(running) = books.running.get(host) {
+            return running.subscribe();
+        }
+        let (answer, receiver) = watch::channel(None);
+        let answer = Arc::new(answer);
+        books.running.insert(host.to_owned(), Arc::clone(&answer));
+        let domain = books.domains.entry(domain(host).to_owned());
+        let domain = Arc::clone(domain.or_insert_with(|| Arc::new(Semaphore::new(THREADS_PER_DOMAIN_MAX))));
+        drop(books);
+        if let Some(threads) = &self.threads {
+            let (host, look_up, threads) = (host.to_owned(), self.look_up, threads.handle().clone());
+            let entry = Entry { host, domain, answer, books: Arc::clone(&self.books) };
+            tokio::spawn(run(entry, Arc::clone(&self.free), threads, look_up));
+        }
+        receiver
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            // Look-ups cannot be interrupted, and nobody waits for them.
+            threads.shutdown_background();
+        }
+    }
+}
+
+/// A look-up in the books. Dropping this removes it from them.
+struct Entry {
+    host: String,
+    domain: Arc<Semaphore>,
+    answer: Arc<watch::Sender<Option<Outcome>>>,
+    books: Arc<Mutex<Books>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut books = lock(&self.books);
+        books.running.remove(&self.host);
+        // Only the books and this entry hold the semaphore, so the domain has no other look-up.
+        if Arc::strong_count(&self.domain) <= 2 {
+            books.domains.remove(domain(&self.host));
+        }
+    }
+}
+
+/// Waits for a thread, looks the name up, and answers everyone who waits. If nobody waits any more before there is a
+/// thread, it takes none.
+async fn run(entry: Entry, free: Arc<Semaphore>, threads: tokio::runtime::Handle, look_up: LookUp) {
+    let turn = async {
+        let of_domain = Arc::clone(&entry.domain).acquire_owned().await;
+        (of_domain, free.acquire_owned().await)
+    };
+    let turn = tokio::select! {
+        biased;
+        () = entry.answer.closed() => return,
+        turn = turn => turn,
+    };
+    let host = entry.host.clone();
+    let looked_up = threads.spawn_blocking(move || {
+        // The thread holds it: the request may end long before the thread does.
+        let _turn = turn;
+        look_up(&host)
+    });
+    let outcome = match looked_up.await {
+        Ok(Ok(found)) => first_of(found),
+        Ok(Err(error)) => Err(error.to_string().into()),
+        Err(_) => Err("the look-up was lost".into()),
+    };
+    let answer = Arc::clone(&entry.answer);
+    drop(entry);
+    answer.send_replace(Some(outcome));
+}
+
+/// The addresses that are used, without duplicates.
+fn first_of(found: Vec<IpAddr>) -> Outcome {
+    let mut used: Vec<IpAddr> = Vec::with_capacity(found.len().min(ADDRESSES_MAX));
+    for address in found {
+        if used.len() < ADDRESSES_MAX && !used.contains(&address) {
+            used.push(address);
+        }
+    }
+    if used.is_empty() { Err("the name has no address".into()) } else { Ok(used.into()) }
+}
+
+/// The last two labels of a name. Whoever runs them runs all names below them.
+fn domain(host: &str) -> &str {
+    let host = host.trim_end_matches('.');
+    let second = host.rmatch_indices('.').nth(1);
+    second.map_or(host, |(dot, _)| &host[dot + 1..])
+}
+
+fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
+    books.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::time::Instant;
+
+    use super::*;
+
+    type Done = Result<(), Box<dyn std::error::Error>>;
+
+    const FOUND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    /// How long a name server of [`slow_below_pit`] takes: longer than anything that these tests wait for.
+    const PIT: Duration = Duration::from_secs(3);
+    const PROMPT: Duration = Duration::from_secs(1);
+
+    /// Names below `pit.test` take long, `gone.test` is not there, others are.
+    fn slow_below_pit(name: &str) -> std::io::Result<Vec<IpAddr>> {
+        if name.ends_with("pit.test") {
+            std::thread::sleep(PIT);
+        }
+        if name == "gone.test" { Err(std::io::Error::other("no such name")) } else { Ok(vec![FOUND, FOUND]) }
+    }
+
+    fn on_a_worker<T>(test: impl Future<Output = T>) -> std::io::Result<T> {
+        Ok(Builder::new_current_thread().enable_all().build()?.block_on(test))
+    }
+
+    #[test]
+    fn domains_are_the_last_two_labels() {
+        for (host, expected) in [
+            ("a.b.example.com", "example.com"),
+            ("example.com", "example.com"),
+            ("a.example.com.", "example.com"),
+            ("localhost", "localhost"),
+            ("", ""),
+            ("..", ""),
+        ] {
+            assert_eq!(domain(host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_found_once_each_and_errors_are_told() -> Done {
+        let names = Names::with(slow_below_pit)?;
+        on_a_worker(async {
+            assert_eq!(names.addresses("there.test").await.as_deref(), Ok(&[FOUND][..]));
+            assert_eq!(names.addresses("::1").await.as_deref(), Ok(&[IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])][..]));
+            assert_eq!(names.addresses("gone.test").await.err().as_deref(), Some("no such name"));
+        })?;
+        let many = (0..100).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+        assert_eq!(first_of(many).map(|used| used.len()), Ok(ADDRESSES_MAX));
+        assert!(lock(&names.books).running.is_empty() && lock(&names.books).domains.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn any_number_of_slow_names_of_one_domain_leave_threads_for_others() -> Done {
+        let names = Names::with(slow_below_pit)?;
+        on_a_worker(async {
+            let slow: Vec<_> = (0..100).map(|index| names.join(&format!("{index}.pit.test"))).collect();
+            tokio::task::yield_now().await;
+            let began = Instant::now();
+            assert!(names.addresses("there.test").await.is_ok());
+            assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
+            assert_eq!(names.free.available_permits(), THREADS_MAX - THREADS_PER_DOMAIN_MAX);
+            drop(slow);
+            // Look-ups without a thread end, as soon as their tasks have had a turn; the others hold their threads.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(lock(&names.books).running.len(), THREADS_PER_DOMAIN_MAX);
+        })?;
+        Ok(())
+    }
+
+    #[test]
+    fn one_name_is_looked_up_once_for_all_who_ask() -> Done {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        let names = Names::with(|_| {
+            CALLS.fetch_add(1, Relaxed);
+            std::thread::sleep(Duration::from_millis(50));
+            Ok(vec![FOUND])
+        })?;
+        on_a_worker(async {
+            let asked: Vec<_> = (0..20).map(|_| names.join("a.test")).collect();
+            for mut answer in asked {
+                let outcome = answer.wait_for(Option::is_some).await;
+                assert!(outcome.is_ok_and(|outcome| outcome.as_ref().is_some_and(Result::is_ok)));
+            }
+        })?;
+        assert_eq!(CALLS.load(Relaxed), 1);
+        Ok(())
+    }
+}

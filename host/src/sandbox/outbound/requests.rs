@@ -1,0 +1,220 @@
+//! Corrects two errors of wasmtime-wasi-http (docs/DEPENDENCIES.md shows how to reproduce them):
+//!
+//! - It refuses a request without a path. Such a request is for `/` (RFC 9110, section 4.2.3).
+//! - In WASI 0.3, the second result of `request.new` must be an error if the request was never transmitted, because `send`
+//!   failed or the request was dropped. wasmtime-wasi-http reports success.
+//!
+//! The functions here replace those of wasmtime-wasi-http, and call them.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+use wasmtime::component::{
+    Access, Accessor, FutureConsumer, FutureReader, Linker, Resource, ResourceType, Source, StreamReader,
+};
+use wasmtime::{AsContextMut, StoreContextMut};
+use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host as _;
+use wasmtime_wasi_http::p2::bindings::http::types as p2;
+use wasmtime_wasi_http::p3::bindings::http::client::HostWithStore;
+use wasmtime_wasi_http::p3::bindings::http::types::{self as p3, ErrorCode, HostRequestWithStore};
+use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
+
+use crate::sandbox::state::State;
+
+/// The interfaces as wasmtime-wasi-http names them; another name would define what no component imports.
+const HANDLER_P2: &str = "wasi:http/outgoing-handler@0.2.12";
+const CLIENT_P3: &str = "wasi:http/client@0.3.0";
+const TYPES_P3: &str = "wasi:http/types@0.3.0";
+
+/// Replaces these functions in `linker`, for WASI 0.2 and, if `concurrent`, for 0.3.
+pub(in crate::sandbox) fn mend(linker: &mut Linker<State>, concurrent: bool) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.instance(HANDLER_P2)?.func_wrap("handle", handle_p2)?;
+    if concurrent {
+        let mut client = linker.instance(CLIENT_P3)?;
+        client.func_wrap_concurrent("send", |accessor, (request,)| Box::pin(send_p3(accessor, request)))?;
+        let mut types = linker.instance(TYPES_P3)?;
+        types.resource("request", ResourceType::host::<p3::Request>(), drop_p3)?;
+        types.func_wrap("[static]request.new", new_p3)?;
+        types.func_wrap("[static]request.consume-body", consume_body_p3)?;
+    }
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// `outgoing-handler.handle`: a request without a path is for `/`.
+fn handle_p2(
+    mut store: StoreContextMut<'_, State>,
+    (request, options): (Resource<p2::OutgoingRequest>, Option<Resource<p2::RequestOptions>>),
+) -> wasmtime::Result<(Result<Resource<p2::FutureIncomingResponse>, p2::ErrorCode>,)> {
+    let mut http = store.data_mut().http();
+    http.table.get_mut(&request)?.path_with_query.get_or_insert_with(|| "/".to_owned());
+    match http.handle(request, options) {
+        Ok(response) => Ok((Ok(response),)),
+        Err(error) => Ok((Err(error.downcast()?),)),
+    }
+}
+
+/// What happened to a request that a guest made.
+#[derive(Debug, Clone, Default)]
+enum Fate {
+    /// The guest has it, or has dropped it.
+    #[default]
+    Unsent,
+    /// It is being sent, or was when the guest cancelled it.
+    Sending,
+    /// It was transmitted, or the guest has read its body itself.
+    Done,
+    /// It could not be sent.
+    Failed(ErrorCode),
+}
+
+impl Fate {
+    /// The result of the transmission, if wasmtime-wasi-http reports `known`. It reports success for every request that it
+    /// loses track of.
+    fn outcome(self, known: Result<(), ErrorCode>) -> Result<(), ErrorCode> {
+        known?;
+        match self {
+            Self::Done => Ok(()),
+            Self::Failed(error) => Err(error),
+            Self::Unsent => Err(ErrorCode::InternalError(Some("the request was never sent".to_owned()))),
+            Self::Sending => Err(ErrorCode::ConnectionTerminated),
+        }
+    }
+}
+
+type Shared = Arc<Mutex<Fate>>;
+
+fn set(fate: &Shared, now: Fate) {
+    *fate.lock().unwrap_or_else(PoisonError::into_inner) = now;
+}
+
+/// The requests that one instance has made and not sent, by handle.
+#[derive(Debug, Default)]
+pub(in crate::sandbox) struct Unsent(HashMap<u32, Shared>);
+
+type Trailers = Result<Option<Resource<p3::Trailers>>, ErrorCode>;
+type New =
+    (Resource<p3::Headers>, Option<StreamReader<u8>>, FutureReader<Trailers>, Option<Resource<p3::RequestOptions>>);
+
+/// A request, and the result of its transmission.
+type Made = (Resource<p3::Request>, FutureReader<Result<(), ErrorCode>>);
+
+fn access(store: StoreContextMut<'_, State>) -> Access<'_, State, WasiHttp> {
+    Access::<State, WasiHttp>::new(store, WasiHttpView::http)
+}
+
+fn new_p3(
+    mut store: StoreContextMut<'_, State>,
+    (headers, contents, trailers, options): New,
+) -> wasmtime::Result<(Made,)> {
+    let (request, known) = <WasiHttp as HostRequestWithStore<State>>::new(
+        access(store.as_context_mut()),
+        headers,
+        contents,
+        trailers,
+        options,
+    )?;
+    let fate = Shared::default();
+    store.data_mut().unsent.0.insert(request.rep(), Arc::clone(&fate));
+    let (tell, told) = oneshot::channel();
+    known.pipe(store.as_context_mut(), Known(Some(tell)))?;
+    let outcome = async move {
+        // If wasmtime-wasi-http reports nothing, it knows of no error.
+        let known = told.await.unwrap_or(Ok(()));
+        let fate = fate.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        wasmtime::error::Ok(fate.outcome(known))
+    };
+    Ok(((request, FutureReader::new(store, Box::pin(outcome))?),))
+}
+
+/// Receives what wasmtime-wasi-http reports of a transmission.
+struct Known(Option<oneshot::Sender<Result<(), ErrorCode>>>);
+
+impl FutureConsumer<State> for Known {
+    type Item = Result<(), ErrorCode>;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: StoreContextMut<'_, State>,
+        mut source: Source<'_, Self::Item>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<()>> {
+        let mut known = None;
+        source.read(store, &mut known)?;
+        if let (Some(tell), Some(known)) = (self.0.take(), known) {
+            // The guest may have dropped its end.
+            let _ = tell.send(known);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+async fn send_p3(
+    accessor: &Accessor<State>,
+    request: Resource<p3::Request>,
+) -> wasmtime::Result<(Result<Resource<p3::Response>, ErrorCode>,)> {
+    let fate = accessor.with(|mut access| {
+        let state = access.data_mut();
+        state.http().table.get_mut(&request)?.path_with_query.get_or_insert(http::uri::PathAndQuery::from_static("/"));
+        wasmtime::error::Ok(state.unsent.0.remove(&request.rep()))
+    })?;
+    let tell = |now: Fate| {
+        if let Some(fate) = &fate {
+            set(fate, now);
+        }
+    };
+    tell(Fate::Sending);
+    let http = accessor.with_getter::<WasiHttp>(State::http);
+    match <WasiHttp as HostWithStore<State>>::send(&http, request).await {
+        Ok(response) => {
+            tell(Fate::Done);
+            Ok((Ok(response),))
+        }
+        Err(error) => {
+            let code: ErrorCode = error.downcast()?;
+            tell(Fate::Failed(code.clone()));
+            Ok((Err(code),))
+        }
+    }
+}
+
+fn drop_p3(mut store: StoreContextMut<'_, State>, request: u32) -> wasmtime::Result<()> {
+    store.data_mut().unsent.0.remove(&request);
+    <WasiHttp as HostRequestWithStore<State>>::drop(access(store), Resource::new_own(request))
+}
+
+type Consumed = (StreamReader<u8>, FutureReader<Trailers>);
+
+/// `request.consume-body`: the guest that reads a request itself decides on its result.
+fn consume_body_p3(
+    mut store: StoreContextMut<'_, State>,
+    (request, outcome): (Resource<p3::Request>, FutureReader<Result<(), ErrorCode>>),
+) -> wasmtime::Result<(Consumed,)> {
+    if let Some(fate) = store.data_mut().unsent.0.remove(&request.rep()) {
+        set(&fate, Fate::Done);
+    }
+    <WasiHttp as HostRequestWithStore<State>>::consume_body(access(store), request, outcome).map(|body| (body,))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_transmitted_is_a_success() {
+        let failed = Fate::Failed(ErrorCode::DnsTimeout);
+        assert!(Fate::Done.outcome(Ok(())).is_ok());
+        assert!(matches!(failed.outcome(Ok(())), Err(ErrorCode::DnsTimeout)));
+        assert!(matches!(Fate::Unsent.outcome(Ok(())), Err(ErrorCode::InternalError(_))));
+        assert!(matches!(Fate::Sending.outcome(Ok(())), Err(ErrorCode::ConnectionTerminated)));
+        for fate in [Fate::Done, Fate::Unsent] {
+            let known = fate.outcome(Err(ErrorCode::HttpRequestBodySize(Some(1))));
+            assert!(matches!(known, Err(ErrorCode::HttpRequestBodySize(Some(1)))), "wasmtime's own errors stay");
+        }
+    }
+}
