@@ -44,7 +44,17 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         assert!(flags.iter().filter(|(_, of, _)| of == group).count() >= 4, "{group}:\n{}", help.stdout);
     }
     // Lists are empty, switches are off, and there is no admin page, unless asked for.
-    let unset = ["--env", "--env-file", "--arg", "--dir", "--allow-host", "--trust-proxy", "--access-log", "--admin"];
+    let unset = [
+        "--env",
+        "--env-file",
+        "--arg",
+        "--dir",
+        "--allow-host",
+        "--ca-file",
+        "--trust-proxy",
+        "--access-log",
+        "--admin",
+    ];
     for (name, group, text) in &flags {
         assert!(!group.is_empty() && !group.starts_with("Options"), "{name} is in no group");
         let default = text.split_once("[default: ").map(|(_, rest)| rest.split(']').next().unwrap_or_default());

@@ -150,7 +150,7 @@ fn a_directory_is_granted_to_be_read_and_to_be_written_when_it_says_so() {
 }
 
 /// An origin server that answers every request with 203, a body that says what it got, and the connection's end.
-fn upstream() -> SocketAddr {
+pub fn upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
     thread::Builder::new()

@@ -43,6 +43,7 @@ mod languages;
 mod limits;
 mod loading;
 mod machine;
+mod names;
 mod outage;
 mod outgoing;
 mod overload;

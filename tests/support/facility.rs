@@ -30,6 +30,9 @@ macro_rules! facilities {
     };
 }
 
+/// Where tests have their name server.
+pub const NAME_SERVER: &str = "127.0.53.7:53";
+
 /// Nothing, or why it is missing.
 type Probed = Result<(), String>;
 
@@ -69,6 +72,8 @@ facilities! {
     Taskset = "taskset", succeeds("taskset", &["--cpu-list", "0", "true"]);
     /// A terminal for a command.
     Script = "script", succeeds("script", &["--quiet", "--return", "--command", "true", "/dev/null"]);
+    /// The port of the domain name service, on an address of this machine that nobody uses.
+    NameServer = "name-server", std::net::UdpSocket::bind(NAME_SERVER).map(drop).map_err(|error| format!("{NAME_SERVER}: {error}"));
     /// Addresses of IPv6.
     Ipv6 = "ipv6", std::net::TcpListener::bind("[::1]:0").map(drop).map_err(|error| format!("[::1]: {error}"));
     /// Connections that are forgotten without a word, which takes CAP_NET_ADMIN.
