@@ -83,6 +83,7 @@ pub(super) fn run_in(
     outcome.unwrap_or_else(Exit::Panic)
 }
 
+#[allow(clippy::too_many_lines, reason = "one loop over all that a worker hears")]
 async fn serve(
     setup: WorkerSetup,
     thread: u64,
