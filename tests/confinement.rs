@@ -228,7 +228,7 @@ fn a_spawner_that_is_killed_ends_processes_and_costs_threads_only_their_reloads(
     let workers = server.worker_pids();
     signal(server.spawner_pid().expect("a spawner"), "KILL");
     assert_eq!(server.wait_for_exit().code(), Some(1));
-    eventually("it says why", || server.lines().iter().any(|line| line.contains("the spawner has ended")));
+    eventually("it says why", || server.lines().iter().any(|line| line.contains("the spawner process has ended")));
     for pid in workers {
         eventually("the worker is gone", || {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -161,6 +161,7 @@ impl Stock {
             // The host refuses them.
             memory64_enabled: false,
             gc_enabled: false,
+            threads_enabled: false,
             ..Default::default()
         };
         let module = wasm_smith::Module::new(config, &mut Unstructured::new(bytes)).ok()?.to_bytes();

@@ -65,7 +65,9 @@ fn the_new_component_takes_new_requests_and_the_old_one_finishes_its_own() -> Te
         (0..4).all(|_| get(server.address, "/status?code=201").status == 201)
     });
     assert_eq!(kept.get("/status?code=201").status, 201, "on kept connections, too");
-    server.wait_for_record("the reload", |record| message(record).starts_with("reload: the new component"));
+    server.wait_for_record("the reload", |record| {
+        message(record).starts_with("reload: new requests go to the new component")
+    });
 
     let mut sleeping = Connection::open(server.address);
     sleeping.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");

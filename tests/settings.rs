@@ -123,11 +123,12 @@ fn more_directories_are_granted_than_one_message_between_processes_can_carry() -
     let granted: BTreeSet<u64> =
         std::fs::read_dir(dir.path())?.map(|entry| inode(&entry?.path())).collect::<Result<_, _>>()?;
     assert_eq!(granted.len(), 300);
-    let server = Server::start("faults.wasm", &flags);
+    let server = Server::start("hello.wasm", &flags);
     // Another one has the name.
     std::fs::rename(dir.path().join("299"), dir.path().join("elsewhere"))?;
     folder(&dir.path().join("299"), "another")?;
-    // (The adapter in the guest's libc has room for fewer directories: what each worker has is looked at from outside.)
+    // (A guest that opens files traps: the adapter in its libc has room for fewer directories. What each worker has is
+    // looked at from outside.)
     let each_worker_has_them = |server: &Server| -> TestResult {
         for worker in server.worker_pids() {
             let mut open = BTreeSet::new();
