@@ -100,11 +100,13 @@ impl Outgoing {
 
     /// Sends `request`. It counts as a request from now on; all else happens when the result is polled.
     pub(super) fn send(&self, request: http::Request<WasiBody>, options: Option<RequestOptions>) -> Sending {
-        let permit = self.requests.take();
+        // A guest may ask for a great many at once: what is refused takes no more memory than the refusal.
+        let Some(permit) = self.requests.take() else {
+            return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
+        };
         let (outbound, meter) = (Arc::clone(&self.outbound), Arc::clone(&self.meter));
         let (times, whose) = (Times::of(options, self.body_idle), meter.whose());
         Box::new(async move {
-            let permit = permit.ok_or(Error::ConnectionLimitReached)?;
             let target = Target::of(&request)?;
             let (answer, answered) = oneshot::channel();
             let exchange = exchange::run(outbound, target, request, times, whose, answer);
