@@ -1,5 +1,7 @@
 //! Opens one outgoing connection, with or without TLS.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -7,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -21,6 +22,13 @@ use crate::config::certificates;
 
 /// How long an address has to connect before the next one is tried beside it (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// How many attempts may be open at once: each has a descriptor.
+const ATTEMPTS_MAX: usize = 3;
+/// How long so many attempts have before the oldest of them is closed for the next address.
+const REPLACE_DELAY: Duration = Duration::from_secs(2);
+
+/// An attempt to connect to one address.
+type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -66,28 +74,50 @@ pub(super) async fn connect(
 }
 
 /// Connects to the address that answers first ("happy eyeballs", RFC 8305): the next one is tried when one has failed,
-/// or has not connected within [`ATTEMPT_DELAY`]. The others are closed.
+/// or has not connected within [`ATTEMPT_DELAY`], or, beside [`ATTEMPTS_MAX`] others, within [`REPLACE_DELAY`]. The others
+/// are closed.
 async fn connect_first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut waiting = alternating(addresses).into_iter();
-    let mut attempts = FuturesUnordered::new();
+    let mut attempts: VecDeque<Attempt> = VecDeque::with_capacity(ATTEMPTS_MAX);
     let mut first_error = None;
     loop {
         match waiting.next() {
-            Some(address) => attempts.push(TcpStream::connect(address)),
+            Some(address) => {
+                if attempts.len() == ATTEMPTS_MAX {
+                    attempts.pop_front();
+                }
+                attempts.push_back(Box::pin(TcpStream::connect(address)));
+            }
             None if attempts.is_empty() => {
                 return Err(first_error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
             }
             None => {}
         }
+        let pause = if attempts.len() < ATTEMPTS_MAX { ATTEMPT_DELAY } else { REPLACE_DELAY };
         tokio::select! {
             biased;
-            Some(attempt) = attempts.next() => match attempt {
+            attempt = ended(&mut attempts) => match attempt {
                 Ok(stream) => return Ok(stream),
                 Err(error) => first_error = first_error.or(Some(error)),
             },
-            () = tokio::time::sleep(ATTEMPT_DELAY), if waiting.len() > 0 => {}
+            () = tokio::time::sleep(pause), if waiting.len() > 0 => {}
         }
     }
+}
+
+/// Waits for the first of these that ends, and takes it out.
+async fn ended(attempts: &mut VecDeque<Attempt>) -> io::Result<TcpStream> {
+    poll_fn(|context| {
+        let outcome =
+            attempts.iter_mut().enumerate().find_map(|(index, attempt)| match attempt.as_mut().poll(context) {
+                Poll::Ready(outcome) => Some((index, outcome)),
+                Poll::Pending => None,
+            });
+        let Some((index, outcome)) = outcome else { return Poll::Pending };
+        drop(attempts.remove(index));
+        Poll::Ready(outcome)
+    })
+    .await
 }
 
 /// The same addresses, of either family in turn, beginning with the first one's (RFC 8305, section 4).
@@ -275,25 +305,48 @@ mod tests {
         })?
     }
 
+    /// An address that does not answer: a backlog that is full drops further connections, so that they wait.
+    async fn silent() -> Outcome<(TcpListener, SocketAddr, Vec<TcpStream>)> {
+        let full = TcpSocket::new_v4()?;
+        full.bind("127.0.0.3:0".parse()?)?;
+        let full = full.listen(0)?;
+        let silent = full.local_addr()?;
+        let mut held = Vec::new();
+        while let Ok(stream) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(silent)).await {
+            held.push(stream?);
+            assert!(held.len() < 100, "the backlog is never full");
+        }
+        Ok((full, silent, held))
+    }
+
     #[test]
     fn an_address_that_does_not_answer_gives_way_to_the_next_in_a_quarter_of_a_second() -> Outcome {
         blocked(async {
-            // A backlog that is full drops further connections, so that they wait.
-            let full = TcpSocket::new_v4()?;
-            full.bind("127.0.0.3:0".parse()?)?;
-            let full = full.listen(0)?;
-            let silent = full.local_addr()?;
-            let mut held = Vec::new();
-            while let Ok(stream) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(silent)).await {
-                held.push(stream?);
-                assert!(held.len() < 100, "the backlog is never full");
-            }
+            let (_full, silent, _held) = silent().await?;
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             let open = listener.local_addr()?;
             let began = std::time::Instant::now();
             assert_eq!(connect_first(&[silent, silent, open]).await?.peer_addr()?, open);
             let took = began.elapsed();
             assert!(took >= 2 * ATTEMPT_DELAY && took < Duration::from_millis(1_500), "{took:?}");
+            Ok(())
+        })?
+    }
+
+    #[test]
+    fn few_addresses_are_tried_at_once() -> Outcome {
+        blocked(async {
+            let (_full, silent, _held) = silent().await?;
+            let waiting = || {
+                // Of `/proc/net/tcp`: to this address, and not answered yet (SYN_SENT).
+                let to = format!(":{:04X} 02 ", silent.port());
+                std::fs::read_to_string("/proc/net/tcp").map(|table| table.matches(&to).count())
+            };
+            let before = waiting()?;
+            let attempt = tokio::spawn(async move { connect_first(&[silent; 8]).await.map(drop) });
+            tokio::time::sleep(7 * ATTEMPT_DELAY).await;
+            assert_eq!(waiting()? - before, ATTEMPTS_MAX);
+            attempt.abort();
             Ok(())
         })?
     }
