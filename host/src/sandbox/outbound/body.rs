@@ -115,10 +115,11 @@ impl Attention {
 
     /// Returns when nobody has read the response for `unread`. From then on, reading it is an error. A reader that has
     /// taken all that had arrived may be waiting for the upstream; it gets at least `silence`, after which the body itself
-    /// ends its waiting.
+    /// ends its waiting, but no more than [`WAITING_MAX`] times `unread`: `silence` is the guest's own choice.
     pub(super) async fn lost(&self, unread: Duration, silence: Duration) {
         loop {
-            let bound = if self.may_wait.load(Relaxed) { unread.max(silence.saturating_add(GRACE)) } else { unread };
+            let waiting = silence.saturating_add(GRACE).min(unread.saturating_mul(WAITING_MAX));
+            let bound = if self.may_wait.load(Relaxed) { unread.max(waiting) } else { unread };
             let since = self.origin + Duration::from_millis(self.last_ms.load(Relaxed));
             if since.elapsed() >= bound {
                 self.given_up.store(true, Relaxed);
@@ -131,6 +132,9 @@ impl Attention {
         }
     }
 }
+
+/// How many times as long a response may stay open whose reader seems to wait for its upstream.
+const WAITING_MAX: u32 = 10;
 
 /// How long a waiting reader has to notice that `silence` is over, before its response counts as unread.
 const GRACE: Duration = Duration::from_secs(1);
