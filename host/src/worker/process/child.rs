@@ -243,13 +243,16 @@ impl Attendance {
     async fn attend(self, inbox: inbox::Sender, orders: watch::Sender<Orders>) {
         let mut linking: Option<Linking> = None;
         let mut shortages = 0;
+        // After a shortage of descriptors. Kept here, since whatever else happens begins a new wait for the next word.
+        let mut not_before: Option<Instant> = None;
         // When requests in flight are broken off, after this worker has been found outdated.
         let mut deadline: Option<Instant> = None;
         loop {
             tokio::select! {
-                received = self.hear(shortages) => match received {
+                received = self.hear(not_before, shortages > 0) => match received {
                     Err(error) if is_shortage(&error) => {
                         self.note_shortage(&orders, shortages == 0);
+                        not_before = Some(Instant::now() + SHORTAGE_PAUSES.delay(shortages, 0.0));
                         shortages = shortages.saturating_add(1);
                         continue;
                     }
@@ -286,13 +289,13 @@ impl Attendance {
         }
     }
 
-    /// The primary's next word; after a shortage of descriptors, not at once.
-    async fn hear(&self, shortages: u32) -> io::Result<Option<(ToWorker, Descriptors)>> {
-        if let Some(before) = shortages.checked_sub(1) {
-            tokio::time::sleep(SHORTAGE_PAUSES.delay(before, 0.0)).await;
+    /// The primary's next word, received at that time at the earliest; `is_short`: there was no descriptor for it before.
+    async fn hear(&self, not_before: Option<Instant>, is_short: bool) -> io::Result<Option<(ToWorker, Descriptors)>> {
+        if let Some(at) = not_before {
+            tokio::time::sleep_until(at.into()).await;
         }
         let heard = self.wire.receive::<ToWorker>().await;
-        if shortages > 0 && heard.is_ok() {
+        if is_short && heard.is_ok() {
             self.vitals.is_short.set(false);
         }
         crate::inject::panic_at("line");
