@@ -60,7 +60,11 @@ impl Holders {
             left -= 1;
             ended += 1;
         }
-        (ended > 0).then(|| now + LOOK_EVERY)
+        if ended > 0 {
+            return Some(now + LOOK_EVERY);
+        }
+        // Nobody tells when one of them begins to wait again.
+        (!self.list.borrow().is_empty()).then(|| now + PATIENCE)
     }
 }
 
@@ -142,6 +146,12 @@ mod tests {
         // One that waits for half a second is not ended yet, one that does not wait never.
         assert_eq!(holders.end_slowest(9, now), Some(now + PATIENCE / 2));
         assert_eq!(ended(), [true, false, true, false, true]);
+        // None waits now, but each may wait again: they are looked at as long as others wait for an instance.
+        let idle: Rc<dyn Holder> = Rc::new(Request { since: None, ended: Cell::new(false) });
+        let others = Holders::default();
+        assert_eq!(others.end_slowest(1, now), None);
+        others.list.borrow_mut().push(Rc::downgrade(&idle));
+        assert_eq!(others.end_slowest(1, now), Some(now + PATIENCE));
         drop(requests);
         assert_eq!(holders.end_slowest(9, now), None);
         assert!(holders.list.borrow().is_empty());
