@@ -252,8 +252,9 @@ impl Connection {
     /// The socket took `bytes`.
     pub(super) fn write_moved(&self, bytes: usize) {
         let mut reading = self.reading.get();
+        let rate = self.worker.config.limits.body_rate_min;
         if let Some(since) = self.stalled.take() {
-            reading.waited = reading.waited.saturating_add(since.elapsed());
+            reading = reading.moved(since.elapsed(), 0, rate, UNSEEN_BYTES);
             self.reading.set(reading);
             self.stall_alarm.set(None);
             // The rest between requests begins when the last answer has been taken.
@@ -262,8 +263,7 @@ impl Connection {
             }
         }
         if reading.waited > Duration::ZERO {
-            reading.bytes = reading.bytes.saturating_add(bytes as u64);
-            self.reading.set(reading);
+            self.reading.set(reading.moved(Duration::ZERO, bytes as u64, rate, UNSEEN_BYTES));
         }
     }
 

@@ -12,11 +12,21 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) struct Pace {
     /// How long the host waited for the client.
     pub(super) waited: Duration,
-    /// Bytes that have moved.
+    /// Bytes that have moved, as far as they count.
     pub(super) bytes: u64,
 }
 
 impl Pace {
+    /// What it is after the host waited for `waited` more, and `bytes` moved then. Who is faster than `rate` bytes a second
+    /// gets no further ahead than [`GRACE`]: else a large piece would buy the right to be slow for hours. `unseen` bytes
+    /// count beyond that.
+    pub(super) fn moved(self, waited: Duration, bytes: u64, rate: Option<u64>, unseen: u64) -> Self {
+        let waited = self.waited.saturating_add(waited);
+        let most = |rate| bytes_in(waited.saturating_add(GRACE), rate).saturating_add(unseen);
+        let bytes = self.bytes.saturating_add(bytes).min(rate.map_or(u64::MAX, most));
+        Self { waited, bytes: bytes.max(self.bytes) }
+    }
+
     /// How much longer the host waits for the next byte, when at least `rate` bytes a second are asked for.
     pub(super) fn patience(self, rate: u64) -> Duration {
         GRACE.saturating_add(time_for(self.bytes, rate)).saturating_sub(self.waited)
@@ -96,6 +106,11 @@ fn time_for(bytes: u64, rate: u64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
+/// How many bytes move in this time.
+fn bytes_in(time: Duration, rate: u64) -> u64 {
+    u64::try_from(time.as_millis().saturating_mul(u128::from(rate.max(1))) / 1_000).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,7 +129,45 @@ mod tests {
         assert_eq!(Pace { waited: Duration::MAX, bytes: u64::MAX }.patience(0), Duration::ZERO);
     }
 
+    #[test]
+    fn a_large_piece_does_not_buy_the_right_to_be_slow() {
+        const RATE: u64 = 500;
+        for (first, unseen) in [(64 << 10, 0), (100 << 20, 0), (u64::MAX, 0), (100 << 20, 500)] {
+            let beyond = time_for(unseen, RATE);
+            let mut pace = Pace::default().moved(Duration::ZERO, first, Some(RATE), unseen);
+            assert_eq!(pace.patience(RATE), 2 * GRACE + beyond, "{first}");
+            // One byte in nine tenths of a second.
+            let (mut is_behind, mut is_over) = (None, None);
+            for piece in 1..40 {
+                pace = pace.moved(SECOND * 9 / 10, 1, Some(RATE), unseen);
+                is_behind = is_behind.or((pace.behind(RATE) >= SECOND).then_some(pace.waited));
+                is_over = is_over.or((pace.patience(RATE) == Duration::ZERO).then_some(pace.waited));
+                assert!(piece < 39 || is_over.is_some(), "{first}: {pace:?}");
+            }
+            assert!(is_behind < Some(GRACE + beyond + 2 * SECOND), "{first}: {is_behind:?}");
+            assert!(is_over < Some(2 * GRACE + beyond + SECOND), "{first}: {is_over:?}");
+        }
+        // Without a least pace every byte counts.
+        assert_eq!(Pace::default().moved(SECOND, 7, None, 0), Pace { waited: SECOND, bytes: 7 });
+    }
+
     proptest! {
+        /// However the bytes come, a client is never more than the grace ahead, and one that keeps the pace in each piece is
+        /// never behind.
+        #[test]
+        fn nobody_is_far_ahead_and_who_keeps_the_pace_is_not_behind(
+            rate in 1_u64..1_000_000,
+            pieces in proptest::collection::vec((0_u64..100, 0_u64..1_000_000_000), 1..50),
+        ) {
+            let mut pace = Pace::default();
+            for (seconds, more) in pieces {
+                let bytes = rate * seconds + more;
+                pace = pace.moved(Duration::from_secs(seconds), bytes, Some(rate), 0);
+                prop_assert_eq!(pace.behind(rate), Duration::ZERO);
+                prop_assert!(pace.patience(rate) >= GRACE && pace.patience(rate) <= 2 * GRACE, "{:?}", pace);
+            }
+        }
+
         /// A client that keeps the pace is waited for, for ever; one that is slower is waited for no longer than the grace
         /// beyond what its bytes bought.
         #[test]
