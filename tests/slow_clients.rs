@@ -219,3 +219,61 @@ fn clients_below_the_least_pace_are_ended_after_the_grace() {
         assert!(chats.fill_until(|read| read.ends_with(b"whole\r\n0\r\n\r\n").then_some(())).is_some(), "{component}");
     }
 }
+
+/// Sends a few bytes every tenth of a second, until the connection ends or `pieces` are sent.
+fn trickle(client: &Connection, pieces: usize) {
+    let mut stream = client.stream.try_clone().expect("a second handle");
+    for _ in 0..pieces {
+        if stream.write_all(&[b'x'; 100]).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_guest_is_not_at_fault_for_a_body_that_does_not_come_in_time() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--request-timeout", "1s"]);
+        let mut client = Connection::open(server.address);
+        client.send("POST /body-size HTTP/1.1\r\nHost: test\r\nContent-Length: 200000\r\n\r\n");
+        // More than is read ahead: the guest has begun, and waits for the rest.
+        client.send([b'x'; 100_000]);
+        eventually("it has an instance", || server.sum("instances") >= 1);
+        trickle(&client, 20);
+        assert_eq!(client.response().status, 408, "{component}");
+        let told = server.wait_for_record("who was late", |record| record["limit"] == "--request-timeout");
+        assert!(told["message"].as_str().is_some_and(|text| text.starts_with("clients did not send")), "{told}");
+        assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{component}: no guest is at fault");
+    }
+}
+
+#[test]
+fn a_body_that_comes_slowly_takes_no_time_from_the_guest() {
+    for component in FAULTS {
+        let server = Server::start(component, &["--workers", "1", "--request-timeout", "3s"]);
+        let mut client = Connection::open(server.address);
+        client.send("POST /sleep?ms=2000 HTTP/1.1\r\nHost: test\r\nContent-Length: 1500\r\n\r\n");
+        let began = Instant::now();
+        trickle(&client, 15);
+        let response = client.response();
+        assert_eq!((response.status, response.text().as_str()), (200, "slept"), "{component}");
+        assert!(began.elapsed() > Duration::from_secs(3), "{component}: it proves nothing");
+        // Its own time is bounded as ever.
+        assert_eq!(get(server.address, "/sleep?ms=10000").status, 504, "{component}");
+    }
+}
+
+#[test]
+fn a_silent_client_of_an_instance_that_is_shared_is_told_so() {
+    let flags = ["--workers", "1", "--request-timeout", "none", "--body-idle-timeout", "500ms"];
+    let server = Server::start("faults-p3.wasm", &[&flags[..], &["--instance-concurrency", "8"]].concat());
+    for framing in ["Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n".to_owned(), {
+        format!("Content-Length: 200000\r\n\r\n{}", "x".repeat(100_000))
+    }] {
+        let mut client = Connection::open(server.address);
+        client.send(format!("POST /body-size HTTP/1.1\r\nHost: test\r\n{framing}"));
+        assert_eq!(client.response().status, 408);
+    }
+    assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "no guest is at fault");
+}

@@ -309,7 +309,7 @@ impl Flow {
             return;
         }
         let polled = seat.poll(context);
-        if let Some(flaw) = self.exchange.flaw(seat.is_alone(), context) {
+        if let Some(flaw) = self.exchange.flaw(context) {
             self.stop_for(flaw);
             return;
         }

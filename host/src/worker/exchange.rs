@@ -1,6 +1,7 @@
 //! One request and its response: from hyper's request to an instance, and from the instance's answer to hyper's
-//! response, with its line in the access log. `waits` holds its deadlines.
+//! response, with its line in the access log. `waits` holds its deadlines, `linger` what goes on after the response.
 
+mod linger;
 mod waits;
 
 use std::cell::{Cell, RefCell};
@@ -26,7 +27,7 @@ use super::head::{authority, check_demands, check_target, forwarded_scheme, remo
 use super::respond::{self, Failure};
 use super::slot::{Refusal, Seat};
 use super::socket::framing::Framing;
-use super::upload::{FLAW_DETAIL, Flaw, RequestBody, Upload};
+use super::upload::{Flaw, RequestBody, Upload};
 use crate::development::{Audience, Notice, Reason};
 use crate::log::access;
 use crate::metrics::Refused;
@@ -106,7 +107,7 @@ impl Exchange {
             method: request.method().clone(),
             is_old: request.version() < Version::HTTP_11,
             path: worker.config.access_log.then(|| request.uri().path_and_query().cloned()).flatten(),
-            upload: Arc::new(Upload::new(began, request.body().is_end_stream())),
+            upload: Arc::new(Upload::new(began, request.body().is_end_stream(), worker.config.limits.body_rate_min)),
             version: Cell::new(None),
             status: Cell::new(0),
             bytes: Cell::new(0),
@@ -165,7 +166,8 @@ impl Exchange {
             return Err(Failure::BodyTooLarge);
         }
         let body = (!self.upload.has_ended()).then(|| {
-            let expects = parts.headers.contains_key(header::EXPECT);
+            // RFC 9110, section 10.1.1: the expectation of an older client is ignored, and it gets no `100 Continue`.
+            let expects = !self.is_old && parts.headers.contains_key(header::EXPECT);
             RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &worker.buffers.requests)
         });
         Ok(Request::from_parts(parts, body))
@@ -207,7 +209,7 @@ impl Exchange {
         let outcome = poll_fn(|context| {
             let polled = seat.poll(context);
             // What the guest makes of a body that is not valid is not asked.
-            if let Some(flaw) = self.flaw(seat.is_alone(), context) {
+            if let Some(flaw) = self.flaw(context) {
                 return Poll::Ready(Err(Stop::Flaw(flaw)));
             }
             if let Poll::Ready(fault) = polled {
@@ -292,9 +294,10 @@ impl Exchange {
         }
     }
 
-    /// What is wrong with the request's body; has this task woken where another one reads it (`is_alone` is false).
-    pub(super) fn flaw(&self, is_alone: bool, context: &Context<'_>) -> Option<Flaw> {
-        if !is_alone && !self.upload.has_ended() {
+    /// What is wrong with the request's body. Another task may read it, in an instance that is shared or to pass it on: this
+    /// one is woken when that finds a flaw, or begins to wait for the client.
+    pub(super) fn flaw(&self, context: &Context<'_>) -> Option<Flaw> {
+        if !self.upload.has_ended() {
             self.upload.watch(context);
         }
         self.upload.flaw()
@@ -437,43 +440,6 @@ impl Exchange {
         self.sent(usize::try_from(response.body().size_hint().lower()).unwrap_or(0));
         self.finish(Ending::Whole);
         response
-    }
-
-    /// Lets a call whose response is whole go on by itself, within the CPU limit and `--request-timeout`.
-    pub(super) fn linger(&self, mut seat: Seat) {
-        if seat.is_idle() {
-            seat.finish();
-            return;
-        }
-        let worker = &self.connection.worker;
-        let alarm = worker.alarms.alarm();
-        alarm.set(worker.config.limits.request_timeout.map(|limit| Instant::now() + limit));
-        let (number, upload) = (self.number, Arc::clone(&self.upload));
-        worker.spawn(async move {
-            crate::inject::panic_at("linger");
-            let outcome = poll_fn(|context| {
-                if let Poll::Ready(fault) = seat.poll(context) {
-                    return Poll::Ready(Err(fault));
-                }
-                if seat.is_idle() {
-                    return Poll::Ready(Ok(()));
-                }
-                // Others may be in an instance that is shared.
-                if seat.is_alone()
-                    && let Some(flaw) = upload.flaw()
-                {
-                    return Poll::Ready(Err(Fault::new(flaw.fault(), FLAW_DETAIL)));
-                }
-                alarm
-                    .poll(context)
-                    .map(|()| Err(Fault::new(FaultKind::Wall, "work went on too long after the response")))
-            })
-            .await;
-            match outcome {
-                Ok(()) => seat.finish(),
-                Err(fault) => seat.fail(number, &fault),
-            }
-        });
     }
 
     /// The response's body begins: the whole has a deadline.

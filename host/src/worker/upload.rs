@@ -48,6 +48,8 @@ pub(super) struct Upload {
     /// How long it was awaited, up to `moved_ms`, and what came.
     waited_ms: AtomicU64,
     bytes: AtomicU64,
+    /// How many bytes a second are asked for.
+    rate: Option<u64>,
     /// Its length was not declared: the client may mean to send it while it reads the response.
     in_chunks: AtomicBool,
     ended: AtomicBool,
@@ -56,17 +58,19 @@ pub(super) struct Upload {
     flaw: OnceLock<Flaw>,
     /// The body of a client that waits for `100 Continue`, while the guest can read it.
     expected: OnceLock<Weak<Mutex<Lent>>>,
-    /// Who wants to know of a flaw, where another task than the connection's reads the body.
+    /// Who wants to know of a flaw, and that it is awaited: another task than the connection's may read the body.
     watcher: Mutex<Option<Waker>>,
 }
 
 impl Upload {
-    pub(super) fn new(origin: Instant, ended: bool) -> Self {
+    /// `rate`: how many bytes a second are asked for.
+    pub(super) fn new(origin: Instant, ended: bool, rate: Option<u64>) -> Self {
         Self {
             origin,
             moved_ms: AtomicU64::new(0),
             waited_ms: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            rate,
             in_chunks: AtomicBool::new(false),
             ended: AtomicBool::new(ended),
             awaited: AtomicBool::new(false),
@@ -83,23 +87,25 @@ impl Upload {
     /// `bytes` of it came, or its end.
     fn came(&self, bytes: usize) {
         let now = self.now_ms();
-        if self.awaited.swap(false, Relaxed) {
-            self.waited_ms.fetch_add(now.saturating_sub(self.moved_ms.load(Relaxed)), Relaxed);
-        }
+        let was_awaited = self.awaited.swap(false, Relaxed);
+        let waited = if was_awaited { now.saturating_sub(self.moved_ms.load(Relaxed)) } else { 0 };
+        let pace = self.pace().moved(Duration::from_millis(waited), bytes as u64, self.rate, 0);
+        self.waited_ms.fetch_add(waited, Relaxed);
         self.moved_ms.store(now, Relaxed);
-        self.bytes.fetch_add(bytes as u64, Relaxed);
+        self.bytes.store(pace.bytes, Relaxed);
     }
 
     /// It is asked for, and nothing is there.
     fn await_more(&self) {
         if !self.awaited.swap(true, Relaxed) {
             self.moved_ms.store(self.now_ms(), Relaxed);
+            self.wake_watcher();
         }
     }
 
     /// Nobody asks for it for now.
     fn rest(&self) {
-        if self.is_awaited() {
+        if self.awaited.load(Relaxed) {
             self.came(0);
         }
     }
@@ -118,6 +124,10 @@ impl Upload {
     fn note_flaw(&self, flaw: Flaw) {
         // The first is what it is stopped for.
         let _ = self.flaw.set(flaw);
+        self.wake_watcher();
+    }
+
+    fn wake_watcher(&self) {
         let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(watcher) = watcher {
             watcher.wake();
@@ -129,9 +139,13 @@ impl Upload {
         self.flaw.get().copied()
     }
 
-    /// Wakes this task when a flaw is found.
+    /// Wakes this task when a flaw is found, or the body begins to be awaited.
     pub(super) fn watch(&self, context: &Context<'_>) {
-        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *watcher {
+            Some(watcher) => watcher.clone_from(context.waker()),
+            None => *watcher = Some(context.waker().clone()),
+        }
     }
 
     /// When it last moved.
@@ -141,7 +155,18 @@ impl Upload {
 
     /// Whether the guest waits for more of it, since [`Self::moved`] at the latest.
     pub(super) fn is_awaited(&self) -> bool {
-        self.awaited.load(Relaxed)
+        self.awaited.load(Relaxed) && !self.has_ended()
+    }
+
+    /// For how long the guest has waited for more of it, or how far the client is behind the least pace; none: it does
+    /// not wait.
+    pub(super) fn keeps_waiting(&self, now: Instant) -> Option<Duration> {
+        self.is_awaited().then(|| {
+            let silent = now.saturating_duration_since(self.moved());
+            let mut pace = self.pace();
+            pace.waited = pace.waited.saturating_add(silent);
+            self.rate.map_or(silent, |rate| silent.max(pace.behind(rate)))
+        })
     }
 
     /// Whether the client waits for `100 Continue` while the guest could read the body (RFC 9110, section 10.1.1). hyper,
@@ -373,6 +398,13 @@ impl RequestBody {
             }
         }
         Ok(frame)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        // A guest that lets go of it does not wait for it.
+        self.upload.rest();
     }
 }
 

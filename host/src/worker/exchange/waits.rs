@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::Exchange;
+use crate::config::Limits;
 use crate::sandbox::{Fault, FaultKind};
 use crate::worker::WorkerShared;
 use crate::worker::pace::{Of, Slow};
 use crate::worker::slot::Holder;
-use crate::worker::upload::{Flaw, RequestBody};
+use crate::worker::upload::{Flaw, RequestBody, Upload};
 
 /// Why a request is stopped before its head.
 pub(super) enum Stop {
@@ -48,14 +49,14 @@ pub(super) enum Deadline {
 }
 
 impl Deadline {
-    fn at(self) -> Option<Instant> {
+    pub(super) fn at(self) -> Option<Instant> {
         match self {
             Self::None => None,
             Self::OfTheGuest(at) | Self::OfTheClient(at, _) => Some(at),
         }
     }
 
-    fn sooner(self, other: Self) -> Self {
+    pub(super) fn sooner(self, other: Self) -> Self {
         match (self.at(), other.at()) {
             (Some(one), Some(two)) if two < one => other,
             (None, Some(_)) => other,
@@ -123,7 +124,7 @@ impl Exchange {
         match deadline {
             Deadline::OfTheGuest(_) if waiting == Waiting::ForClient => Poll::Ready(Stop::SlowClient(Slow::Late)),
             Deadline::OfTheGuest(_) => {
-                let limit = self.connection.worker.config.limits.request_timeout.unwrap_or_default();
+                let limit = self.request_timeout().unwrap_or_default();
                 let detail = format!("no answer within {}", humantime::format_duration(limit));
                 Poll::Ready(Stop::Fault(Fault::new(FaultKind::Wall, detail)))
             }
@@ -133,29 +134,29 @@ impl Exchange {
         }
     }
 
-    /// By when the guest must have answered.
+    fn request_timeout(&self) -> Option<Duration> {
+        self.connection.worker.config.limits.request_timeout
+    }
+
+    /// By when the guest must have answered. The time in which the host waited for the client is not the guest's.
     pub(super) fn head_deadline(&self) -> Option<Instant> {
-        self.connection.worker.config.limits.request_timeout.map(|limit| self.began + limit)
+        self.request_timeout().map(|limit| self.began + limit + self.upload.pace().waited)
     }
 
+    /// Client and guest have `--request-timeout` each: it runs for the client while its body is awaited.
     fn next_deadline(&self) -> Deadline {
-        let head = self.head_deadline();
-        head.map_or(Deadline::None, Deadline::OfTheGuest).sooner(self.upload_deadline(true))
+        let head = if self.upload.is_awaited() {
+            let left = |limit: Duration| limit.saturating_sub(self.upload.pace().waited);
+            let late = |limit| Deadline::OfTheClient(self.upload.moved() + left(limit), Slow::Late);
+            self.request_timeout().map_or(Deadline::None, late)
+        } else {
+            self.head_deadline().map_or(Deadline::None, Deadline::OfTheGuest)
+        };
+        head.sooner(self.upload_deadline(true))
     }
 
-    /// Until when the client has to send more of its body, while that is awaited; `has_pace`: no slower than
-    /// `--body-rate-min`.
     fn upload_deadline(&self, has_pace: bool) -> Deadline {
-        if !self.upload.is_awaited() || self.upload.has_ended() {
-            return Deadline::None;
-        }
-        let (limits, moved) = (&self.connection.worker.config.limits, self.upload.moved());
-        let deadline = |wait: Duration, slow| Deadline::OfTheClient(moved + wait, slow);
-        let silent = limits.body_idle_timeout.map_or(Deadline::None, |limit| deadline(limit, Slow::Silent));
-        match limits.body_rate_min {
-            Some(rate) if has_pace => silent.sooner(deadline(self.upload.pace().patience(rate), Slow::Behind)),
-            _ => silent,
-        }
+        upload_deadline(&self.upload, &self.connection.worker.config.limits, has_pace)
     }
 
     /// The guest gave some of its body. Its silence begins when it is asked for more and has none: the time that the
@@ -174,7 +175,7 @@ impl Exchange {
         let (since, armed) = before.unwrap_or_else(|| (Instant::now(), Deadline::None));
         // A client that sends in chunks what it likes and when it likes, while it reads the response, has no pace.
         let mut deadline = self.upload_deadline(!self.upload.is_in_chunks());
-        if self.upload.is_awaited() && !self.upload.has_ended() {
+        if self.upload.is_awaited() {
             self.holds();
         } else if let Some(idle) = self.connection.worker.config.limits.body_idle_timeout {
             // A guest that reads its client's body is not silent meanwhile.
@@ -227,18 +228,28 @@ impl Exchange {
     }
 }
 
+/// Until when the client has to send more of its body, while that is awaited; `has_pace`: no slower than
+/// `--body-rate-min`.
+pub(super) fn upload_deadline(upload: &Upload, limits: &Limits, has_pace: bool) -> Deadline {
+    if !upload.is_awaited() {
+        return Deadline::None;
+    }
+    let moved = upload.moved();
+    let deadline = |wait: Duration, slow| Deadline::OfTheClient(moved + wait, slow);
+    let silent = limits.body_idle_timeout.map_or(Deadline::None, |limit| deadline(limit, Slow::Silent));
+    match limits.body_rate_min {
+        Some(rate) if has_pace => silent.sooner(deadline(upload.pace().patience(rate), Slow::Behind)),
+        _ => silent,
+    }
+}
+
 impl Holder for Exchange {
     fn waited(&self, now: Instant) -> Option<Duration> {
         if !self.seated.get() {
             return None;
         }
         let rate = self.connection.worker.config.limits.body_rate_min;
-        let sends = (self.upload.is_awaited() && !self.upload.has_ended()).then(|| {
-            let silent = now.saturating_duration_since(self.upload.moved());
-            let mut pace = self.upload.pace();
-            pace.waited = pace.waited.saturating_add(silent);
-            rate.map_or(silent, |rate| silent.max(pace.behind(rate)))
-        });
+        let sends = self.upload.keeps_waiting(now);
         let reads = if self.full.get() { self.connection.stalled_for(now, rate) } else { None };
         sends.max(reads)
     }
