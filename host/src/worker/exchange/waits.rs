@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use http_body::Body as _;
+
 use super::Exchange;
 use crate::config::Limits;
 use crate::sandbox::{Fault, FaultKind};
 use crate::worker::WorkerShared;
+use crate::worker::buffers::REQUEST_AHEAD_MAX;
 use crate::worker::pace::{Of, Slow};
 use crate::worker::slot::Holder;
 use crate::worker::upload::{Flaw, RequestBody, Upload};
@@ -67,11 +70,12 @@ impl Deadline {
 
 impl Exchange {
     /// Reads the request's body before the request takes an instance, which would wait for the client: all of a body whose
-    /// length is small and known; the beginning of one that is large; of one in chunks what comes until there is leave to
-    /// start early, since its client may wait for the response's beginning before it sends on.
+    /// length is small and known; of one that is longer, or in chunks, what comes until there is leave to start early, since
+    /// its client may wait for the response's beginning before it sends on.
     pub(super) async fn gather(self: &Rc<Self>, worker: &WorkerShared, body: &mut RequestBody) -> Result<(), Stop> {
         let mut early = pin!(Arc::clone(&worker.buffers.early).acquire_owned());
-        let (mut armed, mut had_turn) = (None, !self.upload.is_in_chunks());
+        let streams = self.upload.is_in_chunks() || body.size_hint().lower() > REQUEST_AHEAD_MAX as u64;
+        let (mut armed, mut had_turn) = (None, !streams);
         let outcome = poll_fn(|context| {
             if body.poll_gather(context).is_ready() {
                 return Poll::Ready(Ok(None));
@@ -81,9 +85,7 @@ impl Exchange {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if self.upload.is_in_chunks()
-                && let Poll::Ready(Ok(permit)) = early.as_mut().poll(context)
-            {
+            if streams && let Poll::Ready(Ok(permit)) = early.as_mut().poll(context) {
                 return Poll::Ready(Ok(Some(permit)));
             }
             self.poll_for_head(&mut armed, Waiting::ForClient, context).map(Err)
