@@ -56,10 +56,35 @@ pub struct Streams {
     pub stderr: OwnedFd,
 }
 
-/// This program once more, in the part of this name.
+/// The variables of the operator's environment that reach the spawner and the workers: for the dynamic linker and the C
+/// library (its clock, its name look-ups, its memory), where temporary files go, and how the log looks. No other does: a
+/// guest that breaks out of a worker could read it.
+const KEPT_VARIABLES: &[&str] = &[
+    "GLIBC_TUNABLES",
+    "HOSTALIASES",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "LOCALDOMAIN",
+    "NO_COLOR",
+    "RES_OPTIONS",
+    "TMPDIR",
+    "TZ",
+    "TZDIR",
+];
+
+/// With which tests change what a process does, or its clock.
+#[cfg(feature = "fault-injection")]
+const INJECTED_VARIABLES: &[&str] =
+    &["FAKETIME_DONT_FAKE_MONOTONIC", "FAKETIME_NO_CACHE", "FAKETIME_TIMESTAMP_FILE", "WASMHOST_INJECT"];
+#[cfg(not(feature = "fault-injection"))]
+const INJECTED_VARIABLES: &[&str] = &[];
+
+/// This program once more, in the part of this name, with [`KEPT_VARIABLES`] only.
 fn own_program(part: &str) -> Command {
     let mut command = Command::new(OWN_PROGRAM);
-    command.arg0("wasmhost").arg(part);
+    let kept = KEPT_VARIABLES.iter().chain(INJECTED_VARIABLES);
+    let kept = kept.filter_map(|name| std::env::var_os(name).map(|value| (name, value)));
+    command.arg0("wasmhost").arg(part).env_clear().envs(kept);
     command
 }
 
@@ -225,11 +250,17 @@ impl Drop for Spawner {
 
 /// Waits until the line can be read or written.
 fn wait_for(line: &OwnedFd, what: PollFlags, at_most: Duration) -> io::Result<()> {
-    let time = Timespec { tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
-    match poll(&mut [PollFd::new(line, what)], Some(&time)) {
-        Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "the spawner does not answer")),
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+    let began = Instant::now();
+    loop {
+        let left = at_most.saturating_sub(began.elapsed());
+        let time = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(line, what)], Some(&time)) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the spawner does not answer")),
+            Ok(_) => return Ok(()),
+            // A signal: the wait goes on.
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

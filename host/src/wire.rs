@@ -185,6 +185,14 @@ fn read<M: DeserializeOwned>(received: io::Result<(Vec<u8>, Vec<OwnedFd>)>) -> i
     }
 }
 
+/// Whether an error of sending says that the system or the line has no room now, and may have some a little later: the
+/// kernel bounds how many descriptors are on their way (`ETOOMANYREFS`, unix(7)).
+pub fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::TOOMANYREFS, Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}
+
 fn send_now(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);

@@ -75,14 +75,14 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
         let (asked, mut descriptors) = match line.receive::<ToSpawner>().await {
             Ok(Some(heard)) => heard,
             Ok(None) => return Ok(()),
-            // The message stays. Processes that end make room.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+            // Nothing that can be asked for: no answer.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
+            // The system is short of descriptors or memory, and the message stays. Processes that end make room. No error
+            // ends the spawner, and with it a host whose workers are processes.
+            Err(_) => {
                 tokio::time::sleep(SHORTAGE_PAUSE).await;
                 continue;
             }
-            // Nothing that can be asked for: no answer.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
-            Err(error) => return Err(error),
         };
         if let ToSpawner::Own(files) = asked {
             // What comes later is not believed: the primary may have been taken over by then.
@@ -91,7 +91,8 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
         }
         // Who asks without a line for the answer wants none.
         let Ok(answer) = descriptors.take(Descriptor::Answer) else { continue };
-        let answer = Wire::new(answer)?;
+        // Who asks sees the end of that line; a later question may find room.
+        let Ok(answer) = Wire::new(answer) else { continue };
         match asked {
             ToSpawner::Start(program) if running.get() < PROCESSES_MAX => {
                 let (running, given) = (Rc::clone(&running), Rc::clone(&given));
@@ -147,7 +148,7 @@ async fn start(program: Program, mut descriptors: Descriptors, given: &Given) ->
             let began = Instant::now();
             loop {
                 match given.settings.send(ours.as_fd(), Some(line.as_fd())) {
-                    Err(error) if is_shortage(&error) && began.elapsed() < SEND_WITHIN => {
+                    Err(error) if wire::is_shortage(&error) && began.elapsed() < SEND_WITHIN => {
                         tokio::time::sleep(SHORTAGE_PAUSE).await;
                     }
                     // Why it has ended already, its end tells.
@@ -167,12 +168,6 @@ async fn start(program: Program, mut descriptors: Descriptors, given: &Given) ->
             Command::from(command).kill_on_drop(true).spawn()
         }
     }
-}
-
-/// Whether sending may work a little later.
-fn is_shortage(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    matches!(Errno::from_io_error(error), Some(Errno::TOOMANYREFS | Errno::AGAIN | Errno::NOBUFS))
 }
 
 /// Stays with a process to its end, or to that of whoever wanted it.
