@@ -16,8 +16,13 @@ use crate::config::{CacheChoice, Compilation};
 /// Ending of the entries' names.
 const ENDING: &str = "cwasm";
 
-/// Beginnings of the names of files that are not whole yet.
-const UNFINISHED: [&[u8]; 2] = [b".probe-", super::compile::UNFINISHED_PREFIX.as_bytes()];
+/// Beginning of the name of the file that shows whether the directory can be written.
+const PROBE_PREFIX: &str = ".probe-";
+/// Random characters in the name of a file that is not whole yet.
+const RANDOM_CHARS: usize = 6;
+/// Digits of the content and of the format in the name of an entry, in base 16.
+const CONTENT_DIGITS: usize = 64;
+const FORMAT_DIGITS: usize = 16;
 /// An unfinished file this old is nobody's any more: code is written in one go when it is compiled.
 const LEFTOVER_AFTER: Duration = Duration::from_secs(3_600);
 
@@ -59,7 +64,7 @@ impl Cache {
             return Err(CacheError::TooOpen(dir, mode));
         }
         // Shows a full or read-only disk now, with a warning, in the place of a failed write after a long compilation.
-        tempfile::Builder::new().prefix(".probe-").tempfile_in(&dir).map_err(io)?;
+        tempfile::Builder::new().prefix(PROBE_PREFIX).rand_bytes(RANDOM_CHARS).tempfile_in(&dir).map_err(io)?;
         let cache = Self { dir, max_bytes: compilation.cache_max_bytes };
         cache.remove_leftovers();
         Ok(Some(cache))
@@ -69,7 +74,7 @@ impl Cache {
     fn remove_leftovers(&self) {
         let Ok(listing) = std::fs::read_dir(&self.dir) else { return };
         for item in listing.flatten() {
-            let is_unfinished = UNFINISHED.iter().any(|prefix| item.file_name().as_encoded_bytes().starts_with(prefix));
+            let is_unfinished = item.file_name().to_str().is_some_and(is_unfinished_name);
             let age =
                 item.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
             if is_unfinished && age.is_some_and(|age| age >= LEFTOVER_AFTER) {
@@ -91,7 +96,8 @@ impl Cache {
         let entries = listing.flatten().filter_map(|item| {
             let metadata = item.metadata().ok()?;
             let path = item.path();
-            let is_entry = path.extension().is_some_and(|ending| ending == ENDING) && metadata.is_file();
+            // The user may keep other files there, compiled components among them.
+            let is_entry = metadata.is_file() && item.file_name().to_str().is_some_and(is_entry_name);
             is_entry.then_some((metadata.modified().ok()?, metadata.len(), path))
         });
         let mut entries: Vec<(SystemTime, u64, PathBuf)> = entries.collect();
@@ -117,6 +123,28 @@ impl Cache {
     }
 }
 
+/// Whether a file of this name is an entry, of whatever engine and version: as [`Cache::entry`] makes it.
+fn is_entry_name(name: &str) -> bool {
+    let parts = || {
+        let whole = name.strip_suffix(ENDING)?.strip_suffix('.')?;
+        let (content, rest) = whole.split_once('-')?;
+        let (of, format) = rest.rsplit_once('-')?;
+        Some((content, of, format))
+    };
+    let is_hex = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
+    };
+    parts().is_some_and(|(content, of, format)| {
+        is_hex(content, CONTENT_DIGITS) && !of.is_empty() && is_hex(format, FORMAT_DIGITS)
+    })
+}
+
+/// Whether a file of this name is one that this program has not finished.
+fn is_unfinished_name(name: &str) -> bool {
+    let random = [PROBE_PREFIX, super::compile::UNFINISHED_PREFIX].iter().find_map(|prefix| name.strip_prefix(prefix));
+    random.is_some_and(|random| random.len() == RANDOM_CHARS && random.bytes().all(|c| c.is_ascii_alphanumeric()))
+}
+
 /// Makes the directory, with mode 0700, if it is not there.
 ///
 /// # Errors
@@ -137,5 +165,31 @@ mod tests {
         assert_ne!(cache.entry(b"other", "engine"), entry);
         assert_ne!(cache.entry(b"content", "other"), entry);
         assert!(entry.display().to_string().contains(&format!("{FORMAT:016x}")), "{}", entry.display());
+    }
+
+    #[test]
+    fn only_the_caches_own_files_are_removed() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let compilation = Compilation {
+            cache: CacheChoice::Dir(dir.path().to_owned()),
+            cache_max_bytes: 0,
+            timeout: Duration::from_secs(1),
+            memory_max_bytes: 1 << 30,
+        };
+        let old = SystemTime::now() - 2 * LEFTOVER_AFTER;
+        let cache = Cache { dir: dir.path().to_owned(), max_bytes: 0 };
+        let own =
+            [cache.entry(b"one", "engine-1"), dir.path().join(".probe-a1B2c3"), dir.path().join(".wasmhost-a1B2c3")];
+        let foreign = ["app.cwasm", "0-engine-1-0.cwasm", ".probe-notes", ".wasmhost-state", ".probe-", "notes"];
+        let foreign = foreign.map(|name| dir.path().join(name));
+        for path in own.iter().chain(&foreign) {
+            std::fs::write(path, "one byte at least")?;
+            File::open(path)?.set_times(FileTimes::new().set_accessed(old).set_modified(old))?;
+        }
+        let cache = Cache::open(&compilation)?.ok_or("a cache")?;
+        cache.shrink(Path::new("nothing"));
+        assert!(own.iter().all(|path| !path.exists()), "{own:?}");
+        assert!(foreign.iter().all(|path| path.exists()), "{foreign:?}");
+        Ok(())
     }
 }
