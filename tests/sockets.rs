@@ -165,3 +165,46 @@ fn a_start_that_fails_beside_a_tcp_port_that_is_taken_touches_no_file() -> TestR
     assert_eq!((connection.get("/").status, get(first.address, "/").status), (200, 200));
     Ok(())
 }
+
+/// The binary with two sockets that were handed over.
+fn with_two_handed_over(socket: std::net::TcpListener, flags: &[&str]) -> Command {
+    let two = "export LISTEN_PID=$$ LISTEN_FDS=2; exec \"$0\" \"$@\" 3>&1 4>&1 1>&2";
+    let mut shell = crate::support::server::within(&["sh", "-c", two]);
+    shell.arg(guest("hello.wasm")).args(["--workers", "1", "--worker-kind", "process"]).args(flags);
+    shell.stdout(std::process::Stdio::from(std::os::fd::OwnedFd::from(socket)));
+    shell
+}
+
+#[test]
+fn sockets_that_were_handed_over_and_are_not_served_reach_no_other_process() -> TestResult {
+    let handed = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let server = Server::spawn(with_two_handed_over(handed, &["--listen", "127.0.0.1:0"]));
+    let open = |pid: u32| -> std::io::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd"))?;
+        Ok(entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect())
+    };
+    let socket = std::fs::read_link(format!("/proc/{}/fd/4", server.pid()))?;
+    assert!(socket.to_string_lossy().starts_with("socket:"), "{}", socket.display());
+    for pid in [server.spawner_pid().ok_or("a spawner")?].into_iter().chain(server.worker_pids()) {
+        let open = open(pid)?;
+        assert!(open.len() > 3 && !open.contains(&socket), "{pid}: {} in {open:?}", socket.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn of_several_sockets_that_were_handed_over_none_is_left_unserved() -> TestResult {
+    // `run` reads the standard output, so that another command is needed to hand over what stands in its place.
+    let two = "import os, socket, sys
+one, other = (socket.create_server(('127.0.0.1', 0)) for _ in range(2))
+os.dup2(one.fileno(), 3)
+os.dup2(other.fileno(), 4)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')
+os.execv(sys.argv[1], sys.argv[1:])";
+    let mut python = crate::support::server::within(&["python3", "-c", two]);
+    python.arg(guest("hello.wasm")).args(["--listen", "systemd"]);
+    let finished = run(python);
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains("wasmhost serves one"), "{}", finished.stderr);
+    Ok(())
+}

@@ -28,6 +28,9 @@ pub const BACKLOG: i32 = 4_096;
 /// would look like one that does not read. Half of this is what it has to read within `--body-idle-timeout`.
 const UNSENT_MAX_BYTES: u32 = 128 * 1024;
 
+/// Sockets that a service manager may hand over, of which one is served.
+const HANDED_OVER_MAX: RawFd = 4_096;
+
 /// Why the host cannot listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}")]
@@ -316,8 +319,12 @@ fn unix_error(path: &Path, error: &io::Error) -> BindError {
 /// by a program that no longer listens is replaced.
 fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket && is_abandoned(path) {
-        std::fs::remove_file(path)?;
+    if is_socket {
+        let found = SocketFile::at(path)?;
+        // Another host may have put its own socket there just now.
+        if is_abandoned(path) && SocketFile::at(path).is_ok_and(|now| now == found) {
+            std::fs::remove_file(path)?;
+        }
     }
     let listener = UnixListener::bind(path)?;
     let file = SocketFile::at(path)?;
@@ -340,16 +347,40 @@ fn is_abandoned(path: &Path) -> bool {
     connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// The first socket that the service manager handed over.
+/// Keeps the sockets that the service manager handed over, whether one of them is served or not, from the processes that
+/// this one starts: a guest that broke out of a worker could accept its clients' connections. To be called before any
+/// process is started.
+pub fn keep_handed_over() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<RawFd>().ok());
+    if number("LISTEN_PID").and_then(|pid| u32::try_from(pid).ok()) != Some(std::process::id()) {
+        return;
+    }
+    let first = number("LISTEN_FDS_FIRST_FD").filter(|first| *first >= 0).unwrap_or(3);
+    let end = first.saturating_add(number("LISTEN_FDS").unwrap_or(0).min(HANDED_OVER_MAX));
+    for descriptor in first..end {
+        #[expect(unsafe_code, reason = "a descriptor is named by its number")]
+        // SAFETY: it is borrowed for one call, which changes no more than a flag of it. Where there is none of this number,
+        // the call fails.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        // Why it cannot be used, if it is to be, is told when it is.
+        let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC);
+    }
+}
+
+/// The socket that the service manager handed over.
 fn inherited() -> Result<Bound, BindError> {
     let failed = |reason: String| {
         BindError {
         address: "the inherited socket".to_owned(),
         reason,
-        hint: "LISTEN_FDS must count a listening TCP or Unix stream socket at descriptor 3, with LISTEN_PID set to this process (sd_listen_fds(3))".to_owned(),
+        hint: "LISTEN_FDS must count one listening TCP or Unix stream socket at descriptor 3, with LISTEN_PID set to this process (sd_listen_fds(3))".to_owned(),
     }
     };
     let mut handed = listenfd::ListenFd::from_env();
+    if handed.len() > 1 {
+        // Nobody would ever accept on the others.
+        return Err(failed(format!("there are {}, and wasmhost serves one", handed.len())));
+    }
     if let Ok(Some(listener)) = handed.take_tcp_listener(0) {
         let prepare = || {
             listener.set_nonblocking(true)?;

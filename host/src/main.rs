@@ -12,6 +12,7 @@ use wasmhost::commands::{build as build_project, compile, completions, component
 use wasmhost::config::build;
 use wasmhost::exit::{FAILED, USAGE};
 use wasmhost::heap;
+use wasmhost::listener::keep_handed_over;
 use wasmhost::log::{self, LogFormat, LogSettings};
 use wasmhost::primary::{Ended, Ground};
 use wasmhost::spawner::{self, AttendError, InheritError, Settings};
@@ -108,6 +109,7 @@ fn run_spawner() -> ExitCode {
 fn settings(args: &ServeArgs, auto: LogFormat, mut mistakes: Vec<String>) -> Result<Settings, Vec<String>> {
     // Granted directories are opened from here on.
     serve::raise_descriptor_limit();
+    keep_handed_over();
     let (format, level) = log::parse(&args.log_format, &args.log_level, auto);
     let config = build(args, serve::machine());
     match (config, format, level) {
