@@ -409,7 +409,10 @@ fn conditions(role: Role, grants: Grants) -> Result<Conditions, seccompiler::Bac
         (libc::SYS_prlimit64, any_of(0, &[0])?),
         (libc::SYS_socketpair, any_of(0, &[bits(libc::AF_UNIX)])?),
     ];
-    if role != Role::Spawner {
+    if role == Role::Spawner {
+        // Processes and threads, but no namespaces.
+        conditions.push((libc::SYS_clone, vec![vec![on(0, MaskedEq(bits(NAMESPACES)), 0)?]]));
+    } else {
         let thread = bits(libc::CLONE_THREAD);
         conditions.extend([
             (libc::SYS_clone, vec![vec![on(0, MaskedEq(thread | bits(NAMESPACES)), thread)?]]),
@@ -472,6 +475,18 @@ mod tests {
                 assert!(!is_granted(role, EVERYTHING, *call), "{role:?} {call}");
             }
         }
+    }
+
+    #[test]
+    fn no_process_makes_namespaces() -> Result<(), seccompiler::BackendError> {
+        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Spawner] {
+            let all = conditions(role, EVERYTHING)?;
+            assert!(all.iter().any(|(call, _)| *call == libc::SYS_clone), "{role:?}: clone(2) has no condition");
+            for call in [libc::SYS_clone3, libc::SYS_unshare, libc::SYS_setns] {
+                assert!(!is_granted(role, EVERYTHING, call), "{role:?} {call}");
+            }
+        }
+        Ok(())
     }
 
     #[test]
