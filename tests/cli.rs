@@ -410,3 +410,26 @@ fn an_address_of_ipv6_is_served() {
         assert!(text.lines().any(|line| line == format!("authority: {}", server.address)), "{balance}:\n{text}");
     }
 }
+
+#[test]
+fn a_pipe_is_no_file_of_certificates_and_does_not_hold_up_the_start() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status()?.success());
+    let finished = run_with(&[&guest("hello.wasm"), "--ca-file", pipe.to_str().ok_or("a path in UTF-8")?]);
+    assert_eq!(finished.code, Some(2), "{}", finished.stderr);
+    assert!(finished.stderr.contains("is not a regular file"), "{}", finished.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_variable_that_the_hosts_own_compiler_gets_changes_nothing_for_a_user() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let output = dir.path().join("hello.cwasm");
+    let mut command = command();
+    command.args(["compile", &guest("hello.wasm"), "-o"]).arg(&output).env("WASMHOST_COMPILE_CHILD", "auto");
+    let finished = run(command);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert!(finished.stdout.is_empty() && output.exists());
+    Ok(())
+}

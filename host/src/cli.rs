@@ -33,7 +33,7 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Every flag of serving, --some-name, can also be set by the variable WASMHOST_SOME_NAME (--env, --env-file,
---arg and --dir: one value per line). The flags of new, build, componentize and inspect have no variables.
+--arg and --dir: one value per line). The flags of new, build, componentize, inspect and wit have no variables.
 TIME is a number and a unit (500ms, 5s, 2m). SIZE is a number of bytes, or a number and a unit (64KiB, 128MiB, 2GiB).
 Signals: SIGTERM and SIGINT finish the requests in flight and stop, a second one exits at once; SIGHUP loads the
 component again.

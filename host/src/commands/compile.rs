@@ -26,9 +26,11 @@ pub enum Error {
 /// When a value is wrong, or the component cannot be compiled.
 pub fn run(args: &CompileArgs) -> Result<(), Error> {
     let bounds = compile_bounds(&args.compile_timeout, &args.compile_memory_max).map_err(Error::Usage)?;
+    // A user's own variable of that name does not turn another call into this one.
+    let is_from_and_to_streams = [&args.component, &args.output].iter().all(|path| path.as_os_str() == "-");
     match std::env::var(COMPILING_CHILD) {
-        Ok(mode) => run_child(&bounds, Confine::named(&mode).unwrap_or_default()),
-        Err(_) => Ok(compile_ahead(&args.component, &args.output, &bounds)?),
+        Ok(mode) if is_from_and_to_streams => run_child(&bounds, Confine::named(&mode).unwrap_or_default()),
+        Ok(_) | Err(_) => Ok(compile_ahead(&args.component, &args.output, &bounds)?),
     }
 }
 

@@ -142,7 +142,7 @@ pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>>
         limits: limits(args, machine, &mut mistakes),
         grants: grants(args, &mut mistakes),
         admin: args.admin.as_ref().and_then(|value| {
-            let outcome = parse::listen(value).map(Some);
+            let outcome = parse::admin(value).map(Some);
             mistakes.note("--admin", value, outcome, None)
         }),
         access_log: args.access_log,

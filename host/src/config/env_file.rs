@@ -1,6 +1,7 @@
 //! Files of environment variables for the guest (`--env-file`), in the form that Docker Compose and dotenv libraries
 //! have in common. `docs/OPERATIONS.md` describes it; nothing is replaced within values (`$NAME` stays as it is).
 
+use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
@@ -28,15 +29,21 @@ pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>, Vec<Wrong>> {
     parse(&text)
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// Opens a regular file for reading; without waiting, should it be a pipe that nobody writes to.
+pub(super) fn open_regular(path: &Path) -> Result<File, String> {
     let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    // A pipe that nobody writes to would be waited for.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| cannot(errno.into()))?;
-    let file = std::fs::File::from(opened);
+    let file = File::from(opened);
     if !file.metadata().map_err(cannot)?.is_file() {
         return Err("is not a regular file".to_owned());
     }
+    Ok(file)
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
+    let file = open_regular(path)?;
     let mut text = String::new();
     let read = file.take(BYTES_MAX + 1).read_to_string(&mut text);
     match read {

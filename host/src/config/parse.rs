@@ -1,10 +1,9 @@
 //! How each kind of value is written on the command line. Every function returns the value, or a message that says what
 //! is wrong and what is expected (lower case, without the flag's name).
 
-use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,6 +12,7 @@ use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
+use super::env_file::open_regular;
 use super::{Listen, Preopen};
 
 /// A rule of `--allow-host`.
@@ -96,10 +96,18 @@ pub(super) fn count_or_none(text: &str, max: u64) -> Result<Option<u64>, String>
     }
 }
 
+/// Where clients connect.
 pub(super) fn listen(text: &str) -> Result<Listen, String> {
-    if text == "systemd" {
-        return Ok(Listen::Inherited);
-    }
+    if text == "systemd" { Ok(Listen::Inherited) } else { address(text, ", `unix:PATH` or `systemd`") }
+}
+
+/// Where the admin page is: not on a socket that was handed over, which is for clients.
+pub(super) fn admin(text: &str) -> Result<Listen, String> {
+    address(text, " or `unix:PATH`")
+}
+
+/// An address of TCP or a Unix socket's path. `others`: what is accepted beside `ADDRESS:PORT`, for messages.
+fn address(text: &str, others: &str) -> Result<Listen, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         return if path.is_empty() {
             Err("`unix:` needs a path: `unix:/run/app.sock`".to_owned())
@@ -107,7 +115,7 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
             Ok(Listen::Unix(PathBuf::from(path)))
         };
     }
-    let wanted = "write `ADDRESS:PORT` (`127.0.0.1:8080`, `[::1]:0`), `unix:PATH` or `systemd`";
+    let wanted = format!("write `ADDRESS:PORT` (`127.0.0.1:8080`, `[::1]:0`){others}");
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Listen::Tcp(address));
     }
@@ -213,8 +221,7 @@ const CA_FILE_BYTES_MAX: u64 = 4 << 20;
 /// The file's text, which holds root certificates.
 pub(super) fn ca_file(file: &str) -> Result<String, String> {
     let mut pem = String::new();
-    let opened = File::open(file).map_err(|error| format!("cannot be opened: {error}"))?;
-    match opened.take(CA_FILE_BYTES_MAX + 1).read_to_string(&mut pem) {
+    match open_regular(Path::new(file))?.take(CA_FILE_BYTES_MAX + 1).read_to_string(&mut pem) {
         Ok(read) if u64::try_from(read).is_ok_and(|read| read > CA_FILE_BYTES_MAX) => {
             return Err("has more than 4 MiB; write the root certificates alone into it".to_owned());
         }
@@ -286,6 +293,7 @@ mod tests {
         assert_eq!(listen("127.0.0.1:80"), Ok(Listen::Tcp(([127, 0, 0, 1], 80).into())));
         assert_eq!(listen("unix:/a"), Ok(Listen::Unix("/a".into())));
         assert_eq!(listen("systemd"), Ok(Listen::Inherited));
+        assert!(admin("systemd").is_err_and(|reason| reason.ends_with(") or `unix:PATH`")));
         for wrong in ["", "8080", ":8080", "unix:", "127.0.0.1:99999", "http://a:1"] {
             assert!(listen(wrong).is_err(), "{wrong}");
         }
