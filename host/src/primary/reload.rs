@@ -94,6 +94,10 @@ impl Reload {
                 primary.serve_with(edition);
                 let running = primary.places.iter().filter(|place| place.running);
                 self.behind = running.map(|place| place.id).collect();
+                // All are to be started again, and will serve it.
+                if self.behind.is_empty() {
+                    self.tell(Ok(()));
+                }
             }
             Some(Err(error)) => {
                 primary.board.host.failed_reloads.fetch_add(1, Relaxed);
