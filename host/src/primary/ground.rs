@@ -147,16 +147,20 @@ pub(super) fn connections_by_descriptors(config: &Config) -> (usize, usize) {
     // Workers that are processes have this process's limit, each for itself.
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
     let workers = config.workers;
+    // This host has each open once, and so has each instance.
     let directories = u64::try_from(config.grants.dirs.len()).unwrap_or(u64::MAX);
+    let of_a_worker =
+        u64::try_from(config.capacity.instances_per_worker).unwrap_or(u64::MAX).saturating_mul(directories);
     match config.worker_kind {
         WorkerKind::Thread => {
             let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER * u64::from(workers);
-            let connections = beside(reserved.saturating_add(directories), descriptors);
+            let open = of_a_worker.saturating_mul(workers.into()).saturating_add(directories);
+            let connections = beside(reserved.saturating_add(open), descriptors);
             (connections, connections)
         }
         WorkerKind::Process => {
             let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER;
-            let connections = beside(reserved.saturating_add(directories), descriptors);
+            let connections = beside(reserved.saturating_add(of_a_worker).saturating_add(directories), descriptors);
             (connections.saturating_mul(workers.into()), connections)
         }
     }
