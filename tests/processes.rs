@@ -319,3 +319,74 @@ fn a_worker_process_that_hangs_while_it_starts_is_replaced() {
     eventually("both listen again", || states(&server) == ["listening", "listening"]);
     assert!(!server.worker_pids().contains(&starting));
 }
+
+#[test]
+fn a_worker_process_that_hangs_is_killed_even_when_its_line_is_full() {
+    let server = start("hello.wasm", &["--workers", "1", "--worker-hang-timeout", "4s"]);
+    assert_eq!(get(server.address, "/").status, 200);
+    let [hung] = server.worker_pids()[..] else { panic!("one worker") };
+    signal(hung, "STOP");
+    // More than its line holds (some 278), before it is seen to be late.
+    let _waiting: Vec<Connection> = (0..600).map(|_| Connection::open(server.address)).collect();
+    // An order for it, which finds no room.
+    server.signal("HUP");
+    server.wait_for_record("the component is loaded again", |record| {
+        record["message"].as_str().is_some_and(|text| text.starts_with("reload: new requests"))
+    });
+    server.wait_for_record("it is to be killed", |record| record["limit"] == "--worker-hang-timeout");
+    let began = Instant::now();
+    eventually("it is gone", || !server.worker_pids().contains(&hung));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    eventually("another listens", || states(&server) == ["listening"]);
+    assert_eq!(get(server.address, "/").status, 200);
+}
+
+#[test(needs(FaultInjection))]
+fn an_order_that_the_system_has_no_room_for_is_given_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let component = folder.path().join("app.wasm");
+    std::fs::copy(crate::support::guest("hello.wasm"), &component).expect("a component");
+    let server = start(component.to_str().expect("text"), &["--workers", "1"]);
+    std::fs::copy(crate::support::guest("faults.wasm"), &component).expect("another component");
+    let mut admin = Connection::open(server.admin_address());
+    admin.send("GET /healthz HTTP/1.1\r\nHost: test\r\nX-Wasmhost-Inject: order\r\n\r\n");
+    assert_eq!(admin.response().status, 200);
+    server.signal("HUP");
+    eventually("the worker serves the new component", || get(server.address, "/hello?").text() != "Hello, World!");
+    assert_eq!(server.sum("thread_generation"), 1, "the same worker");
+}
+
+#[test(needs(FaultInjection))]
+fn a_worker_that_dies_at_every_start_does_not_keep_the_others_from_serving() {
+    let mut command = command();
+    command.arg(crate::support::guest("hello.wasm")).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.args(["--workers", "8", "--worker-kind", "process", "--log-format", "json"]);
+    command.env("WASMHOST_INJECT", "dead-worker");
+    // It waits until the host listens.
+    let server = Server::spawn(command);
+    assert_eq!(server.admin("/readyz").status, 200);
+    assert_eq!(get(server.address, "/").status, 200);
+    eventually("seven listen", || states(&server).iter().filter(|state| **state == "listening").count() == 7);
+    assert_ne!(states(&server)[1], "listening");
+}
+
+#[test]
+fn a_variable_of_the_operator_is_in_no_process_that_could_run_a_guest() {
+    let mut command = command();
+    command.arg(crate::support::guest("hello.wasm")).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    // (Of a confined process, only root may look at the variables.)
+    command.args(["--workers", "2", "--worker-kind", "process", "--log-format", "json", "--confine", "off"]);
+    command.env("OPERATORS_SECRET", "dear").env("WASMHOST_ENV", "SECRET=of the guest").env("TZ", "UTC");
+    let server = Server::spawn(command);
+    let variables = |pid: u32| {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).expect("the process lives");
+        String::from_utf8_lossy(&environ).into_owned()
+    };
+    assert!(variables(server.pid()).contains("OPERATORS_SECRET=dear"), "the test sees the primary's");
+    let others = [server.spawner_pid().expect("a spawner")].into_iter().chain(server.worker_pids());
+    for pid in others {
+        let seen = variables(pid);
+        assert!(!seen.contains("SECRET"), "{pid}: {seen}");
+        assert!(seen.contains("TZ=UTC"), "{pid}: {seen}");
+    }
+}

@@ -255,6 +255,16 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Tells the log what `process` lacks beyond what the primary lacks, which has told of that.
+    pub fn log_beyond(&self, process: &'static str, told: &[String]) {
+        let beyond: Vec<&str> = self.missing.iter().filter(|part| !told.contains(part)).map(String::as_str).collect();
+        if !beyond.is_empty() {
+            tracing::warn!(process, missing = beyond.join("; "), "confined in part");
+        }
+    }
+}
+
 /// A part of the wall is missing, and `--confine require` asks for all.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot be confined as --confine require asks for: {}", .0.join("; "))]

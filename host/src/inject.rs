@@ -69,6 +69,20 @@ pub(crate) fn pool_max() -> u32 {
     u32::MAX
 }
 
+/// Whether the worker of this number is to die at each start: the second, with `WASMHOST_INJECT=dead-worker` in the
+/// environment.
+#[cfg(feature = "fault-injection")]
+pub(crate) fn dies_at_start(worker: u16) -> bool {
+    worker == 2 && std::env::var_os("WASMHOST_INJECT").is_some_and(|what| what == "dead-worker")
+}
+
+/// None does.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub(crate) fn dies_at_start(_: u16) -> bool {
+    false
+}
+
 /// Panics where `point` is armed.
 #[cfg_attr(not(feature = "fault-injection"), inline(always))]
 pub(crate) fn panic_at(point: &str) {

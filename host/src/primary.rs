@@ -97,7 +97,7 @@ pub async fn run_with(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>) -> Re
         "starting"
     );
     ground.confinement.log();
-    let kind = Kind::new(&config, &spawner).map_err(system("make ready for workers"))?;
+    let kind = Kind::new(&config, &spawner, &ground.confinement).map_err(system("make ready for workers"))?;
     let mut places = make_places(&kind, config.workers)?;
     let workers = places.iter().map(|place| &place.vitals.metrics).collect();
     let board = Arc::new(Board::new(Arc::clone(&config), workers, kind.host(), ground.confinement.clone()));

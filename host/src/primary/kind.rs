@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::ground::connections_by_descriptors;
 use super::place::Place;
 use crate::config::{Config, WorkerKind};
+use crate::confine::Report;
 use crate::loader::{Code, Edition, Loading, Trial, load_in_thread};
 use crate::sandbox::{MemoryBudget, Ticker};
 use crate::spawner::{Launcher, Spawner};
@@ -34,6 +35,8 @@ pub(super) enum Kind {
         loader: (&'static Vitals, OwnedFd),
         /// Connections that a worker's descriptors allow.
         connections_max: usize,
+        /// What of its confinement the primary lacks.
+        missing: Vec<String>,
     },
 }
 
@@ -49,7 +52,7 @@ pub(super) struct Start<'a> {
 
 impl Kind {
     /// Makes ready for workers of the kind that was asked for.
-    pub(super) fn new(config: &Config, spawner: &Arc<Spawner>) -> io::Result<Self> {
+    pub(super) fn new(config: &Config, spawner: &Arc<Spawner>, confinement: &Report) -> io::Result<Self> {
         let spawner = Arc::clone(spawner);
         match config.worker_kind {
             WorkerKind::Thread => {
@@ -63,7 +66,8 @@ impl Kind {
                 let (host, host_file) = vitals::shared()?;
                 let (_, connections_max) = connections_by_descriptors(config);
                 let (host_file, loader) = (Arc::new(host_file), vitals::shared()?);
-                Ok(Self::Process { host, host_file, spawner, loader, connections_max })
+                let missing = confinement.missing.clone();
+                Ok(Self::Process { host, host_file, spawner, loader, connections_max, missing })
             }
         }
     }
@@ -89,8 +93,8 @@ impl Kind {
             Self::Thread { trial, spawner, .. } => {
                 load_in_thread(config, trial, Launcher::Spawner(Arc::clone(spawner)))
             }
-            Self::Process { host, host_file, spawner, loader: (vitals, file), .. } => {
-                load_in_process(config, spawner, (host, host_file), (vitals, file))
+            Self::Process { host, host_file, spawner, loader: (vitals, file), missing, .. } => {
+                load_in_process(config, spawner, (host, host_file), (vitals, file), missing.clone())
             }
         }
     }
@@ -114,7 +118,11 @@ impl Kind {
                 let orders = Orders { guest: Arc::clone(guest), stage: start.stage };
                 ThreadHandle::start(setup, orders).map(WorkerHandle::Thread)
             }
-            (Self::Process { host_file, spawner, connections_max, .. }, Code::File(code), Some(vitals_file)) => {
+            (
+                Self::Process { host_file, spawner, connections_max, missing, .. },
+                Code::File(code),
+                Some(vitals_file),
+            ) => {
                 // Each has its part of the connections, since none sees the others' listeners.
                 let workers = usize::from(start.config.workers);
                 let share = Share {
@@ -131,6 +139,7 @@ impl Kind {
                     listener: listener.map(|listener| (listener.into(), share)),
                     permits: Arc::clone(start.permits),
                     connections_max: *connections_max,
+                    missing: missing.clone(),
                 };
                 ProcessHandle::start(setup, spawner, start.stage).map(WorkerHandle::Process)
             }

@@ -14,7 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::Authority;
 use serde::{Deserialize, Serialize};
@@ -32,10 +32,14 @@ use crate::sandbox::LoadError;
 use crate::spawner::{Attended, End, Spawner};
 use crate::supervisor::WorkerId;
 use crate::vitals::{self, HostVitals, Vitals};
-use crate::wire::{self, Descriptor, Wire};
+use crate::wire::{self, Descriptor, Sent, Wire};
 
 /// How long a child whose line has ended may take to be gone; then it is killed.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long an order that the system has no room for (too many descriptors on their way, too little memory) is sent again.
+const ORDER_WITHIN: Duration = Duration::from_secs(5);
+const ORDER_AGAIN: Duration = Duration::from_millis(10);
 
 /// What loading may take beyond compiling and the trial.
 const LOADING_BEYOND: Duration = Duration::from_secs(30);
@@ -67,6 +71,8 @@ pub struct ProcessSetup {
     pub permits: Arc<Permits>,
     /// Connections at once that its descriptors allow.
     pub connections_max: usize,
+    /// What of its confinement the primary lacks.
+    pub missing: Vec<String>,
 }
 
 /// A worker's part of the connections, where it accepts them itself and does not see the others'.
@@ -119,7 +125,8 @@ impl ProcessHandle {
         ];
         let share = setup.listener.as_ref().map(|(_, share)| *share);
         descriptors.extend(setup.listener.as_ref().map(|(listener, _)| (Descriptor::Listener, listener.as_fd())));
-        let start = ToWorker::Start { id: setup.id.0, authority: setup.authority.to_string(), share };
+        let start =
+            ToWorker::Start { id: setup.id.0, authority: setup.authority.to_string(), share, missing: setup.missing };
         wire.try_send(&start, &descriptors)?;
         let (orders, heard) = watch::channel(ProcessOrders { code: setup.code, stage: Stage::Serve });
         let handle = Self {
@@ -276,10 +283,11 @@ async fn attend(
     let mut code = Arc::clone(&orders.borrow().code);
     let mut exit = None;
     let mut patience = GONE_WITHIN;
+    let is_hung = || Some(Exit::Killed("it gave no sign of life and was killed".into()));
     loop {
         let event = tokio::select! {
             () = hung.notified() => {
-                exit = Some(Exit::Killed("it gave no sign of life and was killed".into()));
+                exit = is_hung();
                 patience = Duration::ZERO;
                 break;
             }
@@ -309,16 +317,26 @@ async fn attend(
                     break;
                 }
                 let latest = orders.borrow_and_update().clone();
-                // A line that has ended is found out by the next turn's receive.
-                if !Arc::ptr_eq(&code, &latest.code) {
-                    let _ = wire.send(&ToWorker::Swap, &[(Descriptor::Code, latest.code.as_fd())]).await;
-                    code = latest.code;
-                }
-                let _ = match latest.stage {
-                    Stage::Serve => Ok(()),
-                    Stage::Drain => wire.send(&ToWorker::Drain, &[]).await,
-                    Stage::Stop => wire.send(&ToWorker::Stop, &[]).await,
+                // A worker that hangs does not read, so that its line may be full for ever.
+                let sent = tokio::select! {
+                    biased;
+                    () = hung.notified() => {
+                        exit = is_hung();
+                        patience = Duration::ZERO;
+                        break;
+                    }
+                    sent = hand_on(&wire, &latest, &code) => sent,
                 };
+                match sent {
+                    Ok(()) => code = latest.code,
+                    // The next receive sees the end of the line, after the worker's last words.
+                    Err(error) if is_end(&error) => {}
+                    Err(error) => {
+                        exit = Some(Exit::Killed(format!("its orders could not be sent to it, and it was killed: {error}")));
+                        patience = Duration::ZERO;
+                        break;
+                    }
+                }
                 continue;
             }
         };
@@ -329,6 +347,41 @@ async fn attend(
     let end = end_of(child, patience).await;
     vitals.metrics.listening.set(false);
     let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(end))).await;
+}
+
+/// Sends the latest orders to a worker that serves with `code`.
+async fn hand_on(wire: &Wire, latest: &ProcessOrders, code: &Arc<OwnedFd>) -> io::Result<()> {
+    if !Arc::ptr_eq(code, &latest.code) {
+        send_order(wire, &ToWorker::Swap, &[(Descriptor::Code, latest.code.as_fd())]).await?;
+    }
+    match latest.stage {
+        Stage::Serve => Ok(()),
+        Stage::Drain => send_order(wire, &ToWorker::Drain, &[]).await,
+        Stage::Stop => send_order(wire, &ToWorker::Stop, &[]).await,
+    }
+}
+
+/// Sends one order; again, for [`ORDER_WITHIN`], while the system has no room for it.
+async fn send_order(wire: &Wire, order: &ToWorker, descriptors: &[Sent<'_>]) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        let sent = if crate::inject::goes_off("order") {
+            Err(rustix::io::Errno::TOOMANYREFS.into())
+        } else {
+            wire.send(order, descriptors).await
+        };
+        match sent {
+            Err(error) if wire::is_shortage(&error) && began.elapsed() < ORDER_WITHIN => {
+                tokio::time::sleep(ORDER_AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether an error of sending says that the other side is gone.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
 }
 
 /// Waits for the end of a process that has said its last word, and kills it after `patience`.
@@ -360,10 +413,11 @@ pub fn load_in_process(
     spawner: &Spawner,
     (host, host_file): (&'static HostVitals, &OwnedFd),
     (own, own_file): (&'static Vitals, &OwnedFd),
+    missing: Vec<String>,
 ) -> io::Result<Loading> {
     let (child, wire) = spawn(spawner)?;
     let files = [(Descriptor::Vitals, own_file.as_fd()), (Descriptor::HostVitals, host_file.as_fd())];
-    wire.try_send(&ToWorker::Load, &files)?;
+    wire.try_send(&ToWorker::Load { missing }, &files)?;
     let limits = [config.compilation.timeout, config.limits.start_timeout(), LOADING_BEYOND];
     let limit = limits.into_iter().sum();
     let (answer, loaded) = oneshot::channel();

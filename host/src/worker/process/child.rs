@@ -76,17 +76,19 @@ pub fn run() -> Result<bool, ChildError> {
     })?;
     let cage = Cage::worker(&config);
     match first {
-        Some((wire, ToWorker::Load, descriptors)) => {
+        Some((wire, ToWorker::Load { missing }, descriptors)) => {
             // Which starts a compiler. No guest code runs yet.
             let artifact = Artifact::prepare(&config, &Launcher::Own);
-            confine::apply(config.confine, &cage)?;
+            let report = confine::apply(config.confine, &cage)?;
             let _log = log.begin();
+            report.log_beyond("the process that tries the component", &missing);
             load(&wire, &config, artifact, descriptors)
         }
-        Some((wire, ToWorker::Start { id, authority, share }, mut descriptors)) => {
+        Some((wire, ToWorker::Start { id, authority, share, missing }, mut descriptors)) => {
             let code = descriptors.take(Descriptor::Code)?;
             let report = confine::apply(config.confine, &cage.reading(code.as_fd()))?;
             let _log = log.begin();
+            report.log_beyond("a worker's process", &missing);
             tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
             let start = Start { id: WorkerId(id), code, authority, share };
             let exit = match work(&wire, config, start, descriptors, runtime) {
@@ -173,6 +175,9 @@ fn prepare(
     start: Start,
     mut descriptors: Descriptors,
 ) -> Result<(WorkerSetup, Arc<Guest>, Attendance), String> {
+    if crate::inject::dies_at_start(start.id.0) {
+        return Err("injected by a test".to_owned());
+    }
     let text = |error: io::Error| error.to_string();
     let mut take = |what| descriptors.take(what).map_err(text);
     let own = vitals::opened::<Vitals>(&take(Descriptor::Vitals)?).map_err(text)?;
@@ -260,7 +265,7 @@ impl Attendance {
                     Ok(Some((ToWorker::Swap, descriptors))) => linking = Some(self.link(descriptors)),
                     Ok(Some((ToWorker::Call, _))) => self.give_sign(),
                     Ok(Some((ToWorker::Drain, _))) => orders.send_modify(|orders| orders.stage = Stage::Drain),
-                    Ok(Some((ToWorker::Load | ToWorker::Start { .. }, _))) => {}
+                    Ok(Some((ToWorker::Load { .. } | ToWorker::Start { .. }, _))) => {}
                     Ok(Some((ToWorker::Stop, _)) | None) | Err(_) => {
                         orders.send_modify(|orders| orders.stage = Stage::Stop);
                         return;

@@ -14,7 +14,10 @@ pub(super) const ENDED_MAX: usize = 200;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToWorker {
     /// Load the component and try it, tell of it, and end. With the vitals of this process and of the host.
-    Load,
+    Load {
+        /// What of its confinement the primary lacks, and has told.
+        missing: Vec<String>,
+    },
     /// Be a worker. With the code, the vitals of the worker and of the host, and, if it has a share, a listener.
     Start {
         id: u16,
@@ -22,6 +25,8 @@ pub(super) enum ToWorker {
         authority: String,
         /// Its part of the connections, with a listener of its own.
         share: Option<Share>,
+        /// What of its confinement the primary lacks, and has told.
+        missing: Vec<String>,
     },
     /// Serve this client. With its socket.
     Connection(Peer),
