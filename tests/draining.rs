@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::shutdown::{message, with_handed_over};
-use crate::support::server::signal;
+use crate::support::server::{limit_descriptors, signal};
 use crate::support::{Connection, FAULTS, Server, TestResult, eventually};
 
 fn begin(server: &Server, path: &str) -> Connection {
@@ -85,4 +85,55 @@ fn connections_in_the_backlog_of_a_socket_that_was_handed_over_stay_for_its_next
     let left = std::iter::from_fn(|| listener.accept().ok()).count();
     assert_eq!(left, 20);
     Ok(())
+}
+
+#[test(needs(Prlimit))]
+fn a_backlog_that_is_longer_than_a_worker_takes_at_once_is_served_in_full() {
+    const CLIENTS: usize = 1_500;
+    limit_descriptors(std::process::id(), 2 * CLIENTS);
+    for kind in ["thread", "process"] {
+        let mut server = Server::start("hello.wasm", &["--worker-kind", kind, "--workers", "1"]);
+        signal(server.pid(), "STOP");
+        let mut waiting: Vec<Connection> = (0..CLIENTS).map(|_| Connection::open(server.address)).collect();
+        for connection in &mut waiting {
+            connection.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        server.signal("TERM");
+        signal(server.pid(), "CONT");
+        let served = waiting.iter_mut().filter_map(|connection| connection.try_response(false));
+        assert_eq!(served.filter(|response| response.status == 200).count(), CLIENTS, "{kind}");
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{kind}");
+    }
+}
+
+#[test]
+fn who_waits_for_another_connections_end_is_served_before_the_host_stops() {
+    let mut server = Server::start("faults.wasm", &["--max-connections", "1"]);
+    let mut first = Connection::open(server.address);
+    first.send("GET /sleep?ms=700 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    eventually("the request is served", || server.sum("in_flight") == 1);
+    let mut second = Connection::open(server.address);
+    second.send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+    server.signal("TERM");
+    assert_eq!(first.response().text(), "slept");
+    assert_eq!(second.response().status, 200);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn connections_that_nobody_can_take_hold_up_a_stop_for_a_moment_only_and_are_told_of() {
+    let mut server = Server::start("faults.wasm", &["--max-connections", "1", "--drain-timeout", "30s"]);
+    // Idle: a stop closes it once the workers drain.
+    let mut first = Connection::open(server.address);
+    assert_eq!(first.get("/hello").status, 200);
+    let mut second = Connection::open(server.address);
+    second.send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+    let began = Instant::now();
+    server.signal("TERM");
+    assert!(second.try_response(false).is_none());
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    server.wait_for_record("it is told of", |record| {
+        message(record).starts_with("connections that wait are closed unanswered")
+    });
 }

@@ -80,6 +80,23 @@ impl Intake {
         }
     }
 
+    /// A connection that waits, before the listener is closed, if the host may take one more.
+    pub fn next_of_rest(&mut self) -> Option<Connection> {
+        for _ in 0..REFUSALS_A_TURN {
+            match self.look_with(Listener::accept_at_once) {
+                Next::Taken(connection) => return Some(connection),
+                Next::Refused => {}
+                Next::None => return None,
+            }
+        }
+        None
+    }
+
+    /// Whether a connection waits.
+    pub fn has_waiting(&self) -> bool {
+        self.listener.has_waiting()
+    }
+
     /// Takes the connections that wait in the backlog, before the listener is closed: as many as a backlog holds, and as
     /// the host bears. `take` answers whether it can take another.
     pub fn take_rest(mut self, mut take: impl FnMut(Connection) -> bool) {

@@ -17,7 +17,7 @@ use std::time::Instant;
 use http::uri::Authority;
 use tokio::sync::mpsc;
 
-use self::dispatch::{Held, next_connection};
+use self::dispatch::{DISPATCH_AGAIN, Held, Rest, next_connection};
 pub use self::error::PrimaryError;
 use self::error::system;
 pub use self::ground::Ground;
@@ -29,7 +29,7 @@ pub use self::reload::Swap;
 use crate::admin;
 use crate::balancer::Balancer;
 use crate::board::Board;
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::intake::Intake;
 use crate::listener::Address;
 use crate::loader::Edition;
@@ -200,9 +200,24 @@ impl Primary {
         let mut has_spawner = true;
         let mut announced = false;
         let mut deadline: Option<Instant> = None;
+        // What a host that stops still takes from its backlog, before its workers drain.
+        let mut rest: Option<Rest> = None;
         let mut beat_at: Option<Instant> = None;
         loop {
             let draining = deadline.is_some();
+            if let Some(mut left) = rest.take() {
+                match caught(|| self.take_in_rest(&mut left, intake.as_mut(), &mut held)) {
+                    Ok(true) => {
+                        (intake, held) = (None, None);
+                        self.drain_workers();
+                    }
+                    Ok(false) => rest = Some(left),
+                    Err(panic) => {
+                        held = self.on_panic(panic)?;
+                        rest = Some(left);
+                    }
+                }
+            }
             if draining && self.places.iter().all(|place| !place.running) {
                 tracing::info!("all workers have ended");
                 return Ok(Ended::Drained);
@@ -219,21 +234,23 @@ impl Primary {
                         tracing::warn!(signal, "second signal: the host ends at once");
                         return Ok(Ended::AtOnce);
                     }
-                    Request::Stop(signal) => deadline = Some(self.drain(signal, intake.take(), held.take())),
                     Request::Reload if draining => {}
-                    // The terminal was closed.
-                    Request::Reload if self.config.development.is_some() => {
-                        deadline = Some(self.drain("SIGHUP", intake.take(), held.take()));
+                    // (With `wasmhost dev`, a SIGHUP says that the terminal was closed.)
+                    Request::Reload if self.config.development.is_none() => reload.begin(self),
+                    stop => {
+                        let signal = if let Request::Stop(signal) = stop { signal } else { "SIGHUP" };
+                        deadline = Some(self.stop_accepting(signal));
+                        // What waits at a socket that was handed over stays there, for whoever is handed it next.
+                        intake = intake.take().filter(|_| self.config.listen != Listen::Inherited);
+                        rest = Some(Rest::new(self.config.drain_timeout));
                     }
-                    Request::Reload => reload.begin(self),
                 },
                 Some(event) = heard.recv() => {
                     if let WorkerEvent::Swapped(worker) | WorkerEvent::Exited(worker, _) = &event {
                         reload.caught_up(*worker);
                     }
                     self.on_event(event, draining)?;
-                    let all_listen = self.places.iter().all(|place| place.vitals.metrics.listening.get());
-                    if !announced && all_listen {
+                    if !announced && !draining && self.has_begun() {
                         announced = true;
                         self.announce(address);
                     }
@@ -251,11 +268,12 @@ impl Primary {
                     return Ok(Ended::Drained);
                 }
                 () = sleep_until(next_respawn) => self.respawn_due()?,
+                () = tokio::time::sleep(DISPATCH_AGAIN), if rest.is_some() => {}
                 () = sleep_until(beat_at) => {
                     beat_at = None;
                     self.beat();
                 }
-                connection = guarded(next_connection(intake.as_mut(), &mut held)), if announced => {
+                connection = guarded(next_connection(intake.as_mut(), &mut held)), if announced && !draining => {
                     let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, intake.as_mut())));
                     held = taken_in.or_else(|panic| self.on_panic(panic))?;
                 }
@@ -276,7 +294,16 @@ impl Primary {
         );
     }
 
-    fn drain(&mut self, signal: &'static str, intake: Option<Intake>, held: Option<Held>) -> Instant {
+    /// Whether the start is over: a worker listens, and each of the others does, too, or has died in its first start. One
+    /// that dies at every start keeps the others from nothing.
+    fn has_begun(&self) -> bool {
+        self.places.iter().all(|place| place.has_begun)
+            && self.places.iter().any(|place| place.vitals.metrics.listening.get())
+    }
+
+    /// Begins to stop: no listener takes a connection after those that wait already. Returns when requests in flight are
+    /// broken off.
+    fn stop_accepting(&mut self, signal: &'static str) -> Instant {
         tracing::info!(
             signal,
             drain_timeout_ms = u64::try_from(self.config.drain_timeout.as_millis()).unwrap_or(u64::MAX),
@@ -285,12 +312,14 @@ impl Primary {
         self.board.set_phase(Phase::Draining);
         self.files.remove();
         self.respawns.clear();
-        self.take_in_the_last(intake, held);
+        Instant::now() + self.config.drain_timeout
+    }
+
+    fn drain_workers(&mut self) {
         for place in &mut self.places {
             place.listener = None;
         }
         self.order(Stage::Drain);
-        Instant::now() + self.config.drain_timeout
     }
 
     /// Tells every worker to serve with `edition` from now on.

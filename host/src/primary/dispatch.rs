@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use super::Primary;
 use crate::balancer::{Decision, WorkerView};
-use crate::config::Listen;
 use crate::intake::Intake;
+use crate::listener::BACKLOG;
 use crate::worker::inbox;
 
 /// Connections that the primary accepts before it looks at anything else.
 const ACCEPTS_A_TURN: usize = 64;
 /// How long a connection that no worker can take waits before the workers are asked again.
-const DISPATCH_AGAIN: Duration = Duration::from_millis(2);
+pub(super) const DISPATCH_AGAIN: Duration = Duration::from_millis(2);
+/// At most how long a host that stops goes on taking connections from its backlog before its workers drain.
+const REST_WITHIN: Duration = Duration::from_secs(2);
 
 /// A connection that no worker could take, and when the workers are asked again. Other events do not put that off.
 pub(super) struct Held {
@@ -26,6 +28,19 @@ impl Held {
     }
 }
 
+/// What a host that stops still takes from its backlog: as many connections as a backlog holds, within [`REST_WITHIN`] and
+/// the drain's time.
+pub(super) struct Rest {
+    until: Instant,
+    left: usize,
+}
+
+impl Rest {
+    pub(super) fn new(drain_timeout: Duration) -> Self {
+        Self { until: Instant::now() + drain_timeout.min(REST_WITHIN), left: usize::try_from(BACKLOG).unwrap_or(0) }
+    }
+}
+
 impl Primary {
     /// Gives a connection to a worker, and those that wait behind it; back when no worker can take it now.
     pub(super) fn take_in(&mut self, first: inbox::Connection, mut intake: Option<&mut Intake>) -> Option<Held> {
@@ -33,22 +48,37 @@ impl Primary {
         a_turn(first, |connection| self.dispatch(connection), next).map(Held::new)
     }
 
-    /// Before the listener is closed: gives the connections that wait in its backlog to workers. The kernel would reset
-    /// them. Those of a socket that was handed over stay there, for whoever is handed it next.
-    pub(super) fn take_in_the_last(&mut self, intake: Option<Intake>, held: Option<Held>) {
-        let mut lost = held.and_then(|held| self.dispatch(held.connection));
-        if let Some(intake) = intake
-            && self.config.listen != Listen::Inherited
-            && lost.is_none()
-        {
-            intake.take_rest(|connection| {
-                lost = self.dispatch(connection);
-                lost.is_none()
-            });
+    /// Before the listener is closed: gives some of the connections that wait in its backlog to workers. The kernel would
+    /// reset them. True when the listener can be closed: none waits any more, or `rest` is at its end.
+    pub(super) fn take_in_rest(
+        &mut self,
+        rest: &mut Rest,
+        mut intake: Option<&mut Intake>,
+        held: &mut Option<Held>,
+    ) -> bool {
+        let is_over = Instant::now() >= rest.until;
+        let mut first = held.take().map(|held| held.connection);
+        for _ in 0..ACCEPTS_A_TURN.min(rest.left) {
+            let next = || intake.as_mut().and_then(|intake| intake.next_of_rest());
+            let Some(connection) = first.take().or_else(next) else { break };
+            if let Some(refused) = self.dispatch(connection) {
+                *held = Some(Held::new(refused));
+                break;
+            }
+            rest.left -= 1;
         }
-        if lost.is_some() {
-            tracing::warn!("connections are closed unanswered: no worker can take them before the host stops");
+        if held.is_none() && !intake.is_some_and(|intake| intake.has_waiting()) {
+            return true;
         }
+        if is_over || rest.left == 0 {
+            tracing::warn!(
+                max_connections = self.permits.max(),
+                open_connections_reached_max = self.permits.is_spent(),
+                "connections that wait are closed unanswered: no worker could take them before the host stops"
+            );
+            return true;
+        }
+        false
     }
 
     /// Gives a connection to a worker, or back when none can take it now.
@@ -58,16 +88,17 @@ impl Primary {
         let Decision::Dispatch { to, passed_over } = self.balancer.dispatch(self.config.balance, &views) else {
             return Some(connection);
         };
-        if let Some(late) = passed_over {
-            self.places[late].vitals.metrics.passed_over.fetch_add(1, Relaxed);
-        }
         let place = &self.places[to];
         let Some(handle) = &place.handle else { return Some(connection) };
         connection.permit.assign(&place.vitals.metrics);
-        handle.try_send(connection).err().map(|mut connection| {
+        if let Err(mut connection) = handle.try_send(connection) {
             connection.permit.unassign();
-            connection
-        })
+            return Some(connection);
+        }
+        if let Some(late) = passed_over {
+            self.places[late].vitals.metrics.passed_over.fetch_add(1, Relaxed);
+        }
+        None
     }
 }
 

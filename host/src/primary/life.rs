@@ -35,6 +35,7 @@ impl Primary {
                 } else {
                     tracing::info!(worker = worker.0, "worker listening");
                 }
+                self.places[usize::from(worker.0) - 1].has_begun = true;
                 self.supervisor.on_event(Instant::now(), Event::Listening(worker), fastrand::f64());
             }
             WorkerEvent::Disconnect(worker) => tracing::info!(worker = worker.0, "disconnect"),
@@ -86,6 +87,7 @@ impl Primary {
         let place = &mut self.places[index];
         place.handle = None;
         place.running = false;
+        place.has_begun = true;
         self.kind.clear(place.vitals);
         let metrics = &place.vitals.metrics;
         let voluntary = *exit == Exit::Voluntary;

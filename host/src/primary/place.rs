@@ -27,6 +27,8 @@ pub(super) struct Place {
     pub(super) handle: Option<WorkerHandle>,
     /// It runs, or has been told to start.
     pub(super) running: bool,
+    /// Its first start is over: it has listened, or has died.
+    pub(super) has_begun: bool,
     /// Of its own, with `--balance kernel`.
     pub(super) listener: Option<TcpListener>,
     /// How many connections it had taken, and since when it has been seen with others waiting and none taken.
@@ -45,6 +47,7 @@ impl Place {
             vitals_file,
             handle: None,
             running: false,
+            has_begun: false,
             listener: None,
             waiting_since: Cell::new(None),
             heart: Cell::default(),
