@@ -183,7 +183,10 @@ impl EarlyLog {
 
 /// Says that lines were lost; called by the log's own thread.
 fn tell_lost(lines: u64) {
-    tracing::warn!(lines, "lines of the log were lost: they came faster than standard error was read");
+    tracing::warn!(
+        lines,
+        "lines of the log were lost: they came faster than standard error was read, or could not be written"
+    );
 }
 
 /// Writes what is still in the queue when dropped, for a second at most.

@@ -219,7 +219,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "log_lines_lost",
         status: Some("log_lines_lost"),
-        help: "Lines of the log that were lost, because they came faster than standard error was read",
+        help: "Lines of the log that were lost, because they came faster than standard error was read, or could not be written",
         kind: Counter,
         source: Source::Host(|board| Value::Count(board.log_lines_lost())),
     },
