@@ -352,7 +352,7 @@ fn an_order_that_the_system_has_no_room_for_is_given_again() {
     admin.send("GET /healthz HTTP/1.1\r\nHost: test\r\nX-Wasmhost-Inject: order\r\n\r\n");
     assert_eq!(admin.response().status, 200);
     server.signal("HUP");
-    eventually("the worker serves the new component", || get(server.address, "/hello?").text() != "Hello, World!");
+    eventually("the worker serves the new component", || get(server.address, "/sleep?ms=1").text() == "slept");
     assert_eq!(server.sum("thread_generation"), 1, "the same worker");
 }
 

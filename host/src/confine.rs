@@ -260,7 +260,8 @@ impl Report {
     pub fn log_beyond(&self, process: &'static str, told: &[String]) {
         let beyond: Vec<&str> = self.missing.iter().filter(|part| !told.contains(part)).map(String::as_str).collect();
         if !beyond.is_empty() {
-            tracing::warn!(process, missing = beyond.join("; "), "confined in part");
+            let missing = beyond.join("; ");
+            tracing::warn!(missing, "{process} is confined in part");
         }
     }
 }

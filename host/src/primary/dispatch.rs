@@ -73,7 +73,6 @@ impl Primary {
         if is_over || rest.left == 0 {
             tracing::warn!(
                 max_connections = self.permits.max(),
-                open_connections_reached_max = self.permits.is_spent(),
                 "connections that wait are closed unanswered: no worker could take them before the host stops"
             );
             return true;
