@@ -72,7 +72,7 @@ fn default_of(argument: &Arg) -> String {
 
 /// The variable that stands for a flag; lists of lines are read outside of the definition.
 fn variable_of(argument: &Arg) -> Option<String> {
-    let lists = ["env", "arg", "dir"].contains(&argument.get_id().as_str());
+    let lists = ["env", "env_file", "arg", "dir"].contains(&argument.get_id().as_str());
     let of_list = || lists.then(|| format!("WASMHOST_{}", argument.get_id().as_str().to_uppercase()));
     argument.get_env().map(|name| name.to_string_lossy().into_owned()).or_else(of_list)
 }
