@@ -199,6 +199,7 @@ fn of_several_sockets_that_were_handed_over_none_is_left_unserved() -> TestResul
 one, other = (socket.create_server(('127.0.0.1', 0)) for _ in range(2))
 os.dup2(one.fileno(), 3)
 os.dup2(other.fileno(), 4)
+[os.set_inheritable(number, True) for number in (3, 4)]
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')
 os.execv(sys.argv[1], sys.argv[1:])";
     let mut python = crate::support::server::within(&["python3", "-c", two]);
