@@ -308,7 +308,7 @@ fn compiling_ahead_tells_which_bound_it_met() -> TestResult {
 #[test]
 fn what_a_killed_compilation_left_in_the_cache_is_removed_when_it_is_old() -> TestResult {
     let dir = tempfile::tempdir()?;
-    let [old, new] = [".wasmhost-old", ".wasmhost-new"].map(|name| dir.path().join(name));
+    let [old, new] = [".wasmhost-a1B2c3", ".wasmhost-d4E5f6"].map(|name| dir.path().join(name));
     for file in [&old, &new] {
         std::fs::write(file, b"half")?;
     }
