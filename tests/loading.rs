@@ -320,6 +320,24 @@ fn what_a_killed_compilation_left_in_the_cache_is_removed_when_it_is_old() -> Te
 }
 
 #[test]
+fn files_of_others_in_the_cache_directory_stay_when_it_is_too_large() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let of_others = ["app.cwasm", ".probe-notes"].map(|name| dir.path().join(name));
+    // An entry, as far as its name goes, of another component.
+    let entry = dir.path().join(format!("{}-engine-0.1.0-{}.cwasm", "a".repeat(64), "0".repeat(16)));
+    let two_hours_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7_200);
+    for file in of_others.iter().chain([&entry]) {
+        std::fs::write(file, b"whole")?;
+        std::fs::File::options().write(true).open(file)?.set_modified(two_hours_ago)?;
+    }
+    let cache = dir.path().to_str().ok_or("a path in UTF-8")?;
+    drop(Server::start("hello.wasm", &["--cache-dir", cache, "--cache-max", "1KiB"]));
+    assert!(!entry.exists(), "what the cache has made is removed");
+    assert!(of_others.iter().all(|file| file.exists()), "what others have made stays");
+    Ok(())
+}
+
+#[test]
 fn compilation_is_bounded_in_memory() {
     for size in ["8MiB", "16MiB", "32MiB"] {
         refused_for(
