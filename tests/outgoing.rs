@@ -241,8 +241,8 @@ fn a_file_of_root_certificates_that_cannot_be_used_is_told_before_the_start() ->
         (&damaged, "certificate 1 cannot be a root"),
         (&empty, "holds no certificate"),
         (&bytes, "is not a text"),
-        (&dir.path().join("gone.pem"), "cannot be opened"),
-        (&dir.path().to_owned(), "cannot be read"),
+        (&dir.path().join("gone.pem"), "cannot be read"),
+        (&dir.path().to_owned(), "is not a regular file"),
     ] {
         let mut command = command();
         command.arg(guest("hello.wasm")).arg("--ca-file").arg(file);
