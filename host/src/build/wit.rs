@@ -42,7 +42,7 @@ pub(super) const HANDLER_VERSION: &str = "0.2.12";
 /// Version of the packages of 0.3.
 const SERVICE_VERSION: &str = "0.3.0";
 
-/// The version of the packages for what a user asks for: `0.2`, `0.2.N` up to [`HANDLER_VERSION`], or `0.3`.
+/// The version of the packages for what a user asks for: `0.2`, `0.2.N` up to `HANDLER_VERSION`, or `0.3`.
 pub fn version(asked: &str) -> Option<(WasiVersion, String)> {
     match asked {
         "0.2" => Some((WasiVersion::P2, HANDLER_VERSION.to_owned())),
