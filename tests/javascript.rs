@@ -155,12 +155,12 @@ fn an_error_is_answered_500_and_told_with_its_place_and_cause() -> TestResult {
     };
     told("RangeError: thrown as asked");
     // The line of the handler in the application's own file.
-    told(&format!("/throw@conformance/src/index.js:{}", line_of("new RangeError('thrown as asked'")));
+    told(&format!("/throw@src/index.js:{}", line_of("new RangeError('thrown as asked'")));
     told("caused by: Error: the cause");
     assert_eq!(get(server.address, "/no-response").status, 500);
     told("no Response");
     // One that the application logs itself, and what it reads of it.
-    let place = format!("conformance/src/index.js:{}", line_of("new RangeError('logged as asked'"));
+    let place = format!("src/index.js:{}", line_of("new RangeError('logged as asked'"));
     let logged = get(server.address, "/log-error").text();
     assert!(logged.contains(&place) && !logged.contains("wasmhost"), "{logged}");
     told("it failed: RangeError: logged as asked");
