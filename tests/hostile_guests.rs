@@ -7,14 +7,16 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fs, io, thread};
 
 use serde_json::Value;
 
 use crate::support::server::{MEMORY_LEFT_KIB, cpu_ticks};
 use crate::support::wat::{More, WAIT, WAIT_FUNCTION, WAIT_IMPORTS};
-use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, get, guest};
+use crate::support::{
+    CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, eventually_within, get, guest,
+};
 
 /// The longest that a neighbour's request may take, whatever the attack.
 const STALL_MAX: Duration = Duration::from_secs(1);
@@ -442,11 +444,9 @@ fn load_survived(load: &Load, what: &str) -> TestResult {
         deploy(bytes)?;
         server.signal("HUP");
         // How long it takes to compile is not what is asked here.
-        let began = Instant::now();
-        while count("reloads") + count("failed_reloads") == before {
-            assert!(began.elapsed() < COMPILATION_CEILING, "{what}: neither loaded nor refused");
-            thread::sleep(Duration::from_millis(5));
-        }
+        eventually_within(COMPILATION_CEILING, &format!("{what}: it is loaded, or refused"), || {
+            count("reloads") + count("failed_reloads") > before
+        });
         Ok(())
     };
     // Once as it should be, so that what the first reload needs is not what the attack left.

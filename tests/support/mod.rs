@@ -27,10 +27,16 @@ pub type TestResult = Result<(), Box<dyn std::error::Error>>;
 /// # Panics
 /// When it does not hold within the ceiling.
 #[track_caller]
-pub fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
+pub fn eventually(what: &str, fact: impl FnMut() -> bool) {
+    eventually_within(CEILING, what, fact);
+}
+
+/// [`eventually`], for what takes longer than the ceiling of other waits.
+#[track_caller]
+pub fn eventually_within(ceiling: Duration, what: &str, mut fact: impl FnMut() -> bool) {
     let began = Instant::now();
     while !fact() {
-        assert!(began.elapsed() < CEILING, "never came true: {what}");
+        assert!(began.elapsed() < ceiling, "never came true: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
