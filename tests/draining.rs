@@ -75,11 +75,15 @@ fn connections_in_the_backlog_are_served_before_the_host_stops() {
 fn connections_in_the_backlog_of_a_socket_that_was_handed_over_stay_for_its_next_owner() -> TestResult {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let mut server = Server::spawn(with_handed_over("hello.wasm", listener.try_clone()?, &["--log-format", "json"]));
-    signal(server.pid(), "STOP");
+    let flags = ["--log-format", "json", "--max-connections", "1"];
+    let mut server = Server::spawn(with_handed_over("faults.wasm", listener.try_clone()?, &flags));
+    // It takes the only place until the host drains. Then the host could take one that waits.
+    let mut first = Connection::open(address);
+    assert_eq!(first.get("/hello").status, 200);
+    first.send("GET /sleep?ms=700 HTTP/1.1\r\nHost: test\r\n\r\n");
     let _waiting: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>()?;
     server.signal("TERM");
-    signal(server.pid(), "CONT");
+    assert_eq!(first.response().text(), "slept");
     assert_eq!(server.wait_for_exit().code(), Some(0));
     listener.set_nonblocking(true)?;
     let left = std::iter::from_fn(|| listener.accept().ok()).count();

@@ -22,6 +22,8 @@ use crate::support::{
 const STALL_MAX: Duration = Duration::from_secs(1);
 /// Ceiling of a wait for a component to compile: a hundred thousand functions take some 10 s of CPU time.
 const COMPILATION_CEILING: Duration = Duration::from_secs(120);
+/// How long an attacker waits for an answer: longer than its guest has (`--request-timeout` in [`LIMITS`]).
+const PATIENCE: Duration = Duration::from_secs(40);
 /// Attackers at once, after one alone.
 const AT_ONCE: usize = 3;
 
@@ -42,7 +44,7 @@ type Outcome = (Ends, &'static [&'static str]);
 
 /// An attack by a request.
 struct Attack {
-    /// Path and query. `{upstream}` is an HTTP server of the test; below `/data`, if that is named, there are a file, a
+    /// Path and query. `{upstream}` is an HTTP server of the test, `{silent}` one that never answers; below `/data`, if that is named, there are a file, a
     /// pipe that nobody writes to, a socket, and where a path names it a device.
     path: &'static str,
     flags: &'static [&'static str],
@@ -120,7 +122,7 @@ attacks! {
     a_gib_of_output: "/log?lines=65536&bytes=8192", ["--cpu-limit", SLOW],
         both(Answers(200, "logged"), &["lines a second was left out"]);
     // Outgoing requests.
-    a_million_outgoing_requests_at_once: "/fetch-many?count=1000000&url=http://{upstream}/",
+    a_million_outgoing_requests_at_once: "/fetch-many?count=1000000&url=http://{silent}/",
         ["--cpu-limit", SLOW, "--allow-host", "127.0.0.1", "--memory-max", "1GiB", "--isolation", "request"],
         [Some((Fault(500), &[HANDLES])), Some((Fault(500), &[CALLS]))];
     a_million_outgoing_requests_one_by_one: "/fetch-each?count=1000000&url=http://{upstream}/",
@@ -172,7 +174,9 @@ fn a_device_in_a_granted_directory() -> TestResult {
 fn survived(attack: &Attack) -> TestResult {
     let folder = tempfile::tempdir()?;
     let upstream = answers_all()?;
+    let silent = TcpListener::bind("127.0.0.1:0")?;
     let path = attack.path.replace("{upstream}", &upstream.to_string());
+    let path = path.replace("{silent}", &silent.local_addr()?.to_string());
     let grant = format!("{}::/data:rw", folder.path().display());
     let mut flags = attack.flags.to_vec();
     for (flag, value) in LIMITS {
@@ -224,6 +228,7 @@ fn survived(attack: &Attack) -> TestResult {
 #[track_caller]
 fn attacked(address: SocketAddr, path: &str, ends: Ends, what: &str) {
     let mut connection = Connection::open(address);
+    connection.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
     let Broken = ends else {
         let response = connection.try_response(false).unwrap_or_else(|| panic!("{what}: no answer"));
