@@ -115,6 +115,40 @@ fn a_worker_whose_guest_waits_is_not_busy() {
 }
 
 #[test]
+fn workers_whose_clients_read_slowly_are_not_busy() {
+    for component in FAULTS {
+        let server = Server::start(component, &[]);
+        // The guest computes until as much of its response is there as the host takes, and then waits for its client.
+        let slow: Vec<Connection> = (0..60)
+            .map(|_| {
+                let mut client = Connection::open(server.address);
+                client.send("GET /stream?chunks=100&bytes=1000000 HTTP/1.1\r\nHost: test\r\n\r\n");
+                client
+            })
+            .collect();
+        eventually("each has an instance", || server.sum("in_flight") == slow.len() as u64);
+        let mut before = all_cpu_ticks(&server);
+        eventually("the guests wait for their clients", || {
+            std::thread::sleep(LONG_LATE);
+            let now = all_cpu_ticks(&server);
+            now - std::mem::replace(&mut before, now) <= 2
+        });
+        let passed_over = server.sum("passed_over");
+        let connections = by_worker(&server, "connections");
+        for _ in 0..100 {
+            one_connection(&server);
+        }
+        let passed_over = server.sum("passed_over") - passed_over;
+        let now = by_worker(&server, "connections");
+        assert!(
+            passed_over <= 5,
+            "{component}: {passed_over} of 100 passed a worker over; {connections:?}, then {now:?}"
+        );
+        drop(slow);
+    }
+}
+
+#[test]
 fn least_connections_fills_the_worker_with_the_fewest() {
     let server = Server::start("faults.wasm", &["--balance", "least-connections"]);
     let mut kept: Vec<Vec<Connection>> = vec![Vec::new(), Vec::new()];

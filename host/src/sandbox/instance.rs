@@ -99,12 +99,21 @@ impl Instance {
     /// Runs the guest until it waits. Ready when the instance is at its end, and may not be polled again.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Fault> {
         let polled = self.turns(context);
-        let computing = polled.is_pending() && self.meter.is_computing();
+        self.show_computing(polled.is_pending() && self.meter.is_computing());
+        polled.map(|outcome| fault_of(outcome, &self.meter))
+    }
+
+    /// Its holder does not poll it for now, because its client is slow: until the next poll it computes nothing, so the
+    /// balancer need not spare its worker.
+    pub fn pause(&mut self) {
+        self.show_computing(false);
+    }
+
+    fn show_computing(&mut self, computing: bool) {
         if computing != self.computing {
             self.computing = computing;
             self.pulse.set_computing(computing);
         }
-        polled.map(|outcome| fault_of(outcome, &self.meter))
     }
 
     /// Polls the driver for as long as it goes on at once.
@@ -171,9 +180,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if self.computing {
-            self.pulse.set_computing(false);
-        }
+        self.show_computing(false);
     }
 }
 

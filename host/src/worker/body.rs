@@ -253,6 +253,9 @@ impl Flow {
                 self.exchange.body_moved();
                 self.exchange.is_full(true);
                 self.exchange.holds();
+                if let Some(seat) = &mut self.seat {
+                    seat.pause();
+                }
                 return;
             }
             match self.produce(context) {

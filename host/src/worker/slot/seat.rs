@@ -44,6 +44,13 @@ impl Seat {
         }
     }
 
+    /// Nobody polls the call for now. A shared instance has a task that goes on.
+    pub(in crate::worker) fn pause(&mut self) {
+        if let Some(Holding::Own(kept)) = &mut self.0 {
+            kept.instance.pause();
+        }
+    }
+
     /// The answer, once.
     pub(in crate::worker) fn take_head(&self) -> Option<Head> {
         match &self.0 {
