@@ -4,13 +4,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER;
 
 use crate::loading::compilations;
-use crate::support::{Connection, Server, TestResult, command, facility, get};
+use crate::support::{Connection, Server, TestResult, command, eventually_within, facility, get};
 use crate::table::{FIRST_START_CEILING, copy, variables};
 
 const ASKED: u32 = 20;
@@ -264,4 +264,36 @@ fn wit_parser_of(folder: &Path) -> Result<(wit_parser::Resolve, wit_parser::Pack
     let mut resolve = wit_parser::Resolve::default();
     let (package, _) = resolve.push_dir(folder).map_err(|error| format!("{error:?}"))?;
     Ok((resolve, package))
+}
+
+/// `wasmhost dev` reads the debug information that the toolchain leaves.
+#[test(needs(Toolchains))]
+fn a_trap_is_told_with_the_line_of_the_source_in_c_zig_and_rust() -> TestResult {
+    let toolchains = facility::toolchains();
+    for (language, source, from, to) in [
+        ("c", "src/main.c", "response_text(response, 200, \"Hello, World!\");", "__builtin_trap();"),
+        ("zig", "src/main.zig", "try response.text(200, \"Hello, World!\");", "@trap();"),
+        ("rust", "src/main.rs", "text(StatusCode::OK, \"Hello, World!\")", "panic!(\"{path}\")"),
+    ] {
+        let work = tempfile::tempdir()?;
+        let mut new = command();
+        new.args(["new", "app", "--lang", language, "--wasi", "0.2"]).current_dir(work.path());
+        assert!(new.stdout(Stdio::null()).status()?.success(), "{language}: wasmhost new");
+        let folder = work.path().join("app");
+        let text = std::fs::read_to_string(folder.join(source))?;
+        assert_eq!(text.matches(from).count(), 1, "{language}: {text}");
+        std::fs::write(folder.join(source), text.replace(from, to))?;
+        let mut dev = command();
+        dev.args(["dev", "--listen", "127.0.0.1:0", "--workers", "1", "--log-format", "json"]);
+        dev.current_dir(&folder).envs(variables(&toolchains)?).env("TMPDIR", work.path());
+        let server = Server::spawn(dev);
+        eventually_within(FIRST_START_CEILING, &format!("{language} is built"), || {
+            get(server.address, "/elsewhere").status == 404
+        });
+        assert_eq!(get(server.address, "/").status, 500, "{language}");
+        let record = server.wait_for_record("the fault", |record| record["fault"] == "trap");
+        let trace = record["trace"].as_str().unwrap_or_default();
+        assert!(trace.contains(&format!("({source}:")) && trace.contains(to), "{language}: {record}");
+    }
+    Ok(())
 }

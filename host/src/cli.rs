@@ -203,7 +203,7 @@ pub struct ServeArgs {
     /// CPU time of a request in the guest, including its bodies; then it gets 500, or is broken off if the response headers were sent.
     #[arg(long, value_name = "TIME", default_value = "5s", env = "WASMHOST_CPU_LIMIT", help_heading = "Limits")]
     pub cpu_limit: String,
-    /// Time until the response headers; then the request gets 504 (none: no limit).
+    /// Time of the guest until the response headers; then the request gets 504. The client has as much time to send the request's body; then it gets 408 (none: no limit).
     #[arg(long, value_name = "TIME", default_value = "30s", env = "WASMHOST_REQUEST_TIMEOUT", help_heading = "Limits")]
     pub request_timeout: String,
     /// Silence within a request or response body, after which the transfer is broken off (408 before the response headers; none: no limit).

@@ -1,7 +1,10 @@
 //! The memory that a guest gives the host to put results in, and a way to give none.
 
+#[cfg(target_arch = "wasm32")]
 use std::alloc::{Layout, alloc, handle_alloc_error, realloc};
+#[cfg(target_arch = "wasm32")]
 use std::hint::spin_loop;
+#[cfg(target_arch = "wasm32")]
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -21,6 +21,9 @@ use crate::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
 /// Processes at once: a worker each, the loading process, the compiler, and those that are being replaced.
 const PROCESSES_MAX: usize = 2 * MAX_WORKERS as usize + 16;
 
+/// Threads that open the component. One is enough, unless a file system does not answer; then later loads wait.
+const OPENING_MAX: usize = 4;
+
 /// How long to wait before looking again whether a descriptor has become free.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
@@ -51,7 +54,8 @@ pub fn run() -> Result<(), AttendError> {
     let config = &inherited.settings.config;
     confine::apply(config.confine, &Cage::spawner(config))?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
+    let runtime =
+        runtime.max_blocking_threads(OPENING_MAX).enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(attend(inherited.input, config.clone(), inherited.sealed))?;
     Ok(())
 }
@@ -115,10 +119,17 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
                     &[],
                 );
             }
-            ToSpawner::OpenComponent => match open_component(given.config.component_file()) {
-                Ok(file) => tell(&answer, &FromSpawner::Component, &[(Descriptor::Component, file.as_fd())]),
-                Err(error) => tell(&answer, &failed(&error), &[]),
-            },
+            ToSpawner::OpenComponent => {
+                let path = given.config.component_file().to_owned();
+                tokio::task::spawn_local(async move {
+                    // In a thread: a file system that does not answer must not keep the spawner from its other work.
+                    let opened = tokio::task::spawn_blocking(move || open_component(&path)).await;
+                    match opened.map_err(io::Error::other).and_then(|opened| opened) {
+                        Ok(file) => tell(&answer, &FromSpawner::Component, &[(Descriptor::Component, file.as_fd())]),
+                        Err(error) => tell(&answer, &failed(&error), &[]),
+                    }
+                });
+            }
             ToSpawner::Own(_) => {}
             ToSpawner::RemoveSockets => {
                 // The second time, nothing.

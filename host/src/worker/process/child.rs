@@ -18,9 +18,9 @@ use super::words::{ENDED_MAX, FromWorker, ToWorker};
 use crate::backoff::Backoff;
 use crate::clients::Clients;
 use crate::config::Config;
-use crate::confine::{self, Cage, Unconfined};
+use crate::confine::{self, Cage, Report, Unconfined};
 use crate::loader::{Trial, load_and_try};
-use crate::log;
+use crate::log::{self, EarlyLog, LogGuard};
 use crate::sandbox::{Artifact, Guest, LoadError, MemoryBudget, Ticker};
 use crate::spawner::{InheritError, Launcher, Settings, inherit};
 use crate::supervisor::WorkerId;
@@ -79,15 +79,13 @@ pub fn run() -> Result<bool, ChildError> {
         Some((wire, ToWorker::Load { missing }, descriptors)) => {
             // Which starts a compiler. No guest code runs yet.
             let artifact = Artifact::prepare(&config, &Launcher::Own);
-            let report = confine::apply(config.confine, &cage)?;
-            let _log = log.begin();
+            let (report, _log) = confined(&config, &cage, log)?;
             report.log_beyond("the process that tries the component", &missing);
             load(&wire, &config, artifact, descriptors)
         }
         Some((wire, ToWorker::Start { id, authority, share, missing }, mut descriptors)) => {
             let code = descriptors.take(Descriptor::Code)?;
-            let report = confine::apply(config.confine, &cage.reading(code.as_fd()))?;
-            let _log = log.begin();
+            let (report, _log) = confined(&config, &cage.reading(code.as_fd()), log)?;
             report.log_beyond("a worker's process", &missing);
             tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
             let start = Start { id: WorkerId(id), code, authority, share };
@@ -102,6 +100,13 @@ pub fn run() -> Result<bool, ChildError> {
         }
         Some(_) | None => Ok(false),
     }
+}
+
+/// Confines this process, and begins its log, in which the lines until now are written in either case.
+fn confined(config: &Config, cage: &Cage, log: EarlyLog) -> Result<(Report, LogGuard), Unconfined> {
+    let report = confine::apply(config.confine, cage);
+    let log = log.begin();
+    report.map(|report| (report, log))
 }
 
 /// Tries the component, and tells the primary.
