@@ -262,17 +262,19 @@ fn that_connections_wait_is_said_only_when_some_do() {
 }
 
 #[test]
-fn the_log_names_the_flag_when_requests_are_refused_by_the_queue() {
-    for (queue_max, flag) in [("0", "--queue-max"), ("1", "--queue-timeout")] {
-        let flags =
-            ["--workers", "1", "--instances-per-worker", "1", "--queue-timeout", "100ms", "--queue-max", queue_max];
-        let server = Server::start("faults.wasm", &flags);
-        let mut busy = Connection::open(server.address);
-        busy.send("GET /wait-forever HTTP/1.1\r\nHost: test\r\n\r\n");
-        eventually("the instance is taken", || server.sum("in_flight") == 1);
-        assert_eq!(get(server.address, "/hello").status, 503, "{flag}");
-        wait_for_limit(&server, flag);
-    }
+fn the_log_names_each_flag_for_which_the_queue_refuses_requests() {
+    let flags = ["--workers", "1", "--instances-per-worker", "1", "--queue-timeout", "300ms", "--queue-max", "1"];
+    let server = Server::start("faults.wasm", &flags);
+    let mut busy = Connection::open(server.address);
+    busy.send("GET /wait-forever HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the instance is taken", || server.sum("in_flight") == 1);
+    let mut first = Connection::open(server.address);
+    first.send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("it waits in the queue", || server.sum("queued") >= 1);
+    assert_eq!(get(server.address, "/hello").status, 503);
+    wait_for_limit(&server, "--queue-max");
+    assert_eq!(first.response().status, 503);
+    wait_for_limit(&server, "--queue-timeout");
 }
 
 #[test]

@@ -42,6 +42,28 @@ fn a_shared_instance_is_lost_with_all_its_requests_and_replaced() {
 }
 
 #[test]
+fn an_instance_that_has_answered_all_does_not_hold_up_a_stop() {
+    for component in ["hello-p3.wasm", "faults-p3.wasm"] {
+        let mut server = Server::start(component, &[&SHARED[..], &["--drain-timeout", "60s"]].concat());
+        // One after the other, and several at once.
+        for _ in 0..3 {
+            assert_eq!(get(server.address, "/").status, 200);
+        }
+        let mut kept = kept_connections(&server, 5);
+        for connection in &mut kept {
+            connection.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        for connection in &mut kept {
+            assert_eq!(connection.response().status, 200);
+        }
+        let began = Instant::now();
+        server.signal("TERM");
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{component}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{component}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
 fn a_fault_in_a_shared_instance_is_answered_as_in_one_of_its_own() {
     let server = Server::start("faults-p3.wasm", &[&SHORT[..], &SHARED].concat());
     let mut connection = Connection::open(server.address);

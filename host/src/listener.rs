@@ -284,8 +284,7 @@ fn tcp_error(address: SocketAddr, error: &io::Error) -> BindError {
     let port = address.port();
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "stop the program that uses it, or choose another port: `--listen 127.0.0.1:0` takes any free one"
-                .to_owned()
+            "stop the program that uses it, or choose another port; port 0 takes any free one".to_owned()
         }
         io::ErrorKind::PermissionDenied => {
             format!("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); choose a higher one than {port}")

@@ -63,7 +63,12 @@ fn encode(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
 fn needs(bytes: &[u8]) -> Result<Needs, String> {
     let mut needs = Needs::default();
     if !Parser::is_core_wasm(bytes) {
-        return Err("it is not a core module".to_owned());
+        let is_text = bytes.trim_ascii_start().starts_with(b"(");
+        return Err(if is_text {
+            "it is a module in the text format; convert it first (`wasm-tools parse`)".to_owned()
+        } else {
+            "it is not a core module".to_owned()
+        });
     }
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(|error| error.to_string())? {

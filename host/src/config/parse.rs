@@ -46,6 +46,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.trim() {
         "0" => Ok(Duration::ZERO),
+        "none" => Err("this limit cannot be switched off".to_owned()),
+        text if text.parse::<f64>().is_ok() => Err("has no unit".to_owned()),
         text => humantime::parse_duration(text).map_err(|error| error.to_string()),
     };
     let bounded = parsed.and_then(|time| if time <= LONGEST { Ok(time) } else { Err("is above 100 years".to_owned()) });
@@ -82,6 +84,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 pub(super) fn count(text: &str, min: u64, max: u64) -> Result<u64, String> {
     match text.trim().parse::<u64>() {
         Ok(value) if (min..=max).contains(&value) => Ok(value),
+        _ if max >= i64::MAX as u64 => Err(format!("must be a whole number, at least {min}")),
         _ => Err(format!("must be a whole number from {min} to {max}")),
     }
 }

@@ -258,7 +258,7 @@ fn feed_and_wait(
 
 /// Waits for the child's end; none when the time is over. The child is gone, or killed, when this returns.
 fn wait(mut child: Process, name: &str, began: Instant, timeout: Duration) -> Result<Option<ExitStatus>, Problem> {
-    let mut progress = Progress { name, shown: false, on_terminal: std::io::stderr().is_terminal() };
+    let mut progress = Progress { name, shown: None, on_terminal: std::io::stderr().is_terminal() };
     loop {
         let status = child
             .try_wait()
@@ -307,15 +307,16 @@ fn failed(status: ExitStatus, words: &str) -> ChildError {
 /// One line on a terminal, rewritten in place.
 struct Progress<'a> {
     name: &'a str,
-    shown: bool,
+    /// The seconds that are on the terminal.
+    shown: Option<u64>,
     on_terminal: bool,
 }
 
 impl Progress<'_> {
     fn show(&mut self, elapsed: Duration) {
-        if self.on_terminal && elapsed >= PROGRESS_AFTER {
-            self.shown = true;
-            let line = format!("\rcompiling {} … {} s ", self.name, elapsed.as_secs());
+        let seconds = elapsed.as_secs();
+        if self.on_terminal && elapsed >= PROGRESS_AFTER && self.shown.replace(seconds) != Some(seconds) {
+            let line = format!("\rcompiling {} … {seconds} s ", self.name);
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
     }
@@ -323,7 +324,7 @@ impl Progress<'_> {
 
 impl Drop for Progress<'_> {
     fn drop(&mut self) {
-        if self.shown {
+        if self.shown.is_some() {
             let _ = std::io::stderr().write_all(b"\r\x1b[K");
         }
     }

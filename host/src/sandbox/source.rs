@@ -185,6 +185,10 @@ pub(super) fn unreadable(error: &std::io::Error) -> Problem {
             "it cannot be read: permission denied",
             "give the user that runs wasmhost read permission on it",
         ),
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Problem::new(
+            "it cannot be read: the spawner, which opens it, has ended",
+            "restart wasmhost to load a component again",
+        ),
         _ => Problem::new(format!("it cannot be read: {error}"), "check the path and the disk"),
     }
 }

@@ -355,7 +355,7 @@ impl Flow {
             seat.finish();
         }
         self.exchange.poll_silence(context).map(|silence| match silence {
-            Silence::OfTheGuest => self.break_off(FaultKind::BodyIdle, "the body was broken off"),
+            Silence::OfTheGuest => self.break_off(FaultKind::BodyIdle, "the guest gave no more of its body in time"),
             Silence::OfTheClient => {
                 self.cancel(Cut::SlowClient);
                 self.is_over = true;

@@ -427,7 +427,10 @@ pub(super) async fn serve(worker: Rc<WorkerShared>, stream: Stream, peer: Peer, 
             } else {
                 Refused::BadRequest
             });
-            tracing::debug!(peer = %peer, %error, "a request could not be read");
+            if let Some(count) = worker.lines.unreadable.admit(Instant::now()) {
+                let worker = worker.id.0;
+                tracing::info!(worker, count, %peer, %error, "requests could not be read as HTTP/1.1 (count: since the last such line); TLS and HTTP/2 need a proxy in front of wasmhost");
+            }
         }
         Err(error) => tracing::debug!(peer = %peer, %error, "a connection ended with an error"),
     }

@@ -18,15 +18,16 @@ pub(super) struct Lines {
     pub(super) header_max: Throttle,
     pub(super) header_timeout: Throttle,
     pub(super) error_code: Throttle,
+    pub(super) unreadable: Throttle,
     slow: [[Throttle; Slow::COUNT]; 2],
 }
 
 impl Default for Lines {
     fn default() -> Self {
-        let [last_request, body_max, silent, idle, header_max, header_timeout, error_code] =
+        let [last_request, body_max, silent, idle, header_max, header_timeout, error_code, unreadable] =
             std::array::from_fn(|_| Throttle::new(LINE_EVERY));
         let slow = std::array::from_fn(|_| std::array::from_fn(|_| Throttle::new(LINE_EVERY)));
-        Self { last_request, body_max, silent, idle, header_max, header_timeout, error_code, slow }
+        Self { last_request, body_max, silent, idle, header_max, header_timeout, error_code, unreadable, slow }
     }
 }
 

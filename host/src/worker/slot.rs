@@ -76,7 +76,8 @@ pub(super) struct Slot {
     linger_max: Option<Duration>,
     /// Asked when an instance has gone.
     pub(super) trim: Trim,
-    sheds_told: Throttle,
+    /// By reason, in the order of [`Shed::ALL`].
+    sheds_told: [Throttle; Shed::ALL.len()],
     capacity_told: Throttle,
     /// Receives the panic of a shared instance's task.
     crash: Rc<Crash>,
@@ -94,6 +95,8 @@ struct Kept {
 struct KeptShared {
     shared: Rc<Shared>,
     origin: Rc<Origin>,
+    /// Whether it counts as busy.
+    is_busy: Rc<Cell<bool>>,
 }
 
 /// Where an instance came from. Dropping it makes room for another.
@@ -223,7 +226,7 @@ impl Slot {
             surplus_known: Cell::new(false),
             linger_max: config.limits.request_timeout,
             trim: Trim::default(),
-            sheds_told: Throttle::new(SHED_LINE_EVERY),
+            sheds_told: Shed::ALL.map(|_| Throttle::new(SHED_LINE_EVERY)),
             capacity_told: Throttle::new(CAPACITY_LINE_EVERY),
             crash,
         })
@@ -338,7 +341,7 @@ impl Slot {
     fn shed(&self, reason: Shed, retry_after: Duration) -> Refusal {
         self.metrics.shed(reason);
         if reason != Shed::Down
-            && let Some(count) = self.sheds_told.admit(Instant::now())
+            && let Some(count) = self.sheds_told[reason.index()].admit(Instant::now())
         {
             let flag = reason.flag();
             tracing::warn!(

@@ -14,7 +14,7 @@ impl Slot {
     pub(super) fn share(self: &Rc<Self>, kept: Kept) -> (KeptShared, SharedPlace) {
         let calls = self.guest.borrow().calls_per_instance();
         let (shared, first, task) = Shared::new(*kept.instance, calls, self.linger_max);
-        let kept = KeptShared { shared, origin: Rc::new(kept.origin) };
+        let kept = KeptShared { shared, origin: Rc::new(kept.origin), is_busy: Rc::default() };
         self.shared.borrow_mut().push(kept.clone());
         self.offer_places(&kept);
         let slot = Rc::clone(self);
@@ -22,14 +22,10 @@ impl Slot {
         let crash = Rc::clone(&self.crash);
         let running = async move {
             let mut task = pin!(task);
-            let mut was_busy = false;
             let end = std::future::poll_fn(|context| {
                 crate::inject::panic_at("shared");
                 let polled = task.as_mut().poll(context);
-                let is_busy = polled.is_pending() && !member.shared.is_quiet();
-                if is_busy != std::mem::replace(&mut was_busy, is_busy) {
-                    slot.shared_is_busy(is_busy);
-                }
+                slot.note_busy(&member, polled.is_pending() && !member.shared.is_quiet());
                 if polled.is_pending() {
                     // A call whose client had left may have ended, and its place be free.
                     slot.offer_places(&member);
@@ -46,7 +42,11 @@ impl Slot {
         (kept, first)
     }
 
-    fn shared_is_busy(&self, is: bool) {
+    /// Counts the instance as busy, or no longer.
+    fn note_busy(&self, kept: &KeptShared, is: bool) {
+        if is == kept.is_busy.replace(is) {
+            return;
+        }
         let busy = self.busy_shared.get();
         self.busy_shared.set(if is { busy + 1 } else { busy.saturating_sub(1) });
         if self.busy_shared.get() == 0 {
@@ -79,6 +79,10 @@ impl Slot {
 
     /// A place in a shared instance was given back: it goes on, unless it is worn, outdated, or met its memory limit.
     pub(super) fn released(&self, kept: &KeptShared) {
+        // Its task has nothing to do that would have it look.
+        if kept.shared.is_quiet() {
+            self.note_busy(kept, false);
+        }
         let worn = kept.origin.is_worn(kept.shared.served());
         let at_its_end = kept.shared.is_abandoned() || kept.shared.met_limit();
         if worn || at_its_end || kept.origin.is_outdated() {
