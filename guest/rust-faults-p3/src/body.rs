@@ -48,12 +48,12 @@ pub async fn to_file(request: Request, path: &str) -> Reply {
 }
 
 /// Chunks with a pause between them, until the client leaves.
-pub fn stream(chunks: u64, bytes: usize, pause: Duration) -> Response {
+pub fn stream(chunks: u64, bytes: usize, (pause, waits): (Duration, u32)) -> Response {
     let (response, mut sender) = start_text(Headers::new());
     spawn_local(async move {
         for index in 0..chunks {
-            if index > 0 {
-                wait::time(pause).await;
+            for _ in 0..if index > 0 { waits } else { 0 } {
+                wait::time(pause / waits).await;
             }
             if sender.write(chunk(index, bytes)).await.is_err() {
                 break;

@@ -54,7 +54,7 @@ async fn obey(verb: Verb, request: Request) -> Result<Response, ErrorCode> {
         Verb::Echo => body::echo(request),
         Verb::BodySize => response::whole(body::size(request).await),
         Verb::Request => response::whole(Reply::text(200, request::describe(&request))),
-        Verb::Stream { chunks, bytes, pause } => body::stream(chunks, bytes, pause),
+        Verb::Stream { chunks, bytes, pause, waits } => body::stream(chunks, bytes, (pause, waits)),
         Verb::Sleep(time) => {
             wait::time(time).await;
             response::whole(Reply::text(200, "slept"))

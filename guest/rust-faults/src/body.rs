@@ -52,11 +52,11 @@ pub fn to_file(request: &IncomingRequest, path: &str) -> Reply {
 }
 
 /// Chunks with a pause between them, until the client leaves.
-pub fn stream(out: ResponseOutparam, chunks: u64, bytes: usize, pause: Duration) {
+pub fn stream(out: ResponseOutparam, chunks: u64, bytes: usize, (pause, waits): (Duration, u32)) {
     let sender = start_text(out, Headers::new());
     for index in 0..chunks {
         if index > 0 {
-            wait::time(pause);
+            (0..waits).for_each(|_| wait::time(pause / waits));
         }
         if sender.write(&chunk(index, bytes)).and_then(|()| sender.flush()).is_err() {
             return;

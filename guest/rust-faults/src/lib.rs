@@ -57,7 +57,7 @@ fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
         Verb::Echo => body::echo(&request, out),
         Verb::BodySize => response::send(out, body::size(&request)),
         Verb::Request => response::send(out, Reply::text(200, request::describe(&request))),
-        Verb::Stream { chunks, bytes, pause } => body::stream(out, chunks, bytes, pause),
+        Verb::Stream { chunks, bytes, pause, waits } => body::stream(out, chunks, bytes, (pause, waits)),
         Verb::Sleep(time) => {
             wait::time(time);
             response::send(out, Reply::text(200, "slept"));

@@ -43,8 +43,8 @@ pub enum Verb {
     BodySize,
     /// The request's head as text.
     Request,
-    /// Chunks with a pause between them.
-    Stream { chunks: u64, bytes: usize, pause: Duration },
+    /// Chunks with a pause between them, of so many waits.
+    Stream { chunks: u64, bytes: usize, pause: Duration, waits: u32 },
     /// An answer after a wait.
     Sleep(Duration),
     /// An answer, and work that goes on after it.
@@ -128,6 +128,7 @@ impl Verb {
                 chunks: query.number("chunks", 1)?,
                 bytes: query.number("bytes", 1)?,
                 pause: query.milliseconds("ms")?,
+                waits: query.number("waits", 1)?,
             },
             "sleep" => Verb::Sleep(query.milliseconds("ms")?),
             "linger" => Verb::Linger(query.milliseconds("ms")?),
