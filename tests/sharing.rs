@@ -213,3 +213,18 @@ fn an_instance_that_a_client_has_left_makes_room_at_once_when_it_faults() {
     assert_eq!(get(server.address, "/trap").status, 500);
     assert_eq!(get(server.address, "/hello").status, 200, "long before the time limit of the call that was left");
 }
+
+#[test]
+fn an_instance_that_is_never_without_a_call_retires_before_its_handles_are_spent() {
+    let server = Server::start("faults-p3.wasm", &["--workers", "1", "--instance-concurrency", "8"]);
+    let mut sleeping = Connection::open(server.address);
+    sleeping.send("GET /sleep?ms=6000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("it is served", || server.sum("in_flight") == 1);
+    for call in 0..20 {
+        assert_eq!(get(server.address, "/handles?count=1000").status, 200, "call {call}");
+    }
+    assert_eq!(server.sum("in_flight"), 1, "it proves nothing");
+    assert!(server.sum("generation") >= 3, "every eighth call or so");
+    assert_eq!(sleeping.response().text(), "slept");
+    assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0);
+}

@@ -213,7 +213,7 @@ async fn drive_plain(mut store: GuestStore, guest: p2::bindings::Proxy, desk: Rc
     while let Some(store) = store.get() {
         let job = next_job(&desk).await;
         serve_plain(store, &guest, job).await?;
-        store.data_mut().end_call();
+        store.data_mut().end_call(0);
         desk.end();
     }
     Ok(())
@@ -231,7 +231,7 @@ async fn drive_one(mut store: GuestStore, proxy: Proxy, desk: Rc<Desk>) -> wasmt
             let job = next_job(&desk).await;
             serve(accessor, &proxy, job).await?;
             poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
-            accessor.with(|mut access| access.data_mut().end_call());
+            accessor.with(|mut access| access.data_mut().end_call(0));
             desk.end();
         }
     };

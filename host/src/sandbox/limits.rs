@@ -17,6 +17,8 @@ use crate::heap;
 pub(super) const HANDLES_MAX: usize = 10_000;
 /// An instance that holds more handles than this between its calls retires, so that a slow leak costs no request.
 pub(super) const HANDLES_NEARLY_SPENT: usize = HANDLES_MAX / 4 * 3;
+/// Handles that an instance may hold while it is at rest, and be said to hold nothing: its standard streams and the like.
+pub(super) const HANDLES_AT_REST: usize = 16;
 /// Bytes that one call of a host function may copy out of the guest (`Store::set_hostcall_fuel`). No tick is heard within
 /// such a call: others of the worker wait for it, some 0.3 ms for each MiB. Toolchains write bodies, files and output in
 /// pieces of 64 KiB at most.
@@ -76,9 +78,9 @@ pub(super) struct Meter {
     computing: AtomicBool,
     cpu_exceeded: AtomicBool,
     refused: AtomicU8,
-    /// By how much the host's heap has grown while the instance ran, in all its calls, and the thread's count of it when
-    /// the running poll began. What is taken in a poll and freed elsewhere (a response's body) stays in it: it tells who
-    /// has much, not how much.
+    /// By how much the host's heap has grown while the instance ran, since it last held few handles between its calls, and
+    /// the thread's count of it when the running poll began. What is taken in a poll and freed elsewhere (a response's
+    /// body) stays in it until then: it tells who has much, not how much.
     heap_grown_bytes: AtomicI64,
     heap_began_bytes: AtomicI64,
     /// A refusal to open a special file was already logged.
@@ -209,9 +211,18 @@ impl Meter {
         by_memory.or(self.handles_nearly_spent.load(Relaxed).then_some("handles"))
     }
 
-    /// The instance holds nearly as many handles as it may.
-    pub(super) fn note_handles_nearly_spent(&self) {
-        self.handles_nearly_spent.store(true, Relaxed);
+    /// A call has ended, and `active` others go on: what the instance holds now. `exceeds` says whether it has more than so
+    /// many handles.
+    pub(super) fn note_handles(&self, active: usize, mut exceeds: impl FnMut(usize) -> bool) {
+        // Those of the calls that go on are few beside a limit for all.
+        if exceeds(HANDLES_NEARLY_SPENT) {
+            self.handles_nearly_spent.store(true, Relaxed);
+        }
+        if active == 0 && !exceeds(HANDLES_AT_REST) {
+            // What it took was for its answers, and has gone with them, or goes with the last one.
+            self.heap_grown_bytes.store(0, Relaxed);
+            self.heap_began_bytes.store(heap::own_bytes(), Relaxed);
+        }
     }
 
     /// Most of what the instance may have is in use.
@@ -399,6 +410,37 @@ mod tests {
             assert!(meter.cpu() + poll >= limit, "{poll:?}");
             assert!(used <= limit * 2 + poll, "{used:?} of CPU time in polls of {poll:?}");
         }
+    }
+
+    #[test]
+    fn what_answers_took_of_the_heap_is_forgotten_when_an_instance_rests_with_few_handles() {
+        let _own = heap::own();
+        let meter = Meter::new(1, Duration::from_secs(1));
+        let answer = |handles: usize, active: usize| {
+            meter.begin_call(1);
+            meter.begin_poll(Instant::now());
+            // Taken while it runs, and freed when the client has it.
+            let body = std::hint::black_box(vec![0_u8; 256 << 10]);
+            meter.note_handles(active, |than| handles > than);
+            meter.end_poll();
+            drop(body);
+        };
+        for _ in 0..100 {
+            answer(HANDLES_AT_REST, 0);
+        }
+        assert!(!meter.ends_for_heap(), "{} bytes", meter.heap_grown_bytes());
+        assert_eq!(meter.wants_to_retire(0), None);
+        // Of one that keeps handles, or has calls that go on, all counts.
+        for (handles, active) in [(HANDLES_AT_REST + 1, 0), (0, 1)] {
+            for _ in 0..5 {
+                answer(handles, active);
+            }
+            assert!(meter.heap_grown_bytes() >= HEAP_SHARE_MIN_BYTES, "{handles} handles, {active} calls");
+            answer(0, 0);
+        }
+        assert!(!meter.ends_for_heap());
+        answer(HANDLES_NEARLY_SPENT + 1, 1);
+        assert_eq!(meter.wants_to_retire(0), Some("handles"), "though others go on");
     }
 
     #[test]

@@ -279,9 +279,7 @@ pub(super) async fn drive_many(mut store: GuestStore, proxy: Proxy, desk: Rc<Des
                 match calls.as_mut().poll_next(context) {
                     Poll::Ready(Some(Ok(()))) => {
                         desk.end();
-                        if desk.active.get() == 0 {
-                            accessor.with(|mut access| access.data_mut().end_call());
-                        }
+                        accessor.with(|mut access| access.data_mut().end_call(desk.active.get()));
                     }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) | Poll::Pending => {

@@ -9,9 +9,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
-use super::limits::{
-    BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HANDLES_NEARLY_SPENT, Meter, RANDOM_BYTES_MAX,
-};
+use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, Meter, RANDOM_BYTES_MAX};
 use super::memory::MemoryLimiter;
 use super::outbound::{Outbound, Outgoing, Unsent};
 use super::stdio::{GuestOutput, OutputBudget, Stream};
@@ -94,15 +92,14 @@ impl State {
         })
     }
 
-    /// No call runs any more: what it wrote without a newline is logged as a line of its own, and it is noted whether too
-    /// many handles are left for the next.
-    pub(super) fn end_call(&mut self) {
-        for output in &self.output {
-            output.end_line();
+    /// A call has ended, and `active` others go on. It is noted whether too many handles are left for the next. After the
+    /// last, what it wrote without a newline is logged as a line of its own.
+    pub(super) fn end_call(&mut self, active: usize) {
+        if active == 0 {
+            self.output.iter().for_each(GuestOutput::end_line);
         }
-        if self.table.iter_mut().nth(HANDLES_NEARLY_SPENT).is_some() {
-            self.meter().note_handles_nearly_spent();
-        }
+        let table = &mut self.table;
+        self.hooks.meter.note_handles(active, |handles| table.iter_mut().nth(handles).is_some());
     }
 
     /// The record of this instance's calls.
