@@ -261,6 +261,24 @@ fn a_log_that_nobody_reads_costs_no_request_and_does_not_hold_up_the_end() -> Te
 }
 
 #[test(needs(Prlimit))]
+fn descriptors_are_reserved_for_outgoing_requests_where_there_may_be_any() {
+    let place = ["prlimit", "--nofile=100:4000"];
+    // 256 requests of three attempts each, and 32 look-ups with two each.
+    let outgoing = 256 * 3 + 32 * 2;
+    for (kind, bound) in [("thread", 4_000 - 64 - 2 * (16 + outgoing)), ("process", 2 * (4_000 - 64 - 16 - outgoing))] {
+        let flags = ["--workers", "2", "--worker-kind", kind, "--allow-host", "upstream.example"];
+        let server = serving_within(&place, "hello.wasm", &flags);
+        let listening = server.wait_for_record("it listens", |record| record["max_connections"].is_number());
+        assert_eq!(listening["max_connections"], bound, "{kind}");
+    }
+    // However few there are, a quarter is for connections.
+    let flags = ["--workers", "2", "--worker-kind", "thread", "--allow-host", "upstream.example"];
+    let server = serving_within(&["prlimit", "--nofile=100:400"], "hello.wasm", &flags);
+    let listening = server.wait_for_record("it listens", |record| record["max_connections"].is_number());
+    assert_eq!(listening["max_connections"], 100);
+}
+
+#[test(needs(Prlimit))]
 fn connections_are_bounded_by_the_descriptors_of_whoever_keeps_them_and_the_soft_limit_is_raised() {
     let place = ["prlimit", "--nofile=100:400"];
     // Of 400 each: 64, and 16 a worker, are for something else.

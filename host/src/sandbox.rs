@@ -35,6 +35,7 @@ pub use fault::{Fault, FaultKind};
 pub use guest::{Guest, InstanceContext, WasiVersion};
 pub use instance::Instance;
 pub use memory::MemoryBudget;
+pub use outbound::DESCRIPTORS_MAX as OUTGOING_DESCRIPTORS_MAX;
 pub use prepare::Artifact;
 pub(crate) use provided::provided;
 pub use shared::{Shared, SharedEnd, SharedPlace};

@@ -12,12 +12,12 @@ use crate::clients::Clients;
 use crate::config::{Config, Listen, WorkerKind};
 use crate::confine::{self, Cage, Report};
 use crate::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
-use crate::sandbox::make_cache_dir;
+use crate::sandbox::{OUTGOING_DESCRIPTORS_MAX, make_cache_dir};
 use crate::socket_file::SocketFile;
 use crate::spawner::{Settings, Spawner};
 use crate::worker::inbox::PerClient;
 
-/// Descriptors that are not for clients: the log, the cache, event loops, outgoing connections in small number.
+/// Descriptors that are not for clients: the log, the cache, event loops.
 const DESCRIPTORS_RESERVED: u64 = 64;
 /// Descriptors that each worker needs for itself.
 const DESCRIPTORS_A_WORKER: u64 = 16;
@@ -149,8 +149,11 @@ pub(super) fn connections_by_descriptors(config: &Config) -> (usize, usize) {
     let workers = config.workers;
     // This host has each open once, and so has each instance.
     let directories = u64::try_from(config.grants.dirs.len()).unwrap_or(u64::MAX);
-    let of_a_worker =
+    let of_instances =
         u64::try_from(config.capacity.instances_per_worker).unwrap_or(u64::MAX).saturating_mul(directories);
+    // Without a host that they may reach, guests open no connection.
+    let outgoing = if config.grants.allow_hosts.is_empty() { 0 } else { OUTGOING_DESCRIPTORS_MAX as u64 };
+    let of_a_worker = of_instances.saturating_add(outgoing);
     match config.worker_kind {
         WorkerKind::Thread => {
             let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER * u64::from(workers);

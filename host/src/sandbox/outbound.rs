@@ -32,6 +32,10 @@ use crate::config::Grants;
 /// Refusals of a worker's outgoing requests that are logged in one second.
 const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
 
+/// Descriptors that the outgoing requests of one worker take at most: each tries several addresses at once, and each look-up
+/// of a name has a socket and a file.
+pub const DESCRIPTORS_MAX: usize = share::REQUESTS_MAX * connect::ATTEMPTS_MAX + 2 * names::THREADS_MAX;
+
 type Response = http::Response<WasiBody>;
 type Transfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
 /// A request that is being sent: it gives the response's head, and the future that runs the rest of the transfer.

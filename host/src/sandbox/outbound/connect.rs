@@ -23,7 +23,7 @@ use crate::config::certificates;
 /// How long an address has to connect before the next one is tried beside it (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// How many attempts may be open at once: each has a descriptor.
-const ATTEMPTS_MAX: usize = 3;
+pub(super) const ATTEMPTS_MAX: usize = 3;
 /// How long so many attempts have before the oldest of them is closed for the next address.
 const REPLACE_DELAY: Duration = Duration::from_secs(2);
 

@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
 /// Threads of one worker for look-ups. Further look-ups wait, at most their request's time to connect.
-const THREADS_MAX: usize = 32;
+pub(super) const THREADS_MAX: usize = 32;
 /// How many of these may look up names of one domain.
 const THREADS_PER_DOMAIN_MAX: usize = 8;
 /// How long a thread waits for the next look-up before it ends.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Outgoing requests of one worker at once.
-const REQUESTS_MAX: usize = 256;
+pub(super) const REQUESTS_MAX: usize = 256;
 
 /// Whether an instance that holds `held` requests may start one more while its worker has `free` left. An instance may
 /// hold as many as it leaves free: one alone half of them, the next one half of the rest. So up to eight instances that
