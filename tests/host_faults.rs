@@ -2,8 +2,9 @@
 //! point in the host's code, for the thread that serves the request, to panic when it is next passed
 //! (`host/src/inject.rs`).
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -59,6 +60,9 @@ enum Trigger {
     Connections,
 }
 
+/// How long a worker that was given a connection has to come to it, before it is given another.
+const A_TURN: Duration = Duration::from_secs(1);
+
 /// A panic on the worker that has `first` costs that worker's connections and not `second`, and the worker is back.
 fn check(server: &Server, what: &str, point: &str, first: &mut Connection, second: &mut Connection, trigger: Trigger) {
     let given = match trigger {
@@ -69,9 +73,18 @@ fn check(server: &Server, what: &str, point: &str, first: &mut Connection, secon
         }
         Trigger::Connections => {
             assert_eq!(first.try_response(false).map(|response| response.status), Some(200), "{what}");
-            let mut given: Vec<Connection> = (0..2).map(|_| Connection::open(server.address)).collect();
-            for connection in &mut given {
-                connection.send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+            let mut given: Vec<Connection> = Vec::new();
+            // A worker that has much to do is passed over: more may be needed until the one that is armed gets one.
+            while server.records(|record| record["message"] == "exit").is_empty() {
+                assert!(given.len() < 200, "{what}: the armed worker gets nothing");
+                given.extend((0..2).map(|_| Connection::open(server.address)));
+                for connection in given.iter_mut().rev().take(2) {
+                    connection.send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+                }
+                let turn = Instant::now();
+                while turn.elapsed() < A_TURN && server.records(|record| record["message"] == "exit").is_empty() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
             }
             given
         }
@@ -124,6 +137,49 @@ fn a_panic_anywhere_in_a_worker_costs_its_own_connections_and_it_is_replaced() {
             arm(&mut first, path, point);
             check(&server, &format!("{component} {point}"), point, &mut first, &mut second, trigger);
             assert!(suspended.try_response(false).is_none(), "{component} {point}: it went with its worker");
+        }
+    }
+}
+
+/// Reads to the connection's end.
+#[track_caller]
+fn is_closed(connection: &mut Connection, what: &str) {
+    let mut rest = Vec::new();
+    let ended = connection.stream.read_to_end(&mut rest);
+    let is_open = |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    assert!(!ended.as_ref().is_err_and(is_open), "{what}: the client waits for an end: {ended:?}");
+}
+
+#[test(needs(FaultInjection))]
+fn a_panic_gives_the_place_of_its_connection_back_and_the_client_sees_the_end() {
+    for (point, path) in [
+        ("write", "/hello"),
+        ("head", "/hello"),
+        ("exchange", "/hello"),
+        ("call", "/hello"),
+        ("wait", "/sleep?ms=60000"),
+        ("body", "/stream?chunks=5&bytes=100&ms=20"),
+        ("respond", "/trap"),
+    ] {
+        for component in FAULTS {
+            let what = format!("{component} {point}");
+            let server = Server::start(component, &["--workers", "1", "--max-connections", "2"]);
+            for generation in 2..4 {
+                let mut first = Connection::open(server.address);
+                assert_eq!(first.get("/hello").status, 200, "{what}");
+                arm(&mut first, path, point);
+                is_closed(&mut first, &what);
+                server.wait_for_record("online again", |record| {
+                    record["message"] == "online" && record["generation"] == generation
+                });
+                eventually(&format!("{what}: it listens"), || all_listen(&server));
+            }
+            // Both places, at once.
+            let mut both = [(); 2].map(|()| Connection::open(server.address));
+            for connection in &mut both {
+                assert_eq!(connection.get("/hello").status, 200, "{what}");
+            }
+            assert_eq!(server.sum("open_connections"), 2, "{what}");
         }
     }
 }

@@ -277,3 +277,92 @@ fn a_silent_client_of_an_instance_that_is_shared_is_told_so() {
     }
     assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "no guest is at fault");
 }
+
+/// Reads ten kilobytes every twentieth of a second, until the connection ends: how long that took, and whether the response
+/// looks whole.
+fn read_slowly(client: &mut Connection) -> (Duration, bool) {
+    let (began, mut piece) = (Instant::now(), [0; 10_000]);
+    let mut end = Vec::new();
+    while let Ok(read @ 1..) = client.stream.read(&mut piece) {
+        end.extend_from_slice(&piece[..read]);
+        end.drain(..end.len().saturating_sub(7));
+        assert!(began.elapsed() < CEILING, "it is served for ever");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    (began.elapsed(), end == b"\r\n0\r\n\r\n")
+}
+
+const ONE_SECOND: [&str; 7] =
+    ["--workers", "1", "--response-timeout", "1s", "--body-idle-timeout", "none", "--access-log"];
+
+#[test]
+fn a_client_that_reads_slowly_is_late_with_its_response_and_not_the_guest() {
+    for component in FAULTS {
+        let server = Server::start(component, &ONE_SECOND);
+        let mut slow = with_small_window(&server);
+        slow.send("GET /stream?chunks=100000&bytes=10000 HTTP/1.1\r\nHost: test\r\n\r\n");
+        let (took, is_whole) = read_slowly(&mut slow);
+        assert!(took > Duration::from_millis(950) && !is_whole, "{component}: {took:?}");
+        let told = server.wait_for_record("who was late", |record| record["limit"] == "--response-timeout");
+        let text = "clients did not read a response in time";
+        assert!(told["message"].as_str().is_some_and(|told| told.starts_with(text)), "{told}");
+        server.wait_for_record("the access log's line", |record| record["ending"] == "client-slow");
+        assert_eq!(server.sum("refusals.slow-client"), 1, "{component}");
+        assert_eq!(server.sum("faults.response-timeout"), 0, "{component}");
+        assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{component}: no guest is at fault");
+        // A guest that is slow itself is, whoever asks.
+        assert!(!get(server.address, "/stream?chunks=100000&bytes=3&ms=50").whole, "{component}");
+        assert_eq!(server.sum("faults.response-timeout"), 1, "{component}");
+    }
+}
+
+#[test]
+fn a_client_that_sends_slowly_is_late_with_the_response_to_it_and_not_the_guest() {
+    for component in FAULTS {
+        let server = Server::start(component, &ONE_SECOND);
+        let mut client = Connection::open(server.address);
+        client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 200000\r\n\r\n");
+        client.send([b'x'; 100_000]);
+        trickle(&client, 30);
+        let raw = client.raw_to_end();
+        assert!(raw.starts_with(b"HTTP/1.1 200") && !raw.ends_with(b"0\r\n\r\n"), "{component}");
+        let told = server.wait_for_record("who was late", |record| record["limit"] == "--response-timeout");
+        let text = "clients let a response wait too long for their request's body";
+        assert!(told["message"].as_str().is_some_and(|told| told.starts_with(text)), "{told}");
+        server.wait_for_record("the access log's line", |record| record["ending"] == "client-slow");
+        assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{component}: no guest is at fault");
+    }
+}
+
+#[test]
+fn a_client_that_reads_slowly_ends_no_other_call_of_a_shared_instance() {
+    let server = Server::start("faults-p3.wasm", &[&ONE_SECOND[..], &["--instance-concurrency", "8"]].concat());
+    let mut slow = with_small_window(&server);
+    slow.send("GET /stream?chunks=100000&bytes=10000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut other = Connection::open(server.address);
+    other.send("GET /sleep?ms=4000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("both are served", || server.sum("in_flight") == 2);
+    read_slowly(&mut slow);
+    server.wait_for_record("the access log's line", |record| record["ending"] == "client-slow");
+    assert_eq!(server.sum("in_flight"), 1, "the other is served still");
+    assert_eq!(other.response().text(), "slept");
+    assert_eq!(server.sum("generation"), 1, "nothing is recycled");
+}
+
+#[test]
+fn clients_that_wait_for_a_word_to_send_leave_half_of_the_instances_to_others() {
+    for component in FAULTS {
+        let server = Server::start(component, &FEW);
+        let head = "POST /body-size HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 4000\r\n\r\n";
+        let mut slow = silent(&server, 100, head);
+        others_are_served(&server, component);
+        assert_eq!(server.records(|record| record["limit"].is_string()).len(), 0, "{component}: nobody is ended");
+        for client in &mut slow {
+            assert_eq!(client.response().status, 100, "{component}");
+        }
+        for client in &mut slow {
+            client.send([b'x'; 4_000]);
+            assert_eq!(client.response().status, 200, "{component}");
+        }
+    }
+}

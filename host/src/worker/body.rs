@@ -12,6 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::buffers::{Held, RESPONSE_AHEAD_MAX};
 use super::exchange::{Ending, Exchange, Silence};
+use super::pace::Late;
 use super::slot::Seat;
 use super::upload::{FLAW_DETAIL, Flaw};
 use crate::sandbox::{Body, BodyError, Fault, FaultKind};
@@ -242,6 +243,11 @@ impl Flow {
             }
             Given::Broken(cut) => Some(Err(BrokenOff(cut.name()))),
         })
+    }
+
+    /// Who has had the whole time of the response.
+    pub(super) fn who_is_late(&self) -> Option<Late> {
+        self.exchange.who_is_late()
     }
 
     /// Takes what the guest gives while hyper does not ask for it, up to [`RESPONSE_AHEAD_MAX`]: a guest whose response fits

@@ -47,7 +47,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self { used: AtomicUsize::new(0), max }
     }
 }

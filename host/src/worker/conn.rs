@@ -24,8 +24,7 @@ use super::WorkerShared;
 use super::alarms::Alarm;
 use super::body::Flow;
 use super::exchange;
-use super::inbox::Permit;
-use super::pace::{Of, Pace, Slow};
+use super::pace::{Late, Of, Pace, Slow};
 use super::respond::raw;
 use super::socket::framing::{Chunks, Framing, HeadLines};
 use super::socket::{Socket, Stream};
@@ -91,7 +90,7 @@ enum Coming {
 /// State of a connection, shared by its task, its socket and its requests, all on the worker's thread.
 pub(super) struct Connection {
     pub(super) worker: Rc<WorkerShared>,
-    pub(super) stream: Stream,
+    pub(super) stream: Rc<Stream>,
     pub(super) peer: Peer,
     /// Whether the client may set forwarded headers.
     pub(super) trusted: bool,
@@ -116,9 +115,10 @@ pub(super) struct Connection {
     head_is_last: Cell<bool>,
     /// Why the connection ends, when its client is at fault.
     pub(super) slow: Cell<Option<Slow>>,
-    /// Deadline of the whole response. hyper does not ask for more of a body while the socket is full, and goes on
-    /// asking while it is not: the connection looks at the time itself.
-    response_alarm: Alarm,
+    /// When to look whether the whole response is late. hyper does not ask for more of a body while the socket is full, and
+    /// goes on asking while it is not: the connection looks at the time itself.
+    pub(super) response_alarm: Alarm,
+    /// The guest's response was not whole in time.
     overdue: Cell<bool>,
     requests: Cell<u64>,
     /// A request's body was left unread: bytes of it may be on their way.
@@ -126,7 +126,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(worker: Rc<WorkerShared>, stream: Stream, peer: Peer) -> Self {
+    fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
         let trusted = match peer {
             Peer::Tcp(address) => {
                 let ip = address.ip().to_canonical();
@@ -280,6 +280,12 @@ impl Connection {
         Some(rate.map_or(stalled, |rate| stalled.max(reading.behind(rate))))
     }
 
+    /// For how long the socket was full, in sum, while the present response was written.
+    pub(super) fn waited_for_reader(&self, now: Instant) -> Duration {
+        let stalled = self.stalled.get().map(|since| now.saturating_duration_since(since)).unwrap_or_default();
+        self.reading.get().waited.saturating_add(stalled)
+    }
+
     /// Has the connection's task give up its request's instance.
     pub(super) fn make_way(&self) {
         self.in_the_way.set(true);
@@ -296,8 +302,11 @@ impl Connection {
 
     /// The client is too slow, and the connection ends.
     fn end_for(&self, slow: Slow) {
+        self.end_for_body(slow, if self.stalled.get().is_some() { Of::Response } else { Of::Request });
+    }
+
+    fn end_for_body(&self, slow: Slow, of: Of) {
         self.slow.set(Some(slow));
-        let of = if self.stalled.get().is_some() { Of::Response } else { Of::Request };
         self.worker.lines.slow(self.worker.id.0, self.peer, slow, of);
     }
 
@@ -319,12 +328,19 @@ impl Connection {
         self.framing.get()
     }
 
-    /// A response's body begins, that has to be whole by then.
-    pub(super) fn response_began(&self, deadline: Option<Instant>) {
-        self.response_alarm.set(deadline);
+    /// Ends the connection if the present response is late, for the one whose time is over.
+    fn is_response_late(&self) -> bool {
+        self.response_alarm.set(None);
+        let flow = self.flow.borrow().clone();
+        match flow.and_then(|flow| flow.borrow().who_is_late()) {
+            Some(Late::Guest) => self.overdue.set(true),
+            Some(Late::Client(of)) => self.end_for_body(Slow::Overdue, of),
+            None => return false,
+        }
+        true
     }
 
-    /// Whether the connection ends because a response was not whole in time.
+    /// Whether the connection ends because its guest's response was not whole in time.
     pub(super) fn is_overdue(&self) -> bool {
         self.overdue.get()
     }
@@ -412,8 +428,8 @@ impl Connection {
     }
 }
 
-/// Serves a connection to its end. `permit` is given back then.
-pub(super) async fn serve(worker: Rc<WorkerShared>, stream: Stream, peer: Peer, permit: Permit) {
+/// Serves a connection to its end.
+pub(super) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) {
     let connection = Rc::new(Connection::new(Rc::clone(&worker), stream, peer));
     connection.enter(Phase::New, Some(worker.config.limits.header_timeout));
     crate::inject::panic_at("connection");
@@ -440,7 +456,6 @@ pub(super) async fn serve(worker: Rc<WorkerShared>, stream: Stream, peer: Peer, 
             tracing::debug!(peer = %peer, "the client kept sending after the last response");
         }
     }
-    drop(permit);
 }
 
 /// Runs hyper and the limits around it.
@@ -502,9 +517,10 @@ async fn drive(connection: &Rc<Connection>) -> Result<(), hyper::Error> {
         if client_has_left(context) {
             return Poll::Ready(Ok(()));
         }
-        if connection.response_alarm.poll(context).is_ready() {
-            connection.overdue.set(true);
-            return Poll::Ready(Ok(()));
+        while connection.response_alarm.poll(context).is_ready() {
+            if connection.is_response_late() {
+                return Poll::Ready(Ok(()));
+            }
         }
         let is_stalled = connection.stalled.get().is_some();
         if is_stalled {

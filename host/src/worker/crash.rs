@@ -15,14 +15,22 @@ pub(super) struct Crash {
 }
 
 impl Crash {
-    /// Runs a task. If it panics, the panic is reported, what the task held is leaked, and this never ends.
+    /// Runs a task. If it panics, the panic is reported, what the task held may be leaked, and this never ends.
     pub(super) async fn watch<T>(&self, task: impl Future<Output = T>) -> T {
+        match self.survive(task).await {
+            Some(output) => output,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The same for one who has something to give back after the task: none if it panicked.
+    pub(super) async fn survive<T>(&self, task: impl Future<Output = T>) -> Option<T> {
         match guarded(task).await {
-            Ok(output) => output,
+            Ok(output) => Some(output),
             Err(text) => {
                 self.text.borrow_mut().get_or_insert(text);
                 self.told.notify_one();
-                std::future::pending().await
+                None
             }
         }
     }

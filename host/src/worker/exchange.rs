@@ -70,6 +70,10 @@ pub(super) struct Exchange {
     seated: Cell<bool>,
     /// The slot knows that this request's instance may wait for its client.
     held: Cell<bool>,
+    /// Its instance serves others at once.
+    shares: Cell<bool>,
+    /// Its call goes on behind its response.
+    lingers: Cell<bool>,
     /// Who asks; in development only, where it is told reasons.
     audience: Option<Audience>,
 }
@@ -117,6 +121,8 @@ impl Exchange {
             full: Cell::new(false),
             seated: Cell::new(false),
             held: Cell::new(false),
+            shares: Cell::new(false),
+            lingers: Cell::new(false),
             audience: worker.config.development.as_ref().map(|_| audience(request)),
         }
     }
@@ -181,7 +187,7 @@ impl Exchange {
         is_head: bool,
     ) -> Response<ResponseBody> {
         let (parts, mut body) = request.into_parts();
-        if let Some(body) = body.as_mut().filter(|body| body.may_be_gathered())
+        if let Some(body) = &mut body
             && let Err(stop) = self.gather(worker, body).await
         {
             return self.stop(None, stop);
@@ -202,6 +208,7 @@ impl Exchange {
         };
         self.version.set(seat.version());
         self.has_instance(true);
+        self.shares.set(!seat.is_alone());
         seat.begin(request, self.number);
         crate::inject::panic_at("exchange");
         let mut armed = None;
@@ -442,12 +449,6 @@ impl Exchange {
         response
     }
 
-    /// The response's body begins: the whole has a deadline.
-    pub(super) fn begin_body(&self) {
-        let limit = self.connection.worker.config.limits.response_timeout;
-        self.connection.response_began(limit.map(|limit| self.began + limit));
-    }
-
     /// Whether the response's body is dropped because it was not whole in time.
     pub(super) fn is_overdue(&self) -> bool {
         self.connection.is_overdue()
@@ -509,6 +510,10 @@ impl Exchange {
         if self.held.replace(false) {
             worker.slot.holds_no_more(self);
             self.connection.in_the_way.set(false);
+        }
+        if !self.lingers.get() {
+            // What goes on in a shared instance is not known: it may read what was gathered.
+            self.upload.let_go(!self.shares.get());
         }
         self.connection.request_ended(self.upload.has_ended(), now);
         if self.is_old && ending != Ending::Whole {

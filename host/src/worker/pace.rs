@@ -47,6 +47,8 @@ pub(super) enum Slow {
     Behind,
     /// Its request's body was not whole within `--request-timeout`.
     Late,
+    /// A whole response waited for it for `--response-timeout`.
+    Overdue,
     /// Others wait for the instance that waits for it.
     InTheWay,
 }
@@ -68,6 +70,7 @@ impl Slow {
             Self::Silent => "--body-idle-timeout",
             Self::Behind => "--body-rate-min",
             Self::Late => "--request-timeout",
+            Self::Overdue => "--response-timeout",
             Self::InTheWay => "--instances-per-worker",
         }
     }
@@ -80,6 +83,8 @@ impl Slow {
             (Self::Behind, Of::Request) => "clients sent a request's body too slowly",
             (Self::Behind, Of::Response) => "clients read a response too slowly",
             (Self::Late, _) => "clients did not send a request's body in time",
+            (Self::Overdue, Of::Request) => "clients let a response wait too long for their request's body",
+            (Self::Overdue, Of::Response) => "clients did not read a response in time",
             (Self::InTheWay, Of::Request) => {
                 "clients that sent slowly were cut off, because other requests waited for an instance"
             }
@@ -95,8 +100,40 @@ impl Slow {
             Self::Silent => "raise --body-idle-timeout to wait longer",
             Self::Behind => "lower --body-rate-min to wait longer",
             Self::Late => "raise --request-timeout to wait longer",
+            Self::Overdue => "raise --response-timeout to wait longer",
             Self::InTheWay => "raise --instances-per-worker to serve more of them at once",
         }
+    }
+}
+
+/// Who has had the whole time of a response for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Late {
+    Guest,
+    /// With which body.
+    Client(Of),
+}
+
+/// Decides about a response that is not whole `elapsed` after its request began. Guest and client have `limit` each, so that
+/// neither is at fault for the other's time. The response has waited for the client to read for `reading`, and to send for
+/// `sending`. The rest is the guest's.
+///
+/// # Errors
+/// How long it takes at least until one of them is late.
+pub(super) fn who_is_late(
+    limit: Duration,
+    elapsed: Duration,
+    reading: Duration,
+    sending: Duration,
+) -> Result<Late, Duration> {
+    let client = reading.saturating_add(sending);
+    let guest = elapsed.saturating_sub(client);
+    if client >= limit && client >= guest {
+        Ok(Late::Client(if sending > reading { Of::Request } else { Of::Response }))
+    } else if guest >= limit {
+        Ok(Late::Guest)
+    } else {
+        Err(limit - client.max(guest))
     }
 }
 
@@ -149,6 +186,24 @@ mod tests {
         }
         // Without a least pace every byte counts.
         assert_eq!(Pace::default().moved(SECOND, 7, None, 0), Pace { waited: SECOND, bytes: 7 });
+    }
+
+    #[test]
+    fn guest_and_client_have_the_time_of_a_response_each() {
+        let late =
+            |elapsed, reading, sending| who_is_late(10 * SECOND, elapsed * SECOND, reading * SECOND, sending * SECOND);
+        assert_eq!(late(0, 0, 0), Err(10 * SECOND));
+        assert_eq!(late(10, 0, 0), Ok(Late::Guest));
+        assert_eq!(late(10, 10, 0), Ok(Late::Client(Of::Response)));
+        assert_eq!(late(10, 4, 6), Ok(Late::Client(Of::Request)));
+        // Neither has had all of it.
+        assert_eq!(late(10, 9, 0), Err(SECOND));
+        assert_eq!(late(12, 3, 1), Err(2 * SECOND));
+        assert_eq!(late(14, 3, 1), Ok(Late::Guest));
+        assert_eq!(late(19, 9, 0), Ok(Late::Guest));
+        // Both have: it was looked at late.
+        assert_eq!(late(22, 10, 0), Ok(Late::Guest));
+        assert_eq!(late(22, 12, 0), Ok(Late::Client(Of::Response)));
     }
 
     proptest! {

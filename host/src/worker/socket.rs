@@ -88,6 +88,17 @@ impl Stream {
         outcome.map_err(io::Error::from)
     }
 
+    /// Ends both sides: the client sees the end though the socket is not closed yet. Best effort.
+    pub(super) fn cut(&self) {
+        let outcome = match self {
+            Self::Tcp(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Both),
+            Self::Unix(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Both),
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "a connection that was lost in a panic had ended");
+        }
+    }
+
     /// Makes the connection end with a reset (TCP only; a Unix socket has none).
     pub(super) fn reset_at_close(&self) -> io::Result<()> {
         match self {

@@ -251,12 +251,18 @@ impl Crew {
         }
     }
 
-    /// Serves a connection in a task of its own.
+    /// Serves a connection in a task of its own. Its socket and its permit are held here, outside what a panic may leak.
     fn run(&self, stream: Stream, peer: Peer, permit: super::inbox::Permit) {
         self.open.set(self.open.get() + 1);
         let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
+        let stream = Rc::new(stream);
         tokio::task::spawn_local(async move {
-            worker.crash.watch(conn::serve(Rc::clone(&worker), stream, peer, permit)).await;
+            let serving = conn::serve(Rc::clone(&worker), Rc::clone(&stream), peer);
+            if worker.crash.survive(serving).await.is_none() {
+                // Others may hold it still, in what was leaked.
+                stream.cut();
+            }
+            drop((stream, permit));
             open.set(open.get() - 1);
             worker.slot.trim.ask();
             if worker.draining.get() {

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ pub(super) struct Upload {
     flaw: OnceLock<Flaw>,
     /// The body of a client that waits for `100 Continue`, while the guest can read it.
     expected: OnceLock<Weak<Mutex<Lent>>>,
+    /// What was taken for the body before the guest had it, while the guest has a handle of it.
+    gathered: OnceLock<Weak<Mutex<Gathered>>>,
     /// Who wants to know of a flaw, and that it is awaited: another task than the connection's may read the body.
     watcher: Mutex<Option<Waker>>,
 }
@@ -76,6 +78,7 @@ impl Upload {
             awaited: AtomicBool::new(false),
             flaw: OnceLock::new(),
             expected: OnceLock::new(),
+            gathered: OnceLock::new(),
             watcher: Mutex::new(None),
         }
     }
@@ -158,13 +161,18 @@ impl Upload {
         self.awaited.load(Relaxed) && !self.has_ended()
     }
 
+    /// How long it was awaited in sum.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        let silent = if self.is_awaited() { now.saturating_duration_since(self.moved()) } else { Duration::ZERO };
+        self.pace().waited.saturating_add(silent)
+    }
+
     /// For how long the guest has waited for more of it, or how far the client is behind the least pace; none: it does
     /// not wait.
     pub(super) fn keeps_waiting(&self, now: Instant) -> Option<Duration> {
         self.is_awaited().then(|| {
             let silent = now.saturating_duration_since(self.moved());
-            let mut pace = self.pace();
-            pace.waited = pace.waited.saturating_add(silent);
+            let pace = Pace { waited: self.waited(now), ..self.pace() };
             self.rate.map_or(silent, |rate| silent.max(pace.behind(rate)))
         })
     }
@@ -185,6 +193,17 @@ impl Upload {
             }
         }
         true
+    }
+
+    /// The request has ended, and with `is_idle` its call has, too: a guest that keeps the handle keeps nothing that others
+    /// could use.
+    pub(super) fn let_go(&self, is_idle: bool) {
+        let Some(gathered) = self.gathered.get().and_then(Weak::upgrade) else { return };
+        let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        gathered.early = None;
+        if is_idle {
+            gathered.ahead.let_go();
+        }
     }
 
     /// Whether all of it has come.
@@ -249,9 +268,20 @@ pub(super) struct RequestBody {
     max: Option<u64>,
     /// How much may still come.
     left: u64,
+    gathered: Arc<Mutex<Gathered>>,
+}
+
+/// What was taken for a body before its request had an instance.
+struct Gathered {
     ahead: Ahead,
-    /// Leave to have an instance before all of it has come.
+    /// Leave to have an instance before all of the body has come.
     early: Option<OwnedSemaphorePermit>,
+}
+
+impl std::fmt::Debug for Gathered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gathered").field("early", &self.early).finish_non_exhaustive()
+    }
 }
 
 /// What came of a body before its request had an instance.
@@ -265,6 +295,22 @@ struct Ahead {
 }
 
 impl Ahead {
+    fn none_of(room: &Arc<Room>) -> Self {
+        Self { first: None, joined: BytesMut::new(), trailers: None, error: None, held: Held::none_of(room) }
+    }
+
+    /// Nobody is to read it any more.
+    fn let_go(&mut self) {
+        if self.is_empty() {
+            return;
+        }
+        self.first = None;
+        self.joined = BytesMut::new();
+        self.trailers = None;
+        self.held.clear();
+        self.error = Some(BodyError::ConnectionTerminated);
+    }
+
     fn push(&mut self, data: Bytes) {
         self.held.add(data.len());
         if self.first.is_none() && self.joined.is_empty() {
@@ -321,30 +367,38 @@ impl RequestBody {
         } else {
             Source::Own(incoming)
         };
-        let held = Held::none_of(room);
-        let ahead = Ahead { first: None, joined: BytesMut::new(), trailers: None, error: None, held };
-        Self { source, upload, max, left: max.unwrap_or(u64::MAX), ahead, early: None }
+        let gathered = Arc::new(Mutex::new(Gathered { ahead: Ahead::none_of(room), early: None }));
+        let _ = upload.gathered.set(Arc::downgrade(&gathered));
+        Self { source, upload, max, left: max.unwrap_or(u64::MAX), gathered }
     }
 
-    /// Whether it may be read before the guest asks for it: not if the client waits for `100 Continue`, which tells it that
-    /// its body is wanted.
-    pub(super) fn may_be_gathered(&self) -> bool {
-        matches!(self.source, Source::Own(_))
+    fn taken(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the client waits for `100 Continue`, which tells it that its body is wanted. The guest should say so.
+    pub(super) fn is_expected(&self) -> bool {
+        matches!(self.source, Source::Lent(_))
     }
 
     /// Reads what comes. Ready when that is all, or as much as may be read ahead.
     pub(super) fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.ahead.held.bytes() >= REQUEST_AHEAD_MAX || !self.ahead.held.has_room() {
+            let is_full = {
+                let taken = self.taken();
+                let held = &taken.ahead.held;
+                held.bytes() >= REQUEST_AHEAD_MAX || !held.has_room()
+            };
+            if is_full {
                 return Poll::Ready(());
             }
             match ready!(self.poll_source(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.ahead.push(data),
-                    Err(frame) => self.ahead.trailers = frame.into_trailers().ok(),
+                    Ok(data) => self.taken().ahead.push(data),
+                    Err(frame) => self.taken().ahead.trailers = frame.into_trailers().ok(),
                 },
                 Some(Err(error)) => {
-                    self.ahead.error = Some(error);
+                    self.taken().ahead.error = Some(error);
                     return Poll::Ready(());
                 }
                 None => return Poll::Ready(()),
@@ -357,7 +411,8 @@ impl RequestBody {
 
     /// The guest gets it now; with `early`, before all of it has come.
     pub(super) fn gathered(&mut self, early: Option<OwnedSemaphorePermit>) {
-        self.early = early.filter(|_| !self.upload.has_ended());
+        let early = early.filter(|_| !self.upload.has_ended());
+        self.taken().early = early;
         self.upload.rest();
     }
 
@@ -369,7 +424,7 @@ impl RequestBody {
                 self.upload.came(data.map_or(0, Bytes::len));
                 if frame.is_none() || self.source.is_end_stream() {
                     self.upload.ended.store(true, Relaxed);
-                    self.early = None;
+                    self.taken().early = None;
                 }
             }
             Poll::Pending => self.upload.await_more(),
@@ -423,23 +478,60 @@ impl http_body::Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.ahead.take() {
+        let ahead = self.taken().ahead.take();
+        match ahead {
             Some(frame) => Poll::Ready(Some(frame)),
             None => self.poll_source(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && self.source.is_end_stream()
+        self.taken().ahead.is_empty() && self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (rest, ahead) = (self.source.size_hint(), self.ahead.bytes() as u64);
+        let (rest, ahead) = (self.source.size_hint(), self.taken().ahead.bytes() as u64);
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(ahead));
         if let Some(upper) = rest.upper() {
             hint.set_upper(upper.saturating_add(ahead));
         }
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::Semaphore;
+
+    /// What a request has taken, with the handle of it that its guest has.
+    fn gathered(upload: &Upload, room: &Arc<Room>, places: &Arc<Semaphore>) -> Arc<Mutex<Gathered>> {
+        let mut ahead = Ahead::none_of(room);
+        ahead.push(Bytes::from_static(b"half "));
+        ahead.push(Bytes::from_static(b"of it"));
+        let gathered = Arc::new(Mutex::new(Gathered { ahead, early: Arc::clone(places).try_acquire_owned().ok() }));
+        let _ = upload.gathered.set(Arc::downgrade(&gathered));
+        gathered
+    }
+
+    #[test]
+    fn a_guest_that_keeps_the_handle_of_a_body_keeps_neither_its_place_nor_its_room() {
+        let (room, places) = (Arc::new(Room::new(10)), Arc::new(Semaphore::new(1)));
+        let uploads: [Upload; 2] = std::array::from_fn(|_| Upload::new(Instant::now(), false, None));
+        let kept = gathered(&uploads[0], &room, &places);
+        assert!(places.available_permits() == 0 && !Held::none_of(&room).has_room());
+        // A call that goes on behind its response may read it still.
+        uploads[0].let_go(false);
+        assert_eq!(places.available_permits(), 1);
+        assert!(!Held::none_of(&room).has_room());
+        uploads[0].let_go(true);
+        assert!(Held::none_of(&room).has_room());
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(
+            matches!(kept.ahead.take(), Some(Err(BodyError::ConnectionTerminated))),
+            "half of a body is no whole one"
+        );
+        assert!(kept.ahead.take().is_none());
     }
 }

@@ -85,6 +85,7 @@ impl Exchange {
             seat.finish();
             return;
         }
+        self.lingers.set(true);
         let worker = Rc::clone(&self.connection.worker);
         let (number, peer) = (self.number, self.connection.peer);
         let sender = Rc::new(Sender {
@@ -123,6 +124,7 @@ impl Exchange {
             if held {
                 worker.slot.holds_no_more(&*sender);
             }
+            sender.upload.let_go(seat.is_alone());
             match outcome {
                 Ok(()) => seat.finish(),
                 Err(Stop::Fault(fault)) => seat.fail(number, &fault),

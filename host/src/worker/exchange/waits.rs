@@ -15,9 +15,12 @@ use crate::config::Limits;
 use crate::sandbox::{Fault, FaultKind};
 use crate::worker::WorkerShared;
 use crate::worker::buffers::REQUEST_AHEAD_MAX;
-use crate::worker::pace::{Of, Slow};
+use crate::worker::pace::{Late, Of, Slow, who_is_late};
 use crate::worker::slot::Holder;
 use crate::worker::upload::{Flaw, RequestBody, Upload};
+
+/// How often it is looked at most whether a response is late: the time that is left shrinks while client and guest take turns.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(10);
 
 /// Why a request is stopped before its head.
 pub(super) enum Stop {
@@ -71,8 +74,15 @@ impl Deadline {
 impl Exchange {
     /// Reads the request's body before the request takes an instance, which would wait for the client: all of a body whose
     /// length is small and known; of one that is longer, or in chunks, what comes until there is leave to start early, since
-    /// its client may wait for the response's beginning before it sends on.
+    /// its client may wait for the response's beginning before it sends on. Of a body whose client waits for
+    /// `100 Continue` nothing, while there is leave to start early; else the host asks for it in the guest's place.
     pub(super) async fn gather(self: &Rc<Self>, worker: &WorkerShared, body: &mut RequestBody) -> Result<(), Stop> {
+        if body.is_expected()
+            && let Ok(permit) = Arc::clone(&worker.buffers.early).try_acquire_owned()
+        {
+            body.gathered(Some(permit));
+            return Ok(());
+        }
         let mut early = pin!(Arc::clone(&worker.buffers.early).acquire_owned());
         let streams = self.upload.is_in_chunks() || body.size_hint().lower() > REQUEST_AHEAD_MAX as u64;
         let (mut armed, mut had_turn) = (None, !streams);
@@ -198,6 +208,28 @@ impl Exchange {
             }
             // An alarm without a deadline does not go off.
             Deadline::None => Poll::Pending,
+        }
+    }
+
+    /// Who has had the whole time of the response; nobody yet: sets the alarm for when to look again.
+    pub(in crate::worker) fn who_is_late(&self) -> Option<Late> {
+        let limit = self.connection.worker.config.limits.response_timeout?;
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(self.began);
+        let reading = self.connection.waited_for_reader(now);
+        match who_is_late(limit, elapsed, reading, self.upload.waited(now)) {
+            Ok(late) => Some(late),
+            Err(left) => {
+                self.connection.response_alarm.set(Some(now + left.max(LOOK_AGAIN_MIN)));
+                None
+            }
+        }
+    }
+
+    /// The response's body begins, whose whole has a time.
+    pub(in crate::worker) fn begin_body(&self) {
+        if self.who_is_late().is_some() {
+            self.connection.response_alarm.set(Some(Instant::now()));
         }
     }
 
