@@ -294,8 +294,8 @@ fn a_client_that_reads_slowly_and_steadily_gets_its_response() {
 
 #[test]
 fn a_slow_readers_time_is_not_the_silence_of_a_guest_that_pauses() {
-    // A guest that writes little at once, and one (of 0.3) whose every write takes its client seconds to read. Then the
-    // guest is asked for more, and still has most of its pause before it: it began when the client had read what it wrote.
+    // A guest that writes little at once, and one that writes much and pauses in several waits. A clock that runs from the
+    // last piece that the guest gave passes this test, too.
     for (path, bytes_a_ms) in
         [("/stream?chunks=1000&bytes=10000&ms=5", 200), ("/stream?chunks=10&bytes=1000000&ms=400&waits=8", 400)]
     {
