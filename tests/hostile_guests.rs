@@ -74,7 +74,7 @@ const fn both(ends: Ends, told: &'static [&'static str]) -> [Option<Outcome>; 2]
 }
 
 const HANDLES: &str = "more than 10000 handles in one instance";
-const CALLS: &str = "more than 100000 handles, futures, streams and calls in one instance";
+const CALLS: &str = "more than 25000 handles, futures, streams and calls in one instance";
 const FIELDS: &str = "more than 131072 bytes in one `fields`";
 
 attacks! {
