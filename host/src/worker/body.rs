@@ -17,6 +17,9 @@ use super::slot::Seat;
 use super::upload::{FLAW_DETAIL, Flaw};
 use crate::sandbox::{Body, BodyError, Fault, FaultKind};
 
+/// What the log says of a guest whose body has no end.
+pub(super) const NOT_FINISHED: &str = "the guest returned without finishing its body";
+
 /// What hyper writes to the client.
 pub(super) enum ResponseBody {
     /// All of it at once; none: there is no more (or there was none).
@@ -354,7 +357,7 @@ impl Flow {
         }
         let has_returned = self.seat.as_ref().is_some_and(|seat| seat.is_alone() && seat.is_idle());
         if has_returned && self.exchange.is_p2() {
-            return Poll::Ready(self.break_off(FaultKind::Unfinished, "the guest returned without finishing its body"));
+            return Poll::Ready(self.break_off(FaultKind::Unfinished, NOT_FINISHED));
         }
         if has_returned && let Some(seat) = self.take_seat() {
             // The body is one that the host passes through: the guest is not needed for it.

@@ -332,6 +332,12 @@ impl Exchange {
                 let detail = format!("the guest's body began with an error: {error}");
                 return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
             }
+            // Nothing of the response has been sent. hyper would close the connection without a word.
+            Start::Partial(ahead, false, _)
+                if ahead.is_empty() && self.is_p2() && seat.is_alone() && seat.is_idle() =>
+            {
+                return self.fault(seat, &Fault::new(FaultKind::Unfinished, super::body::NOT_FINISHED));
+            }
             Start::Whole(bytes) if promised.is_some_and(|promised| promised != bytes.len() as u64) => {
                 let detail = format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len());
                 return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
