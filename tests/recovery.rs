@@ -120,8 +120,9 @@ fn a_fault_before_the_head_puts_a_new_generation_in_the_slot_at_once() {
             let generation = server.sum("generation");
             connection.get(path);
             if kinds[version].is_some() {
+                // On a busy machine `/count` may have found none ready, and two have been made.
                 eventually(&format!("{component}{path}: the next generation, unasked"), || {
-                    server.sum("generation") == generation + 1
+                    server.sum("generation") > generation
                 });
                 count = 0;
             }
