@@ -89,6 +89,8 @@ pub(super) struct Flow {
     broken: Option<Cut>,
     /// hyper knows of the end.
     ended: bool,
+    /// hyper has asked for the body before.
+    was_asked: bool,
 }
 
 /// Why a body is broken off.
@@ -209,6 +211,7 @@ impl Streaming {
             passed: 0,
             broken: None,
             ended: false,
+            was_asked: false,
         }));
         exchange.flows(Some(&flow));
         Self(flow)
@@ -232,7 +235,16 @@ impl Flow {
                 self.exchange.is_full(false);
                 Given::Frame(frame)
             }
-            None => ready!(self.produce(context)),
+            None => {
+                let is_first = !std::mem::replace(&mut self.was_asked, true);
+                let given = ready!(self.produce(context));
+                if is_first && matches!(given, Given::Broken(_)) {
+                    // hyper sends the headers when the body has to be waited for, and none when it breaks off at once.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                given
+            }
         };
         Poll::Ready(match given {
             Given::Frame(frame) => {
