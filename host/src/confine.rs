@@ -253,9 +253,7 @@ impl Report {
             tracing::warn!(mode, no_new_privs, landlock, seccomp, core_dumps, missing, "confined in part");
         }
     }
-}
 
-impl Report {
     /// Tells the log what `process` lacks beyond what the primary lacks, which has told of that.
     pub fn log_beyond(&self, process: &'static str, told: &[String]) {
         let beyond: Vec<&str> = self.missing.iter().filter(|part| !told.contains(part)).map(String::as_str).collect();
