@@ -180,7 +180,6 @@ fn read<M: DeserializeOwned>(received: io::Result<(Vec<u8>, Vec<OwnedFd>)>) -> i
             }
             Ok(Some((message, Descriptors(names.into_iter().zip(descriptors).collect()))))
         }
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -206,7 +205,12 @@ fn send_now(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
 fn receive_now(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0_u8; MESSAGE_BYTES_MAX];
     // Looked at first, and taken out when all of it is there: the kernel closes descriptors that find no room.
-    let (read, descriptors) = peek_now(socket, &mut bytes)?;
+    let (read, descriptors) = match peek_now(socket, &mut bytes) {
+        // The other side ended before it had read everything. The kernel says so once, ahead of the messages that the
+        // other side had sent before: these are still there, and then the end.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => peek_now(socket, &mut bytes)?,
+        peeked => peeked?,
+    };
     rustix::net::recv(socket, &mut [0_u8; 1], RecvFlags::empty())?;
     bytes.truncate(read);
     Ok((bytes, descriptors))
@@ -269,6 +273,18 @@ mod tests {
             assert!(other.receive::<Word>().await?.is_none());
             Ok(())
         })
+    }
+
+    #[test]
+    fn the_last_messages_of_a_side_that_ends_without_reading_arrive() -> Result<(), Box<dyn std::error::Error>> {
+        let (one, other) = pair()?;
+        send(one.as_fd(), &Word::First, &[])?;
+        send(other.as_fd(), &Word::Second, &[])?;
+        drop(other);
+        let last = receive::<Word>(one.as_fd())?;
+        assert!(matches!(&last, Some((Word::Second, _))), "{last:?}");
+        assert!(receive::<Word>(one.as_fd())?.is_none());
+        Ok(())
     }
 
     #[test]
