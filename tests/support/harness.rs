@@ -14,6 +14,7 @@ use std::fmt::{Debug, Write as _};
 use std::io::{Read, Seek};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -59,6 +60,12 @@ const FACILITIES: &str = "--facilities";
 /// Options of libtest whose value is a word of its own.
 const WITH_VALUE: [&str; 6] = ["--test-threads", "--logfile", "--skip", "--color", "--format", "-Z"];
 
+/// How many of the slowest tests are named at the end of a run.
+const SLOWEST: usize = 8;
+
+/// How long each test took.
+type Durations = Arc<Mutex<Vec<(Duration, &'static str)>>>;
+
 /// The tests that were ignored for each facility, and why.
 type LeftOut = Arc<Mutex<BTreeMap<Facility, (String, usize)>>>;
 
@@ -93,10 +100,12 @@ pub fn main() -> ExitCode {
     arguments.test_threads = arguments.test_threads.or_else(from_environment);
 
     let left_out = LeftOut::default();
+    let durations = Durations::default();
     let turn = Arc::new(RwLock::new(()));
     let mut trials: Vec<Trial> = Vec::new();
     for test in inventory::iter::<Test> {
         let (missing, left_out, turn) = (Arc::clone(&missing), Arc::clone(&left_out), Arc::clone(&turn));
+        let durations = Arc::clone(&durations);
         let capture = !arguments.nocapture;
         trials.push(Trial::ignorable_test(short(test.name), move || {
             if let Some(reason) = lacks(test, &missing, &left_out)? {
@@ -108,7 +117,10 @@ pub fn main() -> ExitCode {
             } else {
                 _beside = turn.read().unwrap_or_else(PoisonError::into_inner);
             }
-            run_apart(test, capture).map(|()| Completion::Completed)
+            let began = Instant::now();
+            let result = run_apart(test, capture);
+            durations.lock().unwrap_or_else(PoisonError::into_inner).push((began.elapsed(), short(test.name)));
+            result.map(|()| Completion::Completed)
         }));
     }
     trials.sort_by(|one, other| one.name().cmp(other.name()));
@@ -120,6 +132,7 @@ pub fn main() -> ExitCode {
 
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
+        println!("slowest: {}", slowest(&mut durations.lock().unwrap_or_else(PoisonError::into_inner)));
         println!("{}", told(&left_out.lock().unwrap_or_else(PoisonError::into_inner)));
     }
     conclusion.exit_code()
@@ -165,6 +178,12 @@ fn lacks(test: &Test, missing: &Missing, left_out: &LeftOut) -> Result<Option<St
         left_out.entry(*facility).or_insert((reason, 0)).1 += 1;
     }
     Ok((!reasons.is_empty()).then_some(reasons))
+}
+
+fn slowest(durations: &mut [(Duration, &'static str)]) -> String {
+    durations.sort_unstable_by(|one, other| other.cmp(one));
+    let each = durations.iter().take(SLOWEST).map(|(took, name)| format!("{name} {:.1} s", took.as_secs_f64()));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// The last line of a run.
