@@ -247,7 +247,7 @@ fn other_methods_are_told_which_there_are() {
 
 #[test]
 fn every_metric_of_the_table_is_on_its_pages() {
-    use wasmhost::admin::table::{Kind, METRICS};
+    use wasmhost_supervise::admin::table::{Kind, METRICS};
     let server = Server::start("faults.wasm", &["--workers", "1"]);
     assert_eq!(get(server.address, "/trap").status, 500);
     let (samples, status) = (metrics(&server), server.status());

@@ -102,7 +102,7 @@ fn the_service_may_make_every_system_call_that_the_host_allows_itself() -> TestR
             granted.insert(word.to_owned());
         }
     }
-    let tables = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/confine/calls.rs"))?;
+    let tables = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/confine/src/calls.rs"))?;
     let (allowed, _) = tables.split_once("\nconst REFUSED").ok_or("the table of refused calls")?;
     let name =
         |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned();

@@ -1,6 +1,6 @@
 //! What does a bug of the host itself cost? Needs the feature `fault-injection`, with which a header of a request arms a
 //! point in the host's code, for the thread that serves the request, to panic when it is next passed
-//! (`host/src/inject.rs`).
+//! (`host/base/src/inject.rs`).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

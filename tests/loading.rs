@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use wasmhost::build::marker::{Marks, mark};
+use wasmhost_toolchain::build::marker::{Marks, mark};
 
 use crate::support::server::within;
 use crate::support::{Connection, Finished, Server, TestResult, command, cpus, get, guest, run};

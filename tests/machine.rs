@@ -220,30 +220,21 @@ fn only_dates_are_read_from_the_clock_that_can_be_set() -> TestResult {
     // entries and of what npm has installed, the `Date` of an answer (hyper has its own), certificates of a test, and
     // times of log lines, and when the file of a socket was made, which is compared for equality only.
     const DATES: [&str; 6] = [
-        "build/script.rs",
-        "log/access.rs",
-        "sandbox/cache.rs",
-        "sandbox/outbound/connect.rs",
-        "socket_file.rs",
-        "worker/respond.rs",
+        "toolchain/src/build/script.rs",
+        "base/src/log/access.rs",
+        "sandbox/src/cache.rs",
+        "sandbox/src/outbound/connect.rs",
+        "base/src/socket_file.rs",
+        "serve/src/worker/respond.rs",
     ];
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut folders = vec![root.clone()];
+    let host = crate::tidy::host();
     let mut seen = 0;
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let name = path.strip_prefix(&root)?.to_string_lossy().into_owned();
-            let text = std::fs::read_to_string(&path)?;
-            seen += usize::from(text.contains("Instant::now()"));
-            let settable =
-                ["SystemTime", "ClockId::Realtime", "UNIX_EPOCH"].into_iter().find(|word| text.contains(word));
-            assert!(settable.is_none() || DATES.contains(&&*name), "{name} reads {settable:?}");
-        }
+    for path in crate::tidy::all_sources() {
+        let name = path.strip_prefix(&host)?.to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path)?;
+        seen += usize::from(text.contains("Instant::now()"));
+        let settable = ["SystemTime", "ClockId::Realtime", "UNIX_EPOCH"].into_iter().find(|word| text.contains(word));
+        assert!(settable.is_none() || DATES.contains(&&*name), "{name} reads {settable:?}");
     }
     assert!(seen > 10, "the sources were not found");
     Ok(())

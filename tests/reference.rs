@@ -106,7 +106,7 @@ fn help_of(words: &[&str]) -> String {
 
 #[test]
 fn every_flag_is_listed_with_its_default_and_variable() -> TestResult {
-    let command = wasmhost::cli::command();
+    let command = wasmhost_config::cli::command();
     let mut text = String::new();
     let serve = command.find_subcommand("serve").ok_or("a command serve")?;
     let flags: BTreeSet<&str> = serve.get_arguments().filter_map(Arg::get_long).collect();

@@ -17,11 +17,12 @@ use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use http::{Request, StatusCode};
 use http_body::Body as _;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use wasmhost::cli::{Parsed, parse};
-use wasmhost::commands::serve::machine;
-use wasmhost::config::{Config, Grants, build};
-use wasmhost::sandbox::{Body, Fault, FaultKind, Guest, Head, Instance, InstanceContext, MemoryBudget, Ticker};
-use wasmhost::vitals::{HostVitals, Vitals};
+
+use wasmhost_config::cli::{Parsed, parse};
+use wasmhost_config::machine;
+use wasmhost_config::{Config, Grants, build};
+use wasmhost_sandbox::{Body, Fault, FaultKind, Guest, Head, Instance, InstanceContext, MemoryBudget, Ticker};
+use wasmhost_serve::vitals::{HostVitals, Vitals};
 
 /// So much as to refuse nothing.
 const MEMORY_TOTAL_BYTES: u64 = 1 << 40;
@@ -87,8 +88,8 @@ struct Bench {
 impl Bench {
     fn new(component: &str, folder: &Path, ticker: &Arc<Ticker>) -> Result<Self, Box<dyn Error>> {
         let guest = Guest::load(&config(&compile(component, folder)?)?, ticker)?;
-        let vitals: &Vitals = wasmhost::vitals::own();
-        let host: &HostVitals = wasmhost::vitals::own();
+        let vitals: &Vitals = wasmhost_serve::vitals::own();
+        let host: &HostVitals = wasmhost_serve::vitals::own();
         let budget = Arc::new(MemoryBudget::new(MEMORY_TOTAL_BYTES, &host.memory_bytes, &vitals.memory_bytes));
         let context = InstanceContext::new(
             1,

@@ -17,12 +17,13 @@ use clap::{Parser, ValueEnum};
 use http::{Request, StatusCode};
 use http_body::Body as _;
 use tokio::runtime::{Builder, LocalOptions};
-use wasmhost::cli::{Parsed, parse};
-use wasmhost::commands::serve::machine;
-use wasmhost::config::{Grants, build};
-use wasmhost::sandbox::Guest;
-use wasmhost::sandbox::{Body, Head, Instance, InstanceContext, MemoryBudget, Ticker};
-use wasmhost::vitals::{HostVitals, Vitals};
+
+use wasmhost_config::cli::{Parsed, parse};
+use wasmhost_config::machine;
+use wasmhost_config::{Grants, build};
+use wasmhost_sandbox::Guest;
+use wasmhost_sandbox::{Body, Head, Instance, InstanceContext, MemoryBudget, Ticker};
+use wasmhost_serve::vitals::{HostVitals, Vitals};
 
 /// Runs requests in process and says what one took.
 #[derive(Parser)]
@@ -64,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let Parsed::Cli(cli, _) = parse(words) else { return Err("the command line was not understood".into()) };
     let config = build(&cli.serve, machine()).map_err(|mistakes| all_of(&mistakes))?;
     let guest = Guest::load(&config, &ticker)?;
-    let (host, vitals): (&HostVitals, &Vitals) = (wasmhost::vitals::own(), wasmhost::vitals::own());
+    let (host, vitals): (&HostVitals, &Vitals) = (wasmhost_serve::vitals::own(), wasmhost_serve::vitals::own());
     let budget = Arc::new(MemoryBudget::new(1 << 40, &host.memory_bytes, &vitals.memory_bytes));
     let context = InstanceContext::new(
         1,

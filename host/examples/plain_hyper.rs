@@ -22,7 +22,8 @@ use hyper_util::rt::TokioIo;
 use rustix::net::SocketFlags;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
-use wasmhost::listener::{bind_for_each, bind_tcp, listen};
+
+use wasmhost_serve::listener::{bind_for_each, bind_tcp, listen};
 
 /// Connections that may wait for a worker; as many as wasmhost's inbox holds.
 const INBOX_MAX: usize = 1_024;

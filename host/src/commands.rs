@@ -1,11 +1,11 @@
 //! What `wasmhost` can be told to do: a file each.
 
-pub mod build;
-pub mod compile;
-pub mod completions;
-pub mod componentize;
-pub mod dev;
-pub mod inspect;
-pub mod new;
-pub mod serve;
-pub mod wit;
+pub(crate) mod build;
+pub(crate) mod compile;
+pub(crate) mod completions;
+pub(crate) mod componentize;
+pub(crate) mod dev;
+pub(crate) mod inspect;
+pub(crate) mod new;
+pub(crate) mod serve;
+pub(crate) mod wit;

@@ -1,22 +1,26 @@
 //! The program: reads the command line, starts the log, carries out the command, and turns its end into an exit code.
 //! The only file that prints and exits.
 
+mod commands;
+mod exit;
+
 use std::ffi::OsStr;
 use std::io::Write;
 use std::process::ExitCode;
 
-use wasmhost::cli::{
+use wasmhost_base::heap;
+use wasmhost_base::log::{self, LogFormat, LogSettings};
+use wasmhost_config::cli::{
     BuildArgs, Cli, Command, CompileArgs, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, WitArgs, parse,
 };
-use wasmhost::commands::{build as build_project, compile, completions, componentize, dev, inspect, new, serve, wit};
-use wasmhost::config::build;
-use wasmhost::exit::{FAILED, USAGE};
-use wasmhost::heap;
-use wasmhost::listener::keep_handed_over;
-use wasmhost::log::{self, LogFormat, LogSettings};
-use wasmhost::primary::{Ended, Ground};
-use wasmhost::spawner::{self, AttendError, InheritError, Settings};
-use wasmhost::worker::process::{ChildError, run_child};
+use wasmhost_config::{build, machine};
+use wasmhost_confine::spawner::{self, AttendError, InheritError, Settings};
+use wasmhost_serve::listener::keep_handed_over;
+use wasmhost_supervise::primary::{Ended, Ground};
+use wasmhost_supervise::process::{ChildError, run_child};
+
+use crate::commands::{build as build_project, compile, completions, componentize, dev, inspect, new, serve, wit};
+use crate::exit::{FAILED, USAGE};
 
 fn main() -> ExitCode {
     record_no_back_traces();
@@ -111,7 +115,7 @@ fn settings(args: &ServeArgs, auto: LogFormat, mut mistakes: Vec<String>) -> Res
     serve::raise_descriptor_limit();
     keep_handed_over();
     let (format, level) = log::parse(&args.log_format, &args.log_level, auto);
-    let config = build(args, serve::machine());
+    let config = build(args, machine());
     match (config, format, level) {
         (Ok(config), Ok(format), Ok(level)) if mistakes.is_empty() => {
             Ok(Settings { config, log: LogSettings { format, level } })
@@ -157,7 +161,7 @@ fn run_wit(args: &WitArgs) -> ExitCode {
 }
 
 /// The end of a command that builds: its report, or its error with the toolchain's exit code.
-fn ended(outcome: Result<String, wasmhost::build::Error>) -> ExitCode {
+fn ended(outcome: Result<String, wasmhost_toolchain::build::Error>) -> ExitCode {
     match outcome {
         Ok(report) => print(report.as_bytes()),
         Err(error) => {
@@ -177,7 +181,7 @@ fn run_compile(args: &CompileArgs) -> ExitCode {
         Err(compile::Error::Unconfined(error)) => failed(&error, error.hint()),
         Err(compile::Error::Compile(error)) => {
             let hint = match &error {
-                wasmhost::sandbox::CompileError::Load(error) => error.hint.clone(),
+                wasmhost_sandbox::CompileError::Load(error) => error.hint.clone(),
                 _ => "check the paths, their permissions and the disk".to_owned(),
             };
             failed(&error, &hint)

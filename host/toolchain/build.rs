@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
     let package = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
-    let lock = package.join("../Cargo.lock");
+    let lock = package.join("../../Cargo.lock");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={}", lock.display());
     let output = PathBuf::from(std::env::var("OUT_DIR")?);

@@ -22,7 +22,7 @@ static TICKER_ARMED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBo
 
 /// Arms what a request's head asks for.
 #[cfg(feature = "fault-injection")]
-pub(crate) fn arm(headers: &http::HeaderMap) {
+pub fn arm(headers: &http::HeaderMap) {
     if let Some(point) = headers.get(HEADER).and_then(|point| point.to_str().ok()) {
         TICKER_ARMED.store(point == TICKER, std::sync::atomic::Ordering::SeqCst);
         ARMED.set(point.to_owned());
@@ -32,11 +32,11 @@ pub(crate) fn arm(headers: &http::HeaderMap) {
 /// Arms nothing.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
-pub(crate) fn arm(_: &http::HeaderMap) {}
+pub fn arm(_: &http::HeaderMap) {}
 
 /// Whether `point` is armed; it no longer is then.
 #[cfg(feature = "fault-injection")]
-pub(crate) fn goes_off(point: &str) -> bool {
+pub fn goes_off(point: &str) -> bool {
     if point == TICKER {
         return TICKER_ARMED.swap(false, std::sync::atomic::Ordering::SeqCst);
     }
@@ -52,41 +52,41 @@ pub(crate) fn goes_off(point: &str) -> bool {
 /// Nothing is armed.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
-pub(crate) fn goes_off(_: &str) -> bool {
+pub fn goes_off(_: &str) -> bool {
     false
 }
 
 /// For how many instances a pool is made, at most: few, with `WASMHOST_INJECT=small-pool` in the environment.
 #[cfg(feature = "fault-injection")]
-pub(crate) fn pool_max() -> u32 {
+pub fn pool_max() -> u32 {
     if std::env::var_os("WASMHOST_INJECT").is_some_and(|what| what == "small-pool") { 2 } else { u32::MAX }
 }
 
 /// No bound.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
-pub(crate) fn pool_max() -> u32 {
+pub fn pool_max() -> u32 {
     u32::MAX
 }
 
 /// Whether the worker of this number is to die at each start: the second, with `WASMHOST_INJECT=dead-worker` in the
 /// environment.
 #[cfg(feature = "fault-injection")]
-pub(crate) fn dies_at_start(worker: u16) -> bool {
+pub fn dies_at_start(worker: u16) -> bool {
     worker == 2 && std::env::var_os("WASMHOST_INJECT").is_some_and(|what| what == "dead-worker")
 }
 
 /// None does.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
-pub(crate) fn dies_at_start(_: u16) -> bool {
+pub fn dies_at_start(_: u16) -> bool {
     false
 }
 
 /// Panics where `point` is armed.
 #[cfg(feature = "fault-injection")]
 #[expect(clippy::panic, reason = "what is tested is a panic of the host")]
-pub(crate) fn panic_at(point: &str) {
+pub fn panic_at(point: &str) {
     if goes_off(point) {
         panic!("injected by a test at `{point}`");
     }
@@ -95,4 +95,4 @@ pub(crate) fn panic_at(point: &str) {
 /// Does nothing.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
-pub(crate) fn panic_at(_: &str) {}
+pub fn panic_at(_: &str) {}

@@ -8,7 +8,7 @@ use super::{
     MAX_WORKERS, Preopen, WorkerKind,
 };
 use super::{env_file, parse};
-use crate::balancer::Balance;
+use crate::Balance;
 use crate::cli::ServeArgs;
 
 /// One wrong value: which flag, and why.

@@ -3,8 +3,10 @@
 //! resolved, and files and directories opened, here and once; other processes of the host get the result.
 
 mod build;
+pub mod cli;
 mod encoding;
 mod env_file;
+mod machine;
 mod parse;
 
 use std::io;
@@ -17,10 +19,21 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::balancer::Balance;
-
 pub use build::{Machine, Mistake, build, compile_bounds};
+pub use machine::machine;
 pub use parse::{HostPattern, HostRule, certificates};
+
+/// How connections are given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Balance {
+    /// To the next ready worker in turn, as Node's `SCHED_RR`.
+    #[default]
+    RoundRobin,
+    /// To the ready worker with the fewest open connections; among equals, the next in turn.
+    LeastConnections,
+    /// By the kernel: each worker has a listener of its own on the same port (`SO_REUSEPORT`).
+    Kernel,
+}
 
 /// All settings of one run of `wasmhost serve`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

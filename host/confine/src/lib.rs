@@ -5,6 +5,7 @@
 
 mod calls;
 mod files;
+pub mod spawner;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,8 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use serde::Serialize;
 
-use crate::config::{Config, Confine, HostPattern, Listen, WorkerKind};
-use crate::log::DETAILS;
+use wasmhost_base::log::DETAILS;
+use wasmhost_config::{Config, Confine, HostPattern, Listen, WorkerKind};
 
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Starts processes, which a confined process cannot do. The spawner is a second process of this program. The primary
 //! starts it before it confines itself. It runs no guest code, and does three things when the primary asks, on a line of
-//! [`crate::wire`]: it starts one of two fixed programs, opens the component's file, and removes the files of Unix sockets.
+//! [`wasmhost_base::wire`]: it starts one of two fixed programs, opens the component's file, and removes the files of Unix sockets.
 //! The settings that it got at its start decide how those processes are confined and limited; a request cannot change them.
 //! This file is the side that asks. `attend` is the spawner itself, `settings` what a process gets at its start.
 
@@ -21,11 +21,13 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub use self::attend::{AttendError, run};
+
+use wasmhost_base::socket_file::SocketFile;
+use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire};
+use wasmhost_config::{Compilation, Confine};
+
 use self::settings::SealedSettings;
 pub use self::settings::{InheritError, Inheritance, Settings, inherit};
-use crate::config::{Compilation, Confine};
-use crate::socket_file::SocketFile;
-use crate::wire::{self, Descriptor, Descriptors, Sent, Wire};
 
 /// This very program, whatever has become of its file since.
 const OWN_PROGRAM: &str = "/proc/self/exe";

@@ -204,23 +204,23 @@ fn check_whole(file: &mut (impl Read + Seek), here: &str) -> Result<Trailer, Unu
 }
 
 /// What can be told of an artifact without running it.
-pub(crate) struct Survey {
+pub struct Survey {
     /// Version of wasmhost that compiled it.
-    pub(crate) wasmhost: String,
+    pub wasmhost: String,
     /// The kind of CPU that the code is for.
-    pub(crate) cpu: &'static str,
+    pub cpu: &'static str,
     /// Size of the machine code.
-    pub(crate) code_bytes: u64,
+    pub code_bytes: u64,
     /// Size of it all.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// What it was made from.
-    pub(crate) description: Description,
+    pub description: Description,
     /// Why it cannot be used here, if so.
-    pub(crate) problem: Option<Problem>,
+    pub problem: Option<Problem>,
 }
 
 /// Looks at an artifact; one without a trailer of ours is an error.
-pub(crate) fn survey(file: &mut (impl Read + Seek)) -> Result<Survey, Problem> {
+pub fn survey(file: &mut (impl Read + Seek)) -> Result<Survey, Problem> {
     let (code_bytes, trailer) = read_trailer(file).map_err(Unusable::into_problem)?;
     let here = engine::compatibility(&engine::probe(trailer.concurrent)?);
     let problem = check_whole(file, &here).err().map(Unusable::into_problem);

@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
+use wasmhost_config::{CacheChoice, Compilation};
+
 use super::artifact::{FORMAT, hex};
-use crate::config::{CacheChoice, Compilation};
 
 /// Ending of the entries' names.
 const ENDING: &str = "cwasm";

@@ -10,11 +10,12 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use wasmhost_config::{Compilation, Confine};
+use wasmhost_confine::spawner::{Launcher, Process, Streams};
+
 use super::artifact;
 use super::engine::{self, Allocation};
 use super::source::{self, Description, LoadError, Problem};
-use crate::config::{Compilation, Confine};
-use crate::spawner::{Launcher, Process, Streams};
 
 /// Why compiling here failed.
 #[derive(Debug, thiserror::Error)]

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use wasmtime::{Engine, EngineWeak, StoreContextMut, UpdateDeadline};
 
+use wasmhost_base::panics::caught;
+
 use super::limits::{Meter, Tick};
 use super::state::State;
-use crate::panics::caught;
 
 /// How long a guest may compute before other connections of its worker get a turn.
 pub const TICK: Duration = Duration::from_millis(1);
@@ -188,7 +189,7 @@ impl Ticker {
             } else {
                 std::thread::sleep(TICK);
             }
-            crate::inject::panic_at("ticker");
+            wasmhost_base::inject::panic_at("ticker");
             let (polls, running) = self.look();
             if running || polls != polls_before {
                 quiet_ticks = 0;

@@ -9,6 +9,9 @@ use wasmtime_wasi_http::handler::ProxyPre;
 
 pub use super::source::WasiVersion;
 
+use wasmhost_config::{Config, Grants, Isolation, Limits};
+use wasmhost_confine::spawner::Launcher;
+
 use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker, preempt};
 use super::fault::{Fault, FaultKind};
@@ -22,8 +25,6 @@ use super::provided::PROVIDED_HINT;
 use super::source::{Description, LoadError, Problem, wasi_version};
 use super::state::{Common, GuestStore, State};
 use super::symbols::Symbols;
-use crate::config::{Config, Grants, Isolation, Limits};
-use crate::spawner::Launcher;
 
 /// Instances of a worker that may exist beyond `--instances-per-worker` for a moment: those that are being made while
 /// others of the same slot are being dropped, and those of a component that a reload has replaced.
@@ -157,7 +158,7 @@ impl Guest {
             preempt(&mut store, Arc::clone(&meter));
             // Start functions call the host, too.
             let mut store = GuestStore::new(store);
-            crate::inject::panic_at("instance");
+            wasmhost_base::inject::panic_at("instance");
             let Some(unready) = store.get() else { return Err(wasmtime::format_err!("a store was lost")) };
             let proxy = self.pre.instantiate_async(unready).await?;
             Ok((store, proxy))
@@ -188,7 +189,7 @@ fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: us
     let per_worker = config.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
     let instances = per_worker.saturating_mul(config.workers.into());
     let size = PoolSize {
-        instances: u32::try_from(instances).unwrap_or(u32::MAX).min(crate::inject::pool_max()),
+        instances: u32::try_from(instances).unwrap_or(u32::MAX).min(wasmhost_base::inject::pool_max()),
         calls_per_instance: u32::try_from(calls).unwrap_or(u32::MAX),
         memory_max_bytes: config.limits.memory_max_bytes,
     };

@@ -17,6 +17,8 @@ use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::Proxy;
 use wasmtime_wasi_http::p2;
 
+use wasmhost_base::panics::LeakedByPanic;
+
 use super::call::{Answer, Desk, Head, Job, NeverAnswered, serve, serve_plain};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
@@ -24,7 +26,6 @@ use super::limits::Meter;
 use super::shared::drive_many;
 use super::state::{GuestStore, State};
 use super::waking::Waking;
-use crate::panics::LeakedByPanic;
 
 type Driver = Pin<Box<dyn Future<Output = wasmtime::Result<()>>>>;
 
@@ -118,7 +119,7 @@ impl Instance {
 
     /// Polls the driver for as long as it goes on at once.
     fn turns(&mut self, context: &mut Context<'_>) -> Poll<wasmtime::Result<()>> {
-        crate::inject::panic_at("call");
+        wasmhost_base::inject::panic_at("call");
         for _ in 0..TURNS_MAX {
             let (meter, ticker, pulse) = (&self.meter, &self.ticker, &self.pulse);
             let Some(driver) = self.driver.get() else { return Poll::Pending };

@@ -25,7 +25,7 @@ mod stdio;
 mod symbols;
 mod waking;
 
-pub(crate) use artifact::{Survey, survey};
+pub use artifact::{Survey, survey};
 pub use cache::make_dir as make_cache_dir;
 pub use call::Head;
 pub use check::{Checked, check};
@@ -37,9 +37,9 @@ pub use instance::Instance;
 pub use memory::MemoryBudget;
 pub use outbound::DESCRIPTORS_MAX as OUTGOING_DESCRIPTORS_MAX;
 pub use prepare::Artifact;
-pub(crate) use provided::provided;
+pub use provided::provided;
 pub use shared::{Shared, SharedEnd, SharedPlace};
-pub(crate) use source::{
+pub use source::{
     Binary, Content, Description, NESTING_MAX, Problem, binary, content, core_module, damaged, describe, too_deep,
     validate, wasi_version, with_lines,
 };

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use wasmhost_base::heap;
+
 use super::epoch::TICK;
 use super::symbols::Symbols;
-use crate::heap;
 
 /// Handles (resources of the host) that one instance may hold. A request takes about ten; a guest that collects more
 /// than this many is leaking them. Times `FIELDS_BYTES_MAX` it is what an instance can have the host keep, which

@@ -19,6 +19,8 @@ use http::uri::Scheme;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
+use wasmhost_config::Grants;
+
 use self::charge::Charged;
 use self::exchange::Times;
 use self::names::Names;
@@ -27,7 +29,6 @@ pub(super) use self::requests::{Unsent, mend};
 use self::share::{InstanceRequests, WorkerRequests};
 use super::limits::Meter;
 use super::stdio::OutputBudget;
-use crate::config::Grants;
 
 /// Refusals of a worker's outgoing requests that are logged in one second.
 const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
@@ -197,7 +198,7 @@ mod tests {
     use tokio::time::Sleep;
 
     use super::*;
-    use crate::config::{HostPattern, HostRule};
+    use wasmhost_config::{HostPattern, HostRule};
 
     type Outcome = Result<(), Box<dyn std::error::Error>>;
 

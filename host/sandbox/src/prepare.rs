@@ -11,13 +11,14 @@ use rustix::io::Errno;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use wasmhost_base::log::DETAILS;
+use wasmhost_config::Config;
+use wasmhost_confine::spawner::Launcher;
+
 use super::cache::Cache;
 use super::compile::{ChildError, How, compile_in_child, compile_to_file};
 use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
 use super::{artifact, engine};
-use crate::config::Config;
-use crate::log::DETAILS;
-use crate::spawner::Launcher;
 
 /// Machine code whose checksum was compared, and what it was made from.
 pub struct Artifact {

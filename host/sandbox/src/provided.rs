@@ -57,7 +57,7 @@ pub(crate) fn is_provided(import: &str) -> bool {
 
 /// Names the first import that the host does not have. (A function that is missing within an interface, or has another
 /// shape, is found out by linking only.)
-pub(crate) fn provided(description: &Description) -> Result<(), Problem> {
+pub fn provided(description: &Description) -> Result<(), Problem> {
     match description.imports.iter().find(|import| !is_provided(import)) {
         None => Ok(()),
         Some(name) => Err(Problem::new(format!("it imports `{name}`, which wasmhost does not provide"), PROVIDED_HINT)),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use crate::spawner::Launcher;
+use wasmhost_confine::spawner::Launcher;
 
 /// Why a file cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -22,25 +22,29 @@ pub struct LoadError {
 
 /// What was found, and a way out; the file's name is added by [`LoadError::new`].
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
-    pub(crate) reason: String,
-    pub(crate) hint: String,
+pub struct Problem {
+    /// What was found.
+    pub reason: String,
+    /// A way out.
+    pub hint: String,
 }
 
 impl Problem {
-    pub(super) fn new(reason: impl Into<String>, hint: impl Into<String>) -> Self {
+    /// A problem and the way out of it.
+    pub fn new(reason: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { reason: reason.into(), hint: hint.into() }
     }
 }
 
 impl LoadError {
-    pub(crate) fn new(file: &Path, problem: Problem) -> Self {
+    /// The problem, of this file.
+    pub fn new(file: &Path, problem: Problem) -> Self {
         Self { file: file.display().to_string(), reason: problem.reason, hint: problem.hint }
     }
 }
 
 /// What a file holds, by its first bytes.
-pub(crate) enum Content {
+pub enum Content {
     /// All of it: a component, in whatever form, or something else.
     Whole(Vec<u8>),
     /// Machine code from `wasmhost compile`, which is not read as a whole.
@@ -48,8 +52,10 @@ pub(crate) enum Content {
 }
 
 /// A WebAssembly file in the binary format.
-pub(crate) enum Binary {
+pub enum Binary {
+    /// A component.
     Component(Vec<u8>),
+    /// A core module.
     Module(Vec<u8>),
 }
 
@@ -81,16 +87,18 @@ impl std::fmt::Display for WasiVersion {
 
 /// What a component's outermost sections say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Description {
-    pub(crate) imports: Vec<String>,
-    pub(crate) exports: Vec<String>,
+pub struct Description {
+    /// Names of its imports.
+    pub imports: Vec<String>,
+    /// Names of its exports.
+    pub exports: Vec<String>,
     /// Names of the tools in the producers section (`ComponentizeJS`, `wit-component`, …).
-    pub(crate) producers: Vec<String>,
+    pub producers: Vec<String>,
     /// Whether the component carries [`REUSE_SECTION`].
-    pub(crate) marked_reusable: bool,
+    pub marked_reusable: bool,
     /// Whether it uses the component model's concurrency (`async`, streams, futures), itself or by what it imports. Found
     /// out by [`validate`] when it is compiled.
-    pub(crate) concurrent: bool,
+    pub concurrent: bool,
 }
 
 /// Custom section, of any content, with which a component says that its instances can be reused for several requests.
@@ -103,7 +111,7 @@ const SINGLE_USE_PRODUCER: &str = "ComponentizeJS";
 
 impl Description {
     /// Whether an instance can serve more than one request.
-    pub(crate) fn bears_reuse(&self) -> bool {
+    pub fn bears_reuse(&self) -> bool {
         self.marked_reusable || !self.producers.iter().any(|name| name == SINGLE_USE_PRODUCER)
     }
 }
@@ -148,7 +156,7 @@ fn is_named_compiled(file: &Path) -> bool {
 }
 
 /// Reads the file, without a look at more than its first bytes where it is compiled.
-pub(crate) fn content(file: &Path) -> Result<Content, Problem> {
+pub fn content(file: &Path) -> Result<Content, Problem> {
     content_of(Launcher::Own.open_component(file).map_err(|error| unreadable(&error))?)
 }
 
@@ -206,7 +214,7 @@ pub(super) fn component(bytes: Vec<u8>, file: &Path) -> Result<(Vec<u8>, Descrip
 }
 
 /// Why a core module is not served.
-pub(crate) fn core_module() -> Problem {
+pub fn core_module() -> Problem {
     Problem::new(
         "it is a core module, wasmhost needs a component",
         "make a component of it with `wasmhost componentize`, or build for the `wasm32-wasip2` target",
@@ -214,7 +222,7 @@ pub(crate) fn core_module() -> Problem {
 }
 
 /// Takes bytes as WebAssembly, from the binary or the text format.
-pub(crate) fn binary(bytes: Vec<u8>, file: &Path) -> Result<Binary, Problem> {
+pub fn binary(bytes: Vec<u8>, file: &Path) -> Result<Binary, Problem> {
     if bytes.is_empty() {
         return Err(Problem::new("it is empty", "build the component again"));
     }
@@ -227,7 +235,7 @@ pub(crate) fn binary(bytes: Vec<u8>, file: &Path) -> Result<Binary, Problem> {
 
 /// The component in the binary format, with the lines of its text as debug information; as it is, when it is no text or
 /// not a valid one, which loading it then tells.
-pub(crate) fn with_lines(bytes: Vec<u8>, file: &Path) -> Vec<u8> {
+pub fn with_lines(bytes: Vec<u8>, file: &Path) -> Vec<u8> {
     if bytes.starts_with(MAGIC) || bytes.starts_with(ELF_MAGIC) {
         return bytes;
     }
@@ -268,10 +276,10 @@ fn from_text(bytes: &[u8], file: &Path) -> Result<Vec<u8>, Problem> {
 }
 
 /// Components within components, deeper than which none is read; compositions of compositions have some five.
-pub(crate) const NESTING_MAX: usize = 100;
+pub const NESTING_MAX: usize = 100;
 
 /// Walks the outermost sections.
-pub(crate) fn describe(binary: &[u8]) -> Result<Description, Problem> {
+pub fn describe(binary: &[u8]) -> Result<Description, Problem> {
     let mut description = Description::default();
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(binary) {
@@ -308,7 +316,8 @@ pub(crate) fn describe(binary: &[u8]) -> Result<Description, Problem> {
     Ok(description)
 }
 
-pub(crate) fn too_deep() -> Problem {
+/// A component nested deeper than [`NESTING_MAX`].
+pub fn too_deep() -> Problem {
     Problem::new(
         format!("its components are nested more than {NESTING_MAX} deep"),
         "build it again with a current toolchain",
@@ -327,7 +336,7 @@ fn producers(section: &wasmparser::CustomSectionReader<'_>) -> Vec<String> {
 
 /// Checks the whole component, which takes its time: a part of compiling, and like it bounded by the child's limits. Tells
 /// whether it uses the component model's concurrency, itself or by what it imports.
-pub(crate) fn validate(binary: &[u8], description: &Description) -> Result<bool, Problem> {
+pub fn validate(binary: &[u8], description: &Description) -> Result<bool, Problem> {
     use wasmparser::{Validator, WasmFeatures};
     let features = WasmFeatures::default();
     if Validator::new_with_features(features - WasmFeatures::CM_ASYNC).validate_all(binary).is_ok() {
@@ -339,7 +348,8 @@ pub(crate) fn validate(binary: &[u8], description: &Description) -> Result<bool,
     }
 }
 
-pub(crate) fn damaged(error: &wasmparser::BinaryReaderError) -> Problem {
+/// Bytes that cannot be read as WebAssembly.
+pub fn damaged(error: &wasmparser::BinaryReaderError) -> Problem {
     let message = error.message();
     if message.contains("unexpected end") || message.contains("unexpected EOF") {
         return Problem::new(
@@ -354,7 +364,7 @@ pub(crate) fn damaged(error: &wasmparser::BinaryReaderError) -> Problem {
 }
 
 /// Which handler a component with these exports has.
-pub(crate) fn wasi_version(description: &Description) -> Result<WasiVersion, Problem> {
+pub fn wasi_version(description: &Description) -> Result<WasiVersion, Problem> {
     let exports = &description.exports;
     let names = exports.iter().chain(&description.imports);
     if let Some(name) = names.clone().find(|name| name.starts_with("wasi:") && is_release_candidate(name)) {

@@ -9,12 +9,13 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
+use wasmhost_base::panics::LeakedByPanic;
+use wasmhost_config::Grants;
+
 use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, Meter, RANDOM_BYTES_MAX};
 use super::memory::MemoryLimiter;
 use super::outbound::{Outbound, Outgoing, Unsent};
 use super::stdio::{GuestOutput, OutputBudget, Stream};
-use crate::config::Grants;
-use crate::panics::LeakedByPanic;
 
 /// A store: never dropped by a panic.
 pub(super) type GuestStore = LeakedByPanic<wasmtime::Store<State>>;

@@ -100,7 +100,7 @@ impl GuestOutput {
 
 impl Writer {
     fn take_in(&self, mut bytes: &[u8]) {
-        crate::inject::panic_at("host-function");
+        wasmhost_base::inject::panic_at("host-function");
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         while !bytes.is_empty() {
             let room = LINE_BYTES_MAX - partial.len();

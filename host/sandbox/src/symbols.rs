@@ -10,7 +10,7 @@ use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
 use wasmparser::{Parser, Payload};
 use wasmtime::WasmBacktrace;
 
-use crate::config::Development;
+use wasmhost_config::Development;
 
 /// Larger source files are not opened.
 const SOURCE_BYTES_MAX: u64 = 4 << 20;

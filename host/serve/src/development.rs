@@ -10,8 +10,8 @@ use std::path::Path;
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Development;
-use crate::sandbox::{Fault, Trace};
+use wasmhost_config::Development;
+use wasmhost_sandbox::{Fault, Trace};
 
 /// Longest notice that is read.
 const NOTICE_BYTES_MAX: u64 = 2 << 20;

@@ -5,9 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wasmhost_base::throttle::Throttle;
+
 use crate::listener::{AcceptPause, BACKLOG, Listener, accept_error_name};
 use crate::metrics::Accepting;
-use crate::throttle::Throttle;
 use crate::worker::Peer;
 use crate::worker::inbox::{Accepted, Connection, Permits};
 
@@ -120,8 +121,8 @@ impl Intake {
     fn look_with(&mut self, accept: impl FnOnce(&Listener) -> Option<io::Result<(Accepted, Peer)>>) -> Next {
         // Before the connection is taken: what the kernel has given cannot be put back.
         let Some(mut permit) = self.permits.try_take() else { return Next::None };
-        crate::inject::panic_at("accept");
-        let shortage = crate::inject::goes_off("accept-enfile").then(|| Err(rustix::io::Errno::NFILE.into()));
+        wasmhost_base::inject::panic_at("accept");
+        let shortage = wasmhost_base::inject::goes_off("accept-enfile").then(|| Err(rustix::io::Errno::NFILE.into()));
         match shortage.or_else(|| accept(&self.listener)) {
             Some(Ok((socket, peer))) => {
                 self.pause.succeeded();

@@ -15,8 +15,9 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::config::Listen;
-use crate::socket_file::SocketFile;
+use wasmhost_base::socket_file::SocketFile;
+use wasmhost_config::Listen;
+
 use crate::worker::Peer;
 use crate::worker::inbox::Accepted;
 
@@ -401,7 +402,8 @@ fn inherited() -> Result<Bound, BindError> {
 }
 
 /// Shortest and longest pause after an error that accepting again at once would only repeat.
-const PAUSES: crate::backoff::Backoff = crate::backoff::Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+const PAUSES: wasmhost_base::backoff::Backoff =
+    wasmhost_base::backoff::Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 /// What an error of accepting calls for: nothing, when it concerns one connection only (`ECONNABORTED` and the network
 /// errors that accept(2) passes on), a pause when the process or machine is out of something (`EMFILE`, `ENFILE`,

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
-use crate::sandbox::FaultKind;
+use wasmhost_sandbox::FaultKind;
 
 /// A count that one thread writes: reading and storing in two steps is cheaper than an atomic addition.
 #[derive(Debug, Default)]

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
+use wasmhost_sandbox::PulseCells;
+
 use crate::metrics::{Flag, WorkerMetrics};
-use crate::sandbox::PulseCells;
 
 /// One worker's. Written by the worker (and where [`WorkerMetrics`] says so, the primary), read by the primary. Lives as
 /// long as the host, over all respawns of the worker.
@@ -20,7 +21,7 @@ pub struct Vitals {
     pub pulse: PulseCells,
     /// Memory of its instances, as counted in [`HostVitals::memory_bytes`].
     pub memory_bytes: AtomicU64,
-    /// Its signs of life: one for each call of the primary ([`crate::supervisor::Heartbeat`]).
+    /// Its signs of life: one for each call of the primary ([`wasmhost_supervise::supervisor::Heartbeat`]).
     pub beats: AtomicU64,
     /// It has no descriptor for a connection that it was handed, which waits in the line.
     pub is_short: Flag,

@@ -14,11 +14,10 @@ mod lines;
 #[cfg(feature = "fault-injection")]
 mod misdeeds;
 mod pace;
-pub mod process;
 mod respond;
 mod slot;
 mod socket;
-mod thread;
+pub mod thread;
 mod trim;
 mod turns;
 mod upload;
@@ -34,14 +33,13 @@ use tokio::sync::{Notify, mpsc, watch};
 
 pub use conn::Peer;
 
+use wasmhost_config::Config;
+use wasmhost_sandbox::{Guest, MemoryBudget, Ticker};
+
 use self::alarms::Alarms;
 use self::crash::Crash;
 use self::slot::Slot;
-use crate::config::Config;
-use crate::loader::Code;
 use crate::metrics::WorkerMetrics;
-use crate::sandbox::{Guest, MemoryBudget, Ticker};
-use crate::supervisor::WorkerId;
 use crate::vitals::{HostVitals, Vitals};
 
 /// What a worker's thread shares with its connections. Never leaves the thread.
@@ -91,6 +89,16 @@ impl WorkerShared {
     }
 }
 
+/// Number of a worker, from 1 as in Node's `cluster.worker.id`; a respawned worker keeps its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub u16);
+
+impl std::fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// What a worker tells the primary.
 #[derive(Debug)]
 pub enum WorkerEvent {
@@ -131,23 +139,16 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Where a worker tells of itself.
-pub enum Events {
-    /// To the primary of this process.
-    Primary(mpsc::Sender<WorkerEvent>),
-    /// To the primary of another.
-    Wire(process::EventWire),
+/// Where a worker tells of itself: to the primary of this process, or of another. The primary outlives its workers; without
+/// it there is nobody to tell.
+pub trait Events {
+    /// Tells.
+    fn tell(&self, event: WorkerEvent) -> impl Future<Output = ()>;
 }
 
-impl Events {
-    /// Tells. The primary outlives its workers; without it there is nobody to tell.
+impl Events for mpsc::Sender<WorkerEvent> {
     async fn tell(&self, event: WorkerEvent) {
-        match self {
-            Self::Primary(events) => {
-                let _ = events.send(event).await;
-            }
-            Self::Wire(wire) => wire.tell(event).await,
-        }
+        let _ = self.send(event).await;
     }
 }
 
@@ -185,8 +186,6 @@ pub struct WorkerSetup {
     pub ticker: Arc<Ticker>,
     /// Memory of all instances.
     pub budget: Arc<MemoryBudget>,
-    /// Where events go.
-    pub events: Events,
     /// The address that stands for the authority where a client names none.
     pub authority: Authority,
     /// A listener of its own, with `--balance kernel`, and the capacity that its connections take from.
@@ -204,38 +203,17 @@ impl ThreadHandle {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(setup: WorkerSetup, orders: Orders) -> std::io::Result<Self> {
+    pub fn start(setup: WorkerSetup, events: mpsc::Sender<WorkerEvent>, orders: Orders) -> std::io::Result<Self> {
         let (inbox, connections) = inbox::inbox();
         let (orders, heard) = watch::channel(orders);
         let name = format!("worker-{}", setup.id);
-        std::thread::Builder::new().name(name).spawn(move || thread::run(setup, connections, heard))?;
+        std::thread::Builder::new().name(name).spawn(move || thread::run(setup, events, connections, heard))?;
         Ok(Self { inbox, orders })
     }
-}
 
-/// The primary's side of a worker.
-pub enum WorkerHandle {
-    /// Of a thread.
-    Thread(ThreadHandle),
-    /// Of a process.
-    Process(process::ProcessHandle),
-}
-
-impl WorkerHandle {
     /// Connections that it can still be given.
     pub fn room(&self) -> usize {
-        match self {
-            Self::Thread(thread) => thread.inbox.capacity(),
-            Self::Process(process) => process.room(),
-        }
-    }
-
-    /// Whether it has as many connections as its own descriptors allow; threads share those of the host.
-    pub fn is_full(&self) -> bool {
-        match self {
-            Self::Thread(_) => false,
-            Self::Process(process) => process.is_full(),
-        }
+        self.inbox.capacity()
     }
 
     /// Gives it a connection.
@@ -243,35 +221,13 @@ impl WorkerHandle {
     /// # Errors
     /// The connection, when the worker cannot take it now.
     pub fn try_send(&self, connection: inbox::Connection) -> Result<(), inbox::Connection> {
-        match self {
-            Self::Thread(thread) => thread.inbox.try_send(connection).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(connection) | mpsc::error::TrySendError::Closed(connection) => {
-                    connection
-                }
-            }),
-            Self::Process(process) => process.try_send(connection),
-        }
+        self.inbox.try_send(connection).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(connection) | mpsc::error::TrySendError::Closed(connection) => connection,
+        })
     }
 
     /// Tells it what to serve, and whether to go on.
-    pub fn order(&self, code: &Code, stage: Stage) {
-        match (self, code) {
-            (Self::Thread(thread), Code::Linked(guest)) => {
-                thread.orders.send_replace(Orders { guest: Arc::clone(guest), stage });
-            }
-            (Self::Process(process), Code::File(file)) => process.order(Arc::clone(file), stage),
-            (Self::Thread(_), Code::File(_)) | (Self::Process(_), Code::Linked(_)) => {
-                tracing::error!(
-                    "the component was loaded for workers of another kind, and this worker goes on with the old one; this is a bug of wasmhost"
-                );
-            }
-        }
-    }
-
-    /// See [`process::ProcessHandle::reconcile`]; a thread's connections give their permits back by themselves.
-    pub fn reconcile(&self, wait: bool) {
-        if let Self::Process(process) = self {
-            process.reconcile(wait);
-        }
+    pub fn order(&self, orders: Orders) {
+        self.orders.send_replace(orders);
     }
 }

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 
-use crate::build::{Built, Error, Options, Project, Says};
-use crate::cli::BuildArgs;
+use wasmhost_config::cli::BuildArgs;
+use wasmhost_toolchain::build::{Built, Error, Options, Project, Says};
 
 /// Builds, and reports what came of it. `tell` shows what is about to happen.
 ///
 /// # Errors
 /// When there is no project, a part of its toolchain is missing or fails, or what it makes cannot be served.
-pub fn run(args: &BuildArgs, tell: &dyn Fn(&str)) -> Result<String, Error> {
+pub(crate) fn run(args: &BuildArgs, tell: &dyn Fn(&str)) -> Result<String, Error> {
     let project = Project::find(&args.folder)?;
     tell(&format!("building {} ({})\n", project.name(), project.language()));
     // Relative to where the command was given, not to the project.

@@ -1,14 +1,14 @@
 //! `wasmhost compile`: compiles a component ahead of time. The host runs it too, as the child process that compiles.
 
-use crate::cli::CompileArgs;
-use crate::config::{Compilation, Confine, Mistake, compile_bounds};
-use crate::confine::{self, Cage, Unconfined};
-use crate::sandbox::{CompileError, bound_compiling_child, compile_ahead, compile_here};
-use crate::spawner::COMPILING_CHILD;
+use wasmhost_config::cli::CompileArgs;
+use wasmhost_config::{Compilation, Confine, Mistake, compile_bounds};
+use wasmhost_confine::spawner::COMPILING_CHILD;
+use wasmhost_confine::{self as confine, Cage, Unconfined};
+use wasmhost_sandbox::{CompileError, bound_compiling_child, compile_ahead, compile_here};
 
 /// Why nothing was compiled.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Wrong values.
     #[error("wrong usage")]
     Usage(Vec<Mistake>),
@@ -24,7 +24,7 @@ pub enum Error {
 ///
 /// # Errors
 /// When a value is wrong, or the component cannot be compiled.
-pub fn run(args: &CompileArgs) -> Result<(), Error> {
+pub(crate) fn run(args: &CompileArgs) -> Result<(), Error> {
     let bounds = compile_bounds(&args.compile_timeout, &args.compile_memory_max).map_err(Error::Usage)?;
     // A user's own variable of that name does not turn another call into this one.
     let is_from_and_to_streams = [&args.component, &args.output].iter().all(|path| path.as_os_str() == "-");

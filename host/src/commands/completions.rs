@@ -1,9 +1,9 @@
 //! `wasmhost completions`: a script for a shell.
 
-use crate::cli::command;
+use wasmhost_config::cli::command;
 
 /// The script's text.
-pub fn run(shell: clap_complete::Shell) -> Vec<u8> {
+pub(crate) fn run(shell: clap_complete::Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "wasmhost", &mut script);
     script

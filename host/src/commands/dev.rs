@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use wasmhost_base::log::{DEV, EarlyLog};
+use wasmhost_config::{Config, Confine, Development, Listen};
+use wasmhost_confine::spawner::Settings;
+use wasmhost_serve::development::{Notice, write_whole};
+use wasmhost_supervise::primary::{Ended, Ground, PrimaryError, Swap};
+use wasmhost_toolchain::build;
+
 use self::make::{Make, Trouble};
 use self::watch::Snapshot;
 use super::serve;
-use crate::build;
-use crate::config::{Config, Confine, Development, Listen};
-use crate::development::{Notice, write_whole};
-use crate::log::{DEV, EarlyLog};
-use crate::primary::{Ended, Ground, PrimaryError, Swap};
-use crate::spawner::Settings;
 
 /// A component that is never called, served until there is one.
 const PLACEHOLDER: &str = include_str!("dev/placeholder.wat");
@@ -40,7 +41,7 @@ const NAMED_MAX: usize = 3;
 
 /// Why nothing is developed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// There is no project.
     #[error(transparent)]
     Project(#[from] build::Error),
@@ -62,7 +63,7 @@ pub enum Error {
 
 impl Error {
     /// A way out.
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         match self {
             Self::Project(error) => error.hint().replace("wasmhost build DIR", "wasmhost dev DIR"),
             Self::Nothing(_) => "give the folder of a project, or a component that something else builds".to_owned(),
@@ -84,7 +85,7 @@ fn develop(config: &mut Config, development: Development) {
 ///
 /// # Errors
 /// When there is nothing to develop, or the host cannot start.
-pub fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Result<Ended, Error> {
+pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Result<Ended, Error> {
     let config = &mut settings.config;
     let system = |action| move |error| Error::System { action, error };
     let named = if config.component.as_os_str().is_empty() { Path::new(".") } else { &config.component };

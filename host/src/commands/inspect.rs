@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::cli::InspectArgs;
-use crate::inspect::Report;
-use crate::sandbox::LoadError;
+use wasmhost_config::cli::InspectArgs;
+use wasmhost_sandbox::LoadError;
+use wasmhost_toolchain::inspect::Report;
 
 /// The largest components take about a second; one that takes so long was made to.
 const READING_MAX: Duration = Duration::from_secs(60);
@@ -15,7 +15,7 @@ const READING_MAX: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// When the file cannot be read, is nothing that wasmhost knows, or is damaged.
-pub fn run(args: &InspectArgs) -> Result<String, LoadError> {
+pub(crate) fn run(args: &InspectArgs) -> Result<String, LoadError> {
     let report = within(READING_MAX, &args.component)?;
     if args.json {
         let json = serde_json::to_string_pretty(&report);

@@ -4,14 +4,14 @@ use std::ffi::OsStr;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use crate::build::{self, Language};
-use crate::cli::NewArgs;
-use crate::sandbox::WasiVersion;
-use crate::templates;
+use wasmhost_config::cli::NewArgs;
+use wasmhost_sandbox::WasiVersion;
+use wasmhost_toolchain::build::{self, Language};
+use wasmhost_toolchain::templates;
 
 /// Why no project was begun.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Wrong words.
     #[error("{0}")]
     Usage(String),
@@ -27,7 +27,7 @@ pub enum Error {
 ///
 /// # Errors
 /// When a word is wrong, the folder is taken, or cannot be written.
-pub fn run(args: &NewArgs) -> Result<String, Error> {
+pub(crate) fn run(args: &NewArgs) -> Result<String, Error> {
     let name = name(&args.name);
     if let Some(reason) = templates::wrong_name(&name) {
         return Err(Error::Usage(format!("`{name}` cannot be a project's name: {reason}")));

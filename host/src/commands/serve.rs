@@ -1,23 +1,11 @@
 //! `wasmhost serve`, and `wasmhost` without a command.
 
-use std::path::Path;
-
 use tokio::sync::mpsc;
 
-use crate::config::Machine;
-use crate::primary::{self, Ended, Ground, PrimaryError, Swap};
-
-/// Reads what this machine offers.
-pub fn machine() -> Machine {
-    Machine {
-        cores: num_cpus::get().max(1),
-        memory_bytes: memory_bytes(),
-        has_inherited_socket: has_inherited_socket(),
-    }
-}
+use wasmhost_supervise::primary::{self, Ended, Ground, PrimaryError, Swap};
 
 /// Raises the soft limit on descriptors to the hard one. To be called before anything is opened; children have the same.
-pub fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // Where it is refused, the soft limit is what counts.
@@ -28,7 +16,7 @@ pub fn raise_descriptor_limit() {
 ///
 /// # Errors
 /// When the host cannot start, or has lost its workers.
-pub fn run(ground: Ground) -> Result<Ended, PrimaryError> {
+pub(crate) fn run(ground: Ground) -> Result<Ended, PrimaryError> {
     run_in_loop(primary::run(ground))
 }
 
@@ -36,7 +24,7 @@ pub fn run(ground: Ground) -> Result<Ended, PrimaryError> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_with(ground: Ground, swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
+pub(crate) fn run_with(ground: Ground, swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
     run_in_loop(primary::run_with(ground, swaps))
 }
 
@@ -49,96 +37,4 @@ fn run_in_loop(primary: impl Future<Output = Result<Ended, PrimaryError>>) -> Re
     let ended = runtime.block_on(primary);
     runtime.shutdown_background();
     ended
-}
-
-/// The smaller of the RAM and the limits of the process's cgroups.
-fn memory_bytes() -> u64 {
-    let info = rustix::system::sysinfo();
-    let ram = u64::from(info.mem_unit).saturating_mul(info.totalram);
-    let membership = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    cgroup_limits(Path::new("/sys/fs/cgroup"), &membership).into_iter().fold(ram, u64::min)
-}
-
-/// Limits on memory below the mount `root` for a process of this membership (`/proc/self/cgroup`), of version 2 and of
-/// version 1.
-fn cgroup_limits(root: &Path, membership: &str) -> Vec<u64> {
-    let (mut version_2, mut version_1) = ("", "");
-    for line in membership.lines() {
-        // Number, controllers, path (cgroups(7)).
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
-        match controllers {
-            "" => version_2 = path,
-            controllers if controllers.split(',').any(|name| name == "memory") => version_1 = path,
-            _ => {}
-        }
-    }
-    let mut limits = limits_up_from(root, version_2, "memory.max");
-    limits.extend(limits_up_from(&root.join("memory"), version_1, "memory.limit_in_bytes"));
-    limits
-}
-
-/// What the files of this name say, from the group at `path` up to the `top`. (In a container, the path may be one that
-/// only the outside knows; the top is the container's own group then.)
-fn limits_up_from(top: &Path, path: &str, file: &str) -> Vec<u64> {
-    let mut folder = top.join(path.trim_start_matches('/'));
-    let mut limits = Vec::new();
-    while folder.starts_with(top) {
-        let limit = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
-        limits.extend(limit.trim().parse::<u64>());
-        if !folder.pop() {
-            break;
-        }
-    }
-    limits
-}
-
-/// Whether a service manager handed a socket to this very process (`sd_listen_fds(3)`).
-fn has_inherited_socket() -> bool {
-    let own = std::process::id().to_string();
-    std::env::var("LISTEN_PID").is_ok_and(|pid| pid == own)
-        && std::env::var("LISTEN_FDS").is_ok_and(|count| count != "0")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A mount of cgroups with these files.
-    fn mount(files: &[(&str, &str)]) -> std::io::Result<tempfile::TempDir> {
-        let root = tempfile::tempdir()?;
-        for (file, text) in files {
-            let file = root.path().join(file);
-            file.parent().map(std::fs::create_dir_all).transpose()?;
-            std::fs::write(file, text)?;
-        }
-        Ok(root)
-    }
-
-    #[test]
-    fn limits_of_version_2_are_those_of_the_group_and_of_all_above_it() -> std::io::Result<()> {
-        let root = mount(&[("a/memory.max", "300\n"), ("a/b/memory.max", "max\n"), ("a/b/c/memory.max", "500\n")])?;
-        assert_eq!(cgroup_limits(root.path(), "0::/a/b/c\n"), [500, 300]);
-        Ok(())
-    }
-
-    #[test]
-    fn limits_of_version_1_are_those_of_the_group_that_counts_memory() -> std::io::Result<()> {
-        let root = mount(&[
-            ("memory/memory.limit_in_bytes", "9223372036854771712\n"),
-            ("memory/a/memory.limit_in_bytes", "300\n"),
-            ("memory/b/memory.limit_in_bytes", "1\n"),
-        ])?;
-        let limits = cgroup_limits(root.path(), "5:cpu,cpuacct:/b\n4:memory:/a\n0::/\n");
-        assert_eq!(limits, [300, 9_223_372_036_854_771_712]);
-        Ok(())
-    }
-
-    #[test]
-    fn a_path_of_the_outside_leads_to_the_containers_own_group() -> std::io::Result<()> {
-        let root = mount(&[("memory.max", "700\n"), ("memory/memory.limit_in_bytes", "800\n")])?;
-        assert_eq!(cgroup_limits(root.path(), "4:memory:/docker/1\n0::/docker/1\n"), [700, 800]);
-        assert_eq!(cgroup_limits(root.path(), ""), [700, 800]);
-        Ok(())
-    }
 }

@@ -20,10 +20,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
+use wasmhost_base::panics::{caught, guarded};
+use wasmhost_serve::listener::{AcceptPause, Listener};
+use wasmhost_serve::worker::inbox::Accepted;
+
 use crate::board::Board;
-use crate::listener::{AcceptPause, Listener};
-use crate::panics::{caught, guarded};
-use crate::worker::inbox::Accepted;
 
 /// Connections to the admin page at once. One more takes the place of one that is there ([`whose_place`]).
 const CONNECTIONS_MAX: usize = 32;
@@ -74,7 +75,7 @@ async fn accept(listener: &Listener, board: &Arc<Board>) {
     loop {
         pause.over().await;
         let accepted = listener.accept().await;
-        crate::inject::panic_at("admin-accept");
+        wasmhost_base::inject::panic_at("admin-accept");
         match accepted {
             Ok((socket, _)) => {
                 pause.succeeded();
@@ -98,7 +99,7 @@ async fn connection(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let service = service_fn(move |request: Request<Incoming>| {
         asked.set(true);
-        crate::inject::arm(request.headers());
+        wasmhost_base::inject::arm(request.headers());
         let response = caught(|| answer(&request, &board)).unwrap_or_else(|_| {
             page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
         });
@@ -119,7 +120,7 @@ async fn connection(
 }
 
 fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
-    crate::inject::panic_at("admin");
+    wasmhost_base::inject::panic_at("admin");
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "405 only GET and HEAD\n");
         // RFC 9110, section 15.5.6.

@@ -1,19 +1,7 @@
 //! Chooses the worker that gets the next connection. Pure: the primary shows it what each worker looks like at that
 //! moment, in the order of their numbers, and carries out the [`Decision`].
 
-use serde::{Deserialize, Serialize};
-
-/// How connections are given out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Balance {
-    /// To the next ready worker in turn, as Node's `SCHED_RR`.
-    #[default]
-    RoundRobin,
-    /// To the ready worker with the fewest open connections; among equals, the next in turn.
-    LeastConnections,
-    /// By the kernel: each worker has a listener of its own on the same port (`SO_REUSEPORT`).
-    Kernel,
-}
+use wasmhost_config::Balance;
 
 /// One worker, as seen at the moment of the decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::config::Config;
-use crate::confine::Report;
+use wasmhost_base::log;
+use wasmhost_config::Config;
+use wasmhost_confine::Report;
+use wasmhost_serve::metrics::{HostMetrics, WorkerMetrics};
+use wasmhost_serve::vitals::HostVitals;
+
 use crate::loader::Edition;
-use crate::log;
-use crate::metrics::{HostMetrics, WorkerMetrics};
 use crate::shutdown::Phase;
-use crate::vitals::HostVitals;
 
 /// What the admin page reads, and the primary writes.
 pub struct Board {
@@ -39,7 +40,7 @@ impl Board {
     ) -> Self {
         Self {
             workers,
-            host: crate::vitals::own(),
+            host: wasmhost_serve::vitals::own(),
             vitals,
             config,
             confinement,

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::config::Config;
-use crate::heap;
-use crate::sandbox::{Artifact, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Ticker, WasiVersion};
-use crate::spawner::Launcher;
+use wasmhost_base::heap;
+use wasmhost_config::Config;
+use wasmhost_confine::spawner::Launcher;
+use wasmhost_sandbox::{Artifact, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Ticker, WasiVersion};
 
 /// A component that was loaded and tried.
 #[derive(Clone)]

@@ -17,6 +17,15 @@ use std::time::Instant;
 use http::uri::Authority;
 use tokio::sync::mpsc;
 
+use wasmhost_base::log;
+use wasmhost_base::panics::{caught, guarded};
+use wasmhost_config::{Config, Listen};
+use wasmhost_confine::spawner::Spawner;
+use wasmhost_serve::intake::Intake;
+use wasmhost_serve::listener::Address;
+use wasmhost_serve::worker::inbox::Permits;
+use wasmhost_serve::worker::{Stage, WorkerEvent};
+
 use self::dispatch::{DISPATCH_AGAIN, Held, Rest, next_connection};
 pub use self::error::PrimaryError;
 use self::error::system;
@@ -29,17 +38,10 @@ pub use self::reload::Swap;
 use crate::admin;
 use crate::balancer::Balancer;
 use crate::board::Board;
-use crate::config::{Config, Listen};
-use crate::intake::Intake;
-use crate::listener::Address;
 use crate::loader::Edition;
-use crate::log;
-use crate::panics::{caught, guarded};
 use crate::shutdown::{Phase, Request, Signals};
-use crate::spawner::Spawner;
-use crate::supervisor::{BEAT, RestartIntensity, Supervisor, WorkerId};
-use crate::worker::inbox::Permits;
-use crate::worker::{Stage, WorkerEvent};
+use crate::supervisor::{BEAT, RestartIntensity, Supervisor};
+use wasmhost_serve::worker::WorkerId;
 
 /// Events of workers that may wait for the primary.
 const EVENTS_MAX: usize = 256;

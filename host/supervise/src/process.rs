@@ -20,19 +20,21 @@ use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-pub use self::child::{ChildError, EventWire, run as run_child};
+pub use self::child::{ChildError, run as run_child};
+
+use wasmhost_base::panics::guarded;
+use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
+use wasmhost_config::Config;
+use wasmhost_confine::spawner::{Attended, End, Spawner};
+use wasmhost_sandbox::LoadError;
+use wasmhost_serve::clients::Client;
+use wasmhost_serve::vitals::{self, HostVitals, Vitals};
+use wasmhost_serve::worker::WorkerId;
+
 use self::words::{FromWorker, ToWorker};
-use super::inbox::{Accepted, Connection, INBOX_MAX, Permits};
-use super::{Exit, Stage, WorkerEvent};
-use crate::clients::Client;
-use crate::config::Config;
 use crate::loader::{Code, Edition, Loading};
-use crate::panics::guarded;
-use crate::sandbox::LoadError;
-use crate::spawner::{Attended, End, Spawner};
-use crate::supervisor::WorkerId;
-use crate::vitals::{self, HostVitals, Vitals};
-use crate::wire::{self, Descriptor, Sent, Wire};
+use wasmhost_serve::worker::inbox::{Accepted, Connection, INBOX_MAX, Permits};
+use wasmhost_serve::worker::{Exit, Stage, WorkerEvent};
 
 /// How long a child whose line has ended may take to be gone; then it is killed.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
@@ -342,7 +344,7 @@ async fn attend(
         };
         // Without the primary there is nobody to tell.
         let _ = events.send(event).await;
-        crate::inject::panic_at("attend");
+        wasmhost_base::inject::panic_at("attend");
     }
     let end = end_of(child, patience).await;
     vitals.metrics.listening.set(false);
@@ -365,7 +367,7 @@ async fn hand_on(wire: &Wire, latest: &ProcessOrders, code: &Arc<OwnedFd>) -> io
 async fn send_order(wire: &Wire, order: &ToWorker, descriptors: &[Sent<'_>]) -> io::Result<()> {
     let began = Instant::now();
     loop {
-        let sent = if crate::inject::goes_off("order") {
+        let sent = if wasmhost_base::inject::goes_off("order") {
             Err(rustix::io::Errno::TOOMANYREFS.into())
         } else {
             wire.send(order, descriptors).await

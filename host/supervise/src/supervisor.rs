@@ -4,17 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::backoff::Backoff;
-
-/// Number of a worker, from 1 as in Node's `cluster.worker.id`; a respawned worker keeps its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WorkerId(pub u16);
-
-impl std::fmt::Display for WorkerId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use wasmhost_base::backoff::Backoff;
+use wasmhost_serve::worker::WorkerId;
 
 /// How many worker exits the host tolerates before it gives up; an Erlang supervisor calls this its restart intensity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

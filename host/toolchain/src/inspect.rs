@@ -11,10 +11,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use wasmhost_sandbox::{self as sandbox, Binary, Content, Description, LoadError, Problem, Survey};
+
 use self::parts::Parts;
 pub use self::show::Full;
 pub use self::wants::Want;
-use crate::sandbox::{self, Binary, Content, Description, LoadError, Problem, Survey};
 
 /// Why a file cannot be read: wasmhost does not know its format, or it is damaged.
 pub type Error = LoadError;

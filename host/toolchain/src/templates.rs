@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, DirEntry, include_dir};
 
-use crate::build::{Error, Language, write_wit};
-use crate::sandbox::WasiVersion;
+use wasmhost_sandbox::WasiVersion;
 
-static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest/templates");
+use crate::build::{Error, Language, write_wit};
+
+static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/templates");
 const NAME: &str = "template-name";
 const NAME_IN_CODE: &str = "template_name";
 const NAME_LENGTH_MAX: usize = 64;

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
+use wasmhost_base::socket_file::SocketFile;
+use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
+use wasmhost_config::{Config, MAX_WORKERS};
+
 use super::settings::{InheritError, SealedSettings, inherit};
 use super::{FromSpawner, Order, Program, Streams, ToSpawner, compiler, open_component, own_program};
-use crate::config::{Config, MAX_WORKERS};
-use crate::confine::{self, Cage, Unconfined};
-use crate::socket_file::SocketFile;
-use crate::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
+use crate::{Cage, Unconfined};
 
 /// Processes at once: a worker each, the loading process, the compiler, and those that are being replaced.
 const PROCESSES_MAX: usize = 2 * MAX_WORKERS as usize + 16;
@@ -52,7 +53,7 @@ pub enum AttendError {
 pub fn run() -> Result<(), AttendError> {
     let Some(inherited) = inherit()? else { return Ok(()) };
     let config = &inherited.settings.config;
-    confine::apply(config.confine, &Cage::spawner(config))?;
+    crate::apply(config.confine, &Cage::spawner(config))?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime =
         runtime.max_blocking_threads(OPENING_MAX).enable_all().build_local(tokio::runtime::LocalOptions::default())?;

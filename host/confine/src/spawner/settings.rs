@@ -14,9 +14,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, DIRECTORIES_MAX, Preopen};
-use crate::log::LogSettings;
-use crate::wire::{self, Descriptor, Descriptors, Sent};
+use wasmhost_base::log::LogSettings;
+use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent};
+use wasmhost_config::{Config, DIRECTORIES_MAX, Preopen};
 
 /// Largest settings; the kernel takes no command line or environment of more than a fraction of this.
 const BYTES_MAX: u64 = 64 << 20;
@@ -234,13 +234,17 @@ fn next(end: BorrowedFd<'_>) -> io::Result<Option<(Part, Descriptors)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Listen, Machine, build};
+    use wasmhost_config::{Listen, Machine, build};
 
     fn settings(words: &[&str]) -> Result<Settings, Box<dyn std::error::Error>> {
         let words = ["wasmhost", "serve", "app.wasm"].iter().chain(words).map(std::ffi::OsString::from);
-        let crate::cli::Parsed::Cli(cli, mistakes) = crate::cli::parse(words) else { return Err("a text".into()) };
+        let wasmhost_config::cli::Parsed::Cli(cli, mistakes) = wasmhost_config::cli::parse(words) else {
+            return Err("a text".into());
+        };
         assert!(mistakes.is_empty(), "{mistakes:?}");
-        let Some(crate::cli::Command::Serve(args)) = cli.command else { return Err("another command".into()) };
+        let Some(wasmhost_config::cli::Command::Serve(args)) = cli.command else {
+            return Err("another command".into());
+        };
         let machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false };
         let config = build(&args, machine).map_err(|mistakes| format!("{mistakes:?}"))?;
         Ok(Settings { config, log: LogSettings::default() })

@@ -6,8 +6,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use wasmhost_config::{HostPattern, HostRule};
+
 use super::reach::{Reach, canonical, is_never_by_name, reach};
-use crate::config::{HostPattern, HostRule};
 
 /// The rules of `--allow-host`.
 #[derive(Debug)]

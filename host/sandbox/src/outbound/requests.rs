@@ -22,7 +22,7 @@ use wasmtime_wasi_http::p3::bindings::http::client::HostWithStore;
 use wasmtime_wasi_http::p3::bindings::http::types::{self as p3, ErrorCode, HostRequestWithStore};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
-use crate::sandbox::state::State;
+use crate::state::State;
 
 /// The interfaces as wasmtime-wasi-http names them; another name would define what no component imports.
 const HANDLER_P2: &str = "wasi:http/outgoing-handler@0.2.12";
@@ -30,7 +30,7 @@ const CLIENT_P3: &str = "wasi:http/client@0.3.0";
 const TYPES_P3: &str = "wasi:http/types@0.3.0";
 
 /// Replaces these functions in `linker`, for WASI 0.2 and, if `concurrent`, for 0.3.
-pub(in crate::sandbox) fn mend(linker: &mut Linker<State>, concurrent: bool) -> wasmtime::Result<()> {
+pub(crate) fn mend(linker: &mut Linker<State>, concurrent: bool) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.instance(HANDLER_P2)?.func_wrap("handle", handle_p2)?;
     if concurrent {
@@ -94,7 +94,7 @@ fn set(fate: &Shared, now: Fate) {
 
 /// The requests that one instance has made and not sent, by handle.
 #[derive(Debug, Default)]
-pub(in crate::sandbox) struct Unsent(HashMap<u32, Shared>);
+pub(crate) struct Unsent(HashMap<u32, Shared>);
 
 type Trailers = Result<Option<Resource<p3::Trailers>>, ErrorCode>;
 type New =

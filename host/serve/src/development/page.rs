@@ -3,8 +3,9 @@
 
 use std::fmt::Write;
 
+use wasmhost_sandbox::{Trace, TraceFrame};
+
 use super::Notice;
-use crate::sandbox::{Trace, TraceFrame};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
@@ -108,7 +109,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::Place;
+    use wasmhost_sandbox::Place;
 
     #[test]
     fn nothing_becomes_markup() {

@@ -82,7 +82,7 @@ impl Alarms {
     /// Runs the timer; never ends.
     pub(super) async fn run(&self) {
         loop {
-            crate::inject::panic_at("alarms");
+            wasmhost_base::inject::panic_at("alarms");
             self.expire(Instant::now());
             let next = self.calendar.borrow().first();
             self.armed.set(next);

@@ -10,12 +10,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
+use wasmhost_sandbox::{Body, BodyError, Fault, FaultKind};
+
 use super::buffers::{Held, RESPONSE_AHEAD_MAX};
 use super::exchange::{Ending, Exchange, Silence};
 use super::pace::Late;
 use super::slot::Seat;
 use super::upload::{FLAW_DETAIL, Flaw};
-use crate::sandbox::{Body, BodyError, Fault, FaultKind};
 
 /// What the log says of a guest whose body has no end.
 pub(super) const NOT_FINISHED: &str = "the guest returned without finishing its body";
@@ -228,7 +229,7 @@ fn length_of(frame: &Frame<Bytes>) -> usize {
 
 impl Flow {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        crate::inject::panic_at("body");
+        wasmhost_base::inject::panic_at("body");
         let given = match self.ahead.pop_front() {
             Some(frame) => {
                 self.held.remove(length_of(&frame));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::Semaphore;
 
-use crate::config::Capacity;
+use wasmhost_config::Capacity;
 
 /// How much of a request's body is read before the request takes an instance.
 pub(super) const REQUEST_AHEAD_MAX: usize = 64 * 1024;

@@ -432,7 +432,7 @@ impl Connection {
 pub(super) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) {
     let connection = Rc::new(Connection::new(Rc::clone(&worker), stream, peer));
     connection.enter(Phase::New, Some(worker.config.limits.header_timeout));
-    crate::inject::panic_at("connection");
+    wasmhost_base::inject::panic_at("connection");
     let ended = drive(&connection).await;
     match ended {
         Ok(()) => {}

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use tokio::sync::Notify;
 
-use crate::panics::guarded;
+use wasmhost_base::panics::guarded;
 
 /// Written by the tasks, read by the worker's loop.
 #[derive(Default)]

@@ -18,6 +18,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 pub(super) use self::waits::Silence;
+
+use wasmhost_base::log::access;
+use wasmhost_sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
+
 use self::waits::{Deadline, Stop, Waiting};
 use super::WorkerShared;
 use super::body::{Flow, ResponseBody, Start, Streaming, poll_given, start};
@@ -29,9 +33,7 @@ use super::slot::{Refusal, Seat};
 use super::socket::framing::Framing;
 use super::upload::{Flaw, RequestBody, Upload};
 use crate::development::{Audience, Notice, Reason};
-use crate::log::access;
 use crate::metrics::Refused;
-use crate::sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
 
 /// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +89,7 @@ pub(super) async fn serve(connection: Rc<Connection>, request: Request<Incoming>
     if let Some(response) = super::misdeeds::commit(&request) {
         return response;
     }
-    crate::inject::arm(request.headers());
+    wasmhost_base::inject::arm(request.headers());
     let is_head = request.method() == Method::HEAD;
     let version = request.version();
     let mut response = match exchange.notice(&worker) {
@@ -140,7 +142,7 @@ impl Exchange {
         worker: &WorkerShared,
         request: Request<Incoming>,
     ) -> Result<Request<Option<RequestBody>>, Failure> {
-        crate::inject::panic_at("head");
+        wasmhost_base::inject::panic_at("head");
         let (mut parts, incoming) = request.into_parts();
         if self.connection.framing() == Framing::Ambiguous {
             return Err(Failure::BadRequest);
@@ -210,7 +212,7 @@ impl Exchange {
         self.has_instance(true);
         self.shares.set(!seat.is_alone());
         seat.begin(request, self.number);
-        crate::inject::panic_at("exchange");
+        wasmhost_base::inject::panic_at("exchange");
         let mut armed = None;
         let mut error_code = String::new();
         let outcome = poll_fn(|context| {

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::backoff::Backoff;
+use wasmhost_base::backoff::Backoff;
 
 /// Faults in a row before a slot goes down whose guest has never answered, here or in another worker.
 const FAULTS_BEFORE_FIRST_ANSWER: u32 = 16;

@@ -69,7 +69,7 @@ fn ask_spawner(json: &str) -> io::Result<()> {
     let message: serde_json::Value = serde_json::from_str(json)?;
     let (stdin, feed) = io::pipe()?;
     let (words, stdout) = io::pipe()?;
-    let (ours, theirs) = crate::wire::pair()?;
+    let (ours, theirs) = wasmhost_base::wire::pair()?;
     for number in 3..256 {
         #[expect(unsafe_code, reason = "which descriptors there are is not known; only in builds for tests")]
         // SAFETY: it is only asked what it is, and written to, and not kept; a number that is none is an error.
@@ -78,13 +78,13 @@ fn ask_spawner(json: &str) -> io::Result<()> {
             continue;
         }
         let descriptors = [
-            (crate::wire::Descriptor::Answer, theirs.as_fd()),
-            (crate::wire::Descriptor::Stdin, stdin.as_fd()),
-            (crate::wire::Descriptor::Stdout, stdout.as_fd()),
-            (crate::wire::Descriptor::Stderr, stdout.as_fd()),
+            (wasmhost_base::wire::Descriptor::Answer, theirs.as_fd()),
+            (wasmhost_base::wire::Descriptor::Stdin, stdin.as_fd()),
+            (wasmhost_base::wire::Descriptor::Stdout, stdout.as_fd()),
+            (wasmhost_base::wire::Descriptor::Stderr, stdout.as_fd()),
         ];
         // A line whose other end is gone is none.
-        let _ = crate::wire::send(line, &message, &descriptors);
+        let _ = wasmhost_base::wire::send(line, &message, &descriptors);
     }
     // What is started shall not end for want of them.
     std::mem::forget((ours, feed, words));

@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
+use wasmhost_sandbox::FaultKind;
+
 use super::body::ResponseBody;
 use crate::development::{self, Audience, Notice, Reason};
 use crate::metrics::Refused;
-use crate::sandbox::FaultKind;
 
 /// Why the host answers instead of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Failure {
 
     /// The answer.
     pub(super) fn response(self) -> Response<ResponseBody> {
-        crate::inject::panic_at("respond");
+        wasmhost_base::inject::panic_at("respond");
         let mut response = Response::new(ResponseBody::whole(Bytes::from_static(self.text().as_bytes())));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();

@@ -16,6 +16,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 pub(super) use self::holders::Holder;
+
+use wasmhost_base::throttle::Throttle;
+use wasmhost_config::{Capacity, Config, Isolation};
+use wasmhost_sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, TICK, WasiVersion};
+
 use self::holders::Holders;
 use self::patience::Patience;
 use self::queue::Queue;
@@ -24,13 +29,10 @@ use super::alarms::Alarm;
 use super::crash::Crash;
 use super::health::{Health, Try, Verdict};
 use super::trim::Trim;
-use crate::config::{Capacity, Config, Isolation};
 use crate::development::trace_text;
 use crate::metrics::{Shed, WorkerMetrics};
-use crate::sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, TICK, WasiVersion};
-use crate::supervisor::WorkerId;
-use crate::throttle::Throttle;
 use crate::vitals::HostVitals;
+use crate::worker::WorkerId;
 
 /// At most one log line about refusals in this time; each refusal is counted.
 const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
@@ -391,7 +393,7 @@ impl Slot {
 
     /// Makes an instance in `room`; for a request that waits for it, until `latest`.
     async fn make(self: &Rc<Self>, room: Room, latest: Option<Instant>) -> Result<Kept, Fault> {
-        crate::inject::panic_at("slot");
+        wasmhost_base::inject::panic_at("slot");
         let guest = Arc::clone(&self.guest.borrow());
         self.metrics.generation.add_one();
         let origin = Origin {

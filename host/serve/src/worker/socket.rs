@@ -171,7 +171,7 @@ impl Socket {
         context: &mut Context<'_>,
         write: impl Fn(&Stream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        crate::inject::panic_at("write");
+        wasmhost_base::inject::panic_at("write");
         let stream = &self.connection.stream;
         loop {
             if stream.poll_write_ready(context)?.is_pending() {
@@ -195,7 +195,7 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        crate::inject::panic_at("read");
+        wasmhost_base::inject::panic_at("read");
         let Self { connection, ahead } = &mut *self;
         let allowed = connection.may_read()?;
         if !ahead.is_empty() {

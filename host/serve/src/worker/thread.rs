@@ -8,7 +8,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
+
+use wasmhost_base::heap;
+use wasmhost_base::log::access;
+use wasmhost_base::panics::caught;
+use wasmhost_sandbox::InstanceContext;
 
 use super::alarms::Alarms;
 use super::buffers::Buffers;
@@ -19,12 +24,8 @@ use super::lines::Lines;
 use super::slot::Slot;
 use super::socket::Stream;
 use super::{Events, Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
-use crate::heap;
 use crate::intake::Intake;
 use crate::listener::Listener;
-use crate::log::access;
-use crate::panics::caught;
-use crate::sandbox::InstanceContext;
 
 /// Threads of a worker that do blocking work for guests: file system calls and name look-ups.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -33,14 +34,17 @@ const BLOCKING_THREADS_MAX: usize = 8;
 const CONNECTIONS_A_TURN: usize = 64;
 
 /// The body of a worker's thread. Always ends with an event.
-pub(super) fn run(setup: WorkerSetup, connections: Receiver, orders: watch::Receiver<Orders>) {
+pub(super) fn run(
+    setup: WorkerSetup,
+    events: mpsc::Sender<WorkerEvent>,
+    connections: Receiver,
+    orders: watch::Receiver<Orders>,
+) {
     let id = setup.id;
-    let Events::Primary(events) = &setup.events else { return };
     // What guests have the host hold is counted by thread.
     let _own = heap::own();
-    let events = events.clone();
     let exit = match event_loop(&format!("worker-{id}")) {
-        Ok(runtime) => run_in(runtime, setup, connections, orders),
+        Ok(runtime) => run_in(runtime, setup, &events, connections, orders),
         Err(error) => Exit::NotStarted(format!("no event loop: {error}")),
     };
     // The primary is gone when this fails, and the process with it.
@@ -51,7 +55,7 @@ pub(super) fn run(setup: WorkerSetup, connections: Receiver, orders: watch::Rece
 ///
 /// # Errors
 /// When the system is short of descriptors.
-pub(super) fn event_loop(name: &str) -> std::io::Result<LocalRuntime> {
+pub fn event_loop(name: &str) -> std::io::Result<LocalRuntime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -60,9 +64,10 @@ pub(super) fn event_loop(name: &str) -> std::io::Result<LocalRuntime> {
 }
 
 /// Runs a worker on this thread, in its event loop, to the end.
-pub(super) fn run_in(
+pub fn run_in(
     runtime: LocalRuntime,
     setup: WorkerSetup,
+    events: &impl Events,
     connections: Receiver,
     orders: watch::Receiver<Orders>,
 ) -> Exit {
@@ -70,7 +75,7 @@ pub(super) fn run_in(
     let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
     metrics.thread.store(thread.into(), Relaxed);
     let slot = OnceCell::new();
-    let serving = serve(setup, thread.into(), connections, orders, &slot);
+    let serving = serve(setup, events, thread.into(), connections, orders, &slot);
     let outcome = caught(|| runtime.block_on(serving));
     metrics.listening.set(false);
     if let Some(slot) = slot.get() {
@@ -86,12 +91,13 @@ pub(super) fn run_in(
 #[allow(clippy::too_many_lines, reason = "one loop over all that a worker hears")]
 async fn serve(
     setup: WorkerSetup,
+    events: &impl Events,
     thread: u64,
     mut connections: Receiver,
     mut orders: watch::Receiver<Orders>,
     kept: &OnceCell<Rc<Slot>>,
 ) -> Exit {
-    let WorkerSetup { id, config, vitals, ticker, host, budget, events, authority, listener } = setup;
+    let WorkerSetup { id, config, vitals, ticker, host, budget, authority, listener } = setup;
     let metrics = &vitals.metrics;
     events.tell(WorkerEvent::Online(id, thread)).await;
     // What a thread that died left behind here went with it.
@@ -144,7 +150,7 @@ async fn serve(
     let mut is_first = true;
     let crew = Crew { worker: Rc::clone(&worker), open: Rc::default() };
     loop {
-        crate::inject::panic_at("loop");
+        wasmhost_base::inject::panic_at("loop");
         tokio::select! {
             biased;
             text = crash.happened() => break Exit::Panic(text),

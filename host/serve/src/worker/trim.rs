@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::heap;
+use wasmhost_base::heap;
 
 /// Memory that became free since the last time is given back when it is so much. What is freed and needed again all the
 /// time (bodies on their way) is less, or is the price of a page fault for each 4 KiB.

@@ -12,10 +12,11 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
+use wasmhost_sandbox::{BodyError, FaultKind};
+
 use super::buffers::{Held, REQUEST_AHEAD_MAX, Room};
 use super::head::clean_trailers;
 use super::pace::Pace;
-use crate::sandbox::{BodyError, FaultKind};
 
 /// What is wrong with a request's body. The request is stopped for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
+use wasmhost_config::Development;
+use wasmhost_sandbox::{self as sandbox, Content, LoadError};
+use wasmhost_serve::development::write_whole;
+use wasmhost_toolchain::build::{self, Options, Project, Says};
+
 use super::Error;
 use super::watch::{self, Snapshot};
-use crate::build::{self, Options, Project, Says};
-use crate::config::Development;
-use crate::development::write_whole;
-use crate::sandbox::{self, Content, LoadError};
 
 /// What is developed.
 pub(super) enum Make {

@@ -9,9 +9,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use wasmhost_serve::metrics::{Count, LATENCY_BOUNDS, WorkerMetrics};
+
 use super::table::{Counts, Kind, METRICS, Metric, Source, Value};
 use crate::board::Board;
-use crate::metrics::{Count, LATENCY_BOUNDS, WorkerMetrics};
 
 /// Media type of the format (OpenMetrics 1.0).
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -21,7 +22,7 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// # Errors
 /// When the encoder fails, which writing to memory does not make it.
 pub(super) fn render(board: &Board) -> Result<String, fmt::Error> {
-    crate::inject::panic_at("metrics");
+    wasmhost_base::inject::panic_at("metrics");
     let mut registry = Registry::with_prefix("wasmhost");
     registry.register_collector(Box::new(Snapshot::of(board)));
     let mut text = String::new();

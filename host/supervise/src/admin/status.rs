@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use wasmhost_confine::Report;
+use wasmhost_serve::metrics::WorkerMetrics;
+
 use super::table::{METRICS, Source, Value};
 use crate::board::Board;
-use crate::confine::Report;
-use crate::metrics::WorkerMetrics;
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -98,7 +99,7 @@ fn whole(value: Value) -> u64 {
 
 /// The page's text.
 pub(super) fn render(board: &Board) -> String {
-    crate::inject::panic_at("status");
+    wasmhost_base::inject::panic_at("status");
     let (phase, isolation, wasi) = board.state();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),

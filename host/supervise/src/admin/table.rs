@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
+use wasmhost_sandbox::FaultKind;
+use wasmhost_serve::metrics::{AcceptErrors, Count, Refused, Shed, WorkerMetrics};
+
 use crate::board::Board;
-use crate::metrics::{AcceptErrors, Count, Refused, Shed, WorkerMetrics};
-use crate::sandbox::FaultKind;
 
 /// How a metric behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Counts by size ([`crate::metrics::LATENCY_BOUNDS`]).
+    /// Counts by size ([`wasmhost_serve::metrics::LATENCY_BOUNDS`]).
     Histogram,
 }
 

@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use wasmhost_serve::intake::Intake;
+use wasmhost_serve::listener::BACKLOG;
+use wasmhost_serve::worker::inbox;
+
 use super::Primary;
 use crate::balancer::{Decision, WorkerView};
-use crate::intake::Intake;
-use crate::listener::BACKLOG;
-use crate::worker::inbox;
 
 /// Connections that the primary accepts before it looks at anything else.
 const ACCEPTS_A_TURN: usize = 64;
@@ -136,8 +137,8 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::worker::Peer;
-    use crate::worker::inbox::{Accepted, PerClient, Permits};
+    use wasmhost_serve::worker::Peer;
+    use wasmhost_serve::worker::inbox::{Accepted, PerClient, Permits};
 
     #[test]
     fn a_turn_accepts_no_connection_that_it_does_not_dispatch() {

@@ -1,10 +1,12 @@
 //! Why the host did not start or gave up, and what its user can do about it.
 
-use crate::confine::Unconfined;
-use crate::listener::BindError;
-use crate::sandbox::LoadError;
-use crate::supervisor::{RestartIntensity, WorkerId};
-use crate::worker::Exit;
+use wasmhost_confine::Unconfined;
+use wasmhost_sandbox::LoadError;
+use wasmhost_serve::listener::BindError;
+use wasmhost_serve::worker::Exit;
+
+use crate::supervisor::RestartIntensity;
+use wasmhost_serve::worker::WorkerId;
 
 /// Why the host did not start, or gave up.
 #[derive(Debug, thiserror::Error)]

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 
+use wasmhost_base::socket_file::SocketFile;
+use wasmhost_config::Balance;
+use wasmhost_config::{Config, Listen, WorkerKind};
+use wasmhost_confine::spawner::{Settings, Spawner};
+use wasmhost_confine::{self as confine, Cage, Report};
+use wasmhost_sandbox::{OUTGOING_DESCRIPTORS_MAX, make_cache_dir};
+use wasmhost_serve::clients::Clients;
+use wasmhost_serve::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
+use wasmhost_serve::worker::inbox::PerClient;
+
 use super::error::{PrimaryError, system};
-use crate::balancer::Balance;
-use crate::clients::Clients;
-use crate::config::{Config, Listen, WorkerKind};
-use crate::confine::{self, Cage, Report};
-use crate::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
-use crate::sandbox::{OUTGOING_DESCRIPTORS_MAX, make_cache_dir};
-use crate::socket_file::SocketFile;
-use crate::spawner::{Settings, Spawner};
-use crate::worker::inbox::PerClient;
 
 /// Descriptors that are not for clients: the log, the cache, event loops.
 const DESCRIPTORS_RESERVED: u64 = 64;

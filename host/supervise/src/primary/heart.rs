@@ -3,12 +3,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::handle::WorkerHandle;
+use wasmhost_config::Balance;
+use wasmhost_config::WorkerKind;
+
 use super::Primary;
 use super::place::Place;
-use crate::balancer::Balance;
-use crate::config::WorkerKind;
 use crate::supervisor::Liveness;
-use crate::worker::WorkerHandle;
 
 /// A process that does not listen (it is starting, or it drains) may be silent for so many times the limit: it links the
 /// component before it hears anything.

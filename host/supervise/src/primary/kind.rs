@@ -8,17 +8,19 @@ use std::sync::Arc;
 use http::uri::Authority;
 use tokio::sync::mpsc;
 
+use wasmhost_config::{Config, WorkerKind};
+use wasmhost_confine::Report;
+use wasmhost_confine::spawner::{Launcher, Spawner};
+use wasmhost_sandbox::{MemoryBudget, Ticker};
+use wasmhost_serve::vitals::{self, HostVitals, Vitals};
+use wasmhost_serve::worker::inbox::Permits;
+use wasmhost_serve::worker::{Orders, Stage, ThreadHandle, WorkerEvent, WorkerSetup};
+
 use super::ground::connections_by_descriptors;
 use super::place::Place;
-use crate::config::{Config, WorkerKind};
-use crate::confine::Report;
+use crate::handle::WorkerHandle;
 use crate::loader::{Code, Edition, Loading, Trial, load_in_thread};
-use crate::sandbox::{MemoryBudget, Ticker};
-use crate::spawner::{Launcher, Spawner};
-use crate::vitals::{self, HostVitals, Vitals};
-use crate::worker::inbox::Permits;
-use crate::worker::process::{ProcessHandle, ProcessSetup, Share, load_in_process};
-use crate::worker::{Events, Orders, Stage, ThreadHandle, WorkerEvent, WorkerHandle, WorkerSetup};
+use crate::process::{ProcessHandle, ProcessSetup, Share, load_in_process};
 
 /// The kind of the workers, with what it needs.
 pub(super) enum Kind {
@@ -111,12 +113,11 @@ impl Kind {
                     host,
                     ticker: Arc::clone(&trial.ticker),
                     budget: Arc::new(budget(start.config, host, place.vitals)),
-                    events: Events::Primary(start.events.clone()),
                     authority: start.authority.clone(),
                     listener: listener.map(|listener| (listener, Arc::clone(start.permits))),
                 };
                 let orders = Orders { guest: Arc::clone(guest), stage: start.stage };
-                ThreadHandle::start(setup, orders).map(WorkerHandle::Thread)
+                ThreadHandle::start(setup, start.events.clone(), orders).map(WorkerHandle::Thread)
             }
             (
                 Self::Process { host_file, spawner, connections_max, missing, .. },

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use wasmhost_base::log::DETAILS;
+use wasmhost_config::WorkerKind;
+use wasmhost_serve::metrics::WorkerMetrics;
+use wasmhost_serve::worker::{Exit, Stage, WorkerEvent};
+
 use super::Primary;
 use super::dispatch::Held;
 use super::error::PrimaryError;
-use crate::config::WorkerKind;
-use crate::log::DETAILS;
-use crate::metrics::WorkerMetrics;
-use crate::supervisor::{Action, Event, WorkerId};
-use crate::worker::{Exit, Stage, WorkerEvent};
+use crate::supervisor::{Action, Event};
+use wasmhost_serve::worker::WorkerId;
 
 /// How long the host waits at its end for workers that are told to stop at once. They tell the log which requests they
 /// break off, which takes them some milliseconds; one that hangs is not waited for any longer.

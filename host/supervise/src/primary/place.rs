@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use crate::handle::WorkerHandle;
+use wasmhost_sandbox::Ticker;
+use wasmhost_serve::vitals::Vitals;
+use wasmhost_serve::worker::inbox::INBOX_MAX;
+
 use crate::balancer::WorkerView;
-use crate::sandbox::Ticker;
-use crate::supervisor::{Heartbeat, Liveness, WorkerId};
-use crate::vitals::Vitals;
-use crate::worker::WorkerHandle;
-use crate::worker::inbox::INBOX_MAX;
+use crate::supervisor::{Heartbeat, Liveness};
+use wasmhost_serve::worker::WorkerId;
 
 /// A worker that has left connections in its inbox for so long, and taken none, counts as late: by far more than a burst
 /// on a busy machine keeps one waiting.

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::oneshot;
 
+use wasmhost_sandbox::LoadError;
+use wasmhost_serve::worker::WorkerId;
+
 use super::Primary;
 use crate::loader::{Edition, Loading};
-use crate::sandbox::LoadError;
-use crate::supervisor::WorkerId;
 
 /// An order to load the component again, with the end at which the outcome is heard.
 pub struct Swap(pub oneshot::Sender<Result<(), LoadError>>);

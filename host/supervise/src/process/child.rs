@@ -13,22 +13,23 @@ use http::uri::Authority;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
+use wasmhost_base::backoff::Backoff;
+use wasmhost_base::log::{self, EarlyLog, LogGuard};
+use wasmhost_base::throttle::Throttle;
+use wasmhost_base::wire::{Descriptor, Descriptors, Wire, cut};
+use wasmhost_config::Config;
+use wasmhost_confine::spawner::{InheritError, Launcher, Settings, inherit};
+use wasmhost_confine::{self as confine, Cage, Report, Unconfined};
+use wasmhost_sandbox::{Artifact, Guest, LoadError, MemoryBudget, Ticker};
+use wasmhost_serve::clients::Clients;
+use wasmhost_serve::vitals::{self, HostVitals, Vitals};
+use wasmhost_serve::worker::WorkerId;
+use wasmhost_serve::worker::inbox::{self, Accepted, Connection, PerClient, Permits};
+use wasmhost_serve::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
+
 use super::Share;
 use super::words::{ENDED_MAX, FromWorker, ToWorker};
-use crate::backoff::Backoff;
-use crate::clients::Clients;
-use crate::config::Config;
-use crate::confine::{self, Cage, Report, Unconfined};
 use crate::loader::{Trial, load_and_try};
-use crate::log::{self, EarlyLog, LogGuard};
-use crate::sandbox::{Artifact, Guest, LoadError, MemoryBudget, Ticker};
-use crate::spawner::{InheritError, Launcher, Settings, inherit};
-use crate::supervisor::WorkerId;
-use crate::throttle::Throttle;
-use crate::vitals::{self, HostVitals, Vitals};
-use crate::wire::{Descriptor, Descriptors, Wire, cut};
-use crate::worker::inbox::{self, Accepted, Connection, PerClient, Permits};
-use crate::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
 
 /// That there is no descriptor for a connection is told of once in this time.
 const SHORT_LINE_EVERY: Duration = Duration::from_secs(10);
@@ -167,7 +168,7 @@ fn work(
     let (inbox, connections) = inbox::inbox();
     let (orders, heard) = watch::channel(Orders { guest, stage: Stage::Serve });
     runtime.spawn_local(attendance.attend(inbox, orders));
-    let exit = thread::run_in(runtime, setup, connections, heard);
+    let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire)), connections, heard);
     match outdated.get() {
         Some(reason) if exit == Exit::Voluntary => Exit::NotStarted(cut(reason)),
         _ => exit,
@@ -180,7 +181,7 @@ fn prepare(
     start: Start,
     mut descriptors: Descriptors,
 ) -> Result<(WorkerSetup, Arc<Guest>, Attendance), String> {
-    if crate::inject::dies_at_start(start.id.0) {
+    if wasmhost_base::inject::dies_at_start(start.id.0) {
         return Err("injected by a test".to_owned());
     }
     let text = |error: io::Error| error.to_string();
@@ -210,7 +211,6 @@ fn prepare(
         host,
         budget: Arc::new(MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &own.memory_bytes)),
         ticker: Arc::clone(&ticker),
-        events: Events::Wire(EventWire(Arc::clone(wire))),
         authority: start.authority.parse().unwrap_or_else(|_| Authority::from_static("localhost")),
         listener,
     };
@@ -308,7 +308,7 @@ impl Attendance {
         if is_short && heard.is_ok() {
             self.vitals.is_short.set(false);
         }
-        crate::inject::panic_at("line");
+        wasmhost_base::inject::panic_at("line");
         heard
     }
 
@@ -372,7 +372,7 @@ impl Attendance {
         let (answer, linked) = oneshot::channel();
         let code = descriptors.take(Descriptor::Code);
         let (config, ticker) = (Arc::clone(&self.config), Arc::clone(&self.ticker));
-        let fails = crate::inject::goes_off("link");
+        let fails = wasmhost_base::inject::goes_off("link");
         let linker = std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
             // Without an answer, or without a thread, it counts as failed. A newer one may have come meanwhile.
             if let Ok(code) = code
@@ -422,11 +422,10 @@ async fn until(moment: Option<Instant>) {
 }
 
 /// The end of the line on which a worker tells of itself.
-pub struct EventWire(Arc<Wire>);
+struct EventWire(Arc<Wire>);
 
-impl EventWire {
-    /// Tells the primary.
-    pub(in crate::worker) async fn tell(&self, event: WorkerEvent) {
+impl Events for EventWire {
+    async fn tell(&self, event: WorkerEvent) {
         let message = match event {
             WorkerEvent::Online(_, thread) => FromWorker::Online { thread },
             WorkerEvent::Listening(_) => FromWorker::Listening,

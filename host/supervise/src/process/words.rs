@@ -1,11 +1,12 @@
-//! The messages between the primary and a worker process, on a line of [`crate::wire`]. "With" means descriptors that go
-//! with the message, by the names of [`crate::wire::Descriptor`].
+//! The messages between the primary and a worker process, on a line of [`wasmhost_base::wire`]. "With" means descriptors that go
+//! with the message, by the names of [`wasmhost_base::wire::Descriptor`].
 
 use serde::{Deserialize, Serialize};
 
+use wasmhost_serve::clients::Client;
+use wasmhost_serve::worker::{Exit, Peer};
+
 use super::Share;
-use crate::clients::Client;
-use crate::worker::{Exit, Peer};
 
 /// Most clients of a message; the longest takes some 45 bytes.
 pub(super) const ENDED_MAX: usize = 200;

@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn the_component_speaks_the_version_that_the_module_names() -> Result<(), String> {
         let component = made_of(&format!("(module {HANDLER})"))?;
-        let checked = crate::sandbox::check(component, Path::new("a.wasm")).map_err(|error| error.to_string())?;
+        let checked = wasmhost_sandbox::check(component, Path::new("a.wasm")).map_err(|error| error.to_string())?;
         assert!(checked.imports.iter().any(|import| import == "wasi:http/types@0.2.3"), "{:?}", checked.imports);
         Ok(())
     }
@@ -137,7 +137,7 @@ mod tests {
     fn a_libc_brings_the_adapter_with_it() -> Result<(), String> {
         let exit = r#"(import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))"#;
         let component = made_of(&format!("(module {exit} {HANDLER})"))?;
-        let checked = crate::sandbox::check(component, Path::new("a.wasm")).map_err(|error| error.to_string())?;
+        let checked = wasmhost_sandbox::check(component, Path::new("a.wasm")).map_err(|error| error.to_string())?;
         assert!(checked.imports.iter().any(|import| import.starts_with("wasi:cli/exit@")), "{:?}", checked.imports);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::sandbox::LoadError;
+use wasmhost_sandbox::LoadError;
 
 /// Why a project was not built.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 
 use wasm_encoder::{CustomSection, Section as _};
 
-use crate::sandbox::{REUSE_SECTION, describe};
+use wasmhost_sandbox::{REUSE_SECTION, describe};
 
 /// What is known of a component that cannot be seen in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

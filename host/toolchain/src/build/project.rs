@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use wasmhost_sandbox::{Checked, WasiVersion, check};
+
 use super::marker::{Marks, mark};
 use super::runner::Runner;
 use super::{Error, c, go, python, rust, script, zig};
-use crate::sandbox::{Checked, WasiVersion, check};
 
 /// A language that projects are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

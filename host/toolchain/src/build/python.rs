@@ -5,10 +5,11 @@ mod errors;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use wasmhost_sandbox::WasiVersion;
+
 use super::project::{Made, Options, Project, Says, read};
 use super::runner::{Line, Runner, find};
 use super::{Error, wit};
-use crate::sandbox::WasiVersion;
 
 /// The version that the templates and hints use.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use include_dir::{Dir, include_dir};
 
+use wasmhost_sandbox::WasiVersion;
+
 use super::project::{Made, Options, Project, read};
 use super::runner::{Line, Runner, find};
 use super::{Error, wit};
-use crate::sandbox::WasiVersion;
 
 /// The runtime, and the script that bundles and componentizes with it.
-static RUNTIME: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest/js-runtime");
+static RUNTIME: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/js-runtime");
 /// The version of wasi that its world names (`wit/world.wit`), which is the one that componentize-js 0.23 speaks.
 const ENGINE_WASI: &str = "0.2.10";
 /// Where an application is looked for that package.json does not name.

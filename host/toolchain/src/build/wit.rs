@@ -5,8 +5,9 @@ use std::path::Path;
 
 use wit_parser::{PackageId, Resolve, UnresolvedPackageGroup};
 
+use wasmhost_sandbox::WasiVersion;
+
 use super::Error;
-use crate::sandbox::WasiVersion;
 
 /// A file of WIT: its name in the folder that toolchains take, and its text.
 type File = (&'static str, &'static str);
@@ -17,8 +18,8 @@ macro_rules! packages {
     };
 }
 
-const HANDLER: File = ("handler.wit", include_str!("../../../wit/handler.wit"));
-const SERVICE: File = ("service.wit", include_str!("../../../wit/service.wit"));
+const HANDLER: File = ("handler.wit", include_str!("../../../../wit/handler.wit"));
+const SERVICE: File = ("service.wit", include_str!("../../../../wit/service.wit"));
 const PACKAGES_OF_0_2: &[File] = packages![
     "cli-0.2.wit",
     "clocks-0.2.wit",

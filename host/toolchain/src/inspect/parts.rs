@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use wasmparser::{BinaryReader, CustomSectionReader, KnownCustom, Parser, Payload};
 
+use wasmhost_sandbox::{self as sandbox, NESTING_MAX, Problem};
+
 use super::{Memory, Producer, Section};
-use crate::sandbox::{self, NESTING_MAX, Problem};
 
 /// Producers that are kept; toolchains name about ten.
 const PRODUCERS_MAX: usize = 200;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use wasmhost_config::Limits;
+use wasmhost_sandbox::{Fault, FaultKind};
+
 use super::Exchange;
 use super::waits::{Deadline, upload_deadline};
-use crate::config::Limits;
 use crate::metrics::Refused;
-use crate::sandbox::{Fault, FaultKind};
 use crate::worker::alarms::Alarm;
 use crate::worker::pace::{Of, Slow};
 use crate::worker::slot::{Holder, Seat};
@@ -97,7 +98,7 @@ impl Exchange {
         let end = worker.config.limits.request_timeout.map(|limit| Instant::now() + limit);
         let tended = Rc::clone(&worker);
         worker.spawn(async move {
-            crate::inject::panic_at("linger");
+            wasmhost_base::inject::panic_at("linger");
             let worker = tended;
             let mut held = false;
             let outcome = poll_fn(|context| {

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use http_body::Body as _;
 
+use wasmhost_config::Limits;
+use wasmhost_sandbox::{Fault, FaultKind};
+
 use super::Exchange;
-use crate::config::Limits;
-use crate::sandbox::{Fault, FaultKind};
 use crate::worker::WorkerShared;
 use crate::worker::buffers::REQUEST_AHEAD_MAX;
 use crate::worker::pace::{Late, Of, Slow, who_is_late};
@@ -116,7 +117,7 @@ impl Exchange {
         waiting: Waiting,
         context: &Context<'_>,
     ) -> Poll<Stop> {
-        crate::inject::panic_at("wait");
+        wasmhost_base::inject::panic_at("wait");
         if self.connection.in_the_way.take() {
             return Poll::Ready(Stop::SlowClient(Slow::InTheWay));
         }

@@ -86,7 +86,7 @@ impl Slot {
     /// Ends requests whose clients are slow for as long as others wait for an instance; never ends itself.
     pub(in crate::worker) async fn relieve(self: Rc<Self>) {
         loop {
-            crate::inject::panic_at("relieve");
+            wasmhost_base::inject::panic_at("relieve");
             self.holders.short.notified().await;
             while !self.queue.is_empty() {
                 let next = self.holders.end_slowest(self.queue.len(), Instant::now());

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use wasmhost_base::backoff::Backoff;
+use wasmhost_sandbox::FaultKind;
+
 use super::{KeptShared, Room, Slot};
-use crate::backoff::Backoff;
-use crate::sandbox::FaultKind;
 
 /// Instances kept ready ahead when each request gets a fresh one.
 const READY_AHEAD: usize = 4;
@@ -29,7 +30,7 @@ impl Slot {
     pub(in crate::worker) async fn tend(self: Rc<Self>) {
         let mut shortages = 0;
         loop {
-            crate::inject::panic_at("tend");
+            wasmhost_base::inject::panic_at("tend");
             let has_surplus = self.has_surplus();
             self.surplus_known.set(has_surplus);
             if has_surplus {

@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use wasmhost_sandbox::{Body, Fault, Head, SharedPlace, WasiVersion};
+
 use super::{Kept, KeptShared};
-use crate::sandbox::{Body, Fault, Head, SharedPlace, WasiVersion};
 
 /// An instance while one request has it. Dropped before its end, the request's work is cancelled: its client has left.
 pub(in crate::worker) struct Seat(Option<Holding>);

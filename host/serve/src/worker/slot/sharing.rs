@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
+use wasmhost_sandbox::{Shared, SharedEnd, SharedPlace};
+
 use super::{Grant, Kept, KeptShared, Slot};
-use crate::sandbox::{Shared, SharedEnd, SharedPlace};
 
 impl Slot {
     /// Gives an instance a task of its own, and offers it to other requests. The first place in it is the caller's.
@@ -23,7 +24,7 @@ impl Slot {
         let running = async move {
             let mut task = pin!(task);
             let end = std::future::poll_fn(|context| {
-                crate::inject::panic_at("shared");
+                wasmhost_base::inject::panic_at("shared");
                 let polled = task.as_mut().poll(context);
                 slot.note_busy(&member, polled.is_pending() && !member.shared.is_quiet());
                 if polled.is_pending() {

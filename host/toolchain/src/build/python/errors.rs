@@ -4,8 +4,9 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use wasmhost_sandbox::WasiVersion;
+
 use super::{REQUIREMENTS, Settings, VENV};
-use crate::sandbox::WasiVersion;
 
 /// `paths` are those that the application and its libraries were looked for in.
 pub(super) fn explain(said: &str, paths: &[PathBuf], folder: &Path, settings: &Settings) -> String {

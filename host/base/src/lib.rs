@@ -1,0 +1,10 @@
+//! What every crate of the host may use, and which uses none of ours.
+
+pub mod backoff;
+pub mod heap;
+pub mod inject;
+pub mod log;
+pub mod panics;
+pub mod socket_file;
+pub mod throttle;
+pub mod wire;
