@@ -190,8 +190,8 @@ mod tests {
     fn only_what_is_wrong_is_told_of_the_host_unless_more_is_asked_for() {
         let shows = |level, target: &str, event| targets(level).would_enable(target, event);
         assert!(shows(LevelFilter::INFO, DEV, &Level::INFO) && shows(LevelFilter::INFO, "guest", &Level::INFO));
-        assert!(!shows(LevelFilter::INFO, "wasmhost::primary", &Level::INFO));
-        assert!(shows(LevelFilter::DEBUG, "wasmhost::primary", &Level::INFO));
-        assert!(!shows(LevelFilter::ERROR, "wasmhost::worker::slot", &Level::WARN));
+        assert!(!shows(LevelFilter::INFO, "wasmhost_supervise::primary", &Level::INFO));
+        assert!(shows(LevelFilter::DEBUG, "wasmhost_supervise::primary", &Level::INFO));
+        assert!(!shows(LevelFilter::ERROR, "wasmhost_serve::worker::slot", &Level::WARN));
     }
 }
