@@ -53,7 +53,8 @@ const SPEAK_HYPER: [&str; 4] = [
 /// Longer files have a second idea in them.
 const LINES_MAX: usize = 700;
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
+/// All sources below a folder.
+pub fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
@@ -71,10 +72,14 @@ pub fn host() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All sources of the host: those of the binary and of each crate.
+/// The sources of each crate, and of the binary.
+pub fn crates() -> Vec<PathBuf> {
+    CRATES.iter().map(|(name, _)| host().join(name).join("src")).chain([host().join("src")]).collect()
+}
+
+/// All sources of the host.
 pub fn all_sources() -> Vec<PathBuf> {
-    let folders = CRATES.iter().map(|(name, _)| host().join(name).join("src"));
-    folders.chain([host().join("src")]).flat_map(|folder| sources(&folder)).collect()
+    crates().iter().flat_map(|folder| sources(folder)).collect()
 }
 
 /// The paths that a source names below `crate::`, wherever: in `use`, in a group of it, or in its place. Comments do not

@@ -1,8 +1,7 @@
 //! The log's events, read from the source: the arguments of `tracing::error!`, `warn!` and `info!`.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// An event as the source has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,21 +19,12 @@ const LEVELS: [&str; 3] = ["error", "warn", "info"];
 
 /// All files of the program's source, without the tests at their ends.
 pub fn files() -> std::io::Result<Vec<(PathBuf, String)>> {
-    let mut found = Vec::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path)?;
-                let text = text.split("\n#[cfg(test)]\n").next().unwrap_or_default().to_owned();
-                found.push((path, text));
-            }
-        }
-    }
-    Ok(found)
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path)?;
+        let text = text.split("\n#[cfg(test)]\n").next().unwrap_or_default().to_owned();
+        Ok((path, text))
+    };
+    crate::tidy::all_sources().into_iter().map(read).collect()
 }
 
 /// Every event of `serve`, at the levels that are logged by default.

@@ -86,6 +86,9 @@ mod tests {
         assert!(!shows(LevelFilter::INFO, DETAILS, &Level::INFO) && shows(LevelFilter::DEBUG, DETAILS, &Level::INFO));
         assert!(shows(LevelFilter::INFO, DETAILS, &Level::WARN) && !shows(LevelFilter::ERROR, DETAILS, &Level::WARN));
         assert!(shows(LevelFilter::INFO, START, &Level::INFO) && shows(LevelFilter::INFO, LISTENING, &Level::INFO));
-        assert!(shows(LevelFilter::INFO, "wasmhost_supervise::primary::life", &Level::INFO), "what comes after the start");
+        assert!(
+            shows(LevelFilter::INFO, "wasmhost_supervise::primary::life", &Level::INFO),
+            "what comes after the start"
+        );
     }
 }
