@@ -22,6 +22,7 @@ mod admin;
 mod attacks;
 mod balancing;
 mod body_max;
+mod circles;
 mod cli;
 mod confinement;
 mod connections;

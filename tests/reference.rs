@@ -72,8 +72,8 @@ fn default_of(argument: &Arg) -> String {
 
 /// The variable that stands for a flag; lists of lines are read outside of the definition.
 fn variable_of(argument: &Arg) -> Option<String> {
-    let lists = ["env", "env_file", "arg", "dir"].contains(&argument.get_id().as_str());
-    let of_list = || lists.then(|| format!("WASMHOST_{}", argument.get_id().as_str().to_uppercase()));
+    let of_setting = wasmhost_config::settings::all().find(|setting| argument.get_id() == setting.name);
+    let of_list = || of_setting.map(wasmhost_config::settings::Setting::variable);
     argument.get_env().map(|name| name.to_string_lossy().into_owned()).or_else(of_list)
 }
 
@@ -120,7 +120,7 @@ fn every_flag_is_listed_with_its_default_and_variable() -> TestResult {
         let name = other.get_name();
         let own = |argument: &Arg| {
             let in_serve = argument.get_long().is_some_and(|flag| flags.contains(flag));
-            name != "dev" || !in_serve || argument.get_id() == "drain_timeout"
+            name != "dev" || !in_serve || argument.get_id() == "drain-timeout"
         };
         let rows = rows(other, own);
         if !rows.is_empty() {

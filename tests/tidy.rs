@@ -19,7 +19,7 @@ const CRATES: &[(&str, &[&str])] = &[
 /// acts.
 const ARROWS: &[(&str, &[&str])] = &[
     ("base/src", &[]),
-    ("config/src/cli", &[]),
+    ("config/src/cli", &["settings"]),
     ("confine/src/calls.rs", &[]),
     ("serve/src/clients.rs", &[]),
     ("serve/src/metrics.rs", &[]),

@@ -114,16 +114,17 @@ fn settings(args: &ServeArgs, auto: LogFormat, mut mistakes: Vec<String>) -> Res
     // Granted directories are opened from here on.
     serve::raise_descriptor_limit();
     keep_handed_over();
-    let (format, level) = log::parse(&args.log_format, &args.log_level, auto);
+    let (format, level) = (args.value("log-format"), args.value("log-level"));
+    let (parsed_format, parsed_level) = log::parse(format, level, auto);
     let config = build(args, machine());
-    match (config, format, level) {
+    match (config, parsed_format, parsed_level) {
         (Ok(config), Ok(format), Ok(level)) if mistakes.is_empty() => {
             Ok(Settings { config, log: LogSettings { format, level } })
         }
-        (config, format, level) => {
+        (config, wrong_format, wrong_level) => {
             mistakes.extend(config.err().into_iter().flatten().map(|mistake| mistake.to_string()));
-            mistakes.extend(format.err().map(|reason| format!("--log-format `{}`: {reason}", args.log_format)));
-            mistakes.extend(level.err().map(|reason| format!("--log-level `{}`: {reason}", args.log_level)));
+            mistakes.extend(wrong_format.err().map(|reason| format!("--log-format `{format}`: {reason}")));
+            mistakes.extend(wrong_level.err().map(|reason| format!("--log-level `{level}`: {reason}")));
             Err(mistakes)
         }
     }

@@ -1,15 +1,17 @@
-//! What can be typed: commands, flags, their help texts and the environment variables that stand for them. Values stay
-//! text here, so that `config::build` can report every wrong one at once.
+//! What can be typed: commands and their flags. Those of serving come from the table in [`super::settings`]. Values stay text
+//! here, so that [`super::build`] can report every wrong one at once.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::settings::{self, Group, Setting, Takes};
+
 mod project;
 
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
-
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -80,12 +82,9 @@ pub struct CompileArgs {
     /// Where to write the compiled component (.cwasm).
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Time that the compilation may take.
-    #[arg(long, value_name = "TIME", default_value = "5m", env = "WASMHOST_COMPILE_TIMEOUT")]
-    pub compile_timeout: String,
-    /// Address space that the compilation may use.
-    #[arg(long, value_name = "SIZE", default_value = "8GiB", env = "WASMHOST_COMPILE_MEMORY_MAX")]
-    pub compile_memory_max: String,
+    /// How it is bounded.
+    #[command(flatten)]
+    pub bounds: CompileBounds,
 }
 
 /// Flags of `wasmhost inspect`.
@@ -114,231 +113,129 @@ pub struct DevArgs {
     pub release: bool,
 }
 
-/// Flags of `wasmhost serve`.
-#[derive(Debug, Args)]
+/// What was given to `wasmhost serve`: the component, and the values of all settings, by flag, variable or default.
+#[derive(Debug, Default)]
 pub struct ServeArgs {
-    /// The component to serve: .wasm, .wat, or .cwasm from `wasmhost compile` (native code that runs outside the sandbox: only run files you trust).
-    #[arg(value_name = "COMPONENT", required = true, env = "WASMHOST_COMPONENT")]
+    /// The component to serve.
     pub component: Option<PathBuf>,
+    /// All settings.
+    pub values: Values,
+}
 
-    /// Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, or systemd (the socket that systemd passed; also used if there is one and this flag is not given).
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "WASMHOST_LISTEN",
-        help_heading = "Serving",
-        help = "Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, or systemd (a socket passed by systemd, also used if the flag is not given) [default: 127.0.0.1:8080]"
-    )]
-    pub listen: Option<String>,
-    /// Number of workers, each one thread or one process (--worker-kind) with its own instances [default: CPU cores, or the cgroup's CPU quota].
-    #[arg(long, value_name = "N", env = "WASMHOST_WORKERS", help_heading = "Serving")]
-    pub workers: Option<String>,
-    /// What a worker is: thread, or process (its own address space: a crash ends only that worker's connections).
-    #[arg(long, value_name = "KIND", default_value = "thread", env = "WASMHOST_WORKER_KIND", help_heading = "Serving")]
-    pub worker_kind: String,
-    /// Time without a sign of life after which a worker process is killed and replaced (none: never). It gets no connections after the first second.
-    #[arg(
-        long,
-        value_name = "TIME",
-        default_value = "10s",
-        env = "WASMHOST_WORKER_HANG_TIMEOUT",
-        help_heading = "Serving"
-    )]
-    pub worker_hang_timeout: String,
-    /// Which worker gets the next connection: round-robin (the next that is ready), least-connections, or kernel (SO_REUSEPORT: the kernel chooses).
-    #[arg(
-        long,
-        value_name = "POLICY",
-        default_value = "round-robin",
-        env = "WASMHOST_BALANCE",
-        help_heading = "Serving"
-    )]
-    pub balance: String,
-    /// Instance reuse: worker (an instance serves one request after another, and requests can see what earlier ones left in memory), request (a fresh instance for each request: use it for code that serves several tenants), or auto (worker, but request for guests known not to survive reuse).
-    #[arg(long, value_name = "MODE", default_value = "auto", env = "WASMHOST_ISOLATION", help_heading = "Serving")]
-    pub isolation: String,
-    /// Maximum number of instances of a worker. More than one exist only while the others wait (1: one request at a time); when all are busy, requests queue.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "128",
-        env = "WASMHOST_INSTANCES_PER_WORKER",
-        help_heading = "Serving"
-    )]
-    pub instances_per_worker: String,
-    /// Maximum number of requests at once in one instance (WASI 0.3 only). Above 1, requests share an instance, and a fault (a trap, a limit, a time-out) ends all requests in it, because a single 0.3 task cannot be cancelled.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "1",
-        env = "WASMHOST_INSTANCE_CONCURRENCY",
-        help_heading = "Serving"
-    )]
-    pub instance_concurrency: String,
-    /// Replace an instance after this many requests, varied at random by 20 % (none: never).
-    #[arg(long, value_name = "N", default_value = "none", env = "WASMHOST_MAX_REQUESTS", help_heading = "Serving")]
-    pub max_requests: String,
-    /// Maximum number of requests per worker that wait for an instance; more get 503.
-    #[arg(long, value_name = "N", default_value = "1024", env = "WASMHOST_QUEUE_MAX", help_heading = "Serving")]
-    pub queue_max: String,
-    /// Time that a request may wait for an instance; then it gets 503.
-    #[arg(long, value_name = "TIME", default_value = "1s", env = "WASMHOST_QUEUE_TIMEOUT", help_heading = "Serving")]
-    pub queue_timeout: String,
-    /// Kernel sandbox around the host's own processes (Landlock, seccomp, no core dumps): off, auto (as much as the kernel offers), or require (all of it, or exit with 1).
-    #[arg(long, value_name = "MODE", default_value = "auto", env = "WASMHOST_CONFINE", help_heading = "Serving")]
-    pub confine: String,
-    /// Networks of proxies that may set Forwarded, X-Forwarded-* and X-Real-IP; from all other clients these headers are removed.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "WASMHOST_TRUST_PROXY", help_heading = "Serving")]
-    pub trust_proxy: Vec<String>,
-    /// Time that requests in flight may take to finish after SIGTERM or SIGINT; then they are broken off.
-    #[arg(long, value_name = "TIME", default_value = "10s", env = "WASMHOST_DRAIN_TIMEOUT", help_heading = "Serving")]
-    pub drain_timeout: String,
+/// Settings that have a value, in the order of the help.
+pub type Values = Vec<(&'static Setting, Vec<String>)>;
 
-    /// Memory of one instance (all memories and tables together). More growth is refused, and the instance is replaced.
-    #[arg(long, value_name = "SIZE", default_value = "128MiB", env = "WASMHOST_MEMORY_MAX", help_heading = "Limits")]
-    pub memory_max: String,
-    /// Memory of all instances, and of the host's heap above 64MiB per process. Then growth is refused, and requests that need an instance get 503 [default: 75 % of the smaller of RAM and cgroup limit].
-    #[arg(long, value_name = "SIZE", env = "WASMHOST_MEMORY_TOTAL", help_heading = "Limits")]
-    pub memory_total: Option<String>,
-    /// CPU time of a request in the guest, including its bodies; then it gets 500, or is broken off if the response headers were sent.
-    #[arg(long, value_name = "TIME", default_value = "5s", env = "WASMHOST_CPU_LIMIT", help_heading = "Limits")]
-    pub cpu_limit: String,
-    /// Time of the guest until the response headers; then the request gets 504. The client has as much time to send the request's body; then it gets 408 (none: no limit).
-    #[arg(long, value_name = "TIME", default_value = "30s", env = "WASMHOST_REQUEST_TIMEOUT", help_heading = "Limits")]
-    pub request_timeout: String,
-    /// Silence within a request or response body, after which the transfer is broken off (408 before the response headers; none: no limit).
-    #[arg(
-        long,
-        value_name = "TIME",
-        default_value = "60s",
-        env = "WASMHOST_BODY_IDLE_TIMEOUT",
-        help_heading = "Limits"
-    )]
-    pub body_idle_timeout: String,
-    /// Minimum rate, in bytes per second, of a client that sends a request body or reads a response, after the host has waited for it for 10s. A slower client gets 408, or its response is broken off (none: no limit). Does not apply to a chunked request body once the response has begun.
-    #[arg(long, value_name = "SIZE", default_value = "500B", env = "WASMHOST_BODY_RATE_MIN", help_heading = "Limits")]
-    pub body_rate_min: String,
-    /// Time until the end of the response; then it is broken off (none: no limit).
-    #[arg(
-        long,
-        value_name = "TIME",
-        default_value = "none",
-        env = "WASMHOST_RESPONSE_TIMEOUT",
-        help_heading = "Limits"
-    )]
-    pub response_timeout: String,
-    /// Time for the request headers to arrive; then the client gets 408.
-    #[arg(long, value_name = "TIME", default_value = "10s", env = "WASMHOST_HEADER_TIMEOUT", help_heading = "Limits")]
-    pub header_timeout: String,
-    /// Idle time of a connection between requests; then it is closed.
-    #[arg(
-        long,
-        value_name = "TIME",
-        default_value = "60s",
-        env = "WASMHOST_KEEPALIVE_TIMEOUT",
-        help_heading = "Limits"
-    )]
-    pub keepalive_timeout: String,
-    /// Size of the request line and headers; larger ones get 431 (414 for the request line). From 8KiB to 1MiB.
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", env = "WASMHOST_HEADER_MAX", help_heading = "Limits")]
-    pub header_max: String,
-    /// Size of a request body; larger ones get 413, or are broken off if the response headers were sent (none: no limit).
-    #[arg(long, value_name = "SIZE", default_value = "100MiB", env = "WASMHOST_BODY_MAX", help_heading = "Limits")]
-    pub body_max: String,
-    /// Maximum number of connections; more wait in the kernel's backlog [default: what the file descriptor limit allows].
-    #[arg(long, value_name = "N", env = "WASMHOST_MAX_CONNECTIONS", help_heading = "Limits")]
-    pub max_connections: Option<String>,
-    /// Maximum number of connections of one client (an IPv4 address, or an IPv6 /64 network); more get 503 and are closed. Clients in --trust-proxy networks and of a Unix socket are not counted (none: no limit).
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "none",
-        env = "WASMHOST_MAX_CONNECTIONS_PER_CLIENT",
-        help_heading = "Limits"
-    )]
-    pub max_connections_per_client: String,
-    /// Maximum number of requests of one connection; the last gets `Connection: close` (none: no limit).
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "none",
-        env = "WASMHOST_MAX_REQUESTS_PER_CONNECTION",
-        help_heading = "Limits"
-    )]
-    pub max_requests_per_connection: String,
+/// The settings that bound a compilation.
+#[derive(Debug, Default)]
+pub struct CompileBounds(pub Values);
 
-    /// Give the guest an environment variable.
-    #[arg(long, value_name = "NAME=VALUE", help_heading = "Grants (nothing is granted by default)")]
-    pub env: Vec<String>,
-    /// Give the guest the environment variables of a file: one NAME=VALUE per line, `#` comments, quotes as in dotenv. --env wins.
-    #[arg(long, value_name = "FILE", help_heading = "Grants (nothing is granted by default)")]
-    pub env_file: Vec<String>,
-    /// Give the guest a command line argument.
-    #[arg(
-        long,
-        value_name = "ARGUMENT",
-        allow_hyphen_values = true,
-        help_heading = "Grants (nothing is granted by default)"
-    )]
-    pub arg: Vec<String>,
-    /// Give the guest a directory: read-only, or writable with `:rw` at the end.
-    #[arg(long, value_name = "HOST::GUEST[:rw]", help_heading = "Grants (nothing is granted by default)")]
-    pub dir: Vec<String>,
-    /// Let outgoing HTTP requests reach this host: a name, an address, a network (10.0.0.0/8), or `*` for every host. A name, or `*`, reaches public addresses only; with `:private` behind it also loopback and private ones (`db.internal:5432:private`). Link-local addresses and cloud metadata services are reached only when they are themselves written as addresses.
-    #[arg(
-        long,
-        value_name = "HOST[:PORT][:private]",
-        value_delimiter = ',',
-        env = "WASMHOST_ALLOW_HOST",
-        help_heading = "Grants (nothing is granted by default)"
-    )]
-    pub allow_host: Vec<String>,
-    /// Trust the root certificates in this file (PEM) for outgoing HTTPS, besides Mozilla's. Read once, at the start.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "WASMHOST_CA_FILE",
-        help_heading = "Grants (nothing is granted by default)"
-    )]
-    pub ca_file: Option<String>,
+impl CompileBounds {
+    const NAMES: [&str; 2] = ["compile-timeout", "compile-memory-max"];
+}
 
-    /// Format of the log on standard error: text, json, or auto (text).
-    #[arg(long, value_name = "FORMAT", default_value = "auto", env = "WASMHOST_LOG_FORMAT", help_heading = "Output")]
-    pub log_format: String,
-    /// Lowest level that is logged: error, warn, info, debug or trace.
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "WASMHOST_LOG_LEVEL", help_heading = "Output")]
-    pub log_level: String,
-    /// Log a line for each request.
-    #[arg(long, env = "WASMHOST_ACCESS_LOG", help_heading = "Output")]
-    pub access_log: bool,
-    /// Serve /healthz, /readyz, /status and /metrics on this address (ADDRESS:PORT or unix:PATH).
-    #[arg(long, value_name = "ADDRESS", env = "WASMHOST_ADMIN", help_heading = "Output")]
-    pub admin: Option<String>,
+impl ServeArgs {
+    /// The value of a setting that takes one and has a default.
+    pub fn value(&self, name: &str) -> &str {
+        let found = self.values.iter().find(|(setting, _)| setting.name == name);
+        found.and_then(|(_, values)| values.last()).map_or("", String::as_str)
+    }
+}
 
-    /// Directory of the cache for compiled components, or off [default: wasmhost in $XDG_CACHE_HOME or ~/.cache].
-    #[arg(long, value_name = "DIR", env = "WASMHOST_CACHE_DIR", help_heading = "Compilation")]
-    pub cache_dir: Option<String>,
-    /// Size of the cache; entries not used for the longest time are deleted first.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", env = "WASMHOST_CACHE_MAX", help_heading = "Compilation")]
-    pub cache_max: String,
-    /// Time that a compilation may take; then it is ended.
-    #[arg(
-        long,
-        value_name = "TIME",
-        default_value = "5m",
-        env = "WASMHOST_COMPILE_TIMEOUT",
-        help_heading = "Compilation"
-    )]
-    pub compile_timeout: String,
-    /// Address space that a compilation may use; then it is ended.
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = "8GiB",
-        env = "WASMHOST_COMPILE_MEMORY_MAX",
-        help_heading = "Compilation"
-    )]
-    pub compile_memory_max: String,
+const COMPONENT: &str = "component";
+
+impl Args for ServeArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let help = "The component to serve: .wasm, .wat, or .cwasm from `wasmhost compile` (native code that runs outside the sandbox: only run files you trust)";
+        let component = Arg::new(COMPONENT).value_name("COMPONENT").required(true).env("WASMHOST_COMPONENT").help(help);
+        command.arg(component.value_parser(clap::value_parser!(PathBuf))).args(arguments(|_| true))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ServeArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self { component: matches.get_one::<PathBuf>(COMPONENT).cloned(), values: values(matches, |_| true) })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for CompileBounds {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.args(arguments(|setting| Self::NAMES.contains(&setting.name)))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for CompileBounds {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(values(matches, |setting| Self::NAMES.contains(&setting.name))))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The flags of the chosen settings.
+fn arguments(is: fn(&Setting) -> bool) -> impl Iterator<Item = Arg> {
+    let of_group = move |group: &'static Group| {
+        let chosen = group.settings.iter().filter(move |setting| is(setting));
+        chosen.map(|setting| argument(setting, group.heading))
+    };
+    settings::GROUPS.iter().flat_map(of_group)
+}
+
+/// The values of those of the chosen settings that have one.
+fn values(matches: &ArgMatches, is: fn(&Setting) -> bool) -> Values {
+    let chosen = settings::all().filter(|setting| is(setting));
+    chosen.map(|setting| (setting, values_of(setting, matches))).filter(|(_, values)| !values.is_empty()).collect()
+}
+
+/// The flag of a setting. Variables that hold a list, one value on each line, are read by [`values_of`].
+fn argument(setting: &'static Setting, heading: &'static str) -> Arg {
+    let argument = Arg::new(setting.name).long(setting.name).help(setting.help).help_heading(heading);
+    match setting.takes {
+        Takes::Switch => argument.action(ArgAction::SetTrue).env(setting.variable()),
+        Takes::One => {
+            let argument = argument.value_name(setting.value).env(setting.variable());
+            match setting.default {
+                Some(default) => argument.default_value(default),
+                None => argument,
+            }
+        }
+        Takes::Commas => {
+            let argument = argument.value_name(setting.value).env(setting.variable());
+            argument.action(ArgAction::Append).value_delimiter(',')
+        }
+        Takes::Lines { .. } => {
+            argument.value_name(setting.value).action(ArgAction::Append).allow_hyphen_values(setting.name == "arg")
+        }
+    }
+}
+
+fn values_of(setting: &Setting, matches: &ArgMatches) -> Vec<String> {
+    if setting.takes == Takes::Switch {
+        return if matches.get_flag(setting.name) { vec![String::new()] } else { Vec::new() };
+    }
+    let given: Vec<String> = matches.get_many(setting.name).into_iter().flatten().cloned().collect();
+    match setting.takes {
+        Takes::Lines { .. } if given.is_empty() => {
+            let lines = std::env::var(setting.variable()).unwrap_or_default();
+            lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+        }
+        _ => given,
+    }
 }
 
 /// What came of the command line's words.
@@ -388,11 +285,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
 /// The definition, with what differs between commands that have flags in common.
 pub fn command() -> clap::Command {
     Cli::command().mut_subcommand("dev", |dev| {
-        dev.mut_arg("component", |argument| {
+        dev.mut_arg(COMPONENT, |argument| {
             let help = "The project's folder, or a component that something else builds [default: current folder]";
             argument.required(false).value_name("DIR | COMPONENT").help(help).long_help(help)
         })
-        .mut_arg("drain_timeout", |argument| argument.default_value("0s"))
+        .mut_arg("drain-timeout", |argument| argument.default_value("0s"))
     })
 }
 

@@ -1,13 +1,16 @@
-//! The settings of one run, checked and in their final types. `cli` defines what can be typed; `config::build` turns that
-//! into a [`Config`], or into a list of all mistakes. No other module reads flags or the environment. Names of hosts are
-//! resolved, and files and directories opened, here and once; other processes of the host get the result.
+//! The settings of one run, checked and in their final types. `settings` lists every setting and what its value means, `cli`
+//! what can be typed, and `build` makes a [`Config`] of it, or a list of all mistakes. No other module reads flags or the
+//! environment. Names of hosts are resolved, and files and directories opened, here and once; other processes of the host
+//! get the result.
 
 mod build;
 pub mod cli;
+mod draft;
 mod encoding;
 mod env_file;
 mod machine;
 mod parse;
+pub mod settings;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,8 +22,9 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub use build::{Machine, Mistake, build, compile_bounds};
-pub use machine::machine;
+pub use build::{build, compile_bounds};
+pub use draft::Mistake;
+pub use machine::{Machine, machine};
 pub use parse::{HostPattern, HostRule, certificates};
 
 /// How connections are given out.
@@ -167,6 +171,9 @@ pub enum Confine {
 }
 
 impl Confine {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Auto, Self::Require];
+
     /// As it is written on the command line.
     pub const fn name(self) -> &'static str {
         match self {
@@ -178,7 +185,7 @@ impl Confine {
 
     /// What has this name.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Off, Self::Auto, Self::Require].into_iter().find(|mode| mode.name() == name)
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
     }
 }
 
@@ -195,7 +202,7 @@ pub enum Isolation {
 }
 
 /// Bounds on the instances of a worker and on the queue in front of them.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Capacity {
     /// Instances of a worker, at least 1.
     pub instances_per_worker: usize,
@@ -210,7 +217,7 @@ pub struct Capacity {
 }
 
 /// Bounds on guests and clients. `None` means without a bound.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Limits {
     /// Memories and tables of one instance, in sum.
     pub memory_max_bytes: u64,
@@ -301,7 +308,7 @@ impl Preopen {
 }
 
 /// How compilation is bounded and where its results are kept.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Compilation {
     /// Wall clock of one compilation.
     pub timeout: Duration,
@@ -314,13 +321,14 @@ pub struct Compilation {
 }
 
 /// Where compiled components are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum CacheChoice {
     /// In this directory.
     Dir(#[serde(with = "encoding::path")] PathBuf),
     /// Nowhere, since the user's own directory for it is not known: neither `$XDG_CACHE_HOME` nor `$HOME` is set.
     NoHome,
     /// Nowhere: compile at every start.
+    #[default]
     Off,
 }
 

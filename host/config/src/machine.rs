@@ -2,7 +2,16 @@
 
 use std::path::Path;
 
-use crate::Machine;
+/// What the machine offers.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// CPU cores, cgroup quota counted, at least 1.
+    pub cores: usize,
+    /// The smaller of RAM and the cgroup's limit, in bytes.
+    pub memory_bytes: u64,
+    /// Whether a service manager handed a socket over.
+    pub has_inherited_socket: bool,
+}
 
 /// Reads what this machine offers.
 pub fn machine() -> Machine {

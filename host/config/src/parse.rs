@@ -140,6 +140,14 @@ fn address(text: &str, others: &str) -> Result<Listen, String> {
     }
 }
 
+/// A network, or one address.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse::<IpNet>())
+        .map_err(|_| "not a network; write `ADDRESS` or `ADDRESS/BITS` (`10.0.0.0/8`, `::1`)".to_owned())
+}
+
 pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(("", _)) => Err("the name before `=` is empty".to_owned()),

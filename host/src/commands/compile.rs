@@ -25,7 +25,7 @@ pub(crate) enum Error {
 /// # Errors
 /// When a value is wrong, or the component cannot be compiled.
 pub(crate) fn run(args: &CompileArgs) -> Result<(), Error> {
-    let bounds = compile_bounds(&args.compile_timeout, &args.compile_memory_max).map_err(Error::Usage)?;
+    let bounds = compile_bounds(&args.bounds).map_err(Error::Usage)?;
     // A user's own variable of that name does not turn another call into this one.
     let is_from_and_to_streams = [&args.component, &args.output].iter().all(|path| path.as_os_str() == "-");
     match std::env::var(COMPILING_CHILD) {
