@@ -20,7 +20,9 @@ const CRATES: &[(&str, &[&str])] = &[
 const ARROWS: &[(&str, &[&str])] = &[
     ("base/src", &[]),
     ("config/src/cli", &["settings"]),
-    ("confine/src/calls.rs", &[]),
+    ("confine/src/cage.rs", &[]),
+    ("confine/src/calls.rs", &["cage"]),
+    ("confine/src/files.rs", &["cage"]),
     ("serve/src/clients.rs", &[]),
     ("serve/src/metrics.rs", &[]),
     ("serve/src/vitals.rs", &["metrics"]),

@@ -6,97 +6,23 @@ pub mod access;
 mod develop;
 mod events;
 mod queue;
+mod settings;
+mod targets;
 mod terminal;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
-pub use self::develop::DEV;
 pub use self::events::EVENTS;
 use self::queue::Queue;
 pub use self::queue::{count_lost_in, lost_lines};
-
-/// Target of the lines that tell of the host's start: on a terminal they have a form of their own.
-pub const START: &str = "wasmhost::start";
-/// Target of lines that tell of the start in detail: on a terminal they are shown from level `debug` on.
-pub const DETAILS: &str = "wasmhost::details";
-/// Target of the line that names the address.
-pub const LISTENING: &str = "wasmhost::listening";
-
-/// Form of the lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// For people, on a terminal: as text, but of the start only what one has to know.
-    Terminal,
-    /// One JSON object a line.
-    Json,
-    /// For the one who develops: what the guest says and how it fails, and little of the host.
-    Develop,
-}
-
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogSettings {
-    /// `--log-format`.
-    pub format: LogFormat,
-    /// `--log-level`.
-    #[serde(with = "level")]
-    pub level: LevelFilter,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self { format: LogFormat::default(), level: LevelFilter::INFO }
-    }
-}
-
-/// How a level is written for another process of the host.
-mod level {
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serializer};
-    use tracing::level_filters::LevelFilter;
-
-    pub(super) fn serialize<S: Serializer>(level: &LevelFilter, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(level)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LevelFilter, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-/// Reads `--log-format` and `--log-level`; `auto` is the form that is taken when none is named.
-///
-/// # Errors
-/// What is wrong with either.
-pub fn parse(format: &str, level: &str, auto: LogFormat) -> (Result<LogFormat, String>, Result<LevelFilter, String>) {
-    let format = match format {
-        "auto" if auto == LogFormat::Text && io::stderr().is_terminal() => Ok(LogFormat::Terminal),
-        "auto" => Ok(auto),
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("must be one of `auto`, `text`, `json`".to_owned()),
-    };
-    let level = match level {
-        "error" => Ok(LevelFilter::ERROR),
-        "warn" => Ok(LevelFilter::WARN),
-        "info" => Ok(LevelFilter::INFO),
-        "debug" => Ok(LevelFilter::DEBUG),
-        "trace" => Ok(LevelFilter::TRACE),
-        _ => Err("must be one of `error`, `warn`, `info`, `debug`, `trace`".to_owned()),
-    };
-    (format, level)
-}
+pub use self::settings::{LogFormat, LogSettings, parse};
+pub use self::targets::{DETAILS, DEV, LISTENING, START};
 
 /// Whether standard error shows colours, and nobody asked for none (<https://no-color.org>).
 fn has_colours() -> bool {
@@ -198,16 +124,10 @@ impl Drop for LogGuard {
     }
 }
 
-/// Which events are shown at this level.
-fn targets(level: LevelFilter) -> Targets {
-    Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("wasmhost", level).with_target("guest", level)
-}
-
 /// Starts the log, without a thread yet. Once it is begun, and until the guard is dropped, `tracing` events of the host
 /// reach standard error.
 pub fn start(LogSettings { format, level }: LogSettings) -> EarlyLog {
     let early_lines = Lines::default();
-    let targets = targets(level);
     let colours = has_colours();
     let lines = tracing_subscriber::fmt::layer().with_writer(early_lines.clone());
     let outcome = match format {
@@ -222,10 +142,12 @@ pub fn start(LogSettings { format, level }: LogSettings) -> EarlyLog {
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
         LogFormat::Text => {
+            let targets = targets::usual(level);
             let lines = lines.with_ansi(colours).compact().with_target(false);
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
         LogFormat::Json => {
+            let targets = targets::usual(level);
             let lines = lines.json().flatten_event(true);
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }

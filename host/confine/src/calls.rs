@@ -9,7 +9,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-use super::Role;
+use crate::cage::{CallGrants, Role};
 
 /// Calls that belong together.
 type Group = &'static [c_long];
@@ -328,20 +328,7 @@ const OLDER_REFUSED: Group = &[];
 /// second filter is installed under the first.)
 const GRANTABLE: &[Group] = &[LISTENING, PATHS, CHANGES, OUTGOING, PROCESSES, OLDER_PROCESSES];
 
-/// What a role may do beyond what all may.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Grants {
-    /// Open files for reading only; `false` and no `paths`: none at all.
-    pub(super) reads: bool,
-    /// Use paths.
-    pub(super) paths: bool,
-    /// Change directories.
-    pub(super) changes: bool,
-    /// Connect to others and look up names.
-    pub(super) outgoing: bool,
-}
-
-fn groups(role: Role, grants: Grants) -> Vec<Group> {
+fn groups(role: Role, grants: CallGrants) -> Vec<Group> {
     let mut groups = vec![MEMORY, THREADS, SIGNALS, DESCRIPTORS, CONNECTIONS, OLDER];
     if role == Role::Primary {
         groups.push(LISTENING);
@@ -393,7 +380,7 @@ const IOCTL: [libc::Ioctl; 6] =
 /// Names of threads and of memory.
 const PRCTL: [i32; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
 
-fn conditions(role: Role, grants: Grants) -> Result<Conditions, seccompiler::BackendError> {
+fn conditions(role: Role, grants: CallGrants) -> Result<Conditions, seccompiler::BackendError> {
     use SeccompCmpOp::{Eq, MaskedEq};
     let on = |argument: u8, operator: SeccompCmpOp, value: u64| {
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
@@ -433,7 +420,7 @@ fn conditions(role: Role, grants: Grants) -> Result<Conditions, seccompiler::Bac
 
 /// The two filters of a role, in the order in which they are installed: one that refuses with `EPERM` what is named and
 /// not granted, one that lets through what is granted (and what the first answers), and answers all else `ENOSYS`.
-pub(super) fn filters(role: Role, grants: Grants) -> Result<([BpfProgram; 2], usize), seccompiler::BackendError> {
+pub(super) fn filters(role: Role, grants: CallGrants) -> Result<([BpfProgram; 2], usize), seccompiler::BackendError> {
     let mut granted: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in groups(role, grants).into_iter().flatten() {
         granted.insert(*call, Vec::new());
@@ -458,9 +445,9 @@ pub(super) fn filters(role: Role, grants: Grants) -> Result<([BpfProgram; 2], us
 mod tests {
     use super::*;
 
-    const EVERYTHING: Grants = Grants { reads: true, paths: true, changes: true, outgoing: true };
+    const EVERYTHING: CallGrants = CallGrants { reads: true, paths: true, changes: true, outgoing: true };
 
-    fn is_granted(role: Role, grants: Grants, call: c_long) -> bool {
+    fn is_granted(role: Role, grants: CallGrants, call: c_long) -> bool {
         let by_condition = conditions(role, grants).is_ok_and(|all| all.iter().any(|(named, _)| *named == call));
         by_condition || groups(role, grants).into_iter().flatten().any(|named| *named == call)
     }
@@ -491,7 +478,7 @@ mod tests {
 
     #[test]
     fn what_was_not_asked_for_is_not_let_through() {
-        let nothing = Grants::default();
+        let nothing = CallGrants::default();
         for call in [libc::SYS_openat, libc::SYS_openat2, libc::SYS_unlinkat, libc::SYS_socket, libc::SYS_connect] {
             assert!(!is_granted(Role::Worker, nothing, call), "{call}");
             let everything = is_granted(Role::Worker, EVERYTHING, call);
@@ -503,7 +490,7 @@ mod tests {
     #[test]
     fn filters_of_all_roles_can_be_made_and_none_is_too_long() -> Result<(), seccompiler::BackendError> {
         for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Spawner] {
-            for grants in [Grants::default(), EVERYTHING] {
+            for grants in [CallGrants::default(), EVERYTHING] {
                 let ([refusing, granting], _) = filters(role, grants)?;
                 assert!(refusing.len() < 4096 && granting.len() < 4096);
             }

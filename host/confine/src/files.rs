@@ -7,7 +7,7 @@ use landlock::{
     RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
-use super::{Access, Cage, Connect};
+use crate::cage::{Access, Cage, Connect};
 
 /// The newest kind of Landlock that this was tried on (Linux 6.15). What it has beyond older ones is asked for where the
 /// kernel has it.

@@ -2,6 +2,7 @@
 //! `wasmhost serve`; a separate thread builds, puts the result into a temporary folder (the stage), and has the primary load
 //! it from there.
 
+mod error;
 mod make;
 mod watch;
 
@@ -16,9 +17,9 @@ use wasmhost_base::log::{DEV, EarlyLog};
 use wasmhost_config::{Config, Confine, Development, Listen};
 use wasmhost_confine::spawner::Settings;
 use wasmhost_serve::development::{Notice, write_whole};
-use wasmhost_supervise::primary::{Ended, Ground, PrimaryError, Swap};
-use wasmhost_toolchain::build;
+use wasmhost_supervise::primary::{Ended, Ground, Swap};
 
+use self::error::Error;
 use self::make::{Make, Trouble};
 use self::watch::Snapshot;
 use super::serve;
@@ -38,40 +39,6 @@ const QUIET_WITHIN: Duration = Duration::from_secs(2);
 const CHAIN_MAX: u32 = 4;
 /// Files that a line names.
 const NAMED_MAX: usize = 3;
-
-/// Why nothing is developed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// There is no project.
-    #[error(transparent)]
-    Project(#[from] build::Error),
-    /// The named file is not there.
-    #[error("`{}` is neither a folder nor a component's file", .0.display())]
-    Nothing(PathBuf),
-    /// The system refused something.
-    #[error("cannot {action}: {error}")]
-    System {
-        /// What was to be done.
-        action: &'static str,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// The host did not start, or gave up.
-    #[error(transparent)]
-    Primary(#[from] PrimaryError),
-}
-
-impl Error {
-    /// A way out.
-    pub(crate) fn hint(&self) -> String {
-        match self {
-            Self::Project(error) => error.hint().replace("wasmhost build DIR", "wasmhost dev DIR"),
-            Self::Nothing(_) => "give the folder of a project, or a component that something else builds".to_owned(),
-            Self::System { .. } => "check that the system has disk space, file descriptors and memory left".to_owned(),
-            Self::Primary(error) => error.hint().to_owned(),
-        }
-    }
-}
 
 /// Sets what is otherwise in development.
 fn develop(config: &mut Config, development: Development) {

@@ -9,18 +9,17 @@ mod kind;
 mod life;
 mod place;
 mod reload;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::uri::Authority;
 use tokio::sync::mpsc;
 
 use wasmhost_base::log;
 use wasmhost_base::panics::{caught, guarded};
-use wasmhost_config::{Config, Listen};
-use wasmhost_confine::spawner::Spawner;
+use wasmhost_config::Listen;
 use wasmhost_serve::intake::Intake;
 use wasmhost_serve::listener::Address;
 use wasmhost_serve::worker::inbox::Permits;
@@ -30,15 +29,15 @@ use self::dispatch::{DISPATCH_AGAIN, Held, Rest, next_connection};
 pub use self::error::PrimaryError;
 use self::error::system;
 pub use self::ground::Ground;
-use self::ground::{BoundFiles, Listening, authority, max_connections, per_client};
-use self::kind::{Kind, Start};
+use self::ground::{Listening, authority, max_connections, per_client};
+use self::kind::Kind;
 use self::place::Place;
 use self::reload::Reload;
 pub use self::reload::Swap;
+use self::state::Primary;
 use crate::admin;
 use crate::balancer::Balancer;
 use crate::board::Board;
-use crate::loader::Edition;
 use crate::shutdown::{Phase, Request, Signals};
 use crate::supervisor::{BEAT, RestartIntensity, Supervisor};
 use wasmhost_serve::worker::WorkerId;
@@ -53,24 +52,6 @@ pub enum Ended {
     Drained,
     /// A second signal asked for it.
     AtOnce,
-}
-
-/// The state of the main thread.
-struct Primary {
-    config: Arc<Config>,
-    edition: Edition,
-    kind: Kind,
-    board: Arc<Board>,
-    permits: Arc<Permits>,
-    spawner: Arc<Spawner>,
-    files: BoundFiles,
-    places: Vec<Place>,
-    supervisor: Supervisor,
-    balancer: Balancer,
-    events: mpsc::Sender<WorkerEvent>,
-    authority: Authority,
-    respawns: BTreeMap<Instant, usize>,
-    stage: Stage,
 }
 
 /// Serves on `ground` until the host is told to stop. Runs on the main thread, in a local runtime.
@@ -169,24 +150,6 @@ async fn until_stop(signals: &mut Signals) -> &'static str {
 }
 
 impl Primary {
-    /// Starts the worker at `index`.
-    fn start(&mut self, index: usize) -> Result<(), PrimaryError> {
-        let start = Start {
-            config: &self.config,
-            edition: &self.edition,
-            stage: self.stage,
-            events: &self.events,
-            authority: &self.authority,
-            permits: &self.permits,
-        };
-        let place = &mut self.places[index];
-        place.heart.take();
-        place.liveness.take();
-        place.handle = Some(self.kind.start(place, &start).map_err(system("start a worker"))?);
-        place.running = true;
-        Ok(())
-    }
-
     async fn serve(
         &mut self,
         mut intake: Option<Intake>,
@@ -322,21 +285,6 @@ impl Primary {
             place.listener = None;
         }
         self.order(Stage::Drain);
-    }
-
-    /// Tells every worker to serve with `edition` from now on.
-    fn serve_with(&mut self, edition: Edition) {
-        self.edition = edition;
-        self.board.vitals.has_answered.set(false);
-        self.order(self.stage);
-    }
-
-    /// Tells every worker, and those that are yet to start.
-    fn order(&mut self, stage: Stage) {
-        self.stage = stage;
-        for handle in self.places.iter().filter_map(|place| place.handle.as_ref()) {
-            handle.order(&self.edition.code, stage);
-        }
     }
 }
 

@@ -17,10 +17,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::uri::Authority;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use self::child::{ChildError, run as run_child};
+pub use self::words::Share;
 
 use wasmhost_base::panics::guarded;
 use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
@@ -75,15 +75,6 @@ pub struct ProcessSetup {
     pub connections_max: usize,
     /// What of its confinement the primary lacks.
     pub missing: Vec<String>,
-}
-
-/// A worker's part of the connections, where it accepts them itself and does not see the others'.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Share {
-    /// At once.
-    pub connections: usize,
-    /// Of one client.
-    pub per_client: Option<usize>,
 }
 
 /// How many connections of which client a process has.

@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use super::LogFormat;
+use super::queue::Queue;
+use super::settings::LogFormat;
 
 /// Bytes that are handed over together. Pipes take so many whole (POSIX, `PIPE_BUF`), and several processes may write
 /// to one; a longer line goes alone.
@@ -50,14 +51,14 @@ pub(super) struct Sink<W> {
     pub(super) colours: bool,
 }
 
-static SINK: OnceLock<Sink<super::Queue>> = OnceLock::new();
+static SINK: OnceLock<Sink<Queue>> = OnceLock::new();
 
 thread_local! {
     static PENDING: RefCell<Pending> = RefCell::default();
 }
 
 /// Has lines written from now on.
-pub(super) fn start(sink: Sink<super::Queue>) {
+pub(super) fn start(sink: Sink<Queue>) {
     let _ = SINK.set(sink);
 }
 

@@ -11,10 +11,7 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::LISTENING;
-
-/// What `wasmhost dev` itself tells.
-pub const DEV: &str = "wasmhost::dev";
+use super::targets::{DEV, LISTENING};
 
 /// Which events are shown at this level.
 pub(super) fn targets(level: LevelFilter) -> Targets {

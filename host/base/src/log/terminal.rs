@@ -11,12 +11,12 @@ use tracing_subscriber::fmt::format::{Compact, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::{DETAILS, LISTENING, START};
+use super::targets::{self, DETAILS, LISTENING, START};
 
 /// Which events are shown at this level.
 pub(super) fn targets(level: LevelFilter) -> Targets {
     let details = if level > LevelFilter::INFO { level } else { LevelFilter::WARN.min(level) };
-    super::targets(level).with_target(DETAILS, details)
+    targets::usual(level).with_target(DETAILS, details)
 }
 
 /// Writes events in this form.

@@ -11,7 +11,7 @@ use wasmhost_sandbox::{self as sandbox, Content, LoadError};
 use wasmhost_serve::development::write_whole;
 use wasmhost_toolchain::build::{self, Options, Project, Says};
 
-use super::Error;
+use super::error::Error;
 use super::watch::{self, Snapshot};
 
 /// What is developed.

@@ -7,7 +7,7 @@ use wasmhost_serve::intake::Intake;
 use wasmhost_serve::listener::BACKLOG;
 use wasmhost_serve::worker::inbox;
 
-use super::Primary;
+use super::state::Primary;
 use crate::balancer::{Decision, WorkerView};
 
 /// Connections that the primary accepts before it looks at anything else.

@@ -7,8 +7,8 @@ use crate::handle::WorkerHandle;
 use wasmhost_config::Balance;
 use wasmhost_config::WorkerKind;
 
-use super::Primary;
 use super::place::Place;
+use super::state::Primary;
 use crate::supervisor::Liveness;
 
 /// A process that does not listen (it is starting, or it drains) may be silent for so many times the limit: it links the

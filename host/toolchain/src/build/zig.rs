@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::c;
 use super::componentize::componentize;
-use super::project::{Made, Options, Project, read};
+use super::files::read;
+use super::options::Options;
+use super::project::Project;
 use super::runner::{Line, Runner};
 
-pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Made, Error> {
+pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Vec<u8>, Error> {
     let Some(zig) = c::zig(runner) else {
         return Err(Error::Missing {
             tool: "Zig".to_owned(),
@@ -26,7 +28,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
         let expected = PathBuf::from(format!("bin/{}.wasm", project.name()));
         return Err(Error::NothingMade { command: line.to_string(), expected });
     };
-    Ok(Made { bytes: componentize(read(&module)?, project.folder())?, name: None })
+    componentize(read(&module)?, project.folder())
 }
 
 /// The module of this name, or the only one.
@@ -38,23 +40,4 @@ fn module_in(bin: &Path, name: &str) -> Option<PathBuf> {
     let modules = std::fs::read_dir(bin).ok()?.flatten().map(|entry| entry.path());
     let mut modules = modules.filter(|file| file.extension().is_some_and(|ending| ending == "wasm"));
     modules.next().filter(|_| modules.next().is_none())
-}
-
-/// The name of the first artifact in build.zig.
-pub(super) fn name_in(build: &str) -> Option<String> {
-    let (_, rest) = build.split_once(".name = \"")?;
-    let (name, _) = rest.split_once('"')?;
-    Some(name.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn build_zig_tells_the_name() {
-        let text = "    const exe = b.addExecutable(.{\n        .name = \"shop\",\n";
-        assert_eq!(name_in(text).as_deref(), Some("shop"));
-        assert_eq!(name_in("const std = @import(\"std\");"), None);
-    }
 }

@@ -7,7 +7,7 @@ use wasmparser::{BinaryReader, CustomSectionReader, KnownCustom, Parser, Payload
 
 use wasmhost_sandbox::{self as sandbox, NESTING_MAX, Problem};
 
-use super::{Memory, Producer, Section};
+use super::report::{Memory, Producer, Section};
 
 /// Producers that are kept; toolchains name about ten.
 const PRODUCERS_MAX: usize = 200;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Kind, Producer, Report};
+use super::report::{Kind, Producer, Report};
 
 /// Names of a kind that are shown; the JSON form has all.
 const NAMES_SHOWN: usize = 40;
@@ -12,8 +12,8 @@ const NAME_CHARS_MAX: usize = 120;
 
 /// The long form of a report.
 pub struct Full<'a> {
-    pub(super) report: &'a Report,
-    pub(super) name: &'a str,
+    report: &'a Report,
+    name: &'a str,
 }
 
 /// Bytes in the unit that suits them: `640 B`, `83.4 kB`, `13.0 MB`.
@@ -49,6 +49,11 @@ fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
 }
 
 impl Report {
+    /// The long form, of a file that is called so.
+    pub fn full<'a>(&'a self, name: &'a str) -> Full<'a> {
+        Full { report: self, name }
+    }
+
     /// What it is, in a few words.
     fn headline(&self) -> String {
         let size = size(self.size_bytes);

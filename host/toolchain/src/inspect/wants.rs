@@ -1,19 +1,6 @@
 //! Imports in plain words: what a component wants of its host, and which flag grants it.
 
-use serde::Serialize;
-
-use super::Flag;
-
-/// Something that a component wants.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Want {
-    /// In plain words.
-    pub what: &'static str,
-    /// The flag that grants it, where one is needed.
-    pub flag: Option<&'static str>,
-    /// The imports behind it.
-    pub imports: Vec<String>,
-}
+use super::report::{Flag, Want};
 
 /// What some interfaces are for.
 struct Capability {

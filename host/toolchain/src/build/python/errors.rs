@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use wasmhost_sandbox::WasiVersion;
 
-use super::{REQUIREMENTS, Settings, VENV};
+use super::environment::{REQUIREMENTS, VENV};
+use super::settings::Settings;
 
 /// `paths` are those that the application and its libraries were looked for in.
 pub(super) fn explain(said: &str, paths: &[PathBuf], folder: &Path, settings: &Settings) -> String {

@@ -1,0 +1,18 @@
+//! The targets by which events are told apart, and which events are shown.
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+
+/// Target of the lines that tell of the host's start: on a terminal they have a form of their own.
+pub const START: &str = "wasmhost::start";
+/// Target of lines that tell of the start in detail: on a terminal they are shown from level `debug` on.
+pub const DETAILS: &str = "wasmhost::details";
+/// Target of the line that names the address.
+pub const LISTENING: &str = "wasmhost::listening";
+/// Target of what `wasmhost dev` itself tells.
+pub const DEV: &str = "wasmhost::dev";
+
+/// Which events are shown at this level, unless the log's form chooses otherwise.
+pub(super) fn usual(level: LevelFilter) -> Targets {
+    Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("wasmhost", level).with_target("guest", level)
+}
