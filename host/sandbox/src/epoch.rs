@@ -11,7 +11,7 @@ use wasmtime::{Engine, EngineWeak, StoreContextMut, UpdateDeadline};
 
 use wasmhost_base::panics::caught;
 
-use super::limits::{Meter, Tick};
+use super::meter::{Meter, Tick};
 use super::state::State;
 
 /// How long a guest may compute before other connections of its worker get a turn.

@@ -22,7 +22,7 @@ use wasmhost_base::panics::LeakedByPanic;
 use super::call::{Answer, Desk, Head, Job, NeverAnswered, serve, serve_plain};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
-use super::limits::Meter;
+use super::meter::Meter;
 use super::shared::drive_many;
 use super::state::{GuestStore, State};
 use super::waking::Waking;

@@ -15,6 +15,7 @@ mod guest;
 mod instance;
 mod limits;
 mod memory;
+mod meter;
 mod outbound;
 mod prepare;
 mod provided;

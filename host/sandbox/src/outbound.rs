@@ -27,7 +27,7 @@ use self::names::Names;
 use self::policy::{Policy, Refusal};
 pub(super) use self::requests::{Unsent, mend};
 use self::share::{InstanceRequests, WorkerRequests};
-use super::limits::Meter;
+use super::meter::Meter;
 use super::stdio::OutputBudget;
 
 /// Refusals of a worker's outgoing requests that are logged in one second.

@@ -18,7 +18,7 @@ use wasmtime_wasi_http::handler::Proxy;
 use super::call::{Answer, Desk, Head, Job, serve};
 use super::fault::{Fault, FaultKind};
 use super::instance::Instance;
-use super::limits::Meter;
+use super::meter::Meter;
 use super::state::{GuestStore, State};
 
 /// A shared instance, as its callers see it.

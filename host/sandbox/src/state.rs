@@ -12,8 +12,9 @@ use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, Wa
 use wasmhost_base::panics::LeakedByPanic;
 use wasmhost_config::Grants;
 
-use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, Meter, RANDOM_BYTES_MAX};
+use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_BYTES_MAX};
 use super::memory::MemoryLimiter;
+use super::meter::Meter;
 use super::outbound::{Outbound, Outgoing, Unsent};
 use super::stdio::{GuestOutput, OutputBudget, Stream};
 
