@@ -13,7 +13,7 @@ use wasmhost_config::{Config, Grants, Isolation, Limits};
 use wasmhost_confine::spawner::Launcher;
 
 use super::engine::{self, Allocation, PoolSize};
-use super::epoch::{Pulse, Ticker, preempt};
+use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
 use super::files;
 use super::instance::{Calls, Instance, metered};
@@ -21,6 +21,7 @@ use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX};
 use super::memory::{MemoryBudget, MemoryLimiter};
 use super::meter::Meter;
 use super::outbound;
+use super::preempt::preempt;
 use super::prepare::Artifact;
 use super::provided::PROVIDED_HINT;
 use super::source::{Description, LoadError, Problem, wasi_version};

@@ -17,6 +17,7 @@ mod limits;
 mod memory;
 mod meter;
 mod outbound;
+mod preempt;
 mod prepare;
 mod provided;
 mod shared;
