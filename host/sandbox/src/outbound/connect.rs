@@ -19,7 +19,7 @@ use wasmtime_wasi_http::Error;
 
 use wasmhost_config::certificates;
 
-use super::Target;
+use super::target::Target;
 
 /// How long an address has to connect before the next one is tried beside it (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
