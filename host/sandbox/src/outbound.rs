@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use self::charge::Charged;
-use self::exchange::{Response, Times};
+use self::exchange::{AbortOnDrop, Response, Times};
 pub(super) use self::fate::Unsent;
 pub(super) use self::requests::mend;
 use self::share::InstanceRequests;
@@ -70,7 +70,7 @@ impl Outgoing {
             let (answer, answered) = oneshot::channel();
             let exchange = exchange::run(outbound, target, request, times, whose, answer);
             // The exchange runs in its own task. Dropping the transfer drops the handle, which aborts the task.
-            let task = connect::AbortOnDrop(tokio::spawn(async move {
+            let task = AbortOnDrop(tokio::spawn(async move {
                 let _permit = permit;
                 Charged::new(exchange, meter, whose.1).await.unwrap_or_else(|| Err(over_cpu_limit(whose)))
             }));

@@ -1,6 +1,8 @@
 //! One outgoing request, from resolving its name to the end of its response. It runs in its own task.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -85,7 +87,34 @@ pub(super) async fn run(
     }
 }
 
-type Connection = std::pin::Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
+/// The task of one exchange. Dropping this aborts the task.
+pub(super) struct AbortOnDrop(pub(super) tokio::task::JoinHandle<Result<(), Error>>);
+
+impl AbortOnDrop {
+    /// Waits until the exchange has ended.
+    pub(super) async fn join(self) -> Result<(), Error> {
+        match self.await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::ConnectionTerminated),
+        }
+    }
+}
+
+impl Future for AbortOnDrop {
+    type Output = Result<Result<(), Error>, tokio::task::JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+type Connection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
 /// An exchange whose response has begun.
 struct Begun {
