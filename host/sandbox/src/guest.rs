@@ -12,11 +12,12 @@ pub use super::source::WasiVersion;
 use wasmhost_config::{Config, Grants, Isolation, Limits};
 use wasmhost_confine::spawner::Launcher;
 
+use super::driver::Calls;
 use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
 use super::files;
-use super::instance::{Calls, Instance, metered};
+use super::instance::{Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX};
 use super::memory::{MemoryBudget, MemoryLimiter};
 use super::meter::Meter;

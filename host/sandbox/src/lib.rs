@@ -7,6 +7,7 @@ mod cache;
 mod call;
 mod check;
 mod compile;
+mod driver;
 mod engine;
 mod epoch;
 mod fault;
