@@ -15,6 +15,7 @@ mod files;
 mod guest;
 mod instance;
 mod limits;
+mod line_budget;
 mod memory;
 mod meter;
 mod outbound;

@@ -14,7 +14,7 @@ use super::names::Names;
 use super::policy::{Policy, Refusal};
 use super::share::WorkerRequests;
 use super::target::Target;
-use crate::stdio::OutputBudget;
+use crate::line_budget::LineBudget;
 
 /// Refusals of a worker's outgoing requests that are logged in one second.
 const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
@@ -26,7 +26,7 @@ pub(crate) struct Outbound {
     /// None if the system could not provide it.
     names: Option<Names>,
     pub(super) requests: Arc<WorkerRequests>,
-    refusals: OutputBudget,
+    refusals: LineBudget,
 }
 
 impl Outbound {
@@ -40,7 +40,7 @@ impl Outbound {
             tls: connect::tls_config(&grants.ca_pem),
             names: names.ok(),
             requests: Arc::default(),
-            refusals: OutputBudget::of(REFUSALS_LOGGED_PER_SECOND),
+            refusals: LineBudget::of(REFUSALS_LOGGED_PER_SECOND),
         }
     }
 
