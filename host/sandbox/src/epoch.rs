@@ -1,18 +1,14 @@
 //! The clock that preempts guests. One thread, the ticker, advances the epoch of every engine once per [`TICK`] while a worker
-//! runs guest code. It sleeps when none does, so an idle host uses no CPU. A guest that meets a tick yields to its worker's
-//! event loop, or is stopped at its CPU limit.
+//! runs guest code. It sleeps when none does, so an idle host uses no CPU. `preempt` decides what a tick does to a guest.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use wasmtime::{Engine, EngineWeak, StoreContextMut, UpdateDeadline};
+use wasmtime::{Engine, EngineWeak};
 
 use wasmhost_base::panics::caught;
-
-use super::limits::{Meter, Tick};
-use super::state::State;
 
 /// How long a guest may compute before other connections of its worker get a turn.
 pub const TICK: Duration = Duration::from_millis(1);
@@ -236,16 +232,4 @@ impl Ticker {
         }
         self.asleep.store(false, Ordering::SeqCst);
     }
-}
-
-/// Makes `store`'s guest yield at every tick and end at its CPU limit.
-pub(super) fn preempt(store: &mut wasmtime::Store<State>, meter: Arc<Meter>) {
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(move |store: StoreContextMut<'_, State>| match meter.tick() {
-        Tick::Early | Tick::Yield if store.data().limiter.is_overspent() => Ok(UpdateDeadline::Interrupt),
-        Tick::Early => Ok(UpdateDeadline::Continue(1)),
-        // tokio defers the wake of `yield_now` until it has polled its driver, so sockets come first.
-        Tick::Yield => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
-        Tick::Exceeded => Ok(UpdateDeadline::Interrupt),
-    });
 }

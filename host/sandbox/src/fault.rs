@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use wasmtime::{Trap, WasmBacktrace};
 
-use super::limits::{
-    COMPONENT_HANDLES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, Meter, RANDOM_BYTES_MAX, Refused,
-};
+use super::limits::{COMPONENT_HANDLES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, RANDOM_BYTES_MAX};
+use super::meter::{Meter, Refused};
 use super::symbols::{self, Trace};
 
 /// What ended an instance.

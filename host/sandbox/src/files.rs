@@ -17,7 +17,7 @@ use wasmtime_wasi::WasiView;
 use wasmtime_wasi::filesystem::{Descriptor, Dir, File, OpenMode, WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::{p2, p3};
 
-use super::limits::Meter;
+use super::meter::Meter;
 use super::state::State;
 
 type P2Error = p2::bindings::filesystem::types::ErrorCode;

@@ -1,44 +1,25 @@
-//! A running guest: one store and one instantiation.
-//!
-//! The store lives in a future, the *driver*. The driver takes calls from a [`Desk`], runs them, and waits for the next; it
-//! ends only with a fault. An [`Instance`] owns its driver, so the connection that has the instance polls guest code in its
-//! own task. The driver of a shared instance (`shared`) is a separate task. The driver contains no time limits: while a
-//! guest holds the store, nothing else in the driver runs. To stop a call, the driver is dropped, and the store with it.
+//! A running guest: one store and one instantiation. An [`Instance`] owns its `driver`, so the connection that has the
+//! instance polls guest code in its own task. A shared instance (`shared`) is polled in a separate task.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::Proxy;
-use wasmtime_wasi_http::p2;
 
 use wasmhost_base::panics::LeakedByPanic;
 
-use super::call::{Answer, Desk, Head, Job, NeverAnswered, serve, serve_plain};
+use super::call::{Answer, Desk, Head, Job, NeverAnswered};
+use super::driver::{Calls, Driver, driver};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
-use super::limits::Meter;
-use super::shared::drive_many;
-use super::state::{GuestStore, State};
+use super::meter::Meter;
+use super::state::GuestStore;
 use super::waking::Waking;
-
-type Driver = Pin<Box<dyn Future<Output = wasmtime::Result<()>>>>;
-
-/// How an instance takes its calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Calls {
-    /// One at a time, of a component of wasi 0.2 that uses no concurrency.
-    Plain,
-    /// One at a time.
-    One,
-    /// So many at once.
-    Many(usize),
-}
 
 /// Polls in a row that a driver gets which woke itself; then other tasks have their turn. A call of wasi 0.3 takes two:
 /// its answer, and the task that writes the body.
@@ -68,13 +49,8 @@ impl Instance {
         calls: Calls,
     ) -> Self {
         let desk = Rc::new(Desk::default());
-        let driver: Driver = match (calls, proxy) {
-            (Calls::Plain, Proxy::P2(guest)) => Box::pin(drive_plain(store, guest, Rc::clone(&desk))),
-            (Calls::Plain | Calls::One, proxy) => Box::pin(drive_one(store, proxy, Rc::clone(&desk))),
-            (Calls::Many(_), proxy) => Box::pin(drive_many(store, proxy, Rc::clone(&desk))),
-        };
         Self {
-            driver: LeakedByPanic::new(driver),
+            driver: LeakedByPanic::new(driver(store, proxy, calls, Rc::clone(&desk))),
             waking: Waking::default(),
             rests: !matches!(calls, Calls::Many(_)),
             desk,
@@ -207,35 +183,4 @@ fn metered_poll<T>(meter: &Meter, ticker: &Ticker, pulse: &Pulse, poll: impl FnO
     let polled = ticker.during(pulse, now, poll);
     meter.end_poll();
     polled
-}
-
-/// The driver of an instance without concurrency.
-async fn drive_plain(mut store: GuestStore, guest: p2::bindings::Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
-    while let Some(store) = store.get() {
-        let job = next_job(&desk).await;
-        serve_plain(store, &guest, job).await?;
-        store.data_mut().end_call(0);
-        desk.end();
-    }
-    Ok(())
-}
-
-// No waker: whoever puts a job in polls the driver next.
-async fn next_job(desk: &Desk) -> Job {
-    poll_fn(|_| desk.jobs.borrow_mut().pop_front().map_or(Poll::Pending, Poll::Ready)).await
-}
-
-/// The driver of an instance that may leave work running when a call has ended.
-async fn drive_one(mut store: GuestStore, proxy: Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
-    let run = async |accessor: &Accessor<State>| -> wasmtime::Result<()> {
-        loop {
-            let job = next_job(&desk).await;
-            serve(accessor, &proxy, job).await?;
-            poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
-            accessor.with(|mut access| access.data_mut().end_call(0));
-            desk.end();
-        }
-    };
-    let Some(store) = store.get() else { return Ok(()) };
-    store.run_concurrent(run).await?
 }

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use wasmhost_base::heap;
 
-use super::limits::{CORE_INSTANCES_MAX, Meter, Refused};
+use super::limits::CORE_INSTANCES_MAX;
+use super::meter::{Meter, Refused};
 
 /// Share of `--memory-max`, in quarters, above which an instance that has served [`MATURE_CALLS`] retires before it meets
 /// the limit, so that a slow leak costs no request.

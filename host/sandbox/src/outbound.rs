@@ -6,83 +6,37 @@ mod body;
 mod charge;
 mod connect;
 mod exchange;
+mod fate;
 mod names;
 mod policy;
 mod reach;
 mod requests;
 mod share;
+mod target;
+mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::Scheme;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use wasmhost_config::Grants;
-
 use self::charge::Charged;
-use self::exchange::Times;
-use self::names::Names;
-use self::policy::{Policy, Refusal};
-pub(super) use self::requests::{Unsent, mend};
-use self::share::{InstanceRequests, WorkerRequests};
-use super::limits::Meter;
-use super::stdio::OutputBudget;
-
-/// Refusals of a worker's outgoing requests that are logged in one second.
-const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
+use self::exchange::{AbortOnDrop, Response, Times};
+pub(super) use self::fate::Unsent;
+pub(super) use self::requests::mend;
+use self::share::InstanceRequests;
+use self::target::Target;
+pub(super) use self::worker::Outbound;
+use super::meter::Meter;
 
 /// Descriptors that the outgoing requests of one worker take at most: each tries several addresses at once, and each look-up
 /// of a name has a socket and a file.
 pub const DESCRIPTORS_MAX: usize = share::REQUESTS_MAX * connect::ATTEMPTS_MAX + 2 * names::THREADS_MAX;
 
-type Response = http::Response<WasiBody>;
 type Transfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
 /// A request that is being sent: it gives the response's head, and the future that runs the rest of the transfer.
 pub(super) type Sending = Box<dyn Future<Output = Result<(Response, Transfer), Error>> + Send>;
-
-/// What all outgoing requests of one worker share.
-pub(super) struct Outbound {
-    policy: Policy,
-    tls: Arc<tokio_rustls::rustls::ClientConfig>,
-    /// None if the system could not provide it.
-    names: Option<Names>,
-    requests: Arc<WorkerRequests>,
-    refusals: OutputBudget,
-}
-
-impl Outbound {
-    pub(super) fn new(grants: &Grants) -> Self {
-        let names = Names::new();
-        if let Err(error) = &names {
-            tracing::error!(%error, "guests of this worker cannot resolve names: no runtime for look-ups");
-        }
-        Self {
-            policy: Policy::new(&grants.allow_hosts),
-            tls: connect::tls_config(&grants.ca_pem),
-            names: names.ok(),
-            requests: Arc::default(),
-            refusals: OutputBudget::of(REFUSALS_LOGGED_PER_SECOND),
-        }
-    }
-
-    /// Logs a refusal, with the flag that would allow the request. Returns the error for the guest.
-    fn refuse(&self, refusal: &Refusal, target: &Target, (worker, request): (u16, u64)) -> Error {
-        let (admitted, left_out) = self.refusals.admit();
-        if left_out > 0 {
-            tracing::warn!(worker, lines = left_out, "refusals of outgoing requests were left out");
-        }
-        if admitted {
-            let text = refusal.explain(&target.host, target.port);
-            tracing::warn!(worker, request, limit = "--allow-host", "{text}");
-        }
-        match refusal {
-            Refusal::Host => Error::HttpRequestDenied,
-            Refusal::Private(_) | Refusal::LinkLocal(_) => Error::DestinationIpProhibited,
-        }
-    }
-}
 
 /// Sends the requests of one instance.
 pub(super) struct Outgoing {
@@ -116,7 +70,7 @@ impl Outgoing {
             let (answer, answered) = oneshot::channel();
             let exchange = exchange::run(outbound, target, request, times, whose, answer);
             // The exchange runs in its own task. Dropping the transfer drops the handle, which aborts the task.
-            let task = connect::AbortOnDrop(tokio::spawn(async move {
+            let task = AbortOnDrop(tokio::spawn(async move {
                 let _permit = permit;
                 Charged::new(exchange, meter, whose.1).await.unwrap_or_else(|| Err(over_cpu_limit(whose)))
             }));
@@ -146,44 +100,6 @@ fn over_cpu_limit((worker, request): (u16, u64)) -> Error {
     Error::InternalError(Some("the request has used its CPU time (--cpu-limit)".to_owned()))
 }
 
-/// Where a request goes.
-struct Target {
-    host: String,
-    port: u16,
-    tls: bool,
-}
-
-impl Target {
-    fn of(request: &http::Request<WasiBody>) -> Result<Self, Error> {
-        let uri = request.uri();
-        let tls = uri.scheme() == Some(&Scheme::HTTPS);
-        let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
-        if authority.as_str().contains('@') {
-            return Err(Error::HttpRequestUriInvalid);
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        if host.is_empty() || port == 0 {
-            return Err(Error::HttpRequestUriInvalid);
-        }
-        Ok(Self { host, port, tls })
-    }
-
-    /// Brings the request into the form that an origin server expects (RFC 9112, section 3.2.1). `Host` is the authority
-    /// that was checked, whatever the guest wrote.
-    fn prepare(&self, request: http::Request<WasiBody>) -> Result<http::Request<WasiBody>, Error> {
-        let (mut parts, body) = request.into_parts();
-        let authority = parts.uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
-        let host = http::HeaderValue::from_str(authority.as_str()).map_err(|_| Error::HttpRequestUriInvalid)?;
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        // An empty path means `/` (RFC 9110, section 4.2.3), also in front of a query.
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        parts.headers.insert(http::header::HOST, host);
-        parts.uri = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
-        Ok(http::Request::from_parts(parts, body))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -198,7 +114,7 @@ mod tests {
     use tokio::time::Sleep;
 
     use super::*;
-    use wasmhost_config::{HostPattern, HostRule};
+    use wasmhost_config::{Grants, HostPattern, HostRule};
 
     type Outcome = Result<(), Box<dyn std::error::Error>>;
 

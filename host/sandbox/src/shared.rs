@@ -1,25 +1,22 @@
-//! An instance that serves several calls at once (wasi 0.3). Its driver is a separate task, and each call has a place in it. A
-//! fault ends the instance with all its calls. An instance that retires takes no more calls and ends after its last one.
+//! An instance that serves several calls at once (wasi 0.3). It is polled in a separate task, and each call has a place in
+//! it. A fault ends the instance with all its calls. An instance that retires takes no more calls and ends after its last
+//! one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use futures_util::stream::{FuturesUnordered, Stream};
-use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiBody;
-use wasmtime_wasi_http::handler::Proxy;
 
-use super::call::{Answer, Desk, Head, Job, serve};
+use super::call::{Answer, Desk, Head, Job};
 use super::fault::{Fault, FaultKind};
 use super::instance::Instance;
-use super::limits::Meter;
-use super::state::{GuestStore, State};
+use super::meter::Meter;
 
 /// A shared instance, as its callers see it.
 pub struct Shared {
@@ -265,34 +262,4 @@ impl Drop for SharedPlace {
             shared.ending.wake_task();
         }
     }
-}
-
-/// The driver of an instance with several calls at once.
-pub(super) async fn drive_many(mut store: GuestStore, proxy: Proxy, desk: Rc<Desk>) -> wasmtime::Result<()> {
-    let run = async |accessor: &Accessor<State>| -> wasmtime::Result<()> {
-        let mut calls = pin!(FuturesUnordered::new());
-        poll_fn(|context| {
-            loop {
-                while let Some(job) = { desk.jobs.borrow_mut().pop_front() } {
-                    calls.push(serve(accessor, &proxy, job));
-                }
-                match calls.as_mut().poll_next(context) {
-                    Poll::Ready(Some(Ok(()))) => {
-                        desk.end();
-                        accessor.with(|mut access| access.data_mut().end_call(desk.active.get()));
-                    }
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                    Poll::Ready(None) | Poll::Pending => {
-                        let no_work = calls.is_empty() && accessor.poll_no_interesting_tasks(context).is_ready();
-                        desk.quiet.set(no_work);
-                        *desk.driver.borrow_mut() = Some(context.waker().clone());
-                        return Poll::Pending;
-                    }
-                }
-            }
-        })
-        .await
-    };
-    let Some(store) = store.get() else { return Ok(()) };
-    store.run_concurrent(run).await?
 }

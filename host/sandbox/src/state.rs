@@ -12,10 +12,12 @@ use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, Wa
 use wasmhost_base::panics::LeakedByPanic;
 use wasmhost_config::Grants;
 
-use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, Meter, RANDOM_BYTES_MAX};
+use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_BYTES_MAX};
+use super::line_budget::LineBudget;
 use super::memory::MemoryLimiter;
+use super::meter::Meter;
 use super::outbound::{Outbound, Outgoing, Unsent};
-use super::stdio::{GuestOutput, OutputBudget, Stream};
+use super::stdio::{GuestOutput, LINES_PER_SECOND, Stream};
 
 /// A store: never dropped by a panic.
 pub(super) type GuestStore = LeakedByPanic<wasmtime::Store<State>>;
@@ -35,7 +37,7 @@ pub(super) struct State {
 pub(super) struct Common {
     pub(super) grants: Arc<Grants>,
     pub(super) outbound: Arc<Outbound>,
-    pub(super) output_budget: Arc<OutputBudget>,
+    pub(super) output_budget: Arc<LineBudget>,
     pub(super) forbidden: ForbiddenHeaderFilter,
 }
 
@@ -43,7 +45,7 @@ impl Common {
     pub(super) fn new(grants: Arc<Grants>) -> Self {
         Self {
             outbound: Arc::new(Outbound::new(&grants)),
-            output_budget: Arc::new(OutputBudget::default()),
+            output_budget: Arc::new(LineBudget::of(LINES_PER_SECOND)),
             forbidden: Arc::new(is_hop_by_hop_or_host),
             grants,
         }

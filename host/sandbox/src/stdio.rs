@@ -4,22 +4,21 @@
 use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use super::limits::Meter;
+use super::line_budget::LineBudget;
+use super::meter::Meter;
 
 /// A longer line is logged in pieces of this size.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 /// Lines of a worker's guests that are logged in one second; the rest of that second is counted and left out.
-const LINES_PER_SECOND: u64 = 1_000;
+pub(super) const LINES_PER_SECOND: u64 = 1_000;
 /// How much a guest may write at once.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
@@ -39,39 +38,6 @@ impl Stream {
     }
 }
 
-/// Counts the lines that the instances of one worker have logged in the current second, of a kind of which guests can
-/// cause as many as they like.
-#[derive(Debug)]
-pub(super) struct OutputBudget {
-    per_second: u64,
-    origin: Instant,
-    second: AtomicU64,
-    lines: AtomicU64,
-}
-
-impl Default for OutputBudget {
-    fn default() -> Self {
-        Self::of(LINES_PER_SECOND)
-    }
-}
-
-impl OutputBudget {
-    /// For so many lines a second.
-    pub(super) fn of(per_second: u64) -> Self {
-        Self { per_second, origin: Instant::now(), second: AtomicU64::new(0), lines: AtomicU64::new(0) }
-    }
-
-    /// Whether one more line may be logged; with the first line of a new second, how many the last one left out.
-    pub(super) fn admit(&self) -> (bool, u64) {
-        let second = self.origin.elapsed().as_secs();
-        let mut left_out = 0;
-        if self.second.swap(second, Relaxed) != second {
-            left_out = self.lines.swap(0, Relaxed).saturating_sub(self.per_second);
-        }
-        (self.lines.fetch_add(1, Relaxed) < self.per_second, left_out)
-    }
-}
-
 /// One stream of one instance.
 #[derive(Clone)]
 pub(super) struct GuestOutput(Arc<Writer>);
@@ -79,12 +45,12 @@ pub(super) struct GuestOutput(Arc<Writer>);
 struct Writer {
     stream: Stream,
     meter: Arc<Meter>,
-    budget: Arc<OutputBudget>,
+    budget: Arc<LineBudget>,
     partial: Mutex<Vec<u8>>,
 }
 
 impl GuestOutput {
-    pub(super) fn new(stream: Stream, meter: Arc<Meter>, budget: Arc<OutputBudget>) -> Self {
+    pub(super) fn new(stream: Stream, meter: Arc<Meter>, budget: Arc<LineBudget>) -> Self {
         Self(Arc::new(Writer { stream, meter, budget, partial: Mutex::new(Vec::new()) }))
     }
 
@@ -230,13 +196,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_over_the_budget_are_left_out_and_counted() {
-        let budget = OutputBudget::default();
-        let admitted = (0..LINES_PER_SECOND + 50).filter(|_| budget.admit().0).count() as u64;
-        assert!((LINES_PER_SECOND..=2 * LINES_PER_SECOND).contains(&admitted));
-    }
-
-    #[test]
     fn a_line_of_a_guest_cannot_look_like_two() {
         assert!(matches!(one_line("plain\ttext with é and \x1b[31mcolours"), Cow::Borrowed(_)));
         assert_eq!(
@@ -248,7 +207,7 @@ mod tests {
     #[test]
     fn a_line_without_end_is_cut_and_the_rest_waits_for_its_end() {
         let meter = Arc::new(Meter::new(1, std::time::Duration::from_secs(1)));
-        let output = GuestOutput::new(Stream::Stdout, meter, Arc::new(OutputBudget::default()));
+        let output = GuestOutput::new(Stream::Stdout, meter, Arc::new(LineBudget::of(LINES_PER_SECOND)));
         output.0.take_in(&vec![b'x'; LINE_BYTES_MAX * 2 + 10]);
         assert_eq!(output.0.partial.lock().map(|partial| partial.len()).unwrap_or_default(), 10);
         output.0.take_in(b"\n\nab");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::limits::{Meter, thread_cpu_ns};
+use crate::meter::{Meter, thread_cpu_ns};
 
 /// A task whose CPU time is charged to a request. It gives none if the request exceeds its limit.
 pub(super) struct Charged<F> {

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -19,7 +19,7 @@ use wasmtime_wasi_http::Error;
 
 use wasmhost_config::certificates;
 
-use super::Target;
+use super::target::Target;
 
 /// How long an address has to connect before the next one is tried beside it (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -150,33 +150,6 @@ fn tls_error(error: &std::io::Error) -> Error {
         Some(_) => Error::TlsProtocolError,
         // The connection broke; the upstream did not violate the protocol.
         None => Error::ConnectionTerminated,
-    }
-}
-
-/// The task of one exchange. Dropping this aborts the task.
-pub(super) struct AbortOnDrop(pub(super) tokio::task::JoinHandle<Result<(), Error>>);
-
-impl AbortOnDrop {
-    /// Waits until the exchange has ended.
-    pub(super) async fn join(self) -> Result<(), Error> {
-        match self.await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::ConnectionTerminated),
-        }
-    }
-}
-
-impl Future for AbortOnDrop {
-    type Output = Result<Result<(), Error>, tokio::task::JoinError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context)
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -1,7 +1,8 @@
 //! One outgoing request, from resolving its name to the end of its response. It runs in its own task.
 
-use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -11,8 +12,8 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::body::{Attention, Download, Sent, Upload};
 use super::connect;
-use super::policy::Refusal;
-use super::{Outbound, Response, Target};
+use super::target::Target;
+use super::worker::Outbound;
 
 /// How long resolving the name, TCP and TLS may take in sum, unless the guest sets a time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +24,9 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a response may stay unread if `--body-idle-timeout` is `none`.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The response that a guest gets.
+pub(super) type Response = http::Response<WasiBody>;
 
 /// The times of one request.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +87,34 @@ pub(super) async fn run(
     }
 }
 
-type Connection = std::pin::Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
+/// The task of one exchange. Dropping this aborts the task.
+pub(super) struct AbortOnDrop(pub(super) tokio::task::JoinHandle<Result<(), Error>>);
+
+impl AbortOnDrop {
+    /// Waits until the exchange has ended.
+    pub(super) async fn join(self) -> Result<(), Error> {
+        match self.await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::ConnectionTerminated),
+        }
+    }
+}
+
+impl Future for AbortOnDrop {
+    type Output = Result<Result<(), Error>, tokio::task::JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+type Connection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
 /// An exchange whose response has begun.
 struct Begun {
@@ -103,7 +134,7 @@ async fn begin(
 ) -> Result<Begun, Error> {
     let request = target.prepare(request)?;
     let deadline = after(times.connect);
-    let addresses = tokio::time::timeout_at(deadline, allowed_addresses(outbound, target, whose));
+    let addresses = tokio::time::timeout_at(deadline, outbound.allowed_addresses(target, whose));
     let addresses = addresses.await.map_err(|_| Error::DnsTimeout)??;
     let connecting = connect::connect(target, &addresses, Arc::clone(&outbound.tls));
     let stream = tokio::time::timeout_at(deadline, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
@@ -167,30 +198,4 @@ async fn late(mut sent: watch::Receiver<Sent>, times: Times) -> Error {
 fn after(time: Duration) -> Instant {
     const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     Instant::now() + time.min(NEVER)
-}
-
-/// The addresses of the target that the policy allows, at least one.
-async fn allowed_addresses(outbound: &Outbound, target: &Target, whose: (u16, u64)) -> Result<Vec<SocketAddr>, Error> {
-    let refused = |refusal: &Refusal| outbound.refuse(refusal, target, whose);
-    outbound.policy.check_host(&target.host, target.port).map_err(|refusal| refused(&refusal))?;
-    let found = match &outbound.names {
-        Some(names) => names.addresses(&target.host).await,
-        None => Err("the worker has no threads for name look-ups".into()),
-    };
-    let found = found.map_err(|error| {
-        tracing::debug!(host = target.host, %error, "name not resolved");
-        Error::DnsError { rcode: Some("name not resolved".to_owned()), info_code: None }
-    })?;
-    let mut allowed = Vec::with_capacity(found.len());
-    let mut refusal = None;
-    for address in found.iter().map(|address| SocketAddr::new(*address, target.port)) {
-        match outbound.policy.check_address(&target.host, address) {
-            Ok(()) => allowed.push(address),
-            Err(reason) => refusal = Some(reason),
-        }
-    }
-    match refusal {
-        Some(refusal) if allowed.is_empty() => Err(refused(&refusal)),
-        _ => Ok(allowed),
-    }
 }

@@ -6,9 +6,7 @@
 //!
 //! The functions here replace those of wasmtime-wasi-http, and call them.
 
-use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
@@ -22,6 +20,7 @@ use wasmtime_wasi_http::p3::bindings::http::client::HostWithStore;
 use wasmtime_wasi_http::p3::bindings::http::types::{self as p3, ErrorCode, HostRequestWithStore};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
+use super::fate::Fate;
 use crate::state::State;
 
 /// The interfaces as wasmtime-wasi-http names them; another name would define what no component imports.
@@ -58,44 +57,6 @@ fn handle_p2(
     }
 }
 
-/// What happened to a request that a guest made.
-#[derive(Debug, Clone, Default)]
-enum Fate {
-    /// The guest has it, or has dropped it.
-    #[default]
-    Unsent,
-    /// It is being sent, or was when the guest cancelled it.
-    Sending,
-    /// It was transmitted, or the guest has read its body itself.
-    Done,
-    /// It could not be sent.
-    Failed(ErrorCode),
-}
-
-impl Fate {
-    /// The result of the transmission, if wasmtime-wasi-http reports `known`. It reports success for every request that it
-    /// loses track of.
-    fn outcome(self, known: Result<(), ErrorCode>) -> Result<(), ErrorCode> {
-        known?;
-        match self {
-            Self::Done => Ok(()),
-            Self::Failed(error) => Err(error),
-            Self::Unsent => Err(ErrorCode::InternalError(Some("the request was never sent".to_owned()))),
-            Self::Sending => Err(ErrorCode::ConnectionTerminated),
-        }
-    }
-}
-
-type Shared = Arc<Mutex<Fate>>;
-
-fn set(fate: &Shared, now: Fate) {
-    *fate.lock().unwrap_or_else(PoisonError::into_inner) = now;
-}
-
-/// The requests that one instance has made and not sent, by handle.
-#[derive(Debug, Default)]
-pub(crate) struct Unsent(HashMap<u32, Shared>);
-
 type Trailers = Result<Option<Resource<p3::Trailers>>, ErrorCode>;
 type New =
     (Resource<p3::Headers>, Option<StreamReader<u8>>, FutureReader<Trailers>, Option<Resource<p3::RequestOptions>>);
@@ -118,15 +79,13 @@ fn new_p3(
         trailers,
         options,
     )?;
-    let fate = Shared::default();
-    store.data_mut().unsent.0.insert(request.rep(), Arc::clone(&fate));
+    let fate = store.data_mut().unsent.insert(request.rep());
     let (tell, told) = oneshot::channel();
     known.pipe(store.as_context_mut(), Known(Some(tell)))?;
     let outcome = async move {
         // If wasmtime-wasi-http reports nothing, it knows of no error.
         let known = told.await.unwrap_or(Ok(()));
-        let fate = fate.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        wasmtime::error::Ok(fate.outcome(known))
+        wasmtime::error::Ok(fate.get().outcome(known))
     };
     Ok(((request, FutureReader::new(store, Box::pin(outcome))?),))
 }
@@ -161,11 +120,11 @@ async fn send_p3(
     let fate = accessor.with(|mut access| {
         let state = access.data_mut();
         state.http().table.get_mut(&request)?.path_with_query.get_or_insert(http::uri::PathAndQuery::from_static("/"));
-        wasmtime::error::Ok(state.unsent.0.remove(&request.rep()))
+        wasmtime::error::Ok(state.unsent.remove(request.rep()))
     })?;
     let tell = |now: Fate| {
         if let Some(fate) = &fate {
-            set(fate, now);
+            fate.set(now);
         }
     };
     tell(Fate::Sending);
@@ -184,7 +143,7 @@ async fn send_p3(
 }
 
 fn drop_p3(mut store: StoreContextMut<'_, State>, request: u32) -> wasmtime::Result<()> {
-    store.data_mut().unsent.0.remove(&request);
+    store.data_mut().unsent.remove(request);
     <WasiHttp as HostRequestWithStore<State>>::drop(access(store), Resource::new_own(request))
 }
 
@@ -195,26 +154,8 @@ fn consume_body_p3(
     mut store: StoreContextMut<'_, State>,
     (request, outcome): (Resource<p3::Request>, FutureReader<Result<(), ErrorCode>>),
 ) -> wasmtime::Result<(Consumed,)> {
-    if let Some(fate) = store.data_mut().unsent.0.remove(&request.rep()) {
-        set(&fate, Fate::Done);
+    if let Some(fate) = store.data_mut().unsent.remove(request.rep()) {
+        fate.set(Fate::Done);
     }
     <WasiHttp as HostRequestWithStore<State>>::consume_body(access(store), request, outcome).map(|body| (body,))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_was_transmitted_is_a_success() {
-        let failed = Fate::Failed(ErrorCode::DnsTimeout);
-        assert!(Fate::Done.outcome(Ok(())).is_ok());
-        assert!(matches!(failed.outcome(Ok(())), Err(ErrorCode::DnsTimeout)));
-        assert!(matches!(Fate::Unsent.outcome(Ok(())), Err(ErrorCode::InternalError(_))));
-        assert!(matches!(Fate::Sending.outcome(Ok(())), Err(ErrorCode::ConnectionTerminated)));
-        for fate in [Fate::Done, Fate::Unsent] {
-            let known = fate.outcome(Err(ErrorCode::HttpRequestBodySize(Some(1))));
-            assert!(matches!(known, Err(ErrorCode::HttpRequestBodySize(Some(1)))), "wasmtime's own errors stay");
-        }
-    }
 }
