@@ -3,16 +3,12 @@
 //! that has disconnected, and the host's shutdown.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-
-use serde::{Deserialize, Serialize};
 
 use http::{HeaderValue, Response, Version, header};
 use http_body::Body as _;
@@ -20,12 +16,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use super::WorkerShared;
 use super::alarms::Alarm;
 use super::body::Flow;
 use super::exchange;
+use super::last_answer;
 use super::pace::{Late, Of, Pace, Slow};
-use super::respond::raw;
+use super::peer::Peer;
+use super::shared::WorkerShared;
 use super::socket::framing::{Chunks, Framing, HeadLines};
 use super::socket::{Socket, Stream};
 use super::turns::Turns;
@@ -45,24 +42,6 @@ const UNSEEN_BYTES: u64 = 64 * 1024;
 
 /// How much faster the patience with a client runs out that has not taken anything since the socket was first full.
 const UNPROVEN_FACTOR: u32 = 8;
-
-/// Who is at the other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Peer {
-    /// A TCP client.
-    Tcp(SocketAddr),
-    /// A client of the Unix socket.
-    Unix,
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix => f.write_str("unix"),
-        }
-    }
-}
 
 /// What the connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,9 +160,9 @@ impl Connection {
         let left = self.worker.config.limits.header_max_bytes.saturating_sub(bytes);
         if left == 0 {
             let (status, what) = if self.head.get().has_request_line() {
-                (raw::HEAD_TOO_LARGE, "header")
+                (last_answer::HEAD_TOO_LARGE, "header")
             } else {
-                (raw::URI_TOO_LONG, "request line")
+                (last_answer::URI_TOO_LONG, "request line")
             };
             self.worker.metrics.refused(Refused::HeadTooLarge);
             if let Some(count) = self.worker.lines.header_max.admit(Instant::now()) {
@@ -392,7 +371,7 @@ impl Connection {
                 if let Some(count) = worker.lines.header_timeout.admit(Instant::now()) {
                     tracing::info!(worker = worker.id.0, count, peer = %self.peer, limit = "--header-timeout", "request headers did not arrive in time (count: since the last such line); raise --header-timeout to wait longer");
                 }
-                self.close_with(raw::REQUEST_TIMEOUT);
+                self.close_with(last_answer::REQUEST_TIMEOUT);
             }
             Phase::New => {
                 if let Some(count) = worker.lines.silent.admit(Instant::now()) {
@@ -421,7 +400,7 @@ impl Connection {
         self.phase.set(Phase::Closing);
         self.unread_body.set(true);
         if self.stalled.get().is_none()
-            && let Err(error) = self.stream.try_write(raw::answer(status).as_bytes())
+            && let Err(error) = self.stream.try_write(last_answer::answer(status).as_bytes())
         {
             tracing::debug!(peer = %self.peer, %error, "the last response of a connection could not be sent");
         }

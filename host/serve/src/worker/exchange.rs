@@ -23,12 +23,12 @@ use wasmhost_base::log::access;
 use wasmhost_sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
 
 use self::waits::{Deadline, Stop, Waiting};
-use super::WorkerShared;
 use super::body::{Flow, ResponseBody, Start, Streaming, poll_given, start};
 use super::buffers::Room;
 use super::conn::Connection;
 use super::head::{authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
 use super::respond::{self, Failure};
+use super::shared::WorkerShared;
 use super::slot::{Refusal, Seat};
 use super::socket::framing::Framing;
 use super::upload::{Flaw, RequestBody, Upload};

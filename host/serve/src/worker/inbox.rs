@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
 
-use super::conn::Peer;
-use super::respond::raw;
+use super::last_answer;
+use super::peer::Peer;
 use crate::clients::{Client, Clients, client_at};
 use crate::metrics::WorkerMetrics;
 
@@ -32,7 +32,7 @@ impl Accepted {
     /// Answers that the client has too many connections, and closes this one. Best effort, since nothing waits for it: a
     /// client that keeps sending may see a reset instead.
     pub fn refuse(self) {
-        let answer = raw::answer(raw::TOO_MANY_CONNECTIONS);
+        let answer = last_answer::answer(last_answer::TOO_MANY_CONNECTIONS);
         let outcome = match self {
             Self::Tcp(stream) => last_word(&stream, &stream, &answer, TcpStream::shutdown),
             Self::Unix(stream) => last_word(&stream, &stream, &answer, UnixStream::shutdown),

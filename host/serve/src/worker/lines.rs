@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use wasmhost_base::throttle::Throttle;
 
-use super::conn::Peer;
 use super::pace::{Of, Slow};
+use super::peer::Peer;
 
 /// Each kind of line is written once in this time.
 const LINE_EVERY: Duration = Duration::from_secs(10);

@@ -17,13 +17,16 @@ use wasmhost_sandbox::InstanceContext;
 
 use super::alarms::Alarms;
 use super::buffers::Buffers;
-use super::conn::{self, Peer};
+use super::conn;
 use super::crash::Crash;
-use super::inbox::{Accepted, Connection, Receiver};
+use super::events::{Events, Exit, WorkerEvent};
+use super::inbox::{Accepted, Connection, Permit, Receiver};
 use super::lines::Lines;
+use super::orders::{Orders, Stage, WorkerSetup};
+use super::peer::Peer;
+use super::shared::WorkerShared;
 use super::slot::Slot;
 use super::socket::Stream;
-use super::{Events, Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
 use crate::intake::Intake;
 use crate::listener::Listener;
 
@@ -258,7 +261,7 @@ impl Crew {
     }
 
     /// Serves a connection in a task of its own. Its socket and its permit are held here, outside what a panic may leak.
-    fn run(&self, stream: Stream, peer: Peer, permit: super::inbox::Permit) {
+    fn run(&self, stream: Stream, peer: Peer, permit: Permit) {
         self.open.set(self.open.get() + 1);
         let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
         let stream = Rc::new(stream);

@@ -14,9 +14,9 @@ use wasmhost_config::Limits;
 use wasmhost_sandbox::{Fault, FaultKind};
 
 use super::Exchange;
-use crate::worker::WorkerShared;
 use crate::worker::buffers::REQUEST_AHEAD_MAX;
 use crate::worker::pace::{Late, Of, Slow, who_is_late};
+use crate::worker::shared::WorkerShared;
 use crate::worker::slot::Holder;
 use crate::worker::upload::{Flaw, RequestBody, Upload};
 
