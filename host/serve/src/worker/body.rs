@@ -15,7 +15,7 @@ use wasmhost_sandbox::{Body, BodyError, Fault, FaultKind};
 use super::buffers::{Held, RESPONSE_AHEAD_MAX};
 use super::exchange::{Ending, Exchange, Silence};
 use super::pace::Late;
-use super::slot::Seat;
+use super::pool::Seat;
 use super::upload::{FLAW_DETAIL, Flaw};
 
 /// What the log says of a guest whose body has no end.

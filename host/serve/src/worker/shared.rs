@@ -14,7 +14,7 @@ use super::alarms::Alarms;
 use super::buffers::Buffers;
 use super::crash::Crash;
 use super::lines::Lines;
-use super::slot::Slot;
+use super::pool::Slot;
 use crate::metrics::WorkerMetrics;
 
 /// What a worker's thread shares with its connections and requests. Never leaves the thread.

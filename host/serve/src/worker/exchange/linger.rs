@@ -15,7 +15,7 @@ use super::waits::{Deadline, upload_deadline};
 use crate::metrics::Refused;
 use crate::worker::alarms::Alarm;
 use crate::worker::pace::{Of, Slow};
-use crate::worker::slot::{Holder, Seat};
+use crate::worker::pool::{Holder, Seat};
 use crate::worker::upload::{FLAW_DETAIL, Upload};
 
 /// How a call ends before its own end.

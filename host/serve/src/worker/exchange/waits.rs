@@ -16,8 +16,8 @@ use wasmhost_sandbox::{Fault, FaultKind};
 use super::Exchange;
 use crate::worker::buffers::REQUEST_AHEAD_MAX;
 use crate::worker::pace::{Late, Of, Slow, who_is_late};
+use crate::worker::pool::Holder;
 use crate::worker::shared::WorkerShared;
-use crate::worker::slot::Holder;
 use crate::worker::upload::{Flaw, RequestBody, Upload};
 
 /// How often it is looked at most whether a response is late: the time that is left shrinks while client and guest take turns.

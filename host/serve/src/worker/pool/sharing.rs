@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use wasmhost_sandbox::{Shared, SharedEnd, SharedPlace};
 
-use super::{Grant, Kept, KeptShared, Slot};
+use super::slot::{Grant, Kept, KeptShared, Slot};
 
 impl Slot {
     /// Gives an instance a task of its own, and offers it to other requests. The first place in it is the caller's.
@@ -56,12 +56,12 @@ impl Slot {
     }
 
     /// Whether nothing runs in shared instances, of calls that were answered either.
-    pub(in crate::worker) fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         self.busy_shared.get() == 0
     }
 
     /// Waits for a moment at which [`Self::is_at_rest`] may hold.
-    pub(in crate::worker) async fn rested(&self) {
+    pub(crate) async fn rested(&self) {
         self.at_rest.notified().await;
     }
 

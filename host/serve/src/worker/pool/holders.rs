@@ -7,15 +7,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::Slot;
-
 /// How long an instance may wait for its client while others wait for an instance.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The shortest time between two looks at who may be ended.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A request that has, or had, an instance.
-pub(in crate::worker) trait Holder {
+pub(crate) trait Holder {
     /// For how long the request's instance has waited for its client, or how far the client is behind the least pace;
     /// none: it does not wait.
     fn waited(&self, now: Instant) -> Option<Duration>;
@@ -34,8 +32,17 @@ pub(super) struct Holders {
 }
 
 impl Holders {
+    pub(super) fn add(&self, holder: Weak<dyn Holder>) {
+        self.list.borrow_mut().push(holder);
+    }
+
+    pub(super) fn remove(&self, holder: &dyn Holder) {
+        let gone = std::ptr::from_ref(holder).cast::<()>();
+        self.list.borrow_mut().retain(|other| !std::ptr::eq(other.as_ptr().cast::<()>(), gone));
+    }
+
     /// Ends `wanted` requests, of those that have waited for too long; when to look again, if others may be next.
-    fn end_slowest(&self, wanted: usize, now: Instant) -> Option<Instant> {
+    pub(super) fn end_slowest(&self, wanted: usize, now: Instant) -> Option<Instant> {
         let mut waiting: Vec<(Duration, Rc<dyn Holder>)> = Vec::new();
         let mut ended = 0;
         self.list.borrow_mut().retain(|holder| {
@@ -65,35 +72,6 @@ impl Holders {
         }
         // Nobody tells when one of them begins to wait again.
         (!self.list.borrow().is_empty()).then(|| now + PATIENCE)
-    }
-}
-
-impl Slot {
-    /// A request's instance waits for its client, for the first time.
-    pub(in crate::worker) fn holds(&self, holder: Weak<dyn Holder>) {
-        self.holders.list.borrow_mut().push(holder);
-        if !self.queue.is_empty() {
-            self.holders.short.notify_one();
-        }
-    }
-
-    /// A request is over that [`Self::holds`] was told of.
-    pub(in crate::worker) fn holds_no_more(&self, holder: &dyn Holder) {
-        let gone = std::ptr::from_ref(holder).cast::<()>();
-        self.holders.list.borrow_mut().retain(|other| !std::ptr::eq(other.as_ptr().cast::<()>(), gone));
-    }
-
-    /// Ends requests whose clients are slow for as long as others wait for an instance; never ends itself.
-    pub(in crate::worker) async fn relieve(self: Rc<Self>) {
-        loop {
-            wasmhost_base::inject::panic_at("relieve");
-            self.holders.short.notified().await;
-            while !self.queue.is_empty() {
-                let next = self.holders.end_slowest(self.queue.len(), Instant::now());
-                let Some(next) = next else { break };
-                tokio::time::sleep_until(next.into()).await;
-            }
-        }
     }
 }
 

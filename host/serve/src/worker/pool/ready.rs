@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 use wasmhost_base::backoff::Backoff;
 use wasmhost_sandbox::FaultKind;
 
-use super::{KeptShared, Room, Slot};
+use super::slot::{Kept, KeptShared, Room, Slot};
 
-/// Instances kept ready ahead when each request gets a fresh one.
-const READY_AHEAD: usize = 4;
 /// How long to wait when there was no memory for an instance, before the next try.
 const SHORTAGE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// An instance beyond the hot one is dropped after it was not needed for so long.
@@ -17,7 +15,7 @@ const EXTRA_IDLE: Duration = Duration::from_secs(10);
 
 impl Slot {
     /// Makes the first instance, so that no request waits for it. A failure is logged, and tried again later.
-    pub(in crate::worker) async fn warm(self: &Rc<Self>) {
+    pub(crate) async fn warm(self: &Rc<Self>) {
         if let Some(room) = Room::take(self)
             && let Ok(kept) = self.make(room, None).await
         {
@@ -27,7 +25,7 @@ impl Slot {
     }
 
     /// Keeps instances ready in the worker's idle turns, and drops those not needed; never ends.
-    pub(in crate::worker) async fn tend(self: Rc<Self>) {
+    pub(crate) async fn tend(self: Rc<Self>) {
         let mut shortages = 0;
         loop {
             wasmhost_base::inject::panic_at("tend");
@@ -70,28 +68,21 @@ impl Slot {
         }
     }
 
-    /// How many idle instances to keep ready.
-    fn wanted(&self) -> usize {
-        if self.is_fresh_each_request() { READY_AHEAD.min(self.capacity.instances_per_worker) } else { 1 }
+    /// Offers an instance that was made ahead.
+    fn offer(self: &Rc<Self>, kept: Kept) {
+        if self.is_shared() {
+            let (kept, place) = self.share(kept);
+            drop(place);
+            self.offer_places(&kept);
+        } else {
+            self.keep(kept);
+        }
     }
 
     fn lacks(&self) -> bool {
         let live = self.live.get();
         let has_room = live < self.capacity.instances_per_worker;
         if self.is_fresh_each_request() { has_room && self.idle.borrow().len() < self.wanted() } else { live == 0 }
-    }
-
-    /// Tells `tend` of instances that may have to go, if it does not know.
-    pub(super) fn note_surplus(&self) {
-        if !self.surplus_known.get() && self.has_surplus() {
-            self.surplus_known.set(true);
-            self.refill.notify_one();
-        }
-    }
-
-    fn has_surplus(&self) -> bool {
-        let shared = self.shared.borrow();
-        self.idle.borrow().len() > self.wanted() || shared.iter().skip(1).any(|kept| kept.shared.is_empty())
     }
 
     /// Lets go of instances that were not needed for a while.

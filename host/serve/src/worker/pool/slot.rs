@@ -1,137 +1,128 @@
-//! The pool of a worker's instances. It gives one to each request, makes new ones while others wait, queues requests when no
-//! more may be made, and replaces each instance that had to go. Everything here runs on the worker's thread.
-
-mod holders;
-mod patience;
-mod queue;
-mod ready;
-mod seat;
-mod sharing;
+//! The instances of one worker: those at rest, those that are shared, the room for more, and what becomes of an instance
+//! when a call has ended. Each that had to go is replaced.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-pub(super) use self::holders::Holder;
-
 use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{Capacity, Config, Isolation};
 use wasmhost_sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, TICK, WasiVersion};
 
-use self::holders::Holders;
-use self::patience::Patience;
-use self::queue::Queue;
-pub(super) use self::seat::Seat;
-use super::alarms::Alarm;
-use super::crash::Crash;
 use super::health::{Health, Try, Verdict};
+use super::holders::{Holder, Holders};
+use super::patience::Patience;
+use super::queue::Queue;
 use super::trim::Trim;
 use crate::development::trace_text;
 use crate::metrics::{Shed, WorkerMetrics};
 use crate::vitals::HostVitals;
 use crate::worker::WorkerId;
+use crate::worker::crash::Crash;
 
 /// At most one log line about refusals in this time; each refusal is counted.
 const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
 /// At most one log line in this time that there is no memory for an instance; each time is counted.
 const CAPACITY_LINE_EVERY: Duration = Duration::from_secs(10);
+/// Instances kept ready ahead when each request gets a fresh one.
+const READY_AHEAD: usize = 4;
 /// Shared instances of a worker that retire, and finish their last calls, beyond `--instances-per-worker`. The pool has
 /// room for them.
 const RETIRING_MAX: usize = 4;
 
 /// The instances of one worker.
-pub(super) struct Slot {
-    worker: WorkerId,
-    guest: RefCell<Arc<Guest>>,
+pub(crate) struct Slot {
+    pub(super) worker: WorkerId,
+    pub(super) guest: RefCell<Arc<Guest>>,
     /// Counts the guests that a reload has put here; instances of an older one are not kept.
-    edition: Cell<u64>,
+    pub(super) edition: Cell<u64>,
     context: InstanceContext,
     isolation: Isolation,
-    capacity: Capacity,
-    metrics: &'static WorkerMetrics,
+    pub(super) capacity: Capacity,
+    pub(super) metrics: &'static WorkerMetrics,
     host: &'static HostVitals,
     /// Idle instances, the most recently used last.
-    idle: RefCell<Vec<Kept>>,
+    pub(super) idle: RefCell<Vec<Kept>>,
     /// Shared instances that take calls.
-    shared: RefCell<Vec<KeptShared>>,
+    pub(super) shared: RefCell<Vec<KeptShared>>,
     /// Rooms that are taken: by instances that live or are being made, or by a grant on its way.
-    live: Cell<usize>,
+    pub(super) live: Cell<usize>,
     /// Shared instances that retire and hold no room any more.
     retiring: Cell<usize>,
     /// Shared instances in which something runs.
-    busy_shared: Cell<usize>,
+    pub(super) busy_shared: Cell<usize>,
     /// The last of these came to rest.
-    at_rest: Notify,
-    queue: Queue<Grant>,
-    holders: Holders,
-    patience: RefCell<Patience>,
-    health: RefCell<Health>,
+    pub(super) at_rest: Notify,
+    pub(super) queue: Queue<Grant>,
+    pub(super) holders: Holders,
+    pub(super) patience: RefCell<Patience>,
+    pub(super) health: RefCell<Health>,
     /// False in development: a developer who tries a faulty component again must see its fault each time.
     may_go_down: bool,
-    refill: Notify,
+    pub(super) refill: Notify,
     /// There are more instances idle than wanted, and `tend` knows.
-    surplus_known: Cell<bool>,
+    pub(super) surplus_known: Cell<bool>,
     /// Wall clock of a call whose client has left, and of what calls leave running.
-    linger_max: Option<Duration>,
+    pub(super) linger_max: Option<Duration>,
     /// Asked when an instance has gone.
-    pub(super) trim: Trim,
+    pub(crate) trim: Trim,
     /// By reason, in the order of [`Shed::ALL`].
-    sheds_told: [Throttle; Shed::ALL.len()],
+    pub(super) sheds_told: [Throttle; Shed::ALL.len()],
     capacity_told: Throttle,
     /// Receives the panic of a shared instance's task.
-    crash: Rc<Crash>,
+    pub(super) crash: Rc<Crash>,
 }
 
 /// An instance with what the slot knows of it.
-struct Kept {
+pub(super) struct Kept {
     /// In a box, since it is handed on about ten times a request.
-    instance: Box<Instance>,
-    origin: Origin,
-    idle_since: Instant,
+    pub(super) instance: Box<Instance>,
+    pub(super) origin: Origin,
+    pub(super) idle_since: Instant,
 }
 
 #[derive(Clone)]
-struct KeptShared {
-    shared: Rc<Shared>,
-    origin: Rc<Origin>,
+pub(super) struct KeptShared {
+    pub(super) shared: Rc<Shared>,
+    pub(super) origin: Rc<Origin>,
     /// Whether it counts as busy.
-    is_busy: Rc<Cell<bool>>,
+    pub(super) is_busy: Rc<Cell<bool>>,
 }
 
 /// Where an instance came from. Dropping it makes room for another.
-struct Origin {
-    slot: Rc<Slot>,
+pub(super) struct Origin {
+    pub(super) slot: Rc<Slot>,
     generation: u64,
-    edition: u64,
+    pub(super) edition: u64,
     retire_after: Option<u64>,
     /// None once the instance retires beside its successor.
     room: RefCell<Option<Room>>,
-    version: WasiVersion,
+    pub(super) version: WasiVersion,
     /// When a shared instance was last seen to become empty.
-    emptied: Cell<Instant>,
+    pub(super) emptied: Cell<Instant>,
     /// What its start, or the last call that it was given, belongs to.
     tried: Cell<Try>,
 }
 
 impl Origin {
-    fn is_outdated(&self) -> bool {
+    pub(super) fn is_outdated(&self) -> bool {
         self.edition != self.slot.edition.get()
     }
 
-    fn is_worn(&self, served: u64) -> bool {
+    pub(super) fn is_worn(&self, served: u64) -> bool {
         self.retire_after.is_some_and(|after| served >= after)
     }
 
     /// It is given a call.
-    fn begins_a_try(&self) {
+    pub(super) fn begins_a_try(&self) {
         self.tried.set(self.slot.health.borrow().begin());
     }
 
     /// Makes room for the successor of an instance that retires, if not too many do so already.
-    fn release_room(&self) {
+    pub(super) fn release_room(&self) {
         if self.slot.retiring.get() < RETIRING_MAX
             && let Some(room) = self.room.take()
         {
@@ -151,10 +142,10 @@ impl Drop for Origin {
 }
 
 /// Room for one instance within `--instances-per-worker`. Dropped, it goes to the first in the queue, or is free.
-struct Room(Rc<Slot>);
+pub(super) struct Room(Rc<Slot>);
 
 impl Room {
-    fn take(slot: &Rc<Slot>) -> Option<Self> {
+    pub(super) fn take(slot: &Rc<Slot>) -> Option<Self> {
         if slot.live.get() >= slot.capacity.instances_per_worker {
             return None;
         }
@@ -181,22 +172,14 @@ impl Drop for Room {
 }
 
 /// What one who waits gets.
-enum Grant {
+pub(super) enum Grant {
     Instance(Kept),
     Place(KeptShared, SharedPlace),
     Room(Room),
 }
 
-/// Why a request gets no instance.
-pub(super) enum Refusal {
-    /// No capacity; try again after so long.
-    Shed(Shed, Duration),
-    /// An instance was made for it and did not come up.
-    Failed(Fault),
-}
-
 impl Slot {
-    pub(super) fn new(
+    pub(crate) fn new(
         worker: WorkerId,
         guest: Arc<Guest>,
         context: InstanceContext,
@@ -234,11 +217,11 @@ impl Slot {
         })
     }
 
-    fn is_fresh_each_request(&self) -> bool {
+    pub(super) fn is_fresh_each_request(&self) -> bool {
         self.guest.borrow().is_fresh_each_request(self.isolation)
     }
 
-    fn is_shared(&self) -> bool {
+    pub(super) fn is_shared(&self) -> bool {
         self.guest.borrow().calls_per_instance() > 1 && !self.is_fresh_each_request()
     }
 
@@ -247,7 +230,7 @@ impl Slot {
     }
 
     /// Puts another guest in the place of the present one; calls in flight end on the old one.
-    pub(super) fn swap(self: &Rc<Self>, guest: Arc<Guest>) {
+    pub(crate) fn swap(self: &Rc<Self>, guest: Arc<Guest>) {
         *self.guest.borrow_mut() = guest;
         self.edition.set(self.edition.get() + 1);
         *self.health.borrow_mut() = Health::default();
@@ -257,7 +240,7 @@ impl Slot {
     }
 
     /// Lets go of every idle instance; shared ones finish the calls that they have.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         drop(self.idle.take());
         for kept in self.shared.take() {
             kept.origin.release_room();
@@ -265,134 +248,8 @@ impl Slot {
         }
     }
 
-    /// An instance for one request: a kept one, a new one, or one that becomes free while the request waits. `alarm`
-    /// is the request's, and is left unset. Waits in the queue, or for an instance that is being made, no longer than until
-    /// `latest`.
-    pub(super) async fn take(self: &Rc<Self>, alarm: &Alarm, latest: Option<Instant>) -> Result<Seat, Refusal> {
-        let rest = {
-            let health = self.health.borrow();
-            if health.may_be_down() { health.down_for(Instant::now()) } else { None }
-        };
-        if let Some(rest) = rest {
-            return Err(self.shed(Shed::Down, rest));
-        }
-        let mut deadline = None;
-        loop {
-            if let Some(seat) = self.take_kept() {
-                return Ok(seat);
-            }
-            let room = match Room::take(self) {
-                Some(room) => room,
-                None => match self.wait_for_grant(alarm, &mut deadline, latest).await? {
-                    Grant::Instance(kept) => return Ok(Seat::own(kept)),
-                    Grant::Place(kept, place) => return Ok(Seat::shared(kept, place)),
-                    Grant::Room(room) => room,
-                },
-            };
-            let kept = self.make(room, latest).await.map_err(|fault| self.refusal(fault))?;
-            // Else a reload came in between.
-            if !kept.origin.is_outdated() {
-                return Ok(self.seat(kept));
-            }
-        }
-    }
-
-    /// Waits in the queue, from `deadline`'s first setting on no longer than a request may.
-    async fn wait_for_grant(
-        self: &Rc<Self>,
-        alarm: &Alarm,
-        deadline: &mut Option<Instant>,
-        latest: Option<Instant>,
-    ) -> Result<Grant, Refusal> {
-        if self.queue.len() >= self.capacity.queue_max {
-            return Err(self.shed(Shed::QueueFull, self.capacity.queue_timeout));
-        }
-        let deadline = *deadline.get_or_insert_with(|| {
-            self.metrics.queued.add_one();
-            let now = Instant::now();
-            let (is_first, max) = (self.queue.is_empty(), self.capacity.queue_timeout);
-            let until = now + self.patience.borrow_mut().of_one_who_comes(now, is_first, max);
-            latest.map_or(until, |latest| until.min(latest))
-        });
-        alarm.set(Some(deadline));
-        self.holders.short.notify_one();
-        let granted = self.queue.wait(alarm, deadline, |grant| self.give_back(grant)).await;
-        alarm.set(None);
-        granted.ok_or_else(|| self.shed(Shed::QueueTimeout, self.capacity.queue_timeout))
-    }
-
-    /// Takes back what was granted to a request that has gone.
-    fn give_back(self: &Rc<Self>, grant: Grant) {
-        match grant {
-            Grant::Instance(kept) => self.keep(kept),
-            Grant::Place(kept, place) => {
-                drop(place);
-                self.released(&kept);
-            }
-            Grant::Room(room) => drop(room),
-        }
-    }
-
-    fn refusal(&self, fault: Fault) -> Refusal {
-        match fault.kind {
-            FaultKind::Capacity => self.shed(Shed::Memory, self.capacity.queue_timeout),
-            _ => Refusal::Failed(fault),
-        }
-    }
-
-    fn shed(&self, reason: Shed, retry_after: Duration) -> Refusal {
-        self.metrics.shed(reason);
-        if reason != Shed::Down
-            && let Some(count) = self.sheds_told[reason.index()].admit(Instant::now())
-        {
-            let flag = reason.flag();
-            tracing::warn!(
-                worker = self.worker.0,
-                reason = reason.name(),
-                count,
-                limit = flag,
-                "requests are refused because there is no capacity (count: since the last such line); raise {} to allow more",
-                flag.unwrap_or_default()
-            );
-        }
-        Refusal::Shed(reason, retry_after)
-    }
-
-    fn take_kept(self: &Rc<Self>) -> Option<Seat> {
-        if self.is_shared() {
-            let shared = self.shared.borrow();
-            return shared.iter().find_map(|kept| Some(Seat::shared(kept.clone(), kept.shared.place()?)));
-        }
-        let kept = self.idle.borrow_mut().pop()?;
-        if self.is_fresh_each_request() {
-            self.refill.notify_one();
-        }
-        Some(Seat::own(kept))
-    }
-
-    /// The lease of an instance that was made for this request.
-    fn seat(self: &Rc<Self>, kept: Kept) -> Seat {
-        if self.is_shared() {
-            let (kept, place) = self.share(kept);
-            Seat::shared(kept, place)
-        } else {
-            Seat::own(kept)
-        }
-    }
-
-    /// Offers an instance that was made ahead.
-    fn offer(self: &Rc<Self>, kept: Kept) {
-        if self.is_shared() {
-            let (kept, place) = self.share(kept);
-            drop(place);
-            self.offer_places(&kept);
-        } else {
-            self.keep(kept);
-        }
-    }
-
     /// Makes an instance in `room`; for a request that waits for it, until `latest`.
-    async fn make(self: &Rc<Self>, room: Room, latest: Option<Instant>) -> Result<Kept, Fault> {
+    pub(super) async fn make(self: &Rc<Self>, room: Room, latest: Option<Instant>) -> Result<Kept, Fault> {
         wasmhost_base::inject::panic_at("slot");
         let guest = Arc::clone(&self.guest.borrow());
         self.metrics.generation.add_one();
@@ -436,7 +293,7 @@ impl Slot {
     }
 
     /// An instance is idle again.
-    fn keep(self: &Rc<Self>, mut kept: Kept) {
+    pub(super) fn keep(self: &Rc<Self>, mut kept: Kept) {
         if kept.origin.is_outdated() {
             return;
         }
@@ -447,8 +304,26 @@ impl Slot {
         }
     }
 
+    /// How many idle instances to keep ready.
+    pub(super) fn wanted(&self) -> usize {
+        if self.is_fresh_each_request() { READY_AHEAD.min(self.capacity.instances_per_worker) } else { 1 }
+    }
+
+    /// Tells `tend` of instances that may have to go, if it does not know.
+    pub(super) fn note_surplus(&self) {
+        if !self.surplus_known.get() && self.has_surplus() {
+            self.surplus_known.set(true);
+            self.refill.notify_one();
+        }
+    }
+
+    pub(super) fn has_surplus(&self) -> bool {
+        let shared = self.shared.borrow();
+        self.idle.borrow().len() > self.wanted() || shared.iter().skip(1).any(|kept| kept.shared.is_empty())
+    }
+
     /// A call has ended well: its instance is kept, or retires.
-    fn finished(self: &Rc<Self>, kept: Kept) {
+    pub(super) fn finished(self: &Rc<Self>, kept: Kept) {
         let worn = kept.origin.is_worn(kept.instance.served());
         if kept.instance.cpu() >= TICK {
             // Long enough for much to have been taken and freed.
@@ -468,7 +343,7 @@ impl Slot {
         }
     }
 
-    fn answered(&self, origin: &Origin) {
+    pub(super) fn answered(&self, origin: &Origin) {
         if origin.is_outdated() {
             return;
         }
@@ -483,7 +358,7 @@ impl Slot {
     }
 
     /// Takes note of a fault: counts it, logs it, and decides whether the slot goes on.
-    fn faulted(&self, origin: &Origin, request: u64, fault: &Fault) {
+    pub(super) fn faulted(&self, origin: &Origin, request: u64, fault: &Fault) {
         self.metrics.faulted(fault.kind);
         let raise = fault.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
         tracing::warn!(
@@ -504,6 +379,32 @@ impl Slot {
         let (now, tried) = (Instant::now(), origin.tried.get());
         let verdict = self.health.borrow_mut().on_fault(now, tried, answers_elsewhere, fastrand::f64());
         self.note(verdict);
+    }
+
+    /// A request's instance waits for its client, for the first time.
+    pub(crate) fn holds(&self, holder: Weak<dyn Holder>) {
+        self.holders.add(holder);
+        if !self.queue.is_empty() {
+            self.holders.short.notify_one();
+        }
+    }
+
+    /// A request is over that [`Self::holds`] was told of.
+    pub(crate) fn holds_no_more(&self, holder: &dyn Holder) {
+        self.holders.remove(holder);
+    }
+
+    /// Ends requests whose clients are slow for as long as others wait for an instance; never ends itself.
+    pub(crate) async fn relieve(self: Rc<Self>) {
+        loop {
+            wasmhost_base::inject::panic_at("relieve");
+            self.holders.short.notified().await;
+            while !self.queue.is_empty() {
+                let next = self.holders.end_slowest(self.queue.len(), Instant::now());
+                let Some(next) = next else { break };
+                tokio::time::sleep_until(next.into()).await;
+            }
+        }
     }
 
     fn note(&self, verdict: Verdict) {

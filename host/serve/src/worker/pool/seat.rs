@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use wasmhost_sandbox::{Body, Fault, Head, SharedPlace, WasiVersion};
 
-use super::{Kept, KeptShared};
+use super::slot::{Kept, KeptShared};
 
 /// An instance while one request has it. Dropped before its end, the request's work is cancelled: its client has left.
-pub(in crate::worker) struct Seat(Option<Holding>);
+pub(crate) struct Seat(Option<Holding>);
 
 enum Holding {
     Own(Kept),
@@ -28,7 +28,7 @@ impl Seat {
     }
 
     /// Begins the call.
-    pub(in crate::worker) fn begin(&mut self, request: http::Request<Body>, number: u64) {
+    pub(crate) fn begin(&mut self, request: http::Request<Body>, number: u64) {
         match &mut self.0 {
             Some(Holding::Own(kept)) => kept.instance.begin(request, number),
             Some(Holding::Shared { place, .. }) => place.begin(request, number),
@@ -37,7 +37,7 @@ impl Seat {
     }
 
     /// Runs the guest until it waits; ready when the instance is at its end.
-    pub(in crate::worker) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Fault> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Fault> {
         match &mut self.0 {
             Some(Holding::Own(kept)) => kept.instance.poll(context),
             Some(Holding::Shared { place, .. }) => place.poll(context),
@@ -46,14 +46,14 @@ impl Seat {
     }
 
     /// Nobody polls the call for now. A shared instance has a task that goes on.
-    pub(in crate::worker) fn pause(&mut self) {
+    pub(crate) fn pause(&mut self) {
         if let Some(Holding::Own(kept)) = &mut self.0 {
             kept.instance.pause();
         }
     }
 
     /// The answer, once.
-    pub(in crate::worker) fn take_head(&self) -> Option<Head> {
+    pub(crate) fn take_head(&self) -> Option<Head> {
         match &self.0 {
             Some(Holding::Own(kept)) => kept.instance.take_head(),
             Some(Holding::Shared { place, .. }) => place.take_head(),
@@ -62,7 +62,7 @@ impl Seat {
     }
 
     /// Whether the call has ended, with all that it left running.
-    pub(in crate::worker) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         match &self.0 {
             Some(Holding::Own(kept)) => kept.instance.is_idle(),
             Some(Holding::Shared { place, .. }) => place.is_idle(),
@@ -71,12 +71,12 @@ impl Seat {
     }
 
     /// Whether the instance serves this call only, so that nothing else runs in it once the call has ended.
-    pub(in crate::worker) fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         matches!(&self.0, Some(Holding::Own(_)))
     }
 
     /// The version of wasi:http that the guest was made for.
-    pub(in crate::worker) fn version(&self) -> Option<WasiVersion> {
+    pub(crate) fn version(&self) -> Option<WasiVersion> {
         match &self.0 {
             Some(Holding::Own(kept)) => Some(kept.origin.version),
             Some(Holding::Shared { kept, .. }) => Some(kept.origin.version),
@@ -85,7 +85,7 @@ impl Seat {
     }
 
     /// CPU time of the call so far; not told apart where calls share an instance.
-    pub(in crate::worker) fn cpu(&self) -> Duration {
+    pub(crate) fn cpu(&self) -> Duration {
         match &self.0 {
             Some(Holding::Own(kept)) => kept.instance.cpu(),
             Some(Holding::Shared { .. }) | None => Duration::ZERO,
@@ -93,7 +93,7 @@ impl Seat {
     }
 
     /// The guest gave an answer.
-    pub(in crate::worker) fn answered(&self) {
+    pub(crate) fn answered(&self) {
         match &self.0 {
             Some(Holding::Own(kept)) => kept.origin.slot.answered(&kept.origin),
             Some(Holding::Shared { kept, .. }) => kept.origin.slot.answered(&kept.origin),
@@ -102,7 +102,7 @@ impl Seat {
     }
 
     /// The call has ended well: the instance goes back, or retires.
-    pub(in crate::worker) fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         if let Some(Holding::Own(kept)) = self.0.take_if(|holding| matches!(holding, Holding::Own(_))) {
             let slot = Rc::clone(&kept.origin.slot);
             slot.finished(kept);
@@ -111,7 +111,7 @@ impl Seat {
     }
 
     /// The call faulted, or was stopped at a limit: the instance goes, and a new one takes its place.
-    pub(in crate::worker) fn fail(mut self, request: u64, fault: &Fault) {
+    pub(crate) fn fail(mut self, request: u64, fault: &Fault) {
         match &self.0 {
             Some(Holding::Own(kept)) => {
                 kept.origin.slot.faulted(&kept.origin, request, fault);

@@ -20,21 +20,21 @@ const SETTLED: Duration = Duration::from_secs(4);
 
 /// A worker's.
 #[derive(Debug, Default)]
-pub(super) struct Trim {
+pub(crate) struct Trim {
     asked: Cell<bool>,
     called: Notify,
 }
 
 impl Trim {
     /// Memory may have become free.
-    pub(super) fn ask(&self) {
+    pub(crate) fn ask(&self) {
         if !self.asked.replace(true) {
             self.called.notify_one();
         }
     }
 
     /// Looks when it is asked; never ends.
-    pub(super) async fn run(&self) {
+    pub(crate) async fn run(&self) {
         loop {
             self.called.notified().await;
             tokio::time::sleep(DELAY).await;
