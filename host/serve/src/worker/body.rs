@@ -13,16 +13,18 @@ use http_body::{Body as _, Frame, SizeHint};
 use wasmhost_sandbox::{Body, BodyError, Fault, FaultKind};
 
 use super::buffers::{Held, RESPONSE_AHEAD_MAX};
-use super::exchange::{Ending, Exchange, Silence};
+use super::exchange::{Ending, Exchange};
+use super::link::Transfer;
 use super::pace::Late;
 use super::pool::Seat;
 use super::upload::{FLAW_DETAIL, Flaw};
+use super::waits::Silence;
 
 /// What the log says of a guest whose body has no end.
 pub(super) const NOT_FINISHED: &str = "the guest returned without finishing its body";
 
 /// What hyper writes to the client.
-pub(super) enum ResponseBody {
+pub(crate) enum ResponseBody {
     /// All of it at once; none: there is no more (or there was none).
     Whole(Option<Bytes>),
     /// As the guest gives it.
@@ -68,14 +70,14 @@ impl http_body::Body for ResponseBody {
 /// A transfer that must not look whole: hyper closes the connection on it.
 #[derive(Debug, thiserror::Error)]
 #[error("the response was broken off: {0}")]
-pub(super) struct BrokenOff(&'static str);
+pub(crate) struct BrokenOff(&'static str);
 
 /// hyper's end of a response's body. The connection holds the other: it goes on taking what the guest gives while hyper
 /// cannot write.
-pub(super) struct Streaming(Rc<RefCell<Flow>>);
+pub(crate) struct Streaming(Rc<RefCell<Flow>>);
 
 /// The guest's body, and the guest's call for as long as it goes on.
-pub(super) struct Flow {
+struct Flow {
     inner: Body,
     /// Frames that were taken before the head was sent, or while the client did not read.
     ahead: VecDeque<Frame<Bytes>>,
@@ -214,7 +216,7 @@ impl Streaming {
             ended: false,
             was_asked: false,
         }));
-        exchange.flows(Some(&flow));
+        exchange.link().transfers(Some(Rc::clone(&flow) as _));
         Self(flow)
     }
 
@@ -225,6 +227,39 @@ impl Streaming {
 
 fn length_of(frame: &Frame<Bytes>) -> usize {
     frame.data_ref().map_or(0, Bytes::len)
+}
+
+impl Transfer for Flow {
+    /// Takes what the guest gives while hyper does not ask for it, up to [`RESPONSE_AHEAD_MAX`]: a guest whose response fits
+    /// need not wait for its client.
+    fn read_ahead(&mut self, context: &mut Context<'_>) {
+        while !self.is_over {
+            if self.held.bytes() >= RESPONSE_AHEAD_MAX || !self.held.has_room() {
+                // The guest is not asked for more, and so not silent.
+                self.exchange.body_moved();
+                self.exchange.is_full(true);
+                self.exchange.holds();
+                if let Some(seat) = &mut self.seat {
+                    seat.pause();
+                }
+                return;
+            }
+            match self.produce(context) {
+                Poll::Ready(Given::Frame(frame)) => {
+                    self.held.add(length_of(&frame));
+                    self.ahead.push_back(frame);
+                }
+                Poll::Ready(Given::End | Given::Broken(_)) | Poll::Pending => return,
+            }
+        }
+        if self.broken.is_none() {
+            self.give_up_seat();
+        }
+    }
+
+    fn who_is_late(&self) -> Option<Late> {
+        self.exchange.who_is_late()
+    }
 }
 
 impl Flow {
@@ -259,38 +294,6 @@ impl Flow {
             }
             Given::Broken(cut) => Some(Err(BrokenOff(cut.name()))),
         })
-    }
-
-    /// Who has had the whole time of the response.
-    pub(super) fn who_is_late(&self) -> Option<Late> {
-        self.exchange.who_is_late()
-    }
-
-    /// Takes what the guest gives while hyper does not ask for it, up to [`RESPONSE_AHEAD_MAX`]: a guest whose response fits
-    /// need not wait for its client.
-    pub(super) fn read_ahead(&mut self, context: &mut Context<'_>) {
-        while !self.is_over {
-            if self.held.bytes() >= RESPONSE_AHEAD_MAX || !self.held.has_room() {
-                // The guest is not asked for more, and so not silent.
-                self.exchange.body_moved();
-                self.exchange.is_full(true);
-                self.exchange.holds();
-                if let Some(seat) = &mut self.seat {
-                    seat.pause();
-                }
-                return;
-            }
-            match self.produce(context) {
-                Poll::Ready(Given::Frame(frame)) => {
-                    self.held.add(length_of(&frame));
-                    self.ahead.push_back(frame);
-                }
-                Poll::Ready(Given::End | Given::Broken(_)) | Poll::Pending => return,
-            }
-        }
-        if self.broken.is_none() {
-            self.give_up_seat();
-        }
     }
 
     /// The next frame from the guest, which goes on with its call meanwhile.
@@ -427,14 +430,14 @@ impl Flow {
             self.exchange.finish(Ending::Whole);
             return;
         }
-        if self.broken.is_none() && self.exchange.is_overdue() {
+        if self.broken.is_none() && self.exchange.link().is_overdue() {
             self.break_off(FaultKind::ResponseTimeout, "the response was not whole in time");
         }
         drop(self.take_seat());
         self.exchange.finish(match self.broken {
             Some(Cut::Fault(kind)) => Ending::Broken(kind),
             Some(Cut::SlowClient) => Ending::ClientSlow,
-            None if self.exchange.has_slow_client() => Ending::ClientSlow,
+            None if self.exchange.link().has_slow_client() => Ending::ClientSlow,
             None => Ending::ClientLeft,
         });
     }
@@ -442,7 +445,7 @@ impl Flow {
 
 impl Drop for Streaming {
     fn drop(&mut self) {
-        self.0.borrow().exchange.flows(None);
+        self.0.borrow().exchange.link().transfers(None);
         self.0.borrow_mut().close();
     }
 }

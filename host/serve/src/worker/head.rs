@@ -5,6 +5,18 @@ use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
 
 use super::respond::Failure;
 
+/// Whether a head can be understood in one way only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// It can.
+    #[default]
+    Clear,
+    /// More than one `Content-Length`, or one beside `Transfer-Encoding` (RFC 9112, section 6.3; hyper takes both, and shows
+    /// one of them), or a line that does not end with CR LF (section 2.2 lets a recipient take it for one; whoever does
+    /// not, finds other lines).
+    Ambiguous,
+}
+
 /// The authority that the request is for (RFC 9112, sections 3.2 and 3.3): of an absolute target, else of `Host`, which
 /// HTTP/1.1 requires once; HTTP/1.0 may leave it out.
 pub(super) fn authority(

@@ -8,14 +8,12 @@ use std::process::Command;
 use bytes::Bytes;
 use http::{Request, Response};
 
-use super::body::ResponseBody;
-
 /// The header that asks for a deed, with its object behind a space.
 const HEADER: &str = "x-wasmhost-misdeed";
 
 /// Does what the request asks for, and tells what came of it: `done`, or the number of the system's error. None when
 /// nothing was asked for.
-pub(super) fn commit<B>(request: &Request<B>) -> Option<Response<ResponseBody>> {
+pub(super) fn commit<B>(request: &Request<B>) -> Option<Response<Bytes>> {
     let what = request.headers().get(HEADER)?.to_str().ok()?;
     let outcome = match what.split_once(' ') {
         Some((deed, object)) => misbehave(deed, object),
@@ -25,7 +23,7 @@ pub(super) fn commit<B>(request: &Request<B>) -> Option<Response<ResponseBody>> 
         Ok(()) => "done".to_owned(),
         Err(error) => error.raw_os_error().map_or_else(|| error.to_string(), |number| number.to_string()),
     };
-    Some(Response::new(ResponseBody::whole(Bytes::from(text))))
+    Some(Response::new(Bytes::from(text)))
 }
 
 fn misbehave(deed: &str, object: &str) -> io::Result<()> {

@@ -8,7 +8,6 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use wasmhost_sandbox::FaultKind;
 
-use super::body::ResponseBody;
 use crate::development::{self, Audience, Notice, Reason};
 use crate::metrics::Refused;
 
@@ -77,16 +76,16 @@ impl Failure {
     }
 
     /// The answer in development, which says why.
-    pub(super) fn response_with_reason(self, audience: Audience, reason: Reason<'_>) -> Response<ResponseBody> {
+    pub(super) fn response_with_reason(self, audience: Audience, reason: Reason<'_>) -> Response<Bytes> {
         let mut response = self.response();
         fill(&mut response, development::failure(audience, self.text(), reason));
         response
     }
 
     /// The answer.
-    pub(super) fn response(self) -> Response<ResponseBody> {
+    pub(super) fn response(self) -> Response<Bytes> {
         wasmhost_base::inject::panic_at("respond");
-        let mut response = Response::new(ResponseBody::whole(Bytes::from_static(self.text().as_bytes())));
+        let mut response = Response::new(Bytes::from_static(self.text().as_bytes()));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -101,8 +100,8 @@ impl Failure {
 }
 
 /// The answer in development, when no component answers.
-pub(super) fn notice(audience: Audience, notice: &Notice) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::whole(Bytes::new()));
+pub(super) fn notice(audience: Audience, notice: &Notice) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     fill(&mut response, notice.body(audience));
@@ -110,7 +109,7 @@ pub(super) fn notice(audience: Audience, notice: &Notice) -> Response<ResponseBo
 }
 
 /// Puts a text of development into an answer.
-fn fill(response: &mut Response<ResponseBody>, body: development::Body) {
+fn fill(response: &mut Response<Bytes>, body: development::Body) {
     let kind = if body.html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -118,7 +117,7 @@ fn fill(response: &mut Response<ResponseBody>, body: development::Body) {
     // The page has its style within it, and loads nothing.
     let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    *response.body_mut() = ResponseBody::whole(body.text.into());
+    *response.body_mut() = body.text.into();
 }
 
 /// At least one, and not cut short.

@@ -26,7 +26,7 @@ use super::orders::{Orders, Stage, WorkerSetup};
 use super::peer::Peer;
 use super::pool::Slot;
 use super::shared::WorkerShared;
-use super::socket::Stream;
+use super::stream::Stream;
 use crate::intake::Intake;
 use crate::listener::Listener;
 

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use wasmhost_config::Limits;
 use wasmhost_sandbox::{Fault, FaultKind};
 
-use super::Exchange;
-use super::waits::{Deadline, upload_deadline};
+use super::alarms::Alarm;
+use super::deadline::{Deadline, upload_deadline};
+use super::exchange::Exchange;
+use super::pace::{Of, Slow};
+use super::pool::{Holder, Seat};
+use super::upload::{FLAW_DETAIL, Upload};
 use crate::metrics::Refused;
-use crate::worker::alarms::Alarm;
-use crate::worker::pace::{Of, Slow};
-use crate::worker::pool::{Holder, Seat};
-use crate::worker::upload::{FLAW_DETAIL, Upload};
 
 /// How a call ends before its own end.
 enum Stop {
@@ -81,14 +81,14 @@ impl Holder for Sender {
 impl Exchange {
     /// Lets a call whose response is whole go on by itself, within the CPU limit and `--request-timeout`, and the limits of
     /// a client that still sends.
-    pub(in crate::worker) fn linger(&self, mut seat: Seat) {
+    pub(super) fn linger(&self, mut seat: Seat) {
         if seat.is_idle() {
             seat.finish();
             return;
         }
         self.lingers.set(true);
-        let worker = Rc::clone(&self.connection.worker);
-        let (number, peer) = (self.number, self.connection.peer);
+        let worker = Rc::clone(&self.worker);
+        let (number, peer) = (self.number, self.link().peer);
         let sender = Rc::new(Sender {
             upload: Arc::clone(&self.upload),
             alarm: worker.alarms.alarm(),

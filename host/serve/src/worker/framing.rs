@@ -5,7 +5,7 @@
 
 /// The bytes of a head, line by line, from its first to its blank line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in super::super) struct HeadLines {
+pub(super) struct HeadLines {
     /// The beginning of a line that has not ended yet.
     start: [u8; START_BYTES],
     /// How many bytes of that line there are, as far as it matters.
@@ -26,7 +26,7 @@ const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
 
 impl HeadLines {
     /// How many of the bytes that came next belong to the head: those up to its blank line, which ends it, or all.
-    pub(in super::super) fn take(&mut self, bytes: &[u8]) -> (usize, Option<Framing>) {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> (usize, Option<Framing>) {
         let mut from = 0;
         for at in memchr::memchr_iter(b'\n', bytes) {
             let is_blank = self.end_line(&bytes[from..at]);
@@ -43,7 +43,7 @@ impl HeadLines {
     }
 
     /// Whether the request line has come whole.
-    pub(in super::super) fn has_request_line(&self) -> bool {
+    pub(super) fn has_request_line(&self) -> bool {
         self.has_request_line
     }
 
@@ -88,22 +88,10 @@ impl HeadLines {
     }
 }
 
-/// Whether a head can be understood in one way only.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in super::super) enum Framing {
-    /// It can.
-    #[default]
-    Clear,
-    /// More than one `Content-Length`, or one beside `Transfer-Encoding` (RFC 9112, section 6.3; hyper takes both, and shows
-    /// one of them), or a line that does not end with CR LF (section 2.2 lets a recipient take it for one; whoever does
-    /// not, finds other lines).
-    Ambiguous,
-}
-
 /// A body in chunks (RFC 9112, section 7.1), to its last byte. Stricter than hyper's reader: no space behind a size, no
 /// bare line feed or return in extensions and trailers, and a bound on the line of a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Chunks {
+pub(super) struct Chunks {
     part: Part,
     /// Bytes that the chunk still has.
     left: u64,
@@ -135,21 +123,21 @@ const SIZE_DIGITS_MAX: u16 = 16;
 /// The bytes are no body in chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the body's chunks are not valid")]
-pub(in super::super) struct Unframed;
+pub(super) struct Unframed;
 
 impl Chunks {
     /// Before the first chunk.
-    pub(in super::super) const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { part: Part::Size, left: 0, line: 0 }
     }
 
     /// Whether all of the body has come.
-    pub(in super::super) fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.part == Part::Over
     }
 
     /// How many of the bytes that came next belong to the body: those up to its end, or all.
-    pub(in super::super) fn take(&mut self, bytes: &[u8]) -> Result<usize, Unframed> {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, Unframed> {
         let mut at = 0;
         while at < bytes.len() && self.part != Part::Over {
             if self.part == Part::Data {

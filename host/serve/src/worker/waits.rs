@@ -10,15 +10,14 @@ use std::time::{Duration, Instant};
 
 use http_body::Body as _;
 
-use wasmhost_config::Limits;
 use wasmhost_sandbox::{Fault, FaultKind};
 
-use super::Exchange;
-use crate::worker::buffers::REQUEST_AHEAD_MAX;
-use crate::worker::pace::{Late, Of, Slow, who_is_late};
-use crate::worker::pool::Holder;
-use crate::worker::shared::WorkerShared;
-use crate::worker::upload::{Flaw, RequestBody, Upload};
+use super::buffers::REQUEST_AHEAD_MAX;
+use super::deadline::{Deadline, upload_deadline};
+use super::exchange::Exchange;
+use super::pace::{Late, Of, Slow, who_is_late};
+use super::pool::Holder;
+use super::upload::{Flaw, RequestBody};
 
 /// How often it is looked at most whether a response is late: the time that is left shrinks while client and guest take turns.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(10);
@@ -42,34 +41,9 @@ pub(super) enum Waiting {
 }
 
 /// Who lets a response wait.
-pub(in crate::worker) enum Silence {
+pub(super) enum Silence {
     OfTheGuest,
     OfTheClient,
-}
-
-/// Until when what is waited for has to come, and of whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deadline {
-    None,
-    OfTheGuest(Instant),
-    OfTheClient(Instant, Slow),
-}
-
-impl Deadline {
-    pub(super) fn at(self) -> Option<Instant> {
-        match self {
-            Self::None => None,
-            Self::OfTheGuest(at) | Self::OfTheClient(at, _) => Some(at),
-        }
-    }
-
-    pub(super) fn sooner(self, other: Self) -> Self {
-        match (self.at(), other.at()) {
-            (Some(one), Some(two)) if two < one => other,
-            (None, Some(_)) => other,
-            _ => self,
-        }
-    }
 }
 
 impl Exchange {
@@ -77,14 +51,14 @@ impl Exchange {
     /// length is small and known; of one that is longer, or in chunks, what comes until there is leave to start early, since
     /// its client may wait for the response's beginning before it sends on. Of a body whose client waits for
     /// `100 Continue` nothing, while there is leave to start early; else the host asks for it in the guest's place.
-    pub(super) async fn gather(self: &Rc<Self>, worker: &WorkerShared, body: &mut RequestBody) -> Result<(), Stop> {
+    pub(super) async fn gather(self: &Rc<Self>, body: &mut RequestBody) -> Result<(), Stop> {
         if body.is_expected()
-            && let Ok(permit) = Arc::clone(&worker.buffers.early).try_acquire_owned()
+            && let Ok(permit) = Arc::clone(&self.worker.buffers.early).try_acquire_owned()
         {
             body.gathered(Some(permit));
             return Ok(());
         }
-        let mut early = pin!(Arc::clone(&worker.buffers.early).acquire_owned());
+        let mut early = pin!(Arc::clone(&self.worker.buffers.early).acquire_owned());
         let streams = self.upload.is_in_chunks() || body.size_hint().lower() > REQUEST_AHEAD_MAX as u64;
         let (mut armed, mut had_turn) = (None, !streams);
         let outcome = poll_fn(|context| {
@@ -102,7 +76,7 @@ impl Exchange {
             self.poll_for_head(&mut armed, Waiting::ForClient, context).map(Err)
         })
         .await;
-        self.connection.request_alarm.set(None);
+        self.link().request_alarm.set(None);
         body.gathered(outcome?);
         match self.upload.flaw() {
             Some(flaw) => Err(Stop::Flaw(flaw)),
@@ -118,13 +92,13 @@ impl Exchange {
         context: &Context<'_>,
     ) -> Poll<Stop> {
         wasmhost_base::inject::panic_at("wait");
-        if self.connection.in_the_way.take() {
+        if self.link().in_the_way.take() {
             return Poll::Ready(Stop::SlowClient(Slow::InTheWay));
         }
         if waiting == Waiting::ForGuest && self.upload.is_awaited() {
             self.holds();
         }
-        let alarm = &self.connection.request_alarm;
+        let alarm = &self.link().request_alarm;
         // The upload's deadline moves with it; the head's stands.
         let deadline = self.next_deadline();
         if *armed != Some(deadline) {
@@ -148,7 +122,7 @@ impl Exchange {
     }
 
     fn request_timeout(&self) -> Option<Duration> {
-        self.connection.worker.config.limits.request_timeout
+        self.worker.config.limits.request_timeout
     }
 
     /// By when the guest must have answered. The time in which the host waited for the client is not the guest's.
@@ -169,28 +143,28 @@ impl Exchange {
     }
 
     fn upload_deadline(&self, has_pace: bool) -> Deadline {
-        upload_deadline(&self.upload, &self.connection.worker.config.limits, has_pace)
+        upload_deadline(&self.upload, &self.worker.config.limits, has_pace)
     }
 
     /// The guest gave some of its body. Its silence begins when it is asked for more and has none: the time that the
     /// client takes to read is not the guest's.
-    pub(in crate::worker) fn body_moved(&self) {
+    pub(super) fn body_moved(&self) {
         if self.silence.take().is_some() {
-            self.connection.request_alarm.set(None);
+            self.link().request_alarm.set(None);
         }
     }
 
     /// The guest has no more of its body for now. Ready when that has lasted for too long, or the guest waits for a client
     /// that does not send.
-    pub(in crate::worker) fn poll_silence(self: &Rc<Self>, context: &Context<'_>) -> Poll<Silence> {
-        let alarm = &self.connection.request_alarm;
+    pub(super) fn poll_silence(self: &Rc<Self>, context: &Context<'_>) -> Poll<Silence> {
+        let alarm = &self.link().request_alarm;
         let before = self.silence.get();
         let (since, armed) = before.unwrap_or_else(|| (Instant::now(), Deadline::None));
         // A client that sends in chunks what it likes and when it likes, while it reads the response, has no pace.
         let mut deadline = self.upload_deadline(!self.upload.is_in_chunks());
         if self.upload.is_awaited() {
             self.holds();
-        } else if let Some(idle) = self.connection.worker.config.limits.body_idle_timeout {
+        } else if let Some(idle) = self.worker.config.limits.body_idle_timeout {
             // A guest that reads its client's body is not silent meanwhile.
             deadline = Deadline::OfTheGuest(since.max(self.upload.moved()) + idle);
         }
@@ -213,68 +187,48 @@ impl Exchange {
     }
 
     /// Who has had the whole time of the response; nobody yet: sets the alarm for when to look again.
-    pub(in crate::worker) fn who_is_late(&self) -> Option<Late> {
-        let limit = self.connection.worker.config.limits.response_timeout?;
+    pub(super) fn who_is_late(&self) -> Option<Late> {
+        let limit = self.worker.config.limits.response_timeout?;
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.began);
-        let reading = self.connection.waited_for_reader(now);
+        let reading = self.link().waited_for_reader(now);
         match who_is_late(limit, elapsed, reading, self.upload.waited(now)) {
             Ok(late) => Some(late),
             Err(left) => {
-                self.connection.response_alarm.set(Some(now + left.max(LOOK_AGAIN_MIN)));
+                self.link().response_alarm.set(Some(now + left.max(LOOK_AGAIN_MIN)));
                 None
             }
         }
     }
 
     /// The response's body begins, whose whole has a time.
-    pub(in crate::worker) fn begin_body(&self) {
+    pub(super) fn begin_body(&self) {
         if self.who_is_late().is_some() {
-            self.connection.response_alarm.set(Some(Instant::now()));
+            self.link().response_alarm.set(Some(Instant::now()));
         }
     }
 
     pub(super) fn tell_slow_client(&self, slow: Slow) {
-        let worker = &self.connection.worker;
-        worker.lines.slow(worker.id.0, self.connection.peer, slow, Of::Request);
+        let worker = &self.worker;
+        worker.lines.slow(worker.id.0, self.link().peer, slow, Of::Request);
     }
 
     /// As much of the response waits for the client as may, or less.
-    pub(in crate::worker) fn is_full(&self, is: bool) {
+    pub(super) fn is_full(&self, is: bool) {
         self.full.set(is);
     }
 
     /// Whether it has an instance now.
-    pub(in crate::worker) fn has_instance(&self, has: bool) {
+    pub(super) fn has_instance(&self, has: bool) {
         self.seated.set(has);
     }
 
-    /// Whether the connection ends because its client is slow.
-    pub(in crate::worker) fn has_slow_client(&self) -> bool {
-        self.connection.slow.get().is_some()
-    }
-
     /// The request's instance may wait for its client from now on.
-    pub(in crate::worker) fn holds(self: &Rc<Self>) {
+    pub(super) fn holds(self: &Rc<Self>) {
         if !self.held.replace(true) {
             let holder: Rc<dyn Holder> = Rc::clone(self) as _;
-            self.connection.worker.slot.holds(Rc::downgrade(&holder));
+            self.worker.slot.holds(Rc::downgrade(&holder));
         }
-    }
-}
-
-/// Until when the client has to send more of its body, while that is awaited; `has_pace`: no slower than
-/// `--body-rate-min`.
-pub(super) fn upload_deadline(upload: &Upload, limits: &Limits, has_pace: bool) -> Deadline {
-    if !upload.is_awaited() {
-        return Deadline::None;
-    }
-    let moved = upload.moved();
-    let deadline = |wait: Duration, slow| Deadline::OfTheClient(moved + wait, slow);
-    let silent = limits.body_idle_timeout.map_or(Deadline::None, |limit| deadline(limit, Slow::Silent));
-    match limits.body_rate_min {
-        Some(rate) if has_pace => silent.sooner(deadline(upload.pace().patience(rate), Slow::Behind)),
-        _ => silent,
     }
 }
 
@@ -283,17 +237,17 @@ impl Holder for Exchange {
         if !self.seated.get() {
             return None;
         }
-        let rate = self.connection.worker.config.limits.body_rate_min;
+        let rate = self.worker.config.limits.body_rate_min;
         let sends = self.upload.keeps_waiting(now);
-        let reads = if self.full.get() { self.connection.stalled_for(now, rate) } else { None };
+        let reads = if self.full.get() { self.link().stalled_for(now, rate) } else { None };
         sends.max(reads)
     }
 
     fn is_ended(&self) -> bool {
-        self.connection.in_the_way.get()
+        self.link().in_the_way.get()
     }
 
     fn end(&self) {
-        self.connection.make_way();
+        self.link().make_way();
     }
 }
