@@ -1,5 +1,5 @@
 //! The pages for browsers. All text in them is escaped, since it comes from a component, a toolchain or a source file. They
-//! load and run nothing, and their content security policy (`worker::respond`) makes sure of it.
+//! load and run nothing, and their content security policy (`http::respond`) makes sure of it.
 
 use std::fmt::Write;
 

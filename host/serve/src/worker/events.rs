@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::WorkerId;
+use crate::worker_id::WorkerId;
 
 /// What a worker tells the primary.
 #[derive(Debug)]

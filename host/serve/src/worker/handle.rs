@@ -6,9 +6,9 @@ use std::thread;
 use tokio::sync::{mpsc, watch};
 
 use super::events::WorkerEvent;
-use super::inbox::{self, Connection};
 use super::orders::{Orders, WorkerSetup};
 use super::thread::run;
+use crate::net::inbox::{self, Connection};
 
 /// An end to send connections to a worker's thread, and one to order it.
 pub struct ThreadHandle {

@@ -8,9 +8,9 @@ use http::uri::Authority;
 use wasmhost_config::Config;
 use wasmhost_sandbox::{Guest, MemoryBudget, Ticker};
 
-use super::WorkerId;
-use super::inbox::Permits;
+use crate::net::inbox::Permits;
 use crate::vitals::{HostVitals, Vitals};
+use crate::worker_id::WorkerId;
 
 /// All that a worker needs to start.
 pub struct WorkerSetup {

@@ -15,20 +15,17 @@ use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
 use wasmhost_sandbox::InstanceContext;
 
-use super::alarms::Alarms;
-use super::buffers::Buffers;
-use super::conn;
-use super::crash::Crash;
 use super::events::{Events, Exit, WorkerEvent};
-use super::inbox::{Accepted, Connection, Permit, Receiver};
-use super::lines::Lines;
 use super::orders::{Orders, Stage, WorkerSetup};
-use super::peer::Peer;
-use super::pool::Slot;
-use super::shared::WorkerShared;
-use super::stream::Stream;
-use crate::intake::Intake;
-use crate::listener::Listener;
+use crate::alarms::Alarms;
+use crate::crash::Crash;
+use crate::http::{Buffers, Lines, WorkerShared};
+use crate::http1;
+use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
+use crate::net::intake::Intake;
+use crate::net::listener::Listener;
+use crate::net::{Peer, Stream};
+use crate::pool::Slot;
 
 /// Threads of a worker that do blocking work for guests: file system calls and name look-ups.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -266,7 +263,7 @@ impl Crew {
         let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
         let stream = Rc::new(stream);
         tokio::task::spawn_local(async move {
-            let serving = conn::serve(Rc::clone(&worker), Rc::clone(&stream), peer);
+            let serving = http1::serve(Rc::clone(&worker), Rc::clone(&stream), peer);
             if worker.crash.survive(serving).await.is_none() {
                 // Others may hold it still, in what was leaked.
                 stream.cut();

@@ -18,8 +18,8 @@ use tokio::io::unix::AsyncFd;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_config::Listen;
 
-use crate::worker::Peer;
-use crate::worker::inbox::Accepted;
+use super::inbox::Accepted;
+use super::peer::Peer;
 
 /// Connections that the kernel keeps for the host until it accepts them; the system's `somaxconn` may be lower.
 pub const BACKLOG: i32 = 4_096;

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use super::alarms::Alarm;
 use super::pace::{Late, Of, Pace, Slow};
-use super::peer::Peer;
 use super::shared::WorkerShared;
+use crate::alarms::Alarm;
+use crate::net::Peer;
 
 /// How much of a response a client may have taken without the socket showing it: half of what the kernel queues beyond
 /// the client's window (`TCP_NOTSENT_LOWAT`).

@@ -8,8 +8,8 @@ use wasmhost_sandbox::{Fault, FaultKind};
 
 use super::seat::Seat;
 use super::slot::{Grant, Kept, Room, Slot};
+use crate::alarms::Alarm;
 use crate::metrics::Shed;
-use crate::worker::alarms::Alarm;
 
 /// Why a request gets no instance.
 pub(crate) enum Refusal {

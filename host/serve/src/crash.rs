@@ -9,14 +9,14 @@ use wasmhost_base::panics::guarded;
 
 /// Written by the tasks, read by the worker's loop.
 #[derive(Default)]
-pub(super) struct Crash {
+pub(crate) struct Crash {
     text: RefCell<Option<String>>,
     told: Notify,
 }
 
 impl Crash {
     /// Runs a task. If it panics, the panic is reported, what the task held may be leaked, and this never ends.
-    pub(super) async fn watch<T>(&self, task: impl Future<Output = T>) -> T {
+    pub(crate) async fn watch<T>(&self, task: impl Future<Output = T>) -> T {
         match self.survive(task).await {
             Some(output) => output,
             None => std::future::pending().await,
@@ -24,7 +24,7 @@ impl Crash {
     }
 
     /// The same for one who has something to give back after the task: none if it panicked.
-    pub(super) async fn survive<T>(&self, task: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn survive<T>(&self, task: impl Future<Output = T>) -> Option<T> {
         match guarded(task).await {
             Ok(output) => Some(output),
             Err(text) => {
@@ -36,7 +36,7 @@ impl Crash {
     }
 
     /// Waits for a panic, and tells what it said.
-    pub(super) async fn happened(&self) -> String {
+    pub(crate) async fn happened(&self) -> String {
         loop {
             if let Some(text) = self.text.borrow().clone() {
                 return text;

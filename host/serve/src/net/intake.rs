@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use wasmhost_base::throttle::Throttle;
 
-use crate::listener::{AcceptPause, BACKLOG, Listener, accept_error_name};
+use super::inbox::{Accepted, Connection, Permits};
+use super::listener::{AcceptPause, BACKLOG, Listener, accept_error_name};
+use super::peer::Peer;
 use crate::metrics::Accepting;
-use crate::worker::Peer;
-use crate::worker::inbox::{Accepted, Connection, Permits};
 
 /// That connections wait, or are refused, is told of once in this time.
 const LINE_EVERY: Duration = Duration::from_secs(10);

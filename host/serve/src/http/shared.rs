@@ -9,13 +9,13 @@ use tokio::sync::Notify;
 
 use wasmhost_config::Config;
 
-use super::WorkerId;
-use super::alarms::Alarms;
 use super::buffers::Buffers;
-use super::crash::Crash;
 use super::lines::Lines;
-use super::pool::Slot;
+use crate::alarms::Alarms;
+use crate::crash::Crash;
 use crate::metrics::WorkerMetrics;
+use crate::pool::Slot;
+use crate::worker_id::WorkerId;
 
 /// What a worker's thread shares with its connections and requests. Never leaves the thread.
 pub(crate) struct WorkerShared {

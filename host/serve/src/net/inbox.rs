@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
 
+use super::clients::{Client, Clients, client_at};
 use super::last_answer;
 use super::peer::Peer;
-use crate::clients::{Client, Clients, client_at};
 use crate::metrics::WorkerMetrics;
 
 /// Connections that may wait in a worker's inbox. Above a burst's size; a worker that does not take this many out is

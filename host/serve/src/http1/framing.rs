@@ -3,6 +3,8 @@
 //! size have limits. And what hyper lets pass although another program on the way might read it differently (request
 //! smuggling: RFC 9112, section 11.2) is found here. Pure.
 
+use crate::http::Framing;
+
 /// The bytes of a head, line by line, from its first to its blank line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct HeadLines {

@@ -11,16 +11,11 @@ use http::{HeaderValue, Response, Version, header};
 
 use wasmhost_config::Limits;
 
-use super::alarms::Alarm;
 use super::framing::{Chunks, HeadLines};
-use super::head::Framing;
-use super::last_answer;
-use super::link::{Carrier, Link, UNSEEN_BYTES};
-use super::pace::{Pace, Slow};
-use super::peer::Peer;
-use super::shared::WorkerShared;
-use super::stream::Stream;
+use crate::alarms::Alarm;
+use crate::http::{Carrier, Framing, Link, Pace, Slow, UNSEEN_BYTES, WorkerShared};
 use crate::metrics::Refused;
+use crate::net::{Peer, Stream, last_answer};
 
 /// How long a head that has begun may still take to arrive once the host stops.
 pub(super) const HEAD_AT_DRAIN: Duration = Duration::from_secs(1);

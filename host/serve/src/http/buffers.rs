@@ -20,7 +20,7 @@ const RESPONSES_AHEAD_MAX: usize = 32 * 1024 * 1024;
 const FRAME_BYTES: usize = 128;
 
 /// A worker's bounds.
-pub(super) struct Buffers {
+pub(crate) struct Buffers {
     pub(super) requests: Arc<Room>,
     pub(super) responses: Arc<Room>,
     /// Requests in chunks that may take an instance before their body has come: half as many as could have one.
@@ -28,7 +28,7 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    pub(super) fn new(capacity: &Capacity) -> Self {
+    pub(crate) fn new(capacity: &Capacity) -> Self {
         let places = capacity.instances_per_worker.saturating_mul(capacity.instance_concurrency);
         let early = (places / 2).clamp(1, Semaphore::MAX_PERMITS);
         Self {

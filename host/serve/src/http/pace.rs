@@ -9,18 +9,18 @@ const GRACE: Duration = Duration::from_secs(10);
 /// What came (or went) of a body, and how long the host waited for it. Time in which the host or the guest was not ready
 /// is not the client's, and does not count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// How long the host waited for the client.
-    pub(super) waited: Duration,
+    pub(crate) waited: Duration,
     /// Bytes that have moved, as far as they count.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Pace {
     /// What it is after the host waited for `waited` more, and `bytes` moved then. Who is faster than `rate` bytes a second
     /// gets no further ahead than [`GRACE`]: else a large piece would buy the right to be slow for hours. `unseen` bytes
     /// count beyond that.
-    pub(super) fn moved(self, waited: Duration, bytes: u64, rate: Option<u64>, unseen: u64) -> Self {
+    pub(crate) fn moved(self, waited: Duration, bytes: u64, rate: Option<u64>, unseen: u64) -> Self {
         let waited = self.waited.saturating_add(waited);
         let most = |rate| bytes_in(waited.saturating_add(GRACE), rate).saturating_add(unseen);
         let bytes = self.bytes.saturating_add(bytes).min(rate.map_or(u64::MAX, most));
@@ -28,7 +28,7 @@ impl Pace {
     }
 
     /// How much longer the host waits for the next byte, when at least `rate` bytes a second are asked for.
-    pub(super) fn patience(self, rate: u64) -> Duration {
+    pub(crate) fn patience(self, rate: u64) -> Duration {
         GRACE.saturating_add(time_for(self.bytes, rate)).saturating_sub(self.waited)
     }
 
@@ -40,7 +40,7 @@ impl Pace {
 
 /// Why a client is too slow to be waited for any longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Slow {
+pub(crate) enum Slow {
     /// Nothing moved for `--body-idle-timeout`.
     Silent,
     /// It is slower than `--body-rate-min`.
@@ -55,7 +55,7 @@ pub(super) enum Slow {
 
 /// Which body a client is slow with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
+pub(crate) enum Of {
     Request,
     Response,
 }
@@ -108,7 +108,7 @@ impl Slow {
 
 /// Who has had the whole time of a response for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Late {
+pub(crate) enum Late {
     Guest,
     /// With which body.
     Client(Of),

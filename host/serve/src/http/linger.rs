@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use wasmhost_config::Limits;
 use wasmhost_sandbox::{Fault, FaultKind};
 
-use super::alarms::Alarm;
 use super::deadline::{Deadline, upload_deadline};
 use super::exchange::Exchange;
 use super::pace::{Of, Slow};
-use super::pool::{Holder, Seat};
 use super::upload::{FLAW_DETAIL, Upload};
+use crate::alarms::Alarm;
 use crate::metrics::Refused;
+use crate::pool::{Holder, Seat};
 
 /// How a call ends before its own end.
 enum Stop {

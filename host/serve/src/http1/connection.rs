@@ -14,15 +14,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::guard::{Guard, HEAD_AT_DRAIN, Phase};
-use super::link::Carrier;
-use super::pace::Slow;
-use super::peer::Peer;
-use super::serve;
-use super::shared::WorkerShared;
 use super::socket::Socket;
-use super::stream::Stream;
 use super::turns::Turns;
+use crate::http::{Carrier, Slow, WorkerShared};
 use crate::metrics::Refused;
+use crate::net::{Peer, Stream};
 
 /// How long the host keeps reading from a client that still sends while the host closes the connection. The client has this
 /// time to read the response.
@@ -31,7 +27,7 @@ const LINGERING_CLOSE: Duration = Duration::from_secs(1);
 const READ_BUFFER_SPARE_BYTES: usize = 64 * 1024;
 
 /// Serves a connection to its end.
-pub(super) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) {
+pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) {
     let guard = Rc::new(Guard::new(Rc::clone(&worker), stream, peer));
     guard.enter(Phase::New, Some(worker.config.limits.header_timeout));
     wasmhost_base::inject::panic_at("connection");
@@ -69,7 +65,7 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
         let (framing, version) = (guard.framing(), request.version());
         let carrier: Rc<dyn Carrier> = Rc::clone(guard) as _;
         async move {
-            let mut response = serve::serve(carrier, request, framing).await;
+            let mut response = crate::http::serve(carrier, request, framing).await;
             guard.limit_requests(&mut response, version);
             Ok::<_, Infallible>(response)
         }

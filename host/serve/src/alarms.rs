@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use self::calendar::{Calendar, Day, Page};
 
 /// All alarms of a worker.
-pub(super) struct Alarms {
+pub(crate) struct Alarms {
     entries: RefCell<Vec<Option<Rc<Entry>>>>,
     free: RefCell<Vec<usize>>,
     calendar: RefCell<Calendar<Rc<Entry>>>,
@@ -43,7 +43,7 @@ impl calendar::Item for Rc<Entry> {
 }
 
 /// One deadline, of a connection or a request. Belongs to the task that polls it.
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     alarms: Rc<Alarms>,
     entry: Rc<Entry>,
     index: usize,
@@ -67,7 +67,7 @@ impl Default for Alarms {
 
 impl Alarms {
     /// A new alarm, not set.
-    pub(super) fn alarm(self: &Rc<Self>) -> Alarm {
+    pub(crate) fn alarm(self: &Rc<Self>) -> Alarm {
         let entry = Rc::new(Entry::default());
         let mut entries = self.entries.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or(entries.len());
@@ -80,7 +80,7 @@ impl Alarms {
     }
 
     /// Runs the timer; never ends.
-    pub(super) async fn run(&self) {
+    pub(crate) async fn run(&self) {
         loop {
             wasmhost_base::inject::panic_at("alarms");
             self.expire(Instant::now());
@@ -150,7 +150,7 @@ impl Alarms {
     }
 
     /// Wakes every task that has an alarm, whether due or not: something that concerns all has changed.
-    pub(super) fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
         for entry in self.entries.borrow().iter().flatten() {
             entry.wake();
         }
@@ -173,7 +173,7 @@ impl Entry {
 
 impl Alarm {
     /// Sets the deadline, or clears it; an alarm that had gone off is as new.
-    pub(super) fn set(&self, at: Option<Instant>) {
+    pub(crate) fn set(&self, at: Option<Instant>) {
         self.entry.due.set(false);
         self.entry.at.set(at);
         if let Some(at) = at {
@@ -182,12 +182,12 @@ impl Alarm {
     }
 
     /// Wakes the task that polls it, whether due or not.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.entry.wake();
     }
 
     /// Ready once the deadline has passed.
-    pub(super) fn poll(&self, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<()> {
         if self.entry.due.get() {
             return Poll::Ready(());
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::guard::Guard;
-use super::stream::Stream;
+use crate::net::Stream;
 
 /// A head and a body that are no longer than this in sum are copied together: one slice is written in a quarter of a
 /// microsecond less than two.

@@ -17,11 +17,11 @@ use super::holders::{Holder, Holders};
 use super::patience::Patience;
 use super::queue::Queue;
 use super::trim::Trim;
+use crate::crash::Crash;
 use crate::development::trace_text;
 use crate::metrics::{Shed, WorkerMetrics};
 use crate::vitals::HostVitals;
-use crate::worker::WorkerId;
-use crate::worker::crash::Crash;
+use crate::worker_id::WorkerId;
 
 /// At most one log line about refusals in this time; each refusal is counted.
 const SHED_LINE_EVERY: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use crate::worker::alarms::Alarm;
+use crate::alarms::Alarm;
 
 /// A line in which grants of type `G` are waited for.
 pub(super) struct Queue<G>(RefCell<VecDeque<Rc<Place<G>>>>);
@@ -110,7 +110,7 @@ mod tests {
 
     use std::time::Duration;
 
-    use crate::worker::alarms::Alarms;
+    use crate::alarms::Alarms;
 
     fn context() -> Context<'static> {
         Context::from_waker(Waker::noop())

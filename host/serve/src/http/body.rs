@@ -16,9 +16,9 @@ use super::buffers::{Held, RESPONSE_AHEAD_MAX};
 use super::exchange::{Ending, Exchange};
 use super::link::Transfer;
 use super::pace::Late;
-use super::pool::Seat;
 use super::upload::{FLAW_DETAIL, Flaw};
 use super::waits::Silence;
+use crate::pool::Seat;
 
 /// What the log says of a guest whose body has no end.
 pub(super) const NOT_FINISHED: &str = "the guest returned without finishing its body";

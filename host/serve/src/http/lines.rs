@@ -5,21 +5,21 @@ use std::time::{Duration, Instant};
 use wasmhost_base::throttle::Throttle;
 
 use super::pace::{Of, Slow};
-use super::peer::Peer;
+use crate::net::Peer;
 
 /// Each kind of line is written once in this time.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// What a worker's log tells of all clients together, and not of each one.
-pub(super) struct Lines {
-    pub(super) last_request: Throttle,
+pub(crate) struct Lines {
+    pub(crate) last_request: Throttle,
     pub(super) body_max: Throttle,
-    pub(super) silent: Throttle,
-    pub(super) idle: Throttle,
-    pub(super) header_max: Throttle,
-    pub(super) header_timeout: Throttle,
+    pub(crate) silent: Throttle,
+    pub(crate) idle: Throttle,
+    pub(crate) header_max: Throttle,
+    pub(crate) header_timeout: Throttle,
     pub(super) error_code: Throttle,
-    pub(super) unreadable: Throttle,
+    pub(crate) unreadable: Throttle,
     slow: [[Throttle; Slow::COUNT]; 2],
 }
 

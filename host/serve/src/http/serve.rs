@@ -19,11 +19,11 @@ use super::body::{NOT_FINISHED, ResponseBody, Start, Streaming, poll_given, star
 use super::exchange::{Ending, Exchange};
 use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
 use super::link::Carrier;
-use super::pool::{Refusal, Seat};
 use super::respond::{self, Failure};
 use super::upload::{Flaw, RequestBody};
 use super::waits::{Stop, Waiting};
 use crate::development::{Notice, Reason};
+use crate::pool::{Refusal, Seat};
 
 /// Answers one request, whose head was framed in this way. Never fails: every failure has an answer.
 pub(crate) async fn serve(
