@@ -49,9 +49,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("toolchain/src/templates.rs", &["build"]),
 ];
 /// What speaks HTTP.
-const SPEAK_HYPER: [&str; 4] = [
+const SPEAK_HYPER: [&str; 5] = [
+    "serve/src/http/request_body.rs",
     "serve/src/http/serve.rs",
-    "serve/src/http/upload.rs",
+    "serve/src/http/source.rs",
     "serve/src/http1/connection.rs",
     "supervise/src/admin.rs",
 ];

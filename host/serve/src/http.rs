@@ -1,10 +1,10 @@
 //! Requests and their responses, whatever protocol carries them: what their headers mean, their two bodies, how long they may
 //! take, and the host's own answers. `serve` answers one request.
 
-mod body;
 mod buffers;
 mod deadline;
 mod exchange;
+mod gathered;
 mod head;
 mod lines;
 mod linger;
@@ -12,9 +12,12 @@ mod link;
 #[cfg(feature = "fault-injection")]
 mod misdeeds;
 mod pace;
+mod request_body;
 mod respond;
+mod response_body;
 mod serve;
 mod shared;
+mod source;
 mod upload;
 mod waits;
 

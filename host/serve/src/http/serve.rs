@@ -15,12 +15,13 @@ use hyper::body::Incoming;
 
 use wasmhost_sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
 
-use super::body::{NOT_FINISHED, ResponseBody, Start, Streaming, poll_given, start};
 use super::exchange::{Ending, Exchange};
 use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
 use super::link::Carrier;
+use super::request_body::RequestBody;
 use super::respond::{self, Failure};
-use super::upload::{Flaw, RequestBody};
+use super::response_body::{NOT_FINISHED, ResponseBody, Start, Streaming, poll_given, start};
+use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
 use crate::development::{Notice, Reason};
 use crate::pool::{Refusal, Seat};

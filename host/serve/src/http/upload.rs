@@ -1,22 +1,18 @@
-//! A request's body on its way to the guest: when it last moved, whether it is awaited, and what is wrong with it.
+//! How a request's body moves on its way to the guest: when it last did, whether it is awaited, and what is wrong with it.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::{Mutex, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
+use http_body::Body as _;
 
-use wasmhost_sandbox::{BodyError, FaultKind};
+use wasmhost_sandbox::FaultKind;
 
-use super::buffers::{Held, REQUEST_AHEAD_MAX, Room};
-use super::head::clean_trailers;
+use super::gathered::Gathered;
 use super::pace::Pace;
+use super::source::Lent;
 
 /// What is wrong with a request's body. The request is stopped for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +48,15 @@ pub(super) struct Upload {
     /// How many bytes a second are asked for.
     rate: Option<u64>,
     /// Its length was not declared: the client may mean to send it while it reads the response.
-    in_chunks: AtomicBool,
-    ended: AtomicBool,
+    pub(super) in_chunks: AtomicBool,
+    pub(super) ended: AtomicBool,
     /// The guest waits for it; a guest that does not read is not the client's silence.
     awaited: AtomicBool,
     flaw: OnceLock<Flaw>,
     /// The body of a client that waits for `100 Continue`, while the guest can read it.
-    expected: OnceLock<Weak<Mutex<Lent>>>,
+    pub(super) expected: OnceLock<Weak<Mutex<Lent>>>,
     /// What was taken for the body before the guest had it, while the guest has a handle of it.
-    gathered: OnceLock<Weak<Mutex<Gathered>>>,
+    pub(super) gathered: OnceLock<Weak<Mutex<Gathered>>>,
     /// Who wants to know of a flaw, and that it is awaited: another task than the connection's may read the body.
     watcher: Mutex<Option<Waker>>,
 }
@@ -89,7 +85,7 @@ impl Upload {
     }
 
     /// `bytes` of it came, or its end.
-    fn came(&self, bytes: usize) {
+    pub(super) fn came(&self, bytes: usize) {
         let now = self.now_ms();
         let was_awaited = self.awaited.swap(false, Relaxed);
         let waited = if was_awaited { now.saturating_sub(self.moved_ms.load(Relaxed)) } else { 0 };
@@ -100,7 +96,7 @@ impl Upload {
     }
 
     /// It is asked for, and nothing is there.
-    fn await_more(&self) {
+    pub(super) fn await_more(&self) {
         if !self.awaited.swap(true, Relaxed) {
             self.moved_ms.store(self.now_ms(), Relaxed);
             self.wake_watcher();
@@ -108,7 +104,7 @@ impl Upload {
     }
 
     /// Nobody asks for it for now.
-    fn rest(&self) {
+    pub(super) fn rest(&self) {
         if self.awaited.load(Relaxed) {
             self.came(0);
         }
@@ -125,7 +121,7 @@ impl Upload {
         self.in_chunks.load(Relaxed)
     }
 
-    fn note_flaw(&self, flaw: Flaw) {
+    pub(super) fn note_flaw(&self, flaw: Flaw) {
         // The first is what it is stopped for.
         let _ = self.flaw.set(flaw);
         self.wake_watcher();
@@ -213,298 +209,17 @@ impl Upload {
     }
 }
 
-/// The body of a client that waits for `100 Continue`.
-#[derive(Debug)]
-struct Lent {
-    incoming: Incoming,
-    /// hyper was asked for it.
-    asked: bool,
-    /// What it gave when the host asked in the guest's place.
-    early: Option<Option<Result<Frame<Bytes>, hyper::Error>>>,
-}
-
-/// Where the client's body comes from.
-enum Source {
-    Own(Incoming),
-    Lent(Arc<Mutex<Lent>>),
-}
-
-impl Source {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self {
-            Self::Own(incoming) => Pin::new(incoming).poll_frame(context),
-            Self::Lent(lent) => {
-                let mut lent = lent.lock().unwrap_or_else(PoisonError::into_inner);
-                lent.asked = true;
-                match lent.early.take() {
-                    Some(frame) => Poll::Ready(frame),
-                    None => Pin::new(&mut lent.incoming).poll_frame(context),
-                }
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Own(incoming) => incoming.is_end_stream(),
-            Self::Lent(lent) => {
-                let lent = lent.lock().unwrap_or_else(PoisonError::into_inner);
-                lent.early.is_none() && lent.incoming.is_end_stream()
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Own(incoming) => incoming.size_hint(),
-            Self::Lent(lent) => lent.lock().unwrap_or_else(PoisonError::into_inner).incoming.size_hint(),
-        }
-    }
-}
-
-/// The client's body, as a guest reads it.
-pub(super) struct RequestBody {
-    source: Source,
-    upload: Arc<Upload>,
-    max: Option<u64>,
-    /// How much may still come.
-    left: u64,
-    gathered: Arc<Mutex<Gathered>>,
-}
-
-/// What was taken for a body before its request had an instance.
-struct Gathered {
-    ahead: Ahead,
-    /// Leave to have an instance before all of the body has come.
-    early: Option<OwnedSemaphorePermit>,
-}
-
-impl std::fmt::Debug for Gathered {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gathered").field("early", &self.early).finish_non_exhaustive()
-    }
-}
-
-/// What came of a body before its request had an instance.
-struct Ahead {
-    first: Option<Bytes>,
-    /// All of it, once that is more than one piece: small pieces would take more room than their bytes.
-    joined: BytesMut,
-    trailers: Option<HeaderMap>,
-    error: Option<BodyError>,
-    held: Held,
-}
-
-impl Ahead {
-    fn none_of(room: &Arc<Room>) -> Self {
-        Self { first: None, joined: BytesMut::new(), trailers: None, error: None, held: Held::none_of(room) }
-    }
-
-    /// Nobody is to read it any more.
-    fn let_go(&mut self) {
-        if self.is_empty() {
-            return;
-        }
-        self.first = None;
-        self.joined = BytesMut::new();
-        self.trailers = None;
-        self.held.clear();
-        self.error = Some(BodyError::ConnectionTerminated);
-    }
-
-    fn push(&mut self, data: Bytes) {
-        self.held.add(data.len());
-        if self.first.is_none() && self.joined.is_empty() {
-            self.first = Some(data);
-            return;
-        }
-        if let Some(first) = self.first.take() {
-            self.joined.extend_from_slice(&first);
-        }
-        self.joined.extend_from_slice(&data);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.first.is_none() && self.joined.is_empty() && self.trailers.is_none() && self.error.is_none()
-    }
-
-    fn bytes(&self) -> usize {
-        self.first.as_ref().map_or(self.joined.len(), Bytes::len)
-    }
-
-    /// What the guest gets next of it.
-    fn take(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
-        if self.is_empty() {
-            return None;
-        }
-        let data = match self.first.take() {
-            Some(first) => first,
-            None => std::mem::take(&mut self.joined).freeze(),
-        };
-        self.held.clear();
-        if !data.is_empty() {
-            return Some(Ok(Frame::data(data)));
-        }
-        self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))).or_else(|| self.error.take().map(Err))
-    }
-}
-
-impl RequestBody {
-    /// Of `max` bytes at most; what is read ahead of it is counted in `room`. `expects`: the client waits for
-    /// `100 Continue` before it sends it.
-    pub(super) fn new(
-        incoming: Incoming,
-        upload: Arc<Upload>,
-        max: Option<u64>,
-        expects: bool,
-        room: &Arc<Room>,
-    ) -> Self {
-        upload.in_chunks.store(incoming.size_hint().exact().is_none(), Relaxed);
-        let source = if expects {
-            let lent = Arc::new(Mutex::new(Lent { incoming, asked: false, early: None }));
-            // A request has one body.
-            let _ = upload.expected.set(Arc::downgrade(&lent));
-            Source::Lent(lent)
-        } else {
-            Source::Own(incoming)
-        };
-        let gathered = Arc::new(Mutex::new(Gathered { ahead: Ahead::none_of(room), early: None }));
-        let _ = upload.gathered.set(Arc::downgrade(&gathered));
-        Self { source, upload, max, left: max.unwrap_or(u64::MAX), gathered }
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Gathered> {
-        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the client waits for `100 Continue`, which tells it that its body is wanted. The guest should say so.
-    pub(super) fn is_expected(&self) -> bool {
-        matches!(self.source, Source::Lent(_))
-    }
-
-    /// Reads what comes. Ready when that is all, or as much as may be read ahead.
-    pub(super) fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let is_full = {
-                let taken = self.taken();
-                let held = &taken.ahead.held;
-                held.bytes() >= REQUEST_AHEAD_MAX || !held.has_room()
-            };
-            if is_full {
-                return Poll::Ready(());
-            }
-            match ready!(self.poll_source(context)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.taken().ahead.push(data),
-                    Err(frame) => self.taken().ahead.trailers = frame.into_trailers().ok(),
-                },
-                Some(Err(error)) => {
-                    self.taken().ahead.error = Some(error);
-                    return Poll::Ready(());
-                }
-                None => return Poll::Ready(()),
-            }
-            if self.upload.has_ended() {
-                return Poll::Ready(());
-            }
-        }
-    }
-
-    /// The guest gets it now; with `early`, before all of it has come.
-    pub(super) fn gathered(&mut self, early: Option<OwnedSemaphorePermit>) {
-        let early = early.filter(|_| !self.upload.has_ended());
-        self.taken().early = early;
-        self.upload.rest();
-    }
-
-    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = self.source.poll_frame(context);
-        match &polled {
-            Poll::Ready(frame) => {
-                let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
-                self.upload.came(data.map_or(0, Bytes::len));
-                if frame.is_none() || self.source.is_end_stream() {
-                    self.upload.ended.store(true, Relaxed);
-                    self.taken().early = None;
-                }
-            }
-            Poll::Pending => self.upload.await_more(),
-        }
-        polled.map(|frame| frame.map(|frame| self.check(frame)))
-    }
-
-    /// What is passed on of what came.
-    fn check(&mut self, frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Frame<Bytes>, BodyError> {
-        let mut frame = frame.map_err(|error| {
-            if is_flaw(&error) {
-                self.upload.note_flaw(Flaw::Invalid);
-            }
-            BodyError::Hyper(error)
-        })?;
-        if let Some(trailers) = frame.trailers_mut() {
-            clean_trailers(trailers);
-        }
-        let came = frame.data_ref().map_or(0, Bytes::len) as u64;
-        match self.left.checked_sub(came) {
-            Some(left) => self.left = left,
-            None => {
-                self.left = 0;
-                self.upload.note_flaw(Flaw::TooLarge);
-                return Err(BodyError::HttpRequestBodySize(self.max));
-            }
-        }
-        Ok(frame)
-    }
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        // A guest that lets go of it does not wait for it.
-        self.upload.rest();
-    }
-}
-
-/// Whether the fault lies in the bytes that came, or in an early end of them; a broken connection is no flaw.
-fn is_flaw(error: &hyper::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    cause.is_some_and(|cause| matches!(cause.kind(), InvalidData | InvalidInput | UnexpectedEof))
-}
-
-impl http_body::Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let ahead = self.taken().ahead.take();
-        match ahead {
-            Some(frame) => Poll::Ready(Some(frame)),
-            None => self.poll_source(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.taken().ahead.is_empty() && self.source.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let (rest, ahead) = (self.source.size_hint(), self.taken().ahead.bytes() as u64);
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(ahead));
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper.saturating_add(ahead));
-        }
-        hint
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
     use tokio::sync::Semaphore;
+    use wasmhost_sandbox::BodyError;
+
+    use crate::http::buffers::{Held, Room};
+    use crate::http::gathered::Ahead;
 
     /// What a request has taken, with the handle of it that its guest has.
     fn gathered(upload: &Upload, room: &Arc<Room>, places: &Arc<Semaphore>) -> Arc<Mutex<Gathered>> {

@@ -16,7 +16,8 @@ use super::buffers::REQUEST_AHEAD_MAX;
 use super::deadline::{Deadline, upload_deadline};
 use super::exchange::Exchange;
 use super::pace::{Late, Of, Slow, who_is_late};
-use super::upload::{Flaw, RequestBody};
+use super::request_body::RequestBody;
+use super::upload::Flaw;
 use crate::pool::Holder;
 
 /// How often it is looked at most whether a response is late: the time that is left shrinks while client and guest take turns.
