@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 
 use wasmhost_base::throttle::Throttle;
 
-use super::inbox::{Accepted, Connection, Permits};
-use super::listener::{AcceptPause, BACKLOG, Listener, accept_error_name};
+use super::accepted::Accepted;
+use super::bind::BACKLOG;
+use super::inbox::Connection;
+use super::listener::{AcceptPause, Listener, accept_error_name};
 use super::peer::Peer;
+use super::permits::Permits;
 use crate::metrics::Accepting;
 
 /// That connections wait, or are refused, is told of once in this time.
