@@ -31,7 +31,7 @@ pub(crate) trait Carrier {
 }
 
 /// A response's body on its way, as its connection knows it.
-pub(crate) trait Transfer {
+pub(super) trait Transfer {
     /// Takes what the guest gives, while the client does not read.
     fn read_ahead(&mut self, context: &mut Context<'_>);
 

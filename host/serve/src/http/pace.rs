@@ -55,7 +55,7 @@ pub(crate) enum Slow {
 
 /// Which body a client is slow with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Of {
+pub(super) enum Of {
     Request,
     Response,
 }
@@ -108,7 +108,7 @@ impl Slow {
 
 /// Who has had the whole time of a response for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Late {
+pub(super) enum Late {
     Guest,
     /// With which body.
     Client(Of),
