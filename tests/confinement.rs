@@ -1,5 +1,5 @@
 //! The second wall: what can a guest that broke out of wasmtime's sandbox do? Its deeds are the host's own, asked for by a
-//! header (`host/serve/src/worker/misdeeds.rs`, in builds with the feature `fault-injection`): the kernel refuses them. With
+//! header (`host/serve/src/http/misdeeds.rs`, in builds with the feature `fault-injection`): the kernel refuses them. With
 //! `--confine off` they succeed, so that these checks can fail.
 
 use std::os::unix::fs::PermissionsExt;

@@ -225,7 +225,7 @@ fn only_dates_are_read_from_the_clock_that_can_be_set() -> TestResult {
         "sandbox/src/cache.rs",
         "sandbox/src/outbound/connect.rs",
         "base/src/socket_file.rs",
-        "serve/src/worker/respond.rs",
+        "serve/src/net/last_answer.rs",
     ];
     let host = crate::tidy::host();
     let mut seen = 0;

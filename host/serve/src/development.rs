@@ -101,7 +101,7 @@ impl Notice {
     /// As a body for this client.
     pub fn body(&self, audience: Audience) -> Body {
         match audience {
-            Audience::Browser => Body { html: true, text: page::notice(self) },
+            Audience::Browser => Body { html: true, text: page::notice(&self.title, &self.text, &self.hint) },
             Audience::Other => {
                 let lines = [&*self.title, self.text.trim_end(), &self.hint];
                 let lines = lines.into_iter().filter(|line| !line.is_empty());

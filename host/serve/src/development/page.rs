@@ -1,11 +1,9 @@
 //! The pages for browsers. All text in them is escaped, since it comes from a component, a toolchain or a source file. They
-//! load and run nothing, and their content security policy (`worker::respond`) makes sure of it.
+//! load and run nothing, and their content security policy (`http::respond`) makes sure of it.
 
 use std::fmt::Write;
 
 use wasmhost_sandbox::{Trace, TraceFrame};
-
-use super::Notice;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
@@ -15,16 +13,16 @@ ol{padding-left:1.5rem}li{margin:.3rem 0;overflow-wrap:anywhere}code{font:13px u
 .at{display:block;background:#c6282833;margin:0 -1rem;padding:0 1rem}footer{margin-top:2rem;font-size:.85rem;opacity:.7}";
 
 /// What is told in the component's place. It looks again by itself, until the component is there.
-pub(super) fn notice(notice: &Notice) -> String {
+pub(super) fn notice(title: &str, text: &str, hint: &str) -> String {
     let mut body = String::new();
-    if !notice.text.is_empty() {
+    if !text.is_empty() {
         // Writing to a string does not fail.
-        let _ = write!(body, "<pre>{}</pre>", escape(notice.text.trim_end()));
+        let _ = write!(body, "<pre>{}</pre>", escape(text.trim_end()));
     }
-    if !notice.hint.is_empty() {
-        let _ = write!(body, "<p>{}</p>", escape(&notice.hint));
+    if !hint.is_empty() {
+        let _ = write!(body, "<p>{}</p>", escape(hint));
     }
-    whole(&notice.title, &body, true)
+    whole(title, &body, true)
 }
 
 /// A request that failed.
@@ -116,8 +114,7 @@ mod tests {
         let evil = "<script>alert(\"1\")</script>&'";
         let place = Place { file: evil.to_owned(), line: 1, column: 0, excerpt: vec![(1, evil.to_owned())] };
         let trace = Trace { frames: vec![TraceFrame { function: evil.to_owned(), place: Some(place) }] };
-        let told = Notice { title: evil.into(), text: evil.into(), hint: evil.into(), is_all_there_is: false };
-        for page in [failure(evil, evil, Some(evil), Some(&trace)), notice(&told)] {
+        for page in [failure(evil, evil, Some(evil), Some(&trace)), notice(evil, evil, evil)] {
             assert!(
                 !page.contains("<script") && page.matches("&lt;script&gt;alert(&quot;1&quot;)").count() >= 4,
                 "{page}"

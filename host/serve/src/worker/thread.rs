@@ -15,17 +15,17 @@ use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
 use wasmhost_sandbox::InstanceContext;
 
-use super::alarms::Alarms;
-use super::buffers::Buffers;
-use super::conn::{self, Peer};
-use super::crash::Crash;
-use super::inbox::{Accepted, Connection, Receiver};
-use super::lines::Lines;
-use super::slot::Slot;
-use super::socket::Stream;
-use super::{Events, Exit, Orders, Stage, WorkerEvent, WorkerSetup, WorkerShared};
-use crate::intake::Intake;
-use crate::listener::Listener;
+use super::events::{Events, Exit, WorkerEvent};
+use super::orders::{Orders, Stage, WorkerSetup};
+use crate::alarms::Alarms;
+use crate::crash::Crash;
+use crate::http::{Buffers, Lines, WorkerShared};
+use crate::http1;
+use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
+use crate::net::intake::Intake;
+use crate::net::listener::Listener;
+use crate::net::{Peer, Stream};
+use crate::pool::Slot;
 
 /// Threads of a worker that do blocking work for guests: file system calls and name look-ups.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -258,12 +258,12 @@ impl Crew {
     }
 
     /// Serves a connection in a task of its own. Its socket and its permit are held here, outside what a panic may leak.
-    fn run(&self, stream: Stream, peer: Peer, permit: super::inbox::Permit) {
+    fn run(&self, stream: Stream, peer: Peer, permit: Permit) {
         self.open.set(self.open.get() + 1);
         let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
         let stream = Rc::new(stream);
         tokio::task::spawn_local(async move {
-            let serving = conn::serve(Rc::clone(&worker), Rc::clone(&stream), peer);
+            let serving = http1::serve(Rc::clone(&worker), Rc::clone(&stream), peer);
             if worker.crash.survive(serving).await.is_none() {
                 // Others may hold it still, in what was leaked.
                 stream.cut();

@@ -1,0 +1,30 @@
+//! Requests and their responses, whatever protocol carries them: what their headers mean, their two bodies, how long they may
+//! take, and the host's own answers. `serve` answers one request.
+
+mod buffers;
+mod deadline;
+mod exchange;
+mod gathered;
+mod head;
+mod lines;
+mod linger;
+mod link;
+#[cfg(feature = "fault-injection")]
+mod misdeeds;
+mod pace;
+mod request_body;
+mod respond;
+mod response_body;
+mod serve;
+mod shared;
+mod source;
+mod upload;
+mod waits;
+
+pub(crate) use self::buffers::Buffers;
+pub(crate) use self::head::Framing;
+pub(crate) use self::lines::Lines;
+pub(crate) use self::link::{Carrier, Link, UNSEEN_BYTES};
+pub(crate) use self::pace::{Pace, Slow};
+pub(crate) use self::serve::serve;
+pub(crate) use self::shared::WorkerShared;

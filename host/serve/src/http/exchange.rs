@@ -1,0 +1,218 @@
+//! One request and its response: what is known of them, and their line in the access log.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use http::uri::PathAndQuery;
+use http::{Method, Request, Version, header};
+use http_body::Body;
+
+use wasmhost_base::log::access;
+use wasmhost_sandbox::{Fault, FaultKind, WasiVersion};
+
+use super::buffers::Room;
+use super::deadline::Deadline;
+use super::link::{Carrier, Link};
+use super::shared::WorkerShared;
+use super::upload::{Flaw, Upload};
+use crate::development::Audience;
+use crate::metrics::Refused;
+
+/// How a response ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Whole,
+    Broken(FaultKind),
+    ClientLeft,
+    /// It sent or read a body too slowly.
+    ClientSlow,
+    /// The host stopped, and could wait no longer.
+    DrainDeadline,
+}
+
+/// The record of one request.
+pub(super) struct Exchange {
+    pub(super) number: u64,
+    pub(super) worker: Rc<WorkerShared>,
+    carrier: Rc<dyn Carrier>,
+    pub(super) began: Instant,
+    method: Method,
+    /// The client speaks HTTP/1.0: a body without a length ends with the connection.
+    pub(super) is_old: bool,
+    /// Kept for the access log only.
+    path: Option<PathAndQuery>,
+    pub(super) upload: Arc<Upload>,
+    /// Of the guest that answers, once there is one.
+    pub(super) version: Cell<Option<WasiVersion>>,
+    pub(super) status: Cell<u16>,
+    bytes: Cell<u64>,
+    cpu: Cell<Duration>,
+    finished: Cell<bool>,
+    /// Since when the guest has given no more of its body, and for when the alarm is set.
+    pub(super) silence: Cell<Option<(Instant, Deadline)>>,
+    /// As much of the response waits for the client as may.
+    pub(super) full: Cell<bool>,
+    /// It has an instance of its own, or a place in one.
+    pub(super) seated: Cell<bool>,
+    /// The slot knows that this request's instance may wait for its client.
+    pub(super) held: Cell<bool>,
+    /// Its instance serves others at once.
+    pub(super) shares: Cell<bool>,
+    /// Its call goes on behind its response.
+    pub(super) lingers: Cell<bool>,
+    /// Who asks; in development only, where it is told reasons.
+    pub(super) audience: Option<Audience>,
+}
+
+impl Exchange {
+    pub(super) fn new(carrier: Rc<dyn Carrier>, request: &Request<impl Body>) -> Self {
+        let worker = Rc::clone(&carrier.link().worker);
+        let began = Instant::now();
+        Self {
+            number: worker.next_request(),
+            carrier,
+            began,
+            method: request.method().clone(),
+            is_old: request.version() < Version::HTTP_11,
+            path: worker.config.access_log.then(|| request.uri().path_and_query().cloned()).flatten(),
+            upload: Arc::new(Upload::new(began, request.body().is_end_stream(), worker.config.limits.body_rate_min)),
+            version: Cell::new(None),
+            status: Cell::new(0),
+            bytes: Cell::new(0),
+            cpu: Cell::new(Duration::ZERO),
+            finished: Cell::new(false),
+            silence: Cell::new(None),
+            full: Cell::new(false),
+            seated: Cell::new(false),
+            held: Cell::new(false),
+            shares: Cell::new(false),
+            lingers: Cell::new(false),
+            audience: worker.config.development.as_ref().map(|_| audience(request)),
+            worker,
+        }
+    }
+
+    /// What the request and its connection know of each other.
+    pub(super) fn link(&self) -> &Link {
+        self.carrier.link()
+    }
+
+    /// What is wrong with the request's body. Another task may read it, in an instance that is shared or to pass it on: this
+    /// one is woken when that finds a flaw, or begins to wait for the client.
+    pub(super) fn flaw(&self, context: &Context<'_>) -> Option<Flaw> {
+        if !self.upload.has_ended() {
+            self.upload.watch(context);
+        }
+        self.upload.flaw()
+    }
+
+    /// What is known to be wrong with the request's body.
+    pub(super) fn known_flaw(&self) -> Option<Flaw> {
+        self.upload.flaw()
+    }
+
+    /// Where parts of responses are counted that their clients have not taken yet.
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.worker.buffers.responses
+    }
+
+    pub(super) fn is_p2(&self) -> bool {
+        self.version.get() == Some(WasiVersion::P2)
+    }
+
+    pub(super) fn sent(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get().saturating_add(bytes as u64));
+    }
+
+    pub(super) fn used(&self, cpu: Duration) {
+        self.cpu.set(cpu);
+    }
+
+    /// A fault in a body that no instance stands behind any more.
+    pub(super) fn failed_without_instance(&self, fault: &Fault) {
+        let worker = &self.worker;
+        worker.metrics.faulted(fault.kind);
+        tracing::warn!(
+            worker = worker.id.0,
+            request = self.number,
+            fault = fault.kind.name(),
+            limit = fault.flag(),
+            detail = &*fault.detail,
+            "a response was broken off"
+        );
+    }
+
+    /// The response is over: counts it and logs it.
+    pub(super) fn finish(&self, ending: Ending) {
+        if self.finished.replace(true) {
+            return;
+        }
+        let worker = &self.worker;
+        // A worker that stops drops its connections: it was not the client who left.
+        let ending = if worker.stopping.get() && ending == Ending::ClientLeft { Ending::DrainDeadline } else { ending };
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(self.began);
+        worker.metrics.in_flight.change(-1);
+        worker.metrics.answered(self.status.get(), elapsed, self.cpu.get());
+        match ending {
+            Ending::ClientLeft => worker.metrics.client_left.add_one(),
+            Ending::ClientSlow => worker.metrics.refused(Refused::SlowClient),
+            Ending::Whole | Ending::Broken(_) | Ending::DrainDeadline => {}
+        }
+        if self.held.replace(false) {
+            worker.slot.holds_no_more(self);
+            self.link().in_the_way.set(false);
+        }
+        if !self.lingers.get() {
+            // What goes on in a shared instance is not known: it may read what was gathered.
+            self.upload.let_go(!self.shares.get());
+        }
+        self.carrier.request_ended(self.upload.has_ended(), now);
+        if self.is_old && ending != Ending::Whole {
+            self.carrier.end_with_reset();
+        }
+        if worker.config.access_log {
+            self.log(ending, elapsed);
+        }
+    }
+
+    fn log(&self, ending: Ending, elapsed: Duration) {
+        let ending = match ending {
+            Ending::Whole => "whole",
+            Ending::Broken(kind) => kind.name(),
+            Ending::ClientLeft => "client-left",
+            Ending::ClientSlow => "client-slow",
+            Ending::DrainDeadline => "drain-deadline",
+        };
+        let line = access::Line {
+            worker: self.worker.id.0,
+            request: self.number,
+            peer: &self.link().peer,
+            method: self.method.as_str(),
+            path: self.path.as_ref().map_or("", PathAndQuery::as_str),
+            status: self.status.get(),
+            bytes: self.bytes.get(),
+            elapsed,
+            cpu: self.cpu.get(),
+            ending,
+        };
+        access::record(&line);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // hyper dropped the request before it had a response: the client has left.
+        self.finish(Ending::ClientLeft);
+    }
+}
+
+/// Who asks, in development.
+fn audience<B>(request: &Request<B>) -> Audience {
+    let named = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    let host = request.uri().authority().map(http::uri::Authority::as_str).or(named);
+    Audience::of(request.headers(), host)
+}

@@ -1,0 +1,238 @@
+//! What request headers mean for the guest: which authority the request is for, and which headers can be trusted. Pure.
+
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
+
+use super::respond::Failure;
+
+/// Whether a head can be understood in one way only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// It can.
+    #[default]
+    Clear,
+    /// More than one `Content-Length`, or one beside `Transfer-Encoding` (RFC 9112, section 6.3; hyper takes both, and shows
+    /// one of them), or a line that does not end with CR LF (section 2.2 lets a recipient take it for one; whoever does
+    /// not, finds other lines).
+    Ambiguous,
+}
+
+/// The authority that the request is for (RFC 9112, sections 3.2 and 3.3): of an absolute target, else of `Host`, which
+/// HTTP/1.1 requires once; HTTP/1.0 may leave it out.
+pub(super) fn authority(
+    uri: &Uri,
+    headers: &HeaderMap,
+    version: Version,
+    own: &Authority,
+) -> Result<Authority, Failure> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Failure::BadRequest);
+    }
+    let host = match host {
+        Some(host) if !host.is_empty() => {
+            let authority = Authority::try_from(host.as_bytes()).map_err(|_| Failure::BadRequest)?;
+            Some(checked(authority)?)
+        }
+        Some(_) => Some(own.clone()),
+        None if version >= Version::HTTP_11 => return Err(Failure::BadRequest),
+        None => None,
+    };
+    let target = uri.authority().cloned().map(checked).transpose()?;
+    Ok(target.or(host).unwrap_or_else(|| own.clone()))
+}
+
+/// Without user information (RFC 9110, section 4.2.4), and with a port that there can be.
+fn checked(authority: Authority) -> Result<Authority, Failure> {
+    let text = authority.as_str();
+    let port = text.get(authority.host().len()..).unwrap_or_default();
+    if text.contains('@') || (port.len() > 1 && authority.port_u16().is_none()) {
+        return Err(Failure::BadRequest);
+    }
+    Ok(authority)
+}
+
+/// Refuses what the head asks of the host and the host does not do: transfer codings beside `chunked` (RFC 9112, section
+/// 6.1), expectations beside `100-continue` (RFC 9110, section 10.1.1).
+pub(super) fn check_demands(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).into_iter();
+    if let Some(coding) = codings.next() {
+        // One that does not stand by itself (`, chunked`) is one that others may overlook.
+        let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        if !is_chunked {
+            // hyper has seen to it that the last is `chunked`.
+            let is_known = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+            let all_known = elements(headers, &header::TRANSFER_ENCODING).all(is_known);
+            return Err(if all_known { Failure::BadRequest } else { Failure::NotImplemented });
+        }
+    }
+    let is_known = |expectation: &[u8]| expectation.eq_ignore_ascii_case(b"100-continue");
+    if elements(headers, &header::EXPECT).all(is_known) { Ok(()) } else { Err(Failure::ExpectationFailed) }
+}
+
+/// Refuses targets in a form that the method does not have: an authority alone is CONNECT's, `*` is OPTIONS' (RFC 9112,
+/// sections 3.2.3 and 3.2.4).
+pub(super) fn check_target(uri: &Uri, method: &Method) -> Result<(), Failure> {
+    let is_authority = uri.authority().is_some() && uri.scheme().is_none();
+    let is_asterisk = uri.path() == "*";
+    let is_fit = !is_authority && (!is_asterisk || *method == Method::OPTIONS);
+    if is_fit { Ok(()) } else { Err(Failure::BadRequest) }
+}
+
+/// The elements of a header that is a list.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = headers.get_all(name).into_iter();
+    let elements = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+/// Fields that say how a message is framed, routed, answered or read, or who sends it, and that would be believed too
+/// late in a trailer (RFC 9110, section 6.5.1).
+const NOT_IN_TRAILERS: [HeaderName; 28] = [
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::EXPECT,
+    header::FORWARDED,
+    header::HOST,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    HeaderName::from_static("keep-alive"),
+    header::MAX_FORWARDS,
+    header::PRAGMA,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    header::RANGE,
+    header::SET_COOKIE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::VIA,
+];
+
+/// Takes away what may not stand in a request's trailers, of a trusted proxy neither.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    for name in &NOT_IN_TRAILERS {
+        trailers.remove(name);
+    }
+    remove_forwarded(trailers);
+}
+
+/// Takes away what only a proxy that is trusted may say.
+pub(super) fn remove_forwarded(headers: &mut HeaderMap) {
+    let is_forwarded = |name: &HeaderName| {
+        let name = name.as_str();
+        name == "forwarded" || name.starts_with("x-forwarded-") || name == "x-real-ip"
+    };
+    if headers.keys().any(is_forwarded) {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}
+
+/// The scheme that a trusted proxy says its client used.
+pub(super) fn forwarded_scheme(headers: &HeaderMap) -> Scheme {
+    let said = headers.get("x-forwarded-proto").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"));
+    if said { Scheme::HTTPS } else { Scheme::HTTP }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn hosts(values: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::HOST, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn check(target: &'static str, hosts_given: &[&'static str], version: Version) -> Option<String> {
+        let uri = Uri::from_static(target);
+        let own = Authority::from_static("127.0.0.1:8080");
+        authority(&uri, &hosts(hosts_given), version, &own).ok().map(|authority| authority.to_string())
+    }
+
+    #[test]
+    fn the_authority_is_the_targets_then_the_hosts_then_our_own() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(check("/", &["a.example"], Version::HTTP_11), some("a.example"));
+        assert_eq!(check("http://b.example/", &["a.example"], Version::HTTP_11), some("b.example"));
+        assert_eq!(check("/", &[], Version::HTTP_11), None);
+        assert_eq!(check("/", &[], Version::HTTP_10), some("127.0.0.1:8080"));
+        assert_eq!(check("/", &["a", "b"], Version::HTTP_11), None);
+        assert_eq!(check("/", &["a b"], Version::HTTP_11), None);
+        assert_eq!(check("/", &["user@a"], Version::HTTP_11), None);
+        assert_eq!(check("http://user:word@b.example/", &["b.example"], Version::HTTP_11), None);
+        for (port, is_one) in [("", true), ("0", true), ("65535", true), ("65536", false), ("123456", false)] {
+            for host in ["a.example", "127.0.0.1", "[::1]"] {
+                let text = format!("{host}:{port}");
+                let parsed = Authority::try_from(&*text).map_err(|_| Failure::BadRequest).and_then(checked);
+                assert_eq!(parsed.is_ok(), is_one, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn demands_that_the_host_does_not_meet_are_refused() {
+        let check = |name: &'static str, values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            check_demands(&headers)
+        };
+        assert_eq!(check("transfer-encoding", &["Chunked"]), Ok(()));
+        assert_eq!(check("transfer-encoding", &["gzip, chunked"]), Err(Failure::NotImplemented));
+        assert_eq!(check("transfer-encoding", &["gzip", "chunked"]), Err(Failure::NotImplemented));
+        assert_eq!(check("transfer-encoding", &["chunked, chunked"]), Err(Failure::BadRequest));
+        assert_eq!(check("transfer-encoding", &["chunked", "chunked"]), Err(Failure::BadRequest));
+        assert_eq!(check("transfer-encoding", &[", chunked"]), Err(Failure::BadRequest));
+        assert_eq!(check("expect", &["100-Continue"]), Ok(()));
+        assert_eq!(check("expect", &["100-continue, more"]), Err(Failure::ExpectationFailed));
+        assert_eq!(check("expect", &["200-ok"]), Err(Failure::ExpectationFailed));
+        assert_eq!(check("accept", &["x"]), Ok(()));
+    }
+
+    #[test]
+    fn targets_have_a_form_that_the_method_has() {
+        let check = |target: &'static str, method: Method| check_target(&Uri::from_static(target), &method).is_ok();
+        assert!(check("/a?b", Method::GET) && check("http://a/", Method::GET) && check("*", Method::OPTIONS));
+        assert!(!check("*", Method::GET) && !check("a.test:80", Method::GET) && !check("a.test", Method::OPTIONS));
+    }
+
+    #[test]
+    fn trailers_keep_only_what_may_stand_in_them() {
+        let mut trailers = HeaderMap::new();
+        for name in ["content-length", "transfer-encoding", "host", "x-forwarded-for", "authorization", "x-sum", "etag"]
+        {
+            trailers.insert(name, HeaderValue::from_static("x"));
+        }
+        clean_trailers(&mut trailers);
+        assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum", "etag"]);
+    }
+
+    #[test]
+    fn forwarded_headers_are_removed() {
+        let mut headers = HeaderMap::new();
+        for name in ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "accept"] {
+            headers.insert(name, HeaderValue::from_static("x"));
+        }
+        remove_forwarded(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+}

@@ -1,0 +1,140 @@
+//! A call that goes on after its response is whole. Its client may still send the request's body, and be slow with it.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use wasmhost_config::Limits;
+use wasmhost_sandbox::{Fault, FaultKind};
+
+use super::deadline::{Deadline, upload_deadline};
+use super::exchange::Exchange;
+use super::pace::{Of, Slow};
+use super::upload::{FLAW_DETAIL, Upload};
+use crate::alarms::Alarm;
+use crate::metrics::Refused;
+use crate::pool::{Holder, Seat};
+
+/// How a call ends before its own end.
+enum Stop {
+    Fault(Fault),
+    SlowClient(Slow),
+}
+
+/// The client of such a call, which may keep its instance waiting.
+struct Sender {
+    upload: Arc<Upload>,
+    alarm: Alarm,
+    /// Others need the instance.
+    in_the_way: Cell<bool>,
+    armed: Cell<Option<Deadline>>,
+}
+
+impl Sender {
+    /// Ready when the call has had its time, until `end`, or its client is too slow.
+    fn poll(&self, limits: &Limits, end: Option<Instant>, context: &Context<'_>) -> Poll<Stop> {
+        if self.in_the_way.get() {
+            return Poll::Ready(Stop::SlowClient(Slow::InTheWay));
+        }
+        let is_awaited = self.upload.is_awaited();
+        let end = match end {
+            Some(end) if is_awaited => Deadline::OfTheClient(end, Slow::Late),
+            Some(end) => Deadline::OfTheGuest(end),
+            None => Deadline::None,
+        };
+        let deadline = end.sooner(upload_deadline(&self.upload, limits, !self.upload.is_in_chunks()));
+        if self.armed.replace(Some(deadline)) != Some(deadline) {
+            self.alarm.set(deadline.at());
+        }
+        if self.alarm.poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        match deadline {
+            Deadline::OfTheClient(_, slow) => Poll::Ready(Stop::SlowClient(slow)),
+            Deadline::OfTheGuest(_) => {
+                Poll::Ready(Stop::Fault(Fault::new(FaultKind::Wall, "work went on too long after the response")))
+            }
+            // An alarm without a deadline does not go off.
+            Deadline::None => Poll::Pending,
+        }
+    }
+}
+
+impl Holder for Sender {
+    fn waited(&self, now: Instant) -> Option<Duration> {
+        self.upload.keeps_waiting(now)
+    }
+
+    fn is_ended(&self) -> bool {
+        self.in_the_way.get()
+    }
+
+    fn end(&self) {
+        self.in_the_way.set(true);
+        self.alarm.wake();
+    }
+}
+
+impl Exchange {
+    /// Lets a call whose response is whole go on by itself, within the CPU limit and `--request-timeout`, and the limits of
+    /// a client that still sends.
+    pub(super) fn linger(&self, mut seat: Seat) {
+        if seat.is_idle() {
+            seat.finish();
+            return;
+        }
+        self.lingers.set(true);
+        let worker = Rc::clone(&self.worker);
+        let (number, peer) = (self.number, self.link().peer);
+        let sender = Rc::new(Sender {
+            upload: Arc::clone(&self.upload),
+            alarm: worker.alarms.alarm(),
+            in_the_way: Cell::new(false),
+            armed: Cell::new(None),
+        });
+        let end = worker.config.limits.request_timeout.map(|limit| Instant::now() + limit);
+        let tended = Rc::clone(&worker);
+        worker.spawn(async move {
+            wasmhost_base::inject::panic_at("linger");
+            let worker = tended;
+            let mut held = false;
+            let outcome = poll_fn(|context| {
+                if let Poll::Ready(fault) = seat.poll(context) {
+                    return Poll::Ready(Err(Stop::Fault(fault)));
+                }
+                if seat.is_idle() {
+                    return Poll::Ready(Ok(()));
+                }
+                // Others may be in an instance that is shared, and what is left of a call there keeps no place from them.
+                if seat.is_alone() {
+                    sender.upload.watch(context);
+                    if let Some(flaw) = sender.upload.flaw() {
+                        return Poll::Ready(Err(Stop::Fault(Fault::new(flaw.fault(), FLAW_DETAIL))));
+                    }
+                    if sender.upload.is_awaited() && !std::mem::replace(&mut held, true) {
+                        let holder: Rc<dyn Holder> = Rc::clone(&sender) as _;
+                        worker.slot.holds(Rc::downgrade(&holder));
+                    }
+                }
+                sender.poll(&worker.config.limits, end, context).map(Err)
+            })
+            .await;
+            if held {
+                worker.slot.holds_no_more(&*sender);
+            }
+            sender.upload.let_go(seat.is_alone());
+            match outcome {
+                Ok(()) => seat.finish(),
+                Err(Stop::Fault(fault)) => seat.fail(number, &fault),
+                Err(Stop::SlowClient(slow)) => {
+                    drop(seat);
+                    worker.lines.slow(worker.id.0, peer, slow, Of::Request);
+                    worker.metrics.refused(Refused::SlowClient);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,162 @@
+//! What a request and the connection that carries it know of each other. A protocol has a [`Link`] for each request that can be
+//! under way: HTTP/1.1 has one for each connection.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use super::pace::{Late, Of, Pace, Slow};
+use super::shared::WorkerShared;
+use crate::alarms::Alarm;
+use crate::net::Peer;
+
+/// How much of a response a client may have taken without the socket showing it: half of what the kernel queues beyond
+/// the client's window (`TCP_NOTSENT_LOWAT`).
+pub(crate) const UNSEEN_BYTES: u64 = 64 * 1024;
+
+/// How much faster the patience with a client runs out that has not taken anything since the socket was first full.
+const UNPROVEN_FACTOR: u32 = 8;
+
+/// A connection, as the request on it knows it. Each protocol ends a request in its own way.
+pub(crate) trait Carrier {
+    /// What both know.
+    fn link(&self) -> &Link;
+
+    /// The answer has been given, to hyper at least. `upload_ended`: all of the request's body has come.
+    fn request_ended(&self, upload_ended: bool, now: Instant);
+
+    /// A body was broken off whose end is the connection's: an orderly one would make it look whole.
+    fn end_with_reset(&self);
+}
+
+/// A response's body on its way, as its connection knows it.
+pub(super) trait Transfer {
+    /// Takes what the guest gives, while the client does not read.
+    fn read_ahead(&mut self, context: &mut Context<'_>);
+
+    /// Who has had the whole time of the response; nobody yet: sets the alarm for when to look again.
+    fn who_is_late(&self) -> Option<Late>;
+}
+
+/// State that a connection shares with its present request, all on the worker's thread.
+pub(crate) struct Link {
+    pub(crate) worker: Rc<WorkerShared>,
+    pub(crate) peer: Peer,
+    /// Whether the client may set forwarded headers.
+    pub(crate) trusted: bool,
+    /// Deadline of the request in progress.
+    pub(crate) request_alarm: Alarm,
+    /// When to look whether the whole response is late. hyper does not ask for more of a body while the socket is full, and
+    /// goes on asking while it is not: the connection looks at the time itself.
+    pub(crate) response_alarm: Alarm,
+    /// Since when the client takes nothing of what is written.
+    pub(crate) stalled: Cell<Option<Instant>>,
+    /// How fast the client reads the present response, since it was first waited for.
+    pub(crate) reading: Cell<Pace>,
+    /// The present response's body.
+    transfer: RefCell<Option<Rc<RefCell<dyn Transfer>>>>,
+    /// The request has to let go of its instance: others wait for one.
+    pub(crate) in_the_way: Cell<bool>,
+    /// Why the connection ends, when its client is at fault.
+    slow: Cell<Option<Slow>>,
+    /// The guest's response was not whole in time.
+    overdue: Cell<bool>,
+}
+
+impl Link {
+    pub(crate) fn new(worker: Rc<WorkerShared>, peer: Peer) -> Self {
+        let trusted = match peer {
+            Peer::Tcp(address) => {
+                let ip = address.ip().to_canonical();
+                worker.config.trust_proxy.iter().any(|network| network.contains(&ip))
+            }
+            // Who can reach the socket's file is on this machine and was let in by its mode.
+            Peer::Unix => !worker.config.trust_proxy.is_empty(),
+        };
+        let [request_alarm, response_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
+        Self {
+            worker,
+            peer,
+            trusted,
+            request_alarm,
+            response_alarm,
+            stalled: Cell::new(None),
+            reading: Cell::default(),
+            transfer: RefCell::default(),
+            in_the_way: Cell::new(false),
+            slow: Cell::new(None),
+            overdue: Cell::new(false),
+        }
+    }
+
+    /// For how long the client has taken nothing, or how far it is behind a pace of `rate` bytes a second; none: it reads.
+    /// Of a client that has taken nothing since the socket was first full, each moment counts as many: it may never have
+    /// meant to read, while one that has shown that it reads is given time.
+    pub(super) fn stalled_for(&self, now: Instant, rate: Option<u64>) -> Option<Duration> {
+        let mut reading = self.reading.get();
+        let mut stalled = now.duration_since(self.stalled.get()?);
+        if reading.bytes <= UNSEEN_BYTES {
+            stalled = stalled.saturating_mul(UNPROVEN_FACTOR);
+        }
+        reading.waited = reading.waited.saturating_add(stalled);
+        Some(rate.map_or(stalled, |rate| stalled.max(reading.behind(rate))))
+    }
+
+    /// For how long the socket was full, in sum, while the present response was written.
+    pub(super) fn waited_for_reader(&self, now: Instant) -> Duration {
+        let stalled = self.stalled.get().map(|since| now.saturating_duration_since(since)).unwrap_or_default();
+        self.reading.get().waited.saturating_add(stalled)
+    }
+
+    /// Has the connection's task give up its request's instance.
+    pub(super) fn make_way(&self) {
+        self.in_the_way.set(true);
+        self.response_alarm.wake();
+    }
+
+    /// The connection goes on with the response's body while hyper cannot write.
+    pub(super) fn transfers(&self, transfer: Option<Rc<RefCell<dyn Transfer>>>) {
+        *self.transfer.borrow_mut() = transfer;
+    }
+
+    /// Takes of the response what the guest gives, while the client does not read.
+    pub(crate) fn read_ahead(&self, context: &mut Context<'_>) {
+        let transfer = self.transfer.borrow().clone();
+        if let Some(transfer) = transfer {
+            transfer.borrow_mut().read_ahead(context);
+        }
+    }
+
+    /// Whether the present response is late, and the connection ends for the one whose time is over.
+    pub(crate) fn is_response_late(&self) -> bool {
+        self.response_alarm.set(None);
+        let transfer = self.transfer.borrow().clone();
+        match transfer.and_then(|transfer| transfer.borrow().who_is_late()) {
+            Some(Late::Guest) => self.overdue.set(true),
+            Some(Late::Client(of)) => self.end_for_body(Slow::Overdue, of),
+            None => return false,
+        }
+        true
+    }
+
+    /// Whether the connection ends because its guest's response was not whole in time.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.get()
+    }
+
+    /// The client is too slow, and the connection ends.
+    pub(crate) fn end_for(&self, slow: Slow) {
+        self.end_for_body(slow, if self.stalled.get().is_some() { Of::Response } else { Of::Request });
+    }
+
+    fn end_for_body(&self, slow: Slow, of: Of) {
+        self.slow.set(Some(slow));
+        self.worker.lines.slow(self.worker.id.0, self.peer, slow, of);
+    }
+
+    /// Whether the connection ends because its client is slow.
+    pub(super) fn has_slow_client(&self) -> bool {
+        self.slow.get().is_some()
+    }
+}

@@ -1,0 +1,182 @@
+//! The body of a request, as a guest reads it: what was gathered of it first, and no more than `--body-max`. Its [`Upload`] knows
+//! how it moves and what is wrong with it.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+
+use wasmhost_sandbox::BodyError;
+
+use super::buffers::{REQUEST_AHEAD_MAX, Room};
+use super::gathered::{Ahead, Gathered};
+use super::head::clean_trailers;
+use super::source::{Lent, Source};
+use super::upload::{Flaw, Upload};
+
+/// The client's body, as a guest reads it.
+pub(super) struct RequestBody {
+    source: Source,
+    upload: Arc<Upload>,
+    max: Option<u64>,
+    /// How much may still come.
+    left: u64,
+    gathered: Arc<Mutex<Gathered>>,
+}
+
+impl RequestBody {
+    /// Of `max` bytes at most; what is read ahead of it is counted in `room`. `expects`: the client waits for
+    /// `100 Continue` before it sends it.
+    pub(super) fn new(
+        incoming: Incoming,
+        upload: Arc<Upload>,
+        max: Option<u64>,
+        expects: bool,
+        room: &Arc<Room>,
+    ) -> Self {
+        upload.in_chunks.store(incoming.size_hint().exact().is_none(), Relaxed);
+        let source = if expects {
+            let lent = Arc::new(Mutex::new(Lent { incoming, asked: false, early: None }));
+            // A request has one body.
+            let _ = upload.expected.set(Arc::downgrade(&lent));
+            Source::Lent(lent)
+        } else {
+            Source::Own(incoming)
+        };
+        let gathered = Arc::new(Mutex::new(Gathered { ahead: Ahead::none_of(room), early: None }));
+        let _ = upload.gathered.set(Arc::downgrade(&gathered));
+        Self { source, upload, max, left: max.unwrap_or(u64::MAX), gathered }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the client waits for `100 Continue`, which tells it that its body is wanted. The guest should say so.
+    pub(super) fn is_expected(&self) -> bool {
+        matches!(self.source, Source::Lent(_))
+    }
+
+    /// Reads what comes. Ready when that is all, or as much as may be read ahead.
+    pub(super) fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let is_full = {
+                let taken = self.taken();
+                let held = &taken.ahead.held;
+                held.bytes() >= REQUEST_AHEAD_MAX || !held.has_room()
+            };
+            if is_full {
+                return Poll::Ready(());
+            }
+            match ready!(self.poll_source(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.taken().ahead.push(data),
+                    Err(frame) => self.taken().ahead.trailers = frame.into_trailers().ok(),
+                },
+                Some(Err(error)) => {
+                    self.taken().ahead.error = Some(error);
+                    return Poll::Ready(());
+                }
+                None => return Poll::Ready(()),
+            }
+            if self.upload.has_ended() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// The guest gets it now; with `early`, before all of it has come.
+    pub(super) fn gathered(&mut self, early: Option<OwnedSemaphorePermit>) {
+        let early = early.filter(|_| !self.upload.has_ended());
+        self.taken().early = early;
+        self.upload.rest();
+    }
+
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.source.poll_frame(context);
+        match &polled {
+            Poll::Ready(frame) => {
+                let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+                self.upload.came(data.map_or(0, Bytes::len));
+                if frame.is_none() || self.source.is_end_stream() {
+                    self.upload.ended.store(true, Relaxed);
+                    self.taken().early = None;
+                }
+            }
+            Poll::Pending => self.upload.await_more(),
+        }
+        polled.map(|frame| frame.map(|frame| self.check(frame)))
+    }
+
+    /// What is passed on of what came.
+    fn check(&mut self, frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Frame<Bytes>, BodyError> {
+        let mut frame = frame.map_err(|error| {
+            if is_flaw(&error) {
+                self.upload.note_flaw(Flaw::Invalid);
+            }
+            BodyError::Hyper(error)
+        })?;
+        if let Some(trailers) = frame.trailers_mut() {
+            clean_trailers(trailers);
+        }
+        let came = frame.data_ref().map_or(0, Bytes::len) as u64;
+        match self.left.checked_sub(came) {
+            Some(left) => self.left = left,
+            None => {
+                self.left = 0;
+                self.upload.note_flaw(Flaw::TooLarge);
+                return Err(BodyError::HttpRequestBodySize(self.max));
+            }
+        }
+        Ok(frame)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        // A guest that lets go of it does not wait for it.
+        self.upload.rest();
+    }
+}
+
+/// Whether the fault lies in the bytes that came, or in an early end of them; a broken connection is no flaw.
+fn is_flaw(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), InvalidData | InvalidInput | UnexpectedEof))
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let ahead = self.taken().ahead.take();
+        match ahead {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => self.poll_source(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.taken().ahead.is_empty() && self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, ahead) = (self.source.size_hint(), self.taken().ahead.bytes() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(ahead));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(ahead));
+        }
+        hint
+    }
+}

@@ -1,0 +1,451 @@
+//! The body of a response on its way to the client. It polls the rest of the guest's call. If the guest does not finish its
+//! body, the transfer is broken off, so that the client never takes half a response for a whole one.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+
+use wasmhost_sandbox::{Body, BodyError, Fault, FaultKind};
+
+use super::buffers::{Held, RESPONSE_AHEAD_MAX};
+use super::exchange::{Ending, Exchange};
+use super::link::Transfer;
+use super::pace::Late;
+use super::upload::{FLAW_DETAIL, Flaw};
+use super::waits::Silence;
+use crate::pool::Seat;
+
+/// What the log says of a guest whose body has no end.
+pub(super) const NOT_FINISHED: &str = "the guest returned without finishing its body";
+
+/// What hyper writes to the client.
+pub(crate) enum ResponseBody {
+    /// All of it at once; none: there is no more (or there was none).
+    Whole(Option<Bytes>),
+    /// As the guest gives it.
+    Streaming(Streaming),
+    /// None is sent, and how long it would have been is not said (an answer to HEAD).
+    Unsent,
+}
+
+impl ResponseBody {
+    /// A body that is known whole.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streaming(streaming) => streaming.poll_frame(context),
+            Self::Unsent => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Streaming(_) | Self::Unsent => SizeHint::default(),
+        }
+    }
+}
+
+/// A transfer that must not look whole: hyper closes the connection on it.
+#[derive(Debug, thiserror::Error)]
+#[error("the response was broken off: {0}")]
+pub(crate) struct BrokenOff(&'static str);
+
+/// hyper's end of a response's body. The connection holds the other: it goes on taking what the guest gives while hyper
+/// cannot write.
+pub(crate) struct Streaming(Rc<RefCell<Flow>>);
+
+/// The guest's body, and the guest's call for as long as it goes on.
+struct Flow {
+    inner: Body,
+    /// Frames that were taken before the head was sent, or while the client did not read.
+    ahead: VecDeque<Frame<Bytes>>,
+    held: Held,
+    /// No more comes behind `ahead`: the guest has given all, or the body is broken.
+    is_over: bool,
+    seat: Option<Seat>,
+    exchange: Rc<Exchange>,
+    /// What `Content-Length` promises.
+    promised: Option<u64>,
+    passed: u64,
+    broken: Option<Cut>,
+    /// hyper knows of the end.
+    ended: bool,
+    /// hyper has asked for the body before.
+    was_asked: bool,
+}
+
+/// Why a body is broken off.
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    Fault(FaultKind),
+    /// The client sends its own body too slowly.
+    SlowClient,
+}
+
+impl Cut {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fault(kind) => kind.name(),
+            Self::SlowClient => "slow client",
+        }
+    }
+}
+
+/// What the guest's body gives.
+enum Given {
+    Frame(Frame<Bytes>),
+    End,
+    Broken(Cut),
+}
+
+/// What was found in a body before its head is sent.
+pub(super) enum Start {
+    /// All of it.
+    Whole(Bytes),
+    /// Frames so far, whether that is all, and the body that gives the rest.
+    Partial(VecDeque<Frame<Bytes>>, bool, Body),
+    /// An error.
+    Broken(BodyError),
+}
+
+impl Start {
+    /// Whether the guest has given all of it.
+    pub(super) const fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole(_) | Self::Partial(_, true, _) | Self::Broken(_))
+    }
+}
+
+/// Most frames that are taken before the head is sent; an answer of one write and its end are two.
+const AHEAD_FRAMES: usize = 3;
+
+/// Turns that the guest gets to finish a short body before its head is sent.
+const AHEAD_TURNS: usize = 2;
+
+/// Takes what is there of a body already, so that an answer that is complete leaves with its head, in one write. `turn`
+/// lets the guest go on, which a short body may need to come to its end.
+///
+/// # Errors
+/// The fault that such a turn ended with: nothing has been sent yet.
+pub(super) fn start(
+    mut body: Body,
+    context: &mut Context<'_>,
+    mut turn: impl FnMut(&mut Context<'_>) -> Poll<Fault>,
+) -> Result<Start, Fault> {
+    let mut ahead = VecDeque::new();
+    for turns in 0.. {
+        let before = ahead.len();
+        while ahead.len() < AHEAD_FRAMES {
+            match poll_given(&mut body, context) {
+                Poll::Ready(Some(Ok(frame))) => ahead.push_back(frame),
+                Poll::Ready(Some(Err(error))) => return Ok(Start::Broken(error)),
+                Poll::Ready(None) => return Ok(ended(ahead, body)),
+                Poll::Pending => break,
+            }
+        }
+        let is_stuck = turns > 0 && ahead.len() == before;
+        if is_stuck || turns == AHEAD_TURNS || ahead.len() == AHEAD_FRAMES {
+            break;
+        }
+        if let Poll::Ready(fault) = turn(context) {
+            return Err(fault);
+        }
+    }
+    Ok(Start::Partial(ahead, false, body))
+}
+
+/// What the guest has given of its body. Outside tokio's budget for a turn: a guest that polled much in this turn has used
+/// it up, and what it then gave would seem not to be there.
+pub(super) fn poll_given(body: &mut Body, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    let given = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+    std::pin::pin!(tokio::task::unconstrained(given)).poll(context)
+}
+
+/// All frames of a body are there.
+fn ended(mut ahead: VecDeque<Frame<Bytes>>, body: Body) -> Start {
+    let is_one_of_data = ahead.len() == 1 && ahead.front().is_some_and(Frame::is_data);
+    let bytes = if is_one_of_data { ahead.pop_front().and_then(|frame| frame.into_data().ok()) } else { None };
+    match bytes {
+        Some(bytes) => Start::Whole(bytes),
+        None if ahead.is_empty() => Start::Whole(Bytes::new()),
+        None => Start::Partial(ahead, true, body),
+    }
+}
+
+impl Streaming {
+    pub(super) fn new(
+        (ahead, is_over, inner): (VecDeque<Frame<Bytes>>, bool, Body),
+        seat: Seat,
+        exchange: Rc<Exchange>,
+        promised: Option<u64>,
+    ) -> Self {
+        exchange.begin_body();
+        let mut held = Held::none_of(exchange.room());
+        ahead.iter().for_each(|frame| held.add(length_of(frame)));
+        let flow = Rc::new(RefCell::new(Flow {
+            inner,
+            ahead,
+            held,
+            is_over,
+            seat: Some(seat),
+            exchange: Rc::clone(&exchange),
+            promised,
+            passed: 0,
+            broken: None,
+            ended: false,
+            was_asked: false,
+        }));
+        exchange.link().transfers(Some(Rc::clone(&flow) as _));
+        Self(flow)
+    }
+
+    fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.0.borrow_mut().poll_frame(context)
+    }
+}
+
+fn length_of(frame: &Frame<Bytes>) -> usize {
+    frame.data_ref().map_or(0, Bytes::len)
+}
+
+impl Transfer for Flow {
+    /// Takes what the guest gives while hyper does not ask for it, up to [`RESPONSE_AHEAD_MAX`]: a guest whose response fits
+    /// need not wait for its client.
+    fn read_ahead(&mut self, context: &mut Context<'_>) {
+        while !self.is_over {
+            if self.held.bytes() >= RESPONSE_AHEAD_MAX || !self.held.has_room() {
+                // The guest is not asked for more, and so not silent.
+                self.exchange.body_moved();
+                self.exchange.is_full(true);
+                self.exchange.holds();
+                if let Some(seat) = &mut self.seat {
+                    seat.pause();
+                }
+                return;
+            }
+            match self.produce(context) {
+                Poll::Ready(Given::Frame(frame)) => {
+                    self.held.add(length_of(&frame));
+                    self.ahead.push_back(frame);
+                }
+                Poll::Ready(Given::End | Given::Broken(_)) | Poll::Pending => return,
+            }
+        }
+        if self.broken.is_none() {
+            self.give_up_seat();
+        }
+    }
+
+    fn who_is_late(&self) -> Option<Late> {
+        self.exchange.who_is_late()
+    }
+}
+
+impl Flow {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        wasmhost_base::inject::panic_at("body");
+        let given = match self.ahead.pop_front() {
+            Some(frame) => {
+                self.held.remove(length_of(&frame));
+                self.exchange.is_full(false);
+                Given::Frame(frame)
+            }
+            None => {
+                let is_first = !std::mem::replace(&mut self.was_asked, true);
+                let given = ready!(self.produce(context));
+                if is_first && matches!(given, Given::Broken(_)) {
+                    // hyper sends the headers when the body has to be waited for, and none when it breaks off at once.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                given
+            }
+        };
+        Poll::Ready(match given {
+            Given::Frame(frame) => {
+                self.passed = self.passed.saturating_add(length_of(&frame) as u64);
+                self.exchange.sent(length_of(&frame));
+                Some(Ok(frame))
+            }
+            Given::End => {
+                self.ended = true;
+                None
+            }
+            Given::Broken(cut) => Some(Err(BrokenOff(cut.name()))),
+        })
+    }
+
+    /// The next frame from the guest, which goes on with its call meanwhile.
+    fn produce(&mut self, context: &mut Context<'_>) -> Poll<Given> {
+        match self.broken {
+            None if self.is_over => {
+                self.give_up_seat();
+                return Poll::Ready(Given::End);
+            }
+            Some(cut) if self.is_over => return Poll::Ready(Given::Broken(cut)),
+            _ => {}
+        }
+        self.run(context);
+        match poll_given(&mut self.inner, context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.exchange.body_moved();
+                Poll::Ready(Given::Frame(frame))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(
+                self.break_off(FaultKind::Unfinished, &format!("the guest's body ended with an error: {error}")),
+            ),
+            Poll::Ready(None) => {
+                self.is_over = true;
+                Poll::Ready(match self.broken {
+                    Some(cut) => Given::Broken(cut),
+                    None => {
+                        self.give_up_seat();
+                        Given::End
+                    }
+                })
+            }
+            Poll::Pending => self.pending(context),
+        }
+    }
+
+    /// Lets the guest go on with its call.
+    fn run(&mut self, context: &mut Context<'_>) {
+        let Some(seat) = &mut self.seat else { return };
+        // A shared instance goes on after the answer was given, and so may its fault come.
+        if seat.is_idle() && seat.is_alone() {
+            return;
+        }
+        let polled = seat.poll(context);
+        if let Some(flaw) = self.exchange.flaw(context) {
+            self.stop_for(flaw);
+            return;
+        }
+        if let Poll::Ready(fault) = polled
+            && let Some(seat) = self.take_seat()
+        {
+            self.broken = Some(Cut::Fault(fault.kind));
+            seat.fail(self.exchange.number, &fault);
+        }
+    }
+
+    /// The client's body is not valid, or too large: the call is cancelled, as if the client had left.
+    fn stop_for(&mut self, flaw: Flaw) -> Cut {
+        if let Some(cut) = self.broken {
+            return cut;
+        }
+        let cut = Cut::Fault(flaw.fault());
+        self.cancel(cut);
+        self.exchange.failed_without_instance(&Fault::new(flaw.fault(), FLAW_DETAIL));
+        cut
+    }
+
+    /// The client is at fault: the call is cancelled, as if it had left.
+    fn cancel(&mut self, cut: Cut) {
+        self.broken = Some(cut);
+        drop(self.take_seat());
+    }
+
+    fn pending(&mut self, context: &mut Context<'_>) -> Poll<Given> {
+        if let Some(cut) = self.broken {
+            self.is_over = true;
+            return Poll::Ready(Given::Broken(cut));
+        }
+        let has_returned = self.seat.as_ref().is_some_and(|seat| seat.is_alone() && seat.is_idle());
+        if has_returned && self.exchange.is_p2() {
+            return Poll::Ready(self.break_off(FaultKind::Unfinished, NOT_FINISHED));
+        }
+        if has_returned && let Some(seat) = self.take_seat() {
+            // The body is one that the host passes through: the guest is not needed for it.
+            seat.finish();
+        }
+        self.exchange.poll_silence(context).map(|silence| match silence {
+            Silence::OfTheGuest => self.break_off(FaultKind::BodyIdle, "the guest gave no more of its body in time"),
+            Silence::OfTheClient => {
+                self.cancel(Cut::SlowClient);
+                self.is_over = true;
+                Given::Broken(Cut::SlowClient)
+            }
+        })
+    }
+
+    fn break_off(&mut self, kind: FaultKind, detail: &str) -> Given {
+        self.is_over = true;
+        // A body that the host passes through ends with the error of the client's.
+        if let Some(flaw) = self.exchange.known_flaw() {
+            return Given::Broken(self.stop_for(flaw));
+        }
+        if let Some(cut) = self.broken {
+            return Given::Broken(cut);
+        }
+        self.broken = Some(Cut::Fault(kind));
+        let fault = Fault::new(kind, detail);
+        match self.take_seat() {
+            Some(seat) => seat.fail(self.exchange.number, &fault),
+            None => self.exchange.failed_without_instance(&fault),
+        }
+        Given::Broken(Cut::Fault(kind))
+    }
+
+    /// The guest has given its whole response; what it does beyond is no longer this connection's.
+    fn give_up_seat(&mut self) {
+        if let Some(seat) = self.take_seat() {
+            self.exchange.linger(seat);
+        }
+    }
+
+    fn take_seat(&mut self) -> Option<Seat> {
+        let seat = self.seat.take()?;
+        self.exchange.used(seat.cpu());
+        self.exchange.has_instance(false);
+        Some(seat)
+    }
+
+    /// hyper lets go of the body.
+    fn close(&mut self) {
+        // hyper does not ask for the end of a body whose length it knows.
+        let all_passed = self.promised.is_some_and(|promised| self.passed >= promised);
+        if self.ended || (all_passed && self.broken.is_none()) {
+            self.give_up_seat();
+            self.exchange.finish(Ending::Whole);
+            return;
+        }
+        if self.broken.is_none() && self.exchange.link().is_overdue() {
+            self.break_off(FaultKind::ResponseTimeout, "the response was not whole in time");
+        }
+        drop(self.take_seat());
+        self.exchange.finish(match self.broken {
+            Some(Cut::Fault(kind)) => Ending::Broken(kind),
+            Some(Cut::SlowClient) => Ending::ClientSlow,
+            None if self.exchange.link().has_slow_client() => Ending::ClientSlow,
+            None => Ending::ClientLeft,
+        });
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.borrow().exchange.link().transfers(None);
+        self.0.borrow_mut().close();
+    }
+}

@@ -1,0 +1,386 @@
+//! Answers a request: from hyper's request to an instance, and from the instance's answer to hyper's response.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use wasmhost_sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
+
+use super::exchange::{Ending, Exchange};
+use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
+use super::link::Carrier;
+use super::request_body::RequestBody;
+use super::respond::{self, Failure};
+use super::response_body::{NOT_FINISHED, ResponseBody, Start, Streaming, poll_given, start};
+use super::upload::Flaw;
+use super::waits::{Stop, Waiting};
+use crate::development::{Notice, Reason};
+use crate::pool::{Refusal, Seat};
+
+/// Answers one request, whose head was framed in this way. Never fails: every failure has an answer.
+pub(crate) async fn serve(
+    carrier: Rc<dyn Carrier>,
+    request: Request<Incoming>,
+    framing: Framing,
+) -> Response<ResponseBody> {
+    let exchange = Rc::new(Exchange::new(carrier, &request));
+    exchange.worker.metrics.in_flight.change(1);
+    #[cfg(feature = "fault-injection")]
+    if let Some(response) = super::misdeeds::commit(&request) {
+        return response.map(ResponseBody::whole);
+    }
+    wasmhost_base::inject::arm(request.headers());
+    let is_head = request.method() == Method::HEAD;
+    match exchange.notice() {
+        Some(response) => response,
+        None => match exchange.accept(request, framing) {
+            Ok(request) => exchange.run(request, is_head).await,
+            Err(failure) => exchange.fail(failure, Reason::Status),
+        },
+    }
+}
+
+impl Exchange {
+    /// In development, what is told in the component's place.
+    fn notice(&self) -> Option<Response<ResponseBody>> {
+        let (development, audience) = (self.worker.config.development.as_ref()?, self.audience?);
+        let notice = Notice::read(development, audience)?;
+        Some(self.answer(respond::notice(audience, &notice)))
+    }
+
+    /// Puts the request into the form that a guest sees: an absolute URI, true headers.
+    fn accept(&self, request: Request<Incoming>, framing: Framing) -> Result<Request<Option<RequestBody>>, Failure> {
+        wasmhost_base::inject::panic_at("head");
+        let (worker, trusted) = (&self.worker, self.link().trusted);
+        let (mut parts, incoming) = request.into_parts();
+        if framing == Framing::Ambiguous {
+            return Err(Failure::BadRequest);
+        }
+        if parts.method == Method::CONNECT {
+            return Err(Failure::NotImplemented);
+        }
+        check_demands(&parts.headers)?;
+        check_target(&parts.uri, &parts.method)?;
+        if !trusted {
+            remove_forwarded(&mut parts.headers);
+        }
+        let scheme = if trusted { forwarded_scheme(&parts.headers) } else { Scheme::HTTP };
+        let authority = authority(&parts.uri, &parts.headers, parts.version, &worker.authority)?;
+        if parts.uri.authority().is_some() {
+            // RFC 9112, section 3.2.2.
+            let host = HeaderValue::try_from(authority.as_str()).map_err(|_| Failure::BadRequest)?;
+            parts.headers.insert(header::HOST, host);
+        }
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(scheme);
+        uri.authority = Some(authority);
+        uri.path_and_query =
+            Some(parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+        parts.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest)?;
+        let max = worker.config.limits.body_max_bytes;
+        if max.is_some_and(|max| incoming.size_hint().lower() > max) {
+            self.tell_body_too_large();
+            return Err(Failure::BodyTooLarge);
+        }
+        let body = (!self.upload.has_ended()).then(|| {
+            // RFC 9110, section 10.1.1: the expectation of an older client is ignored, and it gets no `100 Continue`.
+            let expects = !self.is_old && parts.headers.contains_key(header::EXPECT);
+            RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &worker.buffers.requests)
+        });
+        Ok(Request::from_parts(parts, body))
+    }
+
+    /// Has an instance answer.
+    async fn run(self: &Rc<Self>, request: Request<Option<RequestBody>>, is_head: bool) -> Response<ResponseBody> {
+        let worker = &self.worker;
+        let (parts, mut body) = request.into_parts();
+        if let Some(body) = &mut body
+            && let Err(stop) = self.gather(body).await
+        {
+            return self.stop(None, stop);
+        }
+        let request = Request::from_parts(parts, body.map_or_else(Body::default, BodyExt::boxed_unsync));
+        let alarm = &self.link().request_alarm;
+        let mut seat = match worker.slot.take(alarm, self.head_deadline()).await {
+            Ok(seat) => seat,
+            Err(Refusal::Shed(reason, after)) => {
+                tracing::debug!(worker = worker.id.0, request = self.number, reason = reason.name(), "shed");
+                let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
+                let why = format!("no capacity: {}{why}", reason.name());
+                return self.fail(Failure::NoCapacity(after), Reason::Text(&why));
+            }
+            Err(Refusal::Failed(fault)) => {
+                return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
+            }
+        };
+        self.version.set(seat.version());
+        self.has_instance(true);
+        self.shares.set(!seat.is_alone());
+        seat.begin(request, self.number);
+        wasmhost_base::inject::panic_at("exchange");
+        let mut armed = None;
+        let mut error_code = String::new();
+        let outcome = poll_fn(|context| {
+            let polled = seat.poll(context);
+            // What the guest makes of a body that is not valid is not asked.
+            if let Some(flaw) = self.flaw(context) {
+                return Poll::Ready(Err(Stop::Flaw(flaw)));
+            }
+            if let Poll::Ready(fault) = polled {
+                return Poll::Ready(Err(Stop::Fault(fault)));
+            }
+            match seat.take_head() {
+                Some(Head::Response(response)) => {
+                    let (parts, body) = response.into_parts();
+                    let turn =
+                        |context: &mut Context<'_>| if seat.is_idle() { Poll::Pending } else { seat.poll(context) };
+                    let started = start(body, context, turn);
+                    if let Some(flaw) = self.known_flaw() {
+                        return Poll::Ready(Err(Stop::Flaw(flaw)));
+                    }
+                    Poll::Ready(started.map(|body| Some(Response::from_parts(parts, body))).map_err(Stop::Fault))
+                }
+                Some(Head::Error(code)) => {
+                    let (worker, request) = (worker.id.0, self.number);
+                    if let Some(count) = self.worker.lines.error_code.admit(Instant::now()) {
+                        tracing::warn!(worker, request, count, code, "the guest answered with an error code in place of a response (count: since the last such line)");
+                    }
+                    error_code = code;
+                    Poll::Ready(Ok(None))
+                }
+                None => self.poll_for_head(&mut armed, Waiting::ForGuest, context).map(Err),
+            }
+        })
+        .await;
+        alarm.set(None);
+        self.used(seat.cpu());
+        match outcome {
+            Ok(Some(response)) => {
+                seat.answered();
+                let may_read = !(seat.is_idle() && response.body().is_whole());
+                if may_read && self.upload.wants_continue() {
+                    // hyper sends `100 Continue` when it is asked for the body and the response has not begun.
+                    tokio::task::yield_now().await;
+                }
+                self.status.set(response.status().as_u16());
+                if response.status().is_informational() {
+                    let detail = "the guest's answer has an informational status";
+                    return self.fault(seat, &Fault::new(FaultKind::NeverAnswered, detail));
+                }
+                if is_head || has_no_body(response.status()) {
+                    self.respond_without_body(response, seat, is_head).await
+                } else {
+                    self.respond(response, seat)
+                }
+            }
+            Ok(None) => {
+                seat.answered();
+                self.linger(seat);
+                self.fail(
+                    Failure::GuestError,
+                    Reason::Text(&format!("the guest answered with the error code {error_code}")),
+                )
+            }
+            Err(stop) => self.stop(Some(seat), stop),
+        }
+    }
+
+    /// Answers a request that is stopped before the response's headers.
+    fn stop(&self, seat: Option<Seat>, stop: Stop) -> Response<ResponseBody> {
+        match (stop, seat) {
+            (Stop::Fault(fault), Some(seat)) => self.fault(seat, &fault),
+            (Stop::Fault(fault), None) => self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault)),
+            (Stop::Flaw(flaw), seat) => {
+                drop(seat);
+                match flaw {
+                    Flaw::TooLarge => {
+                        self.tell_body_too_large();
+                        self.fail(Failure::BodyTooLarge, Reason::Status)
+                    }
+                    Flaw::Invalid => self.fail(Failure::BadRequest, Reason::Status),
+                }
+            }
+            (Stop::SlowClient(slow), seat) => {
+                drop(seat);
+                self.tell_slow_client(slow);
+                self.fail(Failure::BodyTimeout, Reason::Status)
+            }
+        }
+    }
+
+    fn tell_body_too_large(&self) {
+        let worker = &self.worker;
+        if let Some(count) = worker.lines.body_max.admit(Instant::now()) {
+            let (worker, request) = (worker.id.0, self.number);
+            tracing::info!(worker, request, count, peer = %self.link().peer, limit = "--body-max", "requests were refused because their body is too large (count: since the last such line); raise --body-max to allow it");
+        }
+    }
+
+    /// Turns the guest's answer into hyper's.
+    fn respond(self: &Rc<Self>, response: Response<Start>, seat: Seat) -> Response<ResponseBody> {
+        let (mut parts, body) = response.into_parts();
+        let promised = promised(&parts.headers);
+        let body = match body {
+            Start::Broken(error) => {
+                let detail = format!("the guest's body began with an error: {error}");
+                return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
+            }
+            // Nothing of the response has been sent. hyper would close the connection without a word.
+            Start::Partial(ahead, false, _)
+                if ahead.is_empty() && self.is_p2() && seat.is_alone() && seat.is_idle() =>
+            {
+                return self.fault(seat, &Fault::new(FaultKind::Unfinished, NOT_FINISHED));
+            }
+            Start::Whole(bytes) if promised.is_some_and(|promised| promised != bytes.len() as u64) => {
+                let detail = format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len());
+                return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
+            }
+            Start::Whole(bytes) => {
+                self.linger(seat);
+                self.sent(bytes.len());
+                self.finish(Ending::Whole);
+                ResponseBody::whole(bytes)
+            }
+            Start::Partial(ahead, ended, inner) => {
+                announce_trailers(&mut parts.headers, &ahead);
+                let streaming = Streaming::new((ahead, ended, inner), seat, Rc::clone(self), promised);
+                ResponseBody::Streaming(streaming)
+            }
+        };
+        Response::from_parts(parts, body)
+    }
+
+    /// The same where the client gets no body. What the guest makes of one is read and thrown away, and so is what it
+    /// promised of it (to HEAD a `Content-Length` tells of what GET would get: RFC 9110, section 8.6). A guest that does
+    /// not come to its body's end is stopped, as if a client had left in the middle of it.
+    async fn respond_without_body(
+        &self,
+        response: Response<Start>,
+        mut seat: Seat,
+        is_head: bool,
+    ) -> Response<ResponseBody> {
+        let (mut parts, body) = response.into_parts();
+        let mut has_ended = true;
+        match body {
+            Start::Whole(bytes) => {
+                if is_head && !has_no_body(parts.status) && promised(&parts.headers).is_none() {
+                    parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
+                }
+            }
+            Start::Partial(ahead, ended, inner) => {
+                announce_trailers(&mut parts.headers, &ahead);
+                if !ended {
+                    has_ended = match self.discard(&mut seat, inner).await {
+                        Ok(has_ended) => has_ended,
+                        Err(fault) => return self.fault(seat, &fault),
+                    };
+                }
+            }
+            // It was shorter or longer than promised, or not finished: nobody misses it.
+            Start::Broken(_) => {}
+        }
+        if has_ended {
+            self.linger(seat);
+        } else {
+            drop(seat);
+        }
+        self.finish(Ending::Whole);
+        let body = if is_head { ResponseBody::Unsent } else { ResponseBody::whole(Bytes::new()) };
+        Response::from_parts(parts, body)
+    }
+
+    /// Reads a body to its end, for [`DISCARD_MAX`] at most. Whether it came to it.
+    ///
+    /// # Errors
+    /// The fault that the guest ended with meanwhile.
+    async fn discard(&self, seat: &mut Seat, mut body: Body) -> Result<bool, Fault> {
+        let alarm = self.worker.alarms.alarm();
+        alarm.set(Some(Instant::now() + DISCARD_MAX));
+        let outcome = poll_fn(|context| {
+            if !(seat.is_alone() && seat.is_idle())
+                && let Poll::Ready(fault) = seat.poll(context)
+            {
+                return Poll::Ready(Err(fault));
+            }
+            match poll_given(&mut body, context) {
+                Poll::Ready(Some(Ok(_))) => {
+                    // After the others of this worker have had their turn.
+                    context.waker().wake_by_ref();
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ok(true)),
+                // The guest has returned: no more of it comes, or what comes is the host's own.
+                Poll::Pending if seat.is_alone() && seat.is_idle() => return Poll::Ready(Ok(true)),
+                Poll::Pending => {}
+            }
+            alarm.poll(context).map(|()| Ok(false))
+        })
+        .await;
+        self.used(seat.cpu());
+        outcome
+    }
+
+    /// The guest is at fault: its instance goes, and the host answers.
+    fn fault(&self, seat: Seat, fault: &Fault) -> Response<ResponseBody> {
+        seat.fail(self.number, fault);
+        let failure = match fault.kind {
+            FaultKind::Capacity => Failure::NoCapacity(self.worker.config.capacity.queue_timeout),
+            kind => Failure::Fault(kind),
+        };
+        self.fail(failure, Reason::Fault(fault))
+    }
+
+    /// Answers in the guest's place. The reason is told in development only.
+    fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
+        if let Some(reason) = failure.refused() {
+            self.worker.metrics.refused(reason);
+        }
+        self.answer(match self.audience {
+            Some(audience) => failure.response_with_reason(audience, reason),
+            None => failure.response(),
+        })
+    }
+
+    /// An answer of the host's own.
+    fn answer(&self, response: Response<Bytes>) -> Response<ResponseBody> {
+        self.status.set(response.status().as_u16());
+        self.sent(response.body().len());
+        self.finish(Ending::Whole);
+        response.map(ResponseBody::whole)
+    }
+}
+
+/// How long a guest may go on with a body that nobody gets, before the head is sent: its client waits for it.
+const DISCARD_MAX: Duration = Duration::from_millis(100);
+
+/// Whether an answer of this status never has a body (RFC 9110, sections 15.3.5 and 15.4.5).
+fn has_no_body(status: StatusCode) -> bool {
+    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
+}
+
+/// What a response's `Content-Length` says.
+fn promised(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Names trailers that are there already in a `Trailer` header (RFC 9110, section 6.6.2), without which hyper does not
+/// send them.
+fn announce_trailers(headers: &mut HeaderMap, ahead: &std::collections::VecDeque<http_body::Frame<Bytes>>) {
+    let trailers = ahead.iter().find_map(http_body::Frame::trailers_ref);
+    if let Some(trailers) = trailers
+        && !headers.contains_key(header::TRAILER)
+    {
+        let names: Vec<&str> = trailers.keys().map(http::HeaderName::as_str).collect();
+        if let Ok(value) = names.join(", ").parse() {
+            headers.insert(header::TRAILER, value);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What all tasks of a worker share: its instances, its alarms, its counts, and how far it is from its end.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::uri::Authority;
+use tokio::sync::Notify;
+
+use wasmhost_config::Config;
+
+use super::buffers::Buffers;
+use super::lines::Lines;
+use crate::alarms::Alarms;
+use crate::crash::Crash;
+use crate::metrics::WorkerMetrics;
+use crate::pool::Slot;
+use crate::worker_id::WorkerId;
+
+/// What a worker's thread shares with its connections and requests. Never leaves the thread.
+pub(crate) struct WorkerShared {
+    pub(crate) id: WorkerId,
+    pub(crate) slot: Rc<Slot>,
+    pub(crate) alarms: Rc<Alarms>,
+    pub(crate) metrics: &'static WorkerMetrics,
+    pub(crate) config: Arc<Config>,
+    /// The host stops: no request after the present ones.
+    pub(crate) draining: Cell<bool>,
+    /// The host waits no longer: requests that are in flight now are broken off.
+    pub(crate) stopping: Cell<bool>,
+    pub(crate) requests: Cell<u64>,
+    pub(crate) lines: Lines,
+    /// What is held for slow clients.
+    pub(crate) buffers: Buffers,
+    /// Stands for the authority where a client names none.
+    pub(crate) authority: Authority,
+    /// Tasks that outlive their connection: work after a response, bodies that nobody reads.
+    pub(crate) tasks: Cell<usize>,
+    /// What the drain waits for may have come: a connection or a task ended.
+    pub(crate) changed: Notify,
+    /// Where a task that panics is told of.
+    pub(crate) crash: Rc<Crash>,
+}
+
+impl WorkerShared {
+    /// The next request's number, unique in this worker.
+    pub(crate) fn next_request(&self) -> u64 {
+        let number = self.requests.get() + 1;
+        self.requests.set(number);
+        number
+    }
+
+    /// Runs a task that the drain waits for.
+    pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let worker = Rc::clone(self);
+        worker.tasks.set(worker.tasks.get() + 1);
+        tokio::task::spawn_local(async move {
+            worker.crash.watch(task).await;
+            worker.tasks.set(worker.tasks.get() - 1);
+            if worker.draining.get() {
+                worker.changed.notify_one();
+            }
+        });
+    }
+}

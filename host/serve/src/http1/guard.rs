@@ -1,0 +1,318 @@
+//! The limits that hyper lacks, on one connection: how long request headers may take and how large they may be, how long a
+//! connection may be idle, a client that does not read its response, and the host's shutdown.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Response, Version, header};
+
+use wasmhost_config::Limits;
+
+use super::framing::{Chunks, HeadLines};
+use crate::alarms::Alarm;
+use crate::http::{Carrier, Framing, Link, Pace, Slow, UNSEEN_BYTES, WorkerShared};
+use crate::metrics::Refused;
+use crate::net::{Peer, Stream, last_answer};
+
+/// How long a head that has begun may still take to arrive once the host stops.
+pub(super) const HEAD_AT_DRAIN: Duration = Duration::from_secs(1);
+
+/// What the connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Before the first byte.
+    New,
+    /// Between requests.
+    Idle,
+    /// A head is arriving: bytes so far.
+    Head { bytes: usize },
+    /// A request is being answered.
+    Busy,
+    /// The host has sent its last response.
+    Closing,
+}
+
+/// What is still to come of a request's body.
+#[derive(Debug, Clone, Copy)]
+enum Coming {
+    Nothing,
+    Bytes(u64),
+    Chunks(Chunks),
+}
+
+/// State of a connection, shared by its task, its socket and its requests, all on the worker's thread.
+pub(super) struct Guard {
+    pub(super) link: Link,
+    pub(super) stream: Rc<Stream>,
+    phase: Cell<Phase>,
+    coming: Cell<Coming>,
+    head: Cell<HeadLines>,
+    /// Of the last head that came whole.
+    framing: Cell<Framing>,
+    phase_alarm: Alarm,
+    stall_alarm: Alarm,
+    /// The head that arrives is the last, since the host stops, and has its deadline.
+    head_is_last: Cell<bool>,
+    requests: Cell<u64>,
+    /// A request's body was left unread: bytes of it may be on their way.
+    pub(super) unread_body: Cell<bool>,
+}
+
+impl Carrier for Guard {
+    fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn request_ended(&self, upload_ended: bool, now: Instant) {
+        self.link.request_alarm.set(None);
+        self.link.response_alarm.set(None);
+        if !upload_ended {
+            self.unread_body.set(true);
+        }
+        if self.phase.get() == Phase::Busy {
+            self.enter_until(Phase::Idle, Some(now + self.limits().keepalive_timeout));
+        }
+    }
+
+    fn end_with_reset(&self) {
+        self.unread_body.set(false);
+        if let Err(error) = self.stream.reset_at_close() {
+            tracing::debug!(peer = %self.link.peer, %error, "a connection could not be reset");
+        }
+    }
+}
+
+impl Guard {
+    pub(super) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
+        let [phase_alarm, stall_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
+        Self {
+            link: Link::new(worker, peer),
+            stream,
+            phase: Cell::new(Phase::New),
+            coming: Cell::new(Coming::Nothing),
+            head: Cell::default(),
+            framing: Cell::default(),
+            phase_alarm,
+            stall_alarm,
+            head_is_last: Cell::new(false),
+            requests: Cell::new(0),
+            unread_body: Cell::new(false),
+        }
+    }
+
+    fn worker(&self) -> &WorkerShared {
+        &self.link.worker
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.link.worker.config.limits
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    pub(super) fn enter(&self, phase: Phase, limit: Option<Duration>) {
+        self.enter_until(phase, limit.map(|limit| Instant::now() + limit));
+    }
+
+    fn enter_until(&self, phase: Phase, deadline: Option<Instant>) {
+        self.phase.set(phase);
+        self.phase_alarm.set(deadline);
+    }
+
+    /// How many bytes may be read now.
+    ///
+    /// # Errors
+    /// When the request headers are too large; the client has got its answer.
+    pub(super) fn may_read(&self) -> io::Result<usize> {
+        let Phase::Head { bytes } = self.phase.get() else {
+            return Ok(self.limits().header_max_bytes);
+        };
+        let left = self.limits().header_max_bytes.saturating_sub(bytes);
+        if left == 0 {
+            let (status, what) = if self.head.get().has_request_line() {
+                (last_answer::HEAD_TOO_LARGE, "header")
+            } else {
+                (last_answer::URI_TOO_LONG, "request line")
+            };
+            self.worker().metrics.refused(Refused::HeadTooLarge);
+            if let Some(count) = self.worker().lines.header_max.admit(Instant::now()) {
+                tracing::info!(worker = self.worker().id.0, count, peer = %self.link.peer, limit = "--header-max", "requests were refused because their {what} is too large (count: since the last such line); raise --header-max to allow it");
+            }
+            self.close_with(status);
+            return Err(io::Error::other("the head is too large"));
+        }
+        Ok(left)
+    }
+
+    /// Records bytes that came, and returns how many of them hyper may have: only those of the present headers or body.
+    ///
+    /// # Errors
+    /// When a body in chunks is not well formed.
+    pub(super) fn did_read(&self, came: &[u8]) -> io::Result<usize> {
+        match self.coming.get() {
+            Coming::Nothing => Ok(self.did_read_head(came)),
+            Coming::Bytes(left) => {
+                let body = usize::try_from(left).map_or(came.len(), |left| left.min(came.len()));
+                let left = left - body as u64;
+                self.coming.set(if left == 0 { Coming::Nothing } else { Coming::Bytes(left) });
+                Ok(body)
+            }
+            Coming::Chunks(mut chunks) => {
+                let taken = chunks.take(came).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                self.coming.set(if chunks.is_over() { Coming::Nothing } else { Coming::Chunks(chunks) });
+                Ok(taken)
+            }
+        }
+    }
+
+    fn did_read_head(&self, came: &[u8]) -> usize {
+        let mut head = self.head.get();
+        let (read, framing) = head.take(came);
+        self.head.set(head);
+        if let Some(framing) = framing {
+            self.framing.set(framing);
+        }
+        match self.phase.get() {
+            Phase::New | Phase::Idle if read > 0 => {
+                self.enter(Phase::Head { bytes: read }, Some(self.limits().header_timeout));
+                if self.worker().draining.get() {
+                    self.limit_head_at_drain();
+                }
+            }
+            Phase::Head { bytes } => self.phase.set(Phase::Head { bytes: bytes.saturating_add(read) }),
+            Phase::New | Phase::Idle | Phase::Busy | Phase::Closing => {}
+        }
+        read
+    }
+
+    /// The socket takes no more for now.
+    pub(super) fn write_stalled(&self) {
+        if self.link.stalled.get().is_some() {
+            return;
+        }
+        let (now, limits) = (Instant::now(), self.limits());
+        self.link.stalled.set(Some(now));
+        let silent = limits.body_idle_timeout;
+        let behind = limits.body_rate_min.map(|rate| self.link.reading.get().patience(rate));
+        let soonest = [silent, behind].into_iter().flatten().min();
+        self.stall_alarm.set(soonest.map(|wait| now + wait));
+    }
+
+    /// The socket took `bytes`.
+    pub(super) fn write_moved(&self, bytes: usize) {
+        let mut reading = self.link.reading.get();
+        let rate = self.limits().body_rate_min;
+        if let Some(since) = self.link.stalled.take() {
+            reading = reading.moved(since.elapsed(), 0, rate, UNSEEN_BYTES);
+            self.link.reading.set(reading);
+            self.stall_alarm.set(None);
+            // The rest between requests begins when the last answer has been taken.
+            if self.phase.get() == Phase::Idle {
+                self.enter(Phase::Idle, Some(self.limits().keepalive_timeout));
+            }
+        }
+        if reading.waited > Duration::ZERO {
+            self.link.reading.set(reading.moved(Duration::ZERO, bytes as u64, rate, UNSEEN_BYTES));
+        }
+    }
+
+    /// hyper has read a head; a body of `body_length` bytes follows, or one in chunks. To be told before hyper reads of
+    /// the body.
+    pub(super) fn request_began(&self, body_length: Option<u64>) {
+        self.coming.set(match body_length {
+            Some(0) => Coming::Nothing,
+            Some(length) => Coming::Bytes(length),
+            None => Coming::Chunks(Chunks::new()),
+        });
+        self.requests.set(self.requests.get().saturating_add(1));
+        self.link.reading.set(Pace { waited: Duration::ZERO, bytes: UNSEEN_BYTES });
+        self.enter(Phase::Busy, None);
+    }
+
+    /// Whether the head of the present request can be understood in one way only.
+    pub(super) fn framing(&self) -> Framing {
+        self.framing.get()
+    }
+
+    /// Tells the client when this was the connection's last request.
+    pub(super) fn limit_requests<T>(&self, response: &mut Response<T>, version: Version) {
+        let limit = self.limits().max_requests_per_connection;
+        let is_last = limit.is_some_and(|limit| self.requests.get() >= limit) || self.worker().draining.get();
+        if is_last
+            && !self.worker().draining.get()
+            && let Some(count) = self.worker().lines.last_request.admit(Instant::now())
+        {
+            tracing::info!(worker = self.worker().id.0, count, peer = %self.link.peer, limit = "--max-requests-per-connection", "connections were closed after their last request (count: since the last such line); raise --max-requests-per-connection to allow more");
+        }
+        if is_last && version >= Version::HTTP_11 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        } else if is_last {
+            // hyper keeps the connection of an older client that wants it, unless the answer is of that version.
+            *response.version_mut() = version;
+        }
+    }
+
+    /// Ready when the connection ends: its client has not read for too long, or the time of the present phase is over.
+    pub(super) fn poll_limits(&self, context: &Context<'_>) -> Poll<()> {
+        if self.stall_alarm.poll(context).is_ready() {
+            let stalled = self.link.stalled.get().map(|since| since.elapsed()).unwrap_or_default();
+            let is_silent = self.limits().body_idle_timeout.is_some_and(|idle| stalled >= idle);
+            self.link.end_for(if is_silent { Slow::Silent } else { Slow::Behind });
+            return Poll::Ready(());
+        }
+        if self.phase_alarm.poll(context).is_ready() && self.link.stalled.get().is_none() {
+            self.phase_ran_out();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// The time of the present phase is over: answers the client, if it waits for an answer, and writes to the log.
+    fn phase_ran_out(&self) {
+        let worker = self.worker();
+        match self.phase.get() {
+            Phase::Head { .. } => {
+                worker.metrics.refused(Refused::HeadTimeout);
+                if let Some(count) = worker.lines.header_timeout.admit(Instant::now()) {
+                    tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--header-timeout", "request headers did not arrive in time (count: since the last such line); raise --header-timeout to wait longer");
+                }
+                self.close_with(last_answer::REQUEST_TIMEOUT);
+            }
+            Phase::New => {
+                if let Some(count) = worker.lines.silent.admit(Instant::now()) {
+                    tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--header-timeout", "connections that sent nothing were closed (count: since the last such line); raise --header-timeout to wait longer");
+                }
+            }
+            Phase::Idle => {
+                if let Some(count) = worker.lines.idle.admit(Instant::now()) {
+                    tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--keepalive-timeout", "idle connections were closed (count: since the last such line); raise --keepalive-timeout to keep them longer");
+                }
+            }
+            Phase::Busy | Phase::Closing => {}
+        }
+    }
+
+    /// The host stops while a head arrives: it gets [`HEAD_AT_DRAIN`] to be completed, once.
+    pub(super) fn limit_head_at_drain(&self) {
+        if !self.head_is_last.replace(true) {
+            self.phase_alarm.set(Some(Instant::now() + HEAD_AT_DRAIN));
+        }
+    }
+
+    /// Writes a last response without hyper, while no other response is under way. Best effort: what the socket does not
+    /// accept at once is not sent.
+    fn close_with(&self, status: &str) {
+        self.phase.set(Phase::Closing);
+        self.unread_body.set(true);
+        if self.link.stalled.get().is_none()
+            && let Err(error) = self.stream.try_write(last_answer::answer(status).as_bytes())
+        {
+            tracing::debug!(peer = %self.link.peer, %error, "the last response of a connection could not be sent");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Where clients connect: binding addresses, in the ways that `--listen` and `--balance` ask for, and sockets that a service
+//! manager hands over.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::net::sockopt::set_tcp_nodelay;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use wasmhost_base::socket_file::SocketFile;
+use wasmhost_config::Listen;
+
+/// Connections that the kernel keeps for the host until it accepts them; the system's `somaxconn` may be lower.
+pub const BACKLOG: i32 = 4_096;
+
+/// Bytes that the kernel takes of a TCP connection beyond what its client has room for. Without this bound it takes
+/// megabytes, and tells that there is room again when a third of them is gone: a client that reads slowly and steadily
+/// would look like one that does not read. Half of this is what it has to read within `--body-idle-timeout`.
+pub(super) const UNSENT_MAX_BYTES: u32 = 128 * 1024;
+
+/// Sockets that a service manager may hand over, of which one is served.
+const HANDED_OVER_MAX: RawFd = 4_096;
+
+/// Why the host cannot listen on an address.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {reason}")]
+pub struct BindError {
+    /// As configured.
+    pub address: String,
+    /// What the system said.
+    pub reason: String,
+    /// A way out.
+    pub hint: String,
+}
+
+/// Where a listener is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP address, with the real port.
+    Tcp(SocketAddr),
+    /// A Unix socket's path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A bound socket. A TCP one does not listen yet; the others do.
+#[derive(Debug)]
+pub enum Bound {
+    /// By address.
+    Tcp(TcpListener),
+    /// By path. With its file, where this host has made it.
+    Unix(UnixListener, Option<SocketFile>),
+}
+
+impl Bound {
+    /// Binds `listen`.
+    ///
+    /// # Errors
+    /// When the address is not available.
+    pub fn new(listen: &Listen) -> Result<Self, BindError> {
+        match listen {
+            Listen::Tcp(address) => {
+                bind_only(*address, false).map(Self::Tcp).map_err(|error| tcp_error(*address, &error))
+            }
+            Listen::Unix(path) => match bind_unix(path) {
+                Ok((listener, file)) => Ok(Self::Unix(listener, Some(file))),
+                Err(error) => Err(unix_error(path, &error)),
+            },
+            Listen::Inherited => inherited(),
+        }
+    }
+
+    /// The file that binding has made, which is to be removed when the host stops.
+    pub fn file(&self) -> Option<&SocketFile> {
+        match self {
+            Self::Unix(_, file) => file.as_ref(),
+            Self::Tcp(_) => None,
+        }
+    }
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
+impl AsRawFd for Bound {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// Binds a TCP address and listens; with `shared`, so that others of this process can bind it too (`SO_REUSEPORT`). Its connections
+/// inherit `TCP_NODELAY` and `TCP_NOTSENT_LOWAT` (as Linux does it), which saves system calls for each.
+///
+/// # Errors
+/// What the system says.
+pub fn bind_tcp(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let listener = bind_only(address, shared)?;
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
+fn bind_only(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_MAX_BYTES)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Binds the address once for each worker, all on one port. Nobody listens there yet.
+///
+/// # Errors
+/// When the address is not available.
+pub fn bind_for_each(address: SocketAddr, workers: u16) -> Result<(Vec<TcpListener>, Address), BindError> {
+    let failed = |error: io::Error| tcp_error(address, &error);
+    // Whoever holds the port already, even with SO_REUSEPORT and of the same user, would be given a share of our clients.
+    drop(bind_tcp(address, false).map_err(failed)?);
+    let first = bind_only(address, true).map_err(failed)?;
+    let real = first.local_addr().map_err(failed)?;
+    let mut listeners = vec![first];
+    for _ in 1..workers {
+        listeners.push(bind_only(real, true).map_err(failed)?);
+    }
+    Ok((listeners, Address::Tcp(real)))
+}
+
+pub(super) fn unwatched(error: &io::Error) -> BindError {
+    BindError { address: "the socket".to_owned(), reason: error.to_string(), hint: "check the address".to_owned() }
+}
+
+/// Begins to listen on what [`bind_for_each`] has bound.
+///
+/// # Errors
+/// When another has begun to listen there meanwhile.
+pub fn listen(listener: &TcpListener) -> Result<(), BindError> {
+    // One that was handed over does already, with a backlog that is its maker's.
+    if rustix::net::sockopt::socket_acceptconn(listener) == Ok(true) {
+        return Ok(());
+    }
+    rustix::net::listen(listener, BACKLOG).map_err(|error| match listener.local_addr() {
+        Ok(address) => tcp_error(address, &error.into()),
+        Err(_) => unwatched(&error.into()),
+    })
+}
+
+fn tcp_error(address: SocketAddr, error: &io::Error) -> BindError {
+    let port = address.port();
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "stop the program that uses it, or choose another port; port 0 takes any free one".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); choose a higher one than {port}")
+        }
+        io::ErrorKind::AddrNotAvailable if address.is_ipv6() => {
+            "use an address of this machine; if it has no IPv6, use IPv4 (127.0.0.1, or 0.0.0.0 for all)".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "use an address of this machine, or 0.0.0.0 or [::] for all of them".to_owned()
+        }
+        _ if address.is_ipv6() => {
+            "if this machine has no IPv6, use an IPv4 address (127.0.0.1, or 0.0.0.0 for all)".to_owned()
+        }
+        _ => "check the address".to_owned(),
+    };
+    BindError { address: address.to_string(), reason: error.to_string(), hint }
+}
+
+fn unix_error(path: &Path, error: &io::Error) -> BindError {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there, or the file is not a socket: stop that program, or use another path"
+        }
+        io::ErrorKind::NotFound => "create the directory first",
+        _ => "use a path of at most 107 bytes in a directory that this user can write to",
+    };
+    BindError { address: format!("unix:{}", path.display()), reason: error.to_string(), hint: hint.to_owned() }
+}
+
+/// Binds a Unix socket and listens (whoever finds the file may not take it for one that nobody listens on); a file left
+/// by a program that no longer listens is replaced.
+fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket {
+        let found = SocketFile::at(path)?;
+        // Another host may have put its own socket there just now.
+        if is_abandoned(path) && SocketFile::at(path).is_ok_and(|now| now == found) {
+            std::fs::remove_file(path)?;
+        }
+    }
+    let listener = UnixListener::bind(path)?;
+    let file = SocketFile::at(path)?;
+    // The standard library listens with a backlog of its own; listening again sets ours.
+    let prepare = || {
+        rustix::net::listen(&listener, BACKLOG)?;
+        listener.set_nonblocking(true)
+    };
+    prepare().inspect_err(|_| file.remove())?;
+    Ok((listener, file))
+}
+
+/// Whether nobody listens on a Unix socket. One whose backlog is full is somebody's; it is not waited for.
+fn is_abandoned(path: &Path) -> bool {
+    let connect = || {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&socket2::SockAddr::unix(path)?)
+    };
+    connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Keeps the sockets that the service manager handed over, whether one of them is served or not, from the processes that
+/// this one starts: a guest that broke out of a worker could accept its clients' connections. To be called before any
+/// process is started.
+pub fn keep_handed_over() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<RawFd>().ok());
+    if number("LISTEN_PID").and_then(|pid| u32::try_from(pid).ok()) != Some(std::process::id()) {
+        return;
+    }
+    let first = number("LISTEN_FDS_FIRST_FD").filter(|first| *first >= 0).unwrap_or(3);
+    let end = first.saturating_add(number("LISTEN_FDS").unwrap_or(0).min(HANDED_OVER_MAX));
+    for descriptor in first..end {
+        #[expect(unsafe_code, reason = "a descriptor is named by its number")]
+        // SAFETY: it is borrowed for one call, which changes no more than a flag of it. Where there is none of this number,
+        // the call fails.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        // Why it cannot be used, if it is to be, is told when it is.
+        let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC);
+    }
+}
+
+/// The socket that the service manager handed over.
+fn inherited() -> Result<Bound, BindError> {
+    let failed = |reason: String| {
+        BindError {
+        address: "the inherited socket".to_owned(),
+        reason,
+        hint: "LISTEN_FDS must count one listening TCP or Unix stream socket at descriptor 3, with LISTEN_PID set to this process (sd_listen_fds(3))".to_owned(),
+    }
+    };
+    let mut handed = listenfd::ListenFd::from_env();
+    if handed.len() > 1 {
+        // Nobody would ever accept on the others.
+        return Err(failed(format!("there are {}, and wasmhost serves one", handed.len())));
+    }
+    if let Ok(Some(listener)) = handed.take_tcp_listener(0) {
+        let prepare = || {
+            listener.set_nonblocking(true)?;
+            set_tcp_nodelay(&listener, true)?;
+            SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_MAX_BYTES)
+        };
+        let prepared = prepare();
+        prepared.map_err(|error| failed(error.to_string()))?;
+        return Ok(Bound::Tcp(listener));
+    }
+    match handed.take_unix_listener(0) {
+        Ok(Some(listener)) => {
+            listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
+            Ok(Bound::Unix(listener, None))
+        }
+        Ok(None) => Err(failed("there is none".to_owned())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("socket");
+        drop(UnixListener::bind(&path)?);
+        let live = bind_unix(&path)?;
+        assert!(bind_unix(&path).is_err());
+        drop(live);
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! Accepting connections, in the primary or, with `--balance kernel`, in each worker: no more than the limits allow, with a
+//! pause when the system is short of something, and a line in the log for both.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmhost_base::throttle::Throttle;
+
+use super::accepted::Accepted;
+use super::bind::BACKLOG;
+use super::inbox::Connection;
+use super::listener::{AcceptPause, Listener, accept_error_name};
+use super::peer::Peer;
+use super::permits::Permits;
+use crate::metrics::Accepting;
+
+/// That connections wait, or are refused, is told of once in this time.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether connections wait, while no more can be taken.
+const LOOK_FOR_WAITING_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections that are refused in a row before the loop looks at anything else.
+const REFUSALS_A_TURN: usize = 16;
+
+/// A listener, with what bounds it.
+pub struct Intake {
+    listener: Listener,
+    permits: Arc<Permits>,
+    pause: AcceptPause,
+    counts: &'static Accepting,
+    waiting_told: Throttle,
+    refused_told: Throttle,
+}
+
+/// What came of looking for a connection that waits.
+enum Next {
+    Taken(Connection),
+    /// Its client has as many as it may.
+    Refused,
+    None,
+}
+
+impl Intake {
+    /// Takes from `listener` as long as `permits` has one to give.
+    pub fn new(listener: Listener, permits: Arc<Permits>, counts: &'static Accepting) -> Self {
+        let [waiting_told, refused_told] = std::array::from_fn(|_| Throttle::new(LINE_EVERY));
+        Self { listener, permits, pause: AcceptPause::default(), counts, waiting_told, refused_told }
+    }
+
+    /// The next connection. Errors of accepting are told, counted and waited out; none ends the wait.
+    pub async fn next(&mut self) -> Connection {
+        let mut refused = 0;
+        loop {
+            self.pause.over().await;
+            while self.permits.is_spent() {
+                self.tell_connections_wait();
+                // Whether any wait is looked at now and then; the kernel does not tell of it again.
+                let _ = tokio::time::timeout(LOOK_FOR_WAITING_EVERY, self.permits.freed()).await;
+            }
+            if let Err(error) = self.listener.readable().await {
+                self.failed(&error);
+                continue;
+            }
+            match self.look() {
+                Next::Taken(connection) => return connection,
+                Next::Refused if refused < REFUSALS_A_TURN => refused += 1,
+                Next::Refused => {
+                    refused = 0;
+                    // Who refuses one connection after the other shall hear of signals and workers all the same.
+                    tokio::task::yield_now().await;
+                }
+                Next::None => {}
+            }
+        }
+    }
+
+    /// A connection that waits already, if the host bears one more.
+    pub fn next_waiting(&mut self) -> Option<Connection> {
+        match self.look() {
+            Next::Taken(connection) => Some(connection),
+            Next::Refused | Next::None => None,
+        }
+    }
+
+    /// A connection that waits, before the listener is closed, if the host may take one more.
+    pub fn next_of_rest(&mut self) -> Option<Connection> {
+        for _ in 0..REFUSALS_A_TURN {
+            match self.look_with(Listener::accept_at_once) {
+                Next::Taken(connection) => return Some(connection),
+                Next::Refused => {}
+                Next::None => return None,
+            }
+        }
+        None
+    }
+
+    /// Whether a connection waits.
+    pub fn has_waiting(&self) -> bool {
+        self.listener.has_waiting()
+    }
+
+    /// Takes the connections that wait in the backlog, before the listener is closed: as many as a backlog holds, and as
+    /// the host bears. `take` answers whether it can take another.
+    pub fn take_rest(mut self, mut take: impl FnMut(Connection) -> bool) {
+        for _ in 0..BACKLOG {
+            match self.look_with(Listener::accept_at_once) {
+                Next::Taken(connection) => {
+                    if !take(connection) {
+                        return;
+                    }
+                }
+                Next::Refused => {}
+                Next::None => return,
+            }
+        }
+    }
+
+    fn look(&mut self) -> Next {
+        self.look_with(Listener::try_accept)
+    }
+
+    fn look_with(&mut self, accept: impl FnOnce(&Listener) -> Option<io::Result<(Accepted, Peer)>>) -> Next {
+        // Before the connection is taken: what the kernel has given cannot be put back.
+        let Some(mut permit) = self.permits.try_take() else { return Next::None };
+        wasmhost_base::inject::panic_at("accept");
+        let shortage = wasmhost_base::inject::goes_off("accept-enfile").then(|| Err(rustix::io::Errno::NFILE.into()));
+        match shortage.or_else(|| accept(&self.listener)) {
+            Some(Ok((socket, peer))) => {
+                self.pause.succeeded();
+                if !permit.claim(peer) {
+                    self.refuse(socket, peer);
+                    return Next::Refused;
+                }
+                Next::Taken(Connection { socket, peer, permit })
+            }
+            Some(Err(error)) => {
+                self.failed(&error);
+                Next::None
+            }
+            None => Next::None,
+        }
+    }
+
+    fn refuse(&self, socket: Accepted, peer: Peer) {
+        self.counts.refused.add_one();
+        socket.refuse();
+        if let Some(count) = self.refused_told.admit(Instant::now()) {
+            tracing::warn!(count, %peer, limit = "--max-connections-per-client", "a client has reached --max-connections-per-client; its further connections are closed (count: since the last such line); raise the limit, or name a proxy with --trust-proxy");
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        self.pause.failed(error);
+        self.counts.errors.add(accept_error_name(error));
+    }
+
+    /// Says, once in a while, that no more connections are accepted, if any wait.
+    fn tell_connections_wait(&self) {
+        if self.listener.has_waiting() && self.waiting_told.admit(Instant::now()).is_some() {
+            tracing::warn!(
+                max_connections = self.permits.max(),
+                limit = "--max-connections",
+                "--max-connections is reached; further connections wait in the backlog; raise it to accept more"
+            );
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The pool of a worker's instances. It gives one to each request, makes new ones while others wait, queues requests when no
+//! more may be made, and replaces each instance that had to go. Everything here runs on the worker's thread.
+
+mod health;
+mod holders;
+mod patience;
+mod queue;
+mod ready;
+mod seat;
+mod sharing;
+mod slot;
+mod take;
+mod trim;
+
+pub(crate) use self::holders::Holder;
+pub(crate) use self::seat::Seat;
+pub(crate) use self::slot::Slot;
+pub(crate) use self::take::Refusal;

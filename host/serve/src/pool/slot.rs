@@ -1,0 +1,426 @@
+//! The instances of one worker: those at rest, those that are shared, the room for more, and what becomes of an instance
+//! when a call has ended. Each that had to go is replaced.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use wasmhost_base::throttle::Throttle;
+use wasmhost_config::{Capacity, Config, Isolation};
+use wasmhost_sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, TICK, WasiVersion};
+
+use super::health::{Health, Try, Verdict};
+use super::holders::{Holder, Holders};
+use super::patience::Patience;
+use super::queue::Queue;
+use super::trim::Trim;
+use crate::crash::Crash;
+use crate::development::trace_text;
+use crate::metrics::{Shed, WorkerMetrics};
+use crate::vitals::HostVitals;
+use crate::worker_id::WorkerId;
+
+/// At most one log line about refusals in this time; each refusal is counted.
+const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
+/// At most one log line in this time that there is no memory for an instance; each time is counted.
+const CAPACITY_LINE_EVERY: Duration = Duration::from_secs(10);
+/// Instances kept ready ahead when each request gets a fresh one.
+const READY_AHEAD: usize = 4;
+/// Shared instances of a worker that retire, and finish their last calls, beyond `--instances-per-worker`. The pool has
+/// room for them.
+const RETIRING_MAX: usize = 4;
+
+/// The instances of one worker.
+pub(crate) struct Slot {
+    pub(super) worker: WorkerId,
+    pub(super) guest: RefCell<Arc<Guest>>,
+    /// Counts the guests that a reload has put here; instances of an older one are not kept.
+    pub(super) edition: Cell<u64>,
+    context: InstanceContext,
+    isolation: Isolation,
+    pub(super) capacity: Capacity,
+    pub(super) metrics: &'static WorkerMetrics,
+    host: &'static HostVitals,
+    /// Idle instances, the most recently used last.
+    pub(super) idle: RefCell<Vec<Kept>>,
+    /// Shared instances that take calls.
+    pub(super) shared: RefCell<Vec<KeptShared>>,
+    /// Rooms that are taken: by instances that live or are being made, or by a grant on its way.
+    pub(super) live: Cell<usize>,
+    /// Shared instances that retire and hold no room any more.
+    retiring: Cell<usize>,
+    /// Shared instances in which something runs.
+    pub(super) busy_shared: Cell<usize>,
+    /// The last of these came to rest.
+    pub(super) at_rest: Notify,
+    pub(super) queue: Queue<Grant>,
+    pub(super) holders: Holders,
+    pub(super) patience: RefCell<Patience>,
+    pub(super) health: RefCell<Health>,
+    /// False in development: a developer who tries a faulty component again must see its fault each time.
+    may_go_down: bool,
+    pub(super) refill: Notify,
+    /// There are more instances idle than wanted, and `tend` knows.
+    pub(super) surplus_known: Cell<bool>,
+    /// Wall clock of a call whose client has left, and of what calls leave running.
+    pub(super) linger_max: Option<Duration>,
+    /// Asked when an instance has gone.
+    pub(crate) trim: Trim,
+    /// By reason, in the order of [`Shed::ALL`].
+    pub(super) sheds_told: [Throttle; Shed::ALL.len()],
+    capacity_told: Throttle,
+    /// Receives the panic of a shared instance's task.
+    pub(super) crash: Rc<Crash>,
+}
+
+/// An instance with what the slot knows of it.
+pub(super) struct Kept {
+    /// In a box, since it is handed on about ten times a request.
+    pub(super) instance: Box<Instance>,
+    pub(super) origin: Origin,
+    pub(super) idle_since: Instant,
+}
+
+#[derive(Clone)]
+pub(super) struct KeptShared {
+    pub(super) shared: Rc<Shared>,
+    pub(super) origin: Rc<Origin>,
+    /// Whether it counts as busy.
+    pub(super) is_busy: Rc<Cell<bool>>,
+}
+
+/// Where an instance came from. Dropping it makes room for another.
+pub(super) struct Origin {
+    pub(super) slot: Rc<Slot>,
+    generation: u64,
+    pub(super) edition: u64,
+    retire_after: Option<u64>,
+    /// None once the instance retires beside its successor.
+    room: RefCell<Option<Room>>,
+    pub(super) version: WasiVersion,
+    /// When a shared instance was last seen to become empty.
+    pub(super) emptied: Cell<Instant>,
+    /// What its start, or the last call that it was given, belongs to.
+    tried: Cell<Try>,
+}
+
+impl Origin {
+    pub(super) fn is_outdated(&self) -> bool {
+        self.edition != self.slot.edition.get()
+    }
+
+    pub(super) fn is_worn(&self, served: u64) -> bool {
+        self.retire_after.is_some_and(|after| served >= after)
+    }
+
+    /// It is given a call.
+    pub(super) fn begins_a_try(&self) {
+        self.tried.set(self.slot.health.borrow().begin());
+    }
+
+    /// Makes room for the successor of an instance that retires, if not too many do so already.
+    pub(super) fn release_room(&self) {
+        if self.slot.retiring.get() < RETIRING_MAX
+            && let Some(room) = self.room.take()
+        {
+            self.slot.retiring.set(self.slot.retiring.get() + 1);
+            drop(room);
+        }
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        if self.room.take().is_none() {
+            self.slot.retiring.set(self.slot.retiring.get().saturating_sub(1));
+            self.slot.count_instances();
+        }
+    }
+}
+
+/// Room for one instance within `--instances-per-worker`. Dropped, it goes to the first in the queue, or is free.
+pub(super) struct Room(Rc<Slot>);
+
+impl Room {
+    pub(super) fn take(slot: &Rc<Slot>) -> Option<Self> {
+        if slot.live.get() >= slot.capacity.instances_per_worker {
+            return None;
+        }
+        slot.live.set(slot.live.get() + 1);
+        slot.count_instances();
+        Some(Self(Rc::clone(slot)))
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let slot = &self.0;
+        slot.trim.ask();
+        if slot.queue.is_empty() {
+            slot.live.set(slot.live.get().saturating_sub(1));
+            slot.count_instances();
+            slot.refill.notify_one();
+        } else {
+            // It stays taken on its way, so that nobody who comes in between has it. Back, and free, if all who waited
+            // had waited for too long.
+            drop(slot.queue.grant(Grant::Room(Self(Rc::clone(slot)))));
+        }
+    }
+}
+
+/// What one who waits gets.
+pub(super) enum Grant {
+    Instance(Kept),
+    Place(KeptShared, SharedPlace),
+    Room(Room),
+}
+
+impl Slot {
+    pub(crate) fn new(
+        worker: WorkerId,
+        guest: Arc<Guest>,
+        context: InstanceContext,
+        config: &Config,
+        (metrics, host): (&'static WorkerMetrics, &'static HostVitals),
+        crash: Rc<Crash>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            worker,
+            guest: RefCell::new(guest),
+            edition: Cell::new(0),
+            context,
+            isolation: config.isolation,
+            capacity: config.capacity.clone(),
+            metrics,
+            host,
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            live: Cell::new(0),
+            retiring: Cell::new(0),
+            busy_shared: Cell::new(0),
+            at_rest: Notify::new(),
+            queue: Queue::default(),
+            holders: Holders::default(),
+            patience: RefCell::default(),
+            health: RefCell::default(),
+            may_go_down: config.development.is_none(),
+            refill: Notify::new(),
+            surplus_known: Cell::new(false),
+            linger_max: config.limits.request_timeout,
+            trim: Trim::default(),
+            sheds_told: Shed::ALL.map(|_| Throttle::new(SHED_LINE_EVERY)),
+            capacity_told: Throttle::new(CAPACITY_LINE_EVERY),
+            crash,
+        })
+    }
+
+    pub(super) fn is_fresh_each_request(&self) -> bool {
+        self.guest.borrow().is_fresh_each_request(self.isolation)
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.guest.borrow().calls_per_instance() > 1 && !self.is_fresh_each_request()
+    }
+
+    fn count_instances(&self) {
+        self.metrics.instances.set(self.live.get() + self.retiring.get());
+    }
+
+    /// Puts another guest in the place of the present one; calls in flight end on the old one.
+    pub(crate) fn swap(self: &Rc<Self>, guest: Arc<Guest>) {
+        *self.guest.borrow_mut() = guest;
+        self.edition.set(self.edition.get() + 1);
+        *self.health.borrow_mut() = Health::default();
+        self.metrics.down.set(false);
+        self.clear();
+        self.refill.notify_one();
+    }
+
+    /// Lets go of every idle instance; shared ones finish the calls that they have.
+    pub(crate) fn clear(&self) {
+        drop(self.idle.take());
+        for kept in self.shared.take() {
+            kept.origin.release_room();
+            kept.shared.retire();
+        }
+    }
+
+    /// Makes an instance in `room`; for a request that waits for it, until `latest`.
+    pub(super) async fn make(self: &Rc<Self>, room: Room, latest: Option<Instant>) -> Result<Kept, Fault> {
+        wasmhost_base::inject::panic_at("slot");
+        let guest = Arc::clone(&self.guest.borrow());
+        self.metrics.generation.add_one();
+        let origin = Origin {
+            slot: Rc::clone(self),
+            generation: self.metrics.generation.get(),
+            edition: self.edition.get(),
+            retire_after: self.capacity.max_requests.map(spread),
+            room: RefCell::new(Some(room)),
+            version: guest.version(),
+            emptied: Cell::new(Instant::now()),
+            tried: Cell::new(self.health.borrow().begin()),
+        };
+        let made = guest.instantiate(&self.context, latest).await;
+        match made {
+            Ok(instance) => Ok(Kept { instance: Box::new(instance), origin, idle_since: Instant::now() }),
+            Err(fault) => {
+                self.metrics.faulted(fault.kind);
+                let verdict = match fault.kind {
+                    // Missing memory, or a request that has no time left, does not mean that the component cannot start.
+                    FaultKind::Capacity | FaultKind::Wall => Verdict::Up,
+                    _ => self.health.borrow_mut().on_failed_start(Instant::now(), origin.tried.get(), fastrand::f64()),
+                };
+                let is_capacity = fault.kind == FaultKind::Capacity;
+                if let Some(count) = if is_capacity { self.capacity_told.admit(Instant::now()) } else { Some(1) } {
+                    tracing::warn!(
+                        worker = self.worker.0,
+                        generation = origin.generation,
+                        count,
+                        fault = fault.kind.name(),
+                        limit = fault.flag(),
+                        detail = &*fault.detail,
+                        trace = fault.trace.as_deref().map(trace_text),
+                        "recycle: the instance did not start"
+                    );
+                }
+                self.note(verdict);
+                Err(fault)
+            }
+        }
+    }
+
+    /// An instance is idle again.
+    pub(super) fn keep(self: &Rc<Self>, mut kept: Kept) {
+        if kept.origin.is_outdated() {
+            return;
+        }
+        kept.idle_since = Instant::now();
+        if let Some(Grant::Instance(kept)) = self.queue.grant(Grant::Instance(kept)) {
+            self.idle.borrow_mut().push(kept);
+            self.note_surplus();
+        }
+    }
+
+    /// How many idle instances to keep ready.
+    pub(super) fn wanted(&self) -> usize {
+        if self.is_fresh_each_request() { READY_AHEAD.min(self.capacity.instances_per_worker) } else { 1 }
+    }
+
+    /// Tells `tend` of instances that may have to go, if it does not know.
+    pub(super) fn note_surplus(&self) {
+        if !self.surplus_known.get() && self.has_surplus() {
+            self.surplus_known.set(true);
+            self.refill.notify_one();
+        }
+    }
+
+    pub(super) fn has_surplus(&self) -> bool {
+        let shared = self.shared.borrow();
+        self.idle.borrow().len() > self.wanted() || shared.iter().skip(1).any(|kept| kept.shared.is_empty())
+    }
+
+    /// A call has ended well: its instance is kept, or retires.
+    pub(super) fn finished(self: &Rc<Self>, kept: Kept) {
+        let worn = kept.origin.is_worn(kept.instance.served());
+        if kept.instance.cpu() >= TICK {
+            // Long enough for much to have been taken and freed.
+            self.trim.ask();
+        }
+        let limit = if worn { Some("--max-requests") } else { kept.instance.limit_met() };
+        if limit.is_some() {
+            tracing::info!(
+                worker = self.worker.0,
+                generation = kept.origin.generation,
+                served = kept.instance.served(),
+                limit,
+                "retire: a new instance takes its place"
+            );
+        } else if !self.is_fresh_each_request() {
+            self.keep(kept);
+        }
+    }
+
+    pub(super) fn answered(&self, origin: &Origin) {
+        if origin.is_outdated() {
+            return;
+        }
+        let mut health = self.health.borrow_mut();
+        if !health.has_answered() {
+            self.host.has_answered.set(true);
+        }
+        if health.on_answer() {
+            self.metrics.down.set(false);
+            tracing::info!(worker = self.worker.0, "the instance pool answers again");
+        }
+    }
+
+    /// Takes note of a fault: counts it, logs it, and decides whether the slot goes on.
+    pub(super) fn faulted(&self, origin: &Origin, request: u64, fault: &Fault) {
+        self.metrics.faulted(fault.kind);
+        let raise = fault.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
+        tracing::warn!(
+            worker = self.worker.0,
+            generation = origin.generation,
+            request,
+            fault = fault.kind.name(),
+            limit = fault.flag(),
+            detail = &*fault.detail,
+            trace = fault.trace.as_deref().map(trace_text),
+            "recycle: a new instance takes its place{raise}"
+        );
+        // Memory that others hold says nothing of the component.
+        if origin.is_outdated() || fault.kind == FaultKind::Capacity || !self.may_go_down {
+            return;
+        }
+        let answers_elsewhere = self.host.has_answered.get();
+        let (now, tried) = (Instant::now(), origin.tried.get());
+        let verdict = self.health.borrow_mut().on_fault(now, tried, answers_elsewhere, fastrand::f64());
+        self.note(verdict);
+    }
+
+    /// A request's instance waits for its client, for the first time.
+    pub(crate) fn holds(&self, holder: Weak<dyn Holder>) {
+        self.holders.add(holder);
+        if !self.queue.is_empty() {
+            self.holders.short.notify_one();
+        }
+    }
+
+    /// A request is over that [`Self::holds`] was told of.
+    pub(crate) fn holds_no_more(&self, holder: &dyn Holder) {
+        self.holders.remove(holder);
+    }
+
+    /// Ends requests whose clients are slow for as long as others wait for an instance; never ends itself.
+    pub(crate) async fn relieve(self: Rc<Self>) {
+        loop {
+            wasmhost_base::inject::panic_at("relieve");
+            self.holders.short.notified().await;
+            while !self.queue.is_empty() {
+                let next = self.holders.end_slowest(self.queue.len(), Instant::now());
+                let Some(next) = next else { break };
+                tokio::time::sleep_until(next.into()).await;
+            }
+        }
+    }
+
+    fn note(&self, verdict: Verdict) {
+        if let Verdict::DownFor(delay) = verdict {
+            self.metrics.down.set(true);
+            tracing::error!(
+                worker = self.worker.0,
+                retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                "the instance pool is down after several faults in a row; requests get 503 until the next try"
+            );
+        }
+    }
+}
+
+/// `max` up to a fifth more or less, so that instances made together do not retire together.
+fn spread(max: u64) -> u64 {
+    let fifth = max / 5;
+    (max - fifth).saturating_add(fastrand::u64(0..=fifth.saturating_mul(2))).max(1)
+}

@@ -1,0 +1,137 @@
+//! How a request gets an instance: one that is kept, a new one, or one that becomes free while the request waits in the
+//! queue; and when it gets none.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use wasmhost_sandbox::{Fault, FaultKind};
+
+use super::seat::Seat;
+use super::slot::{Grant, Kept, Room, Slot};
+use crate::alarms::Alarm;
+use crate::metrics::Shed;
+
+/// Why a request gets no instance.
+pub(crate) enum Refusal {
+    /// No capacity; try again after so long.
+    Shed(Shed, Duration),
+    /// An instance was made for it and did not come up.
+    Failed(Fault),
+}
+
+impl Slot {
+    /// An instance for one request: a kept one, a new one, or one that becomes free while the request waits. `alarm`
+    /// is the request's, and is left unset. Waits in the queue, or for an instance that is being made, no longer than until
+    /// `latest`.
+    pub(crate) async fn take(self: &Rc<Self>, alarm: &Alarm, latest: Option<Instant>) -> Result<Seat, Refusal> {
+        let rest = {
+            let health = self.health.borrow();
+            if health.may_be_down() { health.down_for(Instant::now()) } else { None }
+        };
+        if let Some(rest) = rest {
+            return Err(self.shed(Shed::Down, rest));
+        }
+        let mut deadline = None;
+        loop {
+            if let Some(seat) = self.take_kept() {
+                return Ok(seat);
+            }
+            let room = match Room::take(self) {
+                Some(room) => room,
+                None => match self.wait_for_grant(alarm, &mut deadline, latest).await? {
+                    Grant::Instance(kept) => return Ok(Seat::own(kept)),
+                    Grant::Place(kept, place) => return Ok(Seat::shared(kept, place)),
+                    Grant::Room(room) => room,
+                },
+            };
+            let kept = self.make(room, latest).await.map_err(|fault| self.refusal(fault))?;
+            // Else a reload came in between.
+            if !kept.origin.is_outdated() {
+                return Ok(self.seat(kept));
+            }
+        }
+    }
+
+    /// Waits in the queue, from `deadline`'s first setting on no longer than a request may.
+    async fn wait_for_grant(
+        self: &Rc<Self>,
+        alarm: &Alarm,
+        deadline: &mut Option<Instant>,
+        latest: Option<Instant>,
+    ) -> Result<Grant, Refusal> {
+        if self.queue.len() >= self.capacity.queue_max {
+            return Err(self.shed(Shed::QueueFull, self.capacity.queue_timeout));
+        }
+        let deadline = *deadline.get_or_insert_with(|| {
+            self.metrics.queued.add_one();
+            let now = Instant::now();
+            let (is_first, max) = (self.queue.is_empty(), self.capacity.queue_timeout);
+            let until = now + self.patience.borrow_mut().of_one_who_comes(now, is_first, max);
+            latest.map_or(until, |latest| until.min(latest))
+        });
+        alarm.set(Some(deadline));
+        self.holders.short.notify_one();
+        let granted = self.queue.wait(alarm, deadline, |grant| self.give_back(grant)).await;
+        alarm.set(None);
+        granted.ok_or_else(|| self.shed(Shed::QueueTimeout, self.capacity.queue_timeout))
+    }
+
+    /// Takes back what was granted to a request that has gone.
+    fn give_back(self: &Rc<Self>, grant: Grant) {
+        match grant {
+            Grant::Instance(kept) => self.keep(kept),
+            Grant::Place(kept, place) => {
+                drop(place);
+                self.released(&kept);
+            }
+            Grant::Room(room) => drop(room),
+        }
+    }
+
+    fn refusal(&self, fault: Fault) -> Refusal {
+        match fault.kind {
+            FaultKind::Capacity => self.shed(Shed::Memory, self.capacity.queue_timeout),
+            _ => Refusal::Failed(fault),
+        }
+    }
+
+    fn shed(&self, reason: Shed, retry_after: Duration) -> Refusal {
+        self.metrics.shed(reason);
+        if reason != Shed::Down
+            && let Some(count) = self.sheds_told[reason.index()].admit(Instant::now())
+        {
+            let flag = reason.flag();
+            tracing::warn!(
+                worker = self.worker.0,
+                reason = reason.name(),
+                count,
+                limit = flag,
+                "requests are refused because there is no capacity (count: since the last such line); raise {} to allow more",
+                flag.unwrap_or_default()
+            );
+        }
+        Refusal::Shed(reason, retry_after)
+    }
+
+    fn take_kept(self: &Rc<Self>) -> Option<Seat> {
+        if self.is_shared() {
+            let shared = self.shared.borrow();
+            return shared.iter().find_map(|kept| Some(Seat::shared(kept.clone(), kept.shared.place()?)));
+        }
+        let kept = self.idle.borrow_mut().pop()?;
+        if self.is_fresh_each_request() {
+            self.refill.notify_one();
+        }
+        Some(Seat::own(kept))
+    }
+
+    /// The lease of an instance that was made for this request.
+    fn seat(self: &Rc<Self>, kept: Kept) -> Seat {
+        if self.is_shared() {
+            let (kept, place) = self.share(kept);
+            Seat::shared(kept, place)
+        } else {
+            Seat::own(kept)
+        }
+    }
+}
