@@ -13,7 +13,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use wasmhost_sandbox::{Body, Fault, FaultKind, Head, WasiVersion};
+use wasmhost_sandbox::{Body, Fault, FaultKind, Head};
 
 use super::exchange::{Ending, Exchange};
 use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
