@@ -305,6 +305,7 @@ fn responses_that_an_instance_keeps_unread_leave_the_others_their_requests_and_a
             let (taken, refused) = text.split_once('\n').ok_or("two outcomes")?;
             assert_eq!(taken, "200: 128", "{what}: an instance alone has half: {text}");
             assert!(named(refused, "connection-limit-reached: 128"), "{what}: {text}");
+            eventually("the hoarder is at rest", || server.sum("in_flight") == 0);
             // While the hoarder is busy, another instance has the next requests.
             let mut busy = Connection::open(server.address);
             busy.send("GET /sleep?ms=2000 HTTP/1.1\r\nHost: test\r\n\r\n");

@@ -1,6 +1,6 @@
 //! Counts the host's own heap, in all and per thread, and gives free memory back to the system. Memories of guests are
 //! mapped by wasmtime and are not in the heap. What the host keeps for the handles of guests is in it, and nothing else
-//! counts that. `sandbox::memory` bounds it; `worker::trim` asks for memory to be given back.
+//! counts that. `sandbox::memory` bounds it; `serve::pool::trim` asks for memory to be given back.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -189,6 +189,6 @@ mod tests {
         assert!(shows(LevelFilter::INFO, DEV, &Level::INFO) && shows(LevelFilter::INFO, "guest", &Level::INFO));
         assert!(!shows(LevelFilter::INFO, "wasmhost_supervise::primary", &Level::INFO));
         assert!(shows(LevelFilter::DEBUG, "wasmhost_supervise::primary", &Level::INFO));
-        assert!(!shows(LevelFilter::ERROR, "wasmhost_serve::worker::slot", &Level::WARN));
+        assert!(!shows(LevelFilter::ERROR, "wasmhost_serve::pool::slot", &Level::WARN));
     }
 }
