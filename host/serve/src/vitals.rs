@@ -21,7 +21,7 @@ pub struct Vitals {
     pub pulse: PulseCells,
     /// Memory of its instances, as counted in [`HostVitals::memory_bytes`].
     pub memory_bytes: AtomicU64,
-    /// Its signs of life: one for each call of the primary ([`wasmhost_supervise::supervisor::Heartbeat`]).
+    /// Its signs of life: one for each call of the primary (the heartbeat of `wasmhost_supervise::supervisor`).
     pub beats: AtomicU64,
     /// It has no descriptor for a connection that it was handed, which waits in the line.
     pub is_short: Flag,
