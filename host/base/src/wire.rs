@@ -205,15 +205,19 @@ fn send_now(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
 fn receive_now(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0_u8; MESSAGE_BYTES_MAX];
     // Looked at first, and taken out when all of it is there: the kernel closes descriptors that find no room.
-    let (read, descriptors) = match peek_now(socket, &mut bytes) {
-        // The other side ended before it had read everything. The kernel says so once, ahead of the messages that the
-        // other side had sent before: these are still there, and then the end.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => peek_now(socket, &mut bytes)?,
-        peeked => peeked?,
-    };
-    rustix::net::recv(socket, &mut [0_u8; 1], RecvFlags::empty())?;
+    let (read, descriptors) = past_reset(|| peek_now(socket, &mut bytes))?;
+    past_reset(|| Ok(rustix::net::recv(socket, &mut [0_u8; 1], RecvFlags::empty())?))?;
     bytes.truncate(read);
     Ok((bytes, descriptors))
+}
+
+/// The other side may have ended before it had read everything. The kernel says so once, ahead of the messages that the
+/// other side had sent before: these are still there, and then the end.
+fn past_reset<T>(mut receive: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    match receive() {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive(),
+        received => received,
+    }
 }
 
 fn peek_now(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
@@ -283,6 +287,15 @@ mod tests {
         drop(other);
         let last = receive::<Word>(one.as_fd())?;
         assert!(matches!(&last, Some((Word::Second, _))), "{last:?}");
+        assert!(receive::<Word>(one.as_fd())?.is_none());
+        // As well where it ends after the message was looked at and before it is taken.
+        let (one, other) = pair()?;
+        send(one.as_fd(), &Word::First, &[])?;
+        send(other.as_fd(), &Word::Second, &[])?;
+        let mut bytes = [0; 64];
+        peek_now(one.as_fd(), &mut bytes)?;
+        drop(other);
+        past_reset(|| Ok(rustix::net::recv(one.as_fd(), &mut bytes, RecvFlags::empty())?))?;
         assert!(receive::<Word>(one.as_fd())?.is_none());
         Ok(())
     }

@@ -114,20 +114,20 @@ pub struct DevArgs {
 }
 
 /// What was given to `wasmhost serve`: the component, and the values of all settings, by flag, variable or default.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ServeArgs {
     /// The component to serve.
     pub component: Option<PathBuf>,
     /// All settings.
-    pub values: Values,
+    pub(super) values: Values,
 }
 
 /// Settings that have a value, in the order of the help.
-pub type Values = Vec<(&'static Setting, Vec<String>)>;
+pub(super) type Values = Vec<(&'static Setting, Vec<String>)>;
 
 /// The settings that bound a compilation.
-#[derive(Debug, Default)]
-pub struct CompileBounds(pub Values);
+#[derive(Debug)]
+pub struct CompileBounds(pub(super) Values);
 
 impl CompileBounds {
     const NAMES: [&str; 2] = ["compile-timeout", "compile-memory-max"];
