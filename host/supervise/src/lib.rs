@@ -1,5 +1,5 @@
 //! The control plane. [`primary`] starts and stops everything, and asks [`supervisor`] what to do when a worker ends and
-//! [`balancer`] which worker gets a connection. [`process`] is a worker in a process of its own. [`loader`] turns a file into
+//! [`balancer`] which worker gets a connection. [`process`] runs a worker in a separate process. [`loader`] turns a file into
 //! what workers serve, [`admin`] shows what happens.
 
 pub mod admin;

@@ -1,4 +1,4 @@
-//! The targets by which events are told apart, and which events are shown.
+//! The targets of events, and which events are shown.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;

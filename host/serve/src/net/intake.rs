@@ -76,7 +76,7 @@ impl Intake {
         }
     }
 
-    /// A connection that waits already, if the host bears one more.
+    /// A connection that waits already, if the host takes one more.
     pub fn next_waiting(&mut self) -> Option<Connection> {
         match self.look() {
             Next::Taken(connection) => Some(connection),
@@ -102,7 +102,7 @@ impl Intake {
     }
 
     /// Takes the connections that wait in the backlog, before the listener is closed: as many as a backlog holds, and as
-    /// the host bears. `take` answers whether it can take another.
+    /// the host takes. `take` answers whether it can take another.
     pub fn take_rest(mut self, mut take: impl FnMut(Connection) -> bool) {
         for _ in 0..BACKLOG {
             match self.look_with(Listener::accept_at_once) {

@@ -1,4 +1,4 @@
-//! How many connections the host bears, in all and per client. A permit travels with a connection, and returns its share when
+//! How many connections the host takes, in all and per client. A permit travels with a connection, and returns its share when
 //! the connection ends.
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What a worker is told: all that it needs to start, and then what to serve and whether to go on.
+//! What the primary orders of a worker: all that it needs to start, and then what to serve and whether to go on.
 
 use std::net::TcpListener;
 use std::sync::Arc;

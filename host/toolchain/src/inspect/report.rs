@@ -1,4 +1,4 @@
-//! What is told of a file. Serialized, it is the JSON of `wasmhost inspect --json`.
+//! What a file contains. Serialized, it is the JSON of `wasmhost inspect --json`.
 
 use serde::Serialize;
 
