@@ -194,10 +194,12 @@ impl Builder {
     fn tell(&self, Trouble { title, text, hint }: Trouble) {
         let goes_on = if self.has_component { "; the last component that worked goes on" } else { "" };
         let shown = [text.trim_end(), hint.as_str()].into_iter().filter(|part| !part.is_empty());
-        let shown: Vec<&str> = shown.collect();
-        tracing::error!(target: DEV, text = shown.join("\n"), "{title}{goes_on}");
-        let notice = Notice { title, text, hint, is_all_there_is: !self.has_component };
-        if let Err(error) = notice.post(&self.development) {
+        let shown = shown.collect::<Vec<&str>>().join("\n");
+        // Who reads the log finds the page there.
+        let notice = Notice { title: title.clone(), text, hint, is_all_there_is: !self.has_component };
+        let posted = notice.post(&self.development);
+        tracing::error!(target: DEV, text = shown, "{title}{goes_on}");
+        if let Err(error) = posted {
             tracing::warn!(target: DEV, %error, "cannot show this error to browsers");
         }
     }
