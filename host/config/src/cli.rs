@@ -130,7 +130,9 @@ pub(super) type Values = Vec<(&'static Setting, Vec<String>)>;
 pub struct CompileBounds(pub(super) Values);
 
 impl CompileBounds {
-    const NAMES: [&str; 2] = ["compile-timeout", "compile-memory-max"];
+    fn has(setting: &Setting) -> bool {
+        ["compile-timeout", "compile-memory-max"].contains(&setting.name)
+    }
 }
 
 impl ServeArgs {
@@ -168,7 +170,7 @@ impl FromArgMatches for ServeArgs {
 
 impl Args for CompileBounds {
     fn augment_args(command: clap::Command) -> clap::Command {
-        command.args(arguments(|setting| Self::NAMES.contains(&setting.name)))
+        command.args(arguments(Self::has))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -178,7 +180,7 @@ impl Args for CompileBounds {
 
 impl FromArgMatches for CompileBounds {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(values(matches, |setting| Self::NAMES.contains(&setting.name))))
+        Ok(Self(values(matches, Self::has)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
