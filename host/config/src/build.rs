@@ -1,6 +1,8 @@
 //! Turns the text of all settings into a [`Config`], or into a list of all mistakes in them. What is checked, and how, stands
 //! in [`super::settings`].
 
+use std::path::Path;
+
 use super::cli::{CompileBounds, ServeArgs, Values};
 use super::draft::{Draft, Mistake};
 use super::machine::Machine;
@@ -13,7 +15,8 @@ use super::{CacheChoice, Compilation, Config};
 /// All mistakes, in the order of the flags in the help.
 pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>> {
     let mut draft = Draft::new(machine);
-    draft.config.component = args.component.clone().unwrap_or_default();
+    draft.app.component = args.component.clone().unwrap_or_default();
+    draft.app.name = name_of(&draft.app.component);
     read(&mut draft, &args.values);
     draft.finish()
 }
@@ -26,6 +29,11 @@ pub fn compile_bounds(bounds: &CompileBounds) -> Result<Compilation, Vec<Mistake
     let mut draft = Draft::new(Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false });
     read(&mut draft, &bounds.0);
     draft.finish().map(|config| Compilation { cache: CacheChoice::Off, ..config.compilation })
+}
+
+/// The name of an app that has none: its component's, without folders and ending.
+fn name_of(component: &Path) -> String {
+    component.file_stem().map_or_else(|| "app".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
 /// Checks and stores all values.

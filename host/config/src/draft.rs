@@ -3,12 +3,13 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::machine::Machine;
 use super::{
-    Balance, CacheChoice, Capacity, Compilation, Config, Confine, Grants, Isolation, Limits, Listen, MAX_WORKERS,
-    WorkerKind,
+    App, Balance, CacheChoice, Capacity, Compilation, Config, Confine, Grants, HostLimits, Isolation, Limits, Listen,
+    MAX_WORKERS, WorkerKind,
 };
 use super::{env_file, parse};
 
@@ -37,7 +38,9 @@ const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
 /// The settings as far as they have been read.
 #[derive(Debug)]
 pub(super) struct Draft {
+    /// All but the apps.
     pub(super) config: Config,
+    pub(super) app: App,
     /// Of `--env`, in their order.
     pub(super) env: Vec<(String, String)>,
     /// Of the files of `--env-file`, in their order.
@@ -50,29 +53,30 @@ impl Draft {
     /// What holds where nothing is given and the table has no default.
     pub(super) fn new(machine: Machine) -> Self {
         let config = Config {
-            component: PathBuf::new(),
-            listen: if machine.has_inherited_socket {
-                Listen::Inherited
-            } else {
-                Listen::Tcp(([127, 0, 0, 1], 8080).into())
-            },
+            apps: Vec::new(),
+            listeners: Vec::new(),
             workers: u16::try_from(machine.cores).unwrap_or(MAX_WORKERS).clamp(1, MAX_WORKERS),
             worker_kind: WorkerKind::default(),
             worker_hang_timeout: None,
             balance: Balance::default(),
-            isolation: Isolation::default(),
-            capacity: Capacity::default(),
             trust_proxy: Vec::new(),
             drain_timeout: Duration::ZERO,
-            limits: Limits { memory_total_bytes: machine.memory_bytes / 4 * 3, ..Limits::default() },
-            grants: Grants::default(),
+            limits: HostLimits { memory_total_bytes: machine.memory_bytes / 4 * 3, ..HostLimits::default() },
             admin: None,
             access_log: false,
             confine: Confine::default(),
             compilation: Compilation { cache: cache_of_user(), ..Compilation::default() },
             development: None,
         };
-        Self { config, env: Vec::new(), env_of_files: Vec::new(), machine, mistakes: Vec::new() }
+        let app = App {
+            name: String::new(),
+            component: PathBuf::new(),
+            isolation: Isolation::default(),
+            capacity: Capacity::default(),
+            limits: Limits::default(),
+            grants: Grants::default(),
+        };
+        Self { config, app, env: Vec::new(), env_of_files: Vec::new(), machine, mistakes: Vec::new() }
     }
 
     /// Notes a wrong value.
@@ -87,7 +91,7 @@ impl Draft {
                 "no socket was handed over: LISTEN_FDS is not set for this process (see sd_listen_fds(3))".to_owned()
             );
         }
-        self.config.listen = listen;
+        self.config.listeners.push(listen);
         Ok(())
     }
 
@@ -110,10 +114,16 @@ impl Draft {
     /// # Errors
     /// All mistakes, in the order in which they were found.
     pub(super) fn finish(mut self) -> Result<Config, Vec<Mistake>> {
-        self.config.grants.env = self.environment();
-        if self.config.balance == Balance::Kernel && !matches!(self.config.listen, Listen::Tcp(_)) {
+        self.app.grants.env = self.environment();
+        if self.config.listeners.is_empty() {
+            let local = Listen::Tcp(([127, 0, 0, 1], 8080).into());
+            self.config.listeners.push(if self.machine.has_inherited_socket { Listen::Inherited } else { local });
+        }
+        let is_tcp = |listen: &Listen| matches!(listen, Listen::Tcp(_));
+        if self.config.balance == Balance::Kernel && !self.config.listeners.iter().all(is_tcp) {
             self.wrong("--balance", "kernel", "needs a TCP address to listen on (`--listen ADDRESS:PORT`)");
         }
+        self.config.apps.push(Arc::new(self.app));
         if self.mistakes.is_empty() { Ok(self.config) } else { Err(self.mistakes) }
     }
 

@@ -11,6 +11,7 @@ mod env_file;
 mod machine;
 mod parse;
 pub mod settings;
+mod table;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use build::{build, compile_bounds};
 pub use draft::Mistake;
 pub use machine::{Machine, machine};
+pub use table::{APPS_MAX, AppId, AppTable, Routed};
 pub use parse::{HostPattern, HostRule, certificates};
 
 /// How connections are given out.
@@ -39,14 +41,13 @@ pub enum Balance {
     Kernel,
 }
 
-/// All settings of one run of `wasmhost serve`.
+/// All settings of one run of `wasmhost serve`: those of the host, and its apps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
-    /// File that holds the component (`.wasm`, `.wat` or `.cwasm`).
-    #[serde(with = "encoding::path")]
-    pub component: PathBuf,
-    /// Where clients connect.
-    pub listen: Listen,
+    /// What is served; one app at least, [`APPS_MAX`] at most. No two have the same name.
+    pub apps: Vec<Arc<App>>,
+    /// Where clients connect; one at least.
+    pub listeners: Vec<Listen>,
     /// Number of workers, 1 to [`MAX_WORKERS`].
     pub workers: u16,
     /// What a worker is.
@@ -55,14 +56,8 @@ pub struct Config {
     pub worker_hang_timeout: Option<Duration>,
     /// How connections are given to workers.
     pub balance: Balance,
-    /// How long an instance lives.
-    pub isolation: Isolation,
-    /// Bounds on instances and on the queue in front of them.
-    pub capacity: Capacity,
-    /// Bounds on guests and clients.
-    pub limits: Limits,
-    /// What the guest was granted.
-    pub grants: Grants,
+    /// Bounds on clients, and on all apps together.
+    pub limits: HostLimits,
     /// Networks whose clients may set forwarded headers.
     #[serde(with = "encoding::networks")]
     pub trust_proxy: Vec<ipnet::IpNet>,
@@ -81,10 +76,28 @@ pub struct Config {
 }
 
 impl Config {
-    /// The file that the component is read from.
-    pub fn component_file(&self) -> &Path {
-        self.development.as_ref().map_or(&self.component, Development::component)
+    /// The file that an app's component is read from.
+    pub fn component_file<'a>(&'a self, app: &'a App) -> &'a Path {
+        self.development.as_ref().map_or(&app.component, Development::component)
     }
+}
+
+/// An app: a component with its limits and grants.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct App {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// File that holds the component (`.wasm`, `.wat` or `.cwasm`).
+    #[serde(with = "encoding::path")]
+    pub component: PathBuf,
+    /// How long an instance lives.
+    pub isolation: Isolation,
+    /// Bounds on instances and on the queue in front of them.
+    pub capacity: Capacity,
+    /// Bounds on the guest.
+    pub limits: Limits,
+    /// What the guest was granted.
+    pub grants: Grants,
 }
 
 /// Settings of `wasmhost dev`: clients and the terminal see reasons of failures, and the component comes from a stage.
@@ -201,8 +214,8 @@ pub enum Isolation {
     Request,
 }
 
-/// Bounds on the instances of a worker and on the queue in front of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// Bounds on the instances of an app on a worker, and on the queue in front of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     /// Instances of a worker, at least 1.
     pub instances_per_worker: usize,
@@ -216,32 +229,37 @@ pub struct Capacity {
     pub max_requests: Option<u64>,
 }
 
-/// Bounds on guests and clients. `None` means without a bound.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// Bounds on the guest of an app, and on its requests. `None` means without a bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Memories and tables of one instance, in sum.
     pub memory_max_bytes: u64,
-    /// Memories and tables of all instances, in sum.
-    pub memory_total_bytes: u64,
     /// CPU time that a request may spend in the guest.
     pub cpu_limit: Duration,
     /// Wall clock until the head of the response.
     pub request_timeout: Option<Duration>,
     /// Silence within a body, either way.
     pub body_idle_timeout: Option<Duration>,
+    /// Wall clock until the end of the response.
+    pub response_timeout: Option<Duration>,
+    /// Size of a request's body.
+    pub body_max_bytes: Option<u64>,
+}
+
+/// Bounds on clients, and on all apps together. `None` means without a bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostLimits {
+    /// Memories and tables of all instances, in sum.
+    pub memory_total_bytes: u64,
     /// The least pace of a client that sends a request's body or reads a response, in bytes a second; it counts once the
     /// host has waited for the client for ten seconds.
     pub body_rate_min: Option<u64>,
-    /// Wall clock until the end of the response.
-    pub response_timeout: Option<Duration>,
     /// Wall clock from the first to the last byte of a request's head.
     pub header_timeout: Duration,
     /// How long a connection may rest between requests.
     pub keepalive_timeout: Duration,
     /// Size of a request's head, and of its request line.
     pub header_max_bytes: usize,
-    /// Size of a request's body.
-    pub body_max_bytes: Option<u64>,
     /// Connections at once; none: by the process's file descriptors.
     pub max_connections: Option<usize>,
     /// Connections at once of one client.

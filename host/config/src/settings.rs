@@ -85,7 +85,7 @@ pub const GROUPS: &[Group] = &[
                 value: "ADDRESS",
                 default: None,
                 help: "Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, or systemd (a socket passed by systemd, also used if the flag is not given) [default: 127.0.0.1:8080]",
-                takes: Takes::One,
+                takes: Takes::Commas,
                 set: Draft::listen,
             },
             Setting {
@@ -139,7 +139,7 @@ pub const GROUPS: &[Group] = &[
                 set: |draft, text| {
                     let modes =
                         [("auto", Isolation::Auto), ("worker", Isolation::Worker), ("request", Isolation::Request)];
-                    put(&mut draft.config.isolation, choice(text, &modes))
+                    put(&mut draft.app.isolation, choice(text, &modes))
                 },
             },
             Setting {
@@ -148,7 +148,7 @@ pub const GROUPS: &[Group] = &[
                 default: Some("128"),
                 help: "Maximum number of instances of a worker. More than one exist only while the others wait (1: one request at a time); when all are busy, requests queue",
                 takes: Takes::One,
-                set: |draft, text| put(&mut draft.config.capacity.instances_per_worker, count(text, 1, COUNT_MAX)),
+                set: |draft, text| put(&mut draft.app.capacity.instances_per_worker, count(text, 1, COUNT_MAX)),
             },
             Setting {
                 name: "instance-concurrency",
@@ -156,7 +156,7 @@ pub const GROUPS: &[Group] = &[
                 default: Some("1"),
                 help: "Maximum number of requests at once in one instance (WASI 0.3 only). Above 1, requests share an instance, and a fault (a trap, a limit, a time-out) ends all requests in it, because a single 0.3 task cannot be cancelled",
                 takes: Takes::One,
-                set: |draft, text| put(&mut draft.config.capacity.instance_concurrency, count(text, 1, COUNT_MAX)),
+                set: |draft, text| put(&mut draft.app.capacity.instance_concurrency, count(text, 1, COUNT_MAX)),
             },
             Setting {
                 name: "max-requests",
@@ -165,7 +165,7 @@ pub const GROUPS: &[Group] = &[
                 help: "Replace an instance after this many requests, varied at random by 20 % (none: never)",
                 takes: Takes::One,
                 set: |draft, text| {
-                    put(&mut draft.config.capacity.max_requests, parse::count_or_none(text, REQUESTS_MAX))
+                    put(&mut draft.app.capacity.max_requests, parse::count_or_none(text, REQUESTS_MAX))
                 },
             },
             Setting {
@@ -174,7 +174,7 @@ pub const GROUPS: &[Group] = &[
                 default: Some("1024"),
                 help: "Maximum number of requests per worker that wait for an instance; more get 503",
                 takes: Takes::One,
-                set: |draft, text| put(&mut draft.config.capacity.queue_max, count(text, 0, COUNT_MAX)),
+                set: |draft, text| put(&mut draft.app.capacity.queue_max, count(text, 0, COUNT_MAX)),
             },
             Setting {
                 name: "queue-timeout",
@@ -182,7 +182,7 @@ pub const GROUPS: &[Group] = &[
                 default: Some("1s"),
                 help: "Time that a request may wait for an instance; then it gets 503",
                 takes: Takes::One,
-                set: |draft, text| put(&mut draft.config.capacity.queue_timeout, parse::positive_duration(text)),
+                set: |draft, text| put(&mut draft.app.capacity.queue_timeout, parse::positive_duration(text)),
             },
             Setting {
                 name: "confine",
@@ -221,7 +221,7 @@ pub const GROUPS: &[Group] = &[
                 default: Some("128MiB"),
                 help: "Memory of one instance (all memories and tables together). More growth is refused, and the instance is replaced",
                 takes: Takes::One,
-                set: |draft, text| put(&mut draft.config.limits.memory_max_bytes, size(text)),
+                set: |draft, text| put(&mut draft.app.limits.memory_max_bytes, size(text)),
             },
             Setting {
                 name: "memory-total",
@@ -237,7 +237,7 @@ pub const GROUPS: &[Group] = &[
                 default: Some("5s"),
                 help: "CPU time of a request in the guest, including its bodies; then it gets 500, or is broken off if the response headers were sent",
                 takes: Takes::One,
-                set: |draft, text| put(&mut draft.config.limits.cpu_limit, parse::positive_duration(text)),
+                set: |draft, text| put(&mut draft.app.limits.cpu_limit, parse::positive_duration(text)),
             },
             Setting {
                 name: "request-timeout",
@@ -245,7 +245,7 @@ pub const GROUPS: &[Group] = &[
                 default: Some("30s"),
                 help: "Time of the guest until the response headers; then the request gets 504. The client has as much time to send the request's body; then it gets 408 (none: no limit)",
                 takes: Takes::One,
-                set: |draft, text| put(&mut draft.config.limits.request_timeout, parse::duration_or_none(text)),
+                set: |draft, text| put(&mut draft.app.limits.request_timeout, parse::duration_or_none(text)),
             },
             Setting {
                 name: "body-idle-timeout",
@@ -253,7 +253,7 @@ pub const GROUPS: &[Group] = &[
                 default: Some("60s"),
                 help: "Silence within a request or response body, after which the transfer is broken off (408 before the response headers; none: no limit)",
                 takes: Takes::One,
-                set: |draft, text| put(&mut draft.config.limits.body_idle_timeout, parse::duration_or_none(text)),
+                set: |draft, text| put(&mut draft.app.limits.body_idle_timeout, parse::duration_or_none(text)),
             },
             Setting {
                 name: "body-rate-min",
@@ -269,7 +269,7 @@ pub const GROUPS: &[Group] = &[
                 default: Some("none"),
                 help: "Time until the end of the response; then it is broken off (none: no limit)",
                 takes: Takes::One,
-                set: |draft, text| put(&mut draft.config.limits.response_timeout, parse::duration_or_none(text)),
+                set: |draft, text| put(&mut draft.app.limits.response_timeout, parse::duration_or_none(text)),
             },
             Setting {
                 name: "header-timeout",
@@ -308,7 +308,7 @@ pub const GROUPS: &[Group] = &[
                 default: Some("100MiB"),
                 help: "Size of a request body; larger ones get 413, or are broken off if the response headers were sent (none: no limit)",
                 takes: Takes::One,
-                set: |draft, text| put(&mut draft.config.limits.body_max_bytes, size_or_none(text)),
+                set: |draft, text| put(&mut draft.app.limits.body_max_bytes, size_or_none(text)),
             },
             Setting {
                 name: "max-connections",
@@ -370,7 +370,7 @@ pub const GROUPS: &[Group] = &[
                 help: "Give the guest a command line argument",
                 takes: LINES,
                 set: |draft, text| {
-                    draft.config.grants.args.push(text.to_owned());
+                    draft.app.grants.args.push(text.to_owned());
                     Ok(())
                 },
             },
@@ -383,7 +383,7 @@ pub const GROUPS: &[Group] = &[
                     most: DIRECTORIES_MAX,
                     beyond: "directories at most; grant one that holds several",
                 },
-                set: |draft, text| parse::preopen(text).map(|dir| draft.config.grants.dirs.push(dir)),
+                set: |draft, text| parse::preopen(text).map(|dir| draft.app.grants.dirs.push(dir)),
             },
             Setting {
                 name: "allow-host",
@@ -391,7 +391,7 @@ pub const GROUPS: &[Group] = &[
                 default: None,
                 help: "Let outgoing HTTP requests reach this host: a name, an address, a network (10.0.0.0/8), or `*` for every host. A name, or `*`, reaches public addresses only; with `:private` behind it also loopback and private ones (`db.internal:5432:private`). Link-local addresses and cloud metadata services are reached only when they are themselves written as addresses",
                 takes: Takes::Commas,
-                set: |draft, text| parse::host_rule(text).map(|rule| draft.config.grants.allow_hosts.push(rule)),
+                set: |draft, text| parse::host_rule(text).map(|rule| draft.app.grants.allow_hosts.push(rule)),
             },
             Setting {
                 name: "ca-file",
@@ -401,7 +401,7 @@ pub const GROUPS: &[Group] = &[
                 takes: Takes::One,
                 set: |draft, text| match text {
                     "" => Ok(()),
-                    file => put(&mut draft.config.grants.ca_pem, parse::ca_file(file)),
+                    file => put(&mut draft.app.grants.ca_pem, parse::ca_file(file)),
                 },
             },
         ],

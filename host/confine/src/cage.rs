@@ -139,19 +139,20 @@ impl Cage {
 
     /// For a process that serves, or whose children do: what the guest was granted.
     fn serving(role: Role, config: &Config) -> Self {
-        let dirs = &config.grants.dirs;
+        let grants = || config.apps.iter().map(|app| &app.grants);
+        let dirs = || grants().flat_map(|grants| &grants.dirs);
         let mut paths: Vec<(PathBuf, Access)> = Vec::new();
-        for dir in dirs {
+        for dir in dirs() {
             paths.push((dir.path(), if dir.writable { Access::Write } else { Access::Read }));
         }
-        let hosts = &config.grants.allow_hosts;
-        let outgoing = !hosts.is_empty();
+        let hosts = || grants().flat_map(|grants| &grants.allow_hosts);
+        let outgoing = hosts().next().is_some();
         if outgoing {
             paths.extend(NAME_RESOLUTION.map(|path| (path.into(), Access::Read)));
             paths.extend(library_folders().into_iter().map(|folder| (folder, Access::Read)));
         }
-        let ports: Option<Vec<u16>> = hosts.iter().map(|rule| rule.port).collect();
-        let has_names = hosts.iter().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any));
+        let ports: Option<Vec<u16>> = hosts().map(|rule| rule.port).collect();
+        let has_names = hosts().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any));
         let connect = match ports {
             _ if !outgoing => Connect::Nowhere,
             Some(mut ports) => {
@@ -162,8 +163,8 @@ impl Cage {
         };
         let grants = CallGrants {
             reads: outgoing,
-            paths: !dirs.is_empty(),
-            changes: dirs.iter().any(|dir| dir.writable),
+            paths: dirs().next().is_some(),
+            changes: dirs().any(|dir| dir.writable),
             outgoing,
         };
         Self { role, paths, connect, grants }
@@ -177,7 +178,7 @@ impl Cage {
 
 /// The paths of Unix sockets that the host makes.
 fn socket_files(config: &Config) -> impl Iterator<Item = &Path> {
-    [Some(&config.listen), config.admin.as_ref()].into_iter().flatten().filter_map(|listen| match listen {
+    config.listeners.iter().chain(&config.admin).filter_map(|listen| match listen {
         Listen::Unix(path) => Some(path.as_path()),
         Listen::Tcp(_) | Listen::Inherited => None,
     })

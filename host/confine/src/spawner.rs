@@ -24,7 +24,7 @@ pub use self::attend::{AttendError, run};
 
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire};
-use wasmhost_config::{Compilation, Confine};
+use wasmhost_config::{App, Compilation, Config, Confine};
 
 use self::settings::SealedSettings;
 pub use self::settings::{InheritError, Inheritance, Settings, inherit};
@@ -110,7 +110,8 @@ enum ToSpawner {
     Own(Vec<SocketFile>),
     /// Start this: a worker with [`Descriptor::Line`], a compiler with its three standard streams.
     Start(Program),
-    OpenComponent,
+    /// Open the component of the app of this name.
+    OpenComponent(String),
     RemoveSockets,
 }
 
@@ -305,15 +306,15 @@ impl Launcher {
         }
     }
 
-    /// Opens the component at `path` for reading; without blocking, should it be a pipe that nobody writes to. The
+    /// Opens the component of an app for reading; without blocking, should it be a pipe that nobody writes to. The
     /// spawner opens the one that its own settings name, which is the same.
     ///
     /// # Errors
     /// What the system says.
-    pub fn open_component(&self, path: &Path) -> io::Result<File> {
+    pub fn open_component(&self, config: &Config, app: &App) -> io::Result<File> {
         match self {
-            Self::Own => open_component(path),
-            Self::Spawner(spawner) => match spawner.ask_and_hear(&ToSpawner::OpenComponent)? {
+            Self::Own => open_component(config.component_file(app)),
+            Self::Spawner(spawner) => match spawner.ask_and_hear(&ToSpawner::OpenComponent(app.name.clone()))? {
                 (FromSpawner::Component, mut descriptors) => descriptors.take(Descriptor::Component).map(File::from),
                 (FromSpawner::Failed(Some(number), _), _) => Err(io::Error::from_raw_os_error(number)),
                 (answer, _) => Err(io::Error::other(format!("the spawner answered {answer:?}"))),
@@ -322,7 +323,11 @@ impl Launcher {
     }
 }
 
-fn open_component(path: &Path) -> io::Result<File> {
+/// Opens a component that a command names, as [`Launcher::open_component`] does it.
+///
+/// # Errors
+/// What the system says.
+pub fn open_component(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }

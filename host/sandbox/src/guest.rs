@@ -9,8 +9,7 @@ use wasmtime_wasi_http::handler::ProxyPre;
 
 pub use super::source::WasiVersion;
 
-use wasmhost_config::{Config, Grants, Isolation, Limits};
-use wasmhost_confine::spawner::Launcher;
+use wasmhost_config::{App, Isolation};
 
 use super::driver::Calls;
 use super::engine::{self, Allocation, PoolSize};
@@ -25,6 +24,7 @@ use super::outbound;
 use super::preempt::preempt;
 use super::prepare::Artifact;
 use super::provided::PROVIDED_HINT;
+use super::sandbox::Sandbox;
 use super::source::{Description, LoadError, Problem, wasi_version};
 use super::state::{Common, GuestStore, State};
 use super::symbols::Symbols;
@@ -40,12 +40,12 @@ pub struct Guest {
     version: WasiVersion,
     bears_reuse: bool,
     calls: Calls,
-    limits: Limits,
+    app: Arc<App>,
     /// In development, where faults find their place in the source.
     symbols: Option<Arc<Symbols>>,
 }
 
-/// What a worker adds to a guest to make instances of it.
+/// What a worker adds to the guest of an app to make instances of it.
 pub struct InstanceContext {
     worker: u16,
     pulse: Arc<Pulse>,
@@ -55,15 +55,15 @@ pub struct InstanceContext {
 }
 
 impl InstanceContext {
-    /// For instances of this worker.
+    /// For instances of this app on this worker.
     pub fn new(
         worker: u16,
         pulse: Arc<Pulse>,
         ticker: Arc<Ticker>,
         budget: Arc<MemoryBudget>,
-        grants: Arc<Grants>,
+        app: &Arc<App>,
     ) -> Self {
-        Self { worker, pulse, ticker, budget, common: Common::new(grants) }
+        Self { worker, pulse, ticker, budget, common: Common::new(Arc::clone(app)) }
     }
 
     /// The sign that this worker runs guest code, and the clock it is read by.
@@ -73,37 +73,29 @@ impl InstanceContext {
 }
 
 impl Guest {
-    /// Loads the component that `config` names, in a process that is not confined. Blocks for as long as that takes.
-    ///
-    /// # Errors
-    /// When the file holds nothing that can be served.
-    pub fn load(config: &Config, ticker: &Ticker) -> Result<Self, LoadError> {
-        Self::link(&Artifact::prepare(config, &Launcher::Own)?, config, ticker)
-    }
-
-    /// Links what was prepared, as `config` says, in an engine that `ticker` ticks for.
+    /// Links what was prepared of an app.
     ///
     /// # Errors
     /// When the component wants something that the host does not provide, or the code does not fit this host.
-    pub fn link(artifact: &Artifact, config: &Config, ticker: &Ticker) -> Result<Self, LoadError> {
-        Self::try_link(artifact, config, ticker).map_err(|problem| LoadError::new(&config.component, problem))
+    pub fn link(artifact: &Artifact, app: &Arc<App>, sandbox: &Sandbox) -> Result<Self, LoadError> {
+        Self::try_link(artifact, app, sandbox).map_err(|problem| LoadError::new(&app.component, problem))
     }
 
-    fn try_link(artifact: &Artifact, config: &Config, ticker: &Ticker) -> Result<Self, Problem> {
+    fn try_link(artifact: &Artifact, app: &Arc<App>, sandbox: &Sandbox) -> Result<Self, Problem> {
         let description = &artifact.description;
         let probe = engine::probe(description.concurrent)?;
         let component = artifact.map(&probe)?;
         let version = wasi_version(description)?;
         let calls_per_instance = match version {
             WasiVersion::P2 => 1,
-            WasiVersion::P3 => config.capacity.instance_concurrency,
+            WasiVersion::P3 => app.capacity.instance_concurrency,
         };
         // Unknown imports are reported before memory is reserved for the pool.
         linked(&probe, &component, description)?;
         let (engine, component) =
-            pooled(config, &component, artifact, calls_per_instance).unwrap_or((probe, component));
+            pooled(sandbox, app, &component, artifact, calls_per_instance).unwrap_or((probe, component));
         let pre = linked(&engine, &component, description)?;
-        ticker.watch_engine(&engine);
+        sandbox.ticker.watch_engine(&engine);
         Ok(Self {
             engine,
             pre,
@@ -114,9 +106,14 @@ impl Guest {
                 1 => Calls::One,
                 many => Calls::Many(many),
             },
-            limits: config.limits.clone(),
-            symbols: config.development.as_ref().and_then(Symbols::of).map(Arc::new),
+            app: Arc::clone(app),
+            symbols: sandbox.development.as_ref().and_then(Symbols::of).map(Arc::new),
         })
+    }
+
+    /// Whose component it is, with the settings that it was linked with.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
     }
 
     /// The wasi:http version that the component was made for.
@@ -133,8 +130,8 @@ impl Guest {
     }
 
     /// Whether instances live for one request only.
-    pub fn is_fresh_each_request(&self, isolation: Isolation) -> bool {
-        match isolation {
+    pub fn is_fresh_each_request(&self) -> bool {
+        match self.app.isolation {
             Isolation::Auto => !self.bears_reuse,
             Isolation::Worker => false,
             Isolation::Request => true,
@@ -142,18 +139,18 @@ impl Guest {
     }
 
     /// Makes an instance, which runs the component's start functions, within the CPU limit and
-    /// [`Limits::start_timeout`]; for a request that waits for it, no longer than until its `deadline`. Needs a tokio
+    /// [`wasmhost_config::Limits::start_timeout`]; for a request that waits for it, no longer than until its `deadline`. Needs a tokio
     /// runtime with timers.
     ///
     /// # Errors
     /// The fault that the start ended with: [`FaultKind::Wall`] at the deadline of the request.
     pub async fn instantiate(&self, context: &InstanceContext, deadline: Option<Instant>) -> Result<Instance, Fault> {
-        let meter = Meter::new(context.worker, self.limits.cpu_limit);
+        let meter = Meter::new(context.worker, self.app.limits.cpu_limit);
         let meter = Arc::new(meter.with_symbols(self.symbols.clone()));
         let made = async {
             let limiter =
-                MemoryLimiter::new(self.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
-            let state = State::new(&context.common, limiter, &meter, self.limits.body_idle_timeout)?;
+                MemoryLimiter::new(self.app.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
+            let state = State::new(&context.common, limiter, &meter, self.app.limits.body_idle_timeout)?;
             let mut store = Store::new(&self.engine, state);
             store.limiter(|state| &mut state.limiter);
             store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
@@ -167,7 +164,7 @@ impl Guest {
             Ok((store, proxy))
         };
         let made = metered(made, &meter, &context.pulse, &context.ticker);
-        let limit = self.limits.start_timeout();
+        let limit = self.app.limits.start_timeout();
         let at_latest = Instant::now() + limit;
         let until = deadline.map_or(at_latest, |deadline| deadline.min(at_latest));
         // To let go of what is being made drops its store, with the start that waits in it.
@@ -181,7 +178,7 @@ impl Guest {
 }
 
 /// The same component in an engine whose instances come from a pool, or none when the machine has no room for one.
-fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: usize) -> Option<(Engine, Component)> {
+fn pooled(sandbox: &Sandbox, app: &App, component: &Component, artifact: &Artifact, calls: usize) -> Option<(Engine, Component)> {
     let warn = |reason: String| {
         tracing::warn!("instances get their memory on demand, which is slower: {reason}");
         None
@@ -189,12 +186,12 @@ fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: us
     let Some(required) = component.resources_required() else {
         return warn("the component does not say how much its instances need".to_owned());
     };
-    let per_worker = config.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
-    let instances = per_worker.saturating_mul(config.workers.into());
+    let per_worker = app.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
+    let instances = per_worker.saturating_mul(sandbox.workers.into());
     let size = PoolSize {
         instances: u32::try_from(instances).unwrap_or(u32::MAX).min(wasmhost_base::inject::pool_max()),
         calls_per_instance: u32::try_from(calls).unwrap_or(u32::MAX),
-        memory_max_bytes: config.limits.memory_max_bytes,
+        memory_max_bytes: app.limits.memory_max_bytes,
     };
     let made = engine::engine(artifact.description.concurrent, Allocation::Pool(size, &required));
     let engine = match made {

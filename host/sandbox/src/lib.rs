@@ -22,6 +22,7 @@ mod outbound;
 mod preempt;
 mod prepare;
 mod provided;
+mod sandbox;
 mod shared;
 mod source;
 mod state;
@@ -38,10 +39,11 @@ pub use epoch::{Pulse, PulseCells, TICK, Ticker};
 pub use fault::{Fault, FaultKind};
 pub use guest::{Guest, InstanceContext, WasiVersion};
 pub use instance::Instance;
-pub use memory::MemoryBudget;
+pub use memory::{AppMemory, MemoryBudget};
 pub use outbound::DESCRIPTORS_MAX as OUTGOING_DESCRIPTORS_MAX;
 pub use prepare::Artifact;
 pub use provided::provided;
+pub use sandbox::Sandbox;
 pub use shared::{Shared, SharedEnd, SharedPlace};
 pub use source::{
     Binary, Content, Description, NESTING_MAX, Problem, binary, content, core_module, damaged, describe, too_deep,

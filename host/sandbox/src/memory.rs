@@ -23,14 +23,32 @@ const TABLE_ELEMENT_BYTES: u64 = 16;
 /// Memory of all instances of the host, counted as it is granted. One number written by all workers, but only when an
 /// instance starts, grows or ends, never by a request as such. Each worker's share is counted too, so that it can be
 /// given back for a worker that was killed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MemoryBudget {
     total_bytes: u64,
     used_bytes: &'static AtomicU64,
     share_bytes: &'static AtomicU64,
 }
 
+/// What of the memory belongs to one app.
+#[derive(Debug, Clone, Copy)]
+pub struct AppMemory {
+    /// Memories and tables of all its instances, in sum.
+    pub max_bytes: u64,
+    /// Used by its instances on all workers.
+    pub used_bytes: &'static AtomicU64,
+    /// Used by its instances on this worker.
+    pub share_bytes: &'static AtomicU64,
+    /// Apps of the host whose `used_bytes` is not 0.
+    pub apps_with_memory: &'static AtomicU64,
+}
+
 impl MemoryBudget {
+    /// The same budget, within which an app has its own.
+    pub fn for_app(&self, _app: AppMemory) -> Self {
+        self.clone()
+    }
+
     /// A budget of so many bytes, with the counts of what is used in all and by this worker.
     pub fn new(total_bytes: u64, used_bytes: &'static AtomicU64, share_bytes: &'static AtomicU64) -> Self {
         Self { total_bytes, used_bytes, share_bytes }

@@ -12,7 +12,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use wasmhost_base::log::DETAILS;
-use wasmhost_config::Config;
+use wasmhost_config::{App, Config};
 use wasmhost_confine::spawner::Launcher;
 
 use super::cache::Cache;
@@ -43,23 +43,23 @@ impl Artifact {
         Ok(Self { file, description })
     }
 
-    /// Prepares the component that `config` names: reads and checks it, and compiles it in a child or takes its code from
+    /// Prepares the component of an app of `config`: reads and checks it, and compiles it in a child or takes its code from
     /// the cache. Blocks for as long as that takes. Whatever of it this process may not do itself, `launcher` has done.
     ///
     /// # Errors
     /// When the file holds nothing that can be served.
-    pub fn prepare(config: &Config, launcher: &Launcher) -> Result<Self, LoadError> {
-        Self::try_prepare(config, launcher).map_err(|problem| LoadError::new(&config.component, problem))
+    pub fn prepare(config: &Config, app: &App, launcher: &Launcher) -> Result<Self, LoadError> {
+        Self::try_prepare(config, app, launcher).map_err(|problem| LoadError::new(&app.component, problem))
     }
 
-    fn try_prepare(config: &Config, launcher: &Launcher) -> Result<Self, Problem> {
-        let file = launcher.open_component(config.component_file()).map_err(|error| source::unreadable(&error))?;
+    fn try_prepare(config: &Config, app: &App, launcher: &Launcher) -> Result<Self, Problem> {
+        let file = launcher.open_component(config, app).map_err(|error| source::unreadable(&error))?;
         // By the name that the user gave it, also where it is a copy.
-        match source::read(&file, &config.component)? {
+        match source::read(&file, &app.component)? {
             Source::Compiled => Self::of(private_copy(file)?),
             Source::Component(bytes, description) => {
                 wasi_version(&description)?;
-                compiled(&bytes, config, launcher)
+                compiled(&bytes, config, app, launcher)
             }
         }
     }
@@ -76,10 +76,10 @@ impl Artifact {
     ///
     /// # Errors
     /// When it is not such a file.
-    pub fn received(file: OwnedFd, config: &Config) -> Result<Self, LoadError> {
+    pub fn received(file: OwnedFd, app: &App) -> Result<Self, LoadError> {
         let file = File::from(file);
         let checked = if is_fixed(&file) { Self::of(file) } else { Err(not_fixed()) };
-        checked.map_err(|problem| LoadError::new(&config.component, problem))
+        checked.map_err(|problem| LoadError::new(&app.component, problem))
     }
 
     pub(super) fn map(&self, engine: &Engine) -> Result<Component, Problem> {
@@ -88,9 +88,9 @@ impl Artifact {
 }
 
 /// The machine code of a component, from the cache or newly compiled.
-fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifact, Problem> {
+fn compiled(bytes: &[u8], config: &Config, app: &App, launcher: &Launcher) -> Result<Artifact, Problem> {
     let compilation = &config.compilation;
-    let name = config.component.display().to_string();
+    let name = app.component.display().to_string();
     let how = How { name: &name, bounds: compilation, launcher, confine: config.confine };
     let cache = match Cache::open(compilation) {
         Ok(cache) => cache,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use wasmhost_confine::spawner::Launcher;
+use wasmhost_confine::spawner::open_component;
 
 /// Why a file cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +157,7 @@ fn is_named_compiled(file: &Path) -> bool {
 
 /// Reads the file, without a look at more than its first bytes where it is compiled.
 pub fn content(file: &Path) -> Result<Content, Problem> {
-    content_of(Launcher::Own.open_component(file).map_err(|error| unreadable(&error))?)
+    content_of(open_component(file).map_err(|error| unreadable(&error))?)
 }
 
 fn content_of(mut opened: File) -> Result<Content, Problem> {

@@ -120,8 +120,9 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
                     &[],
                 );
             }
-            ToSpawner::OpenComponent => {
-                let path = given.config.component_file().to_owned();
+            ToSpawner::OpenComponent(name) => {
+                let Some(app) = given.config.apps.iter().find(|app| app.name == name) else { continue };
+                let path = given.config.component_file(app).to_owned();
                 tokio::task::spawn_local(async move {
                     // In a thread: a file system that does not answer must not keep the spawner from its other work.
                     let opened = tokio::task::spawn_blocking(move || open_component(&path)).await;

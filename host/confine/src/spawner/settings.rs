@@ -45,6 +45,7 @@ struct Text {
 /// What is said of a directory, whose descriptor comes beside.
 #[derive(Serialize, Deserialize)]
 struct Grant {
+    app: usize,
     host: std::ffi::OsString,
     guest: String,
     writable: bool,
@@ -70,8 +71,11 @@ pub(super) struct SealedSettings {
 
 impl SealedSettings {
     pub(super) fn new(settings: &Settings) -> io::Result<Self> {
-        let dirs = &settings.config.grants.dirs;
-        let grant = |dir: &Preopen| Grant {
+        let apps = settings.config.apps.iter().enumerate();
+        let dirs: Vec<(usize, &Preopen)> =
+            apps.flat_map(|(app, settings)| settings.grants.dirs.iter().map(move |dir| (app, dir))).collect();
+        let grant = |(app, dir): &(usize, &Preopen)| Grant {
+            app: *app,
             host: dir.host.clone().into_os_string(),
             guest: dir.guest.clone(),
             writable: dir.writable,
@@ -79,7 +83,7 @@ impl SealedSettings {
         let text =
             Text { config: settings.config.clone(), log: settings.log, directories: dirs.iter().map(grant).collect() };
         let text = sealed(&serde_json::to_vec(&text)?)?;
-        Ok(Self { text, directories: dirs.iter().map(|dir| Arc::clone(&dir.opened)).collect() })
+        Ok(Self { text, directories: dirs.iter().map(|(_, dir)| Arc::clone(&dir.opened)).collect() })
     }
 
     /// Sends all to a process that reads them with [`inherit`], and `line` to one that is a worker.
@@ -122,13 +126,15 @@ impl SealedSettings {
         if directories.len() != self.directories.len() {
             return Err(io::Error::other("the settings came with other directories than they name"));
         }
-        let opened = |(grant, opened): (Grant, &Arc<OwnedFd>)| Preopen {
-            host: PathBuf::from(grant.host),
-            guest: grant.guest,
-            writable: grant.writable,
-            opened: Arc::clone(opened),
-        };
-        config.grants.dirs = directories.into_iter().zip(&self.directories).map(opened).collect();
+        for (grant, opened) in directories.into_iter().zip(&self.directories) {
+            let app = config.apps.get_mut(grant.app).ok_or_else(|| io::Error::other("a directory is of no app"))?;
+            Arc::make_mut(app).grants.dirs.push(Preopen {
+                host: PathBuf::from(grant.host),
+                guest: grant.guest,
+                writable: grant.writable,
+                opened: Arc::clone(opened),
+            });
+        }
         Ok(Settings { config, log })
     }
 }
@@ -269,7 +275,7 @@ mod tests {
             "--admin=[::1]:9",
             "--balance=kernel",
         ])?;
-        sent.config.component = std::ffi::OsString::from_vec(vec![0xff, b'.', b'w']).into();
+        Arc::make_mut(&mut sent.config.apps[0]).component = std::ffi::OsString::from_vec(vec![0xff, b'.', b'w']).into();
         sent.config.admin = Some(Listen::Unix(std::ffi::OsString::from_vec(vec![b'/', 0xfe]).into()));
         let received = handed_over(&sent)?;
         assert_eq!(format!("{sent:?}"), format!("{received:?}"));
@@ -283,14 +289,16 @@ mod tests {
         for number in 0..2 * DIRECTORIES_A_MESSAGE + 1 {
             let folder = dir.path().join(number.to_string());
             std::fs::create_dir(&folder)?;
-            sent.config.grants.dirs.push(Preopen::open(folder, format!("/{number}"), number % 2 == 0)?);
+            let preopen = Preopen::open(folder, format!("/{number}"), number % 2 == 0)?;
+            Arc::make_mut(&mut sent.config.apps[0]).grants.dirs.push(preopen);
         }
         // What has their names now is something else.
         std::fs::remove_dir(dir.path().join("0"))?;
         std::fs::rename(dir.path().join("1"), dir.path().join("0"))?;
-        let received = handed_over(&sent)?.config.grants.dirs;
-        assert_eq!(received.len(), sent.config.grants.dirs.len());
-        for (received, sent) in received.iter().zip(&sent.config.grants.dirs) {
+        let (received, sent) = (handed_over(&sent)?.config, sent.config);
+        let (received, sent) = (&received.apps[0].grants.dirs, &sent.apps[0].grants.dirs);
+        assert_eq!(received.len(), sent.len());
+        for (received, sent) in received.iter().zip(sent) {
             let [one, other] = [rustix::fs::fstat(&received.opened)?, rustix::fs::fstat(&sent.opened)?];
             assert_eq!((one.st_dev, one.st_ino), (other.st_dev, other.st_ino), "{}", sent.guest);
             assert_eq!((&received.guest, received.writable), (&sent.guest, sent.writable));
@@ -307,7 +315,7 @@ mod tests {
         wire::send(one.as_fd(), &Part::Directories, &[(Descriptor::Directory(0), sealed.directories[0].as_fd())])?;
         sealed.send(one.as_fd(), Some(one.as_fd()))?;
         let (received, mut line) = receive(other.as_fd())?.ok_or("the settings")?;
-        assert_eq!(received.open()?.config.grants.dirs.len(), 1);
+        assert_eq!(received.open()?.config.apps[0].grants.dirs.len(), 1);
         assert!(line.take(Descriptor::Line).is_ok());
         Ok(())
     }

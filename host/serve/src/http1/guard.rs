@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Response, Version, header};
 
-use wasmhost_config::Limits;
+use wasmhost_config::HostLimits;
 
 use super::framing::{Chunks, HeadLines};
 use crate::alarms::Alarm;
@@ -107,7 +107,7 @@ impl Guard {
         &self.link.worker
     }
 
-    fn limits(&self) -> &Limits {
+    fn limits(&self) -> &HostLimits {
         &self.link.worker.config.limits
     }
 
