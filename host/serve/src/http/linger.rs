@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use wasmhost_config::Limits;
 use wasmhost_sandbox::{Fault, FaultKind};
 
 use super::deadline::{Deadline, upload_deadline};
@@ -31,11 +30,14 @@ struct Sender {
     /// Others need the instance.
     in_the_way: Cell<bool>,
     armed: Cell<Option<Deadline>>,
+    /// How long it may be silent, and how slow, in bytes a second.
+    idle: Option<Duration>,
+    rate: Option<u64>,
 }
 
 impl Sender {
     /// Ready when the call has had its time, until `end`, or its client is too slow.
-    fn poll(&self, limits: &Limits, end: Option<Instant>, context: &Context<'_>) -> Poll<Stop> {
+    fn poll(&self, end: Option<Instant>, context: &Context<'_>) -> Poll<Stop> {
         if self.in_the_way.get() {
             return Poll::Ready(Stop::SlowClient(Slow::InTheWay));
         }
@@ -45,7 +47,8 @@ impl Sender {
             Some(end) => Deadline::OfTheGuest(end),
             None => Deadline::None,
         };
-        let deadline = end.sooner(upload_deadline(&self.upload, limits, !self.upload.is_in_chunks()));
+        let deadline =
+            end.sooner(upload_deadline(&self.upload, self.idle, self.rate.filter(|_| !self.upload.is_in_chunks())));
         if self.armed.replace(Some(deadline)) != Some(deadline) {
             self.alarm.set(deadline.at());
         }
@@ -94,9 +97,11 @@ impl Exchange {
             alarm: worker.alarms.alarm(),
             in_the_way: Cell::new(false),
             armed: Cell::new(None),
+            idle: self.limits.body_idle_timeout,
+            rate: worker.config.limits.body_rate_min,
         });
-        let end = worker.config.limits.request_timeout.map(|limit| Instant::now() + limit);
-        let tended = Rc::clone(&worker);
+        let end = self.limits.request_timeout.map(|limit| Instant::now() + limit);
+        let (tended, pool) = (Rc::clone(&worker), Rc::clone(&self.pool));
         worker.spawn(async move {
             wasmhost_base::inject::panic_at("linger");
             let worker = tended;
@@ -116,14 +121,14 @@ impl Exchange {
                     }
                     if sender.upload.is_awaited() && !std::mem::replace(&mut held, true) {
                         let holder: Rc<dyn Holder> = Rc::clone(&sender) as _;
-                        worker.slot.holds(Rc::downgrade(&holder));
+                        pool.holds(Rc::downgrade(&holder));
                     }
                 }
-                sender.poll(&worker.config.limits, end, context).map(Err)
+                sender.poll(end, context).map(Err)
             })
             .await;
             if held {
-                worker.slot.holds_no_more(&*sender);
+                pool.holds_no_more(&*sender);
             }
             sender.upload.let_go(seat.is_alone());
             match outcome {
@@ -132,7 +137,7 @@ impl Exchange {
                 Err(Stop::SlowClient(slow)) => {
                     drop(seat);
                     worker.lines.slow(worker.id.0, peer, slow, Of::Request);
-                    worker.metrics.refused(Refused::SlowClient);
+                    pool.metrics.refused(Refused::SlowClient);
                 }
             }
         });

@@ -12,12 +12,12 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use wasmhost_sandbox::{Body, BodyError, Fault, FaultKind};
 
-use super::buffers::{Held, RESPONSE_AHEAD_MAX};
 use super::exchange::{Ending, Exchange};
 use super::link::Transfer;
 use super::pace::Late;
 use super::upload::{FLAW_DETAIL, Flaw};
 use super::waits::Silence;
+use crate::buffers::{Held, RESPONSE_AHEAD_MAX};
 use crate::pool::Seat;
 
 /// What the log says of a guest whose body has no end.

@@ -16,15 +16,16 @@ use hyper::body::Incoming;
 use wasmhost_sandbox::{Body, Fault, FaultKind, Head};
 
 use super::exchange::{Ending, Exchange};
-use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
+use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_forwarded};
 use super::link::Carrier;
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
 use super::response_body::{NOT_FINISHED, ResponseBody, Start, Streaming, poll_given, start};
+use super::shared::WorkerShared;
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
 use crate::development::{Notice, Reason};
-use crate::pool::{Refusal, Seat};
+use crate::pool::{Refusal, Seat, Slot};
 
 /// Answers one request, whose head was framed in this way. Never fails: every failure has an answer.
 pub(crate) async fn serve(
@@ -32,8 +33,8 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
     framing: Framing,
 ) -> Response<ResponseBody> {
-    let exchange = Rc::new(Exchange::new(carrier, &request));
-    exchange.worker.metrics.in_flight.change(1);
+    let (pool, stripped) = route(&carrier.link().worker, &request);
+    let exchange = Rc::new(Exchange::new(carrier, &request, pool));
     #[cfg(feature = "fault-injection")]
     if let Some(response) = super::misdeeds::commit(&request) {
         return response.map(ResponseBody::whole);
@@ -42,7 +43,7 @@ pub(crate) async fn serve(
     let is_head = request.method() == Method::HEAD;
     match exchange.notice() {
         Some(response) => response,
-        None => match exchange.accept(request, framing) {
+        None => match exchange.accept(request, framing, stripped) {
             Ok(request) => exchange.run(request, is_head).await,
             Err(failure) => exchange.fail(failure, Reason::Status),
         },
@@ -58,7 +59,12 @@ impl Exchange {
     }
 
     /// Puts the request into the form that a guest sees: an absolute URI, true headers.
-    fn accept(&self, request: Request<Incoming>, framing: Framing) -> Result<Request<Option<RequestBody>>, Failure> {
+    fn accept(
+        &self,
+        request: Request<Incoming>,
+        framing: Framing,
+        stripped: usize,
+    ) -> Result<Request<Option<RequestBody>>, Failure> {
         wasmhost_base::inject::panic_at("head");
         let (worker, trusted) = (&self.worker, self.link().trusted);
         let (mut parts, incoming) = request.into_parts();
@@ -83,10 +89,13 @@ impl Exchange {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(scheme);
         uri.authority = Some(authority);
-        uri.path_and_query =
-            Some(parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+        let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        uri.path_and_query = Some(if stripped == 0 { target } else { without_prefix(&target, stripped)? });
         parts.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest)?;
-        let max = worker.config.limits.body_max_bytes;
+        if self.pool.is_of_no_app() {
+            return Err(Failure::NotFound);
+        }
+        let max = self.limits.body_max_bytes;
         if max.is_some_and(|max| incoming.size_hint().lower() > max) {
             self.tell_body_too_large();
             return Err(Failure::BodyTooLarge);
@@ -94,7 +103,7 @@ impl Exchange {
         let body = (!self.upload.has_ended()).then(|| {
             // RFC 9110, section 10.1.1: the expectation of an older client is ignored, and it gets no `100 Continue`.
             let expects = !self.is_old && parts.headers.contains_key(header::EXPECT);
-            RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &worker.buffers.requests)
+            RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &self.buffers.requests)
         });
         Ok(Request::from_parts(parts, body))
     }
@@ -110,13 +119,17 @@ impl Exchange {
         }
         let request = Request::from_parts(parts, body.map_or_else(Body::default, BodyExt::boxed_unsync));
         let alarm = &self.link().request_alarm;
-        let mut seat = match worker.slot.take(alarm, self.head_deadline()).await {
+        let mut seat = match worker.apps.take(&self.pool, alarm, self.head_deadline()).await {
             Ok(seat) => seat,
             Err(Refusal::Shed(reason, after)) => {
                 tracing::debug!(worker = worker.id.0, request = self.number, reason = reason.name(), "shed");
                 let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
                 let why = format!("no capacity: {}{why}", reason.name());
                 return self.fail(Failure::NoCapacity(after), Reason::Text(&why));
+            }
+            // Memory that others hold may be free in a moment.
+            Err(Refusal::NoMemory) => {
+                return self.fail(Failure::NoCapacity(self.pool.queue_timeout()), Reason::Status);
             }
             Err(Refusal::Failed(fault)) => {
                 return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
@@ -332,7 +345,7 @@ impl Exchange {
     fn fault(&self, seat: Seat, fault: &Fault) -> Response<ResponseBody> {
         seat.fail(self.number, fault);
         let failure = match fault.kind {
-            FaultKind::Capacity => Failure::NoCapacity(self.worker.config.capacity.queue_timeout),
+            FaultKind::Capacity => Failure::NoCapacity(self.pool.queue_timeout()),
             kind => Failure::Fault(kind),
         };
         self.fail(failure, Reason::Fault(fault))
@@ -341,7 +354,7 @@ impl Exchange {
     /// Answers in the guest's place. The reason is told in development only.
     fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
         if let Some(reason) = failure.refused() {
-            self.worker.metrics.refused(reason);
+            self.pool.metrics.refused(reason);
         }
         self.answer(match self.audience {
             Some(audience) => failure.response_with_reason(audience, reason),
@@ -356,6 +369,22 @@ impl Exchange {
         self.finish(Ending::Whole);
         response.map(ResponseBody::whole)
     }
+}
+
+/// The pool of the app that a request is for, and how much of its path the app does not see. Whether the request is valid is
+/// not looked at.
+fn route<B>(worker: &WorkerShared, request: &Request<B>) -> (Rc<Slot>, usize) {
+    let host = host(request.uri(), request.headers()).unwrap_or_else(|| worker.authority.host());
+    // `*`, as OPTIONS has it, is the whole server (RFC 9112, section 3.2.4).
+    let path = Some(request.uri().path()).filter(|path| path.starts_with('/')).unwrap_or("/");
+    worker.apps.route(host, path).unwrap_or_else(|| (worker.apps.no_app(), 0))
+}
+
+/// A target without the beginning of its path.
+fn without_prefix(target: &PathAndQuery, bytes: usize) -> Result<PathAndQuery, Failure> {
+    let rest = target.as_str().get(bytes..).unwrap_or_default();
+    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    PathAndQuery::try_from(rest).map_err(|_| Failure::BadRequest)
 }
 
 /// How long a guest may go on with a body that nobody gets, before the head is sent: its client waits for it.

@@ -55,7 +55,7 @@ impl Slot {
                         shortages = 0;
                         // It came up after failed starts: requests are let in again, though only an answer clears the
                         // record.
-                        self.metrics.down.set(false);
+                        self.show_down(false);
                         self.offer(kept);
                     }
                     Err(fault) if fault.kind == FaultKind::Capacity => {
@@ -80,8 +80,11 @@ impl Slot {
     }
 
     fn lacks(&self) -> bool {
+        if self.guest.borrow().is_none() {
+            return false;
+        }
         let live = self.live.get();
-        let has_room = live < self.capacity.instances_per_worker;
+        let has_room = live < self.capacity.get().instances_per_worker;
         if self.is_fresh_each_request() { has_room && self.idle.borrow().len() < self.wanted() } else { live == 0 }
     }
 
