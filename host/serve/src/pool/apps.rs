@@ -3,7 +3,7 @@
 //! those that were not used for the longest time go first.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +44,8 @@ pub(crate) struct Apps {
     parts: Parts,
     table: RefCell<Arc<AppTable>>,
     pools: RefCell<BTreeMap<AppId, Rc<Slot>>>,
+    /// Apps that have had a pool.
+    seen: RefCell<BTreeSet<AppId>>,
     /// Of requests that belong to no app.
     no_app: Rc<Slot>,
     /// An app was woken.
@@ -56,8 +58,9 @@ impl Apps {
         let context = context(&common, &parts, None, &none);
         let metrics = (&parts.vitals.metrics.unrouted, &parts.host.apps[0].has_answered);
         let no_app = Slot::new(None, none, context, metrics, Rc::clone(&common));
-        let (table, pools) = (RefCell::new(table), RefCell::default());
-        Rc::new(Self { common, parts, table, pools, no_app, woken: Notify::new() })
+        let table = RefCell::new(table);
+        let (pools, seen) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { common, parts, table, pools, seen, no_app, woken: Notify::new() })
     }
 
     /// The pool of the app that a request to this host and path is for, and how much of the path the app does not see.
@@ -89,10 +92,12 @@ impl Apps {
         let app = Arc::clone(self.table.borrow().get(id)?);
         let context = context(&self.common, &self.parts, Some(id), &app);
         let (metrics, has_answered) = rows(&self.parts, id)?;
-        // What a worker that died left there went with it.
-        metrics.in_flight.set(0);
-        metrics.instances.set(0);
-        metrics.down.set(false);
+        if self.seen.borrow_mut().insert(id) {
+            // What a worker that died left there went with it.
+            metrics.in_flight.set(0);
+            metrics.instances.set(0);
+            metrics.down.set(false);
+        }
         let pool = Slot::new(Some(id), app, context, (metrics, has_answered), Rc::clone(&self.common));
         self.common.count(1, 0);
         let [tended, relieved] = std::array::from_fn(|_| (Rc::clone(&pool), Rc::clone(&self.common)));
