@@ -81,7 +81,7 @@ pub enum Shed {
     QueueFull,
     /// No instance became free in time.
     QueueTimeout,
-    /// The slot is down after faults in a row.
+    /// The pool is down after faults in a row.
     Down,
     /// No memory for an instance.
     Memory,

@@ -40,7 +40,7 @@ pub(super) fn upload_deadline(upload: &Upload, idle: Option<Duration>, rate: Opt
     let deadline = |wait: Duration, slow| Deadline::OfTheClient(moved + wait, slow);
     let silent = idle.map_or(Deadline::None, |limit| deadline(limit, Slow::Silent));
     match rate {
-        Some(rate) => silent.sooner(deadline(upload.pace().patience(rate), Slow::Behind)),
+        Some(rate) => silent.sooner(deadline(upload.pace().time_left(rate), Slow::Behind)),
         None => silent,
     }
 }

@@ -22,7 +22,7 @@ use crate::buffers::Allowance;
 use crate::buffers::Buffers;
 use crate::development::Audience;
 use crate::metrics::Refused;
-use crate::pool::Slot;
+use crate::pool::Pool;
 
 /// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) struct Exchange {
     pub(super) number: u64,
     pub(super) worker: Rc<WorkerShared>,
     /// Of the app that it is for.
-    pub(super) pool: Rc<Slot>,
+    pub(super) pool: Rc<Pool>,
     pub(super) limits: Limits,
     pub(super) buffers: Rc<Buffers>,
     carrier: Rc<dyn Carrier>,
@@ -63,8 +63,8 @@ pub(super) struct Exchange {
     /// As much of the response waits for the client as may.
     pub(super) full: Cell<bool>,
     /// It has an instance of its own, or a place in one.
-    pub(super) seated: Cell<bool>,
-    /// The slot knows that this request's instance may wait for its client.
+    pub(super) has_lease: Cell<bool>,
+    /// The pool knows that this request's instance may wait for its client.
     pub(super) held: Cell<bool>,
     /// Its instance serves others at once.
     pub(super) shares: Cell<bool>,
@@ -75,7 +75,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(carrier: Rc<dyn Carrier>, request: &Request<impl Body>, pool: Rc<Slot>) -> Self {
+    pub(super) fn new(carrier: Rc<dyn Carrier>, request: &Request<impl Body>, pool: Rc<Pool>) -> Self {
         let worker = Rc::clone(&carrier.link().worker);
         let began = Instant::now();
         pool.begins(began);
@@ -99,7 +99,7 @@ impl Exchange {
             finished: Cell::new(false),
             silence: Cell::new(None),
             full: Cell::new(false),
-            seated: Cell::new(false),
+            has_lease: Cell::new(false),
             held: Cell::new(false),
             shares: Cell::new(false),
             lingers: Cell::new(false),

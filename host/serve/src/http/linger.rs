@@ -15,7 +15,7 @@ use super::pace::{Of, Slow};
 use super::upload::{FLAW_DETAIL, Upload};
 use crate::alarms::Alarm;
 use crate::metrics::Refused;
-use crate::pool::{Holder, Seat};
+use crate::pool::{Holder, Lease};
 
 /// How a call ends before its own end.
 enum Stop {
@@ -84,9 +84,9 @@ impl Holder for Sender {
 impl Exchange {
     /// Lets a call whose response is whole go on by itself, within the CPU limit and `--request-timeout`, and the limits of
     /// a client that still sends.
-    pub(super) fn linger(&self, mut seat: Seat) {
-        if seat.is_idle() {
-            seat.finish();
+    pub(super) fn linger(&self, mut lease: Lease) {
+        if lease.is_idle() {
+            lease.finish();
             return;
         }
         self.lingers.set(true);
@@ -107,14 +107,14 @@ impl Exchange {
             let worker = tended;
             let mut held = false;
             let outcome = poll_fn(|context| {
-                if let Poll::Ready(fault) = seat.poll(context) {
+                if let Poll::Ready(fault) = lease.poll(context) {
                     return Poll::Ready(Err(Stop::Fault(fault)));
                 }
-                if seat.is_idle() {
+                if lease.is_idle() {
                     return Poll::Ready(Ok(()));
                 }
                 // Others may be in an instance that is shared, and what is left of a call there keeps no place from them.
-                if seat.is_alone() {
+                if lease.is_alone() {
                     sender.upload.watch(context);
                     if let Some(flaw) = sender.upload.flaw() {
                         return Poll::Ready(Err(Stop::Fault(Fault::new(flaw.fault(), FLAW_DETAIL))));
@@ -130,12 +130,12 @@ impl Exchange {
             if held {
                 pool.holds_no_more(&*sender);
             }
-            sender.upload.let_go(seat.is_alone());
+            sender.upload.let_go(lease.is_alone());
             match outcome {
-                Ok(()) => seat.finish(),
-                Err(Stop::Fault(fault)) => seat.fail(number, &fault),
+                Ok(()) => lease.finish(),
+                Err(Stop::Fault(fault)) => lease.fail(number, &fault),
                 Err(Stop::SlowClient(slow)) => {
-                    drop(seat);
+                    drop(lease);
                     worker.lines.slow(worker.id.0, peer, slow, Of::Request);
                     pool.metrics.refused(Refused::SlowClient);
                 }

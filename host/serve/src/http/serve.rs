@@ -25,7 +25,7 @@ use super::shared::WorkerShared;
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
 use crate::development::{Notice, Reason};
-use crate::pool::{Refusal, Seat, Slot};
+use crate::pool::{Lease, Pool, Refusal};
 
 /// Answers one request, whose head was framed in this way. Never fails: every failure has an answer.
 pub(crate) async fn serve(
@@ -119,8 +119,8 @@ impl Exchange {
         }
         let request = Request::from_parts(parts, body.map_or_else(Body::default, BodyExt::boxed_unsync));
         let alarm = &self.link().request_alarm;
-        let mut seat = match worker.apps.take(&self.pool, alarm, self.head_deadline()).await {
-            Ok(seat) => seat,
+        let mut lease = match worker.apps.take(&self.pool, alarm, self.head_deadline()).await {
+            Ok(lease) => lease,
             Err(Refusal::Shed(reason, after)) => {
                 tracing::debug!(worker = worker.id.0, request = self.number, reason = reason.name(), "shed");
                 let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
@@ -135,15 +135,15 @@ impl Exchange {
                 return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
             }
         };
-        self.version.set(seat.version());
+        self.version.set(lease.version());
         self.has_instance(true);
-        self.shares.set(!seat.is_alone());
-        seat.begin(request, self.number);
+        self.shares.set(!lease.is_alone());
+        lease.begin(request, self.number);
         wasmhost_base::inject::panic_at("exchange");
         let mut armed = None;
         let mut error_code = String::new();
         let outcome = poll_fn(|context| {
-            let polled = seat.poll(context);
+            let polled = lease.poll(context);
             // What the guest makes of a body that is not valid is not asked.
             if let Some(flaw) = self.flaw(context) {
                 return Poll::Ready(Err(Stop::Flaw(flaw)));
@@ -151,11 +151,11 @@ impl Exchange {
             if let Poll::Ready(fault) = polled {
                 return Poll::Ready(Err(Stop::Fault(fault)));
             }
-            match seat.take_head() {
+            match lease.take_head() {
                 Some(Head::Response(response)) => {
                     let (parts, body) = response.into_parts();
                     let turn =
-                        |context: &mut Context<'_>| if seat.is_idle() { Poll::Pending } else { seat.poll(context) };
+                        |context: &mut Context<'_>| if lease.is_idle() { Poll::Pending } else { lease.poll(context) };
                     let started = start(body, context, turn);
                     if let Some(flaw) = self.known_flaw() {
                         return Poll::Ready(Err(Stop::Flaw(flaw)));
@@ -175,11 +175,11 @@ impl Exchange {
         })
         .await;
         alarm.set(None);
-        self.used(seat.cpu());
+        self.used(lease.cpu());
         match outcome {
             Ok(Some(response)) => {
-                seat.answered();
-                let may_read = !(seat.is_idle() && response.body().is_whole());
+                lease.answered();
+                let may_read = !(lease.is_idle() && response.body().is_whole());
                 if may_read && self.upload.wants_continue() {
                     // hyper sends `100 Continue` when it is asked for the body and the response has not begun.
                     tokio::task::yield_now().await;
@@ -187,33 +187,33 @@ impl Exchange {
                 self.status.set(response.status().as_u16());
                 if response.status().is_informational() {
                     let detail = "the guest's answer has an informational status";
-                    return self.fault(seat, &Fault::new(FaultKind::NeverAnswered, detail));
+                    return self.fault(lease, &Fault::new(FaultKind::NeverAnswered, detail));
                 }
                 if is_head || has_no_body(response.status()) {
-                    self.respond_without_body(response, seat, is_head).await
+                    self.respond_without_body(response, lease, is_head).await
                 } else {
-                    self.respond(response, seat)
+                    self.respond(response, lease)
                 }
             }
             Ok(None) => {
-                seat.answered();
-                self.linger(seat);
+                lease.answered();
+                self.linger(lease);
                 self.fail(
                     Failure::GuestError,
                     Reason::Text(&format!("the guest answered with the error code {error_code}")),
                 )
             }
-            Err(stop) => self.stop(Some(seat), stop),
+            Err(stop) => self.stop(Some(lease), stop),
         }
     }
 
     /// Answers a request that is stopped before the response's headers.
-    fn stop(&self, seat: Option<Seat>, stop: Stop) -> Response<ResponseBody> {
-        match (stop, seat) {
-            (Stop::Fault(fault), Some(seat)) => self.fault(seat, &fault),
+    fn stop(&self, lease: Option<Lease>, stop: Stop) -> Response<ResponseBody> {
+        match (stop, lease) {
+            (Stop::Fault(fault), Some(lease)) => self.fault(lease, &fault),
             (Stop::Fault(fault), None) => self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault)),
-            (Stop::Flaw(flaw), seat) => {
-                drop(seat);
+            (Stop::Flaw(flaw), lease) => {
+                drop(lease);
                 match flaw {
                     Flaw::TooLarge => {
                         self.tell_body_too_large();
@@ -222,8 +222,8 @@ impl Exchange {
                     Flaw::Invalid => self.fail(Failure::BadRequest, Reason::Status),
                 }
             }
-            (Stop::SlowClient(slow), seat) => {
-                drop(seat);
+            (Stop::SlowClient(slow), lease) => {
+                drop(lease);
                 self.tell_slow_client(slow);
                 self.fail(Failure::BodyTimeout, Reason::Status)
             }
@@ -239,33 +239,33 @@ impl Exchange {
     }
 
     /// Turns the guest's answer into hyper's.
-    fn respond(self: &Rc<Self>, response: Response<Start>, seat: Seat) -> Response<ResponseBody> {
+    fn respond(self: &Rc<Self>, response: Response<Start>, lease: Lease) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         let promised = promised(&parts.headers);
         let body = match body {
             Start::Broken(error) => {
                 let detail = format!("the guest's body began with an error: {error}");
-                return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
+                return self.fault(lease, &Fault::new(FaultKind::Unfinished, detail));
             }
             // Nothing of the response has been sent. hyper would close the connection without a word.
             Start::Partial(ahead, false, _)
-                if ahead.is_empty() && self.is_p2() && seat.is_alone() && seat.is_idle() =>
+                if ahead.is_empty() && self.is_p2() && lease.is_alone() && lease.is_idle() =>
             {
-                return self.fault(seat, &Fault::new(FaultKind::Unfinished, NOT_FINISHED));
+                return self.fault(lease, &Fault::new(FaultKind::Unfinished, NOT_FINISHED));
             }
             Start::Whole(bytes) if promised.is_some_and(|promised| promised != bytes.len() as u64) => {
                 let detail = format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len());
-                return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
+                return self.fault(lease, &Fault::new(FaultKind::Unfinished, detail));
             }
             Start::Whole(bytes) => {
-                self.linger(seat);
+                self.linger(lease);
                 self.sent(bytes.len());
                 self.finish(Ending::Whole);
                 ResponseBody::whole(bytes)
             }
             Start::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
-                let streaming = Streaming::new((ahead, ended, inner), seat, Rc::clone(self), promised);
+                let streaming = Streaming::new((ahead, ended, inner), lease, Rc::clone(self), promised);
                 ResponseBody::Streaming(streaming)
             }
         };
@@ -278,7 +278,7 @@ impl Exchange {
     async fn respond_without_body(
         &self,
         response: Response<Start>,
-        mut seat: Seat,
+        mut lease: Lease,
         is_head: bool,
     ) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
@@ -292,9 +292,9 @@ impl Exchange {
             Start::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
                 if !ended {
-                    has_ended = match self.discard(&mut seat, inner).await {
+                    has_ended = match self.discard(&mut lease, inner).await {
                         Ok(has_ended) => has_ended,
-                        Err(fault) => return self.fault(seat, &fault),
+                        Err(fault) => return self.fault(lease, &fault),
                     };
                 }
             }
@@ -302,9 +302,9 @@ impl Exchange {
             Start::Broken(_) => {}
         }
         if has_ended {
-            self.linger(seat);
+            self.linger(lease);
         } else {
-            drop(seat);
+            drop(lease);
         }
         self.finish(Ending::Whole);
         let body = if is_head { ResponseBody::Unsent } else { ResponseBody::whole(Bytes::new()) };
@@ -315,12 +315,12 @@ impl Exchange {
     ///
     /// # Errors
     /// The fault that the guest ended with meanwhile.
-    async fn discard(&self, seat: &mut Seat, mut body: Body) -> Result<bool, Fault> {
+    async fn discard(&self, lease: &mut Lease, mut body: Body) -> Result<bool, Fault> {
         let alarm = self.worker.alarms.alarm();
         alarm.set(Some(Instant::now() + DISCARD_MAX));
         let outcome = poll_fn(|context| {
-            if !(seat.is_alone() && seat.is_idle())
-                && let Poll::Ready(fault) = seat.poll(context)
+            if !(lease.is_alone() && lease.is_idle())
+                && let Poll::Ready(fault) = lease.poll(context)
             {
                 return Poll::Ready(Err(fault));
             }
@@ -331,19 +331,19 @@ impl Exchange {
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ok(true)),
                 // The guest has returned: no more of it comes, or what comes is the host's own.
-                Poll::Pending if seat.is_alone() && seat.is_idle() => return Poll::Ready(Ok(true)),
+                Poll::Pending if lease.is_alone() && lease.is_idle() => return Poll::Ready(Ok(true)),
                 Poll::Pending => {}
             }
             alarm.poll(context).map(|()| Ok(false))
         })
         .await;
-        self.used(seat.cpu());
+        self.used(lease.cpu());
         outcome
     }
 
     /// The guest is at fault: its instance goes, and the host answers.
-    fn fault(&self, seat: Seat, fault: &Fault) -> Response<ResponseBody> {
-        seat.fail(self.number, fault);
+    fn fault(&self, lease: Lease, fault: &Fault) -> Response<ResponseBody> {
+        lease.fail(self.number, fault);
         let failure = match fault.kind {
             FaultKind::Capacity => Failure::NoCapacity(self.pool.queue_timeout()),
             kind => Failure::Fault(kind),
@@ -373,7 +373,7 @@ impl Exchange {
 
 /// The pool of the app that a request is for, and how much of its path the app does not see. Whether the request is valid is
 /// not looked at.
-fn route<B>(worker: &WorkerShared, request: &Request<B>) -> (Rc<Slot>, usize) {
+fn route<B>(worker: &WorkerShared, request: &Request<B>) -> (Rc<Pool>, usize) {
     let host = host(request.uri(), request.headers()).unwrap_or_else(|| worker.authority.host());
     // `*`, as OPTIONS has it, is the whole server (RFC 9112, section 3.2.4).
     let path = Some(request.uri().path()).filter(|path| path.starts_with('/')).unwrap_or("/");

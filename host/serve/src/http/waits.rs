@@ -225,7 +225,7 @@ impl Exchange {
 
     /// Whether it has an instance now.
     pub(super) fn has_instance(&self, has: bool) {
-        self.seated.set(has);
+        self.has_lease.set(has);
     }
 
     /// The request's instance may wait for its client from now on.
@@ -239,7 +239,7 @@ impl Exchange {
 
 impl Holder for Exchange {
     fn waited(&self, now: Instant) -> Option<Duration> {
-        if !self.seated.get() {
+        if !self.has_lease.get() {
             return None;
         }
         let rate = self.rate_min();

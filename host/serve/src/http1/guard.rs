@@ -198,7 +198,7 @@ impl Guard {
         let (now, limits) = (Instant::now(), self.limits());
         self.link.stalled.set(Some(now));
         let silent = self.link.idle.get();
-        let behind = limits.body_rate_min.map(|rate| self.link.reading.get().patience(rate));
+        let behind = limits.body_rate_min.map(|rate| self.link.reading.get().time_left(rate));
         let soonest = [silent, behind].into_iter().flatten().min();
         self.stall_alarm.set(soonest.map(|wait| now + wait));
     }

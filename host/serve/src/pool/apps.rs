@@ -14,8 +14,8 @@ use wasmhost_config::{App, AppId, AppTable};
 use wasmhost_sandbox::{AppMemory, InstanceContext, MemoryBudget, Pulse, Sandbox};
 
 use super::common::{Common, Notice};
-use super::seat::Seat;
-use super::slot::Slot;
+use super::instances::Pool;
+use super::lease::Lease;
 use super::supply::Supply;
 use super::take::Refusal;
 use crate::alarms::Alarm;
@@ -43,11 +43,11 @@ pub(crate) struct Apps {
     pub(crate) common: Rc<Common>,
     parts: Parts,
     table: RefCell<Arc<AppTable>>,
-    pools: RefCell<BTreeMap<AppId, Rc<Slot>>>,
+    pools: RefCell<BTreeMap<AppId, Rc<Pool>>>,
     /// Apps that have had a pool.
     seen: RefCell<BTreeSet<AppId>>,
     /// Of requests that belong to no app.
-    no_app: Rc<Slot>,
+    no_app: Rc<Pool>,
     /// An app was woken.
     woken: Notify,
 }
@@ -57,7 +57,7 @@ impl Apps {
         let none = Arc::new(App::nameless());
         let context = context(&common, &parts, None, &none);
         let metrics = (&parts.vitals.metrics.unrouted, &parts.host.apps[0].has_answered);
-        let no_app = Slot::new(None, none, context, metrics, Rc::clone(&common));
+        let no_app = Pool::new(None, none, context, metrics, Rc::clone(&common));
         let table = RefCell::new(table);
         let (pools, seen) = (RefCell::default(), RefCell::default());
         Rc::new(Self { common, parts, table, pools, seen, no_app, woken: Notify::new() })
@@ -65,18 +65,18 @@ impl Apps {
 
     /// The pool of the app that a request to this host and path is for, and how much of the path the app does not see.
     /// Wakes the app.
-    pub(crate) fn route(&self, host: &str, path: &str) -> Option<(Rc<Slot>, usize)> {
+    pub(crate) fn route(&self, host: &str, path: &str) -> Option<(Rc<Pool>, usize)> {
         let routed = self.table.borrow().route(host, path)?;
         Some((self.pool(routed.app)?, routed.stripped))
     }
 
     /// What a request that belongs to no app is recorded with.
-    pub(crate) fn no_app(&self) -> Rc<Slot> {
+    pub(crate) fn no_app(&self) -> Rc<Pool> {
         Rc::clone(&self.no_app)
     }
 
     /// The pool of an app; made, and the primary asked for a guest, when there is none.
-    fn pool(&self, id: AppId) -> Option<Rc<Slot>> {
+    fn pool(&self, id: AppId) -> Option<Rc<Pool>> {
         if let Some(pool) = self.pools.borrow().get(&id) {
             return Some(Rc::clone(pool));
         }
@@ -85,7 +85,7 @@ impl Apps {
         Some(pool)
     }
 
-    fn make(&self, id: AppId) -> Option<Rc<Slot>> {
+    fn make(&self, id: AppId) -> Option<Rc<Pool>> {
         if self.pools.borrow().len() >= AWAKE_MAX {
             self.put_to_sleep_one_beside(None);
         }
@@ -98,7 +98,7 @@ impl Apps {
             metrics.instances.set(0);
             metrics.down.set(false);
         }
-        let pool = Slot::new(Some(id), app, context, (metrics, has_answered), Rc::clone(&self.common));
+        let pool = Pool::new(Some(id), app, context, (metrics, has_answered), Rc::clone(&self.common));
         self.common.count(1, 0);
         let [tended, relieved] = std::array::from_fn(|_| (Rc::clone(&pool), Rc::clone(&self.common)));
         let tend = async move { tended.1.crash.watch(tended.0.tend()).await };
@@ -111,7 +111,7 @@ impl Apps {
     }
 
     /// Follows what was ordered for an app.
-    pub(crate) fn supply(&self, id: AppId, supply: Supply) -> Option<Rc<Slot>> {
+    pub(crate) fn supply(&self, id: AppId, supply: Supply) -> Option<Rc<Pool>> {
         let known = self.pools.borrow().get(&id).cloned();
         let pool = match known {
             Some(pool) => pool,
@@ -131,7 +131,7 @@ impl Apps {
 
     /// Serves these apps from now on. Those that are not among them serve the requests that they have to the end.
     pub(crate) fn serve(&self, table: Arc<AppTable>) {
-        let gone: Vec<Rc<Slot>> =
+        let gone: Vec<Rc<Pool>> =
             self.pools.borrow_mut().extract_if(.., |id, _| table.get(*id).is_none()).map(|(_, pool)| pool).collect();
         *self.table.borrow_mut() = table;
         for pool in gone {
@@ -139,8 +139,8 @@ impl Apps {
         }
     }
 
-    /// An instance for a request; see [`Slot::take`]. While memory is short, apps that nobody uses go to sleep for it.
-    pub(crate) async fn take(&self, pool: &Rc<Slot>, alarm: &Alarm, latest: Option<Instant>) -> Result<Seat, Refusal> {
+    /// An instance for a request; see [`Pool::take`]. While memory is short, apps that nobody uses go to sleep for it.
+    pub(crate) async fn take(&self, pool: &Rc<Pool>, alarm: &Alarm, latest: Option<Instant>) -> Result<Lease, Refusal> {
         loop {
             match pool.take(alarm, latest).await {
                 Err(Refusal::NoMemory) if self.put_to_sleep_one_beside(pool.id) => {}
@@ -158,8 +158,8 @@ impl Apps {
                 self.woken.notified().await;
             }
             tokio::time::sleep((after / 4).max(Duration::from_millis(10))).await;
-            let is_tired = |pool: &Rc<Slot>| pool.is_unused() && pool.last_used.get().elapsed() >= after;
-            let tired: Vec<Rc<Slot>> =
+            let is_tired = |pool: &Rc<Pool>| pool.is_unused() && pool.last_used.get().elapsed() >= after;
+            let tired: Vec<Rc<Pool>> =
                 self.pools.borrow_mut().extract_if(.., |_, pool| is_tired(pool)).map(|(_, pool)| pool).collect();
             for pool in tired {
                 self.end(&pool);
@@ -178,7 +178,7 @@ impl Apps {
         oldest.inspect(|pool| self.end(pool)).is_some()
     }
 
-    fn end(&self, pool: &Rc<Slot>) {
+    fn end(&self, pool: &Rc<Pool>) {
         pool.retire();
         self.common.count(-1, 0);
         self.common.trim.ask();

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use wasmhost_base::backoff::Backoff;
 use wasmhost_sandbox::FaultKind;
 
-use super::slot::{Kept, KeptShared, Room, Slot};
+use super::instances::{Kept, KeptShared, Pool, Room};
 
 /// How long to wait when there was no memory for an instance, before the next try.
 const SHORTAGE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// An instance beyond the hot one is dropped after it was not needed for so long.
 const EXTRA_IDLE: Duration = Duration::from_secs(10);
 
-impl Slot {
+impl Pool {
     /// Makes the first instance, so that no request waits for it. A failure is logged, and tried again later.
     pub(crate) async fn warm(self: &Rc<Self>) {
         if let Some(room) = Room::take(self)

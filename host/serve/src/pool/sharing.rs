@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use wasmhost_sandbox::{Shared, SharedEnd, SharedPlace};
 
-use super::slot::{Grant, Kept, KeptShared, Slot};
+use super::instances::{Grant, Kept, KeptShared, Pool};
 
-impl Slot {
+impl Pool {
     /// Gives an instance a task of its own, and offers it to other requests. The first place in it is the caller's.
     pub(super) fn share(self: &Rc<Self>, kept: Kept) -> (KeptShared, SharedPlace) {
         let calls = self.guest.borrow().as_ref().map_or(1, |guest| guest.calls_per_instance());
@@ -18,7 +18,7 @@ impl Slot {
         let kept = KeptShared { shared, origin: Rc::new(kept.origin), is_busy: Rc::default() };
         self.shared.borrow_mut().push(kept.clone());
         self.offer_places(&kept);
-        let slot = Rc::clone(self);
+        let pool = Rc::clone(self);
         let member = kept.clone();
         let crash = Rc::clone(&self.common.crash);
         let running = async move {
@@ -26,17 +26,17 @@ impl Slot {
             let end = std::future::poll_fn(|context| {
                 wasmhost_base::inject::panic_at("shared");
                 let polled = task.as_mut().poll(context);
-                slot.note_busy(&member, polled.is_pending() && !member.shared.is_quiet());
+                pool.note_busy(&member, polled.is_pending() && !member.shared.is_quiet());
                 if polled.is_pending() {
                     // A call whose client had left may have ended, and its place be free.
-                    slot.offer_places(&member);
+                    pool.offer_places(&member);
                 }
                 polled
             })
             .await;
-            slot.forget(&member);
+            pool.forget(&member);
             if let SharedEnd::Fault(fault) = end {
-                slot.faulted(&member.origin, 0, &fault);
+                pool.faulted(&member.origin, 0, &fault);
             }
         };
         tokio::task::spawn_local(async move { crash.watch(running).await });

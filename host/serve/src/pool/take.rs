@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use wasmhost_config::Capacity;
 use wasmhost_sandbox::{Fault, FaultKind};
 
-use super::seat::Seat;
-use super::slot::{Grant, Kept, Room, Slot};
+use super::instances::{Grant, Kept, Pool, Room};
+use super::lease::Lease;
 use crate::alarms::Alarm;
 use crate::metrics::Shed;
 
@@ -25,11 +25,11 @@ pub(crate) enum Refusal {
     Failed(Fault),
 }
 
-impl Slot {
+impl Pool {
     /// An instance for one request: a kept one, a new one, or one that becomes free while the request waits. `alarm`
     /// is the request's, and is left unset. Waits in the queue, or for an instance that is being made, no longer than until
     /// `latest`.
-    pub(crate) async fn take(self: &Rc<Self>, alarm: &Alarm, latest: Option<Instant>) -> Result<Seat, Refusal> {
+    pub(crate) async fn take(self: &Rc<Self>, alarm: &Alarm, latest: Option<Instant>) -> Result<Lease, Refusal> {
         let rest = {
             let health = self.health.borrow();
             if health.may_be_down() { health.down_for(Instant::now()) } else { None }
@@ -42,15 +42,15 @@ impl Slot {
         }
         let mut deadline = None;
         loop {
-            if let Some(seat) = self.take_kept() {
-                return Ok(seat);
+            if let Some(lease) = self.take_kept() {
+                return Ok(lease);
             }
             let has_guest = self.guest.borrow().is_some();
             let room = match if has_guest { Room::take(self) } else { None } {
                 Some(room) => room,
                 None => match self.wait_for_grant(alarm, &mut deadline, latest).await? {
-                    Grant::Instance(kept) => return Ok(Seat::own(kept)),
-                    Grant::Place(kept, place) => return Ok(Seat::shared(kept, place)),
+                    Grant::Instance(kept) => return Ok(Lease::own(kept)),
+                    Grant::Place(kept, place) => return Ok(Lease::shared(kept, place)),
                     Grant::Room(room) => room,
                     Grant::Unavailable => return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR)),
                 },
@@ -58,7 +58,7 @@ impl Slot {
             let kept = self.make(room, latest).await.map_err(|fault| self.refusal(fault))?;
             // Else a reload came in between.
             if !kept.origin.is_outdated() {
-                return Ok(self.seat(kept));
+                return Ok(self.lease(kept));
             }
         }
     }
@@ -78,7 +78,7 @@ impl Slot {
             self.metrics.queued.add_one();
             let now = Instant::now();
             let (is_first, max) = (self.queue.is_empty(), queue_timeout);
-            let until = now + self.patience.borrow_mut().of_one_who_comes(now, is_first, max);
+            let until = now + self.codel.borrow_mut().of_one_who_comes(now, is_first, max);
             latest.map_or(until, |latest| until.min(latest))
         });
         alarm.set(Some(deadline));
@@ -130,25 +130,25 @@ impl Slot {
         Refusal::Shed(reason, retry_after)
     }
 
-    fn take_kept(self: &Rc<Self>) -> Option<Seat> {
+    fn take_kept(self: &Rc<Self>) -> Option<Lease> {
         if self.is_shared() {
             let shared = self.shared.borrow();
-            return shared.iter().find_map(|kept| Some(Seat::shared(kept.clone(), kept.shared.place()?)));
+            return shared.iter().find_map(|kept| Some(Lease::shared(kept.clone(), kept.shared.place()?)));
         }
         let kept = self.idle.borrow_mut().pop()?;
         if self.is_fresh_each_request() {
             self.refill.notify_one();
         }
-        Some(Seat::own(kept))
+        Some(Lease::own(kept))
     }
 
     /// The lease of an instance that was made for this request.
-    fn seat(self: &Rc<Self>, kept: Kept) -> Seat {
+    fn lease(self: &Rc<Self>, kept: Kept) -> Lease {
         if self.is_shared() {
             let (kept, place) = self.share(kept);
-            Seat::shared(kept, place)
+            Lease::shared(kept, place)
         } else {
-            Seat::own(kept)
+            Lease::own(kept)
         }
     }
 }

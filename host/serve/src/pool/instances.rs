@@ -13,10 +13,10 @@ use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{App, AppId, Capacity, Limits};
 use wasmhost_sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, TICK, WasiVersion};
 
+use super::codel::CoDel;
 use super::common::{Common, Notice};
 use super::health::{Health, Try, Verdict};
 use super::holders::{Holder, Holders};
-use super::patience::Patience;
 use super::queue::Queue;
 use crate::buffers::Buffers;
 use crate::development::trace_text;
@@ -37,7 +37,7 @@ const RETIRING_MAX: usize = 4;
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// The instances of an app on one worker.
-pub(crate) struct Slot {
+pub(crate) struct Pool {
     pub(super) worker: WorkerId,
     /// None: of the requests that belong to no app, and that are never given an instance.
     pub(super) id: Option<AppId>,
@@ -72,7 +72,7 @@ pub(crate) struct Slot {
     retiring: Cell<usize>,
     pub(super) queue: Queue<Grant>,
     pub(super) holders: Holders,
-    pub(super) patience: RefCell<Patience>,
+    pub(super) codel: RefCell<CoDel>,
     pub(super) health: RefCell<Health>,
     pub(super) refill: Notify,
     /// There are more instances idle than wanted, and `tend` knows.
@@ -82,7 +82,7 @@ pub(crate) struct Slot {
     capacity_told: Throttle,
 }
 
-/// An instance with what the slot knows of it.
+/// An instance with what the pool knows of it.
 pub(super) struct Kept {
     /// In a box, since it is handed on about ten times a request.
     pub(super) instance: Box<Instance>,
@@ -100,7 +100,7 @@ pub(super) struct KeptShared {
 
 /// Where an instance came from. Dropping it makes room for another.
 pub(super) struct Origin {
-    pub(super) slot: Rc<Slot>,
+    pub(super) pool: Rc<Pool>,
     generation: u64,
     pub(super) edition: u64,
     retire_after: Option<u64>,
@@ -115,7 +115,7 @@ pub(super) struct Origin {
 
 impl Origin {
     pub(super) fn is_outdated(&self) -> bool {
-        self.edition != self.slot.edition.get()
+        self.edition != self.pool.edition.get()
     }
 
     pub(super) fn is_worn(&self, served: u64) -> bool {
@@ -124,15 +124,15 @@ impl Origin {
 
     /// It is given a call.
     pub(super) fn begins_a_try(&self) {
-        self.tried.set(self.slot.health.borrow().begin());
+        self.tried.set(self.pool.health.borrow().begin());
     }
 
     /// Makes room for the successor of an instance that retires, if not too many do so already.
     pub(super) fn release_room(&self) {
-        if self.slot.retiring.get() < RETIRING_MAX
+        if self.pool.retiring.get() < RETIRING_MAX
             && let Some(room) = self.room.take()
         {
-            self.slot.retiring.set(self.slot.retiring.get() + 1);
+            self.pool.retiring.set(self.pool.retiring.get() + 1);
             drop(room);
         }
     }
@@ -141,38 +141,38 @@ impl Origin {
 impl Drop for Origin {
     fn drop(&mut self) {
         if self.room.take().is_none() {
-            self.slot.retiring.set(self.slot.retiring.get().saturating_sub(1));
-            self.slot.count_instances();
+            self.pool.retiring.set(self.pool.retiring.get().saturating_sub(1));
+            self.pool.count_instances();
         }
     }
 }
 
 /// Room for one instance within `--instances-per-worker`. Dropped, it goes to the first in the queue, or is free.
-pub(super) struct Room(Rc<Slot>);
+pub(super) struct Room(Rc<Pool>);
 
 impl Room {
-    pub(super) fn take(slot: &Rc<Slot>) -> Option<Self> {
-        if slot.live.get() >= slot.capacity.get().instances_per_worker {
+    pub(super) fn take(pool: &Rc<Pool>) -> Option<Self> {
+        if pool.live.get() >= pool.capacity.get().instances_per_worker {
             return None;
         }
-        slot.live.set(slot.live.get() + 1);
-        slot.count_instances();
-        Some(Self(Rc::clone(slot)))
+        pool.live.set(pool.live.get() + 1);
+        pool.count_instances();
+        Some(Self(Rc::clone(pool)))
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let slot = &self.0;
-        slot.common.trim.ask();
-        if slot.queue.is_empty() {
-            slot.live.set(slot.live.get().saturating_sub(1));
-            slot.count_instances();
-            slot.refill.notify_one();
+        let pool = &self.0;
+        pool.common.trim.ask();
+        if pool.queue.is_empty() {
+            pool.live.set(pool.live.get().saturating_sub(1));
+            pool.count_instances();
+            pool.refill.notify_one();
         } else {
             // It stays taken on its way, so that nobody who comes in between has it. Back, and free, if all who waited
             // had waited for too long.
-            drop(slot.queue.grant(Grant::Room(Self(Rc::clone(slot)))));
+            drop(pool.queue.grant(Grant::Room(Self(Rc::clone(pool)))));
         }
     }
 }
@@ -186,7 +186,7 @@ pub(super) enum Grant {
     Room(Room),
 }
 
-impl Slot {
+impl Pool {
     /// Without a guest.
     pub(super) fn new(
         id: Option<AppId>,
@@ -218,7 +218,7 @@ impl Slot {
             retiring: Cell::new(0),
             queue: Queue::default(),
             holders: Holders::default(),
-            patience: RefCell::default(),
+            codel: RefCell::default(),
             health: RefCell::default(),
             refill: Notify::new(),
             surplus_known: Cell::new(false),
@@ -364,7 +364,7 @@ impl Slot {
 
     /// Makes an instance in `room`; for a request that waits for it, until `latest`.
     pub(super) async fn make(self: &Rc<Self>, room: Room, latest: Option<Instant>) -> Result<Kept, Fault> {
-        wasmhost_base::inject::panic_at("slot");
+        wasmhost_base::inject::panic_at("pool");
         let guest = self.guest.borrow().clone();
         let Some(guest) = guest else {
             return Err(Fault::new(FaultKind::Capacity, "the app was put to sleep meanwhile"));
@@ -372,7 +372,7 @@ impl Slot {
         let context = Rc::clone(&self.context.borrow());
         self.metrics.generation.add_one();
         let origin = Origin {
-            slot: Rc::clone(self),
+            pool: Rc::clone(self),
             generation: self.metrics.generation.get(),
             edition: self.edition.get(),
             retire_after: self.capacity.get().max_requests.map(spread),
@@ -477,7 +477,7 @@ impl Slot {
         }
     }
 
-    /// Takes note of a fault: counts it, logs it, and decides whether the slot goes on.
+    /// Takes note of a fault: counts it, logs it, and decides whether the pool goes on.
     pub(super) fn faulted(&self, origin: &Origin, request: u64, fault: &Fault) {
         self.metrics.faulted(fault.kind);
         let raise = fault.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
