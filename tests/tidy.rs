@@ -20,6 +20,7 @@ const CRATES: &[(&str, &[&str])] = &[
 const ARROWS: &[(&str, &[&str])] = &[
     ("base/src", &[]),
     ("config/src/cli", &["settings"]),
+    ("config/src/host_name.rs", &[]),
     ("confine/src/cage.rs", &[]),
     ("confine/src/calls.rs", &["cage"]),
     ("confine/src/files.rs", &["cage"]),

@@ -8,6 +8,7 @@ pub mod cli;
 mod draft;
 mod encoding;
 mod env_file;
+mod host_name;
 mod machine;
 mod parse;
 pub mod settings;
