@@ -1,7 +1,7 @@
 //! What the name of a host may be: RFC 1035 (section 2.3.4) for its length, RFC 1123 (section 2.1) for its characters.
 
 /// Longest name, in bytes, without a dot at its end (RFC 1035: 255 with the lengths of its labels and of the root).
-const HOST_BYTES_MAX: usize = 253;
+pub(super) const HOST_BYTES_MAX: usize = 253;
 /// Longest part of a name between dots, in bytes.
 const LABEL_BYTES_MAX: usize = 63;
 

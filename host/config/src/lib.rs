@@ -11,6 +11,7 @@ mod env_file;
 mod host_name;
 mod machine;
 mod parse;
+pub mod routes;
 pub mod settings;
 
 use std::io;
