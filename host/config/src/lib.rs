@@ -8,8 +8,10 @@ pub mod cli;
 mod draft;
 mod encoding;
 mod env_file;
+mod host_name;
 mod machine;
 mod parse;
+pub mod routes;
 pub mod settings;
 mod table;
 

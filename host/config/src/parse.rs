@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::env_file::open_regular;
-use super::{Listen, Preopen};
+use super::{Listen, Preopen, host_name};
 
 /// A rule of `--allow-host`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,7 +221,9 @@ fn host_pattern(host: &str) -> Result<HostPattern, String> {
     match host {
         "*" => Ok(HostPattern::Any),
         "" => Err(format!("names no host; {HOST_RULE}")),
-        host if is_host_name(host) => Ok(HostPattern::Name(host.to_ascii_lowercase())),
+        host if host_name::check(host.strip_suffix('.').unwrap_or(host)).is_ok() => {
+            Ok(HostPattern::Name(host.to_ascii_lowercase()))
+        }
         host => Err(format!("`{host}` is not a host name; {HOST_RULE}")),
     }
 }
@@ -264,17 +266,6 @@ pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
         found.push(certificate);
     }
     Ok(found)
-}
-
-/// Letters, digits, hyphens and underscores between dots (RFC 1123, section 2.1; underscores are seen in container
-/// networks).
-fn is_host_name(host: &str) -> bool {
-    host.len() <= 253
-        && host.trim_end_matches('.').split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-        })
 }
 
 #[cfg(test)]
