@@ -26,8 +26,8 @@ use serde::{Deserialize, Serialize};
 pub use build::{build, compile_bounds};
 pub use draft::Mistake;
 pub use machine::{Machine, machine};
-pub use table::{APPS_MAX, AppId, AppTable, Routed};
 pub use parse::{HostPattern, HostRule, certificates};
+pub use table::{APPS_MAX, AppId, AppTable, Routed};
 
 /// How connections are given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -98,6 +98,20 @@ pub struct App {
     pub limits: Limits,
     /// What the guest was granted.
     pub grants: Grants,
+}
+
+impl App {
+    /// One that is not served: of requests that belong to no app.
+    pub fn nameless() -> Self {
+        Self {
+            name: String::new(),
+            component: PathBuf::new(),
+            isolation: Isolation::default(),
+            capacity: Capacity::default(),
+            limits: Limits::default(),
+            grants: Grants::default(),
+        }
+    }
 }
 
 /// Settings of `wasmhost dev`: clients and the terminal see reasons of failures, and the component comes from a stage.
@@ -215,7 +229,7 @@ pub enum Isolation {
 }
 
 /// Bounds on the instances of an app on a worker, and on the queue in front of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     /// Instances of a worker, at least 1.
     pub instances_per_worker: usize,
@@ -230,7 +244,7 @@ pub struct Capacity {
 }
 
 /// Bounds on the guest of an app, and on its requests. `None` means without a bound.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Memories and tables of one instance, in sum.
     pub memory_max_bytes: u64,

@@ -164,9 +164,7 @@ pub const GROUPS: &[Group] = &[
                 default: Some("none"),
                 help: "Replace an instance after this many requests, varied at random by 20 % (none: never)",
                 takes: Takes::One,
-                set: |draft, text| {
-                    put(&mut draft.app.capacity.max_requests, parse::count_or_none(text, REQUESTS_MAX))
-                },
+                set: |draft, text| put(&mut draft.app.capacity.max_requests, parse::count_or_none(text, REQUESTS_MAX)),
             },
             Setting {
                 name: "queue-max",

@@ -54,6 +54,16 @@ impl AppTable {
         self.apps.get(id.index())?.as_ref()
     }
 
+    /// How many apps there are.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// All apps, by number.
     pub fn iter(&self) -> impl Iterator<Item = (AppId, &Arc<App>)> {
         let numbered = (0..).map(AppId).zip(&self.apps);

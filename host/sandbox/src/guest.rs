@@ -56,13 +56,7 @@ pub struct InstanceContext {
 
 impl InstanceContext {
     /// For instances of this app on this worker.
-    pub fn new(
-        worker: u16,
-        pulse: Arc<Pulse>,
-        ticker: Arc<Ticker>,
-        budget: Arc<MemoryBudget>,
-        app: &Arc<App>,
-    ) -> Self {
+    pub fn new(worker: u16, pulse: Arc<Pulse>, ticker: Arc<Ticker>, budget: Arc<MemoryBudget>, app: &Arc<App>) -> Self {
         Self { worker, pulse, ticker, budget, common: Common::new(Arc::clone(app)) }
     }
 
@@ -178,7 +172,13 @@ impl Guest {
 }
 
 /// The same component in an engine whose instances come from a pool, or none when the machine has no room for one.
-fn pooled(sandbox: &Sandbox, app: &App, component: &Component, artifact: &Artifact, calls: usize) -> Option<(Engine, Component)> {
+fn pooled(
+    sandbox: &Sandbox,
+    app: &App,
+    component: &Component,
+    artifact: &Artifact,
+    calls: usize,
+) -> Option<(Engine, Component)> {
     let warn = |reason: String| {
         tracing::warn!("instances get their memory on demand, which is slower: {reason}");
         None

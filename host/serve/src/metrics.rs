@@ -81,15 +81,20 @@ pub enum Shed {
     QueueFull,
     /// No instance became free in time.
     QueueTimeout,
-    /// The slot is down after faults in a row.
+    /// The pool is down after faults in a row.
     Down,
     /// No memory for an instance.
     Memory,
+    /// The app was not loaded in time.
+    Loading,
+    /// The app cannot be loaded.
+    Unavailable,
 }
 
 impl Shed {
     /// All reasons, in the order of [`Self::index`].
-    pub const ALL: [Self; 4] = [Self::QueueFull, Self::QueueTimeout, Self::Down, Self::Memory];
+    pub const ALL: [Self; 6] =
+        [Self::QueueFull, Self::QueueTimeout, Self::Down, Self::Memory, Self::Loading, Self::Unavailable];
 
     /// Position in [`Self::ALL`].
     pub const fn index(self) -> usize {
@@ -100,9 +105,9 @@ impl Shed {
     pub const fn flag(self) -> Option<&'static str> {
         match self {
             Self::QueueFull => Some("--queue-max"),
-            Self::QueueTimeout => Some("--queue-timeout"),
+            Self::QueueTimeout | Self::Loading => Some("--queue-timeout"),
             Self::Memory => Some("--memory-total"),
-            Self::Down => None,
+            Self::Down | Self::Unavailable => None,
         }
     }
 
@@ -113,6 +118,8 @@ impl Shed {
             Self::QueueTimeout => "queue-timeout",
             Self::Down => "down",
             Self::Memory => "memory",
+            Self::Loading => "loading",
+            Self::Unavailable => "unavailable",
         }
     }
 }

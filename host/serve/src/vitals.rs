@@ -83,7 +83,8 @@ impl Shareable for HostVitals {}
 pub fn own<T: Shareable>() -> io::Result<&'static T> {
     let access = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
-    let address = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), size_of::<T>(), access, MapFlags::PRIVATE)? };
+    let address =
+        unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), size_of::<T>(), access, MapFlags::PRIVATE)? };
     // SAFETY: as in `map`, and zero at first.
     Ok(unsafe { &*address.cast::<T>() })
 }

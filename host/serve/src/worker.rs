@@ -9,6 +9,7 @@ pub mod thread;
 
 pub use self::events::{Applied, Events, Exit, WorkerEvent};
 pub use self::handle::ThreadHandle;
-pub use self::orders::{OrderReceiver, OrderSender, Orders, Stage, Supply, WorkerSetup, orders};
+pub use self::orders::{OrderReceiver, OrderSender, Orders, Stage, WorkerSetup, orders};
 pub use crate::net::{Peer, inbox};
+pub use crate::pool::Supply;
 pub use crate::worker_id::WorkerId;

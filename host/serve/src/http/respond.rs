@@ -26,6 +26,8 @@ pub(super) enum Failure {
     BodyTooLarge,
     /// The request's body did not come (RFC 9110, section 15.5.9).
     BodyTimeout,
+    /// No route leads to an app.
+    NotFound,
     /// An expectation that is not known (RFC 9110, section 10.1.1).
     ExpectationFailed,
     /// A method or a transfer coding that the host does not pass on (RFC 9110, section 15.6.2; RFC 9112, section 6.1).
@@ -39,6 +41,7 @@ impl Failure {
             Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Fault(_) | Self::GuestError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
@@ -58,7 +61,7 @@ impl Failure {
             Self::BodyTooLarge => Some(Refused::BodyTooLarge),
             Self::BodyTimeout => Some(Refused::BodyTimeout),
             Self::Fault(_) | Self::GuestError | Self::NoCapacity(_) => None,
-            Self::ExpectationFailed | Self::NotImplemented => None,
+            Self::NotFound | Self::ExpectationFailed | Self::NotImplemented => None,
         }
     }
 
@@ -68,6 +71,7 @@ impl Failure {
             Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) => "503 the application is busy\n",
             Self::Fault(_) | Self::GuestError => "500 the application failed\n",
             Self::BadRequest => "400 the request is not valid\n",
+            Self::NotFound => "404 no application has a route for this address\n",
             Self::BodyTooLarge => "413 the request's body is too large\n",
             Self::BodyTimeout => "408 the request's body did not arrive\n",
             Self::ExpectationFailed => "417 the expectation is not supported\n",

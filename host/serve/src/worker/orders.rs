@@ -10,9 +10,10 @@ use http::uri::Authority;
 use tokio::sync::Notify;
 
 use wasmhost_config::{AppId, AppTable, Config};
-use wasmhost_sandbox::{Guest, Sandbox};
+use wasmhost_sandbox::Sandbox;
 
 use crate::net::inbox::Permits;
+use crate::pool::Supply;
 use crate::vitals::{HostVitals, Vitals};
 use crate::worker_id::WorkerId;
 
@@ -45,15 +46,6 @@ pub enum Stage {
     Drain,
     /// End at once: the drain's time is over, or a second signal came.
     Stop,
-}
-
-/// What a worker has for an app.
-#[derive(Clone)]
-pub enum Supply {
-    /// A guest, to make instances of.
-    Guest(Arc<Guest>),
-    /// Nothing, for this reason: the app's requests get 503 until something else is ordered.
-    Unavailable(Arc<str>),
 }
 
 /// The latest orders that a worker has not seen yet.
