@@ -41,7 +41,7 @@ pub use guest::{Guest, InstanceContext, WasiVersion};
 pub use instance::Instance;
 pub use memory::{AppMemory, MemoryBudget};
 pub use outbound::DESCRIPTORS_MAX as OUTGOING_DESCRIPTORS_MAX;
-pub use prepare::Artifact;
+pub use prepare::{Artifact, StoredCode};
 pub use provided::provided;
 pub use sandbox::Sandbox;
 pub use shared::{Shared, SharedEnd, SharedPlace};

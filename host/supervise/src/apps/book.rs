@@ -189,29 +189,28 @@ pub(crate) enum Answer {
     Refused(String),
 }
 
-/// What a load came to.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The new revision is served by those, which are to be given it.
-    Served {
-        /// In the order of their numbers.
-        to: Vec<WorkerId>,
-        /// Its settings are other than before.
-        has_new_settings: bool,
-        /// A reload asked for it.
-        is_reload: bool,
-    },
-    /// It is not.
-    Failed {
-        /// Workers that are to be told so.
-        refused: Vec<WorkerId>,
-        /// A reload asked for it.
-        is_reload: bool,
-        /// What was loaded before is served on.
-        keeps_old: bool,
-        /// In which time it is not tried again.
-        retry_in: Duration,
-    },
+/// A load that worked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Served {
+    /// Workers that are to be given the new revision, in the order of their numbers.
+    pub(crate) to: Vec<WorkerId>,
+    /// The app has other settings than before.
+    pub(crate) has_new_settings: bool,
+    /// A reload asked for it.
+    pub(crate) is_reload: bool,
+}
+
+/// A load that failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// Workers that are to be told so, in the order of their numbers.
+    pub(crate) refused: Vec<WorkerId>,
+    /// A reload asked for it.
+    pub(crate) is_reload: bool,
+    /// What was loaded before is served on.
+    pub(crate) keeps_old: bool,
+    /// In which time it is not tried again.
+    pub(crate) retry_in: Duration,
 }
 
 /// The apps of the host.
@@ -224,6 +223,8 @@ pub(crate) struct Book<C> {
     loads: usize,
     to_open: VecDeque<AppId>,
     openings: usize,
+    /// When apps that could not be loaded are tried again, while a worker has requests for them.
+    retries: BTreeSet<(Instant, AppId)>,
 }
 
 impl<C> Default for Book<C> {
@@ -235,6 +236,7 @@ impl<C> Default for Book<C> {
             loads: 0,
             to_open: VecDeque::new(),
             openings: 0,
+            retries: BTreeSet::new(),
         }
     }
 }
@@ -372,6 +374,7 @@ impl<C: Clone> Book<C> {
                 hint: "check who else removes files from --cache-dir".to_owned(),
             };
             record.note_vanished(error, now);
+            self.retries.extend(record.failure.as_ref().and_then(|failure| failure.again_at).map(|at| (at, id)));
         }
         self.wants(worker, id, now)
     }
@@ -383,13 +386,16 @@ impl<C: Clone> Book<C> {
         }
     }
 
-    /// A worker has ended.
-    pub(crate) fn gone(&mut self, worker: WorkerId) {
-        for record in self.records.values_mut() {
-            record.wanted_by.remove(&worker);
-            record.awake_on.remove(&worker);
-            record.refused_on.remove(&worker);
+    /// A worker has ended. Answers which apps it had to do with.
+    pub(crate) fn gone(&mut self, worker: WorkerId) -> Vec<AppId> {
+        let mut changed = Vec::new();
+        for (id, record) in &mut self.records {
+            let sets = [&mut record.wanted_by, &mut record.awake_on, &mut record.refused_on];
+            if sets.map(|set| set.remove(&worker)).contains(&true) {
+                changed.push(*id);
+            }
         }
+        changed
     }
 
     fn queue_load(&mut self, id: AppId, is_urgent: bool) {
@@ -419,51 +425,75 @@ impl<C: Clone> Book<C> {
         None
     }
 
-    /// A load of an app with these settings has ended. None: the app is gone meanwhile.
-    pub(crate) fn loaded(
+    /// A load of an app with these settings has worked. None: the app is gone meanwhile.
+    pub(crate) fn served(
         &mut self,
         id: AppId,
         with: &Arc<App>,
-        came: Result<(String, String, C), LoadError>,
-        now: Instant,
-    ) -> Option<Outcome> {
+        (wasi, isolation, code): (String, String, C),
+    ) -> Option<Served> {
+        let (record, is_reload, again) = self.ended(id, with)?;
+        let has_new_settings = !Arc::ptr_eq(&record.app, with);
+        record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
+        record.app = match &record.next {
+            Some(later) => Arc::new(with_routes_of(with, later)),
+            None => Arc::clone(with),
+        };
+        let number = record.revision.as_ref().map_or(1, |before| before.number + 1);
+        record.revision = Some(Revision { number, wasi, isolation, code });
+        (record.has_vanished, record.failure) = (false, None);
+        let to = record.take_all();
+        if again {
+            self.reload(id, None);
+        }
+        Some(Served { to, has_new_settings, is_reload })
+    }
+
+    /// A load of an app with these settings has failed. None: the app is gone meanwhile.
+    pub(crate) fn failed(&mut self, id: AppId, with: &Arc<App>, error: LoadError, now: Instant) -> Option<Failed> {
+        let (record, is_reload, again) = self.ended(id, with)?;
+        let in_a_row = record.failure.as_ref().map_or(0, |before| before.in_a_row);
+        let retry_in = RETRY.delay(in_a_row, 0.0);
+        let again_at = now + retry_in;
+        record.failure = Some(Failure { error, in_a_row: in_a_row.saturating_add(1), again_at: Some(again_at) });
+        // Those settings had their try.
+        record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
+        let keeps_old = record.has_code();
+        let refused = if keeps_old { BTreeSet::new() } else { std::mem::take(&mut record.wanted_by) };
+        record.refused_on.extend(&refused);
+        self.retries.insert((again_at, id));
+        if again {
+            self.reload(id, None);
+        }
+        Some(Failed { refused: refused.into_iter().collect(), is_reload, keeps_old, retry_in })
+    }
+
+    /// Notes the end of a load. Whether a reload had asked for it, and whether another has since.
+    fn ended(&mut self, id: AppId, with: &Arc<App>) -> Option<(&mut Record<C>, bool, bool)> {
         self.loads = self.loads.saturating_sub(1);
         // (The number may be another app's by now.)
         let is_it = |record: &&mut Record<C>| record.loads_with.as_ref().is_some_and(|app| Arc::ptr_eq(app, with));
         let record = self.records.get_mut(&id).filter(is_it)?;
         (record.load, record.loads_with) = (Work::None, None);
-        let is_reload = std::mem::take(&mut record.is_reload);
-        let again = std::mem::take(&mut record.again);
-        let outcome = match came {
-            Ok((wasi, isolation, code)) => {
-                let has_new_settings = !Arc::ptr_eq(&record.app, with);
-                record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
-                record.app = match &record.next {
-                    Some(later) => Arc::new(with_routes_of(with, later)),
-                    None => Arc::clone(with),
-                };
-                let number = record.revision.as_ref().map_or(1, |before| before.number + 1);
-                record.revision = Some(Revision { number, wasi, isolation, code });
-                (record.has_vanished, record.failure) = (false, None);
-                Outcome::Served { to: record.take_all(), has_new_settings, is_reload }
+        let (is_reload, again) = (std::mem::take(&mut record.is_reload), std::mem::take(&mut record.again));
+        Some((record, is_reload, again))
+    }
+
+    /// When [`Self::retry`] has something to do.
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        self.retries.first().map(|(at, _)| *at)
+    }
+
+    /// Tries those apps again whose time has come and for which workers have had requests lately.
+    pub(crate) fn retry(&mut self, now: Instant) {
+        while let Some((at, id)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
+            self.retries.remove(&(at, id));
+            let Some(record) = self.records.get(&id) else { continue };
+            let is_due = record.failure.as_ref().is_some_and(|failure| failure.again_at.is_some_and(|at| at <= now));
+            if is_due && !record.has_code() && !record.refused_on.is_empty() {
+                self.queue_load(id, false);
             }
-            Err(error) => {
-                let in_a_row = record.failure.as_ref().map_or(0, |before| before.in_a_row);
-                let retry_in = RETRY.delay(in_a_row, 0.0);
-                record.failure =
-                    Some(Failure { error, in_a_row: in_a_row.saturating_add(1), again_at: Some(now + retry_in) });
-                // Those settings had their try.
-                record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
-                let keeps_old = record.has_code();
-                let refused = if keeps_old { BTreeSet::new() } else { std::mem::take(&mut record.wanted_by) };
-                record.refused_on.extend(&refused);
-                Outcome::Failed { refused: refused.into_iter().collect(), is_reload, keeps_old, retry_in }
-            }
-        };
-        if again {
-            self.reload(id, None);
         }
-        Some(outcome)
     }
 
     /// The next opening to begin, if one may: of this app, of the revision with this number and code.
@@ -505,6 +535,7 @@ impl<C: Clone> Book<C> {
             (None, _) => {}
             (Some(_), Err(error)) => record.note_vanished(|| error, now),
         }
+        self.retries.extend(record.failure.as_ref().and_then(|failure| failure.again_at).map(|at| (at, id)));
         // Wanted still, or again.
         for worker in record.wanted_by.clone() {
             if let Answer::Refused(_) = self.wants(worker, id, now) {

@@ -136,23 +136,11 @@ pub(crate) fn difference<'a>(
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
-    /// An app with nothing in it.
-    pub(crate) fn plain_app() -> App {
-        App {
-            name: String::new(),
-            component: Default::default(),
-            isolation: Default::default(),
-            capacity: Default::default(),
-            limits: Default::default(),
-            grants: Default::default(),
-        }
-    }
-
     fn app(name: &str, component: &str) -> Arc<App> {
-        Arc::new(App { name: name.to_owned(), component: component.into(), ..plain_app() })
+        Arc::new(App { name: name.to_owned(), component: component.into(), ..App::nameless() })
     }
 
     #[test]
@@ -175,10 +163,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_directory_that_is_granted_is_a_change() -> std::io::Result<()> {
-        let mut other = plain_app();
+        let mut other = App::nameless();
         let dir = wasmhost_config::Preopen::open("/".into(), "/root".to_owned(), false)?;
         other.grants.dirs.push(dir);
-        assert_eq!(compare(&plain_app(), &other), Change::Settings);
+        assert_eq!(compare(&App::nameless(), &other), Change::Settings);
         assert_eq!(compare(&other, &other.clone()), Change::None);
         Ok(())
     }

@@ -12,7 +12,7 @@ fn app(name: &str) -> Arc<App> {
     Arc::new(App {
         name: name.to_owned(),
         component: format!("{name}.wasm").into(),
-        ..crate::apps::difference::tests::plain_app()
+        ..App::nameless()
     })
 }
 
@@ -30,10 +30,30 @@ fn book_of_one() -> Book<&'static str> {
     book
 }
 
+/// What a load came to.
+#[derive(Debug)]
+enum Outcome {
+    Served(Served),
+    Failed(Failed),
+}
+
+fn end(
+    book: &mut Book<&'static str>,
+    id: AppId,
+    with: &Arc<App>,
+    came: Result<(String, String, &'static str), LoadError>,
+    now: Instant,
+) -> Option<Outcome> {
+    match came {
+        Ok(revision) => book.served(id, with, revision).map(Outcome::Served),
+        Err(error) => book.failed(id, with, error, now).map(Outcome::Failed),
+    }
+}
+
 /// Begins the next load and ends it.
 fn load(book: &mut Book<&'static str>, came: Result<(String, String, &'static str), LoadError>, now: Instant) -> Outcome {
     let (id, with) = book.next_load().expect("a load to begin");
-    book.loaded(id, &with, came, now).expect("the app is there")
+    end(book, id, &with, came, now).expect("the app is there")
 }
 
 fn open(book: &mut Book<&'static str>, came: Result<Option<&'static str>, LoadError>, now: Instant) -> Opened {
@@ -49,7 +69,7 @@ fn an_app_is_loaded_when_a_worker_wants_it_and_then_opened_only() {
     assert_eq!(book.wants(ONE, APP, now), Answer::Later);
     assert_eq!(book.get(APP).map(Record::state), Some(State::Loading));
     let outcome = load(&mut book, code("first"), now);
-    assert!(matches!(&outcome, Outcome::Served { to, is_reload: false, .. } if *to == [ONE]), "{outcome:?}");
+    assert!(matches!(&outcome, Outcome::Served(Served { to, is_reload: false, .. }) if *to == [ONE]), "{outcome:?}");
     assert_eq!(book.get(APP).map(Record::state), Some(State::Awake));
     book.asleep(ONE, APP);
     assert_eq!(book.get(APP).map(Record::state), Some(State::Asleep));
@@ -65,7 +85,7 @@ fn a_failed_app_is_refused_until_its_time_has_come_and_each_failure_doubles_it()
     for seconds in [10, 20, 40, 80, 160, 300, 300] {
         assert_eq!(book.wants(ONE, APP, now), Answer::Later);
         let outcome = load(&mut book, Err(error("broken")), now);
-        let Outcome::Failed { refused, retry_in, keeps_old: false, is_reload: false } = outcome else {
+        let Outcome::Failed(Failed { refused, retry_in, keeps_old: false, is_reload: false }) = outcome else {
             panic!("{outcome:?}")
         };
         assert_eq!((refused, retry_in), (vec![ONE], Duration::from_secs(seconds)));
@@ -76,7 +96,26 @@ fn a_failed_app_is_refused_until_its_time_has_come_and_each_failure_doubles_it()
     }
     book.reload(APP, None);
     let outcome = load(&mut book, code("mended"), now);
-    assert!(matches!(&outcome, Outcome::Served { to, is_reload: true, .. } if *to == [ONE, TWO]), "{outcome:?}");
+    assert!(matches!(&outcome, Outcome::Served(Served { to, is_reload: true, .. }) if *to == [ONE, TWO]), "{outcome:?}");
+}
+
+#[test]
+fn a_failed_app_is_tried_again_by_itself_only_while_workers_have_requests_for_it() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.wants(ONE, APP, now);
+    load(&mut book, Err(error("broken")), now);
+    let at = book.next_retry().expect("a moment");
+    assert_eq!(at, now + Duration::from_secs(10));
+    book.retry(at - Duration::from_millis(1));
+    assert!(book.next_load().is_none());
+    book.retry(at);
+    assert!(matches!(load(&mut book, Err(error("broken")), at), Outcome::Failed(Failed { .. })));
+    book.asleep(ONE, APP);
+    let at = book.next_retry().expect("a moment");
+    book.retry(at);
+    assert!(book.next_load().is_none() && book.next_retry().is_none(), "nobody asks");
+    assert_eq!(book.wants(TWO, APP, at), Answer::Later);
+    assert!(book.next_load().is_some());
 }
 
 #[test]
@@ -86,14 +125,14 @@ fn a_reload_serves_those_that_have_the_app_and_a_failed_one_keeps_the_old_settin
     load(&mut book, code("first"), now);
     book.reload(APP, Some(app("changed")));
     let outcome = load(&mut book, Err(error("broken")), now);
-    assert!(matches!(outcome, Outcome::Failed { keeps_old: true, is_reload: true, .. }), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Failed(Failed { keeps_old: true, is_reload: true, .. })), "{outcome:?}");
     assert_eq!(book.get(APP).map(|record| &*record.app().name), Some("one"));
     assert_eq!(book.wants(TWO, APP, now), Answer::Later, "the old one goes on");
     assert_eq!(open(&mut book, Ok(None), now).to, [TWO]);
     book.reload(APP, Some(app("changed")));
     let outcome = load(&mut book, code("second"), now);
     assert!(
-        matches!(&outcome, Outcome::Served { to, has_new_settings: true, is_reload: true } if *to == [ONE, TWO]),
+        matches!(&outcome, Outcome::Served(Served { to, has_new_settings: true, is_reload: true }) if *to == [ONE, TWO]),
         "{outcome:?}"
     );
     let record = book.get(APP).expect("it is there");
@@ -108,10 +147,10 @@ fn a_reload_during_a_load_is_done_after_it_with_the_latest_settings() {
     book.reload(APP, Some(app("two")));
     book.reload(APP, Some(app("three")));
     assert!(book.next_load().is_none(), "an app is loaded once at a time");
-    book.loaded(APP, &first, code("first"), now);
+    end(&mut book, APP, &first, code("first"), now);
     let (_, second) = book.next_load().expect("another load");
     assert_eq!(second.name, "three");
-    book.loaded(APP, &second, code("second"), now);
+    end(&mut book, APP, &second, code("second"), now);
     assert!(book.next_load().is_none());
     assert_eq!(book.get(APP).map(|record| &*record.app().name), Some("three"));
 }
@@ -125,7 +164,7 @@ fn code_that_has_vanished_is_loaded_anew_but_not_for_ever() {
         assert_eq!(book.vanished(ONE, APP, now), Answer::Later, "{round}");
         assert_eq!(book.vanished(TWO, APP, now), Answer::Later, "{round}: the same is said by all");
         let outcome = load(&mut book, code("again"), now);
-        assert!(matches!(&outcome, Outcome::Served { to, .. } if *to == [ONE, TWO]), "{outcome:?}");
+        assert!(matches!(&outcome, Outcome::Served(Served { to, .. }) if *to == [ONE, TWO]), "{outcome:?}");
     }
     assert!(matches!(book.vanished(ONE, APP, now), Answer::Refused(_)));
     assert!(book.next_load().is_none());
@@ -148,8 +187,8 @@ fn an_app_that_was_removed_and_another_with_its_number_are_not_mixed_up() {
     book.add(APP, app("other"));
     book.wants(ONE, APP, now);
     let (_, new) = book.next_load().expect("a load");
-    assert!(book.loaded(APP, &old, code("old"), now).is_none());
-    assert!(matches!(book.loaded(APP, &new, code("new"), now), Some(Outcome::Served { .. })));
+    assert!(end(&mut book, APP, &old, code("old"), now).is_none());
+    assert!(matches!(end(&mut book, APP, &new, code("new"), now), Some(Outcome::Served(_))));
 }
 
 #[test]
@@ -172,7 +211,7 @@ fn an_app_that_may_not_be_loaded_is_refused_until_a_reload_says_otherwise() {
     let later = now + Duration::from_secs(100_000);
     assert!(matches!(book.wants(ONE, APP, later), Answer::Refused(reason) if reason.contains("restart")));
     book.reload(APP, Some(app("mended")));
-    assert!(matches!(load(&mut book, code("first"), now), Outcome::Served { to, .. } if to == [ONE]));
+    assert!(matches!(load(&mut book, code("first"), now), Outcome::Served(Served { to, .. }) if to == [ONE]));
 }
 
 /// Something that happens.
@@ -226,9 +265,9 @@ proptest! {
         };
         let end_load = |book: &mut Book<&'static str>, waits: &mut BTreeSet<(u16, u32)>, (id, with): (AppId, Arc<App>), works, now| {
             let came = if works { code("code") } else { Err(error("broken")) };
-            match book.loaded(id, &with, came, now) {
-                Some(Outcome::Served { to, .. }) => settle(waits, id, &to),
-                Some(Outcome::Failed { refused, .. }) => settle(waits, id, &refused),
+            match end(book, id, &with, came, now) {
+                Some(Outcome::Served(Served { to, .. })) => settle(waits, id, &to),
+                Some(Outcome::Failed(Failed { refused, .. })) => settle(waits, id, &refused),
                 None => {}
             }
         };
