@@ -19,6 +19,7 @@ mod support;
 
 mod abandoned;
 mod admin;
+mod apps;
 mod attacks;
 mod balancing;
 mod body_max;

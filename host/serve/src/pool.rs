@@ -1,5 +1,6 @@
-//! The pools of a worker's instances, one for each app (`apps`). A pool gives one to each request, makes new ones while others wait, queues requests when no
-//! more may be made, and replaces each instance that had to go. Everything here runs on the worker's thread.
+//! The pools of a worker's instances, one for each app (`apps`). A pool gives an instance to each request, makes new ones while
+//! others wait, queues requests when no more may be made, and replaces each instance that had to go. Everything here runs on
+//! the worker's thread.
 
 mod apps;
 mod codel;
