@@ -92,7 +92,10 @@ impl Backend for Threads {
     fn open(&self, app: &Arc<App>, code: &ThreadCode) -> io::Result<Pending<(Arc<Guest>, ThreadCode)>> {
         let (trial, app, at_rest) = (Arc::clone(&self.trial), Arc::clone(app), code.at_rest.clone());
         in_thread(move || {
-            let guest = Arc::new(Guest::link(&at_rest.open(&app)?, &app, &trial.sandbox)?);
+            let artifact = at_rest.open(&app)?;
+            let guest = Arc::new(Guest::link(&artifact, &app, &trial.sandbox)?);
+            // An entry that was written anew meanwhile is not checked in full each time.
+            let at_rest = CodeAtRest::of(&artifact).unwrap_or(at_rest);
             let linked = Arc::downgrade(&guest);
             Ok((guest, ThreadCode { at_rest, linked }))
         })

@@ -181,13 +181,13 @@ fn work(
     runtime: tokio::runtime::LocalRuntime,
 ) -> Exit {
     let ready = prepare(wire, config, start, descriptors);
-    let Ready { setup, orders: (orders, heard), attendance } = match ready {
+    let Ready { setup, orders: (orders, heard), attendance, linker } = match ready {
         Ok(ready) => ready,
         Err(reason) => return Exit::NotStarted(cut(&reason)),
     };
     let outdated = Rc::clone(&attendance.outdated);
     let (inbox, connections) = inbox::inbox();
-    runtime.spawn_local(attendance.attend(inbox, orders));
+    runtime.spawn_local(attendance.attend(linker, inbox, orders));
     let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire)), connections, heard);
     match outdated.get() {
         Some(reason) if exit == Exit::Voluntary => Exit::NotStarted(cut(reason)),
@@ -200,6 +200,7 @@ struct Ready {
     setup: WorkerSetup,
     orders: (OrderSender, OrderReceiver),
     attendance: Attendance,
+    linker: Linker,
 }
 
 fn prepare(
@@ -259,14 +260,13 @@ fn prepare(
         config,
         directories,
         table: Arc::clone(&table),
-        linker: Linker::new(sandbox),
         permits,
         vitals: own,
         id: start.id,
         short_told: Throttle::new(SHORT_LINE_EVERY),
         outdated: Rc::default(),
     };
-    Ok(Ready { setup, orders: orders(table, Stage::Serve, supplies), attendance })
+    Ok(Ready { setup, orders: orders(table, Stage::Serve, supplies), attendance, linker: Linker::new(sandbox) })
 }
 
 /// The child's ear for the primary.
@@ -276,7 +276,6 @@ struct Attendance {
     /// What this process was given open.
     directories: Vec<Preopen>,
     table: Arc<AppTable>,
-    linker: Linker,
     permits: Arc<Permits>,
     vitals: &'static Vitals,
     id: WorkerId,
@@ -287,7 +286,7 @@ struct Attendance {
 
 impl Attendance {
     /// Carries out the primary's orders, until it is gone.
-    async fn attend(mut self, inbox: inbox::Sender, orders: OrderSender) {
+    async fn attend(mut self, mut linker: Linker, inbox: inbox::Sender, orders: OrderSender) {
         let mut shortages = 0;
         // After a shortage of descriptors. Kept here, since whatever else happens begins a new wait for the next word.
         let mut not_before: Option<Instant> = None;
@@ -308,9 +307,9 @@ impl Attendance {
                             self.retire(&orders, &format!("it cannot take the table of apps: {error}"), &mut deadline);
                         }
                     }
-                    Ok(Some((ToWorker::Supply(code), descriptors))) => self.supply(code, descriptors).await,
+                    Ok(Some((ToWorker::Supply(code), descriptors))) => self.supply(code, descriptors, &mut linker).await,
                     Ok(Some((ToWorker::Unavailable { app, reason }, _))) => {
-                        self.linker.forget(app);
+                        linker.forget(app);
                         orders.supply(app, Supply::Unavailable(reason));
                     }
                     Ok(Some((ToWorker::Call, _))) => self.give_sign(),
@@ -321,7 +320,7 @@ impl Attendance {
                         return;
                     }
                 },
-                (app, linked) = self.linker.next() => match linked {
+                (app, linked) = linker.next() => match linked {
                     Ok(guest) => orders.supply(app, Supply::Guest(guest)),
                     Err(Unlinked::Vanished(error)) => {
                         tracing::debug!(worker = self.id.0, "{error}");
@@ -364,7 +363,7 @@ impl Attendance {
     }
 
     /// Begins to link the code of an app.
-    async fn supply(&mut self, Code { app, stored }: Code, mut descriptors: Descriptors) {
+    async fn supply(&self, Code { app, stored }: Code, mut descriptors: Descriptors, linker: &mut Linker) {
         let code = match stored {
             Some(stored) => CodeAtRest::Stored(stored),
             None => match descriptors.take(Descriptor::Code) {
@@ -377,7 +376,7 @@ impl Attendance {
         };
         // Of an app that the latest table has not, nobody asks.
         if let Some(settings) = self.table.get(app) {
-            self.linker.link(app, Arc::clone(settings), code);
+            linker.link(app, Arc::clone(settings), code);
         }
     }
 

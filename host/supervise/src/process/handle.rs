@@ -46,7 +46,7 @@ pub(super) struct Hired {
 type Abroad = Rc<RefCell<HashMap<Client, usize>>>;
 
 /// The primary's side of a worker's process.
-pub struct ProcessHandle {
+pub(super) struct ProcessHandle {
     wire: Rc<Wire>,
     unsent: Rc<Unsent>,
     vitals: &'static Vitals,
