@@ -177,7 +177,7 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// `unix:PATH`, a Unix stream socket.
     Unix(#[serde(with = "encoding::path")] PathBuf),
-    /// The first socket that systemd (or another manager that sets `LISTEN_FDS`) handed over.
+    /// The sockets that systemd (or another manager that sets `LISTEN_FDS`) handed over.
     Inherited,
 }
 

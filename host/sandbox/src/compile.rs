@@ -121,7 +121,7 @@ pub fn compile_here() -> Result<(), CompileError> {
         let reason = format!("it cannot be compiled: {}", error.root_cause());
         LoadError::new(component, Problem::new(reason, "build it again with a current toolchain"))
     };
-    let engine = engine::engine(description.concurrent, Allocation::OnDemand).map_err(|error| not_compiled(&error))?;
+    let engine = engine::engine(description.concurrent, &Allocation::OnDemand).map_err(|error| not_compiled(&error))?;
     let code = engine.precompile_component(&bytes).map_err(|error| not_compiled(&error))?;
     let compatibility = engine::compatibility(&engine);
     artifact::write(&mut std::io::stdout().lock(), &code, &compatibility, &description)

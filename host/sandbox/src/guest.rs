@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Component;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::handler::ProxyPre;
 
@@ -11,27 +11,22 @@ pub use super::source::WasiVersion;
 
 use wasmhost_config::{App, Isolation};
 
+use super::artifact;
 use super::driver::Calls;
-use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
-use super::files;
 use super::instance::{Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX};
 use super::memory::{MemoryBudget, MemoryLimiter};
 use super::meter::Meter;
-use super::outbound;
+use super::places::GuestPlaces;
 use super::preempt::preempt;
 use super::prepare::Artifact;
 use super::provided::PROVIDED_HINT;
-use super::sandbox::Sandbox;
-use super::source::{Description, LoadError, Problem, wasi_version};
+use super::sandbox::{ON_DEMAND, Sandbox, SharedEngine};
+use super::source::{LoadError, Problem, wasi_version};
 use super::state::{Common, GuestStore, State};
 use super::symbols::Symbols;
-
-/// Instances of a worker that may exist beyond `--instances-per-worker` for a moment: those that are being made while
-/// others of the same slot are being dropped, and those of a component that a reload has replaced.
-const SPARE_INSTANCES: usize = 8;
 
 /// A component ready to run.
 pub struct Guest {
@@ -43,6 +38,8 @@ pub struct Guest {
     app: Arc<App>,
     /// In development, where faults find their place in the source.
     symbols: Option<Arc<Symbols>>,
+    places: Arc<GuestPlaces>,
+    on_demand: Option<Arc<str>>,
 }
 
 /// What a worker adds to the guest of an app to make instances of it.
@@ -77,21 +74,15 @@ impl Guest {
 
     fn try_link(artifact: &Artifact, app: &Arc<App>, sandbox: &Sandbox) -> Result<Self, Problem> {
         let description = &artifact.description;
-        let probe = engine::probe(description.concurrent)?;
-        let component = artifact.map(&probe)?;
         let version = wasi_version(description)?;
+        let (shared, component, on_demand) = mapped(artifact, app, sandbox)?;
+        let pre = linked(&shared, &component, version)?;
         let calls_per_instance = match version {
             WasiVersion::P2 => 1,
             WasiVersion::P3 => app.capacity.instance_concurrency,
         };
-        // Unknown imports are reported before memory is reserved for the pool.
-        linked(&probe, &component, description)?;
-        let (engine, component) =
-            pooled(sandbox, app, &component, artifact, calls_per_instance).unwrap_or((probe, component));
-        let pre = linked(&engine, &component, description)?;
-        sandbox.ticker.watch_engine(&engine);
         Ok(Self {
-            engine,
+            engine: shared.engine.clone(),
             pre,
             version,
             bears_reuse: description.bears_reuse(),
@@ -102,6 +93,8 @@ impl Guest {
             },
             app: Arc::clone(app),
             symbols: sandbox.development.as_ref().and_then(Symbols::of).map(Arc::new),
+            places: GuestPlaces::new(&shared.places),
+            on_demand,
         })
     }
 
@@ -132,19 +125,27 @@ impl Guest {
         }
     }
 
+    /// Why its instances get their memory from the system as they need it, which is slower, in the place of the pool; none
+    /// when the pool has room for them.
+    pub fn on_demand(&self) -> Option<&str> {
+        self.on_demand.as_deref()
+    }
+
     /// Makes an instance, which runs the component's start functions, within the CPU limit and
     /// [`wasmhost_config::Limits::start_timeout`]; for a request that waits for it, no longer than until its `deadline`. Needs a tokio
     /// runtime with timers.
     ///
     /// # Errors
-    /// The fault that the start ended with: [`FaultKind::Wall`] at the deadline of the request.
+    /// The fault that the start ended with: [`FaultKind::Wall`] at the deadline of the request, [`FaultKind::Capacity`]
+    /// when the process has no place for one more instance of this guest.
     pub async fn instantiate(&self, context: &InstanceContext, deadline: Option<Instant>) -> Result<Instance, Fault> {
-        let meter = Meter::new(context.worker, self.app.limits.cpu_limit);
+        let place = self.places.take().ok_or_else(|| Fault::no_place(self.places.max()))?;
+        let meter = Meter::new(context.worker, self.app.limits.cpu_limit, Arc::clone(&context.common.app));
         let meter = Arc::new(meter.with_symbols(self.symbols.clone()));
         let made = async {
             let limiter =
                 MemoryLimiter::new(self.app.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
-            let state = State::new(&context.common, limiter, &meter, self.app.limits.body_idle_timeout)?;
+            let state = State::new(&context.common, limiter, &meter, self.app.limits.body_idle_timeout, place)?;
             let mut store = Store::new(&self.engine, state);
             store.limiter(|state| &mut state.limiter);
             store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
@@ -171,60 +172,38 @@ impl Guest {
     }
 }
 
-/// The same component in an engine whose instances come from a pool, or none when the machine has no room for one.
-fn pooled(
-    sandbox: &Sandbox,
-    app: &App,
-    component: &Component,
+/// Maps the code into an engine: into the one with a pool if it fits. Otherwise also why it does not.
+fn mapped(
     artifact: &Artifact,
-    calls: usize,
-) -> Option<(Engine, Component)> {
-    let warn = |reason: String| {
-        tracing::warn!("instances get their memory on demand, which is slower: {reason}");
-        None
+    app: &App,
+    sandbox: &Sandbox,
+) -> Result<(Arc<SharedEngine>, Component, Option<Arc<str>>), Problem> {
+    let concurrent = artifact.description.concurrent;
+    let (reason, is_told) = match sandbox.pooled(concurrent) {
+        Ok(shared) => match artifact.map(&shared.engine) {
+            Ok(component) => return Ok((shared, component, None)),
+            Err(error) => (error.root_cause().to_string().into(), false),
+        },
+        Err(reason) => (reason, true),
     };
-    let Some(required) = component.resources_required() else {
-        return warn("the component does not say how much its instances need".to_owned());
-    };
-    let per_worker = app.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
-    let instances = per_worker.saturating_mul(sandbox.workers.into());
-    let size = PoolSize {
-        instances: u32::try_from(instances).unwrap_or(u32::MAX).min(wasmhost_base::inject::pool_max()),
-        calls_per_instance: u32::try_from(calls).unwrap_or(u32::MAX),
-        memory_max_bytes: app.limits.memory_max_bytes,
-    };
-    let made = engine::engine(artifact.description.concurrent, Allocation::Pool(size, &required));
-    let engine = match made {
-        Ok(engine) => engine,
-        Err(error) => return warn(format!("no pool for {instances} instances: {}", error.root_cause())),
-    };
-    match artifact.map(&engine) {
-        Ok(component) => Some((engine, component)),
-        Err(problem) => warn(problem.reason),
+    let shared = sandbox.on_demand(concurrent)?;
+    let component = artifact.map(&shared.engine).map_err(|error| artifact::unmappable(&error))?;
+    if !is_told {
+        tracing::warn!(app = app.name, "{ON_DEMAND}: {reason}");
     }
+    Ok((shared, component, Some(reason)))
 }
 
-/// Gives the component everything that toolchains import by default, with nothing granted behind it.
-fn linked(engine: &Engine, component: &Component, description: &Description) -> Result<ProxyPre<State>, Problem> {
-    let mut linker = Linker::<State>::new(engine);
-    let added = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-        .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker));
-    added.map_err(|error| engine::unusable(&error))?;
-    if description.concurrent {
-        let added = wasmtime_wasi::p3::add_to_linker(&mut linker)
-            .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
-        added.map_err(|error| engine::unusable(&error))?;
-    }
-    files::guard(&mut linker, description.concurrent).map_err(|error| engine::unusable(&error))?;
-    outbound::mend(&mut linker, description.concurrent).map_err(|error| engine::unusable(&error))?;
-    let pre = linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
+/// Finds what the component imports in what the host provides.
+fn linked(shared: &SharedEngine, component: &Component, version: WasiVersion) -> Result<ProxyPre<State>, Problem> {
+    let pre = shared.linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
     let mismatch = |error: wasmtime::Error| {
         Problem::new(
             format!("its handler does not have the signature that wasi:http gives it: {}", error.root_cause()),
             "build it again with a current toolchain",
         )
     };
-    match wasi_version(description)? {
+    match version {
         WasiVersion::P2 => wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre).map(ProxyPre::P2).map_err(mismatch),
         WasiVersion::P3 => wasmtime_wasi_http::p3::bindings::ServicePre::new(pre).map(ProxyPre::P3).map_err(mismatch),
     }

@@ -19,6 +19,9 @@ mod line_budget;
 mod memory;
 mod meter;
 mod outbound;
+mod places;
+mod pool;
+mod portions;
 mod preempt;
 mod prepare;
 mod provided;
@@ -27,6 +30,7 @@ mod shared;
 mod source;
 mod state;
 mod stdio;
+mod stored;
 mod symbols;
 mod waking;
 
@@ -50,6 +54,7 @@ pub use source::{
     validate, wasi_version, with_lines,
 };
 pub use source::{LoadError, REUSE_SECTION};
+pub use stored::StoredCode;
 pub use symbols::{Place, Trace, TraceFrame};
 
 /// Body of requests and responses on their way in and out of a guest.

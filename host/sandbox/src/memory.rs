@@ -1,5 +1,5 @@
-//! Memory of instances, charged when wasmtime asks for it: of one store, within `--memory-max`, and of all stores of the host
-//! together with what its heap holds for guests, within `--memory-total`.
+//! Memory of instances, charged when wasmtime asks for it: of one store, within `--memory-max`; of all stores of an app; and of
+//! all stores of the host together with what its heap holds for guests, within `--memory-total`.
 //!
 //! The charge is never less than what wasmtime holds. wasmtime asks before it grows anything. It reports some growths that
 //! failed, but not which, so a failure takes nothing back. A growth that must fail, because the memory or table has its
@@ -12,6 +12,7 @@ use wasmhost_base::heap;
 
 use super::limits::CORE_INSTANCES_MAX;
 use super::meter::{Meter, Refused};
+use super::portions::may_take;
 
 /// Share of `--memory-max`, in quarters, above which an instance that has served [`MATURE_CALLS`] retires before it meets
 /// the limit, so that a slow leak costs no request.
@@ -28,6 +29,8 @@ pub struct MemoryBudget {
     total_bytes: u64,
     used_bytes: &'static AtomicU64,
     share_bytes: &'static AtomicU64,
+    /// Within which an app has its own.
+    app: Option<AppMemory>,
 }
 
 /// What of the memory belongs to one app.
@@ -39,30 +42,80 @@ pub struct AppMemory {
     pub used_bytes: &'static AtomicU64,
     /// Used by its instances on this worker.
     pub share_bytes: &'static AtomicU64,
-    /// Apps of the host whose `used_bytes` is not 0.
+    /// Apps of the host whose `used_bytes` is not 0. Whoever changes that from 0, or to 0, counts it here, so the count may
+    /// be off for a moment (even below 0, wrapped), but it does not drift.
     pub apps_with_memory: &'static AtomicU64,
 }
 
-impl MemoryBudget {
-    /// The same budget, within which an app has its own.
-    pub fn for_app(&self, _app: AppMemory) -> Self {
-        self.clone()
+impl AppMemory {
+    /// Takes so much; returns what the app had before.
+    fn take(&self, bytes: u64) -> Option<u64> {
+        let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
+        let before = self.used_bytes.fetch_update(Relaxed, Relaxed, within).ok()?;
+        if before == 0 && bytes > 0 {
+            self.apps_with_memory.fetch_add(1, Relaxed);
+        }
+        Some(before)
     }
 
+    fn give_back(&self, bytes: u64) {
+        let before = subtract(self.used_bytes, bytes);
+        if (1..=bytes).contains(&before) {
+            self.apps_with_memory.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Gives back what the worker that counted in `share_bytes` had taken for the app: it was killed, and counts no more.
+    pub fn reclaim(&self) {
+        self.give_back(self.share_bytes.swap(0, Relaxed));
+    }
+}
+
+/// Subtracts no more than there is, and returns what there was: the primary may have given back what a worker that was
+/// killed had only half counted.
+fn subtract(count: &AtomicU64, bytes: u64) -> u64 {
+    count.fetch_update(Relaxed, Relaxed, |used| Some(used.saturating_sub(bytes))).unwrap_or(0)
+}
+
+impl MemoryBudget {
     /// A budget of so many bytes, with the counts of what is used in all and by this worker.
     pub fn new(total_bytes: u64, used_bytes: &'static AtomicU64, share_bytes: &'static AtomicU64) -> Self {
-        Self { total_bytes, used_bytes, share_bytes }
+        Self { total_bytes, used_bytes, share_bytes, app: None }
     }
 
-    fn take(&self, bytes: u64) -> bool {
-        let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.total_bytes);
-        let try_take = || self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok();
+    /// The same budget, within which an app has its own.
+    pub fn for_app(&self, app: AppMemory) -> Self {
+        Self { app: Some(app), ..self.clone() }
+    }
+
+    /// Gives back what the worker that counted in `share_bytes` had taken: it was killed, and counts no more. The same for
+    /// each app is [`AppMemory::reclaim`].
+    pub fn reclaim(&self) {
+        subtract(self.used_bytes, self.share_bytes.swap(0, Relaxed));
+    }
+
+    /// Takes so much, or says which bound refuses it.
+    fn take(&self, bytes: u64) -> Result<(), Refused> {
+        let own_bytes = self.app.as_ref().map_or(Some(0), |app| app.take(bytes)).ok_or(Refused::App)?;
         // What is counted of the heap may be an old figure.
-        let taken = try_take() || (!self.count_heap() && try_take());
-        if taken {
-            self.share_bytes.fetch_add(bytes, Relaxed);
+        let taken =
+            self.take_of_total(bytes, own_bytes) || (!self.count_heap() && self.take_of_total(bytes, own_bytes));
+        if !taken {
+            self.app.iter().for_each(|app| app.give_back(bytes));
+            return Err(Refused::Total);
         }
-        taken
+        self.share_bytes.fetch_add(bytes, Relaxed);
+        if let Some(app) = &self.app {
+            app.share_bytes.fetch_add(bytes, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn take_of_total(&self, bytes: u64, own_bytes: u64) -> bool {
+        let apps = self.app.as_ref().map_or(1, |app| app.apps_with_memory.load(Relaxed));
+        let within =
+            |used: u64| may_take(self.total_bytes, used, bytes, own_bytes, apps).then(|| used.saturating_add(bytes));
+        self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok()
     }
 
     /// Counts what the host's heap holds beyond what is its own, in steps, whether there is room for it or not: it is
@@ -76,17 +129,23 @@ impl MemoryBudget {
                 self.used_bytes.fetch_add(more, Relaxed);
                 self.share_bytes.fetch_add(more, Relaxed);
             } else {
-                self.give_back(counted - held);
+                self.give_back_total(counted - held);
             }
         }
         self.used_bytes.load(Relaxed) > self.total_bytes
     }
 
     fn give_back(&self, bytes: u64) {
-        for count in [self.share_bytes, self.used_bytes] {
-            // The primary may have given back what a worker that was killed had only half counted.
-            let _ = count.fetch_update(Relaxed, Relaxed, |used| Some(used.saturating_sub(bytes)));
+        self.give_back_total(bytes);
+        if let Some(app) = &self.app {
+            subtract(app.share_bytes, bytes);
+            app.give_back(bytes);
         }
+    }
+
+    fn give_back_total(&self, bytes: u64) {
+        subtract(self.share_bytes, bytes);
+        subtract(self.used_bytes, bytes);
     }
 }
 
@@ -122,8 +181,8 @@ impl MemoryLimiter {
         if !may_succeed {
             return false;
         }
-        if !self.budget.take(bytes) {
-            self.meter.refuse(Refused::Total, self.used_bytes, bytes);
+        if let Err(refused) = self.budget.take(bytes) {
+            self.meter.refuse(refused, self.used_bytes, bytes);
             return false;
         }
         self.used_bytes += bytes;
@@ -186,7 +245,7 @@ mod tests {
     }
 
     fn limiter(max_bytes: u64, total_bytes: u64) -> MemoryLimiter {
-        let meter = Arc::new(Meter::new(1, Duration::from_secs(1)));
+        let meter = Arc::new(Meter::of_test(Duration::from_secs(1)));
         MemoryLimiter::new(max_bytes, Arc::new(budget(total_bytes)), meter)
     }
 
@@ -290,7 +349,7 @@ mod tests {
 
     impl Growing {
         fn new(module: &wasmtime::Module, budget: &Arc<MemoryBudget>) -> Self {
-            let meter = Arc::new(Meter::new(1, Duration::from_secs(1)));
+            let meter = Arc::new(Meter::of_test(Duration::from_secs(1)));
             let limiter = MemoryLimiter::new(MAX_BYTES, Arc::clone(budget), meter);
             let mut store = wasmtime::Store::new(module.engine(), limiter);
             store.limiter(|limiter| limiter);

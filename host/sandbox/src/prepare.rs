@@ -4,7 +4,8 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 use rustix::io::Errno;
@@ -18,6 +19,7 @@ use wasmhost_confine::spawner::Launcher;
 use super::cache::Cache;
 use super::compile::{ChildError, How, compile_in_child, compile_to_file};
 use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
+use super::stored::StoredCode;
 use super::{artifact, engine};
 
 /// Machine code whose checksum was compared, and what it was made from.
@@ -25,6 +27,8 @@ pub struct Artifact {
     /// An entry of the cache, which may lose its name, or an anonymous file in memory.
     file: File,
     pub(super) description: Description,
+    /// Where it is in the cache.
+    entry: Option<StoredCode>,
 }
 
 /// Another way to an open file: one that is handed to several processes has one position for all of them.
@@ -34,13 +38,29 @@ fn reopening(file: &File) -> PathBuf {
 }
 
 impl Artifact {
-    /// Checks what is in a file, for an engine of the kind that it says that it needs.
+    /// Checks what is in a file.
     fn of(file: File) -> Result<Self, Problem> {
-        let path = reopening(&file);
-        let concurrent = artifact::is_concurrent(&path).map_err(artifact::Unusable::into_problem)?;
-        let here = engine::compatibility(&engine::probe(concurrent)?);
-        let description = artifact::check(&path, &here).map_err(artifact::Unusable::into_problem)?;
-        Ok(Self { file, description })
+        let description = artifact::check(&reopening(&file))?;
+        Ok(Self { file, description, entry: None })
+    }
+
+    /// Checks an entry of the cache, and notes that it is used.
+    pub(super) fn of_entry(file: File, entry: &Path) -> Result<Self, Problem> {
+        Cache::touch(&file, entry);
+        // Before the check: what changes meanwhile is not what was checked.
+        let stored = StoredCode::of(entry, &file);
+        Ok(Self { entry: stored, ..Self::of(file)? })
+    }
+
+    /// Code that is as it was when it was checked.
+    pub(super) fn trusted(file: File, entry: StoredCode) -> Result<Self, Problem> {
+        let description = artifact::trust(&reopening(&file))?;
+        Ok(Self { file, description, entry: Some(entry) })
+    }
+
+    /// Where this code is kept when it is not loaded; none if it is only in memory, or another process opened it.
+    pub fn stored(&self) -> Option<StoredCode> {
+        self.entry.clone()
     }
 
     /// Prepares the component of an app of `config`: reads and checks it, and compiles it in a child or takes its code from
@@ -82,8 +102,8 @@ impl Artifact {
         checked.map_err(|problem| LoadError::new(&app.component, problem))
     }
 
-    pub(super) fn map(&self, engine: &Engine) -> Result<Component, Problem> {
-        artifact::map(engine, &reopening(&self.file)).map_err(artifact::Unusable::into_problem)
+    pub(super) fn map(&self, engine: &Engine) -> wasmtime::Result<Component> {
+        artifact::map(engine, &reopening(&self.file))
     }
 }
 
@@ -95,22 +115,22 @@ fn compiled(bytes: &[u8], config: &Config, app: &App, launcher: &Launcher) -> Re
     let cache = match Cache::open(compilation) {
         Ok(cache) => cache,
         Err(error) => {
-            tracing::warn!(
-                "no cache for compiled components: {error}; every start compiles again (choose another directory with --cache-dir, or `off` to hide this warning)"
-            );
+            static WARNED: AtomicBool = AtomicBool::new(false);
+            if !WARNED.swap(true, Relaxed) {
+                tracing::warn!(
+                    "no cache for compiled components: {error}; every start compiles again (choose another directory with --cache-dir, or `off` to hide this warning)"
+                );
+            }
             None
         }
     };
     if let Some(cache) = cache {
         // Either kind of engine tells versions, settings and CPUs apart; which kind the code is for, it says itself.
-        let entry = cache.entry(bytes, &engine::compatibility(&engine::probe(true)?));
+        let entry = cache.entry(bytes, engine::compatibility_here(true)?);
         // Opened once: another host with the same cache may remove it at any moment.
         if let Ok(file) = File::open(&entry) {
-            match Artifact::of(file) {
-                Ok(artifact) => {
-                    Cache::touch(&entry);
-                    return Ok(artifact);
-                }
+            match Artifact::of_entry(file, &entry) {
+                Ok(artifact) => return Ok(artifact),
                 Err(problem) => {
                     tracing::warn!(entry = %entry.display(), reason = problem.reason, "a cache entry cannot be used; the component is compiled again");
                 }
@@ -124,7 +144,7 @@ fn compiled(bytes: &[u8], config: &Config, app: &App, launcher: &Launcher) -> Re
                 let opened = File::open(&entry);
                 cache.shrink(&entry);
                 match opened {
-                    Ok(file) => return Artifact::of(file),
+                    Ok(file) => return Artifact::of_entry(file, &entry),
                     Err(error) => {
                         tracing::warn!(entry = %entry.display(), "the new cache entry cannot be read: {error}; this run does not use the cache");
                     }

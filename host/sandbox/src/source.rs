@@ -9,7 +9,7 @@ use wasmparser::{Encoding, Parser, Payload};
 use wasmhost_confine::spawner::open_component;
 
 /// Why a file cannot be served.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot load `{file}`: {reason}")]
 pub struct LoadError {
     /// The file, as named by the user.

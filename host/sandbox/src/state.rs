@@ -17,6 +17,7 @@ use super::line_budget::LineBudget;
 use super::memory::MemoryLimiter;
 use super::meter::Meter;
 use super::outbound::{Outbound, Outgoing, Unsent};
+use super::places::Place;
 use super::stdio::{GuestOutput, LINES_PER_SECOND, Stream};
 
 /// A store: never dropped by a panic.
@@ -31,6 +32,7 @@ pub(super) struct State {
     pub(super) hooks: Hooks,
     pub(super) limiter: MemoryLimiter,
     pub(super) unsent: Unsent,
+    _place: Place,
 }
 
 /// What all instances of an app on a worker have in common.
@@ -44,7 +46,7 @@ pub(super) struct Common {
 impl Common {
     pub(super) fn new(app: Arc<App>) -> Self {
         Self {
-            outbound: Arc::new(Outbound::new(&app.grants)),
+            outbound: Arc::new(Outbound::new(Arc::clone(&app))),
             output_budget: Arc::new(LineBudget::of(LINES_PER_SECOND)),
             forbidden: Arc::new(is_hop_by_hop_or_host),
             app,
@@ -59,6 +61,7 @@ impl State {
         limiter: MemoryLimiter,
         meter: &Arc<Meter>,
         body_idle: Option<Duration>,
+        place: Place,
     ) -> wasmtime::Result<Self> {
         let output = |stream| GuestOutput::new(stream, Arc::clone(meter), Arc::clone(&common.output_budget));
         let output = [output(Stream::Stdout), output(Stream::Stderr)];
@@ -92,6 +95,7 @@ impl State {
             },
             limiter,
             unsent: Unsent::default(),
+            _place: place,
         })
     }
 
@@ -184,6 +188,23 @@ fn is_hop_by_hop_or_host(name: &HeaderName) -> bool {
     ]
     .contains(name)
         || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+}
+
+/// An app with no limits that matter and no grants.
+#[cfg(test)]
+pub(super) fn app_of_test() -> App {
+    App {
+        name: "tested".to_owned(),
+        component: "app.wasm".into(),
+        isolation: wasmhost_config::Isolation::Auto,
+        capacity: wasmhost_config::Capacity { instances_per_worker: 1, instance_concurrency: 1, ..Default::default() },
+        limits: wasmhost_config::Limits {
+            memory_max_bytes: 1 << 30,
+            cpu_limit: Duration::from_secs(10),
+            ..Default::default()
+        },
+        grants: wasmhost_config::Grants::default(),
+    }
 }
 
 #[cfg(test)]

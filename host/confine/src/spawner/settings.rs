@@ -3,27 +3,21 @@
 //! gives the same ones to every process that it starts later. So no other process reads the command line, looks up a name
 //! or opens a granted directory, and nobody who breaks into the primary can give a process other settings.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
 use wasmhost_base::log::LogSettings;
+use wasmhost_base::sealed;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent};
 use wasmhost_config::{Config, DIRECTORIES_MAX, Preopen};
 
-/// Largest settings; the kernel takes no command line or environment of more than a fraction of this.
-const BYTES_MAX: u64 = 64 << 20;
 /// Directories that go with one message: what the kernel takes ([`wire::DESCRIPTORS_MAX`]), in round numbers.
 const DIRECTORIES_A_MESSAGE: usize = 200;
-/// Against these, nobody can change what others have read or will read.
-const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// All that a process knows of what the user asked for.
 #[derive(Debug, Clone)]
@@ -82,7 +76,7 @@ impl SealedSettings {
         };
         let text =
             Text { config: settings.config.clone(), log: settings.log, directories: dirs.iter().map(grant).collect() };
-        let text = sealed(&serde_json::to_vec(&text)?)?;
+        let text = sealed::seal(&serde_json::to_vec(&text)?)?;
         Ok(Self { text, directories: dirs.iter().map(|(_, dir)| Arc::clone(&dir.opened)).collect() })
     }
 
@@ -111,17 +105,7 @@ impl SealedSettings {
     /// # Errors
     /// When they are not what [`Self::new`] makes.
     pub(super) fn open(&self) -> io::Result<Settings> {
-        if !rustix::fs::fcntl_get_seals(&self.text)?.contains(SEALS) {
-            return Err(io::Error::other("the settings are not sealed"));
-        }
-        let file = File::from(self.text.try_clone()?);
-        let length = file.metadata()?.len();
-        if length > BYTES_MAX {
-            return Err(io::Error::other("the settings are too long"));
-        }
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-        // (Other processes share the file's position.)
-        file.read_exact_at(&mut bytes, 0)?;
+        let bytes = sealed::unseal(&self.text)?;
         let Text { mut config, log, directories } = serde_json::from_slice(&bytes)?;
         if directories.len() != self.directories.len() {
             return Err(io::Error::other("the settings came with other directories than they name"));
@@ -137,15 +121,6 @@ impl SealedSettings {
         }
         Ok(Settings { config, log })
     }
-}
-
-/// These bytes in an anonymous file that nobody can change.
-fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let file = rustix::fs::memfd_create("wasmhost-settings", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let file = File::from(file);
-    file.write_all_at(bytes, 0)?;
-    rustix::fs::fcntl_add_seals(&file, SEALS)?;
-    Ok(file.into())
 }
 
 /// What a process of this program has from the one that started it.
@@ -317,21 +292,6 @@ mod tests {
         let (received, mut line) = receive(other.as_fd())?.ok_or("the settings")?;
         assert_eq!(received.open()?.config.apps[0].grants.dirs.len(), 1);
         assert!(line.take(Descriptor::Line).is_ok());
-        Ok(())
-    }
-
-    #[test]
-    fn settings_that_somebody_could_still_change_are_refused() -> Result<(), Box<dyn std::error::Error>> {
-        let sent = SealedSettings::new(&settings(&[])?)?;
-        let file = File::from(sent.text.try_clone()?);
-        assert!(file.write_at(b" ", 0).is_err());
-        let open = rustix::fs::memfd_create("open", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        let mut bytes = vec![0; usize::try_from(file.metadata()?.len())?];
-        file.read_exact_at(&mut bytes, 0)?;
-        let open = File::from(open);
-        open.write_all_at(&bytes, 0)?;
-        let unsealed = SealedSettings { text: open.into(), directories: Vec::new() };
-        assert!(unsealed.open().is_err());
         Ok(())
     }
 }

@@ -20,6 +20,8 @@ pub enum WorkerEvent {
     Applied(WorkerId, Applied),
     /// A request waits for an app for which it has nothing.
     Wants(WorkerId, AppId),
+    /// What it was given for an app is not there any more: the app is to be loaded anew.
+    Vanished(WorkerId, AppId),
     /// It keeps nothing of an app any more, for which no request has come lately.
     Asleep(WorkerId, AppId),
     /// It takes no more connections.
