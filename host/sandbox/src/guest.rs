@@ -1,5 +1,6 @@
 //! A component that was loaded, checked and linked, from which instances are made. It is immutable, and all workers share it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ pub use super::source::WasiVersion;
 use wasmhost_config::{Config, Grants, Isolation, Limits};
 use wasmhost_confine::spawner::Launcher;
 
+use super::cpu::{CpuUser, WorkerCpu};
 use super::driver::Calls;
 use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker};
@@ -51,19 +53,21 @@ pub struct InstanceContext {
     pulse: Arc<Pulse>,
     ticker: Arc<Ticker>,
     budget: Arc<MemoryBudget>,
+    cpu: CpuUser,
     common: Common,
 }
 
 impl InstanceContext {
-    /// For instances of this worker.
+    /// For instances of this worker, of an app with the key `app`, which share `cpu` with those of other apps.
     pub fn new(
         worker: u16,
         pulse: Arc<Pulse>,
         ticker: Arc<Ticker>,
         budget: Arc<MemoryBudget>,
         grants: Arc<Grants>,
+        (cpu, app): (&Rc<WorkerCpu>, u32),
     ) -> Self {
-        Self { worker, pulse, ticker, budget, common: Common::new(grants) }
+        Self { worker, pulse, ticker, budget, cpu: cpu.user(app), common: Common::new(grants) }
     }
 
     /// The sign that this worker runs guest code, and the clock it is read by.
@@ -166,7 +170,8 @@ impl Guest {
             let proxy = self.pre.instantiate_async(unready).await?;
             Ok((store, proxy))
         };
-        let made = metered(made, &meter, &context.pulse, &context.ticker);
+        let mut cpu = context.cpu.another();
+        let made = metered(made, (&meter, &mut cpu), &context.pulse, &context.ticker);
         let limit = self.limits.start_timeout();
         let at_latest = Instant::now() + limit;
         let until = deadline.map_or(at_latest, |deadline| deadline.min(at_latest));
@@ -176,7 +181,7 @@ impl Guest {
             return Err(Fault::too_slow_to_start(kind, limit));
         };
         let (store, proxy) = made.map_err(|error| Fault::from_start_error(&error, &meter))?;
-        Ok(Instance::new(store, proxy, meter, context.pulse(), self.calls))
+        Ok(Instance::new(store, proxy, (meter, cpu), context.pulse(), self.calls))
     }
 }
 

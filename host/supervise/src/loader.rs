@@ -3,6 +3,7 @@
 //! separate process (`worker::process`), so that the primary never maps guest code.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -109,7 +110,7 @@ fn try_instance(guest: &Guest, config: &Config, trial: &Trial) -> Result<(), Loa
     let Trial { ticker, budget, pulse } = trial;
     let pulse = ticker.watch_pulse(pulse);
     let grants = Arc::new(config.grants.clone());
-    let context = InstanceContext::new(0, pulse, Arc::clone(ticker), Arc::clone(budget), grants);
+    let context = InstanceContext::new(0, pulse, Arc::clone(ticker), Arc::clone(budget), grants, (&Rc::default(), 0));
     let tried = runtime.block_on(guest.instantiate(&context, None));
     runtime.shutdown_background();
     match tried {

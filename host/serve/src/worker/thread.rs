@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
-use wasmhost_sandbox::InstanceContext;
+use wasmhost_sandbox::{InstanceContext, WorkerCpu};
 
 use super::events::{Events, Exit, WorkerEvent};
 use super::orders::{Orders, Stage, WorkerSetup};
@@ -32,6 +32,8 @@ const BLOCKING_THREADS_MAX: usize = 8;
 /// Connections that a worker takes from its inbox or listener in one turn of its loop: with sixty calls that compute, a
 /// turn takes sixty milliseconds, and who waits outside for a word of refusal shall not wait for many.
 const CONNECTIONS_A_TURN: usize = 64;
+/// The key of the app that every worker serves.
+const ONLY_APP: u32 = 0;
 
 /// The body of a worker's thread. Always ends with an event.
 pub(super) fn run(
@@ -106,7 +108,9 @@ async fn serve(
     metrics.in_flight.set(0);
     metrics.instances.set(0);
     metrics.down.set(false);
-    let context = InstanceContext::new(id.0, pulse, ticker, budget, Arc::new(config.grants.clone()));
+    let cpu = Rc::<WorkerCpu>::default();
+    let grants = Arc::new(config.grants.clone());
+    let context = InstanceContext::new(id.0, pulse, ticker, budget, grants, (&cpu, ONLY_APP));
     let mut guest = Arc::clone(&orders.borrow().guest);
     // They may say more than that already.
     orders.mark_changed();
@@ -143,7 +147,7 @@ async fn serve(
         () = crash.watch(slot.warm()) => {}
         text = crash.happened() => return Exit::Panic(text),
     }
-    tend(&worker);
+    tend(&worker, cpu);
     metrics.listening.set(true);
     events.tell(WorkerEvent::Listening(id)).await;
 
@@ -197,12 +201,13 @@ async fn serve(
 }
 
 /// Starts the tasks that a worker has beside its connections. A panic of one ends the worker.
-fn tend(worker: &Rc<WorkerShared>) {
+fn tend(worker: &Rc<WorkerShared>, cpu: Rc<WorkerCpu>) {
     let spawn = |task: Pin<Box<dyn Future<Output = ()>>>| {
         let crash = Rc::clone(&worker.crash);
         tokio::task::spawn_local(async move { crash.watch(task).await });
     };
     let [tended, relieved, trimmed] = std::array::from_fn(|_| Rc::clone(&worker.slot));
+    spawn(Box::pin(cpu.attend()));
     spawn(Box::pin(async move { tended.tend().await }));
     spawn(Box::pin(async move { relieved.relieve().await }));
     spawn(Box::pin(async move { trimmed.trim.run().await }));
