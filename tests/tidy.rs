@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("confine/src/cage.rs", &[]),
     ("confine/src/calls.rs", &["cage"]),
     ("confine/src/files.rs", &["cage"]),
+    ("sandbox/src/fairness.rs", &[]),
     ("serve/src/alarms", &[]),
     ("serve/src/crash.rs", &[]),
     ("serve/src/development", &[]),

@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -97,6 +98,7 @@ impl Bench {
             Arc::clone(ticker),
             budget,
             Arc::new(Grants::default()),
+            (&Rc::default(), 0),
         );
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         Ok(Self { guest, context, runtime })

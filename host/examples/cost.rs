@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
@@ -73,6 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Arc::clone(&ticker),
         budget,
         Arc::new(Grants::default()),
+        (&Rc::default(), 0),
     );
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let instantiate =

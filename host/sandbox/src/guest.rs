@@ -1,5 +1,6 @@
 //! A component that was loaded, checked and linked, from which instances are made. It is immutable, and all workers share it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ pub use super::source::WasiVersion;
 use wasmhost_config::{App, Isolation};
 
 use super::artifact;
+use super::cpu::{CpuUser, WorkerCpu};
 use super::driver::Calls;
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
@@ -48,13 +50,21 @@ pub struct InstanceContext {
     pulse: Arc<Pulse>,
     ticker: Arc<Ticker>,
     budget: Arc<MemoryBudget>,
+    cpu: CpuUser,
     common: Common,
 }
 
 impl InstanceContext {
-    /// For instances of this app on this worker.
-    pub fn new(worker: u16, pulse: Arc<Pulse>, ticker: Arc<Ticker>, budget: Arc<MemoryBudget>, app: &Arc<App>) -> Self {
-        Self { worker, pulse, ticker, budget, common: Common::new(Arc::clone(app)) }
+    /// For instances of this app on this worker. With the key `key` they share `cpu` with those of other apps.
+    pub fn new(
+        worker: u16,
+        pulse: Arc<Pulse>,
+        ticker: Arc<Ticker>,
+        budget: Arc<MemoryBudget>,
+        app: &Arc<App>,
+        (cpu, key): (&Rc<WorkerCpu>, u32),
+    ) -> Self {
+        Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common: Common::new(Arc::clone(app)) }
     }
 
     /// The sign that this worker runs guest code, and the clock it is read by.
@@ -158,7 +168,8 @@ impl Guest {
             let proxy = self.pre.instantiate_async(unready).await?;
             Ok((store, proxy))
         };
-        let made = metered(made, &meter, &context.pulse, &context.ticker);
+        let mut cpu = context.cpu.another();
+        let made = metered(made, (&meter, &mut cpu), &context.pulse, &context.ticker);
         let limit = self.app.limits.start_timeout();
         let at_latest = Instant::now() + limit;
         let until = deadline.map_or(at_latest, |deadline| deadline.min(at_latest));
@@ -168,7 +179,7 @@ impl Guest {
             return Err(Fault::too_slow_to_start(kind, limit));
         };
         let (store, proxy) = made.map_err(|error| Fault::from_start_error(&error, &meter))?;
-        Ok(Instance::new(store, proxy, meter, context.pulse(), self.calls))
+        Ok(Instance::new(store, proxy, (meter, cpu), context.pulse(), self.calls))
     }
 }
 

@@ -196,14 +196,13 @@ pub(super) fn app_of_test() -> App {
     App {
         name: "tested".to_owned(),
         component: "app.wasm".into(),
-        isolation: wasmhost_config::Isolation::Auto,
         capacity: wasmhost_config::Capacity { instances_per_worker: 1, instance_concurrency: 1, ..Default::default() },
         limits: wasmhost_config::Limits {
             memory_max_bytes: 1 << 30,
             cpu_limit: Duration::from_secs(10),
             ..Default::default()
         },
-        grants: wasmhost_config::Grants::default(),
+        ..App::default()
     }
 }
 

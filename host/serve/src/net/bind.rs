@@ -266,10 +266,12 @@ pub fn keep_handed_over() {
 
 /// The sockets that the service manager handed over.
 fn inherited() -> Result<Vec<Bound>, BindError> {
-    let failed = |reason: String| BindError {
+    let failed = |reason: String| {
+        BindError {
         address: "the inherited sockets".to_owned(),
         reason,
         hint: "LISTEN_FDS must count listening TCP or Unix stream sockets from descriptor 3 on, with LISTEN_PID set to this process (sd_listen_fds(3))".to_owned(),
+    }
     };
     let mut handed = listenfd::ListenFd::from_env();
     // The first is missed where there is none.

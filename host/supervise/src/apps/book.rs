@@ -500,7 +500,9 @@ impl<C: Clone> Book<C> {
     pub(crate) fn next_opening(&mut self) -> Option<(AppId, Arc<App>, u64, C)> {
         while self.openings < OPENINGS_MAX {
             let id = self.to_open.pop_front()?;
-            let Some(record) = self.records.get_mut(&id).filter(|record| record.opening == Work::Waits) else { continue };
+            let Some(record) = self.records.get_mut(&id).filter(|record| record.opening == Work::Waits) else {
+                continue;
+            };
             record.opening = Work::None;
             let Some(revision) = record.revision.as_ref().filter(|_| !record.wanted_by.is_empty()) else { continue };
             record.opening = Work::Runs;

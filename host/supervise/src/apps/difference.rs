@@ -53,8 +53,11 @@ pub(crate) fn settings_for_a_restart(before: &Config, after: &Config) -> Vec<Str
     };
     let (before, after) = (fields(before), fields(after));
     let names: HashSet<&String> = before.keys().chain(after.keys()).collect();
-    let mut changed: Vec<String> =
-        names.into_iter().filter(|name| before.get(*name) != after.get(*name)).map(|name| name.replace('_', "-")).collect();
+    let mut changed: Vec<String> = names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| name.replace('_', "-"))
+        .collect();
     changed.sort();
     changed
 }

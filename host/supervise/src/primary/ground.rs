@@ -70,7 +70,9 @@ impl Socket {
                 let (listeners, address) = bind_for_each(*address, config.workers)?;
                 Ok(vec![Self::Each(listeners, address)])
             }
-            (Listen::Inherited, _) => Ok(Bound::handed_over()?.into_iter().map(|bound| Self::One(bound, true)).collect()),
+            (Listen::Inherited, _) => {
+                Ok(Bound::handed_over()?.into_iter().map(|bound| Self::One(bound, true)).collect())
+            }
             (listen, _) => Ok(vec![Self::One(Bound::new(listen)?, false)]),
         }
     }

@@ -203,12 +203,7 @@ struct Ready {
     linker: Linker,
 }
 
-fn prepare(
-    wire: &Arc<Wire>,
-    config: Arc<Config>,
-    start: Start,
-    mut descriptors: Descriptors,
-) -> Result<Ready, String> {
+fn prepare(wire: &Arc<Wire>, config: Arc<Config>, start: Start, mut descriptors: Descriptors) -> Result<Ready, String> {
     if wasmhost_base::inject::dies_at_start(start.id.0) {
         return Err("injected by a test".to_owned());
     }

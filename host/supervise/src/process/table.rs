@@ -38,7 +38,8 @@ pub(super) fn write<'a>(apps: impl Iterator<Item = (AppId, &'a Arc<App>)>) -> io
         guest: dir.guest.clone(),
         writable: dir.writable,
     };
-    let rows = apps.map(|(id, app)| Row { id, app: &**app, directories: app.grants.dirs.iter().map(directory).collect() });
+    let rows =
+        apps.map(|(id, app)| Row { id, app: &**app, directories: app.grants.dirs.iter().map(directory).collect() });
     seal(&serde_json::to_vec(&rows.collect::<Vec<_>>())?)
 }
 
@@ -62,7 +63,9 @@ fn opened(wanted: Directory, own: &[Preopen], app: &str) -> io::Result<Preopen> 
     let is_it = |dir: &&Preopen| *dir.host == *host && (dir.writable || !writable);
     let Some(found) = own.iter().find(is_it) else {
         let host = host.display();
-        return Err(io::Error::other(format!("the directory `{host}` of `{app}` was not open when this process started")));
+        return Err(io::Error::other(format!(
+            "the directory `{host}` of `{app}` was not open when this process started"
+        )));
     };
     Ok(Preopen { guest, writable, ..found.clone() })
 }
