@@ -81,7 +81,8 @@ pub fn read_again(source: &Source, machine: Machine) -> Result<Config, Vec<Mista
 pub fn read_apps_again(source: &Source, machine: Machine) -> (Option<Config>, Vec<Mistake>) {
     match ConfigFile::read(source.file()) {
         Ok(file) => {
-            let (config, mistakes) = read(source.given(), Served::File(&file), machine, Mistakes::default());
+            let (mut config, mistakes) = read(source.given(), Served::File(&file), machine, Mistakes::default());
+            config.source = Some(source.clone());
             let mistakes = mistakes.finish(&file.name, &file.text);
             let is_usable = mistakes.iter().all(|mistake| mistake.app.is_some());
             (is_usable.then_some(config), mistakes)

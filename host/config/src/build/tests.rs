@@ -352,6 +352,7 @@ fn the_file_is_read_again_with_the_flags_of_the_start() -> TestResult {
     let source = first.source.clone().ok_or("a source")?;
     let source = serde_json::from_str(&serde_json::to_string(&source)?)?;
     let again = read_again(&source, MACHINE).map_err(|mistakes| format!("{mistakes:?}"))?;
+    assert_eq!(again.source.as_ref(), Some(&source));
     assert_eq!(comparable(first), comparable(again));
 
     let more = "[[app]]\nname = \"new\"\ncomponent = \"n\"\nroutes = [\"n\"]\nisolaton = \"auto\"\n";
