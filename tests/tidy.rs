@@ -19,7 +19,8 @@ const CRATES: &[(&str, &[&str])] = &[
 /// acts.
 const ARROWS: &[(&str, &[&str])] = &[
     ("base/src", &[]),
-    ("config/src/cli", &["settings"]),
+    ("config/src/cli", &["given", "settings"]),
+    ("config/src/nearest.rs", &[]),
     ("config/src/host_name.rs", &[]),
     ("config/src/routes", &["host_name"]),
     ("confine/src/cage.rs", &[]),
