@@ -214,6 +214,21 @@ fn private_copy(mut file: File) -> Result<File, Problem> {
     }
 }
 
+/// The code of a component, compiled in this process into an entry of this name.
+#[cfg(test)]
+pub(super) fn compiled_in_test(component: &[u8], entry: &Path) -> Result<Artifact, Problem> {
+    let (bytes, mut description) = source::component(component.to_vec(), Path::new("app.wat"))?;
+    description.concurrent = source::validate(&bytes, &description)?;
+    let unusable = |error: &wasmtime::Error| engine::unusable(error);
+    let engine = engine::engine(description.concurrent, &engine::Allocation::OnDemand);
+    let engine = engine.map_err(|error| unusable(&error))?;
+    let code = engine.precompile_component(&bytes).map_err(|error| unusable(&error))?;
+    let io = |error: std::io::Error| Problem::new(error.to_string(), "");
+    let mut file = File::create(entry).map_err(io)?;
+    artifact::write(&mut file, &code, &engine::compatibility(&engine), &description).map_err(io)?;
+    Artifact::of_entry(File::open(entry).map_err(io)?, entry)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
