@@ -54,9 +54,8 @@ fn measure(component: &str, count: usize) -> Outcome<()> {
     let began = Instant::now();
     let warm = Guest::link(&prepared, &first, &sandbox)?;
     println!("first link, with engine and pool: {:.2} ms", ms(began.elapsed()));
-    let context = |app: &Arc<App>| {
-        InstanceContext::new(1, Arc::clone(&pulse), Arc::clone(&ticker), Arc::clone(&budget), app)
-    };
+    let context =
+        |app: &Arc<App>| InstanceContext::new(1, Arc::clone(&pulse), Arc::clone(&ticker), Arc::clone(&budget), app);
     drop(runtime.block_on(warm.instantiate(&context(&first), None)).map_err(|fault| fault.detail.to_string())?);
 
     let (mut opening, mut linking, mut contexts, mut starting, mut waking) = (vec![], vec![], vec![], vec![], vec![]);
@@ -136,6 +135,9 @@ impl Held {
     fn since(&self, before: &Self, count: usize, what: &str) {
         let each = |now: u64, then: u64| now.saturating_sub(then) / u64::try_from(count.max(1)).unwrap_or(u64::MAX);
         let resident = each(self.resident, before.resident);
-        println!("{what}: {resident} kB resident, of which {} kB are not pages of files", each(self.anonymous, before.anonymous));
+        println!(
+            "{what}: {resident} kB resident, of which {} kB are not pages of files",
+            each(self.anonymous, before.anonymous)
+        );
     }
 }

@@ -226,7 +226,7 @@ fn unknown_import(error: &wasmtime::Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::super::prepare::compiled_in_test;
-    use super::super::state::app_of_test;
+    use super::super::testing::app_of_test;
     use super::*;
     use std::path::Path;
 
@@ -305,7 +305,10 @@ mod tests {
     #[test]
     fn guests_of_a_kind_share_an_engine_whose_pool_ends_with_its_places() -> Outcome {
         let host = Host::new(1 << 30)?;
-        let guests = [host.link(&handler("")).map_err(reason)?, host.link(&handler("(global i32 (i32.const 1))")).map_err(reason)?];
+        let guests = [
+            host.link(&handler("")).map_err(reason)?,
+            host.link(&handler("(global i32 (i32.const 1))")).map_err(reason)?,
+        ];
         assert!(Engine::same(&guests[0].engine, &guests[1].engine));
         assert_eq!(guests.each_ref().map(Guest::on_demand), [None, None]);
         let last = host.instance(&guests[1]).map_err(detail)?;

@@ -32,6 +32,8 @@ mod state;
 mod stdio;
 mod stored;
 mod symbols;
+#[cfg(test)]
+mod testing;
 mod waking;
 
 pub use artifact::{Survey, survey};

@@ -297,11 +297,7 @@ mod tests {
     fn the_instances_of_an_app_have_no_more_together_than_it_may_have() -> wasmtime::Result<()> {
         let apps = apps(10_000, 1_500, 2, 2);
         let limiter = |budget: &MemoryBudget| {
-            MemoryLimiter::new(
-                1_000,
-                Arc::new(budget.clone()),
-                Arc::new(Meter::of_test(Duration::from_secs(1))),
-            )
+            MemoryLimiter::new(1_000, Arc::new(budget.clone()), Arc::new(Meter::of_test(Duration::from_secs(1))))
         };
         let [mut first, mut second, mut other] = [&apps[0][0], &apps[0][1], &apps[1][0]].map(limiter);
         assert!(first.memory_growing(0, 1_000, None)?);
@@ -424,7 +420,9 @@ mod tests {
             Ok(())
         })?;
         for budget in apps.iter().flatten() {
-            let app = budget.app.map(|app| [app.used_bytes, app.share_bytes, app.apps_with_memory].map(|count| count.load(Relaxed)));
+            let app = budget
+                .app
+                .map(|app| [app.used_bytes, app.share_bytes, app.apps_with_memory].map(|count| count.load(Relaxed)));
             assert_eq!((budget.used_bytes.load(Relaxed), app), (0, Some([0; 3])));
         }
         Ok(())

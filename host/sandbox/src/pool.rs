@@ -56,8 +56,13 @@ pub(super) struct PoolShape {
 
 impl PoolShape {
     /// For the instances that these apps may have on so many workers. One app always has room for all its instances;
-    /// several share [`INSTANCES_MAX`], or what the largest of them needs alone.
-    pub(super) fn of<'a>(apps: impl Iterator<Item = &'a App>, workers: u16, concurrent: bool) -> Self {
+    /// several share [`INSTANCES_MAX`], or what the largest of them needs alone. No more than `instances_max`.
+    pub(super) fn of<'a>(
+        apps: impl Iterator<Item = &'a App>,
+        workers: u16,
+        concurrent: bool,
+        instances_max: u32,
+    ) -> Self {
         let (mut all, mut largest, mut calls) = (0_u32, 0_u32, 1_u32);
         for app in apps {
             let per_worker = app.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
@@ -68,7 +73,7 @@ impl PoolShape {
                 calls = calls.max(u32::try_from(app.capacity.instance_concurrency).unwrap_or(u32::MAX));
             }
         }
-        let instances = all.min(largest.max(INSTANCES_MAX)).min(wasmhost_base::inject::pool_max());
+        let instances = all.min(largest.max(INSTANCES_MAX)).min(instances_max);
         let each = |wanted: u32, at_least: u32, max: u32| {
             instances.saturating_mul(wanted).min(max.max(instances.saturating_mul(at_least)))
         };
@@ -107,7 +112,7 @@ impl PoolShape {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::app_of_test;
+    use super::super::testing::app_of_test;
     use super::*;
 
     fn apps(count: usize, instances_per_worker: usize, instance_concurrency: usize) -> Vec<App> {
@@ -118,7 +123,7 @@ mod tests {
     }
 
     fn shape(apps: &[App], workers: u16, concurrent: bool) -> PoolShape {
-        PoolShape::of(apps.iter(), workers, concurrent)
+        PoolShape::of(apps.iter(), workers, concurrent, u32::MAX)
     }
 
     #[test]
@@ -135,7 +140,8 @@ mod tests {
     #[test]
     fn several_apps_share_a_pool_of_bounded_size() {
         assert_eq!(shape(&apps(3, 128, 1), 2, true).instances, 3 * 2 * 136);
-        let many = PoolShape { instances: INSTANCES_MAX, memories: MEMORIES_MAX, tables: TABLES_MAX, stacks: STACKS_MAX };
+        let many =
+            PoolShape { instances: INSTANCES_MAX, memories: MEMORIES_MAX, tables: TABLES_MAX, stacks: STACKS_MAX };
         for calls in [1, 1_000] {
             assert_eq!(shape(&apps(1_000, 128, calls), 2, true), many);
         }

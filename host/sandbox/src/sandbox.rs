@@ -51,7 +51,7 @@ impl Sandbox {
     pub(super) fn of(apps: &[Arc<App>], workers: u16, ticker: Arc<Ticker>) -> Self {
         let engines = |concurrent| Engines {
             concurrent,
-            shape: PoolShape::of(apps.iter().map(|app| &**app), workers, concurrent),
+            shape: PoolShape::of(apps.iter().map(|app| &**app), workers, concurrent, wasmhost_base::inject::pool_max()),
             pooled: OnceLock::new(),
             on_demand: Mutex::new(None),
         };

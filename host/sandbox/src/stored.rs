@@ -1,5 +1,5 @@
 //! What remains of a loaded app's code when the app is asleep: the name of its entry in the cache, and what tells that the
-//! entry is still the one that was checked. Waking an app opens the entry again, and hashes it only if it has changed.
+//! entry is still the one that was checked. (`prepare` opens it again.)
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
@@ -7,12 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-
-use wasmhost_config::App;
-
-use super::cache::Cache;
-use super::prepare::Artifact;
-use super::source::{LoadError, Problem};
 
 /// Checked code in the cache. Small, without an open file; what one process stored, another of the same program may open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,36 +43,23 @@ impl StoredCode {
         Some(Self { entry: entry.as_os_str().to_owned(), identity: Identity::from(&metadata) })
     }
 
-    /// Opens the code of `app` again. An entry that has changed since it was checked is checked in full; then
-    /// [`Artifact::stored`] differs from this. Takes some system calls, and reads little.
-    ///
-    /// # Errors
-    /// When the entry is gone or no longer whole. The app has to be loaded anew then, with [`Artifact::prepare`].
-    pub fn open(&self, app: &App) -> Result<Artifact, LoadError> {
-        self.try_open().map_err(|problem| LoadError::new(&app.component, problem))
+    /// Its entry, and whether that is still as it was.
+    pub(super) fn reopen(&self) -> std::io::Result<(File, bool)> {
+        let file = File::open(self.entry())?;
+        let is_same = Identity::from(&file.metadata()?) == self.identity;
+        Ok((file, is_same))
     }
 
-    fn try_open(&self) -> Result<Artifact, Problem> {
-        let gone = |error: std::io::Error| {
-            Problem::new(
-                format!("its compiled code cannot be read from `{}`: {error}", self.entry.display()),
-                "the component has to be compiled again; raise --cache-max if the cache is too small for all apps",
-            )
-        };
-        let entry = Path::new(&self.entry);
-        let file = File::open(entry).map_err(gone)?;
-        if Self::of(entry, &file).as_ref() != Some(self) {
-            return Artifact::of_entry(file, entry);
-        }
-        Cache::touch(&file, entry);
-        Artifact::trusted(file, self.clone())
+    /// The name of its entry.
+    pub(super) fn entry(&self) -> &Path {
+        Path::new(&self.entry)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::prepare::compiled_in_test;
-    use super::super::state::app_of_test;
+    use super::super::testing::app_of_test;
     use super::*;
     use std::fs::FileTimes;
     use std::os::unix::fs::FileExt;
