@@ -34,6 +34,8 @@ mod state;
 mod stdio;
 mod stored;
 mod symbols;
+#[cfg(test)]
+mod testing;
 mod waking;
 
 pub use artifact::{Survey, survey};

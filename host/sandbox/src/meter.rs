@@ -99,7 +99,7 @@ impl Meter {
     /// Of an instance on worker 1 of some app.
     #[cfg(test)]
     pub(super) fn of_test(cpu_limit: Duration) -> Self {
-        Self::new(1, cpu_limit, Arc::new(super::state::app_of_test()))
+        Self::new(1, cpu_limit, Arc::new(super::testing::app_of_test()))
     }
 
     /// With what finds the place of a fault in the source.
