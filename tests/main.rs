@@ -25,6 +25,7 @@ mod balancing;
 mod body_max;
 mod circles;
 mod cli;
+mod configuration;
 mod confinement;
 mod connections;
 mod counting;

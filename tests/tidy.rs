@@ -20,6 +20,8 @@ const CRATES: &[(&str, &[&str])] = &[
 const ARROWS: &[(&str, &[&str])] = &[
     ("base/src", &[]),
     ("config/src/cli", &["settings"]),
+    ("config/src/host_name.rs", &[]),
+    ("config/src/routes", &["host_name"]),
     ("confine/src/cage.rs", &[]),
     ("confine/src/calls.rs", &["cage"]),
     ("confine/src/files.rs", &["cage"]),

@@ -1,17 +1,29 @@
 //! The settings of one run, checked and in their final types. `settings` lists every setting and what its value means, `cli`
-//! what can be typed, and `build` makes a [`Config`] of it, or a list of all mistakes. No other module reads flags or the
-//! environment. Names of hosts are resolved, and files and directories opened, here and once; other processes of the host
+//! what can be typed, `document` reads `wasmhost.toml`, and `build` makes a [`Config`] of all, or a list of all mistakes. No
+//! other crate reads flags, the file or the environment. Names of hosts are resolved, and files and directories opened, here and once; other processes of the host
 //! get the result.
 
 mod build;
 pub mod cli;
+mod document;
 mod draft;
 mod encoding;
 mod env_file;
+mod file;
+mod given;
+mod host_name;
 mod machine;
+mod mistake;
+mod nearest;
 mod parse;
+pub mod routes;
+mod schema;
 pub mod settings;
+mod show;
+mod shown;
 mod table;
+mod together;
+mod variables;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,10 +35,13 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub use build::{build, compile_bounds};
-pub use draft::Mistake;
+pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
+pub use given::Source;
 pub use machine::{Machine, machine};
+pub use mistake::Mistake;
 pub use parse::{HostPattern, HostRule, certificates};
+pub use schema::schema;
+pub use show::show;
 pub use table::{APPS_MAX, AppId, AppTable, Routed};
 
 /// How connections are given out.
@@ -63,6 +78,8 @@ pub struct Config {
     pub trust_proxy: Vec<ipnet::IpNet>,
     /// Where health, status and metrics are shown, if anywhere.
     pub admin: Option<Listen>,
+    /// How the log is written.
+    pub log: LogChoice,
     /// Whether each request is logged.
     pub access_log: bool,
     /// How compilation is bounded and where its results are kept.
@@ -71,8 +88,13 @@ pub struct Config {
     pub confine: Confine,
     /// How long requests in flight may take to finish after a signal to stop.
     pub drain_timeout: Duration,
+    /// Where what apps keep beyond a restart is stored, if anywhere.
+    #[serde(with = "encoding::path_or_none")]
+    pub data_dir: Option<PathBuf>,
     /// What `wasmhost dev` changes; none in production.
     pub development: Option<Development>,
+    /// What [`read_again`] reads; none where a component was named instead of a file.
+    pub source: Option<Source>,
 }
 
 impl Config {
@@ -83,13 +105,19 @@ impl Config {
 }
 
 /// An app: a component with its limits and grants.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct App {
-    /// Its name in logs and metrics.
+    /// Its name in logs and metrics: 1 to 63 ASCII letters, digits, `-`, `_` and `.`.
     pub name: String,
     /// File that holds the component (`.wasm`, `.wat` or `.cwasm`).
     #[serde(with = "encoding::path")]
     pub component: PathBuf,
+    /// Which requests it gets, as they are written; none: no requests.
+    pub routes: Vec<String>,
+    /// Whether it sees paths without what its route matched.
+    pub strip_prefix: bool,
+    /// With which other apps it shares worker processes, of the same form as a name; none: with all that have none.
+    pub group: Option<String>,
     /// How long an instance lives.
     pub isolation: Isolation,
     /// Bounds on instances and on the queue in front of them.
@@ -98,20 +126,8 @@ pub struct App {
     pub limits: Limits,
     /// What the guest was granted.
     pub grants: Grants,
-}
-
-impl App {
-    /// One that is not served: of requests that belong to no app.
-    pub fn nameless() -> Self {
-        Self {
-            name: String::new(),
-            component: PathBuf::new(),
-            isolation: Isolation::default(),
-            capacity: Capacity::default(),
-            limits: Limits::default(),
-            grants: Grants::default(),
-        }
-    }
+    /// What it reads through `wasi:config/store`. No two have the same name.
+    pub config: Vec<(String, String)>,
 }
 
 /// Settings of `wasmhost dev`: clients and the terminal see reasons of failures, and the component comes from a stage.
@@ -183,6 +199,39 @@ impl WorkerKind {
             Self::Process => "process",
         }
     }
+}
+
+/// How the log on standard error is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LogChoice {
+    /// Its form.
+    pub form: LogForm,
+    /// The lowest level in it.
+    pub level: LogLevel,
+}
+
+/// The form of the log's lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum LogForm {
+    /// Text, as it suits where it is written to.
+    #[default]
+    Auto,
+    /// Text.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// How much something in the log matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the log's")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
 }
 
 /// How far the host's processes confine themselves, beyond the guest's sandbox.
@@ -292,7 +341,7 @@ impl Limits {
 /// What the guest may reach beyond its own memory and the request.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Grants {
-    /// Environment variables, in the order given.
+    /// Environment variables, in the order given. No two have the same name.
     pub env: Vec<(String, String)>,
     /// Command line arguments.
     pub args: Vec<String>,
@@ -301,11 +350,15 @@ pub struct Grants {
     pub dirs: Vec<Preopen>,
     /// Hosts that outgoing requests may reach.
     pub allow_hosts: Vec<HostRule>,
-    /// Root certificates that outgoing HTTPS trusts besides Mozilla's, in PEM; [`certificates`] reads them.
-    pub ca_pem: String,
+    /// The file of `--ca-file`; empty: none.
+    #[serde(with = "encoding::path")]
+    pub ca_file: PathBuf,
+    /// Root certificates that outgoing HTTPS trusts besides Mozilla's, in PEM; [`certificates`] reads them. Apps that
+    /// have them from `[defaults]` share them.
+    pub ca_pem: Arc<str>,
 }
 
-/// Most directories that a guest is granted; each costs every process and every instance a descriptor.
+/// Most directories that all guests together are granted; each costs every process a descriptor.
 pub const DIRECTORIES_MAX: usize = 1_024;
 
 /// A directory of the host, and under which name the guest sees it. It is opened when the flags are read and stays the

@@ -54,7 +54,7 @@ pub(crate) struct Apps {
 
 impl Apps {
     pub(crate) fn new(common: Rc<Common>, parts: Parts, table: Arc<AppTable>) -> Rc<Self> {
-        let none = Arc::new(App::nameless());
+        let none = Arc::new(App::default());
         let context = context(&common, &parts, None, &none);
         let metrics = (&parts.vitals.metrics.unrouted, &parts.host.apps[0].has_answered);
         let no_app = Pool::new(None, none, context, metrics, Rc::clone(&common));
