@@ -53,13 +53,19 @@ fn check_counts_what_is_served() -> TestResult {
     let mut by_variable = wasmhost_in(folder.path(), &["config", "check"]);
     by_variable.env("WASMHOST_CONFIG", folder.path().join("wasmhost.toml"));
     let finished = run(by_variable);
-    assert!(finished.code == Some(0) && finished.stdout.ends_with(": 2 apps, 3 routes, 1 listener: ok\n"), "{finished:?}");
+    assert!(
+        finished.code == Some(0) && finished.stdout.ends_with(": 2 apps, 3 routes, 1 listener: ok\n"),
+        "{finished:?}"
+    );
     Ok(())
 }
 
 #[test]
 fn all_mistakes_of_a_file_are_reported_at_once_by_check_and_when_it_is_served() -> TestResult {
-    let text = FILE.replace("workers = 2", "wrokers = 2").replace("\"1s\"", "\"1\"").replace("blog.example.com", "SHOP.example.com");
+    let text = FILE
+        .replace("workers = 2", "wrokers = 2")
+        .replace("\"1s\"", "\"1\"")
+        .replace("blog.example.com", "SHOP.example.com");
     let folder = folder(&text)?;
     let expected = [
         "wasmhost.toml:2:1: unknown key `wrokers`, is `workers` meant?",

@@ -13,7 +13,8 @@ use tracing::level_filters::LevelFilter;
 use wasmhost_base::heap;
 use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_config::cli::{
-    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, WitArgs, parse,
+    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, WitArgs,
+    parse,
 };
 use wasmhost_config::{Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine};
 use wasmhost_confine::spawner::{self, AttendError, InheritError, Settings};
@@ -21,7 +22,9 @@ use wasmhost_serve::listener::keep_handed_over;
 use wasmhost_supervise::primary::{Ended, Ground};
 use wasmhost_supervise::process::{ChildError, run_child};
 
-use crate::commands::{build as build_project, compile, completions, componentize, config, dev, inspect, new, serve, wit};
+use crate::commands::{
+    build as build_project, compile, completions, componentize, config, dev, inspect, new, serve, wit,
+};
 use crate::exit::{FAILED, USAGE};
 
 fn main() -> ExitCode {

@@ -229,7 +229,8 @@ fn tables_of_apps<'t>(table: &'t DeTable<'t>, mistakes: &mut Mistakes) -> Vec<(O
         mistakes.absent(at(value), None, format!("there is no app: {EXPECTED}"));
     }
     if values.len() > APPS_MAX {
-        let reason = format!("there are {} apps, and a host serves {APPS_MAX} at most: divide them between hosts", values.len());
+        let reason =
+            format!("there are {} apps, and a host serves {APPS_MAX} at most: divide them between hosts", values.len());
         mistakes.at(values.get(APPS_MAX).map_or(Offset(0), at), None, reason);
     }
     let mut tables = Vec::new();

@@ -68,9 +68,11 @@ impl Keys {
 
     /// Of the file's top.
     pub(super) fn of_host() -> Self {
-        Self::new(settings::of_host(), &[APPS, DEFAULTS], |_| {
-            "is a setting of apps; write it below an `[[app]]`, or below `[defaults]` for all"
-        })
+        Self::new(
+            settings::of_host(),
+            &[APPS, DEFAULTS],
+            |_| "is a setting of apps; write it below an `[[app]]`, or below `[defaults]` for all",
+        )
     }
 
     /// Of `[defaults]`.
@@ -83,9 +85,11 @@ impl Keys {
 
     /// Of an app.
     pub(super) fn of_app() -> Self {
-        Self::new(settings::of_app(), &[], |_| {
-            "is a setting of the host; write it above `[defaults]` and the first `[[app]]`"
-        })
+        Self::new(
+            settings::of_app(),
+            &[],
+            |_| "is a setting of the host; write it above `[defaults]` and the first `[[app]]`",
+        )
     }
 
     fn find(&self, key: &str) -> Option<&'static Setting> {
@@ -105,7 +109,9 @@ impl Keys {
             return format!("`{shown_key}` {}", (self.elsewhere)(setting));
         }
         // By its flag, without the place that its key has here.
-        if let Some(setting) = self.by_key.values().find(|setting| setting.name == key || is_last_part(setting.key, key)) {
+        if let Some(setting) =
+            self.by_key.values().find(|setting| setting.name == key || is_last_part(setting.key, key))
+        {
             return format!("unknown key `{shown_key}`, is `{}` meant?", setting.key);
         }
         let in_table = self.by_key.keys().filter(|key| table_of(key).is_some_and(|of| Some(of) == table));
@@ -245,9 +251,11 @@ impl TableReader<'_> {
         let place = start(name);
         let name = name.get_ref();
         if name.contains('=') {
-            return self.wrong(place, format!("`{}` has the name `{}`, but a name has no `=`", setting.key, shown(name)));
+            return self
+                .wrong(place, format!("`{}` has the name `{}`, but a name has no `=`", setting.key, shown(name)));
         }
-        let stored = text_of(setting.form, value.get_ref()).and_then(|text| drafts.set(setting, &format!("{name}={text}")));
+        let stored =
+            text_of(setting.form, value.get_ref()).and_then(|text| drafts.set(setting, &format!("{name}={text}")));
         if let Err(reason) = stored {
             // Values may be secrets.
             self.wrong(at(value), format!("`{}` of `{}` {reason}", shown(name), setting.key));
@@ -284,7 +292,9 @@ fn text_of<'v>(form: Form, value: &'v DeValue<'_>) -> Result<Cow<'v, str>, Strin
         Form::Name | Form::Text(_) | Form::Choice(..) | Form::PairsFile(_) => "must be a text in quotes",
     };
     match (form, value) {
-        (Form::Switch | Form::Pairs(_), DeValue::Boolean(value)) => Ok(Cow::Borrowed(if *value { "true" } else { "false" })),
+        (Form::Switch | Form::Pairs(_), DeValue::Boolean(value)) => {
+            Ok(Cow::Borrowed(if *value { "true" } else { "false" }))
+        }
         (Form::Count | Form::Size | Form::Time | Form::Pairs(_), DeValue::Integer(number)) => {
             let number = i128::from_str_radix(number.as_str(), number.radix()).map_err(|_| expected.to_owned())?;
             Ok(Cow::Owned(number.to_string()))

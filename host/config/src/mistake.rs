@@ -157,7 +157,8 @@ mod tests {
     fn places_are_lines_and_characters_from_one() {
         let text = "a\nöb\n\nc";
         let lines = Lines::of(text);
-        let rows = [(0, (1, 1)), (1, (1, 2)), (2, (2, 1)), (4, (2, 2)), (5, (2, 3)), (6, (3, 1)), (7, (4, 1)), (99, (4, 2))];
+        let rows =
+            [(0, (1, 1)), (1, (1, 2)), (2, (2, 1)), (4, (2, 2)), (5, (2, 3)), (6, (3, 1)), (7, (4, 1)), (99, (4, 2))];
         for (at, place) in rows {
             assert_eq!(lines.place(text, Offset(at)), place, "{at}");
         }

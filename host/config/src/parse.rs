@@ -358,7 +358,10 @@ mod tests {
 
     #[test]
     fn directories_are_read_only_unless_asked() {
-        assert_eq!(preopen("/::/data", Path::new("")).map(|dir| (dir.guest, dir.writable)), Ok(("/data".to_owned(), false)));
+        assert_eq!(
+            preopen("/::/data", Path::new("")).map(|dir| (dir.guest, dir.writable)),
+            Ok(("/data".to_owned(), false))
+        );
         assert_eq!(preopen("/::/data:rw", Path::new("")).map(|dir| dir.writable), Ok(true));
         assert!(preopen("/", Path::new("")).is_err());
         assert!(preopen("/no/such/dir::/x", Path::new("")).is_err());

@@ -68,7 +68,9 @@ fn property(setting: &Setting) -> Value {
     let is_in_help = setting.help.contains("[default: ");
     let default = match (setting.default, setting.form, setting.takes) {
         (Some(default), Form::Switch, _) => Some(json!(default == "true")),
-        (Some(default), Form::Count, _) => Some(default.parse::<u64>().map_or_else(|_| json!(default), |count| json!(count))),
+        (Some(default), Form::Count, _) => {
+            Some(default.parse::<u64>().map_or_else(|_| json!(default), |count| json!(count)))
+        }
         (Some(default), ..) => Some(json!(default)),
         (None, Form::Switch, _) => Some(json!(false)),
         (None, Form::Pairs(_), _) => Some(json!({})),

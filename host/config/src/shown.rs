@@ -127,7 +127,8 @@ mod tests {
             let Shown::Text(text) = time(Duration::from_millis(millis)) else { continue };
             assert_eq!(parse::duration(&text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["*", "*:443", "a.b:1:private", "::1", "[::1]:80", "10.0.0.0/8", "[fd00::/8]:5", "[10.0.0.0/8]:53"] {
+        for text in ["*", "*:443", "a.b:1:private", "::1", "[::1]:80", "10.0.0.0/8", "[fd00::/8]:5", "[10.0.0.0/8]:53"]
+        {
             let rule = parse::host_rule(text).map(|rule| (rule.to_string(), rule));
             let again = rule.clone().and_then(|(text, _)| parse::host_rule(&text));
             assert_eq!(again, rule.map(|(_, rule)| rule), "{text}");

@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn of_two_apps_with_one_route_the_lower_number_gets_its_requests() {
-        let table = AppTable::new([(AppId(1), app("new", &["*", "a.b"], false)), (AppId(0), app("old", &["*"], false))]);
+        let table =
+            AppTable::new([(AppId(1), app("new", &["*", "a.b"], false)), (AppId(0), app("old", &["*"], false))]);
         assert_eq!(table.route("x", "/").map(|routed| routed.app), Some(AppId(0)));
         assert_eq!(table.route("a.b", "/").map(|routed| routed.app), Some(AppId(1)));
     }

@@ -83,18 +83,21 @@ pub(super) fn check_apps(apps: &mut [Found], config: &Config, mistakes: &mut Mis
             found.wrong(mistakes, "env", &format!("--env-file `{environment} bytes`"), reason);
         }
         if found.app.group.is_some() && config.worker_kind == WorkerKind::Thread {
-            let reason = "`group` needs processes as workers: write `worker-kind = \"process\"` at the top, or leave it out";
+            let reason =
+                "`group` needs processes as workers: write `worker-kind = \"process\"` at the top, or leave it out";
             found.wrong(mistakes, "group", "--worker-kind `thread`", reason.to_owned());
         }
         dirs += found.app.grants.dirs.len();
         if dirs > DIRECTORIES_MAX && !std::mem::replace(&mut is_beyond_dirs, true) {
-            let reason = format!("all apps together have more than {DIRECTORIES_MAX} `dirs`; grant fewer, each to fewer apps");
+            let reason =
+                format!("all apps together have more than {DIRECTORIES_MAX} `dirs`; grant fewer, each to fewer apps");
             found.wrong(mistakes, "dirs", "--dir", reason);
         }
         bytes += environment + bytes_of(&found.app.config) + found.app.grants.ca_pem.len();
         if bytes > ALL_APPS_BYTES_MAX && !std::mem::replace(&mut is_beyond_bytes, true) {
             let most = ALL_APPS_BYTES_MAX >> 20;
-            let reason = format!("the variables, `config` and certificates of all apps together are more than {most} MiB");
+            let reason =
+                format!("the variables, `config` and certificates of all apps together are more than {most} MiB");
             found.wrong(mistakes, "env", "--env", reason);
         }
     }
@@ -120,7 +123,8 @@ fn complete(found: &mut Found, is_only: bool, mistakes: &mut Mistakes) {
         (true, _) => {}
         (false, true) => found.app.routes = vec!["*".to_owned()],
         (false, false) => {
-            let reason = "this app has no routes: write `routes = [\"shop.example.com/*\"]` (`[]`: it gets no requests)";
+            let reason =
+                "this app has no routes: write `routes = [\"shop.example.com/*\"]` (`[]`: it gets no requests)";
             mistakes.absent(place.begin, found.label(), reason);
         }
     }

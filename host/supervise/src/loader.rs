@@ -80,7 +80,11 @@ pub(crate) struct Trial {
 ///
 /// # Errors
 /// When it cannot be linked, or no instance comes up.
-pub(crate) fn link_and_try(artifact: &Artifact, app: &Arc<App>, trial: &Trial) -> Result<(Arc<Guest>, Tried), LoadError> {
+pub(crate) fn link_and_try(
+    artifact: &Artifact,
+    app: &Arc<App>,
+    trial: &Trial,
+) -> Result<(Arc<Guest>, Tried), LoadError> {
     let guest = Guest::link(artifact, app, &trial.sandbox)?;
     try_instance(&guest, app, trial)?;
     warn_without_effect(&guest, app);

@@ -7,7 +7,10 @@ use tempfile::TempDir;
 
 use crate::cli::{Command, Parsed, ServeArgs, parse};
 use crate::settings::{self, Form};
-use crate::{App, Config, Isolation, Listen, LogLevel, Machine, Mistake, WorkerKind, build, read_again, read_apps_again, schema, show};
+use crate::{
+    App, Config, Isolation, Listen, LogLevel, Machine, Mistake, WorkerKind, build, read_again, read_apps_again, schema,
+    show,
+};
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
@@ -86,7 +89,9 @@ fn the_example_of_the_issue_means_what_it_says() {
 
 #[test]
 fn a_component_is_the_only_app_of_a_config_without_a_source() {
-    let config = build(&args(&["some dir/my app.wasm", "--listen", "unix:/a,127.0.0.1:1", "--listen=127.0.0.1:2"]), MACHINE).unwrap();
+    let config =
+        build(&args(&["some dir/my app.wasm", "--listen", "unix:/a,127.0.0.1:1", "--listen=127.0.0.1:2"]), MACHINE)
+            .unwrap();
     let [app] = &*config.apps else { panic!("{config:?}") };
     assert_eq!((app.name.as_str(), &*app.routes), ("my-app", &["*".to_owned()][..]));
     assert_eq!(config.listeners.len(), 3);
@@ -101,7 +106,10 @@ fn a_component_beside_a_file_is_a_mistake_and_so_is_neither() {
     assert!(neither.len() == 1 && neither[0].to_string().contains("nothing to serve"), "{neither:?}");
     let missing = build(&args(&["-c", "/no/such.toml", "--workers", "x"]), MACHINE).unwrap_err();
     let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
-    assert!(missing[0].starts_with("/no/such.toml: cannot be read") && missing[1].starts_with("--workers `x`"), "{missing:?}");
+    assert!(
+        missing[0].starts_with("/no/such.toml: cannot be read") && missing[1].starts_with("--workers `x`"),
+        "{missing:?}"
+    );
 }
 
 #[test]
@@ -112,32 +120,72 @@ fn every_mistake_is_reported_with_its_place_and_a_way_out() {
         (&format!("{app}cpu-limit = \"2s\""), &["4:1: unknown key `cpu-limit`, is `limits.cpu` meant?"]),
         (&format!("{app}cpu = \"2s\""), &["4:1: unknown key `cpu`, is `limits.cpu` meant?"]),
         (&format!("{app}limits = {{ cpus = \"2s\" }}"), &["4:12: unknown key `cpus`, is `cpu` meant?"]),
-        (&format!("{app}[app.limits]\nrequest-timeuot = \"2s\""), &["5:1: unknown key `request-timeuot`, is `request-timeout` meant?"]),
+        (
+            &format!("{app}[app.limits]\nrequest-timeuot = \"2s\""),
+            &["5:1: unknown key `request-timeuot`, is `request-timeout` meant?"],
+        ),
         (&format!("{app}workers = 2"), &["4:1: `workers` is a setting of the host; write it above"]),
         (&format!("routes = [\"*\"]\n{app}"), &["1:1: `routes` is a setting of apps"]),
         (&format!("[defaults]\nname = \"x\"\n{app}"), &["2:1: `name` differs between apps"]),
-        (&format!("wrokers = 2\nzzzzzz = 1\n{app}"), &["1:1: unknown key `wrokers`, is `workers` meant?", "2:1: unknown key `zzzzzz`"]),
+        (
+            &format!("wrokers = 2\nzzzzzz = 1\n{app}"),
+            &["1:1: unknown key `wrokers`, is `workers` meant?", "2:1: unknown key `zzzzzz`"],
+        ),
         (&format!("apps = []\n{app}"), &["1:1: unknown key `apps`, is `app` meant?"]),
-        (&format!("workers = 0\n{app}limits = {{ cpu = 5, memory = true }}"), &["1:11: workers `0`: must be a whole number from 1 to 512", "5:18: limits.cpu `5`: has no unit", "5:30: `limits.memory` must be a size"]),
+        (
+            &format!("workers = 0\n{app}limits = {{ cpu = 5, memory = true }}"),
+            &[
+                "1:11: workers `0`: must be a whole number from 1 to 512",
+                "5:18: limits.cpu `5`: has no unit",
+                "5:30: `limits.memory` must be a size",
+            ],
+        ),
         (&format!("workers = \"two\"\n{app}"), &["1:11: workers `two`: must be a whole number"]),
         (&format!("access-log = \"true\"\n{app}"), &["1:14: `access-log` must be `true` or `false`, without quotes"]),
-        (&format!("log-level = \"loud\"\nlog-format = \"xml\"\n{app}"), &["1:13: log-level `loud`: must be one of `error`", "2:14: log-format `xml`: must be one of `auto`"]),
-        (&format!("listen = [\"nowhere\", 8080]\n{app}"), &["1:11: listen `nowhere`: not an address", "1:22: `listen` must be a text in quotes, but is a whole number"]),
-        (&format!("listen = [\"127.0.0.1:1\", \"127.0.0.1:1\"]\n{app}"), &["1:26: listen `127.0.0.1:1`: is already listened on"]),
+        (
+            &format!("log-level = \"loud\"\nlog-format = \"xml\"\n{app}"),
+            &["1:13: log-level `loud`: must be one of `error`", "2:14: log-format `xml`: must be one of `auto`"],
+        ),
+        (
+            &format!("listen = [\"nowhere\", 8080]\n{app}"),
+            &[
+                "1:11: listen `nowhere`: not an address",
+                "1:22: `listen` must be a text in quotes, but is a whole number",
+            ],
+        ),
+        (
+            &format!("listen = [\"127.0.0.1:1\", \"127.0.0.1:1\"]\n{app}"),
+            &["1:26: listen `127.0.0.1:1`: is already listened on"],
+        ),
         (&format!("balance = \"kernel\"\nlisten = \"unix:/x\"\n{app}"), &["1:11: balance `kernel`: needs TCP"]),
         (&format!("{app}limits = 5"), &["4:10: `limits` must be a table"]),
         (&format!("{app}env = [\"A=b\"]"), &["4:7: `env` must be a table"]),
-        (&format!("{app}env = {{ A = 1.5, \"B=c\" = \"d\" }}"), &["4:13: `A` of `env` must be a text in quotes", "4:18: `env` has the name `B=c`, but a name has no `=`"]),
-        (&format!("{app}dirs = [\"/no/such/dir::/x\", \"/\"]"), &["4:9: dirs `/no/such/dir::/x`: `/no/such/dir` cannot be opened", "4:29: dirs `/`: names no guest path"]),
+        (
+            &format!("{app}env = {{ A = 1.5, \"B=c\" = \"d\" }}"),
+            &["4:13: `A` of `env` must be a text in quotes", "4:18: `env` has the name `B=c`, but a name has no `=`"],
+        ),
+        (
+            &format!("{app}dirs = [\"/no/such/dir::/x\", \"/\"]"),
+            &["4:9: dirs `/no/such/dir::/x`: `/no/such/dir` cannot be opened", "4:29: dirs `/`: names no guest path"],
+        ),
         (&format!("{app}group = \"g\""), &["4:9: `group` needs processes as workers"]),
         (&format!("{app}routes = [\"http://a\"]"), &["4:11: route `http://a` of app `a` cannot be used"]),
-        (&format!("{app}{app}"), &["4:1: this app has no routes", "5:8: two apps have the name `a`; names are unique (the other one: 2:8)"]),
+        (
+            &format!("{app}{app}"),
+            &["4:1: this app has no routes", "5:8: two apps have the name `a`; names are unique (the other one: 2:8)"],
+        ),
         (&format!("{app}routes = [\"a.b\", \"a.b/*\"]"), &["4:18: route `a.b/*` of app `a` is there twice"]),
         ("workers = 1\n", &["1:1: there is no app: write `[[app]]`"]),
         ("app = 5\n", &["1:7: `app` must be a list of tables"]),
         ("app = [5]\n", &["1:8: an app must be a table"]),
-        ("defaults = 5\n[[app]]\n", &["1:12: `defaults` must be a table", "2:1: this app has no name", "2:1: this app has no component"]),
-        ("[[app]]\nname = \"a b\"\ncomponent = \"\"\n", &["2:8: name `a b`: must be 1 to 63 letters", "3:13: component ``: names no file"]),
+        (
+            "defaults = 5\n[[app]]\n",
+            &["1:12: `defaults` must be a table", "2:1: this app has no name", "2:1: this app has no component"],
+        ),
+        (
+            "[[app]]\nname = \"a b\"\ncomponent = \"\"\n",
+            &["2:8: name `a b`: must be 1 to 63 letters", "3:13: component ``: names no file"],
+        ),
         ("a = \nb = ]\n", &["1:4: not TOML", "2:5: not TOML"]),
         (&format!("{app}name = \"b\"\nwrokers = 1"), &["4:1: not TOML: duplicate key", "5:1: unknown key `wrokers`"]),
     ];
@@ -189,7 +237,10 @@ isolation = "worker"
     assert_eq!((plain.workers, plain.log.level), (7, LogLevel::Debug));
     let (a, b) = (app(&plain, "a"), app(&plain, "b"));
     assert_eq!((a.isolation, b.isolation), (Isolation::Request, Isolation::Worker));
-    assert_eq!((a.limits.cpu_limit, a.limits.memory_max_bytes, a.limits.body_max_bytes), (Duration::from_secs(1), 2 << 20, None));
+    assert_eq!(
+        (a.limits.cpu_limit, a.limits.memory_max_bytes, a.limits.body_max_bytes),
+        (Duration::from_secs(1), 2 << 20, None)
+    );
     assert_eq!((b.limits.memory_max_bytes, b.limits.body_max_bytes), (1 << 20, Some(100 << 20)));
     assert!(a.grants.args.is_empty() && b.grants.args == ["d"]);
     assert_eq!(pairs(&a.grants.env), ["A=defaults", "B=app", "C=app", "ON=true", "PORT=80"]);
@@ -213,7 +264,9 @@ isolation = "worker"
 
 #[test]
 fn files_of_variables_count_less_than_variables_and_wrong_lines_are_named() {
-    let folder = folder("[defaults]\nenv-file = \"base.env\"\n[[app]]\nname = \"a\"\ncomponent = \"a\"\nenv-file = [\"own.env\"]\nenv = { B = \"table\" }\n");
+    let folder = folder(
+        "[defaults]\nenv-file = \"base.env\"\n[[app]]\nname = \"a\"\ncomponent = \"a\"\nenv-file = [\"own.env\"]\nenv = { B = \"table\" }\n",
+    );
     fs::write(folder.path().join("base.env"), "A=base\nB=base\nC=base\n").unwrap();
     fs::write(folder.path().join("own.env"), "B=own\nC=own\n").unwrap();
     let config = read_in(folder.path(), &["--env=D=flag"]).unwrap();
@@ -339,7 +392,9 @@ fn accepts(schema: &serde_json::Value, table: &toml::Table) -> bool {
     table.iter().all(|(key, value)| match (&schema["properties"][key], value) {
         (serde_json::Value::Null, _) => schema["additionalProperties"] != false,
         (known, toml::Value::Table(inner)) => accepts(known, inner),
-        (known, toml::Value::Array(values)) if known["items"].is_object() => values.iter().all(|value| value.as_table().is_none_or(|table| accepts(&known["items"], table))),
+        (known, toml::Value::Array(values)) if known["items"].is_object() => {
+            values.iter().all(|value| value.as_table().is_none_or(|table| accepts(&known["items"], table)))
+        }
         _ => true,
     })
 }
@@ -362,7 +417,13 @@ fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
     settings::of_defaults().for_each(|setting| check(&schema["properties"]["defaults"], setting));
     settings::of_app().for_each(|setting| check(&schema["properties"]["app"]["items"], setting));
     assert!(accepts(&schema, &EXAMPLE.parse()?));
-    for wrong in ["worker = 1", "[defaults]\nname = \"a\"", "[[app]]\nlimit = 1", "[[app]]\nlimits = { cpus = 1 }", "[defaults.limits]\nx = 1"] {
+    for wrong in [
+        "worker = 1",
+        "[defaults]\nname = \"a\"",
+        "[[app]]\nlimit = 1",
+        "[[app]]\nlimits = { cpus = 1 }",
+        "[defaults.limits]\nx = 1",
+    ] {
         assert!(!accepts(&schema, &wrong.parse()?), "{wrong}");
     }
     Ok(())

@@ -24,7 +24,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("1GiB"),
             help: "Size of the cache; entries not used for the longest time are deleted first",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.compilation.cache_max_bytes, size(text)), |config| shown::size(config.compilation.cache_max_bytes)),
+            of: host(
+                |draft, text| put(&mut draft.config.compilation.cache_max_bytes, size(text)),
+                |config| shown::size(config.compilation.cache_max_bytes),
+            ),
         },
         Setting {
             name: "compile-timeout",
@@ -33,7 +36,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("5m"),
             help: "Time that a compilation may take; then it is ended",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.compilation.timeout, parse::positive_duration(text)), |config| shown::time(config.compilation.timeout)),
+            of: host(
+                |draft, text| put(&mut draft.config.compilation.timeout, parse::positive_duration(text)),
+                |config| shown::time(config.compilation.timeout),
+            ),
         },
         Setting {
             name: "compile-memory-max",
@@ -42,7 +48,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("8GiB"),
             help: "Address space that a compilation may use; then it is ended",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.compilation.memory_max_bytes, size(text)), |config| shown::size(config.compilation.memory_max_bytes)),
+            of: host(
+                |draft, text| put(&mut draft.config.compilation.memory_max_bytes, size(text)),
+                |config| shown::size(config.compilation.memory_max_bytes),
+            ),
         },
     ],
 };

@@ -97,10 +97,7 @@ pub(crate) struct Access<Draft: 'static, Checked: 'static> {
 }
 
 /// A setting of the host.
-pub(super) const fn host(
-    set: fn(&mut HostDraft, &str) -> Result<(), String>,
-    get: fn(&Config) -> Shown,
-) -> Of {
+pub(super) const fn host(set: fn(&mut HostDraft, &str) -> Result<(), String>, get: fn(&Config) -> Shown) -> Of {
     host_list(|_| (), set, get)
 }
 

@@ -16,7 +16,10 @@ pub(super) const GROUP: Group = Group {
             default: None,
             help: "Give the guest an environment variable",
             takes: LINES,
-            of: app(|draft, text| parse::key_value(text).map(|variable| draft.env.push(variable)), |app| Shown::Pairs(app.grants.env.clone())),
+            of: app(
+                |draft, text| parse::key_value(text).map(|variable| draft.env.push(variable)),
+                |app| Shown::Pairs(app.grants.env.clone()),
+            ),
         },
         Setting {
             name: "env-file",
@@ -34,10 +37,14 @@ pub(super) const GROUP: Group = Group {
             default: None,
             help: "Give the guest a command line argument",
             takes: LINES,
-            of: app_list(|draft| draft.app.grants.args.clear(), |draft, text| {
+            of: app_list(
+                |draft| draft.app.grants.args.clear(),
+                |draft, text| {
                     draft.app.grants.args.push(text.to_owned());
                     Ok(())
-                }, |app| shown::list(app.grants.args.iter().cloned())),
+                },
+                |app| shown::list(app.grants.args.iter().cloned()),
+            ),
         },
         Setting {
             name: "dir",
@@ -45,11 +52,12 @@ pub(super) const GROUP: Group = Group {
             form: Form::Text("HOST::GUEST[:rw]"),
             default: None,
             help: "Give the guest a directory: read-only, or writable with `:rw` at the end",
-            takes: Takes::Lines {
-                    most: DIRECTORIES_MAX,
-                    beyond: "directories at most; grant one that holds several",
-                },
-            of: app_list(|draft| draft.app.grants.dirs.clear(), |draft, text| parse::preopen(text, draft.folder.as_path()).map(|dir| draft.app.grants.dirs.push(dir)), |app| shown::list(app.grants.dirs.iter().map(shown::dir))),
+            takes: Takes::Lines { most: DIRECTORIES_MAX, beyond: "directories at most; grant one that holds several" },
+            of: app_list(
+                |draft| draft.app.grants.dirs.clear(),
+                |draft, text| parse::preopen(text, draft.folder.as_path()).map(|dir| draft.app.grants.dirs.push(dir)),
+                |app| shown::list(app.grants.dirs.iter().map(shown::dir)),
+            ),
         },
         Setting {
             name: "allow-host",
@@ -58,7 +66,11 @@ pub(super) const GROUP: Group = Group {
             default: None,
             help: "Let outgoing HTTP requests reach this host: a name, an address, a network (10.0.0.0/8), or `*` for every host. A name, or `*`, reaches public addresses only; with `:private` behind it also loopback and private ones (`db.internal:5432:private`). Link-local addresses and cloud metadata services are reached only when they are themselves written as addresses",
             takes: Takes::Commas,
-            of: app_list(|draft| draft.app.grants.allow_hosts.clear(), |draft, text| parse::host_rule(text).map(|rule| draft.app.grants.allow_hosts.push(rule)), |app| shown::list(app.grants.allow_hosts.iter().map(ToString::to_string))),
+            of: app_list(
+                |draft| draft.app.grants.allow_hosts.clear(),
+                |draft, text| parse::host_rule(text).map(|rule| draft.app.grants.allow_hosts.push(rule)),
+                |app| shown::list(app.grants.allow_hosts.iter().map(ToString::to_string)),
+            ),
         },
         Setting {
             name: "ca-file",

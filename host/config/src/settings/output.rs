@@ -25,7 +25,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("auto"),
             help: "Format of the log on standard error: text, json, or auto (text)",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.log.form, choice(text, LOG_FORMS)), |config| shown::choice(config.log.form, LOG_FORMS)),
+            of: host(
+                |draft, text| put(&mut draft.config.log.form, choice(text, LOG_FORMS)),
+                |config| shown::choice(config.log.form, LOG_FORMS),
+            ),
         },
         Setting {
             name: "log-level",
@@ -34,7 +37,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("info"),
             help: "Lowest level that is logged: error, warn, info, debug or trace",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.log.level, choice(text, LOG_LEVELS)), |config| shown::choice(config.log.level, LOG_LEVELS)),
+            of: host(
+                |draft, text| put(&mut draft.config.log.level, choice(text, LOG_LEVELS)),
+                |config| shown::choice(config.log.level, LOG_LEVELS),
+            ),
         },
         Setting {
             name: "access-log",
@@ -43,7 +49,10 @@ pub(super) const GROUP: Group = Group {
             default: None,
             help: "Log a line for each request",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.access_log, parse::switch(text)), |config| Shown::Switch(config.access_log)),
+            of: host(
+                |draft, text| put(&mut draft.config.access_log, parse::switch(text)),
+                |config| Shown::Switch(config.access_log),
+            ),
         },
         Setting {
             name: "admin",
@@ -52,7 +61,12 @@ pub(super) const GROUP: Group = Group {
             default: None,
             help: "Serve /healthz, /readyz, /status and /metrics on this address (ADDRESS:PORT or unix:PATH)",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.admin, parse::admin(text).map(|admin| Some(draft.folder.listen(admin)))), |config| config.admin.as_ref().map_or(Shown::Nothing, |admin| Shown::Text(shown::listen(admin)))),
+            of: host(
+                |draft, text| {
+                    put(&mut draft.config.admin, parse::admin(text).map(|admin| Some(draft.folder.listen(admin))))
+                },
+                |config| config.admin.as_ref().map_or(Shown::Nothing, |admin| Shown::Text(shown::listen(admin))),
+            ),
         },
     ],
 };

@@ -31,7 +31,11 @@ pub(super) const GROUP: Group = Group {
             default: None,
             help: "Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, or systemd (a socket passed by systemd, also used if the flag is not given) [default: 127.0.0.1:8080]",
             takes: Takes::Commas,
-            of: host_list(|draft| draft.config.listeners.clear(), HostDraft::listen, |config| shown::list(config.listeners.iter().map(shown::listen))),
+            of: host_list(
+                |draft| draft.config.listeners.clear(),
+                HostDraft::listen,
+                |config| shown::list(config.listeners.iter().map(shown::listen)),
+            ),
         },
         Setting {
             name: "workers",
@@ -40,7 +44,10 @@ pub(super) const GROUP: Group = Group {
             default: None,
             help: "Number of workers, each one thread or one process (--worker-kind) with its own instances [default: CPU cores, or the cgroup's CPU quota]",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.workers, count(text, 1, MAX_WORKERS.into())), |config| shown::count(config.workers.into())),
+            of: host(
+                |draft, text| put(&mut draft.config.workers, count(text, 1, MAX_WORKERS.into())),
+                |config| shown::count(config.workers.into()),
+            ),
         },
         Setting {
             name: "worker-kind",
@@ -49,7 +56,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("thread"),
             help: "What a worker is: thread, or process (its own address space: a crash ends only that worker's connections)",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.worker_kind, choice(text, WORKER_KINDS)), |config| shown::choice(config.worker_kind, WORKER_KINDS)),
+            of: host(
+                |draft, text| put(&mut draft.config.worker_kind, choice(text, WORKER_KINDS)),
+                |config| shown::choice(config.worker_kind, WORKER_KINDS),
+            ),
         },
         Setting {
             name: "worker-hang-timeout",
@@ -58,7 +68,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("10s"),
             help: "Time without a sign of life after which a worker process is killed and replaced (none: never). It gets no connections after the first second",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.worker_hang_timeout, parse::duration_or_none(text)), |config| shown::time_or_none(config.worker_hang_timeout)),
+            of: host(
+                |draft, text| put(&mut draft.config.worker_hang_timeout, parse::duration_or_none(text)),
+                |config| shown::time_or_none(config.worker_hang_timeout),
+            ),
         },
         Setting {
             name: "balance",
@@ -67,7 +80,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("round-robin"),
             help: "Which worker gets the next connection: round-robin (the next that is ready), least-connections, or kernel (SO_REUSEPORT: the kernel chooses)",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.balance, choice(text, BALANCES)), |config| shown::choice(config.balance, BALANCES)),
+            of: host(
+                |draft, text| put(&mut draft.config.balance, choice(text, BALANCES)),
+                |config| shown::choice(config.balance, BALANCES),
+            ),
         },
         Setting {
             name: "isolation",
@@ -76,7 +92,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("auto"),
             help: "Instance reuse: worker (an instance serves one request after another, and requests can see what earlier ones left in memory), request (a fresh instance for each request: use it for code that serves several tenants), or auto (worker, but request for guests known not to survive reuse)",
             takes: Takes::One,
-            of: app(|draft, text| put(&mut draft.app.isolation, choice(text, ISOLATIONS)), |app| shown::choice(app.isolation, ISOLATIONS)),
+            of: app(
+                |draft, text| put(&mut draft.app.isolation, choice(text, ISOLATIONS)),
+                |app| shown::choice(app.isolation, ISOLATIONS),
+            ),
         },
         Setting {
             name: "instances-per-worker",
@@ -85,7 +104,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("128"),
             help: "Maximum number of instances of a worker. More than one exist only while the others wait (1: one request at a time); when all are busy, requests queue",
             takes: Takes::One,
-            of: app(|draft, text| put(&mut draft.app.capacity.instances_per_worker, count(text, 1, COUNT_MAX)), |app| shown::whole(app.capacity.instances_per_worker)),
+            of: app(
+                |draft, text| put(&mut draft.app.capacity.instances_per_worker, count(text, 1, COUNT_MAX)),
+                |app| shown::whole(app.capacity.instances_per_worker),
+            ),
         },
         Setting {
             name: "instance-concurrency",
@@ -94,7 +116,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("1"),
             help: "Maximum number of requests at once in one instance (WASI 0.3 only). Above 1, requests share an instance, and a fault (a trap, a limit, a time-out) ends all requests in it, because a single 0.3 task cannot be cancelled",
             takes: Takes::One,
-            of: app(|draft, text| put(&mut draft.app.capacity.instance_concurrency, count(text, 1, COUNT_MAX)), |app| shown::whole(app.capacity.instance_concurrency)),
+            of: app(
+                |draft, text| put(&mut draft.app.capacity.instance_concurrency, count(text, 1, COUNT_MAX)),
+                |app| shown::whole(app.capacity.instance_concurrency),
+            ),
         },
         Setting {
             name: "max-requests",
@@ -103,9 +128,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("none"),
             help: "Replace an instance after this many requests, varied at random by 20 % (none: never)",
             takes: Takes::One,
-            of: app(|draft, text| {
-                    put(&mut draft.app.capacity.max_requests, parse::count_or_none(text, REQUESTS_MAX))
-                }, |app| shown::count_or_none(app.capacity.max_requests)),
+            of: app(
+                |draft, text| put(&mut draft.app.capacity.max_requests, parse::count_or_none(text, REQUESTS_MAX)),
+                |app| shown::count_or_none(app.capacity.max_requests),
+            ),
         },
         Setting {
             name: "queue-max",
@@ -114,7 +140,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("1024"),
             help: "Maximum number of requests per worker that wait for an instance; more get 503",
             takes: Takes::One,
-            of: app(|draft, text| put(&mut draft.app.capacity.queue_max, count(text, 0, COUNT_MAX)), |app| shown::whole(app.capacity.queue_max)),
+            of: app(
+                |draft, text| put(&mut draft.app.capacity.queue_max, count(text, 0, COUNT_MAX)),
+                |app| shown::whole(app.capacity.queue_max),
+            ),
         },
         Setting {
             name: "queue-timeout",
@@ -123,7 +152,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("1s"),
             help: "Time that a request may wait for an instance; then it gets 503",
             takes: Takes::One,
-            of: app(|draft, text| put(&mut draft.app.capacity.queue_timeout, parse::positive_duration(text)), |app| shown::time(app.capacity.queue_timeout)),
+            of: app(
+                |draft, text| put(&mut draft.app.capacity.queue_timeout, parse::positive_duration(text)),
+                |app| shown::time(app.capacity.queue_timeout),
+            ),
         },
         Setting {
             name: "confine",
@@ -132,7 +164,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("auto"),
             help: "Kernel sandbox around the host's own processes (Landlock, seccomp, no core dumps): off, auto (as much as the kernel offers), or require (all of it, or exit with 1)",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.confine, choice(text, CONFINES)), |config| shown::choice(config.confine, CONFINES)),
+            of: host(
+                |draft, text| put(&mut draft.config.confine, choice(text, CONFINES)),
+                |config| shown::choice(config.confine, CONFINES),
+            ),
         },
         Setting {
             name: "trust-proxy",
@@ -141,7 +176,11 @@ pub(super) const GROUP: Group = Group {
             default: None,
             help: "Networks of proxies that may set Forwarded, X-Forwarded-* and X-Real-IP; from all other clients these headers are removed",
             takes: Takes::Commas,
-            of: host_list(|draft| draft.config.trust_proxy.clear(), |draft, text| parse::network(text).map(|network| draft.config.trust_proxy.push(network)), |config| shown::list(config.trust_proxy.iter().map(ToString::to_string))),
+            of: host_list(
+                |draft| draft.config.trust_proxy.clear(),
+                |draft, text| parse::network(text).map(|network| draft.config.trust_proxy.push(network)),
+                |config| shown::list(config.trust_proxy.iter().map(ToString::to_string)),
+            ),
         },
         Setting {
             name: "drain-timeout",
@@ -150,7 +189,10 @@ pub(super) const GROUP: Group = Group {
             default: Some("10s"),
             help: "Time that requests in flight may take to finish after SIGTERM or SIGINT; then they are broken off",
             takes: Takes::One,
-            of: host(|draft, text| put(&mut draft.config.drain_timeout, parse::duration(text)), |config| shown::time(config.drain_timeout)),
+            of: host(
+                |draft, text| put(&mut draft.config.drain_timeout, parse::duration(text)),
+                |config| shown::time(config.drain_timeout),
+            ),
         },
         Setting {
             name: "data-dir",

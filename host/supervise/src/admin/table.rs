@@ -353,7 +353,9 @@ mod tests {
     #[test]
     fn no_name_occurs_twice() {
         // Of a worker, of an app and of the host.
-        let fields = |of: fn(&Metric) -> bool| METRICS.iter().filter(move |metric| of(metric)).filter_map(|metric| metric.status);
+        let fields = |of: fn(&Metric) -> bool| {
+            METRICS.iter().filter(move |metric| of(metric)).filter_map(|metric| metric.status)
+        };
         fn has(metric: &Metric, label: &str) -> bool {
             metric.families().iter().any(|family| family.labels.contains(&label))
         }

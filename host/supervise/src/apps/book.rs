@@ -152,6 +152,11 @@ impl<C> Record<C> {
         self.next.is_none() && self.load != Work::Runs
     }
 
+    /// Whether nothing is loaded of it, and nothing waits for that.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.load == Work::None
+    }
+
     /// The app as it is to be: with the latest settings, in effect or not.
     pub(crate) fn latest(&self) -> &Arc<App> {
         self.next.as_ref().unwrap_or(&self.app)
@@ -500,7 +505,9 @@ impl<C: Clone> Book<C> {
     pub(crate) fn next_opening(&mut self) -> Option<(AppId, Arc<App>, u64, C)> {
         while self.openings < OPENINGS_MAX {
             let id = self.to_open.pop_front()?;
-            let Some(record) = self.records.get_mut(&id).filter(|record| record.opening == Work::Waits) else { continue };
+            let Some(record) = self.records.get_mut(&id).filter(|record| record.opening == Work::Waits) else {
+                continue;
+            };
             record.opening = Work::None;
             let Some(revision) = record.revision.as_ref().filter(|_| !record.wanted_by.is_empty()) else { continue };
             record.opening = Work::Runs;

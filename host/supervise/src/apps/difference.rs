@@ -18,8 +18,8 @@ pub(crate) enum Change {
 }
 
 /// `app` with the routes of `other`.
-pub(crate) fn with_routes_of(app: &App, _other: &App) -> App {
-    app.clone()
+pub(crate) fn with_routes_of(app: &App, other: &App) -> App {
+    App { routes: other.routes.clone(), strip_prefix: other.strip_prefix, ..app.clone() }
 }
 
 /// How two versions of an app differ.
@@ -53,8 +53,11 @@ pub(crate) fn settings_for_a_restart(before: &Config, after: &Config) -> Vec<Str
     };
     let (before, after) = (fields(before), fields(after));
     let names: HashSet<&String> = before.keys().chain(after.keys()).collect();
-    let mut changed: Vec<String> =
-        names.into_iter().filter(|name| before.get(*name) != after.get(*name)).map(|name| name.replace('_', "-")).collect();
+    let mut changed: Vec<String> = names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| name.replace('_', "-"))
+        .collect();
     changed.sort();
     changed
 }

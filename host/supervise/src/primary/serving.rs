@@ -66,7 +66,10 @@ impl<B: Backend> Primary<B> {
         let id = match done {
             Done::Opened(id, number, came) => {
                 if let Err(error) = &came {
-                    tracing::warn!(app = self.name_of(id), "its compiled code cannot be opened, and it is loaded anew: {error}");
+                    tracing::warn!(
+                        app = self.name_of(id),
+                        "its compiled code cannot be opened, and it is loaded anew: {error}"
+                    );
                 }
                 let told = self.apps.opened(id, number, came);
                 self.tell(told);
@@ -87,6 +90,7 @@ impl<B: Backend> Primary<B> {
                 id
             }
         };
+        self.settle_loads();
         self.show(id);
     }
 

@@ -178,7 +178,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn behind_a_line_that_is_full_the_latest_order_of_each_kind_and_app_waits() -> Result<(), Box<dyn std::error::Error>> {
+    fn behind_a_line_that_is_full_the_latest_order_of_each_kind_and_app_waits() -> Result<(), Box<dyn std::error::Error>>
+    {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let (one, other) = wire::pair()?;

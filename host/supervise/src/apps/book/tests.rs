@@ -9,11 +9,7 @@ const ONE: WorkerId = WorkerId(1);
 const TWO: WorkerId = WorkerId(2);
 
 fn app(name: &str) -> Arc<App> {
-    Arc::new(App {
-        name: name.to_owned(),
-        component: format!("{name}.wasm").into(),
-        ..App::nameless()
-    })
+    Arc::new(App { name: name.to_owned(), component: format!("{name}.wasm").into(), ..App::nameless() })
 }
 
 fn error(reason: &str) -> LoadError {
@@ -51,7 +47,11 @@ fn end(
 }
 
 /// Begins the next load and ends it.
-fn load(book: &mut Book<&'static str>, came: Result<(String, String, &'static str), LoadError>, now: Instant) -> Outcome {
+fn load(
+    book: &mut Book<&'static str>,
+    came: Result<(String, String, &'static str), LoadError>,
+    now: Instant,
+) -> Outcome {
     let (id, with) = book.next_load().expect("a load to begin");
     end(book, id, &with, came, now).expect("the app is there")
 }
@@ -96,7 +96,10 @@ fn a_failed_app_is_refused_until_its_time_has_come_and_each_failure_doubles_it()
     }
     book.reload(APP, None);
     let outcome = load(&mut book, code("mended"), now);
-    assert!(matches!(&outcome, Outcome::Served(Served { to, is_reload: true, .. }) if *to == [ONE, TWO]), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Served(Served { to, is_reload: true, .. }) if *to == [ONE, TWO]),
+        "{outcome:?}"
+    );
 }
 
 #[test]
