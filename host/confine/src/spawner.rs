@@ -1,10 +1,12 @@
 //! Starts processes, which a confined process cannot do. The spawner is a second process of this program. The primary
-//! starts it before it confines itself. It runs no guest code, and does three things when the primary asks, on a line of
-//! [`wasmhost_base::wire`]: it starts one of two fixed programs, opens the component's file, and removes the files of Unix sockets.
+//! starts it before it confines itself. It runs no guest code, and does a few things when the primary asks, on a line of
+//! [`wasmhost_base::wire`]: it starts one of two fixed programs, opens components and the file of settings, and binds and removes sockets.
 //! The settings that it got at its start decide how those processes are confined and limited; a request cannot change them.
-//! This file is the side that asks. `attend` is the spawner itself, `settings` what a process gets at its start.
+//! This file is the side that asks. `attend` is the spawner itself, `reading` a new reading of the file, `settings` what a
+//! process gets at its start.
 
 mod attend;
+mod reading;
 mod settings;
 
 use std::fs::File;
@@ -21,13 +23,14 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub use self::attend::{AttendError, run};
+pub use self::reading::{NewListener, Reading};
 
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire};
 use wasmhost_config::{App, Compilation, Config, Confine};
 
 use self::settings::SealedSettings;
-pub use self::settings::{InheritError, Inheritance, Settings, inherit};
+pub use self::settings::{Directory, InheritError, Inheritance, Settings, among, inherit};
 
 /// This very program, whatever has become of its file since.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -112,6 +115,8 @@ enum ToSpawner {
     Start(Program),
     /// Open the component of the app of this name.
     OpenComponent(String),
+    /// Read the file of settings again.
+    ReadAgain,
     RemoveSockets,
 }
 
@@ -124,6 +129,8 @@ enum FromSpawner {
     Failed(Option<i32>, String),
     /// The component was opened: [`Descriptor::Component`].
     Component,
+    /// The file was read: what came of it is in [`Descriptor::Settings`], with new sockets beside.
+    Read,
     /// The sockets' files are gone.
     Removed,
 }
@@ -150,7 +157,9 @@ impl End {
         match answer {
             Ok(Some((FromSpawner::Exited(status), _))) => Self::Exited(ExitStatus::from_raw(status)),
             Ok(Some((FromSpawner::Failed(_, words), _))) => Self::NotStarted(words),
-            Ok(Some((FromSpawner::Component | FromSpawner::Removed, _)) | None) | Err(_) => Self::Lost,
+            Ok(Some((FromSpawner::Component | FromSpawner::Read | FromSpawner::Removed, _)) | None) | Err(_) => {
+                Self::Lost
+            }
         }
     }
 }
@@ -225,6 +234,21 @@ impl Spawner {
     /// Removes the files of the Unix sockets that this host has bound. True when that is done.
     pub fn remove_sockets(&self) -> bool {
         matches!(self.ask_and_hear(&ToSpawner::RemoveSockets), Ok((FromSpawner::Removed, _)))
+    }
+
+    /// Reads the file of settings again, which takes as long as the files that it names. `start`: the settings of the
+    /// start. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the spawner does not do it.
+    pub async fn read_again(&self, start: &Config) -> io::Result<Reading> {
+        let answer = Wire::new(self.ask(&ToSpawner::ReadAgain, &[])?)?;
+        match answer.receive().await? {
+            Some((FromSpawner::Read, descriptors)) => reading::open(descriptors, start),
+            Some((FromSpawner::Failed(_, words), _)) => Err(io::Error::other(words)),
+            Some((answer, _)) => Err(io::Error::other(format!("the spawner answered {answer:?}"))),
+            None => Err(io::Error::other("the spawner has ended")),
+        }
     }
 
     /// Waits for the spawner's end, which comes only by a bug or by the hand of another. Needs a tokio runtime.

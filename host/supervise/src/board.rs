@@ -146,5 +146,5 @@ impl Board {
 /// Whether the command line names the component of the only app: it is loaded before the host listens, and is there for as
 /// long as the host runs.
 pub(crate) fn is_single(config: &Config) -> bool {
-    config.apps.len() == 1
+    config.source.is_none()
 }

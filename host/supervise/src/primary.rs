@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use wasmhost_base::log;
 use wasmhost_base::panics::{caught, guarded};
 use wasmhost_config::{Config, WorkerKind};
+use wasmhost_confine::spawner::Reading;
 use wasmhost_serve::intake::Intake;
 use wasmhost_serve::worker::inbox::Permits;
 use wasmhost_serve::worker::{Applied, Stage, WorkerEvent, WorkerId};
@@ -119,18 +120,18 @@ async fn run_on<B: Backend>(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>)
     }
     let (events, mut heard) = mpsc::channel(EVENTS_MAX);
     let permits = Permits::new(max_connections(&config), per_client(&config));
-    let doors = listening.own.into_iter().map(|(listener, is_handed_over)| Door {
-        intake: Intake::new(listener, Arc::clone(&permits), &board.host.accepting),
-        is_handed_over,
+    let doors = listening.own.into_iter().map(|(listener, listen)| {
+        Door::new(Intake::new(listener, Arc::clone(&permits), &board.host.accepting), listen)
     });
     let intakes = Intakes::new(doors.collect());
     let table = backend.table(&apps.table()).map_err(system("hand the apps to the workers"))?;
+    let (reload, mut read) = Reload::new();
     let mut primary = Primary {
         backend,
         apps,
         table,
         only,
-        reload: Reload::default(),
+        reload,
         permits,
         spawner,
         files: listening.files,
@@ -149,7 +150,7 @@ async fn run_on<B: Backend>(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>)
     }
     drop(guest);
     primary.show_all();
-    let ears = Ears { heard: &mut heard, swaps: &mut swaps, done: &mut done, signals: &mut signals };
+    let ears = Ears { heard: &mut heard, swaps: &mut swaps, done: &mut done, read: &mut read, signals: &mut signals };
     let ended = primary.serve(intakes, &joined(&listening.addresses), ears).await;
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
@@ -181,6 +182,7 @@ struct Ears<'a, B: Backend> {
     heard: &'a mut mpsc::Receiver<WorkerEvent>,
     swaps: &'a mut mpsc::Receiver<Swap>,
     done: &'a mut mpsc::Receiver<Done<B>>,
+    read: &'a mut mpsc::Receiver<std::io::Result<Reading>>,
     signals: &'a mut Signals,
 }
 
@@ -207,7 +209,7 @@ impl<B: Backend> Primary<B> {
         &mut self,
         mut intakes: Intakes,
         addresses: &str,
-        Ears { heard, swaps, done, signals }: Ears<'_, B>,
+        Ears { heard, swaps, done, read, signals }: Ears<'_, B>,
     ) -> Result<Ended, PrimaryError> {
         // A connection that no worker can take at the moment.
         let mut held: Option<Held> = None;
@@ -282,7 +284,9 @@ impl<B: Backend> Primary<B> {
                     self.on_spawner_lost(lost, draining)?;
                 }
                 Some(done) = done.recv() => self.on_done(done),
+                Some(reading) = read.recv(), if !draining => self.on_reading(reading, &mut intakes),
                 () = sleep_until(next_retry) => self.retry_apps(),
+                () = tokio::time::sleep(DISPATCH_AGAIN), if intakes.has_given_up() => intakes.close_given_up(),
                 () = sleep_until(deadline) => {
                     if !self.config.drain_timeout.is_zero() {
                         tracing::warn!(limit = "--drain-timeout", "--drain-timeout is over: requests still in flight are broken off; raise it to wait longer");

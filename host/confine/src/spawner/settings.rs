@@ -33,16 +33,59 @@ pub struct Settings {
 struct Text {
     config: Config,
     log: LogSettings,
-    directories: Vec<Grant>,
+    /// Of each descriptor that comes beside, in their order.
+    opened: Vec<Directory>,
+    granted: Vec<Grant>,
 }
 
-/// What is said of a directory, whose descriptor comes beside.
-#[derive(Serialize, Deserialize)]
-struct Grant {
-    app: usize,
+/// What is said of a directory, whose descriptor comes in another way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Directory {
     host: std::ffi::OsString,
     guest: String,
     writable: bool,
+}
+
+impl Directory {
+    /// Of one that is open.
+    pub fn of(dir: &Preopen) -> Self {
+        Self { host: dir.host.clone().into_os_string(), guest: dir.guest.clone(), writable: dir.writable }
+    }
+
+    fn with(self, opened: &Arc<OwnedFd>) -> Preopen {
+        let Self { host, guest, writable } = self;
+        Preopen { host: PathBuf::from(host), guest, writable, opened: Arc::clone(opened) }
+    }
+}
+
+/// That an app is granted a directory.
+#[derive(Serialize, Deserialize)]
+struct Grant {
+    app: usize,
+    /// The descriptor's.
+    number: usize,
+    directory: Directory,
+}
+
+/// These directories, as far as they are among those that are open.
+///
+/// # Errors
+/// Which one is not.
+pub fn among(own: &[Preopen], wanted: Vec<Directory>) -> Result<Vec<Preopen>, String> {
+    let found = wanted.into_iter().map(|wanted| {
+        let is_it = |dir: &&Preopen| *dir.host == *wanted.host && (dir.writable || !wanted.writable);
+        match own.iter().find(is_it) {
+            Some(dir) => Ok(wanted.with(&dir.opened)),
+            None => {
+                let how = if wanted.writable { "for writing " } else { "" };
+                Err(format!(
+                    "the directory `{}`, which was not granted {how}when the host started",
+                    wanted.host.display()
+                ))
+            }
+        }
+    });
+    found.collect()
 }
 
 /// What is sent to a process that starts, in this order.
@@ -65,19 +108,27 @@ pub(super) struct SealedSettings {
 
 impl SealedSettings {
     pub(super) fn new(settings: &Settings) -> io::Result<Self> {
-        let apps = settings.config.apps.iter().enumerate();
-        let dirs: Vec<(usize, &Preopen)> =
-            apps.flat_map(|(app, settings)| settings.grants.dirs.iter().map(move |dir| (app, dir))).collect();
-        let grant = |(app, dir): &(usize, &Preopen)| Grant {
-            app: *app,
-            host: dir.host.clone().into_os_string(),
-            guest: dir.guest.clone(),
-            writable: dir.writable,
-        };
-        let text =
-            Text { config: settings.config.clone(), log: settings.log, directories: dirs.iter().map(grant).collect() };
+        let all: Vec<Preopen> = settings.config.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
+        if all.len() > DIRECTORIES_MAX {
+            return Err(io::Error::other(format!(
+                "all apps together are granted {} directories, of {DIRECTORIES_MAX} at most",
+                all.len()
+            )));
+        }
+        Self::of(settings.config.clone(), settings.log, &all)
+    }
+
+    /// Settings whose apps are granted no other directories than `all`, which every process gets.
+    pub(super) fn of(config: Config, log: LogSettings, all: &[Preopen]) -> io::Result<Self> {
+        let numbers = |dir: &Preopen| all.iter().position(|own| Arc::ptr_eq(&own.opened, &dir.opened));
+        let grants = config.apps.iter().enumerate().flat_map(|(app, settings)| {
+            let grant = move |dir: &Preopen| Some(Grant { app, number: numbers(dir)?, directory: Directory::of(dir) });
+            settings.grants.dirs.iter().filter_map(grant)
+        });
+        let granted = grants.collect();
+        let text = Text { config, log, opened: all.iter().map(Directory::of).collect(), granted };
         let text = sealed::seal(&serde_json::to_vec(&text)?)?;
-        Ok(Self { text, directories: dirs.iter().map(|(_, dir)| Arc::clone(&dir.opened)).collect() })
+        Ok(Self { text, directories: all.iter().map(|dir| Arc::clone(&dir.opened)).collect() })
     }
 
     /// Sends all to a process that reads them with [`inherit`], and `line` to one that is a worker.
@@ -100,26 +151,23 @@ impl SealedSettings {
         wire::send(end, &Part::Begin, &line)
     }
 
-    /// The settings themselves.
+    /// The settings themselves, and all directories.
     ///
     /// # Errors
     /// When they are not what [`Self::new`] makes.
-    pub(super) fn open(&self) -> io::Result<Settings> {
-        let bytes = sealed::unseal(&self.text)?;
-        let Text { mut config, log, directories } = serde_json::from_slice(&bytes)?;
-        if directories.len() != self.directories.len() {
+    pub(super) fn open(&self) -> io::Result<(Settings, Vec<Preopen>)> {
+        let Text { mut config, log, opened, granted } = serde_json::from_slice(&sealed::unseal(&self.text)?)?;
+        if opened.len() != self.directories.len() {
             return Err(io::Error::other("the settings came with other directories than they name"));
         }
-        for (grant, opened) in directories.into_iter().zip(&self.directories) {
-            let app = config.apps.get_mut(grant.app).ok_or_else(|| io::Error::other("a directory is of no app"))?;
-            Arc::make_mut(app).grants.dirs.push(Preopen {
-                host: PathBuf::from(grant.host),
-                guest: grant.guest,
-                writable: grant.writable,
-                opened: Arc::clone(opened),
-            });
+        for Grant { app, number, directory } in granted {
+            let app = config.apps.get_mut(app).ok_or_else(|| io::Error::other("a directory is of no app"))?;
+            let opened = self.directories.get(number);
+            let opened = opened.ok_or_else(|| io::Error::other("a directory did not come with the settings"))?;
+            Arc::make_mut(app).grants.dirs.push(directory.with(opened));
         }
-        Ok(Settings { config, log })
+        let directories = opened.into_iter().zip(&self.directories).map(|(directory, opened)| directory.with(opened));
+        Ok((Settings { config, log }, directories.collect()))
     }
 }
 
@@ -128,7 +176,9 @@ impl SealedSettings {
 pub struct Inheritance {
     /// What the user asked for.
     pub settings: Settings,
-    /// The same, to be given to others.
+    /// All directories that any app was granted at the start.
+    pub directories: Vec<Preopen>,
+    /// The settings, to be given to others.
     pub(super) sealed: SealedSettings,
     /// Standard input, on which it came.
     pub(super) input: OwnedFd,
@@ -167,7 +217,10 @@ pub fn inherit() -> Result<Option<Inheritance>, InheritError> {
     rustix::net::sockopt::socket_type(&input).map_err(|error| InheritError::NotAChild(error.into()))?;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)?;
     match receive(input.as_fd())? {
-        Some((sealed, line)) => Ok(Some(Inheritance { settings: sealed.open()?, sealed, input, line })),
+        Some((sealed, line)) => {
+            let (settings, directories) = sealed.open()?;
+            Ok(Some(Inheritance { settings, directories, sealed, input, line }))
+        }
         None => Ok(None),
     }
 }
@@ -235,7 +288,7 @@ mod tests {
         let (one, other) = wire::pair()?;
         SealedSettings::new(settings)?.send(one.as_fd(), None)?;
         let (sealed, _) = receive(other.as_fd())?.ok_or("the settings")?;
-        Ok(sealed.open()?)
+        Ok(sealed.open()?.0)
     }
 
     #[test]
@@ -290,7 +343,7 @@ mod tests {
         wire::send(one.as_fd(), &Part::Directories, &[(Descriptor::Directory(0), sealed.directories[0].as_fd())])?;
         sealed.send(one.as_fd(), Some(one.as_fd()))?;
         let (received, mut line) = receive(other.as_fd())?.ok_or("the settings")?;
-        assert_eq!(received.open()?.config.apps[0].grants.dirs.len(), 1);
+        assert_eq!(received.open()?.0.config.apps[0].grants.dirs.len(), 1);
         assert!(line.take(Descriptor::Line).is_ok());
         Ok(())
     }

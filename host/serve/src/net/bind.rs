@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -93,6 +93,25 @@ impl Bound {
     /// When there is none, or one is not a listening TCP or Unix stream socket.
     pub fn handed_over() -> Result<Vec<Self>, BindError> {
         inherited()
+    }
+
+    /// One that another process of this program has bound to `listen`. With its file, where that has made one.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn received(socket: OwnedFd, listen: &Listen, file: Option<SocketFile>) -> Result<Self, BindError> {
+        match listen {
+            Listen::Unix(path) => {
+                let listener = UnixListener::from(socket);
+                rustix::net::listen(&listener, BACKLOG).map_err(|error| unix_error(path, &error.into()))?;
+                Ok(Self::Unix(listener, file))
+            }
+            Listen::Tcp(_) | Listen::Inherited => {
+                let listener = TcpListener::from(socket);
+                set_up(&listener).map_err(|error| unwatched(&error))?;
+                Ok(Self::Tcp(listener))
+            }
+        }
     }
 
     /// The file that binding has made, which is to be removed when the host stops.
@@ -264,6 +283,13 @@ pub fn keep_handed_over() {
     }
 }
 
+/// Sets what the connections of a socket that others have made inherit from it.
+fn set_up(listener: &TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    set_tcp_nodelay(listener, true)?;
+    SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_MAX_BYTES)
+}
+
 /// The sockets that the service manager handed over.
 fn inherited() -> Result<Vec<Bound>, BindError> {
     let failed = |reason: String| {
@@ -278,9 +304,7 @@ fn inherited() -> Result<Vec<Bound>, BindError> {
     let count = handed.len().max(1);
     let take = |number| {
         if let Ok(Some(listener)) = handed.take_tcp_listener(number) {
-            listener.set_nonblocking(true)?;
-            set_tcp_nodelay(&listener, true)?;
-            SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_MAX_BYTES)?;
+            set_up(&listener)?;
             return Ok(Bound::Tcp(listener));
         }
         let listener = handed.take_unix_listener(number)?.ok_or_else(|| io::Error::other("there is none"))?;

@@ -152,6 +152,11 @@ impl<C> Record<C> {
         self.next.is_none() && self.load != Work::Runs
     }
 
+    /// Whether nothing is loaded of it, and nothing waits for that.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.load == Work::None
+    }
+
     /// The app as it is to be: with the latest settings, in effect or not.
     pub(crate) fn latest(&self) -> &Arc<App> {
         self.next.as_ref().unwrap_or(&self.app)

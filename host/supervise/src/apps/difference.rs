@@ -18,8 +18,8 @@ pub(crate) enum Change {
 }
 
 /// `app` with the routes of `other`.
-pub(crate) fn with_routes_of(app: &App, _other: &App) -> App {
-    app.clone()
+pub(crate) fn with_routes_of(app: &App, other: &App) -> App {
+    App { routes: other.routes.clone(), strip_prefix: other.strip_prefix, ..app.clone() }
 }
 
 /// How two versions of an app differ.

@@ -37,6 +37,11 @@ pub(super) struct BoundFiles {
 }
 
 impl BoundFiles {
+    /// One more.
+    pub(super) fn add(&mut self, file: Option<SocketFile>) {
+        self.files.extend(file);
+    }
+
     /// Removes them now; the second time does nothing.
     pub(super) fn remove(&mut self) {
         let files = std::mem::take(&mut self.files);
@@ -56,8 +61,8 @@ impl Drop for BoundFiles {
 
 /// Bound, and not listening yet (but for Unix sockets, and those that were handed over).
 enum Socket {
-    /// The primary accepts. And whether it was handed over.
-    One(Bound, bool),
+    /// The primary accepts. With the address as the settings name it.
+    One(Bound, Listen),
     /// Each worker does, on a listener of its own.
     Each(Vec<TcpListener>, Address),
 }
@@ -71,9 +76,10 @@ impl Socket {
                 Ok(vec![Self::Each(listeners, address)])
             }
             (Listen::Inherited, _) => {
-                Ok(Bound::handed_over()?.into_iter().map(|bound| Self::One(bound, true)).collect())
+                let handed_over = Bound::handed_over()?.into_iter();
+                Ok(handed_over.map(|bound| Self::One(bound, Listen::Inherited)).collect())
             }
-            (listen, _) => Ok(vec![Self::One(Bound::new(listen)?, false)]),
+            (listen, _) => Ok(vec![Self::One(Bound::new(listen)?, listen.clone())]),
         }
     }
 
@@ -125,10 +131,10 @@ impl Ground {
         let mut listening = Listening { own: Vec::new(), each, addresses: Vec::new(), files: self.files };
         for socket in self.sockets {
             match socket {
-                Socket::One(bound, is_handed_over) => {
+                Socket::One(bound, listen) => {
                     let listener = Listener::new(bound)?;
                     listening.addresses.push(listener.address().clone());
-                    listening.own.push((listener, is_handed_over));
+                    listening.own.push((listener, listen));
                 }
                 Socket::Each(listeners, address) => {
                     listeners.iter().try_for_each(listen)?;
@@ -145,8 +151,8 @@ impl Ground {
 
 /// The listeners of a host that begins to serve.
 pub(super) struct Listening {
-    /// On which the primary accepts, and whether they were handed over.
-    pub(super) own: Vec<(Listener, bool)>,
+    /// On which the primary accepts, and their addresses as the settings name them.
+    pub(super) own: Vec<(Listener, Listen)>,
     /// On which each worker does.
     pub(super) each: Vec<Vec<TcpListener>>,
     /// Of all, in the order of the settings.

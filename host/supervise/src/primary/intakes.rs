@@ -3,15 +3,28 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
+use wasmhost_config::Listen;
 use wasmhost_serve::intake::Intake;
 use wasmhost_serve::worker::inbox::Connection;
 
-/// A listener, and whether it was handed over by a service manager.
+/// At most how long an address that is given up is still accepted on, for the connections that wait in its backlog.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
+
+/// A listener.
 pub(super) struct Door {
-    pub(super) intake: Intake,
-    /// What waits at it stays there when the host stops, for whoever is handed it next.
-    pub(super) is_handed_over: bool,
+    intake: Intake,
+    listen: Listen,
+    /// It is given up: closed as soon as no connection waits, and then at the latest.
+    close_at: Option<Instant>,
+}
+
+impl Door {
+    /// Of this address, as the settings name it.
+    pub(super) fn new(intake: Intake, listen: Listen) -> Self {
+        Self { intake, listen, close_at: None }
+    }
 }
 
 /// All of them, the next to be looked at first.
@@ -65,9 +78,35 @@ impl Intakes {
         self.0.iter().any(|door| door.intake.has_waiting())
     }
 
-    /// Lets go of those that were handed over.
+    /// Lets go of those that a service manager handed over: what waits there stays, for whoever is handed them next.
     pub(super) fn leave_handed_over(&mut self) {
-        self.0.retain(|door| !door.is_handed_over);
+        self.0.retain(|door| door.listen != Listen::Inherited);
+    }
+
+    /// One more.
+    pub(super) fn add(&mut self, door: Door) {
+        self.0.push(door);
+    }
+
+    /// Gives up those whose addresses are not among these. Answers which.
+    pub(super) fn give_up_others(&mut self, kept: &[Listen]) -> Vec<Listen> {
+        let is_other = |door: &&mut Door| door.close_at.is_none() && !kept.contains(&door.listen);
+        let others = self.0.iter_mut().filter(is_other).map(|door| {
+            door.close_at = Some(Instant::now() + CLOSED_WITHIN);
+            door.listen.clone()
+        });
+        others.collect()
+    }
+
+    /// Closes those that are given up and at which no connection waits.
+    pub(super) fn close_given_up(&mut self) {
+        let is_over = |door: &Door, at: Instant| Instant::now() >= at || !door.intake.has_waiting();
+        self.0.retain(|door| !door.close_at.is_some_and(|at| is_over(door, at)));
+    }
+
+    /// Whether one is given up that is still there.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.0.iter().any(|door| door.close_at.is_some())
     }
 
     /// Closes all.

@@ -90,6 +90,7 @@ impl<B: Backend> Primary<B> {
                 id
             }
         };
+        self.settle_loads();
         self.show(id);
     }
 

@@ -64,7 +64,7 @@ pub enum ChildError {
 pub fn run() -> Result<bool, ChildError> {
     let Some(mut inherited) = inherit()? else { return Ok(false) };
     let line = inherited.line()?;
-    let Settings { config, log } = inherited.settings;
+    let (Settings { config, log }, directories) = (inherited.settings, inherited.directories);
     let (config, log) = (Arc::new(config), log::start(log));
     let runtime = thread::event_loop("worker")?;
     let first = runtime.block_on(async {
@@ -79,7 +79,7 @@ pub fn run() -> Result<bool, ChildError> {
     let cage = Cage::worker(&config);
     match first {
         Some((wire, ToWorker::Load { missing }, mut descriptors)) => {
-            let app = app_to_load(&config, &mut descriptors)?;
+            let app = app_to_load(&config, &directories, &mut descriptors)?;
             // Which starts a compiler. No guest code runs yet.
             let artifact = Artifact::prepare(&config, &app, &Launcher::Own);
             let (report, _log) = confined(&config, &cage, log)?;
@@ -90,7 +90,7 @@ pub fn run() -> Result<bool, ChildError> {
             let (report, _log) = confined(&config, &cage, log)?;
             report.log_beyond("a worker's process", &missing);
             tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
-            let start = Start { id: WorkerId(id), authority, listeners, share, first };
+            let start = Start { id: WorkerId(id), authority, listeners, share, first, directories };
             let exit = match work(&wire, config, start, descriptors, runtime) {
                 Exit::Panic(text) => Exit::Panic(cut(&text)),
                 exit => exit,
@@ -104,14 +104,9 @@ pub fn run() -> Result<bool, ChildError> {
     }
 }
 
-/// The directories that this process was given open.
-fn directories(config: &Config) -> Vec<Preopen> {
-    config.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect()
-}
-
 /// The app that is to be loaded. Which file that is, the settings say that this process has from the spawner.
-fn app_to_load(config: &Config, descriptors: &mut Descriptors) -> io::Result<Arc<App>> {
-    let table = table::read(&descriptors.take(Descriptor::Table)?, &directories(config))?;
+fn app_to_load(config: &Config, own: &[Preopen], descriptors: &mut Descriptors) -> io::Result<Arc<App>> {
+    let table = table::read(&descriptors.take(Descriptor::Table)?, own)?;
     let only = table.iter().next().map(|(_, app)| Arc::clone(app));
     let app = only.ok_or_else(|| io::Error::other("there is no app to load"))?;
     let is_known = config.apps.iter().any(|own| own.name == app.name && own.component == app.component);
@@ -170,6 +165,8 @@ struct Start {
     listeners: usize,
     share: Option<Share>,
     first: Option<Code>,
+    /// What this process was given open.
+    directories: Vec<Preopen>,
 }
 
 /// Works to the end.
@@ -214,7 +211,7 @@ fn prepare(wire: &Arc<Wire>, config: Arc<Config>, start: Start, mut descriptors:
     let host = vitals::opened::<HostVitals>(&take(Descriptor::HostVitals)?).map_err(text)?;
     // The pool is for one worker's instances.
     let sandbox = Sandbox::new(&config, 1, Ticker::start().map_err(text)?);
-    let directories = directories(&config);
+    let directories = start.directories;
     let table = Arc::new(table::read(&take(Descriptor::Table)?, &directories).map_err(text)?);
     let mut supplies = BTreeMap::new();
     if let Some(Code { app: id, stored }) = start.first

@@ -46,7 +46,7 @@ pub(super) struct Hired {
 type Abroad = Rc<RefCell<HashMap<Client, usize>>>;
 
 /// The primary's side of a worker's process.
-pub(super) struct ProcessHandle {
+pub(crate) struct ProcessHandle {
     wire: Rc<Wire>,
     unsent: Rc<Unsent>,
     vitals: &'static Vitals,

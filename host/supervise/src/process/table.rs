@@ -1,7 +1,6 @@
 //! The table of apps as a worker's process gets it: in a sealed file, since that of ten thousand apps has some MiB. Of
 //! directories it has names only: a process uses those that it was given open at its start, and no others.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_config::{App, AppId, AppTable, Preopen};
+use wasmhost_confine::spawner::{Directory, among};
 
 /// An app of the table.
 #[derive(Serialize, Deserialize)]
@@ -20,26 +20,13 @@ struct Row<A> {
     directories: Vec<Directory>,
 }
 
-/// A directory that is granted to it.
-#[derive(Serialize, Deserialize)]
-struct Directory {
-    host: OsString,
-    guest: String,
-    writable: bool,
-}
-
 /// Writes a table.
 ///
 /// # Errors
 /// What the system says.
 pub(super) fn write<'a>(apps: impl Iterator<Item = (AppId, &'a Arc<App>)>) -> io::Result<OwnedFd> {
-    let directory = |dir: &Preopen| Directory {
-        host: dir.host.clone().into_os_string(),
-        guest: dir.guest.clone(),
-        writable: dir.writable,
-    };
-    let rows =
-        apps.map(|(id, app)| Row { id, app: &**app, directories: app.grants.dirs.iter().map(directory).collect() });
+    let directories = |app: &App| app.grants.dirs.iter().map(Directory::of).collect();
+    let rows = apps.map(|(id, app)| Row { id, app: &**app, directories: directories(app) });
     seal(&serde_json::to_vec(&rows.collect::<Vec<_>>())?)
 }
 
@@ -50,24 +37,11 @@ pub(super) fn write<'a>(apps: impl Iterator<Item = (AppId, &'a Arc<App>)>) -> io
 pub(super) fn read(file: &OwnedFd, own: &[Preopen]) -> io::Result<AppTable> {
     let rows: Vec<Row<App>> = serde_json::from_slice(&unseal(file)?)?;
     let apps = rows.into_iter().map(|Row { id, mut app, directories }| {
-        for directory in directories {
-            app.grants.dirs.push(opened(directory, own, &app.name)?);
-        }
+        let wants = |what: String| io::Error::other(format!("`{}` wants {what}", app.name));
+        app.grants.dirs = among(own, directories).map_err(wants)?;
         Ok((id, Arc::new(app)))
     });
     Ok(AppTable::new(apps.collect::<io::Result<Vec<_>>>()?))
-}
-
-fn opened(wanted: Directory, own: &[Preopen], app: &str) -> io::Result<Preopen> {
-    let Directory { host, guest, writable } = wanted;
-    let is_it = |dir: &&Preopen| *dir.host == *host && (dir.writable || !writable);
-    let Some(found) = own.iter().find(is_it) else {
-        let host = host.display();
-        return Err(io::Error::other(format!(
-            "the directory `{host}` of `{app}` was not open when this process started"
-        )));
-    };
-    Ok(Preopen { guest, writable, ..found.clone() })
 }
 
 #[cfg(test)]
