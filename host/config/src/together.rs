@@ -93,11 +93,12 @@ pub(super) fn check_apps(apps: &mut [Found], config: &Config, mistakes: &mut Mis
                 format!("all apps together have more than {DIRECTORIES_MAX} `dirs`; grant fewer, each to fewer apps");
             found.wrong(mistakes, "dirs", "--dir", reason);
         }
-        bytes += environment + bytes_of(&found.app.config) + found.app.grants.ca_pem.len();
+        bytes += environment + found.app.grants.declared.bytes() + found.app.grants.ca_pem.len();
         if bytes > ALL_APPS_BYTES_MAX && !std::mem::replace(&mut is_beyond_bytes, true) {
             let most = ALL_APPS_BYTES_MAX >> 20;
-            let reason =
-                format!("the variables, `config` and certificates of all apps together are more than {most} MiB");
+            let reason = format!(
+                "the variables, certificates and values of capabilities of all apps together are more than {most} MiB"
+            );
             found.wrong(mistakes, "env", "--env", reason);
         }
     }
@@ -107,10 +108,9 @@ pub(super) fn check_apps(apps: &mut [Found], config: &Config, mistakes: &mut Mis
 
 /// What an app must have, and what it has when it says nothing.
 fn complete(found: &mut Found, is_only: bool, mistakes: &mut Mistakes) {
-    for pairs in [&mut found.app.grants.env, &mut found.app.config] {
-        latest(pairs);
-        pairs.shrink_to_fit();
-    }
+    latest(&mut found.app.grants.env);
+    found.app.grants.env.shrink_to_fit();
+    found.app.grants.declared.complete();
     let Some(place) = &found.place else { return };
     let has = |key| place.places.of(key).is_some();
     if !has("name") {

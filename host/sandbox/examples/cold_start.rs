@@ -17,7 +17,8 @@ use wasmhost_config::cli::{Parsed, parse};
 use wasmhost_config::{App, build, machine};
 use wasmhost_confine::spawner::{COMPILING_CHILD, Launcher};
 use wasmhost_sandbox::{
-    Artifact, Guest, Instance, InstanceContext, MemoryBudget, PulseCells, Sandbox, StoredCode, Ticker, compile_here,
+    Artifact, Guest, Instance, InstanceContext, MemoryBudget, PulseCells, Sandbox, StoredCode, Ticker, capabilities,
+    compile_here,
 };
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -36,8 +37,10 @@ fn measure(component: &str, count: usize) -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let words = ["wasmhost", component, "--workers", "1", "--cache-dir"].map(Into::into);
     let words = words.into_iter().chain([folder.path().into()]);
-    let Parsed::Cli(cli, _) = parse(words) else { return Err("the command line was not understood".into()) };
-    let mut config = build(&cli.serve, machine()).map_err(|_| "a value was not understood")?;
+    let Parsed::Cli(cli, _) = parse(words, capabilities()) else {
+        return Err("the command line was not understood".into());
+    };
+    let mut config = build(&cli.serve, capabilities(), machine()).map_err(|_| "a value was not understood")?;
     let first = config.apps.first().cloned().ok_or("no app")?;
     config.apps = (0..count).map(|nth| Arc::new(App { name: format!("app-{nth}"), ..App::clone(&first) })).collect();
 
@@ -54,8 +57,10 @@ fn measure(component: &str, count: usize) -> Outcome<()> {
     let began = Instant::now();
     let warm = Guest::link(&prepared, &first, &sandbox)?;
     println!("first link, with engine and pool: {:.2} ms", ms(began.elapsed()));
-    let context =
-        |app: &Arc<App>| InstanceContext::new(1, Arc::clone(&pulse), Arc::clone(&ticker), Arc::clone(&budget), app);
+    let cpu = std::rc::Rc::default();
+    let context = |app: &Arc<App>| {
+        InstanceContext::new(1, Arc::clone(&pulse), Arc::clone(&ticker), Arc::clone(&budget), app, (&cpu, 0))
+    };
     drop(runtime.block_on(warm.instantiate(&context(&first), None)).map_err(|fault| fault.detail.to_string())?);
 
     let (mut opening, mut linking, mut contexts, mut starting, mut waking) = (vec![], vec![], vec![], vec![], vec![]);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
-use wasmhost_config::{App, Config, Listen, Machine, Preopen, Source, read_apps_again};
+use wasmhost_config::{App, Capabilities, Config, Listen, Machine, Preopen, Source, read_apps_again};
 
 use super::settings::{Directory, among};
 use crate::cage::beyond;
@@ -90,8 +90,8 @@ pub(super) struct Read {
 }
 
 /// Reads the file. Blocks.
-pub(super) fn read(source: &Source, machine: Machine) -> Read {
-    let (config, mistakes) = read_apps_again(source, machine);
+pub(super) fn read(source: &Source, capabilities: Capabilities, machine: Machine) -> Read {
+    let (config, mistakes) = read_apps_again(source, capabilities, machine);
     let mistakes = mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
     let stamps = config.as_ref().map(stamps).unwrap_or_default();
     Read { config, mistakes, stamps }
@@ -166,7 +166,7 @@ pub(super) fn answer(read: Read, before: &Config, own: &[Preopen], stamps: &mut 
 }
 
 /// Takes a reading apart. `start`: the settings that the host's processes were confined by.
-pub(super) fn open(mut descriptors: Descriptors, start: &Config) -> io::Result<Reading> {
+pub(super) fn open(mut descriptors: Descriptors, start: &Config, capabilities: Capabilities) -> io::Result<Reading> {
     let text: Text = serde_json::from_slice(&unseal(&descriptors.take(Descriptor::Settings)?)?)?;
     let Text { mut config, directories, mistakes, touched, listeners } = text;
     let own: Vec<Preopen> = start.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
@@ -174,7 +174,7 @@ pub(super) fn open(mut descriptors: Descriptors, start: &Config) -> io::Result<R
     for (app, directories) in config.iter_mut().flat_map(|config| &mut config.apps).zip(directories) {
         let app = Arc::make_mut(app);
         let found = among(&own, directories);
-        let reason = found.as_ref().err().cloned().or_else(|| beyond(start, app));
+        let reason = found.as_ref().err().cloned().or_else(|| beyond(start, app, capabilities));
         if let Some(reason) = reason {
             wants_beyond.insert(app.name.clone(), reason);
         }
