@@ -211,5 +211,5 @@ impl<B: Backend> Primary<B> {
 
 /// Addresses, for the log.
 pub(super) fn joined(addresses: &[wasmhost_serve::listener::Address]) -> Arc<str> {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ").into()
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ").into()
 }
