@@ -19,12 +19,14 @@ const CRATES: &[(&str, &[&str])] = &[
 /// acts.
 const ARROWS: &[(&str, &[&str])] = &[
     ("base/src", &[]),
-    ("config/src/cli", &["settings"]),
+    ("config/src/cli", &["given", "settings"]),
+    ("config/src/nearest.rs", &[]),
     ("config/src/host_name.rs", &[]),
     ("config/src/routes", &["host_name"]),
     ("confine/src/cage.rs", &[]),
     ("confine/src/calls.rs", &["cage"]),
     ("confine/src/files.rs", &["cage"]),
+    ("sandbox/src/fairness.rs", &[]),
     ("serve/src/alarms", &[]),
     ("serve/src/crash.rs", &[]),
     ("serve/src/development", &[]),

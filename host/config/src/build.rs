@@ -81,7 +81,8 @@ pub fn read_again(source: &Source, machine: Machine) -> Result<Config, Vec<Mista
 pub fn read_apps_again(source: &Source, machine: Machine) -> (Option<Config>, Vec<Mistake>) {
     match ConfigFile::read(source.file()) {
         Ok(file) => {
-            let (config, mistakes) = read(source.given(), Served::File(&file), machine, Mistakes::default());
+            let (mut config, mistakes) = read(source.given(), Served::File(&file), machine, Mistakes::default());
+            config.source = Some(source.clone());
             let mistakes = mistakes.finish(&file.name, &file.text);
             let is_usable = mistakes.iter().all(|mistake| mistake.app.is_some());
             (is_usable.then_some(config), mistakes)
@@ -232,9 +233,10 @@ fn tables_of_apps<'t>(table: &'t DeTable<'t>, mistakes: &mut Mistakes) -> Vec<(O
         let reason =
             format!("there are {} apps, and a host serves {APPS_MAX} at most: divide them between hosts", values.len());
         mistakes.at(values.get(APPS_MAX).map_or(Offset(0), at), None, reason);
+        return Vec::new();
     }
     let mut tables = Vec::new();
-    for value in values.iter().take(APPS_MAX) {
+    for value in values {
         match value.get_ref() {
             DeValue::Table(table) => tables.push((at(value), table)),
             _ => mistakes.at(at(value), None, format!("an app must be a table: {EXPECTED}")),

@@ -1,7 +1,7 @@
 //! The settings of one run, checked and in their final types. `settings` lists every setting and what its value means, `cli`
 //! what can be typed, `document` reads `wasmhost.toml`, and `build` makes a [`Config`] of all, or a list of all mistakes. No
-//! other crate reads flags, the file or the environment. Names of hosts are resolved, and files and directories opened, here and once; other processes of the host
-//! get the result.
+//! other crate reads flags, the file or the environment. Names of hosts are resolved, and files and directories opened, here
+//! and once; other processes of the host get the result.
 
 mod build;
 pub mod cli;

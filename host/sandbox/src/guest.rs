@@ -1,5 +1,6 @@
 //! A component that was loaded, checked and linked, from which instances are made. It is immutable, and all workers share it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ pub use super::source::WasiVersion;
 use wasmhost_config::{App, Isolation};
 
 use super::artifact;
+use super::cpu::{CpuUser, WorkerCpu};
 use super::driver::Calls;
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
@@ -48,13 +50,21 @@ pub struct InstanceContext {
     pulse: Arc<Pulse>,
     ticker: Arc<Ticker>,
     budget: Arc<MemoryBudget>,
+    cpu: CpuUser,
     common: Common,
 }
 
 impl InstanceContext {
-    /// For instances of this app on this worker.
-    pub fn new(worker: u16, pulse: Arc<Pulse>, ticker: Arc<Ticker>, budget: Arc<MemoryBudget>, app: &Arc<App>) -> Self {
-        Self { worker, pulse, ticker, budget, common: Common::new(Arc::clone(app)) }
+    /// For instances of this app on this worker. With the key `key` they share `cpu` with those of other apps.
+    pub fn new(
+        worker: u16,
+        pulse: Arc<Pulse>,
+        ticker: Arc<Ticker>,
+        budget: Arc<MemoryBudget>,
+        app: &Arc<App>,
+        (cpu, key): (&Rc<WorkerCpu>, u32),
+    ) -> Self {
+        Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common: Common::new(Arc::clone(app)) }
     }
 
     /// The sign that this worker runs guest code, and the clock it is read by.
@@ -158,7 +168,8 @@ impl Guest {
             let proxy = self.pre.instantiate_async(unready).await?;
             Ok((store, proxy))
         };
-        let made = metered(made, &meter, &context.pulse, &context.ticker);
+        let mut cpu = context.cpu.another();
+        let made = metered(made, (&meter, &mut cpu), &context.pulse, &context.ticker);
         let limit = self.app.limits.start_timeout();
         let at_latest = Instant::now() + limit;
         let until = deadline.map_or(at_latest, |deadline| deadline.min(at_latest));
@@ -168,7 +179,7 @@ impl Guest {
             return Err(Fault::too_slow_to_start(kind, limit));
         };
         let (store, proxy) = made.map_err(|error| Fault::from_start_error(&error, &meter))?;
-        Ok(Instance::new(store, proxy, meter, context.pulse(), self.calls))
+        Ok(Instance::new(store, proxy, (meter, cpu), context.pulse(), self.calls))
     }
 }
 
@@ -225,7 +236,12 @@ fn unknown_import(error: &wasmtime::Error) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::prepare::compiled_in_test;
+    use super::super::testing::app_of_test;
     use super::*;
+    use std::path::Path;
+
+    type Outcome = Result<(), Box<dyn std::error::Error>>;
 
     #[test]
     fn an_unknown_import_is_named() {
@@ -233,5 +249,144 @@ mod tests {
             "component imports instance `acme:secret/vault@1.0.0`, but a matching implementation was not found in the linker"
         );
         assert!(unknown_import(&error).reason.contains("imports `acme:secret/vault@1.0.0`"));
+    }
+
+    /// A handler of wasi 0.2 with `more` in its core module.
+    fn handler(more: &str) -> String {
+        format!(
+            r#"(component
+                (import "wasi:http/types@0.2.0" (instance $types
+                    (export "incoming-request" (type (sub resource)))
+                    (export "response-outparam" (type (sub resource)))))
+                (alias export $types "incoming-request" (type $request))
+                (alias export $types "response-outparam" (type $out))
+                (core module $guest {more} (memory 1) (func (export "handle") (param i32 i32)))
+                (core instance $guest (instantiate $guest))
+                (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+                    (canon lift (core func $guest "handle")))
+                (instance $handler (export "handle" (func $handle)))
+                (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+        )
+    }
+
+    /// A host of one worker.
+    struct Host {
+        folder: tempfile::TempDir,
+        sandbox: Sandbox,
+        app: Arc<App>,
+        context: InstanceContext,
+        runtime: tokio::runtime::Runtime,
+    }
+
+    impl Host {
+        fn new(memory_max_bytes: u64) -> std::io::Result<Self> {
+            let ticker = Ticker::start()?;
+            let mut app = app_of_test();
+            app.limits.memory_max_bytes = memory_max_bytes;
+            let app = Arc::new(app);
+            let budget = MemoryBudget::new(1 << 40, Box::leak(Box::default()), Box::leak(Box::default()));
+            let pulse = ticker.watch_pulse(Box::leak(Box::default()));
+            Ok(Self {
+                folder: tempfile::tempdir()?,
+                sandbox: Sandbox::of(&[Arc::clone(&app)], 1, Arc::clone(&ticker)),
+                context: InstanceContext::new(1, pulse, ticker, Arc::new(budget), &app),
+                app,
+                runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+            })
+        }
+
+        fn link(&self, component: &str) -> Result<Guest, Problem> {
+            let entry = self.folder.path().join("entry");
+            Guest::try_link(&compiled_in_test(component.as_bytes(), &entry)?, &self.app, &self.sandbox)
+        }
+
+        fn instance(&self, guest: &Guest) -> Result<Instance, Fault> {
+            self.runtime.block_on(guest.instantiate(&self.context, None))
+        }
+    }
+
+    fn reason(problem: Problem) -> String {
+        problem.reason
+    }
+
+    fn detail(fault: Fault) -> String {
+        fault.detail.to_string()
+    }
+
+    #[test]
+    fn guests_of_a_kind_share_an_engine_whose_pool_ends_with_its_places() -> Outcome {
+        let host = Host::new(1 << 30)?;
+        let guests = [
+            host.link(&handler("")).map_err(reason)?,
+            host.link(&handler("(global i32 (i32.const 1))")).map_err(reason)?,
+        ];
+        assert!(Engine::same(&guests[0].engine, &guests[1].engine));
+        assert_eq!(guests.each_ref().map(Guest::on_demand), [None, None]);
+        let last = host.instance(&guests[1]).map_err(detail)?;
+        let mut instances = Vec::new();
+        let refused = loop {
+            match host.instance(&guests[0]) {
+                Ok(instance) => instances.push(instance),
+                Err(fault) => break fault,
+            }
+        };
+        assert_eq!((refused.kind, refused.flag()), (FaultKind::Capacity, Some("--instances-per-worker")));
+        // One app has room for 1 + 8 instances; with two guests, the last two are for the one that has less.
+        assert_eq!(instances.len(), 6, "{}", refused.detail);
+        drop((last, host.instance(&guests[1]).map_err(detail)?));
+        drop(instances);
+        host.instance(&guests[0]).map_err(detail)?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_component_that_does_not_fit_into_the_pool_runs_on_demand_and_the_others_do_not() -> Outcome {
+        let host = Host::new(1 << 30)?;
+        let memories = "(memory 1)".repeat(8);
+        for (what, words) in [("(table 40000 funcref)", "minimum element size"), (memories.as_str(), "memories")] {
+            let guest = host.link(&handler(what)).map_err(reason)?;
+            let why = guest.on_demand().unwrap_or_default();
+            assert!(why.contains(words), "{why}");
+            host.instance(&guest).map_err(detail)?;
+        }
+        assert_eq!(host.link(&handler("")).map_err(reason)?.on_demand(), None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_larger_memory_limit_after_a_reload_stays_in_the_pool() -> Outcome {
+        let mut host = Host::new(1 << 20)?;
+        let component = handler("(memory 512)");
+        let before = host.link(&component).map_err(reason)?;
+        let fault = host.instance(&before).map(drop).err().ok_or("32 MiB within 1 MiB")?;
+        assert_eq!((fault.kind, fault.flag()), (FaultKind::Start, Some("--memory-max")));
+        let mut app = App::clone(&host.app);
+        app.limits.memory_max_bytes = 4 << 30;
+        host.app = Arc::new(app);
+        let after = host.link(&component).map_err(reason)?;
+        assert_eq!(after.on_demand(), None);
+        host.instance(&after).map_err(detail)?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_component_with_an_unknown_import_is_not_linked() -> Outcome {
+        let host = Host::new(1 << 30)?;
+        let component = handler("").replacen("(component", r#"(component (import "acme:a/b@1.0.0" (func))"#, 1);
+        let problem = host.link(&component).map(drop).err().ok_or("it was linked")?;
+        assert!(problem.reason.starts_with("it imports `acme:a/b@1.0.0`"), "{}", problem.reason);
+        Ok(())
+    }
+
+    #[test]
+    fn a_component_of_wasi_0_3_has_an_engine_of_the_other_kind() -> Outcome {
+        let host = Host::new(1 << 30)?;
+        let plain = host.link(&handler("")).map_err(reason)?;
+        let component = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest/hello-p3.wasm");
+        let artifact = compiled_in_test(&std::fs::read(component)?, &host.folder.path().join("p3")).map_err(reason)?;
+        let concurrent = Guest::try_link(&artifact, &host.app, &host.sandbox).map_err(reason)?;
+        assert!(!Engine::same(&plain.engine, &concurrent.engine));
+        host.instance(&concurrent).map_err(detail)?;
+        Ok(())
     }
 }

@@ -7,9 +7,11 @@ mod cache;
 mod call;
 mod check;
 mod compile;
+mod cpu;
 mod driver;
 mod engine;
 mod epoch;
+mod fairness;
 mod fault;
 mod files;
 mod guest;
@@ -32,6 +34,8 @@ mod state;
 mod stdio;
 mod stored;
 mod symbols;
+#[cfg(test)]
+mod testing;
 mod waking;
 
 pub use artifact::{Survey, survey};
@@ -39,6 +43,7 @@ pub use cache::make_dir as make_cache_dir;
 pub use call::Head;
 pub use check::{Checked, check};
 pub use compile::{CompileError, bound_compiling_child, compile_ahead, compile_here};
+pub use cpu::WorkerCpu;
 pub use epoch::{Pulse, PulseCells, TICK, Ticker};
 pub use fault::{Fault, FaultKind};
 pub use guest::{Guest, InstanceContext, WasiVersion};

@@ -273,6 +273,161 @@ mod tests {
         Ok(())
     }
 
+    fn leaked() -> &'static AtomicU64 {
+        Box::leak(Box::default())
+    }
+
+    /// Budgets of so many apps, each on so many workers.
+    fn apps(total_bytes: u64, max_bytes: u64, apps: usize, workers: usize) -> Vec<Vec<MemoryBudget>> {
+        let (used_bytes, apps_with_memory) = (leaked(), leaked());
+        let shares: Vec<_> = (0..workers).map(|_| leaked()).collect();
+        let of_app = |_| {
+            let of_app = leaked();
+            let on_worker = |share: &&'static AtomicU64| {
+                let share_bytes = leaked();
+                let app = AppMemory { max_bytes, used_bytes: of_app, share_bytes, apps_with_memory };
+                MemoryBudget::new(total_bytes, used_bytes, share).for_app(app)
+            };
+            shares.iter().map(on_worker).collect()
+        };
+        (0..apps).map(of_app).collect()
+    }
+
+    #[test]
+    fn the_instances_of_an_app_have_no_more_together_than_it_may_have() -> wasmtime::Result<()> {
+        let apps = apps(10_000, 1_500, 2, 2);
+        let limiter = |budget: &MemoryBudget| {
+            MemoryLimiter::new(1_000, Arc::new(budget.clone()), Arc::new(Meter::of_test(Duration::from_secs(1))))
+        };
+        let [mut first, mut second, mut other] = [&apps[0][0], &apps[0][1], &apps[1][0]].map(limiter);
+        assert!(first.memory_growing(0, 1_000, None)?);
+        assert!(second.memory_growing(0, 500, None)?);
+        assert!(!second.memory_growing(500, 501, None)?);
+        assert_eq!(second.meter.refused(), Some(Refused::App));
+        assert_eq!(second.budget.used_bytes.load(Relaxed), 1_500, "nothing is charged for what is refused");
+        assert!(other.memory_growing(0, 1_000, None)?);
+        drop(first);
+        assert!(second.memory_growing(500, 1_000, None)?);
+        Ok(())
+    }
+
+    #[test]
+    fn an_app_cannot_take_the_last_quarter_of_the_total_from_the_others() {
+        let apps = apps(1_000, u64::MAX, 2, 1);
+        let (greedy, modest) = (&apps[0][0], &apps[1][0]);
+        assert_eq!(greedy.take(1_000), Ok(()), "alone it may have all");
+        greedy.give_back(1_000);
+        assert_eq!(modest.take(10), Ok(()));
+        assert_eq!(greedy.take(740), Ok(()));
+        assert_eq!(greedy.take(1), Err(Refused::Total));
+        assert_eq!(modest.take(250), Ok(()));
+        assert_eq!(modest.take(1), Err(Refused::Total));
+    }
+
+    #[test]
+    fn what_a_killed_worker_had_is_given_back_once() {
+        let apps = apps(1_000, 1_000, 2, 2);
+        for of_app in &apps {
+            assert_eq!((of_app[0].take(100), of_app[1].take(10)), (Ok(()), Ok(())));
+        }
+        for _ in 0..2 {
+            apps[0][0].reclaim();
+            apps.iter().flat_map(|of_app| of_app[0].app).for_each(|app| app.reclaim());
+        }
+        let figures = |budget: &MemoryBudget| {
+            let app = budget.app.map(|app| [app.used_bytes, app.apps_with_memory].map(|count| count.load(Relaxed)));
+            (budget.used_bytes.load(Relaxed), app)
+        };
+        assert_eq!(figures(&apps[0][1]), (20, Some([10, 2])));
+        apps.iter().for_each(|of_app| of_app[1].give_back(10));
+        assert_eq!(figures(&apps[1][1]), (0, Some([0, 0])));
+    }
+
+    proptest! {
+        #[test]
+        fn all_counts_agree_whatever_apps_take_and_give_back(
+            steps in proptest::collection::vec((0..3_usize, 0..2_usize, 0..400_u64, any::<bool>(), 0..20_u8), 1..200),
+        ) {
+            const TOTAL: u64 = 1_000;
+            const MAX: u64 = 600;
+            let apps = apps(TOTAL, MAX, 3, 2);
+            let mut held = [[0_u64; 2]; 3];
+            for (app, worker, bytes, takes, dies) in steps {
+                let budget = &apps[app][worker];
+                if dies == 0 {
+                    budget.reclaim();
+                    for of_app in &apps {
+                        of_app[worker].app.iter().for_each(AppMemory::reclaim);
+                    }
+                    held.iter_mut().for_each(|of_app| of_app[worker] = 0);
+                } else if takes {
+                    let own: u64 = held[app].iter().sum();
+                    let all: u64 = held.iter().flatten().sum();
+                    match budget.take(bytes) {
+                        Ok(()) => held[app][worker] += bytes,
+                        Err(Refused::App) => prop_assert!(own + bytes > MAX),
+                        Err(Refused::Total) => {
+                            prop_assert!(all + bytes > TOTAL - TOTAL / 4);
+                            prop_assert!(all + bytes > TOTAL || own + bytes > TOTAL / 3, "an equal part is refused");
+                        }
+                        Err(Refused::Instance) => prop_assert!(false),
+                    }
+                } else {
+                    let given = bytes.min(held[app][worker]);
+                    budget.give_back(given);
+                    held[app][worker] -= given;
+                }
+                let all: u64 = held.iter().flatten().sum();
+                prop_assert!(all <= TOTAL);
+                prop_assert_eq!(apps[0][0].used_bytes.load(Relaxed), all);
+                let mut with_memory = 0;
+                for (of_app, held) in apps.iter().zip(&held) {
+                    let own: u64 = held.iter().sum();
+                    prop_assert!(own <= MAX);
+                    with_memory += u64::from(own > 0);
+                    for (budget, held) in of_app.iter().zip(held) {
+                        let app = budget.app.as_ref().map(|app| (app.used_bytes.load(Relaxed), app.share_bytes.load(Relaxed)));
+                        prop_assert_eq!(app, Some((own, *held)));
+                    }
+                }
+                for worker in 0..2 {
+                    let share: u64 = held.iter().map(|of_app| of_app[worker]).sum();
+                    prop_assert_eq!(apps[0][worker].share_bytes.load(Relaxed), share);
+                }
+                prop_assert_eq!(apps[0][0].app.map(|app| app.apps_with_memory.load(Relaxed)), Some(with_memory));
+            }
+        }
+    }
+
+    #[test]
+    fn apps_that_come_and_go_on_several_workers_at_once_leave_no_trace() -> std::io::Result<()> {
+        let apps = apps(1_000, 700, 3, 4);
+        std::thread::scope(|scope| -> std::io::Result<()> {
+            for worker in 0..4 {
+                let apps = &apps;
+                let come_and_go = move || {
+                    for round in 0..20_000_u64 {
+                        let budget = &apps[usize::try_from(round).unwrap_or(0) % 3][worker];
+                        let bytes = round * 37 % 400;
+                        if budget.take(bytes).is_ok() {
+                            assert!(budget.used_bytes.load(Relaxed) <= 1_000);
+                            budget.give_back(bytes);
+                        }
+                    }
+                };
+                std::thread::Builder::new().name("worker".to_owned()).spawn_scoped(scope, come_and_go)?;
+            }
+            Ok(())
+        })?;
+        for budget in apps.iter().flatten() {
+            let app = budget
+                .app
+                .map(|app| [app.used_bytes, app.share_bytes, app.apps_with_memory].map(|count| count.load(Relaxed)));
+            assert_eq!((budget.used_bytes.load(Relaxed), app), (0, Some([0; 3])));
+        }
+        Ok(())
+    }
+
     #[test]
     fn an_instance_that_is_nearly_full_is_renewed_once_it_has_served_long() -> wasmtime::Result<()> {
         let mut limiter = limiter(1_000, 10_000);

@@ -99,7 +99,7 @@ impl Meter {
     /// Of an instance on worker 1 of some app.
     #[cfg(test)]
     pub(super) fn of_test(cpu_limit: Duration) -> Self {
-        Self::new(1, cpu_limit, Arc::new(super::state::app_of_test()))
+        Self::new(1, cpu_limit, Arc::new(super::testing::app_of_test()))
     }
 
     /// With what finds the place of a fault in the source.
@@ -130,7 +130,12 @@ impl Meter {
 
     /// CPU time of the current call so far.
     pub(super) fn cpu(&self) -> Duration {
-        Duration::from_nanos(self.cpu_ns.load(Relaxed))
+        Duration::from_nanos(self.cpu_ns())
+    }
+
+    /// The same in nanoseconds.
+    pub(super) fn cpu_ns(&self) -> u64 {
+        self.cpu_ns.load(Relaxed)
     }
 
     /// Charges CPU time that the host has spent for `request` while the guest did not run. False if that request is still

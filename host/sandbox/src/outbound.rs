@@ -140,7 +140,7 @@ mod tests {
                 serve(stream).await
             });
             let rule = HostRule { host: HostPattern::Address(address.ip()), port: None, private: false };
-            let mut app = crate::state::app_of_test();
+            let mut app = crate::testing::app_of_test();
             app.grants.allow_hosts = vec![rule];
             let meter = Arc::new(Meter::of_test(Duration::from_secs(60)));
             let outgoing = Outgoing::new(&Arc::new(Outbound::new(Arc::new(app))), &meter, None);

@@ -56,8 +56,13 @@ pub(super) struct PoolShape {
 
 impl PoolShape {
     /// For the instances that these apps may have on so many workers. One app always has room for all its instances;
-    /// several share [`INSTANCES_MAX`], or what the largest of them needs alone.
-    pub(super) fn of<'a>(apps: impl Iterator<Item = &'a App>, workers: u16, concurrent: bool) -> Self {
+    /// several share [`INSTANCES_MAX`], or what the largest of them needs alone. No more than `instances_max`.
+    pub(super) fn of<'a>(
+        apps: impl Iterator<Item = &'a App>,
+        workers: u16,
+        concurrent: bool,
+        instances_max: u32,
+    ) -> Self {
         let (mut all, mut largest, mut calls) = (0_u32, 0_u32, 1_u32);
         for app in apps {
             let per_worker = app.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
@@ -68,7 +73,7 @@ impl PoolShape {
                 calls = calls.max(u32::try_from(app.capacity.instance_concurrency).unwrap_or(u32::MAX));
             }
         }
-        let instances = all.min(largest.max(INSTANCES_MAX)).min(wasmhost_base::inject::pool_max());
+        let instances = all.min(largest.max(INSTANCES_MAX)).min(instances_max);
         let each = |wanted: u32, at_least: u32, max: u32| {
             instances.saturating_mul(wanted).min(max.max(instances.saturating_mul(at_least)))
         };
@@ -102,5 +107,58 @@ impl PoolShape {
             .table_elements(TABLE_ELEMENTS_MAX)
             .table_keep_resident(TABLE_KEPT_BYTES);
         pool
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::app_of_test;
+    use super::*;
+
+    fn apps(count: usize, instances_per_worker: usize, instance_concurrency: usize) -> Vec<App> {
+        let mut app = app_of_test();
+        app.capacity.instances_per_worker = instances_per_worker;
+        app.capacity.instance_concurrency = instance_concurrency;
+        vec![app; count]
+    }
+
+    fn shape(apps: &[App], workers: u16, concurrent: bool) -> PoolShape {
+        PoolShape::of(apps.iter(), workers, concurrent, u32::MAX)
+    }
+
+    #[test]
+    fn one_app_has_room_for_all_its_instances_with_what_toolchains_make() {
+        for (instances_per_worker, workers) in [(1, 1), (128, 2), (128, 64), (100_000, 4)] {
+            let shape = shape(&apps(1, instances_per_worker, 1), workers, false);
+            let wanted = (instances_per_worker + SPARE_INSTANCES) * usize::from(workers);
+            assert_eq!(shape.instances as usize, wanted);
+            assert!(shape.memories >= shape.instances && shape.tables >= 2 * shape.instances, "{shape:?}");
+            assert!(shape.stacks > shape.instances, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn several_apps_share_a_pool_of_bounded_size() {
+        assert_eq!(shape(&apps(3, 128, 1), 2, true).instances, 3 * 2 * 136);
+        let many =
+            PoolShape { instances: INSTANCES_MAX, memories: MEMORIES_MAX, tables: TABLES_MAX, stacks: STACKS_MAX };
+        for calls in [1, 1_000] {
+            assert_eq!(shape(&apps(1_000, 128, calls), 2, true), many);
+        }
+        let mut with_a_large_one = apps(1_000, 128, 1);
+        with_a_large_one.extend(apps(1, 100_000, 1));
+        assert_eq!(shape(&with_a_large_one, 1, true).instances, 100_008, "no fewer than it would have alone");
+    }
+
+    #[test]
+    fn calls_at_once_have_stacks_where_there_can_be_any() {
+        let apps = apps(1, 8, 10);
+        assert_eq!((shape(&apps, 1, true).stacks, shape(&apps, 1, false).stacks), (16 * 11, 16 * 2));
+    }
+
+    #[test]
+    fn numbers_beyond_all_bounds_do_not_overflow() {
+        let shape = shape(&apps(3, usize::MAX, usize::MAX), u16::MAX, true);
+        assert_eq!((shape.instances, shape.memories), (u32::MAX, u32::MAX));
     }
 }

@@ -45,17 +45,11 @@ impl Artifact {
     }
 
     /// Checks an entry of the cache, and notes that it is used.
-    pub(super) fn of_entry(file: File, entry: &Path) -> Result<Self, Problem> {
+    fn of_entry(file: File, entry: &Path) -> Result<Self, Problem> {
         Cache::touch(&file, entry);
         // Before the check: what changes meanwhile is not what was checked.
         let stored = StoredCode::of(entry, &file);
         Ok(Self { entry: stored, ..Self::of(file)? })
-    }
-
-    /// Code that is as it was when it was checked.
-    pub(super) fn trusted(file: File, entry: StoredCode) -> Result<Self, Problem> {
-        let description = artifact::trust(&reopening(&file))?;
-        Ok(Self { file, description, entry: Some(entry) })
     }
 
     /// Where this code is kept when it is not loaded; none if it is only in memory, or another process opened it.
@@ -104,6 +98,33 @@ impl Artifact {
 
     pub(super) fn map(&self, engine: &Engine) -> wasmtime::Result<Component> {
         artifact::map(engine, &reopening(&self.file))
+    }
+}
+
+impl StoredCode {
+    /// Opens the code of `app` again. An entry that has changed since it was checked is checked in full; then
+    /// [`Artifact::stored`] differs from this. One that has not is not hashed: it takes some system calls, and reads little.
+    ///
+    /// # Errors
+    /// When the entry is gone or no longer whole. The app has to be loaded anew then, with [`Artifact::prepare`].
+    pub fn open(&self, app: &App) -> Result<Artifact, LoadError> {
+        self.try_open().map_err(|problem| LoadError::new(&app.component, problem))
+    }
+
+    fn try_open(&self) -> Result<Artifact, Problem> {
+        let entry = self.entry();
+        let (file, is_same) = self.reopen().map_err(|error| {
+            Problem::new(
+                format!("its compiled code cannot be read from `{}`: {error}", entry.display()),
+                "the component has to be compiled again; raise --cache-max if the cache is too small for all apps",
+            )
+        })?;
+        if !is_same {
+            return Artifact::of_entry(file, entry);
+        }
+        Cache::touch(&file, entry);
+        let description = artifact::trust(&reopening(&file))?;
+        Ok(Artifact { file, description, entry: Some(self.clone()) })
     }
 }
 
@@ -212,6 +233,21 @@ fn private_copy(mut file: File) -> Result<File, Problem> {
         Ok(_) => fixed(memory),
         Err(error) => Err(Problem::new(format!("it cannot be read: {error}"), "check the file and the disk")),
     }
+}
+
+/// The code of a component, compiled in this process into an entry of this name.
+#[cfg(test)]
+pub(super) fn compiled_in_test(component: &[u8], entry: &Path) -> Result<Artifact, Problem> {
+    let (bytes, mut description) = source::component(component.to_vec(), Path::new("app.wat"))?;
+    description.concurrent = source::validate(&bytes, &description)?;
+    let unusable = |error: &wasmtime::Error| engine::unusable(error);
+    let engine = engine::engine(description.concurrent, &engine::Allocation::OnDemand);
+    let engine = engine.map_err(|error| unusable(&error))?;
+    let code = engine.precompile_component(&bytes).map_err(|error| unusable(&error))?;
+    let io = |error: std::io::Error| Problem::new(error.to_string(), "");
+    let mut file = File::create(entry).map_err(io)?;
+    artifact::write(&mut file, &code, &engine::compatibility(&engine), &description).map_err(io)?;
+    Artifact::of_entry(File::open(entry).map_err(io)?, entry)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-use wasmhost_config::{Config, Development};
+use wasmhost_config::{App, Config, Development};
 
 use super::engine::{self, Allocation};
 use super::epoch::Ticker;
@@ -45,14 +45,17 @@ pub(super) struct SharedEngine {
 impl Sandbox {
     /// For the apps of `config`, in a process with so many workers.
     pub fn new(config: &Config, workers: u16, ticker: Arc<Ticker>) -> Arc<Self> {
+        Arc::new(Self { development: config.development.clone(), ..Self::of(&config.apps, workers, ticker) })
+    }
+
+    pub(super) fn of(apps: &[Arc<App>], workers: u16, ticker: Arc<Ticker>) -> Self {
         let engines = |concurrent| Engines {
             concurrent,
-            shape: PoolShape::of(config.apps.iter().map(|app| &**app), workers, concurrent),
+            shape: PoolShape::of(apps.iter().map(|app| &**app), workers, concurrent, wasmhost_base::inject::pool_max()),
             pooled: OnceLock::new(),
             on_demand: Mutex::new(None),
         };
-        let (plain, concurrent) = (engines(false), engines(true));
-        Arc::new(Self { ticker, development: config.development.clone(), plain, concurrent })
+        Self { ticker, development: None, plain: engines(false), concurrent: engines(true) }
     }
 
     /// The clock that preempts guests.

@@ -190,23 +190,6 @@ fn is_hop_by_hop_or_host(name: &HeaderName) -> bool {
         || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
 
-/// An app with no limits that matter and no grants.
-#[cfg(test)]
-pub(super) fn app_of_test() -> App {
-    App {
-        name: "tested".to_owned(),
-        component: "app.wasm".into(),
-        isolation: wasmhost_config::Isolation::Auto,
-        capacity: wasmhost_config::Capacity { instances_per_worker: 1, instance_concurrency: 1, ..Default::default() },
-        limits: wasmhost_config::Limits {
-            memory_max_bytes: 1 << 30,
-            cpu_limit: Duration::from_secs(10),
-            ..Default::default()
-        },
-        grants: wasmhost_config::Grants::default(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,5 @@
 //! What remains of a loaded app's code when the app is asleep: the name of its entry in the cache, and what tells that the
-//! entry is still the one that was checked. Waking an app opens the entry again, and hashes it only if it has changed.
+//! entry is still the one that was checked. (`prepare` opens it again.)
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
@@ -7,12 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-
-use wasmhost_config::App;
-
-use super::cache::Cache;
-use super::prepare::Artifact;
-use super::source::{LoadError, Problem};
 
 /// Checked code in the cache. Small, without an open file; what one process stored, another of the same program may open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,28 +43,99 @@ impl StoredCode {
         Some(Self { entry: entry.as_os_str().to_owned(), identity: Identity::from(&metadata) })
     }
 
-    /// Opens the code of `app` again. An entry that has changed since it was checked is checked in full; then
-    /// [`Artifact::stored`] differs from this. Takes some system calls, and reads little.
-    ///
-    /// # Errors
-    /// When the entry is gone or no longer whole. The app has to be loaded anew then, with [`Artifact::prepare`].
-    pub fn open(&self, app: &App) -> Result<Artifact, LoadError> {
-        self.try_open().map_err(|problem| LoadError::new(&app.component, problem))
+    /// Its entry, and whether that is still as it was.
+    pub(super) fn reopen(&self) -> std::io::Result<(File, bool)> {
+        let file = File::open(self.entry())?;
+        let is_same = Identity::from(&file.metadata()?) == self.identity;
+        Ok((file, is_same))
     }
 
-    fn try_open(&self) -> Result<Artifact, Problem> {
-        let gone = |error: std::io::Error| {
-            Problem::new(
-                format!("its compiled code cannot be read from `{}`: {error}", self.entry.display()),
-                "the component has to be compiled again; raise --cache-max if the cache is too small for all apps",
-            )
-        };
-        let entry = Path::new(&self.entry);
-        let file = File::open(entry).map_err(gone)?;
-        if Self::of(entry, &file).as_ref() != Some(self) {
-            return Artifact::of_entry(file, entry);
+    /// The name of its entry.
+    pub(super) fn entry(&self) -> &Path {
+        Path::new(&self.entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::prepare::compiled_in_test;
+    use super::super::testing::app_of_test;
+    use super::*;
+    use std::fs::FileTimes;
+    use std::os::unix::fs::FileExt;
+    use std::path::PathBuf;
+    use std::time::{Duration, SystemTime};
+
+    type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+    const COMPONENT: &[u8] = br#"(component (instance $i) (export "wasi:http/incoming-handler@0.2.6" (instance $i)))"#;
+
+    fn stored(folder: &Path) -> Result<(StoredCode, PathBuf), Box<dyn std::error::Error>> {
+        let entry = folder.join("entry");
+        let artifact = compiled_in_test(COMPONENT, &entry).map_err(|problem| problem.reason)?;
+        Ok((artifact.stored().ok_or("it is in the cache")?, entry))
+    }
+
+    /// Changes a byte of the code.
+    fn damage(entry: &Path) -> std::io::Result<()> {
+        let file = File::options().write(true).open(entry)?;
+        file.write_all_at(b"?", 200)
+    }
+
+    #[test]
+    fn an_entry_that_is_as_it_was_is_not_checked_again() -> Outcome {
+        let folder = tempfile::tempdir()?;
+        let (stored, entry) = stored(folder.path())?;
+        let modified = std::fs::metadata(&entry)?.modified()?;
+        let passed_on: StoredCode = serde_json::from_slice(&serde_json::to_vec(&stored)?)?;
+        let artifact = passed_on.open(&app_of_test())?;
+        assert_eq!(artifact.stored(), Some(stored.clone()));
+        assert_eq!(artifact.description.exports, ["wasi:http/incoming-handler@0.2.6"]);
+        // With its old time, as nothing else but this test would set it.
+        damage(&entry)?;
+        File::options().write(true).open(&entry)?.set_modified(modified)?;
+        assert!(stored.open(&app_of_test()).is_ok(), "it was hashed");
+        Ok(())
+    }
+
+    #[test]
+    fn an_entry_that_has_changed_is_checked_in_full() -> Outcome {
+        let folder = tempfile::tempdir()?;
+        let (stored, entry) = stored(folder.path())?;
+        let later = SystemTime::now() + Duration::from_secs(5);
+        File::options().write(true).open(&entry)?.set_modified(later)?;
+        let again = stored.open(&app_of_test())?.stored().ok_or("it is in the cache")?;
+        assert_ne!(again, stored);
+        damage(&entry)?;
+        let error = again.open(&app_of_test()).map(drop).err().ok_or("damaged code was opened")?;
+        assert!(error.to_string().contains("its checksum is wrong"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn an_entry_that_is_gone_is_an_error_that_says_so() -> Outcome {
+        let folder = tempfile::tempdir()?;
+        let (stored, entry) = stored(folder.path())?;
+        std::fs::remove_file(&entry)?;
+        let error = stored.open(&app_of_test()).map(drop).err().ok_or("there is no file")?;
+        assert!(error.to_string().contains(&format!("cannot be read from `{}`", entry.display())), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn waking_notes_the_use_of_an_entry_now_and_then_and_leaves_its_identity() -> Outcome {
+        let folder = tempfile::tempdir()?;
+        let (_, entry) = stored(folder.path())?;
+        let ago = |seconds| SystemTime::now() - Duration::from_secs(seconds);
+        // The kernel notes the first use since a change, and one a day.
+        File::options().write(true).open(&entry)?.set_modified(ago(200_000))?;
+        let stored = StoredCode::of(&entry, &File::open(&entry)?).ok_or("a file")?;
+        for (age_seconds, is_noted) in [(3_600, true), (60, false)] {
+            File::options().write(true).open(&entry)?.set_times(FileTimes::new().set_accessed(ago(age_seconds)))?;
+            assert_eq!(stored.open(&app_of_test())?.stored().as_ref(), Some(&stored));
+            let noted = std::fs::metadata(&entry)?.accessed()? > ago(age_seconds / 2);
+            assert_eq!(noted, is_noted, "after {age_seconds} s");
         }
-        Cache::touch(&file, entry);
-        Artifact::trusted(file, self.clone())
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! that are threads in a thread of its own (`threads`), for processes in a separate process (`process`).
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -118,9 +119,9 @@ fn try_instance(guest: &Guest, app: &Arc<App>, trial: &Trial) -> Result<(), Load
     let runtime = runtime.map_err(|error| {
         failed(format!("there is no event loop to test it in: {error}"), "free descriptors or memory")
     })?;
-    let ticker = trial.sandbox.ticker();
+    let (ticker, budget) = (trial.sandbox.ticker(), Arc::clone(&trial.budget));
     let pulse = ticker.watch_pulse(trial.pulse);
-    let context = InstanceContext::new(0, pulse, Arc::clone(ticker), Arc::clone(&trial.budget), app);
+    let context = InstanceContext::new(0, pulse, Arc::clone(ticker), budget, app, (&Rc::default(), 0));
     let tried = runtime.block_on(guest.instantiate(&context, None));
     runtime.shutdown_background();
     match tried {

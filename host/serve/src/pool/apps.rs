@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use wasmhost_config::{App, AppId, AppTable};
-use wasmhost_sandbox::{AppMemory, InstanceContext, MemoryBudget, Pulse, Sandbox};
+use wasmhost_sandbox::{AppMemory, InstanceContext, MemoryBudget, Pulse, Sandbox, WorkerCpu};
 
 use super::common::{Common, Notice};
 use super::instances::Pool;
@@ -28,6 +28,8 @@ const AWAKE_MAX: usize = 1_024;
 /// What the pools of a worker are made with.
 pub(crate) struct Parts {
     pub(crate) pulse: Arc<Pulse>,
+    /// The worker's CPU, which its apps share.
+    pub(crate) cpu: Rc<WorkerCpu>,
     pub(crate) sandbox: Arc<Sandbox>,
     /// Memory of all instances of the host.
     pub(crate) budget: MemoryBudget,
@@ -209,7 +211,9 @@ fn context(common: &Common, parts: &Parts, id: Option<AppId>, app: &Arc<App>) ->
         });
     }
     let ticker = Arc::clone(parts.sandbox.ticker());
-    InstanceContext::new(common.worker.0, Arc::clone(&parts.pulse), ticker, Arc::new(budget), app)
+    // (No instance is made of no app.)
+    let key = id.map_or(u32::MAX, |id| id.0);
+    InstanceContext::new(common.worker.0, Arc::clone(&parts.pulse), ticker, Arc::new(budget), app, (&parts.cpu, key))
 }
 
 fn rows(parts: &Parts, id: AppId) -> Option<(&'static AppMetrics, &'static Flag)> {

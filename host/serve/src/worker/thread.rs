@@ -18,7 +18,7 @@ use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
 use wasmhost_config::AppId;
-use wasmhost_sandbox::MemoryBudget;
+use wasmhost_sandbox::{MemoryBudget, WorkerCpu};
 
 use super::events::{Applied, Events, Exit, WorkerEvent};
 use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
@@ -112,10 +112,12 @@ async fn serve(
     let table = first.table.unwrap_or_default();
     let has_several = table.len() > 1;
     let crash = Rc::new(Crash::default());
+    let cpu = Rc::<WorkerCpu>::default();
     let common = Common::new(id, metrics, Rc::clone(&crash), config.development.is_none());
     let memory_total_bytes = config.limits.memory_total_bytes;
     let parts = Parts {
         pulse,
+        cpu: Rc::clone(&cpu),
         sandbox,
         budget: MemoryBudget::new(memory_total_bytes, &host.memory_bytes, &vitals.memory_bytes),
         memory_total_bytes,
@@ -160,7 +162,7 @@ async fn serve(
         }
     }
     drop(pools);
-    tend(&worker);
+    tend(&worker, cpu);
     metrics.listening.set(true);
     events.tell(WorkerEvent::Listening(id)).await;
     for app in supplied {
@@ -220,12 +222,13 @@ async fn serve(
 }
 
 /// Starts the tasks that a worker has beside its connections. A panic of one ends the worker.
-fn tend(worker: &Rc<WorkerShared>) {
+fn tend(worker: &Rc<WorkerShared>, cpu: Rc<WorkerCpu>) {
     let spawn = |task: Pin<Box<dyn Future<Output = ()>>>| {
         let crash = Rc::clone(&worker.crash);
         tokio::task::spawn_local(async move { crash.watch(task).await });
     };
     let (apps, common) = (Rc::clone(&worker.apps), Rc::clone(&worker.apps.common));
+    spawn(Box::pin(cpu.attend()));
     spawn(Box::pin(apps.put_to_sleep()));
     spawn(Box::pin(async move { common.trim.run().await }));
     if worker.config.access_log {
