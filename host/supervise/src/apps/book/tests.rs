@@ -9,7 +9,7 @@ const ONE: WorkerId = WorkerId(1);
 const TWO: WorkerId = WorkerId(2);
 
 fn app(name: &str) -> Arc<App> {
-    Arc::new(App { name: name.to_owned(), component: format!("{name}.wasm").into(), ..App::nameless() })
+    Arc::new(App { name: name.to_owned(), component: format!("{name}.wasm").into(), ..App::default() })
 }
 
 fn error(reason: &str) -> LoadError {
@@ -237,16 +237,16 @@ fn step() -> impl Strategy<Value = Step> {
     let (worker, number) = (1_u16..4, 0_u32..6);
     prop_oneof![
         4 => (worker.clone(), number.clone()).prop_map(|(worker, app)| Step::Wants(worker, app)),
-        (worker.clone(), number.clone()).prop_map(|(worker, app)| Step::Asleep(worker, app)),
-        (worker.clone(), number.clone()).prop_map(|(worker, app)| Step::Vanished(worker, app)),
-        worker.prop_map(Step::Gone),
-        number.clone().prop_map(Step::Reload),
-        number.prop_map(Step::InTime),
+        1 => (worker.clone(), number.clone()).prop_map(|(worker, app)| Step::Asleep(worker, app)),
+        1 => (worker.clone(), number.clone()).prop_map(|(worker, app)| Step::Vanished(worker, app)),
+        1 => worker.prop_map(Step::Gone),
+        1 => number.clone().prop_map(Step::Reload),
+        1 => number.prop_map(Step::InTime),
         4 => Just(Step::BeginLoad),
         4 => any::<bool>().prop_map(Step::EndLoad),
         4 => Just(Step::BeginOpening),
         4 => any::<bool>().prop_map(Step::EndOpening),
-        Just(Step::Later),
+        1 => Just(Step::Later),
     ]
 }
 
