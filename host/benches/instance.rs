@@ -98,7 +98,14 @@ impl Bench {
         let vitals: &Vitals = wasmhost_serve::vitals::own()?;
         let host: &HostVitals = wasmhost_serve::vitals::own()?;
         let budget = Arc::new(MemoryBudget::new(MEMORY_TOTAL_BYTES, &host.memory_bytes, &vitals.memory_bytes));
-        let context = InstanceContext::new(1, ticker.watch_pulse(&vitals.pulse), Arc::clone(ticker), budget, app, (&Rc::default(), 0));
+        let context = InstanceContext::new(
+            1,
+            ticker.watch_pulse(&vitals.pulse),
+            Arc::clone(ticker),
+            budget,
+            app,
+            (&Rc::default(), 0),
+        );
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         Ok(Self { guest, context, runtime })
     }

@@ -19,9 +19,9 @@ use http::{Request, StatusCode};
 use http_body::Body as _;
 use tokio::runtime::{Builder, LocalOptions};
 
+use wasmhost_config::build;
 use wasmhost_config::cli::{Parsed, parse};
 use wasmhost_config::machine;
-use wasmhost_config::build;
 use wasmhost_confine::spawner::Launcher;
 use wasmhost_sandbox::{Artifact, Body, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox, Ticker};
 use wasmhost_serve::vitals::{HostVitals, Vitals};
@@ -70,7 +70,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let guest = Guest::link(&Artifact::prepare(&config, app, &Launcher::Own)?, app, &sandbox)?;
     let (host, vitals): (&HostVitals, &Vitals) = (wasmhost_serve::vitals::own()?, wasmhost_serve::vitals::own()?);
     let budget = Arc::new(MemoryBudget::new(1 << 40, &host.memory_bytes, &vitals.memory_bytes));
-    let context = InstanceContext::new(1, ticker.watch_pulse(&vitals.pulse), Arc::clone(&ticker), budget, app, (&Rc::default(), 0));
+    let context = InstanceContext::new(
+        1,
+        ticker.watch_pulse(&vitals.pulse),
+        Arc::clone(&ticker),
+        budget,
+        app,
+        (&Rc::default(), 0),
+    );
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let instantiate =
         async || guest.instantiate(&context, None).await.unwrap_or_else(|fault| panic!("no instance: {fault:?}"));

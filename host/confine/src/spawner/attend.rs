@@ -137,7 +137,10 @@ async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
                 );
             }
             ToSpawner::OpenComponent(name) => {
-                let Some(app) = given.config.apps.iter().find(|app| app.name == name) else { continue };
+                let Some(app) = given.config.apps.iter().find(|app| app.name == name) else {
+                    tell(&answer, &FromSpawner::Failed(None, "the settings name no such app".to_owned()), &[]);
+                    continue;
+                };
                 let path = given.config.component_file(app).to_owned();
                 tokio::task::spawn_local(async move {
                     // In a thread: a file system that does not answer must not keep the spawner from its other work.
