@@ -226,6 +226,7 @@ fn every_field_of_the_status_page_is_explained() -> TestResult {
     for (heading, found) in [
         ("### The host", keys(&status)),
         ("### A worker", keys(worker)),
+        ("### An app", keys(&status["apps"][0])),
         ("### Confinement", keys(&status["confinement"])),
         ("## Faults", keys(&worker["faults"])),
         ("### Reasons of `sheds`", keys(&worker["sheds"])),

@@ -8,6 +8,7 @@ mod heart;
 mod intakes;
 mod life;
 mod place;
+mod reading;
 mod reload;
 mod serving;
 mod state;

@@ -90,6 +90,9 @@ impl<B: Backend> Primary<B> {
                 id
             }
         };
+        if self.only == Some(id) && self.apps.book.get(id).is_some_and(|record| !record.is_at_rest()) {
+            self.reload.next_begins();
+        }
         self.settle_loads();
         self.show(id);
     }
