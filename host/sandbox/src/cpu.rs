@@ -285,6 +285,7 @@ mod tests {
     use tokio::task::{JoinHandle, spawn_local, yield_now};
 
     use super::super::meter::Tick;
+    use super::super::testing::app_of_test;
     use super::*;
 
     /// Above what any wait here takes.
@@ -292,7 +293,7 @@ mod tests {
 
     /// A guest that computes for so many ticks, and tells of each; a tick interrupts it after all but the last.
     async fn compute(mut user: CpuUser, ticks: usize, mut tell: impl FnMut()) {
-        let meter = Meter::new(1, CEILING);
+        let meter = Meter::new(1, CEILING, std::sync::Arc::new(app_of_test()));
         meter.begin_call(1);
         let mut left = ticks;
         poll_fn(|context| {

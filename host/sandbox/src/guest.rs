@@ -289,7 +289,7 @@ mod tests {
             Ok(Self {
                 folder: tempfile::tempdir()?,
                 sandbox: Sandbox::of(&[Arc::clone(&app)], 1, Arc::clone(&ticker)),
-                context: InstanceContext::new(1, pulse, ticker, Arc::new(budget), &app),
+                context: InstanceContext::new(1, pulse, ticker, Arc::new(budget), &app, (&Rc::default(), 0)),
                 app,
                 runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             })
