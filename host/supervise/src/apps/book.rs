@@ -298,7 +298,8 @@ impl<C: Clone> Book<C> {
         }
     }
 
-    /// Loads it again, with these settings if there are any; what was loaded before serves meanwhile.
+    /// Loads it again, with these settings if there are any; what was loaded before serves meanwhile. One that nobody has asked
+    /// for yet is loaded when somebody does.
     pub(crate) fn reload(&mut self, id: AppId, next: Option<Arc<App>>) {
         let Some(record) = self.records.get_mut(&id) else { return };
         if next.is_some() {
@@ -313,6 +314,9 @@ impl<C: Clone> Book<C> {
         {
             // Nothing serves with the old ones.
             record.app = next;
+        }
+        if record.state() == State::Unloaded {
+            return;
         }
         record.is_reload = true;
         self.queue_load(id, true);

@@ -14,6 +14,7 @@ use wasmhost_serve::listener::{BindError, Bound, Listener};
 
 use super::intakes::{Door, Intakes};
 use super::reload::Swap;
+use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
 use crate::apps::difference::{Change, Difference, difference, settings_for_a_restart, with_routes_of};
 use crate::backend::Backend;
@@ -106,12 +107,13 @@ impl<B: Backend> Primary<B> {
         for app in too_many {
             tracing::error!(app = app.name, "reload: there are too many apps; restart the host to serve others");
         }
-        for (id, app) in added {
+        for (nth, (id, app)) in added.into_iter().enumerate() {
             tracing::info!(app = app.name, "reload: the app is new");
             self.apps.book.add(id, Arc::clone(&app));
             match beyond.get(&app.name) {
                 Some(what) => self.bar(id, &app, what),
-                None => self.apps.book.load_in_time(id),
+                None if nth < LOADED_AHEAD_MAX => self.apps.book.load_in_time(id),
+                None => {}
             }
             self.show(id);
         }
@@ -160,8 +162,12 @@ impl<B: Backend> Primary<B> {
                 self.apps.book.reload(id, Some(Arc::clone(app)));
             }
         }
-        tracing::info!(app = app.name, component = %app.component.display(), "reload: loading the app again");
-        self.apps.book.get(id).is_some_and(|record| !record.is_at_rest())
+        let is_loaded = self.apps.book.get(id).is_some_and(|record| !record.is_at_rest());
+        if is_loaded {
+            tracing::info!(app = app.name, component = %app.component.display(), "reload: loading the app again");
+        }
+        self.show(id);
+        is_loaded
     }
 
     /// An app wants more than the host's processes were confined to at their start.

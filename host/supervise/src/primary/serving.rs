@@ -16,8 +16,9 @@ use crate::apps::{Done, Tell};
 use crate::backend::{Backend, Worker};
 use crate::board::AppRow;
 
-/// Apps of a file that are loaded after the start before anybody wants them: the first ones.
-const LOADED_AHEAD_MAX: usize = 64;
+/// Apps of a file that are loaded before anybody wants them: the first ones, after the start, and of those that are new at a
+/// reload.
+pub(super) const LOADED_AHEAD_MAX: usize = 64;
 
 impl<B: Backend> Primary<B> {
     /// A worker's requests wait for an app.

@@ -41,14 +41,25 @@ pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
 ) -> io::Result<Pending<Loaded<B>>> {
     let free = desks.borrow_mut().pop();
     let (own, own_file) = free.map_or_else(vitals::shared, Ok)?;
-    let only = table::write([(AppId::default(), app)].into_iter())?;
-    let (child, wire) = spawn(spawner)?;
-    let files = [
-        (Descriptor::Table, only.as_fd()),
-        (Descriptor::Vitals, own_file.as_fd()),
-        (Descriptor::HostVitals, host_file.as_fd()),
-    ];
-    wire.try_send(&ToWorker::Load { missing: missing.to_vec() }, &files)?;
+    let start = || {
+        let only = table::write([(AppId::default(), app)].into_iter())?;
+        let (child, wire) = spawn(spawner)?;
+        let files = [
+            (Descriptor::Table, only.as_fd()),
+            (Descriptor::Vitals, own_file.as_fd()),
+            (Descriptor::HostVitals, host_file.as_fd()),
+        ];
+        wire.try_send(&ToWorker::Load { missing: missing.to_vec() }, &files)?;
+        Ok((child, wire))
+    };
+    let started: io::Result<_> = start();
+    let (child, wire) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            desks.borrow_mut().push((own, own_file));
+            return Err(error);
+        }
+    };
     let limit = [config.compilation.timeout, app.limits.start_timeout(), LOADING_BEYOND].into_iter().sum();
     let desks = Rc::clone(desks);
     let (answer, loaded) = oneshot::channel();

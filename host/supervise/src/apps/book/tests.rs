@@ -145,7 +145,7 @@ fn a_reload_serves_those_that_have_the_app_and_a_failed_one_keeps_the_old_settin
 #[test]
 fn a_reload_during_a_load_is_done_after_it_with_the_latest_settings() {
     let (mut book, now) = (book_of_one(), Instant::now());
-    book.reload(APP, None);
+    book.wants(ONE, APP, now);
     let (_, first) = book.next_load().expect("a load");
     book.reload(APP, Some(app("two")));
     book.reload(APP, Some(app("three")));
@@ -156,6 +156,15 @@ fn a_reload_during_a_load_is_done_after_it_with_the_latest_settings() {
     end(&mut book, APP, &second, code("second"), now);
     assert!(book.next_load().is_none());
     assert_eq!(book.get(APP).map(|record| &*record.app().name), Some("three"));
+}
+
+#[test]
+fn a_reload_of_an_app_that_nobody_asked_for_loads_nothing() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.reload(APP, Some(app("changed")));
+    assert!(book.next_load().is_none());
+    book.wants(ONE, APP, now);
+    assert_eq!(book.next_load().map(|(_, with)| with.name.clone()), Some("changed".to_owned()));
 }
 
 #[test]
