@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use wasmhost_config::{App, AppId, Balance, Config};
+use wasmhost_config::{App, AppId, Balance, Config, Listen};
 use wasmhost_confine::spawner::{NewListener, Reading};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::intake::Intake;
@@ -205,7 +205,7 @@ impl<B: Backend> Primary<B> {
         }
         for NewListener { listen, bound } in new {
             let listening = bound.map_err(|reason| BindError {
-                address: format!("{listen:?}"),
+                address: named(&listen),
                 reason,
                 hint: "free the address, or restart the host".to_owned(),
             });
@@ -223,7 +223,7 @@ impl<B: Backend> Primary<B> {
             }
         }
         for gone in intakes.give_up_others(&config.listeners) {
-            tracing::info!("reload: no longer listening on {gone:?}");
+            tracing::info!("reload: no longer listening on {}", named(&gone));
         }
     }
 
@@ -245,5 +245,14 @@ impl<B: Backend> Primary<B> {
             "reload: loading the component again"
         );
         self.apps.book.reload(app, None);
+    }
+}
+
+/// An address, as the settings name it.
+fn named(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+        Listen::Inherited => "systemd".to_owned(),
     }
 }
