@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use wasmhost_base::log::LogSettings;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
-use wasmhost_config::{Config, Listen, MAX_WORKERS, Machine, Preopen, machine};
+use wasmhost_config::{Config, Grants, Listen, MAX_WORKERS, Machine, machine};
 
 use super::reading::{self, Stamps};
 use super::settings::{InheritError, SealedSettings, Settings, inherit};
@@ -62,7 +62,7 @@ pub fn run() -> Result<(), AttendError> {
     let Settings { config, log } = inherited.settings;
     let stamps = if config.source.is_some() { reading::stamps(&config) } else { Stamps::default() };
     let latest = RefCell::new(Rc::new(Given { config, settings: inherited.sealed }));
-    let known = Known { latest, log, directories: inherited.directories, stamps: RefCell::new(stamps) };
+    let known = Known { latest, log, reach: inherited.reach, stamps: RefCell::new(stamps) };
     runtime.block_on(attend(inherited.input, Rc::new(known)))?;
     Ok(())
 }
@@ -72,8 +72,8 @@ struct Known {
     /// From its latest reading.
     latest: RefCell<Rc<Given>>,
     log: LogSettings,
-    /// All that were opened at the start.
-    directories: Vec<Preopen>,
+    /// All that apps were granted at the start.
+    reach: Grants,
     stamps: RefCell<Stamps>,
 }
 
@@ -180,9 +180,9 @@ async fn read_again(known: &Known, sockets: &RefCell<Option<Vec<SocketFile>>>) -
     let has_inherited_socket = before.config.listeners.contains(&Listen::Inherited);
     let machine = Machine { has_inherited_socket, ..machine() };
     let read = tokio::task::spawn_blocking(move || reading::read(&source, machine)).await.map_err(io::Error::other)?;
-    let answer = reading::answer(read, &before.config, &known.directories, &mut known.stamps.borrow_mut())?;
+    let answer = reading::answer(read, &before.config, &known.reach.dirs, &mut known.stamps.borrow_mut())?;
     if let Some(config) = &answer.config {
-        let settings = SealedSettings::of(config.clone(), known.log, &known.directories)?;
+        let settings = SealedSettings::of(config.clone(), known.log, &known.reach)?;
         let mut sockets = sockets.borrow_mut();
         let files = sockets.get_or_insert_default();
         for gone in before.config.listeners.iter().filter(|listen| !config.listeners.contains(listen)) {
