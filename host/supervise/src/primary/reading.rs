@@ -149,9 +149,9 @@ impl<B: Backend> Primary<B> {
             return false;
         }
         match change {
-            Change::None if has_failed || (is_touched && has_revision) => self.apps.book.reload(id, None),
+            Change::None if has_failed || is_touched => self.apps.book.reload(id, None),
             Change::None => return false,
-            Change::Routes if record.is_settled() => {
+            Change::Routes if record.is_settled() && !has_failed => {
                 self.apps.book.set(id, Arc::clone(app));
                 return false;
             }
