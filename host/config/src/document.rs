@@ -138,10 +138,17 @@ fn is_last_part(full: &str, key: &str) -> bool {
 /// Where some of the values stand.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// Of each setting's value.
-    pub(super) settings: HashMap<&'static str, Offset>,
+    /// Of each setting's value, by its key.
+    settings: Vec<(&'static str, Offset)>,
     /// Of each route.
     pub(super) routes: Vec<Offset>,
+}
+
+impl Places {
+    /// Where the value of a key stands, if it is there.
+    pub(super) fn of(&self, key: &str) -> Option<Offset> {
+        self.settings.iter().find(|(name, _)| *name == key).map(|(_, at)| *at)
+    }
 }
 
 /// Reads tables into drafts, and notes all that is wrong in them.
@@ -186,7 +193,7 @@ impl TableReader<'_> {
     }
 
     fn setting(&mut self, setting: &'static Setting, value: &Spanned<DeValue<'_>>, drafts: &mut Drafts) {
-        self.places.settings.insert(setting.key, at(value));
+        self.places.settings.push((setting.key, at(value)));
         if self.decided.contains(setting.name) && !setting.merges() {
             self.values(setting, value, &mut drafts.clone());
         } else {

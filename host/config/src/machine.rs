@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-/// What the machine offers.
-#[derive(Debug, Clone, Copy)]
+use serde::{Deserialize, Serialize};
+
+/// What the machine offers. A process that reads the settings again for another one has this from that one: a socket is
+/// handed to one process alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// CPU cores, cgroup quota counted, at least 1.
     pub cores: usize,

@@ -49,7 +49,7 @@ impl Found {
 impl AppPlace {
     /// Of a key's value, or else of the app.
     fn of(&self, key: &str) -> Offset {
-        self.places.settings.get(key).copied().unwrap_or(self.begin)
+        self.places.of(key).unwrap_or(self.begin)
     }
 
     fn route(&self, number: usize) -> Offset {
@@ -62,8 +62,8 @@ pub(super) fn check_host(config: &Config, labels: &Labels, places: &Places, mist
     let is_tcp = |listen: &Listen| matches!(listen, Listen::Tcp(_));
     if config.balance == Balance::Kernel && !config.listeners.iter().all(is_tcp) {
         let reason = "needs TCP addresses to listen on, and no others (`--listen ADDRESS:PORT`)";
-        match (labels.get("balance"), places.settings.get("balance")) {
-            (None, Some(at)) => mistakes.at(*at, None, format!("balance `kernel`: {reason}")),
+        match (labels.get("balance"), places.of("balance")) {
+            (None, Some(at)) => mistakes.at(at, None, format!("balance `kernel`: {reason}")),
             (label, _) => mistakes.note(label.map_or("--balance `kernel`", String::as_str), reason),
         }
     }
@@ -112,7 +112,7 @@ fn complete(found: &mut Found, is_only: bool, mistakes: &mut Mistakes) {
         pairs.shrink_to_fit();
     }
     let Some(place) = &found.place else { return };
-    let has = |key| place.places.settings.contains_key(key);
+    let has = |key| place.places.of(key).is_some();
     if !has("name") {
         mistakes.absent(place.begin, None, "this app has no name: write `name = \"…\"`");
     }

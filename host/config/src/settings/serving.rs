@@ -29,7 +29,7 @@ pub(super) const GROUP: Group = Group {
             key: "listen",
             form: Form::Text("ADDRESS"),
             default: None,
-            help: "Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, or systemd (a socket passed by systemd, also used if the flag is not given) [default: 127.0.0.1:8080]",
+            help: "Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, or systemd (a socket passed by systemd, also used if the flag is not given). Several with commas, or by several flags [default: 127.0.0.1:8080]",
             takes: Takes::Commas,
             of: host_list(
                 |draft| draft.config.listeners.clear(),
