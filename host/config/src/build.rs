@@ -68,8 +68,8 @@ pub fn build_for_development(args: &ServeArgs, machine: Machine) -> Result<Confi
 ///
 /// # Errors
 /// All mistakes.
-pub fn read_again(source: &Source, machine: Machine) -> Result<Config, Vec<Mistake>> {
-    match read_apps_again(source, machine) {
+pub fn read_again(source: &Source) -> Result<Config, Vec<Mistake>> {
+    match read_apps_again(source) {
         (Some(config), mistakes) if mistakes.is_empty() => Ok(config),
         (_, mistakes) => Err(mistakes),
     }
@@ -78,10 +78,10 @@ pub fn read_again(source: &Source, machine: Machine) -> Result<Config, Vec<Mista
 /// [`read_again`], where a mistake in one app leaves the others alone: the settings without the apps that are wrong
 /// ([`Mistake::app`] names them), and all mistakes. None where a mistake is not one app's alone. (All apps may be wrong:
 /// the settings have none then.)
-pub fn read_apps_again(source: &Source, machine: Machine) -> (Option<Config>, Vec<Mistake>) {
+pub fn read_apps_again(source: &Source) -> (Option<Config>, Vec<Mistake>) {
     match ConfigFile::read(source.file()) {
         Ok(file) => {
-            let (mut config, mistakes) = read(source.given(), Served::File(&file), machine, Mistakes::default());
+            let (mut config, mistakes) = read(source.given(), Served::File(&file), source.machine(), Mistakes::default());
             config.source = Some(source.clone());
             let mistakes = mistakes.finish(&file.name, &file.text);
             let is_usable = mistakes.iter().all(|mistake| mistake.app.is_some());
@@ -99,7 +99,7 @@ pub fn read_apps_again(source: &Source, machine: Machine) -> (Option<Config>, Ve
 /// # Errors
 /// The mistakes in them.
 pub fn compile_bounds(bounds: &CompileBounds) -> Result<Compilation, Vec<Mistake>> {
-    let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false };
+    let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off };
     let (config, mistakes) = read(&bounds.0, Served::Component(Path::new("")), machine, Mistakes::default());
     finished(config, mistakes, "", "").map(|config| Compilation { cache: CacheChoice::Off, ..config.compilation })
 }
@@ -119,8 +119,8 @@ fn of_file(path: &Path, given: &[Given], machine: Machine, mut mistakes: Mistake
     note_variables(&mut mistakes);
     match ConfigFile::read(path) {
         Ok(file) => {
-            let (mut config, mistakes) = read(given, Served::File(&file), machine, mistakes);
-            config.source = Some(Source::new(file.path.clone(), given.to_vec()));
+            let (mut config, mistakes) = read(given, Served::File(&file), machine.clone(), mistakes);
+            config.source = Some(Source::new(file.path.clone(), given.to_vec(), machine));
             finished(config, mistakes, &file.name, &file.text)
         }
         Err(reason) => {

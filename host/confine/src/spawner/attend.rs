@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use wasmhost_base::log::LogSettings;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
-use wasmhost_config::{Config, Grants, Listen, MAX_WORKERS, Machine, machine};
+use wasmhost_config::{Config, Grants, Listen, MAX_WORKERS};
 
 use super::reading::{self, Stamps};
 use super::settings::{InheritError, SealedSettings, Settings, inherit};
@@ -176,10 +176,7 @@ async fn read_again(known: &Known, sockets: &RefCell<Option<Vec<SocketFile>>>) -
     let before = Rc::clone(&known.latest.borrow());
     let source = before.config.source.clone();
     let source = source.ok_or_else(|| io::Error::other("there is no file of settings"))?;
-    // Its own variables do not tell of sockets that were handed over to the primary.
-    let has_inherited_socket = before.config.listeners.contains(&Listen::Inherited);
-    let machine = Machine { has_inherited_socket, ..machine() };
-    let read = tokio::task::spawn_blocking(move || reading::read(&source, machine)).await.map_err(io::Error::other)?;
+    let read = tokio::task::spawn_blocking(move || reading::read(&source)).await.map_err(io::Error::other)?;
     let answer = reading::answer(read, &before.config, &known.reach.dirs, &mut known.stamps.borrow_mut())?;
     if let Some(config) = &answer.config {
         let settings = SealedSettings::of(config.clone(), known.log, &known.reach)?;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
-use wasmhost_config::{App, Config, Listen, Machine, Preopen, Source, read_apps_again};
+use wasmhost_config::{App, Config, Listen, Preopen, Source, read_apps_again};
 
 use super::settings::{Directory, among};
 use crate::cage::beyond;
@@ -90,8 +90,8 @@ pub(super) struct Read {
 }
 
 /// Reads the file. Blocks.
-pub(super) fn read(source: &Source, machine: Machine) -> Read {
-    let (config, mistakes) = read_apps_again(source, machine);
+pub(super) fn read(source: &Source) -> Read {
+    let (config, mistakes) = read_apps_again(source);
     let mistakes = mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
     let stamps = config.as_ref().map(stamps).unwrap_or_default();
     Read { config, mistakes, stamps }
@@ -226,10 +226,12 @@ mod tests {
     use std::os::fd::AsFd;
     use wasmhost_base::wire;
     use wasmhost_config::cli::{Command, Parsed, parse};
+    use wasmhost_config::{CacheChoice, Machine};
 
     type Tested = Result<(), Box<dyn std::error::Error>>;
 
-    const MACHINE: Machine = Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false };
+    const MACHINE: Machine =
+        Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
 
     fn app(name: &str, more: &str) -> String {
         format!("[[app]]\nname = \"{name}\"\ncomponent = \"{name}.wasm\"\nroutes = [\"{name}.test/*\"]\n{more}\n")

@@ -285,7 +285,7 @@ fn next(end: BorrowedFd<'_>) -> io::Result<Option<(Part, Descriptors)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmhost_config::{Listen, Machine, build};
+    use wasmhost_config::{CacheChoice, Listen, Machine, build};
 
     fn settings(words: &[&str]) -> Result<Settings, Box<dyn std::error::Error>> {
         let words = ["wasmhost", "serve", "app.wasm"].iter().chain(words).map(std::ffi::OsString::from);
@@ -296,7 +296,7 @@ mod tests {
         let Some(wasmhost_config::cli::Command::Serve(args)) = cli.command else {
             return Err("another command".into());
         };
-        let machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false };
+        let machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
         let config = build(&args, machine).map_err(|mistakes| format!("{mistakes:?}"))?;
         Ok(Settings { config, log: LogSettings::default() })
     }
