@@ -251,7 +251,7 @@ mod tests {
     ) -> Result<(Reading, Option<Config>), Box<dyn std::error::Error>> {
         let own: Vec<Preopen> = start.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
         let source = start.source.as_ref().ok_or("a source")?;
-        let answer = answer(read(source, MACHINE), start, &own, stamps)?;
+        let answer = answer(read(source), start, &own, stamps)?;
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
         let ((), descriptors) = wire::receive(other.as_fd())?.ok_or("a message")?;
