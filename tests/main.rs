@@ -59,6 +59,7 @@ mod ready;
 mod recovery;
 mod reference;
 mod reload;
+mod reloading;
 mod serving;
 mod settings;
 mod sharing;

@@ -76,8 +76,8 @@ pub fn build_for_development(
 ///
 /// # Errors
 /// All mistakes.
-pub fn read_again(source: &Source, capabilities: Capabilities, machine: Machine) -> Result<Config, Vec<Mistake>> {
-    match read_apps_again(source, capabilities, machine) {
+pub fn read_again(source: &Source, capabilities: Capabilities) -> Result<Config, Vec<Mistake>> {
+    match read_apps_again(source, capabilities) {
         (Some(config), mistakes) if mistakes.is_empty() => Ok(config),
         (_, mistakes) => Err(mistakes),
     }
@@ -86,14 +86,10 @@ pub fn read_again(source: &Source, capabilities: Capabilities, machine: Machine)
 /// [`read_again`], where a mistake in one app leaves the others alone: the settings without the apps that are wrong
 /// ([`Mistake::app`] names them), and all mistakes. None where a mistake is not one app's alone. (All apps may be wrong:
 /// the settings have none then.)
-pub fn read_apps_again(
-    source: &Source,
-    capabilities: Capabilities,
-    machine: Machine,
-) -> (Option<Config>, Vec<Mistake>) {
+pub fn read_apps_again(source: &Source, capabilities: Capabilities) -> (Option<Config>, Vec<Mistake>) {
     match ConfigFile::read(source.file()) {
         Ok(file) => {
-            let known = (capabilities, machine);
+            let known = (capabilities, source.machine());
             let (mut config, mistakes) = read(source.given(), Served::File(&file), known, Mistakes::default());
             config.source = Some(source.clone());
             let mistakes = mistakes.finish(&file.name, &file.text);
@@ -112,7 +108,7 @@ pub fn read_apps_again(
 /// # Errors
 /// The mistakes in them.
 pub fn compile_bounds(bounds: &CompileBounds) -> Result<Compilation, Vec<Mistake>> {
-    let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false };
+    let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off };
     let known = (Capabilities::NONE, machine);
     let (config, mistakes) = read(&bounds.0, Served::Component(Path::new("")), known, Mistakes::default());
     finished(config, mistakes, "", "").map(|config| Compilation { cache: CacheChoice::Off, ..config.compilation })
@@ -124,17 +120,17 @@ fn of_component(
     known: Known,
     mut mistakes: Mistakes,
 ) -> Result<Config, Vec<Mistake>> {
-    note_variables(known, &mut mistakes);
+    note_variables(known.0, &mut mistakes);
     let (config, mistakes) = read(&args.given(known.0), Served::Component(component), known, mistakes);
     finished(config, mistakes, "", "")
 }
 
 fn of_file(path: &Path, given: &[Given], known: Known, mut mistakes: Mistakes) -> Result<Config, Vec<Mistake>> {
-    note_variables(known, &mut mistakes);
+    note_variables(known.0, &mut mistakes);
     match ConfigFile::read(path) {
         Ok(file) => {
-            let (mut config, mistakes) = read(given, Served::File(&file), known, mistakes);
-            config.source = Some(Source::new(file.path.clone(), given.to_vec()));
+            let (mut config, mistakes) = read(given, Served::File(&file), known.clone(), mistakes);
+            config.source = Some(Source::new(file.path.clone(), given.to_vec(), known.1));
             finished(config, mistakes, &file.name, &file.text)
         }
         Err(reason) => {
@@ -149,7 +145,7 @@ fn finished(config: Config, mistakes: Mistakes, name: &str, text: &str) -> Resul
     if mistakes.is_empty() { Ok(config) } else { Err(mistakes.finish(name, text)) }
 }
 
-fn note_variables((capabilities, _): Known, mistakes: &mut Mistakes) {
+fn note_variables(capabilities: Capabilities, mistakes: &mut Mistakes) {
     // (Names that are not UTF-8 are not ours.)
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for reason in variables::mistakes(capabilities, names) {

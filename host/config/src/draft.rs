@@ -81,7 +81,7 @@ impl HostDraft {
             log: LogChoice::default(),
             access_log: false,
             confine: Confine::default(),
-            compilation: Compilation { cache: cache_of_user(), ..Compilation::default() },
+            compilation: Compilation { cache: machine.cache.clone(), ..Compilation::default() },
             data_dir: None,
             development: None,
             source: None,
@@ -205,14 +205,6 @@ pub(super) fn latest(pairs: &mut Vec<(String, String)>) {
     let is_latest: Vec<bool> = pairs.iter().rev().map(|(name, _)| names.insert(name.as_str())).collect();
     let mut is_latest = is_latest.into_iter().rev();
     pairs.retain(|_| is_latest.next().unwrap_or(true));
-}
-
-/// `wasmhost` below `$XDG_CACHE_HOME`, or below `$HOME/.cache`.
-fn cache_of_user() -> CacheChoice {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
-    let base = base.or_else(|| set("HOME").map(|home| home.join(".cache")));
-    base.map_or(CacheChoice::NoHome, |base| CacheChoice::Dir(base.join("wasmhost")))
 }
 
 /// Stores a value that is right.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capability::Capabilities;
 use super::encoding;
+use super::machine::Machine;
 use super::settings::{self, Setting};
 
 /// The values of one setting.
@@ -53,12 +54,18 @@ pub struct Source {
     #[serde(with = "encoding::path")]
     file: PathBuf,
     given: Vec<Given>,
+    /// Of the process that read it first.
+    machine: Machine,
 }
 
 impl Source {
     /// Of an absolute path.
-    pub(super) fn new(file: PathBuf, given: Vec<Given>) -> Self {
-        Self { file, given }
+    pub(super) fn new(file: PathBuf, given: Vec<Given>, machine: Machine) -> Self {
+        Self { file, given, machine }
+    }
+
+    pub(super) fn machine(&self) -> Machine {
+        self.machine.clone()
     }
 
     /// The file, by an absolute path.

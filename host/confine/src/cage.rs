@@ -234,7 +234,7 @@ fn library_folders() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use wasmhost_config::{Declaration, Machine, build};
+    use wasmhost_config::{CacheChoice, Declaration, Machine, build};
 
     use super::*;
 
@@ -264,7 +264,7 @@ mod tests {
     fn config(apps: &[&str]) -> Config {
         let app = |name: &&str| App { name: (*name).to_owned(), ..App::default() }.into();
         let words = ["wasmhost", "a.wasm"].map(Into::into);
-        let machine = Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false };
+        let machine = Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
         let parsed = wasmhost_config::cli::parse(words, CAPABILITIES);
         let wasmhost_config::cli::Parsed::Cli(cli, _) = parsed else { panic!("{parsed:?}") };
         let config = build(&cli.serve, CAPABILITIES, machine).expect("settings");

@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::ffi::OsStr;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,7 @@ fn measure(component: &str, count: usize) -> Outcome<()> {
     let began = Instant::now();
     let warm = Guest::link(&prepared, &first, &sandbox)?;
     println!("first link, with engine and pool: {:.2} ms", ms(began.elapsed()));
-    let cpu = std::rc::Rc::default();
+    let cpu = Rc::default();
     let context = |app: &Arc<App>| {
         InstanceContext::new(1, Arc::clone(&pulse), Arc::clone(&ticker), Arc::clone(&budget), app, (&cpu, 0))
     };

@@ -130,16 +130,18 @@ impl Cache {
         }
     }
 
-    /// Notes that an open entry is used, unless that was noted lately. Its content's own time stays: it tells whether the
-    /// entry is the one that was checked.
-    pub(super) fn touch(file: &File, entry: &Path) {
+    /// Notes that an open entry is used, unless that was noted lately; true if so. Its content's own time stays: it tells
+    /// whether the entry is the one that was checked.
+    pub(super) fn touch(file: &File, entry: &Path) -> bool {
         let noted = file.metadata().and_then(|metadata| metadata.accessed());
         if noted.is_ok_and(|noted| noted.elapsed().is_ok_and(|age| age < NOTED_EVERY)) {
-            return;
+            return false;
         }
-        if let Err(error) = file.set_times(FileTimes::new().set_accessed(SystemTime::now())) {
+        let outcome = file.set_times(FileTimes::new().set_accessed(SystemTime::now()));
+        if let Err(error) = &outcome {
             tracing::debug!(entry = %entry.display(), %error, "cannot note the use of a cache entry");
         }
+        outcome.is_ok()
     }
 }
 
@@ -185,6 +187,33 @@ mod tests {
         assert_ne!(cache.entry(b"other", "engine"), entry);
         assert_ne!(cache.entry(b"content", "other"), entry);
         assert!(entry.display().to_string().contains(&format!("{FORMAT:016x}")), "{}", entry.display());
+    }
+
+    #[test]
+    fn the_use_of_an_entry_is_noted_now_and_then_and_leaves_the_time_of_its_content() -> std::io::Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        let noted_last = |age: Duration| {
+            let time = FileTimes::new().set_accessed(SystemTime::now() - age);
+            file.as_file().set_times(time.set_modified(SystemTime::UNIX_EPOCH))
+        };
+        noted_last(NOTED_EVERY * 2)?;
+        assert!(Cache::touch(file.as_file(), file.path()));
+        assert!(!Cache::touch(file.as_file(), file.path()));
+        noted_last(NOTED_EVERY / 2)?;
+        assert!(!Cache::touch(file.as_file(), file.path()));
+        assert_eq!(file.as_file().metadata()?.modified()?, SystemTime::UNIX_EPOCH);
+        Ok(())
+    }
+
+    #[test]
+    fn a_directory_is_probed_once_in_a_process() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let compilation = Compilation { cache: CacheChoice::Dir(dir.path().to_owned()), ..Compilation::default() };
+        Cache::open(&compilation)?;
+        let opened = std::fs::metadata(dir.path())?.modified()?;
+        Cache::open(&compilation)?;
+        assert_eq!(std::fs::metadata(dir.path())?.modified()?, opened, "a probe was written again");
+        Ok(())
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Guest {
     fn try_link(artifact: &Artifact, app: &Arc<App>, sandbox: &Sandbox) -> Result<Self, Problem> {
         let description = &artifact.description;
         let version = wasi_version(description)?;
-        let (shared, component, on_demand) = mapped(artifact, app, sandbox)?;
+        let Mapped { shared, component, on_demand } = mapped(artifact, app, sandbox)?;
         let pre = linked(&shared, &component, version)?;
         let parts = Parts::configure(app)?;
         let calls_per_instance = match version {
@@ -189,16 +189,20 @@ impl Guest {
     }
 }
 
-/// Maps the code into an engine: into the one with a pool if it fits. Otherwise also why it does not.
-fn mapped(
-    artifact: &Artifact,
-    app: &App,
-    sandbox: &Sandbox,
-) -> Result<(Arc<SharedEngine>, Component, Option<Arc<str>>), Problem> {
+/// Code that is mapped into an engine.
+struct Mapped {
+    shared: Arc<SharedEngine>,
+    component: Component,
+    /// Why it does not fit into the pool, if so.
+    on_demand: Option<Arc<str>>,
+}
+
+/// Maps the code into the engine with the pool if it fits there, and otherwise into the one without.
+fn mapped(artifact: &Artifact, app: &App, sandbox: &Sandbox) -> Result<Mapped, Problem> {
     let concurrent = artifact.description.concurrent;
     let (reason, is_told) = match sandbox.pooled(concurrent) {
         Ok(shared) => match artifact.map(&shared.engine) {
-            Ok(component) => return Ok((shared, component, None)),
+            Ok(component) => return Ok(Mapped { shared, component, on_demand: None }),
             Err(error) => (error.root_cause().to_string().into(), false),
         },
         Err(reason) => (reason, true),
@@ -208,7 +212,7 @@ fn mapped(
     if !is_told {
         tracing::warn!(app = app.name, "{ON_DEMAND}: {reason}");
     }
-    Ok((shared, component, Some(reason)))
+    Ok(Mapped { shared, component, on_demand: Some(reason) })
 }
 
 /// Finds what the component imports in what the host provides.

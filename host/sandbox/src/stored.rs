@@ -61,7 +61,6 @@ mod tests {
     use super::super::prepare::compiled_in_test;
     use super::super::testing::app_of_test;
     use super::*;
-    use std::fs::FileTimes;
     use std::os::unix::fs::FileExt;
     use std::path::PathBuf;
     use std::time::{Duration, SystemTime};
@@ -119,23 +118,6 @@ mod tests {
         std::fs::remove_file(&entry)?;
         let error = stored.open(&app_of_test()).map(drop).err().ok_or("there is no file")?;
         assert!(error.to_string().contains(&format!("cannot be read from `{}`", entry.display())), "{error}");
-        Ok(())
-    }
-
-    #[test]
-    fn waking_notes_the_use_of_an_entry_now_and_then_and_leaves_its_identity() -> Outcome {
-        let folder = tempfile::tempdir()?;
-        let (_, entry) = stored(folder.path())?;
-        let ago = |seconds| SystemTime::now() - Duration::from_secs(seconds);
-        // The kernel notes the first use since a change, and one a day.
-        File::options().write(true).open(&entry)?.set_modified(ago(200_000))?;
-        let stored = StoredCode::of(&entry, &File::open(&entry)?).ok_or("a file")?;
-        for (age_seconds, is_noted) in [(3_600, true), (60, false)] {
-            File::options().write(true).open(&entry)?.set_times(FileTimes::new().set_accessed(ago(age_seconds)))?;
-            assert_eq!(stored.open(&app_of_test())?.stored().as_ref(), Some(&stored));
-            let noted = std::fs::metadata(&entry)?.accessed()? > ago(age_seconds / 2);
-            assert_eq!(noted, is_noted, "after {age_seconds} s");
-        }
         Ok(())
     }
 }

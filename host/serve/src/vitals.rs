@@ -4,13 +4,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use wasmhost_config::{APPS_MAX, AppId};
-use wasmhost_sandbox::PulseCells;
+use wasmhost_sandbox::{AppMemory, MemoryBudget, PulseCells};
 
 use crate::metrics::{AppMetrics, Flag, WorkerMetrics};
 
@@ -56,16 +56,26 @@ pub struct SharedByWorkers {
 }
 
 /// Gives back what a process that is gone had taken of the memory of the host, and of these apps.
-pub fn give_back(host: &HostVitals, gone: &Vitals, apps: impl Iterator<Item = AppId>) {
-    // It may have been killed between the two counts.
-    let take = |share: &AtomicU64, all: &AtomicU64| {
-        let share = share.swap(0, Relaxed);
-        all.fetch_update(Relaxed, Relaxed, |used| Some(used.saturating_sub(share)))
-    };
-    let _ = take(&gone.memory_bytes, &host.memory_bytes);
+pub fn give_back(host: &'static HostVitals, gone: &'static Vitals, apps: impl Iterator<Item = AppId>) {
+    MemoryBudget::new(0, &host.memory_bytes, &gone.memory_bytes).reclaim();
     for app in apps {
         let (Some(row), Some(shared)) = (gone.apps.get(app.index()), host.apps.get(app.index())) else { continue };
-        let _ = take(&row.memory_bytes, &shared.memory_bytes);
+        memory_of(host, shared, row, 0).reclaim();
+    }
+}
+
+/// What an app may take of the memory, on the worker that counts in `row`: `max_bytes` on all workers.
+pub(crate) fn memory_of(
+    host: &'static HostVitals,
+    shared: &'static SharedByWorkers,
+    row: &'static AppMetrics,
+    max_bytes: u64,
+) -> AppMemory {
+    AppMemory {
+        max_bytes,
+        used_bytes: &shared.memory_bytes,
+        share_bytes: &row.memory_bytes,
+        apps_with_memory: &host.apps_with_memory,
     }
 }
 
@@ -130,6 +140,7 @@ fn map<T: Shareable>(file: &impl AsFd) -> io::Result<&'static T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::Ordering::Relaxed;
 
     #[test]
     fn what_one_mapping_writes_the_other_sees() -> io::Result<()> {

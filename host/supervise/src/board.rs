@@ -104,8 +104,8 @@ impl Board {
 
     /// Whether requests are answered.
     pub fn is_ready(&self) -> bool {
-        let serves = |worker: &&Vitals| worker.metrics.listening.get() && !worker.metrics.down.get();
-        self.phase() == Phase::Running && self.workers.iter().any(|worker| serves(&worker))
+        let serves = |worker: &&'static Vitals| worker.metrics.listening.get() && !worker.metrics.down.get();
+        self.phase() == Phase::Running && self.workers.iter().any(serves)
     }
 
     /// Connections closed at once, whose client had as many as it may.

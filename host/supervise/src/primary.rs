@@ -8,6 +8,7 @@ mod heart;
 mod intakes;
 mod life;
 mod place;
+mod reading;
 mod reload;
 mod serving;
 mod state;
@@ -245,6 +246,9 @@ impl<B: Backend> Primary<B> {
                 handle.reconcile(self.permits.is_spent());
             }
             self.run_apps();
+            if intakes.has_given_up() {
+                intakes.close_given_up();
+            }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let next_respawn = self.respawns.keys().next().copied();
             let next_retry = self.apps.book.next_retry();
@@ -286,7 +290,7 @@ impl<B: Backend> Primary<B> {
                 Some(done) = done.recv() => self.on_done(done),
                 Some(reading) = read.recv(), if !draining => self.on_reading(reading, &mut intakes),
                 () = sleep_until(next_retry) => self.retry_apps(),
-                () = tokio::time::sleep(DISPATCH_AGAIN), if intakes.has_given_up() => intakes.close_given_up(),
+                () = tokio::time::sleep(DISPATCH_AGAIN), if intakes.has_given_up() => {}
                 () = sleep_until(deadline) => {
                     if !self.config.drain_timeout.is_zero() {
                         tracing::warn!(limit = "--drain-timeout", "--drain-timeout is over: requests still in flight are broken off; raise it to wait longer");

@@ -10,13 +10,14 @@ use crate::given::{Given, Origin};
 use crate::mistake::Mistakes;
 use crate::settings::{self, Form, Setting, Takes};
 use crate::{
-    App, Capabilities, Config, Declaration, Isolation, Listen, LogLevel, Machine, Mistake, Needs, Source, WorkerKind,
-    build, read_again, read_apps_again, schema, show,
+    App, CacheChoice, Capabilities, Config, Declaration, Isolation, Listen, LogLevel, Machine, Mistake, Needs, Source,
+    WorkerKind, build, read_again, read_apps_again, schema, show,
 };
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
-const MACHINE: Machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false };
+const MACHINE: Machine =
+    Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
 
 /// Capabilities with settings of all forms.
 const CAPABILITIES: Capabilities = Capabilities::new(&[&[Declaration {
@@ -412,19 +413,19 @@ fn the_file_is_read_again_with_the_flags_of_the_start() -> TestResult {
     let first = read_in(folder.path(), &["--workers=2", "--env=F=flag"]).map_err(|mistakes| format!("{mistakes:?}"))?;
     let source = first.source.clone().ok_or("a source")?;
     let source = serde_json::from_str(&serde_json::to_string(&source)?)?;
-    let again = read_again(&source, CAPABILITIES, MACHINE).map_err(|mistakes| format!("{mistakes:?}"))?;
+    let again = read_again(&source, CAPABILITIES).map_err(|mistakes| format!("{mistakes:?}"))?;
     assert_eq!(again.source.as_ref(), Some(&source));
     assert_eq!(comparable(first), comparable(again));
 
     let more = "[[app]]\nname = \"new\"\ncomponent = \"n\"\nroutes = [\"n\"]\nisolaton = \"auto\"\n";
     fs::write(folder.path().join("wasmhost.toml"), format!("{EXAMPLE}{more}"))?;
-    let wrong = read_again(&source, CAPABILITIES, MACHINE).err().ok_or("a mistake")?;
+    let wrong = read_again(&source, CAPABILITIES).err().ok_or("a mistake")?;
     assert_eq!(wrong.iter().map(|mistake| mistake.app.as_deref()).collect::<Vec<_>>(), [Some("new")]);
-    let (config, mistakes) = read_apps_again(&source, CAPABILITIES, MACHINE);
+    let (config, mistakes) = read_apps_again(&source, CAPABILITIES);
     assert_eq!((config.map(|config| config.apps.len()), mistakes), (Some(1), wrong));
 
     fs::write(folder.path().join("wasmhost.toml"), format!("wrokers = 1\n{EXAMPLE}"))?;
-    assert!(read_apps_again(&source, CAPABILITIES, MACHINE).0.is_none(), "the host's own settings are wrong");
+    assert!(read_apps_again(&source, CAPABILITIES).0.is_none(), "the host's own settings are wrong");
     Ok(())
 }
 
@@ -524,7 +525,7 @@ fn read_anything(bytes: &[u8]) -> std::io::Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("wasmhost.toml");
     fs::write(&file, bytes)?;
-    let (config, mistakes) = read_apps_again(&Source::new(file, Vec::new()), CAPABILITIES, MACHINE);
+    let (config, mistakes) = read_apps_again(&Source::new(file, Vec::new(), MACHINE), CAPABILITIES);
     assert!(config.is_some() || !mistakes.is_empty());
     Ok(())
 }

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use wasmhost_base::log::LogSettings;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
-use wasmhost_config::{Capabilities, Config, Listen, MAX_WORKERS, Machine, Preopen, machine};
+use wasmhost_config::{Capabilities, Config, Grants, Listen, MAX_WORKERS};
 
 use super::reading::{self, Stamps};
 use super::settings::{InheritError, SealedSettings, Settings, inherit};
@@ -62,8 +62,8 @@ pub fn run(capabilities: Capabilities) -> Result<(), AttendError> {
     let Settings { config, log } = inherited.settings;
     let stamps = if config.source.is_some() { reading::stamps(&config) } else { Stamps::default() };
     let latest = RefCell::new(Rc::new(Given { config, settings: inherited.sealed }));
-    let (directories, stamps) = (inherited.directories, RefCell::new(stamps));
-    let known = Known { latest, log, capabilities, directories, stamps };
+    let (reach, stamps) = (inherited.reach, RefCell::new(stamps));
+    let known = Known { latest, log, capabilities, reach, stamps };
     runtime.block_on(attend(inherited.input, Rc::new(known)))?;
     Ok(())
 }
@@ -74,8 +74,8 @@ struct Known {
     latest: RefCell<Rc<Given>>,
     log: LogSettings,
     capabilities: Capabilities,
-    /// All that were opened at the start.
-    directories: Vec<Preopen>,
+    /// All that apps were granted at the start.
+    reach: Grants,
     stamps: RefCell<Stamps>,
 }
 
@@ -139,7 +139,10 @@ async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
                 );
             }
             ToSpawner::OpenComponent(name) => {
-                let Some(app) = given.config.apps.iter().find(|app| app.name == name) else { continue };
+                let Some(app) = given.config.apps.iter().find(|app| app.name == name) else {
+                    tell(&answer, &FromSpawner::Failed(None, "the settings name no such app".to_owned()), &[]);
+                    continue;
+                };
                 let path = given.config.component_file(app).to_owned();
                 tokio::task::spawn_local(async move {
                     // In a thread: a file system that does not answer must not keep the spawner from its other work.
@@ -175,15 +178,12 @@ async fn read_again(known: &Known, sockets: &RefCell<Option<Vec<SocketFile>>>) -
     let before = Rc::clone(&known.latest.borrow());
     let source = before.config.source.clone();
     let source = source.ok_or_else(|| io::Error::other("there is no file of settings"))?;
-    // Its own variables do not tell of sockets that were handed over to the primary.
-    let has_inherited_socket = before.config.listeners.contains(&Listen::Inherited);
-    let machine = Machine { has_inherited_socket, ..machine() };
     let capabilities = known.capabilities;
-    let read = tokio::task::spawn_blocking(move || reading::read(&source, capabilities, machine));
+    let read = tokio::task::spawn_blocking(move || reading::read(&source, capabilities));
     let read = read.await.map_err(io::Error::other)?;
-    let answer = reading::answer(read, &before.config, &known.directories, &mut known.stamps.borrow_mut())?;
+    let answer = reading::answer(read, &before.config, &known.reach.dirs, &mut known.stamps.borrow_mut())?;
     if let Some(config) = &answer.config {
-        let settings = SealedSettings::of(config.clone(), known.log, &known.directories)?;
+        let settings = SealedSettings::of(config.clone(), known.log, &known.reach)?;
         let mut sockets = sockets.borrow_mut();
         let files = sockets.get_or_insert_default();
         for gone in before.config.listeners.iter().filter(|listen| !config.listeners.contains(listen)) {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
-use wasmhost_config::{App, Capabilities, Config, Listen, Machine, Preopen, Source, read_apps_again};
+use wasmhost_config::{App, Capabilities, Config, Listen, Preopen, Source, read_apps_again};
 
 use super::settings::{Directory, among};
 use crate::cage::beyond;
@@ -90,8 +90,8 @@ pub(super) struct Read {
 }
 
 /// Reads the file. Blocks.
-pub(super) fn read(source: &Source, capabilities: Capabilities, machine: Machine) -> Read {
-    let (config, mistakes) = read_apps_again(source, capabilities, machine);
+pub(super) fn read(source: &Source, capabilities: Capabilities) -> Read {
+    let (config, mistakes) = read_apps_again(source, capabilities);
     let mistakes = mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
     let stamps = config.as_ref().map(stamps).unwrap_or_default();
     Read { config, mistakes, stamps }
@@ -153,8 +153,14 @@ pub(super) fn answer(read: Read, before: &Config, own: &[Preopen], stamps: &mut 
         new.map_or_else(|| before.listeners.contains(listen), |(_, bound)| bound.is_ok())
     };
     let kept = config.listeners.iter().filter(|listen| is_there(listen)).cloned().collect();
+    // An app that is wrong now goes on as it was.
+    let is_wrong = |app: &&Arc<App>| {
+        let is_named = mistakes.iter().any(|(wrong, _)| wrong.as_deref() == Some(&*app.name));
+        is_named && config.apps.iter().all(|other| other.name != app.name)
+    };
+    let wrong = before.apps.iter().filter(is_wrong);
     // Directories that were not opened at the start are nobody's.
-    let apps = config.apps.iter().map(|app| {
+    let apps = config.apps.iter().chain(wrong).map(|app| {
         let mut app = App::clone(app);
         app.grants.dirs = among(own, app.grants.dirs.iter().map(Directory::of).collect()).unwrap_or_default();
         Arc::new(app)
@@ -211,5 +217,126 @@ fn bind(listen: &Listen) -> io::Result<(OwnedFd, Option<SocketFile>)> {
             Ok((socket, Some(SocketFile::at(path)?)))
         }
         Listen::Inherited => Err(io::Error::other("sockets are handed over at a start only; restart the host")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use wasmhost_base::wire;
+    use wasmhost_config::cli::{Command, Parsed, parse};
+    use wasmhost_config::{CacheChoice, Declaration, Machine, Needs, Port};
+
+    type Tested = Result<(), Box<dyn std::error::Error>>;
+
+    const MACHINE: Machine =
+        Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
+
+    /// Outgoing requests need ports.
+    const CAPABILITIES: Capabilities = Capabilities::new(&[&[Declaration {
+        what: "tests",
+        interfaces: &[],
+        granted_by: &[],
+        without: "",
+        settings: &[],
+        needs: |app| {
+            let ports = app.grants.allow_hosts.iter().map(|rule| rule.port.map_or(Port::Any, Port::One));
+            Needs { ports: ports.collect(), names: true, ..Needs::default() }
+        },
+    }]]);
+
+    fn app(name: &str, more: &str) -> String {
+        format!("[[app]]\nname = \"{name}\"\ncomponent = \"{name}.wasm\"\nroutes = [\"{name}.test/*\"]\n{more}\n")
+    }
+
+    fn config(file: &std::path::Path) -> Result<Config, Box<dyn std::error::Error>> {
+        let words = ["wasmhost".into(), "serve".into(), "-c".into(), file.as_os_str().to_owned()];
+        let Parsed::Cli(cli, _) = parse(words, CAPABILITIES) else { return Err("a text".into()) };
+        let Some(Command::Serve(args)) = cli.command else { return Err("another command".into()) };
+        Ok(wasmhost_config::build(&args, CAPABILITIES, MACHINE).map_err(|mistakes| format!("{mistakes:?}"))?)
+    }
+
+    /// What the primary hears of a new reading, and what the spawner goes on with.
+    fn read_again(
+        start: &Config,
+        stamps: &mut Stamps,
+    ) -> Result<(Reading, Option<Config>), Box<dyn std::error::Error>> {
+        let own: Vec<Preopen> = start.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
+        let source = start.source.as_ref().ok_or("a source")?;
+        let answer = answer(read(source, CAPABILITIES), start, &own, stamps)?;
+        let (one, other) = wire::pair()?;
+        wire::send(one.as_fd(), &(), &answer.descriptors())?;
+        let ((), descriptors) = wire::receive(other.as_fd())?.ok_or("a message")?;
+        Ok((open(descriptors, start, CAPABILITIES)?, answer.config))
+    }
+
+    #[test]
+    fn a_reading_tells_what_is_new_and_what_goes_beyond_the_start() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let (file, socket) = (folder.path().join("wasmhost.toml"), folder.path().join("web.sock"));
+        for name in ["same", "touched", "grows"] {
+            std::fs::write(folder.path().join(format!("{name}.wasm")), "old")?;
+        }
+        std::fs::create_dir(folder.path().join("data"))?;
+        std::fs::create_dir(folder.path().join("other"))?;
+        let same = app("same", "dirs = [\"data::/data:rw\"]\nallow-hosts = [\"api.test:443\"]");
+        std::fs::write(
+            &file,
+            "listen = [\"127.0.0.1:0\"]\n".to_owned() + &same + &app("touched", "") + &app("grows", ""),
+        )?;
+        let start = config(&file)?;
+        let mut stamps = stamps(&start);
+        let within = app("within", "dirs = [\"data::/elsewhere\"]\nallow-hosts = [\"other.test:443\"]");
+        let text = format!("listen = [\"127.0.0.1:0\", \"unix:{}\"]\n", socket.display())
+            + &same
+            + &app("touched", "")
+            + &app("grows", "dirs = [\"other::/other\"]")
+            + &app("reaches", "allow-hosts = [\"api.test:80\"]")
+            + &within;
+        std::fs::write(&file, text)?;
+        std::fs::write(folder.path().join("touched.wasm"), "newer")?;
+        let (reading, next) = read_again(&start, &mut stamps)?;
+        assert_eq!(reading.mistakes, []);
+        assert_eq!(reading.touched, ["touched"]);
+        let beyond: Vec<&str> = reading.beyond.keys().map(String::as_str).collect();
+        assert_eq!(beyond, ["grows", "reaches"], "{:?}", reading.beyond);
+        let apps = reading.config.ok_or("settings")?.apps;
+        let dirs = |name: &str| {
+            apps.iter().find(|app| app.name == name).map(|app| app.grants.dirs.clone()).unwrap_or_default()
+        };
+        assert!(Arc::ptr_eq(&dirs("within")[0].opened, &dirs("same")[0].opened), "it is the one of the start");
+        assert_eq!((dirs("within")[0].writable, &*dirs("within")[0].guest), (false, "/elsewhere"));
+        let [NewListener { bound: Ok((_, Some(made))), .. }] = &*reading.listeners else {
+            return Err(format!("{:?}", reading.listeners).into());
+        };
+        assert_eq!(SocketFile::at(&socket)?, *made);
+        let next = next.ok_or("settings")?;
+        assert_eq!((next.listeners.len(), next.apps.len()), (2, 5));
+        let (again, _) = read_again(&next, &mut stamps)?;
+        assert!(again.listeners.is_empty() && again.touched.is_empty(), "all is known by now");
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_with_mistakes_gives_them_all_and_nothing_else() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("wasmhost.toml");
+        std::fs::write(&file, app("one", ""))?;
+        let start = config(&file)?;
+        std::fs::write(&file, "lissten = \"x\"\nworkers = 0\n".to_owned() + &app("one", ""))?;
+        let (reading, next) = read_again(&start, &mut Stamps::default())?;
+        assert!(reading.config.is_none() && next.is_none());
+        assert!(reading.mistakes.len() >= 2, "{:?}", reading.mistakes);
+        std::fs::write(&file, app("one", "") + &app("two", "limits = { cpux = \"1s\" }"))?;
+        let (reading, _) = read_again(&start, &mut Stamps::default())?;
+        assert!(reading.mistakes.iter().all(|(app, _)| app.as_deref() == Some("two")), "{:?}", reading.mistakes);
+        assert_eq!(reading.config.map(|config| config.apps.len()), Some(1), "the others are left alone");
+        std::fs::write(&file, app("one", "limits = { cpux = \"1s\" }") + &app("two", ""))?;
+        let (reading, next) = read_again(&start, &mut Stamps::default())?;
+        assert_eq!(reading.config.map(|config| config.apps.len()), Some(1));
+        let names: Vec<String> = next.ok_or("settings")?.apps.iter().map(|app| app.name.clone()).collect();
+        assert_eq!(names, ["two", "one"], "the one that is wrong now is still known as it was");
+        Ok(())
     }
 }

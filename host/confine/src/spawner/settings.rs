@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_base::log::LogSettings;
 use wasmhost_base::sealed;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent};
-use wasmhost_config::{Config, DIRECTORIES_MAX, Preopen};
+use wasmhost_config::{App, Config, DIRECTORIES_MAX, Grants, HostRule, Preopen};
 
 /// Directories that go with one message: what the kernel takes ([`wire::DESCRIPTORS_MAX`]), in round numbers.
 const DIRECTORIES_A_MESSAGE: usize = 200;
@@ -36,6 +36,8 @@ struct Text {
     /// Of each descriptor that comes beside, in their order.
     opened: Vec<Directory>,
     granted: Vec<Grant>,
+    /// Hosts that some app might reach at the start.
+    hosts: Vec<HostRule>,
 }
 
 /// What is said of a directory, whose descriptor comes in another way.
@@ -108,25 +110,32 @@ pub(super) struct SealedSettings {
 
 impl SealedSettings {
     pub(super) fn new(settings: &Settings) -> io::Result<Self> {
-        let all: Vec<Preopen> = settings.config.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
-        if all.len() > DIRECTORIES_MAX {
+        let grants = || settings.config.apps.iter().map(|app| &app.grants);
+        let reach = Grants {
+            dirs: grants().flat_map(|grants| grants.dirs.iter().cloned()).collect(),
+            allow_hosts: grants().flat_map(|grants| grants.allow_hosts.iter().cloned()).collect(),
+            ..Grants::default()
+        };
+        if reach.dirs.len() > DIRECTORIES_MAX {
             return Err(io::Error::other(format!(
                 "all apps together are granted {} directories, of {DIRECTORIES_MAX} at most",
-                all.len()
+                reach.dirs.len()
             )));
         }
-        Self::of(settings.config.clone(), settings.log, &all)
+        Self::of(settings.config.clone(), settings.log, &reach)
     }
 
-    /// Settings whose apps are granted no other directories than `all`, which every process gets.
-    pub(super) fn of(config: Config, log: LogSettings, all: &[Preopen]) -> io::Result<Self> {
+    /// Settings whose apps are granted no more than `reach`, all of which every process gets.
+    pub(super) fn of(config: Config, log: LogSettings, reach: &Grants) -> io::Result<Self> {
+        let all = &reach.dirs;
         let numbers = |dir: &Preopen| all.iter().position(|own| Arc::ptr_eq(&own.opened, &dir.opened));
         let grants = config.apps.iter().enumerate().flat_map(|(app, settings)| {
             let grant = move |dir: &Preopen| Some(Grant { app, number: numbers(dir)?, directory: Directory::of(dir) });
             settings.grants.dirs.iter().filter_map(grant)
         });
         let granted = grants.collect();
-        let text = Text { config, log, opened: all.iter().map(Directory::of).collect(), granted };
+        let (opened, hosts) = (all.iter().map(Directory::of).collect(), reach.allow_hosts.clone());
+        let text = Text { config, log, opened, granted, hosts };
         let text = sealed::seal(&serde_json::to_vec(&text)?)?;
         Ok(Self { text, directories: all.iter().map(|dir| Arc::clone(&dir.opened)).collect() })
     }
@@ -151,12 +160,12 @@ impl SealedSettings {
         wire::send(end, &Part::Begin, &line)
     }
 
-    /// The settings themselves, and all directories.
+    /// The settings themselves, and all that any app may be granted.
     ///
     /// # Errors
     /// When they are not what [`Self::new`] makes.
-    pub(super) fn open(&self) -> io::Result<(Settings, Vec<Preopen>)> {
-        let Text { mut config, log, opened, granted } = serde_json::from_slice(&sealed::unseal(&self.text)?)?;
+    pub(super) fn open(&self) -> io::Result<(Settings, Grants)> {
+        let Text { mut config, log, opened, granted, hosts } = serde_json::from_slice(&sealed::unseal(&self.text)?)?;
         if opened.len() != self.directories.len() {
             return Err(io::Error::other("the settings came with other directories than they name"));
         }
@@ -167,7 +176,8 @@ impl SealedSettings {
             Arc::make_mut(app).grants.dirs.push(directory.with(opened));
         }
         let directories = opened.into_iter().zip(&self.directories).map(|(directory, opened)| directory.with(opened));
-        Ok((Settings { config, log }, directories.collect()))
+        let reach = Grants { dirs: directories.collect(), allow_hosts: hosts, ..Grants::default() };
+        Ok((Settings { config, log }, reach))
     }
 }
 
@@ -176,8 +186,8 @@ impl SealedSettings {
 pub struct Inheritance {
     /// What the user asked for.
     pub settings: Settings,
-    /// All directories that any app was granted at the start.
-    pub directories: Vec<Preopen>,
+    /// All directories and hosts that apps were granted at the start. No reload gives a process more.
+    pub reach: Grants,
     /// The settings, to be given to others.
     pub(super) sealed: SealedSettings,
     /// Standard input, on which it came.
@@ -187,6 +197,13 @@ pub struct Inheritance {
 }
 
 impl Inheritance {
+    /// The settings by which this process is to be confined: with all that apps were granted at the start, whether one has
+    /// it now or not. An app that a reload could not change goes on with what it had.
+    pub fn confined_by(&self) -> Config {
+        let app = App { grants: self.reach.clone(), ..App::default() };
+        Config { apps: vec![Arc::new(app)], ..self.settings.config.clone() }
+    }
+
     /// A worker's line to the primary.
     ///
     /// # Errors
@@ -218,8 +235,8 @@ pub fn inherit() -> Result<Option<Inheritance>, InheritError> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)?;
     match receive(input.as_fd())? {
         Some((sealed, line)) => {
-            let (settings, directories) = sealed.open()?;
-            Ok(Some(Inheritance { settings, directories, sealed, input, line }))
+            let (settings, reach) = sealed.open()?;
+            Ok(Some(Inheritance { settings, reach, sealed, input, line }))
         }
         None => Ok(None),
     }
@@ -268,7 +285,7 @@ fn next(end: BorrowedFd<'_>) -> io::Result<Option<(Part, Descriptors)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmhost_config::{Capabilities, Listen, Machine, build};
+    use wasmhost_config::{CacheChoice, Capabilities, Listen, Machine, build};
 
     fn settings(words: &[&str]) -> Result<Settings, Box<dyn std::error::Error>> {
         let words = ["wasmhost", "serve", "app.wasm"].iter().chain(words).map(std::ffi::OsString::from);
@@ -280,7 +297,7 @@ mod tests {
         let Some(wasmhost_config::cli::Command::Serve(args)) = cli.command else {
             return Err("another command".into());
         };
-        let machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false };
+        let machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
         let config = build(&args, Capabilities::NONE, machine).map_err(|mistakes| format!("{mistakes:?}"))?;
         Ok(Settings { config, log: LogSettings::default() })
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use wasmhost_config::{App, AppId, AppTable};
-use wasmhost_sandbox::{AppMemory, InstanceContext, MemoryBudget, Pulse, Sandbox, WorkerCpu};
+use wasmhost_sandbox::{InstanceContext, MemoryBudget, Pulse, Sandbox, WorkerCpu};
 
 use super::common::{Common, Notice};
 use super::instances::Pool;
@@ -20,7 +20,7 @@ use super::supply::Supply;
 use super::take::Refusal;
 use crate::alarms::Alarm;
 use crate::metrics::{AppMetrics, Flag, Shed};
-use crate::vitals::{HostVitals, Vitals};
+use crate::vitals::{HostVitals, Vitals, memory_of};
 
 /// Most apps of a worker that are awake at once; beyond, the one that was not used for the longest time is put to sleep.
 const AWAKE_MAX: usize = 1_024;
@@ -203,12 +203,7 @@ fn context(common: &Common, parts: &Parts, id: Option<AppId>, app: &Arc<App>) ->
     if let Some(id) = id
         && let (Some(row), Some(shared)) = (parts.vitals.apps.get(id.index()), parts.host.apps.get(id.index()))
     {
-        budget = budget.for_app(AppMemory {
-            max_bytes: parts.memory_total_bytes,
-            used_bytes: &shared.memory_bytes,
-            share_bytes: &row.memory_bytes,
-            apps_with_memory: &parts.host.apps_with_memory,
-        });
+        budget = budget.for_app(memory_of(parts.host, shared, row, parts.memory_total_bytes));
     }
     let ticker = Arc::clone(parts.sandbox.ticker());
     // (No instance is made of no app.)

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn app(name: &str, component: &str) -> Arc<App> {
-        Arc::new(App { name: name.to_owned(), component: component.into(), ..App::nameless() })
+        Arc::new(App { name: name.to_owned(), component: component.into(), ..App::default() })
     }
 
     #[test]
@@ -166,10 +166,10 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_granted_is_a_change() -> std::io::Result<()> {
-        let mut other = App::nameless();
+        let mut other = App::default();
         let dir = wasmhost_config::Preopen::open("/".into(), "/root".to_owned(), false)?;
         other.grants.dirs.push(dir);
-        assert_eq!(compare(&App::nameless(), &other), Change::Settings);
+        assert_eq!(compare(&App::default(), &other), Change::Settings);
         assert_eq!(compare(&other, &other.clone()), Change::None);
         Ok(())
     }

@@ -170,13 +170,14 @@ mod tests {
         let mut held = Some(Held::new(inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Unix, permit }));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(async {
+            let mut intakes = Intakes::default();
             for _ in 0..1_000 {
                 // As the primary's loop does it, which begins to wait anew after each event.
                 let event = tokio::time::sleep(DISPATCH_AGAIN / 2);
                 tokio::select! {
                     biased;
                     () = event => {}
-                    _ = next_connection(&mut Intakes::default(), &mut held) => return Ok(()),
+                    _ = next_connection(&mut intakes, &mut held) => return Ok(()),
                 }
             }
             Err(std::io::Error::other("the connection was never tried again"))

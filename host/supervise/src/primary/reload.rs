@@ -1,26 +1,14 @@
-//! Reloads, on `SIGHUP` or for `wasmhost dev`: what is loaded takes the place of what is served, if it works. Without a file of
-//! settings, the only component is loaded again. With one, the spawner reads it again, and this file does what its changes
-//! ask for, app by app.
+//! What is under way of reloads (`SIGHUP`, or for `wasmhost dev`), and who waits for the outcome. `reading` carries them out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::{mpsc, oneshot};
 
-use wasmhost_config::{App, AppId, Balance, Config};
-use wasmhost_confine::spawner::{NewListener, Reading};
-use wasmhost_sandbox::{LoadError, capabilities};
+use wasmhost_config::AppId;
+use wasmhost_confine::spawner::Reading;
+use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
-
-use wasmhost_serve::intake::Intake;
-use wasmhost_serve::listener::{BindError, Bound, Listener};
-
-use super::intakes::{Door, Intakes};
-use super::state::Primary;
-use crate::apps::difference::{Change, Difference, difference, settings_for_a_restart, with_routes_of};
-use crate::backend::Backend;
 
 /// An order to load the component again, with the end at which the outcome is heard.
 pub struct Swap(pub oneshot::Sender<Result<(), LoadError>>);
@@ -28,12 +16,12 @@ pub struct Swap(pub oneshot::Sender<Result<(), LoadError>>);
 /// What is under way of reloads, and who waits for it.
 pub(super) struct Reload {
     /// Where a reading of the file goes; one at a time.
-    readings: mpsc::Sender<io::Result<Reading>>,
-    is_reading: bool,
+    pub(super) readings: mpsc::Sender<io::Result<Reading>>,
+    pub(super) is_reading: bool,
     /// Another was asked for meanwhile.
-    read_again: bool,
+    pub(super) read_again: bool,
     /// Apps that are still loaded for the last reading; none: it is done.
-    loads: Option<BTreeSet<AppId>>,
+    pub(super) loads: Option<BTreeSet<AppId>>,
     /// Who waits for the one under way, and for the next.
     waiting: Option<Swap>,
     waiting_for_next: Option<Swap>,
@@ -55,6 +43,16 @@ impl Reload {
             behind: None,
         };
         (reload, read)
+    }
+
+    /// Somebody waits for the outcome: of the next one, where one is under way.
+    pub(super) fn wait(&mut self, swap: Swap, is_under_way: bool) {
+        if is_under_way {
+            self.waiting_for_next = Some(swap);
+        } else {
+            self.behind = None;
+            self.waiting = Some(swap);
+        }
     }
 
     /// Whether somebody waits for the outcome of the one under way.
@@ -80,6 +78,13 @@ impl Reload {
         }
     }
 
+    /// The load that was asked for during another begins.
+    pub(super) fn next_begins(&mut self) {
+        if let Some(next) = self.waiting_for_next.take() {
+            self.wait(next, false);
+        }
+    }
+
     /// Nothing new is served.
     pub(super) fn failed(&mut self, error: LoadError) {
         self.tell(Err(error));
@@ -91,235 +96,5 @@ impl Reload {
             // Who asked may have ended.
             let _ = answer.send(outcome);
         }
-        self.waiting = self.waiting_for_next.take();
-    }
-}
-
-impl<B: Backend> Primary<B> {
-    /// As [`Self::begin_reload`], and somebody waits for the outcome.
-    pub(super) fn begin_reload_for(&mut self, swap: Swap) {
-        let Some(app) = self.only else {
-            // Its end tells who waits that nothing came of it.
-            return drop(swap);
-        };
-        let is_under_way = self.apps.book.get(app).is_some_and(|record| !record.is_settled());
-        if is_under_way {
-            self.reload.waiting_for_next = Some(swap);
-        } else {
-            self.reload.behind = None;
-            self.reload.waiting = Some(swap);
-        }
-        self.begin_reload_of(app);
-    }
-
-    /// Begins a reload.
-    pub(super) fn begin_reload(&mut self) {
-        match (self.only, &self.config.source) {
-            (Some(app), _) => self.begin_reload_of(app),
-            (None, Some(source)) if !self.reload.is_reading => {
-                tracing::info!(file = %source.file().display(), "reload: reading the file of settings again");
-                self.reload.is_reading = true;
-                let (spawner, config) = (Arc::clone(&self.spawner), Arc::clone(&self.config));
-                let readings = self.reload.readings.clone();
-                tokio::task::spawn_local(async move {
-                    // Without a receiver the host is stopping.
-                    let _ = readings.send(spawner.read_again(&config, capabilities()).await).await;
-                });
-            }
-            (None, _) => self.reload.read_again = true,
-        }
-    }
-
-    /// The file was read again.
-    pub(super) fn on_reading(&mut self, read: io::Result<Reading>, intakes: &mut Intakes) {
-        self.reload.is_reading = false;
-        match read {
-            Ok(reading) => self.follow(reading, intakes),
-            Err(error) => {
-                self.board.host.failed_reloads.fetch_add(1, Relaxed);
-                tracing::error!(
-                    hint = "check that the file can be read, and that the system has memory and descriptors left",
-                    "reload failed, nothing changes: the file of settings cannot be read again: {error}"
-                );
-            }
-        }
-        if std::mem::take(&mut self.reload.read_again) {
-            self.begin_reload();
-        }
-    }
-
-    /// Does what a reading asks for.
-    fn follow(&mut self, reading: Reading, intakes: &mut Intakes) {
-        let Reading { config, mistakes, beyond, touched, listeners } = reading;
-        for (app, mistake) in &mistakes {
-            let app = app.as_deref().unwrap_or_default();
-            tracing::error!(app, "reload: {mistake}");
-        }
-        let Some(config) = config else {
-            self.board.host.failed_reloads.fetch_add(1, Relaxed);
-            tracing::error!(
-                mistakes = mistakes.len(),
-                hint = "`wasmhost config check` shows all mistakes",
-                "reload failed, nothing changes: the file of settings has mistakes"
-            );
-            return;
-        };
-        let wrong: BTreeSet<&str> = mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
-        let found = {
-            let before = self.apps.book.iter().map(|(id, record)| (id, record.latest()));
-            let before = before.filter(|(_, app)| !wrong.contains(&*app.name));
-            difference(before, &config.apps, &mut self.apps.numbers)
-        };
-        self.tell_what_needs_a_restart(&config);
-        self.change_listeners(&config, listeners, intakes);
-        self.change_apps(found, &beyond, &touched.into_iter().collect());
-    }
-
-    fn change_apps(&mut self, found: Difference, beyond: &BTreeMap<String, String>, touched: &BTreeSet<String>) {
-        let Difference { added, kept, removed, too_many } = found;
-        let (news, gone) = (added.len(), removed.len());
-        let mut loads = self.reload.loads.take().unwrap_or_default();
-        for id in removed {
-            tracing::info!(app = self.name_of(id), "reload: the app is gone; its requests in flight finish");
-            self.apps.book.remove(id);
-            self.board.hide(id);
-            loads.remove(&id);
-        }
-        for app in too_many {
-            tracing::error!(app = app.name, "reload: there are too many apps; restart the host to serve others");
-        }
-        for (id, app) in added {
-            tracing::info!(app = app.name, "reload: the app is new");
-            self.apps.book.add(id, Arc::clone(&app));
-            match beyond.get(&app.name) {
-                Some(what) => self.bar(id, &app, what),
-                None => self.apps.book.load_in_time(id),
-            }
-            self.show(id);
-        }
-        let mut changed = 0;
-        for (id, app, change) in kept {
-            if self.change_app(id, &app, change, beyond.get(&app.name), touched.contains(&app.name)) {
-                changed += 1;
-                loads.insert(id);
-            }
-        }
-        self.publish();
-        tracing::info!(new = news, changed, gone, "reload: the file of settings was read");
-        self.reload.loads = Some(loads);
-        self.settle_loads();
-    }
-
-    /// Does what a change of one app asks for. True when it is loaded for that.
-    fn change_app(
-        &mut self,
-        id: AppId,
-        app: &Arc<App>,
-        change: Change,
-        beyond: Option<&String>,
-        is_touched: bool,
-    ) -> bool {
-        let Some(record) = self.apps.book.get(id) else { return false };
-        let (has_revision, has_failed) = (record.revision().is_some(), record.failure().is_some());
-        if let (Some(what), true) = (beyond, change == Change::Settings || !has_revision) {
-            let routed = Arc::new(with_routes_of(record.app(), app));
-            self.apps.book.set(id, routed);
-            self.bar(id, app, what);
-            self.show(id);
-            return false;
-        }
-        match change {
-            Change::None if has_failed || (is_touched && has_revision) => self.apps.book.reload(id, None),
-            Change::None => return false,
-            Change::Routes if record.is_settled() => {
-                self.apps.book.set(id, Arc::clone(app));
-                return false;
-            }
-            Change::Routes | Change::Settings => {
-                // Routes have an effect at once.
-                let routed = Arc::new(with_routes_of(record.app(), app));
-                self.apps.book.set(id, routed);
-                self.apps.book.reload(id, Some(Arc::clone(app)));
-            }
-        }
-        tracing::info!(app = app.name, component = %app.component.display(), "reload: loading the app again");
-        self.apps.book.get(id).is_some_and(|record| !record.is_at_rest())
-    }
-
-    /// An app wants more than the host's processes were confined to at their start.
-    fn bar(&mut self, id: AppId, app: &App, what: &str) {
-        self.board.host.failed_reloads.fetch_add(1, Relaxed);
-        let error = LoadError {
-            file: app.component.display().to_string(),
-            reason: format!("it wants {what}"),
-            hint: "restart the host: its processes cannot be given more than they had at their start".to_owned(),
-        };
-        let has_old = self.apps.book.get(id).is_some_and(|record| record.revision().is_some());
-        let goes_on = if has_old { "the old revision goes on" } else { "its requests get 503" };
-        tracing::error!(app = app.name, hint = error.hint, "reload failed, {goes_on}: {error}; this needs a restart");
-        self.apps.book.bar(id, error);
-    }
-
-    fn tell_what_needs_a_restart(&self, config: &Config) {
-        let changed = settings_for_a_restart(&self.config, config);
-        if !changed.is_empty() {
-            let changed = changed.join(", ");
-            tracing::warn!("reload: {changed} changed, which has no effect yet: restart the host to apply it");
-        }
-    }
-
-    /// Listens on new addresses, and gives up those that are gone.
-    fn change_listeners(&mut self, config: &Config, new: Vec<NewListener>, intakes: &mut Intakes) {
-        if self.config.balance == Balance::Kernel {
-            // Each worker has listeners of its own, from its start.
-            if !new.is_empty() || self.config.listeners.iter().any(|listen| !config.listeners.contains(listen)) {
-                tracing::warn!(
-                    "reload: the addresses changed, which has no effect yet: with --balance kernel, restart the host to apply it"
-                );
-            }
-            return;
-        }
-        for NewListener { listen, bound } in new {
-            let listening = bound.map_err(|reason| BindError {
-                address: format!("{listen:?}"),
-                reason,
-                hint: "free the address, or restart the host".to_owned(),
-            });
-            let listening = listening.and_then(|(socket, file)| {
-                self.files.add(file.clone());
-                Listener::new(Bound::received(socket, &listen, file)?)
-            });
-            match listening {
-                Ok(listener) => {
-                    tracing::info!("reload: now also listening on {}", listener.address());
-                    let intake = Intake::new(listener, Arc::clone(&self.permits), &self.board.host.accepting);
-                    intakes.add(Door::new(intake, listen));
-                }
-                Err(error) => tracing::error!(hint = error.hint, "reload: {error}"),
-            }
-        }
-        for gone in intakes.give_up_others(&config.listeners) {
-            tracing::info!("reload: no longer listening on {gone:?}");
-        }
-    }
-
-    /// Notes which apps have been loaded for the last reading.
-    pub(super) fn settle_loads(&mut self) {
-        let Some(loads) = &mut self.reload.loads else { return };
-        loads.retain(|id| self.apps.book.get(*id).is_some_and(|record| !record.is_at_rest()));
-        if loads.is_empty() {
-            self.reload.loads = None;
-            tracing::info!("reload: done");
-        }
-    }
-
-    fn begin_reload_of(&mut self, app: AppId) {
-        let Some(record) = self.apps.book.get(app) else { return };
-        tracing::info!(
-            app = record.app().name,
-            component = %record.app().component.display(),
-            "reload: loading the component again"
-        );
-        self.apps.book.reload(app, None);
     }
 }

@@ -16,8 +16,9 @@ use crate::apps::{Done, Tell};
 use crate::backend::{Backend, Worker};
 use crate::board::AppRow;
 
-/// Apps of a file that are loaded after the start before anybody wants them: the first ones.
-const LOADED_AHEAD_MAX: usize = 64;
+/// Apps of a file that are loaded before anybody wants them: the first ones, after the start, and of those that are new at a
+/// reload.
+pub(super) const LOADED_AHEAD_MAX: usize = 64;
 
 impl<B: Backend> Primary<B> {
     /// A worker's requests wait for an app.
@@ -90,6 +91,9 @@ impl<B: Backend> Primary<B> {
                 id
             }
         };
+        if self.only == Some(id) && self.apps.book.get(id).is_some_and(|record| !record.is_at_rest()) {
+            self.reload.next_begins();
+        }
         self.settle_loads();
         self.show(id);
     }
@@ -211,5 +215,5 @@ impl<B: Backend> Primary<B> {
 
 /// Addresses, for the log.
 pub(super) fn joined(addresses: &[wasmhost_serve::listener::Address]) -> Arc<str> {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ").into()
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ").into()
 }

@@ -1,5 +1,5 @@
 //! The state of the primary: its workers, what it serves with, and what it tells all workers. `dispatch`, `life`, `heart`,
-//! `serving` and `reload` act on it.
+//! `serving` and `reading` act on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -64,7 +64,8 @@ pub enum ChildError {
 pub fn run() -> Result<bool, ChildError> {
     let Some(mut inherited) = inherit()? else { return Ok(false) };
     let line = inherited.line()?;
-    let (Settings { config, log }, directories) = (inherited.settings, inherited.directories);
+    let (confined_by, directories) = (inherited.confined_by(), inherited.reach.dirs);
+    let Settings { config, log } = inherited.settings;
     let (config, log) = (Arc::new(config), log::start(log));
     let runtime = thread::event_loop("worker")?;
     let first = runtime.block_on(async {
@@ -76,7 +77,7 @@ pub fn run() -> Result<bool, ChildError> {
         let first = wire.receive::<ToWorker>().await?;
         Ok::<_, io::Error>(first.map(|(message, descriptors)| (wire, message, descriptors)))
     })?;
-    let cage = Cage::worker(&config, capabilities());
+    let cage = Cage::worker(&confined_by, capabilities());
     match first {
         Some((wire, ToWorker::Load { missing }, mut descriptors)) => {
             let app = app_to_load(&config, &directories, &mut descriptors)?;

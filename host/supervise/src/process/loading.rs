@@ -15,11 +15,10 @@ use wasmhost_confine::spawner::Spawner;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::vitals::{self, HostVitals, Vitals};
 
-use super::Processes;
 use super::handle::{GONE_WITHIN, end_of, spawn};
 use super::protocol::{FromWorker, ToWorker};
 use super::table;
-use crate::backend::{Loaded, Pending};
+use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::CodeAtRest;
 
 /// What loading may take beyond compiling and the trial.
@@ -33,23 +32,34 @@ pub(super) type Desks = Rc<RefCell<Vec<(&'static Vitals, OwnedFd)>>>;
 ///
 /// # Errors
 /// When the system has no process, memory or sockets to give.
-pub(super) fn begin(
+pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     config: &Config,
     app: &Arc<App>,
     spawner: &Spawner,
     (host, host_file): (&'static HostVitals, &OwnedFd),
     (desks, missing): (&Desks, &[String]),
-) -> io::Result<Pending<Loaded<Processes>>> {
+) -> io::Result<Pending<Loaded<B>>> {
     let free = desks.borrow_mut().pop();
     let (own, own_file) = free.map_or_else(vitals::shared, Ok)?;
-    let only = table::write([(AppId::default(), app)].into_iter())?;
-    let (child, wire) = spawn(spawner)?;
-    let files = [
-        (Descriptor::Table, only.as_fd()),
-        (Descriptor::Vitals, own_file.as_fd()),
-        (Descriptor::HostVitals, host_file.as_fd()),
-    ];
-    wire.try_send(&ToWorker::Load { missing: missing.to_vec() }, &files)?;
+    let start = || {
+        let only = table::write([(AppId::default(), app)].into_iter())?;
+        let (child, wire) = spawn(spawner)?;
+        let files = [
+            (Descriptor::Table, only.as_fd()),
+            (Descriptor::Vitals, own_file.as_fd()),
+            (Descriptor::HostVitals, host_file.as_fd()),
+        ];
+        wire.try_send(&ToWorker::Load { missing: missing.to_vec() }, &files)?;
+        Ok((child, wire))
+    };
+    let started: io::Result<_> = start();
+    let (child, wire) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            desks.borrow_mut().push((own, own_file));
+            return Err(error);
+        }
+    };
     let limit = [config.compilation.timeout, app.limits.start_timeout(), LOADING_BEYOND].into_iter().sum();
     let desks = Rc::clone(desks);
     let (answer, loaded) = oneshot::channel();

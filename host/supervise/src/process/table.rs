@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     fn app(dirs: Vec<Preopen>) -> Arc<App> {
-        let mut app = App { name: "app".to_owned(), ..App::nameless() };
+        let mut app = App { name: "app".to_owned(), ..App::default() };
         app.grants.dirs = dirs;
         Arc::new(app)
     }
