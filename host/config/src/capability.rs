@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::draft::latest;
-use super::settings::{self, Form, Setting, Takes};
+use super::settings::entry::{Form, Setting, Takes};
+use super::shown::Shown;
 
 /// All that is known of a capability without running it.
 #[derive(Debug)]
@@ -105,12 +106,6 @@ impl Declaration {
         let name = import.split('@').next().unwrap_or_default();
         self.interfaces.iter().any(|interface| interface.name == name)
     }
-
-    /// The setting that is proposed for granting it.
-    pub fn grant(&self) -> Option<&'static Setting> {
-        let name = self.granted_by.first()?;
-        self.settings.iter().chain(settings::of_app(Capabilities::NONE)).find(|setting| setting.name == *name)
-    }
 }
 
 /// The declarations of all capabilities, which decide what settings there are.
@@ -192,6 +187,16 @@ impl Declared {
     /// Of pairs with one name, leaves the last.
     pub(super) fn complete(&mut self) {
         self.pairs.values_mut().for_each(latest);
+    }
+
+    /// What a setting says, as it is written in the file.
+    pub(super) fn shown(&self, setting: &Setting) -> Shown {
+        match (setting.form, setting.takes, self.texts(setting.name)) {
+            (Form::Pairs(_), _, _) => Shown::Pairs(self.pairs(setting.name).to_vec()),
+            (_, _, []) => Shown::Nothing,
+            (_, Takes::One, [only, ..]) => Shown::Text(only.clone()),
+            (_, _, all) => Shown::List(all.to_vec()),
+        }
     }
 
     /// How much memory the values take, roughly.

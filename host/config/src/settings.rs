@@ -4,13 +4,13 @@
 
 mod apps;
 mod compilation;
-mod entry;
+pub(crate) mod entry;
 mod grants;
 mod limits;
 mod output;
 mod serving;
 
-use crate::capability::Capabilities;
+use crate::capability::{Capabilities, Declaration};
 
 use self::entry::Group;
 pub(crate) use self::entry::Of;
@@ -52,4 +52,12 @@ pub fn of_defaults(capabilities: Capabilities) -> impl Iterator<Item = &'static 
 /// Those of an app in the file.
 pub fn of_app(capabilities: Capabilities) -> impl Iterator<Item = &'static Setting> {
     ONE_APP_ONLY.iter().chain(of_defaults(capabilities))
+}
+
+impl Declaration {
+    /// The setting that is proposed for granting it: one of its own, or one that apps have anyway.
+    pub fn grant(&self) -> Option<&'static Setting> {
+        let name = self.granted_by.first()?;
+        self.settings.iter().chain(of_app(Capabilities::NONE)).find(|setting| setting.name == *name)
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::capability::Capabilities;
 use super::settings::{self, Of, Setting};
-use super::shown::{self, Shown};
+use super::shown::Shown;
 use super::{App, Config};
 
 /// What stands in the place of values that may be secrets.
@@ -30,7 +30,7 @@ fn show_app(text: &mut String, app: &App, capabilities: Capabilities, values: bo
     for setting in settings::of_app(capabilities) {
         match &setting.of {
             Of::App(access) => line(text, setting, &(access.get)(app), values),
-            Of::Capability(_) => line(text, setting, &shown::declared(&app.grants.declared, setting), values),
+            Of::Capability(_) => line(text, setting, &app.grants.declared.shown(setting), values),
             Of::Host(_) => {}
         }
     }

@@ -4,9 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::capability::Declared;
 use super::parse::{HostPattern, HostRule};
-use super::settings::{Form, Setting, Takes};
 use super::{CacheChoice, Listen, Preopen};
 
 /// A value as `wasmhost.toml` writes it.
@@ -81,17 +79,6 @@ pub(super) fn listen(listen: &Listen) -> String {
 pub(super) fn dir(dir: &Preopen) -> String {
     let mode = if dir.writable { "rw" } else { "ro" };
     format!("{}::{}:{mode}", dir.host.display(), dir.guest)
-}
-
-/// What a setting of a capability says; without a value, nothing.
-pub(super) fn declared(declared: &Declared, setting: &Setting) -> Shown {
-    let texts = declared.texts(setting.name);
-    match (setting.form, setting.takes, texts) {
-        (Form::Pairs(_), _, _) => Shown::Pairs(declared.pairs(setting.name).to_vec()),
-        (_, _, []) => Shown::Nothing,
-        (_, Takes::One, [only, ..]) => Shown::Text(only.clone()),
-        (_, _, all) => Shown::List(all.to_vec()),
-    }
 }
 
 /// The user's own directory is what holds when nothing is said.
