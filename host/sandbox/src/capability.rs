@@ -1,6 +1,7 @@
 //! The capabilities, in one list: a file or folder below `capability/` for each, and a line here. What they declare decides
 //! which imports are provided, which settings there are, what `wasmhost inspect` says, and what processes are confined to.
 
+mod config;
 mod http;
 mod moments;
 mod wasi;
@@ -63,6 +64,7 @@ macro_rules! capabilities {
 capabilities! {
     http: http::Http,
     wasi: wasi::Wasi,
+    config: config::Config,
 }
 
 /// The data of a store.

@@ -71,6 +71,7 @@ mod tests {
             "wasi:http/types@0.2.12",
             "wasi:http/client@0.3.2",
             "wasi:cli/exit@0.3.0",
+            "wasi:config/store@0.2.0-rc.1",
         ] {
             assert!(is_provided(name), "{name}");
         }
@@ -90,7 +91,9 @@ mod tests {
 
     #[test]
     fn a_hint_names_what_is_provided_and_another_version_of_what_is_not() {
-        let all = "wasmhost provides wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random, wasi:sockets of 0.2 and 0.3; wasi:io of 0.2; compose";
+        let all = "wasmhost provides wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random, wasi:sockets of 0.2 and 0.3; wasi:io of 0.2; wasi:config of 0.2.0-rc.1; compose";
         assert!(hint("acme:secret/vault@1.0.0").starts_with(all), "{}", hint("acme:secret/vault@1.0.0"));
+        let draft = hint("wasi:config/store@0.2.0-draft");
+        assert!(draft.starts_with("build it against `wasi:config/store` of 0.2.0-rc.1; wasmhost provides"), "{draft}");
     }
 }

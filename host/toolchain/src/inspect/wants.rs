@@ -48,6 +48,7 @@ mod tests {
             "wasi:random/random@0.2.6",
             "wasi:cli/environment@0.2.6",
             "wasi:http/outgoing-handler@0.2.6",
+            "wasi:config/store@0.2.0-rc.1",
             "acme:secret/vault@1.0.0",
         ];
         let wants = of(&imports.map(str::to_owned));
@@ -59,6 +60,7 @@ mod tests {
                 "environment",
                 "random",
                 "clocks",
+                "configuration",
                 "interfaces that wasmhost does not know"
             ]
         );
@@ -66,6 +68,7 @@ mod tests {
         let expected = [
             ("--allow-host HOST[:PORT][:private]", "allow-hosts"),
             ("--env NAME=VALUE", "env"),
+            ("--config-value NAME=VALUE", "config"),
         ];
         assert_eq!(flags, expected.map(|(flag, key)| (flag.to_owned(), Some(key))));
     }
