@@ -239,6 +239,17 @@ fn every_mistake_is_reported_with_its_place_and_a_way_out() {
 }
 
 #[test]
+fn the_values_of_an_apps_capabilities_are_bounded_in_sum() {
+    let values = |count: usize| {
+        let pairs: String = (0..count).map(|number| format!("n{number:06} = \"abcdefghijk\"\n")).collect();
+        format!("[[app]]\nname = \"a\"\ncomponent = \"a\"\nroutes = [\"a\"]\n[[app]]\nname = \"b\"\ncomponent = \"b\"\nroutes = []\n[app.config]\n{pairs}")
+    };
+    assert_eq!(config(&values(200_000), &[]).apps.len(), 2);
+    let found = mistakes(&values(215_000));
+    assert!(found.len() == 1 && found[0].starts_with("5:1: the values that the app's capabilities"), "{found:?}");
+}
+
+#[test]
 fn routes_that_tie_name_both_apps_and_both_places() {
     let text = "[[app]]\nname = \"a\"\ncomponent = \"a\"\nroutes = [\"a.b/*\"]\n[[app]]\nname = \"b\"\ncomponent = \"b\"\nroutes = [\"x.y\", \"A.b\"]\n";
     let found = mistakes(text);
