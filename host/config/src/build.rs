@@ -81,7 +81,8 @@ pub fn read_again(source: &Source) -> Result<Config, Vec<Mistake>> {
 pub fn read_apps_again(source: &Source) -> (Option<Config>, Vec<Mistake>) {
     match ConfigFile::read(source.file()) {
         Ok(file) => {
-            let (mut config, mistakes) = read(source.given(), Served::File(&file), source.machine(), Mistakes::default());
+            let (mut config, mistakes) =
+                read(source.given(), Served::File(&file), source.machine(), Mistakes::default());
             config.source = Some(source.clone());
             let mistakes = mistakes.finish(&file.name, &file.text);
             let is_usable = mistakes.iter().all(|mistake| mistake.app.is_some());

@@ -56,8 +56,9 @@ fn measure(component: &str, count: usize) -> Outcome<()> {
     let warm = Guest::link(&prepared, &first, &sandbox)?;
     println!("first link, with engine and pool: {:.2} ms", ms(began.elapsed()));
     let cpu = Rc::default();
-    let context =
-        |app: &Arc<App>| InstanceContext::new(1, Arc::clone(&pulse), Arc::clone(&ticker), Arc::clone(&budget), app, (&cpu, 0));
+    let context = |app: &Arc<App>| {
+        InstanceContext::new(1, Arc::clone(&pulse), Arc::clone(&ticker), Arc::clone(&budget), app, (&cpu, 0))
+    };
     drop(runtime.block_on(warm.instantiate(&context(&first), None)).map_err(|fault| fault.detail.to_string())?);
 
     let (mut opening, mut linking, mut contexts, mut starting, mut waking) = (vec![], vec![], vec![], vec![], vec![]);

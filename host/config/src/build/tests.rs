@@ -8,13 +8,14 @@ use tempfile::TempDir;
 use crate::cli::{Command, Parsed, ServeArgs, parse};
 use crate::settings::{self, Form};
 use crate::{
-    App, CacheChoice, Config, Isolation, Listen, LogLevel, Machine, Mistake, Source, WorkerKind, build, read_again, read_apps_again,
-    schema, show,
+    App, CacheChoice, Config, Isolation, Listen, LogLevel, Machine, Mistake, Source, WorkerKind, build, read_again,
+    read_apps_again, schema, show,
 };
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
-const MACHINE: Machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
+const MACHINE: Machine =
+    Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
 
 /// The issue's example.
 const EXAMPLE: &str = r#"

@@ -36,7 +36,6 @@ pub(crate) struct Parts {
     pub(crate) sandbox: Arc<Sandbox>,
     /// Memory of all instances of the host.
     pub(crate) budget: MemoryBudget,
-    pub(crate) memory_total_bytes: u64,
     pub(crate) vitals: &'static Vitals,
     pub(crate) host: &'static HostVitals,
     /// After so long without a request an app is put to sleep; none: never.
@@ -209,7 +208,7 @@ fn context(common: &Common, parts: &Parts, id: Option<AppId>, app: &Arc<App>) ->
     if let Some(id) = id
         && let (Some(row), Some(shared)) = (parts.vitals.apps.get(id.index()), parts.host.apps.get(id.index()))
     {
-        let max_bytes = app.limits.app_memory_max_bytes.unwrap_or(parts.memory_total_bytes);
+        let max_bytes = app.limits.app_memory_max_bytes.unwrap_or(u64::MAX);
         budget = budget.for_app(memory_of(parts.host, shared, row, max_bytes));
     }
     let ticker = Arc::clone(parts.sandbox.ticker());

@@ -109,13 +109,11 @@ async fn serve(
     let crash = Rc::new(Crash::default());
     let cpu = Rc::<WorkerCpu>::default();
     let common = Common::new(id, metrics, Rc::clone(&crash), config.development.is_none());
-    let memory_total_bytes = config.limits.memory_total_bytes;
     let parts = Parts {
         pulse,
         cpu: Rc::clone(&cpu),
         sandbox,
-        budget: MemoryBudget::new(memory_total_bytes, &host.memory_bytes, &vitals.memory_bytes),
-        memory_total_bytes,
+        budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &vitals.memory_bytes),
         vitals,
         host,
         sleep_after: config.app_idle_timeout,
