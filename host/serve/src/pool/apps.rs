@@ -212,9 +212,9 @@ fn context(common: &Common, parts: &Parts, id: Option<AppId>, app: &Arc<App>) ->
         budget = budget.for_app(memory_of(parts.host, shared, row, max_bytes));
     }
     let ticker = Arc::clone(parts.sandbox.ticker());
-    // (No instance is made of no app.)
-    let key = id.map_or(u32::MAX, |id| id.0);
-    InstanceContext::new(common.worker.0, Arc::clone(&parts.pulse), ticker, Arc::new(budget), app, (&parts.cpu, key))
+    // No instance is made of no app.
+    let (cpu, key) = id.map_or_else(|| (Rc::default(), 0), |id| (Rc::clone(&parts.cpu), id.0));
+    InstanceContext::new(common.worker.0, Arc::clone(&parts.pulse), ticker, Arc::new(budget), app, (&cpu, key))
 }
 
 fn rows(parts: &Parts, id: AppId) -> Option<(&'static AppMetrics, &'static Flag)> {
