@@ -75,8 +75,8 @@ fn faults_and_limits_are_those_of_one_app() -> TestResult {
     for host in ["small.test", "large.test", "third.test"] {
         assert_eq!(ask_until_loaded(server.address, host, "/hello").status, 200, "{host}");
     }
-    assert_eq!(ask(server.address, "small.test", "/memory?bytes=100000000").status, 500);
-    assert_eq!(ask(server.address, "large.test", "/memory?bytes=100000000").status, 200);
+    assert_eq!(ask(server.address, "small.test", "/memory?bytes=100000000").text(), "refused");
+    assert_eq!(ask(server.address, "large.test", "/memory?bytes=100000000").text(), "allocated 100000000");
     assert_eq!(ask(server.address, "small.test", "/spin?ms=2000").status, 500);
     assert_eq!(ask(server.address, "large.test", "/spin?ms=300").status, 200);
     let mut kept: Vec<Connection> = (0..4).map(|_| Connection::open(server.address)).collect();
@@ -169,14 +169,25 @@ fn a_reload_changes_the_apps_that_it_names_and_no_others() -> TestResult {
     eventually("the old one has gone", || ask(server.address, "changing.test", "/").status == 404);
     assert_eq!(text("two.test", "/count").trim(), "5", "the same instance goes on");
 
-    // A file with mistakes changes nothing, and all of them are named.
-    folder.write(&(two() + "[[app]]\nname = \"two\"\nlimits = { cpus = \"1s\" }\n"))?;
-    server.signal("HUP");
-    for part in ["cpus", "component"] {
+    // A mistake in one app leaves the others alone, and all mistakes are named. The app keeps what it had.
+    let two_alone = app("two", "faults.wasm", "two.test/*", "env = { NAME = \"app two\" }");
+    let wrong = app("three", "faults-p3.wasm", "three.test/*", "limits = { cpus = \"1s\" }\nisolation = \"none\"");
+    folder.write(&(two_alone + &wrong + &app("newer", "faults.wasm", "newer.test/*", "env = { NAME = \"newer\" }")))?;
+    reload(&server);
+    for part in ["cpus", "isolation"] {
         server.wait_for_record(part, |record| record["level"] == "ERROR" && message(record).contains(part));
     }
-    assert!(text("new.test", "/env").contains("new"));
+    assert!(text("newer.test", "/env").contains("newer"));
+    assert!(text("three.test", "/env").contains("app three"), "as it was");
+    assert_eq!(ask(server.address, "new.test", "/").status, 404, "it is not in the file any more");
     assert_eq!(text("two.test", "/count").trim(), "6", "the same instance goes on");
+
+    // A file that cannot be read as a whole changes nothing.
+    folder.write("workers = ")?;
+    server.signal("HUP");
+    server.wait_for_record("the mistake", |record| record["level"] == "ERROR" && message(record).contains("TOML"));
+    assert!(text("newer.test", "/env").contains("newer"));
+    assert_eq!(text("two.test", "/count").trim(), "7", "the same instance goes on");
     Ok(())
 }
 
@@ -298,6 +309,36 @@ fn mistakes_are_all_reported_with_their_places() -> TestResult {
     assert_eq!(output.status.code(), Some(2), "{text}");
     for part in ["wasmhost.toml:1:", "wasmhost.toml:2:1", "`listen`", "wasmhost.toml:7:", "cpux"] {
         assert!(text.contains(part), "no {part} in:\n{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_app_that_nobody_asks_for_is_asleep_and_wakes_for_its_next_request() -> TestResult {
+    let folder = Folder::new(&("app-idle-timeout = \"300ms\"\n".to_owned() + &two()))?;
+    let server = folder.serve(&["--workers", "1"]);
+    for host in ["two.test", "three.test"] {
+        assert_eq!(ask_until_loaded(server.address, host, "/count").status, 200);
+    }
+    for round in 0..3 {
+        eventually("both are asleep", || {
+            ["two", "three"].iter().all(|app| status_of(&server, app)["state"] == "asleep")
+        });
+        assert_eq!(server.sum("instances"), 0, "round {round}");
+        for host in ["two.test", "three.test"] {
+            let response = ask(server.address, host, "/count");
+            assert_eq!((response.status, response.text().trim()), (200, "1"), "{host}: a new instance, round {round}");
+        }
+    }
+    // One that is used stays awake.
+    let began = Instant::now();
+    let mut connection = Connection::open(server.address);
+    let mut count = 1;
+    while began.elapsed() < Duration::from_millis(1_200) {
+        count += 1;
+        connection.send("GET /count HTTP/1.1\r\nHost: two.test\r\n\r\n");
+        assert_eq!(connection.response().text().trim(), count.to_string());
+        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }

@@ -76,6 +76,7 @@ impl HostDraft {
             balance: Balance::default(),
             trust_proxy: Vec::new(),
             drain_timeout: Duration::ZERO,
+            app_idle_timeout: None,
             limits: HostLimits { memory_total_bytes: machine.memory_bytes / 4 * 3, ..HostLimits::default() },
             admin: None,
             log: LogChoice::default(),

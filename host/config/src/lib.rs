@@ -91,6 +91,8 @@ pub struct Config {
     pub confine: Confine,
     /// How long requests in flight may take to finish after a signal to stop.
     pub drain_timeout: Duration,
+    /// After so long without a request an app is put to sleep, where there are several.
+    pub app_idle_timeout: Option<Duration>,
     /// Where what apps keep beyond a restart is stored, if anywhere.
     #[serde(with = "encoding::path_or_none")]
     pub data_dir: Option<PathBuf>,
@@ -298,6 +300,8 @@ pub struct Capacity {
 pub struct Limits {
     /// Memories and tables of one instance, in sum.
     pub memory_max_bytes: u64,
+    /// Memories and tables of all instances of the app, in sum; none: those of the host are the bound.
+    pub app_memory_max_bytes: Option<u64>,
     /// CPU time that a request may spend in the guest.
     pub cpu_limit: Duration,
     /// Wall clock until the head of the response.

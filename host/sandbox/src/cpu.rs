@@ -1,7 +1,7 @@
 //! A worker's CPU, shared by the instances of its apps. An instance that a tick interrupted waits in a queue (`fairness`),
 //! and one turn of the worker's loop lets only so many instances run that their time in sum is about a tick. So a request
 //! that has just come waits for about a tick, however many others compute. An instance that no tick has interrupted runs
-//! without waiting, as long as its app has not used more than its part.
+//! without waiting, as long as its app is the only one, or has not used more than its part.
 //!
 //! All on the worker's thread. [`WorkerCpu::attend`] releases who is next; without it nobody waits longer than
 //! `tokio::task::yield_now` does.
@@ -191,7 +191,9 @@ impl CpuUser {
             return Some(Runs::Free);
         }
         let Some(ticket) = self.ticket else {
-            if is_computing || cpu.queue.borrow().is_closed_to(&self.app, cpu.turn.get()) {
+            // An only app takes nobody's time. Its short calls would wait with an instance each, and others for instances.
+            let has_others = cpu.apps.borrow().len() > 1;
+            if is_computing || (has_others && cpu.queue.borrow().is_closed_to(&self.app, cpu.turn.get())) {
                 self.line_up(context, is_computing);
                 return None;
             }

@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn a_refusal_for_what_others_hold_is_a_want_of_capacity_and_names_its_limit() {
         let error = wasmtime::format_err!("whatever wasmtime says");
-        for (refused, limit) in [(Refused::Total, "--memory-total"), (Refused::App, "the app's memory limit")] {
+        for (refused, limit) in [(Refused::Total, "--memory-total"), (Refused::App, "--app-memory-max")] {
             let meter = Meter::of_test(Duration::from_secs(1));
             meter.refuse(refused, 0, 1);
             for fault in [Fault::from_error(&error, &meter), Fault::from_start_error(&error, &meter)] {

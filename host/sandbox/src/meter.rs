@@ -35,7 +35,7 @@ impl Refused {
         match self {
             Self::Instance => "--memory-max",
             Self::Total => "--memory-total",
-            Self::App => "the app's memory limit",
+            Self::App => "--app-memory-max",
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use wasmhost_config::{App, Config};
 use wasmhost_sandbox::{
-    Artifact, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Sandbox, StoredCode, WasiVersion,
+    Artifact, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Sandbox, StoredCode, WasiVersion,
 };
 
 /// The machine code of an app while no worker has it.
@@ -71,6 +71,8 @@ pub(crate) struct Tried {
 pub(crate) struct Trial {
     /// What the guests of this process share.
     pub(crate) sandbox: Arc<Sandbox>,
+    /// There are other apps, whose instances may have all the memory at the moment: that says nothing of this one.
+    pub(crate) among_others: bool,
     /// Memory of all instances, the trial's included.
     pub(crate) budget: Arc<MemoryBudget>,
     /// The trial's sign of running guest code.
@@ -126,6 +128,14 @@ fn try_instance(guest: &Guest, app: &Arc<App>, trial: &Trial) -> Result<(), Load
     runtime.shutdown_background();
     match tried {
         Ok(_instance) => Ok(()),
+        Err(fault) if fault.kind == FaultKind::Capacity && trial.among_others => {
+            tracing::debug!(
+                app = app.name,
+                detail = &*fault.detail,
+                "not tried: there is no memory for an instance now"
+            );
+            Ok(())
+        }
         Err(fault) => {
             let hint = match fault.flag() {
                 Some(flag) => format!("raise {flag}"),

@@ -50,6 +50,7 @@ impl Backend for Threads {
         let own: &Vitals = vitals::own()?;
         let trial = Trial {
             sandbox: Sandbox::new(config, config.workers, Ticker::start()?),
+            among_others: config.source.is_some(),
             budget: budget(config, &host.memory_bytes, &own.memory_bytes),
             pulse: &own.pulse,
         };

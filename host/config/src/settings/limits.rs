@@ -25,6 +25,18 @@ pub(super) const GROUP: Group = Group {
             ),
         },
         Setting {
+            name: "app-memory-max",
+            key: "limits.app-memory",
+            form: Form::Size,
+            default: Some("none"),
+            help: "Memory of all instances of one app (none: --memory-total; the last quarter of that is for apps that use less than an equal part). More growth is refused, and requests that need an instance get 503",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.limits.app_memory_max_bytes, size_or_none(text)),
+                |app| shown::size_or_none(app.limits.app_memory_max_bytes),
+            ),
+        },
+        Setting {
             name: "memory-total",
             key: "memory-total",
             form: Form::Size,

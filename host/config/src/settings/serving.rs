@@ -195,6 +195,18 @@ pub(super) const GROUP: Group = Group {
             ),
         },
         Setting {
+            name: "app-idle-timeout",
+            key: "app-idle-timeout",
+            form: Form::Time,
+            default: Some("5m"),
+            help: "Time without a request after which an app is put to sleep, if there are several: none of it stays in memory, and its next request loads it from the cache (none: never)",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.app_idle_timeout, parse::duration_or_none(text)),
+                |config| shown::time_or_none(config.app_idle_timeout),
+            ),
+        },
+        Setting {
             name: "data-dir",
             key: "data-dir",
             form: Form::Text("DIR"),

@@ -20,6 +20,8 @@ pub(super) enum Failure {
     GuestError,
     /// No capacity; try again after so long.
     NoCapacity(Duration),
+    /// The app cannot be had; try again after so long.
+    Unavailable(Duration),
     /// The request cannot be passed on (RFC 9112, section 3.2).
     BadRequest,
     /// The request's body is too large (RFC 9110, section 15.5.14).
@@ -38,7 +40,9 @@ impl Failure {
     pub(super) const fn status(self) -> StatusCode {
         match self {
             Self::Fault(FaultKind::Wall) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) | Self::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Fault(_) | Self::GuestError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -60,7 +64,7 @@ impl Failure {
             Self::BadRequest => Some(Refused::BadRequest),
             Self::BodyTooLarge => Some(Refused::BodyTooLarge),
             Self::BodyTimeout => Some(Refused::BodyTimeout),
-            Self::Fault(_) | Self::GuestError | Self::NoCapacity(_) => None,
+            Self::Fault(_) | Self::GuestError | Self::NoCapacity(_) | Self::Unavailable(_) => None,
             Self::NotFound | Self::ExpectationFailed | Self::NotImplemented => None,
         }
     }
@@ -69,6 +73,7 @@ impl Failure {
         match self {
             Self::Fault(FaultKind::Wall) => "504 the application took too long to answer\n",
             Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) => "503 the application is busy\n",
+            Self::Unavailable(_) => "503 the application cannot be reached at the moment\n",
             Self::Fault(_) | Self::GuestError => "500 the application failed\n",
             Self::BadRequest => "400 the request is not valid\n",
             Self::NotFound => "404 no application has a route for this address\n",
@@ -93,7 +98,7 @@ impl Failure {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if let Self::NoCapacity(after) = self {
+        if let Self::NoCapacity(after) | Self::Unavailable(after) = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
         if self.is_last() {

@@ -25,6 +25,7 @@ use super::shared::WorkerShared;
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
 use crate::development::{Notice, Reason};
+use crate::metrics::Shed;
 use crate::pool::{Lease, Pool, Refusal};
 
 /// Answers one request, whose head was framed in this way. Never fails: every failure has an answer.
@@ -125,7 +126,11 @@ impl Exchange {
                 tracing::debug!(worker = worker.id.0, request = self.number, reason = reason.name(), "shed");
                 let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
                 let why = format!("no capacity: {}{why}", reason.name());
-                return self.fail(Failure::NoCapacity(after), Reason::Text(&why));
+                let failure = match reason {
+                    Shed::Unavailable | Shed::Loading => Failure::Unavailable(after),
+                    Shed::QueueFull | Shed::QueueTimeout | Shed::Down | Shed::Memory => Failure::NoCapacity(after),
+                };
+                return self.fail(failure, Reason::Text(&why));
             }
             // Memory that others hold may be free in a moment.
             Err(Refusal::NoMemory) => {

@@ -25,6 +25,9 @@ use crate::vitals::{HostVitals, Vitals, memory_of};
 /// Most apps of a worker that are awake at once; beyond, the one that was not used for the longest time is put to sleep.
 const AWAKE_MAX: usize = 1_024;
 
+/// At most so often the worker looks for apps to put to sleep.
+const SLEEPERS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
+
 /// What the pools of a worker are made with.
 pub(crate) struct Parts {
     pub(crate) pulse: Arc<Pulse>,
@@ -33,7 +36,6 @@ pub(crate) struct Parts {
     pub(crate) sandbox: Arc<Sandbox>,
     /// Memory of all instances of the host.
     pub(crate) budget: MemoryBudget,
-    pub(crate) memory_total_bytes: u64,
     pub(crate) vitals: &'static Vitals,
     pub(crate) host: &'static HostVitals,
     /// After so long without a request an app is put to sleep; none: never.
@@ -50,7 +52,7 @@ pub(crate) struct Apps {
     seen: RefCell<BTreeSet<AppId>>,
     /// Of requests that belong to no app.
     no_app: Rc<Pool>,
-    /// An app was woken.
+    /// An app was woken, or there are others.
     woken: Notify,
 }
 
@@ -136,6 +138,7 @@ impl Apps {
         let gone: Vec<Rc<Pool>> =
             self.pools.borrow_mut().extract_if(.., |id, _| table.get(*id).is_none()).map(|(_, pool)| pool).collect();
         *self.table.borrow_mut() = table;
+        self.woken.notify_one();
         for pool in gone {
             self.end(&pool);
         }
@@ -156,10 +159,12 @@ impl Apps {
     pub(crate) async fn put_to_sleep(self: Rc<Self>) {
         let Some(after) = self.parts.sleep_after else { return };
         loop {
-            if self.pools.borrow().is_empty() {
+            // An only app stays awake. While nothing can go to sleep, there is no timer.
+            if self.pools.borrow().is_empty() || self.table.borrow().len() <= 1 {
                 self.woken.notified().await;
+                continue;
             }
-            tokio::time::sleep((after / 4).max(Duration::from_millis(10))).await;
+            tokio::time::sleep((after / 4).max(SLEEPERS_LOOKED_FOR_EVERY)).await;
             let is_tired = |pool: &Rc<Pool>| pool.is_unused() && pool.last_used.get().elapsed() >= after;
             let tired: Vec<Rc<Pool>> =
                 self.pools.borrow_mut().extract_if(.., |_, pool| is_tired(pool)).map(|(_, pool)| pool).collect();
@@ -203,12 +208,13 @@ fn context(common: &Common, parts: &Parts, id: Option<AppId>, app: &Arc<App>) ->
     if let Some(id) = id
         && let (Some(row), Some(shared)) = (parts.vitals.apps.get(id.index()), parts.host.apps.get(id.index()))
     {
-        budget = budget.for_app(memory_of(parts.host, shared, row, parts.memory_total_bytes));
+        let max_bytes = app.limits.app_memory_max_bytes.unwrap_or(u64::MAX);
+        budget = budget.for_app(memory_of(parts.host, shared, row, max_bytes));
     }
     let ticker = Arc::clone(parts.sandbox.ticker());
-    // (No instance is made of no app.)
-    let key = id.map_or(u32::MAX, |id| id.0);
-    InstanceContext::new(common.worker.0, Arc::clone(&parts.pulse), ticker, Arc::new(budget), app, (&parts.cpu, key))
+    // No instance is made of no app.
+    let (cpu, key) = id.map_or_else(|| (Rc::default(), 0), |id| (Rc::clone(&parts.cpu), id.0));
+    InstanceContext::new(common.worker.0, Arc::clone(&parts.pulse), ticker, Arc::new(budget), app, (&cpu, key))
 }
 
 fn rows(parts: &Parts, id: AppId) -> Option<(&'static AppMetrics, &'static Flag)> {

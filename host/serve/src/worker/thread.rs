@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
@@ -37,9 +36,6 @@ const BLOCKING_THREADS_MAX: usize = 8;
 /// Connections that a worker takes from its inbox or listener in one turn of its loop: with sixty calls that compute, a
 /// turn takes sixty milliseconds, and who waits outside for a word of refusal shall not wait for many.
 const CONNECTIONS_A_TURN: usize = 64;
-
-/// After so long without a request an app is put to sleep, where there are several.
-const SLEEP_AFTER: Duration = Duration::from_secs(300);
 
 /// The body of a worker's thread. Always ends with an event.
 pub(super) fn run(setup: WorkerSetup, events: mpsc::Sender<WorkerEvent>, connections: Receiver, orders: OrderReceiver) {
@@ -110,20 +106,17 @@ async fn serve(
     metrics.down.set(false);
     let Some(first) = orders.changed().await else { return Exit::Voluntary };
     let table = first.table.unwrap_or_default();
-    let has_several = table.len() > 1;
     let crash = Rc::new(Crash::default());
     let cpu = Rc::<WorkerCpu>::default();
     let common = Common::new(id, metrics, Rc::clone(&crash), config.development.is_none());
-    let memory_total_bytes = config.limits.memory_total_bytes;
     let parts = Parts {
         pulse,
         cpu: Rc::clone(&cpu),
         sandbox,
-        budget: MemoryBudget::new(memory_total_bytes, &host.memory_bytes, &vitals.memory_bytes),
-        memory_total_bytes,
+        budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &vitals.memory_bytes),
         vitals,
         host,
-        sleep_after: has_several.then_some(SLEEP_AFTER),
+        sleep_after: config.app_idle_timeout,
     };
     let apps = Apps::new(Rc::clone(&common), parts, table);
     let _ = kept.set(Rc::clone(&apps));

@@ -133,6 +133,7 @@ fn load(
     let host = vitals::opened::<HostVitals>(&descriptors.take(Descriptor::HostVitals)?)?;
     let trial = Trial {
         sandbox: Sandbox::new(config, 1, Ticker::start()?),
+        among_others: config.source.is_some(),
         budget: budget(config, &host.memory_bytes, &own.memory_bytes),
         pulse: &own.pulse,
     };
