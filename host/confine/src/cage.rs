@@ -143,16 +143,7 @@ impl Cage {
             paths.extend(NAME_RESOLUTION.map(|path| (path.into(), Access::Read)));
             paths.extend(library_folders().into_iter().map(|folder| (folder, Access::Read)));
         }
-        let ports: Option<Vec<u16>> = hosts().map(|rule| rule.port).collect();
-        let has_names = hosts().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any));
-        let connect = match ports {
-            _ if !outgoing => Connect::Nowhere,
-            Some(mut ports) => {
-                ports.extend(has_names.then_some(DOMAIN));
-                Connect::Ports(ports)
-            }
-            None => Connect::Anywhere,
-        };
+        let connect = connect(config);
         let grants = CallGrants {
             reads: outgoing,
             paths: dirs().next().is_some(),
@@ -169,13 +160,31 @@ impl Cage {
     }
 }
 
+/// Where processes may connect to that serve all of these apps.
+fn connect(config: &Config) -> Connect {
+    let hosts = || config.apps.iter().flat_map(|app| &app.grants.allow_hosts);
+    if hosts().next().is_none() {
+        return Connect::Nowhere;
+    }
+    let has_names = hosts().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any));
+    match hosts().map(|rule| rule.port).collect::<Option<Vec<u16>>>() {
+        Some(mut ports) => {
+            ports.extend(has_names.then_some(DOMAIN));
+            Connect::Ports(ports)
+        }
+        None => Connect::Anywhere,
+    }
+}
+
 /// What an app wants to reach beyond what processes are confined to that were started with these settings; nothing: it is
 /// within. (Of directories, whoever opens them knows.)
 pub(super) fn beyond(start: &Config, app: &App) -> Option<String> {
     let rules = &app.grants.allow_hosts;
     let restart = |what: String| Some(format!("{what}, which no app was granted when the host started"));
-    match Cage::serving(Role::Worker, start).connect {
-        _ if rules.is_empty() => None,
+    if rules.is_empty() {
+        return None;
+    }
+    match connect(start) {
         Connect::Anywhere => None,
         Connect::Nowhere => restart("outgoing requests".to_owned()),
         Connect::Ports(ports) => {

@@ -114,15 +114,18 @@ impl Apps {
         Some(pool)
     }
 
-    /// Follows what was ordered for an app.
+    /// Serves an app from the start, before a request has come for it.
+    pub(crate) fn begin_with(&self, id: AppId, supply: Supply) -> Option<Rc<Pool>> {
+        if matches!(supply, Supply::Guest(_)) {
+            self.make(id)?;
+        }
+        self.supply(id, supply)
+    }
+
+    /// Follows what was ordered for an app. One that has fallen asleep meanwhile stays so: its next request asks for what is
+    /// the latest then.
     pub(crate) fn supply(&self, id: AppId, supply: Supply) -> Option<Rc<Pool>> {
-        let known = self.pools.borrow().get(&id).cloned();
-        let pool = match known {
-            Some(pool) => pool,
-            // It is awake when the next request comes.
-            None if matches!(supply, Supply::Unavailable(_)) => return None,
-            None => self.make(id)?,
-        };
+        let pool = self.pools.borrow().get(&id).cloned()?;
         match supply {
             Supply::Guest(guest) => {
                 let context = context(&self.common, &self.parts, Some(id), guest.app());
