@@ -79,6 +79,7 @@ impl<C> Default for Book<C> {
             urgent: VecDeque::new(),
             background: VecDeque::new(),
             loads: 0,
+            retrying: None,
             to_open: VecDeque::new(),
             openings: 0,
             retries: BTreeSet::new(),
