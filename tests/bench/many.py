@@ -357,5 +357,5 @@ def beside(figure, aim, digits=0):
     if figure is None:
         return "not measured"
     if figure == float("inf"):
-        return "no answer (missed)"
+        return "no answer"
     return f"{figure:,.{digits}f}" + (" (missed)" if aim is not None and figure > aim else "")
