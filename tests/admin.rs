@@ -108,8 +108,11 @@ fn buckets_of_the_latency_histogram_are_cumulative_and_the_last_has_no_bound() {
     }
     eventually("all are counted", || server.sum("in_flight") == 0);
     let samples = metrics(&server);
-    let buckets: Vec<f64> =
-        samples.iter().filter(|(name, ..)| name.ends_with("_seconds_bucket")).map(|(_, _, value)| *value).collect();
+    let buckets: Vec<f64> = samples
+        .iter()
+        .filter(|(name, ..)| name == "wasmhost_request_duration_seconds_bucket")
+        .map(|(_, _, value)| *value)
+        .collect();
     assert!(buckets.len() > 10 && buckets.is_sorted() && buckets.last() == Some(&4.0), "{buckets:?}");
     assert!(sum(&samples, "wasmhost_request_duration_seconds_bucket", "le=\"0.05\"") <= 3.0, "{samples:?}");
     let all = sum(&samples, "wasmhost_request_duration_seconds_bucket", "le=\"+Inf\"");
@@ -251,22 +254,53 @@ fn every_metric_of_the_table_is_on_its_pages() {
     let server = Server::start("faults.wasm", &["--workers", "1"]);
     assert_eq!(get(server.address, "/trap").status, 500);
     let (samples, status) = (metrics(&server), server.status());
-    for metric in METRICS {
+    for (metric, family) in METRICS.iter().flat_map(|metric| metric.families().into_iter().map(move |of| (metric, of)))
+    {
         let ending = if metric.kind == Kind::Histogram { "_count" } else { "" };
-        let name = metric.full_name() + ending;
+        let name = metric.full_name(&family) + ending;
         let sample = samples.iter().find(|(of, ..)| *of == name);
         let (_, labels, _) = sample.unwrap_or_else(|| panic!("{name} is not on /metrics"));
-        for label in metric.labels() {
+        for label in &family.labels {
             assert!(labels.contains(&format!("{label}=\"")), "{name}: {label} in {labels}");
         }
-        let of_worker = metric.labels().contains(&"worker");
-        let place = if of_worker { &status["workers"][0] } else { &status };
+        let place = match family.labels.first() {
+            Some(&"worker") => &status["workers"][0],
+            Some(&"app") => &status["apps"][0],
+            _ => &status,
+        };
         assert!(metric.status.is_none_or(|field| !place[field].is_null()), "{name}: {:?}", metric.status);
     }
     let mut names: Vec<&str> = samples.iter().map(|(name, ..)| name.as_str()).collect();
     names.dedup();
-    let is_known = |name: &&str| METRICS.iter().any(|metric| name.starts_with(&metric.full_name()));
+    let families: Vec<String> = METRICS
+        .iter()
+        .flat_map(|metric| metric.families().iter().map(|of| metric.full_name(of)).collect::<Vec<_>>())
+        .collect();
+    let is_known = |name: &&str| families.iter().any(|family| name.starts_with(family));
     assert!(names.iter().all(is_known), "{names:?}");
+}
+
+/// What is counted by worker is counted by app, too, and once each.
+#[test]
+fn counts_by_app_and_by_worker_are_the_same_in_sum() {
+    let server = Server::start("faults.wasm", &["--workers", "2"]);
+    for path in ["/hello", "/trap", "/hello", "/status?code=404"] {
+        get(server.address, path);
+    }
+    eventually("all are counted", || server.sum("in_flight") == 0 && server.sum("requests") == 4);
+    let samples = metrics(&server);
+    for name in ["responses_total", "faults_total", "generations_total", "request_duration_seconds_count"] {
+        let of_workers = sum(&samples, &format!("wasmhost_{name}"), "");
+        let of_apps = sum(&samples, &format!("wasmhost_app_{name}"), "app=\"faults\"");
+        assert!(of_workers == of_apps && of_apps > 0.0, "{name}: {of_workers} and {of_apps}");
+    }
+    let app = &server.status()["apps"][0];
+    assert_eq!(
+        (&app["name"], &app["state"], &app["requests"]),
+        (&"faults".into(), &"awake".into(), &4.into()),
+        "{app}"
+    );
+    assert_eq!(sum(&samples, "wasmhost_app_state", "state=\"awake\""), 1.0);
 }
 
 #[test]

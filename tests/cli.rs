@@ -54,6 +54,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--trust-proxy",
         "--access-log",
         "--admin",
+        "--data-dir",
     ];
     for (name, group, text) in &flags {
         assert!(!group.is_empty() && !group.starts_with("Options"), "{name} is in no group");
@@ -190,7 +191,7 @@ fn variables_stand_for_flags_and_flags_win() -> TestResult {
     let mut command = self::command();
     command.arg(guest("hello.wasm")).env("WASMHOST_WORKERS", "many").env("WASMHOST_ACCESS_LOG", "true");
     let finished = run(command);
-    assert!(finished.code == Some(2) && finished.stderr.contains("--workers `many`"), "{}", finished.stderr);
+    assert!(finished.code == Some(2) && finished.stderr.contains("WASMHOST_WORKERS `many`"), "{}", finished.stderr);
     Ok(())
 }
 

@@ -1,6 +1,10 @@
-//! Does a client that asks a thousand things at once leave room for its neighbour on the same worker?
+//! Do those who ask for much leave room for their neighbour on the same worker: a client that asks a thousand things at once,
+//! and requests that compute?
 
 use std::io::{ErrorKind, Read};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use crate::support::server::signal;
 use crate::support::{CEILING, Connection, FAULTS, Server, eventually};
@@ -77,5 +81,42 @@ fn a_thousand_requests_at_once_do_not_keep_a_neighbour_waiting() {
             let before = own - first - 1;
             assert!(before <= TURNS_MAX, "{component}: {before} of the others' requests came before the neighbour's");
         }
+    }
+}
+
+/// Requests that compute, each for as long as its client stays.
+const COMPUTING: u32 = 48;
+/// Half of the short requests beside them are answered within this. If each of the others had a tick (1 ms) between two of
+/// them, they would take more than forty-eight.
+const SHORT_MEDIAN_MAX: Duration = Duration::from_millis(12);
+
+#[test]
+fn a_short_request_waits_for_one_turn_of_many_that_compute_not_for_one_of_each() {
+    for component in FAULTS {
+        let flags = ["--workers", "1", "--instances-per-worker", "64", "--cpu-limit", "1h"];
+        let server = Server::start(component, &flags);
+        let mut short = Connection::open(server.address);
+        assert_eq!(short.get("/hello").status, 200);
+        let crowd = (0..COMPUTING).map(|_| {
+            let mut connection = Connection::open(server.address);
+            connection.send("GET /loop HTTP/1.1\r\nHost: a\r\n\r\n");
+            connection
+        });
+        let crowd: Vec<Connection> = crowd.collect();
+        eventually("they compute", || server.sum("in_flight") == u64::from(COMPUTING));
+        let mut took: Vec<Duration> = (0..40)
+            .map(|_| {
+                let began = Instant::now();
+                assert_eq!(short.get("/hello").text(), "Hello, World!", "{component}");
+                began.elapsed()
+            })
+            .collect();
+        took.sort_unstable();
+        assert!(took[took.len() / 2] < SHORT_MEDIAN_MAX, "{component}: {took:?}");
+        // Those that wait for their turn end as well when their clients leave.
+        for connection in crowd {
+            SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO)).expect("an option");
+        }
+        eventually("they end", || server.sum("in_flight") == 0);
     }
 }

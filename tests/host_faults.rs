@@ -40,7 +40,7 @@ const IN_A_WORKER: [(&str, &str, Trigger); 17] = [
     ("body", "/stream?chunks=5&bytes=100&ms=20", Trigger::None),
     ("respond", "/trap", Trigger::None),
     ("linger", "/linger?ms=50", Trigger::None),
-    ("slot", "/trap", Trigger::None),
+    ("pool", "/trap", Trigger::None),
     ("instance", "/trap", Trigger::None),
     ("tend", "/trap", Trigger::None),
     ("alarms", "/sleep?ms=100", Trigger::None),

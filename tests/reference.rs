@@ -1,5 +1,6 @@
-//! Does `docs/REFERENCE.md` say what the program has? Flags, metrics and events of the log are written there by these tests
-//! (`WASMHOST_WRITE_DOCUMENTS=1`); the rest is written by hand, and compared with the program's names.
+//! Do `docs/REFERENCE.md` and `docs/CONFIGURATION.md` say what the program has? Flags, keys, metrics and events of the log are
+//! written there by these tests (`WASMHOST_WRITE_DOCUMENTS=1`); the rest is written by hand, and compared with the program's
+//! names.
 
 mod source;
 
@@ -10,10 +11,13 @@ use std::fs;
 use clap::{Arg, Command};
 use serde_json::Value;
 
+use wasmhost_config::settings::{self, Form, Setting, Takes};
+
 use crate::support::{Connection, Server, TestResult, eventually, get, run};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/REFERENCE.md");
-const AGAIN: &str = "docs/REFERENCE.md is out of date: run `reference::` with WASMHOST_WRITE_DOCUMENTS=1";
+const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
+const AGAIN: &str = "the document is out of date: run `reference::` with WASMHOST_WRITE_DOCUMENTS=1";
 
 /// One test at a time, of whatever process, reads and writes the document.
 fn turn() -> std::io::Result<fs::File> {
@@ -22,16 +26,21 @@ fn turn() -> std::io::Result<fs::File> {
     Ok(file)
 }
 
-/// Compares what stands between the marks of `section` with `text`, or writes it there.
 #[track_caller]
 fn check(section: &str, text: &str) -> TestResult {
+    check_in(DOCUMENT, section, text)
+}
+
+/// Compares what stands between the marks of `section` with `text`, or writes it there.
+#[track_caller]
+fn check_in(file: &str, section: &str, text: &str) -> TestResult {
     let _turn = turn()?;
-    let document = fs::read_to_string(DOCUMENT)?;
+    let document = fs::read_to_string(file)?;
     let (begin, end) = (format!("<!-- reference:{section} -->\n"), format!("<!-- /reference:{section} -->"));
     let (before, rest) = document.split_once(&begin).ok_or(format!("no {begin}"))?;
     let (old, after) = rest.split_once(&end).ok_or(format!("no {end}"))?;
     if std::env::var_os("WASMHOST_WRITE_DOCUMENTS").is_some() {
-        fs::write(DOCUMENT, format!("{before}{begin}{text}{end}{after}"))?;
+        fs::write(file, format!("{before}{begin}{text}{end}{after}"))?;
     } else {
         assert_eq!(old, text, "{AGAIN}");
     }
@@ -72,8 +81,8 @@ fn default_of(argument: &Arg) -> String {
 
 /// The variable that stands for a flag; lists of lines are read outside of the definition.
 fn variable_of(argument: &Arg) -> Option<String> {
-    let of_setting = wasmhost_config::settings::all().find(|setting| argument.get_id() == setting.name);
-    let of_list = || of_setting.map(wasmhost_config::settings::Setting::variable);
+    let of_setting = settings::all().find(|setting| argument.get_id() == setting.name);
+    let of_list = || of_setting.map(Setting::variable);
     argument.get_env().map(|name| name.to_string_lossy().into_owned()).or_else(of_list)
 }
 
@@ -137,6 +146,42 @@ fn every_flag_is_listed_with_its_default_and_variable() -> TestResult {
     check("flags", &text)
 }
 
+/// A row for each key.
+fn keys_of(settings: impl Iterator<Item = &'static Setting>) -> String {
+    let mut text = String::from("\n| key | value | default | meaning | flag |\n|---|---|---|---|---|\n");
+    for setting in settings {
+        let in_help = setting.help.split_once("[default: ").and_then(|(_, rest)| rest.split(']').next());
+        let default = match (setting.default, in_help) {
+            (_, Some(text)) => text.to_owned(),
+            (Some(default), None) => format!("`{default}`"),
+            (None, None) if setting.help.ends_with("(required)") => "none, required".to_owned(),
+            (None, None) if matches!(setting.form, Form::Switch) => "`false`".to_owned(),
+            (None, None) => "not set".to_owned(),
+        };
+        let value = match (setting.form, setting.takes) {
+            (Form::Switch, _) => "`true` or `false`".to_owned(),
+            (Form::Pairs(_), _) => "table".to_owned(),
+            (_, Takes::One) => format!("`{}`", setting.value()),
+            _ => format!("list of `{}`", setting.value()),
+        };
+        let help = setting.help.split(" [default: ").next().unwrap_or_default();
+        let help = help.trim_end_matches(" (required)").trim_end_matches('.');
+        let has_flag = settings::all().any(|other| other.name == setting.name);
+        let flag = if has_flag { format!("`{}`", setting.flag()) } else { "none".to_owned() };
+        let row = [&format!("`{}`", setting.key), &value, &default, help, &flag].map(cell);
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text.push('\n');
+    text
+}
+
+#[test]
+fn every_key_of_the_file_is_listed_with_its_default_and_flag() -> TestResult {
+    check_in(KEYS, "host", &keys_of(settings::of_host()))?;
+    check_in(KEYS, "app", &keys_of(settings::ONE_APP_ONLY.iter()))?;
+    check_in(KEYS, "defaults", &keys_of(settings::of_defaults()))
+}
+
 #[test]
 fn every_metric_is_listed_with_its_labels() -> TestResult {
     let server = Server::start("faults.wasm", &[]);
@@ -181,6 +226,7 @@ fn every_field_of_the_status_page_is_explained() -> TestResult {
     for (heading, found) in [
         ("### The host", keys(&status)),
         ("### A worker", keys(worker)),
+        ("### An app", keys(&status["apps"][0])),
         ("### Confinement", keys(&status["confinement"])),
         ("## Faults", keys(&worker["faults"])),
         ("### Reasons of `sheds`", keys(&worker["sheds"])),

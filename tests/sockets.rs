@@ -193,19 +193,51 @@ fn sockets_that_were_handed_over_and_are_not_served_reach_no_other_process() -> 
 }
 
 #[test]
-fn of_several_sockets_that_were_handed_over_none_is_left_unserved() -> TestResult {
-    // `run` reads the standard output, so that another command is needed to hand over what stands in its place.
+fn all_sockets_that_were_handed_over_are_served() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("web.sock");
+    // The second one is a Unix socket.
     let two = "import os, socket, sys
-one, other = (socket.create_server(('127.0.0.1', 0)) for _ in range(2))
+one = socket.create_server(('127.0.0.1', 0))
+other = socket.socket(socket.AF_UNIX)
+other.bind(sys.argv[1])
+other.listen()
 os.dup2(one.fileno(), 3)
 os.dup2(other.fileno(), 4)
 [os.set_inheritable(number, True) for number in (3, 4)]
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')
-os.execv(sys.argv[1], sys.argv[1:])";
-    let mut python = crate::support::server::within(&["python3", "-c", two]);
-    python.arg(guest("hello.wasm")).args(["--listen", "systemd"]);
-    let finished = run(python);
-    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
-    assert!(finished.stderr.contains("wasmhost serves one"), "{}", finished.stderr);
+os.execv(sys.argv[2], sys.argv[2:])";
+    let mut python = crate::support::server::within(&["python3", "-c", two, path.to_str().ok_or("a text")?]);
+    python.arg(guest("hello.wasm")).args(["--listen", "systemd", "--log-format", "json", "--admin", "127.0.0.1:0"]);
+    let server = Server::spawn(python);
+    for _ in 0..4 {
+        assert_eq!(get(server.address, "/").status, 200);
+        assert!(get_over_unix(&path, "/")?.starts_with("HTTP/1.1 200"));
+    }
+    Ok(())
+}
+
+/// `--listen` several times, TCP and Unix together.
+#[test]
+fn every_address_is_served_and_every_file_is_removed_at_the_end() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let paths = ["one.sock", "two.sock"].map(|name| folder.path().join(name));
+    for kind in ["thread", "process"] {
+        let flags =
+            ["--listen", &unix(&paths[0]), "--listen", &unix(&paths[1]), "--worker-kind", kind].map(String::from);
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let mut command = command();
+        command.arg(guest("hello.wasm")).args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(flags);
+        let mut server = Server::spawn(command);
+        for _ in 0..3 {
+            assert_eq!(get(server.address, "/").status, 200, "{kind}");
+            for path in &paths {
+                assert!(get_over_unix(path, "/")?.starts_with("HTTP/1.1 200"), "{kind}");
+            }
+        }
+        server.signal("TERM");
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{kind}");
+        assert!(paths.iter().all(|path| !path.exists()), "{kind}: the files are removed");
+    }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -20,8 +21,11 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use wasmhost_config::cli::{Parsed, parse};
 use wasmhost_config::machine;
-use wasmhost_config::{Config, Grants, build};
-use wasmhost_sandbox::{Body, Fault, FaultKind, Guest, Head, Instance, InstanceContext, MemoryBudget, Ticker};
+use wasmhost_config::{Config, build};
+use wasmhost_confine::spawner::Launcher;
+use wasmhost_sandbox::{
+    Artifact, Body, Fault, FaultKind, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox, Ticker,
+};
 use wasmhost_serve::vitals::{HostVitals, Vitals};
 
 /// So much as to refuse nothing.
@@ -87,16 +91,20 @@ struct Bench {
 
 impl Bench {
     fn new(component: &str, folder: &Path, ticker: &Arc<Ticker>) -> Result<Self, Box<dyn Error>> {
-        let guest = Guest::load(&config(&compile(component, folder)?)?, ticker)?;
-        let vitals: &Vitals = wasmhost_serve::vitals::own();
-        let host: &HostVitals = wasmhost_serve::vitals::own();
+        let config = config(&compile(component, folder)?)?;
+        let app = config.apps.first().ok_or("no app")?;
+        let sandbox = Sandbox::new(&config, 1, Arc::clone(ticker));
+        let guest = Guest::link(&Artifact::prepare(&config, app, &Launcher::Own)?, app, &sandbox)?;
+        let vitals: &Vitals = wasmhost_serve::vitals::own()?;
+        let host: &HostVitals = wasmhost_serve::vitals::own()?;
         let budget = Arc::new(MemoryBudget::new(MEMORY_TOTAL_BYTES, &host.memory_bytes, &vitals.memory_bytes));
         let context = InstanceContext::new(
             1,
             ticker.watch_pulse(&vitals.pulse),
             Arc::clone(ticker),
             budget,
-            Arc::new(Grants::default()),
+            app,
+            (&Rc::default(), 0),
         );
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         Ok(Self { guest, context, runtime })

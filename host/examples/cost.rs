@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
@@ -18,11 +19,11 @@ use http::{Request, StatusCode};
 use http_body::Body as _;
 use tokio::runtime::{Builder, LocalOptions};
 
+use wasmhost_config::build;
 use wasmhost_config::cli::{Parsed, parse};
 use wasmhost_config::machine;
-use wasmhost_config::{Grants, build};
-use wasmhost_sandbox::Guest;
-use wasmhost_sandbox::{Body, Head, Instance, InstanceContext, MemoryBudget, Ticker};
+use wasmhost_confine::spawner::Launcher;
+use wasmhost_sandbox::{Artifact, Body, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox, Ticker};
 use wasmhost_serve::vitals::{HostVitals, Vitals};
 
 /// Runs requests in process and says what one took.
@@ -64,15 +65,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     ];
     let Parsed::Cli(cli, _) = parse(words) else { return Err("the command line was not understood".into()) };
     let config = build(&cli.serve, machine()).map_err(|mistakes| all_of(&mistakes))?;
-    let guest = Guest::load(&config, &ticker)?;
-    let (host, vitals): (&HostVitals, &Vitals) = (wasmhost_serve::vitals::own(), wasmhost_serve::vitals::own());
+    let app = config.apps.first().ok_or("no app")?;
+    let sandbox = Sandbox::new(&config, 1, Arc::clone(&ticker));
+    let guest = Guest::link(&Artifact::prepare(&config, app, &Launcher::Own)?, app, &sandbox)?;
+    let (host, vitals): (&HostVitals, &Vitals) = (wasmhost_serve::vitals::own()?, wasmhost_serve::vitals::own()?);
     let budget = Arc::new(MemoryBudget::new(1 << 40, &host.memory_bytes, &vitals.memory_bytes));
     let context = InstanceContext::new(
         1,
         ticker.watch_pulse(&vitals.pulse),
         Arc::clone(&ticker),
         budget,
-        Arc::new(Grants::default()),
+        app,
+        (&Rc::default(), 0),
     );
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let instantiate =

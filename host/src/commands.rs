@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod compile;
 pub(crate) mod completions;
 pub(crate) mod componentize;
+pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod inspect;
 pub(crate) mod new;

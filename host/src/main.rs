@@ -8,18 +8,23 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::process::ExitCode;
 
+use tracing::level_filters::LevelFilter;
+
 use wasmhost_base::heap;
 use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_config::cli::{
-    BuildArgs, Cli, Command, CompileArgs, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, WitArgs, parse,
+    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, WitArgs,
+    parse,
 };
-use wasmhost_config::{build, machine};
+use wasmhost_config::{Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine};
 use wasmhost_confine::spawner::{self, AttendError, InheritError, Settings};
 use wasmhost_serve::listener::keep_handed_over;
 use wasmhost_supervise::primary::{Ended, Ground};
 use wasmhost_supervise::process::{ChildError, run_child};
 
-use crate::commands::{build as build_project, compile, completions, componentize, dev, inspect, new, serve, wit};
+use crate::commands::{
+    build as build_project, compile, completions, componentize, config, dev, inspect, new, serve, wit,
+};
 use crate::exit::{FAILED, USAGE};
 
 fn main() -> ExitCode {
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Serve(args)), .. } => run_serve(&args, mistakes),
             Cli { command: Some(Command::Dev(args)), .. } => run_dev(&args, mistakes),
             Cli { command: Some(_), .. } if !mistakes.is_empty() => wrong_usage(&mistakes),
+            Cli { command: Some(Command::Config(args)), .. } => run_config(&args.command),
             Cli { command: Some(Command::New(args)), .. } => run_new(&args),
             Cli { command: Some(Command::Build(args)), .. } => run_build(&args),
             Cli { command: Some(Command::Componentize(args)), .. } => ended(componentize::run(&args)),
@@ -61,7 +67,7 @@ fn record_no_back_traces() {
 }
 
 fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
-    let settings = match settings(args, LogFormat::Text, mistakes) {
+    let settings = match settings(args, build, LogFormat::Text, mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),
     };
@@ -80,7 +86,7 @@ fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
 }
 
 fn run_dev(args: &DevArgs, mistakes: Vec<String>) -> ExitCode {
-    let settings = match settings(&args.serve, LogFormat::Develop, mistakes) {
+    let settings = match settings(&args.serve, build_for_development, LogFormat::Develop, mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),
     };
@@ -109,23 +115,51 @@ fn run_spawner() -> ExitCode {
     }
 }
 
-/// What the flags mean. `auto` is the form of the log that is taken when none is named.
-fn settings(args: &ServeArgs, auto: LogFormat, mut mistakes: Vec<String>) -> Result<Settings, Vec<String>> {
+/// What the flags mean, and the file. `auto` is the form of the log that is taken when none is named.
+fn settings(
+    args: &ServeArgs,
+    build: fn(&ServeArgs, Machine) -> Result<Config, Vec<Mistake>>,
+    auto: LogFormat,
+    mut mistakes: Vec<String>,
+) -> Result<Settings, Vec<String>> {
     // Granted directories are opened from here on.
     serve::raise_descriptor_limit();
     keep_handed_over();
-    let (format, level) = (args.value("log-format"), args.value("log-level"));
-    let (parsed_format, parsed_level) = log::parse(format, level, auto);
-    let config = build(args, machine());
-    match (config, parsed_format, parsed_level) {
-        (Ok(config), Ok(format), Ok(level)) if mistakes.is_empty() => {
-            Ok(Settings { config, log: LogSettings { format, level } })
-        }
-        (config, wrong_format, wrong_level) => {
+    match build(args, machine()) {
+        Ok(config) if mistakes.is_empty() => Ok(Settings { log: log_settings(config.log, auto), config }),
+        config => {
             mistakes.extend(config.err().into_iter().flatten().map(|mistake| mistake.to_string()));
-            mistakes.extend(wrong_format.err().map(|reason| format!("--log-format `{format}`: {reason}")));
-            mistakes.extend(wrong_level.err().map(|reason| format!("--log-level `{level}`: {reason}")));
             Err(mistakes)
+        }
+    }
+}
+
+fn log_settings(choice: LogChoice, auto: LogFormat) -> LogSettings {
+    let format = match choice.form {
+        LogForm::Auto => log::automatic(auto),
+        LogForm::Text => LogFormat::Text,
+        LogForm::Json => LogFormat::Json,
+    };
+    let level = match choice.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    LogSettings { format, level }
+}
+
+fn run_config(command: &ConfigCommand) -> ExitCode {
+    serve::raise_descriptor_limit();
+    match config::run(command) {
+        Ok(text) => print(text.as_bytes()),
+        Err(mistakes) => {
+            for mistake in mistakes {
+                tell(&format!("error: {mistake}\n"));
+            }
+            tell("hint: `wasmhost config schema` lists the keys of the file, with units and defaults\n");
+            ExitCode::from(USAGE)
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod heap;
 pub mod inject;
 pub mod log;
 pub mod panics;
+pub mod sealed;
 pub mod socket_file;
 pub mod throttle;
 pub mod wire;

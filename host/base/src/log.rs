@@ -21,7 +21,7 @@ use tracing_subscriber::layer::SubscriberExt;
 pub use self::events::EVENTS;
 use self::queue::Queue;
 pub use self::queue::{count_lost_in, lost_lines};
-pub use self::settings::{LogFormat, LogSettings, parse};
+pub use self::settings::{LogFormat, LogSettings, automatic};
 pub use self::targets::{DETAILS, DEV, LISTENING, START};
 
 /// Whether standard error shows colours, and nobody asked for none (<https://no-color.org>).

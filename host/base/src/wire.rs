@@ -47,8 +47,10 @@ pub enum Descriptor {
     Vitals,
     /// The file of what all workers share.
     HostVitals,
-    /// A worker's own listener.
-    Listener,
+    /// A sealed file of the apps and their routes.
+    Table,
+    /// A listener: of a worker's own, by number; or one that was bound for the primary.
+    Listener(usize),
     /// A client's socket.
     Socket,
 }

@@ -1,21 +1,98 @@
-//! Turns the text of all settings into a [`Config`], or into a list of all mistakes in them. What is checked, and how, stands
-//! in [`super::settings`].
+//! Turns the text of all settings into a [`Config`], or into a list of all mistakes in them. What counts most is applied
+//! last: the table's defaults, the file (`[defaults]`, then each app), and what flags and variables say.
 
-use super::cli::{CompileBounds, ServeArgs, Values};
-use super::draft::{Draft, Mistake};
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use super::cli::{CompileBounds, ServeArgs};
+use super::document::{APPS, DEFAULTS, Drafts, Keys, Places, TableReader, at};
+use super::draft::{AppDraft, Folder, HostDraft};
+use super::file::{self, ConfigFile};
+use super::given::{Given, Origin, Source};
 use super::machine::Machine;
-use super::settings::Takes;
-use super::{CacheChoice, Compilation, Config};
+use super::mistake::{Mistake, Mistakes, Offset};
+use super::nearest::shown;
+use super::settings::{Setting, Takes};
+use super::together::{self, AppPlace, Found};
+use super::{APPS_MAX, CacheChoice, Compilation, Config, parse, variables};
 
-/// Checks every value of `args`.
+/// The file that is read where neither a component nor a file is named.
+pub const FILE_NAME: &str = "wasmhost.toml";
+
+/// Checks every value of `args`, and of the file if one is served: the one that is named, or [`FILE_NAME`] in the current
+/// folder when no component is.
 ///
 /// # Errors
-/// All mistakes, in the order of the flags in the help.
+/// All mistakes: those of flags in the order of the help, those of the file in its order.
 pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>> {
-    let mut draft = Draft::new(machine);
-    draft.config.component = args.component.clone().unwrap_or_default();
-    read(&mut draft, &args.values);
-    draft.finish()
+    let mut mistakes = Mistakes::default();
+    let served = match (&args.component, &args.config) {
+        (Some(component), Some(config)) => {
+            mistakes.note(
+                format!("`{}` and `{}`", component.display(), config.display()),
+                "a component and a file of settings (`-c`, WASMHOST_CONFIG) cannot both be served; leave one out, or name the component in the file",
+            );
+            None
+        }
+        (Some(component), None) => Some(Ok(component.as_path())),
+        (None, Some(config)) => Some(Err(config.as_path())),
+        (None, None) if Path::new(FILE_NAME).exists() => Some(Err(Path::new(FILE_NAME))),
+        (None, None) => {
+            let reason = format!("name a component (`wasmhost app.wasm`), or a file of settings (`-c {FILE_NAME}`)");
+            mistakes.note("nothing to serve", reason);
+            None
+        }
+    };
+    match served {
+        Some(Err(file)) => of_file(file, &args.given, machine, mistakes),
+        Some(Ok(component)) => of_component(component, args, machine, mistakes),
+        None => of_component(Path::new(""), args, machine, mistakes),
+    }
+}
+
+/// [`build`] for `wasmhost dev`, which needs no component: without one, the only app's path is empty.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_for_development(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>> {
+    match &args.config {
+        Some(_) => build(args, machine),
+        None => of_component(args.component.as_deref().unwrap_or(Path::new("")), args, machine, Mistakes::default()),
+    }
+}
+
+/// Reads the file again, with the flags and variables of the start.
+///
+/// # Errors
+/// All mistakes.
+pub fn read_again(source: &Source) -> Result<Config, Vec<Mistake>> {
+    match read_apps_again(source) {
+        (Some(config), mistakes) if mistakes.is_empty() => Ok(config),
+        (_, mistakes) => Err(mistakes),
+    }
+}
+
+/// [`read_again`], where a mistake in one app leaves the others alone: the settings without the apps that are wrong
+/// ([`Mistake::app`] names them), and all mistakes. None where a mistake is not one app's alone. (All apps may be wrong:
+/// the settings have none then.)
+pub fn read_apps_again(source: &Source) -> (Option<Config>, Vec<Mistake>) {
+    match ConfigFile::read(source.file()) {
+        Ok(file) => {
+            let (mut config, mistakes) =
+                read(source.given(), Served::File(&file), source.machine(), Mistakes::default());
+            config.source = Some(source.clone());
+            let mistakes = mistakes.finish(&file.name, &file.text);
+            let is_usable = mistakes.iter().all(|mistake| mistake.app.is_some());
+            (is_usable.then_some(config), mistakes)
+        }
+        Err(reason) => {
+            let place = source.file().display().to_string();
+            (None, vec![Mistake { place, app: None, reason }])
+        }
+    }
 }
 
 /// The bounds of `wasmhost compile`, which keeps nothing in the cache.
@@ -23,24 +100,188 @@ pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>>
 /// # Errors
 /// The mistakes in them.
 pub fn compile_bounds(bounds: &CompileBounds) -> Result<Compilation, Vec<Mistake>> {
-    let mut draft = Draft::new(Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false });
-    read(&mut draft, &bounds.0);
-    draft.finish().map(|config| Compilation { cache: CacheChoice::Off, ..config.compilation })
+    let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off };
+    let (config, mistakes) = read(&bounds.0, Served::Component(Path::new("")), machine, Mistakes::default());
+    finished(config, mistakes, "", "").map(|config| Compilation { cache: CacheChoice::Off, ..config.compilation })
 }
 
-/// Checks and stores all values.
-fn read(draft: &mut Draft, values: &Values) {
-    for (setting, values) in values {
+fn of_component(
+    component: &Path,
+    args: &ServeArgs,
+    machine: Machine,
+    mut mistakes: Mistakes,
+) -> Result<Config, Vec<Mistake>> {
+    note_variables(&mut mistakes);
+    let (config, mistakes) = read(&args.given, Served::Component(component), machine, mistakes);
+    finished(config, mistakes, "", "")
+}
+
+fn of_file(path: &Path, given: &[Given], machine: Machine, mut mistakes: Mistakes) -> Result<Config, Vec<Mistake>> {
+    note_variables(&mut mistakes);
+    match ConfigFile::read(path) {
+        Ok(file) => {
+            let (mut config, mistakes) = read(given, Served::File(&file), machine.clone(), mistakes);
+            config.source = Some(Source::new(file.path.clone(), given.to_vec(), machine));
+            finished(config, mistakes, &file.name, &file.text)
+        }
+        Err(reason) => {
+            mistakes.note(path.display().to_string(), reason);
+            let (config, mistakes) = read(given, Served::Component(Path::new("")), machine, mistakes);
+            finished(config, mistakes, "", "")
+        }
+    }
+}
+
+fn finished(config: Config, mistakes: Mistakes, name: &str, text: &str) -> Result<Config, Vec<Mistake>> {
+    if mistakes.is_empty() { Ok(config) } else { Err(mistakes.finish(name, text)) }
+}
+
+fn note_variables(mistakes: &mut Mistakes) {
+    // (Names that are not UTF-8 are not ours.)
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for reason in variables::mistakes(names) {
+        mistakes.note("environment", reason);
+    }
+}
+
+/// What is served.
+#[derive(Clone, Copy)]
+enum Served<'a> {
+    Component(&'a Path),
+    File(&'a ConfigFile),
+}
+
+/// The settings, and what is wrong in them: without the apps that are.
+fn read(given: &[Given], served: Served<'_>, machine: Machine, mut mistakes: Mistakes) -> (Config, Mistakes) {
+    let mut drafts = Drafts { host: HostDraft::new(machine), app: AppDraft::new() };
+    let given = given.iter().filter_map(|given| Some((given.setting()?, given)));
+    let (defaults, decisions): (Vec<_>, Vec<_>) = given.partition(|(_, given)| given.origin == Origin::Default);
+    apply(&defaults, &mut drafts, &mut mistakes);
+    let (places, mut apps) = match served {
+        Served::Component(component) => {
+            apply(&decisions, &mut drafts, &mut mistakes);
+            drafts.app.end_place();
+            let mut app = drafts.app.app;
+            (app.component, app.name, app.routes) = (component.to_owned(), name_of(component), vec!["*".to_owned()]);
+            (Places::default(), vec![Found { app, place: None }])
+        }
+        Served::File(file) => of_tables(file, &decisions, &mut drafts, &mut mistakes),
+    };
+    drafts.host.listen_by_default();
+    let mut config = drafts.host.config;
+    let labels = decisions.iter().map(|(setting, given)| (setting.name, given.label(setting))).collect();
+    together::check_host(&config, &labels, &places, &mut mistakes);
+    together::check_apps(&mut apps, &config, &mut mistakes);
+    let wrong = mistakes.apps();
+    let right = apps.into_iter().map(|found| found.app).filter(|app| !wrong.contains(app.name.as_str()));
+    config.apps = right.map(Arc::new).collect();
+    (config, mistakes)
+}
+
+/// Reads the file's tables: the places of the host's settings, and the apps.
+fn of_tables(
+    file: &ConfigFile,
+    decisions: &[(&'static Setting, &Given)],
+    drafts: &mut Drafts,
+    mistakes: &mut Mistakes,
+) -> (Places, Vec<Found>) {
+    let table = file::parse(&file.text, mistakes);
+    let decided: HashSet<&'static str> = decisions.iter().map(|(setting, _)| setting.name).collect();
+    drafts.start_at(&Folder::of(file.folder()));
+    let mut reader = TableReader { mistakes, decided: &decided, app: None, places: Places::default() };
+    reader.table(&table, &Keys::of_host(), drafts);
+    let places = std::mem::take(&mut reader.places);
+    match table.get(DEFAULTS).map(|value| (at(value), value.get_ref())) {
+        Some((_, DeValue::Table(defaults))) => reader.table(defaults, &Keys::of_defaults(), drafts),
+        Some((at, _)) => reader.mistakes.at(at, None, "`defaults` must be a table: `[defaults]`"),
+        None => {}
+    }
+    drafts.app.end_place();
+    // Flags count for all apps; their paths begin at the current folder.
+    drafts.start_at(&Folder::current());
+    apply(decisions, drafts, reader.mistakes);
+    let variables = drafts.app.take_variables();
+    drafts.start_at(&Folder::of(file.folder()));
+    let (keys, base) = (Keys::of_app(), drafts.app.clone());
+    let mut apps = Vec::new();
+    for (begin, table) in tables_of_apps(&table, reader.mistakes) {
+        drafts.app.clone_from(&base);
+        reader.app = name_in(table);
+        reader.table(table, &keys, drafts);
+        drafts.app.end_place();
+        let mut app = drafts.app.app.clone();
+        app.grants.env.extend(variables.iter().cloned());
+        apps.push(Found { app, place: Some(AppPlace { begin, places: std::mem::take(&mut reader.places) }) });
+    }
+    (places, apps)
+}
+
+/// The tables of the apps, and where each begins.
+fn tables_of_apps<'t>(table: &'t DeTable<'t>, mistakes: &mut Mistakes) -> Vec<(Offset, &'t DeTable<'t>)> {
+    const EXPECTED: &str = "write `[[app]]`, and below it `name = \"…\"` and `component = \"….wasm\"`";
+    let Some(value) = table.get(APPS) else {
+        mistakes.absent(Offset(0), None, format!("there is no app: {EXPECTED}"));
+        return Vec::new();
+    };
+    let DeValue::Array(values) = value.get_ref() else {
+        mistakes.at(at(value), None, format!("`app` must be a list of tables: {EXPECTED}"));
+        return Vec::new();
+    };
+    if values.is_empty() {
+        mistakes.absent(at(value), None, format!("there is no app: {EXPECTED}"));
+    }
+    if values.len() > APPS_MAX {
+        let reason =
+            format!("there are {} apps, and a host serves {APPS_MAX} at most: divide them between hosts", values.len());
+        mistakes.at(values.get(APPS_MAX).map_or(Offset(0), at), None, reason);
+        return Vec::new();
+    }
+    let mut tables = Vec::new();
+    for value in values {
+        match value.get_ref() {
+            DeValue::Table(table) => tables.push((at(value), table)),
+            _ => mistakes.at(at(value), None, format!("an app must be a table: {EXPECTED}")),
+        }
+    }
+    tables
+}
+
+/// The name of an app whose other values are not read yet.
+fn name_in(table: &DeTable<'_>) -> Option<String> {
+    let name = table.get("name")?.get_ref().as_str()?;
+    parse::name(name).ok()
+}
+
+/// Checks and stores what flags and variables say.
+fn apply(given: &[(&'static Setting, &Given)], drafts: &mut Drafts, mistakes: &mut Mistakes) {
+    for (setting, given) in given {
+        let name = given.name_in_messages(setting);
         if let Takes::Lines { most, beyond } = setting.takes
-            && values.len() > most
+            && given.values.len() > most
         {
-            draft.wrong(&setting.flag(), format!("{} times", values.len()), format!("{most} {beyond}"));
+            mistakes.note(format!("{name} `{} times`", given.values.len()), format!("{most} {beyond}"));
             continue;
         }
-        for value in values {
-            if let Err(reason) = (setting.set)(draft, value) {
-                draft.wrong(&setting.flag(), value.as_str(), reason);
+        drafts.clear(setting);
+        for value in &given.values {
+            if let Err(reason) = drafts.set(setting, value) {
+                mistakes.note(format!("{name} `{}`", shown(value)), reason);
+            }
+            for (place, reason) in std::mem::take(&mut drafts.app.wrong_lines) {
+                mistakes.note(format!("{name} `{}`", shown(&place)), reason);
             }
         }
     }
 }
+
+/// The name of the app that a component on the command line is: the file's, without folders and ending, in the
+/// characters that names have.
+fn name_of(component: &Path) -> String {
+    let stem = component.file_stem().unwrap_or_default().to_string_lossy();
+    let allowed = |character| if parse::is_of_name(character) { character } else { '-' };
+    let name: String = stem.chars().map(allowed).take(parse::NAME_BYTES_MAX).collect();
+    if name.is_empty() { "app".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,26 @@
-//! What can be typed: commands and their flags. Those of serving come from the table in [`super::settings`]. Values stay text
+//! What can be typed: commands and their flags. Those of serving come from the tables in [`super::settings`]. Values stay text
 //! here, so that [`super::build`] can report every wrong one at once.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::settings::{self, Group, Setting, Takes};
-
+mod config;
 mod project;
+mod serve;
 
+pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
+pub use serve::{CompileBounds, FileArgs, ServeArgs};
 
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "wasmhost",
     version = version(),
-    about = "Serve HTTP with a WebAssembly component, in isolated instances on every CPU core that are replaced when they fail",
+    about = "Serve HTTP with WebAssembly components, in isolated instances on every CPU core that are replaced when they fail",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     max_term_width = 100,
@@ -35,7 +37,9 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Every flag of serving, --some-name, can also be set by the variable WASMHOST_SOME_NAME (--env, --env-file,
---arg and --dir: one value per line). The flags of new, build, componentize, inspect and wit have no variables.
+--arg and --dir: one value per line), and in a file, wasmhost.toml, that has settings for several apps (`wasmhost config
+schema` lists its keys). Flags and variables count more than the file. The flags of new, build, componentize, inspect and
+wit have no variables.
 TIME is a number and a unit (500ms, 5s, 2m). SIZE is a number of bytes, or a number and a unit (64KiB, 128MiB, 2GiB).
 Signals: SIGTERM and SIGINT finish the requests in flight and stop, a second one exits at once; SIGHUP loads the
 component again.
@@ -48,7 +52,7 @@ fn version() -> &'static str {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve a component (the default command).
+    /// Serve a component, or the apps of a wasmhost.toml (the default command).
     Serve(Box<ServeArgs>),
     /// Start a project in Rust, JavaScript, TypeScript, Python, Go, C or Zig.
     New(NewArgs),
@@ -64,6 +68,8 @@ pub enum Command {
     Compile(CompileArgs),
     /// Show what a component is, what it needs, and whether it will run.
     Inspect(InspectArgs),
+    /// Check or show a wasmhost.toml.
+    Config(ConfigArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -113,133 +119,6 @@ pub struct DevArgs {
     pub release: bool,
 }
 
-/// What was given to `wasmhost serve`: the component, and the values of all settings, by flag, variable or default.
-#[derive(Debug)]
-pub struct ServeArgs {
-    /// The component to serve.
-    pub component: Option<PathBuf>,
-    /// All settings.
-    pub(super) values: Values,
-}
-
-/// Settings that have a value, in the order of the help.
-pub(super) type Values = Vec<(&'static Setting, Vec<String>)>;
-
-/// The settings that bound a compilation.
-#[derive(Debug)]
-pub struct CompileBounds(pub(super) Values);
-
-impl CompileBounds {
-    fn has(setting: &Setting) -> bool {
-        ["compile-timeout", "compile-memory-max"].contains(&setting.name)
-    }
-}
-
-impl ServeArgs {
-    /// The value of a setting that takes one and has a default.
-    pub fn value(&self, name: &str) -> &str {
-        let found = self.values.iter().find(|(setting, _)| setting.name == name);
-        found.and_then(|(_, values)| values.last()).map_or("", String::as_str)
-    }
-}
-
-const COMPONENT: &str = "component";
-
-impl Args for ServeArgs {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        let help = "The component to serve: .wasm, .wat, or .cwasm from `wasmhost compile` (native code that runs outside the sandbox: only run files you trust)";
-        let component = Arg::new(COMPONENT).value_name("COMPONENT").required(true).env("WASMHOST_COMPONENT").help(help);
-        command.arg(component.value_parser(clap::value_parser!(PathBuf))).args(arguments(|_| true))
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for ServeArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self { component: matches.get_one::<PathBuf>(COMPONENT).cloned(), values: values(matches, |_| true) })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for CompileBounds {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        command.args(arguments(Self::has))
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for CompileBounds {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(values(matches, Self::has)))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-/// The flags of the chosen settings.
-fn arguments(is: fn(&Setting) -> bool) -> impl Iterator<Item = Arg> {
-    let of_group = move |group: &'static Group| {
-        let chosen = group.settings.iter().filter(move |setting| is(setting));
-        chosen.map(|setting| argument(setting, group.heading))
-    };
-    settings::GROUPS.iter().flat_map(of_group)
-}
-
-/// The values of those of the chosen settings that have one.
-fn values(matches: &ArgMatches, is: fn(&Setting) -> bool) -> Values {
-    let chosen = settings::all().filter(|setting| is(setting));
-    chosen.map(|setting| (setting, values_of(setting, matches))).filter(|(_, values)| !values.is_empty()).collect()
-}
-
-/// The flag of a setting. Variables that hold a list, one value on each line, are read by [`values_of`].
-fn argument(setting: &'static Setting, heading: &'static str) -> Arg {
-    let argument = Arg::new(setting.name).long(setting.name).help(setting.help).help_heading(heading);
-    match setting.takes {
-        Takes::Switch => argument.action(ArgAction::SetTrue).env(setting.variable()),
-        Takes::One => {
-            let argument = argument.value_name(setting.value).env(setting.variable());
-            match setting.default {
-                Some(default) => argument.default_value(default),
-                None => argument,
-            }
-        }
-        Takes::Commas => {
-            let argument = argument.value_name(setting.value).env(setting.variable());
-            argument.action(ArgAction::Append).value_delimiter(',')
-        }
-        Takes::Lines { .. } => {
-            argument.value_name(setting.value).action(ArgAction::Append).allow_hyphen_values(setting.name == "arg")
-        }
-    }
-}
-
-fn values_of(setting: &Setting, matches: &ArgMatches) -> Vec<String> {
-    if setting.takes == Takes::Switch {
-        return if matches.get_flag(setting.name) { vec![String::new()] } else { Vec::new() };
-    }
-    let given: Vec<String> = matches.get_many(setting.name).into_iter().flatten().cloned().collect();
-    match setting.takes {
-        Takes::Lines { .. } if given.is_empty() => {
-            let lines = std::env::var(setting.variable()).unwrap_or_default();
-            lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
-        }
-        _ => given,
-    }
-}
-
 /// What came of the command line's words.
 #[derive(Debug)]
 pub enum Parsed {
@@ -287,9 +166,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
 /// The definition, with what differs between commands that have flags in common.
 pub fn command() -> clap::Command {
     Cli::command().mut_subcommand("dev", |dev| {
-        dev.mut_arg(COMPONENT, |argument| {
+        dev.mut_arg(serve::COMPONENT, |argument| {
             let help = "The project's folder, or a component that something else builds [default: current folder]";
-            argument.required(false).value_name("DIR | COMPONENT").help(help).long_help(help)
+            argument.value_name("DIR | COMPONENT").help(help).long_help(help)
         })
         .mut_arg("drain-timeout", |argument| argument.default_value("0s"))
     })

@@ -1,151 +1,223 @@
-//! The settings while they are read: what holds until a value is given, the mistakes found so far, and what several settings
-//! say together.
+//! The settings while they are read: what holds until a value is given, and where checked values are put.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::machine::Machine;
 use super::{
-    Balance, CacheChoice, Capacity, Compilation, Config, Confine, Grants, Isolation, Limits, Listen, MAX_WORKERS,
-    WorkerKind,
+    App, Balance, CacheChoice, Capacity, Compilation, Config, Confine, Grants, HostLimits, Isolation, Limits, Listen,
+    LogChoice, MAX_WORKERS, WorkerKind,
 };
 use super::{env_file, parse};
 
-/// One wrong value: of which setting, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
-    /// The flag, with its dashes.
-    pub flag: String,
-    /// The value as typed.
-    pub value: String,
-    /// What is wrong and what would be right.
-    pub reason: String,
-}
+/// Largest count that any setting takes, but for requests; far above what a machine can handle.
+pub(super) const COUNT_MAX: u64 = 1_000_000;
+/// Requests are counted for as long as a host runs.
+pub(super) const REQUESTS_MAX: u64 = u64::MAX >> 1;
+/// What an instance may ask for is bounded by 32-bit memories in practice; tables and further memories come on top.
+const MEMORY_MAX_BYTES: u64 = 1 << 46;
 
-impl std::fmt::Display for Mistake {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} `{}`: {}", self.flag, self.value, self.reason)
+/// Where relative paths begin: the file's folder, or the current one.
+#[derive(Debug, Clone)]
+pub(super) struct Folder(Arc<Path>);
+
+impl Folder {
+    /// The current folder of the process.
+    pub(super) fn current() -> Self {
+        Self(Path::new("").into())
+    }
+
+    pub(super) fn of(path: &Path) -> Self {
+        Self(path.into())
+    }
+
+    /// A path from here.
+    pub(super) fn path(&self, text: &str) -> Result<PathBuf, String> {
+        match text {
+            "" => Err("names no file".to_owned()),
+            text if text.contains('\0') => Err("holds a NUL byte".to_owned()),
+            text => Ok(self.0.join(text)),
+        }
+    }
+
+    pub(super) fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A Unix socket's path from here; other addresses as they are.
+    pub(super) fn listen(&self, listen: Listen) -> Listen {
+        match listen {
+            Listen::Unix(path) => Listen::Unix(self.0.join(path)),
+            other => other,
+        }
     }
 }
 
-/// What an instance may ask for is bounded by 32-bit memories in practice; tables and further memories come on top.
-const MEMORY_MAX_BYTES: u64 = 1 << 46;
-/// The guest's variables in sum; no process gets more from the system by far.
-const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
-
-/// The settings as far as they have been read.
-#[derive(Debug)]
-pub(super) struct Draft {
+/// The host's settings as far as they have been read.
+#[derive(Debug, Clone)]
+pub(super) struct HostDraft {
+    /// All but the apps.
     pub(super) config: Config,
-    /// Of `--env`, in their order.
-    pub(super) env: Vec<(String, String)>,
-    /// Of the files of `--env-file`, in their order.
-    env_of_files: Vec<(String, String)>,
+    pub(super) folder: Folder,
     machine: Machine,
-    mistakes: Vec<Mistake>,
 }
 
-impl Draft {
+impl HostDraft {
     /// What holds where nothing is given and the table has no default.
     pub(super) fn new(machine: Machine) -> Self {
         let config = Config {
-            component: PathBuf::new(),
-            listen: if machine.has_inherited_socket {
-                Listen::Inherited
-            } else {
-                Listen::Tcp(([127, 0, 0, 1], 8080).into())
-            },
+            apps: Vec::new(),
+            listeners: Vec::new(),
             workers: u16::try_from(machine.cores).unwrap_or(MAX_WORKERS).clamp(1, MAX_WORKERS),
             worker_kind: WorkerKind::default(),
             worker_hang_timeout: None,
             balance: Balance::default(),
-            isolation: Isolation::default(),
-            capacity: Capacity::default(),
             trust_proxy: Vec::new(),
             drain_timeout: Duration::ZERO,
-            limits: Limits { memory_total_bytes: machine.memory_bytes / 4 * 3, ..Limits::default() },
-            grants: Grants::default(),
+            app_idle_timeout: None,
+            limits: HostLimits { memory_total_bytes: machine.memory_bytes / 4 * 3, ..HostLimits::default() },
             admin: None,
+            log: LogChoice::default(),
             access_log: false,
             confine: Confine::default(),
-            compilation: Compilation { cache: cache_of_user(), ..Compilation::default() },
+            compilation: Compilation { cache: machine.cache.clone(), ..Compilation::default() },
+            data_dir: None,
             development: None,
+            source: None,
         };
-        Self { config, env: Vec::new(), env_of_files: Vec::new(), machine, mistakes: Vec::new() }
-    }
-
-    /// Notes a wrong value.
-    pub(super) fn wrong(&mut self, flag: &str, value: impl Into<String>, reason: impl Into<String>) {
-        self.mistakes.push(Mistake { flag: flag.to_owned(), value: value.into(), reason: reason.into() });
+        Self { config, folder: Folder::current(), machine }
     }
 
     pub(super) fn listen(&mut self, text: &str) -> Result<(), String> {
-        let listen = parse::listen(text)?;
+        let listen = self.folder.listen(parse::listen(text)?);
         if listen == Listen::Inherited && !self.machine.has_inherited_socket {
             return Err(
                 "no socket was handed over: LISTEN_FDS is not set for this process (see sd_listen_fds(3))".to_owned()
             );
         }
-        self.config.listen = listen;
+        let is_any_port = matches!(listen, Listen::Tcp(address) if address.port() == 0);
+        if !is_any_port && self.config.listeners.contains(&listen) {
+            return Err("is already listened on".to_owned());
+        }
+        if self.config.listeners.len() >= LISTENERS_MAX {
+            return Err(format!("is one too many; the host listens on {LISTENERS_MAX} addresses at most"));
+        }
+        self.config.listeners.push(listen);
         Ok(())
+    }
+
+    pub(super) fn cache_dir(&mut self, text: &str) -> Result<(), String> {
+        match text {
+            "" => {}
+            "off" => self.config.compilation.cache = CacheChoice::Off,
+            dir => self.config.compilation.cache = CacheChoice::Dir(self.folder.path(dir)?),
+        }
+        Ok(())
+    }
+
+    /// Where clients connect when nothing is said.
+    pub(super) fn listen_by_default(&mut self) {
+        if self.config.listeners.is_empty() {
+            let local = Listen::Tcp(([127, 0, 0, 1], 8080).into());
+            self.config.listeners.push(if self.machine.has_inherited_socket { Listen::Inherited } else { local });
+        }
+    }
+}
+
+/// Most addresses that a host listens on; each costs descriptors in several processes.
+const LISTENERS_MAX: usize = 64;
+
+/// An app's settings as far as they have been read.
+#[derive(Debug, Clone)]
+pub(super) struct AppDraft {
+    pub(super) app: App,
+    pub(super) folder: Folder,
+    /// `env` of the place that is being read.
+    pub(super) env: Vec<(String, String)>,
+    /// The variables of its files, which count less.
+    env_of_files: Vec<(String, String)>,
+    /// Wrong lines of files: which, and why.
+    pub(super) wrong_lines: Vec<(String, String)>,
+}
+
+impl AppDraft {
+    /// What holds where nothing is given and the table has no default.
+    pub(super) fn new() -> Self {
+        let app = App {
+            name: String::new(),
+            component: PathBuf::new(),
+            routes: Vec::new(),
+            strip_prefix: false,
+            group: None,
+            isolation: Isolation::default(),
+            capacity: Capacity::default(),
+            limits: Limits::default(),
+            grants: Grants::default(),
+            config: Vec::new(),
+        };
+        Self { app, folder: Folder::current(), env: Vec::new(), env_of_files: Vec::new(), wrong_lines: Vec::new() }
+    }
+
+    pub(super) fn component(&mut self, text: &str) -> Result<(), String> {
+        put(&mut self.app.component, self.folder.path(text))
     }
 
     /// Each wrong line of the file is a mistake.
     pub(super) fn env_file(&mut self, file: &str) -> Result<(), String> {
-        match env_file::read(Path::new(file)) {
+        match env_file::read(&self.folder.path(file)?) {
             Ok(read) => self.env_of_files.extend(read),
-            Err(wrong) => {
-                for wrong in wrong {
-                    let place = wrong.line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"));
-                    self.wrong("--env-file", place, wrong.reason);
-                }
-            }
+            Err(wrong) => self.wrong_lines.extend(wrong.into_iter().map(|wrong| {
+                let place = wrong.line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"));
+                (place, wrong.reason)
+            })),
         }
         Ok(())
     }
 
-    /// Checks what several settings say together.
-    ///
-    /// # Errors
-    /// All mistakes, in the order in which they were found.
-    pub(super) fn finish(mut self) -> Result<Config, Vec<Mistake>> {
-        self.config.grants.env = self.environment();
-        if self.config.balance == Balance::Kernel && !matches!(self.config.listen, Listen::Tcp(_)) {
-            self.wrong("--balance", "kernel", "needs a TCP address to listen on (`--listen ADDRESS:PORT`)");
-        }
-        if self.mistakes.is_empty() { Ok(self.config) } else { Err(self.mistakes) }
+    /// No text is no file.
+    pub(super) fn ca_file(&mut self, file: &str) -> Result<(), String> {
+        let path = if file.is_empty() { PathBuf::new() } else { self.folder.path(file)? };
+        let pem = if file.is_empty() { String::new() } else { parse::ca_file(&path)? };
+        (self.app.grants.ca_file, self.app.grants.ca_pem) = (path, pem.into());
+        Ok(())
     }
 
-    /// The guest's variables: those of the files, and then those of `--env`. Of two with one name, the later counts.
-    fn environment(&mut self) -> Vec<(String, String)> {
+    /// The variables of the place that was read: of its files, and then its own.
+    pub(super) fn take_variables(&mut self) -> Vec<(String, String)> {
         let mut variables = std::mem::take(&mut self.env_of_files);
         variables.append(&mut self.env);
-        let bytes: usize = variables.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
-        if bytes > ENVIRONMENT_BYTES_MAX {
-            let reason =
-                format!("with --env and all files, the guest has more than {} MiB", ENVIRONMENT_BYTES_MAX >> 20);
-            self.wrong("--env-file", format!("{bytes} bytes"), reason);
-        }
-        let mut latest = HashSet::new();
-        let mut kept: Vec<_> = variables.into_iter().rev().filter(|(name, _)| latest.insert(name.clone())).collect();
-        kept.reverse();
-        kept
+        variables
+    }
+
+    /// Takes the variables of the place that was read as the app's; they count more than those before them.
+    pub(super) fn end_place(&mut self) {
+        let variables = self.take_variables();
+        self.app.grants.env.extend(variables);
     }
 }
 
-/// `wasmhost` below `$XDG_CACHE_HOME`, or below `$HOME/.cache`.
-fn cache_of_user() -> CacheChoice {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
-    let base = base.or_else(|| set("HOME").map(|home| home.join(".cache")));
-    base.map_or(CacheChoice::NoHome, |base| CacheChoice::Dir(base.join("wasmhost")))
+/// Of pairs with one name, the last.
+pub(super) fn latest(pairs: &mut Vec<(String, String)>) {
+    if pairs.len() < 2 {
+        return;
+    }
+    let mut names = HashSet::new();
+    let is_latest: Vec<bool> = pairs.iter().rev().map(|(name, _)| names.insert(name.as_str())).collect();
+    let mut is_latest = is_latest.into_iter().rev();
+    pairs.retain(|_| is_latest.next().unwrap_or(true));
 }
 
 /// Stores a value that is right.
 pub(super) fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     *place = value?;
     Ok(())
+}
+
+/// The names of a choice.
+pub(super) fn names<T>(choices: &[(&'static str, T)]) -> Vec<&'static str> {
+    choices.iter().map(|(name, _)| *name).collect()
 }
 
 /// One of the values with a name.
@@ -168,5 +240,13 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     match parse::size(text)? {
         size if size <= MEMORY_MAX_BYTES => Ok(size),
         _ => Err("is larger than the memory of any machine (64 TiB)".to_owned()),
+    }
+}
+
+/// [`size`], or `none`.
+pub(super) fn size_or_none(text: &str) -> Result<Option<u64>, String> {
+    match text.trim() {
+        "none" => Ok(None),
+        text => size(text).map(Some),
     }
 }

@@ -1,16 +1,29 @@
 //! The settings of one run, checked and in their final types. `settings` lists every setting and what its value means, `cli`
-//! what can be typed, and `build` makes a [`Config`] of it, or a list of all mistakes. No other module reads flags or the
-//! environment. Names of hosts are resolved, and files and directories opened, here and once; other processes of the host
-//! get the result.
+//! what can be typed, `document` reads `wasmhost.toml`, and `build` makes a [`Config`] of all, or a list of all mistakes. No
+//! other crate reads flags, the file or the environment. Names of hosts are resolved, and files and directories opened, here
+//! and once; other processes of the host get the result.
 
 mod build;
 pub mod cli;
+mod document;
 mod draft;
 mod encoding;
 mod env_file;
+mod file;
+mod given;
+mod host_name;
 mod machine;
+mod mistake;
+mod nearest;
 mod parse;
+pub mod routes;
+mod schema;
 pub mod settings;
+mod show;
+mod shown;
+mod table;
+mod together;
+mod variables;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,10 +35,14 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub use build::{build, compile_bounds};
-pub use draft::Mistake;
+pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
+pub use given::Source;
 pub use machine::{Machine, machine};
+pub use mistake::Mistake;
 pub use parse::{HostPattern, HostRule, certificates};
+pub use schema::schema;
+pub use show::show;
+pub use table::{APPS_MAX, AppId, AppTable, Routed};
 
 /// How connections are given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -39,14 +56,13 @@ pub enum Balance {
     Kernel,
 }
 
-/// All settings of one run of `wasmhost serve`.
+/// All settings of one run of `wasmhost serve`: those of the host, and its apps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
-    /// File that holds the component (`.wasm`, `.wat` or `.cwasm`).
-    #[serde(with = "encoding::path")]
-    pub component: PathBuf,
-    /// Where clients connect.
-    pub listen: Listen,
+    /// What is served; one app at least, [`APPS_MAX`] at most. No two have the same name.
+    pub apps: Vec<Arc<App>>,
+    /// Where clients connect; one at least.
+    pub listeners: Vec<Listen>,
     /// Number of workers, 1 to [`MAX_WORKERS`].
     pub workers: u16,
     /// What a worker is.
@@ -55,19 +71,15 @@ pub struct Config {
     pub worker_hang_timeout: Option<Duration>,
     /// How connections are given to workers.
     pub balance: Balance,
-    /// How long an instance lives.
-    pub isolation: Isolation,
-    /// Bounds on instances and on the queue in front of them.
-    pub capacity: Capacity,
-    /// Bounds on guests and clients.
-    pub limits: Limits,
-    /// What the guest was granted.
-    pub grants: Grants,
+    /// Bounds on clients, and on all apps together.
+    pub limits: HostLimits,
     /// Networks whose clients may set forwarded headers.
     #[serde(with = "encoding::networks")]
     pub trust_proxy: Vec<ipnet::IpNet>,
     /// Where health, status and metrics are shown, if anywhere.
     pub admin: Option<Listen>,
+    /// How the log is written.
+    pub log: LogChoice,
     /// Whether each request is logged.
     pub access_log: bool,
     /// How compilation is bounded and where its results are kept.
@@ -76,15 +88,48 @@ pub struct Config {
     pub confine: Confine,
     /// How long requests in flight may take to finish after a signal to stop.
     pub drain_timeout: Duration,
+    /// After so long without a request an app is put to sleep, where there are several.
+    pub app_idle_timeout: Option<Duration>,
+    /// Where what apps keep beyond a restart is stored, if anywhere.
+    #[serde(with = "encoding::path_or_none")]
+    pub data_dir: Option<PathBuf>,
     /// What `wasmhost dev` changes; none in production.
     pub development: Option<Development>,
+    /// What [`read_again`] reads; none where a component was named instead of a file.
+    pub source: Option<Source>,
 }
 
 impl Config {
-    /// The file that the component is read from.
-    pub fn component_file(&self) -> &Path {
-        self.development.as_ref().map_or(&self.component, Development::component)
+    /// The file that an app's component is read from.
+    pub fn component_file<'a>(&'a self, app: &'a App) -> &'a Path {
+        self.development.as_ref().map_or(&app.component, Development::component)
     }
+}
+
+/// An app: a component with its limits and grants.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct App {
+    /// Its name in logs and metrics: 1 to 63 ASCII letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// File that holds the component (`.wasm`, `.wat` or `.cwasm`).
+    #[serde(with = "encoding::path")]
+    pub component: PathBuf,
+    /// Which requests it gets, as they are written; none: no requests.
+    pub routes: Vec<String>,
+    /// Whether it sees paths without what its route matched.
+    pub strip_prefix: bool,
+    /// With which other apps it shares worker processes, of the same form as a name; none: with all that have none.
+    pub group: Option<String>,
+    /// How long an instance lives.
+    pub isolation: Isolation,
+    /// Bounds on instances and on the queue in front of them.
+    pub capacity: Capacity,
+    /// Bounds on the guest.
+    pub limits: Limits,
+    /// What the guest was granted.
+    pub grants: Grants,
+    /// What it reads through `wasi:config/store`. No two have the same name.
+    pub config: Vec<(String, String)>,
 }
 
 /// Settings of `wasmhost dev`: clients and the terminal see reasons of failures, and the component comes from a stage.
@@ -134,7 +179,7 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// `unix:PATH`, a Unix stream socket.
     Unix(#[serde(with = "encoding::path")] PathBuf),
-    /// The first socket that systemd (or another manager that sets `LISTEN_FDS`) handed over.
+    /// The sockets that systemd (or another manager that sets `LISTEN_FDS`) handed over.
     Inherited,
 }
 
@@ -156,6 +201,39 @@ impl WorkerKind {
             Self::Process => "process",
         }
     }
+}
+
+/// How the log on standard error is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LogChoice {
+    /// Its form.
+    pub form: LogForm,
+    /// The lowest level in it.
+    pub level: LogLevel,
+}
+
+/// The form of the log's lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum LogForm {
+    /// Text, as it suits where it is written to.
+    #[default]
+    Auto,
+    /// Text.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// How much something in the log matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the log's")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
 }
 
 /// How far the host's processes confine themselves, beyond the guest's sandbox.
@@ -201,8 +279,8 @@ pub enum Isolation {
     Request,
 }
 
-/// Bounds on the instances of a worker and on the queue in front of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// Bounds on the instances of an app on a worker, and on the queue in front of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     /// Instances of a worker, at least 1.
     pub instances_per_worker: usize,
@@ -216,32 +294,39 @@ pub struct Capacity {
     pub max_requests: Option<u64>,
 }
 
-/// Bounds on guests and clients. `None` means without a bound.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// Bounds on the guest of an app, and on its requests. `None` means without a bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Memories and tables of one instance, in sum.
     pub memory_max_bytes: u64,
-    /// Memories and tables of all instances, in sum.
-    pub memory_total_bytes: u64,
+    /// Memories and tables of all instances of the app, in sum; none: those of the host are the bound.
+    pub app_memory_max_bytes: Option<u64>,
     /// CPU time that a request may spend in the guest.
     pub cpu_limit: Duration,
     /// Wall clock until the head of the response.
     pub request_timeout: Option<Duration>,
     /// Silence within a body, either way.
     pub body_idle_timeout: Option<Duration>,
+    /// Wall clock until the end of the response.
+    pub response_timeout: Option<Duration>,
+    /// Size of a request's body.
+    pub body_max_bytes: Option<u64>,
+}
+
+/// Bounds on clients, and on all apps together. `None` means without a bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostLimits {
+    /// Memories and tables of all instances, in sum.
+    pub memory_total_bytes: u64,
     /// The least pace of a client that sends a request's body or reads a response, in bytes a second; it counts once the
     /// host has waited for the client for ten seconds.
     pub body_rate_min: Option<u64>,
-    /// Wall clock until the end of the response.
-    pub response_timeout: Option<Duration>,
     /// Wall clock from the first to the last byte of a request's head.
     pub header_timeout: Duration,
     /// How long a connection may rest between requests.
     pub keepalive_timeout: Duration,
     /// Size of a request's head, and of its request line.
     pub header_max_bytes: usize,
-    /// Size of a request's body.
-    pub body_max_bytes: Option<u64>,
     /// Connections at once; none: by the process's file descriptors.
     pub max_connections: Option<usize>,
     /// Connections at once of one client.
@@ -260,7 +345,7 @@ impl Limits {
 /// What the guest may reach beyond its own memory and the request.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Grants {
-    /// Environment variables, in the order given.
+    /// Environment variables, in the order given. No two have the same name.
     pub env: Vec<(String, String)>,
     /// Command line arguments.
     pub args: Vec<String>,
@@ -269,11 +354,15 @@ pub struct Grants {
     pub dirs: Vec<Preopen>,
     /// Hosts that outgoing requests may reach.
     pub allow_hosts: Vec<HostRule>,
-    /// Root certificates that outgoing HTTPS trusts besides Mozilla's, in PEM; [`certificates`] reads them.
-    pub ca_pem: String,
+    /// The file of `--ca-file`; empty: none.
+    #[serde(with = "encoding::path")]
+    pub ca_file: PathBuf,
+    /// Root certificates that outgoing HTTPS trusts besides Mozilla's, in PEM; [`certificates`] reads them. Apps that
+    /// have them from `[defaults]` share them.
+    pub ca_pem: Arc<str>,
 }
 
-/// Most directories that a guest is granted; each costs every process and every instance a descriptor.
+/// Most directories that all guests together are granted; each costs every process a descriptor.
 pub const DIRECTORIES_MAX: usize = 1_024;
 
 /// A directory of the host, and under which name the guest sees it. It is opened when the flags are read and stays the

@@ -1,9 +1,14 @@
 //! What this machine offers, read once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// What the machine offers.
-#[derive(Debug, Clone, Copy)]
+use serde::{Deserialize, Serialize};
+
+use super::CacheChoice;
+
+/// What the machine offers. A process that reads the settings again for another one has this from that one: a socket is
+/// handed to one process alone, and so is the environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// CPU cores, cgroup quota counted, at least 1.
     pub cores: usize,
@@ -11,6 +16,8 @@ pub struct Machine {
     pub memory_bytes: u64,
     /// Whether a service manager handed a socket over.
     pub has_inherited_socket: bool,
+    /// Where the user's compiled components are kept if nothing else is said.
+    pub cache: CacheChoice,
 }
 
 /// Reads what this machine offers.
@@ -19,7 +26,16 @@ pub fn machine() -> Machine {
         cores: num_cpus::get().max(1),
         memory_bytes: memory_bytes(),
         has_inherited_socket: has_inherited_socket(),
+        cache: cache_of_user(),
     }
+}
+
+/// `wasmhost` below `$XDG_CACHE_HOME`, or below `$HOME/.cache`.
+fn cache_of_user() -> CacheChoice {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
+    let base = base.or_else(|| set("HOME").map(|home| home.join(".cache")));
+    base.map_or(CacheChoice::NoHome, |base| CacheChoice::Dir(base.join("wasmhost")))
 }
 
 /// The smaller of the RAM and the limits of the process's cgroups.

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::env_file::open_regular;
-use super::{Listen, Preopen};
+use super::{Listen, Preopen, host_name};
 
 /// A rule of `--allow-host`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +157,29 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub(super) fn preopen(text: &str) -> Result<Preopen, String> {
+/// `true` or `false`.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "must be `true` or `false`".to_owned())
+}
+
+/// Longest name of an app or a group, which is a label of metrics and a field of every line of the log.
+pub(super) const NAME_BYTES_MAX: usize = 63;
+
+/// What a name of an app or a group may have in it.
+pub(super) fn is_of_name(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-_.".contains(character)
+}
+
+/// The name of an app or a group.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(is_of_name) {
+        return Err(format!("must be 1 to {NAME_BYTES_MAX} letters (a to z), digits, `-`, `_` and `.`"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A relative directory is below `folder`.
+pub(super) fn preopen(text: &str, folder: &Path) -> Result<Preopen, String> {
     let wanted = "write `HOST::GUEST` or `HOST::GUEST:rw`";
     let (text, writable) = match text.strip_suffix(":rw") {
         Some(rest) => (rest, true),
@@ -170,7 +192,7 @@ pub(super) fn preopen(text: &str) -> Result<Preopen, String> {
     if host.is_empty() || guest.is_empty() {
         return Err(format!("one side of `::` is empty; {wanted}"));
     }
-    Preopen::open(PathBuf::from(host), guest.to_owned(), writable).map_err(|error| match error.kind() {
+    Preopen::open(folder.join(host), guest.to_owned(), writable).map_err(|error| match error.kind() {
         ErrorKind::NotADirectory => format!("`{host}` is not a directory"),
         _ => format!("`{host}` cannot be opened: {error}"),
     })
@@ -221,7 +243,9 @@ fn host_pattern(host: &str) -> Result<HostPattern, String> {
     match host {
         "*" => Ok(HostPattern::Any),
         "" => Err(format!("names no host; {HOST_RULE}")),
-        host if is_host_name(host) => Ok(HostPattern::Name(host.to_ascii_lowercase())),
+        host if host_name::check(host.strip_suffix('.').unwrap_or(host)).is_ok() => {
+            Ok(HostPattern::Name(host.to_ascii_lowercase()))
+        }
         host => Err(format!("`{host}` is not a host name; {HOST_RULE}")),
     }
 }
@@ -230,9 +254,9 @@ fn host_pattern(host: &str) -> Result<HostPattern, String> {
 const CA_FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The file's text, which holds root certificates.
-pub(super) fn ca_file(file: &str) -> Result<String, String> {
+pub(super) fn ca_file(file: &Path) -> Result<String, String> {
     let mut pem = String::new();
-    match open_regular(Path::new(file))?.take(CA_FILE_BYTES_MAX + 1).read_to_string(&mut pem) {
+    match open_regular(file)?.take(CA_FILE_BYTES_MAX + 1).read_to_string(&mut pem) {
         Ok(read) if u64::try_from(read).is_ok_and(|read| read > CA_FILE_BYTES_MAX) => {
             return Err("has more than 4 MiB; write the root certificates alone into it".to_owned());
         }
@@ -264,17 +288,6 @@ pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
         found.push(certificate);
     }
     Ok(found)
-}
-
-/// Letters, digits, hyphens and underscores between dots (RFC 1123, section 2.1; underscores are seen in container
-/// networks).
-fn is_host_name(host: &str) -> bool {
-    host.len() <= 253
-        && host.trim_end_matches('.').split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-        })
 }
 
 #[cfg(test)]
@@ -345,9 +358,12 @@ mod tests {
 
     #[test]
     fn directories_are_read_only_unless_asked() {
-        assert_eq!(preopen("/::/data").map(|dir| (dir.guest, dir.writable)), Ok(("/data".to_owned(), false)));
-        assert_eq!(preopen("/::/data:rw").map(|dir| dir.writable), Ok(true));
-        assert!(preopen("/").is_err());
-        assert!(preopen("/no/such/dir::/x").is_err());
+        assert_eq!(
+            preopen("/::/data", Path::new("")).map(|dir| (dir.guest, dir.writable)),
+            Ok(("/data".to_owned(), false))
+        );
+        assert_eq!(preopen("/::/data:rw", Path::new("")).map(|dir| dir.writable), Ok(true));
+        assert!(preopen("/", Path::new("")).is_err());
+        assert!(preopen("/no/such/dir::/x", Path::new("")).is_err());
     }
 }

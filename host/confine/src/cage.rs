@@ -1,11 +1,9 @@
 //! What a process of each role keeps when it confines itself: files, ports and system calls. This file only
 //! says so: `files` and `calls` have the kernel enforce it.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use wasmhost_config::{Config, HostPattern, Listen, WorkerKind};
+use wasmhost_config::{App, Config, HostPattern, Listen, WorkerKind};
 
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +25,8 @@ pub(super) enum Access {
     Write,
     Execute,
     RemoveFiles,
+    /// Make and remove sockets.
+    Sockets,
 }
 
 /// Where TCP connections may go.
@@ -48,6 +48,8 @@ pub(super) struct CallGrants {
     pub(super) changes: bool,
     /// Connect to others and look up names.
     pub(super) outgoing: bool,
+    /// Bind addresses.
+    pub(super) binds: bool,
 }
 
 /// What a process keeps.
@@ -102,19 +104,6 @@ impl Cage {
         cage
     }
 
-    /// With reading this open file, which is mapped by way of `/proc/self/fd`: also when it, or the directory that it was
-    /// in, was removed.
-    pub fn reading(mut self, file: BorrowedFd<'_>) -> Self {
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        // Landlock takes no rule for an anonymous file in memory, and needs none: it never refuses one.
-        let is_anonymous =
-            std::fs::read_link(&path).is_ok_and(|target| target.as_os_str().as_bytes().starts_with(b"/memfd:"));
-        if !is_anonymous {
-            self.paths.push((path, Access::Read));
-        }
-        self
-    }
-
     /// For the process that compiles.
     pub fn compiler() -> Self {
         Self::empty(Role::Compiler)
@@ -128,8 +117,11 @@ impl Cage {
         cage.paths.push(("/dev/null".into(), Access::Write));
         cage.paths.extend(own_program().into_iter().map(|file| (file, Access::Execute)));
         cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir.to_owned(), Access::Write)));
-        cage.paths.extend(socket_files(config).map(|file| (parent(file).to_owned(), Access::RemoveFiles)));
-        cage.grants = CallGrants { reads: true, paths: true, changes: true, ..cage.grants };
+        // A new reading of the file can bring new addresses.
+        let binds = config.source.is_some();
+        let access = if binds { Access::Sockets } else { Access::RemoveFiles };
+        cage.paths.extend(socket_files(config).map(|file| (parent(file).to_owned(), access)));
+        cage.grants = CallGrants { reads: true, paths: true, changes: true, binds, ..cage.grants };
         cage
     }
 
@@ -139,32 +131,25 @@ impl Cage {
 
     /// For a process that serves, or whose children do: what the guest was granted.
     fn serving(role: Role, config: &Config) -> Self {
-        let dirs = &config.grants.dirs;
+        let grants = || config.apps.iter().map(|app| &app.grants);
+        let dirs = || grants().flat_map(|grants| &grants.dirs);
         let mut paths: Vec<(PathBuf, Access)> = Vec::new();
-        for dir in dirs {
+        for dir in dirs() {
             paths.push((dir.path(), if dir.writable { Access::Write } else { Access::Read }));
         }
-        let hosts = &config.grants.allow_hosts;
-        let outgoing = !hosts.is_empty();
+        let hosts = || grants().flat_map(|grants| &grants.allow_hosts);
+        let outgoing = hosts().next().is_some();
         if outgoing {
             paths.extend(NAME_RESOLUTION.map(|path| (path.into(), Access::Read)));
             paths.extend(library_folders().into_iter().map(|folder| (folder, Access::Read)));
         }
-        let ports: Option<Vec<u16>> = hosts.iter().map(|rule| rule.port).collect();
-        let has_names = hosts.iter().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any));
-        let connect = match ports {
-            _ if !outgoing => Connect::Nowhere,
-            Some(mut ports) => {
-                ports.extend(has_names.then_some(DOMAIN));
-                Connect::Ports(ports)
-            }
-            None => Connect::Anywhere,
-        };
+        let connect = connect(config);
         let grants = CallGrants {
             reads: outgoing,
-            paths: !dirs.is_empty(),
-            changes: dirs.iter().any(|dir| dir.writable),
+            paths: dirs().next().is_some(),
+            changes: dirs().any(|dir| dir.writable),
             outgoing,
+            binds: false,
         };
         Self { role, paths, connect, grants }
     }
@@ -175,9 +160,50 @@ impl Cage {
     }
 }
 
+/// Where processes may connect to that serve all of these apps.
+fn connect(config: &Config) -> Connect {
+    let hosts = || config.apps.iter().flat_map(|app| &app.grants.allow_hosts);
+    if hosts().next().is_none() {
+        return Connect::Nowhere;
+    }
+    let has_names = hosts().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any));
+    match hosts().map(|rule| rule.port).collect::<Option<Vec<u16>>>() {
+        Some(mut ports) => {
+            ports.extend(has_names.then_some(DOMAIN));
+            Connect::Ports(ports)
+        }
+        None => Connect::Anywhere,
+    }
+}
+
+/// What an app wants to reach beyond what processes are confined to that were started with these settings; nothing: it is
+/// within. (Of directories, whoever opens them knows.)
+pub(super) fn beyond(start: &Config, app: &App) -> Option<String> {
+    let rules = &app.grants.allow_hosts;
+    let restart = |what: String| Some(format!("{what}, which no app was granted when the host started"));
+    if rules.is_empty() {
+        return None;
+    }
+    match connect(start) {
+        Connect::Anywhere => None,
+        Connect::Nowhere => restart("outgoing requests".to_owned()),
+        Connect::Ports(ports) => {
+            let has_name = rules.iter().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any));
+            if has_name && !ports.contains(&DOMAIN) {
+                return restart("hosts by name".to_owned());
+            }
+            rules.iter().find_map(|rule| match rule.port {
+                Some(port) if ports.contains(&port) => None,
+                Some(port) => restart(format!("port {port} of other hosts")),
+                None => restart("all ports of other hosts".to_owned()),
+            })
+        }
+    }
+}
+
 /// The paths of Unix sockets that the host makes.
 fn socket_files(config: &Config) -> impl Iterator<Item = &Path> {
-    [Some(&config.listen), config.admin.as_ref()].into_iter().flatten().filter_map(|listen| match listen {
+    config.listeners.iter().chain(&config.admin).filter_map(|listen| match listen {
         Listen::Unix(path) => Some(path.as_path()),
         Listen::Tcp(_) | Listen::Inherited => None,
     })

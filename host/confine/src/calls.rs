@@ -199,6 +199,9 @@ const CHANGES: Group = &[
 /// Outgoing connections and looking names up. (`socket` is below: for the internet only.)
 const OUTGOING: Group = &[libc::SYS_connect, libc::SYS_recvmmsg, libc::SYS_sendmmsg];
 
+/// Binding addresses that a new reading of the settings names. (`socket` is below.)
+const BINDING: Group = &[libc::SYS_bind];
+
 /// Starting processes, and hearing of their end: the spawner only. What can be executed is said by Landlock.
 const PROCESSES: Group = &[
     libc::SYS_clone,
@@ -230,7 +233,6 @@ const REFUSED: Group = &[
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_adjtimex,
-    libc::SYS_bind,
     libc::SYS_bpf,
     libc::SYS_capset,
     libc::SYS_chroot,
@@ -326,7 +328,7 @@ const OLDER_REFUSED: Group = &[];
 
 /// Groups that some role is granted: what of them a role is not granted is refused to it. (Not [`WALLS`], with which the
 /// second filter is installed under the first.)
-const GRANTABLE: &[Group] = &[LISTENING, PATHS, CHANGES, OUTGOING, PROCESSES, OLDER_PROCESSES];
+const GRANTABLE: &[Group] = &[LISTENING, PATHS, CHANGES, OUTGOING, BINDING, PROCESSES, OLDER_PROCESSES];
 
 fn groups(role: Role, grants: CallGrants) -> Vec<Group> {
     let mut groups = vec![MEMORY, THREADS, SIGNALS, DESCRIPTORS, CONNECTIONS, OLDER];
@@ -341,6 +343,9 @@ fn groups(role: Role, grants: CallGrants) -> Vec<Group> {
     }
     if grants.outgoing {
         groups.push(OUTGOING);
+    }
+    if grants.binds {
+        groups.push(BINDING);
     }
     if role == Role::Spawner {
         groups.extend([PROCESSES, OLDER_PROCESSES, WALLS]);
@@ -411,8 +416,10 @@ fn conditions(role: Role, grants: CallGrants) -> Result<Conditions, seccompiler:
         let writing = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
         conditions.push((libc::SYS_openat, vec![vec![on(2, MaskedEq(bits(writing)), 0)?]]));
     }
-    if grants.outgoing {
-        let internet = [libc::AF_INET, libc::AF_INET6].map(bits);
+    let internet = [libc::AF_INET, libc::AF_INET6].map(bits);
+    if grants.binds {
+        conditions.push((libc::SYS_socket, any_of(0, &[internet[0], internet[1], bits(libc::AF_UNIX)])?));
+    } else if grants.outgoing {
         conditions.push((libc::SYS_socket, any_of(0, &internet)?));
     }
     Ok(conditions)
@@ -445,7 +452,7 @@ pub(super) fn filters(role: Role, grants: CallGrants) -> Result<([BpfProgram; 2]
 mod tests {
     use super::*;
 
-    const EVERYTHING: CallGrants = CallGrants { reads: true, paths: true, changes: true, outgoing: true };
+    const EVERYTHING: CallGrants = CallGrants { reads: true, paths: true, changes: true, outgoing: true, binds: true };
 
     fn is_granted(role: Role, grants: CallGrants, call: c_long) -> bool {
         let by_condition = conditions(role, grants).is_ok_and(|all| all.iter().any(|(named, _)| *named == call));
@@ -485,6 +492,8 @@ mod tests {
             assert!(everything, "{call}");
         }
         assert!(!is_granted(Role::Worker, EVERYTHING, libc::SYS_listen));
+        let serving = CallGrants { binds: false, ..EVERYTHING };
+        assert!(!is_granted(Role::Worker, serving, libc::SYS_bind));
     }
 
     #[test]

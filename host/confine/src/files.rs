@@ -25,7 +25,9 @@ pub(super) struct Walled {
 pub(super) fn wall(cage: &Cage) -> Result<Walled, String> {
     let text = |error: landlock::RulesetError| error.to_string();
     let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(NEWEST)).map_err(text)?;
-    ruleset = ruleset.handle_access(AccessNet::BindTcp).map_err(text)?;
+    if !cage.grants.binds {
+        ruleset = ruleset.handle_access(AccessNet::BindTcp).map_err(text)?;
+    }
     if cage.connect != Connect::Anywhere {
         ruleset = ruleset.handle_access(AccessNet::ConnectTcp).map_err(text)?;
     }
@@ -84,6 +86,7 @@ fn rights(path: &Path, access: Access) -> Option<BitFlags<AccessFs>> {
         Access::Read => read,
         Access::Execute => AccessFs::Execute | AccessFs::ReadFile,
         Access::RemoveFiles => AccessFs::RemoveFile.into(),
+        Access::Sockets => AccessFs::RemoveFile | AccessFs::MakeSock,
         Access::Write => {
             // No devices, pipes or sockets are made.
             read | AccessFs::WriteFile

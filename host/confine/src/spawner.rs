@@ -1,10 +1,12 @@
 //! Starts processes, which a confined process cannot do. The spawner is a second process of this program. The primary
-//! starts it before it confines itself. It runs no guest code, and does three things when the primary asks, on a line of
-//! [`wasmhost_base::wire`]: it starts one of two fixed programs, opens the component's file, and removes the files of Unix sockets.
+//! starts it before it confines itself. It runs no guest code, and does a few things when the primary asks, on a line of
+//! [`wasmhost_base::wire`]: it starts one of two fixed programs, opens components and the file of settings, and binds and removes sockets.
 //! The settings that it got at its start decide how those processes are confined and limited; a request cannot change them.
-//! This file is the side that asks. `attend` is the spawner itself, `settings` what a process gets at its start.
+//! This file is the side that asks. `attend` is the spawner itself, `reading` a new reading of the file, `settings` what a
+//! process gets at its start.
 
 mod attend;
+mod reading;
 mod settings;
 
 use std::fs::File;
@@ -21,13 +23,14 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub use self::attend::{AttendError, run};
+pub use self::reading::{NewListener, Reading};
 
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire};
-use wasmhost_config::{Compilation, Confine};
+use wasmhost_config::{App, Compilation, Config, Confine};
 
 use self::settings::SealedSettings;
-pub use self::settings::{InheritError, Inheritance, Settings, inherit};
+pub use self::settings::{Directory, InheritError, Inheritance, Settings, among, inherit};
 
 /// This very program, whatever has become of its file since.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -110,7 +113,10 @@ enum ToSpawner {
     Own(Vec<SocketFile>),
     /// Start this: a worker with [`Descriptor::Line`], a compiler with its three standard streams.
     Start(Program),
-    OpenComponent,
+    /// Open the component of the app of this name.
+    OpenComponent(String),
+    /// Read the file of settings again.
+    ReadAgain,
     RemoveSockets,
 }
 
@@ -123,6 +129,8 @@ enum FromSpawner {
     Failed(Option<i32>, String),
     /// The component was opened: [`Descriptor::Component`].
     Component,
+    /// The file was read: what came of it is in [`Descriptor::Settings`], with new sockets beside.
+    Read,
     /// The sockets' files are gone.
     Removed,
 }
@@ -149,7 +157,9 @@ impl End {
         match answer {
             Ok(Some((FromSpawner::Exited(status), _))) => Self::Exited(ExitStatus::from_raw(status)),
             Ok(Some((FromSpawner::Failed(_, words), _))) => Self::NotStarted(words),
-            Ok(Some((FromSpawner::Component | FromSpawner::Removed, _)) | None) | Err(_) => Self::Lost,
+            Ok(Some((FromSpawner::Component | FromSpawner::Read | FromSpawner::Removed, _)) | None) | Err(_) => {
+                Self::Lost
+            }
         }
     }
 }
@@ -224,6 +234,21 @@ impl Spawner {
     /// Removes the files of the Unix sockets that this host has bound. True when that is done.
     pub fn remove_sockets(&self) -> bool {
         matches!(self.ask_and_hear(&ToSpawner::RemoveSockets), Ok((FromSpawner::Removed, _)))
+    }
+
+    /// Reads the file of settings again, which takes as long as the files that it names. `start`: the settings of the
+    /// start. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the spawner does not do it.
+    pub async fn read_again(&self, start: &Config) -> io::Result<Reading> {
+        let answer = Wire::new(self.ask(&ToSpawner::ReadAgain, &[])?)?;
+        match answer.receive().await? {
+            Some((FromSpawner::Read, descriptors)) => reading::open(descriptors, start),
+            Some((FromSpawner::Failed(_, words), _)) => Err(io::Error::other(words)),
+            Some((answer, _)) => Err(io::Error::other(format!("the spawner answered {answer:?}"))),
+            None => Err(io::Error::other("the spawner has ended")),
+        }
     }
 
     /// Waits for the spawner's end, which comes only by a bug or by the hand of another. Needs a tokio runtime.
@@ -305,15 +330,15 @@ impl Launcher {
         }
     }
 
-    /// Opens the component at `path` for reading; without blocking, should it be a pipe that nobody writes to. The
+    /// Opens the component of an app for reading; without blocking, should it be a pipe that nobody writes to. The
     /// spawner opens the one that its own settings name, which is the same.
     ///
     /// # Errors
     /// What the system says.
-    pub fn open_component(&self, path: &Path) -> io::Result<File> {
+    pub fn open_component(&self, config: &Config, app: &App) -> io::Result<File> {
         match self {
-            Self::Own => open_component(path),
-            Self::Spawner(spawner) => match spawner.ask_and_hear(&ToSpawner::OpenComponent)? {
+            Self::Own => open_component(config.component_file(app)),
+            Self::Spawner(spawner) => match spawner.ask_and_hear(&ToSpawner::OpenComponent(app.name.clone()))? {
                 (FromSpawner::Component, mut descriptors) => descriptors.take(Descriptor::Component).map(File::from),
                 (FromSpawner::Failed(Some(number), _), _) => Err(io::Error::from_raw_os_error(number)),
                 (answer, _) => Err(io::Error::other(format!("the spawner answered {answer:?}"))),
@@ -322,7 +347,11 @@ impl Launcher {
     }
 }
 
-fn open_component(path: &Path) -> io::Result<File> {
+/// Opens a component that a command names, as [`Launcher::open_component`] does it.
+///
+/// # Errors
+/// What the system says.
+pub fn open_component(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }

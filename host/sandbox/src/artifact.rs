@@ -129,20 +129,28 @@ impl From<Trailer> for Description {
     }
 }
 
-/// Checks an artifact's whole content, and tells what it was made from. `here` is the compatibility of the engine that
-/// is to run it.
-pub(super) fn check(path: &Path, here: &str) -> Result<Description, Unusable> {
-    check_whole(&mut File::open(path).map_err(unreadable)?, here).map(Description::from)
+/// Checks an artifact's whole content, for an engine of the kind that it says that it needs. Tells what it was made from.
+pub(super) fn check(path: &Path) -> Result<Description, Problem> {
+    let (mut file, code_bytes, trailer) = opened(path).map_err(Unusable::into_problem)?;
+    let here = engine::compatibility_here(trailer.concurrent)?;
+    check_whole(&mut file, code_bytes, trailer, here).map(Description::from).map_err(Unusable::into_problem)
 }
 
-/// Whether an artifact says that it needs an engine with concurrency. Believed only as far as choosing the engine that
-/// [`check`] then compares it with.
-pub(super) fn is_concurrent(path: &Path) -> Result<bool, Unusable> {
-    read_trailer(&mut File::open(path).map_err(unreadable)?).map(|(_, trailer)| trailer.concurrent)
+/// Tells what an artifact was made from whose content was checked before.
+pub(super) fn trust(path: &Path) -> Result<Description, Problem> {
+    let (_, _, trailer) = opened(path).map_err(Unusable::into_problem)?;
+    check_fits(&trailer, engine::compatibility_here(trailer.concurrent)?).map_err(Unusable::into_problem)?;
+    Ok(trailer.into())
+}
+
+fn opened(path: &Path) -> Result<(File, u64, Trailer), Unusable> {
+    let mut file = File::open(path).map_err(unreadable)?;
+    let (code_bytes, trailer) = read_trailer(&mut file)?;
+    Ok((file, code_bytes, trailer))
 }
 
 /// Maps the code of an artifact that [`check`] found whole.
-pub(super) fn map(engine: &Engine, path: &Path) -> Result<Component, Unusable> {
+pub(super) fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     #[expect(
         unsafe_code,
         reason = "mapping machine code: whoever made the file is trusted with the process, as the help says; its checksum was compared, and the cache directory is ours alone"
@@ -150,11 +158,12 @@ pub(super) fn map(engine: &Engine, path: &Path) -> Result<Component, Unusable> {
     // SAFETY: the file is the unchanged output of `Engine::precompile_component` by a compatible engine, as far as a
     // checksum can show.
     let component = unsafe { Component::deserialize_file(engine, path) };
-    component.map_err(|error| Unusable::Foreign(first_line(&error)))
+    component
 }
 
-fn first_line(error: &wasmtime::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+/// Why an artifact could not be mapped.
+pub(super) fn unmappable(error: &wasmtime::Error) -> Problem {
+    Unusable::Foreign(error.to_string().lines().next().unwrap_or_default().to_owned()).into_problem()
 }
 
 fn unreadable(error: std::io::Error) -> Unusable {
@@ -183,15 +192,25 @@ fn read_trailer(file: &mut (impl Read + Seek)) -> Result<(u64, Trailer), Unusabl
     Ok((code_bytes, trailer))
 }
 
-/// Compares what the trailer says with an engine of compatibility `here` and with the whole file.
-fn check_whole(file: &mut (impl Read + Seek), here: &str) -> Result<Trailer, Unusable> {
-    let (code_bytes, mut trailer) = read_trailer(file)?;
-    if trailer.compatibility != here {
-        return Err(Unusable::Foreign(format!(
-            "it was compiled by wasmhost {} with another version of wasmtime, other settings or for another CPU",
-            trailer.wasmhost
-        )));
+/// Compares what the trailer says with an engine of compatibility `here`.
+fn check_fits(trailer: &Trailer, here: &str) -> Result<(), Unusable> {
+    if trailer.compatibility == here {
+        return Ok(());
     }
+    Err(Unusable::Foreign(format!(
+        "it was compiled by wasmhost {} with another version of wasmtime, other settings or for another CPU",
+        trailer.wasmhost
+    )))
+}
+
+/// Compares what the trailer says with an engine of compatibility `here` and with the whole file.
+fn check_whole(
+    file: &mut (impl Read + Seek),
+    code_bytes: u64,
+    mut trailer: Trailer,
+    here: &str,
+) -> Result<Trailer, Unusable> {
+    check_fits(&trailer, here)?;
     file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
     let mut hasher = Sha256::new();
     std::io::copy(&mut file.by_ref().take(code_bytes), &mut hasher).map_err(unreadable)?;
@@ -222,8 +241,9 @@ pub struct Survey {
 /// Looks at an artifact; one without a trailer of ours is an error.
 pub fn survey(file: &mut (impl Read + Seek)) -> Result<Survey, Problem> {
     let (code_bytes, trailer) = read_trailer(file).map_err(Unusable::into_problem)?;
-    let here = engine::compatibility(&engine::probe(trailer.concurrent)?);
-    let problem = check_whole(file, &here).err().map(Unusable::into_problem);
+    let here = engine::compatibility_here(trailer.concurrent)?;
+    let (_, to_check) = read_trailer(file).map_err(Unusable::into_problem)?;
+    let problem = check_whole(file, code_bytes, to_check, here).err().map(Unusable::into_problem);
     let io = |error| unreadable(error).into_problem();
     // `e_machine`, at the same place in ELF files of 32 and 64 bits; wasmtime writes it in the byte order of the CPU that
     // the code is for, and both that it knows here are little endian.

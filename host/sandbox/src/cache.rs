@@ -3,9 +3,11 @@
 //! renamed when it is whole. When all entries together are too large, the longest unused are removed. A cache that cannot
 //! be used costs time, but never prevents a start.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, FileTimes};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
@@ -24,8 +26,14 @@ const RANDOM_CHARS: usize = 6;
 /// Digits of the content and of the format in the name of an entry, in base 16.
 const CONTENT_DIGITS: usize = 64;
 const FORMAT_DIGITS: usize = 16;
+/// The use of an entry is noted again when the last note is this old: an app that falls asleep and wakes all the time does
+/// not write each time.
+const NOTED_EVERY: Duration = Duration::from_secs(600);
 /// An unfinished file this old is nobody's any more: code is written in one go when it is compiled.
 const LEFTOVER_AFTER: Duration = Duration::from_secs(3_600);
+
+/// Directories that this process has found writable, and cleaned of leftovers: the one or two that its settings have named.
+static FOUND_GOOD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// An open cache directory.
 pub(super) struct Cache {
@@ -64,10 +72,18 @@ impl Cache {
         if mode & 0o022 != 0 {
             return Err(CacheError::TooOpen(dir, mode));
         }
-        // Shows a full or read-only disk now, with a warning, in the place of a failed write after a long compilation.
-        tempfile::Builder::new().prefix(PROBE_PREFIX).rand_bytes(RANDOM_CHARS).tempfile_in(&dir).map_err(io)?;
+        let mut found_good = FOUND_GOOD.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !found_good.contains(&dir);
+        if is_new {
+            // Shows a full or read-only disk now, with a warning, in the place of a failed write after a long compilation.
+            tempfile::Builder::new().prefix(PROBE_PREFIX).rand_bytes(RANDOM_CHARS).tempfile_in(&dir).map_err(io)?;
+            found_good.insert(dir.clone());
+        }
+        drop(found_good);
         let cache = Self { dir, max_bytes: compilation.cache_max_bytes };
-        cache.remove_leftovers();
+        if is_new {
+            cache.remove_leftovers();
+        }
         Ok(Some(cache))
     }
 
@@ -99,7 +115,7 @@ impl Cache {
             let path = item.path();
             // The user may keep other files there, compiled components among them.
             let is_entry = metadata.is_file() && item.file_name().to_str().is_some_and(is_entry_name);
-            is_entry.then_some((metadata.modified().ok()?, metadata.len(), path))
+            is_entry.then_some((metadata.accessed().ok()?, metadata.len(), path))
         });
         let mut entries: Vec<(SystemTime, u64, PathBuf)> = entries.collect();
         entries.sort();
@@ -114,13 +130,18 @@ impl Cache {
         }
     }
 
-    /// Notes that an entry was used.
-    pub(super) fn touch(entry: &Path) {
-        let times = FileTimes::new().set_accessed(SystemTime::now()).set_modified(SystemTime::now());
-        let outcome = File::open(entry).and_then(|file| file.set_times(times));
-        if let Err(error) = outcome {
+    /// Notes that an open entry is used, unless that was noted lately; true if so. Its content's own time stays: it tells
+    /// whether the entry is the one that was checked.
+    pub(super) fn touch(file: &File, entry: &Path) -> bool {
+        let noted = file.metadata().and_then(|metadata| metadata.accessed());
+        if noted.is_ok_and(|noted| noted.elapsed().is_ok_and(|age| age < NOTED_EVERY)) {
+            return false;
+        }
+        let outcome = file.set_times(FileTimes::new().set_accessed(SystemTime::now()));
+        if let Err(error) = &outcome {
             tracing::debug!(entry = %entry.display(), %error, "cannot note the use of a cache entry");
         }
+        outcome.is_ok()
     }
 }
 
@@ -166,6 +187,33 @@ mod tests {
         assert_ne!(cache.entry(b"other", "engine"), entry);
         assert_ne!(cache.entry(b"content", "other"), entry);
         assert!(entry.display().to_string().contains(&format!("{FORMAT:016x}")), "{}", entry.display());
+    }
+
+    #[test]
+    fn the_use_of_an_entry_is_noted_now_and_then_and_leaves_the_time_of_its_content() -> std::io::Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        let noted_last = |age: Duration| {
+            let time = FileTimes::new().set_accessed(SystemTime::now() - age);
+            file.as_file().set_times(time.set_modified(SystemTime::UNIX_EPOCH))
+        };
+        noted_last(NOTED_EVERY * 2)?;
+        assert!(Cache::touch(file.as_file(), file.path()));
+        assert!(!Cache::touch(file.as_file(), file.path()));
+        noted_last(NOTED_EVERY / 2)?;
+        assert!(!Cache::touch(file.as_file(), file.path()));
+        assert_eq!(file.as_file().metadata()?.modified()?, SystemTime::UNIX_EPOCH);
+        Ok(())
+    }
+
+    #[test]
+    fn a_directory_is_probed_once_in_a_process() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let compilation = Compilation { cache: CacheChoice::Dir(dir.path().to_owned()), ..Compilation::default() };
+        Cache::open(&compilation)?;
+        let opened = std::fs::metadata(dir.path())?.modified()?;
+        Cache::open(&compilation)?;
+        assert_eq!(std::fs::metadata(dir.path())?.modified()?, opened, "a probe was written again");
+        Ok(())
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use wasmhost_config::{Compilation, Confine};
-use wasmhost_confine::spawner::{Launcher, Process, Streams};
+use wasmhost_confine::spawner::{Launcher, Process, Streams, open_component};
 
 use super::artifact;
 use super::engine::{self, Allocation};
@@ -84,7 +84,7 @@ fn component_of(file: &Path) -> Result<(Vec<u8>, Description), CompileError> {
         }
         source::component(bytes, file).map_err(problem)?
     } else {
-        let opened = Launcher::Own.open_component(file).map_err(|error| problem(source::unreadable(&error)))?;
+        let opened = open_component(file).map_err(|error| problem(source::unreadable(&error)))?;
         match source::read(&opened, file).map_err(problem)? {
             source::Source::Component(bytes, description) => (bytes, description),
             source::Source::Compiled => {
@@ -121,7 +121,7 @@ pub fn compile_here() -> Result<(), CompileError> {
         let reason = format!("it cannot be compiled: {}", error.root_cause());
         LoadError::new(component, Problem::new(reason, "build it again with a current toolchain"))
     };
-    let engine = engine::engine(description.concurrent, Allocation::OnDemand).map_err(|error| not_compiled(&error))?;
+    let engine = engine::engine(description.concurrent, &Allocation::OnDemand).map_err(|error| not_compiled(&error))?;
     let code = engine.precompile_component(&bytes).map_err(|error| not_compiled(&error))?;
     let compatibility = engine::compatibility(&engine);
     artifact::write(&mut std::io::stdout().lock(), &code, &compatibility, &description)

@@ -34,7 +34,7 @@ pub enum FaultKind {
     StackOverflow,
     /// The guest ended after growth of its memory had been refused.
     Memory,
-    /// There was no room for the instance, or for it to grow, within `--memory-total` or the pool.
+    /// There was no room for the instance, or for it to grow: within `--memory-total`, the memory of the app, or the pool.
     Capacity,
     /// CPU time above `--cpu-limit`.
     Cpu,
@@ -142,6 +142,12 @@ impl Fault {
         Self { met: Some("--request-timeout"), ..Self::new(kind, detail) }
     }
 
+    /// All of the process's places for instances are taken, or the few that are left are for other guests.
+    pub(super) fn no_place(max: u64) -> Self {
+        let detail = format!("the process has {max} places for instances, and none for one more of this component");
+        Self { met: Some("--instances-per-worker"), ..Self::new(FaultKind::Capacity, detail) }
+    }
+
     /// Reads what wasmtime ended with, knowing what `meter` saw in that call.
     pub(super) fn from_error(error: &wasmtime::Error, meter: &Meter) -> Self {
         let kind = if meter.cpu_exceeded() {
@@ -155,11 +161,11 @@ impl Fault {
         } else {
             match meter.refused() {
                 Some(Refused::Instance) => FaultKind::Memory,
-                Some(Refused::Total) => FaultKind::Capacity,
+                Some(Refused::Total | Refused::App) => FaultKind::Capacity,
                 None => FaultKind::Trap,
             }
         };
-        Self { trace: trace(error, meter), ..Self::new(kind, describe(error)) }
+        Self { trace: trace(error, meter), met: limit_of_app(kind, meter), ..Self::new(kind, describe(error)) }
     }
 
     /// What there is none left of in the pool that the workers share, also within a call (a stack for one more call of a
@@ -174,8 +180,9 @@ impl Fault {
         if let Some(fault) = Self::of_pool(error) {
             return fault;
         }
-        if meter.refused() == Some(Refused::Total) || is_shortage(error) {
-            return Self::new(FaultKind::Capacity, describe(error));
+        if matches!(meter.refused(), Some(Refused::Total | Refused::App)) || is_shortage(error) {
+            let kind = FaultKind::Capacity;
+            return Self { met: limit_of_app(kind, meter), ..Self::new(kind, describe(error)) };
         }
         let fault = Self::from_error(error, meter);
         match fault.kind {
@@ -188,6 +195,12 @@ impl Fault {
             },
         }
     }
+}
+
+/// The limit to name where other instances of the same app have what it may have of the memory.
+fn limit_of_app(kind: FaultKind, meter: &Meter) -> Option<&'static str> {
+    let is_met = kind == FaultKind::Capacity && meter.refused() == Some(Refused::App);
+    is_met.then_some(Refused::App.flag())
 }
 
 /// Whether the system had no memory, or no descriptors, for an instance: others may have some later.
@@ -308,7 +321,7 @@ mod tests {
             return Err(wasmtime::format_err!("a second memory in a pool of one"));
         };
         let error = error.context("within a call");
-        let meter = Meter::new(1, Duration::from_secs(1));
+        let meter = Meter::of_test(Duration::from_secs(1));
         for fault in [Fault::from_error(&error, &meter), Fault::from_start_error(&error, &meter)] {
             assert_eq!((fault.kind, fault.flag()), (FaultKind::Capacity, Some("--instances-per-worker")));
         }
@@ -317,11 +330,23 @@ mod tests {
 
     #[test]
     fn a_start_that_was_refused_memory_names_the_flag() {
-        let meter = Meter::new(1, Duration::from_secs(1));
+        let meter = Meter::of_test(Duration::from_secs(1));
         let error = wasmtime::format_err!("whatever wasmtime says");
         assert_eq!(Fault::from_start_error(&error, &meter).flag(), None);
         meter.refuse(Refused::Instance, 0, 1);
         let fault = Fault::from_start_error(&error, &meter);
         assert_eq!((fault.kind, fault.flag()), (FaultKind::Start, Some("--memory-max")));
+    }
+
+    #[test]
+    fn a_refusal_for_what_others_hold_is_a_want_of_capacity_and_names_its_limit() {
+        let error = wasmtime::format_err!("whatever wasmtime says");
+        for (refused, limit) in [(Refused::Total, "--memory-total"), (Refused::App, "--app-memory-max")] {
+            let meter = Meter::of_test(Duration::from_secs(1));
+            meter.refuse(refused, 0, 1);
+            for fault in [Fault::from_error(&error, &meter), Fault::from_start_error(&error, &meter)] {
+                assert_eq!((fault.kind, fault.flag()), (FaultKind::Capacity, Some(limit)));
+            }
+        }
     }
 }

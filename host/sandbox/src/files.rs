@@ -158,6 +158,7 @@ impl Refusal {
                 if meter.is_first_special_file() {
                     let (worker, request) = meter.whose();
                     tracing::warn!(
+                        app = meter.app(),
                         worker,
                         request,
                         path,

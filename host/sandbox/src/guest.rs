@@ -1,37 +1,34 @@
 //! A component that was loaded, checked and linked, from which instances are made. It is immutable, and all workers share it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Component;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::handler::ProxyPre;
 
 pub use super::source::WasiVersion;
 
-use wasmhost_config::{Config, Grants, Isolation, Limits};
-use wasmhost_confine::spawner::Launcher;
+use wasmhost_config::{App, Isolation};
 
+use super::artifact;
+use super::cpu::{CpuUser, WorkerCpu};
 use super::driver::Calls;
-use super::engine::{self, Allocation, PoolSize};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
-use super::files;
 use super::instance::{Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX};
 use super::memory::{MemoryBudget, MemoryLimiter};
 use super::meter::Meter;
-use super::outbound;
+use super::places::GuestPlaces;
 use super::preempt::preempt;
 use super::prepare::Artifact;
 use super::provided::PROVIDED_HINT;
-use super::source::{Description, LoadError, Problem, wasi_version};
+use super::sandbox::{ON_DEMAND, Sandbox, SharedEngine};
+use super::source::{LoadError, Problem, wasi_version};
 use super::state::{Common, GuestStore, State};
 use super::symbols::Symbols;
-
-/// Instances of a worker that may exist beyond `--instances-per-worker` for a moment: those that are being made while
-/// others of the same slot are being dropped, and those of a component that a reload has replaced.
-const SPARE_INSTANCES: usize = 8;
 
 /// A component ready to run.
 pub struct Guest {
@@ -40,30 +37,34 @@ pub struct Guest {
     version: WasiVersion,
     bears_reuse: bool,
     calls: Calls,
-    limits: Limits,
+    app: Arc<App>,
     /// In development, where faults find their place in the source.
     symbols: Option<Arc<Symbols>>,
+    places: Arc<GuestPlaces>,
+    on_demand: Option<Arc<str>>,
 }
 
-/// What a worker adds to a guest to make instances of it.
+/// What a worker adds to the guest of an app to make instances of it.
 pub struct InstanceContext {
     worker: u16,
     pulse: Arc<Pulse>,
     ticker: Arc<Ticker>,
     budget: Arc<MemoryBudget>,
+    cpu: CpuUser,
     common: Common,
 }
 
 impl InstanceContext {
-    /// For instances of this worker.
+    /// For instances of this app on this worker. With the key `key` they share `cpu` with those of other apps.
     pub fn new(
         worker: u16,
         pulse: Arc<Pulse>,
         ticker: Arc<Ticker>,
         budget: Arc<MemoryBudget>,
-        grants: Arc<Grants>,
+        app: &Arc<App>,
+        (cpu, key): (&Rc<WorkerCpu>, u32),
     ) -> Self {
-        Self { worker, pulse, ticker, budget, common: Common::new(grants) }
+        Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common: Common::new(Arc::clone(app)) }
     }
 
     /// The sign that this worker runs guest code, and the clock it is read by.
@@ -73,39 +74,25 @@ impl InstanceContext {
 }
 
 impl Guest {
-    /// Loads the component that `config` names, in a process that is not confined. Blocks for as long as that takes.
-    ///
-    /// # Errors
-    /// When the file holds nothing that can be served.
-    pub fn load(config: &Config, ticker: &Ticker) -> Result<Self, LoadError> {
-        Self::link(&Artifact::prepare(config, &Launcher::Own)?, config, ticker)
-    }
-
-    /// Links what was prepared, as `config` says, in an engine that `ticker` ticks for.
+    /// Links what was prepared of an app.
     ///
     /// # Errors
     /// When the component wants something that the host does not provide, or the code does not fit this host.
-    pub fn link(artifact: &Artifact, config: &Config, ticker: &Ticker) -> Result<Self, LoadError> {
-        Self::try_link(artifact, config, ticker).map_err(|problem| LoadError::new(&config.component, problem))
+    pub fn link(artifact: &Artifact, app: &Arc<App>, sandbox: &Sandbox) -> Result<Self, LoadError> {
+        Self::try_link(artifact, app, sandbox).map_err(|problem| LoadError::new(&app.component, problem))
     }
 
-    fn try_link(artifact: &Artifact, config: &Config, ticker: &Ticker) -> Result<Self, Problem> {
+    fn try_link(artifact: &Artifact, app: &Arc<App>, sandbox: &Sandbox) -> Result<Self, Problem> {
         let description = &artifact.description;
-        let probe = engine::probe(description.concurrent)?;
-        let component = artifact.map(&probe)?;
         let version = wasi_version(description)?;
+        let Mapped { shared, component, on_demand } = mapped(artifact, app, sandbox)?;
+        let pre = linked(&shared, &component, version)?;
         let calls_per_instance = match version {
             WasiVersion::P2 => 1,
-            WasiVersion::P3 => config.capacity.instance_concurrency,
+            WasiVersion::P3 => app.capacity.instance_concurrency,
         };
-        // Unknown imports are reported before memory is reserved for the pool.
-        linked(&probe, &component, description)?;
-        let (engine, component) =
-            pooled(config, &component, artifact, calls_per_instance).unwrap_or((probe, component));
-        let pre = linked(&engine, &component, description)?;
-        ticker.watch_engine(&engine);
         Ok(Self {
-            engine,
+            engine: shared.engine.clone(),
             pre,
             version,
             bears_reuse: description.bears_reuse(),
@@ -114,9 +101,16 @@ impl Guest {
                 1 => Calls::One,
                 many => Calls::Many(many),
             },
-            limits: config.limits.clone(),
-            symbols: config.development.as_ref().and_then(Symbols::of).map(Arc::new),
+            app: Arc::clone(app),
+            symbols: sandbox.development.as_ref().and_then(Symbols::of).map(Arc::new),
+            places: GuestPlaces::new(&shared.places),
+            on_demand,
         })
+    }
+
+    /// Whose component it is, with the settings that it was linked with.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
     }
 
     /// The wasi:http version that the component was made for.
@@ -133,27 +127,35 @@ impl Guest {
     }
 
     /// Whether instances live for one request only.
-    pub fn is_fresh_each_request(&self, isolation: Isolation) -> bool {
-        match isolation {
+    pub fn is_fresh_each_request(&self) -> bool {
+        match self.app.isolation {
             Isolation::Auto => !self.bears_reuse,
             Isolation::Worker => false,
             Isolation::Request => true,
         }
     }
 
+    /// Why its instances get their memory from the system as they need it, which is slower, in the place of the pool; none
+    /// when the pool has room for them.
+    pub fn on_demand(&self) -> Option<&str> {
+        self.on_demand.as_deref()
+    }
+
     /// Makes an instance, which runs the component's start functions, within the CPU limit and
-    /// [`Limits::start_timeout`]; for a request that waits for it, no longer than until its `deadline`. Needs a tokio
+    /// [`wasmhost_config::Limits::start_timeout`]; for a request that waits for it, no longer than until its `deadline`. Needs a tokio
     /// runtime with timers.
     ///
     /// # Errors
-    /// The fault that the start ended with: [`FaultKind::Wall`] at the deadline of the request.
+    /// The fault that the start ended with: [`FaultKind::Wall`] at the deadline of the request, [`FaultKind::Capacity`]
+    /// when the process has no place for one more instance of this guest.
     pub async fn instantiate(&self, context: &InstanceContext, deadline: Option<Instant>) -> Result<Instance, Fault> {
-        let meter = Meter::new(context.worker, self.limits.cpu_limit);
+        let place = self.places.take().ok_or_else(|| Fault::no_place(self.places.max()))?;
+        let meter = Meter::new(context.worker, self.app.limits.cpu_limit, Arc::clone(&context.common.app));
         let meter = Arc::new(meter.with_symbols(self.symbols.clone()));
         let made = async {
             let limiter =
-                MemoryLimiter::new(self.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
-            let state = State::new(&context.common, limiter, &meter, self.limits.body_idle_timeout)?;
+                MemoryLimiter::new(self.app.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
+            let state = State::new(&context.common, limiter, &meter, self.app.limits.body_idle_timeout, place)?;
             let mut store = Store::new(&self.engine, state);
             store.limiter(|state| &mut state.limiter);
             store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
@@ -166,8 +168,9 @@ impl Guest {
             let proxy = self.pre.instantiate_async(unready).await?;
             Ok((store, proxy))
         };
-        let made = metered(made, &meter, &context.pulse, &context.ticker);
-        let limit = self.limits.start_timeout();
+        let mut cpu = context.cpu.another();
+        let made = metered(made, (&meter, &mut cpu), &context.pulse, &context.ticker);
+        let limit = self.app.limits.start_timeout();
         let at_latest = Instant::now() + limit;
         let until = deadline.map_or(at_latest, |deadline| deadline.min(at_latest));
         // To let go of what is being made drops its store, with the start that waits in it.
@@ -176,58 +179,46 @@ impl Guest {
             return Err(Fault::too_slow_to_start(kind, limit));
         };
         let (store, proxy) = made.map_err(|error| Fault::from_start_error(&error, &meter))?;
-        Ok(Instance::new(store, proxy, meter, context.pulse(), self.calls))
+        Ok(Instance::new(store, proxy, (meter, cpu), context.pulse(), self.calls))
     }
 }
 
-/// The same component in an engine whose instances come from a pool, or none when the machine has no room for one.
-fn pooled(config: &Config, component: &Component, artifact: &Artifact, calls: usize) -> Option<(Engine, Component)> {
-    let warn = |reason: String| {
-        tracing::warn!("instances get their memory on demand, which is slower: {reason}");
-        None
-    };
-    let Some(required) = component.resources_required() else {
-        return warn("the component does not say how much its instances need".to_owned());
-    };
-    let per_worker = config.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
-    let instances = per_worker.saturating_mul(config.workers.into());
-    let size = PoolSize {
-        instances: u32::try_from(instances).unwrap_or(u32::MAX).min(wasmhost_base::inject::pool_max()),
-        calls_per_instance: u32::try_from(calls).unwrap_or(u32::MAX),
-        memory_max_bytes: config.limits.memory_max_bytes,
-    };
-    let made = engine::engine(artifact.description.concurrent, Allocation::Pool(size, &required));
-    let engine = match made {
-        Ok(engine) => engine,
-        Err(error) => return warn(format!("no pool for {instances} instances: {}", error.root_cause())),
-    };
-    match artifact.map(&engine) {
-        Ok(component) => Some((engine, component)),
-        Err(problem) => warn(problem.reason),
-    }
+/// Code that is mapped into an engine.
+struct Mapped {
+    shared: Arc<SharedEngine>,
+    component: Component,
+    /// Why it does not fit into the pool, if so.
+    on_demand: Option<Arc<str>>,
 }
 
-/// Gives the component everything that toolchains import by default, with nothing granted behind it.
-fn linked(engine: &Engine, component: &Component, description: &Description) -> Result<ProxyPre<State>, Problem> {
-    let mut linker = Linker::<State>::new(engine);
-    let added = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-        .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker));
-    added.map_err(|error| engine::unusable(&error))?;
-    if description.concurrent {
-        let added = wasmtime_wasi::p3::add_to_linker(&mut linker)
-            .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
-        added.map_err(|error| engine::unusable(&error))?;
+/// Maps the code into the engine with the pool if it fits there, and otherwise into the one without.
+fn mapped(artifact: &Artifact, app: &App, sandbox: &Sandbox) -> Result<Mapped, Problem> {
+    let concurrent = artifact.description.concurrent;
+    let (reason, is_told) = match sandbox.pooled(concurrent) {
+        Ok(shared) => match artifact.map(&shared.engine) {
+            Ok(component) => return Ok(Mapped { shared, component, on_demand: None }),
+            Err(error) => (error.root_cause().to_string().into(), false),
+        },
+        Err(reason) => (reason, true),
+    };
+    let shared = sandbox.on_demand(concurrent)?;
+    let component = artifact.map(&shared.engine).map_err(|error| artifact::unmappable(&error))?;
+    if !is_told {
+        tracing::warn!(app = app.name, "{ON_DEMAND}: {reason}");
     }
-    files::guard(&mut linker, description.concurrent).map_err(|error| engine::unusable(&error))?;
-    outbound::mend(&mut linker, description.concurrent).map_err(|error| engine::unusable(&error))?;
-    let pre = linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
+    Ok(Mapped { shared, component, on_demand: Some(reason) })
+}
+
+/// Finds what the component imports in what the host provides.
+fn linked(shared: &SharedEngine, component: &Component, version: WasiVersion) -> Result<ProxyPre<State>, Problem> {
+    let pre = shared.linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
     let mismatch = |error: wasmtime::Error| {
         Problem::new(
             format!("its handler does not have the signature that wasi:http gives it: {}", error.root_cause()),
             "build it again with a current toolchain",
         )
     };
-    match wasi_version(description)? {
+    match version {
         WasiVersion::P2 => wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre).map(ProxyPre::P2).map_err(mismatch),
         WasiVersion::P3 => wasmtime_wasi_http::p3::bindings::ServicePre::new(pre).map(ProxyPre::P3).map_err(mismatch),
     }
@@ -249,7 +240,12 @@ fn unknown_import(error: &wasmtime::Error) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::prepare::compiled_in_test;
+    use super::super::testing::app_of_test;
     use super::*;
+    use std::path::Path;
+
+    type Outcome = Result<(), Box<dyn std::error::Error>>;
 
     #[test]
     fn an_unknown_import_is_named() {
@@ -257,5 +253,144 @@ mod tests {
             "component imports instance `acme:secret/vault@1.0.0`, but a matching implementation was not found in the linker"
         );
         assert!(unknown_import(&error).reason.contains("imports `acme:secret/vault@1.0.0`"));
+    }
+
+    /// A handler of wasi 0.2 with `more` in its core module.
+    fn handler(more: &str) -> String {
+        format!(
+            r#"(component
+                (import "wasi:http/types@0.2.0" (instance $types
+                    (export "incoming-request" (type (sub resource)))
+                    (export "response-outparam" (type (sub resource)))))
+                (alias export $types "incoming-request" (type $request))
+                (alias export $types "response-outparam" (type $out))
+                (core module $guest {more} (memory 1) (func (export "handle") (param i32 i32)))
+                (core instance $guest (instantiate $guest))
+                (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+                    (canon lift (core func $guest "handle")))
+                (instance $handler (export "handle" (func $handle)))
+                (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+        )
+    }
+
+    /// A host of one worker.
+    struct Host {
+        folder: tempfile::TempDir,
+        sandbox: Sandbox,
+        app: Arc<App>,
+        context: InstanceContext,
+        runtime: tokio::runtime::Runtime,
+    }
+
+    impl Host {
+        fn new(memory_max_bytes: u64) -> std::io::Result<Self> {
+            let ticker = Ticker::start()?;
+            let mut app = app_of_test();
+            app.limits.memory_max_bytes = memory_max_bytes;
+            let app = Arc::new(app);
+            let budget = MemoryBudget::new(1 << 40, Box::leak(Box::default()), Box::leak(Box::default()));
+            let pulse = ticker.watch_pulse(Box::leak(Box::default()));
+            Ok(Self {
+                folder: tempfile::tempdir()?,
+                sandbox: Sandbox::of(&[Arc::clone(&app)], 1, Arc::clone(&ticker)),
+                context: InstanceContext::new(1, pulse, ticker, Arc::new(budget), &app, (&Rc::default(), 0)),
+                app,
+                runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+            })
+        }
+
+        fn link(&self, component: &str) -> Result<Guest, Problem> {
+            let entry = self.folder.path().join("entry");
+            Guest::try_link(&compiled_in_test(component.as_bytes(), &entry)?, &self.app, &self.sandbox)
+        }
+
+        fn instance(&self, guest: &Guest) -> Result<Instance, Fault> {
+            self.runtime.block_on(guest.instantiate(&self.context, None))
+        }
+    }
+
+    fn reason(problem: Problem) -> String {
+        problem.reason
+    }
+
+    fn detail(fault: Fault) -> String {
+        fault.detail.to_string()
+    }
+
+    #[test]
+    fn guests_of_a_kind_share_an_engine_whose_pool_ends_with_its_places() -> Outcome {
+        let host = Host::new(1 << 30)?;
+        let guests = [
+            host.link(&handler("")).map_err(reason)?,
+            host.link(&handler("(global i32 (i32.const 1))")).map_err(reason)?,
+        ];
+        assert!(Engine::same(&guests[0].engine, &guests[1].engine));
+        assert_eq!(guests.each_ref().map(Guest::on_demand), [None, None]);
+        let last = host.instance(&guests[1]).map_err(detail)?;
+        let mut instances = Vec::new();
+        let refused = loop {
+            match host.instance(&guests[0]) {
+                Ok(instance) => instances.push(instance),
+                Err(fault) => break fault,
+            }
+        };
+        assert_eq!((refused.kind, refused.flag()), (FaultKind::Capacity, Some("--instances-per-worker")));
+        // One app has room for 1 + 8 instances; with two guests, the last two are for the one that has less.
+        assert_eq!(instances.len(), 6, "{}", refused.detail);
+        drop((last, host.instance(&guests[1]).map_err(detail)?));
+        drop(instances);
+        host.instance(&guests[0]).map_err(detail)?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_component_that_does_not_fit_into_the_pool_runs_on_demand_and_the_others_do_not() -> Outcome {
+        let host = Host::new(1 << 30)?;
+        let memories = "(memory 1)".repeat(8);
+        for (what, words) in [("(table 40000 funcref)", "minimum element size"), (memories.as_str(), "memories")] {
+            let guest = host.link(&handler(what)).map_err(reason)?;
+            let why = guest.on_demand().unwrap_or_default();
+            assert!(why.contains(words), "{why}");
+            host.instance(&guest).map_err(detail)?;
+        }
+        assert_eq!(host.link(&handler("")).map_err(reason)?.on_demand(), None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_larger_memory_limit_after_a_reload_stays_in_the_pool() -> Outcome {
+        let mut host = Host::new(1 << 20)?;
+        let component = handler("(memory 512)");
+        let before = host.link(&component).map_err(reason)?;
+        let fault = host.instance(&before).map(drop).err().ok_or("32 MiB within 1 MiB")?;
+        assert_eq!((fault.kind, fault.flag()), (FaultKind::Start, Some("--memory-max")));
+        let mut app = App::clone(&host.app);
+        app.limits.memory_max_bytes = 4 << 30;
+        host.app = Arc::new(app);
+        let after = host.link(&component).map_err(reason)?;
+        assert_eq!(after.on_demand(), None);
+        host.instance(&after).map_err(detail)?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_component_with_an_unknown_import_is_not_linked() -> Outcome {
+        let host = Host::new(1 << 30)?;
+        let component = handler("").replacen("(component", r#"(component (import "acme:a/b@1.0.0" (func))"#, 1);
+        let problem = host.link(&component).map(drop).err().ok_or("it was linked")?;
+        assert!(problem.reason.starts_with("it imports `acme:a/b@1.0.0`"), "{}", problem.reason);
+        Ok(())
+    }
+
+    #[test]
+    fn a_component_of_wasi_0_3_has_an_engine_of_the_other_kind() -> Outcome {
+        let host = Host::new(1 << 30)?;
+        let plain = host.link(&handler("")).map_err(reason)?;
+        let component = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest/hello-p3.wasm");
+        let artifact = compiled_in_test(&std::fs::read(component)?, &host.folder.path().join("p3")).map_err(reason)?;
+        let concurrent = Guest::try_link(&artifact, &host.app, &host.sandbox).map_err(reason)?;
+        assert!(!Engine::same(&plain.engine, &concurrent.engine));
+        host.instance(&concurrent).map_err(detail)?;
+        Ok(())
     }
 }

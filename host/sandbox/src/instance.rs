@@ -14,6 +14,7 @@ use wasmtime_wasi_http::handler::Proxy;
 use wasmhost_base::panics::LeakedByPanic;
 
 use super::call::{Answer, Desk, Head, Job, NeverAnswered};
+use super::cpu::CpuUser;
 use super::driver::{Calls, Driver, driver};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
@@ -34,6 +35,7 @@ pub struct Instance {
     desk: Rc<Desk>,
     answer: Option<Arc<Answer>>,
     meter: Arc<Meter>,
+    cpu: CpuUser,
     pulse: Arc<Pulse>,
     ticker: Arc<Ticker>,
     computing: bool,
@@ -44,7 +46,7 @@ impl Instance {
     pub(super) fn new(
         store: GuestStore,
         proxy: Proxy,
-        meter: Arc<Meter>,
+        (meter, cpu): (Arc<Meter>, CpuUser),
         (pulse, ticker): (&Arc<Pulse>, &Arc<Ticker>),
         calls: Calls,
     ) -> Self {
@@ -56,6 +58,7 @@ impl Instance {
             desk,
             answer: None,
             meter,
+            cpu,
             pulse: Arc::clone(pulse),
             ticker: Arc::clone(ticker),
             computing: false,
@@ -73,7 +76,7 @@ impl Instance {
         self.answer = Some(answer);
     }
 
-    /// Runs the guest until it waits. Ready when the instance is at its end, and may not be polled again.
+    /// Runs the guest until it waits, if it may run now. Ready when the instance is at its end, and may not be polled again.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Fault> {
         let polled = self.turns(context);
         self.show_computing(polled.is_pending() && self.meter.is_computing());
@@ -83,6 +86,7 @@ impl Instance {
     /// Its holder does not poll it for now, because its client is slow: until the next poll it computes nothing, so the
     /// balancer need not spare its worker.
     pub fn pause(&mut self) {
+        self.cpu.leave();
         self.show_computing(false);
     }
 
@@ -96,32 +100,31 @@ impl Instance {
     /// Polls the driver for as long as it goes on at once.
     fn turns(&mut self, context: &mut Context<'_>) -> Poll<wasmtime::Result<()>> {
         wasmhost_base::inject::panic_at("call");
-        for _ in 0..TURNS_MAX {
-            let (meter, ticker, pulse) = (&self.meter, &self.ticker, &self.pulse);
-            let Some(driver) = self.driver.get() else { return Poll::Pending };
-            // Outside tokio's budget for a turn, which is 128 timers and sockets: to a guest that polls more of them than
-            // that, those beyond would never seem ready. The ticks bound a guest's turn.
-            let mut driver = pin!(tokio::task::unconstrained(driver));
-            let (polled, woken) = self
-                .waking
-                .poll(context, |context| metered_poll(meter, ticker, pulse, || driver.as_mut().poll(context)));
-            if polled.is_ready() {
-                return polled;
+        let Self { driver, waking, rests, desk, meter, cpu, pulse, ticker, .. } = self;
+        let Some(driver) = driver.get() else { return Poll::Pending };
+        let is_idle = || desk.active.get() == 0;
+        cpu.run(context, meter, |context| {
+            for _ in 0..TURNS_MAX {
+                // Outside tokio's budget for a turn, which is 128 timers and sockets: to a guest that polls more of them than
+                // that, those beyond would never seem ready. The ticks bound a guest's turn.
+                let mut driver = pin!(tokio::task::unconstrained(&mut *driver));
+                let (polled, woken) = waking
+                    .poll(context, |context| metered_poll(meter, ticker, pulse, || driver.as_mut().poll(context)));
+                if polled.is_ready() {
+                    return polled;
+                }
+                if *rests && is_idle() {
+                    waking.rest();
+                    return polled;
+                }
+                // One that computes waits for its next turn (`cpu`).
+                if !woken || meter.is_computing() {
+                    return polled;
+                }
             }
-            if self.rests && self.is_idle() {
-                self.waking.rest();
-                return polled;
-            }
-            if !woken {
-                return polled;
-            }
-            if self.meter.is_computing() {
-                // After the sockets: to wake the task at once would put it before them.
-                return pin!(tokio::task::yield_now()).poll(context).map(Ok);
-            }
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
     }
 
     /// What a shared instance and its callers have in common.
@@ -171,10 +174,18 @@ fn fault_of(outcome: wasmtime::Result<()>, meter: &Meter) -> Fault {
     }
 }
 
-/// Polls `future` as guest code: counted by `meter`, shown by `pulse`.
-pub(super) async fn metered<F: Future>(future: F, meter: &Meter, pulse: &Pulse, ticker: &Ticker) -> F::Output {
+/// Polls `future` as guest code: counted by `meter`, shown by `pulse`, and when it may have the CPU.
+pub(super) async fn metered<F: Future>(
+    future: F,
+    (meter, cpu): (&Meter, &mut CpuUser),
+    pulse: &Pulse,
+    ticker: &Ticker,
+) -> F::Output {
     let mut future = pin!(future);
-    poll_fn(|context| metered_poll(meter, ticker, pulse, || future.as_mut().poll(context))).await
+    poll_fn(|context| {
+        cpu.run(context, meter, |context| metered_poll(meter, ticker, pulse, || future.as_mut().poll(context)))
+    })
+    .await
 }
 
 fn metered_poll<T>(meter: &Meter, ticker: &Ticker, pulse: &Pulse, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {

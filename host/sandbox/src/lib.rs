@@ -7,9 +7,11 @@ mod cache;
 mod call;
 mod check;
 mod compile;
+mod cpu;
 mod driver;
 mod engine;
 mod epoch;
+mod fairness;
 mod fault;
 mod files;
 mod guest;
@@ -19,14 +21,21 @@ mod line_budget;
 mod memory;
 mod meter;
 mod outbound;
+mod places;
+mod pool;
+mod portions;
 mod preempt;
 mod prepare;
 mod provided;
+mod sandbox;
 mod shared;
 mod source;
 mod state;
 mod stdio;
+mod stored;
 mod symbols;
+#[cfg(test)]
+mod testing;
 mod waking;
 
 pub use artifact::{Survey, survey};
@@ -34,20 +43,23 @@ pub use cache::make_dir as make_cache_dir;
 pub use call::Head;
 pub use check::{Checked, check};
 pub use compile::{CompileError, bound_compiling_child, compile_ahead, compile_here};
+pub use cpu::WorkerCpu;
 pub use epoch::{Pulse, PulseCells, TICK, Ticker};
 pub use fault::{Fault, FaultKind};
 pub use guest::{Guest, InstanceContext, WasiVersion};
 pub use instance::Instance;
-pub use memory::MemoryBudget;
+pub use memory::{AppMemory, MemoryBudget};
 pub use outbound::DESCRIPTORS_MAX as OUTGOING_DESCRIPTORS_MAX;
 pub use prepare::Artifact;
 pub use provided::provided;
+pub use sandbox::Sandbox;
 pub use shared::{Shared, SharedEnd, SharedPlace};
 pub use source::{
     Binary, Content, Description, NESTING_MAX, Problem, binary, content, core_module, damaged, describe, too_deep,
     validate, wasi_version, with_lines,
 };
 pub use source::{LoadError, REUSE_SECTION};
+pub use stored::StoredCode;
 pub use symbols::{Place, Trace, TraceFrame};
 
 /// Body of requests and responses on their way in and out of a guest.

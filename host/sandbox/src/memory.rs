@@ -1,5 +1,5 @@
-//! Memory of instances, charged when wasmtime asks for it: of one store, within `--memory-max`, and of all stores of the host
-//! together with what its heap holds for guests, within `--memory-total`.
+//! Memory of instances, charged when wasmtime asks for it: of one store, within `--memory-max`; of all stores of an app; and of
+//! all stores of the host together with what its heap holds for guests, within `--memory-total`.
 //!
 //! The charge is never less than what wasmtime holds. wasmtime asks before it grows anything. It reports some growths that
 //! failed, but not which, so a failure takes nothing back. A growth that must fail, because the memory or table has its
@@ -12,6 +12,7 @@ use wasmhost_base::heap;
 
 use super::limits::CORE_INSTANCES_MAX;
 use super::meter::{Meter, Refused};
+use super::portions::may_take;
 
 /// Share of `--memory-max`, in quarters, above which an instance that has served [`MATURE_CALLS`] retires before it meets
 /// the limit, so that a slow leak costs no request.
@@ -23,28 +24,98 @@ const TABLE_ELEMENT_BYTES: u64 = 16;
 /// Memory of all instances of the host, counted as it is granted. One number written by all workers, but only when an
 /// instance starts, grows or ends, never by a request as such. Each worker's share is counted too, so that it can be
 /// given back for a worker that was killed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MemoryBudget {
     total_bytes: u64,
     used_bytes: &'static AtomicU64,
     share_bytes: &'static AtomicU64,
+    /// Within which an app has its own.
+    app: Option<AppMemory>,
+}
+
+/// What of the memory belongs to one app.
+#[derive(Debug, Clone, Copy)]
+pub struct AppMemory {
+    /// Memories and tables of all its instances, in sum.
+    pub max_bytes: u64,
+    /// Used by its instances on all workers.
+    pub used_bytes: &'static AtomicU64,
+    /// Used by its instances on this worker.
+    pub share_bytes: &'static AtomicU64,
+    /// Apps of the host whose `used_bytes` is not 0. Whoever changes that from 0, or to 0, counts it here, so the count may
+    /// be off for a moment (even below 0, wrapped), but it does not drift.
+    pub apps_with_memory: &'static AtomicU64,
+}
+
+impl AppMemory {
+    /// Takes so much; returns what the app had before.
+    fn take(&self, bytes: u64) -> Option<u64> {
+        let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
+        let before = self.used_bytes.fetch_update(Relaxed, Relaxed, within).ok()?;
+        if before == 0 && bytes > 0 {
+            self.apps_with_memory.fetch_add(1, Relaxed);
+        }
+        Some(before)
+    }
+
+    fn give_back(&self, bytes: u64) {
+        let before = subtract(self.used_bytes, bytes);
+        if (1..=bytes).contains(&before) {
+            self.apps_with_memory.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Gives back what the worker that counted in `share_bytes` had taken for the app: it was killed, and counts no more.
+    pub fn reclaim(&self) {
+        self.give_back(self.share_bytes.swap(0, Relaxed));
+    }
+}
+
+/// Subtracts no more than there is, and returns what there was: the primary may have given back what a worker that was
+/// killed had only half counted.
+fn subtract(count: &AtomicU64, bytes: u64) -> u64 {
+    count.fetch_update(Relaxed, Relaxed, |used| Some(used.saturating_sub(bytes))).unwrap_or(0)
 }
 
 impl MemoryBudget {
     /// A budget of so many bytes, with the counts of what is used in all and by this worker.
     pub fn new(total_bytes: u64, used_bytes: &'static AtomicU64, share_bytes: &'static AtomicU64) -> Self {
-        Self { total_bytes, used_bytes, share_bytes }
+        Self { total_bytes, used_bytes, share_bytes, app: None }
     }
 
-    fn take(&self, bytes: u64) -> bool {
-        let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.total_bytes);
-        let try_take = || self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok();
+    /// The same budget, within which an app has its own.
+    pub fn for_app(&self, app: AppMemory) -> Self {
+        Self { app: Some(app), ..self.clone() }
+    }
+
+    /// Gives back what the worker that counted in `share_bytes` had taken: it was killed, and counts no more. The same for
+    /// each app is [`AppMemory::reclaim`].
+    pub fn reclaim(&self) {
+        subtract(self.used_bytes, self.share_bytes.swap(0, Relaxed));
+    }
+
+    /// Takes so much, or says which bound refuses it.
+    fn take(&self, bytes: u64) -> Result<(), Refused> {
+        let own_bytes = self.app.as_ref().map_or(Some(0), |app| app.take(bytes)).ok_or(Refused::App)?;
         // What is counted of the heap may be an old figure.
-        let taken = try_take() || (!self.count_heap() && try_take());
-        if taken {
-            self.share_bytes.fetch_add(bytes, Relaxed);
+        let taken =
+            self.take_of_total(bytes, own_bytes) || (!self.count_heap() && self.take_of_total(bytes, own_bytes));
+        if !taken {
+            self.app.iter().for_each(|app| app.give_back(bytes));
+            return Err(Refused::Total);
         }
-        taken
+        self.share_bytes.fetch_add(bytes, Relaxed);
+        if let Some(app) = &self.app {
+            app.share_bytes.fetch_add(bytes, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn take_of_total(&self, bytes: u64, own_bytes: u64) -> bool {
+        let apps = self.app.as_ref().map_or(1, |app| app.apps_with_memory.load(Relaxed));
+        let within =
+            |used: u64| may_take(self.total_bytes, used, bytes, own_bytes, apps).then(|| used.saturating_add(bytes));
+        self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok()
     }
 
     /// Counts what the host's heap holds beyond what is its own, in steps, whether there is room for it or not: it is
@@ -58,17 +129,23 @@ impl MemoryBudget {
                 self.used_bytes.fetch_add(more, Relaxed);
                 self.share_bytes.fetch_add(more, Relaxed);
             } else {
-                self.give_back(counted - held);
+                self.give_back_total(counted - held);
             }
         }
         self.used_bytes.load(Relaxed) > self.total_bytes
     }
 
     fn give_back(&self, bytes: u64) {
-        for count in [self.share_bytes, self.used_bytes] {
-            // The primary may have given back what a worker that was killed had only half counted.
-            let _ = count.fetch_update(Relaxed, Relaxed, |used| Some(used.saturating_sub(bytes)));
+        self.give_back_total(bytes);
+        if let Some(app) = &self.app {
+            subtract(app.share_bytes, bytes);
+            app.give_back(bytes);
         }
+    }
+
+    fn give_back_total(&self, bytes: u64) {
+        subtract(self.share_bytes, bytes);
+        subtract(self.used_bytes, bytes);
     }
 }
 
@@ -104,8 +181,8 @@ impl MemoryLimiter {
         if !may_succeed {
             return false;
         }
-        if !self.budget.take(bytes) {
-            self.meter.refuse(Refused::Total, self.used_bytes, bytes);
+        if let Err(refused) = self.budget.take(bytes) {
+            self.meter.refuse(refused, self.used_bytes, bytes);
             return false;
         }
         self.used_bytes += bytes;
@@ -168,7 +245,7 @@ mod tests {
     }
 
     fn limiter(max_bytes: u64, total_bytes: u64) -> MemoryLimiter {
-        let meter = Arc::new(Meter::new(1, Duration::from_secs(1)));
+        let meter = Arc::new(Meter::of_test(Duration::from_secs(1)));
         MemoryLimiter::new(max_bytes, Arc::new(budget(total_bytes)), meter)
     }
 
@@ -193,6 +270,161 @@ mod tests {
         drop(first);
         assert!(second.memory_growing(0, 1_000, None)?);
         assert_eq!(second.budget.used_bytes.load(Relaxed), 1_000);
+        Ok(())
+    }
+
+    fn leaked() -> &'static AtomicU64 {
+        Box::leak(Box::default())
+    }
+
+    /// Budgets of so many apps, each on so many workers.
+    fn apps(total_bytes: u64, max_bytes: u64, apps: usize, workers: usize) -> Vec<Vec<MemoryBudget>> {
+        let (used_bytes, apps_with_memory) = (leaked(), leaked());
+        let shares: Vec<_> = (0..workers).map(|_| leaked()).collect();
+        let of_app = |_| {
+            let of_app = leaked();
+            let on_worker = |share: &&'static AtomicU64| {
+                let share_bytes = leaked();
+                let app = AppMemory { max_bytes, used_bytes: of_app, share_bytes, apps_with_memory };
+                MemoryBudget::new(total_bytes, used_bytes, share).for_app(app)
+            };
+            shares.iter().map(on_worker).collect()
+        };
+        (0..apps).map(of_app).collect()
+    }
+
+    #[test]
+    fn the_instances_of_an_app_have_no_more_together_than_it_may_have() -> wasmtime::Result<()> {
+        let apps = apps(10_000, 1_500, 2, 2);
+        let limiter = |budget: &MemoryBudget| {
+            MemoryLimiter::new(1_000, Arc::new(budget.clone()), Arc::new(Meter::of_test(Duration::from_secs(1))))
+        };
+        let [mut first, mut second, mut other] = [&apps[0][0], &apps[0][1], &apps[1][0]].map(limiter);
+        assert!(first.memory_growing(0, 1_000, None)?);
+        assert!(second.memory_growing(0, 500, None)?);
+        assert!(!second.memory_growing(500, 501, None)?);
+        assert_eq!(second.meter.refused(), Some(Refused::App));
+        assert_eq!(second.budget.used_bytes.load(Relaxed), 1_500, "nothing is charged for what is refused");
+        assert!(other.memory_growing(0, 1_000, None)?);
+        drop(first);
+        assert!(second.memory_growing(500, 1_000, None)?);
+        Ok(())
+    }
+
+    #[test]
+    fn an_app_cannot_take_the_last_quarter_of_the_total_from_the_others() {
+        let apps = apps(1_000, u64::MAX, 2, 1);
+        let (greedy, modest) = (&apps[0][0], &apps[1][0]);
+        assert_eq!(greedy.take(1_000), Ok(()), "alone it may have all");
+        greedy.give_back(1_000);
+        assert_eq!(modest.take(10), Ok(()));
+        assert_eq!(greedy.take(740), Ok(()));
+        assert_eq!(greedy.take(1), Err(Refused::Total));
+        assert_eq!(modest.take(250), Ok(()));
+        assert_eq!(modest.take(1), Err(Refused::Total));
+    }
+
+    #[test]
+    fn what_a_killed_worker_had_is_given_back_once() {
+        let apps = apps(1_000, 1_000, 2, 2);
+        for of_app in &apps {
+            assert_eq!((of_app[0].take(100), of_app[1].take(10)), (Ok(()), Ok(())));
+        }
+        for _ in 0..2 {
+            apps[0][0].reclaim();
+            apps.iter().flat_map(|of_app| of_app[0].app).for_each(|app| app.reclaim());
+        }
+        let figures = |budget: &MemoryBudget| {
+            let app = budget.app.map(|app| [app.used_bytes, app.apps_with_memory].map(|count| count.load(Relaxed)));
+            (budget.used_bytes.load(Relaxed), app)
+        };
+        assert_eq!(figures(&apps[0][1]), (20, Some([10, 2])));
+        apps.iter().for_each(|of_app| of_app[1].give_back(10));
+        assert_eq!(figures(&apps[1][1]), (0, Some([0, 0])));
+    }
+
+    proptest! {
+        #[test]
+        fn all_counts_agree_whatever_apps_take_and_give_back(
+            steps in proptest::collection::vec((0..3_usize, 0..2_usize, 0..400_u64, any::<bool>(), 0..20_u8), 1..200),
+        ) {
+            const TOTAL: u64 = 1_000;
+            const MAX: u64 = 600;
+            let apps = apps(TOTAL, MAX, 3, 2);
+            let mut held = [[0_u64; 2]; 3];
+            for (app, worker, bytes, takes, dies) in steps {
+                let budget = &apps[app][worker];
+                if dies == 0 {
+                    budget.reclaim();
+                    for of_app in &apps {
+                        of_app[worker].app.iter().for_each(AppMemory::reclaim);
+                    }
+                    held.iter_mut().for_each(|of_app| of_app[worker] = 0);
+                } else if takes {
+                    let own: u64 = held[app].iter().sum();
+                    let all: u64 = held.iter().flatten().sum();
+                    match budget.take(bytes) {
+                        Ok(()) => held[app][worker] += bytes,
+                        Err(Refused::App) => prop_assert!(own + bytes > MAX),
+                        Err(Refused::Total) => {
+                            prop_assert!(all + bytes > TOTAL - TOTAL / 4);
+                            prop_assert!(all + bytes > TOTAL || own + bytes > TOTAL / 3, "an equal part is refused");
+                        }
+                        Err(Refused::Instance) => prop_assert!(false),
+                    }
+                } else {
+                    let given = bytes.min(held[app][worker]);
+                    budget.give_back(given);
+                    held[app][worker] -= given;
+                }
+                let all: u64 = held.iter().flatten().sum();
+                prop_assert!(all <= TOTAL);
+                prop_assert_eq!(apps[0][0].used_bytes.load(Relaxed), all);
+                let mut with_memory = 0;
+                for (of_app, held) in apps.iter().zip(&held) {
+                    let own: u64 = held.iter().sum();
+                    prop_assert!(own <= MAX);
+                    with_memory += u64::from(own > 0);
+                    for (budget, held) in of_app.iter().zip(held) {
+                        let app = budget.app.as_ref().map(|app| (app.used_bytes.load(Relaxed), app.share_bytes.load(Relaxed)));
+                        prop_assert_eq!(app, Some((own, *held)));
+                    }
+                }
+                for worker in 0..2 {
+                    let share: u64 = held.iter().map(|of_app| of_app[worker]).sum();
+                    prop_assert_eq!(apps[0][worker].share_bytes.load(Relaxed), share);
+                }
+                prop_assert_eq!(apps[0][0].app.map(|app| app.apps_with_memory.load(Relaxed)), Some(with_memory));
+            }
+        }
+    }
+
+    #[test]
+    fn apps_that_come_and_go_on_several_workers_at_once_leave_no_trace() -> std::io::Result<()> {
+        let apps = apps(1_000, 700, 3, 4);
+        std::thread::scope(|scope| -> std::io::Result<()> {
+            for worker in 0..4 {
+                let apps = &apps;
+                let come_and_go = move || {
+                    for round in 0..20_000_u64 {
+                        let budget = &apps[usize::try_from(round).unwrap_or(0) % 3][worker];
+                        let bytes = round * 37 % 400;
+                        if budget.take(bytes).is_ok() {
+                            assert!(budget.used_bytes.load(Relaxed) <= 1_000);
+                            budget.give_back(bytes);
+                        }
+                    }
+                };
+                std::thread::Builder::new().name("worker".to_owned()).spawn_scoped(scope, come_and_go)?;
+            }
+            Ok(())
+        })?;
+        for budget in apps.iter().flatten() {
+            let app = budget
+                .app
+                .map(|app| [app.used_bytes, app.share_bytes, app.apps_with_memory].map(|count| count.load(Relaxed)));
+            assert_eq!((budget.used_bytes.load(Relaxed), app), (0, Some([0; 3])));
+        }
         Ok(())
     }
 
@@ -272,7 +504,7 @@ mod tests {
 
     impl Growing {
         fn new(module: &wasmtime::Module, budget: &Arc<MemoryBudget>) -> Self {
-            let meter = Arc::new(Meter::new(1, Duration::from_secs(1)));
+            let meter = Arc::new(Meter::of_test(Duration::from_secs(1)));
             let limiter = MemoryLimiter::new(MAX_BYTES, Arc::clone(budget), meter);
             let mut store = wasmtime::Store::new(module.engine(), limiter);
             store.limiter(|limiter| limiter);

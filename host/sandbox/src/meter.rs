@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Re
 use std::time::{Duration, Instant};
 
 use wasmhost_base::heap;
+use wasmhost_config::App;
 
 use super::epoch::TICK;
 use super::limits::{HANDLES_AT_REST, HANDLES_NEARLY_SPENT, MATURE_CALLS};
@@ -24,14 +25,17 @@ pub(super) enum Refused {
     Instance = 1,
     /// `--memory-total`.
     Total = 2,
+    /// What all instances of the app may have.
+    App = 3,
 }
 
 impl Refused {
-    /// The flag that raises it.
+    /// The flag that raises it, or the app's limit.
     pub(super) const fn flag(self) -> &'static str {
         match self {
             Self::Instance => "--memory-max",
             Self::Total => "--memory-total",
+            Self::App => "--app-memory-max",
         }
     }
 }
@@ -62,6 +66,7 @@ pub(super) struct Meter {
     special_file_told: AtomicBool,
     nearly_full: AtomicBool,
     handles_nearly_spent: AtomicBool,
+    app: Arc<App>,
     worker: u16,
     request: AtomicU64,
     /// Where faults find their place in the source, in development.
@@ -69,7 +74,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(worker: u16, cpu_limit: Duration) -> Self {
+    pub(super) fn new(worker: u16, cpu_limit: Duration, app: Arc<App>) -> Self {
         Self {
             origin: Instant::now(),
             cpu_limit_ns: saturating_ns(cpu_limit),
@@ -84,10 +89,17 @@ impl Meter {
             special_file_told: AtomicBool::new(false),
             nearly_full: AtomicBool::new(false),
             handles_nearly_spent: AtomicBool::new(false),
+            app,
             worker,
             request: AtomicU64::new(0),
             symbols: None,
         }
+    }
+
+    /// Of an instance on worker 1 of some app.
+    #[cfg(test)]
+    pub(super) fn of_test(cpu_limit: Duration) -> Self {
+        Self::new(1, cpu_limit, Arc::new(super::testing::app_of_test()))
     }
 
     /// With what finds the place of a fault in the source.
@@ -111,9 +123,19 @@ impl Meter {
         (self.worker, self.request.load(Relaxed))
     }
 
+    /// The name of the app.
+    pub(super) fn app(&self) -> &str {
+        &self.app.name
+    }
+
     /// CPU time of the current call so far.
     pub(super) fn cpu(&self) -> Duration {
-        Duration::from_nanos(self.cpu_ns.load(Relaxed))
+        Duration::from_nanos(self.cpu_ns())
+    }
+
+    /// The same in nanoseconds.
+    pub(super) fn cpu_ns(&self) -> u64 {
+        self.cpu_ns.load(Relaxed)
     }
 
     /// Charges CPU time that the host has spent for `request` while the guest did not run. False if that request is still
@@ -144,7 +166,8 @@ impl Meter {
         match self.refused.load(Relaxed) {
             0 => None,
             1 => Some(Refused::Instance),
-            _ => Some(Refused::Total),
+            2 => Some(Refused::Total),
+            _ => Some(Refused::App),
         }
     }
 
@@ -163,6 +186,7 @@ impl Meter {
         if self.refused.swap(Refused::Total as u8, Relaxed) == 0 {
             let (worker, request) = self.whose();
             tracing::warn!(
+                app = self.app(),
                 worker,
                 request,
                 heap_bytes,
@@ -212,6 +236,7 @@ impl Meter {
         let flag = refused.flag();
         let (worker, request) = self.whose();
         tracing::warn!(
+            app = self.app(),
             worker,
             request,
             used_bytes,
@@ -354,7 +379,7 @@ mod tests {
     /// A guest that computes in polls of such a length, with one tick at the end of each and a wait after it, up to its limit:
     /// the CPU time that it had.
     fn computes_in_polls_of(poll: Duration, limit: Duration) -> (Meter, Duration) {
-        let meter = Meter::new(1, limit);
+        let meter = Meter::of_test(limit);
         meter.begin_call(1);
         let began = CpuClock::read(Instant::now());
         for _ in 0..10_000 {
@@ -390,7 +415,7 @@ mod tests {
     #[test]
     fn what_answers_took_of_the_heap_is_forgotten_when_an_instance_rests_with_few_handles() {
         let _own = heap::own();
-        let meter = Meter::new(1, Duration::from_secs(1));
+        let meter = Meter::of_test(Duration::from_secs(1));
         let answer = |handles: usize, active: usize| {
             meter.begin_call(1);
             meter.begin_poll(Instant::now());
@@ -420,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_waits_for_a_core_is_not_charged_for_it() {
-        let meter = Meter::new(1, Duration::from_secs(1));
+        let meter = Meter::of_test(Duration::from_secs(1));
         meter.begin_call(1);
         for _ in 0..3 {
             meter.begin_poll(Instant::now());

@@ -51,7 +51,7 @@ impl Outgoing {
     pub(super) fn new(outbound: &Arc<Outbound>, meter: &Arc<Meter>, body_idle: Option<Duration>) -> Self {
         Self {
             outbound: Arc::clone(outbound),
-            requests: InstanceRequests::of(&outbound.requests),
+            requests: InstanceRequests::of(outbound.requests()),
             meter: Arc::clone(meter),
             body_idle,
         }
@@ -68,11 +68,13 @@ impl Outgoing {
         Box::new(async move {
             let target = Target::of(&request)?;
             let (answer, answered) = oneshot::channel();
-            let exchange = exchange::run(outbound, target, request, times, whose, answer);
+            let exchange = exchange::run(Arc::clone(&outbound), target, request, times, whose, answer);
             // The exchange runs in its own task. Dropping the transfer drops the handle, which aborts the task.
             let task = AbortOnDrop(tokio::spawn(async move {
                 let _permit = permit;
-                Charged::new(exchange, meter, whose.1).await.unwrap_or_else(|| Err(over_cpu_limit(whose)))
+                Charged::new(exchange, meter, whose.1)
+                    .await
+                    .unwrap_or_else(|| Err(over_cpu_limit(outbound.app(), whose)))
             }));
             match answered.await {
                 Ok(answer) => {
@@ -90,8 +92,9 @@ impl Outgoing {
     }
 }
 
-fn over_cpu_limit((worker, request): (u16, u64)) -> Error {
+fn over_cpu_limit(app: &str, (worker, request): (u16, u64)) -> Error {
     tracing::warn!(
+        app,
         worker,
         request,
         limit = "--cpu-limit",
@@ -114,7 +117,7 @@ mod tests {
     use tokio::time::Sleep;
 
     use super::*;
-    use wasmhost_config::{Grants, HostPattern, HostRule};
+    use wasmhost_config::{HostPattern, HostRule};
 
     type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -137,9 +140,10 @@ mod tests {
                 serve(stream).await
             });
             let rule = HostRule { host: HostPattern::Address(address.ip()), port: None, private: false };
-            let grants = Grants { allow_hosts: vec![rule], ..Grants::default() };
-            let meter = Arc::new(Meter::new(1, Duration::from_secs(60)));
-            let outgoing = Outgoing::new(&Arc::new(Outbound::new(&grants)), &meter, None);
+            let mut app = crate::testing::app_of_test();
+            app.grants.allow_hosts = vec![rule];
+            let meter = Arc::new(Meter::of_test(Duration::from_secs(60)));
+            let outgoing = Outgoing::new(&Arc::new(Outbound::new(Arc::new(app))), &meter, None);
             let mut request = http::Request::new(body());
             // hyper sends no body of unknown length with GET.
             *request.method_mut() = http::Method::POST;

@@ -4,7 +4,8 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 use rustix::io::Errno;
@@ -12,12 +13,13 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use wasmhost_base::log::DETAILS;
-use wasmhost_config::Config;
+use wasmhost_config::{App, Config};
 use wasmhost_confine::spawner::Launcher;
 
 use super::cache::Cache;
 use super::compile::{ChildError, How, compile_in_child, compile_to_file};
 use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
+use super::stored::StoredCode;
 use super::{artifact, engine};
 
 /// Machine code whose checksum was compared, and what it was made from.
@@ -25,6 +27,8 @@ pub struct Artifact {
     /// An entry of the cache, which may lose its name, or an anonymous file in memory.
     file: File,
     pub(super) description: Description,
+    /// Where it is in the cache.
+    entry: Option<StoredCode>,
 }
 
 /// Another way to an open file: one that is handed to several processes has one position for all of them.
@@ -34,32 +38,42 @@ fn reopening(file: &File) -> PathBuf {
 }
 
 impl Artifact {
-    /// Checks what is in a file, for an engine of the kind that it says that it needs.
+    /// Checks what is in a file.
     fn of(file: File) -> Result<Self, Problem> {
-        let path = reopening(&file);
-        let concurrent = artifact::is_concurrent(&path).map_err(artifact::Unusable::into_problem)?;
-        let here = engine::compatibility(&engine::probe(concurrent)?);
-        let description = artifact::check(&path, &here).map_err(artifact::Unusable::into_problem)?;
-        Ok(Self { file, description })
+        let description = artifact::check(&reopening(&file))?;
+        Ok(Self { file, description, entry: None })
     }
 
-    /// Prepares the component that `config` names: reads and checks it, and compiles it in a child or takes its code from
+    /// Checks an entry of the cache, and notes that it is used.
+    fn of_entry(file: File, entry: &Path) -> Result<Self, Problem> {
+        Cache::touch(&file, entry);
+        // Before the check: what changes meanwhile is not what was checked.
+        let stored = StoredCode::of(entry, &file);
+        Ok(Self { entry: stored, ..Self::of(file)? })
+    }
+
+    /// Where this code is kept when it is not loaded; none if it is only in memory, or another process opened it.
+    pub fn stored(&self) -> Option<StoredCode> {
+        self.entry.clone()
+    }
+
+    /// Prepares the component of an app of `config`: reads and checks it, and compiles it in a child or takes its code from
     /// the cache. Blocks for as long as that takes. Whatever of it this process may not do itself, `launcher` has done.
     ///
     /// # Errors
     /// When the file holds nothing that can be served.
-    pub fn prepare(config: &Config, launcher: &Launcher) -> Result<Self, LoadError> {
-        Self::try_prepare(config, launcher).map_err(|problem| LoadError::new(&config.component, problem))
+    pub fn prepare(config: &Config, app: &App, launcher: &Launcher) -> Result<Self, LoadError> {
+        Self::try_prepare(config, app, launcher).map_err(|problem| LoadError::new(&app.component, problem))
     }
 
-    fn try_prepare(config: &Config, launcher: &Launcher) -> Result<Self, Problem> {
-        let file = launcher.open_component(config.component_file()).map_err(|error| source::unreadable(&error))?;
+    fn try_prepare(config: &Config, app: &App, launcher: &Launcher) -> Result<Self, Problem> {
+        let file = launcher.open_component(config, app).map_err(|error| source::unreadable(&error))?;
         // By the name that the user gave it, also where it is a copy.
-        match source::read(&file, &config.component)? {
+        match source::read(&file, &app.component)? {
             Source::Compiled => Self::of(private_copy(file)?),
             Source::Component(bytes, description) => {
                 wasi_version(&description)?;
-                compiled(&bytes, config, launcher)
+                compiled(&bytes, config, app, launcher)
             }
         }
     }
@@ -76,41 +90,68 @@ impl Artifact {
     ///
     /// # Errors
     /// When it is not such a file.
-    pub fn received(file: OwnedFd, config: &Config) -> Result<Self, LoadError> {
+    pub fn received(file: OwnedFd, app: &App) -> Result<Self, LoadError> {
         let file = File::from(file);
         let checked = if is_fixed(&file) { Self::of(file) } else { Err(not_fixed()) };
-        checked.map_err(|problem| LoadError::new(&config.component, problem))
+        checked.map_err(|problem| LoadError::new(&app.component, problem))
     }
 
-    pub(super) fn map(&self, engine: &Engine) -> Result<Component, Problem> {
-        artifact::map(engine, &reopening(&self.file)).map_err(artifact::Unusable::into_problem)
+    pub(super) fn map(&self, engine: &Engine) -> wasmtime::Result<Component> {
+        artifact::map(engine, &reopening(&self.file))
+    }
+}
+
+impl StoredCode {
+    /// Opens the code of `app` again. An entry that has changed since it was checked is checked in full; then
+    /// [`Artifact::stored`] differs from this. One that has not is not hashed: it takes some system calls, and reads little.
+    ///
+    /// # Errors
+    /// When the entry is gone or no longer whole. The app has to be loaded anew then, with [`Artifact::prepare`].
+    pub fn open(&self, app: &App) -> Result<Artifact, LoadError> {
+        self.try_open().map_err(|problem| LoadError::new(&app.component, problem))
+    }
+
+    fn try_open(&self) -> Result<Artifact, Problem> {
+        let entry = self.entry();
+        let (file, is_same) = self.reopen().map_err(|error| {
+            Problem::new(
+                format!("its compiled code cannot be read from `{}`: {error}", entry.display()),
+                "the component has to be compiled again; raise --cache-max if the cache is too small for all apps",
+            )
+        })?;
+        if !is_same {
+            return Artifact::of_entry(file, entry);
+        }
+        Cache::touch(&file, entry);
+        let description = artifact::trust(&reopening(&file))?;
+        Ok(Artifact { file, description, entry: Some(self.clone()) })
     }
 }
 
 /// The machine code of a component, from the cache or newly compiled.
-fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifact, Problem> {
+fn compiled(bytes: &[u8], config: &Config, app: &App, launcher: &Launcher) -> Result<Artifact, Problem> {
     let compilation = &config.compilation;
-    let name = config.component.display().to_string();
+    let name = app.component.display().to_string();
     let how = How { name: &name, bounds: compilation, launcher, confine: config.confine };
     let cache = match Cache::open(compilation) {
         Ok(cache) => cache,
         Err(error) => {
-            tracing::warn!(
-                "no cache for compiled components: {error}; every start compiles again (choose another directory with --cache-dir, or `off` to hide this warning)"
-            );
+            static WARNED: AtomicBool = AtomicBool::new(false);
+            if !WARNED.swap(true, Relaxed) {
+                tracing::warn!(
+                    "no cache for compiled components: {error}; every start compiles again (choose another directory with --cache-dir, or `off` to hide this warning)"
+                );
+            }
             None
         }
     };
     if let Some(cache) = cache {
         // Either kind of engine tells versions, settings and CPUs apart; which kind the code is for, it says itself.
-        let entry = cache.entry(bytes, &engine::compatibility(&engine::probe(true)?));
+        let entry = cache.entry(bytes, engine::compatibility_here(true)?);
         // Opened once: another host with the same cache may remove it at any moment.
         if let Ok(file) = File::open(&entry) {
-            match Artifact::of(file) {
-                Ok(artifact) => {
-                    Cache::touch(&entry);
-                    return Ok(artifact);
-                }
+            match Artifact::of_entry(file, &entry) {
+                Ok(artifact) => return Ok(artifact),
                 Err(problem) => {
                     tracing::warn!(entry = %entry.display(), reason = problem.reason, "a cache entry cannot be used; the component is compiled again");
                 }
@@ -124,7 +165,7 @@ fn compiled(bytes: &[u8], config: &Config, launcher: &Launcher) -> Result<Artifa
                 let opened = File::open(&entry);
                 cache.shrink(&entry);
                 match opened {
-                    Ok(file) => return Artifact::of(file),
+                    Ok(file) => return Artifact::of_entry(file, &entry),
                     Err(error) => {
                         tracing::warn!(entry = %entry.display(), "the new cache entry cannot be read: {error}; this run does not use the cache");
                     }
@@ -192,6 +233,21 @@ fn private_copy(mut file: File) -> Result<File, Problem> {
         Ok(_) => fixed(memory),
         Err(error) => Err(Problem::new(format!("it cannot be read: {error}"), "check the file and the disk")),
     }
+}
+
+/// The code of a component, compiled in this process into an entry of this name.
+#[cfg(test)]
+pub(super) fn compiled_in_test(component: &[u8], entry: &Path) -> Result<Artifact, Problem> {
+    let (bytes, mut description) = source::component(component.to_vec(), Path::new("app.wat"))?;
+    description.concurrent = source::validate(&bytes, &description)?;
+    let unusable = |error: &wasmtime::Error| engine::unusable(error);
+    let engine = engine::engine(description.concurrent, &engine::Allocation::OnDemand);
+    let engine = engine.map_err(|error| unusable(&error))?;
+    let code = engine.precompile_component(&bytes).map_err(|error| unusable(&error))?;
+    let io = |error: std::io::Error| Problem::new(error.to_string(), "");
+    let mut file = File::create(entry).map_err(io)?;
+    artifact::write(&mut file, &code, &engine::compatibility(&engine), &description).map_err(io)?;
+    Artifact::of_entry(File::open(entry).map_err(io)?, entry)
 }
 
 #[cfg(test)]

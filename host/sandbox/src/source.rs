@@ -6,10 +6,10 @@ use std::path::Path;
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use wasmhost_confine::spawner::Launcher;
+use wasmhost_confine::spawner::open_component;
 
 /// Why a file cannot be served.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot load `{file}`: {reason}")]
 pub struct LoadError {
     /// The file, as named by the user.
@@ -157,7 +157,7 @@ fn is_named_compiled(file: &Path) -> bool {
 
 /// Reads the file, without a look at more than its first bytes where it is compiled.
 pub fn content(file: &Path) -> Result<Content, Problem> {
-    content_of(Launcher::Own.open_component(file).map_err(|error| unreadable(&error))?)
+    content_of(open_component(file).map_err(|error| unreadable(&error))?)
 }
 
 fn content_of(mut opened: File) -> Result<Content, Problem> {

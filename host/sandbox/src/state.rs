@@ -1,5 +1,5 @@
 //! What a store holds besides the guest's memory: the host's side of its resources, and the capabilities that it was granted.
-//! Everything here is made anew for each instance, and only what [`Grants`] names is granted.
+//! Everything here is made anew for each instance, and only what [`wasmhost_config::Grants`] names is granted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use wasmhost_base::panics::LeakedByPanic;
-use wasmhost_config::Grants;
+use wasmhost_config::App;
 
 use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_BYTES_MAX};
 use super::line_budget::LineBudget;
 use super::memory::MemoryLimiter;
 use super::meter::Meter;
 use super::outbound::{Outbound, Outgoing, Unsent};
+use super::places::Place;
 use super::stdio::{GuestOutput, LINES_PER_SECOND, Stream};
 
 /// A store: never dropped by a panic.
@@ -31,23 +32,24 @@ pub(super) struct State {
     pub(super) hooks: Hooks,
     pub(super) limiter: MemoryLimiter,
     pub(super) unsent: Unsent,
+    _place: Place,
 }
 
-/// What all instances of a worker have in common.
+/// What all instances of an app on a worker have in common.
 pub(super) struct Common {
-    pub(super) grants: Arc<Grants>,
+    pub(super) app: Arc<App>,
     pub(super) outbound: Arc<Outbound>,
     pub(super) output_budget: Arc<LineBudget>,
     pub(super) forbidden: ForbiddenHeaderFilter,
 }
 
 impl Common {
-    pub(super) fn new(grants: Arc<Grants>) -> Self {
+    pub(super) fn new(app: Arc<App>) -> Self {
         Self {
-            outbound: Arc::new(Outbound::new(&grants)),
+            outbound: Arc::new(Outbound::new(Arc::clone(&app))),
             output_budget: Arc::new(LineBudget::of(LINES_PER_SECOND)),
             forbidden: Arc::new(is_hop_by_hop_or_host),
-            grants,
+            app,
         }
     }
 }
@@ -59,19 +61,20 @@ impl State {
         limiter: MemoryLimiter,
         meter: &Arc<Meter>,
         body_idle: Option<Duration>,
+        place: Place,
     ) -> wasmtime::Result<Self> {
         let output = |stream| GuestOutput::new(stream, Arc::clone(meter), Arc::clone(&common.output_budget));
         let output = [output(Stream::Stdout), output(Stream::Stderr)];
         let [stdout, stderr] = output.clone();
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(stdout).stderr(stderr).max_random_size(RANDOM_BYTES_MAX);
-        for (name, value) in &common.grants.env {
+        for (name, value) in &common.app.grants.env {
             wasi.env(name, value);
         }
-        for argument in &common.grants.args {
+        for argument in &common.app.grants.args {
             wasi.arg(argument);
         }
-        for dir in &common.grants.dirs {
+        for dir in &common.app.grants.dirs {
             let permissions = if dir.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
             wasi.preopened_dir(dir.path(), &dir.guest, permissions)?;
         }
@@ -92,6 +95,7 @@ impl State {
             },
             limiter,
             unsent: Unsent::default(),
+            _place: place,
         })
     }
 

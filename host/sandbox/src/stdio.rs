@@ -1,5 +1,5 @@
-//! What guests write to standard output and standard error. It is cut into lines; each is a log line with the worker and the
-//! request. The number of lines per second is bounded.
+//! What guests write to standard output and standard error. It is cut into lines; each is a log line with the app, the worker
+//! and the request. The number of lines per second is bounded.
 
 use std::borrow::Cow;
 use std::io;
@@ -96,6 +96,7 @@ impl Writer {
         let (worker, request) = self.meter.whose();
         if left_out > 0 {
             tracing::warn!(
+                app = self.meter.app(),
                 worker,
                 lines = left_out,
                 "guest output above {LINES_PER_SECOND} lines a second was left out"
@@ -104,7 +105,8 @@ impl Writer {
         if admitted {
             let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
             let line = one_line(&line);
-            tracing::info!(target: "guest", worker, request, stream = self.stream.name(), "{line}");
+            let (app, stream) = (self.meter.app(), self.stream.name());
+            tracing::info!(target: "guest", app, worker, request, stream, "{line}");
         }
     }
 }
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_cut_and_the_rest_waits_for_its_end() {
-        let meter = Arc::new(Meter::new(1, std::time::Duration::from_secs(1)));
+        let meter = Arc::new(Meter::of_test(std::time::Duration::from_secs(1)));
         let output = GuestOutput::new(Stream::Stdout, meter, Arc::new(LineBudget::of(LINES_PER_SECOND)));
         output.0.take_in(&vec![b'x'; LINE_BYTES_MAX * 2 + 10]);
         assert_eq!(output.0.partial.lock().map(|partial| partial.len()).unwrap_or_default(), 10);

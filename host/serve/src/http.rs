@@ -1,7 +1,6 @@
 //! Requests and their responses, whatever protocol carries them: what their headers mean, their two bodies, how long they may
 //! take, and the host's own answers. `serve` answers one request.
 
-mod buffers;
 mod deadline;
 mod exchange;
 mod gathered;
@@ -21,7 +20,6 @@ mod source;
 mod upload;
 mod waits;
 
-pub(crate) use self::buffers::Buffers;
 pub(crate) use self::head::Framing;
 pub(crate) use self::lines::Lines;
 pub(crate) use self::link::{Carrier, Link, UNSEEN_BYTES};

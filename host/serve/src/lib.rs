@@ -5,6 +5,7 @@
 //! Each of these folders uses only those that stand before it here: `net`, `pool`, `http`, `http1`, `worker`.
 
 mod alarms;
+mod buffers;
 mod crash;
 pub mod development;
 mod http;

@@ -81,15 +81,20 @@ pub enum Shed {
     QueueFull,
     /// No instance became free in time.
     QueueTimeout,
-    /// The slot is down after faults in a row.
+    /// The pool is down after faults in a row.
     Down,
     /// No memory for an instance.
     Memory,
+    /// The app was not loaded in time.
+    Loading,
+    /// The app cannot be loaded.
+    Unavailable,
 }
 
 impl Shed {
     /// All reasons, in the order of [`Self::index`].
-    pub const ALL: [Self; 4] = [Self::QueueFull, Self::QueueTimeout, Self::Down, Self::Memory];
+    pub const ALL: [Self; 6] =
+        [Self::QueueFull, Self::QueueTimeout, Self::Down, Self::Memory, Self::Loading, Self::Unavailable];
 
     /// Position in [`Self::ALL`].
     pub const fn index(self) -> usize {
@@ -100,9 +105,9 @@ impl Shed {
     pub const fn flag(self) -> Option<&'static str> {
         match self {
             Self::QueueFull => Some("--queue-max"),
-            Self::QueueTimeout => Some("--queue-timeout"),
+            Self::QueueTimeout | Self::Loading => Some("--queue-timeout"),
             Self::Memory => Some("--memory-total"),
-            Self::Down => None,
+            Self::Down | Self::Unavailable => None,
         }
     }
 
@@ -113,6 +118,8 @@ impl Shed {
             Self::QueueTimeout => "queue-timeout",
             Self::Down => "down",
             Self::Memory => "memory",
+            Self::Loading => "loading",
+            Self::Unavailable => "unavailable",
         }
     }
 }
@@ -167,19 +174,14 @@ impl Refused {
 pub const LATENCY_BOUNDS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// Counts of one worker.
+/// Counts of one app on one worker, or of a worker's requests that belong to no app.
 #[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct WorkerMetrics {
-    /// Connections taken.
-    pub connections: Count,
-    /// Lines of the log that were lost, where the worker is a process.
-    pub log_lines_lost: AtomicU64,
-    /// Connections in the inbox or open. The listener adds, the worker subtracts.
-    pub open_connections: AtomicUsize,
-    /// Connections that another worker got, since this one was late, full or down when it was its turn. Written by the
-    /// primary.
-    pub passed_over: AtomicU64,
+#[repr(align(64))]
+pub struct AppMetrics {
+    /// Memories and tables of its instances, as counted in [`crate::vitals::HostVitals`].
+    pub memory_bytes: AtomicU64,
+    /// Whether its pool is down after faults in a row.
+    pub down: Flag,
     /// Requests answered, by first digit of the status (index 0: others).
     pub responses: [Count; 6],
     /// Requests being served.
@@ -204,11 +206,28 @@ pub struct WorkerMetrics {
     pub latency: [Count; LATENCY_BOUNDS.len() + 1],
     /// Sum of those times, in microseconds.
     pub latency_sum_us: Count,
+}
+
+/// Counts of one worker.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    /// Connections taken.
+    pub connections: Count,
+    /// Lines of the log that were lost, where the worker is a process.
+    pub log_lines_lost: AtomicU64,
+    /// Connections in the inbox or open. The listener adds, the worker subtracts.
+    pub open_connections: AtomicUsize,
+    /// Connections that another worker got, since this one was late, full or down when it was its turn. Written by the
+    /// primary.
+    pub passed_over: AtomicU64,
+    /// Requests that belong to no app: that no route matches, or that could not be read.
+    pub unrouted: AppMetrics,
     /// What became of connections from a listener of the worker's own.
     pub accepting: Accepting,
     /// The primary (of another process) waits for a connection to end; whoever ends one tells it.
     pub wants_freed: Flag,
-    /// Whether the slot is down after faults in a row.
+    /// Whether the pools of all apps that it serves are down.
     pub down: Flag,
     /// The thread's number in the operating system, 0 before it runs.
     pub thread: AtomicU64,
@@ -218,7 +237,7 @@ pub struct WorkerMetrics {
     pub listening: Flag,
 }
 
-impl WorkerMetrics {
+impl AppMetrics {
     /// Takes note of a response's end.
     pub fn answered(&self, status: u16, elapsed: Duration, cpu: Duration) {
         let class = usize::from(status / 100);
@@ -297,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_response_is_counted_by_class_and_bucket() {
-        let metrics = WorkerMetrics::default();
+        let metrics = AppMetrics::default();
         metrics.answered(204, Duration::from_micros(90), Duration::from_micros(10));
         metrics.answered(504, Duration::from_secs(31), Duration::ZERO);
         assert_eq!(metrics.responses[2].get(), 1);

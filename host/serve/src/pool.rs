@@ -1,18 +1,25 @@
-//! The pool of a worker's instances. It gives one to each request, makes new ones while others wait, queues requests when no
-//! more may be made, and replaces each instance that had to go. Everything here runs on the worker's thread.
+//! The pools of a worker's instances, one for each app (`apps`). A pool gives an instance to each request, makes new ones while
+//! others wait, queues requests when no more may be made, and replaces each instance that had to go. Everything here runs on
+//! the worker's thread.
 
+mod apps;
+mod codel;
+mod common;
 mod health;
 mod holders;
-mod patience;
+mod instances;
+mod lease;
 mod queue;
 mod ready;
-mod seat;
 mod sharing;
-mod slot;
+mod supply;
 mod take;
 mod trim;
 
+pub(crate) use self::apps::{Apps, Parts};
+pub(crate) use self::common::{Common, Notice};
 pub(crate) use self::holders::Holder;
-pub(crate) use self::seat::Seat;
-pub(crate) use self::slot::Slot;
+pub(crate) use self::instances::Pool;
+pub(crate) use self::lease::Lease;
+pub use self::supply::Supply;
 pub(crate) use self::take::Refusal;

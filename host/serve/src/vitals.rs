@@ -4,18 +4,19 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
-use wasmhost_sandbox::PulseCells;
+use wasmhost_config::{APPS_MAX, AppId};
+use wasmhost_sandbox::{AppMemory, MemoryBudget, PulseCells};
 
-use crate::metrics::{Flag, WorkerMetrics};
+use crate::metrics::{AppMetrics, Flag, WorkerMetrics};
 
-/// One worker's. Written by the worker (and where [`WorkerMetrics`] says so, the primary), read by the primary. Lives as
+/// What one worker shows. Written by the worker (and where [`WorkerMetrics`] says so, the primary), read by the primary. Lives as
 /// long as the host, over all respawns of the worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Vitals {
     /// Its sign of running guest code.
     pub pulse: PulseCells,
@@ -29,33 +30,73 @@ pub struct Vitals {
     pub drains: Flag,
     /// Its counts.
     pub metrics: WorkerMetrics,
+    /// Those of each app on it, by [`wasmhost_config::AppId`]. Rows of apps that were never served here take no memory.
+    pub apps: [AppMetrics; APPS_MAX],
 }
 
-/// The host's: written by all workers, but by none on a request's path.
-#[derive(Debug, Default)]
+/// What the host shows: written by all workers, but by none on a request's path.
+#[derive(Debug)]
 #[repr(align(128))]
 pub struct HostVitals {
     /// Memory of all instances.
     pub memory_bytes: AtomicU64,
-    /// Some worker has had an answer of the guest since it was loaded.
+    /// Apps that have instances: whose [`SharedByWorkers::memory_bytes`] is not 0.
+    pub apps_with_memory: AtomicU64,
+    /// Of each app, by [`wasmhost_config::AppId`].
+    pub apps: [SharedByWorkers; APPS_MAX],
+}
+
+/// What all workers share of an app.
+#[derive(Debug, Default)]
+pub struct SharedByWorkers {
+    /// Memory of its instances.
+    pub memory_bytes: AtomicU64,
+    /// Some worker has had an answer of its guest since that was loaded.
     pub has_answered: Flag,
 }
 
-/// Gives back what a process that is gone had taken of the host's memory.
-pub fn give_back(host: &HostVitals, gone: &Vitals) {
-    let share = gone.memory_bytes.swap(0, Relaxed);
-    // It may have been killed between the two counts.
-    let _ = host.memory_bytes.fetch_update(Relaxed, Relaxed, |used| Some(used.saturating_sub(share)));
+/// Gives back what a process that is gone had taken of the memory of the host, and of these apps.
+pub fn give_back(host: &'static HostVitals, gone: &'static Vitals, apps: impl Iterator<Item = AppId>) {
+    MemoryBudget::new(0, &host.memory_bytes, &gone.memory_bytes).reclaim();
+    for app in apps {
+        let (Some(row), Some(shared)) = (gone.apps.get(app.index()), host.apps.get(app.index())) else { continue };
+        memory_of(host, shared, row, 0).reclaim();
+    }
 }
 
-/// What may lie in a mapped file: made of atomic numbers only, all zero at first.
-trait Shareable: Default + Sync + 'static {}
+/// What an app may take of the memory, on the worker that counts in `row`: `max_bytes` on all workers.
+pub(crate) fn memory_of(
+    host: &'static HostVitals,
+    shared: &'static SharedByWorkers,
+    row: &'static AppMetrics,
+    max_bytes: u64,
+) -> AppMemory {
+    AppMemory {
+        max_bytes,
+        used_bytes: &shared.memory_bytes,
+        share_bytes: &row.memory_bytes,
+        apps_with_memory: &host.apps_with_memory,
+    }
+}
+
+/// What may lie in mapped memory: made of atomic numbers only, all zero at first.
+trait Shareable: Sync + 'static {}
 impl Shareable for Vitals {}
 impl Shareable for HostVitals {}
 
 /// In this process's own memory, for as long as it lives.
-pub fn own<T: Default>() -> &'static T {
-    Box::leak(Box::default())
+///
+/// # Errors
+/// When the system has no memory to give.
+#[expect(private_bounds, reason = "only the types above")]
+#[expect(unsafe_code, reason = "mapping memory that is zero")]
+pub fn own<T: Shareable>() -> io::Result<&'static T> {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+    let address =
+        unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), size_of::<T>(), access, MapFlags::PRIVATE)? };
+    // SAFETY: as in `map`, and zero at first.
+    Ok(unsafe { &*address.cast::<T>() })
 }
 
 /// In a new anonymous file, which another process can map.
@@ -99,15 +140,16 @@ fn map<T: Shareable>(file: &impl AsFd) -> io::Result<&'static T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::Ordering::Relaxed;
 
     #[test]
     fn what_one_mapping_writes_the_other_sees() -> io::Result<()> {
         let (one, file) = shared::<HostVitals>()?;
         let other = opened::<HostVitals>(&file)?;
         one.memory_bytes.store(7, Relaxed);
-        other.has_answered.set(true);
+        other.apps[APPS_MAX - 1].has_answered.set(true);
         assert_eq!(other.memory_bytes.load(Relaxed), 7);
-        assert!(one.has_answered.get());
+        assert!(one.apps[APPS_MAX - 1].has_answered.get());
         Ok(())
     }
 

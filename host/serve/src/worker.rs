@@ -7,8 +7,9 @@ mod handle;
 mod orders;
 pub mod thread;
 
-pub use self::events::{Events, Exit, WorkerEvent};
+pub use self::events::{Applied, Events, Exit, WorkerEvent};
 pub use self::handle::ThreadHandle;
-pub use self::orders::{Orders, Stage, WorkerSetup};
+pub use self::orders::{OrderReceiver, OrderSender, Orders, Stage, WorkerSetup, orders};
 pub use crate::net::{Peer, inbox};
+pub use crate::pool::Supply;
 pub use crate::worker_id::WorkerId;

@@ -55,11 +55,13 @@ fn develop(config: &mut Config, development: Development) {
 pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Result<Ended, Error> {
     let config = &mut settings.config;
     let system = |action| move |error| Error::System { action, error };
-    let named = if config.component.as_os_str().is_empty() { Path::new(".") } else { &config.component };
+    // Of the one project, which the command line names.
+    let Some(app) = config.apps.first_mut().map(Arc::make_mut) else { return Err(Error::Nothing(".".into())) };
+    let named = if app.component.as_os_str().is_empty() { Path::new(".") } else { &app.component };
     let make = Make::of(named, release)?;
     let stage = tempfile::Builder::new().prefix("wasmhost-dev-").tempdir().map_err(system("make a folder"))?;
     let development = Development::new(stage.path(), make.root());
-    config.component = make.name();
+    app.component = make.name();
     write_whole(development.component(), PLACEHOLDER.as_bytes()).map_err(system("write"))?;
     let first = Notice {
         title: "The first build is under way".to_owned(),
@@ -69,10 +71,12 @@ pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Resul
     };
     first.post(&development).map_err(system("write"))?;
     develop(config, development.clone());
-    if let Listen::Tcp(address) = &config.listen
-        && !address.ip().is_loopback()
-    {
-        tracing::warn!(target: DEV, "anyone who can reach {address} is shown why requests fail, with lines of the source");
+    for listen in &config.listeners {
+        if let Listen::Tcp(address) = listen
+            && !address.ip().is_loopback()
+        {
+            tracing::warn!(target: DEV, "anyone who can reach {address} is shown why requests fail, with lines of the source");
+        }
     }
     let ground = Ground::lay(settings);
     // From here on there may be threads.

@@ -1,6 +1,7 @@
 //! The admin page, on an address of its own: `/healthz`, `/readyz`, `/status` and `/metrics`. Served by the primary's
 //! thread, so that it answers when every worker is busy.
 
+mod figures;
 mod prometheus;
 mod status;
 pub mod table;

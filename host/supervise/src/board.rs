@@ -1,22 +1,22 @@
 //! The state of the host that the admin page shows: written by the primary and the workers, read by the admin page.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use wasmhost_base::log;
-use wasmhost_config::Config;
+use wasmhost_config::{AppId, Config};
 use wasmhost_confine::Report;
-use wasmhost_serve::metrics::{HostMetrics, WorkerMetrics};
-use wasmhost_serve::vitals::HostVitals;
+use wasmhost_serve::metrics::HostMetrics;
+use wasmhost_serve::vitals::{HostVitals, Vitals};
 
-use crate::loader::Edition;
 use crate::shutdown::Phase;
 
 /// What the admin page reads, and the primary writes.
 pub struct Board {
-    /// Counts by worker, in the order of their numbers from 1.
-    pub workers: Vec<&'static WorkerMetrics>,
+    /// What each worker shows, in the order of their numbers from 1.
+    pub workers: Vec<&'static Vitals>,
     /// Counts of the host.
     pub host: &'static HostMetrics,
     /// What all workers share.
@@ -27,58 +27,124 @@ pub struct Board {
     pub confinement: Report,
     /// Since when.
     pub started: Instant,
-    state: Mutex<(Phase, String, String)>,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    apps: BTreeMap<AppId, AppRow>,
+    /// Apps that were ever wanted or loaded, gone or not: workers may have counted something of them.
+    touched: BTreeSet<AppId>,
+}
+
+/// What is shown of an app, beside its counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppRow {
+    /// Its name.
+    pub name: String,
+    /// The file of its component.
+    pub component: String,
+    /// Where it is; one of the names of `apps::book::State`.
+    pub state: &'static str,
+    /// Version of wasi:http that it was made for; empty before it was loaded.
+    pub wasi: String,
+    /// Isolation in effect; empty before it was loaded.
+    pub isolation: String,
+    /// How often it was loaded.
+    pub revision: u64,
+    /// Why it could not be loaded the last time, and a way out.
+    pub error: Option<(String, String)>,
+    /// Loads that failed.
+    pub failed_loads: u64,
 }
 
 impl Board {
     /// The board of a host that starts.
     pub(crate) fn new(
         config: Arc<Config>,
-        workers: Vec<&'static WorkerMetrics>,
+        workers: Vec<&'static Vitals>,
         vitals: &'static HostVitals,
         confinement: Report,
     ) -> Self {
         Self {
             workers,
-            host: wasmhost_serve::vitals::own(),
+            // As long as the process lives; there is one.
+            host: Box::leak(Box::default()),
             vitals,
             config,
             confinement,
             started: Instant::now(),
-            state: Mutex::new((Phase::Starting, String::new(), String::new())),
+            state: Mutex::new(State { phase: Phase::Starting, apps: BTreeMap::new(), touched: BTreeSet::new() }),
         }
     }
 
-    /// The phase, the isolation in effect, and the wasi version.
-    pub fn state(&self) -> (Phase, String, String) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether it serves one app only, which the command line names.
+    pub fn is_single(&self) -> bool {
+        is_single(&self.config)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the host is in its life.
+    pub fn phase(&self) -> Phase {
+        self.state().phase
+    }
+
+    /// All apps, by number.
+    pub fn apps(&self) -> BTreeMap<AppId, AppRow> {
+        self.state().apps.clone()
+    }
+
+    /// Apps of which workers may have counted something, by number.
+    pub fn touched(&self) -> Vec<AppId> {
+        self.state().touched.iter().copied().collect()
     }
 
     /// Whether requests are answered.
     pub fn is_ready(&self) -> bool {
-        self.state().0 == Phase::Running
-            && self.workers.iter().any(|worker| worker.listening.get() && !worker.down.get())
+        let serves = |worker: &&'static Vitals| worker.metrics.listening.get() && !worker.metrics.down.get();
+        self.phase() == Phase::Running && self.workers.iter().any(serves)
     }
 
     /// Connections closed at once, whose client had as many as it may.
     pub fn refused_connections(&self) -> u64 {
-        let by_workers: u64 = self.workers.iter().map(|worker| worker.accepting.refused.get()).sum();
+        let by_workers: u64 = self.workers.iter().map(|worker| worker.metrics.accepting.refused.get()).sum();
         by_workers + self.host.accepting.refused.get()
     }
 
     /// Lines of the log that were lost: this process's, and those of workers that are processes.
     pub fn log_lines_lost(&self) -> u64 {
-        let by_workers: u64 = self.workers.iter().map(|worker| worker.log_lines_lost.load(Relaxed)).sum();
+        let by_workers: u64 = self.workers.iter().map(|worker| worker.metrics.log_lines_lost.load(Relaxed)).sum();
         by_workers + log::lost_lines()
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).0 = phase;
+        self.state().phase = phase;
     }
 
-    pub(crate) fn set_edition(&self, edition: &Edition) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.1.clone_from(&edition.isolation);
-        state.2.clone_from(&edition.wasi);
+    /// Workers count something of this app from now on.
+    pub(crate) fn touch(&self, app: AppId) {
+        self.state().touched.insert(app);
     }
+
+    /// Shows this of an app; `has_failed`: once more.
+    pub(crate) fn show(&self, app: AppId, row: AppRow, has_failed: bool) {
+        let mut state = self.state();
+        let before = state.apps.get(&app).map_or(0, |before| before.failed_loads);
+        let failed_loads = before + u64::from(has_failed);
+        state.apps.insert(app, AppRow { failed_loads, ..row });
+    }
+
+    /// An app is gone.
+    pub(crate) fn hide(&self, app: AppId) {
+        self.state().apps.remove(&app);
+    }
+}
+
+/// Whether the command line names the component of the only app: it is loaded before the host listens, and is there for as
+/// long as the host runs.
+pub(crate) fn is_single(config: &Config) -> bool {
+    config.source.is_none()
 }

@@ -1,104 +1,119 @@
-//! Loads a component at the start and at each reload, outside the primary's thread: reading and compiling block, and the
-//! test whether an instance starts runs guest code. With threads as workers this happens in a thread; with processes, in a
-//! separate process (`worker::process`), so that the primary never maps guest code.
+//! Loads an app: reads and compiles its component or takes it from the cache, links it, and tries whether an instance
+//! starts. All of it blocks, and the trial runs guest code, so that none of it happens in the primary's thread: for workers
+//! that are threads in a thread of its own (`threads`), for processes in a separate process (`process`).
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use serde::{Deserialize, Serialize};
 
-use wasmhost_base::heap;
-use wasmhost_config::Config;
-use wasmhost_confine::spawner::Launcher;
-use wasmhost_sandbox::{Artifact, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Ticker, WasiVersion};
+use wasmhost_config::{App, Config};
+use wasmhost_sandbox::{
+    Artifact, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Sandbox, StoredCode, WasiVersion,
+};
 
-/// A component that was loaded and tried.
-#[derive(Clone)]
-pub struct Edition {
+/// The machine code of an app while no worker has it.
+#[derive(Debug, Clone)]
+pub(crate) enum CodeAtRest {
+    /// A verified entry of the cache. It may vanish; then the app is loaded anew.
+    Stored(StoredCode),
+    /// A sealed file in memory, where there is no cache.
+    Held(Arc<OwnedFd>),
+}
+
+impl CodeAtRest {
+    /// Of what was prepared.
+    ///
+    /// # Errors
+    /// When its file cannot be opened once more.
+    pub(crate) fn of(artifact: &Artifact) -> std::io::Result<Self> {
+        Ok(match artifact.stored() {
+            Some(stored) => Self::Stored(stored),
+            None => Self::Held(Arc::new(artifact.file()?)),
+        })
+    }
+
+    /// Opens it. Blocks; compiles nothing.
+    ///
+    /// # Errors
+    /// When the entry has vanished, or is not what it was.
+    pub(crate) fn open(&self, app: &App) -> Result<Artifact, LoadError> {
+        match self {
+            Self::Stored(stored) => stored.open(app),
+            Self::Held(file) => match file.try_clone() {
+                Ok(file) => Artifact::received(file, app),
+                Err(error) => Err(short(app, format!("its code cannot be opened: {error}"))),
+            },
+        }
+    }
+}
+
+/// An error of the system's, about an app.
+pub(crate) fn short(app: &App, reason: String) -> LoadError {
+    LoadError {
+        file: app.component.display().to_string(),
+        reason,
+        hint: "check that the system has file descriptors, threads and memory left".to_owned(),
+    }
+}
+
+/// What the trial of an app showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tried {
     /// Version of wasi:http that it was made for.
-    pub wasi: String,
+    pub(crate) wasi: String,
     /// Isolation in effect: `worker` or `request`.
-    pub isolation: String,
-    /// What workers make their instances of.
-    pub code: Code,
+    pub(crate) isolation: String,
 }
-
-/// What workers make their instances of.
-#[derive(Clone)]
-pub enum Code {
-    /// A linked guest, shared by threads.
-    Linked(Arc<Guest>),
-    /// A file of checked machine code, which each process maps and links.
-    File(Arc<OwnedFd>),
-}
-
-/// The answer of a loader that was begun; it goes without one when the loader dies.
-pub type Loading = oneshot::Receiver<Result<Edition, LoadError>>;
 
 /// What a loader needs besides the settings.
-pub struct Trial {
-    /// Stops the trial when it computes for too long.
-    pub ticker: Arc<Ticker>,
+pub(crate) struct Trial {
+    /// What the guests of this process share.
+    pub(crate) sandbox: Arc<Sandbox>,
+    /// There are other apps, whose instances may have all the memory at the moment: that says nothing of this one.
+    pub(crate) among_others: bool,
     /// Memory of all instances, the trial's included.
-    pub budget: Arc<MemoryBudget>,
+    pub(crate) budget: Arc<MemoryBudget>,
     /// The trial's sign of running guest code.
-    pub pulse: &'static PulseCells,
-}
-
-/// Begins to load what `config` names in a thread; `launcher` starts the compiler. The answer says whether an instance of it came up, too.
-///
-/// # Errors
-/// When the system has no thread to give.
-pub fn load_in_thread(config: &Arc<Config>, trial: &Arc<Trial>, launcher: Launcher) -> std::io::Result<Loading> {
-    let (answer, loaded) = oneshot::channel();
-    let (config, trial) = (Arc::clone(config), Arc::clone(trial));
-    std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
-        // The trial runs guest code.
-        let _own = heap::own();
-        let edition =
-            Artifact::prepare(&config, &launcher).and_then(|artifact| load_and_try(&artifact, &config, &trial));
-        // Without a receiver the host is stopping, and nobody wants the guest.
-        let _ = answer.send(edition);
-        // The component's bytes, which nothing needs any more.
-        heap::give_back(1 << 20);
-    })?;
-    Ok(loaded)
+    pub(crate) pulse: &'static PulseCells,
 }
 
 /// Links what was prepared, and makes an instance of it. Blocks.
 ///
 /// # Errors
 /// When it cannot be linked, or no instance comes up.
-pub fn load_and_try(artifact: &Artifact, config: &Config, trial: &Trial) -> Result<Edition, LoadError> {
-    let guest = Guest::link(artifact, config, &trial.ticker)?;
-    try_instance(&guest, config, trial)?;
-    warn_without_effect(&guest, config);
-    let isolation = if guest.is_fresh_each_request(config.isolation) { "request" } else { "worker" };
-    Ok(Edition {
-        wasi: guest.version().to_string(),
-        isolation: isolation.to_owned(),
-        code: Code::Linked(Arc::new(guest)),
-    })
+pub(crate) fn link_and_try(
+    artifact: &Artifact,
+    app: &Arc<App>,
+    trial: &Trial,
+) -> Result<(Arc<Guest>, Tried), LoadError> {
+    let guest = Guest::link(artifact, app, &trial.sandbox)?;
+    try_instance(&guest, app, trial)?;
+    warn_without_effect(&guest, app);
+    let isolation = if guest.is_fresh_each_request() { "request" } else { "worker" };
+    let tried = Tried { wasi: guest.version().to_string(), isolation: isolation.to_owned() };
+    Ok((Arc::new(guest), tried))
 }
 
-/// Warns of a flag that has no effect because of the component or another flag.
-fn warn_without_effect(guest: &Guest, config: &Config) {
-    let asked = config.capacity.instance_concurrency;
+/// Warns of a setting that has no effect because of the component or another setting.
+fn warn_without_effect(guest: &Guest, app: &App) {
+    let asked = app.capacity.instance_concurrency;
     let why_alone = match guest.version() {
         WasiVersion::P2 => Some("a component of wasi 0.2 serves one request at a time"),
-        WasiVersion::P3 if guest.is_fresh_each_request(config.isolation) => {
+        WasiVersion::P3 if guest.is_fresh_each_request() => {
             Some("each request gets a fresh instance (--isolation request)")
         }
         WasiVersion::P3 => None,
     };
     if let Some(reason) = why_alone.filter(|_| asked > 1) {
-        tracing::warn!("--instance-concurrency {asked} has no effect: {reason}");
+        tracing::warn!(app = app.name, "--instance-concurrency {asked} has no effect: {reason}");
     }
 }
 
-fn try_instance(guest: &Guest, config: &Config, trial: &Trial) -> Result<(), LoadError> {
+fn try_instance(guest: &Guest, app: &Arc<App>, trial: &Trial) -> Result<(), LoadError> {
     let failed = |reason: String, hint: &str| LoadError {
-        file: config.component.display().to_string(),
+        file: app.component.display().to_string(),
         reason,
         hint: hint.to_owned(),
     };
@@ -106,14 +121,21 @@ fn try_instance(guest: &Guest, config: &Config, trial: &Trial) -> Result<(), Loa
     let runtime = runtime.map_err(|error| {
         failed(format!("there is no event loop to test it in: {error}"), "free descriptors or memory")
     })?;
-    let Trial { ticker, budget, pulse } = trial;
-    let pulse = ticker.watch_pulse(pulse);
-    let grants = Arc::new(config.grants.clone());
-    let context = InstanceContext::new(0, pulse, Arc::clone(ticker), Arc::clone(budget), grants);
+    let (ticker, budget) = (trial.sandbox.ticker(), Arc::clone(&trial.budget));
+    let pulse = ticker.watch_pulse(trial.pulse);
+    let context = InstanceContext::new(0, pulse, Arc::clone(ticker), budget, app, (&Rc::default(), 0));
     let tried = runtime.block_on(guest.instantiate(&context, None));
     runtime.shutdown_background();
     match tried {
         Ok(_instance) => Ok(()),
+        Err(fault) if fault.kind == FaultKind::Capacity && trial.among_others => {
+            tracing::debug!(
+                app = app.name,
+                detail = &*fault.detail,
+                "not tried: there is no memory for an instance now"
+            );
+            Ok(())
+        }
         Err(fault) => {
             let hint = match fault.flag() {
                 Some(flag) => format!("raise {flag}"),
@@ -123,4 +145,13 @@ fn try_instance(guest: &Guest, config: &Config, trial: &Trial) -> Result<(), Loa
             Err(failed(format!("it does not start: {} ({})", fault.detail, fault.kind), &hint))
         }
     }
+}
+
+/// A budget of this host's memory, with the share of whoever shows `own_bytes`.
+pub(crate) fn budget(
+    config: &Config,
+    used_bytes: &'static std::sync::atomic::AtomicU64,
+    own_bytes: &'static std::sync::atomic::AtomicU64,
+) -> Arc<MemoryBudget> {
+    Arc::new(MemoryBudget::new(config.limits.memory_total_bytes, used_bytes, own_bytes))
 }

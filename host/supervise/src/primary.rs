@@ -5,10 +5,12 @@ mod dispatch;
 mod error;
 mod ground;
 mod heart;
-mod kind;
+mod intakes;
 mod life;
 mod place;
+mod reading;
 mod reload;
+mod serving;
 mod state;
 
 use std::collections::BTreeMap;
@@ -19,28 +21,32 @@ use tokio::sync::mpsc;
 
 use wasmhost_base::log;
 use wasmhost_base::panics::{caught, guarded};
-use wasmhost_config::Listen;
+use wasmhost_config::{Config, WorkerKind};
+use wasmhost_confine::spawner::Reading;
 use wasmhost_serve::intake::Intake;
-use wasmhost_serve::listener::Address;
 use wasmhost_serve::worker::inbox::Permits;
-use wasmhost_serve::worker::{Stage, WorkerEvent};
+use wasmhost_serve::worker::{Applied, Stage, WorkerEvent, WorkerId};
 
 use self::dispatch::{DISPATCH_AGAIN, Held, Rest, next_connection};
 pub use self::error::PrimaryError;
 use self::error::system;
 pub use self::ground::Ground;
-use self::ground::{Listening, authority, max_connections, per_client};
-use self::kind::Kind;
+use self::ground::{authority, max_connections, per_client};
+use self::intakes::{Door, Intakes};
 use self::place::Place;
 use self::reload::Reload;
 pub use self::reload::Swap;
+use self::serving::joined;
 use self::state::Primary;
 use crate::admin;
+use crate::apps::{Apps, Done, wait};
+use crate::backend::{Backend, Loaded, Worker};
 use crate::balancer::Balancer;
-use crate::board::Board;
+use crate::board::{Board, is_single};
+use crate::process::Processes;
 use crate::shutdown::{Phase, Request, Signals};
 use crate::supervisor::{BEAT, RestartIntensity, Supervisor};
-use wasmhost_serve::worker::WorkerId;
+use crate::threads::Threads;
 
 /// Events of workers that may wait for the primary.
 const EVENTS_MAX: usize = 256;
@@ -67,56 +73,74 @@ pub async fn run(ground: Ground) -> Result<Ended, PrimaryError> {
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_with(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
+pub async fn run_with(ground: Ground, swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
+    match ground.config.worker_kind {
+        WorkerKind::Thread => run_on::<Threads>(ground, swaps).await,
+        WorkerKind::Process => run_on::<Processes>(ground, swaps).await,
+    }
+}
+
+/// [`run_with`], on workers of this kind.
+async fn run_on<B: Backend>(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
     let mut signals = Signals::install().map_err(system("install signal handlers"))?;
     let spawner = Arc::clone(&ground.spawner);
     let config = Arc::new(ground.config.clone());
-    tracing::info!(
-        target: log::START,
-        version = env!("CARGO_PKG_VERSION"),
-        component = %config.component.display(),
-        workers = config.workers,
-        worker_kind = config.worker_kind.name(),
-        "starting"
-    );
+    tell_start(&config);
     ground.confinement.log();
-    let kind = Kind::new(&config, &spawner, &ground.confinement).map_err(system("make ready for workers"))?;
-    let mut places = make_places(&kind, config.workers)?;
-    let workers = places.iter().map(|place| &place.vitals.metrics).collect();
-    let board = Arc::new(Board::new(Arc::clone(&config), workers, kind.host(), ground.confinement.clone()));
+    let backend = B::new(&config, &spawner, &ground.confinement).map_err(system("make ready for workers"))?;
+    let mut places = make_places(&backend, config.workers)?;
+    let workers = places.iter().map(|place| place.vitals).collect();
+    let board = Arc::new(Board::new(Arc::clone(&config), workers, backend.host(), ground.confinement.clone()));
     // From here on the admin page answers, however long the component takes to load.
     if let Some(admin) = ground.listen_for_admin()? {
         tracing::info!(target: log::START, "admin page on {}", admin.address());
         tokio::task::spawn_local(admin::serve(admin, Arc::clone(&board)));
     }
-    let loading = kind.load(&config).map_err(system("start the loader"))?;
-    let edition = tokio::select! {
-        loaded = loading => loaded.map_err(|_| system("load the component")(std::io::Error::other("the loader ended; a bug of the host")))??,
-        stop = until_stop(&mut signals) => {
-            tracing::info!(signal = stop, "stopped before the component was loaded");
-            return Ok(Ended::Drained);
+    let (mut apps, mut done) = Apps::new(&config.apps);
+    let only = if is_single(&config) { apps.book.iter().next().map(|(id, _)| id) } else { None };
+    // What was loaded lives until the workers have it.
+    let guest = match only {
+        Some(app) => {
+            apps.book.load_in_time(app);
+            let loaded = tokio::select! {
+                loaded = load_now(&mut apps, &backend) => loaded?,
+                stop = until_stop(&mut signals) => {
+                    tracing::info!(signal = stop, "stopped before the component was loaded");
+                    return Ok(Ended::Drained);
+                }
+            };
+            board.touch(app);
+            loaded
         }
+        None => None,
     };
-    board.set_edition(&edition);
 
-    let Listening { one: listener, each: own_listeners, address, files } = ground.listen()?;
-    for (place, own_listener) in places.iter_mut().zip(own_listeners) {
-        place.listener = Some(own_listener);
+    let listening = ground.listen()?;
+    for (place, listeners) in places.iter_mut().zip(listening.each) {
+        place.listeners = listeners;
     }
     let (events, mut heard) = mpsc::channel(EVENTS_MAX);
     let permits = Permits::new(max_connections(&config), per_client(&config));
-    let intake = listener.map(|listener| Intake::new(listener, Arc::clone(&permits), &board.host.accepting));
+    let doors = listening.own.into_iter().map(|(listener, listen)| {
+        Door::new(Intake::new(listener, Arc::clone(&permits), &board.host.accepting), listen)
+    });
+    let intakes = Intakes::new(doors.collect());
+    let table = backend.table(&apps.table()).map_err(system("hand the apps to the workers"))?;
+    let (reload, mut read) = Reload::new();
     let mut primary = Primary {
-        edition,
-        kind,
+        backend,
+        apps,
+        table,
+        only,
+        reload,
         permits,
         spawner,
-        files,
+        files: listening.files,
         places,
         supervisor: Supervisor::new(RestartIntensity::of(config.workers)),
         balancer: Balancer::default(),
         events,
-        authority: authority(&address),
+        authority: authority(&listening.addresses),
         respawns: BTreeMap::new(),
         stage: Stage::Serve,
         board,
@@ -125,16 +149,48 @@ pub async fn run_with(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>) -> Re
     for index in 0..primary.places.len() {
         primary.start(index)?;
     }
-    let ended = primary.serve(intake, &address, (&mut heard, &mut swaps), &mut signals).await;
+    drop(guest);
+    primary.show_all();
+    let ears = Ears { heard: &mut heard, swaps: &mut swaps, done: &mut done, read: &mut read, signals: &mut signals };
+    let ended = primary.serve(intakes, &joined(&listening.addresses), ears).await;
     primary.stop_workers(&mut heard).await;
-    primary.kind.stop();
+    primary.backend.stop();
     ended
 }
 
+fn tell_start(config: &Config) {
+    let (version, workers, worker_kind) = (env!("CARGO_PKG_VERSION"), config.workers, config.worker_kind.name());
+    match &*config.apps {
+        [only] if is_single(config) => {
+            let component = only.component.display();
+            tracing::info!(target: log::START, version, %component, workers, worker_kind, "starting");
+        }
+        apps => tracing::info!(target: log::START, version, apps = apps.len(), workers, worker_kind, "starting"),
+    }
+}
+
+/// Loads the app that is to be loaded first, before there are workers.
+async fn load_now<B: Backend>(apps: &mut Apps<B>, backend: &B) -> Result<Option<B::Guest>, PrimaryError> {
+    let Some((id, with)) = apps.book.next_load() else { return Ok(None) };
+    let loaded: Loaded<B> = wait(backend.load(&with), &with, "load").await?;
+    let guest = loaded.guest.clone();
+    apps.served(id, &with, loaded);
+    Ok(Some(guest))
+}
+
+/// What the primary hears.
+struct Ears<'a, B: Backend> {
+    heard: &'a mut mpsc::Receiver<WorkerEvent>,
+    swaps: &'a mut mpsc::Receiver<Swap>,
+    done: &'a mut mpsc::Receiver<Done<B>>,
+    read: &'a mut mpsc::Receiver<std::io::Result<Reading>>,
+    signals: &'a mut Signals,
+}
+
 /// A place for each worker, none of which has started.
-fn make_places(kind: &Kind, workers: u16) -> Result<Vec<Place>, PrimaryError> {
+fn make_places<B: Backend>(backend: &B, workers: u16) -> Result<Vec<Place<B>>, PrimaryError> {
     let place = |number| {
-        let (vitals, vitals_file) = kind.vitals().map_err(system("make room for what a worker shows"))?;
+        let (vitals, vitals_file) = backend.vitals().map_err(system("make room for what a worker shows"))?;
         Ok(Place::new(WorkerId(number), vitals, vitals_file))
     };
     (1..=workers).map(place).collect()
@@ -149,31 +205,30 @@ async fn until_stop(signals: &mut Signals) -> &'static str {
     }
 }
 
-impl Primary {
+impl<B: Backend> Primary<B> {
     async fn serve(
         &mut self,
-        mut intake: Option<Intake>,
-        address: &Address,
-        (heard, swaps): (&mut mpsc::Receiver<WorkerEvent>, &mut mpsc::Receiver<Swap>),
-        signals: &mut Signals,
+        mut intakes: Intakes,
+        addresses: &str,
+        Ears { heard, swaps, done, read, signals }: Ears<'_, B>,
     ) -> Result<Ended, PrimaryError> {
         // A connection that no worker can take at the moment.
         let mut held: Option<Held> = None;
-        let mut reload = Reload::default();
         let spawner = Arc::clone(&self.spawner);
         let mut spawner_lost = std::pin::pin!(spawner.ended());
         let mut has_spawner = true;
         let mut announced = false;
         let mut deadline: Option<Instant> = None;
-        // What a host that stops still takes from its backlog, before its workers drain.
+        // What a host that stops still takes from its backlogs, before its workers drain.
         let mut rest: Option<Rest> = None;
         let mut beat_at: Option<Instant> = None;
         loop {
             let draining = deadline.is_some();
             if let Some(mut left) = rest.take() {
-                match caught(|| self.take_in_rest(&mut left, intake.as_mut(), &mut held)) {
+                match caught(|| self.take_in_rest(&mut left, &mut intakes, &mut held)) {
                     Ok(true) => {
-                        (intake, held) = (None, None);
+                        intakes.close();
+                        held = None;
                         self.drain_workers();
                     }
                     Ok(false) => rest = Some(left),
@@ -190,8 +245,13 @@ impl Primary {
             for handle in self.places.iter().filter_map(|place| place.handle.as_ref()) {
                 handle.reconcile(self.permits.is_spent());
             }
+            self.run_apps();
+            if intakes.has_given_up() {
+                intakes.close_given_up();
+            }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let next_respawn = self.respawns.keys().next().copied();
+            let next_retry = self.apps.book.next_retry();
             tokio::select! {
                 biased;
                 request = signals.next() => match request {
@@ -201,31 +261,36 @@ impl Primary {
                     }
                     Request::Reload if draining => {}
                     // (With `wasmhost dev`, a SIGHUP says that the terminal was closed.)
-                    Request::Reload if self.config.development.is_none() => reload.begin(self),
+                    Request::Reload if self.config.development.is_none() => self.begin_reload(),
                     stop => {
                         let signal = if let Request::Stop(signal) = stop { signal } else { "SIGHUP" };
                         deadline = Some(self.stop_accepting(signal));
                         // What waits at a socket that was handed over stays there, for whoever is handed it next.
-                        intake = intake.take().filter(|_| self.config.listen != Listen::Inherited);
+                        intakes.leave_handed_over();
                         rest = Some(Rest::new(self.config.drain_timeout));
                     }
                 },
                 Some(event) = heard.recv() => {
-                    if let WorkerEvent::Swapped(worker) | WorkerEvent::Exited(worker, _) = &event {
-                        reload.caught_up(*worker);
+                    match &event {
+                        WorkerEvent::Applied(worker, Applied::Supply(app)) => self.reload.caught_up(*worker, Some(*app)),
+                        WorkerEvent::Exited(worker, _) => self.reload.caught_up(*worker, None),
+                        _ => {}
                     }
                     self.on_event(event, draining)?;
                     if !announced && !draining && self.has_begun() {
                         announced = true;
-                        self.announce(address);
+                        self.announce(addresses);
                     }
                 }
-                Some(swap) = swaps.recv(), if !draining => reload.begin_for(self, swap),
+                Some(swap) = swaps.recv(), if !draining => self.begin_reload_for(swap),
                 lost = &mut spawner_lost, if has_spawner => {
                     has_spawner = false;
                     self.on_spawner_lost(lost, draining)?;
                 }
-                loaded = reload.next() => reload.take_effect(self, loaded),
+                Some(done) = done.recv() => self.on_done(done),
+                Some(reading) = read.recv(), if !draining => self.on_reading(reading, &mut intakes),
+                () = sleep_until(next_retry) => self.retry_apps(),
+                () = tokio::time::sleep(DISPATCH_AGAIN), if intakes.has_given_up() => {}
                 () = sleep_until(deadline) => {
                     if !self.config.drain_timeout.is_zero() {
                         tracing::warn!(limit = "--drain-timeout", "--drain-timeout is over: requests still in flight are broken off; raise it to wait longer");
@@ -238,25 +303,26 @@ impl Primary {
                     beat_at = None;
                     self.beat();
                 }
-                connection = guarded(next_connection(intake.as_mut(), &mut held)), if announced && !draining => {
-                    let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, intake.as_mut())));
+                connection = guarded(next_connection(&mut intakes, &mut held)), if announced && !draining => {
+                    let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, &mut intakes)));
                     held = taken_in.or_else(|panic| self.on_panic(panic))?;
                 }
             }
         }
     }
 
-    fn announce(&self, address: &Address) {
+    fn announce(&mut self, addresses: &str) {
         self.board.set_phase(Phase::Running);
-        let (_, isolation, wasi) = self.board.state();
-        tracing::info!(
-            target: log::LISTENING,
-            workers = self.places.len(),
-            isolation,
-            wasi,
-            max_connections = self.permits.max(),
-            "listening on {address}"
-        );
+        let (workers, max_connections) = (self.places.len(), self.permits.max());
+        let only = self.only.and_then(|app| self.apps.book.get(app)).and_then(|record| record.revision());
+        if let Some(revision) = only {
+            let (isolation, wasi) = (&*revision.isolation, &*revision.wasi);
+            tracing::info!(target: log::LISTENING, workers, isolation, wasi, max_connections, "listening on {addresses}");
+        } else {
+            let apps = self.config.apps.len();
+            tracing::info!(target: log::LISTENING, workers, apps, max_connections, "listening on {addresses}");
+            self.load_ahead();
+        }
     }
 
     /// Whether the start is over: a worker listens, and each of the others does, too, or has died in its first start. One
@@ -282,9 +348,9 @@ impl Primary {
 
     fn drain_workers(&mut self) {
         for place in &mut self.places {
-            place.listener = None;
+            place.listeners.clear();
         }
-        self.order(Stage::Drain);
+        self.go_on(Stage::Drain);
     }
 }
 

@@ -23,6 +23,8 @@ const WAIT: Duration = Duration::from_millis(10);
 pub struct Line<'a> {
     /// The worker that served it.
     pub worker: u16,
+    /// The app that it was for; empty: none.
+    pub app: &'a str,
     /// Its number in that worker.
     pub request: u64,
     /// The client.
@@ -81,6 +83,7 @@ fn tell(line: &Line<'_>) {
     tracing::info!(
         target: "access",
         worker = line.worker,
+        app = line.app,
         request = line.request,
         peer = %line.peer,
         method = line.method,
@@ -189,15 +192,20 @@ fn write_text(out: &mut Vec<u8>, line: &Line<'_>, time: &str, colours: bool) -> 
     } else {
         write!(out, "{time}  INFO request ")?;
     }
-    let Line { worker, request, peer, method, path, status, bytes, ending, .. } = line;
-    write!(out, "worker={worker} request={request} peer={peer} method={method:?} path={path:?} status={status} ")?;
+    let Line { worker, app, request, peer, method, path, status, bytes, ending, .. } = line;
+    write!(
+        out,
+        "worker={worker} app={app:?} request={request} peer={peer} method={method:?} path={path:?} status={status} "
+    )?;
     write!(out, "bytes={bytes} elapsed_ms={} cpu_us={} ending={ending:?}", Millis(line.elapsed), line.cpu.as_micros())?;
     out.write_all(b"\n")
 }
 
 fn write_json(out: &mut Vec<u8>, line: &Line<'_>, time: &str) -> std::io::Result<()> {
-    let Line { worker, request, peer, method, path, status, bytes, ending, .. } = line;
-    write!(out, r#"{{"timestamp":"{time}","level":"INFO","message":"request","worker":{worker},"request":{request},"#)?;
+    let Line { worker, app, request, peer, method, path, status, bytes, ending, .. } = line;
+    write!(out, r#"{{"timestamp":"{time}","level":"INFO","message":"request","worker":{worker},"app":"#)?;
+    serde_json::to_writer(&mut *out, app)?;
+    write!(out, r#","request":{request},"#)?;
     // An address, a method and an ending have nothing to escape (RFC 9110, section 5.6.2, for the method).
     write!(out, r#""peer":"{peer}","method":"{method}","path":"#)?;
     serde_json::to_writer(&mut *out, path)?;
@@ -247,6 +255,7 @@ mod tests {
     fn line(path: &str) -> Line<'_> {
         Line {
             worker: 1,
+            app: "shop",
             request: 7,
             peer: &"127.0.0.1:4711",
             method: "GET",
@@ -271,7 +280,7 @@ mod tests {
         pending.flush(&text);
         assert_eq!(
             text.queue.0.borrow().concat(),
-            "2025-11-25T04:27:20.744299Z  INFO request worker=1 request=7 peer=127.0.0.1:4711 method=\"GET\" \
+            "2025-11-25T04:27:20.744299Z  INFO request worker=1 app=\"shop\" request=7 peer=127.0.0.1:4711 method=\"GET\" \
              path=\"/a\\\"b\" status=200 bytes=13 elapsed_ms=1.255 cpu_us=238 ending=\"whole\"\n"
         );
         let json = sink(LogFormat::Json);

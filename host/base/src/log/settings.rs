@@ -1,4 +1,4 @@
-//! How the log is written: its form and its level, and what is typed for them.
+//! How the log is written: its form and its level.
 
 use std::io::{self, IsTerminal};
 
@@ -50,25 +50,8 @@ mod level {
     }
 }
 
-/// Reads `--log-format` and `--log-level`; `auto` is the form that is taken when none is named.
-///
-/// # Errors
-/// What is wrong with either.
-pub fn parse(format: &str, level: &str, auto: LogFormat) -> (Result<LogFormat, String>, Result<LevelFilter, String>) {
-    let format = match format {
-        "auto" if auto == LogFormat::Text && io::stderr().is_terminal() => Ok(LogFormat::Terminal),
-        "auto" => Ok(auto),
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("must be one of `auto`, `text`, `json`".to_owned()),
-    };
-    let level = match level {
-        "error" => Ok(LevelFilter::ERROR),
-        "warn" => Ok(LevelFilter::WARN),
-        "info" => Ok(LevelFilter::INFO),
-        "debug" => Ok(LevelFilter::DEBUG),
-        "trace" => Ok(LevelFilter::TRACE),
-        _ => Err("must be one of `error`, `warn`, `info`, `debug`, `trace`".to_owned()),
-    };
-    (format, level)
+/// The form of the log where none was chosen: `auto`, but for people on a terminal where that is text and the log goes to
+/// one.
+pub fn automatic(auto: LogFormat) -> LogFormat {
+    if auto == LogFormat::Text && io::stderr().is_terminal() { LogFormat::Terminal } else { auto }
 }

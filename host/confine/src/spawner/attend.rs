@@ -1,7 +1,7 @@
 //! The spawner's process: does what the primary asks for, and reports how the processes that it started end. It ends when
 //! the primary does, and so do its children.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
+use wasmhost_base::log::LogSettings;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
-use wasmhost_config::{Config, MAX_WORKERS};
+use wasmhost_config::{Config, Grants, Listen, MAX_WORKERS};
 
-use super::settings::{InheritError, SealedSettings, inherit};
+use super::reading::{self, Stamps};
+use super::settings::{InheritError, SealedSettings, Settings, inherit};
 use super::{FromSpawner, Order, Program, Streams, ToSpawner, compiler, open_component, own_program};
 use crate::{Cage, Unconfined};
 
@@ -57,8 +59,22 @@ pub fn run() -> Result<(), AttendError> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime =
         runtime.max_blocking_threads(OPENING_MAX).enable_all().build_local(tokio::runtime::LocalOptions::default())?;
-    runtime.block_on(attend(inherited.input, config.clone(), inherited.sealed))?;
+    let Settings { config, log } = inherited.settings;
+    let stamps = if config.source.is_some() { reading::stamps(&config) } else { Stamps::default() };
+    let latest = RefCell::new(Rc::new(Given { config, settings: inherited.sealed }));
+    let known = Known { latest, log, reach: inherited.reach, stamps: RefCell::new(stamps) };
+    runtime.block_on(attend(inherited.input, Rc::new(known)))?;
     Ok(())
+}
+
+/// What the spawner knows.
+struct Known {
+    /// From its latest reading.
+    latest: RefCell<Rc<Given>>,
+    log: LogSettings,
+    /// All that apps were granted at the start.
+    reach: Grants,
+    stamps: RefCell<Stamps>,
 }
 
 /// What all processes that the spawner starts get from it.
@@ -67,14 +83,13 @@ struct Given {
     settings: SealedSettings,
 }
 
-async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::Result<()> {
+async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
     // A terminal, or a service manager, signals the whole group; the primary decides what follows.
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
         drop(signal(kind)?);
     }
     let line = Wire::new(line)?;
-    let mut sockets: Option<Vec<SocketFile>> = None;
-    let given = Rc::new(Given { config, settings });
+    let sockets: Rc<RefCell<Option<Vec<SocketFile>>>> = Rc::default();
     let running = Rc::new(Cell::new(0_usize));
     loop {
         let (asked, mut descriptors) = match line.receive::<ToSpawner>().await {
@@ -91,16 +106,17 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
         };
         if let ToSpawner::Own(files) = asked {
             // What comes later is not believed: the primary may have been taken over by then.
-            sockets.get_or_insert(files);
+            sockets.borrow_mut().get_or_insert(files);
             continue;
         }
         // Who asks without a line for the answer wants none.
         let Ok(answer) = descriptors.take(Descriptor::Answer) else { continue };
         // Who asks sees the end of that line; a later question may find room.
         let Ok(answer) = Wire::new(answer) else { continue };
+        let given = Rc::clone(&known.latest.borrow());
         match asked {
             ToSpawner::Start(program) if running.get() < PROCESSES_MAX => {
-                let (running, given) = (Rc::clone(&running), Rc::clone(&given));
+                let running = Rc::clone(&running);
                 running.set(running.get() + 1);
                 tokio::task::spawn_local(async move {
                     match start(program, descriptors, &given).await {
@@ -120,8 +136,12 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
                     &[],
                 );
             }
-            ToSpawner::OpenComponent => {
-                let path = given.config.component_file().to_owned();
+            ToSpawner::OpenComponent(name) => {
+                let Some(app) = given.config.apps.iter().find(|app| app.name == name) else {
+                    tell(&answer, &FromSpawner::Failed(None, "the settings name no such app".to_owned()), &[]);
+                    continue;
+                };
+                let path = given.config.component_file(app).to_owned();
                 tokio::task::spawn_local(async move {
                     // In a thread: a file system that does not answer must not keep the spawner from its other work.
                     let opened = tokio::task::spawn_blocking(move || open_component(&path)).await;
@@ -131,14 +151,49 @@ async fn attend(line: OwnedFd, config: Config, settings: SealedSettings) -> io::
                     }
                 });
             }
+            ToSpawner::ReadAgain => {
+                let (known, sockets) = (Rc::clone(&known), Rc::clone(&sockets));
+                tokio::task::spawn_local(async move {
+                    match read_again(&known, &sockets).await {
+                        Ok(read) => tell(&answer, &FromSpawner::Read, &read.descriptors()),
+                        Err(error) => tell(&answer, &failed(&error), &[]),
+                    }
+                });
+            }
             ToSpawner::Own(_) => {}
             ToSpawner::RemoveSockets => {
                 // The second time, nothing.
-                sockets.iter_mut().flat_map(|files| files.drain(..)).for_each(|file| file.remove());
+                sockets.borrow_mut().iter_mut().flat_map(|files| files.drain(..)).for_each(|file| file.remove());
                 tell(&answer, &FromSpawner::Removed, &[]);
             }
         }
     }
+}
+
+/// Reads the file of settings again, and goes by it from then on. Files of sockets that are not among the addresses any more
+/// are removed.
+async fn read_again(known: &Known, sockets: &RefCell<Option<Vec<SocketFile>>>) -> io::Result<reading::Answer> {
+    let before = Rc::clone(&known.latest.borrow());
+    let source = before.config.source.clone();
+    let source = source.ok_or_else(|| io::Error::other("there is no file of settings"))?;
+    let read = tokio::task::spawn_blocking(move || reading::read(&source)).await.map_err(io::Error::other)?;
+    let answer = reading::answer(read, &before.config, &known.reach.dirs, &mut known.stamps.borrow_mut())?;
+    if let Some(config) = &answer.config {
+        let settings = SealedSettings::of(config.clone(), known.log, &known.reach)?;
+        let mut sockets = sockets.borrow_mut();
+        let files = sockets.get_or_insert_default();
+        for gone in before.config.listeners.iter().filter(|listen| !config.listeners.contains(listen)) {
+            if let Listen::Unix(path) = gone
+                && let Ok(there) = SocketFile::at(path)
+            {
+                // Of those that are the host's own only.
+                files.extract_if(.., |file| *file == there).for_each(|file| file.remove());
+            }
+        }
+        files.extend(answer.files.iter().cloned());
+        *known.latest.borrow_mut() = Rc::new(Given { config: config.clone(), settings });
+    }
+    Ok(answer)
 }
 
 fn tell(answer: &Wire, word: &FromSpawner, descriptors: &[Sent<'_>]) {

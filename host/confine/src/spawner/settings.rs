@@ -3,27 +3,21 @@
 //! gives the same ones to every process that it starts later. So no other process reads the command line, looks up a name
 //! or opens a granted directory, and nobody who breaks into the primary can give a process other settings.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
 use wasmhost_base::log::LogSettings;
+use wasmhost_base::sealed;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent};
-use wasmhost_config::{Config, DIRECTORIES_MAX, Preopen};
+use wasmhost_config::{App, Config, DIRECTORIES_MAX, Grants, HostRule, Preopen};
 
-/// Largest settings; the kernel takes no command line or environment of more than a fraction of this.
-const BYTES_MAX: u64 = 64 << 20;
 /// Directories that go with one message: what the kernel takes ([`wire::DESCRIPTORS_MAX`]), in round numbers.
 const DIRECTORIES_A_MESSAGE: usize = 200;
-/// Against these, nobody can change what others have read or will read.
-const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// All that a process knows of what the user asked for.
 #[derive(Debug, Clone)]
@@ -39,15 +33,61 @@ pub struct Settings {
 struct Text {
     config: Config,
     log: LogSettings,
-    directories: Vec<Grant>,
+    /// Of each descriptor that comes beside, in their order.
+    opened: Vec<Directory>,
+    granted: Vec<Grant>,
+    /// Hosts that some app might reach at the start.
+    hosts: Vec<HostRule>,
 }
 
-/// What is said of a directory, whose descriptor comes beside.
-#[derive(Serialize, Deserialize)]
-struct Grant {
+/// What is said of a directory, whose descriptor comes in another way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Directory {
     host: std::ffi::OsString,
     guest: String,
     writable: bool,
+}
+
+impl Directory {
+    /// Of one that is open.
+    pub fn of(dir: &Preopen) -> Self {
+        Self { host: dir.host.clone().into_os_string(), guest: dir.guest.clone(), writable: dir.writable }
+    }
+
+    fn with(self, opened: &Arc<OwnedFd>) -> Preopen {
+        let Self { host, guest, writable } = self;
+        Preopen { host: PathBuf::from(host), guest, writable, opened: Arc::clone(opened) }
+    }
+}
+
+/// That an app is granted a directory.
+#[derive(Serialize, Deserialize)]
+struct Grant {
+    app: usize,
+    /// The descriptor's.
+    number: usize,
+    directory: Directory,
+}
+
+/// These directories, as far as they are among those that are open.
+///
+/// # Errors
+/// Which one is not.
+pub fn among(own: &[Preopen], wanted: Vec<Directory>) -> Result<Vec<Preopen>, String> {
+    let found = wanted.into_iter().map(|wanted| {
+        let is_it = |dir: &&Preopen| *dir.host == *wanted.host && (dir.writable || !wanted.writable);
+        match own.iter().find(is_it) {
+            Some(dir) => Ok(wanted.with(&dir.opened)),
+            None => {
+                let how = if wanted.writable { "for writing " } else { "" };
+                Err(format!(
+                    "the directory `{}`, which was not granted {how}when the host started",
+                    wanted.host.display()
+                ))
+            }
+        }
+    });
+    found.collect()
 }
 
 /// What is sent to a process that starts, in this order.
@@ -70,16 +110,34 @@ pub(super) struct SealedSettings {
 
 impl SealedSettings {
     pub(super) fn new(settings: &Settings) -> io::Result<Self> {
-        let dirs = &settings.config.grants.dirs;
-        let grant = |dir: &Preopen| Grant {
-            host: dir.host.clone().into_os_string(),
-            guest: dir.guest.clone(),
-            writable: dir.writable,
+        let grants = || settings.config.apps.iter().map(|app| &app.grants);
+        let reach = Grants {
+            dirs: grants().flat_map(|grants| grants.dirs.iter().cloned()).collect(),
+            allow_hosts: grants().flat_map(|grants| grants.allow_hosts.iter().cloned()).collect(),
+            ..Grants::default()
         };
-        let text =
-            Text { config: settings.config.clone(), log: settings.log, directories: dirs.iter().map(grant).collect() };
-        let text = sealed(&serde_json::to_vec(&text)?)?;
-        Ok(Self { text, directories: dirs.iter().map(|dir| Arc::clone(&dir.opened)).collect() })
+        if reach.dirs.len() > DIRECTORIES_MAX {
+            return Err(io::Error::other(format!(
+                "all apps together are granted {} directories, of {DIRECTORIES_MAX} at most",
+                reach.dirs.len()
+            )));
+        }
+        Self::of(settings.config.clone(), settings.log, &reach)
+    }
+
+    /// Settings whose apps are granted no more than `reach`, all of which every process gets.
+    pub(super) fn of(config: Config, log: LogSettings, reach: &Grants) -> io::Result<Self> {
+        let all = &reach.dirs;
+        let numbers = |dir: &Preopen| all.iter().position(|own| Arc::ptr_eq(&own.opened, &dir.opened));
+        let grants = config.apps.iter().enumerate().flat_map(|(app, settings)| {
+            let grant = move |dir: &Preopen| Some(Grant { app, number: numbers(dir)?, directory: Directory::of(dir) });
+            settings.grants.dirs.iter().filter_map(grant)
+        });
+        let granted = grants.collect();
+        let (opened, hosts) = (all.iter().map(Directory::of).collect(), reach.allow_hosts.clone());
+        let text = Text { config, log, opened, granted, hosts };
+        let text = sealed::seal(&serde_json::to_vec(&text)?)?;
+        Ok(Self { text, directories: all.iter().map(|dir| Arc::clone(&dir.opened)).collect() })
     }
 
     /// Sends all to a process that reads them with [`inherit`], and `line` to one that is a worker.
@@ -102,44 +160,25 @@ impl SealedSettings {
         wire::send(end, &Part::Begin, &line)
     }
 
-    /// The settings themselves.
+    /// The settings themselves, and all that any app may be granted.
     ///
     /// # Errors
     /// When they are not what [`Self::new`] makes.
-    pub(super) fn open(&self) -> io::Result<Settings> {
-        if !rustix::fs::fcntl_get_seals(&self.text)?.contains(SEALS) {
-            return Err(io::Error::other("the settings are not sealed"));
-        }
-        let file = File::from(self.text.try_clone()?);
-        let length = file.metadata()?.len();
-        if length > BYTES_MAX {
-            return Err(io::Error::other("the settings are too long"));
-        }
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-        // (Other processes share the file's position.)
-        file.read_exact_at(&mut bytes, 0)?;
-        let Text { mut config, log, directories } = serde_json::from_slice(&bytes)?;
-        if directories.len() != self.directories.len() {
+    pub(super) fn open(&self) -> io::Result<(Settings, Grants)> {
+        let Text { mut config, log, opened, granted, hosts } = serde_json::from_slice(&sealed::unseal(&self.text)?)?;
+        if opened.len() != self.directories.len() {
             return Err(io::Error::other("the settings came with other directories than they name"));
         }
-        let opened = |(grant, opened): (Grant, &Arc<OwnedFd>)| Preopen {
-            host: PathBuf::from(grant.host),
-            guest: grant.guest,
-            writable: grant.writable,
-            opened: Arc::clone(opened),
-        };
-        config.grants.dirs = directories.into_iter().zip(&self.directories).map(opened).collect();
-        Ok(Settings { config, log })
+        for Grant { app, number, directory } in granted {
+            let app = config.apps.get_mut(app).ok_or_else(|| io::Error::other("a directory is of no app"))?;
+            let opened = self.directories.get(number);
+            let opened = opened.ok_or_else(|| io::Error::other("a directory did not come with the settings"))?;
+            Arc::make_mut(app).grants.dirs.push(directory.with(opened));
+        }
+        let directories = opened.into_iter().zip(&self.directories).map(|(directory, opened)| directory.with(opened));
+        let reach = Grants { dirs: directories.collect(), allow_hosts: hosts, ..Grants::default() };
+        Ok((Settings { config, log }, reach))
     }
-}
-
-/// These bytes in an anonymous file that nobody can change.
-fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let file = rustix::fs::memfd_create("wasmhost-settings", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let file = File::from(file);
-    file.write_all_at(bytes, 0)?;
-    rustix::fs::fcntl_add_seals(&file, SEALS)?;
-    Ok(file.into())
 }
 
 /// What a process of this program has from the one that started it.
@@ -147,7 +186,9 @@ fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
 pub struct Inheritance {
     /// What the user asked for.
     pub settings: Settings,
-    /// The same, to be given to others.
+    /// All directories and hosts that apps were granted at the start. No reload gives a process more.
+    pub reach: Grants,
+    /// The settings, to be given to others.
     pub(super) sealed: SealedSettings,
     /// Standard input, on which it came.
     pub(super) input: OwnedFd,
@@ -156,6 +197,13 @@ pub struct Inheritance {
 }
 
 impl Inheritance {
+    /// The settings by which this process is to be confined: with all that apps were granted at the start, whether one has
+    /// it now or not. An app that a reload could not change goes on with what it had.
+    pub fn confined_by(&self) -> Config {
+        let app = App { grants: self.reach.clone(), ..App::default() };
+        Config { apps: vec![Arc::new(app)], ..self.settings.config.clone() }
+    }
+
     /// A worker's line to the primary.
     ///
     /// # Errors
@@ -186,7 +234,10 @@ pub fn inherit() -> Result<Option<Inheritance>, InheritError> {
     rustix::net::sockopt::socket_type(&input).map_err(|error| InheritError::NotAChild(error.into()))?;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)?;
     match receive(input.as_fd())? {
-        Some((sealed, line)) => Ok(Some(Inheritance { settings: sealed.open()?, sealed, input, line })),
+        Some((sealed, line)) => {
+            let (settings, reach) = sealed.open()?;
+            Ok(Some(Inheritance { settings, reach, sealed, input, line }))
+        }
         None => Ok(None),
     }
 }
@@ -234,7 +285,7 @@ fn next(end: BorrowedFd<'_>) -> io::Result<Option<(Part, Descriptors)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmhost_config::{Listen, Machine, build};
+    use wasmhost_config::{CacheChoice, Listen, Machine, build};
 
     fn settings(words: &[&str]) -> Result<Settings, Box<dyn std::error::Error>> {
         let words = ["wasmhost", "serve", "app.wasm"].iter().chain(words).map(std::ffi::OsString::from);
@@ -245,7 +296,7 @@ mod tests {
         let Some(wasmhost_config::cli::Command::Serve(args)) = cli.command else {
             return Err("another command".into());
         };
-        let machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false };
+        let machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
         let config = build(&args, machine).map_err(|mistakes| format!("{mistakes:?}"))?;
         Ok(Settings { config, log: LogSettings::default() })
     }
@@ -254,7 +305,7 @@ mod tests {
         let (one, other) = wire::pair()?;
         SealedSettings::new(settings)?.send(one.as_fd(), None)?;
         let (sealed, _) = receive(other.as_fd())?.ok_or("the settings")?;
-        Ok(sealed.open()?)
+        Ok(sealed.open()?.0)
     }
 
     #[test]
@@ -269,7 +320,7 @@ mod tests {
             "--admin=[::1]:9",
             "--balance=kernel",
         ])?;
-        sent.config.component = std::ffi::OsString::from_vec(vec![0xff, b'.', b'w']).into();
+        Arc::make_mut(&mut sent.config.apps[0]).component = std::ffi::OsString::from_vec(vec![0xff, b'.', b'w']).into();
         sent.config.admin = Some(Listen::Unix(std::ffi::OsString::from_vec(vec![b'/', 0xfe]).into()));
         let received = handed_over(&sent)?;
         assert_eq!(format!("{sent:?}"), format!("{received:?}"));
@@ -283,14 +334,16 @@ mod tests {
         for number in 0..2 * DIRECTORIES_A_MESSAGE + 1 {
             let folder = dir.path().join(number.to_string());
             std::fs::create_dir(&folder)?;
-            sent.config.grants.dirs.push(Preopen::open(folder, format!("/{number}"), number % 2 == 0)?);
+            let preopen = Preopen::open(folder, format!("/{number}"), number % 2 == 0)?;
+            Arc::make_mut(&mut sent.config.apps[0]).grants.dirs.push(preopen);
         }
         // What has their names now is something else.
         std::fs::remove_dir(dir.path().join("0"))?;
         std::fs::rename(dir.path().join("1"), dir.path().join("0"))?;
-        let received = handed_over(&sent)?.config.grants.dirs;
-        assert_eq!(received.len(), sent.config.grants.dirs.len());
-        for (received, sent) in received.iter().zip(&sent.config.grants.dirs) {
+        let (received, sent) = (handed_over(&sent)?.config, sent.config);
+        let (received, sent) = (&received.apps[0].grants.dirs, &sent.apps[0].grants.dirs);
+        assert_eq!(received.len(), sent.len());
+        for (received, sent) in received.iter().zip(sent) {
             let [one, other] = [rustix::fs::fstat(&received.opened)?, rustix::fs::fstat(&sent.opened)?];
             assert_eq!((one.st_dev, one.st_ino), (other.st_dev, other.st_ino), "{}", sent.guest);
             assert_eq!((&received.guest, received.writable), (&sent.guest, sent.writable));
@@ -307,23 +360,8 @@ mod tests {
         wire::send(one.as_fd(), &Part::Directories, &[(Descriptor::Directory(0), sealed.directories[0].as_fd())])?;
         sealed.send(one.as_fd(), Some(one.as_fd()))?;
         let (received, mut line) = receive(other.as_fd())?.ok_or("the settings")?;
-        assert_eq!(received.open()?.config.grants.dirs.len(), 1);
+        assert_eq!(received.open()?.0.config.apps[0].grants.dirs.len(), 1);
         assert!(line.take(Descriptor::Line).is_ok());
-        Ok(())
-    }
-
-    #[test]
-    fn settings_that_somebody_could_still_change_are_refused() -> Result<(), Box<dyn std::error::Error>> {
-        let sent = SealedSettings::new(&settings(&[])?)?;
-        let file = File::from(sent.text.try_clone()?);
-        assert!(file.write_at(b" ", 0).is_err());
-        let open = rustix::fs::memfd_create("open", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        let mut bytes = vec![0; usize::try_from(file.metadata()?.len())?];
-        file.read_exact_at(&mut bytes, 0)?;
-        let open = File::from(open);
-        open.write_all_at(&bytes, 0)?;
-        let unsealed = SealedSettings { text: open.into(), directories: Vec::new() };
-        assert!(unsealed.open().is_err());
         Ok(())
     }
 }

@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn a_task_that_computes_is_charged_and_ended_at_the_limit() {
         let limit = Duration::from_millis(20);
-        let meter = Arc::new(Meter::new(1, limit));
+        let meter = Arc::new(Meter::of_test(limit));
         meter.begin_call(7);
         let busy = poll_fn(|_| {
             let began = Instant::now();
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_task_that_waits_costs_little() {
-        let meter = Arc::new(Meter::new(1, Duration::from_secs(1)));
+        let meter = Arc::new(Meter::of_test(Duration::from_secs(1)));
         let mut charged = Box::pin(Charged::new(std::future::pending::<()>(), Arc::clone(&meter), 0));
         for _ in 0..100 {
             assert!(charged.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());

@@ -74,7 +74,7 @@ pub(super) async fn run(
                 () = attention.lost(times.unread, times.between_bytes) => {
                     let (worker, request) = whose;
                     let (host, port) = (&target.host, target.port);
-                    tracing::debug!(worker, request, "nobody reads the response of {host}:{port}; its connection is closed");
+                    tracing::debug!(app = outbound.app(), worker, request, "nobody reads the response of {host}:{port}; its connection is closed");
                     Ok(())
                 }
             }
@@ -136,7 +136,7 @@ async fn begin(
     let deadline = after(times.connect);
     let addresses = tokio::time::timeout_at(deadline, outbound.allowed_addresses(target, whose));
     let addresses = addresses.await.map_err(|_| Error::DnsTimeout)??;
-    let connecting = connect::connect(target, &addresses, Arc::clone(&outbound.tls));
+    let connecting = connect::connect(target, &addresses, outbound.tls());
     let stream = tokio::time::timeout_at(deadline, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     let mut connection: Connection = Box::pin(connection);

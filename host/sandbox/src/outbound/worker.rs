@@ -1,13 +1,14 @@
-//! What all outgoing requests of one worker share: which destinations they may reach, the look-ups of names, the certificates
-//! that they trust, and the count of them.
+//! What outgoing requests share: those of one app on a worker, which destinations they may reach and the certificates that they
+//! trust; those of all apps on a worker, the look-ups of names and the count of them.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio_rustls::rustls::ClientConfig;
 use wasmtime_wasi_http::Error;
 
-use wasmhost_config::Grants;
+use wasmhost_config::App;
 
 use super::connect;
 use super::names::Names;
@@ -19,36 +20,88 @@ use crate::line_budget::LineBudget;
 /// Refusals of a worker's outgoing requests that are logged in one second.
 const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
 
-/// What all outgoing requests of one worker share.
+/// What all outgoing requests of an app on one worker share. What costs memory is made for the first of them: most apps send
+/// none.
 pub(crate) struct Outbound {
-    policy: Policy,
-    pub(super) tls: Arc<ClientConfig>,
-    /// None if the system could not provide it.
-    names: Option<Names>,
-    pub(super) requests: Arc<WorkerRequests>,
+    app: Arc<App>,
+    policy: OnceLock<Policy>,
+    tls: OnceLock<Arc<ClientConfig>>,
+    worker: Arc<OfWorker>,
     refusals: LineBudget,
 }
 
+/// What those of all apps on a worker share.
+#[derive(Default)]
+struct OfWorker {
+    /// None if the system could not provide it.
+    names: OnceLock<Option<Names>>,
+    requests: Arc<WorkerRequests>,
+}
+
+thread_local! {
+    /// Of the worker that this thread is, while an app on it has an [`Outbound`].
+    static OF_THIS_THREAD: RefCell<Weak<OfWorker>> = const { RefCell::new(Weak::new()) };
+}
+
+impl OfWorker {
+    fn of_this_thread() -> Arc<Self> {
+        OF_THIS_THREAD.with_borrow_mut(|known| {
+            known.upgrade().unwrap_or_else(|| {
+                let new = Arc::<Self>::default();
+                *known = Arc::downgrade(&new);
+                new
+            })
+        })
+    }
+
+    fn names(&self) -> Option<&Names> {
+        let made = self.names.get_or_init(|| {
+            Names::new()
+                .inspect_err(|error| {
+                    tracing::error!(%error, "guests of this worker cannot resolve names: no runtime for look-ups");
+                })
+                .ok()
+        });
+        made.as_ref()
+    }
+}
+
 impl Outbound {
-    pub(crate) fn new(grants: &Grants) -> Self {
-        let names = Names::new();
-        if let Err(error) = &names {
-            tracing::error!(%error, "guests of this worker cannot resolve names: no runtime for look-ups");
-        }
+    /// On the thread of the worker.
+    pub(crate) fn new(app: Arc<App>) -> Self {
         Self {
-            policy: Policy::new(&grants.allow_hosts),
-            tls: connect::tls_config(&grants.ca_pem),
-            names: names.ok(),
-            requests: Arc::default(),
+            app,
+            policy: OnceLock::new(),
+            tls: OnceLock::new(),
+            worker: OfWorker::of_this_thread(),
             refusals: LineBudget::of(REFUSALS_LOGGED_PER_SECOND),
         }
+    }
+
+    /// The name of the app.
+    pub(super) fn app(&self) -> &str {
+        &self.app.name
+    }
+
+    /// The count of the worker's requests.
+    pub(super) fn requests(&self) -> &Arc<WorkerRequests> {
+        &self.worker.requests
+    }
+
+    /// What TLS connections are made with.
+    pub(super) fn tls(&self) -> Arc<ClientConfig> {
+        Arc::clone(self.tls.get_or_init(|| connect::tls_config(&self.app.grants.ca_pem)))
+    }
+
+    fn policy(&self) -> &Policy {
+        self.policy.get_or_init(|| Policy::new(&self.app.grants.allow_hosts))
     }
 
     /// The addresses of the target that the policy allows, at least one.
     pub(super) async fn allowed_addresses(&self, target: &Target, whose: (u16, u64)) -> Result<Vec<SocketAddr>, Error> {
         let refused = |refusal: &Refusal| self.refuse(refusal, target, whose);
-        self.policy.check_host(&target.host, target.port).map_err(|refusal| refused(&refusal))?;
-        let found = match &self.names {
+        self.policy().check_host(&target.host, target.port).map_err(|refusal| refused(&refusal))?;
+        let found = match self.worker.names() {
             Some(names) => names.addresses(&target.host).await,
             None => Err("the worker has no threads for name look-ups".into()),
         };
@@ -59,7 +112,7 @@ impl Outbound {
         let mut allowed = Vec::with_capacity(found.len());
         let mut refusal = None;
         for address in found.iter().map(|address| SocketAddr::new(*address, target.port)) {
-            match self.policy.check_address(&target.host, address) {
+            match self.policy().check_address(&target.host, address) {
                 Ok(()) => allowed.push(address),
                 Err(reason) => refusal = Some(reason),
             }
@@ -74,11 +127,11 @@ impl Outbound {
     fn refuse(&self, refusal: &Refusal, target: &Target, (worker, request): (u16, u64)) -> Error {
         let (admitted, left_out) = self.refusals.admit();
         if left_out > 0 {
-            tracing::warn!(worker, lines = left_out, "refusals of outgoing requests were left out");
+            tracing::warn!(app = self.app(), worker, lines = left_out, "refusals of outgoing requests were left out");
         }
         if admitted {
             let text = refusal.explain(&target.host, target.port);
-            tracing::warn!(worker, request, limit = "--allow-host", "{text}");
+            tracing::warn!(app = self.app(), worker, request, limit = "--allow-host", "{text}");
         }
         match refusal {
             Refusal::Host => Error::HttpRequestDenied,

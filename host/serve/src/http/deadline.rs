@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use wasmhost_config::Limits;
-
 use super::pace::Slow;
 use super::upload::Upload;
 
@@ -32,17 +30,17 @@ impl Deadline {
     }
 }
 
-/// Until when the client has to send more of its body, while that is awaited; `has_pace`: no slower than
-/// `--body-rate-min`.
-pub(super) fn upload_deadline(upload: &Upload, limits: &Limits, has_pace: bool) -> Deadline {
+/// Until when the client has to send more of its body, while that is awaited: it may be silent for `idle`, and no slower than
+/// `rate` bytes a second.
+pub(super) fn upload_deadline(upload: &Upload, idle: Option<Duration>, rate: Option<u64>) -> Deadline {
     if !upload.is_awaited() {
         return Deadline::None;
     }
     let moved = upload.moved();
     let deadline = |wait: Duration, slow| Deadline::OfTheClient(moved + wait, slow);
-    let silent = limits.body_idle_timeout.map_or(Deadline::None, |limit| deadline(limit, Slow::Silent));
-    match limits.body_rate_min {
-        Some(rate) if has_pace => silent.sooner(deadline(upload.pace().patience(rate), Slow::Behind)),
-        _ => silent,
+    let silent = idle.map_or(Deadline::None, |limit| deadline(limit, Slow::Silent));
+    match rate {
+        Some(rate) => silent.sooner(deadline(upload.pace().time_left(rate), Slow::Behind)),
+        None => silent,
     }
 }

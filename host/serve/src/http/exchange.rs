@@ -11,15 +11,18 @@ use http::{Method, Request, Version, header};
 use http_body::Body;
 
 use wasmhost_base::log::access;
+use wasmhost_config::Limits;
 use wasmhost_sandbox::{Fault, FaultKind, WasiVersion};
 
-use super::buffers::Room;
 use super::deadline::Deadline;
 use super::link::{Carrier, Link};
 use super::shared::WorkerShared;
 use super::upload::{Flaw, Upload};
+use crate::buffers::Allowance;
+use crate::buffers::Buffers;
 use crate::development::Audience;
 use crate::metrics::Refused;
+use crate::pool::Pool;
 
 /// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,10 @@ pub(super) enum Ending {
 pub(super) struct Exchange {
     pub(super) number: u64,
     pub(super) worker: Rc<WorkerShared>,
+    /// Of the app that it is for.
+    pub(super) pool: Rc<Pool>,
+    pub(super) limits: Limits,
+    pub(super) buffers: Rc<Buffers>,
     carrier: Rc<dyn Carrier>,
     pub(super) began: Instant,
     method: Method,
@@ -56,8 +63,8 @@ pub(super) struct Exchange {
     /// As much of the response waits for the client as may.
     pub(super) full: Cell<bool>,
     /// It has an instance of its own, or a place in one.
-    pub(super) seated: Cell<bool>,
-    /// The slot knows that this request's instance may wait for its client.
+    pub(super) has_lease: Cell<bool>,
+    /// The pool knows that this request's instance may wait for its client.
     pub(super) held: Cell<bool>,
     /// Its instance serves others at once.
     pub(super) shares: Cell<bool>,
@@ -68,10 +75,16 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(carrier: Rc<dyn Carrier>, request: &Request<impl Body>) -> Self {
+    pub(super) fn new(carrier: Rc<dyn Carrier>, request: &Request<impl Body>, pool: Rc<Pool>) -> Self {
         let worker = Rc::clone(&carrier.link().worker);
         let began = Instant::now();
+        pool.begins(began);
+        let limits = pool.limits();
+        carrier.link().idle.set(limits.body_idle_timeout);
         Self {
+            limits,
+            buffers: pool.buffers(),
+            pool,
             number: worker.next_request(),
             carrier,
             began,
@@ -86,7 +99,7 @@ impl Exchange {
             finished: Cell::new(false),
             silence: Cell::new(None),
             full: Cell::new(false),
-            seated: Cell::new(false),
+            has_lease: Cell::new(false),
             held: Cell::new(false),
             shares: Cell::new(false),
             lingers: Cell::new(false),
@@ -115,8 +128,8 @@ impl Exchange {
     }
 
     /// Where parts of responses are counted that their clients have not taken yet.
-    pub(super) fn room(&self) -> &Arc<Room> {
-        &self.worker.buffers.responses
+    pub(super) fn room(&self) -> &Arc<Allowance> {
+        &self.buffers.responses
     }
 
     pub(super) fn is_p2(&self) -> bool {
@@ -134,9 +147,10 @@ impl Exchange {
     /// A fault in a body that no instance stands behind any more.
     pub(super) fn failed_without_instance(&self, fault: &Fault) {
         let worker = &self.worker;
-        worker.metrics.faulted(fault.kind);
+        self.pool.metrics.faulted(fault.kind);
         tracing::warn!(
             worker = worker.id.0,
+            app = &*self.pool.name(),
             request = self.number,
             fault = fault.kind.name(),
             limit = fault.flag(),
@@ -155,15 +169,16 @@ impl Exchange {
         let ending = if worker.stopping.get() && ending == Ending::ClientLeft { Ending::DrainDeadline } else { ending };
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.began);
-        worker.metrics.in_flight.change(-1);
-        worker.metrics.answered(self.status.get(), elapsed, self.cpu.get());
+        let metrics = self.pool.metrics;
+        metrics.in_flight.change(-1);
+        metrics.answered(self.status.get(), elapsed, self.cpu.get());
         match ending {
-            Ending::ClientLeft => worker.metrics.client_left.add_one(),
-            Ending::ClientSlow => worker.metrics.refused(Refused::SlowClient),
+            Ending::ClientLeft => metrics.client_left.add_one(),
+            Ending::ClientSlow => metrics.refused(Refused::SlowClient),
             Ending::Whole | Ending::Broken(_) | Ending::DrainDeadline => {}
         }
         if self.held.replace(false) {
-            worker.slot.holds_no_more(self);
+            self.pool.holds_no_more(self);
             self.link().in_the_way.set(false);
         }
         if !self.lingers.get() {
@@ -189,6 +204,7 @@ impl Exchange {
         };
         let line = access::Line {
             worker: self.worker.id.0,
+            app: &self.pool.name(),
             request: self.number,
             peer: &self.link().peer,
             method: self.method.as_str(),

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use wasmhost_sandbox::BodyError;
 
-use super::buffers::{Held, Room};
+use crate::buffers::{Allowance, Held};
 
 /// What was taken for a body before its request had an instance.
 pub(super) struct Gathered {
@@ -36,7 +36,7 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    pub(super) fn none_of(room: &Arc<Room>) -> Self {
+    pub(super) fn none_of(room: &Arc<Allowance>) -> Self {
         Self { first: None, joined: BytesMut::new(), trailers: None, error: None, held: Held::none_of(room) }
     }
 

@@ -43,6 +43,19 @@ pub(super) fn authority(
     Ok(target.or(host).unwrap_or_else(|| own.clone()))
 }
 
+/// The host that a request names, without its port: of an absolute target, else of the first `Host`. Whether it is valid is
+/// not looked at.
+pub(super) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    if let Some(host) = uri.host() {
+        return Some(host);
+    }
+    let named = headers.get(header::HOST)?.to_str().ok().filter(|host| !host.is_empty())?;
+    Some(match (named.rfind(':'), named.rfind(']')) {
+        (Some(colon), bracket) if bracket.is_none_or(|bracket| bracket < colon) => &named[..colon],
+        _ => named,
+    })
+}
+
 /// Without user information (RFC 9110, section 4.2.4), and with a port that there can be.
 fn checked(authority: Authority) -> Result<Authority, Failure> {
     let text = authority.as_str();

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use wasmhost_config::Limits;
 use wasmhost_sandbox::{Fault, FaultKind};
 
 use super::deadline::{Deadline, upload_deadline};
@@ -16,7 +15,7 @@ use super::pace::{Of, Slow};
 use super::upload::{FLAW_DETAIL, Upload};
 use crate::alarms::Alarm;
 use crate::metrics::Refused;
-use crate::pool::{Holder, Seat};
+use crate::pool::{Holder, Lease};
 
 /// How a call ends before its own end.
 enum Stop {
@@ -31,11 +30,14 @@ struct Sender {
     /// Others need the instance.
     in_the_way: Cell<bool>,
     armed: Cell<Option<Deadline>>,
+    /// How long it may be silent, and how slow, in bytes a second.
+    idle: Option<Duration>,
+    rate: Option<u64>,
 }
 
 impl Sender {
     /// Ready when the call has had its time, until `end`, or its client is too slow.
-    fn poll(&self, limits: &Limits, end: Option<Instant>, context: &Context<'_>) -> Poll<Stop> {
+    fn poll(&self, end: Option<Instant>, context: &Context<'_>) -> Poll<Stop> {
         if self.in_the_way.get() {
             return Poll::Ready(Stop::SlowClient(Slow::InTheWay));
         }
@@ -45,7 +47,8 @@ impl Sender {
             Some(end) => Deadline::OfTheGuest(end),
             None => Deadline::None,
         };
-        let deadline = end.sooner(upload_deadline(&self.upload, limits, !self.upload.is_in_chunks()));
+        let deadline =
+            end.sooner(upload_deadline(&self.upload, self.idle, self.rate.filter(|_| !self.upload.is_in_chunks())));
         if self.armed.replace(Some(deadline)) != Some(deadline) {
             self.alarm.set(deadline.at());
         }
@@ -81,9 +84,9 @@ impl Holder for Sender {
 impl Exchange {
     /// Lets a call whose response is whole go on by itself, within the CPU limit and `--request-timeout`, and the limits of
     /// a client that still sends.
-    pub(super) fn linger(&self, mut seat: Seat) {
-        if seat.is_idle() {
-            seat.finish();
+    pub(super) fn linger(&self, mut lease: Lease) {
+        if lease.is_idle() {
+            lease.finish();
             return;
         }
         self.lingers.set(true);
@@ -94,45 +97,47 @@ impl Exchange {
             alarm: worker.alarms.alarm(),
             in_the_way: Cell::new(false),
             armed: Cell::new(None),
+            idle: self.limits.body_idle_timeout,
+            rate: worker.config.limits.body_rate_min,
         });
-        let end = worker.config.limits.request_timeout.map(|limit| Instant::now() + limit);
-        let tended = Rc::clone(&worker);
+        let end = self.limits.request_timeout.map(|limit| Instant::now() + limit);
+        let (tended, pool) = (Rc::clone(&worker), Rc::clone(&self.pool));
         worker.spawn(async move {
             wasmhost_base::inject::panic_at("linger");
             let worker = tended;
             let mut held = false;
             let outcome = poll_fn(|context| {
-                if let Poll::Ready(fault) = seat.poll(context) {
+                if let Poll::Ready(fault) = lease.poll(context) {
                     return Poll::Ready(Err(Stop::Fault(fault)));
                 }
-                if seat.is_idle() {
+                if lease.is_idle() {
                     return Poll::Ready(Ok(()));
                 }
                 // Others may be in an instance that is shared, and what is left of a call there keeps no place from them.
-                if seat.is_alone() {
+                if lease.is_alone() {
                     sender.upload.watch(context);
                     if let Some(flaw) = sender.upload.flaw() {
                         return Poll::Ready(Err(Stop::Fault(Fault::new(flaw.fault(), FLAW_DETAIL))));
                     }
                     if sender.upload.is_awaited() && !std::mem::replace(&mut held, true) {
                         let holder: Rc<dyn Holder> = Rc::clone(&sender) as _;
-                        worker.slot.holds(Rc::downgrade(&holder));
+                        pool.holds(Rc::downgrade(&holder));
                     }
                 }
-                sender.poll(&worker.config.limits, end, context).map(Err)
+                sender.poll(end, context).map(Err)
             })
             .await;
             if held {
-                worker.slot.holds_no_more(&*sender);
+                pool.holds_no_more(&*sender);
             }
-            sender.upload.let_go(seat.is_alone());
+            sender.upload.let_go(lease.is_alone());
             match outcome {
-                Ok(()) => seat.finish(),
-                Err(Stop::Fault(fault)) => seat.fail(number, &fault),
+                Ok(()) => lease.finish(),
+                Err(Stop::Fault(fault)) => lease.fail(number, &fault),
                 Err(Stop::SlowClient(slow)) => {
-                    drop(seat);
+                    drop(lease);
                     worker.lines.slow(worker.id.0, peer, slow, Of::Request);
-                    worker.metrics.refused(Refused::SlowClient);
+                    pool.metrics.refused(Refused::SlowClient);
                 }
             }
         });

@@ -50,6 +50,8 @@ pub(crate) struct Link {
     /// When to look whether the whole response is late. hyper does not ask for more of a body while the socket is full, and
     /// goes on asking while it is not: the connection looks at the time itself.
     pub(crate) response_alarm: Alarm,
+    /// How long the client may take nothing of the present response.
+    pub(crate) idle: Cell<Option<Duration>>,
     /// Since when the client takes nothing of what is written.
     pub(crate) stalled: Cell<Option<Instant>>,
     /// How fast the client reads the present response, since it was first waited for.
@@ -81,6 +83,7 @@ impl Link {
             trusted,
             request_alarm,
             response_alarm,
+            idle: Cell::new(None),
             stalled: Cell::new(None),
             reading: Cell::default(),
             transfer: RefCell::default(),

@@ -28,7 +28,7 @@ impl Pace {
     }
 
     /// How much longer the host waits for the next byte, when at least `rate` bytes a second are asked for.
-    pub(crate) fn patience(self, rate: u64) -> Duration {
+    pub(crate) fn time_left(self, rate: u64) -> Duration {
         GRACE.saturating_add(time_for(self.bytes, rate)).saturating_sub(self.waited)
     }
 
@@ -158,12 +158,12 @@ mod tests {
     #[test]
     fn bytes_buy_time_beyond_the_grace() {
         let pace = Pace { waited: 4 * SECOND, bytes: 0 };
-        assert_eq!(pace.patience(500), GRACE - 4 * SECOND);
+        assert_eq!(pace.time_left(500), GRACE - 4 * SECOND);
         assert_eq!(pace.behind(500), 4 * SECOND);
         let faster = Pace { bytes: 2_500, ..pace };
-        assert_eq!(faster.patience(500), GRACE + SECOND);
+        assert_eq!(faster.time_left(500), GRACE + SECOND);
         assert_eq!(faster.behind(500), Duration::ZERO);
-        assert_eq!(Pace { waited: Duration::MAX, bytes: u64::MAX }.patience(0), Duration::ZERO);
+        assert_eq!(Pace { waited: Duration::MAX, bytes: u64::MAX }.time_left(0), Duration::ZERO);
     }
 
     #[test]
@@ -172,13 +172,13 @@ mod tests {
         for (first, unseen) in [(64 << 10, 0), (100 << 20, 0), (u64::MAX, 0), (100 << 20, 500)] {
             let beyond = time_for(unseen, RATE);
             let mut pace = Pace::default().moved(Duration::ZERO, first, Some(RATE), unseen);
-            assert_eq!(pace.patience(RATE), 2 * GRACE + beyond, "{first}");
+            assert_eq!(pace.time_left(RATE), 2 * GRACE + beyond, "{first}");
             // One byte in nine tenths of a second.
             let (mut is_behind, mut is_over) = (None, None);
             for piece in 1..40 {
                 pace = pace.moved(SECOND * 9 / 10, 1, Some(RATE), unseen);
                 is_behind = is_behind.or((pace.behind(RATE) >= SECOND).then_some(pace.waited));
-                is_over = is_over.or((pace.patience(RATE) == Duration::ZERO).then_some(pace.waited));
+                is_over = is_over.or((pace.time_left(RATE) == Duration::ZERO).then_some(pace.waited));
                 assert!(piece < 39 || is_over.is_some(), "{first}: {pace:?}");
             }
             assert!(is_behind < Some(GRACE + beyond + 2 * SECOND), "{first}: {is_behind:?}");
@@ -219,7 +219,7 @@ mod tests {
                 let bytes = rate * seconds + more;
                 pace = pace.moved(Duration::from_secs(seconds), bytes, Some(rate), 0);
                 prop_assert_eq!(pace.behind(rate), Duration::ZERO);
-                prop_assert!(pace.patience(rate) >= GRACE && pace.patience(rate) <= 2 * GRACE, "{:?}", pace);
+                prop_assert!(pace.time_left(rate) >= GRACE && pace.time_left(rate) <= 2 * GRACE, "{:?}", pace);
             }
         }
 
@@ -228,9 +228,9 @@ mod tests {
         #[test]
         fn whoever_keeps_the_pace_is_waited_for(rate in 1_u64..1_000_000, seconds in 0_u64..100_000) {
             let pace = Pace { waited: Duration::from_secs(seconds), bytes: rate * seconds };
-            prop_assert_eq!(pace.patience(rate), GRACE);
+            prop_assert_eq!(pace.time_left(rate), GRACE);
             let slower = Pace { bytes: 0, ..pace };
-            prop_assert_eq!(slower.patience(rate), GRACE.saturating_sub(pace.waited));
+            prop_assert_eq!(slower.time_left(rate), GRACE.saturating_sub(pace.waited));
         }
     }
 }

@@ -13,11 +13,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use wasmhost_sandbox::BodyError;
 
-use super::buffers::{REQUEST_AHEAD_MAX, Room};
 use super::gathered::{Ahead, Gathered};
 use super::head::clean_trailers;
 use super::source::{Lent, Source};
 use super::upload::{Flaw, Upload};
+use crate::buffers::{Allowance, REQUEST_AHEAD_MAX};
 
 /// The client's body, as a guest reads it.
 pub(super) struct RequestBody {
@@ -37,7 +37,7 @@ impl RequestBody {
         upload: Arc<Upload>,
         max: Option<u64>,
         expects: bool,
-        room: &Arc<Room>,
+        room: &Arc<Allowance>,
     ) -> Self {
         upload.in_chunks.store(incoming.size_hint().exact().is_none(), Relaxed);
         let source = if expects {

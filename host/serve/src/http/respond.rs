@@ -20,12 +20,16 @@ pub(super) enum Failure {
     GuestError,
     /// No capacity; try again after so long.
     NoCapacity(Duration),
+    /// The app cannot be had; try again after so long.
+    Unavailable(Duration),
     /// The request cannot be passed on (RFC 9112, section 3.2).
     BadRequest,
     /// The request's body is too large (RFC 9110, section 15.5.14).
     BodyTooLarge,
     /// The request's body did not come (RFC 9110, section 15.5.9).
     BodyTimeout,
+    /// No route leads to an app.
+    NotFound,
     /// An expectation that is not known (RFC 9110, section 10.1.1).
     ExpectationFailed,
     /// A method or a transfer coding that the host does not pass on (RFC 9110, section 15.6.2; RFC 9112, section 6.1).
@@ -36,9 +40,12 @@ impl Failure {
     pub(super) const fn status(self) -> StatusCode {
         match self {
             Self::Fault(FaultKind::Wall) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) | Self::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Fault(_) | Self::GuestError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
@@ -57,8 +64,8 @@ impl Failure {
             Self::BadRequest => Some(Refused::BadRequest),
             Self::BodyTooLarge => Some(Refused::BodyTooLarge),
             Self::BodyTimeout => Some(Refused::BodyTimeout),
-            Self::Fault(_) | Self::GuestError | Self::NoCapacity(_) => None,
-            Self::ExpectationFailed | Self::NotImplemented => None,
+            Self::Fault(_) | Self::GuestError | Self::NoCapacity(_) | Self::Unavailable(_) => None,
+            Self::NotFound | Self::ExpectationFailed | Self::NotImplemented => None,
         }
     }
 
@@ -66,8 +73,10 @@ impl Failure {
         match self {
             Self::Fault(FaultKind::Wall) => "504 the application took too long to answer\n",
             Self::Fault(FaultKind::Capacity) | Self::NoCapacity(_) => "503 the application is busy\n",
+            Self::Unavailable(_) => "503 the application cannot be reached at the moment\n",
             Self::Fault(_) | Self::GuestError => "500 the application failed\n",
             Self::BadRequest => "400 the request is not valid\n",
+            Self::NotFound => "404 no application has a route for this address\n",
             Self::BodyTooLarge => "413 the request's body is too large\n",
             Self::BodyTimeout => "408 the request's body did not arrive\n",
             Self::ExpectationFailed => "417 the expectation is not supported\n",
@@ -89,7 +98,7 @@ impl Failure {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if let Self::NoCapacity(after) = self {
+        if let Self::NoCapacity(after) | Self::Unavailable(after) = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
         if self.is_last() {

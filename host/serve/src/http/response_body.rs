@@ -12,13 +12,13 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use wasmhost_sandbox::{Body, BodyError, Fault, FaultKind};
 
-use super::buffers::{Held, RESPONSE_AHEAD_MAX};
 use super::exchange::{Ending, Exchange};
 use super::link::Transfer;
 use super::pace::Late;
 use super::upload::{FLAW_DETAIL, Flaw};
 use super::waits::Silence;
-use crate::pool::Seat;
+use crate::buffers::{Held, RESPONSE_AHEAD_MAX};
+use crate::pool::Lease;
 
 /// What the log says of a guest whose body has no end.
 pub(super) const NOT_FINISHED: &str = "the guest returned without finishing its body";
@@ -84,7 +84,7 @@ struct Flow {
     held: Held,
     /// No more comes behind `ahead`: the guest has given all, or the body is broken.
     is_over: bool,
-    seat: Option<Seat>,
+    lease: Option<Lease>,
     exchange: Rc<Exchange>,
     /// What `Content-Length` promises.
     promised: Option<u64>,
@@ -196,7 +196,7 @@ fn ended(mut ahead: VecDeque<Frame<Bytes>>, body: Body) -> Start {
 impl Streaming {
     pub(super) fn new(
         (ahead, is_over, inner): (VecDeque<Frame<Bytes>>, bool, Body),
-        seat: Seat,
+        lease: Lease,
         exchange: Rc<Exchange>,
         promised: Option<u64>,
     ) -> Self {
@@ -208,7 +208,7 @@ impl Streaming {
             ahead,
             held,
             is_over,
-            seat: Some(seat),
+            lease: Some(lease),
             exchange: Rc::clone(&exchange),
             promised,
             passed: 0,
@@ -239,8 +239,8 @@ impl Transfer for Flow {
                 self.exchange.body_moved();
                 self.exchange.is_full(true);
                 self.exchange.holds();
-                if let Some(seat) = &mut self.seat {
-                    seat.pause();
+                if let Some(lease) = &mut self.lease {
+                    lease.pause();
                 }
                 return;
             }
@@ -253,7 +253,7 @@ impl Transfer for Flow {
             }
         }
         if self.broken.is_none() {
-            self.give_up_seat();
+            self.give_up_lease();
         }
     }
 
@@ -300,7 +300,7 @@ impl Flow {
     fn produce(&mut self, context: &mut Context<'_>) -> Poll<Given> {
         match self.broken {
             None if self.is_over => {
-                self.give_up_seat();
+                self.give_up_lease();
                 return Poll::Ready(Given::End);
             }
             Some(cut) if self.is_over => return Poll::Ready(Given::Broken(cut)),
@@ -320,7 +320,7 @@ impl Flow {
                 Poll::Ready(match self.broken {
                     Some(cut) => Given::Broken(cut),
                     None => {
-                        self.give_up_seat();
+                        self.give_up_lease();
                         Given::End
                     }
                 })
@@ -331,21 +331,21 @@ impl Flow {
 
     /// Lets the guest go on with its call.
     fn run(&mut self, context: &mut Context<'_>) {
-        let Some(seat) = &mut self.seat else { return };
+        let Some(lease) = &mut self.lease else { return };
         // A shared instance goes on after the answer was given, and so may its fault come.
-        if seat.is_idle() && seat.is_alone() {
+        if lease.is_idle() && lease.is_alone() {
             return;
         }
-        let polled = seat.poll(context);
+        let polled = lease.poll(context);
         if let Some(flaw) = self.exchange.flaw(context) {
             self.stop_for(flaw);
             return;
         }
         if let Poll::Ready(fault) = polled
-            && let Some(seat) = self.take_seat()
+            && let Some(lease) = self.take_lease()
         {
             self.broken = Some(Cut::Fault(fault.kind));
-            seat.fail(self.exchange.number, &fault);
+            lease.fail(self.exchange.number, &fault);
         }
     }
 
@@ -363,7 +363,7 @@ impl Flow {
     /// The client is at fault: the call is cancelled, as if it had left.
     fn cancel(&mut self, cut: Cut) {
         self.broken = Some(cut);
-        drop(self.take_seat());
+        drop(self.take_lease());
     }
 
     fn pending(&mut self, context: &mut Context<'_>) -> Poll<Given> {
@@ -371,13 +371,13 @@ impl Flow {
             self.is_over = true;
             return Poll::Ready(Given::Broken(cut));
         }
-        let has_returned = self.seat.as_ref().is_some_and(|seat| seat.is_alone() && seat.is_idle());
+        let has_returned = self.lease.as_ref().is_some_and(|lease| lease.is_alone() && lease.is_idle());
         if has_returned && self.exchange.is_p2() {
             return Poll::Ready(self.break_off(FaultKind::Unfinished, NOT_FINISHED));
         }
-        if has_returned && let Some(seat) = self.take_seat() {
+        if has_returned && let Some(lease) = self.take_lease() {
             // The body is one that the host passes through: the guest is not needed for it.
-            seat.finish();
+            lease.finish();
         }
         self.exchange.poll_silence(context).map(|silence| match silence {
             Silence::OfTheGuest => self.break_off(FaultKind::BodyIdle, "the guest gave no more of its body in time"),
@@ -400,25 +400,25 @@ impl Flow {
         }
         self.broken = Some(Cut::Fault(kind));
         let fault = Fault::new(kind, detail);
-        match self.take_seat() {
-            Some(seat) => seat.fail(self.exchange.number, &fault),
+        match self.take_lease() {
+            Some(lease) => lease.fail(self.exchange.number, &fault),
             None => self.exchange.failed_without_instance(&fault),
         }
         Given::Broken(Cut::Fault(kind))
     }
 
     /// The guest has given its whole response; what it does beyond is no longer this connection's.
-    fn give_up_seat(&mut self) {
-        if let Some(seat) = self.take_seat() {
-            self.exchange.linger(seat);
+    fn give_up_lease(&mut self) {
+        if let Some(lease) = self.take_lease() {
+            self.exchange.linger(lease);
         }
     }
 
-    fn take_seat(&mut self) -> Option<Seat> {
-        let seat = self.seat.take()?;
-        self.exchange.used(seat.cpu());
+    fn take_lease(&mut self) -> Option<Lease> {
+        let lease = self.lease.take()?;
+        self.exchange.used(lease.cpu());
         self.exchange.has_instance(false);
-        Some(seat)
+        Some(lease)
     }
 
     /// hyper lets go of the body.
@@ -426,14 +426,14 @@ impl Flow {
         // hyper does not ask for the end of a body whose length it knows.
         let all_passed = self.promised.is_some_and(|promised| self.passed >= promised);
         if self.ended || (all_passed && self.broken.is_none()) {
-            self.give_up_seat();
+            self.give_up_lease();
             self.exchange.finish(Ending::Whole);
             return;
         }
         if self.broken.is_none() && self.exchange.link().is_overdue() {
             self.break_off(FaultKind::ResponseTimeout, "the response was not whole in time");
         }
-        drop(self.take_seat());
+        drop(self.take_lease());
         self.exchange.finish(match self.broken {
             Some(Cut::Fault(kind)) => Ending::Broken(kind),
             Some(Cut::SlowClient) => Ending::ClientSlow,

@@ -16,15 +16,17 @@ use hyper::body::Incoming;
 use wasmhost_sandbox::{Body, Fault, FaultKind, Head};
 
 use super::exchange::{Ending, Exchange};
-use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, remove_forwarded};
+use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_forwarded};
 use super::link::Carrier;
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
 use super::response_body::{NOT_FINISHED, ResponseBody, Start, Streaming, poll_given, start};
+use super::shared::WorkerShared;
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
 use crate::development::{Notice, Reason};
-use crate::pool::{Refusal, Seat};
+use crate::metrics::Shed;
+use crate::pool::{Lease, Pool, Refusal};
 
 /// Answers one request, whose head was framed in this way. Never fails: every failure has an answer.
 pub(crate) async fn serve(
@@ -32,8 +34,8 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
     framing: Framing,
 ) -> Response<ResponseBody> {
-    let exchange = Rc::new(Exchange::new(carrier, &request));
-    exchange.worker.metrics.in_flight.change(1);
+    let (pool, stripped) = route(&carrier.link().worker, &request);
+    let exchange = Rc::new(Exchange::new(carrier, &request, pool));
     #[cfg(feature = "fault-injection")]
     if let Some(response) = super::misdeeds::commit(&request) {
         return response.map(ResponseBody::whole);
@@ -42,7 +44,7 @@ pub(crate) async fn serve(
     let is_head = request.method() == Method::HEAD;
     match exchange.notice() {
         Some(response) => response,
-        None => match exchange.accept(request, framing) {
+        None => match exchange.accept(request, framing, stripped) {
             Ok(request) => exchange.run(request, is_head).await,
             Err(failure) => exchange.fail(failure, Reason::Status),
         },
@@ -58,7 +60,12 @@ impl Exchange {
     }
 
     /// Puts the request into the form that a guest sees: an absolute URI, true headers.
-    fn accept(&self, request: Request<Incoming>, framing: Framing) -> Result<Request<Option<RequestBody>>, Failure> {
+    fn accept(
+        &self,
+        request: Request<Incoming>,
+        framing: Framing,
+        stripped: usize,
+    ) -> Result<Request<Option<RequestBody>>, Failure> {
         wasmhost_base::inject::panic_at("head");
         let (worker, trusted) = (&self.worker, self.link().trusted);
         let (mut parts, incoming) = request.into_parts();
@@ -83,10 +90,13 @@ impl Exchange {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(scheme);
         uri.authority = Some(authority);
-        uri.path_and_query =
-            Some(parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+        let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        uri.path_and_query = Some(if stripped == 0 { target } else { without_prefix(&target, stripped)? });
         parts.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest)?;
-        let max = worker.config.limits.body_max_bytes;
+        if self.pool.is_of_no_app() {
+            return Err(Failure::NotFound);
+        }
+        let max = self.limits.body_max_bytes;
         if max.is_some_and(|max| incoming.size_hint().lower() > max) {
             self.tell_body_too_large();
             return Err(Failure::BodyTooLarge);
@@ -94,7 +104,7 @@ impl Exchange {
         let body = (!self.upload.has_ended()).then(|| {
             // RFC 9110, section 10.1.1: the expectation of an older client is ignored, and it gets no `100 Continue`.
             let expects = !self.is_old && parts.headers.contains_key(header::EXPECT);
-            RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &worker.buffers.requests)
+            RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &self.buffers.requests)
         });
         Ok(Request::from_parts(parts, body))
     }
@@ -110,27 +120,35 @@ impl Exchange {
         }
         let request = Request::from_parts(parts, body.map_or_else(Body::default, BodyExt::boxed_unsync));
         let alarm = &self.link().request_alarm;
-        let mut seat = match worker.slot.take(alarm, self.head_deadline()).await {
-            Ok(seat) => seat,
+        let mut lease = match worker.apps.take(&self.pool, alarm, self.head_deadline()).await {
+            Ok(lease) => lease,
             Err(Refusal::Shed(reason, after)) => {
                 tracing::debug!(worker = worker.id.0, request = self.number, reason = reason.name(), "shed");
                 let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
                 let why = format!("no capacity: {}{why}", reason.name());
-                return self.fail(Failure::NoCapacity(after), Reason::Text(&why));
+                let failure = match reason {
+                    Shed::Unavailable | Shed::Loading => Failure::Unavailable(after),
+                    Shed::QueueFull | Shed::QueueTimeout | Shed::Down | Shed::Memory => Failure::NoCapacity(after),
+                };
+                return self.fail(failure, Reason::Text(&why));
+            }
+            // Memory that others hold may be free in a moment.
+            Err(Refusal::NoMemory) => {
+                return self.fail(Failure::NoCapacity(self.pool.queue_timeout()), Reason::Status);
             }
             Err(Refusal::Failed(fault)) => {
                 return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
             }
         };
-        self.version.set(seat.version());
+        self.version.set(lease.version());
         self.has_instance(true);
-        self.shares.set(!seat.is_alone());
-        seat.begin(request, self.number);
+        self.shares.set(!lease.is_alone());
+        lease.begin(request, self.number);
         wasmhost_base::inject::panic_at("exchange");
         let mut armed = None;
         let mut error_code = String::new();
         let outcome = poll_fn(|context| {
-            let polled = seat.poll(context);
+            let polled = lease.poll(context);
             // What the guest makes of a body that is not valid is not asked.
             if let Some(flaw) = self.flaw(context) {
                 return Poll::Ready(Err(Stop::Flaw(flaw)));
@@ -138,11 +156,11 @@ impl Exchange {
             if let Poll::Ready(fault) = polled {
                 return Poll::Ready(Err(Stop::Fault(fault)));
             }
-            match seat.take_head() {
+            match lease.take_head() {
                 Some(Head::Response(response)) => {
                     let (parts, body) = response.into_parts();
                     let turn =
-                        |context: &mut Context<'_>| if seat.is_idle() { Poll::Pending } else { seat.poll(context) };
+                        |context: &mut Context<'_>| if lease.is_idle() { Poll::Pending } else { lease.poll(context) };
                     let started = start(body, context, turn);
                     if let Some(flaw) = self.known_flaw() {
                         return Poll::Ready(Err(Stop::Flaw(flaw)));
@@ -162,11 +180,11 @@ impl Exchange {
         })
         .await;
         alarm.set(None);
-        self.used(seat.cpu());
+        self.used(lease.cpu());
         match outcome {
             Ok(Some(response)) => {
-                seat.answered();
-                let may_read = !(seat.is_idle() && response.body().is_whole());
+                lease.answered();
+                let may_read = !(lease.is_idle() && response.body().is_whole());
                 if may_read && self.upload.wants_continue() {
                     // hyper sends `100 Continue` when it is asked for the body and the response has not begun.
                     tokio::task::yield_now().await;
@@ -174,33 +192,33 @@ impl Exchange {
                 self.status.set(response.status().as_u16());
                 if response.status().is_informational() {
                     let detail = "the guest's answer has an informational status";
-                    return self.fault(seat, &Fault::new(FaultKind::NeverAnswered, detail));
+                    return self.fault(lease, &Fault::new(FaultKind::NeverAnswered, detail));
                 }
                 if is_head || has_no_body(response.status()) {
-                    self.respond_without_body(response, seat, is_head).await
+                    self.respond_without_body(response, lease, is_head).await
                 } else {
-                    self.respond(response, seat)
+                    self.respond(response, lease)
                 }
             }
             Ok(None) => {
-                seat.answered();
-                self.linger(seat);
+                lease.answered();
+                self.linger(lease);
                 self.fail(
                     Failure::GuestError,
                     Reason::Text(&format!("the guest answered with the error code {error_code}")),
                 )
             }
-            Err(stop) => self.stop(Some(seat), stop),
+            Err(stop) => self.stop(Some(lease), stop),
         }
     }
 
     /// Answers a request that is stopped before the response's headers.
-    fn stop(&self, seat: Option<Seat>, stop: Stop) -> Response<ResponseBody> {
-        match (stop, seat) {
-            (Stop::Fault(fault), Some(seat)) => self.fault(seat, &fault),
+    fn stop(&self, lease: Option<Lease>, stop: Stop) -> Response<ResponseBody> {
+        match (stop, lease) {
+            (Stop::Fault(fault), Some(lease)) => self.fault(lease, &fault),
             (Stop::Fault(fault), None) => self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault)),
-            (Stop::Flaw(flaw), seat) => {
-                drop(seat);
+            (Stop::Flaw(flaw), lease) => {
+                drop(lease);
                 match flaw {
                     Flaw::TooLarge => {
                         self.tell_body_too_large();
@@ -209,8 +227,8 @@ impl Exchange {
                     Flaw::Invalid => self.fail(Failure::BadRequest, Reason::Status),
                 }
             }
-            (Stop::SlowClient(slow), seat) => {
-                drop(seat);
+            (Stop::SlowClient(slow), lease) => {
+                drop(lease);
                 self.tell_slow_client(slow);
                 self.fail(Failure::BodyTimeout, Reason::Status)
             }
@@ -226,33 +244,33 @@ impl Exchange {
     }
 
     /// Turns the guest's answer into hyper's.
-    fn respond(self: &Rc<Self>, response: Response<Start>, seat: Seat) -> Response<ResponseBody> {
+    fn respond(self: &Rc<Self>, response: Response<Start>, lease: Lease) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         let promised = promised(&parts.headers);
         let body = match body {
             Start::Broken(error) => {
                 let detail = format!("the guest's body began with an error: {error}");
-                return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
+                return self.fault(lease, &Fault::new(FaultKind::Unfinished, detail));
             }
             // Nothing of the response has been sent. hyper would close the connection without a word.
             Start::Partial(ahead, false, _)
-                if ahead.is_empty() && self.is_p2() && seat.is_alone() && seat.is_idle() =>
+                if ahead.is_empty() && self.is_p2() && lease.is_alone() && lease.is_idle() =>
             {
-                return self.fault(seat, &Fault::new(FaultKind::Unfinished, NOT_FINISHED));
+                return self.fault(lease, &Fault::new(FaultKind::Unfinished, NOT_FINISHED));
             }
             Start::Whole(bytes) if promised.is_some_and(|promised| promised != bytes.len() as u64) => {
                 let detail = format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len());
-                return self.fault(seat, &Fault::new(FaultKind::Unfinished, detail));
+                return self.fault(lease, &Fault::new(FaultKind::Unfinished, detail));
             }
             Start::Whole(bytes) => {
-                self.linger(seat);
+                self.linger(lease);
                 self.sent(bytes.len());
                 self.finish(Ending::Whole);
                 ResponseBody::whole(bytes)
             }
             Start::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
-                let streaming = Streaming::new((ahead, ended, inner), seat, Rc::clone(self), promised);
+                let streaming = Streaming::new((ahead, ended, inner), lease, Rc::clone(self), promised);
                 ResponseBody::Streaming(streaming)
             }
         };
@@ -265,7 +283,7 @@ impl Exchange {
     async fn respond_without_body(
         &self,
         response: Response<Start>,
-        mut seat: Seat,
+        mut lease: Lease,
         is_head: bool,
     ) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
@@ -279,9 +297,9 @@ impl Exchange {
             Start::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
                 if !ended {
-                    has_ended = match self.discard(&mut seat, inner).await {
+                    has_ended = match self.discard(&mut lease, inner).await {
                         Ok(has_ended) => has_ended,
-                        Err(fault) => return self.fault(seat, &fault),
+                        Err(fault) => return self.fault(lease, &fault),
                     };
                 }
             }
@@ -289,9 +307,9 @@ impl Exchange {
             Start::Broken(_) => {}
         }
         if has_ended {
-            self.linger(seat);
+            self.linger(lease);
         } else {
-            drop(seat);
+            drop(lease);
         }
         self.finish(Ending::Whole);
         let body = if is_head { ResponseBody::Unsent } else { ResponseBody::whole(Bytes::new()) };
@@ -302,12 +320,12 @@ impl Exchange {
     ///
     /// # Errors
     /// The fault that the guest ended with meanwhile.
-    async fn discard(&self, seat: &mut Seat, mut body: Body) -> Result<bool, Fault> {
+    async fn discard(&self, lease: &mut Lease, mut body: Body) -> Result<bool, Fault> {
         let alarm = self.worker.alarms.alarm();
         alarm.set(Some(Instant::now() + DISCARD_MAX));
         let outcome = poll_fn(|context| {
-            if !(seat.is_alone() && seat.is_idle())
-                && let Poll::Ready(fault) = seat.poll(context)
+            if !(lease.is_alone() && lease.is_idle())
+                && let Poll::Ready(fault) = lease.poll(context)
             {
                 return Poll::Ready(Err(fault));
             }
@@ -318,21 +336,21 @@ impl Exchange {
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ok(true)),
                 // The guest has returned: no more of it comes, or what comes is the host's own.
-                Poll::Pending if seat.is_alone() && seat.is_idle() => return Poll::Ready(Ok(true)),
+                Poll::Pending if lease.is_alone() && lease.is_idle() => return Poll::Ready(Ok(true)),
                 Poll::Pending => {}
             }
             alarm.poll(context).map(|()| Ok(false))
         })
         .await;
-        self.used(seat.cpu());
+        self.used(lease.cpu());
         outcome
     }
 
     /// The guest is at fault: its instance goes, and the host answers.
-    fn fault(&self, seat: Seat, fault: &Fault) -> Response<ResponseBody> {
-        seat.fail(self.number, fault);
+    fn fault(&self, lease: Lease, fault: &Fault) -> Response<ResponseBody> {
+        lease.fail(self.number, fault);
         let failure = match fault.kind {
-            FaultKind::Capacity => Failure::NoCapacity(self.worker.config.capacity.queue_timeout),
+            FaultKind::Capacity => Failure::NoCapacity(self.pool.queue_timeout()),
             kind => Failure::Fault(kind),
         };
         self.fail(failure, Reason::Fault(fault))
@@ -341,7 +359,7 @@ impl Exchange {
     /// Answers in the guest's place. The reason is told in development only.
     fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
         if let Some(reason) = failure.refused() {
-            self.worker.metrics.refused(reason);
+            self.pool.metrics.refused(reason);
         }
         self.answer(match self.audience {
             Some(audience) => failure.response_with_reason(audience, reason),
@@ -356,6 +374,22 @@ impl Exchange {
         self.finish(Ending::Whole);
         response.map(ResponseBody::whole)
     }
+}
+
+/// The pool of the app that a request is for, and how much of its path the app does not see. Whether the request is valid is
+/// not looked at.
+fn route<B>(worker: &WorkerShared, request: &Request<B>) -> (Rc<Pool>, usize) {
+    let host = host(request.uri(), request.headers()).unwrap_or_else(|| worker.authority.host());
+    // `*`, as OPTIONS has it, is the whole server (RFC 9112, section 3.2.4).
+    let path = Some(request.uri().path()).filter(|path| path.starts_with('/')).unwrap_or("/");
+    worker.apps.route(host, path).unwrap_or_else(|| (worker.apps.no_app(), 0))
+}
+
+/// A target without the beginning of its path.
+fn without_prefix(target: &PathAndQuery, bytes: usize) -> Result<PathAndQuery, Failure> {
+    let rest = target.as_str().get(bytes..).unwrap_or_default();
+    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    PathAndQuery::try_from(rest).map_err(|_| Failure::BadRequest)
 }
 
 /// How long a guest may go on with a body that nobody gets, before the head is sent: its client waits for it.

@@ -1,4 +1,4 @@
-//! What all tasks of a worker share: its instances, its alarms, its counts, and how far it is from its end.
+//! What all tasks of a worker share: its apps, its alarms, its counts, and how far it is from its end.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,18 +9,17 @@ use tokio::sync::Notify;
 
 use wasmhost_config::Config;
 
-use super::buffers::Buffers;
 use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::metrics::WorkerMetrics;
-use crate::pool::Slot;
+use crate::pool::Apps;
 use crate::worker_id::WorkerId;
 
 /// What a worker's thread shares with its connections and requests. Never leaves the thread.
 pub(crate) struct WorkerShared {
     pub(crate) id: WorkerId,
-    pub(crate) slot: Rc<Slot>,
+    pub(crate) apps: Rc<Apps>,
     pub(crate) alarms: Rc<Alarms>,
     pub(crate) metrics: &'static WorkerMetrics,
     pub(crate) config: Arc<Config>,
@@ -30,8 +29,6 @@ pub(crate) struct WorkerShared {
     pub(crate) stopping: Cell<bool>,
     pub(crate) requests: Cell<u64>,
     pub(crate) lines: Lines,
-    /// What is held for slow clients.
-    pub(crate) buffers: Buffers,
     /// Stands for the authority where a client names none.
     pub(crate) authority: Authority,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.

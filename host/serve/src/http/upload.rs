@@ -218,11 +218,11 @@ mod tests {
     use tokio::sync::Semaphore;
     use wasmhost_sandbox::BodyError;
 
-    use crate::http::buffers::{Held, Room};
+    use crate::buffers::{Allowance, Held};
     use crate::http::gathered::Ahead;
 
     /// What a request has taken, with the handle of it that its guest has.
-    fn gathered(upload: &Upload, room: &Arc<Room>, places: &Arc<Semaphore>) -> Arc<Mutex<Gathered>> {
+    fn gathered(upload: &Upload, room: &Arc<Allowance>, places: &Arc<Semaphore>) -> Arc<Mutex<Gathered>> {
         let mut ahead = Ahead::none_of(room);
         ahead.push(Bytes::from_static(b"half "));
         ahead.push(Bytes::from_static(b"of it"));
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_keeps_the_handle_of_a_body_keeps_neither_its_place_nor_its_room() {
-        let (room, places) = (Arc::new(Room::new(10)), Arc::new(Semaphore::new(1)));
+        let (room, places) = (Arc::new(Allowance::new(10)), Arc::new(Semaphore::new(1)));
         let uploads: [Upload; 2] = std::array::from_fn(|_| Upload::new(Instant::now(), false, None));
         let kept = gathered(&uploads[0], &room, &places);
         assert!(places.available_permits() == 0 && !Held::none_of(&room).has_room());

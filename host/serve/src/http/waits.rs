@@ -12,12 +12,12 @@ use http_body::Body as _;
 
 use wasmhost_sandbox::{Fault, FaultKind};
 
-use super::buffers::REQUEST_AHEAD_MAX;
 use super::deadline::{Deadline, upload_deadline};
 use super::exchange::Exchange;
 use super::pace::{Late, Of, Slow, who_is_late};
 use super::request_body::RequestBody;
 use super::upload::Flaw;
+use crate::buffers::REQUEST_AHEAD_MAX;
 use crate::pool::Holder;
 
 /// How often it is looked at most whether a response is late: the time that is left shrinks while client and guest take turns.
@@ -54,12 +54,12 @@ impl Exchange {
     /// `100 Continue` nothing, while there is leave to start early; else the host asks for it in the guest's place.
     pub(super) async fn gather(self: &Rc<Self>, body: &mut RequestBody) -> Result<(), Stop> {
         if body.is_expected()
-            && let Ok(permit) = Arc::clone(&self.worker.buffers.early).try_acquire_owned()
+            && let Ok(permit) = Arc::clone(&self.buffers.early).try_acquire_owned()
         {
             body.gathered(Some(permit));
             return Ok(());
         }
-        let mut early = pin!(Arc::clone(&self.worker.buffers.early).acquire_owned());
+        let mut early = pin!(Arc::clone(&self.buffers.early).acquire_owned());
         let streams = self.upload.is_in_chunks() || body.size_hint().lower() > REQUEST_AHEAD_MAX as u64;
         let (mut armed, mut had_turn) = (None, !streams);
         let outcome = poll_fn(|context| {
@@ -123,7 +123,7 @@ impl Exchange {
     }
 
     fn request_timeout(&self) -> Option<Duration> {
-        self.worker.config.limits.request_timeout
+        self.limits.request_timeout
     }
 
     /// By when the guest must have answered. The time in which the host waited for the client is not the guest's.
@@ -143,8 +143,12 @@ impl Exchange {
         head.sooner(self.upload_deadline(true))
     }
 
+    fn rate_min(&self) -> Option<u64> {
+        self.worker.config.limits.body_rate_min
+    }
+
     fn upload_deadline(&self, has_pace: bool) -> Deadline {
-        upload_deadline(&self.upload, &self.worker.config.limits, has_pace)
+        upload_deadline(&self.upload, self.limits.body_idle_timeout, self.rate_min().filter(|_| has_pace))
     }
 
     /// The guest gave some of its body. Its silence begins when it is asked for more and has none: the time that the
@@ -165,7 +169,7 @@ impl Exchange {
         let mut deadline = self.upload_deadline(!self.upload.is_in_chunks());
         if self.upload.is_awaited() {
             self.holds();
-        } else if let Some(idle) = self.worker.config.limits.body_idle_timeout {
+        } else if let Some(idle) = self.limits.body_idle_timeout {
             // A guest that reads its client's body is not silent meanwhile.
             deadline = Deadline::OfTheGuest(since.max(self.upload.moved()) + idle);
         }
@@ -189,7 +193,7 @@ impl Exchange {
 
     /// Who has had the whole time of the response; nobody yet: sets the alarm for when to look again.
     pub(super) fn who_is_late(&self) -> Option<Late> {
-        let limit = self.worker.config.limits.response_timeout?;
+        let limit = self.limits.response_timeout?;
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.began);
         let reading = self.link().waited_for_reader(now);
@@ -221,24 +225,24 @@ impl Exchange {
 
     /// Whether it has an instance now.
     pub(super) fn has_instance(&self, has: bool) {
-        self.seated.set(has);
+        self.has_lease.set(has);
     }
 
     /// The request's instance may wait for its client from now on.
     pub(super) fn holds(self: &Rc<Self>) {
         if !self.held.replace(true) {
             let holder: Rc<dyn Holder> = Rc::clone(self) as _;
-            self.worker.slot.holds(Rc::downgrade(&holder));
+            self.pool.holds(Rc::downgrade(&holder));
         }
     }
 }
 
 impl Holder for Exchange {
     fn waited(&self, now: Instant) -> Option<Duration> {
-        if !self.seated.get() {
+        if !self.has_lease.get() {
             return None;
         }
-        let rate = self.worker.config.limits.body_rate_min;
+        let rate = self.rate_min();
         let sends = self.upload.keeps_waiting(now);
         let reads = if self.full.get() { self.link().stalled_for(now, rate) } else { None };
         sends.max(reads)

@@ -36,7 +36,7 @@ pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Pe
         Ok(()) => {}
         Err(error) if error.is_parse() || error.is_parse_too_large() => {
             guard.unread_body.set(true);
-            worker.metrics.refused(if error.is_parse_too_large() {
+            worker.metrics.unrouted.refused(if error.is_parse_too_large() {
                 Refused::HeadTooLarge
             } else {
                 Refused::BadRequest

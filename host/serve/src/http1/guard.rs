@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Response, Version, header};
 
-use wasmhost_config::Limits;
+use wasmhost_config::HostLimits;
 
 use super::framing::{Chunks, HeadLines};
 use crate::alarms::Alarm;
@@ -107,7 +107,7 @@ impl Guard {
         &self.link.worker
     }
 
-    fn limits(&self) -> &Limits {
+    fn limits(&self) -> &HostLimits {
         &self.link.worker.config.limits
     }
 
@@ -139,7 +139,7 @@ impl Guard {
             } else {
                 (last_answer::URI_TOO_LONG, "request line")
             };
-            self.worker().metrics.refused(Refused::HeadTooLarge);
+            self.worker().metrics.unrouted.refused(Refused::HeadTooLarge);
             if let Some(count) = self.worker().lines.header_max.admit(Instant::now()) {
                 tracing::info!(worker = self.worker().id.0, count, peer = %self.link.peer, limit = "--header-max", "requests were refused because their {what} is too large (count: since the last such line); raise --header-max to allow it");
             }
@@ -197,8 +197,8 @@ impl Guard {
         }
         let (now, limits) = (Instant::now(), self.limits());
         self.link.stalled.set(Some(now));
-        let silent = limits.body_idle_timeout;
-        let behind = limits.body_rate_min.map(|rate| self.link.reading.get().patience(rate));
+        let silent = self.link.idle.get();
+        let behind = limits.body_rate_min.map(|rate| self.link.reading.get().time_left(rate));
         let soonest = [silent, behind].into_iter().flatten().min();
         self.stall_alarm.set(soonest.map(|wait| now + wait));
     }
@@ -261,7 +261,7 @@ impl Guard {
     pub(super) fn poll_limits(&self, context: &Context<'_>) -> Poll<()> {
         if self.stall_alarm.poll(context).is_ready() {
             let stalled = self.link.stalled.get().map(|since| since.elapsed()).unwrap_or_default();
-            let is_silent = self.limits().body_idle_timeout.is_some_and(|idle| stalled >= idle);
+            let is_silent = self.link.idle.get().is_some_and(|idle| stalled >= idle);
             self.link.end_for(if is_silent { Slow::Silent } else { Slow::Behind });
             return Poll::Ready(());
         }
@@ -277,7 +277,7 @@ impl Guard {
         let worker = self.worker();
         match self.phase.get() {
             Phase::Head { .. } => {
-                worker.metrics.refused(Refused::HeadTimeout);
+                worker.metrics.unrouted.refused(Refused::HeadTimeout);
                 if let Some(count) = worker.lines.header_timeout.admit(Instant::now()) {
                     tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--header-timeout", "request headers did not arrive in time (count: since the last such line); raise --header-timeout to wait longer");
                 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub const BACKLOG: i32 = 4_096;
 /// would look like one that does not read. Half of this is what it has to read within `--body-idle-timeout`.
 pub(super) const UNSENT_MAX_BYTES: u32 = 128 * 1024;
 
-/// Sockets that a service manager may hand over, of which one is served.
+/// Sockets that a service manager may hand over.
 const HANDED_OVER_MAX: RawFd = 4_096;
 
 /// Why the host cannot listen on an address.
@@ -79,7 +79,38 @@ impl Bound {
                 Ok((listener, file)) => Ok(Self::Unix(listener, Some(file))),
                 Err(error) => Err(unix_error(path, &error)),
             },
-            Listen::Inherited => inherited(),
+            Listen::Inherited => Err(BindError {
+                address: "the inherited sockets".to_owned(),
+                reason: "they are for clients".to_owned(),
+                hint: "name an address".to_owned(),
+            }),
+        }
+    }
+
+    /// The sockets that the service manager handed over; one at least.
+    ///
+    /// # Errors
+    /// When there is none, or one is not a listening TCP or Unix stream socket.
+    pub fn handed_over() -> Result<Vec<Self>, BindError> {
+        inherited()
+    }
+
+    /// One that another process of this program has bound to `listen`. With its file, where that has made one.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn received(socket: OwnedFd, listen: &Listen, file: Option<SocketFile>) -> Result<Self, BindError> {
+        match listen {
+            Listen::Unix(path) => {
+                let listener = UnixListener::from(socket);
+                rustix::net::listen(&listener, BACKLOG).map_err(|error| unix_error(path, &error.into()))?;
+                Ok(Self::Unix(listener, file))
+            }
+            Listen::Tcp(_) | Listen::Inherited => {
+                let listener = TcpListener::from(socket);
+                set_up(&listener).map_err(|error| unwatched(&error))?;
+                Ok(Self::Tcp(listener))
+            }
         }
     }
 
@@ -252,38 +283,36 @@ pub fn keep_handed_over() {
     }
 }
 
-/// The socket that the service manager handed over.
-fn inherited() -> Result<Bound, BindError> {
+/// Sets what the connections of a socket that others have made inherit from it.
+fn set_up(listener: &TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    set_tcp_nodelay(listener, true)?;
+    SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_MAX_BYTES)
+}
+
+/// The sockets that the service manager handed over.
+fn inherited() -> Result<Vec<Bound>, BindError> {
     let failed = |reason: String| {
         BindError {
-        address: "the inherited socket".to_owned(),
+        address: "the inherited sockets".to_owned(),
         reason,
-        hint: "LISTEN_FDS must count one listening TCP or Unix stream socket at descriptor 3, with LISTEN_PID set to this process (sd_listen_fds(3))".to_owned(),
+        hint: "LISTEN_FDS must count listening TCP or Unix stream sockets from descriptor 3 on, with LISTEN_PID set to this process (sd_listen_fds(3))".to_owned(),
     }
     };
     let mut handed = listenfd::ListenFd::from_env();
-    if handed.len() > 1 {
-        // Nobody would ever accept on the others.
-        return Err(failed(format!("there are {}, and wasmhost serves one", handed.len())));
-    }
-    if let Ok(Some(listener)) = handed.take_tcp_listener(0) {
-        let prepare = || {
-            listener.set_nonblocking(true)?;
-            set_tcp_nodelay(&listener, true)?;
-            SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_MAX_BYTES)
-        };
-        let prepared = prepare();
-        prepared.map_err(|error| failed(error.to_string()))?;
-        return Ok(Bound::Tcp(listener));
-    }
-    match handed.take_unix_listener(0) {
-        Ok(Some(listener)) => {
-            listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
-            Ok(Bound::Unix(listener, None))
+    // The first is missed where there is none.
+    let count = handed.len().max(1);
+    let take = |number| {
+        if let Ok(Some(listener)) = handed.take_tcp_listener(number) {
+            set_up(&listener)?;
+            return Ok(Bound::Tcp(listener));
         }
-        Ok(None) => Err(failed("there is none".to_owned())),
-        Err(error) => Err(failed(error.to_string())),
-    }
+        let listener = handed.take_unix_listener(number)?.ok_or_else(|| io::Error::other("there is none"))?;
+        listener.set_nonblocking(true)?;
+        Ok(Bound::Unix(listener, None))
+    };
+    let sockets: io::Result<Vec<Bound>> = (0..count).map(take).collect();
+    sockets.map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]

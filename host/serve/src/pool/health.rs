@@ -8,24 +8,24 @@ use std::time::{Duration, Instant};
 
 use wasmhost_base::backoff::Backoff;
 
-/// Faults in a row before a slot goes down whose guest has never answered, here or in another worker.
+/// Faults in a row before a pool goes down whose guest has never answered, here or in another worker.
 const FAULTS_BEFORE_FIRST_ANSWER: u32 = 16;
-/// Faults in a row before a slot goes down whose guest has answered before, and for how long there must have been
+/// Faults in a row before a pool goes down whose guest has answered before, and for how long there must have been
 /// nothing but faults: much, since a client that asks for a faulty path again and again shall not take the others'
 /// answers from them.
 const FAULTS_AFTER_AN_ANSWER: u32 = 512;
 const NOTHING_BUT_FAULTS: Duration = Duration::from_secs(30);
-/// Failed starts in a row before a slot goes down; a failed start costs the request nothing but time.
+/// Failed starts in a row before a pool goes down; a failed start costs the request nothing but time.
 const FAILED_STARTS: u32 = 1;
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// How often a slot had gone down when a call, or a start, began: a try. One that had begun before the slot went down last
+/// How often a pool had gone down when a call, or a start, began: a try. One that had begun before the pool went down last
 /// tells nothing new, however late it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Try(u64);
 
-/// The state of one slot.
+/// The state of one pool.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     times_down: u64,
@@ -62,7 +62,7 @@ impl Health {
         Try(self.times_down)
     }
 
-    /// The guest answered. True when the slot had been down before.
+    /// The guest answered. True when the pool had been down before.
     pub(super) fn on_answer(&mut self) -> bool {
         let had_been_down = self.times_down_in_a_row > 0;
         *self = Self { has_answered: true, times_down: self.times_down, ..Self::default() };
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_that_never_answered_goes_down_after_some_faults_and_longer_each_time() {
+    fn a_pool_that_never_answered_goes_down_after_some_faults_and_longer_each_time() {
         let mut health = Health::default();
         let now = Instant::now();
         for _ in 1..FAULTS_BEFORE_FIRST_ANSWER {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_between_answers_never_take_a_slot_down() {
+    fn faults_between_answers_never_take_a_pool_down() {
         let mut health = Health::default();
         let now = Instant::now();
         for _ in 0..100 {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_start_takes_the_slot_down_and_an_answer_brings_it_back() {
+    fn a_failed_start_takes_the_pool_down_and_an_answer_brings_it_back() {
         let mut health = Health::default();
         let now = Instant::now();
         assert_eq!(health.on_failed_start(now, health.begin(), 0.0), Verdict::DownFor(Duration::from_millis(100)));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_in_flight_when_the_slot_goes_down_double_no_wait() {
+    fn calls_in_flight_when_the_pool_goes_down_double_no_wait() {
         let mut health = Health::default();
         let now = Instant::now();
         let began = health.begin();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Calls and starts begin when the slot lets them in, and fail at any time, in any order: each wait is followed by
+        /// Calls and starts begin when the pool lets them in, and fail at any time, in any order: each wait is followed by
         /// at least one try that began after it, before the next, longer one.
         #[test]
         fn each_wait_is_earned_by_a_try_of_its_own(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// How long an instance may wait for its client while others wait for an instance.
-const PATIENCE: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(1);
 /// The shortest time between two looks at who may be ended.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -57,8 +57,8 @@ impl Holders {
         waiting.sort_by_key(|(waited, _)| std::cmp::Reverse(*waited));
         let mut left = wanted.saturating_sub(ended);
         for (waited, holder) in waiting {
-            if waited < PATIENCE {
-                return Some(now + (PATIENCE - waited).max(LOOK_EVERY));
+            if waited < WAIT_MAX {
+                return Some(now + (WAIT_MAX - waited).max(LOOK_EVERY));
             }
             if left == 0 {
                 return Some(now + LOOK_EVERY);
@@ -71,7 +71,7 @@ impl Holders {
             return Some(now + LOOK_EVERY);
         }
         // Nobody tells when one of them begins to wait again.
-        (!self.list.borrow().is_empty()).then(|| now + PATIENCE)
+        (!self.list.borrow().is_empty()).then(|| now + WAIT_MAX)
     }
 }
 
@@ -122,14 +122,14 @@ mod tests {
         holders.end_slowest(1, now);
         assert_eq!(ended(), [false, false, true, false, false]);
         // One that waits for half a second is not ended yet, one that does not wait never.
-        assert_eq!(holders.end_slowest(9, now), Some(now + PATIENCE / 2));
+        assert_eq!(holders.end_slowest(9, now), Some(now + WAIT_MAX / 2));
         assert_eq!(ended(), [true, false, true, false, true]);
         // None waits now, but each may wait again: they are looked at as long as others wait for an instance.
         let idle: Rc<dyn Holder> = Rc::new(Request { since: None, ended: Cell::new(false) });
         let others = Holders::default();
         assert_eq!(others.end_slowest(1, now), None);
         others.list.borrow_mut().push(Rc::downgrade(&idle));
-        assert_eq!(others.end_slowest(1, now), Some(now + PATIENCE));
+        assert_eq!(others.end_slowest(1, now), Some(now + WAIT_MAX));
         drop(requests);
         assert_eq!(holders.end_slowest(9, now), None);
         assert!(holders.list.borrow().is_empty());

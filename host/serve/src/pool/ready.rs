@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use wasmhost_base::backoff::Backoff;
 use wasmhost_sandbox::FaultKind;
 
-use super::slot::{Kept, KeptShared, Room, Slot};
+use super::instances::{Kept, KeptShared, Pool, Room};
 
 /// How long to wait when there was no memory for an instance, before the next try.
 const SHORTAGE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// An instance beyond the hot one is dropped after it was not needed for so long.
 const EXTRA_IDLE: Duration = Duration::from_secs(10);
 
-impl Slot {
+impl Pool {
     /// Makes the first instance, so that no request waits for it. A failure is logged, and tried again later.
     pub(crate) async fn warm(self: &Rc<Self>) {
         if let Some(room) = Room::take(self)
@@ -55,7 +55,7 @@ impl Slot {
                         shortages = 0;
                         // It came up after failed starts: requests are let in again, though only an answer clears the
                         // record.
-                        self.metrics.down.set(false);
+                        self.show_down(false);
                         self.offer(kept);
                     }
                     Err(fault) if fault.kind == FaultKind::Capacity => {
@@ -80,8 +80,11 @@ impl Slot {
     }
 
     fn lacks(&self) -> bool {
+        if self.guest.borrow().is_none() {
+            return false;
+        }
         let live = self.live.get();
-        let has_room = live < self.capacity.instances_per_worker;
+        let has_room = live < self.capacity.get().instances_per_worker;
         if self.is_fresh_each_request() { has_room && self.idle.borrow().len() < self.wanted() } else { live == 0 }
     }
 

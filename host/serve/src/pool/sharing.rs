@@ -8,35 +8,35 @@ use std::time::Instant;
 
 use wasmhost_sandbox::{Shared, SharedEnd, SharedPlace};
 
-use super::slot::{Grant, Kept, KeptShared, Slot};
+use super::instances::{Grant, Kept, KeptShared, Pool};
 
-impl Slot {
+impl Pool {
     /// Gives an instance a task of its own, and offers it to other requests. The first place in it is the caller's.
     pub(super) fn share(self: &Rc<Self>, kept: Kept) -> (KeptShared, SharedPlace) {
-        let calls = self.guest.borrow().calls_per_instance();
-        let (shared, first, task) = Shared::new(*kept.instance, calls, self.linger_max);
+        let calls = self.guest.borrow().as_ref().map_or(1, |guest| guest.calls_per_instance());
+        let (shared, first, task) = Shared::new(*kept.instance, calls, self.linger_max());
         let kept = KeptShared { shared, origin: Rc::new(kept.origin), is_busy: Rc::default() };
         self.shared.borrow_mut().push(kept.clone());
         self.offer_places(&kept);
-        let slot = Rc::clone(self);
+        let pool = Rc::clone(self);
         let member = kept.clone();
-        let crash = Rc::clone(&self.crash);
+        let crash = Rc::clone(&self.common.crash);
         let running = async move {
             let mut task = pin!(task);
             let end = std::future::poll_fn(|context| {
                 wasmhost_base::inject::panic_at("shared");
                 let polled = task.as_mut().poll(context);
-                slot.note_busy(&member, polled.is_pending() && !member.shared.is_quiet());
+                pool.note_busy(&member, polled.is_pending() && !member.shared.is_quiet());
                 if polled.is_pending() {
                     // A call whose client had left may have ended, and its place be free.
-                    slot.offer_places(&member);
+                    pool.offer_places(&member);
                 }
                 polled
             })
             .await;
-            slot.forget(&member);
+            pool.forget(&member);
             if let SharedEnd::Fault(fault) = end {
-                slot.faulted(&member.origin, 0, &fault);
+                pool.faulted(&member.origin, 0, &fault);
             }
         };
         tokio::task::spawn_local(async move { crash.watch(running).await });
@@ -45,24 +45,9 @@ impl Slot {
 
     /// Counts the instance as busy, or no longer.
     fn note_busy(&self, kept: &KeptShared, is: bool) {
-        if is == kept.is_busy.replace(is) {
-            return;
+        if is != kept.is_busy.replace(is) {
+            self.common.note_busy(is);
         }
-        let busy = self.busy_shared.get();
-        self.busy_shared.set(if is { busy + 1 } else { busy.saturating_sub(1) });
-        if self.busy_shared.get() == 0 {
-            self.at_rest.notify_one();
-        }
-    }
-
-    /// Whether nothing runs in shared instances, of calls that were answered either.
-    pub(crate) fn is_at_rest(&self) -> bool {
-        self.busy_shared.get() == 0
-    }
-
-    /// Waits for a moment at which [`Self::is_at_rest`] may hold.
-    pub(crate) async fn rested(&self) {
-        self.at_rest.notified().await;
     }
 
     pub(super) fn forget(&self, kept: &KeptShared) {
@@ -86,7 +71,8 @@ impl Slot {
         }
         let worn = kept.origin.is_worn(kept.shared.served());
         let at_its_end = kept.shared.is_abandoned() || kept.shared.met_limit();
-        if worn || at_its_end || kept.origin.is_outdated() {
+        let is_last = kept.origin.pool.retired.get() && kept.shared.is_empty();
+        if worn || at_its_end || is_last || kept.origin.is_outdated() {
             self.forget(kept);
             kept.origin.release_room();
             kept.shared.retire();

@@ -4,26 +4,32 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use wasmhost_config::Capacity;
 use wasmhost_sandbox::{Fault, FaultKind};
 
-use super::seat::Seat;
-use super::slot::{Grant, Kept, Room, Slot};
+use super::instances::{Grant, Kept, Pool, Room};
+use super::lease::Lease;
 use crate::alarms::Alarm;
 use crate::metrics::Shed;
+
+/// When to ask again for an app that cannot be had.
+const UNAVAILABLE_FOR: Duration = Duration::from_secs(10);
 
 /// Why a request gets no instance.
 pub(crate) enum Refusal {
     /// No capacity; try again after so long.
     Shed(Shed, Duration),
+    /// No memory for an instance. It is not counted: others' memory may be had.
+    NoMemory,
     /// An instance was made for it and did not come up.
     Failed(Fault),
 }
 
-impl Slot {
+impl Pool {
     /// An instance for one request: a kept one, a new one, or one that becomes free while the request waits. `alarm`
     /// is the request's, and is left unset. Waits in the queue, or for an instance that is being made, no longer than until
     /// `latest`.
-    pub(crate) async fn take(self: &Rc<Self>, alarm: &Alarm, latest: Option<Instant>) -> Result<Seat, Refusal> {
+    pub(crate) async fn take(self: &Rc<Self>, alarm: &Alarm, latest: Option<Instant>) -> Result<Lease, Refusal> {
         let rest = {
             let health = self.health.borrow();
             if health.may_be_down() { health.down_for(Instant::now()) } else { None }
@@ -31,23 +37,28 @@ impl Slot {
         if let Some(rest) = rest {
             return Err(self.shed(Shed::Down, rest));
         }
+        if self.refuses() {
+            return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR));
+        }
         let mut deadline = None;
         loop {
-            if let Some(seat) = self.take_kept() {
-                return Ok(seat);
+            if let Some(lease) = self.take_kept() {
+                return Ok(lease);
             }
-            let room = match Room::take(self) {
+            let has_guest = self.guest.borrow().is_some();
+            let room = match if has_guest { Room::take(self) } else { None } {
                 Some(room) => room,
                 None => match self.wait_for_grant(alarm, &mut deadline, latest).await? {
-                    Grant::Instance(kept) => return Ok(Seat::own(kept)),
-                    Grant::Place(kept, place) => return Ok(Seat::shared(kept, place)),
+                    Grant::Instance(kept) => return Ok(Lease::own(kept)),
+                    Grant::Place(kept, place) => return Ok(Lease::shared(kept, place)),
                     Grant::Room(room) => room,
+                    Grant::Unavailable => return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR)),
                 },
             };
             let kept = self.make(room, latest).await.map_err(|fault| self.refusal(fault))?;
             // Else a reload came in between.
             if !kept.origin.is_outdated() {
-                return Ok(self.seat(kept));
+                return Ok(self.lease(kept));
             }
         }
     }
@@ -59,21 +70,28 @@ impl Slot {
         deadline: &mut Option<Instant>,
         latest: Option<Instant>,
     ) -> Result<Grant, Refusal> {
-        if self.queue.len() >= self.capacity.queue_max {
-            return Err(self.shed(Shed::QueueFull, self.capacity.queue_timeout));
+        let Capacity { queue_max, queue_timeout, .. } = self.capacity.get();
+        if self.queue.len() >= queue_max {
+            return Err(self.shed(Shed::QueueFull, queue_timeout));
         }
         let deadline = *deadline.get_or_insert_with(|| {
             self.metrics.queued.add_one();
             let now = Instant::now();
-            let (is_first, max) = (self.queue.is_empty(), self.capacity.queue_timeout);
-            let until = now + self.patience.borrow_mut().of_one_who_comes(now, is_first, max);
+            let (is_first, max) = (self.queue.is_empty(), queue_timeout);
+            let is_loaded = self.guest.borrow().is_some();
+            // While the app is loaded, nobody is served, however short the line.
+            let wait = if is_loaded { self.codel.borrow_mut().of_one_who_comes(now, is_first, max) } else { max };
+            let until = now + wait;
             latest.map_or(until, |latest| until.min(latest))
         });
         alarm.set(Some(deadline));
         self.holders.short.notify_one();
         let granted = self.queue.wait(alarm, deadline, |grant| self.give_back(grant)).await;
         alarm.set(None);
-        granted.ok_or_else(|| self.shed(Shed::QueueTimeout, self.capacity.queue_timeout))
+        granted.ok_or_else(|| {
+            let is_loaded = self.guest.borrow().is_some();
+            self.shed(if is_loaded { Shed::QueueTimeout } else { Shed::Loading }, queue_timeout)
+        })
     }
 
     /// Takes back what was granted to a request that has gone.
@@ -85,24 +103,26 @@ impl Slot {
                 self.released(&kept);
             }
             Grant::Room(room) => drop(room),
+            Grant::Unavailable => {}
         }
     }
 
     fn refusal(&self, fault: Fault) -> Refusal {
         match fault.kind {
-            FaultKind::Capacity => self.shed(Shed::Memory, self.capacity.queue_timeout),
+            FaultKind::Capacity => Refusal::NoMemory,
             _ => Refusal::Failed(fault),
         }
     }
 
-    fn shed(&self, reason: Shed, retry_after: Duration) -> Refusal {
+    pub(super) fn shed(&self, reason: Shed, retry_after: Duration) -> Refusal {
         self.metrics.shed(reason);
-        if reason != Shed::Down
+        if !matches!(reason, Shed::Down | Shed::Unavailable)
             && let Some(count) = self.sheds_told[reason.index()].admit(Instant::now())
         {
             let flag = reason.flag();
             tracing::warn!(
                 worker = self.worker.0,
+                app = &*self.name(),
                 reason = reason.name(),
                 count,
                 limit = flag,
@@ -113,25 +133,25 @@ impl Slot {
         Refusal::Shed(reason, retry_after)
     }
 
-    fn take_kept(self: &Rc<Self>) -> Option<Seat> {
+    fn take_kept(self: &Rc<Self>) -> Option<Lease> {
         if self.is_shared() {
             let shared = self.shared.borrow();
-            return shared.iter().find_map(|kept| Some(Seat::shared(kept.clone(), kept.shared.place()?)));
+            return shared.iter().find_map(|kept| Some(Lease::shared(kept.clone(), kept.shared.place()?)));
         }
         let kept = self.idle.borrow_mut().pop()?;
         if self.is_fresh_each_request() {
             self.refill.notify_one();
         }
-        Some(Seat::own(kept))
+        Some(Lease::own(kept))
     }
 
     /// The lease of an instance that was made for this request.
-    fn seat(self: &Rc<Self>, kept: Kept) -> Seat {
+    fn lease(self: &Rc<Self>, kept: Kept) -> Lease {
         if self.is_shared() {
             let (kept, place) = self.share(kept);
-            Seat::shared(kept, place)
+            Lease::shared(kept, place)
         } else {
-            Seat::own(kept)
+            Lease::own(kept)
         }
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use wasmhost_config::AppId;
+
 use crate::worker_id::WorkerId;
 
 /// What a worker tells the primary.
@@ -14,14 +16,29 @@ pub enum WorkerEvent {
     Online(WorkerId, u64),
     /// It takes connections.
     Listening(WorkerId),
-    /// It serves with the code that it was told of last.
-    Swapped(WorkerId),
+    /// It serves an app as it was ordered last, or serves the apps of the latest table.
+    Applied(WorkerId, Applied),
+    /// A request waits for an app for which it has nothing.
+    Wants(WorkerId, AppId),
+    /// What it was given for an app is not there any more: the app is to be loaded anew.
+    Vanished(WorkerId, AppId),
+    /// It keeps nothing of an app any more, for which no request has come lately.
+    Asleep(WorkerId, AppId),
     /// It takes no more connections.
     Disconnect(WorkerId),
     /// The thread, or the process, has ended.
     Exited(WorkerId, Exit),
     /// A connection has ended in a worker's process, which the primary wanted to know.
     Freed,
+}
+
+/// Which orders a worker follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Applied {
+    /// The latest table of apps.
+    Table,
+    /// The latest supply of an app.
+    Supply(AppId),
 }
 
 /// Why a worker's thread or process ended.

@@ -3,27 +3,31 @@
 use std::io;
 use std::thread;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::events::WorkerEvent;
-use super::orders::{Orders, WorkerSetup};
+use super::orders::{OrderReceiver, OrderSender, WorkerSetup};
 use super::thread::run;
 use crate::net::inbox::{self, Connection};
 
 /// An end to send connections to a worker's thread, and one to order it.
 pub struct ThreadHandle {
     inbox: inbox::Sender,
-    orders: watch::Sender<Orders>,
+    /// What to serve, and whether to go on.
+    pub orders: OrderSender,
 }
 
 impl ThreadHandle {
-    /// Starts a worker's thread, with its first orders.
+    /// Starts a worker's thread.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(setup: WorkerSetup, events: mpsc::Sender<WorkerEvent>, orders: Orders) -> io::Result<Self> {
+    pub fn start(
+        setup: WorkerSetup,
+        events: mpsc::Sender<WorkerEvent>,
+        (orders, heard): (OrderSender, OrderReceiver),
+    ) -> io::Result<Self> {
         let (inbox, connections) = inbox::inbox();
-        let (orders, heard) = watch::channel(orders);
         let name = format!("worker-{}", setup.id);
         thread::Builder::new().name(name).spawn(move || run(setup, events, connections, heard))?;
         Ok(Self { inbox, orders })
@@ -42,10 +46,5 @@ impl ThreadHandle {
         self.inbox.try_send(connection).map_err(|error| match error {
             mpsc::error::TrySendError::Full(connection) | mpsc::error::TrySendError::Closed(connection) => connection,
         })
-    }
-
-    /// Tells it what to serve, and whether to go on.
-    pub fn order(&self, orders: Orders) {
-        self.orders.send_replace(orders);
     }
 }

@@ -1,14 +1,19 @@
-//! What the primary orders of a worker: all that it needs to start, and then what to serve and whether to go on.
+//! What the primary orders of a worker: all that it needs to start, and then which apps to serve with what, and whether to go
+//! on. Orders are level-triggered: of each kind, and for each app, the latest counts, and a worker that was busy meanwhile
+//! has missed nothing. So what waits is bounded by the number of apps.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::uri::Authority;
+use tokio::sync::Notify;
 
-use wasmhost_config::Config;
-use wasmhost_sandbox::{Guest, MemoryBudget, Ticker};
+use wasmhost_config::{AppId, AppTable, Config};
+use wasmhost_sandbox::Sandbox;
 
 use crate::net::inbox::Permits;
+use crate::pool::Supply;
 use crate::vitals::{HostVitals, Vitals};
 use crate::worker_id::WorkerId;
 
@@ -16,29 +21,20 @@ use crate::worker_id::WorkerId;
 pub struct WorkerSetup {
     /// Its number.
     pub id: WorkerId,
-    /// How to serve.
+    /// The settings of the host.
     pub config: Arc<Config>,
     /// Its counts and its sign of running guest code, kept over respawns.
     pub vitals: &'static Vitals,
     /// What all workers share.
     pub host: &'static HostVitals,
-    /// The clock that preempts guests.
-    pub ticker: Arc<Ticker>,
-    /// Memory of all instances.
-    pub budget: Arc<MemoryBudget>,
+    /// What the guests of this process share.
+    pub sandbox: Arc<Sandbox>,
     /// The address that stands for the authority where a client names none.
     pub authority: Authority,
-    /// A listener of its own, with `--balance kernel`, and the capacity that its connections take from.
-    pub listener: Option<(TcpListener, Arc<Permits>)>,
-}
-
-/// What the primary wants of a worker. The latest counts: a worker that was busy meanwhile has missed nothing.
-#[derive(Clone)]
-pub struct Orders {
-    /// What to serve.
-    pub guest: Arc<Guest>,
-    /// Whether to go on.
-    pub stage: Stage,
+    /// Listeners that only this worker has, with `--balance kernel`, and the capacity that their connections take from.
+    pub listeners: Vec<TcpListener>,
+    /// See `listeners`.
+    pub permits: Arc<Permits>,
 }
 
 /// Whether a worker goes on.
@@ -50,4 +46,121 @@ pub enum Stage {
     Drain,
     /// End at once: the drain's time is over, or a second signal came.
     Stop,
+}
+
+/// The latest orders that a worker has not seen yet.
+pub struct Orders {
+    /// Whether to go on.
+    pub stage: Stage,
+    /// The apps and their routes, if they have changed. Apps that are not in it any more are not served any more.
+    pub table: Option<Arc<AppTable>>,
+    /// What was ordered for apps. Others stay as they are.
+    pub supplies: BTreeMap<AppId, Supply>,
+}
+
+/// What both ends have in common.
+struct Shared {
+    /// `Orders::stage` stays; the rest is taken. None: the sender has gone.
+    latest: Mutex<Option<Orders>>,
+    changed: Notify,
+}
+
+/// The primary's end. Dropped, it ends the worker.
+pub struct OrderSender(Arc<Shared>);
+
+/// The worker's end.
+pub struct OrderReceiver(Arc<Shared>);
+
+/// The two ends, with the first orders.
+pub fn orders(table: Arc<AppTable>, stage: Stage, supplies: BTreeMap<AppId, Supply>) -> (OrderSender, OrderReceiver) {
+    let latest = Mutex::new(Some(Orders { stage, table: Some(table), supplies }));
+    let shared = Arc::new(Shared { latest, changed: Notify::new() });
+    shared.changed.notify_one();
+    (OrderSender(Arc::clone(&shared)), OrderReceiver(shared))
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut Orders)) {
+        if let Some(orders) = self.latest.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            change(orders);
+        }
+        self.changed.notify_one();
+    }
+}
+
+impl OrderSender {
+    /// Whether to go on. A later stage is never taken back.
+    pub fn stage(&self, stage: Stage) {
+        self.0.change(|orders| orders.stage = orders.stage.later(stage));
+    }
+
+    /// Which apps there are, and their routes.
+    pub fn table(&self, table: Arc<AppTable>) {
+        self.0.change(|orders| orders.table = Some(table));
+    }
+
+    /// What to serve an app with.
+    pub fn supply(&self, app: AppId, supply: Supply) {
+        self.0.change(|orders| drop(orders.supplies.insert(app, supply)));
+    }
+}
+
+impl Drop for OrderSender {
+    fn drop(&mut self) {
+        *self.0.latest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.changed.notify_one();
+    }
+}
+
+impl OrderReceiver {
+    /// The orders that have come since the last time, once there are some; none when nobody gives any more.
+    pub async fn changed(&mut self) -> Option<Orders> {
+        self.0.changed.notified().await;
+        let mut latest = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let orders = latest.as_mut()?;
+        let supplies = std::mem::take(&mut orders.supplies);
+        Some(Orders { stage: orders.stage, table: orders.table.take(), supplies })
+    }
+}
+
+impl Stage {
+    /// The one of both that comes later.
+    fn later(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Stop, _) | (_, Self::Stop) => Self::Stop,
+            (Self::Drain, _) | (_, Self::Drain) => Self::Drain,
+            (Self::Serve, Self::Serve) => Self::Serve,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_kind_and_app_the_latest_counts_and_is_seen_once() -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let (sender, mut receiver) = orders(Arc::default(), Stage::Serve, BTreeMap::new());
+        let reason = |text: &str| Supply::Unavailable(text.into());
+        sender.supply(AppId(1), reason("old"));
+        sender.supply(AppId(2), reason("two"));
+        sender.supply(AppId(1), reason("new"));
+        sender.stage(Stage::Stop);
+        sender.stage(Stage::Drain);
+        let mut changed = || runtime.block_on(receiver.changed());
+        let first = changed().map(|orders| {
+            let reasons = orders.supplies.into_values().map(|supply| match supply {
+                Supply::Unavailable(reason) => reason.to_string(),
+                Supply::Guest(_) => String::new(),
+            });
+            (orders.stage, orders.table.is_some(), reasons.collect::<Vec<_>>())
+        });
+        assert_eq!(first, Some((Stage::Stop, true, vec!["new".to_owned(), "two".to_owned()])));
+        sender.table(Arc::default());
+        assert!(changed().is_some_and(|orders| orders.table.is_some() && orders.supplies.is_empty()));
+        drop(sender);
+        assert!(changed().is_none());
+        Ok(())
+    }
 }

@@ -1,31 +1,35 @@
 //! What runs in a worker's thread: its event loop, from the first instance to the end of the last connection.
 
 use std::cell::{Cell, OnceCell};
+use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
 use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
-use wasmhost_sandbox::InstanceContext;
+use wasmhost_config::AppId;
+use wasmhost_sandbox::{MemoryBudget, WorkerCpu};
 
-use super::events::{Events, Exit, WorkerEvent};
-use super::orders::{Orders, Stage, WorkerSetup};
+use super::events::{Applied, Events, Exit, WorkerEvent};
+use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::crash::Crash;
-use crate::http::{Buffers, Lines, WorkerShared};
+use crate::http::{Lines, WorkerShared};
 use crate::http1;
 use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
 use crate::net::intake::Intake;
 use crate::net::listener::Listener;
 use crate::net::{Peer, Stream};
-use crate::pool::Slot;
+use crate::pool::{Apps, Common, Notice, Parts};
 
 /// Threads of a worker that do blocking work for guests: file system calls and name look-ups.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -34,12 +38,7 @@ const BLOCKING_THREADS_MAX: usize = 8;
 const CONNECTIONS_A_TURN: usize = 64;
 
 /// The body of a worker's thread. Always ends with an event.
-pub(super) fn run(
-    setup: WorkerSetup,
-    events: mpsc::Sender<WorkerEvent>,
-    connections: Receiver,
-    orders: watch::Receiver<Orders>,
-) {
+pub(super) fn run(setup: WorkerSetup, events: mpsc::Sender<WorkerEvent>, connections: Receiver, orders: OrderReceiver) {
     let id = setup.id;
     // What guests have the host hold is counted by thread.
     let _own = heap::own();
@@ -69,18 +68,18 @@ pub fn run_in(
     setup: WorkerSetup,
     events: &impl Events,
     connections: Receiver,
-    orders: watch::Receiver<Orders>,
+    orders: OrderReceiver,
 ) -> Exit {
     let metrics = &setup.vitals.metrics;
     let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
     metrics.thread.store(thread.into(), Relaxed);
-    let slot = OnceCell::new();
-    let serving = serve(setup, events, thread.into(), connections, orders, &slot);
+    let apps = OnceCell::new();
+    let serving = serve(setup, events, thread.into(), connections, orders, &apps);
     let outcome = caught(|| runtime.block_on(serving));
     metrics.listening.set(false);
-    if let Some(slot) = slot.get() {
-        // Instances at rest hold the slot, which holds them. Not within the panic, if it was one.
-        runtime.block_on(async { slot.clear() });
+    if let Some(apps) = apps.get() {
+        // Not within the panic, if it was one.
+        runtime.block_on(async { apps.clear() });
     }
     // A blocking call of a guest may still be under way; the thread does not wait for it.
     runtime.shutdown_background();
@@ -94,32 +93,39 @@ async fn serve(
     events: &impl Events,
     thread: u64,
     mut connections: Receiver,
-    mut orders: watch::Receiver<Orders>,
-    kept: &OnceCell<Rc<Slot>>,
+    mut orders: OrderReceiver,
+    kept: &OnceCell<Rc<Apps>>,
 ) -> Exit {
-    let WorkerSetup { id, config, vitals, ticker, host, budget, authority, listener } = setup;
+    let WorkerSetup { id, config, vitals, host, sandbox, authority, listeners, permits } = setup;
     let metrics = &vitals.metrics;
     events.tell(WorkerEvent::Online(id, thread)).await;
     // What a thread that died left behind here went with it.
     vitals.pulse.reset();
-    let pulse = ticker.watch_pulse(&vitals.pulse);
-    metrics.in_flight.set(0);
-    metrics.instances.set(0);
+    let pulse = sandbox.ticker().watch_pulse(&vitals.pulse);
+    metrics.unrouted.in_flight.set(0);
     metrics.down.set(false);
-    let context = InstanceContext::new(id.0, pulse, ticker, budget, Arc::new(config.grants.clone()));
-    let mut guest = Arc::clone(&orders.borrow().guest);
-    // They may say more than that already.
-    orders.mark_changed();
+    let Some(first) = orders.changed().await else { return Exit::Voluntary };
+    let table = first.table.unwrap_or_default();
     let crash = Rc::new(Crash::default());
-    let slot = Slot::new(id, Arc::clone(&guest), context, &config, (metrics, host), Rc::clone(&crash));
-    let _ = kept.set(Rc::clone(&slot));
+    let cpu = Rc::<WorkerCpu>::default();
+    let common = Common::new(id, metrics, Rc::clone(&crash), config.development.is_none());
+    let parts = Parts {
+        pulse,
+        cpu: Rc::clone(&cpu),
+        sandbox,
+        budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &vitals.memory_bytes),
+        vitals,
+        host,
+        sleep_after: config.app_idle_timeout,
+    };
+    let apps = Apps::new(Rc::clone(&common), parts, table);
+    let _ = kept.set(Rc::clone(&apps));
     let alarms = Rc::new(Alarms::default());
     let worker = Rc::new(WorkerShared {
         id,
-        slot: Rc::clone(&slot),
+        apps: Rc::clone(&apps),
         alarms: Rc::clone(&alarms),
         metrics,
-        buffers: Buffers::new(&config.capacity),
         config,
         draining: Cell::new(false),
         stopping: Cell::new(false),
@@ -130,66 +136,78 @@ async fn serve(
         changed: Notify::new(),
         crash: Rc::clone(&crash),
     });
-    let mut own_intake = match listener {
-        Some((listener, permits)) => match Listener::from_tcp(listener) {
-            Ok(listener) => Some(Intake::new(listener, permits, &metrics.accepting)),
-            Err(error) => return Exit::NotStarted(format!("its listener cannot be used: {error}")),
-        },
-        None => None,
-    };
+    let mut own_intakes = Vec::new();
+    for listener in listeners {
+        match Listener::from_tcp(listener) {
+            Ok(listener) => own_intakes.push(Intake::new(listener, Arc::clone(&permits), &metrics.accepting)),
+            Err(error) => return Exit::NotStarted(format!("a listener of it cannot be used: {error}")),
+        }
+    }
     let watcher = Rc::clone(&crash);
     tokio::task::spawn_local(async move { watcher.watch(alarms.run()).await });
-    tokio::select! {
-        () = crash.watch(slot.warm()) => {}
-        text = crash.happened() => return Exit::Panic(text),
+    let supplied: Vec<AppId> = first.supplies.keys().copied().collect();
+    let pools: Vec<_> = first.supplies.into_iter().filter_map(|(app, supply)| apps.begin_with(app, supply)).collect();
+    if let [only] = &*pools {
+        // So that no request waits for its first instance.
+        tokio::select! {
+            () = crash.watch(only.warm()) => {}
+            text = crash.happened() => return Exit::Panic(text),
+        }
     }
-    tend(&worker);
+    drop(pools);
+    tend(&worker, cpu);
     metrics.listening.set(true);
     events.tell(WorkerEvent::Listening(id)).await;
-
-    let mut is_first = true;
+    for app in supplied {
+        events.tell(WorkerEvent::Applied(id, Applied::Supply(app))).await;
+    }
+    events.tell(WorkerEvent::Applied(id, Applied::Table)).await;
+    let mut stage = Some(first.stage);
     let crew = Crew { worker: Rc::clone(&worker), open: Rc::default() };
     loop {
         wasmhost_base::inject::panic_at("loop");
         tokio::select! {
             biased;
             text = crash.happened() => break Exit::Panic(text),
-            changed = orders.changed() => {
-                let latest = orders.borrow_and_update().clone();
-                if changed.is_err() || latest.stage == Stage::Stop {
+            latest = next(&mut orders, &mut stage) => {
+                let Some(Orders { stage, table, supplies }) = latest.filter(|orders| orders.stage != Stage::Stop) else {
                     worker.stopping.set(true);
                     break Exit::Voluntary;
+                };
+                if let Some(table) = table {
+                    apps.serve(table);
+                    events.tell(WorkerEvent::Applied(id, Applied::Table)).await;
                 }
-                let is_other = !Arc::ptr_eq(&guest, &latest.guest);
-                if is_other {
-                    guest = latest.guest;
-                    slot.swap(Arc::clone(&guest));
+                for (app, supply) in supplies {
+                    apps.supply(app, supply);
+                    events.tell(WorkerEvent::Applied(id, Applied::Supply(app))).await;
                 }
-                // Also of the first: an order that came while this worker started is in it, and is waited for.
-                if is_other || is_first {
-                    events.tell(WorkerEvent::Swapped(id)).await;
-                }
-                is_first = false;
-                if latest.stage == Stage::Drain && !worker.draining.replace(true) {
-                    crew.take_in_the_last(own_intake.take());
+                if stage == Stage::Drain && !worker.draining.replace(true) {
+                    own_intakes.drain(..).for_each(|intake| crew.take_in_the_last(intake));
                     metrics.listening.set(false);
                     events.tell(WorkerEvent::Disconnect(id)).await;
                     worker.alarms.wake_all();
                     worker.changed.notify_one();
                 }
             }
-            () = slot.rested(), if worker.draining.get() => {}
+            notice = common.next_notice() => events.tell(match notice {
+                Notice::Wants(app) => WorkerEvent::Wants(id, app),
+                Notice::Asleep(app) => WorkerEvent::Asleep(id, app),
+            }).await,
+            () = common.rested(), if worker.draining.get() => {}
             () = worker.changed.notified() => {}
             Some(connection) = connections.recv() => crew.take_in(connection, || connections.try_recv().ok()),
-            connection = next_of_own(own_intake.as_mut()) => {
-                crew.take_in(connection, || own_intake.as_mut().and_then(Intake::next_waiting));
+            (index, connection) = next_of_own(&mut own_intakes) => {
+                crew.take_in(connection, || own_intakes.get_mut(index).and_then(Intake::next_waiting));
+                // The others go first the next time.
+                own_intakes.rotate_left(index + 1);
             }
         }
         if worker.draining.get()
             && connections.is_empty()
             && crew.open.get() == 0
             && worker.tasks.get() == 0
-            && slot.is_at_rest()
+            && common.is_at_rest()
         {
             break Exit::Voluntary;
         }
@@ -197,15 +215,15 @@ async fn serve(
 }
 
 /// Starts the tasks that a worker has beside its connections. A panic of one ends the worker.
-fn tend(worker: &Rc<WorkerShared>) {
+fn tend(worker: &Rc<WorkerShared>, cpu: Rc<WorkerCpu>) {
     let spawn = |task: Pin<Box<dyn Future<Output = ()>>>| {
         let crash = Rc::clone(&worker.crash);
         tokio::task::spawn_local(async move { crash.watch(task).await });
     };
-    let [tended, relieved, trimmed] = std::array::from_fn(|_| Rc::clone(&worker.slot));
-    spawn(Box::pin(async move { tended.tend().await }));
-    spawn(Box::pin(async move { relieved.relieve().await }));
-    spawn(Box::pin(async move { trimmed.trim.run().await }));
+    let (apps, common) = (Rc::clone(&worker.apps), Rc::clone(&worker.apps.common));
+    spawn(Box::pin(cpu.attend()));
+    spawn(Box::pin(apps.put_to_sleep()));
+    spawn(Box::pin(async move { common.trim.run().await }));
     if worker.config.access_log {
         spawn(Box::pin(access::hand_over_in_time()));
     }
@@ -229,15 +247,13 @@ impl Crew {
         }
     }
 
-    /// Takes in the connections that wait in the backlog of the worker's own listener, and closes it: closing alone would
-    /// reset them.
-    fn take_in_the_last(&self, intake: Option<Intake>) {
-        if let Some(intake) = intake {
-            intake.take_rest(|connection| {
-                self.start(connection);
-                true
-            });
-        }
+    /// Takes in the connections that wait in the backlog of a listener of the worker's own, and closes it: closing alone
+    /// would reset them.
+    fn take_in_the_last(&self, intake: Intake) {
+        intake.take_rest(|connection| {
+            self.start(connection);
+            true
+        });
     }
 
     fn start(&self, connection: Connection) {
@@ -270,7 +286,7 @@ impl Crew {
             }
             drop((stream, permit));
             open.set(open.get() - 1);
-            worker.slot.trim.ask();
+            worker.apps.common.trim.ask();
             if worker.draining.get() {
                 worker.changed.notify_one();
             }
@@ -278,10 +294,24 @@ impl Crew {
     }
 }
 
-/// The next connection of the worker's own listener; never ready without one.
-async fn next_of_own(intake: Option<&mut Intake>) -> Connection {
-    match intake {
-        Some(intake) => intake.next().await,
-        None => std::future::pending().await,
+/// The next connection of the worker's own listeners, and which it is of; never ready without one.
+async fn next_of_own(intakes: &mut [Intake]) -> (usize, Connection) {
+    let mut waiting: Vec<_> = intakes.iter_mut().map(|intake| Box::pin(intake.next())).collect();
+    poll_fn(|context| {
+        for (index, next) in waiting.iter_mut().enumerate() {
+            if let Poll::Ready(connection) = next.as_mut().poll(context) {
+                return Poll::Ready((index, connection));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// The next orders: the stage of the first ones, once, and then those that come.
+async fn next(orders: &mut OrderReceiver, first: &mut Option<Stage>) -> Option<Orders> {
+    match first.take() {
+        Some(stage) => Some(Orders { stage, table: None, supplies: BTreeMap::new() }),
+        None => orders.changed().await,
     }
 }

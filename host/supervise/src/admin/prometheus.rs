@@ -9,10 +9,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use wasmhost_serve::metrics::{Count, LATENCY_BOUNDS, WorkerMetrics};
+use wasmhost_serve::metrics::{LATENCY_BOUNDS, WorkerMetrics};
 
+use super::figures::Figures;
 use super::table::{Counts, Kind, METRICS, Metric, Source, Value};
-use crate::board::Board;
+use crate::board::{AppRow, Board};
 
 /// Media type of the format (OpenMetrics 1.0).
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,8 +31,12 @@ pub(super) fn render(board: &Board) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// What the board said when it was looked at.
-struct Snapshot(Vec<(&'static Metric, Vec<Sample>)>);
+/// Apps with series of their own at most, those with the lowest numbers; thirty series each, with their buckets. Sums and
+/// `/status` have all.
+const APPS_SHOWN_MAX: usize = 1_000;
+
+/// What the board said when it was looked at: by name without prefix and ending.
+struct Snapshot(Vec<(&'static Metric, String, Vec<Sample>)>);
 
 /// Labels and what they have.
 type Sample = (Vec<(&'static str, String)>, Figure);
@@ -50,38 +55,80 @@ impl fmt::Debug for Snapshot {
 
 impl Snapshot {
     fn of(board: &Board) -> Self {
-        Self(METRICS.iter().map(|metric| (metric, samples(metric, board))).collect())
+        let look = Look::of(board);
+        let families = METRICS.iter().flat_map(|metric| {
+            let shown = look.samples(metric);
+            metric.families().into_iter().zip(shown).map(move |(family, samples)| (metric, family.name, samples))
+        });
+        Self(families.collect())
     }
 }
 
-fn samples(metric: &Metric, board: &Board) -> Vec<Sample> {
-    let workers = || board.workers.iter().enumerate().map(|(index, worker)| ((index + 1).to_string(), *worker));
-    let number = |value: Value| Figure::Number(seconds_or_count(value));
-    let by = |label, counts: Counts| {
-        counts.into_iter().map(move |(value, count)| ((label, value.to_owned()), Figure::Number(float(count))))
-    };
-    match metric.source {
-        Source::Host(value) => vec![(Vec::new(), number(value(board)))],
-        Source::HostBy(label, counts) => {
-            by(label, counts(board)).map(|(label, figure)| (vec![label], figure)).collect()
+/// The counts, added up once.
+struct Look<'a> {
+    board: &'a Board,
+    /// By name of the worker.
+    workers: Vec<(String, &'static WorkerMetrics, Figures)>,
+    apps: Vec<(AppRow, Figures)>,
+}
+
+impl<'a> Look<'a> {
+    fn of(board: &'a Board) -> Self {
+        let touched = board.touched();
+        let (of_workers, of_apps) = Figures::of(board, &touched);
+        let workers = board.workers.iter().zip(of_workers).enumerate();
+        let workers = workers.map(|(index, (vitals, sums))| ((index + 1).to_string(), &vitals.metrics, sums)).collect();
+        let mut rows = board.apps();
+        // (Those that are gone are in the sums only.)
+        let apps = touched.iter().zip(of_apps).filter_map(|(id, sums)| Some((rows.remove(id)?, sums)));
+        Self { board, workers, apps: apps.take(APPS_SHOWN_MAX).collect() }
+    }
+
+    /// The samples of each of the metric's families.
+    fn samples(&self, metric: &Metric) -> Vec<Vec<Sample>> {
+        let number = |value: Value| vec![(Vec::new(), Figure::Number(seconds_or_count(value)))];
+        let by = |label, counts: Counts| -> Vec<Sample> {
+            let one = |(value, count): (&str, u64)| (vec![(label, value.to_owned())], Figure::Number(float(count)));
+            counts.into_iter().map(one).collect()
+        };
+        match metric.source {
+            Source::Host(value) => vec![number(value(self.board))],
+            Source::HostBy(label, counts) => vec![by(label, counts(self.board))],
+            Source::Worker(value) => vec![self.by_worker(|metrics, _| number(value(metrics)))],
+            Source::Sum(value) => self.by_both(|sums| number(value(sums))),
+            Source::SumBy(label, counts) => self.by_both(|sums| by(label, counts(sums))),
+            Source::Latency => self.by_both(|sums| vec![(Vec::new(), response_times(sums))]),
+            Source::App(value) => vec![self.by_app(|app, sums| number(value(app, sums)))],
+            Source::AppBy(label, counts) => vec![self.by_app(|app, _| by(label, counts(app)))],
         }
-        Source::Worker(value) => {
-            workers().map(|(worker, metrics)| (vec![("worker", worker)], number(value(metrics)))).collect()
-        }
-        Source::WorkerBy(label, counts) => workers()
-            .flat_map(|(worker, metrics)| {
-                by(label, counts(metrics)).map(move |(label, figure)| (vec![("worker", worker.clone()), label], figure))
-            })
-            .collect(),
-        Source::Latency => {
-            workers().map(|(worker, metrics)| (vec![("worker", worker)], response_times(metrics))).collect()
-        }
+    }
+
+    fn by_both(&self, samples: impl Fn(&Figures) -> Vec<Sample>) -> Vec<Vec<Sample>> {
+        vec![self.by_worker(|_, sums| samples(sums)), self.by_app(|_, sums| samples(sums))]
+    }
+
+    fn by_worker(&self, samples: impl Fn(&WorkerMetrics, &Figures) -> Vec<Sample>) -> Vec<Sample> {
+        let of = |(worker, metrics, sums): &(String, &'static WorkerMetrics, Figures)| {
+            labelled("worker", worker, samples(metrics, sums))
+        };
+        self.workers.iter().flat_map(of).collect()
+    }
+
+    fn by_app(&self, samples: impl Fn(&AppRow, &Figures) -> Vec<Sample>) -> Vec<Sample> {
+        self.apps.iter().flat_map(|(app, sums)| labelled("app", &app.name, samples(app, sums))).collect()
     }
 }
 
-fn response_times(metrics: &WorkerMetrics) -> Figure {
-    let counts = metrics.latency.iter().map(Count::get).collect();
-    Figure::Buckets(float(metrics.latency_sum_us.get()) / 1e6, counts)
+/// With this label before the others.
+fn labelled(label: &'static str, value: &str, mut samples: Vec<Sample>) -> Vec<Sample> {
+    for (labels, _) in &mut samples {
+        labels.insert(0, (label, value.to_owned()));
+    }
+    samples
+}
+
+fn response_times(sums: &Figures) -> Figure {
+    Figure::Buckets(float(sums.latency_sum_us) / 1e6, sums.latency.to_vec())
 }
 
 fn seconds_or_count(value: Value) -> f64 {
@@ -99,13 +146,13 @@ fn float(count: u64) -> f64 {
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for (metric, samples) in &self.0 {
+        for (metric, name, samples) in &self.0 {
             let kind = match metric.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
                 Kind::Histogram => MetricType::Histogram,
             };
-            let mut family = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
+            let mut family = encoder.encode_descriptor(name, metric.help, None, kind)?;
             for (labels, figure) in samples {
                 if labels.is_empty() {
                     write(metric.kind, figure, family.encode_family(&NO_LABELS)?)?;

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use wasmhost_sandbox::FaultKind;
-use wasmhost_serve::metrics::{AcceptErrors, Count, Refused, Shed, WorkerMetrics};
+use wasmhost_serve::metrics::{AcceptErrors, Refused, Shed, WorkerMetrics};
 
-use crate::board::Board;
+use super::figures::Figures;
+use crate::apps::book::State;
+use crate::board::{AppRow, Board};
 
 /// How a metric behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +26,7 @@ pub enum Kind {
 pub struct Metric {
     /// Its name, without the prefix `wasmhost_` and without the ending `_total` of a counter.
     pub name: &'static str,
-    /// Its field on `/status`, where it has one: of each worker, or of the host where it has no label `worker`.
+    /// Its field on `/status`, where it has one: of each worker and of each app, or of the host where it has neither label.
     pub status: Option<&'static str>,
     /// What it means.
     pub help: &'static str,
@@ -37,14 +39,29 @@ pub struct Metric {
 pub(super) enum Source {
     /// A number of each worker.
     Worker(fn(&WorkerMetrics) -> Value),
-    /// Numbers of each worker, by this label.
-    WorkerBy(&'static str, fn(&WorkerMetrics) -> Counts),
+    /// A number of each worker, over all apps; and of each app, over all workers.
+    Sum(fn(&Figures) -> Value),
+    /// The same, by this label.
+    SumBy(&'static str, fn(&Figures) -> Counts),
+    /// The histogram of response times: of each worker, and of each app.
+    Latency,
+    /// A number of each app.
+    App(fn(&AppRow, &Figures) -> Value),
+    /// Numbers of each app, by this label.
+    AppBy(&'static str, fn(&AppRow) -> Counts),
     /// A number of the host.
     Host(fn(&Board) -> Value),
     /// Numbers of the host, by this label.
     HostBy(&'static str, fn(&Board) -> Counts),
-    /// The histogram of each worker's response times.
-    Latency,
+}
+
+/// Series of one name, as `/metrics` shows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    /// Without the prefix and the ending.
+    pub name: String,
+    /// The names of the labels.
+    pub labels: Vec<&'static str>,
 }
 
 /// Numbers by the value of a label.
@@ -61,20 +78,28 @@ pub(super) enum Value {
 }
 
 impl Metric {
-    /// The name on `/metrics`.
-    pub fn full_name(&self) -> String {
-        let ending = if self.kind == Kind::Counter { "_total" } else { "" };
-        format!("wasmhost_{}{ending}", self.name)
+    /// What `/metrics` shows of it. What is counted by worker and by app has a name for each, so that no sum has a request
+    /// twice.
+    pub fn families(&self) -> Vec<Family> {
+        let family = |prefix: &str, labels: &[&'static str]| Family {
+            name: format!("{prefix}{}", self.name),
+            labels: labels.to_vec(),
+        };
+        match self.source {
+            Source::Worker(_) => vec![family("", &["worker"])],
+            Source::Sum(_) | Source::Latency => vec![family("", &["worker"]), family("app_", &["app"])],
+            Source::SumBy(label, _) => vec![family("", &["worker", label]), family("app_", &["app", label])],
+            Source::App(_) => vec![family("", &["app"])],
+            Source::AppBy(label, _) => vec![family("", &["app", label])],
+            Source::Host(_) => vec![family("", &[])],
+            Source::HostBy(label, _) => vec![family("", &[label])],
+        }
     }
 
-    /// The names of its labels.
-    pub fn labels(&self) -> Vec<&'static str> {
-        match self.source {
-            Source::Worker(_) | Source::Latency => vec!["worker"],
-            Source::WorkerBy(label, _) => vec!["worker", label],
-            Source::Host(_) => Vec::new(),
-            Source::HostBy(label, _) => vec![label],
-        }
+    /// The name of a family on `/metrics`.
+    pub fn full_name(&self, family: &Family) -> String {
+        let ending = if self.kind == Kind::Counter { "_total" } else { "" };
+        format!("wasmhost_{}{ending}", family.name)
     }
 }
 
@@ -87,9 +112,9 @@ pub const METRICS: &[Metric] = &[
         status: None,
         help: "Responses, by class of status",
         kind: Counter,
-        source: Source::WorkerBy("class", |worker| {
+        source: Source::SumBy("class", |sums| {
             let classes = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
-            classes.into_iter().zip(worker.responses.iter().map(Count::get)).collect()
+            classes.into_iter().zip(sums.responses).collect()
         }),
     },
     Metric {
@@ -104,8 +129,8 @@ pub const METRICS: &[Metric] = &[
         status: Some("faults"),
         help: "Faults of guests, by kind",
         kind: Counter,
-        source: Source::WorkerBy("fault", |worker| {
-            FaultKind::ALL.into_iter().map(|kind| (kind.name(), worker.faults[kind.index()].get())).collect()
+        source: Source::SumBy("fault", |sums| {
+            FaultKind::ALL.into_iter().map(|kind| (kind.name(), sums.faults[kind.index()])).collect()
         }),
     },
     Metric {
@@ -113,8 +138,8 @@ pub const METRICS: &[Metric] = &[
         status: Some("sheds"),
         help: "Requests refused for want of capacity, by reason",
         kind: Counter,
-        source: Source::WorkerBy("reason", |worker| {
-            Shed::ALL.into_iter().map(|shed| (shed.name(), worker.sheds[shed.index()].get())).collect()
+        source: Source::SumBy("reason", |sums| {
+            Shed::ALL.into_iter().map(|shed| (shed.name(), sums.sheds[shed.index()])).collect()
         }),
     },
     Metric {
@@ -122,8 +147,8 @@ pub const METRICS: &[Metric] = &[
         status: Some("refusals"),
         help: "Requests refused for what their client did, by reason",
         kind: Counter,
-        source: Source::WorkerBy("reason", |worker| {
-            Refused::ALL.into_iter().map(|why| (why.name(), worker.refusals[why.index()].get())).collect()
+        source: Source::SumBy("reason", |sums| {
+            Refused::ALL.into_iter().map(|why| (why.name(), sums.refusals[why.index()])).collect()
         }),
     },
     Metric {
@@ -145,21 +170,21 @@ pub const METRICS: &[Metric] = &[
         status: Some("queued"),
         help: "Requests that waited for an instance",
         kind: Counter,
-        source: Source::Worker(|worker| Value::Count(worker.queued.get())),
+        source: Source::Sum(|sums| Value::Count(sums.queued)),
     },
     Metric {
         name: "clients_left",
         status: Some("client_left"),
         help: "Requests whose client left before the whole response",
         kind: Counter,
-        source: Source::Worker(|worker| Value::Count(worker.client_left.get())),
+        source: Source::Sum(|sums| Value::Count(sums.client_left)),
     },
     Metric {
         name: "generations",
         status: Some("generation"),
         help: "Instances made",
         kind: Counter,
-        source: Source::Worker(|worker| Value::Count(worker.generation.get())),
+        source: Source::Sum(|sums| Value::Count(sums.generation)),
     },
     Metric {
         name: "worker_starts",
@@ -173,7 +198,7 @@ pub const METRICS: &[Metric] = &[
         status: Some("guest_cpu_us"),
         help: "CPU time in guests",
         kind: Counter,
-        source: Source::Worker(|worker| Value::Micros(worker.guest_cpu_us.get())),
+        source: Source::Sum(|sums| Value::Micros(sums.guest_cpu_us)),
     },
     Metric {
         name: "open_connections",
@@ -187,14 +212,14 @@ pub const METRICS: &[Metric] = &[
         status: Some("in_flight"),
         help: "Requests being served",
         kind: Gauge,
-        source: Source::Worker(|worker| Value::Count(worker.in_flight.get().unsigned_abs())),
+        source: Source::Sum(|sums| Value::Count(sums.in_flight)),
     },
     Metric {
         name: "instances",
         status: Some("instances"),
         help: "Instances that live",
         kind: Gauge,
-        source: Source::Worker(|worker| Value::Count(worker.instances.get().unsigned_abs())),
+        source: Source::Sum(|sums| Value::Count(sums.instances)),
     },
     Metric {
         name: "worker_up",
@@ -202,6 +227,50 @@ pub const METRICS: &[Metric] = &[
         help: "1 while the worker takes connections and its instances answer, else 0",
         kind: Gauge,
         source: Source::Worker(|worker| Value::Count((worker.listening.get() && !worker.down.get()).into())),
+    },
+    Metric {
+        name: "app_memory_bytes",
+        status: Some("memory_bytes"),
+        help: "Memory of the app's instances",
+        kind: Gauge,
+        source: Source::App(|_, sums| Value::Count(sums.memory_bytes)),
+    },
+    Metric {
+        name: "app_down",
+        status: Some("down"),
+        help: "Workers on which the app is down after faults in a row",
+        kind: Gauge,
+        source: Source::App(|_, sums| Value::Count(sums.down)),
+    },
+    Metric {
+        name: "app_loads",
+        status: Some("revision"),
+        help: "Loads of the app that worked",
+        kind: Counter,
+        source: Source::App(|app, _| Value::Count(app.revision)),
+    },
+    Metric {
+        name: "app_failed_loads",
+        status: Some("failed_loads"),
+        help: "Loads of the app that failed",
+        kind: Counter,
+        source: Source::App(|app, _| Value::Count(app.failed_loads)),
+    },
+    Metric {
+        name: "app_state",
+        status: None,
+        help: "1 for the state that the app is in, else 0",
+        kind: Gauge,
+        source: Source::AppBy("state", |app| {
+            State::ALL.into_iter().map(|state| (state.name(), u64::from(state.name() == app.state))).collect()
+        }),
+    },
+    Metric {
+        name: "apps",
+        status: None,
+        help: "Apps, by state",
+        kind: Gauge,
+        source: Source::HostBy("state", apps_by_state),
     },
     Metric {
         name: "accept_errors",
@@ -264,11 +333,17 @@ pub const METRICS: &[Metric] = &[
 /// Errors of accepting by name: the primary's, and those of workers that accept themselves.
 fn accept_errors(board: &Board) -> Counts {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-    let by_workers = board.workers.iter().map(|worker| &worker.accepting.errors);
+    let by_workers = board.workers.iter().map(|worker| &worker.metrics.accepting.errors);
     for (name, count) in by_workers.chain([&board.host.accepting.errors]).flat_map(AcceptErrors::counts) {
         *sums.entry(name).or_default() += count;
     }
     sums.into_iter().collect()
+}
+
+fn apps_by_state(board: &Board) -> Counts {
+    let apps = board.apps();
+    let count = |state: State| apps.values().filter(|app| app.state == state.name()).count();
+    State::ALL.into_iter().map(|state| (state.name(), u64::try_from(count(state)).unwrap_or(u64::MAX))).collect()
 }
 
 #[cfg(test)]
@@ -277,12 +352,20 @@ mod tests {
 
     #[test]
     fn no_name_occurs_twice() {
-        let by_worker = |metric: &&Metric| metric.labels().first() == Some(&"worker");
-        let fields = |of_worker: bool| {
-            METRICS.iter().filter(move |metric| by_worker(metric) == of_worker).filter_map(|metric| metric.status)
+        // Of a worker, of an app and of the host.
+        let fields = |of: fn(&Metric) -> bool| {
+            METRICS.iter().filter(move |metric| of(metric)).filter_map(|metric| metric.status)
         };
-        let names = METRICS.iter().map(|metric| metric.name);
-        for mut names in [names.collect::<Vec<_>>(), fields(true).collect(), fields(false).collect()] {
+        fn has(metric: &Metric, label: &str) -> bool {
+            metric.families().iter().any(|family| family.labels.contains(&label))
+        }
+        let families: Vec<Family> = METRICS.iter().flat_map(Metric::families).collect();
+        for mut names in [
+            families.iter().map(|family| &*family.name).collect::<Vec<&str>>(),
+            fields(|metric| has(metric, "worker")).collect(),
+            fields(|metric| has(metric, "app")).collect(),
+            fields(|metric| !has(metric, "worker") && !has(metric, "app")).collect(),
+        ] {
             names.sort_unstable();
             let before = names.len();
             names.dedup();

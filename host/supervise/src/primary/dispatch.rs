@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use wasmhost_serve::intake::Intake;
 use wasmhost_serve::listener::BACKLOG;
 use wasmhost_serve::worker::inbox;
 
+use super::intakes::Intakes;
 use super::state::Primary;
+use crate::backend::{Backend, Worker};
 use crate::balancer::{Decision, WorkerView};
 
 /// Connections that the primary accepts before it looks at anything else.
@@ -42,33 +43,26 @@ impl Rest {
     }
 }
 
-impl Primary {
+impl<B: Backend> Primary<B> {
     /// Gives a connection to a worker, and those that wait behind it; back when no worker can take it now.
-    pub(super) fn take_in(&mut self, first: inbox::Connection, mut intake: Option<&mut Intake>) -> Option<Held> {
-        let next = || intake.as_mut().and_then(|intake| intake.next_waiting());
-        a_turn(first, |connection| self.dispatch(connection), next).map(Held::new)
+    pub(super) fn take_in(&mut self, first: inbox::Connection, intakes: &mut Intakes) -> Option<Held> {
+        a_turn(first, |connection| self.dispatch(connection), || intakes.next_waiting()).map(Held::new)
     }
 
-    /// Before the listener is closed: gives some of the connections that wait in its backlog to workers. The kernel would
-    /// reset them. True when the listener can be closed: none waits any more, or `rest` is at its end.
-    pub(super) fn take_in_rest(
-        &mut self,
-        rest: &mut Rest,
-        mut intake: Option<&mut Intake>,
-        held: &mut Option<Held>,
-    ) -> bool {
+    /// Before the listeners are closed: gives some of the connections that wait in their backlogs to workers. The kernel would
+    /// reset them. True when they can be closed: none waits any more, or `rest` is at its end.
+    pub(super) fn take_in_rest(&mut self, rest: &mut Rest, intakes: &mut Intakes, held: &mut Option<Held>) -> bool {
         let is_over = Instant::now() >= rest.until;
         let mut first = held.take().map(|held| held.connection);
         for _ in 0..ACCEPTS_A_TURN.min(rest.left) {
-            let next = || intake.as_mut().and_then(|intake| intake.next_of_rest());
-            let Some(connection) = first.take().or_else(next) else { break };
+            let Some(connection) = first.take().or_else(|| intakes.next_of_rest()) else { break };
             if let Some(refused) = self.dispatch(connection) {
                 *held = Some(Held::new(refused));
                 break;
             }
             rest.left -= 1;
         }
-        if held.is_none() && !intake.is_some_and(|intake| intake.has_waiting()) {
+        if held.is_none() && !intakes.has_waiting() {
             return true;
         }
         if is_over || rest.left == 0 {
@@ -119,17 +113,14 @@ fn a_turn<C>(first: C, mut dispatch: impl FnMut(C) -> Option<C>, mut next: impl 
 }
 
 /// The next connection: the one that is held, at its moment, else a new one. Never ready without either.
-pub(super) async fn next_connection(intake: Option<&mut Intake>, held: &mut Option<Held>) -> inbox::Connection {
+pub(super) async fn next_connection(intakes: &mut Intakes, held: &mut Option<Held>) -> inbox::Connection {
     if let Some(waiting) = held {
         tokio::time::sleep_until(waiting.again_at.into()).await;
         if let Some(held) = held.take() {
             return held.connection;
         }
     }
-    match intake {
-        Some(intake) => intake.next().await,
-        None => std::future::pending().await,
-    }
+    intakes.next().await
 }
 
 #[cfg(test)]
@@ -179,13 +170,14 @@ mod tests {
         let mut held = Some(Held::new(inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Unix, permit }));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(async {
+            let mut intakes = Intakes::default();
             for _ in 0..1_000 {
                 // As the primary's loop does it, which begins to wait anew after each event.
                 let event = tokio::time::sleep(DISPATCH_AGAIN / 2);
                 tokio::select! {
                     biased;
                     () = event => {}
-                    _ = next_connection(None, &mut held) => return Ok(()),
+                    _ = next_connection(&mut intakes, &mut held) => return Ok(()),
                 }
             }
             Err(std::io::Error::other("the connection was never tried again"))

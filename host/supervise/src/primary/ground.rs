@@ -1,5 +1,5 @@
 //! What the primary takes from the machine before it starts workers: it binds the addresses, starts the spawner, confines
-//! itself, and works out how many connections its file descriptors are enough for.
+//! itself, and says how many connections there may be.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -7,26 +7,21 @@ use std::sync::Arc;
 use http::uri::Authority;
 
 use wasmhost_base::socket_file::SocketFile;
-use wasmhost_config::Balance;
-use wasmhost_config::{Config, Listen, WorkerKind};
+use wasmhost_config::{Balance, Config, Listen};
 use wasmhost_confine::spawner::{Settings, Spawner};
 use wasmhost_confine::{self as confine, Cage, Report};
-use wasmhost_sandbox::{OUTGOING_DESCRIPTORS_MAX, make_cache_dir};
+use wasmhost_sandbox::make_cache_dir;
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
 use wasmhost_serve::worker::inbox::PerClient;
 
 use super::error::{PrimaryError, system};
-
-/// Descriptors that are not for clients: the log, the cache, event loops.
-const DESCRIPTORS_RESERVED: u64 = 64;
-/// Descriptors that each worker needs for itself.
-const DESCRIPTORS_A_WORKER: u64 = 16;
+use crate::descriptors::connections_by_descriptors;
 
 /// What the primary took from the machine while it was not confined. Made before any thread.
 pub struct Ground {
     pub(super) config: Config,
-    sockets: Sockets,
+    sockets: Vec<Socket>,
     admin: Option<Bound>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) confinement: Report,
@@ -42,6 +37,11 @@ pub(super) struct BoundFiles {
 }
 
 impl BoundFiles {
+    /// One more.
+    pub(super) fn add(&mut self, file: Option<SocketFile>) {
+        self.files.extend(file);
+    }
+
     /// Removes them now; the second time does nothing.
     pub(super) fn remove(&mut self) {
         let files = std::mem::take(&mut self.files);
@@ -60,18 +60,33 @@ impl Drop for BoundFiles {
 }
 
 /// Bound, and not listening yet (but for Unix sockets, and those that were handed over).
-enum Sockets {
-    /// The primary accepts.
-    One(Bound),
-    /// Each worker does.
+enum Socket {
+    /// The primary accepts. With the address as the settings name it.
+    One(Bound, Listen),
+    /// Each worker does, on a listener of its own.
     Each(Vec<TcpListener>, Address),
 }
 
-impl Sockets {
+impl Socket {
+    /// Binds an address. (Several sockets may have been handed over.)
+    fn bind(listen: &Listen, config: &Config) -> Result<Vec<Self>, BindError> {
+        match (listen, config.balance) {
+            (Listen::Tcp(address), Balance::Kernel) => {
+                let (listeners, address) = bind_for_each(*address, config.workers)?;
+                Ok(vec![Self::Each(listeners, address)])
+            }
+            (Listen::Inherited, _) => {
+                let handed_over = Bound::handed_over()?.into_iter();
+                Ok(handed_over.map(|bound| Self::One(bound, Listen::Inherited)).collect())
+            }
+            (listen, _) => Ok(vec![Self::One(Bound::new(listen)?, listen.clone())]),
+        }
+    }
+
     /// The file that binding has made.
     fn file(&self) -> Option<&SocketFile> {
         match self {
-            Self::One(bound) => bound.file(),
+            Self::One(bound, _) => bound.file(),
             Self::Each(..) => None,
         }
     }
@@ -84,14 +99,14 @@ impl Ground {
     /// When an address cannot be had, the system refuses something, or the process cannot be confined as it must.
     pub fn lay(settings: Settings) -> Result<Self, PrimaryError> {
         let config = &settings.config;
-        let sockets = match (&config.listen, config.balance) {
-            (Listen::Tcp(address), Balance::Kernel) => {
-                let (listeners, address) = bind_for_each(*address, config.workers)?;
-                Sockets::Each(listeners, address)
-            }
-            (listen, _) => Sockets::One(Bound::new(listen)?),
-        };
-        let mut files = BoundFiles { files: sockets.file().cloned().into_iter().collect(), spawner: None };
+        let mut files = BoundFiles { files: Vec::new(), spawner: None };
+        let mut sockets = Vec::new();
+        for listen in &config.listeners {
+            // The files of those that were bound go when a later one cannot be.
+            let bound = Socket::bind(listen, config)?;
+            files.files.extend(bound.iter().filter_map(Socket::file).cloned());
+            sockets.extend(bound);
+        }
         let admin = config.admin.as_ref().map(Bound::new).transpose()?;
         files.files.extend(admin.as_ref().and_then(Bound::file).cloned());
         if let Some(dir) = config.compilation.cache_dir() {
@@ -105,79 +120,58 @@ impl Ground {
         Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files })
     }
 
-    /// Begins to listen for the admin page, before the component is loaded. Needs a tokio runtime.
+    /// Begins to listen for the admin page, before anything is loaded. Needs a tokio runtime.
     pub(super) fn listen_for_admin(&mut self) -> Result<Option<Listener>, BindError> {
         self.admin.take().map(Listener::new).transpose()
     }
 
-    /// Begins to listen for clients: on the one listener, or on the workers' own. Needs a tokio runtime.
+    /// Begins to listen for clients, on all addresses. Needs a tokio runtime.
     pub(super) fn listen(self) -> Result<Listening, BindError> {
-        match self.sockets {
-            Sockets::One(bound) => {
-                let listener = Listener::new(bound)?;
-                let address = listener.address().clone();
-                Ok(Listening { one: Some(listener), each: Vec::new(), address, files: self.files })
-            }
-            Sockets::Each(each, address) => {
-                each.iter().try_for_each(listen)?;
-                Ok(Listening { one: None, each, address, files: self.files })
+        let each = (0..self.config.workers).map(|_| Vec::new()).collect();
+        let mut listening = Listening { own: Vec::new(), each, addresses: Vec::new(), files: self.files };
+        for socket in self.sockets {
+            match socket {
+                Socket::One(bound, listen) => {
+                    let listener = Listener::new(bound)?;
+                    listening.addresses.push(listener.address().clone());
+                    listening.own.push((listener, listen));
+                }
+                Socket::Each(listeners, address) => {
+                    listeners.iter().try_for_each(listen)?;
+                    listening.addresses.push(address);
+                    for (worker, listener) in listening.each.iter_mut().zip(listeners) {
+                        worker.push(listener);
+                    }
+                }
             }
         }
+        Ok(listening)
     }
 }
 
 /// The listeners of a host that begins to serve.
 pub(super) struct Listening {
-    pub(super) one: Option<Listener>,
-    pub(super) each: Vec<TcpListener>,
-    pub(super) address: Address,
+    /// On which the primary accepts, and their addresses as the settings name them.
+    pub(super) own: Vec<(Listener, Listen)>,
+    /// On which each worker does.
+    pub(super) each: Vec<Vec<TcpListener>>,
+    /// Of all, in the order of the settings.
+    pub(super) addresses: Vec<Address>,
     pub(super) files: BoundFiles,
 }
 
-pub(super) fn authority(address: &Address) -> Authority {
-    let parsed = match address {
+/// What stands for the authority where a client names none: the first address.
+pub(super) fn authority(addresses: &[Address]) -> Authority {
+    let parsed = addresses.iter().find_map(|address| match address {
         Address::Tcp(address) => address.to_string().parse().ok(),
         Address::Unix(_) => None,
-    };
+    });
     parsed.unwrap_or_else(|| Authority::from_static("localhost"))
-}
-
-/// How many connections the descriptors allow: of all workers together, and of one worker that is a process.
-pub(super) fn connections_by_descriptors(config: &Config) -> (usize, usize) {
-    use rustix::process::{Resource, getrlimit};
-    // Workers that are processes have this process's limit, each for itself.
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-    let workers = config.workers;
-    // This host has each open once, and so has each instance.
-    let directories = u64::try_from(config.grants.dirs.len()).unwrap_or(u64::MAX);
-    let of_instances =
-        u64::try_from(config.capacity.instances_per_worker).unwrap_or(u64::MAX).saturating_mul(directories);
-    // Without a host that they may reach, guests open no connection.
-    let outgoing = if config.grants.allow_hosts.is_empty() { 0 } else { OUTGOING_DESCRIPTORS_MAX as u64 };
-    let of_a_worker = of_instances.saturating_add(outgoing);
-    match config.worker_kind {
-        WorkerKind::Thread => {
-            let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER * u64::from(workers);
-            let open = of_a_worker.saturating_mul(workers.into()).saturating_add(directories);
-            let connections = beside(reserved.saturating_add(open), descriptors);
-            (connections, connections)
-        }
-        WorkerKind::Process => {
-            let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER;
-            let connections = beside(reserved.saturating_add(of_a_worker).saturating_add(directories), descriptors);
-            (connections.saturating_mul(workers.into()), connections)
-        }
-    }
-}
-
-/// Connections that fit into a process's descriptors beside those that are needed otherwise.
-fn beside(reserved: u64, descriptors: u64) -> usize {
-    usize::try_from(descriptors.saturating_sub(reserved).max(descriptors / 4).max(1)).unwrap_or(usize::MAX)
 }
 
 /// How many connections there may be at once.
 pub(super) fn max_connections(config: &Config) -> usize {
-    let (by_descriptors, _) = connections_by_descriptors(config);
+    let by_descriptors = connections_by_descriptors(config).of_all;
     match config.limits.max_connections {
         Some(asked) if asked > by_descriptors => {
             tracing::warn!(

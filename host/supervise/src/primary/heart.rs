@@ -3,37 +3,36 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::handle::WorkerHandle;
 use wasmhost_config::Balance;
-use wasmhost_config::WorkerKind;
 
 use super::place::Place;
 use super::state::Primary;
+use crate::backend::{Backend, Worker};
 use crate::supervisor::Liveness;
 
 /// A process that does not listen (it is starting, or it drains) may be silent for so many times the limit: it links the
 /// component before it hears anything.
 const STARTING_HANG_TIMES: u32 = 3;
 
-fn is_starting(place: &Place) -> bool {
+fn is_starting<B: Backend>(place: &Place<B>) -> bool {
     place.running && !place.vitals.metrics.listening.get()
 }
 
-impl Primary {
+impl<B: Backend> Primary<B> {
     /// Whether it matters that a worker hangs: while no client is connected, nobody is woken to ask.
     pub(super) fn wants_beats(&self) -> bool {
         // What a worker with a listener of its own is given is not known here.
-        let may_have_clients = |place: &Place| {
+        let may_have_clients = |place: &Place<B>| {
             self.config.balance == Balance::Kernel || place.vitals.metrics.open_connections.load(Relaxed) > 0
         };
-        let is_wanted = |place: &Place| may_have_clients(place) || is_starting(place);
-        self.config.worker_kind == WorkerKind::Process && self.places.iter().any(is_wanted)
+        let is_wanted = |place: &Place<B>| may_have_clients(place) || is_starting(place);
+        B::CAN_BE_KILLED && self.places.iter().any(is_wanted)
     }
 
     /// Asks every worker, and acts on what the answers to the last time say.
     pub(super) fn beat(&self) {
         for place in &self.places {
-            let Some(WorkerHandle::Process(process)) = &place.handle else { continue };
+            let Some(process) = &place.handle else { continue };
             let is_starting = is_starting(place);
             let limit = self.config.worker_hang_timeout;
             let limit = if is_starting { limit.map(|limit| limit * STARTING_HANG_TIMES) } else { limit };

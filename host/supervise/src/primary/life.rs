@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use wasmhost_base::log::DETAILS;
-use wasmhost_config::WorkerKind;
 use wasmhost_serve::metrics::WorkerMetrics;
-use wasmhost_serve::worker::{Exit, Stage, WorkerEvent};
+use wasmhost_serve::worker::{Applied, Exit, Stage, WorkerEvent};
 
 use super::dispatch::Held;
 use super::error::PrimaryError;
 use super::state::Primary;
+use crate::backend::Backend;
 use crate::supervisor::{Action, Event};
 use wasmhost_serve::worker::WorkerId;
 
@@ -20,7 +20,7 @@ use wasmhost_serve::worker::WorkerId;
 /// break off, which takes them some milliseconds; one that hangs is not waited for any longer.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-impl Primary {
+impl<B: Backend> Primary<B> {
     pub(super) fn on_event(&mut self, event: WorkerEvent, draining: bool) -> Result<(), PrimaryError> {
         match event {
             WorkerEvent::Online(worker, thread) => {
@@ -42,8 +42,12 @@ impl Primary {
             }
             WorkerEvent::Disconnect(worker) => tracing::info!(worker = worker.0, "disconnect"),
             WorkerEvent::Exited(worker, exit) => self.on_exit(worker, exit, draining)?,
-            // The permits were given back at the top of the loop; the reload was told.
-            WorkerEvent::Freed | WorkerEvent::Swapped(_) => {}
+            WorkerEvent::Wants(worker, app) => self.on_wish(worker, app),
+            WorkerEvent::Vanished(worker, app) => self.on_vanished(worker, app),
+            WorkerEvent::Asleep(worker, app) => self.on_asleep(worker, app),
+            WorkerEvent::Applied(_, Applied::Supply(app)) => self.apps.book.applied(app),
+            // The permits were given back at the top of the loop.
+            WorkerEvent::Freed | WorkerEvent::Applied(_, Applied::Table) => {}
         }
         Ok(())
     }
@@ -51,7 +55,7 @@ impl Primary {
     /// Has all workers that still run end at once, and waits for them to tell the log what they break off: within
     /// [`LAST_WORDS`], since the host is to end.
     pub(super) async fn stop_workers(&mut self, heard: &mut mpsc::Receiver<WorkerEvent>) {
-        self.order(Stage::Stop);
+        self.go_on(Stage::Stop);
         let deadline = Instant::now() + LAST_WORDS;
         while self.places.iter().any(|place| place.running) {
             let Ok(Some(event)) = tokio::time::timeout_at(deadline.into(), heard.recv()).await else { return };
@@ -63,20 +67,15 @@ impl Primary {
 
     /// The spawner is gone. Workers that are threads go on without; they cannot be given another component.
     pub(super) fn on_spawner_lost(&self, lost: std::io::Result<()>, draining: bool) -> Result<(), PrimaryError> {
-        match (self.config.worker_kind, lost) {
-            _ if draining => Ok(()),
-            (_, Err(error)) => {
-                tracing::error!(%error, "the spawner cannot be watched");
-                Ok(())
-            }
-            (WorkerKind::Thread, Ok(())) => {
-                tracing::error!(
-                    "the spawner has ended; the host goes on serving, but cannot load a component (SIGHUP) until it is started again"
-                );
-                Ok(())
-            }
-            (WorkerKind::Process, Ok(())) => Err(PrimaryError::SpawnerLost),
+        match lost {
+            _ if draining => {}
+            Err(error) => tracing::error!(%error, "the spawner cannot be watched"),
+            Ok(()) if B::ENDS_WITH_SPAWNER => return Err(PrimaryError::SpawnerLost),
+            Ok(()) => tracing::error!(
+                "the spawner has ended; the host goes on serving, but cannot load a component (SIGHUP) until it is started again"
+            ),
         }
+        Ok(())
     }
 
     fn metrics(&self, worker: WorkerId) -> &'static WorkerMetrics {
@@ -90,7 +89,8 @@ impl Primary {
         place.handle = None;
         place.running = false;
         place.has_begun = true;
-        self.kind.clear(place.vitals);
+        let touched = self.board.touched();
+        self.backend.clear(place.vitals, &mut touched.into_iter());
         let metrics = &place.vitals.metrics;
         let voluntary = *exit == Exit::Voluntary;
         let (thread, generation) = (metrics.thread.load(Relaxed), metrics.respawns.load(Relaxed));
@@ -99,6 +99,9 @@ impl Primary {
             tracing::info!(worker = worker.0, thread, generation, cause, voluntary, "exit");
         } else {
             tracing::error!(worker = worker.0, thread, generation, cause, voluntary, "exit");
+        }
+        for app in self.apps.book.gone(worker) {
+            self.show(app);
         }
         voluntary
     }

@@ -2,16 +2,14 @@
 
 use std::cell::Cell;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::handle::WorkerHandle;
 use wasmhost_sandbox::Ticker;
 use wasmhost_serve::vitals::Vitals;
 use wasmhost_serve::worker::inbox::INBOX_MAX;
 
+use crate::backend::{Backend, Worker};
 use crate::balancer::WorkerView;
 use crate::supervisor::{Heartbeat, Liveness};
 use wasmhost_serve::worker::WorkerId;
@@ -21,18 +19,18 @@ use wasmhost_serve::worker::WorkerId;
 const STUCK_AFTER: Duration = Duration::from_millis(50);
 
 /// A worker as the primary knows it.
-pub(super) struct Place {
+pub(super) struct Place<B: Backend> {
     pub(super) id: WorkerId,
     pub(super) vitals: &'static Vitals,
-    /// The file of its vitals, where it is a process.
-    pub(super) vitals_file: Option<Arc<OwnedFd>>,
-    pub(super) handle: Option<WorkerHandle>,
+    /// Where another process sees them.
+    pub(super) vitals_file: B::VitalsFile,
+    pub(super) handle: Option<B::Worker>,
     /// It runs, or has been told to start.
     pub(super) running: bool,
     /// Its first start is over: it has listened, or has died.
     pub(super) has_begun: bool,
     /// Of its own, with `--balance kernel`.
-    pub(super) listener: Option<TcpListener>,
+    pub(super) listeners: Vec<TcpListener>,
     /// How many connections it had taken, and since when it has been seen with others waiting and none taken.
     pub(super) waiting_since: Cell<Option<(u64, Instant)>>,
     /// The calls for a sign of life to it, where it is a process, and what they came to.
@@ -40,9 +38,9 @@ pub(super) struct Place {
     pub(super) liveness: Cell<Liveness>,
 }
 
-impl Place {
+impl<B: Backend> Place<B> {
     /// A worker that has not started yet.
-    pub(super) fn new(id: WorkerId, vitals: &'static Vitals, vitals_file: Option<Arc<OwnedFd>>) -> Self {
+    pub(super) fn new(id: WorkerId, vitals: &'static Vitals, vitals_file: B::VitalsFile) -> Self {
         Self {
             id,
             vitals,
@@ -50,7 +48,7 @@ impl Place {
             handle: None,
             running: false,
             has_begun: false,
-            listener: None,
+            listeners: Vec::new(),
             waiting_since: Cell::new(None),
             heart: Cell::default(),
             liveness: Cell::default(),
@@ -59,7 +57,7 @@ impl Place {
 
     pub(super) fn view(&self, now: Instant) -> WorkerView {
         let answers = self.liveness.get() == Liveness::Answers;
-        let room = self.handle.as_ref().filter(|_| answers).map_or(0, WorkerHandle::room);
+        let room = self.handle.as_ref().filter(|_| answers).map_or(0, Worker::room);
         // Connections that wait in the inbox tell of a loop that does not turn.
         let waiting = room < INBOX_MAX;
         let metrics = &self.vitals.metrics;
@@ -71,7 +69,7 @@ impl Place {
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         WorkerView {
             alive: self.handle.is_some() && metrics.listening.get(),
-            inbox_room: if self.handle.as_ref().is_some_and(WorkerHandle::is_full) { 0 } else { room },
+            inbox_room: if self.handle.as_ref().is_some_and(Worker::is_full) { 0 } else { room },
             late_us: self.vitals.pulse.late_us(Ticker::now_us()).max(waited_us),
             healthy: !metrics.down.get(),
             connections: metrics.open_connections.load(Relaxed),

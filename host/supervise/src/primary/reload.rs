@@ -1,124 +1,100 @@
-//! Reloads, on `SIGHUP` or for `wasmhost dev`: the component's file is loaded beside the running component, and replaces it
-//! if it works.
+//! What is under way of reloads (`SIGHUP`, or for `wasmhost dev`), and who waits for the outcome. `reading` carries them out.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering::Relaxed;
+use std::io;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use wasmhost_config::AppId;
+use wasmhost_confine::spawner::Reading;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
-
-use super::state::Primary;
-use crate::loader::{Edition, Loading};
 
 /// An order to load the component again, with the end at which the outcome is heard.
 pub struct Swap(pub oneshot::Sender<Result<(), LoadError>>);
 
-/// A reload under way, and whether another was asked for since.
-#[derive(Default)]
+/// What is under way of reloads, and who waits for it.
 pub(super) struct Reload {
-    loading: Option<Loading>,
-    again: bool,
+    /// Where a reading of the file goes; one at a time.
+    pub(super) readings: mpsc::Sender<io::Result<Reading>>,
+    pub(super) is_reading: bool,
+    /// Another was asked for meanwhile.
+    pub(super) read_again: bool,
+    /// Apps that are still loaded for the last reading; none: it is done.
+    pub(super) loads: Option<BTreeSet<AppId>>,
     /// Who waits for the one under way, and for the next.
     waiting: Option<Swap>,
     waiting_for_next: Option<Swap>,
     /// Workers that have not begun yet to serve with what was loaded; who waits, waits for these, too.
-    behind: BTreeSet<WorkerId>,
+    behind: Option<(AppId, BTreeSet<WorkerId>)>,
 }
 
 impl Reload {
-    /// As [`Self::begin`], and somebody waits for the outcome.
-    pub(super) fn begin_for(&mut self, primary: &Primary, swap: Swap) {
-        if self.loading.is_some() {
+    /// With nothing under way, and the end at which readings are heard.
+    pub(super) fn new() -> (Self, mpsc::Receiver<io::Result<Reading>>) {
+        let (readings, read) = mpsc::channel(1);
+        let reload = Self {
+            readings,
+            is_reading: false,
+            read_again: false,
+            loads: None,
+            waiting: None,
+            waiting_for_next: None,
+            behind: None,
+        };
+        (reload, read)
+    }
+
+    /// Somebody waits for the outcome: of the next one, where one is under way.
+    pub(super) fn wait(&mut self, swap: Swap, is_under_way: bool) {
+        if is_under_way {
             self.waiting_for_next = Some(swap);
         } else {
-            self.behind.clear();
+            self.behind = None;
             self.waiting = Some(swap);
         }
-        self.begin(primary);
     }
 
-    pub(super) fn begin(&mut self, primary: &Primary) {
-        if self.loading.is_some() {
-            self.again = true;
-            return;
-        }
-        tracing::info!(component = %primary.config.component.display(), "reload: loading the component again");
-        match primary.kind.load(&primary.config) {
-            Ok(loading) => self.loading = Some(loading),
-            Err(error) => {
-                primary.board.host.failed_reloads.fetch_add(1, Relaxed);
-                tracing::error!(
-                    hint = "check that the system has file descriptors, threads and memory left",
-                    "reload failed, the old component goes on: the loader cannot be started: {error}"
-                );
-                self.tell(Err(LoadError {
-                    file: primary.config.component.display().to_string(),
-                    reason: format!("the loader cannot be started: {error}"),
-                    hint: "check that the system has file descriptors, threads and memory left".to_owned(),
-                }));
-            }
+    /// Whether somebody waits for the outcome of the one under way.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// A new revision is loaded, and these workers are to begin with it.
+    pub(super) fn wait_for(&mut self, app: AppId, behind: BTreeSet<WorkerId>) {
+        if behind.is_empty() {
+            // All are to be started again, or ask for it when they want it.
+            self.tell(Ok(()));
+        } else {
+            self.behind = Some((app, behind));
         }
     }
 
-    /// A worker serves with the latest code, or has ended (its successor will).
-    pub(super) fn caught_up(&mut self, worker: WorkerId) {
-        if self.behind.remove(&worker) && self.behind.is_empty() && self.loading.is_none() {
+    /// A worker serves an app with the latest revision, or has ended (its successor will).
+    pub(super) fn caught_up(&mut self, worker: WorkerId, served: Option<AppId>) {
+        let Some((app, behind)) = &mut self.behind else { return };
+        if served.is_none_or(|served| served == *app) && behind.remove(&worker) && behind.is_empty() {
             self.tell(Ok(()));
         }
     }
 
+    /// The load that was asked for during another begins.
+    pub(super) fn next_begins(&mut self) {
+        if let Some(next) = self.waiting_for_next.take() {
+            self.wait(next, false);
+        }
+    }
+
+    /// Nothing new is served.
+    pub(super) fn failed(&mut self, error: LoadError) {
+        self.tell(Err(error));
+    }
+
     fn tell(&mut self, outcome: Result<(), LoadError>) {
+        self.behind = None;
         if let Some(Swap(answer)) = self.waiting.take() {
             // Who asked may have ended.
             let _ = answer.send(outcome);
-        }
-    }
-
-    /// What was loaded; never ready while nothing is.
-    pub(super) async fn next(&mut self) -> Option<Result<Edition, LoadError>> {
-        match &mut self.loading {
-            Some(loading) => loading.await.ok(),
-            None => std::future::pending().await,
-        }
-    }
-
-    pub(super) fn take_effect(&mut self, primary: &mut Primary, loaded: Option<Result<Edition, LoadError>>) {
-        self.loading = None;
-        match loaded {
-            Some(Ok(edition)) => {
-                primary.board.host.reloads.fetch_add(1, Relaxed);
-                primary.board.set_edition(&edition);
-                let (isolation, wasi) = (&*edition.isolation, &*edition.wasi);
-                tracing::info!(isolation, wasi, "reload: new requests go to the new component");
-                primary.serve_with(edition);
-                let running = primary.places.iter().filter(|place| place.running);
-                self.behind = running.map(|place| place.id).collect();
-                // All are to be started again, and will serve it.
-                if self.behind.is_empty() {
-                    self.tell(Ok(()));
-                }
-            }
-            Some(Err(error)) => {
-                primary.board.host.failed_reloads.fetch_add(1, Relaxed);
-                // `wasmhost dev` tells of it in its own way.
-                if self.waiting.is_none() {
-                    tracing::error!(hint = error.hint, "reload failed, the old component goes on: {error}");
-                }
-                self.tell(Err(error));
-            }
-            None => {
-                primary.board.host.failed_reloads.fetch_add(1, Relaxed);
-                tracing::error!(
-                    "reload failed, the old component goes on: the loader ended without a result, a bug in wasmhost"
-                );
-                self.waiting = None;
-            }
-        }
-        if std::mem::take(&mut self.again) {
-            self.waiting = self.waiting_for_next.take().or(self.waiting.take());
-            self.begin(primary);
         }
     }
 }

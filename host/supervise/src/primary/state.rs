@@ -1,5 +1,5 @@
-//! The state of the primary: its workers, what it serves with, and what it tells all workers. `dispatch`, `life`,
-//! `heart` and `reload` act on it.
+//! The state of the primary: its workers, what it serves with, and what it tells all workers. `dispatch`, `life`, `heart`,
+//! `serving` and `reading` act on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,30 +8,36 @@ use std::time::Instant;
 use http::uri::Authority;
 use tokio::sync::mpsc;
 
-use wasmhost_config::Config;
+use wasmhost_config::{AppId, Config};
 use wasmhost_confine::spawner::Spawner;
 use wasmhost_serve::worker::inbox::Permits;
 use wasmhost_serve::worker::{Stage, WorkerEvent};
 
 use super::error::{PrimaryError, system};
 use super::ground::BoundFiles;
-use super::kind::{Kind, Start};
 use super::place::Place;
+use super::reload::Reload;
+use crate::apps::Apps;
+use crate::backend::{Backend, Start, Worker};
 use crate::balancer::Balancer;
 use crate::board::Board;
-use crate::loader::Edition;
 use crate::supervisor::Supervisor;
 
 /// The state of the main thread.
-pub(super) struct Primary {
+pub(super) struct Primary<B: Backend> {
     pub(super) config: Arc<Config>,
-    pub(super) edition: Edition,
-    pub(super) kind: Kind,
+    pub(super) backend: B,
+    pub(super) apps: Apps<B>,
+    /// The apps and their routes, as workers were told last.
+    pub(super) table: B::Table,
+    /// The app that workers have from their beginning: the only one, where the command line names it.
+    pub(super) only: Option<AppId>,
+    pub(super) reload: Reload,
     pub(super) board: Arc<Board>,
     pub(super) permits: Arc<Permits>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) files: BoundFiles,
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<Place<B>>,
     pub(super) supervisor: Supervisor,
     pub(super) balancer: Balancer,
     pub(super) events: mpsc::Sender<WorkerEvent>,
@@ -41,37 +47,37 @@ pub(super) struct Primary {
     pub(super) stage: Stage,
 }
 
-impl Primary {
+impl<B: Backend> Primary<B> {
     /// Starts the worker at `index`.
     pub(super) fn start(&mut self, index: usize) -> Result<(), PrimaryError> {
-        let start = Start {
-            config: &self.config,
-            edition: &self.edition,
-            stage: self.stage,
-            events: &self.events,
-            authority: &self.authority,
-            permits: &self.permits,
-        };
         let place = &mut self.places[index];
         place.heart.take();
         place.liveness.take();
-        place.handle = Some(self.kind.start(place, &start).map_err(system("start a worker"))?);
+        let listeners: Result<Vec<_>, _> = place.listeners.iter().map(std::net::TcpListener::try_clone).collect();
+        let listeners = listeners.map_err(system("start a worker"))?;
+        let first = self.only.and_then(|app| self.apps.first(place.id, app, &self.backend));
+        let start = Start {
+            id: place.id,
+            vitals: place.vitals,
+            vitals_file: &place.vitals_file,
+            events: &self.events,
+            authority: &self.authority,
+            permits: &self.permits,
+            listeners,
+            stage: self.stage,
+            table: &self.table,
+            first,
+        };
+        place.handle = Some(self.backend.start(start).map_err(system("start a worker"))?);
         place.running = true;
         Ok(())
     }
 
-    /// Tells every worker to serve with `edition` from now on.
-    pub(super) fn serve_with(&mut self, edition: Edition) {
-        self.edition = edition;
-        self.board.vitals.has_answered.set(false);
-        self.order(self.stage);
-    }
-
-    /// Tells every worker, and those that are yet to start.
-    pub(super) fn order(&mut self, stage: Stage) {
+    /// Tells every worker, and those that are yet to start, whether to go on.
+    pub(super) fn go_on(&mut self, stage: Stage) {
         self.stage = stage;
         for handle in self.places.iter().filter_map(|place| place.handle.as_ref()) {
-            handle.order(&self.edition.code, stage);
+            handle.stage(stage);
         }
     }
 }

@@ -2,8 +2,9 @@
 //! what a worker's thread runs. It ends when the primary does.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,24 +12,27 @@ use std::time::{Duration, Instant};
 
 use http::uri::Authority;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
 
 use wasmhost_base::backoff::Backoff;
 use wasmhost_base::log::{self, EarlyLog, LogGuard};
 use wasmhost_base::throttle::Throttle;
 use wasmhost_base::wire::{Descriptor, Descriptors, Wire, cut};
-use wasmhost_config::Config;
+use wasmhost_config::{App, AppId, AppTable, Config, Preopen};
 use wasmhost_confine::spawner::{InheritError, Launcher, Settings, inherit};
 use wasmhost_confine::{self as confine, Cage, Report, Unconfined};
-use wasmhost_sandbox::{Artifact, Guest, LoadError, MemoryBudget, Ticker};
+use wasmhost_sandbox::{Artifact, LoadError, Sandbox, Ticker};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::vitals::{self, HostVitals, Vitals};
 use wasmhost_serve::worker::WorkerId;
 use wasmhost_serve::worker::inbox::{self, Accepted, Connection, PerClient, Permits};
-use wasmhost_serve::worker::{Events, Exit, Orders, Peer, Stage, WorkerEvent, WorkerSetup, thread};
+use wasmhost_serve::worker::{
+    Events, Exit, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent, WorkerSetup, orders, thread,
+};
 
-use super::words::{ENDED_MAX, FromWorker, Share, ToWorker};
-use crate::loader::{Trial, load_and_try};
+use super::linker::{Linker, Unlinked, link};
+use super::protocol::{Code, ENDED_MAX, FromWorker, Share, ToWorker};
+use super::table;
+use crate::loader::{CodeAtRest, Trial, budget, link_and_try};
 
 /// That there is no descriptor for a connection is told of once in this time.
 const SHORT_LINE_EVERY: Duration = Duration::from_secs(10);
@@ -60,9 +64,8 @@ pub enum ChildError {
 pub fn run() -> Result<bool, ChildError> {
     let Some(mut inherited) = inherit()? else { return Ok(false) };
     let line = inherited.line()?;
-    let Settings { mut config, log } = inherited.settings;
-    // The pool is for one worker's instances.
-    config.workers = 1;
+    let (confined_by, directories) = (inherited.confined_by(), inherited.reach.dirs);
+    let Settings { config, log } = inherited.settings;
     let (config, log) = (Arc::new(config), log::start(log));
     let runtime = thread::event_loop("worker")?;
     let first = runtime.block_on(async {
@@ -74,21 +77,21 @@ pub fn run() -> Result<bool, ChildError> {
         let first = wire.receive::<ToWorker>().await?;
         Ok::<_, io::Error>(first.map(|(message, descriptors)| (wire, message, descriptors)))
     })?;
-    let cage = Cage::worker(&config);
+    let cage = Cage::worker(&confined_by);
     match first {
-        Some((wire, ToWorker::Load { missing }, descriptors)) => {
+        Some((wire, ToWorker::Load { missing }, mut descriptors)) => {
+            let app = app_to_load(&config, &directories, &mut descriptors)?;
             // Which starts a compiler. No guest code runs yet.
-            let artifact = Artifact::prepare(&config, &Launcher::Own);
+            let artifact = Artifact::prepare(&config, &app, &Launcher::Own);
             let (report, _log) = confined(&config, &cage, log)?;
             report.log_beyond("the process that tries the component", &missing);
-            load(&wire, &config, artifact, descriptors)
+            load(&wire, &config, &app, artifact, descriptors)
         }
-        Some((wire, ToWorker::Start { id, authority, share, missing }, mut descriptors)) => {
-            let code = descriptors.take(Descriptor::Code)?;
-            let (report, _log) = confined(&config, &cage.reading(code.as_fd()), log)?;
+        Some((wire, ToWorker::Start { id, authority, listeners, share, missing, first }, descriptors)) => {
+            let (report, _log) = confined(&config, &cage, log)?;
             report.log_beyond("a worker's process", &missing);
             tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
-            let start = Start { id: WorkerId(id), code, authority, share };
+            let start = Start { id: WorkerId(id), authority, listeners, share, first, directories };
             let exit = match work(&wire, config, start, descriptors, runtime) {
                 Exit::Panic(text) => Exit::Panic(cut(&text)),
                 exit => exit,
@@ -102,6 +105,15 @@ pub fn run() -> Result<bool, ChildError> {
     }
 }
 
+/// The app that is to be loaded. Which file that is, the settings say that this process has from the spawner.
+fn app_to_load(config: &Config, own: &[Preopen], descriptors: &mut Descriptors) -> io::Result<Arc<App>> {
+    let table = table::read(&descriptors.take(Descriptor::Table)?, own)?;
+    let only = table.iter().next().map(|(_, app)| Arc::clone(app));
+    let app = only.ok_or_else(|| io::Error::other("there is no app to load"))?;
+    let is_known = config.apps.iter().any(|own| own.name == app.name && own.component == app.component);
+    if is_known { Ok(app) } else { Err(io::Error::other("the app to load is not among the settings")) }
+}
+
 /// Confines this process, and begins its log, in which the lines until now are written in either case.
 fn confined(config: &Config, cage: &Cage, log: EarlyLog) -> Result<(Report, LogGuard), Unconfined> {
     let report = confine::apply(config.confine, cage);
@@ -109,30 +121,36 @@ fn confined(config: &Config, cage: &Cage, log: EarlyLog) -> Result<(Report, LogG
     report.map(|report| (report, log))
 }
 
-/// Tries the component, and tells the primary.
+/// Tries the app, and tells the primary.
 fn load(
     wire: &Wire,
     config: &Arc<Config>,
+    app: &Arc<App>,
     artifact: Result<Artifact, LoadError>,
     mut descriptors: Descriptors,
 ) -> Result<bool, ChildError> {
     let own = vitals::opened::<Vitals>(&descriptors.take(Descriptor::Vitals)?)?;
     let host = vitals::opened::<HostVitals>(&descriptors.take(Descriptor::HostVitals)?)?;
-    let total = config.limits.memory_total_bytes;
     let trial = Trial {
-        ticker: Ticker::start()?,
-        budget: Arc::new(MemoryBudget::new(total, &host.memory_bytes, &own.memory_bytes)),
+        sandbox: Sandbox::new(config, 1, Ticker::start()?),
+        among_others: config.source.is_some(),
+        budget: budget(config, &host.memory_bytes, &own.memory_bytes),
         pulse: &own.pulse,
     };
     let loaded = artifact.and_then(|artifact| {
-        let edition = load_and_try(&artifact, config, &trial)?;
-        Ok((edition, artifact))
+        let (_, tried) = link_and_try(&artifact, app, &trial)?;
+        Ok((tried, artifact))
     });
     match loaded {
-        Ok((edition, artifact)) => {
-            let code = artifact.file()?;
-            let loaded = FromWorker::Loaded { wasi: edition.wasi, isolation: edition.isolation };
-            wire.try_send(&loaded, &[(Descriptor::Code, code.as_fd())])?;
+        Ok((tried, artifact)) => {
+            match CodeAtRest::of(&artifact)? {
+                CodeAtRest::Stored(stored) => {
+                    wire.try_send(&FromWorker::Loaded { tried, stored: Some(stored) }, &[])?;
+                }
+                CodeAtRest::Held(code) => {
+                    wire.try_send(&FromWorker::Loaded { tried, stored: None }, &[(Descriptor::Code, code.as_fd())])?;
+                }
+            }
             Ok(true)
         }
         Err(LoadError { reason, hint, .. }) => {
@@ -145,9 +163,12 @@ fn load(
 /// What the primary says of a worker at its start.
 struct Start {
     id: WorkerId,
-    code: OwnedFd,
     authority: String,
+    listeners: usize,
     share: Option<Share>,
+    first: Option<Code>,
+    /// What this process was given open.
+    directories: Vec<Preopen>,
 }
 
 /// Works to the end.
@@ -159,14 +180,13 @@ fn work(
     runtime: tokio::runtime::LocalRuntime,
 ) -> Exit {
     let ready = prepare(wire, config, start, descriptors);
-    let (setup, guest, attendance) = match ready {
+    let Ready { setup, orders: (orders, heard), attendance, linker } = match ready {
         Ok(ready) => ready,
         Err(reason) => return Exit::NotStarted(cut(&reason)),
     };
     let outdated = Rc::clone(&attendance.outdated);
     let (inbox, connections) = inbox::inbox();
-    let (orders, heard) = watch::channel(Orders { guest, stage: Stage::Serve });
-    runtime.spawn_local(attendance.attend(inbox, orders));
+    runtime.spawn_local(attendance.attend(linker, inbox, orders));
     let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire)), connections, heard);
     match outdated.get() {
         Some(reason) if exit == Exit::Voluntary => Exit::NotStarted(cut(reason)),
@@ -174,12 +194,15 @@ fn work(
     }
 }
 
-fn prepare(
-    wire: &Arc<Wire>,
-    config: Arc<Config>,
-    start: Start,
-    mut descriptors: Descriptors,
-) -> Result<(WorkerSetup, Arc<Guest>, Attendance), String> {
+/// A worker that can begin.
+struct Ready {
+    setup: WorkerSetup,
+    orders: (OrderSender, OrderReceiver),
+    attendance: Attendance,
+    linker: Linker,
+}
+
+fn prepare(wire: &Arc<Wire>, config: Arc<Config>, start: Start, mut descriptors: Descriptors) -> Result<Ready, String> {
     if wasmhost_base::inject::dies_at_start(start.id.0) {
         return Err("injected by a test".to_owned());
     }
@@ -188,9 +211,26 @@ fn prepare(
     let own = vitals::opened::<Vitals>(&take(Descriptor::Vitals)?).map_err(text)?;
     log::count_lost_in(&own.metrics.log_lines_lost);
     let host = vitals::opened::<HostVitals>(&take(Descriptor::HostVitals)?).map_err(text)?;
-    let ticker = Ticker::start().map_err(text)?;
-    let guest = link(start.code, &config, &ticker).map_err(|error| error.to_string())?;
-    // The primary counts connections; here, only those of a listener of the worker's own are bounded.
+    // The pool is for one worker's instances.
+    let sandbox = Sandbox::new(&config, 1, Ticker::start().map_err(text)?);
+    let directories = start.directories;
+    let table = Arc::new(table::read(&take(Descriptor::Table)?, &directories).map_err(text)?);
+    let mut supplies = BTreeMap::new();
+    if let Some(Code { app: id, stored }) = start.first
+        && let Some(app) = table.get(id)
+    {
+        let code = match stored {
+            Some(stored) => CodeAtRest::Stored(stored),
+            None => CodeAtRest::Held(Arc::new(take(Descriptor::Code)?)),
+        };
+        match link(&code, app, &sandbox) {
+            Ok(guest) => drop(supplies.insert(id, Supply::Guest(guest))),
+            // It comes later.
+            Err(Unlinked::Vanished(_)) => wire.try_send(&FromWorker::Vanished(id), &[]).map_err(text)?,
+            Err(Unlinked::Broken(error)) => return Err(error.to_string()),
+        }
+    }
+    // The primary counts connections; here, only those of listeners of the worker's own are bounded.
     let is_counted = config.limits.max_connections_per_client.is_some();
     let per_client = match start.share {
         Some(Share { per_client: Some(max), .. }) => PerClient::Counted(Clients::new(max, &config.trust_proxy)),
@@ -198,59 +238,49 @@ fn prepare(
         Some(_) | None => PerClient::Unbounded,
     };
     let permits = Permits::new(start.share.map_or(usize::MAX, |share| share.connections), per_client);
-    let listener = match start.share {
-        Some(_) => Some((take(Descriptor::Listener)?.into(), Arc::clone(&permits))),
-        None => None,
-    };
-    let id = start.id;
+    let listeners = (0..start.listeners).map(|number| take(Descriptor::Listener(number)).map(Into::into));
     let setup = WorkerSetup {
-        id,
+        id: start.id,
         config: Arc::clone(&config),
         vitals: own,
         host,
-        budget: Arc::new(MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &own.memory_bytes)),
-        ticker: Arc::clone(&ticker),
+        sandbox: Arc::clone(&sandbox),
         authority: start.authority.parse().unwrap_or_else(|_| Authority::from_static("localhost")),
-        listener,
+        listeners: listeners.collect::<Result<_, String>>()?,
+        permits: Arc::clone(&permits),
     };
     let attendance = Attendance {
         wire: Arc::clone(wire),
         config,
-        ticker,
+        directories,
+        table: Arc::clone(&table),
         permits,
         vitals: own,
-        id,
+        id: start.id,
         short_told: Throttle::new(SHORT_LINE_EVERY),
         outdated: Rc::default(),
     };
-    Ok((setup, guest, attendance))
-}
-
-fn link(code: OwnedFd, config: &Config, ticker: &Ticker) -> Result<Arc<Guest>, LoadError> {
-    let artifact = Artifact::received(code, config)?;
-    Guest::link(&artifact, config, ticker).map(Arc::new)
+    Ok(Ready { setup, orders: orders(table, Stage::Serve, supplies), attendance, linker: Linker::new(sandbox) })
 }
 
 /// The child's ear for the primary.
 struct Attendance {
     wire: Arc<Wire>,
     config: Arc<Config>,
-    ticker: Arc<Ticker>,
+    /// What this process was given open.
+    directories: Vec<Preopen>,
+    table: Arc<AppTable>,
     permits: Arc<Permits>,
     vitals: &'static Vitals,
     id: WorkerId,
     short_told: Throttle,
-    /// Why this worker cannot serve the component that was loaded last: it ends for that.
+    /// Why this worker cannot serve what all others serve: it ends for that.
     outdated: Rc<OnceCell<String>>,
 }
 
-/// Code that is being linked.
-type Linking = oneshot::Receiver<Result<Arc<Guest>, LoadError>>;
-
 impl Attendance {
     /// Carries out the primary's orders, until it is gone.
-    async fn attend(self, inbox: inbox::Sender, orders: watch::Sender<Orders>) {
-        let mut linking: Option<Linking> = None;
+    async fn attend(mut self, mut linker: Linker, inbox: inbox::Sender, orders: OrderSender) {
         let mut shortages = 0;
         // After a shortage of descriptors. Kept here, since whatever else happens begins a new wait for the next word.
         let mut not_before: Option<Instant> = None;
@@ -266,34 +296,38 @@ impl Attendance {
                         continue;
                     }
                     Ok(Some((ToWorker::Connection(peer), descriptors))) => self.hand_on(&inbox, peer, descriptors),
-                    Ok(Some((ToWorker::Swap, descriptors))) => linking = Some(self.link(descriptors)),
+                    Ok(Some((ToWorker::Table, descriptors))) => {
+                        if let Err(error) = self.take_table(descriptors, &orders) {
+                            self.retire(&orders, &format!("it cannot take the table of apps: {error}"), &mut deadline);
+                        }
+                    }
+                    Ok(Some((ToWorker::Supply(code), descriptors))) => self.supply(code, descriptors, &mut linker).await,
+                    Ok(Some((ToWorker::Unavailable { app, reason }, _))) => {
+                        linker.forget(app);
+                        orders.supply(app, Supply::Unavailable(reason));
+                    }
                     Ok(Some((ToWorker::Call, _))) => self.give_sign(),
-                    Ok(Some((ToWorker::Drain, _))) => orders.send_modify(|orders| orders.stage = Stage::Drain),
+                    Ok(Some((ToWorker::Drain, _))) => orders.stage(Stage::Drain),
                     Ok(Some((ToWorker::Load { .. } | ToWorker::Start { .. }, _))) => {}
                     Ok(Some((ToWorker::Stop, _)) | None) | Err(_) => {
-                        orders.send_modify(|orders| orders.stage = Stage::Stop);
+                        orders.stage(Stage::Stop);
                         return;
                     }
                 },
-                linked = linked(&mut linking) => {
-                    linking = None;
-                    match linked {
-                        Ok(guest) => orders.send_modify(|orders| orders.guest = guest),
-                        Err(reason) => {
-                            deadline = Some(Instant::now() + self.config.drain_timeout);
-                            self.retire(&orders, &reason);
-                        }
+                (app, linked) = linker.next() => match linked {
+                    Ok(guest) => orders.supply(app, Supply::Guest(guest)),
+                    Err(Unlinked::Vanished(error)) => {
+                        tracing::debug!(worker = self.id.0, "{error}");
+                        self.tell(&FromWorker::Vanished(app)).await;
                     }
-                }
+                    Err(Unlinked::Broken(error)) => self.cannot_serve(app, &error, &orders, &mut deadline),
+                },
                 () = until(deadline) => {
                     deadline = None;
-                    orders.send_modify(|orders| orders.stage = Stage::Stop);
+                    orders.stage(Stage::Stop);
                 }
                 () = self.permits.some_ended() => self.tell_ended().await,
-                () = self.permits.asked_for() => {
-                    // A primary that is gone is found out by the next receive.
-                    let _ = self.wire.send(&FromWorker::Freed, &[]).await;
-                }
+                () = self.permits.asked_for() => self.tell(&FromWorker::Freed).await,
             }
         }
     }
@@ -311,13 +345,53 @@ impl Attendance {
         heard
     }
 
+    async fn tell(&self, word: &FromWorker) {
+        // A primary that is gone is found out by the next receive.
+        let _ = self.wire.send(word, &[]).await;
+    }
+
+    fn take_table(&mut self, mut descriptors: Descriptors, orders: &OrderSender) -> io::Result<()> {
+        self.table = Arc::new(table::read(&descriptors.take(Descriptor::Table)?, &self.directories)?);
+        orders.table(Arc::clone(&self.table));
+        Ok(())
+    }
+
+    /// Begins to link the code of an app.
+    async fn supply(&self, Code { app, stored }: Code, mut descriptors: Descriptors, linker: &mut Linker) {
+        let code = match stored {
+            Some(stored) => CodeAtRest::Stored(stored),
+            None => match descriptors.take(Descriptor::Code) {
+                Ok(code) => CodeAtRest::Held(Arc::new(code)),
+                Err(error) => {
+                    tracing::error!(worker = self.id.0, %error, "an app's code did not arrive; this is a bug of wasmhost");
+                    return self.tell(&FromWorker::Vanished(app)).await;
+                }
+            },
+        };
+        // Of an app that the latest table has not, nobody asks.
+        if let Some(settings) = self.table.get(app) {
+            linker.link(app, Arc::clone(settings), code);
+        }
+    }
+
+    /// The code of an app, which works elsewhere, cannot be linked here. A worker of this app only ends for it, so that none
+    /// serves what is older than the status page says; with others, it costs these nothing.
+    fn cannot_serve(&self, app: AppId, error: &LoadError, orders: &OrderSender, deadline: &mut Option<Instant>) {
+        if self.table.len() <= 1 {
+            return self.retire(orders, &format!("it cannot serve the component that was loaded: {error}"), deadline);
+        }
+        let name = self.table.get(app).map_or("", |app| &*app.name);
+        tracing::error!(worker = self.id.0, app = name, hint = error.hint, "the worker cannot serve the app: {error}");
+        orders.supply(app, Supply::Unavailable(error.to_string().into()));
+    }
+
     fn give_sign(&self) {
         self.vitals.beats.store(self.vitals.beats.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// There is no descriptor for what stands first in the line. It stays there, and the primary gives no more to this
     /// worker until there is one.
-    fn note_shortage(&self, orders: &watch::Sender<Orders>, is_first: bool) {
+    fn note_shortage(&self, orders: &OrderSender, is_first: bool) {
         self.vitals.is_short.set(true);
         self.give_sign();
         if is_first && let Some(count) = self.short_told.admit(Instant::now()) {
@@ -329,7 +403,7 @@ impl Attendance {
         }
         if self.vitals.drains.get() {
             // The word for it stands in the line behind. What drains frees descriptors.
-            orders.send_if_modified(|orders| std::mem::replace(&mut orders.stage, Stage::Drain) == Stage::Serve);
+            orders.stage(Stage::Drain);
         }
     }
 
@@ -366,50 +440,19 @@ impl Attendance {
         }
     }
 
-    /// Links new code in a thread of its own; requests go on meanwhile.
-    fn link(&self, mut descriptors: Descriptors) -> Linking {
-        let (answer, linked) = oneshot::channel();
-        let code = descriptors.take(Descriptor::Code);
-        let (config, ticker) = (Arc::clone(&self.config), Arc::clone(&self.ticker));
-        let fails = wasmhost_base::inject::goes_off("link");
-        let linker = std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
-            // Without an answer, or without a thread, it counts as failed. A newer one may have come meanwhile.
-            if let Ok(code) = code
-                && !fails
-            {
-                let _ = answer.send(link(code, &config, &ticker));
-            }
-        });
-        if let Err(error) = linker {
-            tracing::error!(worker = self.id.0, %error, "there is no thread to link the new component in");
-        }
-        linked
-    }
-
-    /// Ends this worker, which cannot serve the component that all others serve: no new connections, and what is in
-    /// flight finishes. Its successor serves the new one.
-    fn retire(&self, orders: &watch::Sender<Orders>, reason: &str) {
-        let reason = format!("it cannot serve the component that was loaded: {reason}");
+    /// Ends this worker, which cannot serve what all others serve: no new connections, and what is in flight finishes, within
+    /// the time to drain. Its successor serves it.
+    fn retire(&self, orders: &OrderSender, reason: &str, deadline: &mut Option<Instant>) {
+        *deadline = Some(Instant::now() + self.config.drain_timeout);
         tracing::error!(worker = self.id.0, "the worker ends and is replaced: {reason}");
         // The first reason is as good as the next.
-        let _ = self.outdated.set(reason);
-        orders.send_if_modified(|orders| std::mem::replace(&mut orders.stage, Stage::Drain) == Stage::Serve);
+        let _ = self.outdated.set(reason.to_owned());
+        orders.stage(Stage::Drain);
     }
 }
 
 fn is_shortage(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
-}
-
-/// The guest that is being linked, or why it cannot be; never ready without one.
-async fn linked(linking: &mut Option<Linking>) -> Result<Arc<Guest>, String> {
-    match linking {
-        Some(linking) => match linking.await {
-            Ok(linked) => linked.map_err(|error| error.to_string()),
-            Err(_) => Err("the thread that links it did not start, or ended without a result".to_owned()),
-        },
-        None => std::future::pending().await,
-    }
 }
 
 /// Waits until then; for ever without a moment.
@@ -428,7 +471,10 @@ impl Events for EventWire {
         let message = match event {
             WorkerEvent::Online(_, thread) => FromWorker::Online { thread },
             WorkerEvent::Listening(_) => FromWorker::Listening,
-            WorkerEvent::Swapped(_) => FromWorker::Swapped,
+            WorkerEvent::Applied(_, what) => FromWorker::Applied(what),
+            WorkerEvent::Wants(_, app) => FromWorker::Wants(app),
+            WorkerEvent::Asleep(_, app) => FromWorker::Asleep(app),
+            WorkerEvent::Vanished(_, app) => FromWorker::Vanished(app),
             WorkerEvent::Disconnect(_) => FromWorker::Disconnect,
             WorkerEvent::Exited(_, exit) => FromWorker::Exited(exit),
             WorkerEvent::Freed => FromWorker::Freed,

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use wasmhost_sandbox::{Body, Fault, Head, SharedPlace, WasiVersion};
 
-use super::slot::{Kept, KeptShared};
+use super::instances::{Kept, KeptShared};
 
 /// An instance while one request has it. Dropped before its end, the request's work is cancelled: its client has left.
-pub(crate) struct Seat(Option<Holding>);
+pub(crate) struct Lease(Option<Holding>);
 
 enum Holding {
     Own(Kept),
     Shared { kept: KeptShared, place: SharedPlace },
 }
 
-impl Seat {
+impl Lease {
     pub(super) fn own(kept: Kept) -> Self {
         kept.origin.begins_a_try();
         Self(Some(Holding::Own(kept)))
@@ -95,8 +95,8 @@ impl Seat {
     /// The guest gave an answer.
     pub(crate) fn answered(&self) {
         match &self.0 {
-            Some(Holding::Own(kept)) => kept.origin.slot.answered(&kept.origin),
-            Some(Holding::Shared { kept, .. }) => kept.origin.slot.answered(&kept.origin),
+            Some(Holding::Own(kept)) => kept.origin.pool.answered(&kept.origin),
+            Some(Holding::Shared { kept, .. }) => kept.origin.pool.answered(&kept.origin),
             None => {}
         }
     }
@@ -104,8 +104,8 @@ impl Seat {
     /// The call has ended well: the instance goes back, or retires.
     pub(crate) fn finish(mut self) {
         if let Some(Holding::Own(kept)) = self.0.take_if(|holding| matches!(holding, Holding::Own(_))) {
-            let slot = Rc::clone(&kept.origin.slot);
-            slot.finished(kept);
+            let pool = Rc::clone(&kept.origin.pool);
+            pool.finished(kept);
         }
         // A place in a shared instance is given back by the drop.
     }
@@ -114,7 +114,7 @@ impl Seat {
     pub(crate) fn fail(mut self, request: u64, fault: &Fault) {
         match &self.0 {
             Some(Holding::Own(kept)) => {
-                kept.origin.slot.faulted(&kept.origin, request, fault);
+                kept.origin.pool.faulted(&kept.origin, request, fault);
                 self.0 = None;
             }
             // The instance's own task logs the fault, once for all calls in it.
@@ -124,13 +124,13 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Lease {
     fn drop(&mut self) {
         // An instance of its own is dropped, and its work with it; a shared one serves its other calls still.
         if let Some(Holding::Shared { kept, place }) = self.0.take() {
-            let slot = Rc::clone(&kept.origin.slot);
+            let pool = Rc::clone(&kept.origin.pool);
             drop(place);
-            slot.released(&kept);
+            pool.released(&kept);
         }
     }
 }

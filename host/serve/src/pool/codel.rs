@@ -12,11 +12,11 @@ const SHARE_IN_A_STANDING_LINE: u32 = 10;
 
 /// Since when the line has stood.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct CoDel {
     standing_since: Option<Instant>,
 }
 
-impl Patience {
+impl CoDel {
     /// How long one who comes `now` may wait, `max` at most; `is_first`: nobody waits before it.
     pub(super) fn of_one_who_comes(&mut self, now: Instant, is_first: bool, max: Duration) -> Duration {
         if is_first {
@@ -35,14 +35,14 @@ mod tests {
 
     #[test]
     fn a_standing_line_shortens_the_wait_and_an_empty_one_gives_it_back() {
-        let mut patience = Patience::default();
+        let mut codel = CoDel::default();
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(patience.of_one_who_comes(at(0), true, MAX), MAX);
-        assert_eq!(patience.of_one_who_comes(at(999), false, MAX), MAX);
-        assert_eq!(patience.of_one_who_comes(at(1_000), false, MAX), MAX / 10);
-        assert_eq!(patience.of_one_who_comes(at(60_000), false, MAX), MAX / 10);
-        assert_eq!(patience.of_one_who_comes(at(60_001), true, MAX), MAX);
-        assert_eq!(patience.of_one_who_comes(at(60_500), false, MAX), MAX);
+        assert_eq!(codel.of_one_who_comes(at(0), true, MAX), MAX);
+        assert_eq!(codel.of_one_who_comes(at(999), false, MAX), MAX);
+        assert_eq!(codel.of_one_who_comes(at(1_000), false, MAX), MAX / 10);
+        assert_eq!(codel.of_one_who_comes(at(60_000), false, MAX), MAX / 10);
+        assert_eq!(codel.of_one_who_comes(at(60_001), true, MAX), MAX);
+        assert_eq!(codel.of_one_who_comes(at(60_500), false, MAX), MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! The instances of one worker: those at rest, those that are shared, the room for more, and what becomes of an instance
+//! The instances of an app on one worker: those at rest, those that are shared, the room for more, and what becomes of an instance
 //! when a call has ended. Each that had to go is replaced.
 
 use std::cell::{Cell, RefCell};
@@ -7,20 +7,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use wasmhost_base::throttle::Throttle;
-use wasmhost_config::{Capacity, Config, Isolation};
+use wasmhost_config::{App, AppId, Capacity, Limits};
 use wasmhost_sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, TICK, WasiVersion};
 
+use super::codel::CoDel;
+use super::common::{Common, Notice};
 use super::health::{Health, Try, Verdict};
 use super::holders::{Holder, Holders};
-use super::patience::Patience;
 use super::queue::Queue;
-use super::trim::Trim;
-use crate::crash::Crash;
+use crate::buffers::Buffers;
 use crate::development::trace_text;
-use crate::metrics::{Shed, WorkerMetrics};
-use crate::vitals::HostVitals;
+use crate::metrics::{AppMetrics, Flag, Shed};
 use crate::worker_id::WorkerId;
 
 /// At most one log line about refusals in this time; each refusal is counted.
@@ -33,17 +33,37 @@ const READY_AHEAD: usize = 4;
 /// room for them.
 const RETIRING_MAX: usize = 4;
 
-/// The instances of one worker.
-pub(crate) struct Slot {
+/// A worker asks at most so often for an app that cannot be had.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// The instances of an app on one worker.
+pub(crate) struct Pool {
     pub(super) worker: WorkerId,
-    pub(super) guest: RefCell<Arc<Guest>>,
-    /// Counts the guests that a reload has put here; instances of an older one are not kept.
+    /// None: of the requests that belong to no app, and that are never given an instance.
+    pub(super) id: Option<AppId>,
+    /// Its settings: those of its guest, once there is one.
+    app: RefCell<Arc<App>>,
+    pub(super) guest: RefCell<Option<Arc<Guest>>>,
+    /// The primary has said that there will be no guest for now, and when it was asked last.
+    unavailable: Cell<Option<Instant>>,
+    /// Counts the guests that were put here; instances of an older one are not kept.
     pub(super) edition: Cell<u64>,
-    context: InstanceContext,
-    isolation: Isolation,
-    pub(super) capacity: Capacity,
-    pub(super) metrics: &'static WorkerMetrics,
-    host: &'static HostVitals,
+    context: RefCell<Rc<InstanceContext>>,
+    pub(super) capacity: Cell<Capacity>,
+    limits: Cell<Limits>,
+    buffers: RefCell<Rc<Buffers>>,
+    pub(crate) metrics: &'static AppMetrics,
+    /// Some worker has had an answer of the guest since it was loaded.
+    has_answered: &'static Flag,
+    pub(super) common: Rc<Common>,
+    /// When a request came last.
+    pub(super) last_used: Cell<Instant>,
+    /// Its app is asleep, or gone: what its last requests leave is not kept.
+    pub(super) retired: Cell<bool>,
+    /// Its tasks, which end with it.
+    tasks: RefCell<Vec<AbortHandle>>,
+    /// Instances that the metrics show of it.
+    counted: Cell<i64>,
     /// Idle instances, the most recently used last.
     pub(super) idle: RefCell<Vec<Kept>>,
     /// Shared instances that take calls.
@@ -52,31 +72,19 @@ pub(crate) struct Slot {
     pub(super) live: Cell<usize>,
     /// Shared instances that retire and hold no room any more.
     retiring: Cell<usize>,
-    /// Shared instances in which something runs.
-    pub(super) busy_shared: Cell<usize>,
-    /// The last of these came to rest.
-    pub(super) at_rest: Notify,
     pub(super) queue: Queue<Grant>,
     pub(super) holders: Holders,
-    pub(super) patience: RefCell<Patience>,
+    pub(super) codel: RefCell<CoDel>,
     pub(super) health: RefCell<Health>,
-    /// False in development: a developer who tries a faulty component again must see its fault each time.
-    may_go_down: bool,
     pub(super) refill: Notify,
     /// There are more instances idle than wanted, and `tend` knows.
     pub(super) surplus_known: Cell<bool>,
-    /// Wall clock of a call whose client has left, and of what calls leave running.
-    pub(super) linger_max: Option<Duration>,
-    /// Asked when an instance has gone.
-    pub(crate) trim: Trim,
     /// By reason, in the order of [`Shed::ALL`].
     pub(super) sheds_told: [Throttle; Shed::ALL.len()],
     capacity_told: Throttle,
-    /// Receives the panic of a shared instance's task.
-    pub(super) crash: Rc<Crash>,
 }
 
-/// An instance with what the slot knows of it.
+/// An instance with what the pool knows of it.
 pub(super) struct Kept {
     /// In a box, since it is handed on about ten times a request.
     pub(super) instance: Box<Instance>,
@@ -94,7 +102,7 @@ pub(super) struct KeptShared {
 
 /// Where an instance came from. Dropping it makes room for another.
 pub(super) struct Origin {
-    pub(super) slot: Rc<Slot>,
+    pub(super) pool: Rc<Pool>,
     generation: u64,
     pub(super) edition: u64,
     retire_after: Option<u64>,
@@ -109,7 +117,7 @@ pub(super) struct Origin {
 
 impl Origin {
     pub(super) fn is_outdated(&self) -> bool {
-        self.edition != self.slot.edition.get()
+        self.edition != self.pool.edition.get()
     }
 
     pub(super) fn is_worn(&self, served: u64) -> bool {
@@ -118,15 +126,15 @@ impl Origin {
 
     /// It is given a call.
     pub(super) fn begins_a_try(&self) {
-        self.tried.set(self.slot.health.borrow().begin());
+        self.tried.set(self.pool.health.borrow().begin());
     }
 
     /// Makes room for the successor of an instance that retires, if not too many do so already.
     pub(super) fn release_room(&self) {
-        if self.slot.retiring.get() < RETIRING_MAX
+        if self.pool.retiring.get() < RETIRING_MAX
             && let Some(room) = self.room.take()
         {
-            self.slot.retiring.set(self.slot.retiring.get() + 1);
+            self.pool.retiring.set(self.pool.retiring.get() + 1);
             drop(room);
         }
     }
@@ -135,108 +143,221 @@ impl Origin {
 impl Drop for Origin {
     fn drop(&mut self) {
         if self.room.take().is_none() {
-            self.slot.retiring.set(self.slot.retiring.get().saturating_sub(1));
-            self.slot.count_instances();
+            self.pool.retiring.set(self.pool.retiring.get().saturating_sub(1));
+            self.pool.count_instances();
         }
     }
 }
 
 /// Room for one instance within `--instances-per-worker`. Dropped, it goes to the first in the queue, or is free.
-pub(super) struct Room(Rc<Slot>);
+pub(super) struct Room(Rc<Pool>);
 
 impl Room {
-    pub(super) fn take(slot: &Rc<Slot>) -> Option<Self> {
-        if slot.live.get() >= slot.capacity.instances_per_worker {
+    pub(super) fn take(pool: &Rc<Pool>) -> Option<Self> {
+        if pool.live.get() >= pool.capacity.get().instances_per_worker {
             return None;
         }
-        slot.live.set(slot.live.get() + 1);
-        slot.count_instances();
-        Some(Self(Rc::clone(slot)))
+        pool.live.set(pool.live.get() + 1);
+        pool.count_instances();
+        Some(Self(Rc::clone(pool)))
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let slot = &self.0;
-        slot.trim.ask();
-        if slot.queue.is_empty() {
-            slot.live.set(slot.live.get().saturating_sub(1));
-            slot.count_instances();
-            slot.refill.notify_one();
+        let pool = &self.0;
+        pool.common.trim.ask();
+        if pool.queue.is_empty() {
+            pool.live.set(pool.live.get().saturating_sub(1));
+            pool.count_instances();
+            pool.refill.notify_one();
         } else {
             // It stays taken on its way, so that nobody who comes in between has it. Back, and free, if all who waited
             // had waited for too long.
-            drop(slot.queue.grant(Grant::Room(Self(Rc::clone(slot)))));
+            drop(pool.queue.grant(Grant::Room(Self(Rc::clone(pool)))));
         }
     }
 }
 
 /// What one who waits gets.
 pub(super) enum Grant {
+    /// Nothing: the app cannot be had.
+    Unavailable,
     Instance(Kept),
     Place(KeptShared, SharedPlace),
     Room(Room),
 }
 
-impl Slot {
-    pub(crate) fn new(
-        worker: WorkerId,
-        guest: Arc<Guest>,
+impl Pool {
+    /// Without a guest.
+    pub(super) fn new(
+        id: Option<AppId>,
+        app: Arc<App>,
         context: InstanceContext,
-        config: &Config,
-        (metrics, host): (&'static WorkerMetrics, &'static HostVitals),
-        crash: Rc<Crash>,
+        (metrics, has_answered): (&'static AppMetrics, &'static Flag),
+        common: Rc<Common>,
     ) -> Rc<Self> {
         Rc::new(Self {
-            worker,
-            guest: RefCell::new(guest),
+            worker: common.worker,
+            id,
+            guest: RefCell::new(None),
+            unavailable: Cell::new(None),
             edition: Cell::new(0),
-            context,
-            isolation: config.isolation,
-            capacity: config.capacity.clone(),
+            context: RefCell::new(Rc::new(context)),
+            capacity: Cell::new(app.capacity),
+            limits: Cell::new(app.limits),
+            buffers: RefCell::new(Rc::new(Buffers::new(&app.capacity))),
+            app: RefCell::new(app),
             metrics,
-            host,
+            has_answered,
+            common,
+            last_used: Cell::new(Instant::now()),
+            retired: Cell::new(false),
+            tasks: RefCell::default(),
+            counted: Cell::new(0),
             idle: RefCell::default(),
             shared: RefCell::default(),
             live: Cell::new(0),
             retiring: Cell::new(0),
-            busy_shared: Cell::new(0),
-            at_rest: Notify::new(),
             queue: Queue::default(),
             holders: Holders::default(),
-            patience: RefCell::default(),
+            codel: RefCell::default(),
             health: RefCell::default(),
-            may_go_down: config.development.is_none(),
             refill: Notify::new(),
             surplus_known: Cell::new(false),
-            linger_max: config.limits.request_timeout,
-            trim: Trim::default(),
             sheds_told: Shed::ALL.map(|_| Throttle::new(SHED_LINE_EVERY)),
             capacity_told: Throttle::new(CAPACITY_LINE_EVERY),
-            crash,
         })
     }
 
+    /// Its app's name.
+    pub(crate) fn name(&self) -> std::cell::Ref<'_, str> {
+        std::cell::Ref::map(self.app.borrow(), |app| &*app.name)
+    }
+
+    /// A request begins.
+    pub(crate) fn begins(&self, now: Instant) {
+        self.last_used.set(now);
+        self.metrics.in_flight.change(1);
+    }
+
+    /// Bounds on a request that begins now.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits.get()
+    }
+
+    /// How long a request may wait for an instance.
+    pub(crate) fn queue_timeout(&self) -> Duration {
+        self.capacity.get().queue_timeout
+    }
+
+    /// What is held for slow clients of a request that begins now.
+    pub(crate) fn buffers(&self) -> Rc<Buffers> {
+        Rc::clone(&self.buffers.borrow())
+    }
+
+    /// Wall clock of a call whose client has left, and of what calls leave running.
+    pub(super) fn linger_max(&self) -> Option<Duration> {
+        self.limits.get().request_timeout
+    }
+
+    /// Whether it is of no app.
+    pub(crate) fn is_of_no_app(&self) -> bool {
+        self.id.is_none()
+    }
+
     pub(super) fn is_fresh_each_request(&self) -> bool {
-        self.guest.borrow().is_fresh_each_request(self.isolation)
+        self.guest.borrow().as_ref().is_some_and(|guest| guest.is_fresh_each_request())
     }
 
     pub(super) fn is_shared(&self) -> bool {
-        self.guest.borrow().calls_per_instance() > 1 && !self.is_fresh_each_request()
+        let calls = self.guest.borrow().as_ref().map_or(1, |guest| guest.calls_per_instance());
+        calls > 1 && !self.is_fresh_each_request()
     }
 
     fn count_instances(&self) {
-        self.metrics.instances.set(self.live.get() + self.retiring.get());
+        let now = i64::try_from(self.live.get() + self.retiring.get()).unwrap_or(i64::MAX);
+        self.metrics.instances.change(now - self.counted.replace(now));
     }
 
-    /// Puts another guest in the place of the present one; calls in flight end on the old one.
-    pub(crate) fn swap(self: &Rc<Self>, guest: Arc<Guest>) {
-        *self.guest.borrow_mut() = guest;
+    /// Has a guest, and the settings that it was linked with, in the place of the present ones. Calls in flight end on the
+    /// old one; requests that wait get an instance of the new one.
+    pub(super) fn supply(self: &Rc<Self>, guest: Arc<Guest>, context: InstanceContext) {
+        let app = Arc::clone(guest.app());
+        if !Arc::ptr_eq(&app, &self.app.borrow()) {
+            self.capacity.set(app.capacity);
+            self.limits.set(app.limits);
+            *self.buffers.borrow_mut() = Rc::new(Buffers::new(&app.capacity));
+            *self.app.borrow_mut() = app;
+        }
+        *self.guest.borrow_mut() = Some(guest);
+        *self.context.borrow_mut() = Rc::new(context);
+        self.unavailable.set(None);
         self.edition.set(self.edition.get() + 1);
         *self.health.borrow_mut() = Health::default();
-        self.metrics.down.set(false);
+        self.show_down(false);
         self.clear();
         self.refill.notify_one();
+        while !self.queue.is_empty() {
+            let Some(room) = Room::take(self) else { break };
+            // Back if all who waited had waited for too long.
+            drop(self.queue.grant(Grant::Room(room)));
+        }
+    }
+
+    /// There is no guest, and none will come for now. One that is there already goes on.
+    pub(super) fn is_unavailable(&self) {
+        if self.guest.borrow().is_none() {
+            self.unavailable.set(Some(Instant::now()));
+            while self.queue.grant(Grant::Unavailable).is_none() {}
+        }
+    }
+
+    /// Whether requests are refused because the app cannot be had. The primary is asked again now and then.
+    pub(super) fn refuses(&self) -> bool {
+        let Some(asked) = self.unavailable.get() else { return false };
+        if asked.elapsed() >= ASK_EVERY
+            && let Some(id) = self.id
+        {
+            self.unavailable.set(Some(Instant::now()));
+            self.common.tell(Notice::Wants(id));
+        }
+        true
+    }
+
+    /// Whether nobody has, or waits for, an instance of it.
+    pub(super) fn is_unused(&self) -> bool {
+        let shared = self.shared.borrow();
+        let at_rest = self.idle.borrow().len() + shared.len();
+        self.queue.is_empty()
+            && self.metrics.in_flight.get() <= 0
+            && self.live.get() + self.retiring.get() == at_rest
+            && shared.iter().all(|kept| kept.shared.is_empty() && kept.shared.is_quiet())
+    }
+
+    /// These tasks end with it.
+    pub(super) fn runs(&self, tasks: impl IntoIterator<Item = AbortHandle>) {
+        self.tasks.borrow_mut().extend(tasks);
+    }
+
+    /// Lets go of all that it keeps. Requests that have an instance, or wait for one, are served to their end.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.tasks.take().iter().for_each(AbortHandle::abort);
+        if self.guest.borrow().is_none() {
+            while self.queue.grant(Grant::Unavailable).is_none() {}
+        }
+        self.edition.set(self.edition.get() + 1);
+        self.show_down(false);
+        self.clear();
+    }
+
+    /// Shows whether it is down.
+    pub(super) fn show_down(&self, is: bool) {
+        if self.metrics.down.get() != is {
+            self.metrics.down.set(is);
+            self.common.count(0, if is { 1 } else { -1 });
+        }
     }
 
     /// Lets go of every idle instance; shared ones finish the calls that they have.
@@ -250,20 +371,24 @@ impl Slot {
 
     /// Makes an instance in `room`; for a request that waits for it, until `latest`.
     pub(super) async fn make(self: &Rc<Self>, room: Room, latest: Option<Instant>) -> Result<Kept, Fault> {
-        wasmhost_base::inject::panic_at("slot");
-        let guest = Arc::clone(&self.guest.borrow());
+        wasmhost_base::inject::panic_at("pool");
+        let guest = self.guest.borrow().clone();
+        let Some(guest) = guest else {
+            return Err(Fault::new(FaultKind::Capacity, "the app was put to sleep meanwhile"));
+        };
+        let context = Rc::clone(&self.context.borrow());
         self.metrics.generation.add_one();
         let origin = Origin {
-            slot: Rc::clone(self),
+            pool: Rc::clone(self),
             generation: self.metrics.generation.get(),
             edition: self.edition.get(),
-            retire_after: self.capacity.max_requests.map(spread),
+            retire_after: self.capacity.get().max_requests.map(spread),
             room: RefCell::new(Some(room)),
             version: guest.version(),
             emptied: Cell::new(Instant::now()),
             tried: Cell::new(self.health.borrow().begin()),
         };
-        let made = guest.instantiate(&self.context, latest).await;
+        let made = guest.instantiate(&context, latest).await;
         match made {
             Ok(instance) => Ok(Kept { instance: Box::new(instance), origin, idle_since: Instant::now() }),
             Err(fault) => {
@@ -277,6 +402,7 @@ impl Slot {
                 if let Some(count) = if is_capacity { self.capacity_told.admit(Instant::now()) } else { Some(1) } {
                     tracing::warn!(
                         worker = self.worker.0,
+                        app = &*self.name(),
                         generation = origin.generation,
                         count,
                         fault = fault.kind.name(),
@@ -298,7 +424,9 @@ impl Slot {
             return;
         }
         kept.idle_since = Instant::now();
-        if let Some(Grant::Instance(kept)) = self.queue.grant(Grant::Instance(kept)) {
+        if let Some(Grant::Instance(kept)) = self.queue.grant(Grant::Instance(kept))
+            && !self.retired.get()
+        {
             self.idle.borrow_mut().push(kept);
             self.note_surplus();
         }
@@ -306,7 +434,7 @@ impl Slot {
 
     /// How many idle instances to keep ready.
     pub(super) fn wanted(&self) -> usize {
-        if self.is_fresh_each_request() { READY_AHEAD.min(self.capacity.instances_per_worker) } else { 1 }
+        if self.is_fresh_each_request() { READY_AHEAD.min(self.capacity.get().instances_per_worker) } else { 1 }
     }
 
     /// Tells `tend` of instances that may have to go, if it does not know.
@@ -327,12 +455,13 @@ impl Slot {
         let worn = kept.origin.is_worn(kept.instance.served());
         if kept.instance.cpu() >= TICK {
             // Long enough for much to have been taken and freed.
-            self.trim.ask();
+            self.common.trim.ask();
         }
         let limit = if worn { Some("--max-requests") } else { kept.instance.limit_met() };
         if limit.is_some() {
             tracing::info!(
                 worker = self.worker.0,
+                app = &*self.name(),
                 generation = kept.origin.generation,
                 served = kept.instance.served(),
                 limit,
@@ -349,20 +478,21 @@ impl Slot {
         }
         let mut health = self.health.borrow_mut();
         if !health.has_answered() {
-            self.host.has_answered.set(true);
+            self.has_answered.set(true);
         }
         if health.on_answer() {
-            self.metrics.down.set(false);
-            tracing::info!(worker = self.worker.0, "the instance pool answers again");
+            self.show_down(false);
+            tracing::info!(worker = self.worker.0, app = &*self.name(), "the instance pool answers again");
         }
     }
 
-    /// Takes note of a fault: counts it, logs it, and decides whether the slot goes on.
+    /// Takes note of a fault: counts it, logs it, and decides whether the pool goes on.
     pub(super) fn faulted(&self, origin: &Origin, request: u64, fault: &Fault) {
         self.metrics.faulted(fault.kind);
         let raise = fault.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
         tracing::warn!(
             worker = self.worker.0,
+            app = &*self.name(),
             generation = origin.generation,
             request,
             fault = fault.kind.name(),
@@ -372,10 +502,10 @@ impl Slot {
             "recycle: a new instance takes its place{raise}"
         );
         // Memory that others hold says nothing of the component.
-        if origin.is_outdated() || fault.kind == FaultKind::Capacity || !self.may_go_down {
+        if origin.is_outdated() || fault.kind == FaultKind::Capacity || !self.common.may_go_down {
             return;
         }
-        let answers_elsewhere = self.host.has_answered.get();
+        let answers_elsewhere = self.has_answered.get();
         let (now, tried) = (Instant::now(), origin.tried.get());
         let verdict = self.health.borrow_mut().on_fault(now, tried, answers_elsewhere, fastrand::f64());
         self.note(verdict);
@@ -408,10 +538,13 @@ impl Slot {
     }
 
     fn note(&self, verdict: Verdict) {
-        if let Verdict::DownFor(delay) = verdict {
-            self.metrics.down.set(true);
+        if let Verdict::DownFor(delay) = verdict
+            && !self.retired.get()
+        {
+            self.show_down(true);
             tracing::error!(
                 worker = self.worker.0,
+                app = &*self.name(),
                 retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
                 "the instance pool is down after several faults in a row; requests get 503 until the next try"
             );

@@ -9,9 +9,9 @@ use tokio::sync::Semaphore;
 use wasmhost_config::Capacity;
 
 /// How much of a request's body is read before the request takes an instance.
-pub(super) const REQUEST_AHEAD_MAX: usize = 64 * 1024;
+pub(crate) const REQUEST_AHEAD_MAX: usize = 64 * 1024;
 /// How much of a response is taken from the guest while its client does not read. One frame may come on top.
-pub(super) const RESPONSE_AHEAD_MAX: usize = 256 * 1024;
+pub(crate) const RESPONSE_AHEAD_MAX: usize = 256 * 1024;
 /// Of all requests of a worker.
 const REQUESTS_AHEAD_MAX: usize = 16 * 1024 * 1024;
 /// Of all responses of a worker.
@@ -21,10 +21,10 @@ const FRAME_BYTES: usize = 128;
 
 /// A worker's bounds.
 pub(crate) struct Buffers {
-    pub(super) requests: Arc<Room>,
-    pub(super) responses: Arc<Room>,
+    pub(crate) requests: Arc<Allowance>,
+    pub(crate) responses: Arc<Allowance>,
     /// Requests in chunks that may take an instance before their body has come: half as many as could have one.
-    pub(super) early: Arc<Semaphore>,
+    pub(crate) early: Arc<Semaphore>,
 }
 
 impl Buffers {
@@ -32,8 +32,8 @@ impl Buffers {
         let places = capacity.instances_per_worker.saturating_mul(capacity.instance_concurrency);
         let early = (places / 2).clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            requests: Arc::new(Room::new(REQUESTS_AHEAD_MAX)),
-            responses: Arc::new(Room::new(RESPONSES_AHEAD_MAX)),
+            requests: Arc::new(Allowance::new(REQUESTS_AHEAD_MAX)),
+            responses: Arc::new(Allowance::new(RESPONSES_AHEAD_MAX)),
             early: Arc::new(Semaphore::new(early)),
         }
     }
@@ -41,55 +41,55 @@ impl Buffers {
 
 /// A sum with a bound. Atomic only because bodies lie in stores, which must be `Send`: one thread uses it.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Allowance {
     used: AtomicUsize,
     max: usize,
 }
 
-impl Room {
-    pub(super) fn new(max: usize) -> Self {
+impl Allowance {
+    pub(crate) fn new(max: usize) -> Self {
         Self { used: AtomicUsize::new(0), max }
     }
 }
 
-/// What one body takes of a [`Room`]. Dropped, it gives all of it back.
+/// What one body takes of a [`Allowance`]. Dropped, it gives all of it back.
 #[derive(Debug)]
-pub(super) struct Held {
-    room: Arc<Room>,
+pub(crate) struct Held {
+    room: Arc<Allowance>,
     bytes: usize,
 }
 
 impl Held {
-    pub(super) fn none_of(room: &Arc<Room>) -> Self {
+    pub(crate) fn none_of(room: &Arc<Allowance>) -> Self {
         Self { room: Arc::clone(room), bytes: 0 }
     }
 
     /// How much this body has taken.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether the sum leaves room for more.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.room.used.load(Relaxed) < self.room.max
     }
 
     /// Counts a piece of `bytes`.
-    pub(super) fn add(&mut self, bytes: usize) {
+    pub(crate) fn add(&mut self, bytes: usize) {
         let bytes = bytes.saturating_add(FRAME_BYTES);
         self.bytes += bytes;
         self.room.used.fetch_add(bytes, Relaxed);
     }
 
     /// A piece of `bytes` has gone on.
-    pub(super) fn remove(&mut self, bytes: usize) {
+    pub(crate) fn remove(&mut self, bytes: usize) {
         let bytes = bytes.saturating_add(FRAME_BYTES).min(self.bytes);
         self.bytes -= bytes;
         self.room.used.fetch_sub(bytes, Relaxed);
     }
 
     /// All has gone on.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.room.used.fetch_sub(self.bytes, Relaxed);
         self.bytes = 0;
     }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_given_back() {
-        let room = Arc::new(Room::new(1_000));
+        let room = Arc::new(Allowance::new(1_000));
         let [mut one, mut two] = std::array::from_fn(|_| Held::none_of(&room));
         one.add(500);
         assert!(two.has_room());

@@ -1,10 +1,16 @@
 //! The messages between the primary and a worker process, on a line of [`wasmhost_base::wire`]. "With" means descriptors that go
 //! with the message, by the names of [`wasmhost_base::wire::Descriptor`].
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use wasmhost_config::AppId;
+use wasmhost_sandbox::StoredCode;
 use wasmhost_serve::clients::Client;
-use wasmhost_serve::worker::{Exit, Peer};
+use wasmhost_serve::worker::{Applied, Exit, Peer};
+
+use crate::loader::Tried;
 
 /// Most clients of a message; the longest takes some 45 bytes.
 pub(super) const ENDED_MAX: usize = 200;
@@ -12,31 +18,49 @@ pub(super) const ENDED_MAX: usize = 200;
 /// What the primary says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToWorker {
-    /// Load the component and try it, tell of it, and end. With the vitals of this process and of the host.
+    /// Load the only app of the table and try it, tell of it, and end. With the table, and the vitals of this process and of
+    /// the host.
     Load {
         /// What of its confinement the primary lacks, and has told.
         missing: Vec<String>,
     },
-    /// Be a worker. With the code, the vitals of the worker and of the host, and, if it has a share, a listener.
+    /// Be a worker. With the table of apps, the vitals of the worker and of the host, its listeners, and the code of the
+    /// first app where that is not stored.
     Start {
         id: u16,
         /// Stands for the authority where a client names none.
         authority: String,
-        /// Its part of the connections, with a listener of its own.
+        /// How many listeners of its own it has.
+        listeners: usize,
+        /// Its part of the connections, with listeners of its own.
         share: Option<Share>,
         /// What of its confinement the primary lacks, and has told.
         missing: Vec<String>,
+        /// The app that it has from its beginning.
+        first: Option<Code>,
     },
     /// Serve this client. With its socket.
     Connection(Peer),
-    /// Serve with other code from now on. With the code.
-    Swap,
+    /// Serve these apps from now on. With the table.
+    Table,
+    /// Serve an app with this code from now on. With the code where that is not stored.
+    Supply(Code),
+    /// There is nothing to serve this app with, for this reason.
+    Unavailable { app: AppId, reason: Arc<str> },
     /// Give a sign of life.
     Call,
     /// Finish what is in flight and end.
     Drain,
     /// End at once.
     Stop,
+}
+
+/// The code of an app.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Code {
+    pub(super) app: AppId,
+    /// Where it is in the cache; none: it is in a file that comes with the message.
+    pub(super) stored: Option<StoredCode>,
 }
 
 /// What a worker, or the loading process, says.
@@ -46,17 +70,21 @@ pub(super) enum FromWorker {
         thread: u64,
     },
     Listening,
-    Swapped,
+    Applied(Applied),
+    Wants(AppId),
+    Asleep(AppId),
+    /// The code that it was to serve this app with is not there any more.
+    Vanished(AppId),
     Disconnect,
     Exited(Exit),
     /// A connection has ended, which the primary wanted to know.
     Freed,
     /// Connections of these clients have ended, [`ENDED_MAX`] at most.
     Ended(Vec<Client>),
-    /// The component was loaded and tried. With its code.
+    /// The app was loaded and tried. With its code where that is not stored.
     Loaded {
-        wasi: String,
-        isolation: String,
+        tried: Tried,
+        stored: Option<StoredCode>,
     },
     /// It was not.
     Failed {
@@ -67,9 +95,9 @@ pub(super) enum FromWorker {
 
 /// A worker's part of the connections, where it accepts them itself and does not see the others'.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Share {
+pub(super) struct Share {
     /// At once.
-    pub connections: usize,
+    pub(super) connections: usize,
     /// Of one client.
-    pub per_client: Option<usize>,
+    pub(super) per_client: Option<usize>,
 }

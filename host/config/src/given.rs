@@ -1,0 +1,79 @@
+//! What was given by flags and variables, as text: it is read at the start, and again whenever the file is.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::encoding;
+use super::machine::Machine;
+use super::settings::{self, Setting};
+
+/// The values of one setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Given {
+    /// The setting's name.
+    pub(super) name: String,
+    /// As typed; several for a list.
+    pub(super) values: Vec<String>,
+    /// Where they are from.
+    pub(super) origin: Origin,
+}
+
+impl Given {
+    /// Which setting it is of.
+    pub(super) fn setting(&self) -> Option<&'static Setting> {
+        settings::all().find(|setting| setting.name == self.name)
+    }
+
+    /// How messages call it: as it was written.
+    pub(super) fn name_in_messages(&self, setting: &Setting) -> String {
+        if self.origin == Origin::Variable { setting.variable() } else { setting.flag() }
+    }
+
+    /// How messages call it with its value.
+    pub(super) fn label(&self, setting: &Setting) -> String {
+        format!("{} `{}`", self.name_in_messages(setting), self.values.join(","))
+    }
+}
+
+/// Where a value is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Origin {
+    /// The command's default, below all others.
+    Default,
+    /// A variable of the environment.
+    Variable,
+    /// A flag.
+    Flag,
+}
+
+/// What the settings are read from when they are read again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    #[serde(with = "encoding::path")]
+    file: PathBuf,
+    given: Vec<Given>,
+    /// Of the process that read it first.
+    machine: Machine,
+}
+
+impl Source {
+    /// Of an absolute path.
+    pub(super) fn new(file: PathBuf, given: Vec<Given>, machine: Machine) -> Self {
+        Self { file, given, machine }
+    }
+
+    pub(super) fn machine(&self) -> Machine {
+        self.machine.clone()
+    }
+
+    /// The file, by an absolute path.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// What was given besides.
+    pub(super) fn given(&self) -> &[Given] {
+        &self.given
+    }
+}

@@ -1,0 +1,83 @@
+//! What only `wasmhost.toml` says of an app.
+
+use crate::draft::{AppDraft, put};
+use crate::parse;
+use crate::shown::{self, Shown};
+
+use super::entry::{Form, LINES, Setting, Takes, app, app_list};
+
+pub(super) const ONE_APP_ONLY: &[Setting] = &[
+    Setting {
+        name: "name",
+        key: "name",
+        form: Form::Name,
+        default: None,
+        help: "Name of the app in logs and metrics: 1 to 63 letters, digits, `-`, `_` and `.` (required)",
+        takes: Takes::One,
+        of: app(|draft, text| put(&mut draft.app.name, parse::name(text)), |app| Shown::Text(app.name.clone())),
+    },
+    Setting {
+        name: "component",
+        key: "component",
+        form: Form::Text("FILE"),
+        default: None,
+        help: "The component: .wasm, .wat, or .cwasm from `wasmhost compile` (native code that runs outside the sandbox: only run files you trust) (required)",
+        takes: Takes::One,
+        of: app(AppDraft::component, |app| shown::path(&app.component)),
+    },
+    Setting {
+        name: "routes",
+        key: "routes",
+        form: Form::Text("[HOST][/PATH]"),
+        default: None,
+        help: "Which requests the app gets: a host (`shop.example.com`, `*.example.com` or `*`) and a path (`/api/*`, `/exact`). The most specific route of all apps wins. Required if there are several apps [default: `*`]",
+        takes: LINES,
+        of: app_list(
+            |draft| draft.app.routes.clear(),
+            |draft, text| {
+                draft.app.routes.push(text.to_owned());
+                Ok(())
+            },
+            |app| shown::list(app.routes.iter().cloned()),
+        ),
+    },
+];
+
+pub(super) const FILE_ONLY: &[Setting] = &[
+    Setting {
+        name: "strip-prefix",
+        key: "strip-prefix",
+        form: Form::Switch,
+        default: Some("false"),
+        help: "Take the path of the route off before the app sees the request: with the route `/api/*`, it gets `/api/a` as `/a`",
+        takes: Takes::One,
+        of: app(
+            |draft, text| put(&mut draft.app.strip_prefix, parse::switch(text)),
+            |app| Shown::Switch(app.strip_prefix),
+        ),
+    },
+    Setting {
+        name: "group",
+        key: "group",
+        form: Form::Name,
+        default: None,
+        help: "Apps of one group share worker processes that apps of other groups, and those without a group, do not enter. Needs `worker-kind = \"process\"`",
+        takes: Takes::One,
+        of: app(
+            |draft, text| put(&mut draft.app.group, parse::name(text).map(Some)),
+            |app| app.group.clone().map_or(Shown::Nothing, Shown::Text),
+        ),
+    },
+    Setting {
+        name: "config",
+        key: "config",
+        form: Form::Pairs("NAME=VALUE"),
+        default: None,
+        help: "What the app reads through wasi:config/store",
+        takes: LINES,
+        of: app(
+            |draft, text| parse::key_value(text).map(|pair| draft.app.config.push(pair)),
+            |app| Shown::Pairs(app.config.clone()),
+        ),
+    },
+];

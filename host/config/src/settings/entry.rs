@@ -1,0 +1,160 @@
+//! What is known of a setting: how it is written, its default, its help, where a checked value goes, and how the value that
+//! holds is written again.
+
+use crate::draft::{AppDraft, HostDraft};
+use crate::shown::Shown;
+use crate::{App, Config};
+
+/// A setting: the flag `--NAME`, the variable `WASMHOST_NAME` with underscores, and a key of `wasmhost.toml`. (Those of
+/// [`super::FILE_ONLY`] and [`super::ONE_APP_ONLY`] are keys alone.)
+#[derive(Debug)]
+pub struct Setting {
+    /// Words with hyphens between them.
+    pub name: &'static str,
+    /// The key in the file: of the host at its top, of an app in its table. A dot leads into a table.
+    pub key: &'static str,
+    /// How a value is written.
+    pub form: Form,
+    /// How it is written when it is not given; none: nothing, or what the help says.
+    pub default: Option<&'static str>,
+    /// What it does, with units and bounds.
+    pub help: &'static str,
+    /// How many values it takes.
+    pub takes: Takes,
+    /// Whether it is of the host or of an app, and where its values go.
+    pub(crate) of: Of,
+}
+
+/// How a value is written. Most have a name in the help.
+#[derive(Debug, Clone, Copy)]
+pub enum Form {
+    /// On or off: a flag without a value, `true` or `false` elsewhere.
+    Switch,
+    /// A whole number, or `none`.
+    Count,
+    /// A number of bytes, or a number and a unit, or `none`.
+    Size,
+    /// A number and a unit, or `none`.
+    Time,
+    /// The name of an app or a group.
+    Name,
+    /// A text of some form.
+    Text(&'static str),
+    /// One of some words.
+    Choice(&'static str, fn() -> Vec<&'static str>),
+    /// `NAME=VALUE`; in the file a table.
+    Pairs(&'static str),
+    /// A file of pairs.
+    PairsFile(&'static str),
+}
+
+/// How many values a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// One.
+    One,
+    /// Any number: the flag several times, or commas between them.
+    Commas,
+    /// The flag several times, or one on each line of the variable.
+    Lines {
+        /// How many at most.
+        most: usize,
+        /// What the message about more says behind that number.
+        beyond: &'static str,
+    },
+}
+
+/// As many as the system lets a command line or a variable hold (`ARG_MAX`), or as fit into a file.
+pub(super) const LINES: Takes = Takes::Lines { most: usize::MAX, beyond: "" };
+
+/// Settings that stand together in the help.
+#[derive(Debug)]
+pub struct Group {
+    /// Above them.
+    pub heading: &'static str,
+    /// In the order of the help.
+    pub settings: &'static [Setting],
+}
+
+/// Whose a setting is.
+#[derive(Debug)]
+pub(crate) enum Of {
+    /// The host's.
+    Host(Access<HostDraft, Config>),
+    /// Each app's.
+    App(Access<AppDraft, App>),
+}
+
+/// How a setting is stored, and read from what holds in the end.
+#[derive(Debug)]
+pub(crate) struct Access<Draft: 'static, Checked: 'static> {
+    /// Checks one value and stores it; an error says what is wrong with it and what is expected.
+    pub(crate) set: fn(&mut Draft, &str) -> Result<(), String>,
+    /// Takes the values of a list away, before those that count more are stored.
+    pub(crate) clear: fn(&mut Draft),
+    /// The value that holds, as it is written in the file.
+    pub(crate) get: fn(&Checked) -> Shown,
+}
+
+/// A setting of the host.
+pub(super) const fn host(set: fn(&mut HostDraft, &str) -> Result<(), String>, get: fn(&Config) -> Shown) -> Of {
+    host_list(|_| (), set, get)
+}
+
+/// A list of the host.
+pub(super) const fn host_list(
+    clear: fn(&mut HostDraft),
+    set: fn(&mut HostDraft, &str) -> Result<(), String>,
+    get: fn(&Config) -> Shown,
+) -> Of {
+    Of::Host(Access { set, clear, get })
+}
+
+/// A setting of an app.
+pub(super) const fn app(set: fn(&mut AppDraft, &str) -> Result<(), String>, get: fn(&App) -> Shown) -> Of {
+    app_list(|_| (), set, get)
+}
+
+/// A list of an app.
+pub(super) const fn app_list(
+    clear: fn(&mut AppDraft),
+    set: fn(&mut AppDraft, &str) -> Result<(), String>,
+    get: fn(&App) -> Shown,
+) -> Of {
+    Of::App(Access { set, clear, get })
+}
+
+impl Setting {
+    /// The flag, with its dashes.
+    pub fn flag(&self) -> String {
+        format!("--{}", self.name)
+    }
+
+    /// The variable of the environment.
+    pub fn variable(&self) -> String {
+        format!("WASMHOST_{}", self.name.replace('-', "_").to_uppercase())
+    }
+
+    /// What the help calls a value; empty for a switch.
+    pub fn value(&self) -> &'static str {
+        match self.form {
+            Form::Switch => "",
+            Form::Count => "N",
+            Form::Size => "SIZE",
+            Form::Time => "TIME",
+            Form::Name => "NAME",
+            Form::Text(name) | Form::Choice(name, _) | Form::Pairs(name) | Form::PairsFile(name) => name,
+        }
+    }
+
+    /// Whether it is of an app; otherwise of the host.
+    pub fn is_of_app(&self) -> bool {
+        matches!(self.of, Of::App(_))
+    }
+
+    /// Whether values of several places are put together by their names, instead of the one that counts most replacing the
+    /// others.
+    pub(crate) fn merges(&self) -> bool {
+        matches!(self.form, Form::Pairs(_) | Form::PairsFile(_))
+    }
+}

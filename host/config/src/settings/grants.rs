@@ -1,0 +1,85 @@
+//! What a guest may reach.
+
+use crate::draft::AppDraft;
+use crate::shown::{self, Shown};
+use crate::{DIRECTORIES_MAX, parse};
+
+use super::entry::{Form, Group, LINES, Setting, Takes, app, app_list};
+
+pub(super) const GROUP: Group = Group {
+    heading: "Grants (nothing is granted by default)",
+    settings: &[
+        Setting {
+            name: "env",
+            key: "env",
+            form: Form::Pairs("NAME=VALUE"),
+            default: None,
+            help: "Give the guest an environment variable",
+            takes: LINES,
+            of: app(
+                |draft, text| parse::key_value(text).map(|variable| draft.env.push(variable)),
+                |app| Shown::Pairs(app.grants.env.clone()),
+            ),
+        },
+        Setting {
+            name: "env-file",
+            key: "env-file",
+            form: Form::PairsFile("FILE"),
+            default: None,
+            help: "Give the guest the environment variables of a file: one NAME=VALUE per line, `#` comments, quotes as in dotenv. --env wins",
+            takes: LINES,
+            of: app(AppDraft::env_file, |_| Shown::Nothing),
+        },
+        Setting {
+            name: "arg",
+            key: "args",
+            form: Form::Text("ARGUMENT"),
+            default: None,
+            help: "Give the guest a command line argument",
+            takes: LINES,
+            of: app_list(
+                |draft| draft.app.grants.args.clear(),
+                |draft, text| {
+                    draft.app.grants.args.push(text.to_owned());
+                    Ok(())
+                },
+                |app| shown::list(app.grants.args.iter().cloned()),
+            ),
+        },
+        Setting {
+            name: "dir",
+            key: "dirs",
+            form: Form::Text("HOST::GUEST[:rw]"),
+            default: None,
+            help: "Give the guest a directory: read-only, or writable with `:rw` at the end",
+            takes: Takes::Lines { most: DIRECTORIES_MAX, beyond: "directories at most; grant one that holds several" },
+            of: app_list(
+                |draft| draft.app.grants.dirs.clear(),
+                |draft, text| parse::preopen(text, draft.folder.as_path()).map(|dir| draft.app.grants.dirs.push(dir)),
+                |app| shown::list(app.grants.dirs.iter().map(shown::dir)),
+            ),
+        },
+        Setting {
+            name: "allow-host",
+            key: "allow-hosts",
+            form: Form::Text("HOST[:PORT][:private]"),
+            default: None,
+            help: "Let outgoing HTTP requests reach this host: a name, an address, a network (10.0.0.0/8), or `*` for every host. A name, or `*`, reaches public addresses only; with `:private` behind it also loopback and private ones (`db.internal:5432:private`). Link-local addresses and cloud metadata services are reached only when they are themselves written as addresses",
+            takes: Takes::Commas,
+            of: app_list(
+                |draft| draft.app.grants.allow_hosts.clear(),
+                |draft, text| parse::host_rule(text).map(|rule| draft.app.grants.allow_hosts.push(rule)),
+                |app| shown::list(app.grants.allow_hosts.iter().map(ToString::to_string)),
+            ),
+        },
+        Setting {
+            name: "ca-file",
+            key: "ca-file",
+            form: Form::Text("FILE"),
+            default: None,
+            help: "Trust the root certificates in this file (PEM) for outgoing HTTPS, besides Mozilla's. Read once, at the start",
+            takes: Takes::One,
+            of: app(AppDraft::ca_file, |app| shown::path(&app.grants.ca_file)),
+        },
+    ],
+};

@@ -1,0 +1,72 @@
+//! What the host shows.
+
+use crate::draft::{choice, names, put};
+use crate::shown::{self, Shown};
+use crate::{LogForm, LogLevel, parse};
+
+use super::entry::{Form, Group, Setting, Takes, host};
+
+const LOG_FORMS: &[(&str, LogForm)] = &[("auto", LogForm::Auto), ("text", LogForm::Text), ("json", LogForm::Json)];
+const LOG_LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+pub(super) const GROUP: Group = Group {
+    heading: "Output",
+    settings: &[
+        Setting {
+            name: "log-format",
+            key: "log-format",
+            form: Form::Choice("FORMAT", || names(LOG_FORMS)),
+            default: Some("auto"),
+            help: "Format of the log on standard error: text, json, or auto (text)",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.log.form, choice(text, LOG_FORMS)),
+                |config| shown::choice(config.log.form, LOG_FORMS),
+            ),
+        },
+        Setting {
+            name: "log-level",
+            key: "log-level",
+            form: Form::Choice("LEVEL", || names(LOG_LEVELS)),
+            default: Some("info"),
+            help: "Lowest level that is logged: error, warn, info, debug or trace",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.log.level, choice(text, LOG_LEVELS)),
+                |config| shown::choice(config.log.level, LOG_LEVELS),
+            ),
+        },
+        Setting {
+            name: "access-log",
+            key: "access-log",
+            form: Form::Switch,
+            default: None,
+            help: "Log a line for each request",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.access_log, parse::switch(text)),
+                |config| Shown::Switch(config.access_log),
+            ),
+        },
+        Setting {
+            name: "admin",
+            key: "admin",
+            form: Form::Text("ADDRESS"),
+            default: None,
+            help: "Serve /healthz, /readyz, /status and /metrics on this address (ADDRESS:PORT or unix:PATH)",
+            takes: Takes::One,
+            of: host(
+                |draft, text| {
+                    put(&mut draft.config.admin, parse::admin(text).map(|admin| Some(draft.folder.listen(admin))))
+                },
+                |config| config.admin.as_ref().map_or(Shown::Nothing, |admin| Shown::Text(shown::listen(admin))),
+            ),
+        },
+    ],
+};

@@ -1,0 +1,222 @@
+//! How connections are served, and by what.
+
+use crate::draft::{COUNT_MAX, HostDraft, REQUESTS_MAX, choice, count, names, put};
+use crate::shown::{self, Shown};
+use crate::{Balance, Confine, Isolation, MAX_WORKERS, WorkerKind, parse};
+
+use super::entry::{Form, Group, Setting, Takes, app, host, host_list};
+
+const WORKER_KINDS: &[(&str, WorkerKind)] =
+    &[(WorkerKind::Thread.name(), WorkerKind::Thread), (WorkerKind::Process.name(), WorkerKind::Process)];
+const BALANCES: &[(&str, Balance)] = &[
+    ("round-robin", Balance::RoundRobin),
+    ("least-connections", Balance::LeastConnections),
+    ("kernel", Balance::Kernel),
+];
+const ISOLATIONS: &[(&str, Isolation)] =
+    &[("auto", Isolation::Auto), ("worker", Isolation::Worker), ("request", Isolation::Request)];
+const CONFINES: &[(&str, Confine)] = &[
+    (Confine::Off.name(), Confine::Off),
+    (Confine::Auto.name(), Confine::Auto),
+    (Confine::Require.name(), Confine::Require),
+];
+
+pub(super) const GROUP: Group = Group {
+    heading: "Serving",
+    settings: &[
+        Setting {
+            name: "listen",
+            key: "listen",
+            form: Form::Text("ADDRESS"),
+            default: None,
+            help: "Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, or systemd (a socket passed by systemd, also used if the flag is not given). Several with commas, or by several flags [default: 127.0.0.1:8080]",
+            takes: Takes::Commas,
+            of: host_list(
+                |draft| draft.config.listeners.clear(),
+                HostDraft::listen,
+                |config| shown::list(config.listeners.iter().map(shown::listen)),
+            ),
+        },
+        Setting {
+            name: "workers",
+            key: "workers",
+            form: Form::Count,
+            default: None,
+            help: "Number of workers, each one thread or one process (--worker-kind) with its own instances [default: CPU cores, or the cgroup's CPU quota]",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.workers, count(text, 1, MAX_WORKERS.into())),
+                |config| shown::count(config.workers.into()),
+            ),
+        },
+        Setting {
+            name: "worker-kind",
+            key: "worker-kind",
+            form: Form::Choice("KIND", || names(WORKER_KINDS)),
+            default: Some("thread"),
+            help: "What a worker is: thread, or process (its own address space: a crash ends only that worker's connections)",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.worker_kind, choice(text, WORKER_KINDS)),
+                |config| shown::choice(config.worker_kind, WORKER_KINDS),
+            ),
+        },
+        Setting {
+            name: "worker-hang-timeout",
+            key: "worker-hang-timeout",
+            form: Form::Time,
+            default: Some("10s"),
+            help: "Time without a sign of life after which a worker process is killed and replaced (none: never). It gets no connections after the first second",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.worker_hang_timeout, parse::duration_or_none(text)),
+                |config| shown::time_or_none(config.worker_hang_timeout),
+            ),
+        },
+        Setting {
+            name: "balance",
+            key: "balance",
+            form: Form::Choice("POLICY", || names(BALANCES)),
+            default: Some("round-robin"),
+            help: "Which worker gets the next connection: round-robin (the next that is ready), least-connections, or kernel (SO_REUSEPORT: the kernel chooses)",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.balance, choice(text, BALANCES)),
+                |config| shown::choice(config.balance, BALANCES),
+            ),
+        },
+        Setting {
+            name: "isolation",
+            key: "isolation",
+            form: Form::Choice("MODE", || names(ISOLATIONS)),
+            default: Some("auto"),
+            help: "Instance reuse: worker (an instance serves one request after another, and requests can see what earlier ones left in memory), request (a fresh instance for each request: use it for code that serves several tenants), or auto (worker, but request for guests known not to survive reuse)",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.isolation, choice(text, ISOLATIONS)),
+                |app| shown::choice(app.isolation, ISOLATIONS),
+            ),
+        },
+        Setting {
+            name: "instances-per-worker",
+            key: "instances-per-worker",
+            form: Form::Count,
+            default: Some("128"),
+            help: "Maximum number of instances of a worker. More than one exist only while the others wait (1: one request at a time); when all are busy, requests queue",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.capacity.instances_per_worker, count(text, 1, COUNT_MAX)),
+                |app| shown::whole(app.capacity.instances_per_worker),
+            ),
+        },
+        Setting {
+            name: "instance-concurrency",
+            key: "instance-concurrency",
+            form: Form::Count,
+            default: Some("1"),
+            help: "Maximum number of requests at once in one instance (WASI 0.3 only). Above 1, requests share an instance, and a fault (a trap, a limit, a time-out) ends all requests in it, because a single 0.3 task cannot be cancelled",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.capacity.instance_concurrency, count(text, 1, COUNT_MAX)),
+                |app| shown::whole(app.capacity.instance_concurrency),
+            ),
+        },
+        Setting {
+            name: "max-requests",
+            key: "max-requests",
+            form: Form::Count,
+            default: Some("none"),
+            help: "Replace an instance after this many requests, varied at random by 20 % (none: never)",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.capacity.max_requests, parse::count_or_none(text, REQUESTS_MAX)),
+                |app| shown::count_or_none(app.capacity.max_requests),
+            ),
+        },
+        Setting {
+            name: "queue-max",
+            key: "queue-max",
+            form: Form::Count,
+            default: Some("1024"),
+            help: "Maximum number of requests per worker that wait for an instance; more get 503",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.capacity.queue_max, count(text, 0, COUNT_MAX)),
+                |app| shown::whole(app.capacity.queue_max),
+            ),
+        },
+        Setting {
+            name: "queue-timeout",
+            key: "queue-timeout",
+            form: Form::Time,
+            default: Some("1s"),
+            help: "Time that a request may wait for an instance; then it gets 503",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.capacity.queue_timeout, parse::positive_duration(text)),
+                |app| shown::time(app.capacity.queue_timeout),
+            ),
+        },
+        Setting {
+            name: "confine",
+            key: "confine",
+            form: Form::Choice("MODE", || names(CONFINES)),
+            default: Some("auto"),
+            help: "Kernel sandbox around the host's own processes (Landlock, seccomp, no core dumps): off, auto (as much as the kernel offers), or require (all of it, or exit with 1)",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.confine, choice(text, CONFINES)),
+                |config| shown::choice(config.confine, CONFINES),
+            ),
+        },
+        Setting {
+            name: "trust-proxy",
+            key: "trust-proxy",
+            form: Form::Text("CIDR"),
+            default: None,
+            help: "Networks of proxies that may set Forwarded, X-Forwarded-* and X-Real-IP; from all other clients these headers are removed",
+            takes: Takes::Commas,
+            of: host_list(
+                |draft| draft.config.trust_proxy.clear(),
+                |draft, text| parse::network(text).map(|network| draft.config.trust_proxy.push(network)),
+                |config| shown::list(config.trust_proxy.iter().map(ToString::to_string)),
+            ),
+        },
+        Setting {
+            name: "drain-timeout",
+            key: "drain-timeout",
+            form: Form::Time,
+            default: Some("10s"),
+            help: "Time that requests in flight may take to finish after SIGTERM or SIGINT; then they are broken off",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.drain_timeout, parse::duration(text)),
+                |config| shown::time(config.drain_timeout),
+            ),
+        },
+        Setting {
+            name: "app-idle-timeout",
+            key: "app-idle-timeout",
+            form: Form::Time,
+            default: Some("5m"),
+            help: "Time without a request after which an app is put to sleep, if there are several: none of it stays in memory, and its next request loads it from the cache (none: never)",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.app_idle_timeout, parse::duration_or_none(text)),
+                |config| shown::time_or_none(config.app_idle_timeout),
+            ),
+        },
+        Setting {
+            name: "data-dir",
+            key: "data-dir",
+            form: Form::Text("DIR"),
+            default: None,
+            help: "Directory for what apps keep beyond a restart",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.data_dir, draft.folder.path(text).map(Some)),
+                |config| config.data_dir.as_deref().map_or(Shown::Nothing, shown::path),
+            ),
+        },
+    ],
+};

@@ -1,0 +1,89 @@
+//! `wasmhost config show`: the settings that hold, as a `wasmhost.toml` that means the same.
+
+use std::fmt::Write as _;
+
+use super::settings::{self, Of, Setting};
+use super::shown::Shown;
+use super::{App, Config};
+
+/// What stands in the place of values that may be secrets.
+const HIDDEN: &str = "…";
+
+/// All settings that hold, with absolute paths. `values`: with those of `env` and `config`, which may be secrets, and
+/// without which the text does not mean the same.
+pub fn show(config: &Config, values: bool) -> String {
+    let mut text = String::new();
+    for setting in settings::of_host() {
+        if let Of::Host(access) = &setting.of {
+            line(&mut text, setting, &(access.get)(config), values);
+        }
+    }
+    for app in &config.apps {
+        text.push_str("\n[[app]]\n");
+        show_app(&mut text, app, values);
+    }
+    text
+}
+
+fn show_app(text: &mut String, app: &App, values: bool) {
+    for setting in settings::of_app() {
+        if let Of::App(access) = &setting.of {
+            line(text, setting, &(access.get)(app), values);
+        }
+    }
+}
+
+fn line(text: &mut String, setting: &Setting, value: &Shown, values: bool) {
+    let value = match value {
+        Shown::Nothing => return,
+        Shown::Pairs(pairs) if pairs.is_empty() => return,
+        Shown::Switch(is_on) => is_on.to_string(),
+        // Larger ones are none of TOML's numbers.
+        Shown::Count(count) if i64::try_from(*count).is_ok() => count.to_string(),
+        Shown::Count(count) => quoted(&count.to_string()),
+        Shown::Text(value) => quoted(value),
+        Shown::List(all) => format!("[{}]", all.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", ")),
+        Shown::Pairs(pairs) => {
+            let pair = |(name, value): &(String, String)| {
+                format!("{} = {}", quoted(name), quoted(if values { value } else { HIDDEN }))
+            };
+            format!("{{ {} }}", pairs.iter().map(pair).collect::<Vec<_>>().join(", "))
+        }
+    };
+    // A string takes all that is written to it.
+    let _ = writeln!(text, "{} = {value}", setting.key);
+}
+
+/// A basic string (TOML 1.0, "String").
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            other if other.is_control() => {
+                let _ = write!(quoted, "\\U{:08X}", u32::from(other));
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_quoted_is_read_back(text in "\\PC{0,20}[\u{0}-\u{9f}]{0,20}") {
+            let document = format!("a = {}", quoted(&text));
+            let table: toml::Table = document.parse().map_err(|error| proptest::test_runner::TestCaseError::fail(format!("{error}")))?;
+            proptest::prop_assert_eq!(table.get("a").and_then(|value| value.as_str()), Some(&*text));
+        }
+    }
+}

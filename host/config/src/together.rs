@@ -1,0 +1,173 @@
+//! What several settings, or several apps, say together. What is wrong with a single value stands in the settings.
+
+use std::collections::HashMap;
+
+use super::document::Places;
+use super::draft::latest;
+use super::mistake::{Mistakes, Offset};
+use super::routes::{AppRoute, ROUTES_MAX, Router};
+use super::{App, Balance, Config, DIRECTORIES_MAX, Listen, WorkerKind};
+
+/// The guest's variables in sum; no process gets more from the system by far.
+const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
+/// Variables, values and certificates of all apps in sum: every process of the host gets a copy.
+const ALL_APPS_BYTES_MAX: usize = 32 << 20;
+
+/// Where flags and variables gave a value: by the setting's name, how messages call it.
+pub(super) type Labels = HashMap<&'static str, String>;
+
+/// An app that was read, and where.
+pub(super) struct Found {
+    pub(super) app: App,
+    /// None for the app of the command line.
+    pub(super) place: Option<AppPlace>,
+}
+
+/// Where an app stands in the file.
+pub(super) struct AppPlace {
+    /// Its table.
+    pub(super) begin: Offset,
+    /// Some of its values.
+    pub(super) places: Places,
+}
+
+impl Found {
+    /// Notes what is wrong with this app.
+    fn wrong(&self, mistakes: &mut Mistakes, key: &str, flag: &str, reason: String) {
+        match &self.place {
+            Some(place) => mistakes.at(place.of(key), self.label(), reason),
+            None => mistakes.note(flag, reason),
+        }
+    }
+
+    /// Its name, if it has one.
+    fn label(&self) -> Option<&str> {
+        Some(self.app.name.as_str()).filter(|name| !name.is_empty())
+    }
+}
+
+impl AppPlace {
+    /// Of a key's value, or else of the app.
+    fn of(&self, key: &str) -> Offset {
+        self.places.of(key).unwrap_or(self.begin)
+    }
+
+    fn route(&self, number: usize) -> Offset {
+        self.places.routes.get(number).copied().unwrap_or_else(|| self.of("routes"))
+    }
+}
+
+/// Checks the host's settings. `places`: where they stand in the file.
+pub(super) fn check_host(config: &Config, labels: &Labels, places: &Places, mistakes: &mut Mistakes) {
+    let is_tcp = |listen: &Listen| matches!(listen, Listen::Tcp(_));
+    if config.balance == Balance::Kernel && !config.listeners.iter().all(is_tcp) {
+        let reason = "needs TCP addresses to listen on, and no others (`--listen ADDRESS:PORT`)";
+        match (labels.get("balance"), places.of("balance")) {
+            (None, Some(at)) => mistakes.at(at, None, format!("balance `kernel`: {reason}")),
+            (label, _) => mistakes.note(label.map_or("--balance `kernel`", String::as_str), reason),
+        }
+    }
+}
+
+/// Checks the apps, and completes what one of them leaves to the others.
+pub(super) fn check_apps(apps: &mut [Found], config: &Config, mistakes: &mut Mistakes) {
+    let is_only = apps.len() == 1;
+    let (mut dirs, mut bytes) = (0_usize, 0_usize);
+    let (mut is_beyond_dirs, mut is_beyond_bytes) = (false, false);
+    for found in apps.iter_mut() {
+        complete(found, is_only, mistakes);
+        let environment = bytes_of(&found.app.grants.env);
+        if environment > ENVIRONMENT_BYTES_MAX {
+            let most = ENVIRONMENT_BYTES_MAX >> 20;
+            let reason = format!("with `env` and all files, the guest has more than {most} MiB of variables");
+            found.wrong(mistakes, "env", &format!("--env-file `{environment} bytes`"), reason);
+        }
+        if found.app.group.is_some() && config.worker_kind == WorkerKind::Thread {
+            let reason =
+                "`group` needs processes as workers: write `worker-kind = \"process\"` at the top, or leave it out";
+            found.wrong(mistakes, "group", "--worker-kind `thread`", reason.to_owned());
+        }
+        dirs += found.app.grants.dirs.len();
+        if dirs > DIRECTORIES_MAX && !std::mem::replace(&mut is_beyond_dirs, true) {
+            let reason =
+                format!("all apps together have more than {DIRECTORIES_MAX} `dirs`; grant fewer, each to fewer apps");
+            found.wrong(mistakes, "dirs", "--dir", reason);
+        }
+        bytes += environment + bytes_of(&found.app.config) + found.app.grants.ca_pem.len();
+        if bytes > ALL_APPS_BYTES_MAX && !std::mem::replace(&mut is_beyond_bytes, true) {
+            let most = ALL_APPS_BYTES_MAX >> 20;
+            let reason =
+                format!("the variables, `config` and certificates of all apps together are more than {most} MiB");
+            found.wrong(mistakes, "env", "--env", reason);
+        }
+    }
+    check_names(apps, mistakes);
+    check_routes(apps, mistakes);
+}
+
+/// What an app must have, and what it has when it says nothing.
+fn complete(found: &mut Found, is_only: bool, mistakes: &mut Mistakes) {
+    for pairs in [&mut found.app.grants.env, &mut found.app.config] {
+        latest(pairs);
+        pairs.shrink_to_fit();
+    }
+    let Some(place) = &found.place else { return };
+    let has = |key| place.places.of(key).is_some();
+    if !has("name") {
+        mistakes.absent(place.begin, None, "this app has no name: write `name = \"…\"`");
+    }
+    if !has("component") {
+        mistakes.absent(place.begin, found.label(), "this app has no component: write `component = \"….wasm\"`");
+    }
+    match (has("routes"), is_only) {
+        (true, _) => {}
+        (false, true) => found.app.routes = vec!["*".to_owned()],
+        (false, false) => {
+            let reason =
+                "this app has no routes: write `routes = [\"shop.example.com/*\"]` (`[]`: it gets no requests)";
+            mistakes.absent(place.begin, found.label(), reason);
+        }
+    }
+    found.app.routes.shrink_to_fit();
+}
+
+fn bytes_of(pairs: &[(String, String)]) -> usize {
+    pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum()
+}
+
+fn check_names(apps: &[Found], mistakes: &mut Mistakes) {
+    let mut first = HashMap::new();
+    for found in apps {
+        let (Some(name), Some(place)) = (found.label(), &found.place) else { continue };
+        match first.entry(name) {
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(place.of("name"));
+            }
+            std::collections::hash_map::Entry::Occupied(entry) => {
+                let reason = format!("two apps have the name `{name}`; names are unique");
+                mistakes.at_both(place.of("name"), Some(*entry.get()), Some(name), reason);
+            }
+        }
+    }
+}
+
+fn check_routes(apps: &[Found], mistakes: &mut Mistakes) {
+    let routes = apps.iter().flat_map(|found| {
+        found.app.routes.iter().enumerate().map(move |(number, route)| AppRoute {
+            name: &found.app.name,
+            app: (),
+            route,
+            place: (found.label(), found.place.as_ref().map(|place| place.route(number))),
+        })
+    });
+    // (One more than there may be says that there are more.)
+    let Err(wrong) = Router::build(routes.take(ROUTES_MAX + 1)) else { return };
+    for wrong in wrong {
+        let (app, at) = wrong.place;
+        let earlier = wrong.earlier.and_then(|(_, at)| at);
+        match at {
+            Some(at) => mistakes.at_both(at, earlier, app, wrong.message),
+            None => mistakes.note("routes", wrong.message),
+        }
+    }
+}

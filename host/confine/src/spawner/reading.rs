@@ -1,0 +1,329 @@
+//! Reading the file of settings again (SIGHUP). The spawner does it, since it may open files and bind addresses, and from
+//! its own reading it opens components and starts processes afterwards. The primary gets the result. What the host's
+//! processes were confined to at their start stays: settings of the host, directories, ports that are reached.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use serde::{Deserialize, Serialize};
+
+use wasmhost_base::sealed::{seal, unseal};
+use wasmhost_base::socket_file::SocketFile;
+use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
+use wasmhost_config::{App, Config, Listen, Preopen, Source, read_apps_again};
+
+use super::settings::{Directory, among};
+use crate::cage::beyond;
+
+/// New addresses that one reading may bring; the others come with the next one.
+const NEW_LISTENERS_MAX: usize = 64;
+
+/// What the file says now.
+#[derive(Debug)]
+pub struct Reading {
+    /// The settings, without apps that are wrong; none where the file cannot be used at all.
+    pub config: Option<Config>,
+    /// All that is wrong: of which app alone, if of one.
+    pub mistakes: Vec<(Option<String>, String)>,
+    /// Apps, by name, that want more than the host's processes were confined to at their start, and what that is.
+    pub beyond: BTreeMap<String, String>,
+    /// Apps, by name, whose component's file has changed since the last reading.
+    pub touched: Vec<String>,
+    /// Addresses that were not there before.
+    pub listeners: Vec<NewListener>,
+}
+
+/// An address that was not there before.
+#[derive(Debug)]
+pub struct NewListener {
+    /// As the file names it.
+    pub listen: Listen,
+    /// The bound socket, which does not listen yet, and its file; or why it cannot be had.
+    pub bound: Result<(OwnedFd, Option<SocketFile>), String>,
+}
+
+/// A reading as it is handed over. Sockets come beside it, each with the number of its address here.
+#[derive(Serialize, Deserialize)]
+struct Text {
+    config: Option<Config>,
+    /// Of each app of the settings.
+    directories: Vec<Vec<Directory>>,
+    mistakes: Vec<(Option<String>, String)>,
+    touched: Vec<String>,
+    listeners: Vec<(Listen, Result<Option<SocketFile>, String>)>,
+}
+
+/// What tells versions of a file apart: device, inode, size, and when its content and its state changed last.
+type Stamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
+
+/// The components' files of all apps, as they were at the last reading.
+pub(super) type Stamps = HashMap<String, (PathBuf, Stamp)>;
+
+/// Looks at the components' files. Blocks.
+pub(super) fn stamps(config: &Config) -> Stamps {
+    let stamp = |file: &PathBuf| -> Stamp {
+        let found = std::fs::metadata(file).ok()?;
+        Some((
+            found.dev(),
+            found.ino(),
+            found.size(),
+            found.mtime(),
+            found.mtime_nsec(),
+            found.ctime(),
+            found.ctime_nsec(),
+        ))
+    };
+    let of = |app: &Arc<App>| (app.name.clone(), (app.component.clone(), stamp(&app.component)));
+    config.apps.iter().map(of).collect()
+}
+
+/// What the spawner has read.
+pub(super) struct Read {
+    config: Option<Config>,
+    mistakes: Vec<(Option<String>, String)>,
+    stamps: Stamps,
+}
+
+/// Reads the file. Blocks.
+pub(super) fn read(source: &Source) -> Read {
+    let (config, mistakes) = read_apps_again(source);
+    let mistakes = mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
+    let stamps = config.as_ref().map(stamps).unwrap_or_default();
+    Read { config, mistakes, stamps }
+}
+
+/// What the spawner goes on with, and what it answers.
+pub(super) struct Answer {
+    /// The settings of the start, with the apps and listeners of the new reading; none where the file cannot be used.
+    pub(super) config: Option<Config>,
+    pub(super) text: OwnedFd,
+    pub(super) sockets: Vec<(usize, OwnedFd)>,
+    /// Files of new sockets.
+    pub(super) files: Vec<SocketFile>,
+}
+
+impl Answer {
+    /// The descriptors that go with it.
+    pub(super) fn descriptors(&self) -> Vec<Sent<'_>> {
+        let sockets = self.sockets.iter().map(|(number, socket)| (Descriptor::Listener(*number), socket.as_fd()));
+        [(Descriptor::Settings, self.text.as_fd())].into_iter().chain(sockets).collect()
+    }
+}
+
+/// Compares a reading with the settings so far, and binds new addresses. `own`: the directories that were opened at the
+/// start.
+///
+/// # Errors
+/// When it cannot be handed over.
+pub(super) fn answer(read: Read, before: &Config, own: &[Preopen], stamps: &mut Stamps) -> io::Result<Answer> {
+    let Read { config, mistakes, stamps: seen } = read;
+    let Some(config) = config else {
+        let text = Text { config: None, directories: vec![], mistakes, touched: vec![], listeners: vec![] };
+        let text = seal(&serde_json::to_vec(&text)?)?;
+        return Ok(Answer { config: None, text, sockets: Vec::new(), files: Vec::new() });
+    };
+    let touched: Vec<String> = seen
+        .iter()
+        .filter(|(name, now)| stamps.get(*name).is_some_and(|then| then != *now))
+        .map(|(name, _)| name.clone())
+        .collect();
+    // Of apps that are wrong now, what was seen last counts.
+    stamps.extend(seen);
+    let (mut sockets, mut files, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
+    for listen in config.listeners.iter().filter(|listen| !before.listeners.contains(listen)).take(NEW_LISTENERS_MAX) {
+        let bound = match bind(listen) {
+            Ok((socket, file)) => {
+                sockets.push((listeners.len(), socket));
+                files.extend(file.clone());
+                Ok(file)
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        listeners.push((listen.clone(), bound));
+    }
+    let directories = config.apps.iter().map(|app| app.grants.dirs.iter().map(Directory::of).collect()).collect();
+    // One that could not be bound is tried again at the next reading.
+    let is_there = |listen: &Listen| {
+        let new = listeners.iter().find(|(new, _)| new == listen);
+        new.map_or_else(|| before.listeners.contains(listen), |(_, bound)| bound.is_ok())
+    };
+    let kept = config.listeners.iter().filter(|listen| is_there(listen)).cloned().collect();
+    // An app that is wrong now goes on as it was.
+    let is_wrong = |app: &&Arc<App>| {
+        let is_named = mistakes.iter().any(|(wrong, _)| wrong.as_deref() == Some(&*app.name));
+        is_named && config.apps.iter().all(|other| other.name != app.name)
+    };
+    let wrong = before.apps.iter().filter(is_wrong);
+    // Directories that were not opened at the start are nobody's.
+    let apps = config.apps.iter().chain(wrong).map(|app| {
+        let mut app = App::clone(app);
+        app.grants.dirs = among(own, app.grants.dirs.iter().map(Directory::of).collect()).unwrap_or_default();
+        Arc::new(app)
+    });
+    let next = Config { apps: apps.collect(), listeners: kept, ..before.clone() };
+    let text = Text { config: Some(config), directories, mistakes, touched, listeners };
+    let text = seal(&serde_json::to_vec(&text)?)?;
+    Ok(Answer { config: Some(next), text, sockets, files })
+}
+
+/// Takes a reading apart. `start`: the settings that the host's processes were confined by.
+pub(super) fn open(mut descriptors: Descriptors, start: &Config) -> io::Result<Reading> {
+    let text: Text = serde_json::from_slice(&unseal(&descriptors.take(Descriptor::Settings)?)?)?;
+    let Text { mut config, directories, mistakes, touched, listeners } = text;
+    let own: Vec<Preopen> = start.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
+    let mut wants_beyond = BTreeMap::new();
+    for (app, directories) in config.iter_mut().flat_map(|config| &mut config.apps).zip(directories) {
+        let app = Arc::make_mut(app);
+        let found = among(&own, directories);
+        let reason = found.as_ref().err().cloned().or_else(|| beyond(start, app));
+        if let Some(reason) = reason {
+            wants_beyond.insert(app.name.clone(), reason);
+        }
+        app.grants.dirs = found.unwrap_or_default();
+    }
+    let listeners = listeners.into_iter().enumerate().map(|(number, (listen, bound))| {
+        let mut taken = |file| descriptors.take(Descriptor::Listener(number)).map(|socket| (socket, file));
+        let bound = bound.and_then(|file| taken(file).map_err(|error| error.to_string()));
+        NewListener { listen, bound }
+    });
+    let listeners = listeners.collect();
+    Ok(Reading { config, mistakes, beyond: wants_beyond, touched, listeners })
+}
+
+/// Binds an address. Whoever gets the socket sets its options and listens.
+fn bind(listen: &Listen) -> io::Result<(OwnedFd, Option<SocketFile>)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    match listen {
+        Listen::Tcp(address) => {
+            let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+            let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+            rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+            rustix::net::bind(&socket, address)?;
+            Ok((socket, None))
+        }
+        Listen::Unix(path) => {
+            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(path)?).map_err(|error| match error {
+                rustix::io::Errno::ACCESS => io::Error::other(
+                    "the host may make sockets only in folders in which it had one at its start; restart it",
+                ),
+                error => error.into(),
+            })?;
+            Ok((socket, Some(SocketFile::at(path)?)))
+        }
+        Listen::Inherited => Err(io::Error::other("sockets are handed over at a start only; restart the host")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use wasmhost_base::wire;
+    use wasmhost_config::cli::{Command, Parsed, parse};
+    use wasmhost_config::{CacheChoice, Machine};
+
+    type Tested = Result<(), Box<dyn std::error::Error>>;
+
+    const MACHINE: Machine =
+        Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
+
+    fn app(name: &str, more: &str) -> String {
+        format!("[[app]]\nname = \"{name}\"\ncomponent = \"{name}.wasm\"\nroutes = [\"{name}.test/*\"]\n{more}\n")
+    }
+
+    fn config(file: &std::path::Path) -> Result<Config, Box<dyn std::error::Error>> {
+        let words = ["wasmhost".into(), "serve".into(), "-c".into(), file.as_os_str().to_owned()];
+        let Parsed::Cli(cli, _) = parse(words) else { return Err("a text".into()) };
+        let Some(Command::Serve(args)) = cli.command else { return Err("another command".into()) };
+        Ok(wasmhost_config::build(&args, MACHINE).map_err(|mistakes| format!("{mistakes:?}"))?)
+    }
+
+    /// What the primary hears of a new reading, and what the spawner goes on with.
+    fn read_again(
+        start: &Config,
+        stamps: &mut Stamps,
+    ) -> Result<(Reading, Option<Config>), Box<dyn std::error::Error>> {
+        let own: Vec<Preopen> = start.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
+        let source = start.source.as_ref().ok_or("a source")?;
+        let answer = answer(read(source), start, &own, stamps)?;
+        let (one, other) = wire::pair()?;
+        wire::send(one.as_fd(), &(), &answer.descriptors())?;
+        let ((), descriptors) = wire::receive(other.as_fd())?.ok_or("a message")?;
+        Ok((open(descriptors, start)?, answer.config))
+    }
+
+    #[test]
+    fn a_reading_tells_what_is_new_and_what_goes_beyond_the_start() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let (file, socket) = (folder.path().join("wasmhost.toml"), folder.path().join("web.sock"));
+        for name in ["same", "touched", "grows"] {
+            std::fs::write(folder.path().join(format!("{name}.wasm")), "old")?;
+        }
+        std::fs::create_dir(folder.path().join("data"))?;
+        std::fs::create_dir(folder.path().join("other"))?;
+        let same = app("same", "dirs = [\"data::/data:rw\"]\nallow-hosts = [\"api.test:443\"]");
+        std::fs::write(
+            &file,
+            "listen = [\"127.0.0.1:0\"]\n".to_owned() + &same + &app("touched", "") + &app("grows", ""),
+        )?;
+        let start = config(&file)?;
+        let mut stamps = stamps(&start);
+        let within = app("within", "dirs = [\"data::/elsewhere\"]\nallow-hosts = [\"other.test:443\"]");
+        let text = format!("listen = [\"127.0.0.1:0\", \"unix:{}\"]\n", socket.display())
+            + &same
+            + &app("touched", "")
+            + &app("grows", "dirs = [\"other::/other\"]")
+            + &app("reaches", "allow-hosts = [\"api.test:80\"]")
+            + &within;
+        std::fs::write(&file, text)?;
+        std::fs::write(folder.path().join("touched.wasm"), "newer")?;
+        let (reading, next) = read_again(&start, &mut stamps)?;
+        assert_eq!(reading.mistakes, []);
+        assert_eq!(reading.touched, ["touched"]);
+        let beyond: Vec<&str> = reading.beyond.keys().map(String::as_str).collect();
+        assert_eq!(beyond, ["grows", "reaches"], "{:?}", reading.beyond);
+        let apps = reading.config.ok_or("settings")?.apps;
+        let dirs = |name: &str| {
+            apps.iter().find(|app| app.name == name).map(|app| app.grants.dirs.clone()).unwrap_or_default()
+        };
+        assert!(Arc::ptr_eq(&dirs("within")[0].opened, &dirs("same")[0].opened), "it is the one of the start");
+        assert_eq!((dirs("within")[0].writable, &*dirs("within")[0].guest), (false, "/elsewhere"));
+        let [NewListener { bound: Ok((_, Some(made))), .. }] = &*reading.listeners else {
+            return Err(format!("{:?}", reading.listeners).into());
+        };
+        assert_eq!(SocketFile::at(&socket)?, *made);
+        let next = next.ok_or("settings")?;
+        assert_eq!((next.listeners.len(), next.apps.len()), (2, 5));
+        let (again, _) = read_again(&next, &mut stamps)?;
+        assert!(again.listeners.is_empty() && again.touched.is_empty(), "all is known by now");
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_with_mistakes_gives_them_all_and_nothing_else() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("wasmhost.toml");
+        std::fs::write(&file, app("one", ""))?;
+        let start = config(&file)?;
+        std::fs::write(&file, "lissten = \"x\"\nworkers = 0\n".to_owned() + &app("one", ""))?;
+        let (reading, next) = read_again(&start, &mut Stamps::default())?;
+        assert!(reading.config.is_none() && next.is_none());
+        assert!(reading.mistakes.len() >= 2, "{:?}", reading.mistakes);
+        std::fs::write(&file, app("one", "") + &app("two", "limits = { cpux = \"1s\" }"))?;
+        let (reading, _) = read_again(&start, &mut Stamps::default())?;
+        assert!(reading.mistakes.iter().all(|(app, _)| app.as_deref() == Some("two")), "{:?}", reading.mistakes);
+        assert_eq!(reading.config.map(|config| config.apps.len()), Some(1), "the others are left alone");
+        std::fs::write(&file, app("one", "limits = { cpux = \"1s\" }") + &app("two", ""))?;
+        let (reading, next) = read_again(&start, &mut Stamps::default())?;
+        assert_eq!(reading.config.map(|config| config.apps.len()), Some(1));
+        let names: Vec<String> = next.ok_or("settings")?.apps.iter().map(|app| app.name.clone()).collect();
+        assert_eq!(names, ["two", "one"], "the one that is wrong now is still known as it was");
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! PURE: what one holder may take of something that several share, when little of it is left.
+
+/// Whether `asked` more can be taken of `total`, of which `used` is in use, by a holder that has `own` already. The last
+/// quarter is only for holders of no more than an equal part each, so that one cannot starve the others. (A count of
+/// `holders` below 1 is one that is being changed.)
+pub(super) fn may_take(total: u64, used: u64, asked: u64, own: u64, holders: u64) -> bool {
+    let Some(after) = used.checked_add(asked).filter(|after| *after <= total) else { return false };
+    let equal_part = total / holders.cast_signed().max(1).cast_unsigned();
+    after <= total - total / 4 || own.saturating_add(asked) <= equal_part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_may_take_all_and_no_more() {
+        assert!(may_take(100, 99, 1, 99, 1));
+        assert!(!may_take(100, 99, 2, 99, 1));
+        assert!(!may_take(100, 1, u64::MAX, 1, 1));
+        assert!(may_take(100, 99, 1, 99, 0) && may_take(100, 99, 1, 99, u64::MAX), "a count that is being changed");
+    }
+
+    #[test]
+    fn the_last_quarter_is_for_those_with_an_equal_part_at_most() {
+        assert!(may_take(100, 74, 1, 74, 2), "as much as it likes of the first three quarters");
+        assert!(!may_take(100, 75, 1, 75, 2));
+        assert!(may_take(100, 75, 25, 0, 2), "the other may have the rest");
+        assert!(may_take(100, 90, 10, 40, 2) && !may_take(100, 90, 10, 41, 2));
+    }
+}

@@ -1,0 +1,118 @@
+//! What all guests of a process share: the clock that preempts them, and the engines that run them. There are two kinds of
+//! engines, with and without concurrency, and each takes the memory of instances from a pool. A component that does not
+//! fit into the pool's shape runs in an engine of its kind without a pool. Each engine is made when it is first needed.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+use wasmhost_config::{App, Config, Development};
+
+use super::engine::{self, Allocation};
+use super::epoch::Ticker;
+use super::places::Places;
+use super::pool::PoolShape;
+use super::source::Problem;
+use super::state::State;
+use super::{files, outbound};
+
+/// What all guests of a process share.
+pub struct Sandbox {
+    ticker: Arc<Ticker>,
+    /// Where the sources of guests are, in development.
+    pub(super) development: Option<Development>,
+    plain: Engines,
+    concurrent: Engines,
+}
+
+/// The engines of one kind.
+struct Engines {
+    concurrent: bool,
+    shape: PoolShape,
+    /// With a pool, or why there is none.
+    pooled: OnceLock<Result<Arc<SharedEngine>, Arc<str>>>,
+    on_demand: Mutex<Option<Arc<SharedEngine>>>,
+}
+
+/// An engine, and what the host provides to the components in it.
+pub(super) struct SharedEngine {
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<State>,
+    pub(super) places: Arc<Places>,
+}
+
+impl Sandbox {
+    /// For the apps of `config`, in a process with so many workers.
+    pub fn new(config: &Config, workers: u16, ticker: Arc<Ticker>) -> Arc<Self> {
+        Arc::new(Self { development: config.development.clone(), ..Self::of(&config.apps, workers, ticker) })
+    }
+
+    pub(super) fn of(apps: &[Arc<App>], workers: u16, ticker: Arc<Ticker>) -> Self {
+        let engines = |concurrent| Engines {
+            concurrent,
+            shape: PoolShape::of(apps.iter().map(|app| &**app), workers, concurrent, wasmhost_base::inject::pool_max()),
+            pooled: OnceLock::new(),
+            on_demand: Mutex::new(None),
+        };
+        Self { ticker, development: None, plain: engines(false), concurrent: engines(true) }
+    }
+
+    /// The clock that preempts guests.
+    pub fn ticker(&self) -> &Arc<Ticker> {
+        &self.ticker
+    }
+
+    fn engines(&self, concurrent: bool) -> &Engines {
+        if concurrent { &self.concurrent } else { &self.plain }
+    }
+
+    /// The engine of this kind with a pool; or why the machine has no room for one, of which a warning tells once.
+    pub(super) fn pooled(&self, concurrent: bool) -> Result<Arc<SharedEngine>, Arc<str>> {
+        let engines = self.engines(concurrent);
+        let made = engines.pooled.get_or_init(|| {
+            let made = self.make(engines, &Allocation::Pool(engines.shape));
+            made.map_err(|error| {
+                let reason = format!("no pool for {} instances: {}", engines.shape.instances, error.root_cause());
+                tracing::warn!("{ON_DEMAND}: {reason}");
+                reason.into()
+            })
+        });
+        made.clone()
+    }
+
+    /// The engine of this kind without a pool.
+    pub(super) fn on_demand(&self, concurrent: bool) -> Result<Arc<SharedEngine>, Problem> {
+        let engines = self.engines(concurrent);
+        let mut on_demand = engines.on_demand.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*on_demand {
+            return Ok(Arc::clone(made));
+        }
+        let made = self.make(engines, &Allocation::OnDemand).map_err(|error| engine::unusable(&error))?;
+        Ok(Arc::clone(on_demand.insert(made)))
+    }
+
+    fn make(&self, engines: &Engines, allocation: &Allocation) -> wasmtime::Result<Arc<SharedEngine>> {
+        let engine = engine::engine(engines.concurrent, allocation)?;
+        let linker = linker(&engine, engines.concurrent)?;
+        self.ticker.watch_engine(&engine);
+        Ok(Arc::new(SharedEngine { engine, linker, places: Places::new(engines.shape.instances) }))
+    }
+}
+
+/// How each warning begins that tells of instances without a place in a pool.
+pub(super) const ON_DEMAND: &str = "instances get their memory on demand, which is slower";
+
+/// Provides everything that toolchains import by default, with nothing granted behind it.
+fn linker(engine: &Engine, concurrent: bool) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::<State>::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    if concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
+    files::guard(&mut linker, concurrent)?;
+    outbound::mend(&mut linker, concurrent)?;
+    Ok(linker)
+}

@@ -1,0 +1,16 @@
+//! What the unit tests of several files use.
+
+use std::time::Duration;
+
+use wasmhost_config::{App, Capacity, Limits};
+
+/// An app with no limits that matter and no grants.
+pub(super) fn app_of_test() -> App {
+    App {
+        name: "tested".to_owned(),
+        component: "app.wasm".into(),
+        capacity: Capacity { instances_per_worker: 1, instance_concurrency: 1, ..Default::default() },
+        limits: Limits { memory_max_bytes: 1 << 30, cpu_limit: Duration::from_secs(10), ..Default::default() },
+        ..App::default()
+    }
+}

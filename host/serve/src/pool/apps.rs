@@ -1,0 +1,237 @@
+//! The apps of a worker. Each app that is in use has a pool. A pool is made when a request comes for its app, and the primary
+//! is asked for a guest. A pool that was not used for a while is put to sleep: nothing is kept of it. When memory is short,
+//! those that were not used for the longest time go first.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use wasmhost_config::{App, AppId, AppTable};
+use wasmhost_sandbox::{InstanceContext, MemoryBudget, Pulse, Sandbox, WorkerCpu};
+
+use super::common::{Common, Notice};
+use super::instances::Pool;
+use super::lease::Lease;
+use super::supply::Supply;
+use super::take::Refusal;
+use crate::alarms::Alarm;
+use crate::metrics::{AppMetrics, Flag, Shed};
+use crate::vitals::{HostVitals, Vitals, memory_of};
+
+/// Most apps of a worker that are awake at once; beyond, the one that was not used for the longest time is put to sleep.
+const AWAKE_MAX: usize = 1_024;
+
+/// One request has so many other apps put to sleep at most, when memory is short.
+const PUT_TO_SLEEP_MAX: usize = 4;
+/// An app that was used more lately is not put to sleep for another that has no memory.
+const SETTLED: Duration = Duration::from_secs(1);
+/// At most so often the worker looks for apps to put to sleep.
+const SLEEPERS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
+
+/// What the pools of a worker are made with.
+pub(crate) struct Parts {
+    pub(crate) pulse: Arc<Pulse>,
+    /// The worker's CPU, which its apps share.
+    pub(crate) cpu: Rc<WorkerCpu>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    /// Memory of all instances of the host.
+    pub(crate) budget: MemoryBudget,
+    pub(crate) vitals: &'static Vitals,
+    pub(crate) host: &'static HostVitals,
+    /// After so long without a request an app is put to sleep; none: never.
+    pub(crate) sleep_after: Option<Duration>,
+}
+
+/// The apps of a worker.
+pub(crate) struct Apps {
+    pub(crate) common: Rc<Common>,
+    parts: Parts,
+    table: RefCell<Arc<AppTable>>,
+    pools: RefCell<BTreeMap<AppId, Rc<Pool>>>,
+    /// Apps that have had a pool.
+    seen: RefCell<BTreeSet<AppId>>,
+    /// Of requests that belong to no app.
+    no_app: Rc<Pool>,
+    /// An app was woken, or there are others.
+    woken: Notify,
+}
+
+impl Apps {
+    pub(crate) fn new(common: Rc<Common>, parts: Parts, table: Arc<AppTable>) -> Rc<Self> {
+        let none = Arc::new(App::default());
+        let context = context(&common, &parts, None, &none);
+        let metrics = (&parts.vitals.metrics.unrouted, &parts.host.apps[0].has_answered);
+        let no_app = Pool::new(None, none, context, metrics, Rc::clone(&common));
+        let table = RefCell::new(table);
+        let (pools, seen) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { common, parts, table, pools, seen, no_app, woken: Notify::new() })
+    }
+
+    /// The pool of the app that a request to this host and path is for, and how much of the path the app does not see.
+    /// Wakes the app.
+    pub(crate) fn route(&self, host: &str, path: &str) -> Option<(Rc<Pool>, usize)> {
+        let routed = self.table.borrow().route(host, path)?;
+        Some((self.pool(routed.app)?, routed.stripped))
+    }
+
+    /// What a request that belongs to no app is recorded with.
+    pub(crate) fn no_app(&self) -> Rc<Pool> {
+        Rc::clone(&self.no_app)
+    }
+
+    /// The pool of an app; made, and the primary asked for a guest, when there is none.
+    fn pool(&self, id: AppId) -> Option<Rc<Pool>> {
+        if let Some(pool) = self.pools.borrow().get(&id) {
+            return Some(Rc::clone(pool));
+        }
+        let pool = self.make(id)?;
+        self.common.tell(Notice::Wants(id));
+        Some(pool)
+    }
+
+    fn make(&self, id: AppId) -> Option<Rc<Pool>> {
+        if self.pools.borrow().len() >= AWAKE_MAX {
+            self.put_to_sleep_one_beside(None, Duration::ZERO);
+        }
+        let app = Arc::clone(self.table.borrow().get(id)?);
+        let context = context(&self.common, &self.parts, Some(id), &app);
+        let (metrics, has_answered) = rows(&self.parts, id)?;
+        if self.seen.borrow_mut().insert(id) {
+            // What a worker that died left there went with it.
+            metrics.in_flight.set(0);
+            metrics.instances.set(0);
+            metrics.down.set(false);
+        }
+        let pool = Pool::new(Some(id), app, context, (metrics, has_answered), Rc::clone(&self.common));
+        self.common.count(1, 0);
+        let [tended, relieved] = std::array::from_fn(|_| (Rc::clone(&pool), Rc::clone(&self.common)));
+        let tend = async move { tended.1.crash.watch(tended.0.tend()).await };
+        let relieve = async move { relieved.1.crash.watch(relieved.0.relieve()).await };
+        let tend = tokio::task::spawn_local(tend).abort_handle();
+        pool.runs([tend, tokio::task::spawn_local(relieve).abort_handle()]);
+        self.pools.borrow_mut().insert(id, Rc::clone(&pool));
+        self.woken.notify_one();
+        Some(pool)
+    }
+
+    /// Serves an app from the start, before a request has come for it.
+    pub(crate) fn begin_with(&self, id: AppId, supply: Supply) -> Option<Rc<Pool>> {
+        if matches!(supply, Supply::Guest(_)) {
+            self.make(id)?;
+        }
+        self.supply(id, supply)
+    }
+
+    /// Follows what was ordered for an app. One that has fallen asleep meanwhile stays so: its next request asks for what is
+    /// the latest then.
+    pub(crate) fn supply(&self, id: AppId, supply: Supply) -> Option<Rc<Pool>> {
+        let pool = self.pools.borrow().get(&id).cloned()?;
+        match supply {
+            Supply::Guest(guest) => {
+                let context = context(&self.common, &self.parts, Some(id), guest.app());
+                pool.supply(guest, context);
+            }
+            Supply::Unavailable(_) => pool.is_unavailable(),
+        }
+        Some(pool)
+    }
+
+    /// Serves these apps from now on. Those that are not among them serve the requests that they have to the end.
+    pub(crate) fn serve(&self, table: Arc<AppTable>) {
+        let gone: Vec<Rc<Pool>> =
+            self.pools.borrow_mut().extract_if(.., |id, _| table.get(*id).is_none()).map(|(_, pool)| pool).collect();
+        *self.table.borrow_mut() = table;
+        self.woken.notify_one();
+        for pool in gone {
+            self.end(&pool);
+        }
+    }
+
+    /// An instance for a request; see [`Pool::take`]. While memory is short, apps that nobody uses go to sleep for it.
+    pub(crate) async fn take(&self, pool: &Rc<Pool>, alarm: &Alarm, latest: Option<Instant>) -> Result<Lease, Refusal> {
+        let mut put_to_sleep = 0;
+        loop {
+            match pool.take(alarm, latest).await {
+                Err(Refusal::NoMemory)
+                    if put_to_sleep < PUT_TO_SLEEP_MAX && self.put_to_sleep_one_beside(pool.id, SETTLED) =>
+                {
+                    put_to_sleep += 1;
+                }
+                Err(Refusal::NoMemory) => return Err(pool.shed(Shed::Memory, pool.queue_timeout())),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Puts apps to sleep that were not used for a while; never ends.
+    pub(crate) async fn put_to_sleep(self: Rc<Self>) {
+        let Some(after) = self.parts.sleep_after else { return };
+        loop {
+            // An only app stays awake. While nothing can go to sleep, there is no timer.
+            if self.pools.borrow().is_empty() || self.table.borrow().len() <= 1 {
+                self.woken.notified().await;
+                continue;
+            }
+            tokio::time::sleep((after / 4).max(SLEEPERS_LOOKED_FOR_EVERY)).await;
+            let is_tired = |pool: &Rc<Pool>| pool.is_unused() && pool.last_used.get().elapsed() >= after;
+            let tired: Vec<Rc<Pool>> =
+                self.pools.borrow_mut().extract_if(.., |_, pool| is_tired(pool)).map(|(_, pool)| pool).collect();
+            for pool in tired {
+                self.end(&pool);
+            }
+        }
+    }
+
+    /// Puts the app to sleep that nobody uses and that was not used for the longest time, `unused` at least. False when there
+    /// is none.
+    fn put_to_sleep_one_beside(&self, other: Option<AppId>, unused: Duration) -> bool {
+        let oldest = {
+            let mut pools = self.pools.borrow_mut();
+            let is_unused = |pool: &Pool| pool.is_unused() && pool.last_used.get().elapsed() >= unused;
+            let unused = pools.iter().filter(|(id, pool)| Some(**id) != other && is_unused(pool));
+            let oldest = unused.min_by_key(|(_, pool)| pool.last_used.get()).map(|(id, _)| *id);
+            oldest.and_then(|id| pools.remove(&id))
+        };
+        oldest.inspect(|pool| self.end(pool)).is_some()
+    }
+
+    fn end(&self, pool: &Rc<Pool>) {
+        pool.retire();
+        self.common.count(-1, 0);
+        self.common.trim.ask();
+        if let Some(id) = pool.id {
+            self.common.tell(Notice::Asleep(id));
+        }
+    }
+
+    /// Lets go of all instances at rest, which hold their pools, which hold them.
+    pub(crate) fn clear(&self) {
+        for pool in std::mem::take(&mut *self.pools.borrow_mut()).into_values() {
+            pool.retire();
+        }
+    }
+}
+
+/// What the instances of an app on this worker are made with.
+fn context(common: &Common, parts: &Parts, id: Option<AppId>, app: &Arc<App>) -> InstanceContext {
+    let mut budget = parts.budget.clone();
+    if let Some(id) = id
+        && let (Some(row), Some(shared)) = (parts.vitals.apps.get(id.index()), parts.host.apps.get(id.index()))
+    {
+        let max_bytes = app.limits.app_memory_max_bytes.unwrap_or(u64::MAX);
+        budget = budget.for_app(memory_of(parts.host, shared, row, max_bytes));
+    }
+    let ticker = Arc::clone(parts.sandbox.ticker());
+    // No instance is made of no app.
+    let (cpu, key) = id.map_or_else(|| (Rc::default(), 0), |id| (Rc::clone(&parts.cpu), id.0));
+    InstanceContext::new(common.worker.0, Arc::clone(&parts.pulse), ticker, Arc::new(budget), app, (&cpu, key))
+}
+
+fn rows(parts: &Parts, id: AppId) -> Option<(&'static AppMetrics, &'static Flag)> {
+    let metrics = parts.vitals.apps.get(id.index())?;
+    Some((metrics, &parts.host.apps.get(id.index())?.has_answered))
+}

@@ -1,0 +1,115 @@
+//! What the pools of a worker share: what the worker is asked of them, what it tells the primary of them, and whether all of
+//! them are down.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+use wasmhost_config::AppId;
+
+use super::trim::Trim;
+use crate::crash::Crash;
+use crate::metrics::WorkerMetrics;
+use crate::worker_id::WorkerId;
+
+/// What the pools of a worker share.
+pub(crate) struct Common {
+    pub(super) worker: WorkerId,
+    metrics: &'static WorkerMetrics,
+    /// Asked when an instance has gone.
+    pub(crate) trim: Trim,
+    /// Shared instances in which something runs.
+    busy_shared: Cell<usize>,
+    /// The last of these came to rest.
+    at_rest: Notify,
+    /// Receives the panic of a task of a pool.
+    pub(super) crash: Rc<Crash>,
+    /// False in development: a developer who tries a faulty component again must see its fault each time.
+    pub(super) may_go_down: bool,
+    pools: Cell<usize>,
+    pools_down: Cell<usize>,
+    /// What the primary has not been told yet; at most one of each kind for each app.
+    notices: RefCell<BTreeSet<Notice>>,
+    noticed: Notify,
+}
+
+/// What the primary is told of an app on this worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Notice {
+    /// A request waits for it.
+    Wants(AppId),
+    /// Nothing is kept of it any more.
+    Asleep(AppId),
+}
+
+impl Common {
+    pub(crate) fn new(
+        worker: WorkerId,
+        metrics: &'static WorkerMetrics,
+        crash: Rc<Crash>,
+        may_go_down: bool,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            worker,
+            metrics,
+            trim: Trim::default(),
+            busy_shared: Cell::new(0),
+            at_rest: Notify::new(),
+            crash,
+            may_go_down,
+            pools: Cell::new(0),
+            pools_down: Cell::new(0),
+            notices: RefCell::default(),
+            noticed: Notify::new(),
+        })
+    }
+
+    /// Has the primary told.
+    pub(super) fn tell(&self, notice: Notice) {
+        let mut notices = self.notices.borrow_mut();
+        match notice {
+            Notice::Wants(app) => notices.remove(&Notice::Asleep(app)),
+            Notice::Asleep(app) => notices.remove(&Notice::Wants(app)),
+        };
+        notices.insert(notice);
+        self.noticed.notify_one();
+    }
+
+    /// What the primary is to be told next.
+    pub(crate) async fn next_notice(&self) -> Notice {
+        loop {
+            if let Some(notice) = self.notices.borrow_mut().pop_first() {
+                return notice;
+            }
+            self.noticed.notified().await;
+        }
+    }
+
+    /// A shared instance begins to run something, or has come to rest.
+    pub(super) fn note_busy(&self, is: bool) {
+        let busy = self.busy_shared.get();
+        self.busy_shared.set(if is { busy + 1 } else { busy.saturating_sub(1) });
+        if self.busy_shared.get() == 0 {
+            self.at_rest.notify_one();
+        }
+    }
+
+    /// Whether nothing runs in shared instances, of calls that were answered either.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.busy_shared.get() == 0
+    }
+
+    /// Waits for a moment at which [`Self::is_at_rest`] may hold.
+    pub(crate) async fn rested(&self) {
+        self.at_rest.notified().await;
+    }
+
+    /// So many pools more, and so many more that are down. The worker counts as down when all are.
+    pub(super) fn count(&self, pools: isize, down: isize) {
+        self.pools.set(self.pools.get().saturating_add_signed(pools));
+        self.pools_down.set(self.pools_down.get().saturating_add_signed(down));
+        self.metrics.down.set(self.pools_down.get() > 0 && self.pools_down.get() >= self.pools.get());
+    }
+}

@@ -1,0 +1,29 @@
+//! `wasmhost config`: what a `wasmhost.toml` says, and whether it can be served.
+
+use wasmhost_config::cli::{ConfigCommand, FileArgs};
+use wasmhost_config::{Config, FILE_NAME, Machine, Mistake, build, machine, schema, show};
+
+/// What there is to print, with the end of its last line.
+///
+/// # Errors
+/// All mistakes in the file, and in the flags and variables that count with it.
+pub(crate) fn run(command: &ConfigCommand) -> Result<String, Vec<Mistake>> {
+    match command {
+        // (A socket of the service manager's is there only when that starts the host.)
+        ConfigCommand::Check(file) => {
+            let machine = Machine { has_inherited_socket: true, ..machine() };
+            Ok(summary(file, &build(&file.0, machine)?))
+        }
+        ConfigCommand::Show(args) => Ok(show(&build(&args.file.0, machine())?, args.values)),
+        ConfigCommand::Schema => Ok(format!("{:#}\n", schema())),
+    }
+}
+
+/// `wasmhost.toml: 2 apps, 3 routes, 1 listener: ok`.
+fn summary(file: &FileArgs, config: &Config) -> String {
+    let counted = |count: usize, name: &str| format!("{count} {name}{}", if count == 1 { "" } else { "s" });
+    let name = file.0.config.as_ref().map_or_else(|| FILE_NAME.to_owned(), |file| file.display().to_string());
+    let routes = config.apps.iter().map(|app| app.routes.len()).sum();
+    let (apps, routes) = (counted(config.apps.len(), "app"), counted(routes, "route"));
+    format!("{name}: {apps}, {routes}, {}: ok\n", counted(config.listeners.len(), "listener"))
+}

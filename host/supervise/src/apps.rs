@@ -1,0 +1,178 @@
+//! The apps of the primary: has done what the [`book`] says, by the kind of workers, and notes what comes of it. What
+//! workers are to be told of it goes back to the primary as [`Tell`]s.
+
+pub(crate) mod book;
+pub(crate) mod difference;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use wasmhost_config::{App, AppId, AppTable};
+use wasmhost_sandbox::LoadError;
+use wasmhost_serve::worker::WorkerId;
+
+use self::book::{Answer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Served};
+use self::difference::Numbers;
+use crate::backend::{Backend, Loaded, Pending};
+use crate::loader::short;
+
+/// What is to be said to a worker about an app.
+pub(crate) enum Tell<G> {
+    /// What to serve it with.
+    Supply(WorkerId, AppId, G),
+    /// Why it cannot be served.
+    Refuse(WorkerId, AppId, Arc<str>),
+}
+
+/// Work that has ended.
+pub(crate) enum Done<B: Backend> {
+    /// A load of an app with these settings.
+    Loaded(AppId, Arc<App>, Result<Loaded<B>, LoadError>),
+    /// The opening of this revision of an app.
+    Opened(AppId, u64, Result<(B::Guest, B::Code), LoadError>),
+}
+
+/// The apps of the host.
+pub(crate) struct Apps<B: Backend> {
+    /// What is known of them.
+    pub(crate) book: Book<B::Code>,
+    /// Their numbers.
+    pub(crate) numbers: Numbers,
+    done: mpsc::Sender<Done<B>>,
+}
+
+impl<B: Backend> Apps<B> {
+    /// These apps, in their order, of which none is loaded. Work that has ended is heard at the other end.
+    pub(crate) fn new(apps: &[Arc<App>]) -> (Self, mpsc::Receiver<Done<B>>) {
+        // No more runs at once.
+        let (done, heard) = mpsc::channel(LOADS_MAX + OPENINGS_MAX);
+        let (mut book, mut numbers) = (Book::default(), Numbers::default());
+        for app in apps {
+            // (The settings have no more apps than there are numbers.)
+            if let Some(id) = numbers.of(&app.name) {
+                book.add(id, Arc::clone(app));
+            }
+        }
+        (Self { book, numbers, done }, heard)
+    }
+
+    /// All apps as they are served now.
+    pub(crate) fn table(&self) -> Arc<AppTable> {
+        Arc::new(AppTable::new(self.book.iter().map(|(id, record)| (id, Arc::clone(record.app())))))
+    }
+
+    /// Begins what is to be done now. Needs the primary's local runtime.
+    pub(crate) fn run(&mut self, backend: &B) -> Vec<Tell<B::Guest>> {
+        while let Some((id, with)) = self.book.next_load() {
+            let done = self.done.clone();
+            let begun = backend.load(&with);
+            tokio::task::spawn_local(async move {
+                let came = wait(begun, &with, "load").await;
+                // Without a receiver the host is stopping.
+                let _ = done.send(Done::Loaded(id, with, came)).await;
+            });
+        }
+        let mut tell = Vec::new();
+        while let Some((id, app, number, code)) = self.book.next_opening() {
+            if let Some(guest) = backend.at_hand(&code) {
+                tell.extend(self.opened(id, number, Ok((guest, code))));
+                continue;
+            }
+            let done = self.done.clone();
+            let begun = backend.open(&app, &code);
+            tokio::task::spawn_local(async move {
+                let came = wait(begun, &app, "open").await;
+                let _ = done.send(Done::Opened(id, number, came)).await;
+            });
+        }
+        tell
+    }
+
+    /// The opening of an app has ended.
+    pub(crate) fn opened(
+        &mut self,
+        id: AppId,
+        number: u64,
+        came: Result<(B::Guest, B::Code), LoadError>,
+    ) -> Vec<Tell<B::Guest>> {
+        let (guest, came) = match came {
+            Ok((guest, code)) => (Some(guest), Ok(Some(code))),
+            Err(error) => (None, Err(error)),
+        };
+        let opened = self.book.opened(id, number, came, Instant::now());
+        let supplies = guest.into_iter().flat_map(|guest| {
+            opened.to.iter().map(move |worker| Tell::Supply(*worker, id, guest.clone())).collect::<Vec<_>>()
+        });
+        supplies.chain(self.refusals(id, &opened.refused)).collect()
+    }
+
+    /// A load of an app with these settings has worked. None: the app is gone meanwhile.
+    pub(crate) fn served(
+        &mut self,
+        id: AppId,
+        with: &Arc<App>,
+        Loaded { wasi, isolation, code, guest }: Loaded<B>,
+    ) -> Option<(Served, Vec<Tell<B::Guest>>)> {
+        let served = self.book.served(id, with, (wasi, isolation, code))?;
+        let tell = served.to.iter().map(|worker| Tell::Supply(*worker, id, guest.clone())).collect();
+        Some((served, tell))
+    }
+
+    /// A load of an app with these settings has failed. None: the app is gone meanwhile.
+    pub(crate) fn failed(
+        &mut self,
+        id: AppId,
+        with: &Arc<App>,
+        error: &LoadError,
+    ) -> Option<(Failed, Vec<Tell<B::Guest>>)> {
+        let failed = self.book.failed(id, with, error.clone(), Instant::now())?;
+        let tell = self.refusals(id, &failed.refused);
+        Some((failed, tell))
+    }
+
+    /// A worker's requests wait for an app.
+    pub(crate) fn wants(&mut self, worker: WorkerId, id: AppId) -> Option<Tell<B::Guest>> {
+        refusal(worker, id, self.book.wants(worker, id, Instant::now()))
+    }
+
+    /// What a worker was given of an app is not there any more.
+    pub(crate) fn vanished(&mut self, worker: WorkerId, id: AppId) -> Option<Tell<B::Guest>> {
+        refusal(worker, id, self.book.vanished(worker, id, Instant::now()))
+    }
+
+    /// What a worker that starts has of an app from its beginning, if that is at hand.
+    pub(crate) fn first(&mut self, worker: WorkerId, id: AppId, backend: &B) -> Option<(AppId, B::Guest)> {
+        let guest = backend.at_hand(&self.book.get(id)?.revision()?.code)?;
+        self.book.has(worker, id);
+        Some((id, guest))
+    }
+
+    fn refusals(&self, id: AppId, workers: &[WorkerId]) -> Vec<Tell<B::Guest>> {
+        let failure = self.book.get(id).and_then(|record| record.failure());
+        let reason: Arc<str> = failure.map_or_else(String::new, |failure| failure.error.to_string()).into();
+        workers.iter().map(|worker| Tell::Refuse(*worker, id, Arc::clone(&reason))).collect()
+    }
+}
+
+fn refusal<G>(worker: WorkerId, id: AppId, answer: Answer) -> Option<Tell<G>> {
+    match answer {
+        Answer::Later => None,
+        Answer::Refused(reason) => Some(Tell::Refuse(worker, id, reason.into())),
+    }
+}
+
+/// What comes of work that was begun to do `what` with an app.
+pub(crate) async fn wait<T>(begun: std::io::Result<Pending<T>>, app: &App, what: &str) -> Result<T, LoadError> {
+    match begun {
+        Ok(pending) => pending.await.unwrap_or_else(|_| {
+            Err(LoadError {
+                file: app.component.display().to_string(),
+                reason: format!("whoever was to {what} it ended without a result"),
+                hint: "this is a bug of wasmhost: report it with the log lines above".to_owned(),
+            })
+        }),
+        Err(error) => Err(short(app, format!("the loader cannot be started: {error}"))),
+    }
+}

@@ -1,0 +1,413 @@
+//! What is known of each app, and what is to be done next: which apps are loaded now, which code is opened now, and which
+//! workers get what. Pure: it has no clock, thread or process. `apps` tells it what happened and carries out what it says.
+//!
+//! An app that no worker wants costs its record here and nothing else. At most [`LOADS_MAX`] loads run at once, since they
+//! compile; code that was compiled before is opened by at most [`OPENINGS_MAX`] at once, which wait for no load.
+
+mod record;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmhost_config::{App, AppId};
+use wasmhost_sandbox::LoadError;
+use wasmhost_serve::worker::WorkerId;
+
+pub(crate) use self::record::{Failure, Record, Revision, State};
+use self::record::{RETRY, Work};
+use super::difference::with_routes_of;
+
+/// Loads at once. A compiler takes all cores that it finds, so that more would take longer each.
+pub(crate) const LOADS_MAX: usize = 2;
+/// Openings at once: some milliseconds of one core each.
+pub(crate) const OPENINGS_MAX: usize = 4;
+
+/// What a worker that wants an app is told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Nothing yet: it gets the app, or a reason.
+    Later,
+    /// That it cannot be had, and why.
+    Refused(String),
+}
+
+/// A load that worked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Served {
+    /// Workers that are to be given the new revision, in the order of their numbers.
+    pub(crate) to: Vec<WorkerId>,
+    /// The app has other settings than before.
+    pub(crate) has_new_settings: bool,
+    /// A reload asked for it.
+    pub(crate) is_reload: bool,
+}
+
+/// A load that failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// Workers that are to be told so, in the order of their numbers.
+    pub(crate) refused: Vec<WorkerId>,
+    /// A reload asked for it.
+    pub(crate) is_reload: bool,
+    /// What was loaded before is served on.
+    pub(crate) keeps_old: bool,
+    /// In which time it is not tried again.
+    pub(crate) retry_in: Duration,
+}
+
+/// The apps of the host.
+#[derive(Debug)]
+pub(crate) struct Book<C> {
+    records: BTreeMap<AppId, Record<C>>,
+    /// Loads that somebody waits for, and the others. An entry counts while its app's load waits.
+    urgent: VecDeque<AppId>,
+    background: VecDeque<AppId>,
+    loads: usize,
+    /// The app whose load runs though an earlier one failed.
+    retrying: Option<AppId>,
+    to_open: VecDeque<AppId>,
+    openings: usize,
+    /// When apps that could not be loaded are tried again, while a worker has requests for them.
+    retries: BTreeSet<(Instant, AppId)>,
+}
+
+impl<C> Default for Book<C> {
+    fn default() -> Self {
+        Self {
+            records: BTreeMap::new(),
+            urgent: VecDeque::new(),
+            background: VecDeque::new(),
+            loads: 0,
+            retrying: None,
+            to_open: VecDeque::new(),
+            openings: 0,
+            retries: BTreeSet::new(),
+        }
+    }
+}
+
+impl<C: Clone> Book<C> {
+    /// All apps, by number.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (AppId, &Record<C>)> {
+        self.records.iter().map(|(id, record)| (*id, record))
+    }
+
+    /// An app.
+    pub(crate) fn get(&self, id: AppId) -> Option<&Record<C>> {
+        self.records.get(&id)
+    }
+
+    /// A new app, of which nothing is loaded yet.
+    pub(crate) fn add(&mut self, id: AppId, app: Arc<App>) {
+        self.records.insert(id, Record::new(app));
+    }
+
+    /// There is no such app any more. What is done for it still ends, for nothing.
+    pub(crate) fn remove(&mut self, id: AppId) {
+        self.records.remove(&id);
+    }
+
+    /// It is not loaded, for this reason, until a reload says something else.
+    pub(crate) fn bar(&mut self, id: AppId, error: LoadError) {
+        if let Some(record) = self.records.get_mut(&id) {
+            record.failure = Some(Failure { error, in_a_row: 0, again_at: None });
+        }
+    }
+
+    /// It has these settings from now on, for which nothing has to be loaded.
+    pub(crate) fn set(&mut self, id: AppId, app: Arc<App>) {
+        if let Some(record) = self.records.get_mut(&id) {
+            record.app = app;
+        }
+    }
+
+    /// Loads it again, with these settings if there are any; what was loaded before serves meanwhile. One that nobody has asked
+    /// for yet is loaded when somebody does.
+    pub(crate) fn reload(&mut self, id: AppId, next: Option<Arc<App>>) {
+        let Some(record) = self.records.get_mut(&id) else { return };
+        if next.is_some() {
+            record.next = next;
+        }
+        if record.load == Work::Runs {
+            record.again = true;
+            return;
+        }
+        if record.revision.is_none()
+            && let Some(next) = record.next.take()
+        {
+            // Nothing serves with the old ones.
+            record.app = next;
+        }
+        if record.state() == State::Unloaded {
+            return;
+        }
+        record.is_reload = true;
+        self.queue_load(id, true);
+    }
+
+    /// Loads it when no other load is waiting that somebody wants.
+    pub(crate) fn load_in_time(&mut self, id: AppId) {
+        if self.records.get(&id).is_some_and(|record| !record.has_code() && record.load == Work::None) {
+            self.queue_load(id, false);
+        }
+    }
+
+    /// A worker's requests wait for an app.
+    pub(crate) fn wants(&mut self, worker: WorkerId, id: AppId, now: Instant) -> Answer {
+        let Some(record) = self.records.get_mut(&id) else {
+            // It hears of the new table.
+            return Answer::Later;
+        };
+        record.awake_on.remove(&worker);
+        if !record.has_code()
+            && record.load == Work::None
+            && let Some(failure) = &record.failure
+            && failure.again_at.is_none_or(|at| now < at)
+        {
+            record.wanted_by.remove(&worker);
+            record.refused_on.insert(worker);
+            return Answer::Refused(failure.error.to_string());
+        }
+        record.refused_on.remove(&worker);
+        record.wanted_by.insert(worker);
+        if record.has_code() {
+            if record.opening == Work::None {
+                record.opening = Work::Waits;
+                self.to_open.push_back(id);
+            }
+        } else {
+            self.queue_load(id, true);
+        }
+        Answer::Later
+    }
+
+    /// A worker was given the app at its start.
+    pub(crate) fn has(&mut self, worker: WorkerId, id: AppId) {
+        if let Some(record) = self.records.get_mut(&id) {
+            record.awake_on.insert(worker);
+        }
+    }
+
+    /// A worker keeps nothing of an app any more.
+    pub(crate) fn asleep(&mut self, worker: WorkerId, id: AppId) {
+        if let Some(record) = self.records.get_mut(&id) {
+            record.awake_on.remove(&worker);
+            record.refused_on.remove(&worker);
+        }
+    }
+
+    /// What a worker was given of an app is not there any more, and its requests wait.
+    pub(crate) fn vanished(&mut self, worker: WorkerId, id: AppId, now: Instant) -> Answer {
+        if let Some(record) = self.records.get_mut(&id) {
+            let file = record.app.component.display().to_string();
+            let error = || LoadError {
+                file,
+                reason: "its compiled code vanishes from the cache as soon as it is there".to_owned(),
+                hint: "check who else removes files from --cache-dir".to_owned(),
+            };
+            record.note_vanished(error, now);
+            self.retries.extend(record.failure.as_ref().and_then(|failure| failure.again_at).map(|at| (at, id)));
+        }
+        self.wants(worker, id, now)
+    }
+
+    /// A worker serves an app with what it was given.
+    pub(crate) fn applied(&mut self, id: AppId) {
+        if let Some(record) = self.records.get_mut(&id) {
+            record.vanished_in_a_row = 0;
+        }
+    }
+
+    /// A worker has ended. Answers which apps it had to do with.
+    pub(crate) fn gone(&mut self, worker: WorkerId) -> Vec<AppId> {
+        let mut changed = Vec::new();
+        for (id, record) in &mut self.records {
+            let sets = [&mut record.wanted_by, &mut record.awake_on, &mut record.refused_on];
+            if sets.map(|set| set.remove(&worker)).contains(&true) {
+                changed.push(*id);
+            }
+        }
+        changed
+    }
+
+    fn queue_load(&mut self, id: AppId, is_urgent: bool) {
+        let Some(record) = self.records.get_mut(&id).filter(|record| record.load != Work::Runs) else { return };
+        // Those that were never tried go before those that failed.
+        let is_urgent = is_urgent && record.failure.is_none();
+        let waits = std::mem::replace(&mut record.load, Work::Waits) == Work::Waits;
+        // One that waited in the background already goes before the others there.
+        if is_urgent && !(waits && record.is_urgent) {
+            self.urgent.push_back(id);
+        } else if !is_urgent && !waits {
+            self.background.push_back(id);
+        }
+        record.is_urgent = is_urgent || (waits && record.is_urgent);
+    }
+
+    /// The next load to begin, if one may: of this app, with these settings. Of those that failed before, one is loaded at a
+    /// time: two that take all of their time would keep the others from being loaded at all.
+    pub(crate) fn next_load(&mut self) -> Option<(AppId, Arc<App>)> {
+        let mut held_back = Vec::new();
+        let next = self.next_load_but(&mut held_back);
+        self.background.extend(held_back);
+        next
+    }
+
+    /// The same; those that have to wait for another are put into `held_back`.
+    fn next_load_but(&mut self, held_back: &mut Vec<AppId>) -> Option<(AppId, Arc<App>)> {
+        while self.loads < LOADS_MAX {
+            let id = self.urgent.pop_front().or_else(|| self.background.pop_front())?;
+            // Of an app that is gone, or is loaded already, the entry is void.
+            let Some(record) = self.records.get_mut(&id).filter(|record| record.load == Work::Waits) else { continue };
+            if record.failure.is_some() {
+                if self.retrying.is_some() {
+                    held_back.push(id);
+                    continue;
+                }
+                self.retrying = Some(id);
+            }
+            (record.load, record.is_urgent) = (Work::Runs, false);
+            self.loads += 1;
+            let with = Arc::clone(record.latest());
+            record.loads_with = Some(Arc::clone(&with));
+            return Some((id, with));
+        }
+        None
+    }
+
+    /// A load of an app with these settings has worked. None: the app is gone meanwhile.
+    pub(crate) fn served(
+        &mut self,
+        id: AppId,
+        with: &Arc<App>,
+        (wasi, isolation, code): (String, String, C),
+    ) -> Option<Served> {
+        let (record, is_reload, again) = self.ended(id, with)?;
+        let has_new_settings = !Arc::ptr_eq(&record.app, with);
+        record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
+        record.app = match &record.next {
+            Some(later) => Arc::new(with_routes_of(with, later)),
+            None => Arc::clone(with),
+        };
+        let number = record.revision.as_ref().map_or(1, |before| before.number + 1);
+        record.revision = Some(Revision { number, wasi, isolation, code });
+        (record.has_vanished, record.failure) = (false, None);
+        let to = record.take_all();
+        if again {
+            self.reload(id, None);
+        }
+        Some(Served { to, has_new_settings, is_reload })
+    }
+
+    /// A load of an app with these settings has failed. None: the app is gone meanwhile.
+    pub(crate) fn failed(&mut self, id: AppId, with: &Arc<App>, error: LoadError, now: Instant) -> Option<Failed> {
+        let (record, is_reload, again) = self.ended(id, with)?;
+        let in_a_row = record.failure.as_ref().map_or(0, |before| before.in_a_row);
+        let retry_in = RETRY.delay(in_a_row, 0.0);
+        let again_at = now + retry_in;
+        record.failure = Some(Failure { error, in_a_row: in_a_row.saturating_add(1), again_at: Some(again_at) });
+        // Those settings had their try.
+        record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
+        let keeps_old = record.has_code();
+        let refused = if keeps_old { BTreeSet::new() } else { std::mem::take(&mut record.wanted_by) };
+        record.refused_on.extend(&refused);
+        self.retries.insert((again_at, id));
+        if again {
+            self.reload(id, None);
+        }
+        Some(Failed { refused: refused.into_iter().collect(), is_reload, keeps_old, retry_in })
+    }
+
+    /// Notes the end of a load. Whether a reload had asked for it, and whether another has since.
+    fn ended(&mut self, id: AppId, with: &Arc<App>) -> Option<(&mut Record<C>, bool, bool)> {
+        self.loads = self.loads.saturating_sub(1);
+        self.retrying = self.retrying.filter(|retried| *retried != id);
+        // (The number may be another app's by now.)
+        let is_it = |record: &&mut Record<C>| record.loads_with.as_ref().is_some_and(|app| Arc::ptr_eq(app, with));
+        let record = self.records.get_mut(&id).filter(is_it)?;
+        (record.load, record.loads_with) = (Work::None, None);
+        let (is_reload, again) = (std::mem::take(&mut record.is_reload), std::mem::take(&mut record.again));
+        Some((record, is_reload, again))
+    }
+
+    /// When [`Self::retry`] has something to do.
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        self.retries.first().map(|(at, _)| *at)
+    }
+
+    /// Tries those apps again whose time has come and for which workers have had requests lately.
+    pub(crate) fn retry(&mut self, now: Instant) {
+        while let Some((at, id)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
+            self.retries.remove(&(at, id));
+            let Some(record) = self.records.get(&id) else { continue };
+            let is_due = record.failure.as_ref().is_some_and(|failure| failure.again_at.is_some_and(|at| at <= now));
+            if is_due && !record.has_code() && !record.refused_on.is_empty() {
+                self.queue_load(id, false);
+            }
+        }
+    }
+
+    /// The next opening to begin, if one may: of this app, of the revision with this number and code.
+    pub(crate) fn next_opening(&mut self) -> Option<(AppId, Arc<App>, u64, C)> {
+        while self.openings < OPENINGS_MAX {
+            let id = self.to_open.pop_front()?;
+            let Some(record) = self.records.get_mut(&id).filter(|record| record.opening == Work::Waits) else {
+                continue;
+            };
+            record.opening = Work::None;
+            let Some(revision) = record.revision.as_ref().filter(|_| !record.wanted_by.is_empty()) else { continue };
+            record.opening = Work::Runs;
+            self.openings += 1;
+            return Some((id, Arc::clone(&record.app), revision.number, revision.code.clone()));
+        }
+        None
+    }
+
+    /// The opening of this revision of an app has ended: what is to be kept of it from now on, if that is something else.
+    pub(crate) fn opened(
+        &mut self,
+        id: AppId,
+        number: u64,
+        came: Result<Option<C>, LoadError>,
+        now: Instant,
+    ) -> Opened {
+        self.openings = self.openings.saturating_sub(1);
+        let mut opened = Opened::default();
+        let Some(record) = self.records.get_mut(&id) else { return opened };
+        record.opening = Work::None;
+        let revision = record.revision.as_mut().filter(|revision| revision.number == number);
+        match (revision, came) {
+            (Some(revision), Ok(code)) => {
+                if let Some(code) = code {
+                    revision.code = code;
+                }
+                opened.to = std::mem::take(&mut record.wanted_by).into_iter().collect();
+                record.awake_on.extend(&opened.to);
+            }
+            // Of an older revision, or of an app that has had the number before.
+            (None, _) => {}
+            (Some(_), Err(error)) => record.note_vanished(|| error, now),
+        }
+        self.retries.extend(record.failure.as_ref().and_then(|failure| failure.again_at).map(|at| (at, id)));
+        // Wanted still, or again.
+        for worker in record.wanted_by.clone() {
+            if let Answer::Refused(_) = self.wants(worker, id, now) {
+                opened.refused.push(worker);
+            }
+        }
+        opened
+    }
+}
+
+/// What an opening came to.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    /// Who is to be given what was opened.
+    pub(crate) to: Vec<WorkerId>,
+    /// Who is to be told that it cannot be had.
+    pub(crate) refused: Vec<WorkerId>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! What is known of one app. The book keeps one of each.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmhost_base::backoff::Backoff;
+use wasmhost_config::App;
+use wasmhost_sandbox::LoadError;
+use wasmhost_serve::worker::WorkerId;
+
+/// How long an app that could not be loaded is not tried again: doubled with each failure in a row.
+pub(super) const RETRY: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
+/// Code that was loaded and could not be opened so many times in a row is not loaded at once for it.
+const VANISHED_MAX: u32 = 2;
+
+/// A version of an app that was loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct Revision<C> {
+    /// Counts from 1 for each app.
+    pub(crate) number: u64,
+    /// Version of wasi:http that it was made for.
+    pub(crate) wasi: String,
+    /// Isolation in effect: `worker` or `request`.
+    pub(crate) isolation: String,
+    /// Where its code is.
+    pub(crate) code: C,
+}
+
+/// Why an app could not be loaded the last time.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// The error.
+    pub(crate) error: LoadError,
+    pub(super) in_a_row: u32,
+    /// Not tried again before then; none: only at a reload.
+    pub(super) again_at: Option<Instant>,
+}
+
+/// Work that is done for one app at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    None,
+    Waits,
+    Runs,
+}
+
+/// What is known of an app.
+#[derive(Debug)]
+pub(crate) struct Record<C> {
+    /// With the settings that it is served with.
+    pub(super) app: Arc<App>,
+    /// With the settings that a reload brought; in effect once it was loaded with them.
+    pub(super) next: Option<Arc<App>>,
+    pub(super) revision: Option<Revision<C>>,
+    /// The revision's code is not there any more.
+    pub(super) has_vanished: bool,
+    pub(super) vanished_in_a_row: u32,
+    pub(super) failure: Option<Failure>,
+    pub(super) load: Work,
+    /// The load that waits is in the queue of those that somebody waits for.
+    pub(super) is_urgent: bool,
+    /// The settings of the load that runs.
+    pub(super) loads_with: Option<Arc<App>>,
+    /// The load that waits or runs was asked for by a reload.
+    pub(super) is_reload: bool,
+    /// A reload was asked for while a load ran.
+    pub(super) again: bool,
+    pub(super) opening: Work,
+    /// Workers whose requests wait for it.
+    pub(super) wanted_by: BTreeSet<WorkerId>,
+    /// Workers that have it.
+    pub(super) awake_on: BTreeSet<WorkerId>,
+    /// Workers that were told that there is nothing.
+    pub(super) refused_on: BTreeSet<WorkerId>,
+}
+
+/// Where an app is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nobody has asked for it yet.
+    Unloaded,
+    /// It is loaded, or waits for that.
+    Loading,
+    /// It was loaded, and some worker has it.
+    Awake,
+    /// It was loaded, and no worker has it.
+    Asleep,
+    /// It cannot be loaded.
+    Failed,
+}
+
+impl State {
+    /// All states.
+    pub(crate) const ALL: [Self; 5] = [Self::Unloaded, Self::Loading, Self::Awake, Self::Asleep, Self::Failed];
+
+    /// The name on the status page.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Unloaded => "unloaded",
+            Self::Loading => "loading",
+            Self::Awake => "awake",
+            Self::Asleep => "asleep",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl<C> Record<C> {
+    /// Of a new app, of which nothing is loaded yet.
+    pub(super) fn new(app: Arc<App>) -> Self {
+        Self {
+            app,
+            next: None,
+            revision: None,
+            has_vanished: false,
+            vanished_in_a_row: 0,
+            failure: None,
+            load: Work::None,
+            is_urgent: false,
+            loads_with: None,
+            is_reload: false,
+            again: false,
+            opening: Work::None,
+            wanted_by: BTreeSet::new(),
+            awake_on: BTreeSet::new(),
+            refused_on: BTreeSet::new(),
+        }
+    }
+
+    /// The app, as it is served.
+    pub(crate) fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// What was loaded last.
+    pub(crate) fn revision(&self) -> Option<&Revision<C>> {
+        self.revision.as_ref()
+    }
+
+    /// Why the last load failed, if it did.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// Where it is.
+    pub(crate) fn state(&self) -> State {
+        match (&self.revision, self.load) {
+            (Some(_), _) if !self.awake_on.is_empty() => State::Awake,
+            (_, Work::Waits | Work::Runs) => State::Loading,
+            (_, Work::None) if self.failure.is_some() && !self.has_code() => State::Failed,
+            (Some(_), Work::None) => State::Asleep,
+            (None, Work::None) => State::Unloaded,
+        }
+    }
+
+    pub(super) fn has_code(&self) -> bool {
+        self.revision.is_some() && !self.has_vanished
+    }
+
+    /// Whether its settings are in effect, and nothing is loaded with others.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.next.is_none() && self.load != Work::Runs
+    }
+
+    /// Whether nothing is loaded of it, and nothing waits for that.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.load == Work::None
+    }
+
+    /// The app as it is to be: with the latest settings, in effect or not.
+    pub(crate) fn latest(&self) -> &Arc<App> {
+        self.next.as_ref().unwrap_or(&self.app)
+    }
+
+    /// Its code is not there any more. Where that has happened too often in a row, this counts as a failure to load it.
+    pub(super) fn note_vanished(&mut self, error: impl FnOnce() -> LoadError, now: Instant) {
+        if self.has_vanished {
+            return;
+        }
+        self.has_vanished = true;
+        self.vanished_in_a_row += 1;
+        if self.vanished_in_a_row > VANISHED_MAX {
+            self.vanished_in_a_row = 0;
+            self.failure = Some(Failure { error: error(), in_a_row: 1, again_at: Some(now + RETRY.delay(0, 0.0)) });
+        }
+    }
+
+    /// Those that wait, and those that have something else.
+    pub(super) fn take_all(&mut self) -> Vec<WorkerId> {
+        let waiting = std::mem::take(&mut self.wanted_by);
+        let refused = std::mem::take(&mut self.refused_on);
+        self.awake_on.extend(waiting);
+        self.awake_on.extend(refused);
+        self.awake_on.iter().copied().collect()
+    }
+}

@@ -1,0 +1,340 @@
+//! Tests of the book of apps: table tests of what follows what, and a property over any order of events.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const APP: AppId = AppId(3);
+const ONE: WorkerId = WorkerId(1);
+const TWO: WorkerId = WorkerId(2);
+
+fn app(name: &str) -> Arc<App> {
+    Arc::new(App { name: name.to_owned(), component: format!("{name}.wasm").into(), ..App::default() })
+}
+
+fn error(reason: &str) -> LoadError {
+    LoadError { file: "app.wasm".to_owned(), reason: reason.to_owned(), hint: String::new() }
+}
+
+fn code(text: &'static str) -> Result<(String, String, &'static str), LoadError> {
+    Ok(("0.2".to_owned(), "worker".to_owned(), text))
+}
+
+fn book_of_one() -> Book<&'static str> {
+    let mut book = Book::default();
+    book.add(APP, app("one"));
+    book
+}
+
+/// What a load came to.
+#[derive(Debug)]
+enum Outcome {
+    Served(Served),
+    Failed(Failed),
+}
+
+fn end(
+    book: &mut Book<&'static str>,
+    id: AppId,
+    with: &Arc<App>,
+    came: Result<(String, String, &'static str), LoadError>,
+    now: Instant,
+) -> Option<Outcome> {
+    match came {
+        Ok(revision) => book.served(id, with, revision).map(Outcome::Served),
+        Err(error) => book.failed(id, with, error, now).map(Outcome::Failed),
+    }
+}
+
+/// Begins the next load and ends it.
+fn load(
+    book: &mut Book<&'static str>,
+    came: Result<(String, String, &'static str), LoadError>,
+    now: Instant,
+) -> Outcome {
+    let (id, with) = book.next_load().expect("a load to begin");
+    end(book, id, &with, came, now).expect("the app is there")
+}
+
+fn open(book: &mut Book<&'static str>, came: Result<Option<&'static str>, LoadError>, now: Instant) -> Opened {
+    let (id, _, number, _) = book.next_opening().expect("an opening to begin");
+    book.opened(id, number, came, now)
+}
+
+#[test]
+fn an_app_is_loaded_when_a_worker_wants_it_and_then_opened_only() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    assert!(book.next_load().is_none());
+    assert_eq!(book.get(APP).map(Record::state), Some(State::Unloaded));
+    assert_eq!(book.wants(ONE, APP, now), Answer::Later);
+    assert_eq!(book.get(APP).map(Record::state), Some(State::Loading));
+    let outcome = load(&mut book, code("first"), now);
+    assert!(matches!(&outcome, Outcome::Served(Served { to, is_reload: false, .. }) if *to == [ONE]), "{outcome:?}");
+    assert_eq!(book.get(APP).map(Record::state), Some(State::Awake));
+    book.asleep(ONE, APP);
+    assert_eq!(book.get(APP).map(Record::state), Some(State::Asleep));
+    assert_eq!(book.wants(TWO, APP, now), Answer::Later);
+    assert!(book.next_load().is_none(), "its code is there");
+    assert_eq!(open(&mut book, Ok(None), now).to, [TWO]);
+    assert!(book.next_opening().is_none());
+}
+
+#[test]
+fn a_failed_app_is_refused_until_its_time_has_come_and_each_failure_doubles_it() {
+    let (mut book, mut now) = (book_of_one(), Instant::now());
+    for seconds in [10, 20, 40, 80, 160, 300, 300] {
+        assert_eq!(book.wants(ONE, APP, now), Answer::Later);
+        let outcome = load(&mut book, Err(error("broken")), now);
+        let Outcome::Failed(Failed { refused, retry_in, keeps_old: false, is_reload: false }) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!((refused, retry_in), (vec![ONE], Duration::from_secs(seconds)));
+        assert!(matches!(book.wants(TWO, APP, now), Answer::Refused(reason) if reason.contains("broken")));
+        assert!(book.next_load().is_none());
+        assert_eq!(book.get(APP).map(Record::state), Some(State::Failed));
+        now += retry_in;
+    }
+    book.reload(APP, None);
+    let outcome = load(&mut book, code("mended"), now);
+    assert!(
+        matches!(&outcome, Outcome::Served(Served { to, is_reload: true, .. }) if *to == [ONE, TWO]),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_failed_app_is_tried_again_by_itself_only_while_workers_have_requests_for_it() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.wants(ONE, APP, now);
+    load(&mut book, Err(error("broken")), now);
+    let at = book.next_retry().expect("a moment");
+    assert_eq!(at, now + Duration::from_secs(10));
+    book.retry(at - Duration::from_millis(1));
+    assert!(book.next_load().is_none());
+    book.retry(at);
+    assert!(matches!(load(&mut book, Err(error("broken")), at), Outcome::Failed(Failed { .. })));
+    book.asleep(ONE, APP);
+    let at = book.next_retry().expect("a moment");
+    book.retry(at);
+    assert!(book.next_load().is_none() && book.next_retry().is_none(), "nobody asks");
+    assert_eq!(book.wants(TWO, APP, at), Answer::Later);
+    assert!(book.next_load().is_some());
+}
+
+#[test]
+fn a_reload_serves_those_that_have_the_app_and_a_failed_one_keeps_the_old_settings() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.wants(ONE, APP, now);
+    load(&mut book, code("first"), now);
+    book.reload(APP, Some(app("changed")));
+    let outcome = load(&mut book, Err(error("broken")), now);
+    assert!(matches!(outcome, Outcome::Failed(Failed { keeps_old: true, is_reload: true, .. })), "{outcome:?}");
+    assert_eq!(book.get(APP).map(|record| &*record.app().name), Some("one"));
+    assert_eq!(book.wants(TWO, APP, now), Answer::Later, "the old one goes on");
+    assert_eq!(open(&mut book, Ok(None), now).to, [TWO]);
+    book.reload(APP, Some(app("changed")));
+    let outcome = load(&mut book, code("second"), now);
+    assert!(
+        matches!(&outcome, Outcome::Served(Served { to, has_new_settings: true, is_reload: true }) if *to == [ONE, TWO]),
+        "{outcome:?}"
+    );
+    let record = book.get(APP).expect("it is there");
+    assert_eq!((&*record.app().name, record.revision().map(|revision| revision.number)), ("changed", Some(2)));
+}
+
+#[test]
+fn a_reload_during_a_load_is_done_after_it_with_the_latest_settings() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.wants(ONE, APP, now);
+    let (_, first) = book.next_load().expect("a load");
+    book.reload(APP, Some(app("two")));
+    book.reload(APP, Some(app("three")));
+    assert!(book.next_load().is_none(), "an app is loaded once at a time");
+    end(&mut book, APP, &first, code("first"), now);
+    let (_, second) = book.next_load().expect("another load");
+    assert_eq!(second.name, "three");
+    end(&mut book, APP, &second, code("second"), now);
+    assert!(book.next_load().is_none());
+    assert_eq!(book.get(APP).map(|record| &*record.app().name), Some("three"));
+}
+
+#[test]
+fn a_reload_of_an_app_that_nobody_asked_for_loads_nothing() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.reload(APP, Some(app("changed")));
+    assert!(book.next_load().is_none());
+    book.wants(ONE, APP, now);
+    assert_eq!(book.next_load().map(|(_, with)| with.name.clone()), Some("changed".to_owned()));
+}
+
+#[test]
+fn code_that_has_vanished_is_loaded_anew_but_not_for_ever() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.wants(ONE, APP, now);
+    load(&mut book, code("first"), now);
+    for round in 0..2 {
+        assert_eq!(book.vanished(ONE, APP, now), Answer::Later, "{round}");
+        assert_eq!(book.vanished(TWO, APP, now), Answer::Later, "{round}: the same is said by all");
+        let outcome = load(&mut book, code("again"), now);
+        assert!(matches!(&outcome, Outcome::Served(Served { to, .. }) if *to == [ONE, TWO]), "{outcome:?}");
+    }
+    assert!(matches!(book.vanished(ONE, APP, now), Answer::Refused(_)));
+    assert!(book.next_load().is_none());
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.wants(ONE, APP, now);
+    load(&mut book, code("first"), now);
+    for _ in 0..10 {
+        book.applied(APP);
+        assert_eq!(book.vanished(ONE, APP, now), Answer::Later, "it was served in between");
+        load(&mut book, code("again"), now);
+    }
+}
+
+#[test]
+fn an_app_that_was_removed_and_another_with_its_number_are_not_mixed_up() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.wants(ONE, APP, now);
+    let (_, old) = book.next_load().expect("a load");
+    book.remove(APP);
+    book.add(APP, app("other"));
+    book.wants(ONE, APP, now);
+    let (_, new) = book.next_load().expect("a load");
+    assert!(end(&mut book, APP, &old, code("old"), now).is_none());
+    assert!(matches!(end(&mut book, APP, &new, code("new"), now), Some(Outcome::Served(_))));
+}
+
+#[test]
+fn what_is_wanted_is_loaded_before_the_rest() {
+    let (mut book, now) = (Book::<&str>::default(), Instant::now());
+    for number in 0..5 {
+        book.add(AppId(number), app("any"));
+        book.load_in_time(AppId(number));
+    }
+    book.wants(ONE, AppId(4), now);
+    let order = [(); LOADS_MAX].map(|()| book.next_load().map(|(id, _)| id));
+    assert_eq!(order[..2], [Some(AppId(4)), Some(AppId(0))]);
+    assert!(book.next_load().is_none(), "no more at once");
+}
+
+#[test]
+fn an_app_that_may_not_be_loaded_is_refused_until_a_reload_says_otherwise() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.bar(APP, error("it needs a restart"));
+    let later = now + Duration::from_secs(100_000);
+    assert!(matches!(book.wants(ONE, APP, later), Answer::Refused(reason) if reason.contains("restart")));
+    book.reload(APP, Some(app("mended")));
+    assert!(matches!(load(&mut book, code("first"), now), Outcome::Served(Served { to, .. }) if to == [ONE]));
+}
+
+/// Something that happens.
+#[derive(Debug, Clone)]
+enum Step {
+    Wants(u16, u32),
+    Asleep(u16, u32),
+    Vanished(u16, u32),
+    Gone(u16),
+    Reload(u32),
+    InTime(u32),
+    BeginLoad,
+    EndLoad(bool),
+    BeginOpening,
+    EndOpening(bool),
+    Later,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (worker, number) = (1_u16..4, 0_u32..6);
+    prop_oneof![
+        4 => (worker.clone(), number.clone()).prop_map(|(worker, app)| Step::Wants(worker, app)),
+        1 => (worker.clone(), number.clone()).prop_map(|(worker, app)| Step::Asleep(worker, app)),
+        1 => (worker.clone(), number.clone()).prop_map(|(worker, app)| Step::Vanished(worker, app)),
+        1 => worker.prop_map(Step::Gone),
+        1 => number.clone().prop_map(Step::Reload),
+        1 => number.prop_map(Step::InTime),
+        4 => Just(Step::BeginLoad),
+        4 => any::<bool>().prop_map(Step::EndLoad),
+        4 => Just(Step::BeginOpening),
+        4 => any::<bool>().prop_map(Step::EndOpening),
+        1 => Just(Step::Later),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn never_too_many_run_and_no_wish_is_lost(steps in prop::collection::vec(step(), 0..200)) {
+        let mut book = Book::<&'static str>::default();
+        for number in 0..6 {
+            book.add(AppId(number), app("any"));
+        }
+        let mut now = Instant::now();
+        // Workers that wait for an answer, by app; and what runs.
+        let mut waits: BTreeSet<(u16, u32)> = BTreeSet::new();
+        let (mut loads, mut openings) = (VecDeque::new(), VecDeque::new());
+        let settle = |waits: &mut BTreeSet<(u16, u32)>, id: AppId, told: &[WorkerId]| {
+            for worker in told {
+                waits.remove(&(worker.0, id.0));
+            }
+        };
+        let end_load = |book: &mut Book<&'static str>, waits: &mut BTreeSet<(u16, u32)>, (id, with): (AppId, Arc<App>), works, now| {
+            let came = if works { code("code") } else { Err(error("broken")) };
+            match end(book, id, &with, came, now) {
+                Some(Outcome::Served(Served { to, .. })) => settle(waits, id, &to),
+                Some(Outcome::Failed(Failed { refused, .. })) => settle(waits, id, &refused),
+                None => {}
+            }
+        };
+        for step in steps {
+            match step {
+                Step::Wants(worker, app) | Step::Vanished(worker, app) => {
+                    let (id, by) = (AppId(app), WorkerId(worker));
+                    let is_vanished = matches!(step, Step::Vanished(..));
+                    let answer = if is_vanished { book.vanished(by, id, now) } else { book.wants(by, id, now) };
+                    match answer {
+                        Answer::Later => waits.insert((worker, app)),
+                        Answer::Refused(_) => waits.remove(&(worker, app)),
+                    };
+                }
+                // (It says so only of what it has.)
+                Step::Asleep(worker, app) => book.asleep(WorkerId(worker), AppId(app)),
+                Step::Gone(worker) => {
+                    book.gone(WorkerId(worker));
+                    waits.retain(|(other, _)| *other != worker);
+                }
+                Step::Reload(app) => book.reload(AppId(app), None),
+                Step::InTime(app) => book.load_in_time(AppId(app)),
+                Step::BeginLoad => loads.extend(book.next_load()),
+                Step::EndLoad(works) => {
+                    if let Some(load) = loads.pop_front() {
+                        end_load(&mut book, &mut waits, load, works, now);
+                    }
+                }
+                Step::BeginOpening => openings.extend(book.next_opening()),
+                Step::EndOpening(works) => {
+                    if let Some((id, _, number, _)) = openings.pop_front() {
+                        let opened = book.opened(id, number, if works { Ok(None) } else { Err(error("gone")) }, now);
+                        settle(&mut waits, id, &opened.to);
+                        settle(&mut waits, id, &opened.refused);
+                    }
+                }
+                Step::Later => now += Duration::from_secs(7),
+            }
+            prop_assert!(loads.len() <= LOADS_MAX && openings.len() <= OPENINGS_MAX);
+            let ids: BTreeSet<AppId> = loads.iter().map(|(id, _): &(AppId, Arc<App>)| *id).collect();
+            prop_assert_eq!(ids.len(), loads.len(), "an app is loaded once at a time");
+        }
+        // All that runs and waits comes to its end.
+        for _ in 0..1_000 {
+            loads.extend(book.next_load());
+            openings.extend(book.next_opening());
+            if let Some(load) = loads.pop_front() {
+                end_load(&mut book, &mut waits, load, true, now);
+            }
+            if let Some((id, _, number, _)) = openings.pop_front() {
+                let opened = book.opened(id, number, Ok(None), now);
+                settle(&mut waits, id, &opened.to);
+            }
+        }
+        prop_assert!(loads.is_empty() && openings.is_empty());
+        prop_assert!(waits.is_empty(), "{waits:?}");
+    }
+}

@@ -1,0 +1,167 @@
+//! What differs between workers that are threads and workers that are processes: where their counters lie, how an app is
+//! loaded, what a worker is given of it, and how a worker is started. `threads` and `process` implement it; the primary is
+//! the same for both.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use http::uri::Authority;
+use tokio::sync::{mpsc, oneshot};
+
+use wasmhost_config::{App, AppId, AppTable, Config};
+use wasmhost_confine::Report;
+use wasmhost_confine::spawner::Spawner;
+use wasmhost_sandbox::LoadError;
+use wasmhost_serve::vitals::{HostVitals, Vitals};
+use wasmhost_serve::worker::inbox::{Connection, Permits};
+use wasmhost_serve::worker::{Stage, WorkerEvent, WorkerId};
+
+/// What comes of work that runs elsewhere; without an answer, the thread or process that did it has died.
+pub(crate) type Pending<T> = oneshot::Receiver<Result<T, LoadError>>;
+
+/// A kind of workers.
+pub(crate) trait Backend: Sized + 'static {
+    /// What is kept of an app that was loaded while no worker has it: it names its code, and holds none.
+    type Code: Clone + 'static;
+    /// What a worker is given to serve an app.
+    type Guest: Clone + 'static;
+    /// Where another process sees what a worker shows.
+    type VitalsFile;
+    /// The primary's side of a worker.
+    type Worker: Worker<Guest = Self::Guest, Table = Self::Table>;
+    /// The table of apps, as a worker is given it.
+    type Table: Clone;
+
+    /// A worker can be killed: it is asked for signs of life, and ended when it gives none.
+    const CAN_BE_KILLED: bool;
+    /// Workers are children of the spawner, and end with it.
+    const ENDS_WITH_SPAWNER: bool;
+
+    /// Makes ready.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn new(config: &Arc<Config>, spawner: &Arc<Spawner>, confinement: &Report) -> io::Result<Self>;
+
+    /// What all workers share.
+    fn host(&self) -> &'static HostVitals;
+
+    /// Where a new worker shows itself.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn vitals(&self) -> io::Result<(&'static Vitals, Self::VitalsFile)>;
+
+    /// The table as workers are given it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn table(&self, table: &Arc<AppTable>) -> io::Result<Self::Table>;
+
+    /// Begins to load an app: to read and compile it, and to try an instance.
+    ///
+    /// # Errors
+    /// When the system has no thread or process to give.
+    fn load(&self, app: &Arc<App>) -> io::Result<Pending<Loaded<Self>>>;
+
+    /// What a worker is given of an app that was loaded, if that is at hand.
+    fn at_hand(&self, code: &Self::Code) -> Option<Self::Guest>;
+
+    /// Begins to open the code of an app that was loaded. Compiles nothing. The answer has what is to be kept of the app from
+    /// then on, too.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    fn open(&self, app: &Arc<App>, code: &Self::Code) -> io::Result<Pending<(Self::Guest, Self::Code)>>;
+
+    /// Starts a worker.
+    ///
+    /// # Errors
+    /// When the system has no thread, process or sockets to give.
+    fn start(&self, start: Start<'_, Self>) -> io::Result<Self::Worker>;
+
+    /// A worker has died: what it had taken of what all share is given back, and what it showed is not so any more. `apps`:
+    /// all that it may have served.
+    fn clear(&self, gone: &'static Vitals, apps: &mut dyn Iterator<Item = AppId>);
+
+    /// The host is at its end.
+    fn stop(&self);
+}
+
+/// An app that was loaded and tried.
+pub(crate) struct Loaded<B: Backend> {
+    /// Version of wasi:http that it was made for.
+    pub(crate) wasi: String,
+    /// Isolation in effect: `worker` or `request`.
+    pub(crate) isolation: String,
+    /// What is kept of it.
+    pub(crate) code: B::Code,
+    /// For the workers that wait for it.
+    pub(crate) guest: B::Guest,
+}
+
+/// What a worker gets at its start.
+pub(crate) struct Start<'a, B: Backend> {
+    /// Its number.
+    pub(crate) id: WorkerId,
+    /// Where it shows itself.
+    pub(crate) vitals: &'static Vitals,
+    /// The same, for another process.
+    pub(crate) vitals_file: &'a B::VitalsFile,
+    /// Where it tells of itself.
+    pub(crate) events: &'a mpsc::Sender<WorkerEvent>,
+    /// The address that stands for the authority where a client names none.
+    pub(crate) authority: &'a Authority,
+    /// The capacity that connections take from.
+    pub(crate) permits: &'a Arc<Permits>,
+    /// Listeners of its own, with `--balance kernel`.
+    pub(crate) listeners: Vec<TcpListener>,
+    /// Whether to go on.
+    pub(crate) stage: Stage,
+    /// The apps.
+    pub(crate) table: &'a B::Table,
+    /// The app that it is to have before it listens, where there is one.
+    pub(crate) first: Option<(AppId, B::Guest)>,
+}
+
+/// The primary's side of a worker.
+pub(crate) trait Worker {
+    /// See [`Backend::Guest`].
+    type Guest;
+    /// See [`Backend::Table`].
+    type Table;
+
+    /// Connections that it can still be given.
+    fn room(&self) -> usize;
+
+    /// Whether it has as many connections as descriptors of its own allow.
+    fn is_full(&self) -> bool;
+
+    /// Gives it a connection.
+    ///
+    /// # Errors
+    /// The connection, when the worker cannot take it now.
+    fn try_send(&self, connection: Connection) -> Result<(), Connection>;
+
+    /// Gives back the permits of connections that have ended. `wait`: the worker shall tell when one more does.
+    fn reconcile(&self, wait: bool);
+
+    /// Tells it whether to go on.
+    fn stage(&self, stage: Stage);
+
+    /// Tells it which apps there are.
+    fn table(&self, table: &Self::Table);
+
+    /// Gives it what an app is to be served with.
+    fn supply(&self, app: AppId, guest: Self::Guest);
+
+    /// Tells it why there is nothing to serve an app with.
+    fn refuse(&self, app: AppId, reason: Arc<str>);
+
+    /// Calls for a sign of life; false when the last call was not answered.
+    fn ask(&self) -> bool;
+
+    /// Ends it, since it gives no sign of life.
+    fn end_hung(&self);
+}

@@ -1,0 +1,121 @@
+//! The listeners that the primary accepts on. None of them can starve another: the one that had a connection goes last the
+//! next time.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use wasmhost_config::Listen;
+use wasmhost_serve::intake::Intake;
+use wasmhost_serve::worker::inbox::Connection;
+
+/// At most how long an address that is given up is still accepted on, for the connections that wait in its backlog.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
+
+/// A listener.
+pub(super) struct Door {
+    intake: Intake,
+    listen: Listen,
+    /// It is given up: closed as soon as no connection waits, and then at the latest.
+    close_at: Option<Instant>,
+}
+
+impl Door {
+    /// Of this address, as the settings name it.
+    pub(super) fn new(intake: Intake, listen: Listen) -> Self {
+        Self { intake, listen, close_at: None }
+    }
+}
+
+/// All of them, the next to be looked at first.
+#[derive(Default)]
+pub(super) struct Intakes(Vec<Door>);
+
+impl Intakes {
+    pub(super) fn new(doors: Vec<Door>) -> Self {
+        Self(doors)
+    }
+
+    /// The next connection; never ready without a listener. May be dropped at any moment.
+    pub(super) async fn next(&mut self) -> Connection {
+        if let [only] = &mut *self.0 {
+            return only.intake.next().await;
+        }
+        let (index, connection) = {
+            let mut waiting: Vec<_> = self.0.iter_mut().map(|door| Box::pin(door.intake.next())).collect();
+            poll_fn(|context| {
+                for (index, next) in waiting.iter_mut().enumerate() {
+                    if let Poll::Ready(connection) = next.as_mut().poll(context) {
+                        return Poll::Ready((index, connection));
+                    }
+                }
+                Poll::Pending
+            })
+            .await
+        };
+        self.0.rotate_left(index + 1);
+        connection
+    }
+
+    /// A connection that waits already, if the host takes one more.
+    pub(super) fn next_waiting(&mut self) -> Option<Connection> {
+        self.first_of(Intake::next_waiting)
+    }
+
+    /// A connection that waits, before the listeners are closed, if the host may take one more.
+    pub(super) fn next_of_rest(&mut self) -> Option<Connection> {
+        self.first_of(Intake::next_of_rest)
+    }
+
+    fn first_of(&mut self, look: fn(&mut Intake) -> Option<Connection>) -> Option<Connection> {
+        let (index, connection) = first(self.0.iter_mut().map(|door| look(&mut door.intake)))?;
+        self.0.rotate_left(index + 1);
+        Some(connection)
+    }
+
+    /// Whether a connection waits at any.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.0.iter().any(|door| door.intake.has_waiting())
+    }
+
+    /// Lets go of those that a service manager handed over: what waits there stays, for whoever is handed them next.
+    pub(super) fn leave_handed_over(&mut self) {
+        self.0.retain(|door| door.listen != Listen::Inherited);
+    }
+
+    /// One more.
+    pub(super) fn add(&mut self, door: Door) {
+        self.0.push(door);
+    }
+
+    /// Gives up those whose addresses are not among these. Answers which.
+    pub(super) fn give_up_others(&mut self, kept: &[Listen]) -> Vec<Listen> {
+        let is_other = |door: &&mut Door| door.close_at.is_none() && !kept.contains(&door.listen);
+        let others = self.0.iter_mut().filter(is_other).map(|door| {
+            door.close_at = Some(Instant::now() + CLOSED_WITHIN);
+            door.listen.clone()
+        });
+        others.collect()
+    }
+
+    /// Closes those that are given up and at which no connection waits.
+    pub(super) fn close_given_up(&mut self) {
+        let is_over = |door: &Door, at: Instant| Instant::now() >= at || !door.intake.has_waiting();
+        self.0.retain(|door| !door.close_at.is_some_and(|at| is_over(door, at)));
+    }
+
+    /// Whether one is given up that is still there.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.0.iter().any(|door| door.close_at.is_some())
+    }
+
+    /// Closes all.
+    pub(super) fn close(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// The first that there is, and its position. Looks no further.
+fn first<T>(looks: impl Iterator<Item = Option<T>>) -> Option<(usize, T)> {
+    looks.enumerate().find_map(|(index, found)| Some((index, found?)))
+}

@@ -1,0 +1,258 @@
+//! Reloads: without a file of settings, the only component is loaded again. With one, the spawner reads it again, and this
+//! file does what its changes ask for, app by app.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use wasmhost_config::{App, AppId, Balance, Config, Listen};
+use wasmhost_confine::spawner::{NewListener, Reading};
+use wasmhost_sandbox::LoadError;
+use wasmhost_serve::intake::Intake;
+use wasmhost_serve::listener::{BindError, Bound, Listener};
+
+use super::intakes::{Door, Intakes};
+use super::reload::Swap;
+use super::serving::LOADED_AHEAD_MAX;
+use super::state::Primary;
+use crate::apps::difference::{Change, Difference, difference, settings_for_a_restart, with_routes_of};
+use crate::backend::Backend;
+
+impl<B: Backend> Primary<B> {
+    /// As [`Self::begin_reload`], and somebody waits for the outcome.
+    pub(super) fn begin_reload_for(&mut self, swap: Swap) {
+        let Some(app) = self.only else {
+            // Its end tells who waits that nothing came of it.
+            return drop(swap);
+        };
+        let is_under_way = self.apps.book.get(app).is_some_and(|record| !record.is_at_rest());
+        self.reload.wait(swap, is_under_way);
+        self.begin_reload_of(app);
+    }
+
+    /// Begins a reload.
+    pub(super) fn begin_reload(&mut self) {
+        match (self.only, &self.config.source) {
+            (Some(app), _) => self.begin_reload_of(app),
+            (None, Some(source)) if !self.reload.is_reading => {
+                tracing::info!(file = %source.file().display(), "reload: reading the file of settings again");
+                self.reload.is_reading = true;
+                let (spawner, config) = (Arc::clone(&self.spawner), Arc::clone(&self.config));
+                let readings = self.reload.readings.clone();
+                tokio::task::spawn_local(async move {
+                    // Without a receiver the host is stopping.
+                    let _ = readings.send(spawner.read_again(&config).await).await;
+                });
+            }
+            (None, _) => self.reload.read_again = true,
+        }
+    }
+
+    /// The file was read again.
+    pub(super) fn on_reading(&mut self, read: io::Result<Reading>, intakes: &mut Intakes) {
+        self.reload.is_reading = false;
+        match read {
+            Ok(reading) => self.follow(reading, intakes),
+            Err(error) => {
+                self.board.host.failed_reloads.fetch_add(1, Relaxed);
+                tracing::error!(
+                    hint = "check that the file can be read, and that the system has memory and descriptors left",
+                    "reload failed, nothing changes: the file of settings cannot be read again: {error}"
+                );
+            }
+        }
+        if std::mem::take(&mut self.reload.read_again) {
+            self.begin_reload();
+        }
+    }
+
+    /// Does what a reading asks for.
+    fn follow(&mut self, reading: Reading, intakes: &mut Intakes) {
+        let Reading { config, mistakes, beyond, touched, listeners } = reading;
+        for (app, mistake) in &mistakes {
+            let app = app.as_deref().unwrap_or_default();
+            tracing::error!(app, "reload: {mistake}");
+        }
+        let Some(config) = config else {
+            self.board.host.failed_reloads.fetch_add(1, Relaxed);
+            tracing::error!(
+                mistakes = mistakes.len(),
+                hint = "`wasmhost config check` shows all mistakes",
+                "reload failed, nothing changes: the file of settings has mistakes"
+            );
+            return;
+        };
+        let wrong: BTreeSet<&str> = mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
+        let found = {
+            let before = self.apps.book.iter().map(|(id, record)| (id, record.latest()));
+            let before = before.filter(|(_, app)| !wrong.contains(&*app.name));
+            difference(before, &config.apps, &mut self.apps.numbers)
+        };
+        self.tell_what_needs_a_restart(&config);
+        self.change_listeners(&config, listeners, intakes);
+        self.change_apps(found, &beyond, &touched.into_iter().collect());
+    }
+
+    fn change_apps(&mut self, found: Difference, beyond: &BTreeMap<String, String>, touched: &BTreeSet<String>) {
+        let Difference { added, kept, removed, too_many } = found;
+        let (news, gone) = (added.len(), removed.len());
+        let mut loads = self.reload.loads.take().unwrap_or_default();
+        for id in removed {
+            tracing::info!(app = self.name_of(id), "reload: the app is gone; its requests in flight finish");
+            self.apps.book.remove(id);
+            self.board.hide(id);
+            loads.remove(&id);
+        }
+        for app in too_many {
+            tracing::error!(app = app.name, "reload: there are too many apps; restart the host to serve others");
+        }
+        for (nth, (id, app)) in added.into_iter().enumerate() {
+            tracing::info!(app = app.name, "reload: the app is new");
+            self.apps.book.add(id, Arc::clone(&app));
+            match beyond.get(&app.name) {
+                Some(what) => self.bar(id, &app, what),
+                None if nth < LOADED_AHEAD_MAX => self.apps.book.load_in_time(id),
+                None => {}
+            }
+            self.show(id);
+        }
+        let mut changed = 0;
+        for (id, app, change) in kept {
+            if self.change_app(id, &app, change, beyond.get(&app.name), touched.contains(&app.name)) {
+                changed += 1;
+                loads.insert(id);
+            }
+        }
+        self.publish();
+        tracing::info!(new = news, changed, gone, "reload: the file of settings was read");
+        self.reload.loads = Some(loads);
+        self.settle_loads();
+    }
+
+    /// Does what a change of one app asks for. True when it is loaded for that.
+    fn change_app(
+        &mut self,
+        id: AppId,
+        app: &Arc<App>,
+        change: Change,
+        beyond: Option<&String>,
+        is_touched: bool,
+    ) -> bool {
+        let Some(record) = self.apps.book.get(id) else { return false };
+        let (has_revision, has_failed) = (record.revision().is_some(), record.failure().is_some());
+        if let (Some(what), true) = (beyond, change == Change::Settings || !has_revision) {
+            let routed = Arc::new(with_routes_of(record.app(), app));
+            self.apps.book.set(id, routed);
+            self.bar(id, app, what);
+            self.show(id);
+            return false;
+        }
+        match change {
+            Change::None if has_failed || is_touched => self.apps.book.reload(id, None),
+            Change::None => return false,
+            Change::Routes if record.is_settled() && !has_failed && !is_touched => {
+                self.apps.book.set(id, Arc::clone(app));
+                return false;
+            }
+            Change::Routes | Change::Settings => {
+                // Routes have an effect at once.
+                let routed = Arc::new(with_routes_of(record.app(), app));
+                self.apps.book.set(id, routed);
+                self.apps.book.reload(id, Some(Arc::clone(app)));
+            }
+        }
+        let is_loaded = self.apps.book.get(id).is_some_and(|record| !record.is_at_rest());
+        if is_loaded {
+            tracing::info!(app = app.name, component = %app.component.display(), "reload: loading the app again");
+        }
+        self.show(id);
+        is_loaded
+    }
+
+    /// An app wants more than the host's processes were confined to at their start.
+    fn bar(&mut self, id: AppId, app: &App, what: &str) {
+        self.board.host.failed_reloads.fetch_add(1, Relaxed);
+        let error = LoadError {
+            file: app.component.display().to_string(),
+            reason: format!("it wants {what}"),
+            hint: "restart the host: its processes cannot be given more than they had at their start".to_owned(),
+        };
+        let has_old = self.apps.book.get(id).is_some_and(|record| record.revision().is_some());
+        let goes_on = if has_old { "the old revision goes on" } else { "its requests get 503" };
+        tracing::error!(app = app.name, hint = error.hint, "reload failed, {goes_on}: {error}; this needs a restart");
+        self.apps.book.bar(id, error);
+    }
+
+    fn tell_what_needs_a_restart(&self, config: &Config) {
+        let changed = settings_for_a_restart(&self.config, config);
+        if !changed.is_empty() {
+            let changed = changed.join(", ");
+            tracing::warn!("reload: {changed} changed, which has no effect yet: restart the host to apply it");
+        }
+    }
+
+    /// Listens on new addresses, and gives up those that are gone.
+    fn change_listeners(&mut self, config: &Config, new: Vec<NewListener>, intakes: &mut Intakes) {
+        if self.config.balance == Balance::Kernel {
+            // Each worker has listeners of its own, from its start.
+            if !new.is_empty() || self.config.listeners.iter().any(|listen| !config.listeners.contains(listen)) {
+                tracing::warn!(
+                    "reload: the addresses changed, which has no effect yet: with --balance kernel, restart the host to apply it"
+                );
+            }
+            return;
+        }
+        for NewListener { listen, bound } in new {
+            let listening = bound.map_err(|reason| BindError {
+                address: named(&listen),
+                reason,
+                hint: "free the address, or restart the host".to_owned(),
+            });
+            let listening = listening.and_then(|(socket, file)| {
+                self.files.add(file.clone());
+                Listener::new(Bound::received(socket, &listen, file)?)
+            });
+            match listening {
+                Ok(listener) => {
+                    tracing::info!("reload: now also listening on {}", listener.address());
+                    let intake = Intake::new(listener, Arc::clone(&self.permits), &self.board.host.accepting);
+                    intakes.add(Door::new(intake, listen));
+                }
+                Err(error) => tracing::error!(hint = error.hint, "reload: {error}"),
+            }
+        }
+        for gone in intakes.give_up_others(&config.listeners) {
+            tracing::info!("reload: no longer listening on {}", named(&gone));
+        }
+    }
+
+    /// Notes which apps have been loaded for the last reading.
+    pub(super) fn settle_loads(&mut self) {
+        let Some(loads) = &mut self.reload.loads else { return };
+        loads.retain(|id| self.apps.book.get(*id).is_some_and(|record| !record.is_at_rest()));
+        if loads.is_empty() {
+            self.reload.loads = None;
+            tracing::info!("reload: done");
+        }
+    }
+
+    fn begin_reload_of(&mut self, app: AppId) {
+        let Some(record) = self.apps.book.get(app) else { return };
+        tracing::info!(
+            app = record.app().name,
+            component = %record.app().component.display(),
+            "reload: loading the component again"
+        );
+        self.apps.book.reload(app, None);
+    }
+}
+
+/// An address, as the settings name it.
+fn named(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+        Listen::Inherited => "systemd".to_owned(),
+    }
+}

@@ -1,0 +1,225 @@
+//! Which worker serves which app with what: hears what workers wish, and what came of loading, and tells the workers, the
+//! log and the board.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use wasmhost_base::log::DETAILS;
+use wasmhost_config::AppId;
+use wasmhost_sandbox::LoadError;
+use wasmhost_serve::worker::WorkerId;
+
+use super::state::Primary;
+use crate::apps::book::{Failed, Served};
+use crate::apps::{Done, Tell};
+use crate::backend::{Backend, Worker};
+use crate::board::AppRow;
+
+/// Apps of a file that are loaded before anybody wants them: the first ones, after the start, and of those that are new at a
+/// reload.
+pub(super) const LOADED_AHEAD_MAX: usize = 64;
+
+impl<B: Backend> Primary<B> {
+    /// A worker's requests wait for an app.
+    pub(super) fn on_wish(&mut self, worker: WorkerId, app: AppId) {
+        if self.apps.book.get(app).is_none() {
+            return;
+        }
+        self.board.touch(app);
+        let told = self.apps.wants(worker, app);
+        self.tell(told);
+        self.show(app);
+    }
+
+    /// What a worker was given of an app is not there any more.
+    pub(super) fn on_vanished(&mut self, worker: WorkerId, app: AppId) {
+        if self.apps.book.get(app).is_none() {
+            return;
+        }
+        tracing::info!(target: DETAILS, worker = worker.0, app = self.name_of(app), "its compiled code is not in the cache any more");
+        let told = self.apps.vanished(worker, app);
+        self.tell(told);
+        self.show(app);
+    }
+
+    /// A worker keeps nothing of an app any more.
+    pub(super) fn on_asleep(&mut self, worker: WorkerId, app: AppId) {
+        self.apps.book.asleep(worker, app);
+        self.show(app);
+    }
+
+    /// Has everything done that can be done now.
+    pub(super) fn run_apps(&mut self) {
+        let told = self.apps.run(&self.backend);
+        self.tell(told);
+    }
+
+    /// Apps whose time has come are tried again.
+    pub(super) fn retry_apps(&mut self) {
+        self.apps.book.retry(Instant::now());
+    }
+
+    /// Loads the first apps, so that no request waits for them.
+    pub(super) fn load_ahead(&mut self) {
+        let first: Vec<AppId> = self.apps.book.iter().take(LOADED_AHEAD_MAX).map(|(id, _)| id).collect();
+        for id in first {
+            self.apps.book.load_in_time(id);
+        }
+    }
+
+    /// Work for an app has ended.
+    pub(super) fn on_done(&mut self, done: Done<B>) {
+        let id = match done {
+            Done::Opened(id, number, came) => {
+                if let Err(error) = &came {
+                    tracing::warn!(
+                        app = self.name_of(id),
+                        "its compiled code cannot be opened, and it is loaded anew: {error}"
+                    );
+                }
+                let told = self.apps.opened(id, number, came);
+                self.tell(told);
+                id
+            }
+            Done::Loaded(id, with, Ok(loaded)) => {
+                if let Some((served, told)) = self.apps.served(id, &with, loaded) {
+                    self.serve_revision(id, &served, told);
+                }
+                id
+            }
+            Done::Loaded(id, with, Err(error)) => {
+                if let Some((failed, told)) = self.apps.failed(id, &with, &error) {
+                    self.tell(told);
+                    self.show_row(id, true);
+                    self.note_failure(id, &failed, error);
+                }
+                id
+            }
+        };
+        if self.only == Some(id) && self.apps.book.get(id).is_some_and(|record| !record.is_at_rest()) {
+            self.reload.next_begins();
+        }
+        self.settle_loads();
+        self.show(id);
+    }
+
+    /// A new revision of an app takes new requests.
+    fn serve_revision(&mut self, id: AppId, served: &Served, told: Vec<Tell<B::Guest>>) {
+        self.board.touch(id);
+        if let Some(shared) = self.board.vitals.apps.get(id.index()) {
+            shared.has_answered.set(false);
+        }
+        if served.has_new_settings {
+            self.publish();
+        }
+        self.tell(told);
+        let name = self.name_of(id);
+        let revision = self.apps.book.get(id).and_then(|record| record.revision());
+        let (isolation, wasi) = revision.map_or(("", ""), |revision| (&*revision.isolation, &*revision.wasi));
+        if served.is_reload {
+            self.board.host.reloads.fetch_add(1, Relaxed);
+            tracing::info!(app = name, isolation, wasi, "reload: new requests go to the new component");
+            let is_running = |worker: &WorkerId| self.place_of(*worker).is_some_and(|place| place.running);
+            let behind = served.to.iter().copied().filter(is_running).collect();
+            self.reload.wait_for(id, behind);
+        } else {
+            tracing::info!(target: DETAILS, app = name, isolation, wasi, "loaded");
+        }
+    }
+
+    fn note_failure(&mut self, id: AppId, failed: &Failed, error: LoadError) {
+        let name = self.name_of(id);
+        let hint = &error.hint;
+        if failed.is_reload {
+            self.board.host.failed_reloads.fetch_add(1, Relaxed);
+        }
+        match (failed.is_reload, failed.keeps_old) {
+            // `wasmhost dev` tells of it in its own way.
+            (true, true) if self.reload.is_awaited() => {}
+            (true, true) => {
+                tracing::error!(app = name, hint, "reload failed, the old component goes on: {error}");
+            }
+            (true, false) => tracing::error!(app = name, hint, "reload failed, its requests get 503: {error}"),
+            (false, _) => {
+                let retry_s = failed.retry_in.as_secs();
+                tracing::error!(app = name, hint, retry_s, "the app cannot be loaded, its requests get 503: {error}");
+            }
+        }
+        if failed.is_reload {
+            self.reload.failed(error);
+        }
+    }
+
+    /// Tells workers. Those that have ended hear it when they start again, if they ask.
+    pub(super) fn tell(&self, told: impl IntoIterator<Item = Tell<B::Guest>>) {
+        for one in told {
+            let (Tell::Supply(worker, ..) | Tell::Refuse(worker, ..)) = &one;
+            let Some(handle) = self.place_of(*worker).and_then(|place| place.handle.as_ref()) else { continue };
+            match one {
+                Tell::Supply(_, app, guest) => handle.supply(app, guest),
+                Tell::Refuse(_, app, reason) => handle.refuse(app, reason),
+            }
+        }
+    }
+
+    /// Tells every worker, and those that are yet to start, which apps there are.
+    pub(super) fn publish(&mut self) {
+        match self.backend.table(&self.apps.table()) {
+            Ok(table) => {
+                self.table = table;
+                for handle in self.places.iter().filter_map(|place| place.handle.as_ref()) {
+                    handle.table(&self.table);
+                }
+            }
+            Err(error) => tracing::error!(
+                %error,
+                hint = "free memory or file descriptors, and reload again (SIGHUP)",
+                "the workers cannot be told of the apps and their routes; they go on with those that they know"
+            ),
+        }
+    }
+
+    /// The name of an app.
+    pub(super) fn name_of(&self, id: AppId) -> String {
+        self.apps.book.get(id).map_or_else(String::new, |record| record.app().name.clone())
+    }
+
+    fn place_of(&self, worker: WorkerId) -> Option<&super::place::Place<B>> {
+        self.places.get(usize::from(worker.0).checked_sub(1)?)
+    }
+
+    /// Shows the state of an app on the board.
+    pub(super) fn show(&self, id: AppId) {
+        self.show_row(id, false);
+    }
+
+    /// Shows the state of all apps on the board.
+    pub(super) fn show_all(&self) {
+        for (id, _) in self.apps.book.iter() {
+            self.show(id);
+        }
+    }
+
+    fn show_row(&self, id: AppId, has_failed: bool) {
+        let Some(record) = self.apps.book.get(id) else { return self.board.hide(id) };
+        let (app, revision) = (record.app(), record.revision());
+        let error = record.failure().map(|failure| (failure.error.to_string(), failure.error.hint.clone()));
+        let row = AppRow {
+            name: app.name.clone(),
+            component: app.component.display().to_string(),
+            state: record.state().name(),
+            wasi: revision.map(|revision| revision.wasi.clone()).unwrap_or_default(),
+            isolation: revision.map(|revision| revision.isolation.clone()).unwrap_or_default(),
+            revision: revision.map_or(0, |revision| revision.number),
+            error,
+            failed_loads: 0,
+        };
+        self.board.show(id, row, has_failed);
+    }
+}
+
+/// Addresses, for the log.
+pub(super) fn joined(addresses: &[wasmhost_serve::listener::Address]) -> Arc<str> {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ").into()
+}

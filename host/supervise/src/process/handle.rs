@@ -1,0 +1,329 @@
+//! The primary's side of a worker's process: gives it connections and orders, hears of it, and attends to its end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use wasmhost_base::panics::guarded;
+use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
+use wasmhost_config::AppId;
+use wasmhost_confine::spawner::{Attended, End, Spawner};
+use wasmhost_serve::clients::Client;
+use wasmhost_serve::vitals::Vitals;
+use wasmhost_serve::worker::inbox::{Accepted, Connection, INBOX_MAX, Permits};
+use wasmhost_serve::worker::{Exit, Stage, WorkerEvent, WorkerId};
+
+use super::protocol::{FromWorker, ToWorker};
+use super::unsent::{Given, Unsent};
+use crate::backend::Worker;
+use crate::loader::CodeAtRest;
+
+/// How long a child whose line has ended may take to be gone; then it is killed.
+pub(super) const GONE_WITHIN: Duration = Duration::from_secs(1);
+
+/// What the primary knows of a process that it has started.
+pub(super) struct Hired {
+    pub(super) id: WorkerId,
+    pub(super) vitals: &'static Vitals,
+    /// Where events go.
+    pub(super) events: mpsc::Sender<WorkerEvent>,
+    /// The capacity that its connections take from, where the primary accepts.
+    pub(super) permits: Arc<Permits>,
+    /// Connections at once that its descriptors allow.
+    pub(super) connections_max: usize,
+    pub(super) stage: Stage,
+}
+
+/// How many connections of which client a process has.
+type Abroad = Rc<RefCell<HashMap<Client, usize>>>;
+
+/// The primary's side of a worker's process.
+pub(crate) struct ProcessHandle {
+    wire: Rc<Wire>,
+    unsent: Rc<Unsent>,
+    vitals: &'static Vitals,
+    permits: Arc<Permits>,
+    connections_max: usize,
+    /// What the worker had taken in all its lives when this one began.
+    taken_before: u64,
+    /// Connections that were handed to this process.
+    handed: Cell<u64>,
+    /// Of these, those whose permits have not been given back yet.
+    outstanding: Cell<usize>,
+    /// Signs of life that were seen.
+    beats_seen: Cell<u64>,
+    /// A call for one is on its way, or was not answered.
+    called: Cell<bool>,
+    /// Tells the task that attends to the process to end it.
+    hung: Rc<Notify>,
+    /// Of these, those that are counted for a client, as far as the process has not told of their end.
+    abroad: Abroad,
+}
+
+impl ProcessHandle {
+    /// Tells a process to begin with `start` and these descriptors, and attends to it from then on. Needs the primary's local
+    /// runtime.
+    ///
+    /// # Errors
+    /// When the system has no process or sockets to give.
+    pub(super) fn start(
+        hired: Hired,
+        spawner: &Spawner,
+        start: &ToWorker,
+        descriptors: &[Sent<'_>],
+    ) -> io::Result<Self> {
+        let Hired { id, vitals, events, permits, connections_max, stage } = hired;
+        let (child, wire) = spawn(spawner)?;
+        wire.try_send(start, descriptors)?;
+        let handle = Self {
+            wire: Rc::clone(&wire),
+            unsent: Rc::default(),
+            vitals,
+            permits,
+            connections_max,
+            taken_before: vitals.metrics.connections.get(),
+            handed: Cell::new(0),
+            outstanding: Cell::new(0),
+            beats_seen: Cell::new(vitals.beats.load(Relaxed)),
+            called: Cell::new(false),
+            hung: Rc::new(Notify::new()),
+            abroad: Abroad::default(),
+        };
+        handle.stage(stage);
+        let ended = Ended { abroad: Rc::clone(&handle.abroad), permits: Arc::clone(&handle.permits) };
+        let (unsent, hung) = (Rc::clone(&handle.unsent), Rc::clone(&handle.hung));
+        tokio::task::spawn_local(async move {
+            let attending = attend(id, child, wire, unsent, (events.clone(), hung), vitals, ended);
+            if let Err(panic) = guarded(attending).await {
+                // The child went with what was dropped.
+                vitals.metrics.listening.set(false);
+                let _ = events.send(WorkerEvent::Exited(id, Exit::Panic(panic))).await;
+            }
+        });
+        Ok(handle)
+    }
+}
+
+impl Worker for ProcessHandle {
+    type Guest = CodeAtRest;
+    type Table = Arc<OwnedFd>;
+
+    fn room(&self) -> usize {
+        if self.vitals.is_short.get() {
+            return 0;
+        }
+        let taken = self.vitals.metrics.connections.get().wrapping_sub(self.taken_before);
+        let waiting = self.handed.get().saturating_sub(taken);
+        INBOX_MAX.saturating_sub(usize::try_from(waiting).unwrap_or(usize::MAX))
+    }
+
+    fn is_full(&self) -> bool {
+        let open = self.vitals.metrics.open_connections.load(Relaxed);
+        open >= self.connections_max
+    }
+
+    fn try_send(&self, connection: Connection) -> Result<(), Connection> {
+        let socket = match &connection.socket {
+            Accepted::Tcp(stream) => stream.as_fd(),
+            Accepted::Unix(stream) => stream.as_fd(),
+        };
+        match self.wire.try_send(&ToWorker::Connection(connection.peer), &[(Descriptor::Socket, socket)]) {
+            Ok(()) => {
+                self.handed.set(self.handed.get() + 1);
+                self.outstanding.set(self.outstanding.get() + 1);
+                if let Some(client) = connection.permit.hand_over() {
+                    *self.abroad.borrow_mut().entry(client).or_default() += 1;
+                }
+                Ok(())
+            }
+            Err(_) => Err(connection),
+        }
+    }
+
+    fn ask(&self) -> bool {
+        let beats = self.vitals.beats.load(Relaxed);
+        let answered = beats != self.beats_seen.replace(beats);
+        if self.called.get() && !answered {
+            return false;
+        }
+        let sent = self.wire.try_send(&ToWorker::Call, &[]).is_ok();
+        self.called.set(sent);
+        answered || sent
+    }
+
+    fn end_hung(&self) {
+        self.hung.notify_one();
+    }
+
+    fn stage(&self, stage: Stage) {
+        self.vitals.drains.set(stage != Stage::Serve);
+        self.unsent.stage(stage);
+    }
+
+    fn table(&self, table: &Arc<OwnedFd>) {
+        self.unsent.table(Arc::clone(table));
+    }
+
+    fn supply(&self, app: AppId, guest: CodeAtRest) {
+        self.unsent.app(app, Given::Code(guest));
+    }
+
+    fn refuse(&self, app: AppId, reason: Arc<str>) {
+        self.unsent.app(app, Given::Refusal(reason));
+    }
+
+    fn reconcile(&self, wait: bool) {
+        if wait {
+            self.vitals.metrics.wants_freed.raise();
+        }
+        let open = self.vitals.metrics.open_connections.load(SeqCst);
+        let ended = self.outstanding.get().saturating_sub(open);
+        if ended > 0 {
+            self.outstanding.set(self.outstanding.get() - ended);
+            self.permits.give_back(ended);
+        }
+    }
+}
+
+impl Drop for ProcessHandle {
+    fn drop(&mut self) {
+        self.unsent.close();
+        // The process is gone, and its connections with it.
+        self.vitals.metrics.open_connections.store(0, Relaxed);
+        self.permits.give_back(self.outstanding.get());
+        for (client, count) in self.abroad.take() {
+            self.permits.release(client, count);
+        }
+    }
+}
+
+/// Whose connections have ended in a process: takes them off the books.
+struct Ended {
+    abroad: Abroad,
+    permits: Arc<Permits>,
+}
+
+impl Ended {
+    fn note(&self, clients: Vec<Client>) {
+        let mut abroad = self.abroad.borrow_mut();
+        for client in clients {
+            // Of a process that is gone, the books are closed.
+            let Some(count) = abroad.get_mut(&client) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                abroad.remove(&client);
+            }
+            self.permits.release(client, 1);
+        }
+    }
+}
+
+/// A process of this program, and the line to it.
+pub(super) fn spawn(spawner: &Spawner) -> io::Result<(Attended, Rc<Wire>)> {
+    let (ours, theirs) = wire::pair()?;
+    Ok((spawner.start_worker(&theirs)?, Rc::new(Wire::new(ours)?)))
+}
+
+/// Hears and orders a worker's process to its end.
+async fn attend(
+    id: WorkerId,
+    child: Attended,
+    wire: Rc<Wire>,
+    unsent: Rc<Unsent>,
+    (events, hung): (mpsc::Sender<WorkerEvent>, Rc<Notify>),
+    vitals: &'static Vitals,
+    ended: Ended,
+) {
+    let mut exit = None;
+    let mut patience = GONE_WITHIN;
+    // It hears nothing more, and may still have something to say.
+    let mut is_deaf = false;
+    loop {
+        let event = tokio::select! {
+            // A worker that hangs does not read, so that its line may be full for ever.
+            () = hung.notified() => {
+                exit = Some(Exit::Killed("it gave no sign of life and was killed".into()));
+                patience = Duration::ZERO;
+                break;
+            }
+            received = wire.receive::<FromWorker>() => match received {
+                Ok(Some((FromWorker::Online { thread }, _))) => WorkerEvent::Online(id, thread),
+                Ok(Some((FromWorker::Listening, _))) => WorkerEvent::Listening(id),
+                Ok(Some((FromWorker::Applied(what), _))) => WorkerEvent::Applied(id, what),
+                Ok(Some((FromWorker::Wants(app), _))) => WorkerEvent::Wants(id, app),
+                Ok(Some((FromWorker::Asleep(app), _))) => WorkerEvent::Asleep(id, app),
+                Ok(Some((FromWorker::Vanished(app), _))) => WorkerEvent::Vanished(id, app),
+                Ok(Some((FromWorker::Disconnect, _))) => WorkerEvent::Disconnect(id),
+                Ok(Some((FromWorker::Freed, _))) => WorkerEvent::Freed,
+                Ok(Some((FromWorker::Ended(clients), _))) => {
+                    ended.note(clients);
+                    continue;
+                }
+                Ok(Some((FromWorker::Exited(how), _))) => {
+                    exit = Some(how);
+                    continue;
+                }
+                Ok(Some((FromWorker::Loaded { .. } | FromWorker::Failed { .. }, _))) => continue,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(worker = id.0, %error, "the connection to a worker process is broken; the worker is killed");
+                    break;
+                }
+            },
+            sent = unsent.send_next(&wire), if !is_deaf => match sent {
+                Ok(true) => continue,
+                // Its place has another worker.
+                Ok(false) => break,
+                // The next receive sees the end of the line, after the worker's last words.
+                Err(error) if is_end(&error) => {
+                    is_deaf = true;
+                    continue;
+                }
+                Err(error) => {
+                    exit = Some(Exit::Killed(format!("its orders could not be sent to it, and it was killed: {error}")));
+                    patience = Duration::ZERO;
+                    break;
+                }
+            },
+        };
+        // Without the primary there is nobody to tell.
+        let _ = events.send(event).await;
+        wasmhost_base::inject::panic_at("attend");
+    }
+    let end = end_of(child, patience).await;
+    vitals.metrics.listening.set(false);
+    let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(end))).await;
+}
+
+/// Whether an error of sending says that the other side is gone.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
+}
+
+/// Waits for the end of a process that has said its last word, and kills it after `patience`.
+pub(super) async fn end_of(process: Attended, patience: Duration) -> Exit {
+    let end = match tokio::time::timeout(patience, process.ended()).await {
+        Ok(end) => end,
+        Err(_) => {
+            process.kill();
+            process.ended().await
+        }
+    };
+    match end {
+        End::Exited(status) if status.success() => Exit::Voluntary,
+        End::Exited(status) => Exit::Killed(match status.signal() {
+            Some(signal) => format!("killed by signal {signal}"),
+            None => format!("it ended with {status}"),
+        }),
+        End::NotStarted(reason) => Exit::NotStarted(format!("cannot start a worker: {reason}")),
+        End::Lost => Exit::Killed("it ended with the spawner, which has ended".to_owned()),
+    }
+}

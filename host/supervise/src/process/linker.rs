@@ -1,0 +1,107 @@
+//! Opens and links the code of apps within a worker's process, in threads of their own, while requests go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use wasmhost_base::heap;
+use wasmhost_base::panics::caught;
+use wasmhost_config::{App, AppId};
+use wasmhost_sandbox::{Guest, LoadError, Sandbox};
+
+use crate::apps::book::OPENINGS_MAX;
+use crate::loader::{CodeAtRest, short};
+
+/// Why code is not linked.
+#[derive(Debug)]
+pub(super) enum Unlinked {
+    /// It is not there any more.
+    Vanished(LoadError),
+    /// It cannot be linked.
+    Broken(LoadError),
+}
+
+/// Opens and links code. Blocks.
+///
+/// # Errors
+/// See [`Unlinked`].
+pub(super) fn link(code: &CodeAtRest, app: &Arc<App>, sandbox: &Sandbox) -> Result<Arc<Guest>, Unlinked> {
+    let opened = code.open(app).map_err(|error| match code {
+        CodeAtRest::Stored(_) => Unlinked::Vanished(error),
+        CodeAtRest::Held(_) => Unlinked::Broken(error),
+    })?;
+    Guest::link(&opened, app, sandbox).map(Arc::new).map_err(Unlinked::Broken)
+}
+
+/// The code that waits to be linked, of each app the latest; [`OPENINGS_MAX`] at once.
+pub(super) struct Linker {
+    sandbox: Arc<Sandbox>,
+    waiting: BTreeMap<AppId, (Arc<App>, CodeAtRest)>,
+    running: BTreeSet<AppId>,
+    answers: mpsc::Sender<(AppId, Result<Arc<Guest>, Unlinked>)>,
+    linked: mpsc::Receiver<(AppId, Result<Arc<Guest>, Unlinked>)>,
+}
+
+impl Linker {
+    pub(super) fn new(sandbox: Arc<Sandbox>) -> Self {
+        let (answers, linked) = mpsc::channel(OPENINGS_MAX);
+        Self { sandbox, waiting: BTreeMap::new(), running: BTreeSet::new(), answers, linked }
+    }
+
+    /// Links this code of an app, unless other code comes before it is its turn.
+    pub(super) fn link(&mut self, id: AppId, app: Arc<App>, code: CodeAtRest) {
+        self.waiting.insert(id, (app, code));
+        self.begin();
+    }
+
+    /// What waits of this app is void.
+    pub(super) fn forget(&mut self, id: AppId) {
+        self.waiting.remove(&id);
+    }
+
+    /// What was linked; never ready while nothing is. May be dropped at any moment.
+    pub(super) async fn next(&mut self) -> (AppId, Result<Arc<Guest>, Unlinked>) {
+        match self.linked.recv().await {
+            Some((id, linked)) => {
+                self.running.remove(&id);
+                self.begin();
+                (id, linked)
+            }
+            // It holds a sender itself.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn begin(&mut self) {
+        while self.running.len() < OPENINGS_MAX {
+            // One app at a time, so that the latest comes last.
+            let Some(id) = self.waiting.keys().find(|id| !self.running.contains(id)).copied() else { return };
+            let Some((app, code)) = self.waiting.remove(&id) else { return };
+            self.running.insert(id);
+            self.start(id, app, code);
+        }
+    }
+
+    fn start(&self, id: AppId, app: Arc<App>, code: CodeAtRest) {
+        let (answer, sandbox) = (self.answers.clone(), Arc::clone(&self.sandbox));
+        let fails = wasmhost_base::inject::goes_off("link");
+        let file = Arc::clone(&app);
+        let linker = std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
+            let _own = heap::own();
+            let linked = match fails {
+                true => Err(Unlinked::Broken(short(&app, "injected by a test".to_owned()))),
+                false => caught(|| link(&code, &app, &sandbox)).unwrap_or_else(|panic| {
+                    Err(Unlinked::Broken(short(&app, format!("linking it panicked, a bug of wasmhost: {panic}"))))
+                }),
+            };
+            // Without a receiver the worker is at its end.
+            let _ = answer.blocking_send((id, linked));
+        });
+        if let Err(error) = linker {
+            let error = short(&file, format!("there is no thread to link it in: {error}"));
+            // There is room for one of each that may run.
+            let _ = self.answers.try_send((id, Err(Unlinked::Broken(error))));
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The table of apps as a worker's process gets it: in a sealed file, since that of ten thousand apps has some MiB. Of
+//! directories it has names only: a process uses those that it was given open at its start, and no others.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use wasmhost_base::sealed::{seal, unseal};
+use wasmhost_config::{App, AppId, AppTable, Preopen};
+use wasmhost_confine::spawner::{Directory, among};
+
+/// An app of the table.
+#[derive(Serialize, Deserialize)]
+struct Row<A> {
+    id: AppId,
+    app: A,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    directories: Vec<Directory>,
+}
+
+/// Writes a table.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn write<'a>(apps: impl Iterator<Item = (AppId, &'a Arc<App>)>) -> io::Result<OwnedFd> {
+    let directories = |app: &App| app.grants.dirs.iter().map(Directory::of).collect();
+    let rows = apps.map(|(id, app)| Row { id, app: &**app, directories: directories(app) });
+    seal(&serde_json::to_vec(&rows.collect::<Vec<_>>())?)
+}
+
+/// Reads a table. `own`: the directories that this process has.
+///
+/// # Errors
+/// When it is none, or an app has a directory that this process has not.
+pub(super) fn read(file: &OwnedFd, own: &[Preopen]) -> io::Result<AppTable> {
+    let rows: Vec<Row<App>> = serde_json::from_slice(&unseal(file)?)?;
+    let apps = rows.into_iter().map(|Row { id, mut app, directories }| {
+        let wants = |what: String| io::Error::other(format!("`{}` wants {what}", app.name));
+        app.grants.dirs = among(own, directories).map_err(wants)?;
+        Ok((id, Arc::new(app)))
+    });
+    Ok(AppTable::new(apps.collect::<io::Result<Vec<_>>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(dirs: Vec<Preopen>) -> Arc<App> {
+        let mut app = App { name: "app".to_owned(), ..App::default() };
+        app.grants.dirs = dirs;
+        Arc::new(app)
+    }
+
+    #[test]
+    fn apps_arrive_with_their_numbers_and_the_directories_that_are_open() -> io::Result<()> {
+        let own = [Preopen::open("/".into(), "/root".to_owned(), true)?];
+        let other = Preopen { guest: "/other".to_owned(), writable: false, ..own[0].clone() };
+        let file = write([(AppId(7), &app(vec![other]))].into_iter())?;
+        let table = read(&file, &own)?;
+        let dirs = table.get(AppId(7)).map(|app| app.grants.dirs.clone()).unwrap_or_default();
+        assert_eq!(dirs.len(), 1);
+        assert_eq!((&*dirs[0].guest, dirs[0].writable), ("/other", false));
+        assert!(Arc::ptr_eq(&dirs[0].opened, &own[0].opened));
+        Ok(())
+    }
+
+    #[test]
+    fn a_directory_that_is_not_open_or_only_for_reading_is_not_given() -> io::Result<()> {
+        let own = [Preopen::open("/".into(), "/root".to_owned(), false)?];
+        let writable = Preopen { writable: true, ..own[0].clone() };
+        let elsewhere = Preopen::open("/proc".into(), "/root".to_owned(), false)?;
+        for wanted in [writable, elsewhere] {
+            let file = write([(AppId(0), &app(vec![wanted]))].into_iter())?;
+            assert!(read(&file, &own).is_err());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! Orders for a worker's process that have not been sent yet. They are level-triggered: of each kind, and for each app, the
+//! latest counts, so that what waits for a line that is full is bounded by the number of apps.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
+use wasmhost_config::AppId;
+use wasmhost_serve::worker::Stage;
+
+use super::protocol::{Code, ToWorker};
+use crate::loader::CodeAtRest;
+
+/// How long an order that the system has no room for (too many descriptors on their way, too little memory) is sent again.
+const ORDER_WITHIN: Duration = Duration::from_secs(5);
+const ORDER_AGAIN: Duration = Duration::from_millis(10);
+
+/// What is said of an app.
+#[derive(Debug, Clone)]
+pub(super) enum Given {
+    Code(CodeAtRest),
+    Refusal(Arc<str>),
+}
+
+/// Orders that wait, each with the number by which it is known whether a later one has taken its place.
+#[derive(Debug, Default)]
+struct Waiting {
+    latest: u64,
+    stage: Option<(u64, Stage)>,
+    table: Option<(u64, Arc<OwnedFd>)>,
+    apps: BTreeMap<AppId, (u64, Given)>,
+}
+
+/// An order that is being sent.
+enum Order {
+    Stage(Stage),
+    Table(Arc<OwnedFd>),
+    App(AppId, Given),
+}
+
+/// Orders that have not been sent yet.
+#[derive(Debug, Default)]
+pub(super) struct Unsent {
+    waiting: RefCell<Waiting>,
+    changed: Notify,
+    closed: Cell<bool>,
+    /// Since when the system has had no room for the one that is first.
+    short_since: Cell<Option<Instant>>,
+}
+
+impl Unsent {
+    /// Whether to go on.
+    pub(super) fn stage(&self, stage: Stage) {
+        self.change(|waiting, number| waiting.stage = Some((number, stage)));
+    }
+
+    /// Which apps there are.
+    pub(super) fn table(&self, table: Arc<OwnedFd>) {
+        self.change(|waiting, number| waiting.table = Some((number, table)));
+    }
+
+    /// What is said of an app.
+    pub(super) fn app(&self, app: AppId, given: Given) {
+        self.change(|waiting, number| drop(waiting.apps.insert(app, (number, given))));
+    }
+
+    /// No more come.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+        self.changed.notify_one();
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Waiting, u64)) {
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.latest += 1;
+        let number = waiting.latest;
+        change(&mut waiting, number);
+        self.changed.notify_one();
+    }
+
+    /// The one that goes first: whether to go on before which apps there are before what they are served with.
+    fn first(&self) -> Option<(u64, Order)> {
+        let waiting = self.waiting.borrow();
+        if let Some((number, stage)) = waiting.stage {
+            return Some((number, Order::Stage(stage)));
+        }
+        if let Some((number, table)) = &waiting.table {
+            return Some((*number, Order::Table(Arc::clone(table))));
+        }
+        let (app, (number, given)) = waiting.apps.first_key_value()?;
+        Some((*number, Order::App(*app, given.clone())))
+    }
+
+    /// One was sent. A later one that has taken its place meanwhile stays.
+    fn was_sent(&self, number: u64, order: &Order) {
+        let mut waiting = self.waiting.borrow_mut();
+        match order {
+            Order::Stage(_) => drop(waiting.stage.take_if(|(at, _)| *at == number)),
+            Order::Table(_) => drop(waiting.table.take_if(|(at, _)| *at == number)),
+            Order::App(app, _) => {
+                if waiting.apps.get(app).is_some_and(|(at, _)| *at == number) {
+                    waiting.apps.remove(app);
+                }
+            }
+        }
+    }
+
+    /// Sends the next one, when there is one. False: no more come. May be dropped at any moment; nothing is lost then.
+    ///
+    /// # Errors
+    /// When the other side is gone, or the system has had no room for so long.
+    pub(super) async fn send_next(&self, wire: &Wire) -> io::Result<bool> {
+        loop {
+            if self.closed.get() {
+                return Ok(false);
+            }
+            let Some((number, order)) = self.first() else {
+                self.changed.notified().await;
+                continue;
+            };
+            match send(wire, &order).await {
+                Ok(()) => {
+                    self.was_sent(number, &order);
+                    self.short_since.set(None);
+                    return Ok(true);
+                }
+                Err(error) if wire::is_shortage(&error) => {
+                    let since = self.short_since.get().unwrap_or_else(Instant::now);
+                    self.short_since.set(Some(since));
+                    if since.elapsed() >= ORDER_WITHIN {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(ORDER_AGAIN).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+async fn send(wire: &Wire, order: &Order) -> io::Result<()> {
+    if wasmhost_base::inject::goes_off("order") {
+        return Err(rustix::io::Errno::TOOMANYREFS.into());
+    }
+    match order {
+        // A worker begins with it.
+        Order::Stage(Stage::Serve) => Ok(()),
+        Order::Stage(Stage::Drain) => wire.send(&ToWorker::Drain, &[]).await,
+        Order::Stage(Stage::Stop) => wire.send(&ToWorker::Stop, &[]).await,
+        Order::Table(table) => wire.send(&ToWorker::Table, &[(Descriptor::Table, table.as_fd())]).await,
+        Order::App(app, Given::Code(code)) => {
+            let (code, file) = code_of(*app, code);
+            wire.send(&ToWorker::Supply(code), &file.into_iter().collect::<Vec<_>>()).await
+        }
+        Order::App(app, Given::Refusal(reason)) => {
+            let reason = wire::cut(reason).into();
+            wire.send(&ToWorker::Unavailable { app: *app, reason }, &[]).await
+        }
+    }
+}
+
+/// Code as it is told of, and the descriptor that goes with it.
+pub(super) fn code_of(app: AppId, code: &CodeAtRest) -> (Code, Option<Sent<'_>>) {
+    match code {
+        CodeAtRest::Stored(stored) => (Code { app, stored: Some(stored.clone()) }, None),
+        CodeAtRest::Held(file) => (Code { app, stored: None }, Some((Descriptor::Code, file.as_fd()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_a_line_that_is_full_the_latest_order_of_each_kind_and_app_waits() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let (one, other) = wire::pair()?;
+            let (one, other) = (Wire::new(one)?, Wire::new(other)?);
+            let mut full = 0;
+            while one.try_send(&ToWorker::Call, &[]).is_ok() {
+                full += 1;
+            }
+            let unsent = Unsent::default();
+            let refuse = |app, reason: &str| unsent.app(AppId(app), Given::Refusal(reason.into()));
+            refuse(1, "old");
+            refuse(2, "two");
+            // It is being sent when another takes its place.
+            assert!(tokio::time::timeout(Duration::from_millis(20), unsent.send_next(&one)).await.is_err());
+            refuse(1, "new");
+            unsent.stage(Stage::Drain);
+            for _ in 0..full {
+                other.receive::<ToWorker>().await?;
+            }
+            let mut told = Vec::new();
+            for _ in 0..3 {
+                assert!(unsent.send_next(&one).await?);
+                match other.receive::<ToWorker>().await? {
+                    Some((ToWorker::Unavailable { app, reason }, _)) => told.push(format!("{} {reason}", app.0)),
+                    Some((ToWorker::Drain, _)) => told.push("drain".to_owned()),
+                    _ => return Err("another message".into()),
+                }
+            }
+            assert_eq!(told, ["drain", "1 new", "2 two"]);
+            unsent.close();
+            assert!(!unsent.send_next(&one).await?);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_was_replaced_while_it_was_sent_is_sent_again() {
+        let unsent = Unsent::default();
+        unsent.app(AppId(1), Given::Refusal("old".into()));
+        let (number, order) = unsent.first().expect("one");
+        unsent.app(AppId(1), Given::Refusal("new".into()));
+        unsent.was_sent(number, &order);
+        let (number, order) = unsent.first().expect("the later one");
+        unsent.was_sent(number, &order);
+        assert!(unsent.first().is_none());
+    }
+}
