@@ -154,7 +154,8 @@ impl<B: Backend> Primary<B> {
     /// Tells workers. Those that have ended hear it when they start again, if they ask.
     pub(super) fn tell(&self, told: impl IntoIterator<Item = Tell<B::Guest>>) {
         for one in told {
-            let (Tell::Supply(worker, ..) | Tell::Refuse(worker, ..)) = &one;
+            let (Tell::Supply(worker, app, _) | Tell::Refuse(worker, app, _)) = &one;
+            self.show(*app);
             let Some(handle) = self.place_of(*worker).and_then(|place| place.handle.as_ref()) else { continue };
             match one {
                 Tell::Supply(_, app, guest) => handle.supply(app, guest),
