@@ -90,7 +90,7 @@ impl Linker {
         let linker = std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
             let _own = heap::own();
             let linked = match fails {
-                true => Err(Unlinked::Broken(short(&app, "injected by a test".to_owned()))),
+                true => Err(Unlinked::Broken(short(&app, "a test made it fail".to_owned()))),
                 false => caught(|| link(&code, &app, &sandbox)).unwrap_or_else(|panic| {
                     Err(Unlinked::Broken(short(&app, format!("linking it panicked, a bug of wasmhost: {panic}"))))
                 }),
