@@ -206,7 +206,7 @@ fn a_hundred_reloads_under_load_fail_no_request() -> TestResult {
         .into_iter()
         .map(|host| {
             let (over, address) = (Arc::clone(&over), server.address);
-            std::thread::spawn(move || {
+            let live = move || {
                 let (mut served, mut failed) = (0_u64, 0_u64);
                 let mut kept = Connection::open(address);
                 while !over.load(Relaxed) {
@@ -219,7 +219,8 @@ fn a_hundred_reloads_under_load_fail_no_request() -> TestResult {
                     if ask(address, host, "/hello").status == 200 { served += 1 } else { failed += 1 }
                 }
                 (served, failed)
-            })
+            };
+            std::thread::Builder::new().name("client".to_owned()).spawn(live).expect("a thread")
         })
         .collect();
     for number in 1..=100 {

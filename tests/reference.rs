@@ -169,7 +169,7 @@ fn keys_of(settings: impl Iterator<Item = &'static Setting>) -> String {
         let help = help.trim_end_matches(" (required)").trim_end_matches('.');
         let has_flag = settings::all(capabilities()).any(|other| other.name == setting.name);
         let flag = if has_flag { format!("`{}`", setting.flag()) } else { "none".to_owned() };
-        let row = [&format!("`{}`", setting.key), &value, &default, help, &flag].map(|text| cell(text));
+        let row = [&format!("`{}`", setting.key), &value, &default, help, &flag].map(cell);
         let _ = writeln!(text, "| {} |", row.join(" | "));
     }
     text.push('\n');

@@ -102,6 +102,8 @@ class Running:
     host: str
     port: int
     log: Path
+    # Seconds until it said so, seen once in 10 ms.
+    start_s: float
 
     @property
     def pid(self):
@@ -124,6 +126,7 @@ def running(argv, scratch, announced=ANNOUNCED, env=None):
     """Starts a server, waits until it says where it listens, and ends it afterwards."""
     handle, name = tempfile.mkstemp(suffix=".log", dir=scratch)
     log = Path(name)
+    began = time.monotonic()
     with os.fdopen(handle, "wb") as out:
         process = subprocess.Popen(
             [str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env or environment(scratch)
@@ -136,7 +139,7 @@ def running(argv, scratch, announced=ANNOUNCED, env=None):
             if time.monotonic() > deadline:
                 raise Failed(f"{' '.join(map(str, argv))}\ndid not listen in {START_TIMEOUT_S} s:\n{tail(log)}")
             time.sleep(0.01)
-        yield Running(process, found.groupdict().get("host", "127.0.0.1"), int(found["port"]), log)
+        yield Running(process, found.groupdict().get("host", "127.0.0.1"), int(found["port"]), log, time.monotonic() - began)
     finally:
         process.terminate()
         try:
@@ -243,14 +246,14 @@ class Load:
     output: str
 
 
-def wrk(url, connections, seconds, threads=1, headers=(), script=None):
+def wrk(url, connections, seconds, threads=1, headers=(), script=None, arguments=()):
     command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
     for header in headers:
         command += ["-H", header]
     if script is not None:
         command += ["-s", str(script)]
     try:
-        done = subprocess.run([*command, url], capture_output=True, text=True, timeout=seconds + 60, check=False)
+        done = subprocess.run([*command, url, *(["--", *map(str, arguments)] if arguments else [])], capture_output=True, text=True, timeout=seconds + 60, check=False)
     except subprocess.TimeoutExpired as error:
         raise Failed(f"wrk did not end: {' '.join(command)} {url}") from error
     output = done.stdout

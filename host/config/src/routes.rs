@@ -15,7 +15,7 @@ use crate::host_name::HOST_BYTES_MAX;
 use self::pattern::{HostPart, PathPart, RoutePattern};
 use self::tree::{NodeId, Tree};
 
-/// Most routes of all apps together. (Its nodes and names then fit into a [`Tree`]'s 32 bits.)
+/// Most routes of all apps together. (Its nodes and names then fit into a `Tree`'s 32 bits.)
 pub const ROUTES_MAX: usize = 1 << 20;
 
 /// A route of an app, as it is written.

@@ -8,18 +8,13 @@ const PREFIX: &str = "WASMHOST_";
 
 /// Those that are no settings: which component and which file, `wasmhost dev`'s flag, and what the host's own processes and
 /// its tests say to each other.
-const OTHERS: [&str; 6] = [
-    "WASMHOST_COMPONENT",
-    "WASMHOST_CONFIG",
-    "WASMHOST_RELEASE",
-    "WASMHOST_COMPILE_CHILD",
-    "WASMHOST_INJECT",
-    "WASMHOST_WRITE_DOCUMENTS",
-];
+const OTHERS: [&str; 5] =
+    ["WASMHOST_COMPONENT", "WASMHOST_CONFIG", "WASMHOST_RELEASE", "WASMHOST_COMPILE_CHILD", "WASMHOST_WRITE_DOCUMENTS"];
 
-/// Those of tests; and those that Kubernetes sets in every container when a service is named `wasmhost` (Kubernetes
-/// documentation, "Service", "Environment variables").
-const OTHERS_BEGIN: [&str; 4] = ["WASMHOST_TEST_", "WASMHOST_FUZZ_", "WASMHOST_SERVICE_", "WASMHOST_PORT"];
+/// Those of tests (what they inject among them, whose full name no build for users has); and those that Kubernetes sets in
+/// every container when a service is named `wasmhost` (Kubernetes documentation, "Service", "Environment variables").
+const OTHERS_BEGIN: [&str; 5] =
+    ["WASMHOST_TEST_", "WASMHOST_FUZZ_", "WASMHOST_INJ", "WASMHOST_SERVICE_", "WASMHOST_PORT"];
 
 /// What is wrong with each of these names that begins as ours and is not known.
 pub(super) fn mistakes(capabilities: Capabilities, names: impl IntoIterator<Item = String>) -> Vec<String> {

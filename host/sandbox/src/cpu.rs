@@ -374,6 +374,7 @@ mod tests {
     #[test]
     fn a_turn_of_the_loop_lets_one_of_those_run_that_compute() -> std::io::Result<()> {
         on_a_worker(true, async |cpu| {
+            let _other = cpu.user(2);
             let (had, calls) = start(cpu, 1, 30, 10);
             let mut most = Vec::new();
             while had.get() < 300 {
@@ -392,6 +393,7 @@ mod tests {
     #[test]
     fn many_new_calls_at_once_hold_a_turn_for_their_part_only() -> std::io::Result<()> {
         on_a_worker(true, async |cpu| {
+            let _other = cpu.user(2);
             // None of them is interrupted by a tick.
             let (had, calls) = start(cpu, 1, 60, 1);
             while had.get() < 60 {

@@ -51,7 +51,7 @@ impl<B: Backend> Apps<B> {
         let (mut book, mut numbers) = (Book::default(), Numbers::default());
         for app in apps {
             // (The settings have no more apps than there are numbers.)
-            if let Some(id) = numbers.of(&app.name, |_| true) {
+            if let Some(id) = numbers.of(&app.name) {
                 book.add(id, Arc::clone(app));
             }
         }

@@ -25,6 +25,10 @@ use crate::vitals::{HostVitals, Vitals, memory_of};
 /// Most apps of a worker that are awake at once; beyond, the one that was not used for the longest time is put to sleep.
 const AWAKE_MAX: usize = 1_024;
 
+/// One request has so many other apps put to sleep at most, when memory is short.
+const PUT_TO_SLEEP_MAX: usize = 4;
+/// An app that was used more lately is not put to sleep for another that has no memory.
+const SETTLED: Duration = Duration::from_secs(1);
 /// At most so often the worker looks for apps to put to sleep.
 const SLEEPERS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
 
@@ -91,7 +95,7 @@ impl Apps {
 
     fn make(&self, id: AppId) -> Option<Rc<Pool>> {
         if self.pools.borrow().len() >= AWAKE_MAX {
-            self.put_to_sleep_one_beside(None);
+            self.put_to_sleep_one_beside(None, Duration::ZERO);
         }
         let app = Arc::clone(self.table.borrow().get(id)?);
         let context = context(&self.common, &self.parts, Some(id), &app);
@@ -114,15 +118,18 @@ impl Apps {
         Some(pool)
     }
 
-    /// Follows what was ordered for an app.
+    /// Serves an app from the start, before a request has come for it.
+    pub(crate) fn begin_with(&self, id: AppId, supply: Supply) -> Option<Rc<Pool>> {
+        if matches!(supply, Supply::Guest(_)) {
+            self.make(id)?;
+        }
+        self.supply(id, supply)
+    }
+
+    /// Follows what was ordered for an app. One that has fallen asleep meanwhile stays so: its next request asks for what is
+    /// the latest then.
     pub(crate) fn supply(&self, id: AppId, supply: Supply) -> Option<Rc<Pool>> {
-        let known = self.pools.borrow().get(&id).cloned();
-        let pool = match known {
-            Some(pool) => pool,
-            // It is awake when the next request comes.
-            None if matches!(supply, Supply::Unavailable(_)) => return None,
-            None => self.make(id)?,
-        };
+        let pool = self.pools.borrow().get(&id).cloned()?;
         match supply {
             Supply::Guest(guest) => {
                 let context = context(&self.common, &self.parts, Some(id), guest.app());
@@ -146,9 +153,14 @@ impl Apps {
 
     /// An instance for a request; see [`Pool::take`]. While memory is short, apps that nobody uses go to sleep for it.
     pub(crate) async fn take(&self, pool: &Rc<Pool>, alarm: &Alarm, latest: Option<Instant>) -> Result<Lease, Refusal> {
+        let mut put_to_sleep = 0;
         loop {
             match pool.take(alarm, latest).await {
-                Err(Refusal::NoMemory) if self.put_to_sleep_one_beside(pool.id) => {}
+                Err(Refusal::NoMemory)
+                    if put_to_sleep < PUT_TO_SLEEP_MAX && self.put_to_sleep_one_beside(pool.id, SETTLED) =>
+                {
+                    put_to_sleep += 1;
+                }
                 Err(Refusal::NoMemory) => return Err(pool.shed(Shed::Memory, pool.queue_timeout())),
                 outcome => return outcome,
             }
@@ -174,11 +186,13 @@ impl Apps {
         }
     }
 
-    /// Puts the app to sleep that nobody uses and that was not used for the longest time. False when there is none.
-    fn put_to_sleep_one_beside(&self, other: Option<AppId>) -> bool {
+    /// Puts the app to sleep that nobody uses and that was not used for the longest time, `unused` at least. False when there
+    /// is none.
+    fn put_to_sleep_one_beside(&self, other: Option<AppId>, unused: Duration) -> bool {
         let oldest = {
             let mut pools = self.pools.borrow_mut();
-            let unused = pools.iter().filter(|(id, pool)| Some(**id) != other && pool.is_unused());
+            let is_unused = |pool: &Pool| pool.is_unused() && pool.last_used.get().elapsed() >= unused;
+            let unused = pools.iter().filter(|(id, pool)| Some(**id) != other && is_unused(pool));
             let oldest = unused.min_by_key(|(_, pool)| pool.last_used.get()).map(|(id, _)| *id);
             oldest.and_then(|id| pools.remove(&id))
         };

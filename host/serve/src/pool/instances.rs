@@ -58,6 +58,8 @@ pub(crate) struct Pool {
     pub(super) common: Rc<Common>,
     /// When a request came last.
     pub(super) last_used: Cell<Instant>,
+    /// Its app is asleep, or gone: what its last requests leave is not kept.
+    pub(super) retired: Cell<bool>,
     /// Its tasks, which end with it.
     tasks: RefCell<Vec<AbortHandle>>,
     /// Instances that the metrics show of it.
@@ -210,6 +212,7 @@ impl Pool {
             has_answered,
             common,
             last_used: Cell::new(Instant::now()),
+            retired: Cell::new(false),
             tasks: RefCell::default(),
             counted: Cell::new(0),
             idle: RefCell::default(),
@@ -339,7 +342,11 @@ impl Pool {
 
     /// Lets go of all that it keeps. Requests that have an instance, or wait for one, are served to their end.
     pub(super) fn retire(&self) {
+        self.retired.set(true);
         self.tasks.take().iter().for_each(AbortHandle::abort);
+        if self.guest.borrow().is_none() {
+            while self.queue.grant(Grant::Unavailable).is_none() {}
+        }
         self.edition.set(self.edition.get() + 1);
         self.show_down(false);
         self.clear();
@@ -417,7 +424,9 @@ impl Pool {
             return;
         }
         kept.idle_since = Instant::now();
-        if let Some(Grant::Instance(kept)) = self.queue.grant(Grant::Instance(kept)) {
+        if let Some(Grant::Instance(kept)) = self.queue.grant(Grant::Instance(kept))
+            && !self.retired.get()
+        {
             self.idle.borrow_mut().push(kept);
             self.note_surplus();
         }
@@ -529,7 +538,9 @@ impl Pool {
     }
 
     fn note(&self, verdict: Verdict) {
-        if let Verdict::DownFor(delay) = verdict {
+        if let Verdict::DownFor(delay) = verdict
+            && !self.retired.get()
+        {
             self.show_down(true);
             tracing::error!(
                 worker = self.worker.0,

@@ -71,7 +71,8 @@ impl Pool {
         }
         let worn = kept.origin.is_worn(kept.shared.served());
         let at_its_end = kept.shared.is_abandoned() || kept.shared.met_limit();
-        if worn || at_its_end || kept.origin.is_outdated() {
+        let is_last = kept.origin.pool.retired.get() && kept.shared.is_empty();
+        if worn || at_its_end || is_last || kept.origin.is_outdated() {
             self.forget(kept);
             kept.origin.release_room();
             kept.shared.retire();

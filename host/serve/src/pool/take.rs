@@ -78,7 +78,10 @@ impl Pool {
             self.metrics.queued.add_one();
             let now = Instant::now();
             let (is_first, max) = (self.queue.is_empty(), queue_timeout);
-            let until = now + self.codel.borrow_mut().of_one_who_comes(now, is_first, max);
+            let is_loaded = self.guest.borrow().is_some();
+            // While the app is loaded, nobody is served, however short the line.
+            let wait = if is_loaded { self.codel.borrow_mut().of_one_who_comes(now, is_first, max) } else { max };
+            let until = now + wait;
             latest.map_or(until, |latest| until.min(latest))
         });
         alarm.set(Some(deadline));

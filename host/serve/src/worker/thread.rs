@@ -146,7 +146,7 @@ async fn serve(
     let watcher = Rc::clone(&crash);
     tokio::task::spawn_local(async move { watcher.watch(alarms.run()).await });
     let supplied: Vec<AppId> = first.supplies.keys().copied().collect();
-    let pools: Vec<_> = first.supplies.into_iter().filter_map(|(app, supply)| apps.supply(app, supply)).collect();
+    let pools: Vec<_> = first.supplies.into_iter().filter_map(|(app, supply)| apps.begin_with(app, supply)).collect();
     if let [only] = &*pools {
         // So that no request waits for its first instance.
         tokio::select! {

@@ -64,6 +64,8 @@ pub(crate) struct Book<C> {
     urgent: VecDeque<AppId>,
     background: VecDeque<AppId>,
     loads: usize,
+    /// The app whose load runs though an earlier one failed.
+    retrying: Option<AppId>,
     to_open: VecDeque<AppId>,
     openings: usize,
     /// When apps that could not be loaded are tried again, while a worker has requests for them.
@@ -77,6 +79,7 @@ impl<C> Default for Book<C> {
             urgent: VecDeque::new(),
             background: VecDeque::new(),
             loads: 0,
+            retrying: None,
             to_open: VecDeque::new(),
             openings: 0,
             retries: BTreeSet::new(),
@@ -230,6 +233,8 @@ impl<C: Clone> Book<C> {
 
     fn queue_load(&mut self, id: AppId, is_urgent: bool) {
         let Some(record) = self.records.get_mut(&id).filter(|record| record.load != Work::Runs) else { return };
+        // Those that were never tried go before those that failed.
+        let is_urgent = is_urgent && record.failure.is_none();
         let waits = std::mem::replace(&mut record.load, Work::Waits) == Work::Waits;
         // One that waited in the background already goes before the others there.
         if is_urgent && !(waits && record.is_urgent) {
@@ -240,12 +245,28 @@ impl<C: Clone> Book<C> {
         record.is_urgent = is_urgent || (waits && record.is_urgent);
     }
 
-    /// The next load to begin, if one may: of this app, with these settings.
+    /// The next load to begin, if one may: of this app, with these settings. Of those that failed before, one is loaded at a
+    /// time: two that take all of their time would keep the others from being loaded at all.
     pub(crate) fn next_load(&mut self) -> Option<(AppId, Arc<App>)> {
+        let mut held_back = Vec::new();
+        let next = self.next_load_but(&mut held_back);
+        self.background.extend(held_back);
+        next
+    }
+
+    /// The same; those that have to wait for another are put into `held_back`.
+    fn next_load_but(&mut self, held_back: &mut Vec<AppId>) -> Option<(AppId, Arc<App>)> {
         while self.loads < LOADS_MAX {
             let id = self.urgent.pop_front().or_else(|| self.background.pop_front())?;
             // Of an app that is gone, or is loaded already, the entry is void.
             let Some(record) = self.records.get_mut(&id).filter(|record| record.load == Work::Waits) else { continue };
+            if record.failure.is_some() {
+                if self.retrying.is_some() {
+                    held_back.push(id);
+                    continue;
+                }
+                self.retrying = Some(id);
+            }
             (record.load, record.is_urgent) = (Work::Runs, false);
             self.loads += 1;
             let with = Arc::clone(record.latest());
@@ -301,6 +322,7 @@ impl<C: Clone> Book<C> {
     /// Notes the end of a load. Whether a reload had asked for it, and whether another has since.
     fn ended(&mut self, id: AppId, with: &Arc<App>) -> Option<(&mut Record<C>, bool, bool)> {
         self.loads = self.loads.saturating_sub(1);
+        self.retrying = self.retrying.filter(|retried| *retried != id);
         // (The number may be another app's by now.)
         let is_it = |record: &&mut Record<C>| record.loads_with.as_ref().is_some_and(|app| Arc::ptr_eq(app, with));
         let record = self.records.get_mut(&id).filter(is_it)?;

@@ -75,7 +75,7 @@ fn flattened(fields: serde_json::Map<String, serde_json::Value>) -> BTreeMap<Str
 }
 
 /// The numbers of the apps, by name. A number is an app's for as long as the host runs, also when the app was removed and
-/// comes back; only when there is no other left, it is given to another.
+/// comes back. It is never given to another: a worker that still has something of the former app would serve it.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     of: HashMap<String, AppId>,
@@ -83,20 +83,13 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    /// The number of the app of this name; none when all are taken by apps of `current`.
-    pub(crate) fn of(&mut self, name: &str, is_current: impl Fn(&str) -> bool) -> Option<AppId> {
+    /// The number of the app of this name; none when all are given away.
+    pub(crate) fn of(&mut self, name: &str) -> Option<AppId> {
         if let Some(id) = self.of.get(name) {
             return Some(*id);
         }
-        let id = if AppId(self.next).index() < APPS_MAX {
-            self.next += 1;
-            AppId(self.next - 1)
-        } else {
-            let (former, id) = self.of.iter().find(|(name, _)| !is_current(name))?;
-            let (former, id) = (former.clone(), *id);
-            self.of.remove(&former);
-            id
-        };
+        let id = Some(AppId(self.next)).filter(|id| id.index() < APPS_MAX)?;
+        self.next += 1;
         self.of.insert(name.to_owned(), id);
         Some(id)
     }
@@ -122,12 +115,11 @@ pub(crate) fn difference<'a>(
     numbers: &mut Numbers,
 ) -> Difference {
     let mut before: HashMap<&str, (AppId, &Arc<App>)> = before.map(|(id, app)| (&*app.name, (id, app))).collect();
-    let current: HashSet<String> = after.iter().map(|app| app.name.clone()).collect();
     let mut found = Difference::default();
     for app in after {
         if let Some((id, old)) = before.remove(&*app.name) {
             found.kept.push((id, Arc::clone(app), compare(old, app)));
-        } else if let Some(id) = numbers.of(&app.name, |name| current.contains(name)) {
+        } else if let Some(id) = numbers.of(&app.name) {
             found.added.push((id, Arc::clone(app)));
         } else {
             found.too_many.push(Arc::clone(app));
@@ -175,12 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_used_again_only_when_there_is_no_other() {
+    fn a_number_is_never_given_to_another_app() {
         let mut numbers = Numbers::default();
         for number in 0..APPS_MAX {
-            assert!(numbers.of(&number.to_string(), |_| true).is_some());
+            assert!(numbers.of(&number.to_string()).is_some());
         }
-        assert_eq!(numbers.of("one more", |_| true), None);
-        assert_eq!(numbers.of("one more", |name| name != "7"), Some(AppId(7)));
+        assert_eq!(numbers.of("one more"), None);
+        assert_eq!(numbers.of("7"), Some(AppId(7)), "one that comes back has its own");
     }
 }

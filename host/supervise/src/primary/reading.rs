@@ -151,7 +151,7 @@ impl<B: Backend> Primary<B> {
         match change {
             Change::None if has_failed || is_touched => self.apps.book.reload(id, None),
             Change::None => return false,
-            Change::Routes if record.is_settled() && !has_failed => {
+            Change::Routes if record.is_settled() && !has_failed && !is_touched => {
                 self.apps.book.set(id, Arc::clone(app));
                 return false;
             }

@@ -23,6 +23,9 @@ pub(super) const LOADED_AHEAD_MAX: usize = 64;
 impl<B: Backend> Primary<B> {
     /// A worker's requests wait for an app.
     pub(super) fn on_wish(&mut self, worker: WorkerId, app: AppId) {
+        if self.apps.book.get(app).is_none() {
+            return;
+        }
         self.board.touch(app);
         let told = self.apps.wants(worker, app);
         self.tell(told);
@@ -31,6 +34,9 @@ impl<B: Backend> Primary<B> {
 
     /// What a worker was given of an app is not there any more.
     pub(super) fn on_vanished(&mut self, worker: WorkerId, app: AppId) {
+        if self.apps.book.get(app).is_none() {
+            return;
+        }
         tracing::info!(target: DETAILS, worker = worker.0, app = self.name_of(app), "its compiled code is not in the cache any more");
         let told = self.apps.vanished(worker, app);
         self.tell(told);
@@ -148,7 +154,8 @@ impl<B: Backend> Primary<B> {
     /// Tells workers. Those that have ended hear it when they start again, if they ask.
     pub(super) fn tell(&self, told: impl IntoIterator<Item = Tell<B::Guest>>) {
         for one in told {
-            let (Tell::Supply(worker, ..) | Tell::Refuse(worker, ..)) = &one;
+            let (Tell::Supply(worker, app, _) | Tell::Refuse(worker, app, _)) = &one;
+            self.show(*app);
             let Some(handle) = self.place_of(*worker).and_then(|place| place.handle.as_ref()) else { continue };
             match one {
                 Tell::Supply(_, app, guest) => handle.supply(app, guest),

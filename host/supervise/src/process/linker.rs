@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use wasmhost_base::heap;
+use wasmhost_base::panics::caught;
 use wasmhost_config::{App, AppId};
 use wasmhost_sandbox::{Guest, LoadError, Sandbox};
 
@@ -89,8 +90,10 @@ impl Linker {
         let linker = std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
             let _own = heap::own();
             let linked = match fails {
-                true => Err(Unlinked::Broken(short(&app, "injected by a test".to_owned()))),
-                false => link(&code, &app, &sandbox),
+                true => Err(Unlinked::Broken(short(&app, "a test made it fail".to_owned()))),
+                false => caught(|| link(&code, &app, &sandbox)).unwrap_or_else(|panic| {
+                    Err(Unlinked::Broken(short(&app, format!("linking it panicked, a bug of wasmhost: {panic}"))))
+                }),
             };
             // Without a receiver the worker is at its end.
             let _ = answer.blocking_send((id, linked));
