@@ -242,7 +242,9 @@ fn every_mistake_is_reported_with_its_place_and_a_way_out() {
 fn the_values_of_an_apps_capabilities_are_bounded_in_sum() {
     let values = |count: usize| {
         let pairs: String = (0..count).map(|number| format!("n{number:06} = \"abcdefghijk\"\n")).collect();
-        format!("[[app]]\nname = \"a\"\ncomponent = \"a\"\nroutes = [\"a\"]\n[[app]]\nname = \"b\"\ncomponent = \"b\"\nroutes = []\n[app.config]\n{pairs}")
+        format!(
+            "[[app]]\nname = \"a\"\ncomponent = \"a\"\nroutes = [\"a\"]\n[[app]]\nname = \"b\"\ncomponent = \"b\"\nroutes = []\n[app.config]\n{pairs}"
+        )
     };
     assert_eq!(config(&values(200_000), &[]).apps.len(), 2);
     let found = mistakes(&values(215_000));
