@@ -56,7 +56,11 @@ fn a_component_is_told_in_plain_words() {
         let memory = report["memory"]["initial_bytes"].as_u64().expect("a number");
         assert!(memory >= 65_536 && memory.is_multiple_of(65_536), "{name}: {memory}");
         assert_eq!((&report["isolation"]["mode"], &report["runs"]["verdict"]), (&"worker".into(), &true.into()));
-        assert!(words(&report["flags"], "flag").contains(&"--allow-host HOST"), "{name}: {}", report["flags"]);
+        assert!(
+            words(&report["flags"], "flag").contains(&"--allow-host HOST[:PORT][:private]"),
+            "{name}: {}",
+            report["flags"]
+        );
 
         let text = text(guest(name));
         for line in ["wants      outgoing HTTP, ", "language   Rust", "isolation  worker", "runs       yes: wasmhost "]

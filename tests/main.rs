@@ -23,6 +23,7 @@ mod apps;
 mod attacks;
 mod balancing;
 mod body_max;
+mod capabilities;
 mod circles;
 mod cli;
 mod configuration;

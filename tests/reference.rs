@@ -12,6 +12,7 @@ use clap::{Arg, Command};
 use serde_json::Value;
 
 use wasmhost_config::settings::{self, Form, Setting, Takes};
+use wasmhost_sandbox::capabilities;
 
 use crate::support::{Connection, Server, TestResult, eventually, get, run};
 
@@ -81,7 +82,7 @@ fn default_of(argument: &Arg) -> String {
 
 /// The variable that stands for a flag; lists of lines are read outside of the definition.
 fn variable_of(argument: &Arg) -> Option<String> {
-    let of_setting = settings::all().find(|setting| argument.get_id() == setting.name);
+    let of_setting = settings::all(capabilities()).find(|setting| argument.get_id() == setting.name);
     let of_list = || of_setting.map(Setting::variable);
     argument.get_env().map(|name| name.to_string_lossy().into_owned()).or_else(of_list)
 }
@@ -115,7 +116,7 @@ fn help_of(words: &[&str]) -> String {
 
 #[test]
 fn every_flag_is_listed_with_its_default_and_variable() -> TestResult {
-    let command = wasmhost_config::cli::command();
+    let command = wasmhost_config::cli::command(capabilities());
     let mut text = String::new();
     let serve = command.find_subcommand("serve").ok_or("a command serve")?;
     let flags: BTreeSet<&str> = serve.get_arguments().filter_map(Arg::get_long).collect();
@@ -166,7 +167,7 @@ fn keys_of(settings: impl Iterator<Item = &'static Setting>) -> String {
         };
         let help = setting.help.split(" [default: ").next().unwrap_or_default();
         let help = help.trim_end_matches(" (required)").trim_end_matches('.');
-        let has_flag = settings::all().any(|other| other.name == setting.name);
+        let has_flag = settings::all(capabilities()).any(|other| other.name == setting.name);
         let flag = if has_flag { format!("`{}`", setting.flag()) } else { "none".to_owned() };
         let row = [&format!("`{}`", setting.key), &value, &default, help, &flag].map(cell);
         let _ = writeln!(text, "| {} |", row.join(" | "));
@@ -179,7 +180,7 @@ fn keys_of(settings: impl Iterator<Item = &'static Setting>) -> String {
 fn every_key_of_the_file_is_listed_with_its_default_and_flag() -> TestResult {
     check_in(KEYS, "host", &keys_of(settings::of_host()))?;
     check_in(KEYS, "app", &keys_of(settings::ONE_APP_ONLY.iter()))?;
-    check_in(KEYS, "defaults", &keys_of(settings::of_defaults()))
+    check_in(KEYS, "defaults", &keys_of(settings::of_defaults(capabilities())))
 }
 
 #[test]

@@ -19,7 +19,7 @@ const CRATES: &[(&str, &[&str])] = &[
 /// acts.
 const ARROWS: &[(&str, &[&str])] = &[
     ("base/src", &[]),
-    ("config/src/cli", &["given", "settings"]),
+    ("config/src/cli", &["capability", "given", "settings"]),
     ("config/src/nearest.rs", &[]),
     ("config/src/host_name.rs", &[]),
     ("config/src/routes", &["host_name"]),

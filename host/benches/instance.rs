@@ -25,6 +25,7 @@ use wasmhost_config::{Config, build};
 use wasmhost_confine::spawner::Launcher;
 use wasmhost_sandbox::{
     Artifact, Body, Fault, FaultKind, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox, Ticker,
+    capabilities,
 };
 use wasmhost_serve::vitals::{HostVitals, Vitals};
 
@@ -147,8 +148,10 @@ fn compile(component: &str, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
 fn config(component: &Path) -> Result<Config, Box<dyn Error>> {
     let words =
         ["wasmhost".into(), component.into(), "--workers".into(), "1".into(), "--cache-dir".into(), "off".into()];
-    let Parsed::Cli(cli, _) = parse(words) else { return Err("the command line was not understood".into()) };
-    build(&cli.serve, machine()).map_err(|mistakes| all_of(&mistakes).into())
+    let Parsed::Cli(cli, _) = parse(words, capabilities()) else {
+        return Err("the command line was not understood".into());
+    };
+    build(&cli.serve, capabilities(), machine()).map_err(|mistakes| all_of(&mistakes).into())
 }
 
 fn all_of(mistakes: &[impl Display]) -> String {

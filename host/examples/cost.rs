@@ -23,7 +23,9 @@ use wasmhost_config::build;
 use wasmhost_config::cli::{Parsed, parse};
 use wasmhost_config::machine;
 use wasmhost_confine::spawner::Launcher;
-use wasmhost_sandbox::{Artifact, Body, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox, Ticker};
+use wasmhost_sandbox::{
+    Artifact, Body, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox, Ticker, capabilities,
+};
 use wasmhost_serve::vitals::{HostVitals, Vitals};
 
 /// Runs requests in process and says what one took.
@@ -63,8 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         "--instances-per-worker".into(),
         args.instances.into(),
     ];
-    let Parsed::Cli(cli, _) = parse(words) else { return Err("the command line was not understood".into()) };
-    let config = build(&cli.serve, machine()).map_err(|mistakes| all_of(&mistakes))?;
+    let Parsed::Cli(cli, _) = parse(words, capabilities()) else {
+        return Err("the command line was not understood".into());
+    };
+    let config = build(&cli.serve, capabilities(), machine()).map_err(|mistakes| all_of(&mistakes))?;
     let app = config.apps.first().ok_or("no app")?;
     let sandbox = Sandbox::new(&config, 1, Arc::clone(&ticker));
     let guest = Guest::link(&Artifact::prepare(&config, app, &Launcher::Own)?, app, &sandbox)?;

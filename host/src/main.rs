@@ -16,8 +16,11 @@ use wasmhost_config::cli::{
     BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, WitArgs,
     parse,
 };
-use wasmhost_config::{Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine};
+use wasmhost_config::{
+    Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
+};
 use wasmhost_confine::spawner::{self, AttendError, InheritError, Settings};
+use wasmhost_sandbox::capabilities;
 use wasmhost_serve::listener::keep_handed_over;
 use wasmhost_supervise::primary::{Ended, Ground};
 use wasmhost_supervise::process::{ChildError, run_child};
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
         Some("spawner") => return run_spawner(),
         _ => {}
     }
-    match parse(std::env::args_os()) {
+    match parse(std::env::args_os(), capabilities()) {
         Parsed::Text(text) => print(text.as_bytes()),
         Parsed::Wrong(mistakes) => wrong_usage(&mistakes),
         Parsed::Cli(cli, mistakes) => match *cli {
@@ -108,7 +111,7 @@ fn run_worker() -> ExitCode {
 }
 
 fn run_spawner() -> ExitCode {
-    match spawner::run() {
+    match spawner::run(capabilities()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ AttendError::Inherit(InheritError::NotAChild(_))) => wrong_usage(&[error.to_string()]),
         Err(error) => failed(&error, "see the log lines above"),
@@ -118,14 +121,14 @@ fn run_spawner() -> ExitCode {
 /// What the flags mean, and the file. `auto` is the form of the log that is taken when none is named.
 fn settings(
     args: &ServeArgs,
-    build: fn(&ServeArgs, Machine) -> Result<Config, Vec<Mistake>>,
+    build: fn(&ServeArgs, Capabilities, Machine) -> Result<Config, Vec<Mistake>>,
     auto: LogFormat,
     mut mistakes: Vec<String>,
 ) -> Result<Settings, Vec<String>> {
     // Granted directories are opened from here on.
     serve::raise_descriptor_limit();
     keep_handed_over();
-    match build(args, machine()) {
+    match build(args, capabilities(), machine()) {
         Ok(config) if mistakes.is_empty() => Ok(Settings { log: log_settings(config.log, auto), config }),
         config => {
             mistakes.extend(config.err().into_iter().flatten().map(|mistake| mistake.to_string()));

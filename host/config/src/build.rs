@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
+use super::capability::Capabilities;
 use super::cli::{CompileBounds, ServeArgs};
 use super::document::{APPS, DEFAULTS, Drafts, Keys, Places, TableReader, at};
 use super::draft::{AppDraft, Folder, HostDraft};
@@ -27,7 +28,7 @@ pub const FILE_NAME: &str = "wasmhost.toml";
 ///
 /// # Errors
 /// All mistakes: those of flags in the order of the help, those of the file in its order.
-pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>> {
+pub fn build(args: &ServeArgs, capabilities: Capabilities, machine: Machine) -> Result<Config, Vec<Mistake>> {
     let mut mistakes = Mistakes::default();
     let served = match (&args.component, &args.config) {
         (Some(component), Some(config)) => {
@@ -47,9 +48,9 @@ pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>>
         }
     };
     match served {
-        Some(Err(file)) => of_file(file, &args.given, machine, mistakes),
-        Some(Ok(component)) => of_component(component, args, machine, mistakes),
-        None => of_component(Path::new(""), args, machine, mistakes),
+        Some(Err(file)) => of_file(file, &args.given(capabilities), (capabilities, machine), mistakes),
+        Some(Ok(component)) => of_component(component, args, (capabilities, machine), mistakes),
+        None => of_component(Path::new(""), args, (capabilities, machine), mistakes),
     }
 }
 
@@ -57,10 +58,17 @@ pub fn build(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>>
 ///
 /// # Errors
 /// As [`build`].
-pub fn build_for_development(args: &ServeArgs, machine: Machine) -> Result<Config, Vec<Mistake>> {
+pub fn build_for_development(
+    args: &ServeArgs,
+    capabilities: Capabilities,
+    machine: Machine,
+) -> Result<Config, Vec<Mistake>> {
     match &args.config {
-        Some(_) => build(args, machine),
-        None => of_component(args.component.as_deref().unwrap_or(Path::new("")), args, machine, Mistakes::default()),
+        Some(_) => build(args, capabilities, machine),
+        None => {
+            let component = args.component.as_deref().unwrap_or(Path::new(""));
+            of_component(component, args, (capabilities, machine), Mistakes::default())
+        }
     }
 }
 
@@ -68,8 +76,8 @@ pub fn build_for_development(args: &ServeArgs, machine: Machine) -> Result<Confi
 ///
 /// # Errors
 /// All mistakes.
-pub fn read_again(source: &Source) -> Result<Config, Vec<Mistake>> {
-    match read_apps_again(source) {
+pub fn read_again(source: &Source, capabilities: Capabilities) -> Result<Config, Vec<Mistake>> {
+    match read_apps_again(source, capabilities) {
         (Some(config), mistakes) if mistakes.is_empty() => Ok(config),
         (_, mistakes) => Err(mistakes),
     }
@@ -78,11 +86,11 @@ pub fn read_again(source: &Source) -> Result<Config, Vec<Mistake>> {
 /// [`read_again`], where a mistake in one app leaves the others alone: the settings without the apps that are wrong
 /// ([`Mistake::app`] names them), and all mistakes. None where a mistake is not one app's alone. (All apps may be wrong:
 /// the settings have none then.)
-pub fn read_apps_again(source: &Source) -> (Option<Config>, Vec<Mistake>) {
+pub fn read_apps_again(source: &Source, capabilities: Capabilities) -> (Option<Config>, Vec<Mistake>) {
     match ConfigFile::read(source.file()) {
         Ok(file) => {
-            let (mut config, mistakes) =
-                read(source.given(), Served::File(&file), source.machine(), Mistakes::default());
+            let known = (capabilities, source.machine());
+            let (mut config, mistakes) = read(source.given(), Served::File(&file), known, Mistakes::default());
             config.source = Some(source.clone());
             let mistakes = mistakes.finish(&file.name, &file.text);
             let is_usable = mistakes.iter().all(|mistake| mistake.app.is_some());
@@ -101,32 +109,33 @@ pub fn read_apps_again(source: &Source) -> (Option<Config>, Vec<Mistake>) {
 /// The mistakes in them.
 pub fn compile_bounds(bounds: &CompileBounds) -> Result<Compilation, Vec<Mistake>> {
     let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off };
-    let (config, mistakes) = read(&bounds.0, Served::Component(Path::new("")), machine, Mistakes::default());
+    let known = (Capabilities::NONE, machine);
+    let (config, mistakes) = read(&bounds.0, Served::Component(Path::new("")), known, Mistakes::default());
     finished(config, mistakes, "", "").map(|config| Compilation { cache: CacheChoice::Off, ..config.compilation })
 }
 
 fn of_component(
     component: &Path,
     args: &ServeArgs,
-    machine: Machine,
+    known: Known,
     mut mistakes: Mistakes,
 ) -> Result<Config, Vec<Mistake>> {
-    note_variables(&mut mistakes);
-    let (config, mistakes) = read(&args.given, Served::Component(component), machine, mistakes);
+    note_variables(known.0, &mut mistakes);
+    let (config, mistakes) = read(&args.given(known.0), Served::Component(component), known, mistakes);
     finished(config, mistakes, "", "")
 }
 
-fn of_file(path: &Path, given: &[Given], machine: Machine, mut mistakes: Mistakes) -> Result<Config, Vec<Mistake>> {
-    note_variables(&mut mistakes);
+fn of_file(path: &Path, given: &[Given], known: Known, mut mistakes: Mistakes) -> Result<Config, Vec<Mistake>> {
+    note_variables(known.0, &mut mistakes);
     match ConfigFile::read(path) {
         Ok(file) => {
-            let (mut config, mistakes) = read(given, Served::File(&file), machine.clone(), mistakes);
-            config.source = Some(Source::new(file.path.clone(), given.to_vec(), machine));
+            let (mut config, mistakes) = read(given, Served::File(&file), known.clone(), mistakes);
+            config.source = Some(Source::new(file.path.clone(), given.to_vec(), known.1));
             finished(config, mistakes, &file.name, &file.text)
         }
         Err(reason) => {
             mistakes.note(path.display().to_string(), reason);
-            let (config, mistakes) = read(given, Served::Component(Path::new("")), machine, mistakes);
+            let (config, mistakes) = read(given, Served::Component(Path::new("")), known, mistakes);
             finished(config, mistakes, "", "")
         }
     }
@@ -136,13 +145,16 @@ fn finished(config: Config, mistakes: Mistakes, name: &str, text: &str) -> Resul
     if mistakes.is_empty() { Ok(config) } else { Err(mistakes.finish(name, text)) }
 }
 
-fn note_variables(mistakes: &mut Mistakes) {
+fn note_variables(capabilities: Capabilities, mistakes: &mut Mistakes) {
     // (Names that are not UTF-8 are not ours.)
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    for reason in variables::mistakes(names) {
+    for reason in variables::mistakes(capabilities, names) {
         mistakes.note("environment", reason);
     }
 }
+
+/// What is known besides what is typed: which settings there are, and what the machine offers.
+type Known = (Capabilities, Machine);
 
 /// What is served.
 #[derive(Clone, Copy)]
@@ -152,9 +164,14 @@ enum Served<'a> {
 }
 
 /// The settings, and what is wrong in them: without the apps that are.
-fn read(given: &[Given], served: Served<'_>, machine: Machine, mut mistakes: Mistakes) -> (Config, Mistakes) {
+fn read(
+    given: &[Given],
+    served: Served<'_>,
+    (capabilities, machine): Known,
+    mut mistakes: Mistakes,
+) -> (Config, Mistakes) {
     let mut drafts = Drafts { host: HostDraft::new(machine), app: AppDraft::new() };
-    let given = given.iter().filter_map(|given| Some((given.setting()?, given)));
+    let given = given.iter().filter_map(|given| Some((given.setting(capabilities)?, given)));
     let (defaults, decisions): (Vec<_>, Vec<_>) = given.partition(|(_, given)| given.origin == Origin::Default);
     apply(&defaults, &mut drafts, &mut mistakes);
     let (places, mut apps) = match served {
@@ -165,7 +182,7 @@ fn read(given: &[Given], served: Served<'_>, machine: Machine, mut mistakes: Mis
             (app.component, app.name, app.routes) = (component.to_owned(), name_of(component), vec!["*".to_owned()]);
             (Places::default(), vec![Found { app, place: None }])
         }
-        Served::File(file) => of_tables(file, &decisions, &mut drafts, &mut mistakes),
+        Served::File(file) => of_tables(file, capabilities, &decisions, &mut drafts, &mut mistakes),
     };
     drafts.host.listen_by_default();
     let mut config = drafts.host.config;
@@ -181,6 +198,7 @@ fn read(given: &[Given], served: Served<'_>, machine: Machine, mut mistakes: Mis
 /// Reads the file's tables: the places of the host's settings, and the apps.
 fn of_tables(
     file: &ConfigFile,
+    capabilities: Capabilities,
     decisions: &[(&'static Setting, &Given)],
     drafts: &mut Drafts,
     mistakes: &mut Mistakes,
@@ -189,20 +207,22 @@ fn of_tables(
     let decided: HashSet<&'static str> = decisions.iter().map(|(setting, _)| setting.name).collect();
     drafts.start_at(&Folder::of(file.folder()));
     let mut reader = TableReader { mistakes, decided: &decided, app: None, places: Places::default() };
-    reader.table(&table, &Keys::of_host(), drafts);
+    reader.table(&table, &Keys::of_host(capabilities), drafts);
     let places = std::mem::take(&mut reader.places);
     match table.get(DEFAULTS).map(|value| (at(value), value.get_ref())) {
-        Some((_, DeValue::Table(defaults))) => reader.table(defaults, &Keys::of_defaults(), drafts),
+        Some((_, DeValue::Table(defaults))) => reader.table(defaults, &Keys::of_defaults(capabilities), drafts),
         Some((at, _)) => reader.mistakes.at(at, None, "`defaults` must be a table: `[defaults]`"),
         None => {}
     }
     drafts.app.end_place();
     // Flags count for all apps; their paths begin at the current folder.
     drafts.start_at(&Folder::current());
+    let declared_before = std::mem::take(&mut drafts.app.app.grants.declared);
     apply(decisions, drafts, reader.mistakes);
     let variables = drafts.app.take_variables();
+    let declared = std::mem::replace(&mut drafts.app.app.grants.declared, declared_before);
     drafts.start_at(&Folder::of(file.folder()));
-    let (keys, base) = (Keys::of_app(), drafts.app.clone());
+    let (keys, base) = (Keys::of_app(capabilities), drafts.app.clone());
     let mut apps = Vec::new();
     for (begin, table) in tables_of_apps(&table, reader.mistakes) {
         drafts.app.clone_from(&base);
@@ -211,6 +231,7 @@ fn of_tables(
         drafts.app.end_place();
         let mut app = drafts.app.app.clone();
         app.grants.env.extend(variables.iter().cloned());
+        app.grants.declared.put_over(&declared);
         apps.push(Found { app, place: Some(AppPlace { begin, places: std::mem::take(&mut reader.places) }) });
     }
     (places, apps)

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::capability::Capabilities;
+
 mod config;
 mod project;
 mod serve;
@@ -36,8 +38,8 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Every flag of serving, --some-name, can also be set by the variable WASMHOST_SOME_NAME (--env, --env-file,
---arg and --dir: one value per line), and in a file, wasmhost.toml, that has settings for several apps (`wasmhost config
+Every flag of serving, --some-name, can also be set by the variable WASMHOST_SOME_NAME (--env, --arg
+and others that may be repeated: one value per line), and in a file, wasmhost.toml, that has settings for several apps (`wasmhost config
 schema` lists its keys). Flags and variables count more than the file. The flags of new, build, componentize, inspect and
 wit have no variables.
 TIME is a number and a unit (500ms, 5s, 2m). SIZE is a number of bytes, or a number and a unit (64KiB, 128MiB, 2GiB).
@@ -134,11 +136,12 @@ pub enum Parsed {
 const MISTAKES_MAX: usize = 20;
 
 /// Reads the words of the command line. An unknown flag is noted and left out, so that later mistakes come to light too.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
+pub fn parse(words: impl IntoIterator<Item = OsString>, capabilities: Capabilities) -> Parsed {
     let mut words: Vec<OsString> = words.into_iter().collect();
     let mut mistakes = Vec::new();
     while mistakes.len() < MISTAKES_MAX {
-        let outcome = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
+        let outcome =
+            command(capabilities).try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
         let error = match outcome {
             Ok(cli) => return Parsed::Cli(Box::new(cli), mistakes),
             Err(error) => error,
@@ -163,14 +166,20 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
     Parsed::Wrong(mistakes)
 }
 
-/// The definition, with what differs between commands that have flags in common.
-pub fn command() -> clap::Command {
-    Cli::command().mut_subcommand("dev", |dev| {
-        dev.mut_arg(serve::COMPONENT, |argument| {
-            let help = "The project's folder, or a component that something else builds [default: current folder]";
-            argument.value_name("DIR | COMPONENT").help(help).long_help(help)
-        })
-        .mut_arg("drain-timeout", |argument| argument.default_value("0s"))
+/// The definition, with the flags of all settings, and what differs between commands that have flags in common.
+pub fn command(capabilities: Capabilities) -> clap::Command {
+    let serving = |command| serve::with_settings(command, capabilities, true);
+    let reading = |command| serve::with_settings(command, capabilities, false);
+    let command = serving(Cli::command()).mut_subcommand("serve", serving);
+    let command = command
+        .mut_subcommand("config", |config| config.mut_subcommand("check", reading).mut_subcommand("show", reading));
+    command.mut_subcommand("dev", |dev| {
+        serving(dev)
+            .mut_arg(serve::COMPONENT, |argument| {
+                let help = "The project's folder, or a component that something else builds [default: current folder]";
+                argument.value_name("DIR | COMPONENT").help(help).long_help(help)
+            })
+            .mut_arg("drain-timeout", |argument| argument.default_value("0s"))
     })
 }
 
@@ -212,12 +221,12 @@ mod tests {
 
     #[test]
     fn the_definition_is_consistent() {
-        command().debug_assert();
+        command(Capabilities::NONE).debug_assert();
     }
 
     #[test]
     fn every_unknown_flag_is_reported() {
-        match parse(words("wasmhost a.wasm --wrokers 2 --nonsense=1 --cpu-limit 1s")) {
+        match parse(words("wasmhost a.wasm --wrokers 2 --nonsense=1 --cpu-limit 1s"), Capabilities::NONE) {
             Parsed::Cli(_, mistakes) | Parsed::Wrong(mistakes) => {
                 assert!(mistakes.iter().any(|m| m.contains("--wrokers")), "{mistakes:?}");
             }
@@ -232,11 +241,11 @@ mod tests {
     #[test]
     fn a_command_and_a_bare_component_are_both_understood() {
         assert!(matches!(
-            parse(words("wasmhost a.wasm --workers 2")),
+            parse(words("wasmhost a.wasm --workers 2"), Capabilities::NONE),
             Parsed::Cli(cli, _) if cli.command.is_none() && cli.serve.component.is_some()
         ));
         assert!(matches!(
-            parse(words("wasmhost compile a.wasm -o b.cwasm")),
+            parse(words("wasmhost compile a.wasm -o b.cwasm"), Capabilities::NONE),
             Parsed::Cli(cli, _) if matches!(cli.command, Some(Command::Compile(_)))
         ));
     }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::capability::{self, Capabilities};
 use super::draft::{AppDraft, Folder, HostDraft};
 use super::mistake::{Mistakes, Offset};
 use super::nearest::{nearest, shown};
@@ -30,6 +31,7 @@ impl Drafts {
         match &setting.of {
             Of::Host(access) => (access.set)(&mut self.host, text),
             Of::App(access) => (access.set)(&mut self.app, text),
+            Of::Capability(check) => capability::store(&mut self.app.app.grants.declared, setting, *check, text),
         }
     }
 
@@ -44,6 +46,7 @@ impl Drafts {
         match &setting.of {
             Of::Host(access) => (access.clear)(&mut self.host),
             Of::App(access) => (access.clear)(&mut self.app),
+            Of::Capability(_) => self.app.app.grants.declared.clear(setting),
         }
     }
 }
@@ -55,20 +58,23 @@ pub(super) struct Keys {
     others: &'static [&'static str],
     /// Why a key that is a setting elsewhere is none here.
     elsewhere: fn(&Setting) -> &'static str,
+    capabilities: Capabilities,
 }
 
 impl Keys {
     fn new(
+        capabilities: Capabilities,
         settings: impl Iterator<Item = &'static Setting>,
         others: &'static [&'static str],
         elsewhere: fn(&Setting) -> &'static str,
     ) -> Self {
-        Self { by_key: settings.map(|setting| (setting.key, setting)).collect(), others, elsewhere }
+        Self { by_key: settings.map(|setting| (setting.key, setting)).collect(), others, elsewhere, capabilities }
     }
 
     /// Of the file's top.
-    pub(super) fn of_host() -> Self {
+    pub(super) fn of_host(capabilities: Capabilities) -> Self {
         Self::new(
+            capabilities,
             settings::of_host(),
             &[APPS, DEFAULTS],
             |_| "is a setting of apps; write it below an `[[app]]`, or below `[defaults]` for all",
@@ -76,17 +82,18 @@ impl Keys {
     }
 
     /// Of `[defaults]`.
-    pub(super) fn of_defaults() -> Self {
-        Self::new(settings::of_defaults(), &[], |setting| match setting.is_of_app() {
+    pub(super) fn of_defaults(capabilities: Capabilities) -> Self {
+        Self::new(capabilities, settings::of_defaults(capabilities), &[], |setting| match setting.is_of_app() {
             true => "differs between apps; write it below each `[[app]]`",
             false => "is a setting of the host; write it above `[defaults]` and the first `[[app]]`",
         })
     }
 
     /// Of an app.
-    pub(super) fn of_app() -> Self {
+    pub(super) fn of_app(capabilities: Capabilities) -> Self {
         Self::new(
-            settings::of_app(),
+            capabilities,
+            settings::of_app(capabilities),
             &[],
             |_| "is a setting of the host; write it above `[defaults]` and the first `[[app]]`",
         )
@@ -105,7 +112,8 @@ impl Keys {
     fn unknown(&self, table: Option<&str>, key: &str) -> String {
         let full = table.map_or_else(|| key.to_owned(), |table| format!("{table}.{key}"));
         let shown_key = shown(key);
-        if let Some(setting) = settings::of_host().chain(settings::of_app()).find(|setting| setting.key == full) {
+        let mut all = settings::of_host().chain(settings::of_app(self.capabilities));
+        if let Some(setting) = all.find(|setting| setting.key == full) {
             return format!("`{shown_key}` {}", (self.elsewhere)(setting));
         }
         // By its flag, without the place that its key has here.

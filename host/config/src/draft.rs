@@ -155,7 +155,6 @@ impl AppDraft {
             capacity: Capacity::default(),
             limits: Limits::default(),
             grants: Grants::default(),
-            config: Vec::new(),
         };
         Self { app, folder: Folder::current(), env: Vec::new(), env_of_files: Vec::new(), wrong_lines: Vec::new() }
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::capability::Capabilities;
 use super::encoding;
 use super::machine::Machine;
 use super::settings::{self, Setting};
@@ -21,8 +22,8 @@ pub(super) struct Given {
 
 impl Given {
     /// Which setting it is of.
-    pub(super) fn setting(&self) -> Option<&'static Setting> {
-        settings::all().find(|setting| setting.name == self.name)
+    pub(super) fn setting(&self, capabilities: Capabilities) -> Option<&'static Setting> {
+        settings::all(capabilities).find(|setting| setting.name == self.name)
     }
 
     /// How messages call it: as it was written.

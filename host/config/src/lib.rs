@@ -4,6 +4,7 @@
 //! and once; other processes of the host get the result.
 
 mod build;
+mod capability;
 pub mod cli;
 mod document;
 mod draft;
@@ -36,11 +37,13 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
+pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use given::Source;
 pub use machine::{Machine, machine};
 pub use mistake::Mistake;
 pub use parse::{HostPattern, HostRule, certificates};
 pub use schema::schema;
+pub use settings::{Form, Setting, Takes};
 pub use show::show;
 pub use table::{APPS_MAX, AppId, AppTable, Routed};
 
@@ -128,8 +131,6 @@ pub struct App {
     pub limits: Limits,
     /// What the guest was granted.
     pub grants: Grants,
-    /// What it reads through `wasi:config/store`. No two have the same name.
-    pub config: Vec<(String, String)>,
 }
 
 /// Settings of `wasmhost dev`: clients and the terminal see reasons of failures, and the component comes from a stage.
@@ -360,6 +361,8 @@ pub struct Grants {
     /// Root certificates that outgoing HTTPS trusts besides Mozilla's, in PEM; [`certificates`] reads them. Apps that
     /// have them from `[defaults]` share them.
     pub ca_pem: Arc<str>,
+    /// What the settings of capabilities say.
+    pub declared: Declared,
 }
 
 /// Most directories that all guests together are granted; each costs every process a descriptor.

@@ -2,15 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
+use super::capability::Capabilities;
 use super::document::{APPS, DEFAULTS};
 use super::settings::{self, Form, Setting, Takes};
 
 /// The schema (draft 2020-12).
-pub fn schema() -> Value {
+pub fn schema(capabilities: Capabilities) -> Value {
     let mut top = properties(settings::of_host());
-    let defaults = object(properties(settings::of_defaults()), "What apps have that do not say otherwise");
+    let defaults = object(properties(settings::of_defaults(capabilities)), "What apps have that do not say otherwise");
     top.insert(DEFAULTS.to_owned(), defaults);
-    let mut app = object(properties(settings::of_app()), "An app: a component with its routes, limits and grants");
+    let mut app =
+        object(properties(settings::of_app(capabilities)), "An app: a component with its routes, limits and grants");
     insert(&mut app, "required", json!(["name", "component"]));
     top.insert(APPS.to_owned(), json!({ "type": "array", "minItems": 1, "description": "The apps", "items": app }));
     let mut schema = object(top, "What wasmhost serves, and how");

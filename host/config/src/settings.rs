@@ -4,40 +4,60 @@
 
 mod apps;
 mod compilation;
-mod entry;
+pub(crate) mod entry;
 mod grants;
 mod limits;
 mod output;
 mod serving;
 
-pub(crate) use self::entry::Of;
-pub use self::entry::{Form, Group, Setting, Takes};
+use crate::capability::{Capabilities, Declaration};
 
-/// The settings with a flag, by their headings.
-pub const GROUPS: &[Group] = &[serving::GROUP, limits::GROUP, grants::GROUP, output::GROUP, compilation::GROUP];
+use self::entry::Group;
+pub(crate) use self::entry::Of;
+pub use self::entry::{Form, Setting, Takes};
+
+/// The host's own settings with a flag, by their headings.
+const GROUPS: &[Group] = &[serving::GROUP, limits::GROUP, grants::GROUP, output::GROUP, compilation::GROUP];
 
 /// Settings of apps without a flag, which may also stand in `[defaults]`.
-pub const FILE_ONLY: &[Setting] = apps::FILE_ONLY;
+const FILE_ONLY: &[Setting] = apps::FILE_ONLY;
 
 /// Settings without a flag that differ between apps.
 pub const ONE_APP_ONLY: &[Setting] = apps::ONE_APP_ONLY;
 
+/// All settings with a flag, in the order of the help, with their headings. Those of capabilities are grants.
+pub fn with_headings(capabilities: Capabilities) -> impl Iterator<Item = (&'static str, &'static Setting)> {
+    GROUPS.iter().flat_map(move |group| {
+        let are_grants = group.heading == grants::GROUP.heading;
+        let declared = are_grants.then(|| capabilities.settings()).into_iter().flatten();
+        group.settings.iter().chain(declared).map(|setting| (group.heading, setting))
+    })
+}
+
 /// All settings with a flag, in the order of the help.
-pub fn all() -> impl Iterator<Item = &'static Setting> {
-    GROUPS.iter().flat_map(|group| group.settings)
+pub fn all(capabilities: Capabilities) -> impl Iterator<Item = &'static Setting> {
+    with_headings(capabilities).map(|(_, setting)| setting)
 }
 
 /// Those at the top of the file.
 pub fn of_host() -> impl Iterator<Item = &'static Setting> {
-    all().filter(|setting| !setting.is_of_app())
+    all(Capabilities::NONE).filter(|setting| !setting.is_of_app())
 }
 
 /// Those in `[defaults]`.
-pub fn of_defaults() -> impl Iterator<Item = &'static Setting> {
-    FILE_ONLY.iter().chain(all().filter(|setting| setting.is_of_app()))
+pub fn of_defaults(capabilities: Capabilities) -> impl Iterator<Item = &'static Setting> {
+    FILE_ONLY.iter().chain(all(capabilities).filter(|setting| setting.is_of_app()))
 }
 
 /// Those of an app in the file.
-pub fn of_app() -> impl Iterator<Item = &'static Setting> {
-    ONE_APP_ONLY.iter().chain(of_defaults())
+pub fn of_app(capabilities: Capabilities) -> impl Iterator<Item = &'static Setting> {
+    ONE_APP_ONLY.iter().chain(of_defaults(capabilities))
+}
+
+impl Declaration {
+    /// The setting that is proposed for granting it: one of its own, or one that apps have anyway.
+    pub fn grant(&self) -> Option<&'static Setting> {
+        let name = self.granted_by.first()?;
+        self.settings.iter().chain(of_app(Capabilities::NONE)).find(|setting| setting.name == *name)
+    }
 }

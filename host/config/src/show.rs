@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::capability::Capabilities;
 use super::settings::{self, Of, Setting};
 use super::shown::Shown;
 use super::{App, Config};
@@ -11,7 +12,7 @@ const HIDDEN: &str = "…";
 
 /// All settings that hold, with absolute paths. `values`: with those of `env` and `config`, which may be secrets, and
 /// without which the text does not mean the same.
-pub fn show(config: &Config, values: bool) -> String {
+pub fn show(config: &Config, capabilities: Capabilities, values: bool) -> String {
     let mut text = String::new();
     for setting in settings::of_host() {
         if let Of::Host(access) = &setting.of {
@@ -20,15 +21,17 @@ pub fn show(config: &Config, values: bool) -> String {
     }
     for app in &config.apps {
         text.push_str("\n[[app]]\n");
-        show_app(&mut text, app, values);
+        show_app(&mut text, app, capabilities, values);
     }
     text
 }
 
-fn show_app(text: &mut String, app: &App, values: bool) {
-    for setting in settings::of_app() {
-        if let Of::App(access) = &setting.of {
-            line(text, setting, &(access.get)(app), values);
+fn show_app(text: &mut String, app: &App, capabilities: Capabilities, values: bool) {
+    for setting in settings::of_app(capabilities) {
+        match &setting.of {
+            Of::App(access) => line(text, setting, &(access.get)(app), values),
+            Of::Capability(_) => line(text, setting, &app.grants.declared.shown(setting), values),
+            Of::Host(_) => {}
         }
     }
 }

@@ -10,6 +10,8 @@ use super::{App, Balance, Config, DIRECTORIES_MAX, Listen, WorkerKind};
 
 /// The guest's variables in sum; no process gets more from the system by far.
 const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
+/// What the settings of capabilities say for one app, in sum: a guest may have all of it copied with one call.
+const DECLARED_BYTES_MAX: usize = 4 << 20;
 /// Variables, values and certificates of all apps in sum: every process of the host gets a copy.
 const ALL_APPS_BYTES_MAX: usize = 32 << 20;
 
@@ -82,6 +84,14 @@ pub(super) fn check_apps(apps: &mut [Found], config: &Config, mistakes: &mut Mis
             let reason = format!("with `env` and all files, the guest has more than {most} MiB of variables");
             found.wrong(mistakes, "env", &format!("--env-file `{environment} bytes`"), reason);
         }
+        let declared = found.app.grants.declared.bytes();
+        if declared > DECLARED_BYTES_MAX {
+            let most = DECLARED_BYTES_MAX >> 20;
+            let reason = format!(
+                "the values that the app's capabilities are given (`config` and the like) are more than {most} MiB; give large ones as files (`dirs`)"
+            );
+            found.wrong(mistakes, "", &format!("flags of capabilities `{declared} bytes`"), reason);
+        }
         if found.app.group.is_some() && config.worker_kind == WorkerKind::Thread {
             let reason =
                 "`group` needs processes as workers: write `worker-kind = \"process\"` at the top, or leave it out";
@@ -93,11 +103,12 @@ pub(super) fn check_apps(apps: &mut [Found], config: &Config, mistakes: &mut Mis
                 format!("all apps together have more than {DIRECTORIES_MAX} `dirs`; grant fewer, each to fewer apps");
             found.wrong(mistakes, "dirs", "--dir", reason);
         }
-        bytes += environment + bytes_of(&found.app.config) + found.app.grants.ca_pem.len();
+        bytes += environment + declared + found.app.grants.ca_pem.len();
         if bytes > ALL_APPS_BYTES_MAX && !std::mem::replace(&mut is_beyond_bytes, true) {
             let most = ALL_APPS_BYTES_MAX >> 20;
-            let reason =
-                format!("the variables, `config` and certificates of all apps together are more than {most} MiB");
+            let reason = format!(
+                "the variables, certificates and values of capabilities of all apps together are more than {most} MiB"
+            );
             found.wrong(mistakes, "env", "--env", reason);
         }
     }
@@ -107,10 +118,9 @@ pub(super) fn check_apps(apps: &mut [Found], config: &Config, mistakes: &mut Mis
 
 /// What an app must have, and what it has when it says nothing.
 fn complete(found: &mut Found, is_only: bool, mistakes: &mut Mistakes) {
-    for pairs in [&mut found.app.grants.env, &mut found.app.config] {
-        latest(pairs);
-        pairs.shrink_to_fit();
-    }
+    latest(&mut found.app.grants.env);
+    found.app.grants.env.shrink_to_fit();
+    found.app.grants.declared.complete();
     let Some(place) = &found.place else { return };
     let has = |key| place.places.of(key).is_some();
     if !has("name") {

@@ -1,5 +1,6 @@
 //! Variables of the environment that are named as ours: which of them nobody reads.
 
+use super::capability::Capabilities;
 use super::nearest::unknown;
 use super::settings;
 
@@ -16,8 +17,8 @@ const OTHERS_BEGIN: [&str; 5] =
     ["WASMHOST_TEST_", "WASMHOST_FUZZ_", "WASMHOST_INJ", "WASMHOST_SERVICE_", "WASMHOST_PORT"];
 
 /// What is wrong with each of these names that begins as ours and is not known.
-pub(super) fn mistakes(names: impl IntoIterator<Item = String>) -> Vec<String> {
-    let settings: Vec<String> = settings::all().map(settings::Setting::variable).collect();
+pub(super) fn mistakes(capabilities: Capabilities, names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let settings: Vec<String> = settings::all(capabilities).map(settings::Setting::variable).collect();
     let known = || settings.iter().map(String::as_str).chain(OTHERS);
     let is_foreign = |name: &str| OTHERS_BEGIN.iter().any(|begin| name.starts_with(begin));
     let ours = names.into_iter().filter(|name| name.starts_with(PREFIX));
@@ -42,7 +43,7 @@ mod tests {
             "WASMHOST_SERVICE_HOST",
             "WASMHOST_PORT_8080_TCP",
         ];
-        let told = mistakes(names.map(str::to_owned));
+        let told = mistakes(Capabilities::NONE, names.map(str::to_owned));
         let reason = "unknown variable `WASMHOST_WROKERS`, is `WASMHOST_WORKERS` meant?";
         assert_eq!(told, [reason]);
     }

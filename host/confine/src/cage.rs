@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wasmhost_config::{App, Config, HostPattern, Listen, WorkerKind};
+use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind};
 
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +80,10 @@ const DOMAIN: u16 = 53;
 
 impl Cage {
     /// For the primary.
-    pub fn primary(config: &Config) -> Self {
+    pub fn primary(config: &Config, capabilities: Capabilities) -> Self {
         match config.worker_kind {
             WorkerKind::Thread => {
-                let mut cage = Self::serving(Role::Primary, config);
+                let mut cage = Self::serving(Role::Primary, config, capabilities);
                 cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir.to_owned(), Access::Write)));
                 cage.paths.push(("/proc/self".into(), Access::Read));
                 cage.grants = CallGrants { paths: true, changes: true, ..cage.grants };
@@ -95,8 +95,8 @@ impl Cage {
     }
 
     /// For a worker that is a process, and for the process that has loaded a component and tries it.
-    pub fn worker(config: &Config) -> Self {
-        let mut cage = Self::serving(Role::Worker, config);
+    pub fn worker(config: &Config, capabilities: Capabilities) -> Self {
+        let mut cage = Self::serving(Role::Worker, config, capabilities);
         // The code of a component that was loaded again is mapped by way of `/proc/self/fd`, which Landlock takes for the
         // file itself.
         cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir.to_owned(), Access::Read)));
@@ -110,8 +110,8 @@ impl Cage {
     }
 
     /// For the spawner, all of whose children are within what is said here: they confine themselves further.
-    pub fn spawner(config: &Config) -> Self {
-        let mut cage = Self::serving(Role::Spawner, config);
+    pub fn spawner(config: &Config, capabilities: Capabilities) -> Self {
+        let mut cage = Self::serving(Role::Spawner, config, capabilities);
         // The component, by whatever way its path leads when it is loaded again. No guest runs here.
         cage.paths.push(("/".into(), Access::Read));
         cage.paths.push(("/dev/null".into(), Access::Write));
@@ -129,25 +129,24 @@ impl Cage {
         Self { role, paths: Vec::new(), connect: Connect::Nowhere, grants: CallGrants::default() }
     }
 
-    /// For a process that serves, or whose children do: what the guest was granted.
-    fn serving(role: Role, config: &Config) -> Self {
-        let grants = || config.apps.iter().map(|app| &app.grants);
-        let dirs = || grants().flat_map(|grants| &grants.dirs);
+    /// For a process that serves, or whose children do: what the apps need for the capabilities that they were granted.
+    fn serving(role: Role, config: &Config, capabilities: Capabilities) -> Self {
+        let all: Vec<Needs> = config.apps.iter().flat_map(|app| capabilities.needs(app)).collect();
+        let directories = || all.iter().flat_map(|needs| &needs.directories);
         let mut paths: Vec<(PathBuf, Access)> = Vec::new();
-        for dir in dirs() {
-            paths.push((dir.path(), if dir.writable { Access::Write } else { Access::Read }));
+        for (path, is_changed) in directories() {
+            paths.push((path.clone(), if *is_changed { Access::Write } else { Access::Read }));
         }
-        let hosts = || grants().flat_map(|grants| &grants.allow_hosts);
-        let outgoing = hosts().next().is_some();
+        let connect = connect(&all);
+        let outgoing = connect != Connect::Nowhere;
         if outgoing {
             paths.extend(NAME_RESOLUTION.map(|path| (path.into(), Access::Read)));
             paths.extend(library_folders().into_iter().map(|folder| (folder, Access::Read)));
         }
-        let connect = connect(config);
         let grants = CallGrants {
             reads: outgoing,
-            paths: dirs().next().is_some(),
-            changes: dirs().any(|dir| dir.writable),
+            paths: directories().next().is_some(),
+            changes: directories().any(|(_, is_changed)| *is_changed),
             outgoing,
             binds: false,
         };
@@ -160,43 +159,34 @@ impl Cage {
     }
 }
 
-/// Where processes may connect to that serve all of these apps.
-fn connect(config: &Config) -> Connect {
-    let hosts = || config.apps.iter().flat_map(|app| &app.grants.allow_hosts);
-    if hosts().next().is_none() {
+/// Where connections go for all these needs.
+fn connect(all: &[Needs]) -> Connect {
+    let ports = || all.iter().flat_map(|needs| &needs.ports);
+    if ports().next().is_none() {
         return Connect::Nowhere;
     }
-    let has_names = hosts().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any));
-    match hosts().map(|rule| rule.port).collect::<Option<Vec<u16>>>() {
-        Some(mut ports) => {
-            ports.extend(has_names.then_some(DOMAIN));
-            Connect::Ports(ports)
-        }
-        None => Connect::Anywhere,
-    }
+    let ports: Option<Vec<u16>> =
+        ports().map(|port| if let Port::One(port) = port { Some(*port) } else { None }).collect();
+    let names = all.iter().any(|needs| needs.names);
+    ports.map_or(Connect::Anywhere, |ports| Connect::Ports(ports.into_iter().chain(names.then_some(DOMAIN)).collect()))
 }
 
 /// What an app wants to reach beyond what processes are confined to that were started with these settings; nothing: it is
 /// within. (Of directories, whoever opens them knows.)
-pub(super) fn beyond(start: &Config, app: &App) -> Option<String> {
-    let rules = &app.grants.allow_hosts;
+pub(super) fn beyond(start: &Config, app: &App, capabilities: Capabilities) -> Option<String> {
+    let wanted: Vec<Needs> = capabilities.needs(app).collect();
+    let all: Vec<Needs> = start.apps.iter().flat_map(|app| capabilities.needs(app)).collect();
     let restart = |what: String| Some(format!("{what}, which no app was granted when the host started"));
-    if rules.is_empty() {
-        return None;
-    }
-    match connect(start) {
-        Connect::Anywhere => None,
-        Connect::Nowhere => restart("outgoing requests".to_owned()),
-        Connect::Ports(ports) => {
-            let has_name = rules.iter().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any));
-            if has_name && !ports.contains(&DOMAIN) {
-                return restart("hosts by name".to_owned());
-            }
-            rules.iter().find_map(|rule| match rule.port {
-                Some(port) if ports.contains(&port) => None,
-                Some(port) => restart(format!("port {port} of other hosts")),
-                None => restart("all ports of other hosts".to_owned()),
-            })
+    match (connect(&all), connect(&wanted)) {
+        (_, Connect::Nowhere) | (Connect::Anywhere, _) => None,
+        (Connect::Nowhere, _) => restart("outgoing requests".to_owned()),
+        (Connect::Ports(ports), _) if !ports.contains(&DOMAIN) && wanted.iter().any(|needs| needs.names) => {
+            restart("hosts by name".to_owned())
+        }
+        (Connect::Ports(_), Connect::Anywhere) => restart("all ports of other hosts".to_owned()),
+        (Connect::Ports(ports), Connect::Ports(wanted)) => {
+            let beyond = wanted.iter().find(|port| !ports.contains(port))?;
+            restart(format!("port {beyond} of other hosts"))
         }
     }
 }
@@ -240,4 +230,78 @@ fn library_folders() -> Vec<PathBuf> {
         mapped_files().into_iter().filter(is_library).map(|file| parent(&file).to_owned()).collect();
     folders.dedup();
     folders
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmhost_config::{CacheChoice, Declaration, Machine, build};
+
+    use super::*;
+
+    /// An app needs its name: `directory`, ports, and names where one begins with a letter.
+    fn needs(app: &App) -> Needs {
+        let words = || app.name.split('-');
+        let port = |word: &str| match word {
+            "any" => Some(Port::Any),
+            number => number.parse().ok().map(Port::One),
+        };
+        Needs {
+            directories: words().filter(|word| *word == "rw").map(|_| ("/rw".into(), true)).collect(),
+            ports: words().filter_map(port).collect(),
+            names: words().any(|word| word == "names"),
+        }
+    }
+
+    const CAPABILITIES: Capabilities = Capabilities::new(&[&[Declaration {
+        what: "tests",
+        interfaces: &[],
+        granted_by: &[],
+        without: "",
+        settings: &[],
+        needs,
+    }]]);
+
+    fn config(apps: &[&str]) -> Config {
+        let app = |name: &&str| App { name: (*name).to_owned(), ..App::default() }.into();
+        let words = ["wasmhost", "a.wasm"].map(Into::into);
+        let machine = Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
+        let parsed = wasmhost_config::cli::parse(words, CAPABILITIES);
+        let wasmhost_config::cli::Parsed::Cli(cli, _) = parsed else { panic!("{parsed:?}") };
+        let config = build(&cli.serve, CAPABILITIES, machine).expect("settings");
+        Config { apps: apps.iter().map(app).collect(), ..config }
+    }
+
+    #[test]
+    fn a_process_keeps_what_capabilities_need_for_its_apps_and_nothing_else() {
+        let cage = |apps: &[&str]| Cage::worker(&config(apps), CAPABILITIES);
+        let none = cage(&["a", "b"]);
+        assert_eq!(
+            (&none.connect, none.grants),
+            (&Connect::Nowhere, CallGrants { reads: true, ..CallGrants::default() })
+        );
+        let both = cage(&["a", "rw", "443"]);
+        assert_eq!(both.connect, Connect::Ports(vec![443]));
+        assert!(both.paths.contains(&("/rw".into(), Access::Write)) && both.grants.changes && both.grants.outgoing);
+        assert_eq!(cage(&["80", "443-names"]).connect, Connect::Ports(vec![80, 443, DOMAIN]));
+        assert_eq!(cage(&["80", "any"]).connect, Connect::Anywhere);
+    }
+
+    #[test]
+    fn what_an_app_wants_beyond_the_start_is_named() {
+        for (start, wanted, beyond) in [
+            ("a", "b", None),
+            ("a", "443", Some("outgoing requests")),
+            ("443", "443", None),
+            ("443", "80", Some("port 80 of other hosts")),
+            ("443", "443-names", Some("hosts by name")),
+            ("443-names", "443-names", None),
+            ("443", "any", Some("all ports of other hosts")),
+            ("any", "80-names", None),
+        ] {
+            let app = App { name: wanted.to_owned(), ..App::default() };
+            let found = super::beyond(&config(&[start]), &app, CAPABILITIES);
+            let found = found.as_deref().and_then(|text| text.split(", which").next());
+            assert_eq!(found, beyond, "{wanted} after {start}");
+        }
+    }
 }

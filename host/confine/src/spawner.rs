@@ -27,7 +27,7 @@ pub use self::reading::{NewListener, Reading};
 
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire};
-use wasmhost_config::{App, Compilation, Config, Confine};
+use wasmhost_config::{App, Capabilities, Compilation, Config, Confine};
 
 use self::settings::SealedSettings;
 pub use self::settings::{Directory, InheritError, Inheritance, Settings, among, inherit};
@@ -241,10 +241,10 @@ impl Spawner {
     ///
     /// # Errors
     /// When the spawner does not do it.
-    pub async fn read_again(&self, start: &Config) -> io::Result<Reading> {
+    pub async fn read_again(&self, start: &Config, capabilities: Capabilities) -> io::Result<Reading> {
         let answer = Wire::new(self.ask(&ToSpawner::ReadAgain, &[])?)?;
         match answer.receive().await? {
-            Some((FromSpawner::Read, descriptors)) => reading::open(descriptors, start),
+            Some((FromSpawner::Read, descriptors)) => reading::open(descriptors, start, capabilities),
             Some((FromSpawner::Failed(_, words), _)) => Err(io::Error::other(words)),
             Some((answer, _)) => Err(io::Error::other(format!("the spawner answered {answer:?}"))),
             None => Err(io::Error::other("the spawner has ended")),

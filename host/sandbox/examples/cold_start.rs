@@ -18,7 +18,8 @@ use wasmhost_config::cli::{Parsed, parse};
 use wasmhost_config::{App, build, machine};
 use wasmhost_confine::spawner::{COMPILING_CHILD, Launcher};
 use wasmhost_sandbox::{
-    Artifact, Guest, Instance, InstanceContext, MemoryBudget, PulseCells, Sandbox, StoredCode, Ticker, compile_here,
+    Artifact, Guest, Instance, InstanceContext, MemoryBudget, PulseCells, Sandbox, StoredCode, Ticker, capabilities,
+    compile_here,
 };
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -37,8 +38,10 @@ fn measure(component: &str, count: usize) -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let words = ["wasmhost", component, "--workers", "1", "--cache-dir"].map(Into::into);
     let words = words.into_iter().chain([folder.path().into()]);
-    let Parsed::Cli(cli, _) = parse(words) else { return Err("the command line was not understood".into()) };
-    let mut config = build(&cli.serve, machine()).map_err(|_| "a value was not understood")?;
+    let Parsed::Cli(cli, _) = parse(words, capabilities()) else {
+        return Err("the command line was not understood".into());
+    };
+    let mut config = build(&cli.serve, capabilities(), machine()).map_err(|_| "a value was not understood")?;
     let first = config.apps.first().cloned().ok_or("no app")?;
     config.apps = (0..count).map(|nth| Arc::new(App { name: format!("app-{nth}"), ..App::clone(&first) })).collect();
 

@@ -13,6 +13,7 @@ pub use super::source::WasiVersion;
 use wasmhost_config::{App, Isolation};
 
 use super::artifact;
+use super::capability::Parts;
 use super::cpu::{CpuUser, WorkerCpu};
 use super::driver::Calls;
 use super::epoch::{Pulse, Ticker};
@@ -24,7 +25,7 @@ use super::meter::Meter;
 use super::places::GuestPlaces;
 use super::preempt::preempt;
 use super::prepare::Artifact;
-use super::provided::PROVIDED_HINT;
+use super::provided::hint;
 use super::sandbox::{ON_DEMAND, Sandbox, SharedEngine};
 use super::source::{LoadError, Problem, wasi_version};
 use super::state::{Common, GuestStore, State};
@@ -38,6 +39,8 @@ pub struct Guest {
     bears_reuse: bool,
     calls: Calls,
     app: Arc<App>,
+    /// What the app has for each capability.
+    parts: Parts,
     /// In development, where faults find their place in the source.
     symbols: Option<Arc<Symbols>>,
     places: Arc<GuestPlaces>,
@@ -87,6 +90,7 @@ impl Guest {
         let version = wasi_version(description)?;
         let Mapped { shared, component, on_demand } = mapped(artifact, app, sandbox)?;
         let pre = linked(&shared, &component, version)?;
+        let parts = Parts::configure(app)?;
         let calls_per_instance = match version {
             WasiVersion::P2 => 1,
             WasiVersion::P3 => app.capacity.instance_concurrency,
@@ -102,6 +106,7 @@ impl Guest {
                 many => Calls::Many(many),
             },
             app: Arc::clone(app),
+            parts,
             symbols: sandbox.development.as_ref().and_then(Symbols::of).map(Arc::new),
             places: GuestPlaces::new(&shared.places),
             on_demand,
@@ -155,7 +160,8 @@ impl Guest {
         let made = async {
             let limiter =
                 MemoryLimiter::new(self.app.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
-            let state = State::new(&context.common, limiter, &meter, self.app.limits.body_idle_timeout, place)?;
+            let (held, body_idle) = (self.parts.prepare(), self.app.limits.body_idle_timeout);
+            let state = State::new(&context.common, held, limiter, &meter, body_idle, place)?;
             let mut store = Store::new(&self.engine, state);
             store.limiter(|state| &mut state.limiter);
             store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
@@ -232,7 +238,7 @@ fn unknown_import(error: &wasmtime::Error) -> Problem {
     match name {
         Some(name) => Problem::new(
             format!("it imports `{name}`, which wasmhost does not provide in that form ({text})"),
-            PROVIDED_HINT,
+            hint(name),
         ),
         None => Problem::new(format!("it cannot be linked: {text}"), "build it again with a current toolchain"),
     }

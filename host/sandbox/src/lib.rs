@@ -5,6 +5,7 @@
 mod artifact;
 mod cache;
 mod call;
+mod capability;
 mod check;
 mod compile;
 mod cpu;
@@ -41,6 +42,7 @@ mod waking;
 pub use artifact::{Survey, survey};
 pub use cache::make_dir as make_cache_dir;
 pub use call::Head;
+pub use capability::capabilities;
 pub use check::{Checked, check};
 pub use compile::{CompileError, bound_compiling_child, compile_ahead, compile_here};
 pub use cpu::WorkerCpu;

@@ -1,57 +1,53 @@
 //! Which interfaces the host provides, by name: the answer that linking would give, without compiling.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use wasmhost_config::{Interface, Versions};
+
+use super::capability::capabilities;
 use super::source::{Description, Problem};
-
-/// What the host provides, as the hint of every unknown import says it.
-pub(super) const PROVIDED_HINT: &str = "wasmhost provides wasi:http, wasi:cli, wasi:clocks, wasi:random, wasi:filesystem and wasi:sockets of 0.2 and 0.3; compose other imports into the component, for example with `wac plug`";
-
-/// Interfaces of both series.
-const BOTH: &[&str] = &[
-    "wasi:cli/environment",
-    "wasi:cli/exit",
-    "wasi:cli/stderr",
-    "wasi:cli/stdin",
-    "wasi:cli/stdout",
-    "wasi:cli/terminal-input",
-    "wasi:cli/terminal-output",
-    "wasi:cli/terminal-stderr",
-    "wasi:cli/terminal-stdin",
-    "wasi:cli/terminal-stdout",
-    "wasi:clocks/monotonic-clock",
-    "wasi:filesystem/preopens",
-    "wasi:filesystem/types",
-    "wasi:http/types",
-    "wasi:random/insecure",
-    "wasi:random/insecure-seed",
-    "wasi:random/random",
-    "wasi:sockets/ip-name-lookup",
-];
-const ONLY_P2: &[&str] = &[
-    "wasi:clocks/wall-clock",
-    "wasi:http/outgoing-handler",
-    "wasi:io/error",
-    "wasi:io/poll",
-    "wasi:io/streams",
-    "wasi:sockets/instance-network",
-    "wasi:sockets/network",
-    "wasi:sockets/tcp",
-    "wasi:sockets/tcp-create-socket",
-    "wasi:sockets/udp",
-    "wasi:sockets/udp-create-socket",
-];
-const ONLY_P3: &[&str] =
-    &["wasi:cli/types", "wasi:clocks/system-clock", "wasi:clocks/types", "wasi:http/client", "wasi:sockets/types"];
 
 /// Whether the host provides an import of this name.
 pub(crate) fn is_provided(import: &str) -> bool {
-    let Some((interface, version)) = import.split_once('@') else { return false };
-    let in_series = |series: &str| version.strip_prefix(series).is_some_and(|patch| patch.parse::<u32>().is_ok());
-    if in_series("0.2.") {
-        BOTH.contains(&interface) || ONLY_P2.contains(&interface)
-    } else if in_series("0.3.") {
-        BOTH.contains(&interface) || ONLY_P3.contains(&interface)
-    } else {
-        false
+    capabilities().all().any(|declaration| declaration.has(import))
+}
+
+/// What can be done about an import that the host does not provide.
+pub(super) fn hint(import: &str) -> String {
+    let name = import.split('@').next().unwrap_or_default();
+    let other = interfaces().find(|interface| interface.name == name && !interface.is(import));
+    let other = other.map(|other| format!("build it against `{name}` of {}; ", versions(other.versions)));
+    let mut packages: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for interface in interfaces() {
+        let package = interface.name.split('/').next().unwrap_or_default();
+        packages.entry(versions(interface.versions)).or_default().insert(package);
+    }
+    // What is there in several series is named with the longest of their lists.
+    let mut told: BTreeSet<&str> = BTreeSet::new();
+    let mut lists: Vec<_> = packages.into_iter().collect();
+    lists.sort_by_key(|(versions, _)| std::cmp::Reverse(versions.split(" and ").count()));
+    let mut texts = Vec::new();
+    for (versions, packages) in lists {
+        let new: Vec<&str> = packages.into_iter().filter(|package| told.insert(package)).collect();
+        if !new.is_empty() {
+            texts.push(format!("{} of {versions}", new.join(", ")));
+        }
+    }
+    format!(
+        "{}wasmhost provides {}; compose other imports into the component, for example with `wac plug`",
+        other.unwrap_or_default(),
+        texts.join("; ")
+    )
+}
+
+fn interfaces() -> impl Iterator<Item = &'static Interface> {
+    capabilities().all().flat_map(|declaration| declaration.interfaces)
+}
+
+fn versions(versions: Versions) -> String {
+    match versions {
+        Versions::Series(all) => all.join(" and "),
+        Versions::Exactly(only) => only.to_owned(),
     }
 }
 
@@ -60,7 +56,7 @@ pub(crate) fn is_provided(import: &str) -> bool {
 pub fn provided(description: &Description) -> Result<(), Problem> {
     match description.imports.iter().find(|import| !is_provided(import)) {
         None => Ok(()),
-        Some(name) => Err(Problem::new(format!("it imports `{name}`, which wasmhost does not provide"), PROVIDED_HINT)),
+        Some(name) => Err(Problem::new(format!("it imports `{name}`, which wasmhost does not provide"), hint(name))),
     }
 }
 
@@ -70,18 +66,34 @@ mod tests {
 
     #[test]
     fn interfaces_are_known_by_name_and_series() {
-        for name in ["wasi:io/poll@0.2.0", "wasi:http/types@0.2.12", "wasi:http/client@0.3.2", "wasi:cli/exit@0.3.0"] {
+        for name in [
+            "wasi:io/poll@0.2.0",
+            "wasi:http/types@0.2.12",
+            "wasi:http/client@0.3.2",
+            "wasi:cli/exit@0.3.0",
+            "wasi:config/store@0.2.0-rc.1",
+        ] {
             assert!(is_provided(name), "{name}");
         }
         for name in [
             "wasi:io/poll@0.3.0",
             "wasi:http/client@0.2.0",
             "wasi:keyvalue/store@0.2.0-draft",
+            "wasi:config/store@0.2.0-draft",
+            "wasi:config/store@0.2.0",
             "wasi:cli/exit@0.2.0-rc-1",
             "acme:secret/vault@1.0.0",
             "log",
         ] {
             assert!(!is_provided(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_hint_names_what_is_provided_and_another_version_of_what_is_not() {
+        let all = "wasmhost provides wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random, wasi:sockets of 0.2 and 0.3; wasi:io of 0.2; wasi:config of 0.2.0-rc.1; compose";
+        assert!(hint("acme:secret/vault@1.0.0").starts_with(all), "{}", hint("acme:secret/vault@1.0.0"));
+        let draft = hint("wasi:config/store@0.2.0-draft");
+        assert!(draft.starts_with("build it against `wasi:config/store` of 0.2.0-rc.1; wasmhost provides"), "{draft}");
     }
 }

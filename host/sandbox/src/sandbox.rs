@@ -15,7 +15,7 @@ use super::places::Places;
 use super::pool::PoolShape;
 use super::source::Problem;
 use super::state::State;
-use super::{files, outbound};
+use super::{capability, files, outbound};
 
 /// What all guests of a process share.
 pub struct Sandbox {
@@ -103,15 +103,10 @@ impl Sandbox {
 /// How each warning begins that tells of instances without a place in a pool.
 pub(super) const ON_DEMAND: &str = "instances get their memory on demand, which is slower";
 
-/// Provides everything that toolchains import by default, with nothing granted behind it.
+/// Provides all capabilities, with what this host does otherwise than wasmtime.
 fn linker(engine: &Engine, concurrent: bool) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::<State>::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    if concurrent {
-        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    }
+    capability::link(&mut linker, concurrent)?;
     files::guard(&mut linker, concurrent)?;
     outbound::mend(&mut linker, concurrent)?;
     Ok(linker)

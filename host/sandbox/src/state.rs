@@ -12,6 +12,7 @@ use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, Wa
 use wasmhost_base::panics::LeakedByPanic;
 use wasmhost_config::App;
 
+use super::capability::{Held, StoreData};
 use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_BYTES_MAX};
 use super::line_budget::LineBudget;
 use super::memory::MemoryLimiter;
@@ -32,6 +33,7 @@ pub(super) struct State {
     pub(super) hooks: Hooks,
     pub(super) limiter: MemoryLimiter,
     pub(super) unsent: Unsent,
+    held: Held,
     _place: Place,
 }
 
@@ -58,6 +60,7 @@ impl State {
     /// Of an instance whose bodies may rest for `body_idle`.
     pub(super) fn new(
         common: &Common,
+        held: Held,
         limiter: MemoryLimiter,
         meter: &Arc<Meter>,
         body_idle: Option<Duration>,
@@ -95,6 +98,7 @@ impl State {
             },
             limiter,
             unsent: Unsent::default(),
+            held,
             _place: place,
         })
     }
@@ -112,6 +116,12 @@ impl State {
     /// The record of this instance's calls.
     pub(super) fn meter(&self) -> &Meter {
         &self.hooks.meter
+    }
+}
+
+impl StoreData for State {
+    fn held(&mut self) -> &mut Held {
+        &mut self.held
     }
 }
 

@@ -2,6 +2,7 @@
 
 use wasmhost_config::cli::{ConfigCommand, FileArgs};
 use wasmhost_config::{Config, FILE_NAME, Machine, Mistake, build, machine, schema, show};
+use wasmhost_sandbox::capabilities;
 
 /// What there is to print, with the end of its last line.
 ///
@@ -12,10 +13,12 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<String, Vec<Mistake>> {
         // (A socket of the service manager's is there only when that starts the host.)
         ConfigCommand::Check(file) => {
             let machine = Machine { has_inherited_socket: true, ..machine() };
-            Ok(summary(file, &build(&file.0, machine)?))
+            Ok(summary(file, &build(&file.0, capabilities(), machine)?))
         }
-        ConfigCommand::Show(args) => Ok(show(&build(&args.file.0, machine())?, args.values)),
-        ConfigCommand::Schema => Ok(format!("{:#}\n", schema())),
+        ConfigCommand::Show(args) => {
+            Ok(show(&build(&args.file.0, capabilities(), machine())?, capabilities(), args.values))
+        }
+        ConfigCommand::Schema => Ok(format!("{:#}\n", schema(capabilities()))),
     }
 }
 

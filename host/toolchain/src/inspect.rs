@@ -115,6 +115,7 @@ fn report(kind: Kind, size_bytes: u64, description: &Description, parts: Parts, 
             0,
             Flag {
                 flag: format!("--memory-max {needed}MiB"),
+                key: Some("limits.memory"),
                 needed: true,
                 reason: format!("it starts with {}, and may grow", show::size(memory.needed_bytes)),
             },

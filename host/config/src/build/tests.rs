@@ -6,16 +6,36 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::cli::{Command, Parsed, ServeArgs, parse};
-use crate::settings::{self, Form};
+use crate::given::{Given, Origin};
+use crate::mistake::Mistakes;
+use crate::settings::{self, Form, Setting, Takes};
 use crate::{
-    App, CacheChoice, Config, Isolation, Listen, LogLevel, Machine, Mistake, Source, WorkerKind, build, read_again,
-    read_apps_again, schema, show,
+    App, CacheChoice, Capabilities, Config, Declaration, Isolation, Listen, LogLevel, Machine, Mistake, Needs, Source,
+    WorkerKind, build, read_again, read_apps_again, schema, show,
 };
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
 const MACHINE: Machine =
     Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
+
+/// Capabilities with settings of all forms.
+const CAPABILITIES: Capabilities = Capabilities::new(&[&[Declaration {
+    what: "tests",
+    interfaces: &[],
+    granted_by: &["config-value"],
+    without: "nothing is tested",
+    settings: &[
+        Setting::of_capability("config-value", "config", (Form::Pairs("NAME=VALUE"), Takes::LINES), "Values", small),
+        Setting::of_capability("store", "stores", (Form::Text("NAME"), Takes::LINES), "Stores", small),
+        Setting::of_capability("bucket", "bucket", (Form::Text("NAME"), Takes::One), "A bucket [default: none]", small),
+    ],
+    needs: Needs::none,
+}]]);
+
+fn small(text: &str) -> Result<(), String> {
+    if text.len() > 20 { Err("is longer than 20 bytes".to_owned()) } else { Ok(()) }
+}
 
 /// The issue's example.
 const EXAMPLE: &str = r#"
@@ -30,7 +50,7 @@ env = { MODE = "live" }
 
 fn args(words: &[&str]) -> ServeArgs {
     let words = ["wasmhost", "serve"].iter().chain(words).map(OsString::from);
-    match parse(words) {
+    match parse(words, CAPABILITIES) {
         Parsed::Cli(cli, mistakes) if mistakes.is_empty() => match cli.command {
             Some(Command::Serve(args)) => *args,
             other => panic!("{other:?}"),
@@ -48,7 +68,7 @@ fn folder(text: &str) -> TempDir {
 
 fn read_in(folder: &Path, flags: &[&str]) -> Result<Config, Vec<Mistake>> {
     let file = folder.join("wasmhost.toml").display().to_string();
-    build(&args(&[&["-c", &file], flags].concat()), MACHINE)
+    build(&args(&[&["-c", &file], flags].concat()), CAPABILITIES, MACHINE)
 }
 
 fn read(text: &str, flags: &[&str]) -> Result<Config, Vec<Mistake>> {
@@ -90,9 +110,12 @@ fn the_example_of_the_issue_means_what_it_says() {
 
 #[test]
 fn a_component_is_the_only_app_of_a_config_without_a_source() {
-    let config =
-        build(&args(&["some dir/my app.wasm", "--listen", "unix:/a,127.0.0.1:1", "--listen=127.0.0.1:2"]), MACHINE)
-            .unwrap();
+    let config = build(
+        &args(&["some dir/my app.wasm", "--listen", "unix:/a,127.0.0.1:1", "--listen=127.0.0.1:2"]),
+        CAPABILITIES,
+        MACHINE,
+    )
+    .unwrap();
     let [app] = &*config.apps else { panic!("{config:?}") };
     assert_eq!((app.name.as_str(), &*app.routes), ("my-app", &["*".to_owned()][..]));
     assert_eq!(config.listeners.len(), 3);
@@ -101,11 +124,11 @@ fn a_component_is_the_only_app_of_a_config_without_a_source() {
 
 #[test]
 fn a_component_beside_a_file_is_a_mistake_and_so_is_neither() {
-    let both = build(&args(&["a.wasm", "-c", "b.toml"]), MACHINE).unwrap_err();
+    let both = build(&args(&["a.wasm", "-c", "b.toml"]), CAPABILITIES, MACHINE).unwrap_err();
     assert!(both.len() == 1 && both[0].reason.contains("leave one out"), "{both:?}");
-    let neither = build(&args(&[]), MACHINE).unwrap_err();
+    let neither = build(&args(&[]), CAPABILITIES, MACHINE).unwrap_err();
     assert!(neither.len() == 1 && neither[0].to_string().contains("nothing to serve"), "{neither:?}");
-    let missing = build(&args(&["-c", "/no/such.toml", "--workers", "x"]), MACHINE).unwrap_err();
+    let missing = build(&args(&["-c", "/no/such.toml", "--workers", "x"]), CAPABILITIES, MACHINE).unwrap_err();
     let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
     assert!(
         missing[0].starts_with("/no/such.toml: cannot be read") && missing[1].starts_with("--workers `x`"),
@@ -162,6 +185,18 @@ fn every_mistake_is_reported_with_its_place_and_a_way_out() {
         (&format!("{app}limits = 5"), &["4:10: `limits` must be a table"]),
         (&format!("{app}env = [\"A=b\"]"), &["4:7: `env` must be a table"]),
         (
+            &format!(
+                "{app}config = {{ a = \"a text of many more\", b = [], c = 1 }}\nstores = [\"a\", \"twenty-one characters\"]"
+            ),
+            &[
+                "4:16: `a` of `config` is longer than 20 bytes",
+                "4:43: `b` of `config` must be a text in quotes",
+                "5:16: stores `twenty-one characters`: is longer than 20 bytes",
+            ],
+        ),
+        (&format!("config-value = {{}}\n{app}"), &["1:1: unknown key `config-value`, is `config` meant?"]),
+        (&format!("config = {{}}\n{app}"), &["1:1: `config` is a setting of apps"]),
+        (
             &format!("{app}env = {{ A = 1.5, \"B=c\" = \"d\" }}"),
             &["4:13: `A` of `env` must be a text in quotes", "4:18: `env` has the name `B=c`, but a name has no `=`"],
         ),
@@ -204,6 +239,19 @@ fn every_mistake_is_reported_with_its_place_and_a_way_out() {
 }
 
 #[test]
+fn the_values_of_an_apps_capabilities_are_bounded_in_sum() {
+    let values = |count: usize| {
+        let pairs: String = (0..count).map(|number| format!("n{number:06} = \"abcdefghijk\"\n")).collect();
+        format!(
+            "[[app]]\nname = \"a\"\ncomponent = \"a\"\nroutes = [\"a\"]\n[[app]]\nname = \"b\"\ncomponent = \"b\"\nroutes = []\n[app.config]\n{pairs}"
+        )
+    };
+    assert_eq!(config(&values(200_000), &[]).apps.len(), 2);
+    let found = mistakes(&values(215_000));
+    assert!(found.len() == 1 && found[0].starts_with("5:1: the values that the app's capabilities"), "{found:?}");
+}
+
+#[test]
 fn routes_that_tie_name_both_apps_and_both_places() {
     let text = "[[app]]\nname = \"a\"\ncomponent = \"a\"\nroutes = [\"a.b/*\"]\n[[app]]\nname = \"b\"\ncomponent = \"b\"\nroutes = [\"x.y\", \"A.b\"]\n";
     let found = mistakes(text);
@@ -224,6 +272,8 @@ limits = { cpu = "1s", memory = "1MiB" }
 args = ["d"]
 env = { A = "defaults", B = "defaults", C = "defaults" }
 config = { x = "defaults", y = "defaults" }
+stores = ["one", "two"]
+bucket = "b"
 [[app]]
 name = "a"
 component = "a"
@@ -232,6 +282,7 @@ limits = { memory = "2MiB", body = "none" }
 args = []
 env = { B = "app", C = "app", PORT = 80, ON = true }
 config = { y = "app" }
+stores = "own"
 [[app]]
 name = "b"
 component = "b"
@@ -249,10 +300,26 @@ isolation = "worker"
     assert_eq!((b.limits.memory_max_bytes, b.limits.body_max_bytes), (1 << 20, Some(100 << 20)));
     assert!(a.grants.args.is_empty() && b.grants.args == ["d"]);
     assert_eq!(pairs(&a.grants.env), ["A=defaults", "B=app", "C=app", "ON=true", "PORT=80"]);
-    assert_eq!(pairs(&a.config), ["x=defaults", "y=app"]);
-    assert_eq!(pairs(&b.config), ["x=defaults", "y=defaults"]);
+    let declared = |app: &App| pairs(app.grants.declared.pairs("config-value"));
+    assert_eq!(declared(a), ["x=defaults", "y=app"]);
+    assert_eq!(declared(b), ["x=defaults", "y=defaults"]);
+    assert_eq!(
+        (a.grants.declared.texts("store"), a.grants.declared.texts("bucket")),
+        (&["own".to_owned()][..], &["b".to_owned()][..])
+    );
+    assert_eq!(b.grants.declared.texts("store"), ["one", "two"]);
 
-    let flags = ["--workers=2", "--cpu-limit=9s", "--arg=flag", "--env=C=flag", "--isolation=auto", "--log-level=info"];
+    let flags = [
+        "--workers=2",
+        "--cpu-limit=9s",
+        "--arg=flag",
+        "--env=C=flag",
+        "--isolation=auto",
+        "--log-level=info",
+        "--config-value=y=flag",
+        "--bucket=c",
+        "--store=three",
+    ];
     let decided = config(text, &flags);
     assert_eq!((decided.workers, decided.log.level), (2, LogLevel::Info), "also a flag that says the default");
     for name in ["a", "b"] {
@@ -260,6 +327,11 @@ isolation = "worker"
         assert_eq!((app.limits.cpu_limit, app.isolation), (Duration::from_secs(9), Isolation::Auto), "{name}");
         assert_eq!(app.grants.args, ["flag"], "{name}");
         assert!(pairs(&app.grants.env).contains(&"C=flag".to_owned()), "{name}: {:?}", app.grants.env);
+        assert_eq!(declared(app), ["x=defaults", "y=flag"], "{name}");
+        assert_eq!(
+            (app.grants.declared.texts("store"), app.grants.declared.texts("bucket")),
+            (&["three".to_owned()][..], &["c".to_owned()][..])
+        );
     }
     assert_eq!(app(&decided, "a").limits.memory_max_bytes, 2 << 20, "what no flag says is the file's");
     // What a flag decides is checked all the same.
@@ -310,6 +382,8 @@ args = ["--a", "b\"c\\\n\u007f"]
 dirs = ["/::/root", "sub::/sub:rw"]
 allow-hosts = ["*:443", "db:5432:private", "10.0.0.0/8"]
 config = { "a b" = "ü", c = "" }
+stores = ["x\"y", "z"]
+bucket = "b"
 strip-prefix = true
 [[app]]
 name = "second"
@@ -328,12 +402,12 @@ group = "g"
     let folder = folder(&format!("{head}{text}"));
     fs::create_dir(folder.path().join("sub"))?;
     let first = read_in(folder.path(), &[]).map_err(|mistakes| format!("{mistakes:?}"))?;
-    let shown = show(&first, true);
+    let shown = show(&first, CAPABILITIES, true);
     let other = tempfile::tempdir()?;
     fs::write(other.path().join("wasmhost.toml"), &shown)?;
     let second = read_in(other.path(), &[]).map_err(|mistakes| format!("{mistakes:?}\n{shown}"))?;
     assert_eq!(comparable(first.clone()), comparable(second));
-    let hidden = show(&first, false);
+    let hidden = show(&first, CAPABILITIES, false);
     assert!(!hidden.contains("\"live\"") && !hidden.contains('ü') && hidden.contains("\"MODE\" = \"…\""), "{hidden}");
     Ok(())
 }
@@ -352,32 +426,32 @@ fn the_file_is_read_again_with_the_flags_of_the_start() -> TestResult {
     let first = read_in(folder.path(), &["--workers=2", "--env=F=flag"]).map_err(|mistakes| format!("{mistakes:?}"))?;
     let source = first.source.clone().ok_or("a source")?;
     let source = serde_json::from_str(&serde_json::to_string(&source)?)?;
-    let again = read_again(&source).map_err(|mistakes| format!("{mistakes:?}"))?;
+    let again = read_again(&source, CAPABILITIES).map_err(|mistakes| format!("{mistakes:?}"))?;
     assert_eq!(again.source.as_ref(), Some(&source));
     assert_eq!(comparable(first), comparable(again));
 
     let more = "[[app]]\nname = \"new\"\ncomponent = \"n\"\nroutes = [\"n\"]\nisolaton = \"auto\"\n";
     fs::write(folder.path().join("wasmhost.toml"), format!("{EXAMPLE}{more}"))?;
-    let wrong = read_again(&source).err().ok_or("a mistake")?;
+    let wrong = read_again(&source, CAPABILITIES).err().ok_or("a mistake")?;
     assert_eq!(wrong.iter().map(|mistake| mistake.app.as_deref()).collect::<Vec<_>>(), [Some("new")]);
-    let (config, mistakes) = read_apps_again(&source);
+    let (config, mistakes) = read_apps_again(&source, CAPABILITIES);
     assert_eq!((config.map(|config| config.apps.len()), mistakes), (Some(1), wrong));
 
     fs::write(folder.path().join("wasmhost.toml"), format!("wrokers = 1\n{EXAMPLE}"))?;
-    assert!(read_apps_again(&source).0.is_none(), "the host's own settings are wrong");
+    assert!(read_apps_again(&source, CAPABILITIES).0.is_none(), "the host's own settings are wrong");
     Ok(())
 }
 
 #[test]
 fn each_setting_has_a_key_of_its_own_and_its_choices_and_default_can_be_given() {
     let mut keys = std::collections::HashSet::new();
-    for setting in settings::of_host().chain(settings::of_app()) {
+    for setting in settings::of_host().chain(settings::of_app(CAPABILITIES)) {
         assert!(!setting.key.is_empty() && keys.insert(setting.key), "{}", setting.key);
         assert!(setting.key.split('.').count() <= 2, "{}", setting.key);
         let Form::Choice(_, names) = setting.form else { continue };
         for name in names() {
             let flag = format!("{}={name}", setting.flag());
-            assert!(build(&args(&["a.wasm", &flag]), MACHINE).is_ok(), "{flag}");
+            assert!(build(&args(&["a.wasm", &flag]), CAPABILITIES, MACHINE).is_ok(), "{flag}");
         }
         assert!(setting.default.is_some_and(|default| names().contains(&default)), "{}", setting.key);
     }
@@ -385,11 +459,10 @@ fn each_setting_has_a_key_of_its_own_and_its_choices_and_default_can_be_given() 
 
 #[test]
 fn a_value_of_a_variable_is_wrong_under_the_variables_name() {
-    use crate::given::{Given, Origin};
-    let mut args = args(&["a.wasm"]);
-    args.given.retain(|given| given.name != "workers");
-    args.given.push(Given { name: "workers".to_owned(), values: vec!["many".to_owned()], origin: Origin::Variable });
-    let wrong = build(&args, MACHINE).unwrap_err();
+    let given = Given { name: "workers".to_owned(), values: vec!["many".to_owned()], origin: Origin::Variable };
+    let served = super::Served::Component(Path::new("a.wasm"));
+    let (config, mistakes) = super::read(&[given], served, (CAPABILITIES, MACHINE), Mistakes::default());
+    let wrong = super::finished(config, mistakes, "", "").unwrap_err();
     assert!(wrong.len() == 1 && wrong[0].to_string().starts_with("WASMHOST_WORKERS `many`: must be"), "{wrong:?}");
 }
 
@@ -407,7 +480,7 @@ fn accepts(schema: &serde_json::Value, table: &toml::Table) -> bool {
 
 #[test]
 fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
-    let schema = schema();
+    let schema = schema(CAPABILITIES);
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     let at = |root: &serde_json::Value, key: &str| {
         key.split('.').fold(root.clone(), |table, part| table["properties"][part].clone())
@@ -420,8 +493,8 @@ fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
         assert!(found.get("default").is_some() || says_none || is_optional, "{}: {found}", setting.key);
     };
     settings::of_host().for_each(|setting| check(&schema, setting));
-    settings::of_defaults().for_each(|setting| check(&schema["properties"]["defaults"], setting));
-    settings::of_app().for_each(|setting| check(&schema["properties"]["app"]["items"], setting));
+    settings::of_defaults(CAPABILITIES).for_each(|setting| check(&schema["properties"]["defaults"], setting));
+    settings::of_app(CAPABILITIES).for_each(|setting| check(&schema["properties"]["app"]["items"], setting));
     assert!(accepts(&schema, &EXAMPLE.parse()?));
     for wrong in [
         "worker = 1",
@@ -465,7 +538,7 @@ fn read_anything(bytes: &[u8]) -> std::io::Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("wasmhost.toml");
     fs::write(&file, bytes)?;
-    let (config, mistakes) = read_apps_again(&Source::new(file, Vec::new(), MACHINE));
+    let (config, mistakes) = read_apps_again(&Source::new(file, Vec::new(), MACHINE), CAPABILITIES);
     assert!(config.is_some() || !mistakes.is_empty());
     Ok(())
 }

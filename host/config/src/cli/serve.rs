@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 
+use crate::capability::Capabilities;
 use crate::given::{Given, Origin};
-use crate::settings::{self, Form, Group, Setting, Takes};
+use crate::settings::{self, Form, Setting, Takes};
 
 /// What was given to `wasmhost serve`: what is served, and the values of all settings, by flag, variable or default.
 #[derive(Debug)]
@@ -15,8 +16,15 @@ pub struct ServeArgs {
     pub component: Option<PathBuf>,
     /// The file that names the apps to serve.
     pub config: Option<PathBuf>,
+    /// What was typed, with the values of the variables.
+    matches: ArgMatches,
+}
+
+impl ServeArgs {
     /// The settings that have a value, in the order of the help.
-    pub(crate) given: Vec<Given>,
+    pub(crate) fn given(&self, capabilities: Capabilities) -> Vec<Given> {
+        given(&self.matches, capabilities, |_| true)
+    }
 }
 
 /// The settings that bound a compilation.
@@ -45,7 +53,7 @@ impl Args for ServeArgs {
         let help = "The component to serve: .wasm, .wat, or .cwasm from `wasmhost compile` (native code that runs outside the sandbox: only run files you trust)";
         let component = Arg::new(COMPONENT).value_name("COMPONENT").env("WASMHOST_COMPONENT").help(help);
         let component = component.value_parser(clap::value_parser!(PathBuf));
-        command.arg(component).arg(config_argument()).args(arguments(|_| true))
+        command.arg(component).arg(config_argument())
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -56,7 +64,7 @@ impl Args for ServeArgs {
 impl FromArgMatches for ServeArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let path = |name| matches.get_one::<PathBuf>(name).cloned();
-        Ok(Self { component: path(COMPONENT), config: path(CONFIG), given: given(matches, |_| true) })
+        Ok(Self { component: path(COMPONENT), config: path(CONFIG), matches: matches.clone() })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -67,7 +75,7 @@ impl FromArgMatches for ServeArgs {
 
 impl Args for CompileBounds {
     fn augment_args(command: clap::Command) -> clap::Command {
-        command.args(arguments(Self::has))
+        command.args(arguments(Capabilities::NONE, Self::has))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -77,7 +85,7 @@ impl Args for CompileBounds {
 
 impl FromArgMatches for CompileBounds {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(given(matches, Self::has)))
+        Ok(Self(given(matches, Capabilities::NONE, Self::has)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -93,8 +101,7 @@ pub struct FileArgs(pub ServeArgs);
 
 impl Args for FileArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
-        let hidden = arguments(|_| true).map(|argument| argument.hide(true));
-        command.arg(config_argument().help_heading(None)).args(hidden)
+        command.arg(config_argument().help_heading(None))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -105,7 +112,7 @@ impl Args for FileArgs {
 impl FromArgMatches for FileArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let config = matches.get_one::<PathBuf>(CONFIG).cloned();
-        Ok(Self(ServeArgs { component: None, config, given: given(matches, |_| true) }))
+        Ok(Self(ServeArgs { component: None, config, matches: matches.clone() }))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -114,18 +121,20 @@ impl FromArgMatches for FileArgs {
     }
 }
 
+/// Adds the flags of all settings to a command that has [`ServeArgs`], or, without a word of help, [`FileArgs`].
+pub(super) fn with_settings(command: clap::Command, capabilities: Capabilities, are_shown: bool) -> clap::Command {
+    command.args(arguments(capabilities, |_| true).map(|argument| argument.hide(!are_shown)))
+}
+
 /// The flags of the chosen settings.
-fn arguments(is: fn(&Setting) -> bool) -> impl Iterator<Item = Arg> {
-    let of_group = move |group: &'static Group| {
-        let chosen = group.settings.iter().filter(move |setting| is(setting));
-        chosen.map(|setting| argument(setting, group.heading))
-    };
-    settings::GROUPS.iter().flat_map(of_group)
+fn arguments(capabilities: Capabilities, is: fn(&Setting) -> bool) -> impl Iterator<Item = Arg> {
+    let chosen = settings::with_headings(capabilities).filter(move |(_, setting)| is(setting));
+    chosen.map(|(heading, setting)| argument(setting, heading))
 }
 
 /// Those of the chosen settings that have a value.
-fn given(matches: &ArgMatches, is: fn(&Setting) -> bool) -> Vec<Given> {
-    settings::all().filter(|setting| is(setting)).filter_map(|setting| given_of(setting, matches)).collect()
+fn given(matches: &ArgMatches, capabilities: Capabilities, is: fn(&Setting) -> bool) -> Vec<Given> {
+    settings::all(capabilities).filter(|setting| is(setting)).filter_map(|setting| given_of(setting, matches)).collect()
 }
 
 /// The flag of a setting. Variables that hold a list, one value on each line, are read by [`given_of`].

@@ -4,7 +4,7 @@ use crate::draft::{AppDraft, put};
 use crate::parse;
 use crate::shown::{self, Shown};
 
-use super::entry::{Form, LINES, Setting, Takes, app, app_list};
+use super::entry::{Form, Setting, Takes, app, app_list};
 
 pub(super) const ONE_APP_ONLY: &[Setting] = &[
     Setting {
@@ -31,7 +31,7 @@ pub(super) const ONE_APP_ONLY: &[Setting] = &[
         form: Form::Text("[HOST][/PATH]"),
         default: None,
         help: "Which requests the app gets: a host (`shop.example.com`, `*.example.com` or `*`) and a path (`/api/*`, `/exact`). The most specific route of all apps wins. Required if there are several apps [default: `*`]",
-        takes: LINES,
+        takes: Takes::LINES,
         of: app_list(
             |draft| draft.app.routes.clear(),
             |draft, text| {
@@ -66,18 +66,6 @@ pub(super) const FILE_ONLY: &[Setting] = &[
         of: app(
             |draft, text| put(&mut draft.app.group, parse::name(text).map(Some)),
             |app| app.group.clone().map_or(Shown::Nothing, Shown::Text),
-        ),
-    },
-    Setting {
-        name: "config",
-        key: "config",
-        form: Form::Pairs("NAME=VALUE"),
-        default: None,
-        help: "What the app reads through wasi:config/store",
-        takes: LINES,
-        of: app(
-            |draft, text| parse::key_value(text).map(|pair| draft.app.config.push(pair)),
-            |app| Shown::Pairs(app.config.clone()),
         ),
     },
 ];

@@ -64,16 +64,18 @@ pub enum Takes {
     },
 }
 
-/// As many as the system lets a command line or a variable hold (`ARG_MAX`), or as fit into a file.
-pub(super) const LINES: Takes = Takes::Lines { most: usize::MAX, beyond: "" };
+impl Takes {
+    /// As many as the system lets a command line or a variable hold (`ARG_MAX`), or as fit into a file.
+    pub const LINES: Self = Self::Lines { most: usize::MAX, beyond: "" };
+}
 
 /// Settings that stand together in the help.
 #[derive(Debug)]
-pub struct Group {
+pub(super) struct Group {
     /// Above them.
-    pub heading: &'static str,
+    pub(super) heading: &'static str,
     /// In the order of the help.
-    pub settings: &'static [Setting],
+    pub(super) settings: &'static [Setting],
 }
 
 /// Whose a setting is.
@@ -83,6 +85,8 @@ pub(crate) enum Of {
     Host(Access<HostDraft, Config>),
     /// Each app's.
     App(Access<AppDraft, App>),
+    /// Each app's, declared by a capability, with its check.
+    Capability(fn(&str) -> Result<(), String>),
 }
 
 /// How a setting is stored, and read from what holds in the end.
@@ -125,9 +129,28 @@ pub(super) const fn app_list(
 }
 
 impl Setting {
+    /// A setting that a capability adds to each app, with the flag `--NAME`: of texts or of pairs (another form does not
+    /// compile), stored in [`crate::Declared`]. `check` gets each value as it was written (`NAME=VALUE` for a pair); its
+    /// error says what is wrong with it and what is expected.
+    pub const fn of_capability(
+        name: &'static str,
+        key: &'static str,
+        (form, takes): (Form, Takes),
+        help: &'static str,
+        check: fn(&str) -> Result<(), String>,
+    ) -> Self {
+        assert!(matches!(form, Form::Text(_) | Form::Pairs(_)), "a capability takes texts or pairs");
+        Self { name, key, form, default: None, help, takes, of: Of::Capability(check) }
+    }
+
     /// The flag, with its dashes.
     pub fn flag(&self) -> String {
         format!("--{}", self.name)
+    }
+
+    /// The flag with what the help calls its value.
+    pub fn usage(&self) -> String {
+        format!("{} {}", self.flag(), self.value()).trim_end().to_owned()
     }
 
     /// The variable of the environment.
@@ -149,7 +172,7 @@ impl Setting {
 
     /// Whether it is of an app; otherwise of the host.
     pub fn is_of_app(&self) -> bool {
-        matches!(self.of, Of::App(_))
+        !matches!(self.of, Of::Host(_))
     }
 
     /// Whether values of several places are put together by their names, instead of the one that counts most replacing the

@@ -1,10 +1,10 @@
-//! What a guest may reach.
+//! What a guest may reach; capabilities add their settings to these.
 
 use crate::draft::AppDraft;
 use crate::shown::{self, Shown};
 use crate::{DIRECTORIES_MAX, parse};
 
-use super::entry::{Form, Group, LINES, Setting, Takes, app, app_list};
+use super::entry::{Form, Group, Setting, Takes, app, app_list};
 
 pub(super) const GROUP: Group = Group {
     heading: "Grants (nothing is granted by default)",
@@ -15,7 +15,7 @@ pub(super) const GROUP: Group = Group {
             form: Form::Pairs("NAME=VALUE"),
             default: None,
             help: "Give the guest an environment variable",
-            takes: LINES,
+            takes: Takes::LINES,
             of: app(
                 |draft, text| parse::key_value(text).map(|variable| draft.env.push(variable)),
                 |app| Shown::Pairs(app.grants.env.clone()),
@@ -27,7 +27,7 @@ pub(super) const GROUP: Group = Group {
             form: Form::PairsFile("FILE"),
             default: None,
             help: "Give the guest the environment variables of a file: one NAME=VALUE per line, `#` comments, quotes as in dotenv. --env wins",
-            takes: LINES,
+            takes: Takes::LINES,
             of: app(AppDraft::env_file, |_| Shown::Nothing),
         },
         Setting {
@@ -36,7 +36,7 @@ pub(super) const GROUP: Group = Group {
             form: Form::Text("ARGUMENT"),
             default: None,
             help: "Give the guest a command line argument",
-            takes: LINES,
+            takes: Takes::LINES,
             of: app_list(
                 |draft| draft.app.grants.args.clear(),
                 |draft, text| {

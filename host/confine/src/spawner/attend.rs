@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use wasmhost_base::log::LogSettings;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
-use wasmhost_config::{Config, Grants, Listen, MAX_WORKERS};
+use wasmhost_config::{Capabilities, Config, Grants, Listen, MAX_WORKERS};
 
 use super::reading::{self, Stamps};
 use super::settings::{InheritError, SealedSettings, Settings, inherit};
@@ -48,21 +48,22 @@ pub enum AttendError {
     Unconfined(#[from] Unconfined),
 }
 
-/// Runs this process as a spawner, until the primary is gone.
+/// Runs this process as a spawner, until the primary is gone. `capabilities` are those of this program.
 ///
 /// # Errors
 /// When it was not started by a primary, or cannot begin.
-pub fn run() -> Result<(), AttendError> {
+pub fn run(capabilities: Capabilities) -> Result<(), AttendError> {
     let Some(inherited) = inherit()? else { return Ok(()) };
     let config = &inherited.settings.config;
-    crate::apply(config.confine, &Cage::spawner(config))?;
+    crate::apply(config.confine, &Cage::spawner(config, capabilities))?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime =
         runtime.max_blocking_threads(OPENING_MAX).enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     let Settings { config, log } = inherited.settings;
     let stamps = if config.source.is_some() { reading::stamps(&config) } else { Stamps::default() };
     let latest = RefCell::new(Rc::new(Given { config, settings: inherited.sealed }));
-    let known = Known { latest, log, reach: inherited.reach, stamps: RefCell::new(stamps) };
+    let (reach, stamps) = (inherited.reach, RefCell::new(stamps));
+    let known = Known { latest, log, capabilities, reach, stamps };
     runtime.block_on(attend(inherited.input, Rc::new(known)))?;
     Ok(())
 }
@@ -72,6 +73,7 @@ struct Known {
     /// From its latest reading.
     latest: RefCell<Rc<Given>>,
     log: LogSettings,
+    capabilities: Capabilities,
     /// All that apps were granted at the start.
     reach: Grants,
     stamps: RefCell<Stamps>,
@@ -176,7 +178,9 @@ async fn read_again(known: &Known, sockets: &RefCell<Option<Vec<SocketFile>>>) -
     let before = Rc::clone(&known.latest.borrow());
     let source = before.config.source.clone();
     let source = source.ok_or_else(|| io::Error::other("there is no file of settings"))?;
-    let read = tokio::task::spawn_blocking(move || reading::read(&source)).await.map_err(io::Error::other)?;
+    let capabilities = known.capabilities;
+    let read = tokio::task::spawn_blocking(move || reading::read(&source, capabilities));
+    let read = read.await.map_err(io::Error::other)?;
     let answer = reading::answer(read, &before.config, &known.reach.dirs, &mut known.stamps.borrow_mut())?;
     if let Some(config) = &answer.config {
         let settings = SealedSettings::of(config.clone(), known.log, &known.reach)?;

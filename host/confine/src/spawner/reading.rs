@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
-use wasmhost_config::{App, Config, Listen, Preopen, Source, read_apps_again};
+use wasmhost_config::{App, Capabilities, Config, Listen, Preopen, Source, read_apps_again};
 
 use super::settings::{Directory, among};
 use crate::cage::beyond;
@@ -90,8 +90,8 @@ pub(super) struct Read {
 }
 
 /// Reads the file. Blocks.
-pub(super) fn read(source: &Source) -> Read {
-    let (config, mistakes) = read_apps_again(source);
+pub(super) fn read(source: &Source, capabilities: Capabilities) -> Read {
+    let (config, mistakes) = read_apps_again(source, capabilities);
     let mistakes = mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
     let stamps = config.as_ref().map(stamps).unwrap_or_default();
     Read { config, mistakes, stamps }
@@ -172,7 +172,7 @@ pub(super) fn answer(read: Read, before: &Config, own: &[Preopen], stamps: &mut 
 }
 
 /// Takes a reading apart. `start`: the settings that the host's processes were confined by.
-pub(super) fn open(mut descriptors: Descriptors, start: &Config) -> io::Result<Reading> {
+pub(super) fn open(mut descriptors: Descriptors, start: &Config, capabilities: Capabilities) -> io::Result<Reading> {
     let text: Text = serde_json::from_slice(&unseal(&descriptors.take(Descriptor::Settings)?)?)?;
     let Text { mut config, directories, mistakes, touched, listeners } = text;
     let own: Vec<Preopen> = start.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
@@ -180,7 +180,7 @@ pub(super) fn open(mut descriptors: Descriptors, start: &Config) -> io::Result<R
     for (app, directories) in config.iter_mut().flat_map(|config| &mut config.apps).zip(directories) {
         let app = Arc::make_mut(app);
         let found = among(&own, directories);
-        let reason = found.as_ref().err().cloned().or_else(|| beyond(start, app));
+        let reason = found.as_ref().err().cloned().or_else(|| beyond(start, app, capabilities));
         if let Some(reason) = reason {
             wants_beyond.insert(app.name.clone(), reason);
         }
@@ -226,12 +226,25 @@ mod tests {
     use std::os::fd::AsFd;
     use wasmhost_base::wire;
     use wasmhost_config::cli::{Command, Parsed, parse};
-    use wasmhost_config::{CacheChoice, Machine};
+    use wasmhost_config::{CacheChoice, Declaration, Machine, Needs, Port};
 
     type Tested = Result<(), Box<dyn std::error::Error>>;
 
     const MACHINE: Machine =
         Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
+
+    /// Outgoing requests need ports.
+    const CAPABILITIES: Capabilities = Capabilities::new(&[&[Declaration {
+        what: "tests",
+        interfaces: &[],
+        granted_by: &[],
+        without: "",
+        settings: &[],
+        needs: |app| {
+            let ports = app.grants.allow_hosts.iter().map(|rule| rule.port.map_or(Port::Any, Port::One));
+            Needs { ports: ports.collect(), names: true, ..Needs::default() }
+        },
+    }]]);
 
     fn app(name: &str, more: &str) -> String {
         format!("[[app]]\nname = \"{name}\"\ncomponent = \"{name}.wasm\"\nroutes = [\"{name}.test/*\"]\n{more}\n")
@@ -239,9 +252,9 @@ mod tests {
 
     fn config(file: &std::path::Path) -> Result<Config, Box<dyn std::error::Error>> {
         let words = ["wasmhost".into(), "serve".into(), "-c".into(), file.as_os_str().to_owned()];
-        let Parsed::Cli(cli, _) = parse(words) else { return Err("a text".into()) };
+        let Parsed::Cli(cli, _) = parse(words, CAPABILITIES) else { return Err("a text".into()) };
         let Some(Command::Serve(args)) = cli.command else { return Err("another command".into()) };
-        Ok(wasmhost_config::build(&args, MACHINE).map_err(|mistakes| format!("{mistakes:?}"))?)
+        Ok(wasmhost_config::build(&args, CAPABILITIES, MACHINE).map_err(|mistakes| format!("{mistakes:?}"))?)
     }
 
     /// What the primary hears of a new reading, and what the spawner goes on with.
@@ -251,11 +264,11 @@ mod tests {
     ) -> Result<(Reading, Option<Config>), Box<dyn std::error::Error>> {
         let own: Vec<Preopen> = start.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
         let source = start.source.as_ref().ok_or("a source")?;
-        let answer = answer(read(source), start, &own, stamps)?;
+        let answer = answer(read(source, CAPABILITIES), start, &own, stamps)?;
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
         let ((), descriptors) = wire::receive(other.as_fd())?.ok_or("a message")?;
-        Ok((open(descriptors, start)?, answer.config))
+        Ok((open(descriptors, start, CAPABILITIES)?, answer.config))
     }
 
     #[test]

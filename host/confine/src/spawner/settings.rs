@@ -285,11 +285,12 @@ fn next(end: BorrowedFd<'_>) -> io::Result<Option<(Part, Descriptors)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmhost_config::{CacheChoice, Listen, Machine, build};
+    use wasmhost_config::{CacheChoice, Capabilities, Listen, Machine, build};
 
     fn settings(words: &[&str]) -> Result<Settings, Box<dyn std::error::Error>> {
         let words = ["wasmhost", "serve", "app.wasm"].iter().chain(words).map(std::ffi::OsString::from);
-        let wasmhost_config::cli::Parsed::Cli(cli, mistakes) = wasmhost_config::cli::parse(words) else {
+        let wasmhost_config::cli::Parsed::Cli(cli, mistakes) = wasmhost_config::cli::parse(words, Capabilities::NONE)
+        else {
             return Err("a text".into());
         };
         assert!(mistakes.is_empty(), "{mistakes:?}");
@@ -297,7 +298,7 @@ mod tests {
             return Err("another command".into());
         };
         let machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
-        let config = build(&args, machine).map_err(|mistakes| format!("{mistakes:?}"))?;
+        let config = build(&args, Capabilities::NONE, machine).map_err(|mistakes| format!("{mistakes:?}"))?;
         Ok(Settings { config, log: LogSettings::default() })
     }
 

@@ -10,7 +10,7 @@ use wasmhost_base::socket_file::SocketFile;
 use wasmhost_config::{Balance, Config, Listen};
 use wasmhost_confine::spawner::{Settings, Spawner};
 use wasmhost_confine::{self as confine, Cage, Report};
-use wasmhost_sandbox::make_cache_dir;
+use wasmhost_sandbox::{capabilities, make_cache_dir};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
 use wasmhost_serve::worker::inbox::PerClient;
@@ -116,7 +116,7 @@ impl Ground {
         let spawner = Spawner::start(&settings, files.files.clone()).map_err(system("start the spawner"))?;
         let spawner = Arc::new(spawner);
         files.spawner = Some(Arc::clone(&spawner));
-        let confinement = confine::apply(config.confine, &Cage::primary(config))?;
+        let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
         Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files })
     }
 

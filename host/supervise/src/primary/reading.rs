@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use wasmhost_config::{App, AppId, Balance, Config, Listen};
 use wasmhost_confine::spawner::{NewListener, Reading};
-use wasmhost_sandbox::LoadError;
+use wasmhost_sandbox::{LoadError, capabilities};
 use wasmhost_serve::intake::Intake;
 use wasmhost_serve::listener::{BindError, Bound, Listener};
 
@@ -42,7 +42,7 @@ impl<B: Backend> Primary<B> {
                 let readings = self.reload.readings.clone();
                 tokio::task::spawn_local(async move {
                     // Without a receiver the host is stopping.
-                    let _ = readings.send(spawner.read_again(&config).await).await;
+                    let _ = readings.send(spawner.read_again(&config, capabilities()).await).await;
                 });
             }
             (None, _) => self.reload.read_again = true,

@@ -20,7 +20,7 @@ use wasmhost_base::wire::{Descriptor, Descriptors, Wire, cut};
 use wasmhost_config::{App, AppId, AppTable, Config, Preopen};
 use wasmhost_confine::spawner::{InheritError, Launcher, Settings, inherit};
 use wasmhost_confine::{self as confine, Cage, Report, Unconfined};
-use wasmhost_sandbox::{Artifact, LoadError, Sandbox, Ticker};
+use wasmhost_sandbox::{Artifact, LoadError, Sandbox, Ticker, capabilities};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::vitals::{self, HostVitals, Vitals};
 use wasmhost_serve::worker::WorkerId;
@@ -77,7 +77,7 @@ pub fn run() -> Result<bool, ChildError> {
         let first = wire.receive::<ToWorker>().await?;
         Ok::<_, io::Error>(first.map(|(message, descriptors)| (wire, message, descriptors)))
     })?;
-    let cage = Cage::worker(&confined_by);
+    let cage = Cage::worker(&confined_by, capabilities());
     match first {
         Some((wire, ToWorker::Load { missing }, mut descriptors)) => {
             let app = app_to_load(&config, &directories, &mut descriptors)?;

@@ -67,7 +67,7 @@ pub struct Want {
     /// In plain words.
     pub what: &'static str,
     /// The flag that grants it, where one is needed.
-    pub flag: Option<&'static str>,
+    pub flag: Option<String>,
     /// The imports behind it.
     pub imports: Vec<String>,
 }
@@ -149,6 +149,8 @@ impl From<Result<(), Problem>> for Runs {
 pub struct Flag {
     /// Such as `--allow-host HOST`.
     pub flag: String,
+    /// The key that says the same in `wasmhost.toml`.
+    pub key: Option<&'static str>,
     /// Whether it does not start without; else it depends on what it does.
     pub needed: bool,
     /// Why.

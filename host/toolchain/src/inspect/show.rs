@@ -167,7 +167,8 @@ impl fmt::Display for Full<'_> {
         }
         for flag in &report.flags {
             let need = if flag.needed { "needed" } else { "if it uses it" };
-            row("flag", &format!("{}  ({need}; {})", flag.flag, flag.reason))?;
+            let key = flag.key.map_or_else(String::new, |key| format!(" or `{key}` in wasmhost.toml"));
+            row("flag", &format!("{}{key}  ({need}; {})", flag.flag, flag.reason))?;
         }
         Ok(())
     }

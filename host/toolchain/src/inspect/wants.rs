@@ -1,89 +1,36 @@
-//! Imports in plain words: what a component wants of its host, and which flag grants it.
+//! Imports in plain words: what a component wants of its host, and which setting grants it.
+
+use wasmhost_sandbox::capabilities;
 
 use super::report::{Flag, Want};
 
-/// What some interfaces are for.
-struct Capability {
-    /// Beginnings of their names.
-    interfaces: &'static [&'static str],
-    /// In plain words; empty: what every handler imports, which is not worth a word.
-    what: &'static str,
-    grant: Option<Grant>,
-}
-
-/// The flag that grants it, and what is so without it.
-struct Grant {
-    flag: &'static str,
-    without: &'static str,
-}
-
-const fn granted(
-    interfaces: &'static [&'static str],
-    what: &'static str,
-    flag: &'static str,
-    without: &'static str,
-) -> Capability {
-    Capability { interfaces, what, grant: Some(Grant { flag, without }) }
-}
-
-const fn given(interfaces: &'static [&'static str], what: &'static str) -> Capability {
-    Capability { interfaces, what, grant: None }
-}
-
-/// The weightiest first. (Nothing grants sockets.)
-const CAPABILITIES: &[Capability] = &[
-    granted(
-        &["wasi:http/outgoing-handler@", "wasi:http/client@"],
-        "outgoing HTTP",
-        "--allow-host HOST",
-        "requests to other hosts are refused",
-    ),
-    given(&["wasi:sockets/"], "sockets"),
-    granted(&["wasi:filesystem/"], "files", "--dir HOST::GUEST[:rw]", "it sees only the directories that are granted"),
-    granted(
-        &["wasi:cli/environment@"],
-        "environment",
-        "--env NAME=VALUE",
-        "it sees only the variables and arguments (--arg) that are granted",
-    ),
-    given(&["wasi:random/"], "random"),
-    given(&["wasi:clocks/"], "clocks"),
-    given(&["wasi:cli/std", "wasi:cli/terminal-", "wasi:cli/types@"], "standard streams"),
-    given(&["wasi:cli/exit@"], "exit"),
-    // Streams, polling, and the types of requests and responses.
-    given(&["wasi:http/", "wasi:io/"], ""),
-];
-
 /// What these imports are for.
 pub(super) fn of(imports: &[String]) -> Vec<Want> {
-    let place = |import: &str| {
-        let belongs = |capability: &Capability| capability.interfaces.iter().any(|name| import.starts_with(name));
-        CAPABILITIES.iter().position(belongs)
-    };
-    let of_place =
-        |at: Option<usize>| imports.iter().filter(|import| place(import) == at).cloned().collect::<Vec<String>>();
     let mut wants: Vec<Want> = Vec::new();
-    for (index, Capability { what, grant, .. }) in CAPABILITIES.iter().enumerate() {
-        let imports = of_place(Some(index));
-        if !what.is_empty() && !imports.is_empty() {
-            wants.push(Want { what, flag: grant.as_ref().map(|grant| grant.flag), imports });
+    for declaration in capabilities().all().filter(|declaration| !declaration.what.is_empty()) {
+        let of_this = imports.iter().filter(|import| declaration.names(import));
+        let imports: Vec<String> = of_this.cloned().collect();
+        if !imports.is_empty() {
+            let flag = declaration.grant().map(|setting| setting.usage());
+            wants.push(Want { what: declaration.what, flag, imports });
         }
     }
-    let others = of_place(None);
+    let is_known = |import: &str| capabilities().all().any(|declaration| declaration.names(import));
+    let others: Vec<String> = imports.iter().filter(|import| !is_known(import)).cloned().collect();
     if !others.is_empty() {
         wants.push(Want { what: "interfaces that wasmhost does not know", flag: None, imports: others });
     }
     wants
 }
 
-/// The flags that grant it, none of which it needs to start.
+/// The settings that grant it, none of which it needs to start.
 pub(super) fn flags(wants: &[Want]) -> Vec<Flag> {
-    let wanted = CAPABILITIES.iter().filter(|known| wants.iter().any(|want| want.what == known.what));
+    let wanted = capabilities().all().filter(|known| wants.iter().any(|want| want.what == known.what));
     wanted
-        .filter_map(|Capability { what, grant, .. }| {
-            let Grant { flag, without } = grant.as_ref()?;
-            let reason = format!("for {what}: {without}");
-            Some(Flag { flag: (*flag).to_owned(), needed: false, reason })
+        .filter_map(|declaration| {
+            let setting = declaration.grant()?;
+            let reason = format!("for {}: {}", declaration.what, declaration.without);
+            Some(Flag { flag: setting.usage(), key: Some(setting.key), needed: false, reason })
         })
         .collect()
 }
@@ -101,15 +48,28 @@ mod tests {
             "wasi:random/random@0.2.6",
             "wasi:cli/environment@0.2.6",
             "wasi:http/outgoing-handler@0.2.6",
+            "wasi:config/store@0.2.0-rc.1",
             "acme:secret/vault@1.0.0",
         ];
         let wants = of(&imports.map(str::to_owned));
         let words: Vec<&str> = wants.iter().map(|want| want.what).collect();
         assert_eq!(
             words,
-            ["outgoing HTTP", "environment", "random", "clocks", "interfaces that wasmhost does not know"]
+            [
+                "outgoing HTTP",
+                "environment",
+                "random",
+                "clocks",
+                "configuration",
+                "interfaces that wasmhost does not know"
+            ]
         );
-        let flags: Vec<String> = flags(&wants).into_iter().map(|flag| flag.flag).collect();
-        assert_eq!(flags, ["--allow-host HOST", "--env NAME=VALUE"]);
+        let flags: Vec<(String, Option<&str>)> = flags(&wants).into_iter().map(|flag| (flag.flag, flag.key)).collect();
+        let expected = [
+            ("--allow-host HOST[:PORT][:private]", "allow-hosts"),
+            ("--env NAME=VALUE", "env"),
+            ("--config-value NAME=VALUE", "config"),
+        ];
+        assert_eq!(flags, expected.map(|(flag, key)| (flag.to_owned(), Some(key))));
     }
 }

@@ -1,0 +1,38 @@
+//! What a capability is to this crate: what it declares, and its three moments.
+
+use wasmtime::component::Linker;
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi_http::WasiHttpView;
+
+use wasmhost_config::{App, Declaration};
+
+use crate::source::Problem;
+
+/// Interfaces that guests may import, and what is behind them.
+pub(crate) trait Capability: Sized + 'static {
+    /// All that is known of it without running it.
+    const DECLARATIONS: &'static [Declaration];
+    /// What an app has for it: checked values, connections. All workers share it.
+    type Part: Send + Sync + 'static;
+    /// What a store holds for it.
+    type Held: Send + 'static;
+
+    /// Defines what it declares; once for each engine. `concurrent`: whether the engine runs wasi 0.3.
+    fn link<S: Holds<Self>>(linker: &mut Linker<S>, concurrent: bool) -> wasmtime::Result<()>;
+
+    /// Makes an app's part; once for each revision of the app, while it is loaded. May wait.
+    ///
+    /// # Errors
+    /// Why the app cannot be loaded.
+    fn configure(app: &App) -> Result<Self::Part, Problem>;
+
+    /// Makes what a new store holds; on a request's path, where the app has a fresh instance for each: it does not wait, and
+    /// allocates nothing that the part can hold in its place.
+    fn prepare(part: &Self::Part) -> Self::Held;
+}
+
+/// The data of a store that holds what a capability needs there.
+pub(crate) trait Holds<C: Capability>: WasiView + WasiHttpView + 'static {
+    /// What it holds.
+    fn held(&mut self) -> &mut C::Held;
+}
