@@ -168,25 +168,41 @@ fn connect(all: &[Needs]) -> Connect {
     let ports: Option<Vec<u16>> =
         ports().map(|port| if let Port::One(port) = port { Some(*port) } else { None }).collect();
     let names = all.iter().any(|needs| needs.names);
-    ports.map_or(Connect::Anywhere, |ports| Connect::Ports(ports.into_iter().chain(names.then_some(DOMAIN)).collect()))
+    ports.map_or(Connect::Anywhere, |ports| {
+        let mut ports: Vec<u16> = ports.into_iter().chain(names.then_some(DOMAIN)).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        Connect::Ports(ports)
+    })
 }
 
-/// What an app wants to reach beyond what processes are confined to that were started with these settings; nothing: it is
-/// within. (Of directories, whoever opens them knows.)
-pub(super) fn beyond(start: &Config, app: &App, capabilities: Capabilities) -> Option<String> {
-    let wanted: Vec<Needs> = capabilities.needs(app).collect();
-    let all: Vec<Needs> = start.apps.iter().flat_map(|app| capabilities.needs(app)).collect();
-    let restart = |what: String| Some(format!("{what}, which no app was granted when the host started"));
-    match (connect(&all), connect(&wanted)) {
-        (_, Connect::Nowhere) | (Connect::Anywhere, _) => None,
-        (Connect::Nowhere, _) => restart("outgoing requests".to_owned()),
-        (Connect::Ports(ports), _) if !ports.contains(&DOMAIN) && wanted.iter().any(|needs| needs.names) => {
-            restart("hosts by name".to_owned())
-        }
-        (Connect::Ports(_), Connect::Anywhere) => restart("all ports of other hosts".to_owned()),
-        (Connect::Ports(ports), Connect::Ports(wanted)) => {
-            let beyond = wanted.iter().find(|port| !ports.contains(port))?;
-            restart(format!("port {beyond} of other hosts"))
+/// Where the processes may connect that were started with some settings. Made once for all apps of a reading.
+pub(super) struct Reach {
+    connect: Connect,
+}
+
+impl Reach {
+    /// Of the settings of the start.
+    pub(super) fn of(start: &Config, capabilities: Capabilities) -> Self {
+        let all: Vec<Needs> = start.apps.iter().flat_map(|app| capabilities.needs(app)).collect();
+        Self { connect: connect(&all) }
+    }
+
+    /// What an app wants to reach beyond that; nothing: it is within. (Of directories, whoever opens them knows.)
+    pub(super) fn beyond(&self, app: &App, capabilities: Capabilities) -> Option<String> {
+        let wanted: Vec<Needs> = capabilities.needs(app).collect();
+        let restart = |what: String| Some(format!("{what}, which no app was granted when the host started"));
+        match (&self.connect, connect(&wanted)) {
+            (_, Connect::Nowhere) | (Connect::Anywhere, _) => None,
+            (Connect::Nowhere, _) => restart("outgoing requests".to_owned()),
+            (Connect::Ports(ports), _) if !ports.contains(&DOMAIN) && wanted.iter().any(|needs| needs.names) => {
+                restart("hosts by name".to_owned())
+            }
+            (Connect::Ports(_), Connect::Anywhere) => restart("all ports of other hosts".to_owned()),
+            (Connect::Ports(ports), Connect::Ports(wanted)) => {
+                let beyond = wanted.iter().find(|port| !ports.contains(port))?;
+                restart(format!("port {beyond} of other hosts"))
+            }
         }
     }
 }
@@ -282,7 +298,7 @@ mod tests {
         let both = cage(&["a", "rw", "443"]);
         assert_eq!(both.connect, Connect::Ports(vec![443]));
         assert!(both.paths.contains(&("/rw".into(), Access::Write)) && both.grants.changes && both.grants.outgoing);
-        assert_eq!(cage(&["80", "443-names"]).connect, Connect::Ports(vec![80, 443, DOMAIN]));
+        assert_eq!(cage(&["80", "443-names"]).connect, Connect::Ports(vec![DOMAIN, 80, 443]));
         assert_eq!(cage(&["80", "any"]).connect, Connect::Anywhere);
     }
 
@@ -299,7 +315,7 @@ mod tests {
             ("any", "80-names", None),
         ] {
             let app = App { name: wanted.to_owned(), ..App::default() };
-            let found = super::beyond(&config(&[start]), &app, CAPABILITIES);
+            let found = super::Reach::of(&config(&[start]), CAPABILITIES).beyond(&app, CAPABILITIES);
             let found = found.as_deref().and_then(|text| text.split(", which").next());
             assert_eq!(found, beyond, "{wanted} after {start}");
         }

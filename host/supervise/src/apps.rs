@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use wasmhost_config::{App, AppId, AppTable};
+use wasmhost_config::{App, AppId, AppTable, Listed};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-use self::book::{Answer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Served};
+use self::book::{Answer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Record, Served};
 use self::difference::Numbers;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::short;
@@ -60,7 +60,9 @@ impl<B: Backend> Apps<B> {
 
     /// All apps as they are served now.
     pub(crate) fn table(&self) -> Arc<AppTable> {
-        Arc::new(AppTable::new(self.book.iter().map(|(id, record)| (id, Arc::clone(record.app())))))
+        let listed =
+            |(id, record): (AppId, &Record<_>)| Listed { id, born: record.born(), app: Arc::clone(record.app()) };
+        Arc::new(AppTable::new(self.book.iter().map(listed)))
     }
 
     /// Begins what is to be done now. Needs the primary's local runtime.

@@ -17,7 +17,8 @@ use super::error::{PrimaryError, system};
 use super::ground::BoundFiles;
 use super::place::Place;
 use super::reload::Reload;
-use crate::apps::Apps;
+use super::unpublished::Unpublished;
+use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
 use crate::balancer::Balancer;
 use crate::board::Board;
@@ -32,6 +33,8 @@ pub(super) struct Primary<B: Backend> {
     pub(super) table: B::Table,
     /// The app that workers have from their beginning: the only one, where the command line names it.
     pub(super) only: Option<AppId>,
+    /// Changes of apps of which workers are not told yet.
+    pub(super) unpublished: Unpublished<Tell<B::Guest>>,
     pub(super) reload: Reload,
     pub(super) board: Arc<Board>,
     pub(super) permits: Arc<Permits>,
