@@ -67,13 +67,15 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    type Open = Box<dyn FnOnce(&Path) -> io::Result<File> + Send>;
+
     #[test]
     fn an_opening_that_hangs_fails_and_its_app_can_be_opened_again_once_it_has_ended() -> io::Result<()> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
         let opener = Opener::default();
         let (end, wait) = mpsc::channel::<()>();
-        let open = |open: Box<dyn FnOnce(&Path) -> io::Result<File> + Send>| {
+        let open = |open: Open| {
             runtime.block_on(opener.open_by("app".to_owned(), "/dev/null".into(), Duration::from_millis(20), open))
         };
         let hangs = Box::new(move |path: &Path| {
