@@ -103,7 +103,12 @@ impl Cache {
 
     /// Where the component of these bytes is kept for engines of this compatibility, by this build of the program.
     pub(super) fn entry(&self, component: &[u8], compatibility: &str) -> PathBuf {
-        let content = hex(&Sha256::digest(component));
+        self.entry_of(&Sha256::digest(component), compatibility)
+    }
+
+    /// The same, of a component with this SHA-256.
+    pub(super) fn entry_of(&self, digest: &[u8], compatibility: &str) -> PathBuf {
+        let content = hex(digest);
         self.dir.join(format!("{content}-{compatibility}-{}-{FORMAT:016x}.{ENDING}", env!("CARGO_PKG_VERSION")))
     }
 

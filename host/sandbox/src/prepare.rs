@@ -45,7 +45,7 @@ impl Artifact {
     }
 
     /// Checks an entry of the cache, and notes that it is used.
-    fn of_entry(file: File, entry: &Path) -> Result<Self, Problem> {
+    pub(super) fn of_entry(file: File, entry: &Path) -> Result<Self, Problem> {
         Cache::touch(&file, entry);
         // Before the check: what changes meanwhile is not what was checked.
         let stored = StoredCode::of(entry, &file);
