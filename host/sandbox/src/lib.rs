@@ -17,6 +17,7 @@ mod fault;
 mod files;
 mod guest;
 mod instance;
+mod known;
 mod limits;
 mod line_budget;
 mod memory;
