@@ -541,7 +541,10 @@ fn a_setting_in_processes_may_group_apps() {
     let (inside, outside) = (config.of_group(Some("g")), config.of_group(None));
     assert_eq!((inside.apps.len(), outside.apps.len()), (1, 0));
     let stub = config.apps[0].seen_from_outside();
-    assert_eq!((&stub.name, &stub.routes, &stub.group), (&config.apps[0].name, &config.apps[0].routes, &Some("g".into())));
+    assert_eq!(
+        (&stub.name, &stub.routes, &stub.group),
+        (&config.apps[0].name, &config.apps[0].routes, &Some("g".into()))
+    );
     assert!(stub.grants.env.is_empty() && stub.component.as_os_str().is_empty());
 }
 

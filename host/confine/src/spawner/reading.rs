@@ -334,9 +334,8 @@ mod tests {
         for name in ["one", "two"] {
             std::fs::create_dir(folder.path().join(name))?;
         }
-        let grouped = |name: &str, group: &str, dir: &str| {
-            app(name, &format!("group = \"{group}\"\ndirs = [\"{dir}::/data\"]"))
-        };
+        let grouped =
+            |name: &str, group: &str, dir: &str| app(name, &format!("group = \"{group}\"\ndirs = [\"{dir}::/data\"]"));
         let head = "worker-kind = \"process\"\nworkers = 1\n".to_owned();
         std::fs::write(&file, head.clone() + &grouped("a", "one", "one") + &grouped("b", "two", "two"))?;
         let start = config(&file)?;

@@ -167,6 +167,8 @@ impl Exchange {
     fn keep(&self, line: Line) {
         if self.upload.has_ended() {
             self.worker.connections.keep(line);
+        } else {
+            line.let_go();
         }
     }
 }

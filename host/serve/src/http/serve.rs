@@ -22,8 +22,8 @@ use super::head::{Framing, authority, check_demands, check_target, forwarded_sch
 use super::link::{Carrier, Link};
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
-use super::response_head::{has_no_body, promised};
 use super::response_body::{NOT_FINISHED, ResponseBody, Start, Streaming, poll_given, start};
+use super::response_head::{has_no_body, promised};
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
 use crate::development::{Notice, Reason};

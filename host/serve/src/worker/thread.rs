@@ -229,6 +229,8 @@ fn tend(worker: &Rc<WorkerShared>, cpu: Rc<WorkerCpu>) {
     spawn(Box::pin(cpu.attend()));
     spawn(Box::pin(apps.put_to_sleep()));
     spawn(Box::pin(async move { common.trim.run().await }));
+    let tended = Rc::clone(worker);
+    spawn(Box::pin(async move { tended.connections.tend().await }));
     if worker.config.access_log {
         spawn(Box::pin(access::hand_over_in_time()));
     }

@@ -200,7 +200,9 @@ pub(super) fn render(board: &Board) -> String {
         only,
         metrics: OfHost(board),
         confinement: &board.confinement,
-        workers: workers.map(|(index, ((vitals, group), sums))| Worker::of(index + 1, group, &vitals.metrics, sums)).collect(),
+        workers: workers
+            .map(|(index, ((vitals, group), sums))| Worker::of(index + 1, group, &vitals.metrics, sums))
+            .collect(),
         apps: rows.iter().map(|(id, app)| OfApp::of(app, of_apps.get(id).copied())).collect(),
     };
     // Only strings, numbers and maps with string keys: it cannot fail.

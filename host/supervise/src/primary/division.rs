@@ -88,7 +88,8 @@ mod tests {
             let table = seen_by(group, numbered());
             table.iter().map(|(_, app)| (app.name.clone(), app.grants.env.len())).collect()
         };
-        let named = |list: &[(&str, usize)]| list.iter().map(|(name, env)| ((*name).to_owned(), *env)).collect::<Vec<_>>();
+        let named =
+            |list: &[(&str, usize)]| list.iter().map(|(name, env)| ((*name).to_owned(), *env)).collect::<Vec<_>>();
         assert_eq!(secrets(None), named(&[("none", 1), ("one", 0), ("two", 0)]));
         assert_eq!(secrets(Some("g")), named(&[("one", 1)]));
         let front = seen_by(None, numbered());

@@ -219,6 +219,10 @@ impl<B: Backend> Primary<B> {
     fn show_row(&self, id: AppId, has_failed: bool) {
         let Some(record) = self.apps.book.get(id) else { return self.board.hide(id) };
         let (app, revision) = (record.app(), record.revision());
+        if app.group.is_some() {
+            // Those who forward its requests count what fails there.
+            self.board.touch(id);
+        }
         let error = record.failure().map(|failure| (failure.error.to_string(), failure.error.hint.clone()));
         let row = AppRow {
             name: app.name.clone(),

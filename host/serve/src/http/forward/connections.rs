@@ -23,8 +23,8 @@ use crate::crash::Crash;
 /// Connections of a worker that wait for their next request, to all groups together and to one.
 const IDLE_MAX: usize = 256;
 const IDLE_OF_A_GROUP_MAX: usize = 64;
-/// One that was not used for so long is not used again.
-const IDLE_FOR_MAX: Duration = Duration::from_secs(30);
+/// One that was not used for so long ends.
+const IDLE_FOR_MAX: Duration = Duration::from_secs(15);
 /// How long a worker of the group may take to say that it has the connection. Its loop turns once in some milliseconds.
 const GREETED_WITHIN: Duration = Duration::from_secs(30);
 /// Largest head of a response, and its largest trailers: above what the sandbox lets guests have in fields.
@@ -44,6 +44,7 @@ pub(crate) struct Connections {
     /// Those that have waited for the longest time go first, so that all workers of a group get requests.
     idle: RefCell<BTreeMap<Rc<str>, VecDeque<(Instant, Line)>>>,
     idle_count: Cell<usize>,
+    some_kept: Notify,
 }
 
 impl Connections {
@@ -82,6 +83,23 @@ impl Connections {
         if !line.sender.is_closed() && self.idle_count.get() < IDLE_MAX && of_group.len() < IDLE_OF_A_GROUP_MAX {
             self.idle_count.set(self.idle_count.get() + 1);
             of_group.push_back((Instant::now(), line));
+            self.some_kept.notify_one();
+        }
+    }
+
+    /// Ends those that are not used any more; never ends itself. While there is none, there is no timer.
+    pub(crate) async fn tend(&self) {
+        loop {
+            if self.idle_count.get() == 0 {
+                self.some_kept.notified().await;
+            }
+            tokio::time::sleep(IDLE_FOR_MAX).await;
+            let mut idle = self.idle.borrow_mut();
+            for of_group in idle.values_mut() {
+                of_group.retain(|(since, line)| !line.sender.is_closed() && since.elapsed() < IDLE_FOR_MAX);
+            }
+            idle.retain(|_, of_group| !of_group.is_empty());
+            self.idle_count.set(idle.values().map(VecDeque::len).sum());
         }
     }
 
@@ -111,7 +129,7 @@ impl Connections {
                 tracing::debug!(%error, "a connection to a worker of a group ended with an error");
             }
         });
-        Ok(Line { group: Rc::clone(group), sender, task: task.abort_handle(), has_flaw })
+        Ok(Line { group: Rc::clone(group), sender, task: Some(task.abort_handle()), has_flaw })
     }
 }
 
@@ -132,14 +150,24 @@ async fn greeted(stream: &UnixStream) -> io::Result<()> {
 pub(super) struct Line {
     group: Rc<str>,
     pub(super) sender: SendRequest<ForwardedUpload>,
-    task: AbortHandle,
+    task: Option<AbortHandle>,
     /// What the client sends is not valid, and this side stops sending: the other finds an early end.
     pub(super) has_flaw: Rc<Cell<bool>>,
 }
 
+impl Line {
+    /// The response has come whole, and the guest may still read what the client sends: the connection ends by itself, when
+    /// one of them does.
+    pub(super) fn let_go(mut self) {
+        self.task = None;
+    }
+}
+
 impl Drop for Line {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

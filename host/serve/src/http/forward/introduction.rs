@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn what_is_no_introduction_is_none() {
-        for text in ["", "1", "1 0 true true", "1 0 true true nobody", "1 0 true true unix more", "-1 0 true true unix"] {
+        for text in ["", "1", "1 0 true true", "1 0 true true nobody", "1 0 true true unix more", "-1 0 true true unix"]
+        {
             assert_eq!(Introduction::read(&HeaderValue::from_static(text)), None, "{text}");
         }
     }
