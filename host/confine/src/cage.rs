@@ -171,12 +171,19 @@ fn connect(all: &[Needs]) -> Connect {
     ports.map_or(Connect::Anywhere, |ports| Connect::Ports(ports.into_iter().chain(names.then_some(DOMAIN)).collect()))
 }
 
-/// What an app wants to reach beyond what processes are confined to that were started with these settings; nothing: it is
-/// within. (Of directories, whoever opens them knows.)
+/// What an app wants to reach beyond what the processes of its group are confined to, when the host was started with these
+/// settings; nothing: it is within. (Of directories, whoever opens them knows.)
 pub(super) fn beyond(start: &Config, app: &App, capabilities: Capabilities) -> Option<String> {
     let wanted: Vec<Needs> = capabilities.needs(app).collect();
-    let all: Vec<Needs> = start.apps.iter().flat_map(|app| capabilities.needs(app)).collect();
-    let restart = |what: String| Some(format!("{what}, which no app was granted when the host started"));
+    let fellows = start.apps.iter().filter(|fellow| fellow.group == app.group);
+    let all: Vec<Needs> = fellows.flat_map(|fellow| capabilities.needs(fellow)).collect();
+    let whom = if app.group.is_some() { "no app of its group" } else { "no app" };
+    let restart = |what: String| Some(format!("{what}, which {whom} was granted when the host started"));
+    if let Some(group) = &app.group
+        && !start.groups().contains(group.as_str())
+    {
+        return Some(format!("processes of the group `{group}`, of which no app was when the host started"));
+    }
     match (connect(&all), connect(&wanted)) {
         (_, Connect::Nowhere) | (Connect::Anywhere, _) => None,
         (Connect::Nowhere, _) => restart("outgoing requests".to_owned()),
@@ -303,5 +310,14 @@ mod tests {
             let found = found.as_deref().and_then(|text| text.split(", which").next());
             assert_eq!(found, beyond, "{wanted} after {start}");
         }
+        let mut start = config(&["443"]);
+        let mut app = App { name: "443".to_owned(), group: Some("g".to_owned()), ..App::default() };
+        let found = super::beyond(&start, &app, CAPABILITIES).unwrap_or_default();
+        assert!(found.starts_with("processes of the group `g`"), "{found}");
+        start.apps.push(App { name: "a".to_owned(), group: app.group.clone(), ..App::default() }.into());
+        let found = super::beyond(&start, &app, CAPABILITIES).unwrap_or_default();
+        assert!(found.starts_with("outgoing requests, which no app of its group"), "{found}");
+        app.group = None;
+        assert_eq!(super::beyond(&start, &app, CAPABILITIES), None);
     }
 }

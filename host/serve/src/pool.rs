@@ -16,7 +16,7 @@ mod supply;
 mod take;
 mod trim;
 
-pub(crate) use self::apps::{Apps, Parts};
+pub(crate) use self::apps::{Apps, Elsewhere, Parts, Route};
 pub(crate) use self::common::{Common, Notice};
 pub(crate) use self::holders::Holder;
 pub(crate) use self::instances::Pool;

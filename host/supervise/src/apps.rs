@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use wasmhost_config::{App, AppId, AppTable};
+use wasmhost_config::{App, AppId};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
@@ -59,8 +59,8 @@ impl<B: Backend> Apps<B> {
     }
 
     /// All apps as they are served now.
-    pub(crate) fn table(&self) -> Arc<AppTable> {
-        Arc::new(AppTable::new(self.book.iter().map(|(id, record)| (id, Arc::clone(record.app())))))
+    pub(crate) fn served_now(&self) -> impl Iterator<Item = (AppId, &Arc<App>)> {
+        self.book.iter().map(|(id, record)| (id, record.app()))
     }
 
     /// Begins what is to be done now. Needs the primary's local runtime.

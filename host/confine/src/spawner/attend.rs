@@ -2,6 +2,7 @@
 //! the primary does, and so do its children.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -17,7 +18,7 @@ use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
 use wasmhost_config::{Capabilities, Config, Grants, Listen, MAX_WORKERS};
 
 use super::reading::{self, Stamps};
-use super::settings::{InheritError, SealedSettings, Settings, inherit};
+use super::settings::{InheritError, Reach, SealedSettings, Settings, inherit, reach_by_group};
 use super::{FromSpawner, Order, Program, Streams, ToSpawner, compiler, open_component, own_program};
 use crate::{Cage, Unconfined};
 
@@ -61,8 +62,13 @@ pub fn run(capabilities: Capabilities) -> Result<(), AttendError> {
         runtime.max_blocking_threads(OPENING_MAX).enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     let Settings { config, log } = inherited.settings;
     let stamps = if config.source.is_some() { reading::stamps(&config) } else { Stamps::default() };
-    let latest = RefCell::new(Rc::new(Given { config, settings: inherited.sealed }));
-    let (reach, stamps) = (inherited.reach, RefCell::new(stamps));
+    let reach = reach_by_group(&config);
+    let given = match reach.len() {
+        // They are for all processes.
+        1 => Given { config, settings: BTreeMap::from([(None, inherited.sealed)]) },
+        _ => Given::new(config, log, &reach)?,
+    };
+    let (latest, stamps) = (RefCell::new(Rc::new(given)), RefCell::new(stamps));
     let known = Known { latest, log, capabilities, reach, stamps };
     runtime.block_on(attend(inherited.input, Rc::new(known)))?;
     Ok(())
@@ -74,15 +80,26 @@ struct Known {
     latest: RefCell<Rc<Given>>,
     log: LogSettings,
     capabilities: Capabilities,
-    /// All that apps were granted at the start.
-    reach: Grants,
+    reach: Reach,
     stamps: RefCell<Stamps>,
 }
 
-/// What all processes that the spawner starts get from it.
+/// What the processes that the spawner starts get from it.
 struct Given {
     config: Config,
-    settings: SealedSettings,
+    /// By group: those of its apps alone.
+    settings: BTreeMap<Option<String>, SealedSettings>,
+}
+
+impl Given {
+    fn new(config: Config, log: LogSettings, reach: &Reach) -> io::Result<Self> {
+        let of_group = |(group, reach): (&Option<String>, &Grants)| {
+            let settings = SealedSettings::of(config.of_group(group.as_deref()), log, reach)?;
+            Ok((group.clone(), settings))
+        };
+        let settings = reach.iter().map(of_group).collect::<io::Result<_>>()?;
+        Ok(Self { config, settings })
+    }
 }
 
 async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
@@ -181,9 +198,9 @@ async fn read_again(known: &Known, sockets: &RefCell<Option<Vec<SocketFile>>>) -
     let capabilities = known.capabilities;
     let read = tokio::task::spawn_blocking(move || reading::read(&source, capabilities));
     let read = read.await.map_err(io::Error::other)?;
-    let answer = reading::answer(read, &before.config, &known.reach.dirs, &mut known.stamps.borrow_mut())?;
+    let answer = reading::answer(read, &before.config, &known.reach, &mut known.stamps.borrow_mut())?;
     if let Some(config) = &answer.config {
-        let settings = SealedSettings::of(config.clone(), known.log, &known.reach)?;
+        let given = Given::new(config.clone(), known.log, &known.reach)?;
         let mut sockets = sockets.borrow_mut();
         let files = sockets.get_or_insert_default();
         for gone in before.config.listeners.iter().filter(|listen| !config.listeners.contains(listen)) {
@@ -195,7 +212,7 @@ async fn read_again(known: &Known, sockets: &RefCell<Option<Vec<SocketFile>>>) -
             }
         }
         files.extend(answer.files.iter().cloned());
-        *known.latest.borrow_mut() = Rc::new(Given { config: config.clone(), settings });
+        *known.latest.borrow_mut() = Rc::new(given);
     }
     Ok(answer)
 }
@@ -212,13 +229,14 @@ fn failed(error: &io::Error) -> FromSpawner {
 /// Starts a process as the settings say; whoever asks for it chooses nothing but its standard streams or its line.
 async fn start(program: Program, mut descriptors: Descriptors, given: &Given) -> io::Result<Child> {
     match program {
-        Program::Worker => {
+        Program::Worker(group) => {
+            let settings = given.settings.get(&group).ok_or_else(|| io::Error::other("there is no such group"))?;
             let line = descriptors.take(Descriptor::Line)?;
             let (ours, theirs) = wire::pair()?;
             let child = Command::from(own_program("worker")).stdin(theirs).kill_on_drop(true).spawn()?;
             let began = Instant::now();
             loop {
-                match given.settings.send(ours.as_fd(), Some(line.as_fd())) {
+                match settings.send(ours.as_fd(), Some(line.as_fd())) {
                     Err(error) if wire::is_shortage(&error) && began.elapsed() < SEND_WITHIN => {
                         tokio::time::sleep(SHORTAGE_PAUSE).await;
                     }
@@ -272,7 +290,8 @@ mod tests {
     fn how_a_process_is_confined_and_limited_cannot_be_asked_for() {
         for (message, is_known) in [
             (r#"{"Start":"Compiler"}"#, true),
-            (r#"{"Start":"Worker"}"#, true),
+            (r#"{"Start":{"Worker":null}}"#, true),
+            (r#"{"Start":{"Worker":"a group"}}"#, true),
             (r#"{"Start":{"Compiler":{"confine":"off","memory_max_bytes":1000000000000}}}"#, false),
             (r#"{"Start":{"Worker":{"confine":"off"}}}"#, false),
             (r#"{"Settings":{"directories":0}}"#, false),

@@ -17,7 +17,7 @@ use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
 use wasmhost_config::{App, Capabilities, Config, Listen, Preopen, Source, read_apps_again};
 
-use super::settings::{Directory, among};
+use super::settings::{Directory, Reach, among};
 use crate::cage::beyond;
 
 /// New addresses that one reading may bring; the others come with the next one.
@@ -115,12 +115,11 @@ impl Answer {
     }
 }
 
-/// Compares a reading with the settings so far, and binds new addresses. `own`: the directories that were opened at the
-/// start.
+/// Compares a reading with the settings so far, and binds new addresses. `reach`: what apps were granted at the start.
 ///
 /// # Errors
 /// When it cannot be handed over.
-pub(super) fn answer(read: Read, before: &Config, own: &[Preopen], stamps: &mut Stamps) -> io::Result<Answer> {
+pub(super) fn answer(read: Read, before: &Config, reach: &Reach, stamps: &mut Stamps) -> io::Result<Answer> {
     let Read { config, mistakes, stamps: seen } = read;
     let Some(config) = config else {
         let text = Text { config: None, directories: vec![], mistakes, touched: vec![], listeners: vec![] };
@@ -159,9 +158,14 @@ pub(super) fn answer(read: Read, before: &Config, own: &[Preopen], stamps: &mut 
         is_named && config.apps.iter().all(|other| other.name != app.name)
     };
     let wrong = before.apps.iter().filter(is_wrong);
-    // Directories that were not opened at the start are nobody's.
+    let groups: HashMap<&str, &Option<String>> = before.apps.iter().map(|app| (&*app.name, &app.group)).collect();
+    // Directories that were not opened at the start are nobody's. An app stays in its group until a restart.
     let apps = config.apps.iter().chain(wrong).map(|app| {
         let mut app = App::clone(app);
+        if let Some(group) = groups.get(&*app.name) {
+            app.group.clone_from(group);
+        }
+        let own = reach.get(&app.group).map_or(&[][..], |reach| &reach.dirs);
         app.grants.dirs = among(own, app.grants.dirs.iter().map(Directory::of).collect()).unwrap_or_default();
         Arc::new(app)
     });
@@ -175,12 +179,16 @@ pub(super) fn answer(read: Read, before: &Config, own: &[Preopen], stamps: &mut 
 pub(super) fn open(mut descriptors: Descriptors, start: &Config, capabilities: Capabilities) -> io::Result<Reading> {
     let text: Text = serde_json::from_slice(&unseal(&descriptors.take(Descriptor::Settings)?)?)?;
     let Text { mut config, directories, mistakes, touched, listeners } = text;
-    let own: Vec<Preopen> = start.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
+    let mut opened: BTreeMap<&Option<String>, Vec<Preopen>> = BTreeMap::new();
+    for app in &start.apps {
+        opened.entry(&app.group).or_default().extend(app.grants.dirs.iter().cloned());
+    }
     let mut wants_beyond = BTreeMap::new();
     for (app, directories) in config.iter_mut().flat_map(|config| &mut config.apps).zip(directories) {
         let app = Arc::make_mut(app);
-        let found = among(&own, directories);
-        let reason = found.as_ref().err().cloned().or_else(|| beyond(start, app, capabilities));
+        let found = among(opened.get(&app.group).map_or(&[], |own| own), directories);
+        // That there is no such group says more than what its processes lack.
+        let reason = beyond(start, app, capabilities).or_else(|| found.as_ref().err().cloned());
         if let Some(reason) = reason {
             wants_beyond.insert(app.name.clone(), reason);
         }
@@ -222,6 +230,7 @@ fn bind(listen: &Listen) -> io::Result<(OwnedFd, Option<SocketFile>)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::reach_by_group;
     use super::*;
     use std::os::fd::AsFd;
     use wasmhost_base::wire;
@@ -262,9 +271,9 @@ mod tests {
         start: &Config,
         stamps: &mut Stamps,
     ) -> Result<(Reading, Option<Config>), Box<dyn std::error::Error>> {
-        let own: Vec<Preopen> = start.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
         let source = start.source.as_ref().ok_or("a source")?;
-        let answer = answer(read(source, CAPABILITIES), start, &own, stamps)?;
+        let reach = reach_by_group(start);
+        let answer = answer(read(source, CAPABILITIES), start, &reach, stamps)?;
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
         let ((), descriptors) = wire::receive(other.as_fd())?.ok_or("a message")?;
@@ -315,6 +324,37 @@ mod tests {
         assert_eq!((next.listeners.len(), next.apps.len()), (2, 5));
         let (again, _) = read_again(&next, &mut stamps)?;
         assert!(again.listeners.is_empty() && again.touched.is_empty(), "all is known by now");
+        Ok(())
+    }
+
+    #[test]
+    fn what_an_app_may_have_is_what_its_group_had_and_it_stays_in_its_group() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("wasmhost.toml");
+        for name in ["one", "two"] {
+            std::fs::create_dir(folder.path().join(name))?;
+        }
+        let grouped =
+            |name: &str, group: &str, dir: &str| app(name, &format!("group = \"{group}\"\ndirs = [\"{dir}::/data\"]"));
+        let head = "worker-kind = \"process\"\nworkers = 1\n".to_owned();
+        std::fs::write(&file, head.clone() + &grouped("a", "one", "one") + &grouped("b", "two", "two"))?;
+        let start = config(&file)?;
+        let text = head
+            + &grouped("a", "two", "one")
+            + &grouped("b", "two", "two")
+            + &grouped("within", "one", "one")
+            + &grouped("beyond", "one", "two")
+            + &grouped("new", "three", "two");
+        std::fs::write(&file, text)?;
+        let (reading, next) = read_again(&start, &mut Stamps::default())?;
+        assert_eq!(reading.mistakes, []);
+        let beyond: Vec<&str> = reading.beyond.keys().map(String::as_str).collect();
+        assert_eq!(beyond, ["a", "beyond", "new"], "{:?}", reading.beyond);
+        assert!(reading.beyond["new"].contains("processes of the group `three`"), "{:?}", reading.beyond);
+        let next = next.ok_or("settings")?;
+        assert_eq!(next.apps[0].group.as_deref(), Some("one"), "until a restart");
+        let dirs: Vec<usize> = next.apps.iter().map(|app| app.grants.dirs.len()).collect();
+        assert_eq!(dirs, [1, 1, 1, 0, 0]);
         Ok(())
     }
 

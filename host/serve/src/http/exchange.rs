@@ -57,6 +57,8 @@ pub(super) struct Exchange {
     pub(super) status: Cell<u16>,
     bytes: Cell<u64>,
     cpu: Cell<Duration>,
+    /// It is counted and logged here.
+    is_counted: Cell<bool>,
     finished: Cell<bool>,
     /// Since when the guest has given no more of its body, and for when the alarm is set.
     pub(super) silence: Cell<Option<(Instant, Deadline)>>,
@@ -76,9 +78,15 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(carrier: Rc<dyn Carrier>, request: &Request<impl Body>, pool: Rc<Pool>) -> Self {
+        let exchange = Self::uncounted(carrier, request, pool);
+        exchange.count();
+        exchange
+    }
+
+    /// Of a request that another worker counts and logs, unless it fails here.
+    pub(super) fn uncounted(carrier: Rc<dyn Carrier>, request: &Request<impl Body>, pool: Rc<Pool>) -> Self {
         let worker = Rc::clone(&carrier.link().worker);
         let began = Instant::now();
-        pool.begins(began);
         let limits = pool.limits();
         carrier.link().idle.set(limits.body_idle_timeout);
         Self {
@@ -96,6 +104,7 @@ impl Exchange {
             status: Cell::new(0),
             bytes: Cell::new(0),
             cpu: Cell::new(Duration::ZERO),
+            is_counted: Cell::new(false),
             finished: Cell::new(false),
             silence: Cell::new(None),
             full: Cell::new(false),
@@ -105,6 +114,13 @@ impl Exchange {
             lingers: Cell::new(false),
             audience: worker.config.development.as_ref().map(|_| audience(request)),
             worker,
+        }
+    }
+
+    /// Counts and logs it here.
+    pub(super) fn count(&self) {
+        if !self.is_counted.replace(true) {
+            self.pool.begins(self.began);
         }
     }
 
@@ -169,13 +185,8 @@ impl Exchange {
         let ending = if worker.stopping.get() && ending == Ending::ClientLeft { Ending::DrainDeadline } else { ending };
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.began);
-        let metrics = self.pool.metrics;
-        metrics.in_flight.change(-1);
-        metrics.answered(self.status.get(), elapsed, self.cpu.get());
-        match ending {
-            Ending::ClientLeft => metrics.client_left.add_one(),
-            Ending::ClientSlow => metrics.refused(Refused::SlowClient),
-            Ending::Whole | Ending::Broken(_) | Ending::DrainDeadline => {}
+        if self.is_counted.get() {
+            self.record(ending, elapsed);
         }
         if self.held.replace(false) {
             self.pool.holds_no_more(self);
@@ -189,8 +200,19 @@ impl Exchange {
         if self.is_old && ending != Ending::Whole {
             self.carrier.end_with_reset();
         }
-        if worker.config.access_log {
+        if worker.config.access_log && self.is_counted.get() {
             self.log(ending, elapsed);
+        }
+    }
+
+    fn record(&self, ending: Ending, elapsed: Duration) {
+        let metrics = self.pool.metrics;
+        metrics.in_flight.change(-1);
+        metrics.answered(self.status.get(), elapsed, self.cpu.get());
+        match ending {
+            Ending::ClientLeft => metrics.client_left.add_one(),
+            Ending::ClientSlow => metrics.refused(Refused::SlowClient),
+            Ending::Whole | Ending::Broken(_) | Ending::DrainDeadline => {}
         }
     }
 
@@ -206,7 +228,7 @@ impl Exchange {
             worker: self.worker.id.0,
             app: &self.pool.name(),
             request: self.number,
-            peer: &self.link().peer,
+            peer: &self.link().client(),
             method: self.method.as_str(),
             path: self.path.as_ref().map_or("", PathAndQuery::as_str),
             status: self.status.get(),

@@ -20,15 +20,27 @@ pub(crate) struct Lines {
     pub(crate) header_timeout: Throttle,
     pub(super) error_code: Throttle,
     pub(crate) unreadable: Throttle,
+    pub(super) no_worker: Throttle,
     slow: [[Throttle; Slow::COUNT]; 2],
 }
 
 impl Default for Lines {
     fn default() -> Self {
-        let [last_request, body_max, silent, idle, header_max, header_timeout, error_code, unreadable] =
+        let [last_request, body_max, silent, idle, header_max, header_timeout, error_code, unreadable, no_worker] =
             std::array::from_fn(|_| Throttle::new(LINE_EVERY));
         let slow = std::array::from_fn(|_| std::array::from_fn(|_| Throttle::new(LINE_EVERY)));
-        Self { last_request, body_max, silent, idle, header_max, header_timeout, error_code, unreadable, slow }
+        Self {
+            last_request,
+            body_max,
+            silent,
+            idle,
+            header_max,
+            header_timeout,
+            error_code,
+            unreadable,
+            no_worker,
+            slow,
+        }
     }
 }
 

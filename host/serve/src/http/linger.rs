@@ -91,7 +91,7 @@ impl Exchange {
         }
         self.lingers.set(true);
         let worker = Rc::clone(&self.worker);
-        let (number, peer) = (self.number, self.link().peer);
+        let (number, peer) = (self.number, self.link().client());
         let sender = Rc::new(Sender {
             upload: Arc::clone(&self.upload),
             alarm: worker.alarms.alarm(),

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -16,17 +16,20 @@ use hyper::body::Incoming;
 use wasmhost_sandbox::{Body, Fault, FaultKind, Head};
 
 use super::exchange::{Ending, Exchange};
+use super::forward::forward;
+use super::forward::introduction::{FIELD, Introduction};
 use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_forwarded};
-use super::link::Carrier;
+use super::link::{Carrier, Link};
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
 use super::response_body::{NOT_FINISHED, ResponseBody, Start, Streaming, poll_given, start};
-use super::shared::WorkerShared;
+use super::response_head::{has_no_body, promised};
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
 use crate::development::{Notice, Reason};
 use crate::metrics::Shed;
-use crate::pool::{Lease, Pool, Refusal};
+use crate::net::Peer;
+use crate::pool::{Lease, Refusal, Route};
 
 /// Answers one request, whose head was framed in this way. Never fails: every failure has an answer.
 pub(crate) async fn serve(
@@ -34,7 +37,13 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
     framing: Framing,
 ) -> Response<ResponseBody> {
-    let (pool, stripped) = route(&carrier.link().worker, &request);
+    let (pool, stripped) = match route(carrier.link(), &request) {
+        Route::Here { pool, stripped } => (pool, stripped),
+        Route::Elsewhere(to) => {
+            let exchange = Rc::new(Exchange::uncounted(carrier, &request, Rc::clone(&to.pool)));
+            return forward(exchange, request, framing, &to).await;
+        }
+    };
     let exchange = Rc::new(Exchange::new(carrier, &request, pool));
     #[cfg(feature = "fault-injection")]
     if let Some(response) = super::misdeeds::commit(&request) {
@@ -67,21 +76,17 @@ impl Exchange {
         stripped: usize,
     ) -> Result<Request<Option<RequestBody>>, Failure> {
         wasmhost_base::inject::panic_at("head");
-        let (worker, trusted) = (&self.worker, self.link().trusted);
+        let trusted = self.link().is_trusted();
         let (mut parts, incoming) = request.into_parts();
-        if framing == Framing::Ambiguous {
-            return Err(Failure::BadRequest);
+        if !self.link().has_host() {
+            parts.headers.remove(header::HOST);
         }
-        if parts.method == Method::CONNECT {
-            return Err(Failure::NotImplemented);
-        }
-        check_demands(&parts.headers)?;
-        check_target(&parts.uri, &parts.method)?;
+        let authority = self.check(&parts, framing)?;
+        parts.headers.remove(FIELD);
         if !trusted {
             remove_forwarded(&mut parts.headers);
         }
         let scheme = if trusted { forwarded_scheme(&parts.headers) } else { Scheme::HTTP };
-        let authority = authority(&parts.uri, &parts.headers, parts.version, &worker.authority)?;
         if parts.uri.authority().is_some() {
             // RFC 9112, section 3.2.2.
             let host = HeaderValue::try_from(authority.as_str()).map_err(|_| Failure::BadRequest)?;
@@ -94,7 +99,9 @@ impl Exchange {
         uri.path_and_query = Some(if stripped == 0 { target } else { without_prefix(&target, stripped)? });
         parts.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest)?;
         if self.pool.is_of_no_app() {
-            return Err(Failure::NotFound);
+            // One that was forwarded is for an app of which this worker will hear in a moment.
+            let is_early = self.link().peer == Peer::Front;
+            return Err(if is_early { Failure::Unavailable(Duration::ZERO) } else { Failure::NotFound });
         }
         let max = self.limits.body_max_bytes;
         if max.is_some_and(|max| incoming.size_hint().lower() > max) {
@@ -107,6 +114,20 @@ impl Exchange {
             RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &self.buffers.requests)
         });
         Ok(Request::from_parts(parts, body))
+    }
+
+    /// Refuses what cannot be passed on. The authority that the request is for.
+    pub(super) fn check(&self, parts: &http::request::Parts, framing: Framing) -> Result<Authority, Failure> {
+        if framing == Framing::Ambiguous {
+            return Err(Failure::BadRequest);
+        }
+        if parts.method == Method::CONNECT {
+            return Err(Failure::NotImplemented);
+        }
+        check_demands(&parts.headers)?;
+        check_target(&parts.uri, &parts.method)?;
+        let version = if self.link().has_host() { parts.version } else { Version::HTTP_10 };
+        authority(&parts.uri, &parts.headers, version, &self.worker.authority)
     }
 
     /// Has an instance answer.
@@ -239,7 +260,7 @@ impl Exchange {
         let worker = &self.worker;
         if let Some(count) = worker.lines.body_max.admit(Instant::now()) {
             let (worker, request) = (worker.id.0, self.number);
-            tracing::info!(worker, request, count, peer = %self.link().peer, limit = "--body-max", "requests were refused because their body is too large (count: since the last such line); raise --body-max to allow it");
+            tracing::info!(worker, request, count, peer = %self.link().client(), limit = "--body-max", "requests were refused because their body is too large (count: since the last such line); raise --body-max to allow it");
         }
     }
 
@@ -357,7 +378,8 @@ impl Exchange {
     }
 
     /// Answers in the guest's place. The reason is told in development only.
-    fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
+    pub(super) fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
+        self.count();
         if let Some(reason) = failure.refused() {
             self.pool.metrics.refused(reason);
         }
@@ -377,12 +399,20 @@ impl Exchange {
 }
 
 /// The pool of the app that a request is for, and how much of its path the app does not see. Whether the request is valid is
-/// not looked at.
-fn route<B>(worker: &WorkerShared, request: &Request<B>) -> (Rc<Pool>, usize) {
+/// not looked at. Where another worker forwards it, that one has found the app.
+fn route<B>(link: &Link, request: &Request<B>) -> Route {
+    let worker = &link.worker;
+    let none = || Route::Here { pool: worker.apps.no_app(), stripped: 0 };
+    if link.peer == Peer::Front {
+        let introduction = request.headers().get(FIELD).and_then(Introduction::read);
+        link.introduce(introduction.map(|found| (found.client, found.trusted, found.has_host)));
+        let found = introduction.and_then(|found| Some((worker.apps.pool(found.app)?, found.stripped)));
+        return found.map_or_else(none, |(pool, stripped)| Route::Here { pool, stripped });
+    }
     let host = host(request.uri(), request.headers()).unwrap_or_else(|| worker.authority.host());
     // `*`, as OPTIONS has it, is the whole server (RFC 9112, section 3.2.4).
     let path = Some(request.uri().path()).filter(|path| path.starts_with('/')).unwrap_or("/");
-    worker.apps.route(host, path).unwrap_or_else(|| (worker.apps.no_app(), 0))
+    worker.apps.route(host, path).unwrap_or_else(none)
 }
 
 /// A target without the beginning of its path.
@@ -394,16 +424,6 @@ fn without_prefix(target: &PathAndQuery, bytes: usize) -> Result<PathAndQuery, F
 
 /// How long a guest may go on with a body that nobody gets, before the head is sent: its client waits for it.
 const DISCARD_MAX: Duration = Duration::from_millis(100);
-
-/// Whether an answer of this status never has a body (RFC 9110, sections 15.3.5 and 15.4.5).
-fn has_no_body(status: StatusCode) -> bool {
-    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
-}
-
-/// What a response's `Content-Length` says.
-fn promised(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
 
 /// Names trailers that are there already in a `Trailer` header (RFC 9110, section 6.6.2), without which hyper does not
 /// send them.

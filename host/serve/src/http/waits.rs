@@ -215,7 +215,7 @@ impl Exchange {
 
     pub(super) fn tell_slow_client(&self, slow: Slow) {
         let worker = &self.worker;
-        worker.lines.slow(worker.id.0, self.link().peer, slow, Of::Request);
+        worker.lines.slow(worker.id.0, self.link().client(), slow, Of::Request);
     }
 
     /// As much of the response waits for the client as may, or less.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use wasmhost_config::{App, AppId, AppTable};
+use wasmhost_config::{App, AppId, AppTable, Routed};
 use wasmhost_sandbox::{InstanceContext, MemoryBudget, Pulse, Sandbox, WorkerCpu};
 
 use super::common::{Common, Notice};
@@ -44,6 +44,31 @@ pub(crate) struct Parts {
     pub(crate) host: &'static HostVitals,
     /// After so long without a request an app is put to sleep; none: never.
     pub(crate) sleep_after: Option<Duration>,
+    /// Of which group this worker is; it serves the apps of this group, or those without one.
+    pub(crate) group: Option<Arc<str>>,
+}
+
+/// Where a request goes.
+pub(crate) enum Route {
+    /// To an app of this worker.
+    Here {
+        /// The app's.
+        pool: Rc<Pool>,
+        /// Bytes at the beginning of the path that the app does not see.
+        stripped: usize,
+    },
+    /// To a worker of a group.
+    Elsewhere(Elsewhere),
+}
+
+/// An app of a group, for which this worker forwards requests.
+pub(crate) struct Elsewhere {
+    pub(crate) group: Rc<str>,
+    pub(crate) app: AppId,
+    /// See [`Route::Here`].
+    pub(crate) stripped: usize,
+    /// What fails here is recorded with it. It has no instances.
+    pub(crate) pool: Rc<Pool>,
 }
 
 /// The apps of a worker.
@@ -56,6 +81,8 @@ pub(crate) struct Apps {
     seen: RefCell<BTreeSet<AppId>>,
     /// Of requests that belong to no app.
     no_app: Rc<Pool>,
+    /// Of apps of groups for which this worker has had requests, and their groups; [`AWAKE_MAX`] at most.
+    elsewhere: RefCell<BTreeMap<AppId, (Rc<str>, Rc<Pool>)>>,
     /// An app was woken, or there are others.
     woken: Notify,
 }
@@ -67,15 +94,40 @@ impl Apps {
         let metrics = (&parts.vitals.metrics.unrouted, &parts.host.apps[0].has_answered);
         let no_app = Pool::new(None, none, context, metrics, Rc::clone(&common));
         let table = RefCell::new(table);
-        let (pools, seen) = (RefCell::default(), RefCell::default());
-        Rc::new(Self { common, parts, table, pools, seen, no_app, woken: Notify::new() })
+        let (pools, seen, elsewhere) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Rc::new(Self { common, parts, table, pools, seen, no_app, elsewhere, woken: Notify::new() })
     }
 
-    /// The pool of the app that a request to this host and path is for, and how much of the path the app does not see.
-    /// Wakes the app.
-    pub(crate) fn route(&self, host: &str, path: &str) -> Option<(Rc<Pool>, usize)> {
-        let routed = self.table.borrow().route(host, path)?;
-        Some((self.pool(routed.app)?, routed.stripped))
+    /// Where a request to this host and path goes. Wakes the app, if it is one of this worker.
+    pub(crate) fn route(&self, host: &str, path: &str) -> Option<Route> {
+        let Routed { app, stripped } = self.table.borrow().route(host, path)?;
+        if let Some((group, pool)) = self.elsewhere(app)? {
+            return Some(Route::Elsewhere(Elsewhere { group, app, stripped, pool }));
+        }
+        Some(Route::Here { pool: self.pool(app)?, stripped })
+    }
+
+    /// Which group an app is of that this worker does not serve, and what fails of it here is recorded with. None: no such
+    /// app; none within: the app is one of this worker.
+    #[expect(clippy::option_option, reason = "two questions, each with its own no")]
+    fn elsewhere(&self, id: AppId) -> Option<Option<(Rc<str>, Rc<Pool>)>> {
+        let table = self.table.borrow();
+        let app = table.get(id)?;
+        let Some(group) = app.group.as_deref().filter(|group| self.parts.group.as_deref() != Some(group)) else {
+            return Some(None);
+        };
+        let mut elsewhere = self.elsewhere.borrow_mut();
+        if let Some(known) = elsewhere.get(&id) {
+            return Some(Some(known.clone()));
+        }
+        if elsewhere.len() >= AWAKE_MAX {
+            elsewhere.clear();
+        }
+        let context = context(&self.common, &self.parts, Some(id), app);
+        let pool = Pool::new(Some(id), Arc::clone(app), context, rows(&self.parts, id)?, Rc::clone(&self.common));
+        let new = (Rc::from(group), pool);
+        elsewhere.insert(id, new.clone());
+        Some(Some(new))
     }
 
     /// What a request that belongs to no app is recorded with.
@@ -84,7 +136,7 @@ impl Apps {
     }
 
     /// The pool of an app; made, and the primary asked for a guest, when there is none.
-    fn pool(&self, id: AppId) -> Option<Rc<Pool>> {
+    pub(crate) fn pool(&self, id: AppId) -> Option<Rc<Pool>> {
         if let Some(pool) = self.pools.borrow().get(&id) {
             return Some(Rc::clone(pool));
         }
@@ -145,6 +197,7 @@ impl Apps {
         let gone: Vec<Rc<Pool>> =
             self.pools.borrow_mut().extract_if(.., |id, _| table.get(*id).is_none()).map(|(_, pool)| pool).collect();
         *self.table.borrow_mut() = table;
+        self.elsewhere.borrow_mut().clear();
         self.woken.notify_one();
         for pool in gone {
             self.end(&pool);
@@ -171,8 +224,9 @@ impl Apps {
     pub(crate) async fn put_to_sleep(self: Rc<Self>) {
         let Some(after) = self.parts.sleep_after else { return };
         loop {
-            // An only app stays awake. While nothing can go to sleep, there is no timer.
-            if self.pools.borrow().is_empty() || self.table.borrow().len() <= 1 {
+            // The only app of a host stays awake. While nothing can go to sleep, there is no timer.
+            let is_only = self.parts.group.is_none() && self.table.borrow().len() <= 1;
+            if self.pools.borrow().is_empty() || is_only {
                 self.woken.notified().await;
                 continue;
             }

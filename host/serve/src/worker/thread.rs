@@ -23,7 +23,7 @@ use super::events::{Applied, Events, Exit, WorkerEvent};
 use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::crash::Crash;
-use crate::http::{Lines, WorkerShared};
+use crate::http::{Connections, Lines, WorkerShared};
 use crate::http1;
 use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
 use crate::net::intake::Intake;
@@ -96,7 +96,7 @@ async fn serve(
     mut orders: OrderReceiver,
     kept: &OnceCell<Rc<Apps>>,
 ) -> Exit {
-    let WorkerSetup { id, config, vitals, host, sandbox, authority, listeners, permits } = setup;
+    let WorkerSetup { id, group, config, vitals, host, sandbox, authority, listeners, permits } = setup;
     let metrics = &vitals.metrics;
     events.tell(WorkerEvent::Online(id, thread)).await;
     // What a thread that died left behind here went with it.
@@ -117,6 +117,7 @@ async fn serve(
         vitals,
         host,
         sleep_after: config.app_idle_timeout,
+        group,
     };
     let apps = Apps::new(Rc::clone(&common), parts, table);
     let _ = kept.set(Rc::clone(&apps));
@@ -131,6 +132,7 @@ async fn serve(
         stopping: Cell::new(false),
         requests: Cell::new(0),
         lines: Lines::default(),
+        connections: Connections::default(),
         authority,
         tasks: Cell::new(0),
         changed: Notify::new(),
@@ -194,6 +196,9 @@ async fn serve(
                 Notice::Wants(app) => WorkerEvent::Wants(id, app),
                 Notice::Asleep(app) => WorkerEvent::Asleep(id, app),
             }).await,
+            (group, socket) = worker.connections.next_asked() => {
+                events.tell(WorkerEvent::Forward(id, group.as_ref().to_owned(), socket)).await;
+            }
             () = common.rested(), if worker.draining.get() => {}
             () = worker.changed.notified() => {}
             Some(connection) = connections.recv() => crew.take_in(connection, || connections.try_recv().ok()),
@@ -224,6 +229,8 @@ fn tend(worker: &Rc<WorkerShared>, cpu: Rc<WorkerCpu>) {
     spawn(Box::pin(cpu.attend()));
     spawn(Box::pin(apps.put_to_sleep()));
     spawn(Box::pin(async move { common.trim.run().await }));
+    let tended = Rc::clone(worker);
+    spawn(Box::pin(async move { tended.connections.tend().await }));
     if worker.config.access_log {
         spawn(Box::pin(access::hand_over_in_time()));
     }

@@ -43,7 +43,7 @@ pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     let (own, own_file) = free.map_or_else(vitals::shared, Ok)?;
     let start = || {
         let only = table::write([(AppId::default(), app)].into_iter())?;
-        let (child, wire) = spawn(spawner)?;
+        let (child, wire) = spawn(spawner, app.group.as_deref())?;
         let files = [
             (Descriptor::Table, only.as_fd()),
             (Descriptor::Vitals, own_file.as_fd()),
