@@ -110,3 +110,103 @@ fn settings_of_the_host_that_a_reload_cannot_change_are_named() -> TestResult {
     });
     Ok(())
 }
+
+#[test]
+fn an_app_that_is_asleep_takes_a_reload_at_its_next_wake() -> TestResult {
+    for kind in ["thread", "process"] {
+        let file = |name: &str| {
+            let env = format!("env = {{ NAME = \"{name}\" }}");
+            "app-idle-timeout = \"300ms\"\n".to_owned()
+                + &app("sleeps", "./app.wasm", "sleeps.test/*", &env)
+                + &app("other", "hello.wasm", "other.test/*", "")
+        };
+        let folder = Folder::new(&file("old"))?;
+        folder.component("app.wasm", "faults.wasm")?;
+        let server = folder.serve(&["--workers", "1", "--worker-kind", kind]);
+        assert!(ask_until_loaded(server.address, "sleeps.test", "/env").text().contains("old"), "{kind}");
+        let falls_asleep = || eventually("it is asleep", || status_of(&server, "sleeps")["state"] == "asleep");
+        falls_asleep();
+        let revision = status_of(&server, "sleeps")["revision"].clone();
+        folder.write(&file("new"))?;
+        reload(&server);
+        assert_eq!(status_of(&server, "sleeps")["revision"], revision, "{kind}: nobody has asked for it");
+        assert!(ask(server.address, "sleeps.test", "/env").text().contains("new"), "{kind}");
+        falls_asleep();
+        folder.bytes("app.wasm", b"garbage")?;
+        reload(&server);
+        assert_eq!(ask(server.address, "sleeps.test", "/env").status, 503, "{kind}");
+        let record = server.wait_for_record("the mistake", |record| {
+            record["app"] == "sleeps" && record["level"] == "ERROR" && record["hint"].is_string()
+        });
+        assert!(message(&record).contains("app.wasm"), "{kind}: {record}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_app_whose_reload_failed_is_loaded_anew_from_its_old_component() -> TestResult {
+    for kind in ["thread", "process"] {
+        let file = |component: &str| {
+            "app-idle-timeout = \"300ms\"\n".to_owned()
+                + &app("changing", component, "changing.test/*", "")
+                + &app("other", "hello.wasm", "other.test/*", "")
+        };
+        let folder = Folder::new(&file("./old.wasm"))?;
+        folder.component("old.wasm", "faults.wasm")?;
+        folder.bytes("new.wasm", b"garbage")?;
+        let cache = folder.path().join("cache");
+        let cache_dir = cache.to_str().ok_or("a path")?;
+        let server = folder.serve(&["--workers", "1", "--worker-kind", kind, "--cache-dir", cache_dir]);
+        assert_eq!(ask_until_loaded(server.address, "changing.test", "/hello").status, 200, "{kind}");
+        folder.write(&file("./new.wasm"))?;
+        reload(&server);
+        server.wait_for_record("the failure", |record| record["app"] == "changing" && record["level"] == "ERROR");
+        eventually("it is asleep", || status_of(&server, "changing")["state"] == "asleep");
+        for entry in std::fs::read_dir(&cache)? {
+            std::fs::remove_file(entry?.path())?;
+        }
+        assert_eq!(ask_until_loaded(server.address, "changing.test", "/hello").status, 200, "{kind}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_directory_from_which_a_guest_could_write_the_cache_is_refused() -> TestResult {
+    let with = |mode: &str| {
+        "cache-dir = \"keep/cache\"\n".to_owned()
+            + &app("writes", "hello.wasm", "writes.test/*", &format!("dirs = [\"keep::/keep{mode}\"]"))
+            + &app("other", "hello.wasm", "other.test/*", "")
+    };
+    let folder = Folder::new(&with(":rw"))?;
+    std::fs::create_dir(folder.path().join("keep"))?;
+    let output = crate::support::command().arg("serve").arg("-c").arg(folder.file()).output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && text.contains("the cache (`cache-dir`) is in it"), "{text}");
+    folder.write(&with(""))?;
+    let server = folder.serve(&[]);
+    folder.write(&with(":rw"))?;
+    reload(&server);
+    server.wait_for_record("the mistake", |record| {
+        record["level"] == "ERROR" && message(record).contains("the cache (`cache-dir`) is in it")
+    });
+    assert_eq!(ask_until_loaded(server.address, "writes.test", "/").status, 200, "as it was");
+    Ok(())
+}
+
+#[test]
+fn a_socket_that_nobody_listens_on_any_more_is_replaced_at_a_reload() -> TestResult {
+    let listen = |more: &str| {
+        format!("listen = [\"127.0.0.1:0\", \"unix:one.sock\"{more}]\n") + &app("hello", "hello.wasm", "*", "")
+    };
+    let folder = Folder::new(&listen(""))?;
+    let mut command = crate::support::command();
+    command.arg("-c").arg(folder.file()).args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
+    let server = Server::spawn(command);
+    drop(std::os::unix::net::UnixListener::bind(folder.path().join("two.sock"))?);
+    folder.write(&listen(", \"unix:two.sock\""))?;
+    reload(&server);
+    eventually("it is served there, too", || {
+        get_over_unix(&folder.path().join("two.sock"), "/").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    });
+    Ok(())
+}

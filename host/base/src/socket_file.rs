@@ -2,7 +2,7 @@
 //! The primary makes one when it binds. The spawner, which alone may remove files once the host is confined, keeps it.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -36,6 +36,32 @@ impl SocketFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Removes the Unix socket at `path`, if there is one and nobody listens on it: a program that was killed has left it.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn remove_abandoned(path: &Path) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket {
+        let found = SocketFile::at(path)?;
+        // Another host may have put its own socket there just now.
+        if is_abandoned(path) && SocketFile::at(path).is_ok_and(|now| now == found) {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether nobody listens on a Unix socket. One whose backlog is full is somebody's; it is not waited for.
+fn is_abandoned(path: &Path) -> bool {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let connected = SocketAddrUnix::new(path).and_then(|address| {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        connect(&socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?, &address)
+    });
+    connected == Err(rustix::io::Errno::CONNREFUSED)
 }
 
 #[cfg(test)]
@@ -73,5 +99,21 @@ mod tests {
         own.remove();
         assert!(path.is_symlink() && moved.exists());
         Ok(())
+    }
+
+    #[test]
+    fn a_socket_that_nobody_listens_on_is_removed_and_another_is_not() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (path, file) = (dir.path().join("socket"), dir.path().join("file"));
+        let listener = UnixListener::bind(&path)?;
+        std::fs::write(&file, "text")?;
+        for path in [&path, &file] {
+            remove_abandoned(path)?;
+            assert!(path.exists(), "{}", path.display());
+        }
+        drop(listener);
+        remove_abandoned(&path)?;
+        assert!(!path.exists());
+        remove_abandoned(&path)
     }
 }

@@ -16,6 +16,7 @@ use super::given::{Given, Origin, Source};
 use super::machine::Machine;
 use super::mistake::{Mistake, Mistakes, Offset};
 use super::nearest::shown;
+use super::overlap;
 use super::settings::{Setting, Takes};
 use super::together::{self, AppPlace, Found};
 use super::{APPS_MAX, CacheChoice, Compilation, Config, parse, variables};
@@ -189,6 +190,8 @@ fn read(
     let labels = decisions.iter().map(|(setting, given)| (setting.name, given.label(setting))).collect();
     together::check_host(&config, &labels, &places, &mut mistakes);
     together::check_apps(&mut apps, &config, &mut mistakes);
+    let file = if let Served::File(file) = served { Some(&*file.path) } else { None };
+    overlap::check(&apps, &config, file, &mut mistakes);
     let wrong = mistakes.apps();
     let right = apps.into_iter().map(|found| found.app).filter(|app| !wrong.contains(app.name.as_str()));
     config.apps = right.map(Arc::new).collect();

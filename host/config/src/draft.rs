@@ -146,6 +146,7 @@ impl AppDraft {
     /// What holds where nothing is given and the table has no default.
     pub(super) fn new() -> Self {
         let app = App {
+            reading: 0,
             name: String::new(),
             component: PathBuf::new(),
             routes: Vec::new(),

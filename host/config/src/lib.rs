@@ -16,6 +16,7 @@ mod host_name;
 mod machine;
 mod mistake;
 mod nearest;
+mod overlap;
 mod parse;
 pub mod routes;
 mod schema;
@@ -46,7 +47,7 @@ pub use parse::{HostPattern, HostRule, certificates};
 pub use schema::schema;
 pub use settings::{Form, Setting, Takes};
 pub use show::show;
-pub use table::{APPS_MAX, AppId, AppTable, Routed};
+pub use table::{APPS_MAX, AppId, AppTable, Listed, Routed};
 
 /// How connections are given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -132,6 +133,10 @@ impl Config {
 /// An app: a component with its limits and grants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct App {
+    /// The reading of the file that it is from, by number; 0: that of the start. Known to the primary only, which has to say
+    /// of which reading it wants a component. It is no setting.
+    #[serde(skip)]
+    pub reading: u64,
     /// Its name in logs and metrics: 1 to 63 ASCII letters, digits, `-`, `_` and `.`.
     pub name: String,
     /// File that holds the component (`.wasm`, `.wat` or `.cwasm`).

@@ -23,10 +23,22 @@ impl AppId {
     }
 }
 
+/// An app of a table.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its number.
+    pub id: AppId,
+    /// Counts how often an app has appeared since the host began: one that was removed and added again has the same number
+    /// and another birth, by which a worker that missed the table in between knows that it is another app.
+    pub born: u64,
+    /// The app.
+    pub app: Arc<App>,
+}
+
 /// The apps of a host at one moment.
 #[derive(Debug)]
 pub struct AppTable {
-    apps: Vec<Option<Arc<App>>>,
+    apps: Vec<Option<Listed>>,
     router: Router<AppId>,
 }
 
@@ -48,14 +60,15 @@ impl Default for AppTable {
 impl AppTable {
     /// Of these apps, each with its number. Where two have the same route (a reload gave it to another app, and the first
     /// could not be changed), the lower number gets its requests.
-    pub fn new(apps: impl IntoIterator<Item = (AppId, Arc<App>)>) -> Self {
+    pub fn new(apps: impl IntoIterator<Item = Listed>) -> Self {
         let mut all = Vec::new();
-        for (id, app) in apps.into_iter().filter(|(id, _)| id.index() < APPS_MAX) {
-            if all.len() <= id.index() {
-                all.resize(id.index() + 1, None);
+        for listed in apps.into_iter().filter(|listed| listed.id.index() < APPS_MAX) {
+            let at = listed.id.index();
+            if all.len() <= at {
+                all.resize(at + 1, None);
             }
-            if let Some(place) = all.get_mut(id.index()) {
-                *place = Some(app);
+            if let Some(place) = all.get_mut(at) {
+                *place = Some(listed);
             }
         }
         let router = router_of(&all);
@@ -64,12 +77,26 @@ impl AppTable {
 
     /// The app of this number, if there is one.
     pub fn get(&self, id: AppId) -> Option<&Arc<App>> {
+        self.listed(id).map(|listed| &listed.app)
+    }
+
+    /// The birth of the app of this number; none if there is no such app. See [`Listed::born`].
+    pub fn born(&self, id: AppId) -> Option<u64> {
+        self.listed(id).map(|listed| listed.born)
+    }
+
+    /// Whether the app of this number is here, and was the same one in another table.
+    pub fn has_same(&self, id: AppId, other: &Self) -> bool {
+        self.born(id).is_some_and(|born| other.born(id) == Some(born))
+    }
+
+    fn listed(&self, id: AppId) -> Option<&Listed> {
         self.apps.get(id.index())?.as_ref()
     }
 
     /// How many apps there are.
     pub fn len(&self) -> usize {
-        self.iter().count()
+        self.rows().count()
     }
 
     /// Whether there is none.
@@ -79,8 +106,12 @@ impl AppTable {
 
     /// All apps, by number.
     pub fn iter(&self) -> impl Iterator<Item = (AppId, &Arc<App>)> {
-        let numbered = (0..).map(AppId).zip(&self.apps);
-        numbered.filter_map(|(id, app)| Some((id, app.as_ref()?)))
+        self.rows().map(|listed| (listed.id, &listed.app))
+    }
+
+    /// All that is known of all apps, by number.
+    pub fn rows(&self) -> impl Iterator<Item = &Listed> {
+        self.apps.iter().flatten()
     }
 
     /// The app for a request to this host (without a port) and path, if any has a route for it.
@@ -92,8 +123,8 @@ impl AppTable {
 }
 
 /// Of all routes that can be used. (Those of one file all can; the file was checked.)
-fn router_of(apps: &[Option<Arc<App>>]) -> Router<AppId> {
-    let apps = || (0..).map(AppId).zip(apps).filter_map(|(id, app)| Some((id, app.as_ref()?)));
+fn router_of(apps: &[Option<Listed>]) -> Router<AppId> {
+    let apps = || apps.iter().flatten().map(|listed| (listed.id, &listed.app));
     let mut left_out: HashSet<(AppId, usize)> = HashSet::new();
     loop {
         let routes = apps().flat_map(|(app, settings)| {
@@ -113,18 +144,16 @@ mod tests {
     use super::*;
     use crate::draft::AppDraft;
 
-    fn app(name: &str, routes: &[&str], strip_prefix: bool) -> Arc<App> {
+    fn app(id: u32, name: &str, routes: &[&str], strip_prefix: bool) -> Listed {
         let routes = routes.iter().map(|route| (*route).to_owned()).collect();
-        Arc::new(App { name: name.to_owned(), routes, strip_prefix, ..AppDraft::new().app })
+        let app = App { name: name.to_owned(), routes, strip_prefix, ..AppDraft::new().app };
+        Listed { id: AppId(id), born: 0, app: Arc::new(app) }
     }
 
     #[test]
     fn a_request_goes_to_the_app_of_its_most_specific_route() {
-        let apps = [
-            (AppId(0), app("all", &["*"], false)),
-            (AppId(2), app("api", &["example.com/api/*"], true)),
-            (AppId(5), app("none", &[], false)),
-        ];
+        let apps =
+            [app(0, "all", &["*"], false), app(2, "api", &["example.com/api/*"], true), app(5, "none", &[], false)];
         let table = AppTable::new(apps);
         let routed = |app, stripped| Some(Routed { app: AppId(app), stripped });
         assert_eq!(table.route("example.com", "/api/x"), routed(2, 4));
@@ -135,9 +164,17 @@ mod tests {
 
     #[test]
     fn of_two_apps_with_one_route_the_lower_number_gets_its_requests() {
-        let table =
-            AppTable::new([(AppId(1), app("new", &["*", "a.b"], false)), (AppId(0), app("old", &["*"], false))]);
+        let table = AppTable::new([app(1, "new", &["*", "a.b"], false), app(0, "old", &["*"], false)]);
         assert_eq!(table.route("x", "/").map(|routed| routed.app), Some(AppId(0)));
         assert_eq!(table.route("a.b", "/").map(|routed| routed.app), Some(AppId(1)));
+    }
+
+    #[test]
+    fn an_app_that_was_removed_and_added_again_is_another_app() {
+        let table = |born| AppTable::new([Listed { born, ..app(1, "back", &["*"], false) }]);
+        assert!(table(1).has_same(AppId(1), &table(1)));
+        assert!(!table(2).has_same(AppId(1), &table(1)));
+        assert!(!AppTable::default().has_same(AppId(1), &table(1)));
+        assert!(!table(1).has_same(AppId(2), &table(1)), "no such app");
     }
 }

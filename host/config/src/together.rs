@@ -35,7 +35,7 @@ pub(super) struct AppPlace {
 
 impl Found {
     /// Notes what is wrong with this app.
-    fn wrong(&self, mistakes: &mut Mistakes, key: &str, flag: &str, reason: String) {
+    pub(super) fn wrong(&self, mistakes: &mut Mistakes, key: &str, flag: &str, reason: String) {
         match &self.place {
             Some(place) => mistakes.at(place.of(key), self.label(), reason),
             None => mistakes.note(flag, reason),

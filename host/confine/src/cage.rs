@@ -1,6 +1,7 @@
 //! What a process of each role keeps when it confines itself: files, ports and system calls. This file only
 //! says so: `files` and `calls` have the kernel enforce it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind};
@@ -168,32 +169,49 @@ fn connect(all: &[Needs]) -> Connect {
     let ports: Option<Vec<u16>> =
         ports().map(|port| if let Port::One(port) = port { Some(*port) } else { None }).collect();
     let names = all.iter().any(|needs| needs.names);
-    ports.map_or(Connect::Anywhere, |ports| Connect::Ports(ports.into_iter().chain(names.then_some(DOMAIN)).collect()))
+    ports.map_or(Connect::Anywhere, |ports| {
+        let mut ports: Vec<u16> = ports.into_iter().chain(names.then_some(DOMAIN)).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        Connect::Ports(ports)
+    })
 }
 
-/// What an app wants to reach beyond what the processes of its group are confined to, when the host was started with these
-/// settings; nothing: it is within. (Of directories, whoever opens them knows.)
-pub(super) fn beyond(start: &Config, app: &App, capabilities: Capabilities) -> Option<String> {
-    let wanted: Vec<Needs> = capabilities.needs(app).collect();
-    let fellows = start.apps.iter().filter(|fellow| fellow.group == app.group);
-    let all: Vec<Needs> = fellows.flat_map(|fellow| capabilities.needs(fellow)).collect();
-    let whom = if app.group.is_some() { "no app of its group" } else { "no app" };
-    let restart = |what: String| Some(format!("{what}, which {whom} was granted when the host started"));
-    if let Some(group) = &app.group
-        && !start.groups().contains(group.as_str())
-    {
-        return Some(format!("processes of the group `{group}`, of which no app was when the host started"));
-    }
-    match (connect(&all), connect(&wanted)) {
-        (_, Connect::Nowhere) | (Connect::Anywhere, _) => None,
-        (Connect::Nowhere, _) => restart("outgoing requests".to_owned()),
-        (Connect::Ports(ports), _) if !ports.contains(&DOMAIN) && wanted.iter().any(|needs| needs.names) => {
-            restart("hosts by name".to_owned())
+/// Where the processes may connect that were started with some settings, by the group of their apps. Made once for all apps
+/// of a reading.
+pub(super) struct Reach(BTreeMap<Option<String>, Connect>);
+
+impl Reach {
+    /// Of the settings of the start.
+    pub(super) fn of(start: &Config, capabilities: Capabilities) -> Self {
+        let mut needs: BTreeMap<Option<String>, Vec<Needs>> = BTreeMap::from([(None, Vec::new())]);
+        for app in &start.apps {
+            needs.entry(app.group.clone()).or_default().extend(capabilities.needs(app));
         }
-        (Connect::Ports(_), Connect::Anywhere) => restart("all ports of other hosts".to_owned()),
-        (Connect::Ports(ports), Connect::Ports(wanted)) => {
-            let beyond = wanted.iter().find(|port| !ports.contains(port))?;
-            restart(format!("port {beyond} of other hosts"))
+        Self(needs.into_iter().map(|(group, needs)| (group, connect(&needs))).collect())
+    }
+
+    /// What an app wants to reach beyond what the processes of its group are confined to; nothing: it is within. (Of
+    /// directories, whoever opens them knows.)
+    pub(super) fn beyond(&self, app: &App, capabilities: Capabilities) -> Option<String> {
+        let wanted: Vec<Needs> = capabilities.needs(app).collect();
+        let Some(granted) = self.0.get(&app.group) else {
+            let group = app.group.as_deref().unwrap_or_default();
+            return Some(format!("processes of the group `{group}`, of which no app was when the host started"));
+        };
+        let whom = if app.group.is_some() { "no app of its group" } else { "no app" };
+        let restart = |what: String| Some(format!("{what}, which {whom} was granted when the host started"));
+        match (granted, connect(&wanted)) {
+            (_, Connect::Nowhere) | (Connect::Anywhere, _) => None,
+            (Connect::Nowhere, _) => restart("outgoing requests".to_owned()),
+            (Connect::Ports(ports), _) if !ports.contains(&DOMAIN) && wanted.iter().any(|needs| needs.names) => {
+                restart("hosts by name".to_owned())
+            }
+            (Connect::Ports(_), Connect::Anywhere) => restart("all ports of other hosts".to_owned()),
+            (Connect::Ports(ports), Connect::Ports(wanted)) => {
+                let beyond = wanted.iter().find(|port| !ports.contains(port))?;
+                restart(format!("port {beyond} of other hosts"))
+            }
         }
     }
 }
@@ -289,7 +307,7 @@ mod tests {
         let both = cage(&["a", "rw", "443"]);
         assert_eq!(both.connect, Connect::Ports(vec![443]));
         assert!(both.paths.contains(&("/rw".into(), Access::Write)) && both.grants.changes && both.grants.outgoing);
-        assert_eq!(cage(&["80", "443-names"]).connect, Connect::Ports(vec![80, 443, DOMAIN]));
+        assert_eq!(cage(&["80", "443-names"]).connect, Connect::Ports(vec![DOMAIN, 80, 443]));
         assert_eq!(cage(&["80", "any"]).connect, Connect::Anywhere);
     }
 
@@ -306,18 +324,18 @@ mod tests {
             ("any", "80-names", None),
         ] {
             let app = App { name: wanted.to_owned(), ..App::default() };
-            let found = super::beyond(&config(&[start]), &app, CAPABILITIES);
+            let found = super::Reach::of(&config(&[start]), CAPABILITIES).beyond(&app, CAPABILITIES);
             let found = found.as_deref().and_then(|text| text.split(", which").next());
             assert_eq!(found, beyond, "{wanted} after {start}");
         }
         let mut start = config(&["443"]);
         let mut app = App { name: "443".to_owned(), group: Some("g".to_owned()), ..App::default() };
-        let found = super::beyond(&start, &app, CAPABILITIES).unwrap_or_default();
+        let found = super::Reach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES).unwrap_or_default();
         assert!(found.starts_with("processes of the group `g`"), "{found}");
         start.apps.push(App { name: "a".to_owned(), group: app.group.clone(), ..App::default() }.into());
-        let found = super::beyond(&start, &app, CAPABILITIES).unwrap_or_default();
+        let found = super::Reach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES).unwrap_or_default();
         assert!(found.starts_with("outgoing requests, which no app of its group"), "{found}");
         app.group = None;
-        assert_eq!(super::beyond(&start, &app, CAPABILITIES), None);
+        assert_eq!(super::Reach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES), None);
     }
 }

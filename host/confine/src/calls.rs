@@ -199,8 +199,9 @@ const CHANGES: Group = &[
 /// Outgoing connections and looking names up. (`socket` is below: for the internet only.)
 const OUTGOING: Group = &[libc::SYS_connect, libc::SYS_recvmmsg, libc::SYS_sendmmsg];
 
-/// Binding addresses that a new reading of the settings names. (`socket` is below.)
-const BINDING: Group = &[libc::SYS_bind];
+/// Binding addresses that a new reading of the settings names, and finding out whether somebody listens on a Unix socket that
+/// is there already. (`socket` is below.)
+const BINDING: Group = &[libc::SYS_bind, libc::SYS_connect];
 
 /// Starting processes, and hearing of their end: the spawner only. What can be executed is said by Landlock.
 const PROCESSES: Group = &[

@@ -2,11 +2,14 @@
 //! starts it before it confines itself. It runs no guest code, and does a few things when the primary asks, on a line of
 //! [`wasmhost_base::wire`]: it starts one of two fixed programs, opens components and the file of settings, and binds and removes sockets.
 //! The settings that it got at its start decide how those processes are confined and limited; a request cannot change them.
-//! This file is the side that asks. `attend` is the spawner itself, `reading` a new reading of the file, `settings` what a
-//! process gets at its start.
+//! This file is the side that asks. `attend` is the spawner itself, `reading` a new reading of the file, `readings` which of
+//! them count, `opening` and `openings` how components are opened, `settings` what a process gets at its start.
 
 mod attend;
+mod opening;
+mod openings;
 mod reading;
+mod readings;
 mod settings;
 
 use std::fs::File;
@@ -25,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use self::attend::{AttendError, run};
 pub use self::reading::{NewListener, Reading};
 
+use wasmhost_base::backoff::Backoff;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire};
 use wasmhost_config::{App, Capabilities, Compilation, Config, Confine};
@@ -36,6 +40,12 @@ pub use self::settings::{Directory, InheritError, Inheritance, Settings, among, 
 const OWN_PROGRAM: &str = "/proc/self/exe";
 /// How long the spawner may take to hear, and to answer what it answers at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// No descriptor is left (`EMFILE`).
+const MFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
+/// How long to wait before looking again whether there is a descriptor for an answer, and how often: some 10 s in all.
+const RECEIVE_AGAIN: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+const RECEIVED_AGAIN_MAX: u32 = 16;
 
 /// What can be started: this program in two of its parts, and nothing else. Neither reads the command line beyond the
 /// name of its part, but for a compiler's limits.
@@ -114,10 +124,17 @@ enum ToSpawner {
     Own(Vec<SocketFile>),
     /// Start this: a worker with [`Descriptor::Line`], a compiler with its three standard streams.
     Start(Program),
-    /// Open the component of the app of this name.
-    OpenComponent(String),
-    /// Read the file of settings again.
-    ReadAgain,
+    /// Open the component of the app of this name, as the reading of this number named it.
+    OpenComponent {
+        app: String,
+        reading: u64,
+    },
+    /// Read the file of settings again; the primary follows the reading of this number.
+    ReadAgain {
+        held: u64,
+    },
+    /// The primary follows the reading of this number from now on.
+    Follows(u64),
     RemoveSockets,
 }
 
@@ -240,18 +257,35 @@ impl Spawner {
     }
 
     /// Reads the file of settings again, which takes as long as the files that it names. `start`: the settings of the
-    /// start. Needs a tokio runtime.
+    /// start; `held`: the number of the last reading that was followed, with which it is compared. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When the spawner does not do it.
-    pub async fn read_again(&self, start: &Config, capabilities: Capabilities) -> io::Result<Reading> {
-        let answer = Wire::new(self.ask(&ToSpawner::ReadAgain, &[])?)?;
-        match answer.receive().await? {
-            Some((FromSpawner::Read, descriptors)) => reading::open(descriptors, start, capabilities),
+    /// When the spawner does not do it. Nothing has changed then, and the next reading tells of all that this one would have.
+    pub async fn read_again(&self, start: &Config, held: u64, capabilities: Capabilities) -> io::Result<Reading> {
+        let answer = Wire::new(self.ask(&ToSpawner::ReadAgain { held }, &[])?)?;
+        match received(&answer).await? {
+            Some((FromSpawner::Read, descriptors)) => {
+                let reading = reading::open(descriptors, start, capabilities)?;
+                if reading.config.is_some() {
+                    // Else it hears it with the next question.
+                    let _ = wire::send(self.line.as_fd(), &ToSpawner::Follows(reading.number), &[]);
+                }
+                Ok(reading)
+            }
             Some((FromSpawner::Failed(_, words), _)) => Err(io::Error::other(words)),
             Some((answer, _)) => Err(io::Error::other(format!("the spawner answered {answer:?}"))),
             None => Err(io::Error::other("the spawner has ended")),
         }
+    }
+
+    /// Opens the component of an app, as the reading named it that the app is from. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says; when the spawner does not do it.
+    pub async fn open_component(&self, app: &App) -> io::Result<File> {
+        let answer = Wire::new(self.ask(&component_of(app), &[])?)?;
+        let heard = received(&answer).await?;
+        opened(heard.ok_or_else(|| io::Error::other("the spawner has ended"))?)
     }
 
     /// Waits for the spawner's end, which comes only by a bug or by the hand of another. Needs a tokio runtime.
@@ -274,6 +308,36 @@ impl Drop for Spawner {
                 Ok(None) => std::thread::sleep(Duration::from_millis(1)),
                 Ok(Some(_)) | Err(_) => return,
             }
+        }
+    }
+}
+
+/// The question for an app's component.
+fn component_of(app: &App) -> ToSpawner {
+    ToSpawner::OpenComponent { app: app.name.clone(), reading: app.reading }
+}
+
+/// The component of which the spawner tells.
+fn opened(heard: (FromSpawner, Descriptors)) -> io::Result<File> {
+    match heard {
+        (FromSpawner::Component, mut descriptors) => descriptors.take(Descriptor::Component).map(File::from),
+        (FromSpawner::Failed(Some(number), _), _) => Err(io::Error::from_raw_os_error(number)),
+        (FromSpawner::Failed(None, words), _) => Err(io::Error::other(words)),
+        (answer, _) => Err(io::Error::other(format!("the spawner answered {answer:?}"))),
+    }
+}
+
+/// The spawner's answer. While this process has no descriptor for what comes with it, the answer stays on its line: a
+/// shortage that is soon over loses nothing.
+async fn received(answer: &Wire) -> io::Result<Option<(FromSpawner, Descriptors)>> {
+    let mut pauses = 0;
+    loop {
+        match answer.receive().await {
+            Err(error) if error.raw_os_error() == Some(MFILE) && pauses < RECEIVED_AGAIN_MAX => {
+                tokio::time::sleep(RECEIVE_AGAIN.delay(pauses, 0.0)).await;
+                pauses += 1;
+            }
+            outcome => return outcome,
         }
     }
 }
@@ -334,18 +398,14 @@ impl Launcher {
     }
 
     /// Opens the component of an app for reading; without blocking, should it be a pipe that nobody writes to. The
-    /// spawner opens the one that its own settings name, which is the same.
+    /// spawner opens the one that the reading named which the app is from.
     ///
     /// # Errors
     /// What the system says.
     pub fn open_component(&self, config: &Config, app: &App) -> io::Result<File> {
         match self {
             Self::Own => open_component(config.component_file(app)),
-            Self::Spawner(spawner) => match spawner.ask_and_hear(&ToSpawner::OpenComponent(app.name.clone()))? {
-                (FromSpawner::Component, mut descriptors) => descriptors.take(Descriptor::Component).map(File::from),
-                (FromSpawner::Failed(Some(number), _), _) => Err(io::Error::from_raw_os_error(number)),
-                (answer, _) => Err(io::Error::other(format!("the spawner answered {answer:?}"))),
-            },
+            Self::Spawner(spawner) => opened(spawner.ask_and_hear(&component_of(app))?),
         }
     }
 }

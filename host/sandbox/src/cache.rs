@@ -198,7 +198,7 @@ fn is_note_name(name: &str) -> bool {
 }
 
 /// Whether a file of this name is an entry, of whatever engine and version: as [`Cache::entry`] makes it.
-fn is_entry_name(name: &str) -> bool {
+pub(super) fn is_entry_name(name: &str) -> bool {
     let parts = || {
         let whole = name.strip_suffix(ENDING)?.strip_suffix('.')?;
         let (content, rest) = whole.split_once('-')?;

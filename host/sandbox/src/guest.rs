@@ -298,7 +298,7 @@ mod tests {
             let pulse = ticker.watch_pulse(Box::leak(Box::default()));
             Ok(Self {
                 folder: tempfile::tempdir()?,
-                sandbox: Sandbox::of(&[Arc::clone(&app)], 1, Arc::clone(&ticker)),
+                sandbox: Sandbox::of(&[Arc::clone(&app)], false, 1, Arc::clone(&ticker)),
                 context: InstanceContext::new(1, pulse, ticker, Arc::new(budget), &app, (&Rc::default(), 0)),
                 app,
                 runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,

@@ -56,14 +56,18 @@ pub(super) struct PoolShape {
 
 impl PoolShape {
     /// For the instances that these apps may have on so many workers. One app always has room for all its instances;
-    /// several share [`INSTANCES_MAX`], or what the largest of them needs alone. No more than `instances_max`.
+    /// several share [`INSTANCES_MAX`], or what the largest of them needs alone. Where a reload may bring others
+    /// (`may_grow`), they do from the start: what is not used costs address space only. No more than `instances_max`.
     pub(super) fn of<'a>(
         apps: impl Iterator<Item = &'a App>,
+        may_grow: bool,
         workers: u16,
         concurrent: bool,
         instances_max: u32,
     ) -> Self {
-        let (mut all, mut largest, mut calls) = (0_u32, 0_u32, 1_u32);
+        let (mut all, mut largest) = (if may_grow { INSTANCES_MAX } else { 0 }, 0_u32);
+        // With two stacks for each there are as many as there may be.
+        let mut calls = 1_u32;
         for app in apps {
             let per_worker = app.capacity.instances_per_worker.saturating_add(SPARE_INSTANCES);
             let instances = u32::try_from(per_worker.saturating_mul(workers.into())).unwrap_or(u32::MAX);
@@ -123,7 +127,15 @@ mod tests {
     }
 
     fn shape(apps: &[App], workers: u16, concurrent: bool) -> PoolShape {
-        PoolShape::of(apps.iter(), workers, concurrent, u32::MAX)
+        PoolShape::of(apps.iter(), false, workers, concurrent, u32::MAX)
+    }
+
+    #[test]
+    fn apps_that_a_reload_brings_have_as_much_room_as_those_of_the_start() {
+        let grown = PoolShape::of(apps(1, 128, 1).iter(), true, 2, true, u32::MAX);
+        assert_eq!(grown, shape(&apps(1_000, 128, 1), 2, true));
+        let with_a_large_one = PoolShape::of(apps(1, 100_000, 1).iter(), true, 1, true, u32::MAX);
+        assert_eq!(with_a_large_one.instances, 100_008);
     }
 
     #[test]

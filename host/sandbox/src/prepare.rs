@@ -64,11 +64,19 @@ impl Artifact {
     /// # Errors
     /// When the file holds nothing that can be served.
     pub fn prepare(config: &Config, app: &App, launcher: &Launcher) -> Result<Self, LoadError> {
-        Self::try_prepare(config, app, launcher).map_err(|problem| LoadError::new(&app.component, problem))
+        let file = launcher.open_component(config, app).map_err(|error| LoadError::unreadable(app, &error))?;
+        Self::prepare_opened(file, config, app, launcher)
     }
 
-    fn try_prepare(config: &Config, app: &App, launcher: &Launcher) -> Result<Self, Problem> {
-        let file = launcher.open_component(config, app).map_err(|error| source::unreadable(&error))?;
+    /// [`Self::prepare`], of a component that is open already.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn prepare_opened(file: File, config: &Config, app: &App, launcher: &Launcher) -> Result<Self, LoadError> {
+        Self::try_prepare(file, config, app, launcher).map_err(|problem| LoadError::new(&app.component, problem))
+    }
+
+    fn try_prepare(file: File, config: &Config, app: &App, launcher: &Launcher) -> Result<Self, Problem> {
         let cache = open_cache(&config.compilation);
         // Before it is read: what changes meanwhile is not what was read.
         let known = file.metadata().ok().as_ref().map(Known::of);

@@ -45,13 +45,17 @@ pub(super) struct SharedEngine {
 impl Sandbox {
     /// For the apps of `config`, in a process with so many workers.
     pub fn new(config: &Config, workers: u16, ticker: Arc<Ticker>) -> Arc<Self> {
-        Arc::new(Self { development: config.development.clone(), ..Self::of(&config.apps, workers, ticker) })
+        Arc::new(Self {
+            development: config.development.clone(),
+            ..Self::of(&config.apps, config.source.is_some(), workers, ticker)
+        })
     }
 
-    pub(super) fn of(apps: &[Arc<App>], workers: u16, ticker: Arc<Ticker>) -> Self {
+    pub(super) fn of(apps: &[Arc<App>], may_grow: bool, workers: u16, ticker: Arc<Ticker>) -> Self {
+        let instances_max = wasmhost_base::inject::pool_max();
         let engines = |concurrent| Engines {
             concurrent,
-            shape: PoolShape::of(apps.iter().map(|app| &**app), workers, concurrent, wasmhost_base::inject::pool_max()),
+            shape: PoolShape::of(apps.iter().map(|app| &**app), may_grow, workers, concurrent, instances_max),
             pooled: OnceLock::new(),
             on_demand: Mutex::new(None),
         };

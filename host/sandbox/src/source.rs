@@ -6,6 +6,7 @@ use std::path::Path;
 
 use wasmparser::{Encoding, Parser, Payload};
 
+use wasmhost_config::App;
 use wasmhost_confine::spawner::open_component;
 
 /// Why a file cannot be served.
@@ -40,6 +41,11 @@ impl LoadError {
     /// The problem, of this file.
     pub fn new(file: &Path, problem: Problem) -> Self {
         Self { file: file.display().to_string(), reason: problem.reason, hint: problem.hint }
+    }
+
+    /// The component of this app was not opened.
+    pub fn unreadable(app: &App, error: &std::io::Error) -> Self {
+        Self::new(&app.component, unreadable(error))
     }
 }
 

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::cache::is_entry_name;
+
 /// Checked code in the cache. Small, without an open file; what one process stored, another of the same program may open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredCode {
@@ -48,6 +50,12 @@ impl StoredCode {
         let file = File::open(self.entry())?;
         let is_same = Identity::from(&file.metadata()?) == self.identity;
         Ok((file, is_same))
+    }
+
+    /// Whether its name is that of an entry of the cache in this directory.
+    pub fn is_entry_of(&self, dir: &Path) -> bool {
+        let name = self.entry().file_name().and_then(|name| name.to_str());
+        self.entry().parent() == Some(dir) && name.is_some_and(is_entry_name)
     }
 
     /// The name of its entry.
@@ -118,6 +126,20 @@ mod tests {
         std::fs::remove_file(&entry)?;
         let error = stored.open(&app_of_test()).map(drop).err().ok_or("there is no file")?;
         assert!(error.to_string().contains(&format!("cannot be read from `{}`", entry.display())), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_elsewhere_or_of_another_name_is_no_entry_of_a_cache() -> Outcome {
+        let folder = tempfile::tempdir()?;
+        let entry = format!("{}-engine-0.1.0-{}.cwasm", "a".repeat(64), "0".repeat(16));
+        std::fs::create_dir(folder.path().join("below"))?;
+        for (name, is) in [(&*entry, true), ("other", false), (&*format!("below/{entry}"), false)] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "code")?;
+            let stored = StoredCode::of(&path, &File::open(&path)?).ok_or("it is there")?;
+            assert_eq!(stored.is_entry_of(folder.path()), is, "{name}");
+        }
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ mod supply;
 mod take;
 mod trim;
 
+pub use self::apps::AWAKE_MAX;
 pub(crate) use self::apps::{Apps, Elsewhere, Parts, Route};
 pub(crate) use self::common::{Common, Notice};
 pub(crate) use self::holders::Holder;

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use wasmhost_config::{App, AppId};
+use wasmhost_config::{App, AppId, Listed};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-use self::book::{Answer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Served};
+use self::book::{Answer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Record, Served};
 use self::difference::Numbers;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::short;
@@ -59,8 +59,8 @@ impl<B: Backend> Apps<B> {
     }
 
     /// All apps as they are served now.
-    pub(crate) fn served_now(&self) -> impl Iterator<Item = (AppId, &Arc<App>)> {
-        self.book.iter().map(|(id, record)| (id, record.app()))
+    pub(crate) fn served_now(&self) -> impl Iterator<Item = Listed> {
+        self.book.iter().map(|(id, record)| Listed { id, born: record.born(), app: Arc::clone(record.app()) })
     }
 
     /// Begins what is to be done now. Needs the primary's local runtime.

@@ -89,6 +89,15 @@ pub(crate) trait Backend: Sized + 'static {
     fn stop(&self);
 }
 
+/// What a worker that has died showed of these apps, and of requests of no app, is not so any more.
+pub(crate) fn clear_rows(gone: &Vitals, apps: impl Iterator<Item = AppId>) {
+    for row in apps.filter_map(|app| gone.apps.get(app.index())).chain([&gone.metrics.unrouted]) {
+        row.in_flight.set(0);
+        row.instances.set(0);
+        row.down.set(false);
+    }
+}
+
 /// An app that was loaded and tried.
 pub(crate) struct Loaded<B: Backend> {
     /// Version of wasi:http that it was made for.
@@ -160,6 +169,9 @@ pub(crate) trait Worker {
 
     /// Tells it why there is nothing to serve an app with.
     fn refuse(&self, app: AppId, reason: Arc<str>);
+
+    /// The app is gone: what it was told of it and has not heard yet is void.
+    fn forget(&self, app: AppId);
 
     /// Calls for a sign of life; false when the last call was not answered.
     fn ask(&self) -> bool;

@@ -13,6 +13,7 @@ mod reading;
 mod reload;
 mod serving;
 mod state;
+mod unpublished;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use self::reload::Reload;
 pub use self::reload::Swap;
 use self::serving::joined;
 use self::state::Primary;
+use self::unpublished::Unpublished;
 use crate::admin;
 use crate::apps::{Apps, Done, wait};
 use crate::backend::{Backend, Loaded, Worker};
@@ -143,6 +145,7 @@ async fn run_on<B: Backend>(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>)
         apps,
         divisions,
         only,
+        unpublished: Unpublished::default(),
         reload,
         permits,
         spawner,
@@ -271,7 +274,7 @@ impl<B: Backend> Primary<B> {
             }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let next_respawn = self.respawns.keys().next().copied();
-            let next_retry = self.apps.book.next_retry();
+            let (next_retry, publish_at) = (self.apps.book.next_retry(), self.unpublished.due_at());
             tokio::select! {
                 biased;
                 request = signals.next() => match request {
@@ -310,6 +313,7 @@ impl<B: Backend> Primary<B> {
                 Some(done) = done.recv() => self.on_done(done),
                 Some(reading) = read.recv(), if !draining => self.on_reading(reading, &mut intakes),
                 () = sleep_until(next_retry) => self.retry_apps(),
+                () = sleep_until(publish_at) => self.publish(),
                 () = tokio::time::sleep(DISPATCH_AGAIN), if intakes.has_given_up() => {}
                 () = sleep_until(deadline) => {
                     if !self.config.drain_timeout.is_zero() {

@@ -29,7 +29,7 @@ use wasmhost_serve::vitals::{self, HostVitals, Vitals};
 use self::handle::{Hired, ProcessHandle};
 use self::protocol::{Share, ToWorker};
 use self::unsent::code_of;
-use crate::backend::{Backend, Loaded, Pending, Start};
+use crate::backend::{Backend, Loaded, Pending, Start, clear_rows};
 use crate::descriptors::connections_by_descriptors;
 use crate::loader::CodeAtRest;
 
@@ -79,7 +79,7 @@ impl Backend for Processes {
     }
 
     fn table(&self, table: AppTable) -> io::Result<Arc<OwnedFd>> {
-        table::write(table.iter()).map(Arc::new)
+        table::write(table.rows()).map(Arc::new)
     }
 
     fn load(&self, app: &Arc<App>) -> io::Result<Pending<Loaded<Self>>> {
@@ -141,11 +141,7 @@ impl Backend for Processes {
         vitals::give_back(self.host, gone, apps.iter().copied());
         gone.pulse.reset();
         gone.is_short.set(false);
-        for row in apps.iter().filter_map(|app| gone.apps.get(app.index())).chain([&gone.metrics.unrouted]) {
-            row.in_flight.set(0);
-            row.instances.set(0);
-            row.down.set(false);
-        }
+        clear_rows(gone, apps.into_iter());
     }
 
     fn stop(&self) {

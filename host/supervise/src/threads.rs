@@ -16,7 +16,7 @@ use wasmhost_serve::vitals::{self, HostVitals, Vitals};
 use wasmhost_serve::worker::inbox::Connection;
 use wasmhost_serve::worker::{Stage, Supply, ThreadHandle, WorkerSetup, orders};
 
-use crate::backend::{Backend, Loaded, Pending, Start, Worker};
+use crate::backend::{Backend, Loaded, Pending, Start, Worker, clear_rows};
 use crate::loader::{CodeAtRest, Trial, budget, link_and_try, short};
 
 /// What threads need.
@@ -120,8 +120,9 @@ impl Backend for Threads {
         ThreadHandle::start(setup, start.events.clone(), orders)
     }
 
-    fn clear(&self, _gone: &'static Vitals, _apps: &mut dyn Iterator<Item = AppId>) {
+    fn clear(&self, gone: &'static Vitals, apps: &mut dyn Iterator<Item = AppId>) {
         // A thread that died has leaked its instances' memory, or given it back itself.
+        clear_rows(gone, apps);
     }
 
     fn stop(&self) {
@@ -177,6 +178,10 @@ impl Worker for ThreadHandle {
 
     fn refuse(&self, app: AppId, reason: Arc<str>) {
         self.orders.supply(app, Supply::Unavailable(reason));
+    }
+
+    fn forget(&self, app: AppId) {
+        self.orders.forget(app);
     }
 
     fn ask(&self) -> bool {

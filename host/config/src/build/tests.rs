@@ -360,7 +360,7 @@ fn files_of_variables_count_less_than_variables_and_wrong_lines_are_named() {
 #[test]
 fn paths_in_the_file_begin_at_its_folder_and_those_of_flags_at_the_current_one() {
     let folder = folder(
-        "listen = \"unix:run/a.sock\"\ndata-dir = \"data\"\ncache-dir = \"cache\"\nadmin = \"unix:admin\"\n[[app]]\nname = \"a\"\ncomponent = \"sub/a.wasm\"\ndirs = [\"sub::/sub:rw\"]\n",
+        "listen = \"unix:run/a.sock\"\ndata-dir = \"data\"\ncache-dir = \"cache\"\nadmin = \"unix:admin\"\n[[app]]\nname = \"a\"\ncomponent = \"other/a.wasm\"\ndirs = [\"sub::/sub:rw\"]\n",
     );
     let at = |path: &str| folder.path().join(path);
     fs::create_dir(at("sub")).unwrap();
@@ -369,12 +369,48 @@ fn paths_in_the_file_begin_at_its_folder_and_those_of_flags_at_the_current_one()
     assert_eq!(config.admin, Some(Listen::Unix(at("admin"))));
     assert_eq!((config.data_dir.as_deref(), config.compilation.cache_dir()), (Some(&*at("data")), Some(&*at("cache"))));
     let [app] = &*config.apps else { panic!("{config:?}") };
-    assert_eq!(app.component, at("sub/a.wasm"));
+    assert_eq!(app.component, at("other/a.wasm"));
     let [dir] = &*app.grants.dirs else { panic!("{app:?}") };
     assert_eq!((&dir.host, dir.guest.as_str(), dir.writable), (&at("sub"), "/sub", true));
     let flags = read_in(folder.path(), &["--listen=unix:x", "--dir=.::/here"]).unwrap();
     assert_eq!(flags.listeners, [Listen::Unix("x".into())]);
     assert_eq!(flags.apps[0].grants.dirs[0].host, Path::new("."));
+}
+
+#[test]
+fn a_guest_may_not_write_what_the_host_trusts() {
+    let head = "cache-dir = \"keep/cache\"\ndata-dir = \"keep/state\"\nlisten = \"unix:run/a.sock\"\n";
+    let app = |name: &str, more: &str| {
+        format!("[[app]]\nname = \"{name}\"\ncomponent = \"code/{name}.wasm\"\nroutes = [\"{name}.test/*\"]\n{more}")
+    };
+    for (dir, what) in [
+        (".", Some("the file of settings")),
+        ("keep", Some("the cache")),
+        ("keep/cache", Some("the cache")),
+        ("keep/cache/below", Some("it is in the cache")),
+        ("keep/state/below", Some("it is in `data-dir`")),
+        ("run", Some("a socket of the host")),
+        ("code", Some("a component")),
+        ("link-to-code", Some("a component")),
+        ("code/below", None),
+        ("run/below", None),
+        ("elsewhere", None),
+    ] {
+        for (mode, is_refused) in [(":rw", what.is_some()), ("", false)] {
+            let granted = format!("dirs = [\"{dir}::/d{mode}\"]\n");
+            let folder = folder(&(head.to_owned() + &app("writes", &granted) + &app("other", "")));
+            let at = |path: &str| folder.path().join(path);
+            for below in ["keep/cache/below", "keep/state/below", "run/below", "code/below", "elsewhere"] {
+                fs::create_dir_all(at(below)).unwrap();
+            }
+            std::os::unix::fs::symlink("code", at("link-to-code")).unwrap();
+            let wrong = read_in(folder.path(), &[]).err().unwrap_or_default();
+            assert_eq!(wrong.len(), usize::from(is_refused), "{dir}{mode}: {wrong:?}");
+            let is_named = |text: &str| text.contains(what.unwrap_or_default()) && text.contains("without `:rw`");
+            assert!(wrong.iter().all(|wrong| is_named(&wrong.to_string())), "{dir}{mode}: {wrong:?}");
+            assert!(wrong.iter().all(|wrong| wrong.app.as_deref() == Some("writes")), "the other app is right");
+        }
+    }
 }
 
 #[test]

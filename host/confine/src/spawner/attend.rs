@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,16 +18,20 @@ use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
 use wasmhost_config::{Capabilities, Config, Grants, Listen, MAX_WORKERS};
 
+use super::opening::Opener;
+use super::openings::THREADS_MAX;
 use super::reading::{self, Stamps};
-use super::settings::{InheritError, Reach, SealedSettings, Settings, inherit, reach_by_group};
-use super::{FromSpawner, Order, Program, Streams, ToSpawner, compiler, open_component, own_program};
+use super::readings::{Components, Readings};
+use super::settings::{GrantsByGroup, InheritError, SealedSettings, Settings, inherit, reach_by_group};
+use super::{FromSpawner, Order, Program, Streams, ToSpawner, compiler, own_program};
 use crate::{Cage, Unconfined};
 
 /// Processes at once: a worker each, the loading process, the compiler, and those that are being replaced.
 const PROCESSES_MAX: usize = 2 * MAX_WORKERS as usize + 16;
 
-/// Threads that open the component. One is enough, unless a file system does not answer; then later loads wait.
-const OPENING_MAX: usize = 4;
+/// How long a reading of the file may take: with ten thousand apps, half a second. A file system that does not answer takes
+/// for ever.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long to wait before looking again whether a descriptor has become free.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
@@ -58,49 +63,76 @@ pub fn run(capabilities: Capabilities) -> Result<(), AttendError> {
     let config = &inherited.settings.config;
     crate::apply(config.confine, &Cage::spawner(config, capabilities))?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime =
-        runtime.max_blocking_threads(OPENING_MAX).enable_all().build_local(tokio::runtime::LocalOptions::default())?;
+    // One for a reading of the file.
+    let runtime = runtime
+        .max_blocking_threads(THREADS_MAX + 1)
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
     let Settings { config, log } = inherited.settings;
     let stamps = if config.source.is_some() { reading::stamps(&config) } else { Stamps::default() };
+    let mut components = Components::default();
+    components.note(0, components_of(&config));
     let reach = reach_by_group(&config);
-    let given = match reach.len() {
+    let settings = match reach.len() {
         // They are for all processes.
-        1 => Given { config, settings: BTreeMap::from([(None, inherited.sealed)]) },
-        _ => Given::new(config, log, &reach)?,
+        1 => BTreeMap::from([(None, inherited.sealed)]),
+        _ => settings_by_group(&config, log, &reach)?,
     };
-    let (latest, stamps) = (RefCell::new(Rc::new(given)), RefCell::new(stamps));
-    let known = Known { latest, log, capabilities, reach, stamps };
-    runtime.block_on(attend(inherited.input, Rc::new(known)))?;
-    Ok(())
+    let start = Given { config, settings, stamps, files: Vec::new() };
+    let known = Known {
+        readings: RefCell::new(Readings::new(Rc::new(start))),
+        components: RefCell::new(components),
+        log,
+        capabilities,
+        reach,
+        is_reading: Cell::new(false),
+    };
+    let outcome = runtime.block_on(attend(inherited.input, Rc::new(known)));
+    // A thread that a dead mount keeps is not waited for.
+    runtime.shutdown_background();
+    Ok(outcome?)
 }
 
 /// What the spawner knows.
 struct Known {
-    /// From its latest reading.
-    latest: RefCell<Rc<Given>>,
+    readings: RefCell<Readings<Rc<Given>>>,
+    components: RefCell<Components>,
     log: LogSettings,
     capabilities: Capabilities,
-    reach: Reach,
-    stamps: RefCell<Stamps>,
+    reach: GrantsByGroup,
+    /// A reading of the file is under way, or has not ended in time.
+    is_reading: Cell<bool>,
 }
 
-/// What the processes that the spawner starts get from it.
+/// What the spawner has from a reading.
 struct Given {
     config: Config,
-    /// By group: those of its apps alone.
+    /// What the processes that the spawner starts get from it, by group: those of its apps alone.
     settings: BTreeMap<Option<String>, SealedSettings>,
+    stamps: Stamps,
+    /// Files of sockets that were bound for it.
+    files: Vec<SocketFile>,
 }
 
-impl Given {
-    fn new(config: Config, log: LogSettings, reach: &Reach) -> io::Result<Self> {
-        let of_group = |(group, reach): (&Option<String>, &Grants)| {
-            let settings = SealedSettings::of(config.of_group(group.as_deref()), log, reach)?;
-            Ok((group.clone(), settings))
-        };
-        let settings = reach.iter().map(of_group).collect::<io::Result<_>>()?;
-        Ok(Self { config, settings })
-    }
+/// The settings of the processes of each group, and of those without one.
+fn settings_by_group(
+    config: &Config,
+    log: LogSettings,
+    reach: &GrantsByGroup,
+) -> io::Result<BTreeMap<Option<String>, SealedSettings>> {
+    let of_group = |(group, reach): (&Option<String>, &Grants)| {
+        Ok((group.clone(), SealedSettings::of(config.of_group(group.as_deref()), log, reach)?))
+    };
+    reach.iter().map(of_group).collect()
 }
+
+/// The components of a reading, with the names of their apps.
+fn components_of(config: &Config) -> impl Iterator<Item = (&str, &Path)> {
+    config.apps.iter().map(|app| (&*app.name, config.component_file(app)))
+}
+
+/// Files of the sockets that the host has bound, and that the spawner may remove.
+type Sockets = Rc<RefCell<Option<Vec<SocketFile>>>>;
 
 async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
     // A terminal, or a service manager, signals the whole group; the primary decides what follows.
@@ -108,8 +140,9 @@ async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
         drop(signal(kind)?);
     }
     let line = Wire::new(line)?;
-    let sockets: Rc<RefCell<Option<Vec<SocketFile>>>> = Rc::default();
+    let sockets = Sockets::default();
     let running = Rc::new(Cell::new(0_usize));
+    let opener = Rc::new(Opener::default());
     loop {
         let (asked, mut descriptors) = match line.receive::<ToSpawner>().await {
             Ok(Some(heard)) => heard,
@@ -123,16 +156,23 @@ async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
                 continue;
             }
         };
-        if let ToSpawner::Own(files) = asked {
+        match asked {
             // What comes later is not believed: the primary may have been taken over by then.
-            sockets.borrow_mut().get_or_insert(files);
-            continue;
+            ToSpawner::Own(files) => {
+                sockets.borrow_mut().get_or_insert(files);
+                continue;
+            }
+            ToSpawner::Follows(number) => {
+                known.follow(number, &sockets);
+                continue;
+            }
+            _ => {}
         }
         // Who asks without a line for the answer wants none.
         let Ok(answer) = descriptors.take(Descriptor::Answer) else { continue };
         // Who asks sees the end of that line; a later question may find room.
         let Ok(answer) = Wire::new(answer) else { continue };
-        let given = Rc::clone(&known.latest.borrow());
+        let given = Rc::clone(known.readings.borrow().held());
         match asked {
             ToSpawner::Start(program) if running.get() < PROCESSES_MAX => {
                 let running = Rc::clone(&running);
@@ -155,31 +195,36 @@ async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
                     &[],
                 );
             }
-            ToSpawner::OpenComponent(name) => {
-                let Some(app) = given.config.apps.iter().find(|app| app.name == name) else {
-                    tell(&answer, &FromSpawner::Failed(None, "the settings name no such app".to_owned()), &[]);
-                    continue;
-                };
-                let path = given.config.component_file(app).to_owned();
+            ToSpawner::OpenComponent { app, reading } => {
+                if known.readings.borrow().is_offered(reading) {
+                    // Its word for that was lost.
+                    known.follow(reading, &sockets);
+                }
+                let path = known.components.borrow().of(&app, reading).map(Path::to_owned);
+                let opener = Rc::clone(&opener);
                 tokio::task::spawn_local(async move {
-                    // In a thread: a file system that does not answer must not keep the spawner from its other work.
-                    let opened = tokio::task::spawn_blocking(move || open_component(&path)).await;
-                    match opened.map_err(io::Error::other).and_then(|opened| opened) {
-                        Ok(file) => tell(&answer, &FromSpawner::Component, &[(Descriptor::Component, file.as_fd())]),
+                    let opened = match path {
+                        Ok(path) => opener.open(app, path).await,
+                        Err(reason) => Err(io::Error::other(reason)),
+                    };
+                    match opened {
+                        Ok(file) => {
+                            deliver(&answer, &FromSpawner::Component, &[(Descriptor::Component, file.as_fd())]).await;
+                        }
                         Err(error) => tell(&answer, &failed(&error), &[]),
                     }
                 });
             }
-            ToSpawner::ReadAgain => {
+            ToSpawner::ReadAgain { held } => {
                 let (known, sockets) = (Rc::clone(&known), Rc::clone(&sockets));
                 tokio::task::spawn_local(async move {
-                    match read_again(&known, &sockets).await {
-                        Ok(read) => tell(&answer, &FromSpawner::Read, &read.descriptors()),
+                    match read_again(&known, &sockets, held).await {
+                        Ok(read) => deliver(&answer, &FromSpawner::Read, &read.descriptors()).await,
                         Err(error) => tell(&answer, &failed(&error), &[]),
                     }
                 });
             }
-            ToSpawner::Own(_) => {}
+            ToSpawner::Own(_) | ToSpawner::Follows(_) => {}
             ToSpawner::RemoveSockets => {
                 // The second time, nothing.
                 sockets.borrow_mut().iter_mut().flat_map(|files| files.drain(..)).for_each(|file| file.remove());
@@ -189,32 +234,88 @@ async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
     }
 }
 
-/// Reads the file of settings again, and goes by it from then on. Files of sockets that are not among the addresses any more
-/// are removed.
-async fn read_again(known: &Known, sockets: &RefCell<Option<Vec<SocketFile>>>) -> io::Result<reading::Answer> {
-    let before = Rc::clone(&known.latest.borrow());
-    let source = before.config.source.clone();
-    let source = source.ok_or_else(|| io::Error::other("there is no file of settings"))?;
-    let capabilities = known.capabilities;
-    let read = tokio::task::spawn_blocking(move || reading::read(&source, capabilities));
-    let read = read.await.map_err(io::Error::other)?;
-    let answer = reading::answer(read, &before.config, &known.reach, &mut known.stamps.borrow_mut())?;
-    if let Some(config) = &answer.config {
-        let given = Given::new(config.clone(), known.log, &known.reach)?;
-        let mut sockets = sockets.borrow_mut();
-        let files = sockets.get_or_insert_default();
-        for gone in before.config.listeners.iter().filter(|listen| !config.listeners.contains(listen)) {
-            if let Listen::Unix(path) = gone
-                && let Ok(there) = SocketFile::at(path)
-            {
-                // Of those that are the host's own only.
-                files.extract_if(.., |file| *file == there).for_each(|file| file.remove());
+impl Known {
+    /// The primary follows the reading of this number, and so does the spawner. Files of sockets that are not among the
+    /// addresses any more are removed, and those that were bound for a reading that was lost. False: there is no such reading.
+    fn follow(&self, number: u64, sockets: &Sockets) -> bool {
+        let Some(followed) = self.readings.borrow_mut().follows(number) else { return false };
+        let (mut sockets, held) = (sockets.borrow_mut(), Rc::clone(self.readings.borrow().held()));
+        let own = sockets.get_or_insert_default();
+        if let Some(before) = followed.replaced {
+            self.components.borrow_mut().note(number, components_of(&held.config));
+            for gone in before.config.listeners.iter().filter(|listen| !held.config.listeners.contains(listen)) {
+                if let Listen::Unix(path) = gone
+                    && let Ok(there) = SocketFile::at(path)
+                {
+                    // Of those that are the host's own only.
+                    own.extract_if(.., |file| *file == there).for_each(|file| file.remove());
+                }
             }
+            own.extend(held.files.iter().cloned());
         }
-        files.extend(answer.files.iter().cloned());
-        *known.latest.borrow_mut() = Rc::new(given);
+        for lost in followed.lost.iter().flat_map(|lost| &lost.files) {
+            lost.remove();
+        }
+        true
+    }
+}
+
+/// Reads the file of settings again, and compares it with the reading that the primary follows. Nothing else changes before
+/// the primary says that it follows the new one.
+async fn read_again(known: &Rc<Known>, sockets: &Sockets, held: u64) -> io::Result<reading::Answer> {
+    if !known.follow(held, sockets) {
+        return Err(io::Error::other(format!("reading {held} of the file is not known any more; restart the host")));
+    }
+    if known.is_reading.replace(true) {
+        return Err(io::Error::other(
+            "an earlier reading of it has not ended: it, or a component that it names, is on a file system that does not answer",
+        ));
+    }
+    let before = Rc::clone(known.readings.borrow().held());
+    let Some(source) = before.config.source.clone() else {
+        known.is_reading.set(false);
+        return Err(io::Error::other("there is no file of settings"));
+    };
+    let capabilities = known.capabilities;
+    let mut reading = tokio::task::spawn_blocking(move || reading::read(&source, capabilities));
+    let Ok(read) = tokio::time::timeout(READ_WITHIN, &mut reading).await else {
+        let known = Rc::clone(known);
+        tokio::task::spawn_local(async move {
+            // Whatever came of it comes too late.
+            drop(reading.await);
+            known.is_reading.set(false);
+        });
+        let within = READ_WITHIN.as_secs();
+        return Err(io::Error::other(format!(
+            "it was not read within {within} s: it, or a component that it names, is on a file system that does not answer"
+        )));
+    };
+    known.is_reading.set(false);
+    let number = known.readings.borrow_mut().next();
+    let read = read.map_err(io::Error::other)?;
+    let mut answer = reading::answer(number, read, (&before.config, &before.stamps), &known.reach)?;
+    if let Some(config) = &answer.config {
+        let settings = settings_by_group(config, known.log, &known.reach)?;
+        let (stamps, files) = (std::mem::take(&mut answer.stamps), answer.files.clone());
+        let given = Given { config: config.clone(), settings, stamps, files };
+        known.readings.borrow_mut().offer(number, Rc::new(given));
     }
     Ok(answer)
+}
+
+/// Tells with descriptors, of which the kernel may have too many on their way now.
+async fn deliver(answer: &Wire, word: &FromSpawner, descriptors: &[Sent<'_>]) {
+    let began = Instant::now();
+    loop {
+        match answer.try_send(word, descriptors) {
+            Err(error) if wire::is_shortage(&error) && began.elapsed() < SEND_WITHIN => {
+                tokio::time::sleep(SHORTAGE_PAUSE).await;
+            }
+            // Who has gone away does not want to know. Without descriptors there is room for the reason.
+            Err(error) => return tell(answer, &failed(&error), &[]),
+            Ok(()) => return,
+        }
+    }
 }
 
 fn tell(answer: &Wire, word: &FromSpawner, descriptors: &[Sent<'_>]) {

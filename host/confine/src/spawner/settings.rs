@@ -72,10 +72,10 @@ struct Grant {
 }
 
 /// All that the apps of each group, and those without one, were granted at the start.
-pub(super) type Reach = BTreeMap<Option<String>, Grants>;
+pub(super) type GrantsByGroup = BTreeMap<Option<String>, Grants>;
 
 /// What the apps of these settings are granted, by group.
-pub(super) fn reach_by_group(config: &Config) -> Reach {
+pub(super) fn reach_by_group(config: &Config) -> GrantsByGroup {
     let groups = config.groups().into_iter().map(Some).chain([None]);
     groups.map(|group| (group.map(str::to_owned), reach_of(&config.of_group(group)))).collect()
 }

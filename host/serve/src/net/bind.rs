@@ -5,14 +5,13 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::net::sockopt::set_tcp_nodelay;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use wasmhost_base::socket_file::SocketFile;
+use wasmhost_base::socket_file::{SocketFile, remove_abandoned};
 use wasmhost_config::Listen;
 
 /// Connections that the kernel keeps for the host until it accepts them; the system's `somaxconn` may be lower.
@@ -234,14 +233,7 @@ fn unix_error(path: &Path, error: &io::Error) -> BindError {
 /// Binds a Unix socket and listens (whoever finds the file may not take it for one that nobody listens on); a file left
 /// by a program that no longer listens is replaced.
 fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket {
-        let found = SocketFile::at(path)?;
-        // Another host may have put its own socket there just now.
-        if is_abandoned(path) && SocketFile::at(path).is_ok_and(|now| now == found) {
-            std::fs::remove_file(path)?;
-        }
-    }
+    remove_abandoned(path)?;
     let listener = UnixListener::bind(path)?;
     let file = SocketFile::at(path)?;
     // The standard library listens with a backlog of its own; listening again sets ours.
@@ -251,16 +243,6 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     };
     prepare().inspect_err(|_| file.remove())?;
     Ok((listener, file))
-}
-
-/// Whether nobody listens on a Unix socket. One whose backlog is full is somebody's; it is not waited for.
-fn is_abandoned(path: &Path) -> bool {
-    let connect = || {
-        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.connect(&socket2::SockAddr::unix(path)?)
-    };
-    connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Keeps the sockets that the service manager handed over, whether one of them is served or not, from the processes that

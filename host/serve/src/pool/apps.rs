@@ -23,7 +23,7 @@ use crate::metrics::{AppMetrics, Flag, Shed};
 use crate::vitals::{HostVitals, Vitals, memory_of};
 
 /// Most apps of a worker that are awake at once; beyond, the one that was not used for the longest time is put to sleep.
-const AWAKE_MAX: usize = 1_024;
+pub const AWAKE_MAX: usize = 1_024;
 
 /// One request has so many other apps put to sleep at most, when memory is short.
 const PUT_TO_SLEEP_MAX: usize = 4;
@@ -93,6 +93,7 @@ impl Apps {
         let context = context(&common, &parts, None, &none);
         let metrics = (&parts.vitals.metrics.unrouted, &parts.host.apps[0].has_answered);
         let no_app = Pool::new(None, none, context, metrics, Rc::clone(&common));
+        common.has_apps(table.len());
         let table = RefCell::new(table);
         let (pools, seen, elsewhere) = (RefCell::default(), RefCell::default(), RefCell::default());
         Rc::new(Self { common, parts, table, pools, seen, no_app, elsewhere, woken: Notify::new() })
@@ -159,7 +160,6 @@ impl Apps {
             metrics.down.set(false);
         }
         let pool = Pool::new(Some(id), app, context, (metrics, has_answered), Rc::clone(&self.common));
-        self.common.count(1, 0);
         let [tended, relieved] = std::array::from_fn(|_| (Rc::clone(&pool), Rc::clone(&self.common)));
         let tend = async move { tended.1.crash.watch(tended.0.tend()).await };
         let relieve = async move { relieved.1.crash.watch(relieved.0.relieve()).await };
@@ -192,11 +192,16 @@ impl Apps {
         Some(pool)
     }
 
-    /// Serves these apps from now on. Those that are not among them serve the requests that they have to the end.
+    /// Serves these apps from now on. Those that are not among them, or that are others of the same name by now, serve the
+    /// requests that they have to the end.
     pub(crate) fn serve(&self, table: Arc<AppTable>) {
-        let gone: Vec<Rc<Pool>> =
-            self.pools.borrow_mut().extract_if(.., |id, _| table.get(*id).is_none()).map(|(_, pool)| pool).collect();
-        *self.table.borrow_mut() = table;
+        self.common.has_apps(table.len());
+        let before = self.table.replace(table);
+        let gone: Vec<Rc<Pool>> = {
+            let table = self.table.borrow();
+            let is_gone = |id: &AppId| !table.has_same(*id, &before);
+            self.pools.borrow_mut().extract_if(.., |id, _| is_gone(id)).map(|(_, pool)| pool).collect()
+        };
         self.elsewhere.borrow_mut().clear();
         self.woken.notify_one();
         for pool in gone {
@@ -255,7 +260,6 @@ impl Apps {
 
     fn end(&self, pool: &Rc<Pool>) {
         pool.retire();
-        self.common.count(-1, 0);
         self.common.trim.ask();
         if let Some(id) = pool.id {
             self.common.tell(Notice::Asleep(id));

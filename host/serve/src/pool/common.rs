@@ -28,7 +28,8 @@ pub(crate) struct Common {
     pub(super) crash: Rc<Crash>,
     /// False in development: a developer who tries a faulty component again must see its fault each time.
     pub(super) may_go_down: bool,
-    pools: Cell<usize>,
+    /// Apps of the table, asleep ones included.
+    apps: Cell<usize>,
     pools_down: Cell<usize>,
     /// What the primary has not been told yet; at most one of each kind for each app.
     notices: RefCell<BTreeSet<Notice>>,
@@ -59,7 +60,7 @@ impl Common {
             at_rest: Notify::new(),
             crash,
             may_go_down,
-            pools: Cell::new(0),
+            apps: Cell::new(0),
             pools_down: Cell::new(0),
             notices: RefCell::default(),
             noticed: Notify::new(),
@@ -106,10 +107,37 @@ impl Common {
         self.at_rest.notified().await;
     }
 
-    /// So many pools more, and so many more that are down. The worker counts as down when all are.
-    pub(super) fn count(&self, pools: isize, down: isize) {
-        self.pools.set(self.pools.get().saturating_add_signed(pools));
-        self.pools_down.set(self.pools_down.get().saturating_add_signed(down));
-        self.metrics.down.set(self.pools_down.get() > 0 && self.pools_down.get() >= self.pools.get());
+    /// There are so many apps from now on.
+    pub(super) fn has_apps(&self, apps: usize) {
+        self.apps.set(apps);
+        self.count_down(0);
+    }
+
+    /// So many more pools are down. The worker counts as down when those of all apps are: one that is asleep is not down, and
+    /// may answer.
+    pub(super) fn count_down(&self, more: isize) {
+        self.pools_down.set(self.pools_down.get().saturating_add_signed(more));
+        self.metrics.down.set(self.pools_down.get() > 0 && self.pools_down.get() >= self.apps.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_down_when_all_its_apps_are_and_one_that_is_asleep_is_not() {
+        let metrics: &'static WorkerMetrics = Box::leak(Box::default());
+        let common = Common::new(WorkerId(1), metrics, Rc::default(), true);
+        common.has_apps(2);
+        common.count_down(1);
+        assert!(!metrics.down.get(), "the other one may answer");
+        common.count_down(1);
+        assert!(metrics.down.get());
+        common.has_apps(3);
+        assert!(!metrics.down.get(), "a new one may");
+        common.has_apps(2);
+        common.count_down(-1);
+        assert!(!metrics.down.get());
     }
 }

@@ -20,7 +20,7 @@ const FAILED_STARTS: u32 = 1;
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// How often a pool had gone down when a call, or a start, began: a try. One that had begun before the pool went down last
+/// How often a pool had gone down, or been given a new guest, when a call, or a start, began: a try. One that had begun before
 /// tells nothing new, however late it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Try(u64);
@@ -60,6 +60,11 @@ impl Health {
     /// What a call, or a start, that begins now belongs to.
     pub(super) fn begin(&self) -> Try {
         Try(self.times_down)
+    }
+
+    /// There is a new guest, of which nothing is known. What was begun before says nothing of it.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Self { times_down: self.times_down.wrapping_add(1), ..Self::default() };
     }
 
     /// The guest answered. True when the pool had been down before.
@@ -125,6 +130,16 @@ mod tests {
         let later = now + Duration::from_millis(100);
         assert_eq!(health.down_for(later), None);
         assert_eq!(health.on_fault(later, health.begin(), false, 0.0), Verdict::DownFor(Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn a_late_failure_of_the_old_guest_says_nothing_of_the_new_one() {
+        let (mut health, now) = (Health::default(), Instant::now());
+        let tried = health.begin();
+        health.begin_anew();
+        assert_eq!(health.on_failed_start(now, tried, 0.0), Verdict::Up);
+        assert_eq!(health.on_fault(now, tried, false, 0.0), Verdict::Up);
+        assert_ne!(health.on_failed_start(now, health.begin(), 0.0), Verdict::Up);
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(crate) struct Pool {
     pub(super) guest: RefCell<Option<Arc<Guest>>>,
     /// The primary has said that there will be no guest for now, and when it was asked last.
     unavailable: Cell<Option<Instant>>,
+    /// When the primary was asked last for a guest that has not come yet.
+    asked: Cell<Instant>,
     /// Counts the guests that were put here; instances of an older one are not kept.
     pub(super) edition: Cell<u64>,
     context: RefCell<Rc<InstanceContext>>,
@@ -163,11 +165,16 @@ impl Room {
     }
 }
 
+/// Whether so many rooms are taken that one which becomes free is for nobody: a reload has lowered their number.
+fn is_beyond(taken: usize, capacity: Capacity) -> bool {
+    taken > capacity.instances_per_worker
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         let pool = &self.0;
         pool.common.trim.ask();
-        if pool.queue.is_empty() {
+        if pool.queue.is_empty() || is_beyond(pool.live.get(), pool.capacity.get()) {
             pool.live.set(pool.live.get().saturating_sub(1));
             pool.count_instances();
             pool.refill.notify_one();
@@ -202,6 +209,7 @@ impl Pool {
             id,
             guest: RefCell::new(None),
             unavailable: Cell::new(None),
+            asked: Cell::new(Instant::now()),
             edition: Cell::new(0),
             context: RefCell::new(Rc::new(context)),
             capacity: Cell::new(app.capacity),
@@ -294,7 +302,7 @@ impl Pool {
         *self.context.borrow_mut() = Rc::new(context);
         self.unavailable.set(None);
         self.edition.set(self.edition.get() + 1);
-        *self.health.borrow_mut() = Health::default();
+        self.health.borrow_mut().begin_anew();
         self.show_down(false);
         self.clear();
         self.refill.notify_one();
@@ -323,6 +331,17 @@ impl Pool {
             self.common.tell(Notice::Wants(id));
         }
         true
+    }
+
+    /// Requests wait for a guest. The primary is asked again now and then: that it has forgotten the first time must not
+    /// keep the app away for ever.
+    pub(super) fn waits_for_guest(&self) {
+        if self.asked.get().elapsed() >= ASK_EVERY
+            && let Some(id) = self.id
+        {
+            self.asked.set(Instant::now());
+            self.common.tell(Notice::Wants(id));
+        }
     }
 
     /// Whether nobody has, or waits for, an instance of it.
@@ -356,7 +375,7 @@ impl Pool {
     pub(super) fn show_down(&self, is: bool) {
         if self.metrics.down.get() != is {
             self.metrics.down.set(is);
-            self.common.count(0, if is { 1 } else { -1 });
+            self.common.count_down(if is { 1 } else { -1 });
         }
     }
 
@@ -556,4 +575,16 @@ impl Pool {
 fn spread(max: u64) -> u64 {
     let fifth = max / 5;
     (max - fifth).saturating_add(fastrand::u64(0..=fifth.saturating_mul(2))).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_beyond_a_lowered_number_goes_to_nobody() {
+        let capacity = Capacity { instances_per_worker: 2, ..Capacity::default() };
+        let beyond: Vec<bool> = (1..=4).map(|taken| is_beyond(taken, capacity)).collect();
+        assert_eq!(beyond, [false, false, true, true]);
+    }
 }

@@ -46,6 +46,9 @@ impl Pool {
                 return Ok(lease);
             }
             let has_guest = self.guest.borrow().is_some();
+            if !has_guest {
+                self.waits_for_guest();
+            }
             let room = match if has_guest { Room::take(self) } else { None } {
                 Some(room) => room,
                 None => match self.wait_for_grant(alarm, &mut deadline, latest).await? {

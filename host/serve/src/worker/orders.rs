@@ -105,6 +105,11 @@ impl OrderSender {
     pub fn supply(&self, app: AppId, supply: Supply) {
         self.0.change(|orders| drop(orders.supplies.insert(app, supply)));
     }
+
+    /// The app is gone: what was ordered for it and not seen yet is void.
+    pub fn forget(&self, app: AppId) {
+        self.0.change(|orders| drop(orders.supplies.remove(&app)));
+    }
 }
 
 impl Drop for OrderSender {
@@ -148,6 +153,8 @@ mod tests {
         sender.supply(AppId(1), reason("old"));
         sender.supply(AppId(2), reason("two"));
         sender.supply(AppId(1), reason("new"));
+        sender.supply(AppId(3), reason("gone"));
+        sender.forget(AppId(3));
         sender.stage(Stage::Stop);
         sender.stage(Stage::Drain);
         let mut changed = || runtime.block_on(receiver.changed());

@@ -176,12 +176,14 @@ async fn serve(
                     worker.stopping.set(true);
                     break Exit::Voluntary;
                 };
-                if let Some(table) = table {
-                    apps.serve(table);
+                // Without a wait in between, in which a request could wake an app anew that an older supply is for.
+                let has_table = table.map(|table| apps.serve(table)).is_some();
+                let supplied: Vec<AppId> = supplies.keys().copied().collect();
+                supplies.into_iter().for_each(|(app, supply)| drop(apps.supply(app, supply)));
+                if has_table {
                     events.tell(WorkerEvent::Applied(id, Applied::Table)).await;
                 }
-                for (app, supply) in supplies {
-                    apps.supply(app, supply);
+                for app in supplied {
                     events.tell(WorkerEvent::Applied(id, Applied::Supply(app))).await;
                 }
                 if stage == Stage::Drain && !worker.draining.replace(true) {

@@ -60,6 +60,8 @@ pub(crate) struct Failed {
 #[derive(Debug)]
 pub(crate) struct Book<C> {
     records: BTreeMap<AppId, Record<C>>,
+    /// Apps that were ever added.
+    births: u64,
     /// Loads that somebody waits for, and the others. An entry counts while its app's load waits.
     urgent: VecDeque<AppId>,
     background: VecDeque<AppId>,
@@ -76,6 +78,7 @@ impl<C> Default for Book<C> {
     fn default() -> Self {
         Self {
             records: BTreeMap::new(),
+            births: 0,
             urgent: VecDeque::new(),
             background: VecDeque::new(),
             loads: 0,
@@ -100,7 +103,8 @@ impl<C: Clone> Book<C> {
 
     /// A new app, of which nothing is loaded yet.
     pub(crate) fn add(&mut self, id: AppId, app: Arc<App>) {
-        self.records.insert(id, Record::new(app));
+        self.births += 1;
+        self.records.insert(id, Record::new(app, self.births));
     }
 
     /// There is no such app any more. What is done for it still ends, for nothing.
@@ -144,6 +148,19 @@ impl<C: Clone> Book<C> {
         }
         record.is_reload = true;
         self.queue_load(id, true);
+    }
+
+    /// The file of settings says that it is to be loaded again, with these settings if there are any. One that no worker has
+    /// takes both at its next wake: with thousands of apps, a reload would compile for hours what nobody asks for.
+    pub(crate) fn renew(&mut self, id: AppId, next: Option<Arc<App>>) {
+        match self.records.get_mut(&id) {
+            Some(record) if record.is_idle() => {
+                record.app = next.unwrap_or_else(|| Arc::clone(record.latest()));
+                (record.next, record.failure) = (None, None);
+                (record.has_vanished, record.vanished_in_a_row) = (true, 0);
+            }
+            _ => self.reload(id, next),
+        }
     }
 
     /// Loads it when no other load is waiting that somebody wants.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use wasmhost_config::{App, AppId, AppTable, Config};
+use wasmhost_config::{App, AppTable, Config, Listed};
 use wasmhost_serve::worker::inbox::Permits;
 
 use crate::backend::Backend;
@@ -61,10 +61,10 @@ impl<B: Backend> Division<B> {
 
 /// What the workers of a group, or those that take clients' connections, are told of these apps. Of others, a worker of a
 /// group hears nothing, and one that takes connections hears which requests they get.
-pub(super) fn seen_by<'a>(group: Option<&str>, apps: impl Iterator<Item = (AppId, &'a Arc<App>)>) -> AppTable {
-    let seen = |(id, app): (AppId, &Arc<App>)| match (app.group.as_deref() == group, group) {
-        (true, _) => Some((id, Arc::clone(app))),
-        (false, None) => Some((id, Arc::new(app.seen_from_outside()))),
+pub(super) fn seen_by(group: Option<&str>, apps: impl Iterator<Item = Listed>) -> AppTable {
+    let seen = |listed: Listed| match (listed.app.group.as_deref() == group, group) {
+        (true, _) => Some(listed),
+        (false, None) => Some(Listed { app: Arc::new(listed.app.seen_from_outside()), ..listed }),
         (false, Some(_)) => None,
     };
     AppTable::new(apps.filter_map(seen))
@@ -73,6 +73,7 @@ pub(super) fn seen_by<'a>(group: Option<&str>, apps: impl Iterator<Item = (AppId
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wasmhost_config::AppId;
 
     #[test]
     fn who_takes_connections_knows_the_routes_of_all_and_a_group_knows_its_own_apps_alone() {
@@ -83,7 +84,7 @@ mod tests {
             Arc::new(app)
         };
         let all = [app("none", None), app("one", Some("g")), app("two", Some("h"))];
-        let numbered = || (0..).map(AppId).zip(&all);
+        let numbered = || (0..).zip(&all).map(|(id, app)| Listed { id: AppId(id), born: 0, app: Arc::clone(app) });
         let secrets = |group| -> Vec<(String, usize)> {
             let table = seen_by(group, numbered());
             table.iter().map(|(_, app)| (app.name.clone(), app.grants.env.len())).collect()

@@ -25,6 +25,16 @@ pub enum PrimaryError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// There are too few file descriptors for the compiled code of all apps.
+    #[error(
+        "{needed} apps keep their compiled code open (they are `.cwasm` files, or there is no cache), and of the {limit} files that this process may open half is for other things"
+    )]
+    Descriptors {
+        /// Apps that need one.
+        needed: u64,
+        /// How many files the process may open.
+        limit: u64,
+    },
     /// The process must be confined and cannot.
     #[error("the host {0}")]
     Confine(#[from] Unconfined),
@@ -58,6 +68,9 @@ impl PrimaryError {
             Self::Load(error) => &error.hint,
             Self::Bind(error) => &error.hint,
             Self::Confine(error) => error.hint(),
+            Self::Descriptors { .. } => {
+                "raise the limit on file descriptors (ulimit -n, LimitNOFILE=), or serve components with a cache (--cache-dir)"
+            }
             Self::SpawnerLost => "find out what ended it: the kernel log (dmesg) shows out-of-memory kills and crashes",
             Self::System { .. } => "check that the system has file descriptors, threads and memory left",
             Self::Panicked { .. } | Self::WorkerLost { reason: Exit::Panic(_) | Exit::Voluntary, .. } => {

@@ -16,7 +16,7 @@ use wasmhost_serve::listener::{Address, BindError, Bound, Listener, bind_for_eac
 use wasmhost_serve::worker::inbox::PerClient;
 
 use super::error::{PrimaryError, system};
-use crate::descriptors::connections_by_descriptors;
+use crate::descriptors::{connections_by_descriptors, too_few_for_code};
 
 /// What the primary took from the machine while it was not confined. Made before any thread.
 pub struct Ground {
@@ -42,10 +42,11 @@ impl BoundFiles {
         self.files.extend(file);
     }
 
-    /// Removes them now; the second time does nothing.
+    /// Removes them now; the second time does nothing. (The spawner may know of some that this process does not: of a
+    /// reading that was lost.)
     pub(super) fn remove(&mut self) {
         let files = std::mem::take(&mut self.files);
-        let asked = self.spawner.as_ref().filter(|_| !files.is_empty()).map(|spawner| spawner.remove_sockets());
+        let asked = self.spawner.take().map(|spawner| spawner.remove_sockets());
         if asked != Some(true) {
             // Not confined yet, or at all; else the files stay, and the next host replaces them.
             files.iter().for_each(SocketFile::remove);
@@ -99,6 +100,9 @@ impl Ground {
     /// When an address cannot be had, the system refuses something, or the process cannot be confined as it must.
     pub fn lay(settings: Settings) -> Result<Self, PrimaryError> {
         let config = &settings.config;
+        if let Some((needed, limit)) = too_few_for_code(config) {
+            return Err(PrimaryError::Descriptors { needed, limit });
+        }
         let mut files = BoundFiles { files: Vec::new(), spawner: None };
         let mut sockets = Vec::new();
         for listen in &config.listeners {

@@ -17,7 +17,7 @@ use super::reload::Swap;
 use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
 use crate::apps::difference::{Change, Difference, difference, settings_for_a_restart, with_routes_of};
-use crate::backend::Backend;
+use crate::backend::{Backend, Worker};
 
 impl<B: Backend> Primary<B> {
     /// As [`Self::begin_reload`], and somebody waits for the outcome.
@@ -39,10 +39,10 @@ impl<B: Backend> Primary<B> {
                 tracing::info!(file = %source.file().display(), "reload: reading the file of settings again");
                 self.reload.is_reading = true;
                 let (spawner, config) = (Arc::clone(&self.spawner), Arc::clone(&self.config));
-                let readings = self.reload.readings.clone();
+                let (readings, held) = (self.reload.readings.clone(), self.reload.held);
                 tokio::task::spawn_local(async move {
                     // Without a receiver the host is stopping.
-                    let _ = readings.send(spawner.read_again(&config, capabilities()).await).await;
+                    let _ = readings.send(spawner.read_again(&config, held, capabilities()).await).await;
                 });
             }
             (None, _) => self.reload.read_again = true,
@@ -69,7 +69,7 @@ impl<B: Backend> Primary<B> {
 
     /// Does what a reading asks for.
     fn follow(&mut self, reading: Reading, intakes: &mut Intakes) {
-        let Reading { config, mistakes, beyond, touched, listeners } = reading;
+        let Reading { number, config, mistakes, beyond, touched, listeners } = reading;
         for (app, mistake) in &mistakes {
             let app = app.as_deref().unwrap_or_default();
             tracing::error!(app, "reload: {mistake}");
@@ -83,6 +83,7 @@ impl<B: Backend> Primary<B> {
             );
             return;
         };
+        self.reload.held = number;
         let wrong: BTreeSet<&str> = mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
         let found = {
             let before = self.apps.book.iter().map(|(id, record)| (id, record.latest()));
@@ -101,6 +102,8 @@ impl<B: Backend> Primary<B> {
         for id in removed {
             tracing::info!(app = self.name_of(id), "reload: the app is gone; its requests in flight finish");
             self.apps.book.remove(id);
+            self.places.iter().filter_map(|place| place.handle.as_ref()).for_each(|handle| handle.forget(id));
+            self.unpublished.forget(id);
             self.board.hide(id);
             loads.remove(&id);
         }
@@ -151,7 +154,7 @@ impl<B: Backend> Primary<B> {
             return false;
         }
         match change {
-            Change::None if has_failed || is_touched => self.apps.book.reload(id, None),
+            Change::None if has_failed || is_touched => self.apps.book.renew(id, None),
             Change::None => return false,
             Change::Routes if record.is_settled() && !has_failed && !is_touched => {
                 self.apps.book.set(id, Arc::clone(app));
@@ -161,7 +164,7 @@ impl<B: Backend> Primary<B> {
                 // Routes have an effect at once.
                 let routed = Arc::new(with_routes_of(record.app(), app));
                 self.apps.book.set(id, routed);
-                self.apps.book.reload(id, Some(Arc::clone(app)));
+                self.apps.book.renew(id, Some(Arc::clone(app)));
             }
         }
         let is_loaded = self.apps.book.get(id).is_some_and(|record| !record.is_at_rest());
@@ -233,7 +236,7 @@ impl<B: Backend> Primary<B> {
     pub(super) fn settle_loads(&mut self) {
         let Some(loads) = &mut self.reload.loads else { return };
         loads.retain(|id| self.apps.book.get(*id).is_some_and(|record| !record.is_at_rest()));
-        if loads.is_empty() {
+        if loads.is_empty() && !self.unpublished.is_pending() {
             self.reload.loads = None;
             tracing::info!("reload: done");
         }

@@ -18,6 +18,8 @@ pub(super) struct Reload {
     /// Where a reading of the file goes; one at a time.
     pub(super) readings: mpsc::Sender<io::Result<Reading>>,
     pub(super) is_reading: bool,
+    /// The number of the reading that is followed; 0: that of the start.
+    pub(super) held: u64,
     /// Another was asked for meanwhile.
     pub(super) read_again: bool,
     /// Apps that are still loaded for the last reading; none: it is done.
@@ -36,6 +38,7 @@ impl Reload {
         let reload = Self {
             readings,
             is_reading: false,
+            held: 0,
             read_again: false,
             loads: None,
             waiting: None,

@@ -112,7 +112,8 @@ impl<B: Backend> Primary<B> {
             shared.has_answered.set(false);
         }
         if served.has_new_settings {
-            self.publish();
+            // A worker serves what it is given by the settings in its table.
+            self.unpublished.note(id, Instant::now());
         }
         self.tell(told);
         let name = self.name_of(id);
@@ -153,11 +154,13 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Tells workers. Those that have ended hear it when they start again, if they ask.
-    pub(super) fn tell(&self, told: impl IntoIterator<Item = Tell<B::Guest>>) {
+    pub(super) fn tell(&mut self, told: impl IntoIterator<Item = Tell<B::Guest>>) {
         for one in told {
             let (Tell::Supply(worker, app, _) | Tell::Refuse(worker, app, _)) = &one;
-            self.show(*app);
-            let Some(handle) = self.place_of(*worker).and_then(|place| place.handle.as_ref()) else { continue };
+            let (worker, app) = (*worker, *app);
+            self.show(app);
+            let Some(one) = self.unpublished.hold(app, one) else { continue };
+            let Some(handle) = self.place_of(worker).and_then(|place| place.handle.as_ref()) else { continue };
             match one {
                 Tell::Supply(_, app, guest) => handle.supply(app, guest),
                 Tell::Refuse(_, app, reason) => handle.refuse(app, reason),
@@ -168,9 +171,16 @@ impl<B: Backend> Primary<B> {
     /// Tells every worker, and those that are yet to start, which apps there are. Those of groups first: when requests are
     /// forwarded to them, they know of the app.
     pub(super) fn publish(&mut self) {
+        let began = Instant::now();
+        self.publish_tables();
+        let told = self.unpublished.published(began.elapsed());
+        self.tell(told);
+        self.settle_loads();
+    }
+
+    fn publish_tables(&mut self) {
         for division in self.divisions.iter_mut().rev() {
-            let table = seen_by(division.group.as_deref(), self.apps.served_now());
-            match self.backend.table(table) {
+            match self.backend.table(seen_by(division.group.as_deref(), self.apps.served_now())) {
                 Ok(table) => division.table = table,
                 Err(error) => {
                     tracing::error!(

@@ -18,7 +18,8 @@ use super::error::{PrimaryError, system};
 use super::ground::BoundFiles;
 use super::place::Place;
 use super::reload::Reload;
-use crate::apps::Apps;
+use super::unpublished::Unpublished;
+use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
 use crate::board::Board;
 
@@ -31,6 +32,8 @@ pub(super) struct Primary<B: Backend> {
     pub(super) divisions: Vec<Division<B>>,
     /// The app that workers have from their beginning: the only one, where the command line names it.
     pub(super) only: Option<AppId>,
+    /// Changes of apps of which workers are not told yet.
+    pub(super) unpublished: Unpublished<Tell<B::Guest>>,
     pub(super) reload: Reload,
     pub(super) board: Arc<Board>,
     /// What clients' connections take from.

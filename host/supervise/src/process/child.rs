@@ -80,9 +80,10 @@ pub fn run() -> Result<bool, ChildError> {
     let cage = Cage::worker(&confined_by, capabilities());
     match first {
         Some((wire, ToWorker::Load { missing }, mut descriptors)) => {
-            let app = app_to_load(&config, &directories, &mut descriptors)?;
+            let app = app_to_load(&directories, &mut descriptors)?;
+            let component = descriptors.take(Descriptor::Component)?.into();
             // Which starts a compiler. No guest code runs yet.
-            let artifact = Artifact::prepare(&config, &app, &Launcher::Own);
+            let artifact = Artifact::prepare_opened(component, &config, &app, &Launcher::Own);
             let (report, _log) = confined(&config, &cage, log)?;
             report.log_beyond("the process that tries the component", &missing);
             load(&wire, &config, &app, artifact, descriptors)
@@ -105,13 +106,12 @@ pub fn run() -> Result<bool, ChildError> {
     }
 }
 
-/// The app that is to be loaded. Which file that is, the settings say that this process has from the spawner.
-fn app_to_load(config: &Config, own: &[Preopen], descriptors: &mut Descriptors) -> io::Result<Arc<App>> {
+/// The app that is to be loaded. Its component comes open, from the spawner by way of the primary: this process opens no
+/// file that the primary names.
+fn app_to_load(own: &[Preopen], descriptors: &mut Descriptors) -> io::Result<Arc<App>> {
     let table = table::read(&descriptors.take(Descriptor::Table)?, own)?;
     let only = table.iter().next().map(|(_, app)| Arc::clone(app));
-    let app = only.ok_or_else(|| io::Error::other("there is no app to load"))?;
-    let is_known = config.apps.iter().any(|own| own.name == app.name && own.component == app.component);
-    if is_known { Ok(app) } else { Err(io::Error::other("the app to load is not among the settings")) }
+    only.ok_or_else(|| io::Error::other("there is no app to load"))
 }
 
 /// Confines this process, and begins its log, in which the lines until now are written in either case.
@@ -299,7 +299,7 @@ impl Attendance {
                     }
                     Ok(Some((ToWorker::Connection(peer), descriptors))) => self.hand_on(&inbox, peer, descriptors),
                     Ok(Some((ToWorker::Table, descriptors))) => {
-                        if let Err(error) = self.take_table(descriptors, &orders) {
+                        if let Err(error) = self.take_table(descriptors, &orders, &mut linker) {
                             self.retire(&orders, &format!("it cannot take the table of apps: {error}"), &mut deadline);
                         }
                     }
@@ -316,14 +316,16 @@ impl Attendance {
                         return;
                     }
                 },
-                (app, linked) = linker.next() => match linked {
+                // Of an app that is gone meanwhile, or another by now, it is void.
+                (app, born, linked) = linker.next() => if self.table.born(app) == Some(born) { match linked {
+                    Err(_) if linker.has_later(app) => {}
                     Ok(guest) => orders.supply(app, Supply::Guest(guest)),
                     Err(Unlinked::Vanished(error)) => {
                         tracing::debug!(worker = self.id.0, "{error}");
                         self.tell(&FromWorker::Vanished(app)).await;
                     }
                     Err(Unlinked::Broken(error)) => self.cannot_serve(app, &error, &orders, &mut deadline),
-                },
+                } },
                 () = until(deadline) => {
                     deadline = None;
                     orders.stage(Stage::Stop);
@@ -352,8 +354,18 @@ impl Attendance {
         let _ = self.wire.send(word, &[]).await;
     }
 
-    fn take_table(&mut self, mut descriptors: Descriptors, orders: &OrderSender) -> io::Result<()> {
-        self.table = Arc::new(table::read(&descriptors.take(Descriptor::Table)?, &self.directories)?);
+    fn take_table(
+        &mut self,
+        mut descriptors: Descriptors,
+        orders: &OrderSender,
+        linker: &mut Linker,
+    ) -> io::Result<()> {
+        let table = table::read(&descriptors.take(Descriptor::Table)?, &self.directories)?;
+        for (id, _) in self.table.iter().filter(|(id, _)| !table.has_same(*id, &self.table)) {
+            linker.forget(id);
+            orders.forget(id);
+        }
+        self.table = Arc::new(table);
         orders.table(Arc::clone(&self.table));
         Ok(())
     }
@@ -371,8 +383,8 @@ impl Attendance {
             },
         };
         // Of an app that the latest table has not, nobody asks.
-        if let Some(settings) = self.table.get(app) {
-            linker.link(app, Arc::clone(settings), code);
+        if let (Some(settings), Some(born)) = (self.table.get(app), self.table.born(app)) {
+            linker.link(app, born, Arc::clone(settings), code);
         }
     }
 

@@ -185,6 +185,10 @@ impl Worker for ProcessHandle {
         self.unsent.app(app, Given::Refusal(reason));
     }
 
+    fn forget(&self, app: AppId) {
+        self.unsent.forget(app);
+    }
+
     fn reconcile(&self, wait: bool) {
         if wait {
             self.vitals.metrics.wants_freed.raise();

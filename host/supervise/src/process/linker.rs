@@ -34,13 +34,16 @@ pub(super) fn link(code: &CodeAtRest, app: &Arc<App>, sandbox: &Sandbox) -> Resu
     Guest::link(&opened, app, sandbox).map(Arc::new).map_err(Unlinked::Broken)
 }
 
+/// What came of linking code of an app, and that app's birth ([`wasmhost_config::Listed::born`]).
+type Answer = (AppId, u64, Result<Arc<Guest>, Unlinked>);
+
 /// The code that waits to be linked, of each app the latest; [`OPENINGS_MAX`] at once.
 pub(super) struct Linker {
     sandbox: Arc<Sandbox>,
-    waiting: BTreeMap<AppId, (Arc<App>, CodeAtRest)>,
+    waiting: BTreeMap<AppId, (u64, Arc<App>, CodeAtRest)>,
     running: BTreeSet<AppId>,
-    answers: mpsc::Sender<(AppId, Result<Arc<Guest>, Unlinked>)>,
-    linked: mpsc::Receiver<(AppId, Result<Arc<Guest>, Unlinked>)>,
+    answers: mpsc::Sender<Answer>,
+    linked: mpsc::Receiver<Answer>,
 }
 
 impl Linker {
@@ -50,8 +53,8 @@ impl Linker {
     }
 
     /// Links this code of an app, unless other code comes before it is its turn.
-    pub(super) fn link(&mut self, id: AppId, app: Arc<App>, code: CodeAtRest) {
-        self.waiting.insert(id, (app, code));
+    pub(super) fn link(&mut self, id: AppId, born: u64, app: Arc<App>, code: CodeAtRest) {
+        self.waiting.insert(id, (born, app, code));
         self.begin();
     }
 
@@ -60,13 +63,18 @@ impl Linker {
         self.waiting.remove(&id);
     }
 
+    /// Whether later code of this app is to be linked: what came of earlier code does not matter then.
+    pub(super) fn has_later(&self, id: AppId) -> bool {
+        self.waiting.contains_key(&id) || self.running.contains(&id)
+    }
+
     /// What was linked; never ready while nothing is. May be dropped at any moment.
-    pub(super) async fn next(&mut self) -> (AppId, Result<Arc<Guest>, Unlinked>) {
+    pub(super) async fn next(&mut self) -> Answer {
         match self.linked.recv().await {
-            Some((id, linked)) => {
-                self.running.remove(&id);
+            Some(answer) => {
+                self.running.remove(&answer.0);
                 self.begin();
-                (id, linked)
+                answer
             }
             // It holds a sender itself.
             None => std::future::pending().await,
@@ -77,13 +85,13 @@ impl Linker {
         while self.running.len() < OPENINGS_MAX {
             // One app at a time, so that the latest comes last.
             let Some(id) = self.waiting.keys().find(|id| !self.running.contains(id)).copied() else { return };
-            let Some((app, code)) = self.waiting.remove(&id) else { return };
+            let Some((born, app, code)) = self.waiting.remove(&id) else { return };
             self.running.insert(id);
-            self.start(id, app, code);
+            self.start((id, born), app, code);
         }
     }
 
-    fn start(&self, id: AppId, app: Arc<App>, code: CodeAtRest) {
+    fn start(&self, (id, born): (AppId, u64), app: Arc<App>, code: CodeAtRest) {
         let (answer, sandbox) = (self.answers.clone(), Arc::clone(&self.sandbox));
         let fails = wasmhost_base::inject::goes_off("link");
         let file = Arc::clone(&app);
@@ -96,12 +104,12 @@ impl Linker {
                 }),
             };
             // Without a receiver the worker is at its end.
-            let _ = answer.blocking_send((id, linked));
+            let _ = answer.blocking_send((id, born, linked));
         });
         if let Err(error) = linker {
             let error = short(&file, format!("there is no thread to link it in: {error}"));
             // There is room for one of each that may run.
-            let _ = self.answers.try_send((id, Err(Unlinked::Broken(error))));
+            let _ = self.answers.try_send((id, born, Err(Unlinked::Broken(error))));
         }
     }
 }

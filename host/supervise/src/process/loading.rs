@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use wasmhost_base::wire::{Descriptor, Descriptors};
-use wasmhost_config::{App, AppId, Config};
-use wasmhost_confine::spawner::Spawner;
+use wasmhost_base::wire::{Descriptor, Descriptors, Sent, Wire};
+use wasmhost_config::{App, AppId, Config, Listed};
+use wasmhost_confine::spawner::{Attended, Spawner};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::vitals::{self, HostVitals, Vitals};
 
@@ -19,7 +19,7 @@ use super::handle::{GONE_WITHIN, end_of, spawn};
 use super::protocol::{FromWorker, ToWorker};
 use super::table;
 use crate::backend::{Backend, Loaded, Pending};
-use crate::loader::CodeAtRest;
+use crate::loader::{CodeAtRest, short};
 
 /// What loading may take beyond compiling and the trial.
 const LOADING_BEYOND: Duration = Duration::from_secs(30);
@@ -31,82 +31,134 @@ pub(super) type Desks = Rc<RefCell<Vec<(&'static Vitals, OwnedFd)>>>;
 /// Begins. Needs the primary's local runtime.
 ///
 /// # Errors
-/// When the system has no process, memory or sockets to give.
+/// When the system has no memory for what the process shows.
 pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
-    config: &Config,
+    config: &Arc<Config>,
     app: &Arc<App>,
-    spawner: &Spawner,
-    (host, host_file): (&'static HostVitals, &OwnedFd),
+    spawner: &Arc<Spawner>,
+    (host, host_file): (&'static HostVitals, &Arc<OwnedFd>),
     (desks, missing): (&Desks, &[String]),
 ) -> io::Result<Pending<Loaded<B>>> {
-    let free = desks.borrow_mut().pop();
-    let (own, own_file) = free.map_or_else(vitals::shared, Ok)?;
-    let start = || {
-        let only = table::write([(AppId::default(), app)].into_iter())?;
-        let (child, wire) = spawn(spawner, app.group.as_deref())?;
-        let files = [
-            (Descriptor::Table, only.as_fd()),
-            (Descriptor::Vitals, own_file.as_fd()),
-            (Descriptor::HostVitals, host_file.as_fd()),
-        ];
-        wire.try_send(&ToWorker::Load { missing: missing.to_vec() }, &files)?;
-        Ok((child, wire))
-    };
-    let started: io::Result<_> = start();
-    let (child, wire) = match started {
-        Ok(started) => started,
-        Err(error) => {
-            desks.borrow_mut().push((own, own_file));
-            return Err(error);
-        }
-    };
-    let limit = [config.compilation.timeout, app.limits.start_timeout(), LOADING_BEYOND].into_iter().sum();
-    let desks = Rc::clone(desks);
+    let desk = Desk::take(desks, host)?;
+    let (config, app, spawner) = (Arc::clone(config), Arc::clone(app), Arc::clone(spawner));
+    let (host_file, missing) = (Arc::clone(host_file), missing.to_vec());
     let (answer, loaded) = oneshot::channel();
-    let (name, component) = (app.name.clone(), app.component.display().to_string());
     tokio::task::spawn_local(async move {
-        let last_word = OnceCell::new();
-        let hearing = async {
-            while let Ok(Some((word, descriptors))) = wire.receive::<FromWorker>().await {
-                // There is but one.
-                let _ = last_word.set((word, descriptors));
-            }
-        };
-        if tokio::time::timeout(limit, hearing).await.is_err() {
-            tracing::error!(app = name, "the process that loads the component does not end in time; it is killed");
-            child.kill();
-        }
-        let ended = end_of(child, GONE_WITHIN).await;
-        vitals::give_back(host, own, std::iter::empty());
-        own.pulse.reset();
-        desks.borrow_mut().push((own, own_file));
-        let failed = |reason: String, hint: String| Err(LoadError { file: component, reason, hint });
-        let outcome = match last_word.into_inner() {
-            Some((FromWorker::Loaded { tried, stored }, descriptors)) => match code(stored, descriptors) {
-                Ok(code) => {
-                    let guest = code.clone();
-                    Ok(Loaded { wasi: tried.wasi, isolation: tried.isolation, code, guest })
-                }
-                Err(error) => failed(
-                    format!("its compiled code did not arrive: {error}"),
-                    "this is a bug of wasmhost: report it".to_owned(),
-                ),
+        let outcome = match spawner.open_component(&app).await {
+            Ok(component) => match start(&spawner, &app, &component.into(), &desk, &host_file, missing) {
+                Ok((child, wire)) => attend(&config, &app, child, &wire).await,
+                Err(error) => Err(short(&app, format!("the loader cannot be started: {error}"))),
             },
-            Some((FromWorker::Failed { reason, hint }, _)) => failed(reason, hint),
-            Some(_) | None => failed(
-                format!("the process that loads it ended without a result ({ended})"),
-                "see the log lines above; if memory is short, free some".to_owned(),
-            ),
+            Err(error) => Err(LoadError::unreadable(&app, &error)),
         };
+        drop(desk);
         // Without a receiver the host is stopping, and nobody wants the app.
         let _ = answer.send(outcome);
     });
     Ok(loaded)
 }
 
-fn code(stored: Option<wasmhost_sandbox::StoredCode>, mut descriptors: Descriptors) -> io::Result<CodeAtRest> {
-    Ok(match stored {
-        Some(stored) => CodeAtRest::Stored(stored),
-        None => CodeAtRest::Held(Arc::new(descriptors.take(Descriptor::Code)?)),
-    })
+/// Where a loading process shows itself. Dropped, it goes back to the others.
+struct Desk {
+    own: &'static Vitals,
+    file: Option<OwnedFd>,
+    host: &'static HostVitals,
+    desks: Desks,
+}
+
+impl Desk {
+    fn take(desks: &Desks, host: &'static HostVitals) -> io::Result<Self> {
+        let free = desks.borrow_mut().pop();
+        let (own, file) = free.map_or_else(vitals::shared, Ok)?;
+        Ok(Self { own, file: Some(file), host, desks: Rc::clone(desks) })
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        vitals::give_back(self.host, self.own, std::iter::empty());
+        self.own.pulse.reset();
+        self.desks.borrow_mut().extend(self.file.take().map(|file| (self.own, file)));
+    }
+}
+
+/// Starts the process that loads this component of an app.
+fn start(
+    spawner: &Spawner,
+    app: &Arc<App>,
+    component: &OwnedFd,
+    desk: &Desk,
+    host_file: &OwnedFd,
+    missing: Vec<String>,
+) -> io::Result<(Attended, Rc<Wire>)> {
+    let only = Listed { id: AppId::default(), born: 0, app: Arc::clone(app) };
+    let only = table::write([&only].into_iter())?;
+    let (child, wire) = spawn(spawner, app.group.as_deref())?;
+    let own = desk.file.as_ref().map(|file| (Descriptor::Vitals, file.as_fd()));
+    let files: Vec<Sent<'_>> = [
+        (Descriptor::Table, only.as_fd()),
+        (Descriptor::Component, component.as_fd()),
+        (Descriptor::HostVitals, host_file.as_fd()),
+    ]
+    .into_iter()
+    .chain(own)
+    .collect();
+    wire.try_send(&ToWorker::Load { missing }, &files)?;
+    Ok((child, wire))
+}
+
+/// Waits for what comes of it.
+async fn attend<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
+    config: &Config,
+    app: &App,
+    child: Attended,
+    wire: &Wire,
+) -> Result<Loaded<B>, LoadError> {
+    let limit = [config.compilation.timeout, app.limits.start_timeout(), LOADING_BEYOND].into_iter().sum();
+    let last_word = OnceCell::new();
+    let hearing = async {
+        while let Ok(Some((word, descriptors))) = wire.receive::<FromWorker>().await {
+            // There is but one.
+            let _ = last_word.set((word, descriptors));
+        }
+    };
+    if tokio::time::timeout(limit, hearing).await.is_err() {
+        tracing::error!(app = app.name, "the process that loads the component does not end in time; it is killed");
+        child.kill();
+    }
+    let ended = end_of(child, GONE_WITHIN).await;
+    let failed =
+        |reason: String, hint: String| Err(LoadError { file: app.component.display().to_string(), reason, hint });
+    match last_word.into_inner() {
+        Some((FromWorker::Loaded { tried, stored }, descriptors)) => match code(config, stored, descriptors) {
+            Ok(code) => {
+                let guest = code.clone();
+                Ok(Loaded { wasi: tried.wasi, isolation: tried.isolation, code, guest })
+            }
+            Err(error) => failed(
+                format!("its compiled code did not arrive: {error}"),
+                "this is a bug of wasmhost: report it".to_owned(),
+            ),
+        },
+        Some((FromWorker::Failed { reason, hint }, _)) => failed(reason, hint),
+        Some(_) | None => failed(
+            format!("the process that loads it ended without a result ({ended})"),
+            "see the log lines above; if memory is short, free some".to_owned(),
+        ),
+    }
+}
+
+/// The code that a loading process tells of. One that was taken over by what it tried could name any file.
+fn code(
+    config: &Config,
+    stored: Option<wasmhost_sandbox::StoredCode>,
+    mut descriptors: Descriptors,
+) -> io::Result<CodeAtRest> {
+    match stored {
+        Some(stored) if !config.compilation.cache_dir().is_some_and(|dir| stored.is_entry_of(dir)) => {
+            Err(io::Error::other("it is said to be in a file that is no entry of the cache"))
+        }
+        Some(stored) => Ok(CodeAtRest::Stored(stored)),
+        None => Ok(CodeAtRest::Held(Arc::new(descriptors.take(Descriptor::Code)?))),
+    }
 }

@@ -18,8 +18,8 @@ pub(super) const ENDED_MAX: usize = 200;
 /// What the primary says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToWorker {
-    /// Load the only app of the table and try it, tell of it, and end. With the table, and the vitals of this process and of
-    /// the host.
+    /// Load the only app of the table and try it, tell of it, and end. With the table, the app's open component, and the
+    /// vitals of this process and of the host.
     Load {
         /// What of its confinement the primary lacks, and has told.
         missing: Vec<String>,

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use wasmhost_base::sealed::{seal, unseal};
-use wasmhost_config::{App, AppId, AppTable, Preopen};
+use wasmhost_config::{App, AppId, AppTable, Listed, Preopen};
 use wasmhost_confine::spawner::{Directory, among};
 
 /// An app of the table.
 #[derive(Serialize, Deserialize)]
 struct Row<A> {
     id: AppId,
+    born: u64,
     app: A,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     directories: Vec<Directory>,
@@ -24,9 +25,11 @@ struct Row<A> {
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn write<'a>(apps: impl Iterator<Item = (AppId, &'a Arc<App>)>) -> io::Result<OwnedFd> {
+pub(super) fn write<'a>(apps: impl Iterator<Item = &'a Listed>) -> io::Result<OwnedFd> {
     let directories = |app: &App| app.grants.dirs.iter().map(Directory::of).collect();
-    let rows = apps.map(|(id, app)| Row { id, app: &**app, directories: directories(app) });
+    let row =
+        |Listed { id, born, app }: &'a Listed| Row { id: *id, born: *born, app: &**app, directories: directories(app) };
+    let rows = apps.map(row);
     seal(&serde_json::to_vec(&rows.collect::<Vec<_>>())?)
 }
 
@@ -36,10 +39,10 @@ pub(super) fn write<'a>(apps: impl Iterator<Item = (AppId, &'a Arc<App>)>) -> io
 /// When it is none, or an app has a directory that this process has not.
 pub(super) fn read(file: &OwnedFd, own: &[Preopen]) -> io::Result<AppTable> {
     let rows: Vec<Row<App>> = serde_json::from_slice(&unseal(file)?)?;
-    let apps = rows.into_iter().map(|Row { id, mut app, directories }| {
+    let apps = rows.into_iter().map(|Row { id, born, mut app, directories }| {
         let wants = |what: String| io::Error::other(format!("`{}` wants {what}", app.name));
         app.grants.dirs = among(own, directories).map_err(wants)?;
-        Ok((id, Arc::new(app)))
+        Ok(Listed { id, born, app: Arc::new(app) })
     });
     Ok(AppTable::new(apps.collect::<io::Result<Vec<_>>>()?))
 }
@@ -48,20 +51,20 @@ pub(super) fn read(file: &OwnedFd, own: &[Preopen]) -> io::Result<AppTable> {
 mod tests {
     use super::*;
 
-    fn app(dirs: Vec<Preopen>) -> Arc<App> {
+    fn app(id: u32, dirs: Vec<Preopen>) -> Listed {
         let mut app = App { name: "app".to_owned(), ..App::default() };
         app.grants.dirs = dirs;
-        Arc::new(app)
+        Listed { id: AppId(id), born: 3, app: Arc::new(app) }
     }
 
     #[test]
     fn apps_arrive_with_their_numbers_and_the_directories_that_are_open() -> io::Result<()> {
         let own = [Preopen::open("/".into(), "/root".to_owned(), true)?];
         let other = Preopen { guest: "/other".to_owned(), writable: false, ..own[0].clone() };
-        let file = write([(AppId(7), &app(vec![other]))].into_iter())?;
+        let file = write([&app(7, vec![other])].into_iter())?;
         let table = read(&file, &own)?;
         let dirs = table.get(AppId(7)).map(|app| app.grants.dirs.clone()).unwrap_or_default();
-        assert_eq!(dirs.len(), 1);
+        assert_eq!((dirs.len(), table.born(AppId(7))), (1, Some(3)));
         assert_eq!((&*dirs[0].guest, dirs[0].writable), ("/other", false));
         assert!(Arc::ptr_eq(&dirs[0].opened, &own[0].opened));
         Ok(())
@@ -73,7 +76,7 @@ mod tests {
         let writable = Preopen { writable: true, ..own[0].clone() };
         let elsewhere = Preopen::open("/proc".into(), "/root".to_owned(), false)?;
         for wanted in [writable, elsewhere] {
-            let file = write([(AppId(0), &app(vec![wanted]))].into_iter())?;
+            let file = write([&app(0, vec![wanted])].into_iter())?;
             assert!(read(&file, &own).is_err());
         }
         Ok(())

@@ -70,6 +70,11 @@ impl Unsent {
         self.change(|waiting, number| drop(waiting.apps.insert(app, (number, given))));
     }
 
+    /// The app is gone: nothing is said of it.
+    pub(super) fn forget(&self, app: AppId) {
+        drop(self.waiting.borrow_mut().apps.remove(&app));
+    }
+
     /// No more come.
     pub(super) fn close(&self) {
         self.closed.set(true);
@@ -195,6 +200,8 @@ mod tests {
             // It is being sent when another takes its place.
             assert!(tokio::time::timeout(Duration::from_millis(20), unsent.send_next(&one)).await.is_err());
             refuse(1, "new");
+            refuse(3, "gone");
+            unsent.forget(AppId(3));
             unsent.stage(Stage::Drain);
             for _ in 0..full {
                 other.receive::<ToWorker>().await?;

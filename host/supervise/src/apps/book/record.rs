@@ -50,10 +50,12 @@ pub(super) enum Work {
 pub(crate) struct Record<C> {
     /// With the settings that it is served with.
     pub(super) app: Arc<App>,
+    /// See [`wasmhost_config::Listed::born`].
+    pub(super) born: u64,
     /// With the settings that a reload brought; in effect once it was loaded with them.
     pub(super) next: Option<Arc<App>>,
     pub(super) revision: Option<Revision<C>>,
-    /// The revision's code is not there any more.
+    /// The revision's code is not there any more, or was made before the app had its settings and component of now.
     pub(super) has_vanished: bool,
     pub(super) vanished_in_a_row: u32,
     pub(super) failure: Option<Failure>,
@@ -108,9 +110,10 @@ impl State {
 
 impl<C> Record<C> {
     /// Of a new app, of which nothing is loaded yet.
-    pub(super) fn new(app: Arc<App>) -> Self {
+    pub(super) fn new(app: Arc<App>, born: u64) -> Self {
         Self {
             app,
+            born,
             next: None,
             revision: None,
             has_vanished: false,
@@ -131,6 +134,11 @@ impl<C> Record<C> {
     /// The app, as it is served.
     pub(crate) fn app(&self) -> &Arc<App> {
         &self.app
+    }
+
+    /// Which one of the apps that have had its number it is.
+    pub(crate) fn born(&self) -> u64 {
+        self.born
     }
 
     /// What was loaded last.
@@ -166,6 +174,12 @@ impl<C> Record<C> {
     /// Whether nothing is loaded of it, and nothing waits for that.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.load == Work::None
+    }
+
+    /// Whether it was loaded, and no worker has it, wants it or was refused it.
+    pub(super) fn is_idle(&self) -> bool {
+        let is_nobodys = [&self.wanted_by, &self.awake_on, &self.refused_on].iter().all(|workers| workers.is_empty());
+        self.revision.is_some() && self.load == Work::None && self.opening == Work::None && is_nobodys
     }
 
     /// The app as it is to be: with the latest settings, in effect or not.

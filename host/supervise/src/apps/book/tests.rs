@@ -338,3 +338,48 @@ proptest! {
         prop_assert!(waits.is_empty(), "{waits:?}");
     }
 }
+
+#[test]
+fn an_app_that_comes_back_is_another_one() {
+    let mut book = book_of_one();
+    let born = book.get(APP).map(Record::born);
+    book.remove(APP);
+    book.add(APP, app("one"));
+    assert_ne!(book.get(APP).map(Record::born), born);
+}
+
+#[test]
+fn a_reload_of_an_app_that_nobody_has_is_taken_at_its_next_wake() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.wants(ONE, APP, now);
+    load(&mut book, code("first"), now);
+    book.asleep(ONE, APP);
+    let next = app("next");
+    book.renew(APP, Some(Arc::clone(&next)));
+    assert!(book.next_load().is_none(), "nobody asks for it");
+    assert_eq!(book.get(APP).map(Record::state), Some(State::Asleep));
+    assert!(book.get(APP).is_some_and(|record| Arc::ptr_eq(record.app(), &next)), "its settings are those of now");
+    assert_eq!(book.wants(TWO, APP, now), Answer::Later);
+    assert!(book.next_opening().is_none(), "the old code is not opened");
+    // A mistake is found now, and the old code is not served for it.
+    let outcome = load(&mut book, Err(error("broken")), now);
+    let Outcome::Failed(Failed { refused, keeps_old: false, is_reload: false, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(refused, [TWO]);
+    // Mended, and nobody waits: with the next request.
+    book.asleep(TWO, APP);
+    book.renew(APP, None);
+    assert_eq!(book.wants(ONE, APP, now), Answer::Later, "it is not refused for what was wrong before");
+    assert!(matches!(load(&mut book, code("mended"), now), Outcome::Served(Served { to, .. }) if to == [ONE]));
+}
+
+#[test]
+fn a_reload_of_an_app_that_a_worker_has_is_loaded_at_once() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.wants(ONE, APP, now);
+    load(&mut book, code("first"), now);
+    book.renew(APP, Some(app("next")));
+    let outcome = load(&mut book, Err(error("broken")), now);
+    assert!(matches!(outcome, Outcome::Failed(Failed { keeps_old: true, is_reload: true, .. })), "{outcome:?}");
+}

@@ -1,0 +1,118 @@
+//! Which directories guests may not write: those from which they would reach what the host itself trusts. A guest that can
+//! write the cache chooses the machine code that the host maps; one that can write a component or `wasmhost.toml` chooses
+//! what the next reload serves.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::mistake::Mistakes;
+use super::together::Found;
+use super::{Config, Listen};
+
+/// A directory, whatever it is called: its device and inode.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> Option<Identity> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// A path without symbolic links, as far as it is there.
+fn canonical(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut missing = Vec::new();
+    for above in absolute.ancestors() {
+        if let Ok(found) = above.canonicalize() {
+            return missing.iter().rev().fold(found, |path, name| path.join(name));
+        }
+        missing.extend(above.file_name());
+    }
+    absolute
+}
+
+/// What the host trusts.
+#[derive(Debug, Default)]
+struct Trusted {
+    /// Directories in which some of it is, at whatever depth, and what.
+    above: HashMap<Identity, (&'static str, PathBuf)>,
+    /// Directories all of which is.
+    whole: HashMap<Identity, (&'static str, PathBuf)>,
+    /// Directories that were looked at.
+    seen: HashSet<PathBuf>,
+}
+
+impl Trusted {
+    fn of(apps: &[Found], config: &Config, file: Option<&Path>) -> Self {
+        let mut trusted = Self::default();
+        let folders =
+            [("the cache (`cache-dir`)", config.compilation.cache_dir()), ("`data-dir`", config.data_dir.as_deref())];
+        for (what, folder) in folders.into_iter().filter_map(|(what, folder)| Some((what, folder?))) {
+            let folder = canonical(folder);
+            trusted.add(what, &folder, &folder);
+            if let Some(identity) = identity(&folder) {
+                trusted.whole.insert(identity, (what, folder));
+            }
+        }
+        for listen in config.listeners.iter().chain(&config.admin) {
+            if let Listen::Unix(socket) = listen {
+                trusted.add_file("a socket of the host", socket);
+            }
+        }
+        file.iter().for_each(|file| trusted.add_file("the file of settings", file));
+        // (Without one it is read from elsewhere, or the app is wrong.)
+        let components = apps.iter().map(|found| &found.app.component).filter(|file| !file.as_os_str().is_empty());
+        components.for_each(|file| trusted.add_file("a component", file));
+        trusted
+    }
+
+    /// A file; links to it are followed, and where they are is trusted, too.
+    fn add_file(&mut self, what: &'static str, file: &Path) {
+        let folder = |file: &Path| file.parent().map(canonical);
+        let followed = canonical(file);
+        for folder in [folder(file), folder(&followed)].into_iter().flatten() {
+            self.add(what, file, &folder);
+        }
+    }
+
+    fn add(&mut self, what: &'static str, path: &Path, folder: &Path) {
+        for above in folder.ancestors() {
+            if !self.seen.insert(above.to_owned()) {
+                return;
+            }
+            if let Some(identity) = identity(above) {
+                self.above.entry(identity).or_insert_with(|| (what, path.to_owned()));
+            }
+        }
+    }
+
+    /// Why a directory may not be written; nothing: it may.
+    fn forbids(&self, dir: &Path) -> Option<String> {
+        let dir = dir.canonicalize().ok()?;
+        if let Some((what, path)) = identity(&dir).and_then(|identity| self.above.get(&identity)) {
+            return Some(format!("{what} is in it: `{}`", path.display()));
+        }
+        let within = dir.ancestors().filter_map(identity).find_map(|identity| self.whole.get(&identity));
+        within.map(|(what, path)| format!("it is in {what}: `{}`", path.display()))
+    }
+}
+
+/// Notes which apps may write where they must not. `file`: that of the settings, where one is served.
+pub(super) fn check(apps: &[Found], config: &Config, file: Option<&Path>, mistakes: &mut Mistakes) {
+    let writable = || {
+        apps.iter()
+            .flat_map(|found| found.app.grants.dirs.iter().filter(|dir| dir.writable).map(move |dir| (found, dir)))
+    };
+    if writable().next().is_none() {
+        return;
+    }
+    let trusted = Trusted::of(apps, config, file);
+    for (found, dir) in writable() {
+        if let Some(reason) = trusted.forbids(&dir.path()) {
+            let host = dir.host.display();
+            let reason = format!(
+                "guests may not write to `{host}`: {reason}. Grant another directory, or this one without `:rw`"
+            );
+            found.wrong(mistakes, "dirs", &format!("--dir `{host}::{}:rw`", dir.guest), reason);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Opens components, each in a thread of its own: a file system that does not answer must not keep the spawner from its
+//! other work. `openings` decides which may begin.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::open_component;
+use super::openings::{Openings, mount_of};
+
+/// How long an opening may take; then it has failed. Less than the time in which the spawner has to answer.
+const OPEN_WITHIN: Duration = Duration::from_secs(4);
+
+/// Opens components.
+#[derive(Debug, Default)]
+pub(super) struct Opener {
+    openings: Rc<RefCell<Openings>>,
+}
+
+impl Opener {
+    /// Opens the component of an app. Needs a local runtime.
+    ///
+    /// # Errors
+    /// What the system says; when it takes too long; when it may not begin.
+    pub(super) async fn open(&self, app: String, path: PathBuf) -> io::Result<File> {
+        self.open_by(app, path, OPEN_WITHIN, open_component).await
+    }
+
+    async fn open_by(
+        &self,
+        app: String,
+        path: PathBuf,
+        within: Duration,
+        open: impl FnOnce(&Path) -> io::Result<File> + Send + 'static,
+    ) -> io::Result<File> {
+        // The kernel's own file system, which answers.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        self.openings.borrow_mut().begin(&app, &mount_of(&path, &mounts)).map_err(io::Error::other)?;
+        let mut opening = tokio::task::spawn_blocking(move || open(&path));
+        match tokio::time::timeout(within, &mut opening).await {
+            Ok(opened) => {
+                self.openings.borrow_mut().ended(&app);
+                opened.map_err(io::Error::other)?
+            }
+            Err(_) => {
+                self.openings.borrow_mut().is_late(&app);
+                let openings = Rc::clone(&self.openings);
+                tokio::task::spawn_local(async move {
+                    // What it opened after all, nobody wants any more.
+                    drop(opening.await);
+                    openings.borrow_mut().ended(&app);
+                });
+                Err(io::Error::other(format!(
+                    "it was not opened within {} s: its file system does not answer",
+                    within.as_secs()
+                )))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn an_opening_that_hangs_fails_and_its_app_can_be_opened_again_once_it_has_ended() -> io::Result<()> {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
+        let opener = Opener::default();
+        let (end, wait) = mpsc::channel::<()>();
+        let open = |open: Box<dyn FnOnce(&Path) -> io::Result<File> + Send>| {
+            runtime.block_on(opener.open_by("app".to_owned(), "/dev/null".into(), Duration::from_millis(20), open))
+        };
+        let hangs = Box::new(move |path: &Path| {
+            let _ = wait.recv();
+            open_component(path)
+        });
+        assert!(open(hangs).is_err_and(|error| error.to_string().contains("does not answer")));
+        assert!(open(Box::new(open_component)).is_err_and(|error| error.to_string().contains("has not ended")));
+        drop(end);
+        let mut tries = 0;
+        while open(Box::new(open_component)).is_err() {
+            runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
+            tries += 1;
+            assert!(tries < 1_000, "it never ended");
+        }
+        Ok(())
+    }
+}
