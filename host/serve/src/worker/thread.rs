@@ -15,7 +15,7 @@ use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
 use wasmhost_config::AppId;
-use wasmhost_sandbox::{MemoryBudget, WorkerCpu};
+use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
 
 use super::events::{Applied, Events, Exit, WorkerEvent};
 use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
@@ -110,6 +110,7 @@ async fn serve(
     let parts = Parts {
         pulse,
         cpu: Rc::clone(&cpu),
+        bounds: WorkerBounds::default(),
         sandbox,
         budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &vitals.memory_bytes),
         vitals,
