@@ -362,7 +362,7 @@ fn silent() -> std::io::Result<SocketAddr> {
 fn an_app_that_takes_all_outgoing_requests_that_it_can_get_leaves_some_to_the_others() -> TestResult {
     const ROUNDS: usize = 16;
     let (silent, upstream) = (silent()?, isolation::upstream());
-    let grants = "allow-host = [\"127.0.0.1\"]\nisolation = \"worker\"";
+    let grants = "allow-hosts = [\"127.0.0.1\"]\nisolation = \"worker\"";
     for kind in ["thread", "process"] {
         for component in FAULTS {
             let what = format!("{kind} {component}");
@@ -399,7 +399,7 @@ fn an_app_that_takes_all_outgoing_requests_that_it_can_get_leaves_some_to_the_ot
 
 #[test]
 fn the_time_in_which_an_app_is_loaded_is_not_its_requests_time() -> TestResult {
-    let folder = Folder::new(&app("slow", "slow.wasm", "slow.test/*", "limits = { request-timeout = \"300ms\" }"))?;
+    let folder = Folder::new(&app("slow", "./slow.wasm", "slow.test/*", "limits = { request-timeout = \"300ms\" }"))?;
     folder.bytes("slow.wasm", &slow_to_compile()?)?;
     let server = folder.serve(&["--workers", "1", "--queue-timeout", "60s", "--cache-dir", "off"]);
     let began = Instant::now();

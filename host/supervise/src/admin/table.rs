@@ -326,7 +326,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "instance_memory_max_bytes",
         status: Some("instance_memory_max_bytes"),
-        help: "SharedBound on the memory of all instances (--memory-total)",
+        help: "Bound on the memory of all instances (--memory-total)",
         kind: Gauge,
         source: Source::Host(|board| Value::Count(board.config.limits.memory_total_bytes)),
     },
