@@ -11,6 +11,7 @@ use http::{Method, Request, Version, header};
 use http_body::Body;
 
 use wasmhost_base::log::access;
+use wasmhost_base::quota::Account;
 use wasmhost_config::Limits;
 use wasmhost_sandbox::{Fault, FaultKind, WasiVersion};
 
@@ -18,7 +19,6 @@ use super::deadline::Deadline;
 use super::link::{Carrier, Link};
 use super::shared::WorkerShared;
 use super::upload::{Flaw, Upload};
-use crate::buffers::Allowance;
 use crate::buffers::Buffers;
 use crate::development::Audience;
 use crate::metrics::Refused;
@@ -46,6 +46,8 @@ pub(super) struct Exchange {
     pub(super) buffers: Rc<Buffers>,
     carrier: Rc<dyn Carrier>,
     pub(super) began: Instant,
+    /// How long it has waited for its app to be loaded.
+    pub(super) loading: Cell<Duration>,
     method: Method,
     /// The client speaks HTTP/1.0: a body without a length ends with the connection.
     pub(super) is_old: bool,
@@ -88,6 +90,7 @@ impl Exchange {
         let worker = Rc::clone(&carrier.link().worker);
         let began = Instant::now();
         let limits = pool.limits();
+        carrier.link().app.set(pool.id());
         carrier.link().idle.set(limits.body_idle_timeout);
         Self {
             limits,
@@ -96,6 +99,7 @@ impl Exchange {
             number: worker.next_request(),
             carrier,
             began,
+            loading: Cell::new(Duration::ZERO),
             method: request.method().clone(),
             is_old: request.version() < Version::HTTP_11,
             path: worker.config.access_log.then(|| request.uri().path_and_query().cloned()).flatten(),
@@ -144,7 +148,7 @@ impl Exchange {
     }
 
     /// Where parts of responses are counted that their clients have not taken yet.
-    pub(super) fn room(&self) -> &Arc<Allowance> {
+    pub(super) fn room(&self) -> &Arc<Account> {
         &self.buffers.responses
     }
 
@@ -164,15 +168,17 @@ impl Exchange {
     pub(super) fn failed_without_instance(&self, fault: &Fault) {
         let worker = &self.worker;
         self.pool.metrics.faulted(fault.kind);
-        tracing::warn!(
-            worker = worker.id.0,
-            app = &*self.pool.name(),
-            request = self.number,
-            fault = fault.kind.name(),
-            limit = fault.flag(),
-            detail = &*fault.detail,
-            "a response was broken off"
-        );
+        if self.pool.may_tell_fault() {
+            tracing::warn!(
+                worker = worker.id.0,
+                app = &*self.pool.name(),
+                request = self.number,
+                fault = fault.kind.name(),
+                limit = fault.flag(),
+                detail = &*fault.detail,
+                "a response was broken off"
+            );
+        }
     }
 
     /// The response is over: counts it and logs it.

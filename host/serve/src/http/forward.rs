@@ -8,7 +8,7 @@ mod upload;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -21,6 +21,7 @@ use self::response::ForwardedBody;
 use self::upload::{ForwardedUpload, Gate};
 use super::exchange::{Ending, Exchange};
 use super::head::Framing;
+use super::lines::LineKind;
 use super::request_body::RequestBody;
 use super::respond::Failure;
 use super::response_body::ResponseBody;
@@ -47,7 +48,7 @@ pub(super) async fn forward(
         Ok((response, line)) => exchange.pass_on(response, line, is_head),
         Err(Unsent::NoWorker(error)) => {
             let worker = &exchange.worker;
-            if let Some(count) = worker.lines.no_worker.admit(Instant::now()) {
+            if let Some(count) = worker.lines.admit(exchange.pool.id(), LineKind::NoWorker) {
                 tracing::warn!(worker = worker.id.0, group = &*to.group, app = &*exchange.pool.name(), count, %error, "no worker of the group takes requests, which get 503 (count: since the last such line)");
             }
             exchange.fail(Failure::Unavailable(ASK_AGAIN), Reason::Text("no worker of its group takes requests"))

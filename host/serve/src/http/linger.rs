@@ -136,7 +136,7 @@ impl Exchange {
                 Err(Stop::Fault(fault)) => lease.fail(number, &fault),
                 Err(Stop::SlowClient(slow)) => {
                     drop(lease);
-                    worker.lines.slow(worker.id.0, peer, slow, Of::Request);
+                    worker.lines.slow(worker.id.0, (pool.id(), &pool.name()), peer, slow, Of::Request);
                     pool.metrics.refused(Refused::SlowClient);
                 }
             }

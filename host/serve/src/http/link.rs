@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
+use wasmhost_config::AppId;
+
 use super::pace::{Late, Of, Pace, Slow};
 use super::shared::WorkerShared;
 use crate::alarms::Alarm;
@@ -61,6 +63,8 @@ pub(crate) struct Link {
     /// When to look whether the whole response is late. hyper does not ask for more of a body while the socket is full, and
     /// goes on asking while it is not: the connection looks at the time itself.
     pub(crate) response_alarm: Alarm,
+    /// The app that the last request was for.
+    pub(super) app: Cell<Option<AppId>>,
     /// How long the client may take nothing of the present response.
     pub(crate) idle: Cell<Option<Duration>>,
     /// Since when the client takes nothing of what is written.
@@ -96,6 +100,7 @@ impl Link {
             client: Cell::new(ClientFacts { peer, trusted, has_host: true }),
             request_alarm,
             response_alarm,
+            app: Cell::new(None),
             idle: Cell::new(None),
             stalled: Cell::new(None),
             reading: Cell::default(),
@@ -189,7 +194,8 @@ impl Link {
 
     fn end_for_body(&self, slow: Slow, of: Of) {
         self.slow.set(Some(slow));
-        self.worker.lines.slow(self.worker.id.0, self.client(), slow, of);
+        let (worker, app) = (&self.worker, self.app.get());
+        worker.lines.slow(worker.id.0, (app, &worker.apps.name(app)), self.client(), slow, of);
     }
 
     /// Whether the connection ends because its client is slow.

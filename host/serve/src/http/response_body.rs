@@ -241,7 +241,7 @@ impl Transfer for Flow {
     /// need not wait for its client.
     fn read_ahead(&mut self, context: &mut Context<'_>) {
         while !self.is_over {
-            if self.held.bytes() >= RESPONSE_AHEAD_MAX || !self.held.has_room() {
+            if !self.held.has_room(RESPONSE_AHEAD_MAX) {
                 // The guest is not asked for more, and so not silent.
                 self.exchange.body_moved();
                 self.exchange.is_full(true);

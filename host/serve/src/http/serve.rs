@@ -13,12 +13,13 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use wasmhost_sandbox::{Body, Fault, FaultKind, Head};
+use wasmhost_sandbox::{Body, Call, Fault, FaultKind, Head};
 
 use super::exchange::{Ending, Exchange};
 use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
 use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_forwarded};
+use super::lines::LineKind;
 use super::link::{Carrier, Link};
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
@@ -87,6 +88,11 @@ impl Exchange {
             remove_forwarded(&mut parts.headers);
         }
         let scheme = if trusted { forwarded_scheme(&parts.headers) } else { Scheme::HTTP };
+        if self.pool.id().is_none() {
+            // One that was forwarded is for an app of which this worker will hear in a moment.
+            let is_early = self.link().peer == Peer::Front;
+            return Err(if is_early { Failure::Unavailable(Duration::ZERO) } else { Failure::NotFound });
+        }
         if parts.uri.authority().is_some() {
             // RFC 9112, section 3.2.2.
             let host = HeaderValue::try_from(authority.as_str()).map_err(|_| Failure::BadRequest)?;
@@ -98,11 +104,6 @@ impl Exchange {
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         uri.path_and_query = Some(if stripped == 0 { target } else { without_prefix(&target, stripped)? });
         parts.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest)?;
-        if self.pool.is_of_no_app() {
-            // One that was forwarded is for an app of which this worker will hear in a moment.
-            let is_early = self.link().peer == Peer::Front;
-            return Err(if is_early { Failure::Unavailable(Duration::ZERO) } else { Failure::NotFound });
-        }
         let max = self.limits.body_max_bytes;
         if max.is_some_and(|max| incoming.size_hint().lower() > max) {
             self.tell_body_too_large();
@@ -141,10 +142,17 @@ impl Exchange {
         }
         let request = Request::from_parts(parts, body.map_or_else(Body::default, BodyExt::boxed_unsync));
         let alarm = &self.link().request_alarm;
-        let mut lease = match worker.apps.take(&self.pool, alarm, self.head_deadline()).await {
+        let latest = self.head_deadline();
+        let mut lease = match worker.apps.take(&self.pool, alarm, latest, &self.loading).await {
             Ok(lease) => lease,
             Err(Refusal::Shed(reason, after)) => {
-                tracing::debug!(worker = worker.id.0, request = self.number, reason = reason.name(), "shed");
+                tracing::debug!(
+                    worker = worker.id.0,
+                    app = &*self.pool.name(),
+                    request = self.number,
+                    reason = reason.name(),
+                    "shed"
+                );
                 let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
                 let why = format!("no capacity: {}{why}", reason.name());
                 let failure = match reason {
@@ -153,10 +161,6 @@ impl Exchange {
                 };
                 return self.fail(failure, Reason::Text(&why));
             }
-            // Memory that others hold may be free in a moment.
-            Err(Refusal::NoMemory) => {
-                return self.fail(Failure::NoCapacity(self.pool.queue_timeout()), Reason::Status);
-            }
             Err(Refusal::Failed(fault)) => {
                 return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
             }
@@ -164,7 +168,7 @@ impl Exchange {
         self.version.set(lease.version());
         self.has_instance(true);
         self.shares.set(!lease.is_alone());
-        lease.begin(request, self.number);
+        lease.begin(Call::Http(request), self.number);
         wasmhost_base::inject::panic_at("exchange");
         let mut armed = None;
         let mut error_code = String::new();
@@ -190,8 +194,9 @@ impl Exchange {
                 }
                 Some(Head::Error(code)) => {
                     let (worker, request) = (worker.id.0, self.number);
-                    if let Some(count) = self.worker.lines.error_code.admit(Instant::now()) {
-                        tracing::warn!(worker, request, count, code, "the guest answered with an error code in place of a response (count: since the last such line)");
+                    if let Some(count) = self.worker.lines.admit(self.pool.id(), LineKind::ErrorCode) {
+                        let app = &*self.pool.name();
+                        tracing::warn!(worker, app, request, count, code, "the guest answered with an error code in place of a response (count: since the last such line)");
                     }
                     error_code = code;
                     Poll::Ready(Ok(None))
@@ -258,9 +263,9 @@ impl Exchange {
 
     fn tell_body_too_large(&self) {
         let worker = &self.worker;
-        if let Some(count) = worker.lines.body_max.admit(Instant::now()) {
-            let (worker, request) = (worker.id.0, self.number);
-            tracing::info!(worker, request, count, peer = %self.link().client(), limit = "--body-max", "requests were refused because their body is too large (count: since the last such line); raise --body-max to allow it");
+        if let Some(count) = worker.lines.admit(self.pool.id(), LineKind::BodyTooLarge) {
+            let (worker, request, app) = (worker.id.0, self.number, &*self.pool.name());
+            tracing::info!(worker, app, request, count, peer = %self.link().client(), limit = "--body-max", "requests were refused because their body is too large (count: since the last such line); raise --body-max to allow it");
         }
     }
 

@@ -2,7 +2,7 @@
 //! is asked for a guest. A pool that was not used for a while is put to sleep: nothing is kept of it. When memory is short,
 //! those that were not used for the longest time go first.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use wasmhost_config::{App, AppId, AppTable, Routed};
-use wasmhost_sandbox::{InstanceContext, MemoryBudget, Pulse, Sandbox, WorkerCpu};
+use wasmhost_sandbox::{AppBounds, InstanceContext, MemoryBudget, Pulse, Sandbox, WorkerBounds, WorkerCpu};
 
 use super::common::{Common, Notice};
 use super::instances::Pool;
 use super::lease::Lease;
 use super::supply::Supply;
-use super::take::Refusal;
+use super::take::{NotTaken, Refusal};
 use crate::alarms::Alarm;
 use crate::metrics::{AppMetrics, Flag, Shed};
 use crate::vitals::{HostVitals, Vitals, memory_of};
@@ -37,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) pulse: Arc<Pulse>,
     /// The worker's CPU, which its apps share.
     pub(crate) cpu: Rc<WorkerCpu>,
+    /// What they share besides.
+    pub(crate) bounds: WorkerBounds,
     pub(crate) sandbox: Arc<Sandbox>,
     /// Memory of all instances of the host.
     pub(crate) budget: MemoryBudget,
@@ -90,10 +92,12 @@ pub(crate) struct Apps {
 impl Apps {
     pub(crate) fn new(common: Rc<Common>, parts: Parts, table: Arc<AppTable>) -> Rc<Self> {
         let none = Arc::new(App::default());
-        let context = context(&common, &parts, None, &none);
+        let bounds = AppBounds::alone();
+        let context = context(&common, &parts, None, &none, &bounds);
         let metrics = (&parts.vitals.metrics.unrouted, &parts.host.apps[0].has_answered);
-        let no_app = Pool::new(None, none, context, metrics, Rc::clone(&common));
+        let no_app = Pool::new(None, none, (context, bounds), metrics, Rc::clone(&common));
         common.has_apps(table.len());
+        parts.bounds.serve(table.len());
         let table = RefCell::new(table);
         let (pools, seen, elsewhere) = (RefCell::default(), RefCell::default(), RefCell::default());
         Rc::new(Self { common, parts, table, pools, seen, no_app, elsewhere, woken: Notify::new() })
@@ -124,8 +128,10 @@ impl Apps {
         if elsewhere.len() >= AWAKE_MAX {
             elsewhere.clear();
         }
-        let context = context(&self.common, &self.parts, Some(id), app);
-        let pool = Pool::new(Some(id), Arc::clone(app), context, rows(&self.parts, id)?, Rc::clone(&self.common));
+        let bounds = AppBounds::alone();
+        let context = context(&self.common, &self.parts, Some(id), app, &bounds);
+        let (pool, rows) = ((context, bounds), rows(&self.parts, id)?);
+        let pool = Pool::new(Some(id), Arc::clone(app), pool, rows, Rc::clone(&self.common));
         let new = (Rc::from(group), pool);
         elsewhere.insert(id, new.clone());
         Some(Some(new))
@@ -134,6 +140,12 @@ impl Apps {
     /// What a request that belongs to no app is recorded with.
     pub(crate) fn no_app(&self) -> Rc<Pool> {
         Rc::clone(&self.no_app)
+    }
+
+    /// The name of an app; empty where there is none.
+    pub(crate) fn name(&self, id: Option<AppId>) -> String {
+        let table = self.table.borrow();
+        id.and_then(|id| table.get(id)).map(|app| app.name.clone()).unwrap_or_default()
     }
 
     /// The pool of an app; made, and the primary asked for a guest, when there is none.
@@ -151,15 +163,16 @@ impl Apps {
             self.put_to_sleep_one_beside(None, Duration::ZERO);
         }
         let app = Arc::clone(self.table.borrow().get(id)?);
-        let context = context(&self.common, &self.parts, Some(id), &app);
         let (metrics, has_answered) = rows(&self.parts, id)?;
+        let bounds = AppBounds::new(&self.parts.bounds, (self.common.worker.0, &app.name), &metrics.shortages);
+        let context = context(&self.common, &self.parts, Some(id), &app, &bounds);
         if self.seen.borrow_mut().insert(id) {
             // What a worker that died left there went with it.
             metrics.in_flight.set(0);
             metrics.instances.set(0);
             metrics.down.set(false);
         }
-        let pool = Pool::new(Some(id), app, context, (metrics, has_answered), Rc::clone(&self.common));
+        let pool = Pool::new(Some(id), app, (context, bounds), (metrics, has_answered), Rc::clone(&self.common));
         let [tended, relieved] = std::array::from_fn(|_| (Rc::clone(&pool), Rc::clone(&self.common)));
         let tend = async move { tended.1.crash.watch(tended.0.tend()).await };
         let relieve = async move { relieved.1.crash.watch(relieved.0.relieve()).await };
@@ -184,7 +197,7 @@ impl Apps {
         let pool = self.pools.borrow().get(&id).cloned()?;
         match supply {
             Supply::Guest(guest) => {
-                let context = context(&self.common, &self.parts, Some(id), guest.app());
+                let context = context(&self.common, &self.parts, Some(id), guest.app(), pool.bounds());
                 pool.supply(guest, context);
             }
             Supply::Unavailable(_) => pool.is_unavailable(),
@@ -196,6 +209,7 @@ impl Apps {
     /// requests that they have to the end.
     pub(crate) fn serve(&self, table: Arc<AppTable>) {
         self.common.has_apps(table.len());
+        self.parts.bounds.serve(table.len());
         let before = self.table.replace(table);
         let gone: Vec<Rc<Pool>> = {
             let table = self.table.borrow();
@@ -210,17 +224,24 @@ impl Apps {
     }
 
     /// An instance for a request; see [`Pool::take`]. While memory is short, apps that nobody uses go to sleep for it.
-    pub(crate) async fn take(&self, pool: &Rc<Pool>, alarm: &Alarm, latest: Option<Instant>) -> Result<Lease, Refusal> {
+    pub(crate) async fn take(
+        &self,
+        pool: &Rc<Pool>,
+        alarm: &Alarm,
+        latest: Option<Instant>,
+        loading: &Cell<Duration>,
+    ) -> Result<Lease, Refusal> {
         let mut put_to_sleep = 0;
         loop {
-            match pool.take(alarm, latest).await {
-                Err(Refusal::NoMemory)
-                    if put_to_sleep < PUT_TO_SLEEP_MAX && self.put_to_sleep_one_beside(pool.id, SETTLED) =>
+            match pool.take(alarm, latest, loading).await {
+                Err(NotTaken::NoMemory)
+                    if put_to_sleep < PUT_TO_SLEEP_MAX && self.put_to_sleep_one_beside(pool.id(), SETTLED) =>
                 {
                     put_to_sleep += 1;
                 }
-                Err(Refusal::NoMemory) => return Err(pool.shed(Shed::Memory, pool.queue_timeout())),
-                outcome => return outcome,
+                Err(NotTaken::NoMemory) => return Err(pool.shed(Shed::Memory, pool.queue_timeout())),
+                Err(NotTaken::Refused(refusal)) => return Err(refusal),
+                Ok(lease) => return Ok(lease),
             }
         }
     }
@@ -261,7 +282,7 @@ impl Apps {
     fn end(&self, pool: &Rc<Pool>) {
         pool.retire();
         self.common.trim.ask();
-        if let Some(id) = pool.id {
+        if let Some(id) = pool.id() {
             self.common.tell(Notice::Asleep(id));
         }
     }
@@ -275,7 +296,13 @@ impl Apps {
 }
 
 /// What the instances of an app on this worker are made with.
-fn context(common: &Common, parts: &Parts, id: Option<AppId>, app: &Arc<App>) -> InstanceContext {
+fn context(
+    common: &Common,
+    parts: &Parts,
+    id: Option<AppId>,
+    app: &Arc<App>,
+    bounds: &Arc<AppBounds>,
+) -> InstanceContext {
     let mut budget = parts.budget.clone();
     if let Some(id) = id
         && let (Some(row), Some(shared)) = (parts.vitals.apps.get(id.index()), parts.host.apps.get(id.index()))
@@ -286,7 +313,8 @@ fn context(common: &Common, parts: &Parts, id: Option<AppId>, app: &Arc<App>) ->
     let ticker = Arc::clone(parts.sandbox.ticker());
     // No instance is made of no app.
     let (cpu, key) = id.map_or_else(|| (Rc::default(), 0), |id| (Rc::clone(&parts.cpu), id.0));
-    InstanceContext::new(common.worker.0, Arc::clone(&parts.pulse), ticker, Arc::new(budget), app, (&cpu, key))
+    let (worker, pulse, bounds) = (common.worker.0, Arc::clone(&parts.pulse), Arc::clone(bounds));
+    InstanceContext::new(worker, pulse, ticker, Arc::new(budget), app, (&cpu, key), bounds)
 }
 
 fn rows(parts: &Parts, id: AppId) -> Option<(&'static AppMetrics, &'static Flag)> {

@@ -2,12 +2,10 @@
 
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
@@ -17,7 +15,7 @@ use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
 use wasmhost_config::AppId;
-use wasmhost_sandbox::{MemoryBudget, WorkerCpu};
+use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
 
 use super::events::{Applied, Events, Exit, WorkerEvent};
 use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
@@ -26,7 +24,7 @@ use crate::crash::Crash;
 use crate::http::{Connections, Lines, WorkerShared};
 use crate::http1;
 use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
-use crate::net::intake::Intake;
+use crate::net::intake::{Intake, next_of};
 use crate::net::listener::Listener;
 use crate::net::{Peer, Stream};
 use crate::pool::{Apps, Common, Notice, Parts};
@@ -112,6 +110,7 @@ async fn serve(
     let parts = Parts {
         pulse,
         cpu: Rc::clone(&cpu),
+        bounds: WorkerBounds::default(),
         sandbox,
         budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &vitals.memory_bytes),
         vitals,
@@ -204,7 +203,7 @@ async fn serve(
             () = common.rested(), if worker.draining.get() => {}
             () = worker.changed.notified() => {}
             Some(connection) = connections.recv() => crew.take_in(connection, || connections.try_recv().ok()),
-            (index, connection) = next_of_own(&mut own_intakes) => {
+            (index, connection) = next_of(&mut own_intakes, |intake| intake) => {
                 crew.take_in(connection, || own_intakes.get_mut(index).and_then(Intake::next_waiting));
                 // The others go first the next time.
                 own_intakes.rotate_left(index + 1);
@@ -301,20 +300,6 @@ impl Crew {
             }
         });
     }
-}
-
-/// The next connection of the worker's own listeners, and which it is of; never ready without one.
-async fn next_of_own(intakes: &mut [Intake]) -> (usize, Connection) {
-    let mut waiting: Vec<_> = intakes.iter_mut().map(|intake| Box::pin(intake.next())).collect();
-    poll_fn(|context| {
-        for (index, next) in waiting.iter_mut().enumerate() {
-            if let Poll::Ready(connection) = next.as_mut().poll(context) {
-                return Poll::Ready((index, connection));
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 /// The next orders: the stage of the first ones, once, and then those that come.
