@@ -13,7 +13,7 @@ use wasmhost_config::{App, AppId, Listed};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-use self::book::{Answer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Record, Served};
+use self::book::{Answer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Served};
 use self::difference::Numbers;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::short;

@@ -411,14 +411,13 @@ mod tests {
         };
         std::fs::write(&file, text(""))?;
         let start = config(&file)?;
-        let own: Vec<Preopen> = Vec::new();
         std::fs::write(&file, text(", C = \"d\""))?;
         let source = start.source.as_ref().ok_or("a source")?;
         let began = std::time::Instant::now();
         let read = read(source, CAPABILITIES);
         println!("read {:?}", began.elapsed());
         let began = std::time::Instant::now();
-        let answer = answer(1, read, (&start, &stamps(&start)), &own)?;
+        let answer = answer(1, read, (&start, &stamps(&start)), &reach_by_group(&start))?;
         println!("answered {:?}", began.elapsed());
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
