@@ -384,7 +384,7 @@ fn a_guest_may_not_write_what_the_host_trusts() {
         format!("[[app]]\nname = \"{name}\"\ncomponent = \"code/{name}.wasm\"\nroutes = [\"{name}.test/*\"]\n{more}")
     };
     for (dir, what) in [
-        (".", Some("the file of settings")),
+        (".", Some("the cache")),
         ("keep", Some("the cache")),
         ("keep/cache", Some("the cache")),
         ("keep/cache/below", Some("it is in the cache")),

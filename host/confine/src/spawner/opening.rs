@@ -85,7 +85,7 @@ mod tests {
         drop(end);
         let mut tries = 0;
         while open(Box::new(open_component)).is_err() {
-            runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
+            runtime.block_on(async { tokio::time::sleep(Duration::from_millis(5)).await });
             tries += 1;
             assert!(tries < 1_000, "it never ended");
         }
