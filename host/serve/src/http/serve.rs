@@ -145,25 +145,7 @@ impl Exchange {
         let latest = self.head_deadline();
         let mut lease = match worker.apps.take(&self.pool, alarm, latest, &self.loading).await {
             Ok(lease) => lease,
-            Err(Refusal::Shed(reason, after)) => {
-                tracing::debug!(
-                    worker = worker.id.0,
-                    app = &*self.pool.name(),
-                    request = self.number,
-                    reason = reason.name(),
-                    "shed"
-                );
-                let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
-                let why = format!("no capacity: {}{why}", reason.name());
-                let failure = match reason {
-                    Shed::Unavailable | Shed::Loading => Failure::Unavailable(after),
-                    Shed::QueueFull | Shed::QueueTimeout | Shed::Down | Shed::Memory => Failure::NoCapacity(after),
-                };
-                return self.fail(failure, Reason::Text(&why));
-            }
-            Err(Refusal::Failed(fault)) => {
-                return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
-            }
+            Err(refusal) => return self.refused(refusal),
         };
         self.version.set(lease.version());
         self.has_instance(true);
@@ -236,6 +218,23 @@ impl Exchange {
             }
             Err(stop) => self.stop(Some(lease), stop),
         }
+    }
+
+    /// Answers a request that gets no instance.
+    fn refused(&self, refusal: Refusal) -> Response<ResponseBody> {
+        let (reason, after) = match refusal {
+            Refusal::Shed(reason, after) => (reason, after),
+            Refusal::Failed(fault) => return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault)),
+        };
+        let (worker, app) = (self.worker.id.0, &*self.pool.name());
+        tracing::debug!(worker, app, request = self.number, reason = reason.name(), "shed");
+        let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
+        let why = format!("no capacity: {}{why}", reason.name());
+        let failure = match reason {
+            Shed::Unavailable | Shed::Loading => Failure::Unavailable(after),
+            Shed::QueueFull | Shed::QueueTimeout | Shed::Down | Shed::Memory => Failure::NoCapacity(after),
+        };
+        self.fail(failure, Reason::Text(&why))
     }
 
     /// Answers a request that is stopped before the response's headers.
