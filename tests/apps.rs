@@ -1,14 +1,16 @@
 //! Several apps in one host (`wasmhost.toml`): does each request reach its app, has each app its own limits, grants and
 //! faults, and does a reload change only what it names?
 
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::isolation::{self, named};
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, status_of};
-use crate::support::{Connection, Server, TestResult, eventually, get};
+use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest};
 
 /// An app of wasi 0.2 and one of wasi 0.3, side by side.
 fn two() -> String {
@@ -251,7 +253,7 @@ fn an_app_that_computes_leaves_the_others_their_time() -> TestResult {
         for connection in &mut loops {
             connection.send(format!("GET /spin?ms=3000 HTTP/1.1\r\nHost: {busy}\r\n\r\n"));
         }
-        std::thread::sleep(Duration::from_millis(300));
+        eventually("all compute", || status_of(&server, busy.trim_end_matches(".test"))["in_flight"] == 64);
         let mut connection = Connection::open(server.address);
         let mut waits: Vec<Duration> = (0..50)
             .map(|_| {
@@ -331,15 +333,88 @@ fn an_app_that_nobody_asks_for_is_asleep_and_wakes_for_its_next_request() -> Tes
             assert_eq!((response.status, response.text().trim()), (200, "1"), "{host}: a new instance, round {round}");
         }
     }
-    // One that is used stays awake.
-    let began = Instant::now();
+    // One that is used stays awake while the other falls asleep.
     let mut connection = Connection::open(server.address);
     let mut count = 1;
-    while began.elapsed() < Duration::from_millis(1_200) {
-        count += 1;
-        connection.send("GET /count HTTP/1.1\r\nHost: two.test\r\n\r\n");
-        assert_eq!(connection.response().text().trim(), count.to_string());
-        std::thread::sleep(Duration::from_millis(20));
+    for round in 0..3 {
+        assert_eq!(ask(server.address, "three.test", "/count").status, 200);
+        eventually("the other is asleep", || {
+            count += 1;
+            connection.send("GET /count HTTP/1.1\r\nHost: two.test\r\n\r\n");
+            assert_eq!(connection.response().text().trim(), count.to_string(), "round {round}");
+            status_of(&server, "three")["state"] == "asleep"
+        });
     }
     Ok(())
+}
+
+/// An upstream that takes every connection and never says a word.
+fn silent() -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    std::thread::Builder::new().name("upstream".to_owned()).spawn(move || {
+        let _held: Vec<_> = listener.incoming().map_while(Result::ok).collect();
+    })?;
+    Ok(address)
+}
+
+#[test]
+fn an_app_that_takes_all_outgoing_requests_that_it_can_get_leaves_some_to_the_others() -> TestResult {
+    const ROUNDS: usize = 16;
+    let (silent, upstream) = (silent()?, isolation::upstream());
+    let grants = "allow-hosts = [\"127.0.0.1\"]\nisolation = \"worker\"";
+    for kind in ["thread", "process"] {
+        for component in FAULTS {
+            let what = format!("{kind} {component}");
+            let file =
+                app("greedy", component, "greedy.test/*", grants) + &app("modest", component, "modest.test/*", grants);
+            let folder = Folder::new(&file)?;
+            let server = folder.serve(&["--workers", "1", "--worker-kind", kind, "--instances-per-worker", "64"]);
+            for host in ["greedy.test", "modest.test"] {
+                ask_until_loaded(server.address, host, "/hello");
+            }
+            let mut hoarders: Vec<Connection> = (0..ROUNDS).map(|_| Connection::open(server.address)).collect();
+            for hoarder in &mut hoarders {
+                hoarder.send(format!(
+                    "GET /fetch-keep?count=100&url=http://{silent}/ HTTP/1.1\r\nHost: greedy.test\r\n\r\n"
+                ));
+            }
+            // Those that get nothing have an answer; the others wait.
+            eventually("the app has its part", || {
+                status_of(&server, "greedy")["shortages"]["outgoing-requests"].as_u64() >= Some(100)
+            });
+            for _ in 0..3 {
+                let fetched = ask(server.address, "modest.test", &format!("/fetch?url=http://{upstream}/"));
+                assert_eq!(fetched.header("x-upstream-status"), Some("203"), "{what}: {}", fetched.text());
+            }
+            let refused = ask(server.address, "greedy.test", &format!("/fetch?url=http://{upstream}/"));
+            assert!(named(&refused.text(), "connection-limit-reached"), "{what}: {}", refused.text());
+            assert_eq!(status_of(&server, "modest")["shortages"]["outgoing-requests"], 0, "{what}");
+            let told = |record: &Value| record["bound"] == "outgoing-requests" && record["app"] == "greedy";
+            server.wait_for_record("a line about the app", told);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_time_in_which_an_app_is_loaded_is_not_its_requests_time() -> TestResult {
+    let folder = Folder::new(&app("slow", "./slow.wasm", "slow.test/*", "limits = { request-timeout = \"300ms\" }"))?;
+    folder.bytes("slow.wasm", &slow_to_compile()?)?;
+    let server = folder.serve(&["--workers", "1", "--queue-timeout", "60s", "--cache-dir", "off"]);
+    let began = Instant::now();
+    let response = ask(server.address, "slow.test", "/");
+    assert!(began.elapsed() > Duration::from_millis(600), "{:?} is too short to see anything", began.elapsed());
+    assert_eq!(response.status, 200, "{}", response.text());
+    Ok(())
+}
+
+/// A guest that takes about a second to compile, and then answers "Hello, World!".
+fn slow_to_compile() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let step = "(local.set $a (i32.add (i32.mul (local.get $a) (i32.const 77)) (i32.load (i32.and (local.get $b) (i32.const 1020)))))
+        (if (i32.gt_u (local.get $a) (local.get $b)) (then (local.set $b (i32.xor (local.get $a) (local.get $b)))))\n";
+    let function = format!("(func (param $a i32) (param $b i32) (result i32) {} (local.get $a))\n", step.repeat(60));
+    let small = std::fs::read_to_string(guest("wat/hello.wat"))?;
+    let (before, after) = small.split_once("(func (export \"handle\")").ok_or("its handler")?;
+    Ok(wat::parse_str(format!("{before}{}(func (export \"handle\"){after}", function.repeat(2_000)))?)
 }

@@ -55,6 +55,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--access-log",
         "--admin",
         "--data-dir",
+        "--config-value",
     ];
     for (name, group, text) in &flags {
         assert!(!group.is_empty() && !group.starts_with("Options"), "{name} is in no group");

@@ -1,14 +1,14 @@
 //! What is served, what is refused, and where compiled components are kept.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use wasmhost_toolchain::build::marker::{Marks, mark};
 
 use crate::support::server::within;
-use crate::support::{Connection, Finished, Server, TestResult, command, cpus, get, guest, run};
+use crate::support::{Connection, Finished, Server, TestResult, command, cpus, eventually, get, guest, run};
 
 /// Tries to serve `file`, which must not come to pass: exit code 1, one error, one hint, no port, no panic.
 #[track_caller]
@@ -216,6 +216,52 @@ fn a_corrupt_cache_entry_is_compiled_anew_with_a_warning() -> TestResult {
         assert!(fs::read(&entry)? == whole, "the entry is whole again");
     }
     Ok(())
+}
+
+#[test]
+fn a_component_that_was_noted_is_not_read_again_until_it_changes() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let cache = dir.path().join("cache");
+    let start = |file: &Path| {
+        let file = file.to_str().expect("a path in UTF-8");
+        Server::start(file, &["--cache-dir", cache.to_str().expect("a path in UTF-8")])
+    };
+    let [hello, faults] = ["hello.wasm", "faults.wasm"].map(|name| (dir.path().join(name), PathBuf::from(guest(name))));
+    let note_of = |file: &Path| -> std::io::Result<PathBuf> {
+        let of = fs::metadata(file)?;
+        Ok(cache.join(format!("{:016x}-{:016x}.known", of.dev(), of.ino())))
+    };
+    for (file, original) in [&hello, &faults] {
+        fs::copy(original, file)?;
+        // Changed just now, so that it could change once more with the same times.
+        drop(start(file));
+        assert!(!note_of(file)?.exists());
+    }
+    // Changed long ago, as far as the file system tells times apart. Only time passes this.
+    let is_settled = || fs::metadata(&faults.0).is_ok_and(|file| now_s() - file.ctime() > 3);
+    eventually("the files have not changed for a while", is_settled);
+    for (file, _) in [&hello, &faults] {
+        drop(start(file));
+    }
+    // What shows that a note counts, and not the file: the note names the code of the other component.
+    let mut notes = Vec::new();
+    for (file, _) in [&hello, &faults] {
+        notes.push(serde_json::from_slice::<serde_json::Value>(&fs::read(note_of(file)?)?)?);
+    }
+    notes[0]["code"] = notes[1]["code"].take();
+    fs::write(note_of(&hello.0)?, notes[0].to_string())?;
+    let server = start(&hello.0);
+    assert_eq!((get(server.address, "/trap").status, compilations(&server)), (500, 0));
+    drop(server);
+    fs::File::open(&hello.0)?.set_modified(std::time::SystemTime::UNIX_EPOCH)?;
+    let server = start(&hello.0);
+    assert_eq!((get(server.address, "/trap").text().as_str(), compilations(&server)), ("Hello, World!", 0));
+    Ok(())
+}
+
+fn now_s() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0))
 }
 
 #[test]

@@ -37,6 +37,7 @@ mod draining;
 mod environment;
 mod fairness;
 mod fuzz;
+mod groups;
 mod host_faults;
 mod host_resources;
 mod hostile_guests;

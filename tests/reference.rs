@@ -232,6 +232,7 @@ fn every_field_of_the_status_page_is_explained() -> TestResult {
         ("## Faults", keys(&worker["faults"])),
         ("### Reasons of `sheds`", keys(&worker["sheds"])),
         ("### Reasons of `refusals`", keys(&worker["refusals"])),
+        ("### Bounds of `shortages`", keys(&worker["shortages"])),
     ] {
         assert_eq!(names_below(heading)?, found, "below `{heading}` of docs/REFERENCE.md");
     }

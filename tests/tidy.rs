@@ -64,7 +64,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("toolchain/src/templates.rs", &["build"]),
 ];
 /// What speaks HTTP.
-const SPEAK_HYPER: [&str; 5] = [
+const SPEAK_HYPER: [&str; 8] = [
+    "serve/src/http/forward.rs",
+    "serve/src/http/forward/connections.rs",
+    "serve/src/http/forward/response.rs",
     "serve/src/http/request_body.rs",
     "serve/src/http/serve.rs",
     "serve/src/http/source.rs",

@@ -24,8 +24,8 @@ use wasmhost_config::machine;
 use wasmhost_config::{Config, build};
 use wasmhost_confine::spawner::Launcher;
 use wasmhost_sandbox::{
-    Artifact, Body, Fault, FaultKind, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox, Ticker,
-    capabilities,
+    AppBounds, Artifact, Body, Call, Fault, FaultKind, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox,
+    Ticker, capabilities,
 };
 use wasmhost_serve::vitals::{HostVitals, Vitals};
 
@@ -106,6 +106,7 @@ impl Bench {
             budget,
             app,
             (&Rc::default(), 0),
+            AppBounds::alone(),
         );
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         Ok(Self { guest, context, runtime })
@@ -175,7 +176,7 @@ async fn ask(instance: &mut Instance, path: &'static str) -> Result<(StatusCode,
         .path_and_query(path)
         .build()
         .unwrap_or_else(|error| panic!("{error}"));
-    instance.begin(request, 1);
+    instance.begin(Call::Http(request), 1);
     let mut status = StatusCode::OK;
     let mut body: Option<Body> = None;
     let mut bytes = 0;

@@ -24,7 +24,8 @@ use wasmhost_config::cli::{Parsed, parse};
 use wasmhost_config::machine;
 use wasmhost_confine::spawner::Launcher;
 use wasmhost_sandbox::{
-    Artifact, Body, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox, Ticker, capabilities,
+    AppBounds, Artifact, Body, Call, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox, Ticker,
+    capabilities,
 };
 use wasmhost_serve::vitals::{HostVitals, Vitals};
 
@@ -81,6 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         budget,
         app,
         (&Rc::default(), 0),
+        AppBounds::alone(),
     );
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let instantiate =
@@ -126,7 +128,7 @@ fn all_of(mistakes: &[impl Display]) -> String {
 async fn hello_from(instance: &mut Instance) {
     let mut request = Request::new(Body::default());
     *request.uri_mut() = http::Uri::from_static("http://localhost/");
-    instance.begin(request, 1);
+    instance.begin(Call::Http(request), 1);
     let mut status = StatusCode::IM_A_TEAPOT;
     let mut body: Option<Body> = None;
     let mut bytes = 0;

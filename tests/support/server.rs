@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -74,6 +75,20 @@ pub fn prepared(mut command: Command) -> Command {
     command
 }
 
+/// A file of settings with `component` as the only app, in a group. With `WASMHOST_TEST_GROUP` set, tests that start a
+/// component by its name have all of their requests forwarded; those that are about the one component of a command line
+/// fail then.
+fn in_a_group(component: &str) -> PathBuf {
+    let name = component.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or("app");
+    let text = format!(
+        "worker-kind = \"process\"\n[[app]]\nname = \"{name}\"\ncomponent = \"{}\"\nroutes = [\"*\"]\ngroup = \"group\"\n",
+        guest(component)
+    );
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("group-{}.toml", std::process::id()));
+    std::fs::write(&file, text).expect("a file of settings");
+    file
+}
+
 impl Server {
     /// Serves `component` (a name for [`guest`]) on a free port with two workers, an admin page and a JSON log; `flags`
     /// are added, and win over these.
@@ -86,7 +101,12 @@ impl Server {
     #[track_caller]
     pub fn start_within(ceiling: Duration, component: &str, flags: &[&str]) -> Self {
         let mut command = command();
-        command.arg(guest(component)).args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
+        if std::env::var_os("WASMHOST_TEST_GROUP").is_some() {
+            command.arg("serve").arg("-c").arg(in_a_group(component));
+        } else {
+            command.arg(guest(component));
+        }
+        command.args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
         if !flags.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }

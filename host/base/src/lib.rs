@@ -3,8 +3,11 @@
 pub mod backoff;
 pub mod heap;
 pub mod inject;
+pub mod line_budget;
 pub mod log;
 pub mod panics;
+pub mod portions;
+pub mod quota;
 pub mod sealed;
 pub mod socket_file;
 pub mod throttle;

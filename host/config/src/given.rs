@@ -64,6 +64,11 @@ impl Source {
         Self { file, given, machine }
     }
 
+    /// The same without what flags and variables said: for processes that read nothing again.
+    pub(super) fn of_file_alone(&self) -> Self {
+        Self { given: Vec::new(), ..self.clone() }
+    }
+
     pub(super) fn machine(&self) -> Machine {
         self.machine.clone()
     }

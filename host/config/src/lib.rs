@@ -27,6 +27,7 @@ mod table;
 mod together;
 mod variables;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -67,7 +68,7 @@ pub struct Config {
     pub apps: Vec<Arc<App>>,
     /// Where clients connect; one at least.
     pub listeners: Vec<Listen>,
-    /// Number of workers, 1 to [`MAX_WORKERS`].
+    /// Number of workers, 1 to [`MAX_WORKERS`]; each group has as many more.
     pub workers: u16,
     /// What a worker is.
     pub worker_kind: WorkerKind,
@@ -104,6 +105,25 @@ pub struct Config {
 }
 
 impl Config {
+    /// The groups of its apps, each once.
+    pub fn groups(&self) -> BTreeSet<&str> {
+        self.apps.iter().filter_map(|app| app.group.as_deref()).collect()
+    }
+
+    /// How many workers there are in all: [`Self::workers`] that take connections, and as many for each group.
+    pub fn all_workers(&self) -> usize {
+        usize::from(self.workers).saturating_mul(1 + self.groups().len())
+    }
+
+    /// What processes know that serve the apps of this group, or those without one: of apps, these alone; and nothing of what
+    /// flags and variables said.
+    #[must_use]
+    pub fn of_group(&self, group: Option<&str>) -> Self {
+        let is_of_group = |app: &&Arc<App>| app.group.as_deref() == group;
+        let apps = self.apps.iter().filter(is_of_group).cloned().collect();
+        Self { apps, source: self.source.as_ref().map(Source::of_file_alone), ..self.clone() }
+    }
+
     /// The file that an app's component is read from.
     pub fn component_file<'a>(&'a self, app: &'a App) -> &'a Path {
         self.development.as_ref().map_or(&app.component, Development::component)
@@ -136,6 +156,20 @@ pub struct App {
     pub limits: Limits,
     /// What the guest was granted.
     pub grants: Grants,
+}
+
+impl App {
+    /// What a process knows of an app that it does not serve itself: which requests it gets, and of which group it is.
+    #[must_use]
+    pub fn seen_from_outside(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            routes: self.routes.clone(),
+            strip_prefix: self.strip_prefix,
+            group: self.group.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 /// Settings of `wasmhost dev`: clients and the terminal see reasons of failures, and the component comes from a stage.
@@ -175,7 +209,7 @@ impl Development {
     }
 }
 
-/// Highest number of workers; above it, memory for their instances cannot be reserved.
+/// Highest number of workers, those of groups included; above it, memory for their instances cannot be reserved.
 pub const MAX_WORKERS: u16 = 512;
 
 /// An address that the host listens on.

@@ -1,12 +1,12 @@
 //! What several settings, or several apps, say together. What is wrong with a single value stands in the settings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::document::Places;
 use super::draft::latest;
 use super::mistake::{Mistakes, Offset};
 use super::routes::{AppRoute, ROUTES_MAX, Router};
-use super::{App, Balance, Config, DIRECTORIES_MAX, Listen, WorkerKind};
+use super::{App, Balance, Config, DIRECTORIES_MAX, Listen, MAX_WORKERS, WorkerKind};
 
 /// The guest's variables in sum; no process gets more from the system by far.
 const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
@@ -112,8 +112,28 @@ pub(super) fn check_apps(apps: &mut [Found], config: &Config, mistakes: &mut Mis
             found.wrong(mistakes, "env", "--env", reason);
         }
     }
+    check_groups(apps, config.workers, mistakes);
     check_names(apps, mistakes);
     check_routes(apps, mistakes);
+}
+
+/// Each group has as many workers as there are beside the groups. The first app that makes too many of them is named.
+fn check_groups(apps: &[Found], workers: u16, mistakes: &mut Mistakes) {
+    let mut groups = BTreeSet::new();
+    for found in apps {
+        let Some(group) = &found.app.group else { continue };
+        if !groups.insert(group) {
+            continue;
+        }
+        let all = usize::from(workers).saturating_mul(1 + groups.len());
+        if all > MAX_WORKERS.into() {
+            let count = groups.len();
+            let reason = format!(
+                "{workers} workers, and as many for each of {count} groups, are {all} processes, of {MAX_WORKERS} at most; lower `workers`, or have more apps share a group"
+            );
+            return found.wrong(mistakes, "group", "--workers", reason);
+        }
+    }
 }
 
 /// What an app must have, and what it has when it says nothing.

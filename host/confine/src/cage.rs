@@ -1,6 +1,7 @@
 //! What a process of each role keeps when it confines itself: files, ports and system calls. This file only
 //! says so: `files` and `calls` have the kernel enforce it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind};
@@ -176,23 +177,31 @@ fn connect(all: &[Needs]) -> Connect {
     })
 }
 
-/// Where the processes may connect that were started with some settings. Made once for all apps of a reading.
-pub(super) struct Reach {
-    connect: Connect,
-}
+/// Where the processes may connect that were started with some settings, by the group of their apps. Made once for all apps
+/// of a reading.
+pub(super) struct Reach(BTreeMap<Option<String>, Connect>);
 
 impl Reach {
     /// Of the settings of the start.
     pub(super) fn of(start: &Config, capabilities: Capabilities) -> Self {
-        let all: Vec<Needs> = start.apps.iter().flat_map(|app| capabilities.needs(app)).collect();
-        Self { connect: connect(&all) }
+        let mut needs: BTreeMap<Option<String>, Vec<Needs>> = BTreeMap::from([(None, Vec::new())]);
+        for app in &start.apps {
+            needs.entry(app.group.clone()).or_default().extend(capabilities.needs(app));
+        }
+        Self(needs.into_iter().map(|(group, needs)| (group, connect(&needs))).collect())
     }
 
-    /// What an app wants to reach beyond that; nothing: it is within. (Of directories, whoever opens them knows.)
+    /// What an app wants to reach beyond what the processes of its group are confined to; nothing: it is within. (Of
+    /// directories, whoever opens them knows.)
     pub(super) fn beyond(&self, app: &App, capabilities: Capabilities) -> Option<String> {
         let wanted: Vec<Needs> = capabilities.needs(app).collect();
-        let restart = |what: String| Some(format!("{what}, which no app was granted when the host started"));
-        match (&self.connect, connect(&wanted)) {
+        let Some(granted) = self.0.get(&app.group) else {
+            let group = app.group.as_deref().unwrap_or_default();
+            return Some(format!("processes of the group `{group}`, of which no app was when the host started"));
+        };
+        let whom = if app.group.is_some() { "no app of its group" } else { "no app" };
+        let restart = |what: String| Some(format!("{what}, which {whom} was granted when the host started"));
+        match (granted, connect(&wanted)) {
             (_, Connect::Nowhere) | (Connect::Anywhere, _) => None,
             (Connect::Nowhere, _) => restart("outgoing requests".to_owned()),
             (Connect::Ports(ports), _) if !ports.contains(&DOMAIN) && wanted.iter().any(|needs| needs.names) => {
@@ -319,5 +328,14 @@ mod tests {
             let found = found.as_deref().and_then(|text| text.split(", which").next());
             assert_eq!(found, beyond, "{wanted} after {start}");
         }
+        let mut start = config(&["443"]);
+        let mut app = App { name: "443".to_owned(), group: Some("g".to_owned()), ..App::default() };
+        let found = super::Reach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES).unwrap_or_default();
+        assert!(found.starts_with("processes of the group `g`"), "{found}");
+        start.apps.push(App { name: "a".to_owned(), group: app.group.clone(), ..App::default() }.into());
+        let found = super::Reach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES).unwrap_or_default();
+        assert!(found.starts_with("outgoing requests, which no app of its group"), "{found}");
+        app.group = None;
+        assert_eq!(super::Reach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES), None);
     }
 }

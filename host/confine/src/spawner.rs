@@ -49,10 +49,11 @@ const RECEIVED_AGAIN_MAX: u32 = 16;
 
 /// What can be started: this program in two of its parts, and nothing else. Neither reads the command line beyond the
 /// name of its part, but for a compiler's limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Program {
-    /// `wasmhost worker`, which takes its settings and its line to the primary from standard input.
-    Worker,
+    /// `wasmhost worker` for the apps of this group, or for those without one. It takes its settings and its line to the
+    /// primary from standard input.
+    Worker(Option<String>),
     /// `wasmhost compile` from standard input to standard output.
     Compiler,
 }
@@ -228,12 +229,14 @@ impl Spawner {
         wire::receive(answer.as_fd())?.ok_or_else(|| io::Error::other("the spawner has ended"))
     }
 
-    /// Starts a worker, or a loading process, with this line to the primary. Needs a tokio runtime.
+    /// Starts a worker, or a loading process, for the apps of this group (or those without one), with this line to the
+    /// primary. It has the settings of these apps, and is confined to what they were granted at the start. Needs a tokio
+    /// runtime.
     ///
     /// # Errors
     /// When the spawner cannot be asked. Whether it could start the process is known from its end.
-    pub fn start_worker(&self, line: &OwnedFd) -> io::Result<Attended> {
-        let start = ToSpawner::Start(Program::Worker);
+    pub fn start_worker(&self, line: &OwnedFd, group: Option<&str>) -> io::Result<Attended> {
+        let start = ToSpawner::Start(Program::Worker(group.map(str::to_owned)));
         Wire::new(self.ask(&start, &[(Descriptor::Line, line.as_fd())])?).map(Attended)
     }
 

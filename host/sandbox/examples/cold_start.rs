@@ -18,8 +18,8 @@ use wasmhost_config::cli::{Parsed, parse};
 use wasmhost_config::{App, build, machine};
 use wasmhost_confine::spawner::{COMPILING_CHILD, Launcher};
 use wasmhost_sandbox::{
-    Artifact, Guest, Instance, InstanceContext, MemoryBudget, PulseCells, Sandbox, StoredCode, Ticker, capabilities,
-    compile_here,
+    AppBounds, Artifact, Guest, Instance, InstanceContext, MemoryBudget, PulseCells, Sandbox, StoredCode, Ticker,
+    capabilities, compile_here,
 };
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -60,7 +60,15 @@ fn measure(component: &str, count: usize) -> Outcome<()> {
     println!("first link, with engine and pool: {:.2} ms", ms(began.elapsed()));
     let cpu = Rc::default();
     let context = |app: &Arc<App>| {
-        InstanceContext::new(1, Arc::clone(&pulse), Arc::clone(&ticker), Arc::clone(&budget), app, (&cpu, 0))
+        InstanceContext::new(
+            1,
+            Arc::clone(&pulse),
+            Arc::clone(&ticker),
+            Arc::clone(&budget),
+            app,
+            (&cpu, 0),
+            AppBounds::alone(),
+        )
     };
     drop(runtime.block_on(warm.instantiate(&context(&first), None)).map_err(|fault| fault.detail.to_string())?);
 

@@ -15,17 +15,23 @@ use sha2::{Digest, Sha256};
 use wasmhost_config::{CacheChoice, Compilation};
 
 use super::artifact::{FORMAT, hex};
+use super::compile::UNFINISHED_PREFIX;
 
-/// Ending of the entries' names.
+/// Endings of the entries' and the notes' names.
 const ENDING: &str = "cwasm";
+const NOTE_ENDING: &str = "known";
+
+/// More notes than this for each entry, and this many on top, are too many: their components have gone or changed.
+const NOTES_BY_ENTRY: usize = 2;
+const NOTES_SPARED: usize = 1_000;
 
 /// Beginning of the name of the file that shows whether the directory can be written.
 const PROBE_PREFIX: &str = ".probe-";
 /// Random characters in the name of a file that is not whole yet.
 const RANDOM_CHARS: usize = 6;
-/// Digits of the content and of the format in the name of an entry, in base 16.
+/// Digits in base 16 of the content, and of other numbers, in the name of an entry or a note.
 const CONTENT_DIGITS: usize = 64;
-const FORMAT_DIGITS: usize = 16;
+const NUMBER_DIGITS: usize = 16;
 /// The use of an entry is noted again when the last note is this old: an app that falls asleep and wakes all the time does
 /// not write each time.
 const NOTED_EVERY: Duration = Duration::from_secs(600);
@@ -108,21 +114,51 @@ impl Cache {
 
     /// The same, of a component with this SHA-256.
     pub(super) fn entry_of(&self, digest: &[u8], compatibility: &str) -> PathBuf {
-        let content = hex(digest);
-        self.dir.join(format!("{content}-{compatibility}-{}-{FORMAT:016x}.{ENDING}", env!("CARGO_PKG_VERSION")))
+        self.dir.join(format!("{}{}", hex(digest), end_of_name(compatibility)))
     }
 
-    /// Removes the longest unused entries above the cache's size, but not `keep`, which was just made.
+    /// Whether this is the name of an entry of this cache, for engines of this compatibility and by this build.
+    pub(super) fn has(&self, entry: &Path, compatibility: &str) -> bool {
+        let name = entry.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        entry.parent() == Some(&self.dir) && is_entry_name(name) && name.ends_with(&end_of_name(compatibility))
+    }
+
+    /// Where it is noted which entry belongs to a component's file with this device and inode.
+    pub(super) fn note(&self, device: u64, inode: u64) -> PathBuf {
+        self.dir.join(format!("{device:016x}-{inode:016x}.{NOTE_ENDING}"))
+    }
+
+    /// A new file that is to be renamed into the cache when it is whole.
+    pub(super) fn unfinished(&self) -> std::io::Result<tempfile::NamedTempFile> {
+        tempfile::Builder::new().prefix(UNFINISHED_PREFIX).rand_bytes(RANDOM_CHARS).tempfile_in(&self.dir)
+    }
+
+    /// Removes the longest unused entries above the cache's size, but not `keep`, which was just made; and the oldest notes
+    /// where they are many more than entries.
     pub(super) fn shrink(&self, keep: &Path) {
         let Ok(listing) = std::fs::read_dir(&self.dir) else { return };
-        let entries = listing.flatten().filter_map(|item| {
-            let metadata = item.metadata().ok()?;
-            let path = item.path();
+        let mut entries: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
+        let mut notes: Vec<(SystemTime, PathBuf)> = Vec::new();
+        for item in listing.flatten() {
+            let name = item.file_name();
+            let Some(name) = name.to_str() else { continue };
             // The user may keep other files there, compiled components among them.
-            let is_entry = metadata.is_file() && item.file_name().to_str().is_some_and(is_entry_name);
-            is_entry.then_some((metadata.accessed().ok()?, metadata.len(), path))
-        });
-        let mut entries: Vec<(SystemTime, u64, PathBuf)> = entries.collect();
+            let (is_entry, is_note) = (is_entry_name(name), is_note_name(name));
+            let Some(metadata) = (is_entry || is_note).then(|| item.metadata().ok()).flatten() else { continue };
+            match (metadata.is_file(), metadata.accessed(), metadata.modified()) {
+                (true, Ok(accessed), _) if is_entry => entries.push((accessed, metadata.len(), item.path())),
+                (true, _, Ok(written)) if is_note => notes.push((written, item.path())),
+                _ => {}
+            }
+        }
+        if notes.len() > entries.len() * NOTES_BY_ENTRY + NOTES_SPARED {
+            notes.sort();
+            let surplus = notes.len() - entries.len();
+            for (_, note) in notes.iter().take(surplus) {
+                // Another host may have removed it just now.
+                let _ = std::fs::remove_file(note);
+            }
+        }
         entries.sort();
         let mut size: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
         for (_, bytes, path) in entries {
@@ -150,6 +186,22 @@ impl Cache {
     }
 }
 
+/// What follows the content in the name of an entry.
+fn end_of_name(compatibility: &str) -> String {
+    format!("-{compatibility}-{}-{FORMAT:016x}.{ENDING}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Lower case digits in base 16.
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
+}
+
+/// Whether a file of this name is a note, as [`Cache::note`] makes it.
+fn is_note_name(name: &str) -> bool {
+    let parts = name.strip_suffix(NOTE_ENDING).and_then(|whole| whole.strip_suffix('.')?.split_once('-'));
+    parts.is_some_and(|(device, inode)| is_hex(device, NUMBER_DIGITS) && is_hex(inode, NUMBER_DIGITS))
+}
+
 /// Whether a file of this name is an entry, of whatever engine and version: as [`Cache::entry`] makes it.
 pub(super) fn is_entry_name(name: &str) -> bool {
     let parts = || {
@@ -158,17 +210,14 @@ pub(super) fn is_entry_name(name: &str) -> bool {
         let (of, format) = rest.rsplit_once('-')?;
         Some((content, of, format))
     };
-    let is_hex = |text: &str, digits: usize| {
-        text.len() == digits && text.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
-    };
     parts().is_some_and(|(content, of, format)| {
-        is_hex(content, CONTENT_DIGITS) && !of.is_empty() && is_hex(format, FORMAT_DIGITS)
+        is_hex(content, CONTENT_DIGITS) && !of.is_empty() && is_hex(format, NUMBER_DIGITS)
     })
 }
 
 /// Whether a file of this name is one that this program has not finished.
 fn is_unfinished_name(name: &str) -> bool {
-    let random = [PROBE_PREFIX, super::compile::UNFINISHED_PREFIX].iter().find_map(|prefix| name.strip_prefix(prefix));
+    let random = [PROBE_PREFIX, UNFINISHED_PREFIX].iter().find_map(|prefix| name.strip_prefix(prefix));
     random.is_some_and(|random| random.len() == RANDOM_CHARS && random.bytes().all(|c| c.is_ascii_alphanumeric()))
 }
 
@@ -218,6 +267,27 @@ mod tests {
         let opened = std::fs::metadata(dir.path())?.modified()?;
         Cache::open(&compilation)?;
         assert_eq!(std::fs::metadata(dir.path())?.modified()?, opened, "a probe was written again");
+        Ok(())
+    }
+
+    #[test]
+    fn notes_that_are_many_more_than_entries_are_removed_the_oldest_first() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let cache = Cache { dir: dir.path().to_owned(), max_bytes: u64::MAX };
+        std::fs::write(cache.entry(b"one", "engine-1"), "code")?;
+        let write = |inode: u64| {
+            let note = File::create(cache.note(7, inode))?;
+            note.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(inode))
+        };
+        let count = || std::fs::read_dir(dir.path()).map(Iterator::count);
+        let allowed = (NOTES_BY_ENTRY + NOTES_SPARED) as u64;
+        (0..allowed).try_for_each(write)?;
+        cache.shrink(Path::new("nothing"));
+        assert_eq!(count()?, NOTES_BY_ENTRY + NOTES_SPARED + 1);
+        write(allowed)?;
+        cache.shrink(Path::new("nothing"));
+        assert_eq!(count()?, 2);
+        assert!(cache.note(7, allowed).exists() && cache.entry(b"one", "engine-1").exists());
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! One call of a guest: how it enters an instance, how it runs there, and where its answer is stored.
+//! One call of a guest: what it is asked to do, how that enters an instance, how it runs there, and where its answer is stored.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,6 +14,12 @@ use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView, p2, p3};
 
 use super::state::State;
+
+/// What an instance is asked to do.
+pub enum Call {
+    /// To answer a request. The URI has scheme and authority.
+    Http(http::Request<WasiBody>),
+}
 
 /// What a guest answered.
 pub enum Head {
@@ -68,7 +74,7 @@ impl Answer {
 }
 
 pub(super) struct Job {
-    pub(super) request: http::Request<WasiBody>,
+    pub(super) call: Call,
     pub(super) answer: Arc<Answer>,
 }
 
@@ -138,21 +144,38 @@ pub(super) async fn serve_plain(
     guest: &p2::bindings::Proxy,
     job: Job,
 ) -> wasmtime::Result<()> {
-    let Job { request, answer } = job;
-    let handle = guest.wasi_http_incoming_handler().func_handle();
-    let arguments = arguments_p2(store.as_context_mut(), request, &answer)?;
-    handle.call_async(store, arguments).await?;
+    let Job { call, answer } = job;
+    match call {
+        Call::Http(request) => {
+            let handle = guest.wasi_http_incoming_handler().func_handle();
+            let arguments = arguments_p2(store.as_context_mut(), request, &answer)?;
+            handle.call_async(store, arguments).await?;
+        }
+    }
     if answer.was_given() { Ok(()) } else { Err(NeverAnswered.into()) }
 }
 
 /// Runs one call up to its answer.
 pub(super) async fn serve(accessor: &Accessor<State>, proxy: &Proxy, job: Job) -> wasmtime::Result<()> {
-    let Job { request, answer } = job;
+    let Job { call, answer } = job;
+    match call {
+        Call::Http(request) => serve_http(accessor, proxy, request, &answer).await?,
+    }
+    if answer.was_given() { Ok(()) } else { Err(NeverAnswered.into()) }
+}
+
+/// Has a guest of either version answer a request.
+async fn serve_http(
+    accessor: &Accessor<State>,
+    proxy: &Proxy,
+    request: http::Request<WasiBody>,
+    answer: &Arc<Answer>,
+) -> wasmtime::Result<()> {
     match proxy {
         Proxy::P2(guest) => {
             let handle = guest.wasi_http_incoming_handler().func_handle();
             let call = accessor.with(|mut access| {
-                let arguments = arguments_p2(access.as_context_mut(), request, &answer)?;
+                let arguments = arguments_p2(access.as_context_mut(), request, answer)?;
                 handle.start_call_concurrent(access.as_context_mut(), arguments)
             })?;
             handle.finish_call_concurrent(accessor, call).await?;
@@ -183,5 +206,5 @@ pub(super) async fn serve(accessor: &Accessor<State>, proxy: &Proxy, job: Job) -
             answer.give(head);
         }
     }
-    if answer.was_given() { Ok(()) } else { Err(NeverAnswered.into()) }
+    Ok(())
 }

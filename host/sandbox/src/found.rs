@@ -13,6 +13,7 @@ use wasmhost_confine::spawner::LookUp;
 
 use super::cache::Cache;
 use super::engine;
+use super::known::Known;
 use super::prepare::Artifact;
 use super::source::{COMPONENT_BYTES_MAX, MAGIC, wasi_version};
 use super::stored::StoredCode;
@@ -51,7 +52,7 @@ pub fn look_up() -> LookUp {
     }
 }
 
-/// The code of an open component, as far as the cache has it. Blocks: the component and its code are hashed.
+/// The code of an open component, as far as the cache has it. Blocks.
 fn find(compilation: &Compilation, component: &File) -> Option<Found> {
     let mut magic = [0; MAGIC.len()];
     component.read_exact_at(&mut magic, 0).ok()?;
@@ -60,6 +61,18 @@ fn find(compilation: &Compilation, component: &File) -> Option<Found> {
         return None;
     }
     let cache = Cache::open(compilation).ok()??;
+    let compatibility = engine::compatibility_here(true).ok()?;
+    let noted = Known::of(&component.metadata().ok()?).find(&cache, compatibility);
+    let artifact = match noted.and_then(|code| code.try_open().ok()) {
+        Some(artifact) => artifact,
+        None => by_hash(&cache, component, compatibility)?,
+    };
+    let wasi = wasi_version(&artifact.description).ok()?.to_string();
+    Some(Found { stored: artifact.stored()?, wasi, bears_reuse: artifact.description.bears_reuse() })
+}
+
+/// The code of a component that was not noted, or has changed since: the component and the entry are hashed.
+fn by_hash(cache: &Cache, component: &File, compatibility: &str) -> Option<Artifact> {
     let mut hasher = Sha256::new();
     // (By its position the file is read from the beginning afterwards.)
     let mut reader = Positioned { file: component, at: 0 };
@@ -67,10 +80,8 @@ fn find(compilation: &Compilation, component: &File) -> Option<Found> {
     if length >= COMPONENT_BYTES_MAX {
         return None;
     }
-    let entry = cache.entry_of(&hasher.finalize(), engine::compatibility_here(true).ok()?);
-    let artifact = Artifact::of_entry(File::open(&entry).ok()?, &entry).ok()?;
-    let wasi = wasi_version(&artifact.description).ok()?.to_string();
-    Some(Found { stored: artifact.stored()?, wasi, bears_reuse: artifact.description.bears_reuse() })
+    let entry = cache.entry_of(&hasher.finalize(), compatibility);
+    Artifact::of_entry(File::open(&entry).ok()?, &entry).ok()
 }
 
 /// Reads a file without moving its position.

@@ -10,9 +10,11 @@ use wasmtime_wasi_http::handler::ProxyPre;
 
 pub use super::source::WasiVersion;
 
+use wasmhost_base::quota::Account;
 use wasmhost_config::App;
 
 use super::artifact;
+use super::bounds::AppBounds;
 use super::capability::Parts;
 use super::cpu::{CpuUser, WorkerCpu};
 use super::driver::Calls;
@@ -23,7 +25,6 @@ use super::instance::{Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX};
 use super::memory::{MemoryBudget, MemoryLimiter};
 use super::meter::Meter;
-use super::places::GuestPlaces;
 use super::preempt::preempt;
 use super::prepare::Artifact;
 use super::provided::hint;
@@ -44,7 +45,8 @@ pub struct Guest {
     parts: Parts,
     /// In development, where faults find their place in the source.
     symbols: Option<Arc<Symbols>>,
-    places: Arc<GuestPlaces>,
+    /// Of the places for instances that its engine has.
+    places: Arc<Account>,
     on_demand: Option<Arc<str>>,
 }
 
@@ -59,7 +61,8 @@ pub struct InstanceContext {
 }
 
 impl InstanceContext {
-    /// For instances of this app on this worker. With the key `key` they share `cpu` with those of other apps.
+    /// For instances of this app on this worker. With the key `key` they share `cpu` with those of other apps, and within
+    /// `bounds` the rest.
     pub fn new(
         worker: u16,
         pulse: Arc<Pulse>,
@@ -67,8 +70,9 @@ impl InstanceContext {
         budget: Arc<MemoryBudget>,
         app: &Arc<App>,
         (cpu, key): (&Rc<WorkerCpu>, u32),
+        bounds: Arc<AppBounds>,
     ) -> Self {
-        Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common: Common::new(Arc::clone(app)) }
+        Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common: Common::new(Arc::clone(app), bounds) }
     }
 
     /// The sign that this worker runs guest code, and the clock it is read by.
@@ -109,7 +113,7 @@ impl Guest {
             app: Arc::clone(app),
             parts,
             symbols: sandbox.development.as_ref().and_then(Symbols::of).map(Arc::new),
-            places: GuestPlaces::new(&shared.places),
+            places: Account::new(&shared.places, None),
             on_demand,
         })
     }
@@ -151,7 +155,7 @@ impl Guest {
     /// The fault that the start ended with: [`FaultKind::Wall`] at the deadline of the request, [`FaultKind::Capacity`]
     /// when the process has no place for one more instance of this guest.
     pub async fn instantiate(&self, context: &InstanceContext, deadline: Option<Instant>) -> Result<Instance, Fault> {
-        let place = self.places.take().ok_or_else(|| Fault::no_place(self.places.max()))?;
+        let place = self.places.take(1).ok_or_else(|| Fault::no_place(self.places.quota().max()))?;
         let meter = Meter::new(context.worker, self.app.limits.cpu_limit, Arc::clone(&context.common.app));
         let meter = Arc::new(meter.with_symbols(self.symbols.clone()));
         let made = async {
@@ -296,7 +300,15 @@ mod tests {
             Ok(Self {
                 folder: tempfile::tempdir()?,
                 sandbox: Sandbox::of(&[Arc::clone(&app)], false, 1, Arc::clone(&ticker)),
-                context: InstanceContext::new(1, pulse, ticker, Arc::new(budget), &app, (&Rc::default(), 0)),
+                context: InstanceContext::new(
+                    1,
+                    pulse,
+                    ticker,
+                    Arc::new(budget),
+                    &app,
+                    (&Rc::default(), 0),
+                    AppBounds::alone(),
+                ),
                 app,
                 runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             })

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::Proxy;
 
 use wasmhost_base::panics::LeakedByPanic;
 
-use super::call::{Answer, Desk, Head, Job, NeverAnswered};
+use super::call::{Answer, Call, Desk, Head, Job, NeverAnswered};
 use super::cpu::CpuUser;
 use super::driver::{Calls, Driver, driver};
 use super::epoch::{Pulse, Ticker};
@@ -66,13 +65,13 @@ impl Instance {
         }
     }
 
-    /// Begins a call, on an idle instance; `request_number` stands in the log lines that it causes. The URI has scheme
-    /// and authority. Nothing runs before the next poll.
-    pub fn begin(&mut self, request: http::Request<WasiBody>, request_number: u64) {
+    /// Begins a call, on an idle instance; `request_number` stands in the log lines that it causes. Nothing runs before the
+    /// next poll.
+    pub fn begin(&mut self, call: Call, request_number: u64) {
         let answer = Arc::new(Answer::default());
         self.meter.begin_call(request_number);
         self.served += 1;
-        self.desk.put(Job { request, answer: Arc::clone(&answer) });
+        self.desk.put(Job { call, answer: Arc::clone(&answer) });
         self.answer = Some(answer);
     }
 

@@ -3,6 +3,7 @@
 //! wasmtime never leave this folder.
 
 mod artifact;
+mod bounds;
 mod cache;
 mod call;
 mod capability;
@@ -18,14 +19,12 @@ mod files;
 mod found;
 mod guest;
 mod instance;
+mod known;
 mod limits;
-mod line_budget;
 mod memory;
 mod meter;
 mod outbound;
-mod places;
 mod pool;
-mod portions;
 mod preempt;
 mod prepare;
 mod provided;
@@ -41,8 +40,9 @@ mod testing;
 mod waking;
 
 pub use artifact::{Survey, survey};
+pub use bounds::{AppBounds, SharedBound, WorkerBounds};
 pub use cache::make_dir as make_cache_dir;
-pub use call::Head;
+pub use call::{Call, Head};
 pub use capability::capabilities;
 pub use check::{Checked, check};
 pub use compile::{CompileError, bound_compiling_child, compile_ahead, compile_here};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use wasmhost_base::heap;
+use wasmhost_base::portions::may_take;
 
 use super::limits::CORE_INSTANCES_MAX;
 use super::meter::{Meter, Refused};
-use super::portions::may_take;
 
 /// Share of `--memory-max`, in quarters, above which an instance that has served [`MATURE_CALLS`] retires before it meets
 /// the limit, so that a slow leak costs no request.

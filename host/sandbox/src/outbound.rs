@@ -28,11 +28,12 @@ pub(super) use self::requests::mend;
 use self::share::InstanceRequests;
 use self::target::Target;
 pub(super) use self::worker::Outbound;
+use super::bounds::{LOOK_UPS_MAX, REQUESTS_MAX};
 use super::meter::Meter;
 
 /// Descriptors that the outgoing requests of one worker take at most: each tries several addresses at once, and each look-up
 /// of a name has a socket and a file.
-pub const DESCRIPTORS_MAX: usize = share::REQUESTS_MAX * connect::ATTEMPTS_MAX + 2 * names::THREADS_MAX;
+pub const DESCRIPTORS_MAX: usize = REQUESTS_MAX * connect::ATTEMPTS_MAX + 2 * LOOK_UPS_MAX;
 
 type Transfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
 /// A request that is being sent: it gives the response's head, and the future that runs the rest of the transfer.
@@ -41,7 +42,7 @@ pub(super) type Sending = Box<dyn Future<Output = Result<(Response, Transfer), E
 /// Sends the requests of one instance.
 pub(super) struct Outgoing {
     outbound: Arc<Outbound>,
-    requests: Arc<InstanceRequests>,
+    requests: InstanceRequests,
     meter: Arc<Meter>,
     body_idle: Option<Duration>,
 }
@@ -117,6 +118,7 @@ mod tests {
     use tokio::time::Sleep;
 
     use super::*;
+    use crate::bounds::AppBounds;
     use wasmhost_config::{HostPattern, HostRule};
 
     type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -143,7 +145,8 @@ mod tests {
             let mut app = crate::testing::app_of_test();
             app.grants.allow_hosts = vec![rule];
             let meter = Arc::new(Meter::of_test(Duration::from_secs(60)));
-            let outgoing = Outgoing::new(&Arc::new(Outbound::new(Arc::new(app))), &meter, None);
+            let outbound = Arc::new(Outbound::new(Arc::new(app), AppBounds::alone()));
+            let outgoing = Outgoing::new(&outbound, &meter, None);
             let mut request = http::Request::new(body());
             // hyper sends no body of unknown length with GET.
             *request.method_mut() = http::Method::POST;

@@ -13,11 +13,12 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use wasmhost_base::log::DETAILS;
-use wasmhost_config::{App, Config};
+use wasmhost_config::{App, Compilation, Config};
 use wasmhost_confine::spawner::Launcher;
 
 use super::cache::Cache;
 use super::compile::{ChildError, How, compile_in_child, compile_to_file};
+use super::known::Known;
 use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
 use super::stored::StoredCode;
 use super::{artifact, engine};
@@ -76,12 +77,25 @@ impl Artifact {
     }
 
     fn try_prepare(file: File, config: &Config, app: &App, launcher: &Launcher) -> Result<Self, Problem> {
+        let cache = open_cache(&config.compilation);
+        // Before it is read: what changes meanwhile is not what was read.
+        let known = file.metadata().ok().as_ref().map(Known::of);
+        if let (Some(cache), Some(known)) = (&cache, known)
+            && let Some(code) = known.find(cache, engine::compatibility_here(true)?)
+            && let Ok(artifact) = code.try_open()
+        {
+            return Ok(artifact);
+        }
         // By the name that the user gave it, also where it is a copy.
         match source::read(&file, &app.component)? {
             Source::Compiled => Self::of(private_copy(file)?),
             Source::Component(bytes, description) => {
                 wasi_version(&description)?;
-                compiled(&bytes, config, app, launcher)
+                let artifact = compiled(&bytes, cache.as_ref(), config, app, launcher)?;
+                if let (Some(cache), Some(known), Some(code)) = (&cache, known, artifact.stored()) {
+                    known.write(cache, code, &artifact.file);
+                }
+                Ok(artifact)
             }
         }
     }
@@ -119,7 +133,7 @@ impl StoredCode {
         self.try_open().map_err(|problem| LoadError::new(&app.component, problem))
     }
 
-    fn try_open(&self) -> Result<Artifact, Problem> {
+    pub(super) fn try_open(&self) -> Result<Artifact, Problem> {
         let entry = self.entry();
         let (file, is_same) = self.reopen().map_err(|error| {
             Problem::new(
@@ -136,12 +150,9 @@ impl StoredCode {
     }
 }
 
-/// The machine code of a component, from the cache or newly compiled.
-fn compiled(bytes: &[u8], config: &Config, app: &App, launcher: &Launcher) -> Result<Artifact, Problem> {
-    let compilation = &config.compilation;
-    let name = app.component.display().to_string();
-    let how = How { name: &name, bounds: compilation, launcher, confine: config.confine };
-    let cache = match Cache::open(compilation) {
+/// The cache, if there is one.
+fn open_cache(compilation: &Compilation) -> Option<Cache> {
+    match Cache::open(compilation) {
         Ok(cache) => cache,
         Err(error) => {
             static WARNED: AtomicBool = AtomicBool::new(false);
@@ -152,7 +163,19 @@ fn compiled(bytes: &[u8], config: &Config, app: &App, launcher: &Launcher) -> Re
             }
             None
         }
-    };
+    }
+}
+
+/// The machine code of a component, from the cache or newly compiled.
+fn compiled(
+    bytes: &[u8],
+    cache: Option<&Cache>,
+    config: &Config,
+    app: &App,
+    launcher: &Launcher,
+) -> Result<Artifact, Problem> {
+    let name = app.component.display().to_string();
+    let how = How { name: &name, bounds: &config.compilation, launcher, confine: config.confine };
     if let Some(cache) = cache {
         // Either kind of engine tells versions, settings and CPUs apart; which kind the code is for, it says itself.
         let entry = cache.entry(bytes, engine::compatibility_here(true)?);

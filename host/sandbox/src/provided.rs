@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wasmhost_config::{Interface, Versions};
 
 use super::capability::capabilities;
-use super::source::{Description, Problem};
+use super::source::{Description, Problem, is_release_candidate, release_candidate};
 
 /// Whether the host provides an import of this name.
 pub(crate) fn is_provided(import: &str) -> bool {
@@ -51,11 +51,19 @@ fn versions(versions: Versions) -> String {
     }
 }
 
+/// Whether releases of the interface are provided that an import names.
+fn has_release(import: &str) -> bool {
+    let name = import.split('@').next().unwrap_or_default();
+    interfaces().any(|interface| interface.name == name && matches!(interface.versions, Versions::Series(_)))
+}
+
 /// Names the first import that the host does not have. (A function that is missing within an interface, or has another
 /// shape, is found out by linking only.)
 pub fn provided(description: &Description) -> Result<(), Problem> {
     match description.imports.iter().find(|import| !is_provided(import)) {
         None => Ok(()),
+        // Of these there are releases, which toolchains build for by now.
+        Some(name) if is_release_candidate(name) && has_release(name) => Err(release_candidate(name)),
         Some(name) => Err(Problem::new(format!("it imports `{name}`, which wasmhost does not provide"), hint(name))),
     }
 }
@@ -95,5 +103,21 @@ mod tests {
         assert!(hint("acme:secret/vault@1.0.0").starts_with(all), "{}", hint("acme:secret/vault@1.0.0"));
         let draft = hint("wasi:config/store@0.2.0-draft");
         assert!(draft.starts_with("build it against `wasi:config/store` of 0.2.0-rc.1; wasmhost provides"), "{draft}");
+    }
+
+    #[test]
+    fn a_release_candidate_is_told_from_an_interface_that_has_no_release() {
+        let reason = |import: &str| {
+            let description = Description { imports: vec![import.to_owned()], ..Description::default() };
+            provided(&description).err().map(|problem| problem.reason)
+        };
+        assert_eq!(reason("wasi:config/store@0.2.0-rc.1"), None);
+        for (import, expected) in [
+            ("wasi:config/store@0.2.0-draft", "it imports `wasi:config/store@0.2.0-draft`"),
+            ("wasi:keyvalue/store@0.2.0-draft", "it imports `wasi:keyvalue/store@0.2.0-draft`"),
+            ("wasi:clocks/types@0.3.0-rc-2025-09-16", "it is made for a release candidate of wasi"),
+        ] {
+            assert!(reason(import).is_some_and(|reason| reason.starts_with(expected)), "{import}");
+        }
     }
 }

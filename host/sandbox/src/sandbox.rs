@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
+use wasmhost_base::quota::Quota;
 use wasmhost_config::{App, Config, Development};
 
 use super::engine::{self, Allocation};
 use super::epoch::Ticker;
-use super::places::Places;
 use super::pool::PoolShape;
 use super::source::Problem;
 use super::state::State;
@@ -39,7 +39,8 @@ struct Engines {
 pub(super) struct SharedEngine {
     pub(super) engine: Engine,
     pub(super) linker: Linker<State>,
-    pub(super) places: Arc<Places>,
+    /// For its instances: guests share them.
+    pub(super) places: Arc<Quota>,
 }
 
 impl Sandbox {
@@ -100,7 +101,7 @@ impl Sandbox {
         let engine = engine::engine(engines.concurrent, allocation)?;
         let linker = linker(&engine, engines.concurrent)?;
         self.ticker.watch_engine(&engine);
-        Ok(Arc::new(SharedEngine { engine, linker, places: Places::new(engines.shape.instances) }))
+        Ok(Arc::new(SharedEngine { engine, linker, places: Quota::new(engines.shape.instances.into()) }))
     }
 }
 

@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use wasmtime_wasi_http::WasiBody;
-
-use super::call::{Answer, Desk, Head, Job};
+use super::call::{Answer, Call, Desk, Head, Job};
 use super::fault::{Fault, FaultKind};
 use super::instance::Instance;
 use super::meter::Meter;
@@ -210,7 +208,7 @@ impl Shared {
 
 impl SharedPlace {
     /// Begins the call.
-    pub fn begin(&mut self, request: http::Request<WasiBody>, request_number: u64) {
+    pub fn begin(&mut self, call: Call, request_number: u64) {
         let shared = &self.shared;
         // A limit on one request's time must not add up over all; one that computes is not let off by the next.
         if !shared.meter.is_computing() {
@@ -218,7 +216,7 @@ impl SharedPlace {
         }
         shared.served.set(shared.served.get() + 1);
         let answer = Arc::new(Answer::default());
-        shared.desk.put(Job { request, answer: Arc::clone(&answer) });
+        shared.desk.put(Job { call, answer: Arc::clone(&answer) });
         shared.ending.waiting.borrow_mut().push(Arc::clone(&answer));
         self.answer = Some(answer);
     }

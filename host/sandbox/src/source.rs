@@ -372,12 +372,8 @@ pub fn damaged(error: &wasmparser::BinaryReaderError) -> Problem {
 /// Which handler a component with these exports has.
 pub fn wasi_version(description: &Description) -> Result<WasiVersion, Problem> {
     let exports = &description.exports;
-    let names = exports.iter().chain(&description.imports);
-    if let Some(name) = names.clone().find(|name| name.starts_with("wasi:") && is_release_candidate(name)) {
-        return Err(Problem::new(
-            format!("it is made for a release candidate of wasi (`{name}`)"),
-            "build it with a toolchain of the released wasi 0.2 or 0.3",
-        ));
+    if let Some(name) = exports.iter().find(|name| is_release_candidate(name)) {
+        return Err(release_candidate(name));
     }
     let has = |interface: &str, series: &str| {
         exports.iter().any(|export| {
@@ -415,9 +411,17 @@ pub fn wasi_version(description: &Description) -> Result<WasiVersion, Problem> {
     Err(Problem::new(format!("it exports {found}, no HTTP handler"), hint))
 }
 
-/// Versions such as `0.3.0-rc-2025-09-16` or `0.2.0-draft`.
-fn is_release_candidate(name: &str) -> bool {
-    name.rsplit_once('@').is_some_and(|(_, version)| version.contains('-'))
+/// Versions of wasi such as `0.3.0-rc-2025-09-16` or `0.2.0-draft`.
+pub(crate) fn is_release_candidate(name: &str) -> bool {
+    name.starts_with("wasi:") && name.rsplit_once('@').is_some_and(|(_, version)| version.contains('-'))
+}
+
+/// Of a component with this import or export.
+pub(crate) fn release_candidate(name: &str) -> Problem {
+    Problem::new(
+        format!("it is made for a release candidate of wasi (`{name}`)"),
+        "build it with a toolchain of the released wasi 0.2 or 0.3",
+    )
 }
 
 #[cfg(test)]

@@ -9,16 +9,17 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
+use wasmhost_base::line_budget::LineBudget;
 use wasmhost_base::panics::LeakedByPanic;
+use wasmhost_base::quota::Claim;
 use wasmhost_config::App;
 
+use super::bounds::AppBounds;
 use super::capability::{Held, StoreData};
 use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_BYTES_MAX};
-use super::line_budget::LineBudget;
 use super::memory::MemoryLimiter;
 use super::meter::Meter;
 use super::outbound::{Outbound, Outgoing, Unsent};
-use super::places::Place;
 use super::stdio::{GuestOutput, LINES_PER_SECOND, Stream};
 
 /// A store: never dropped by a panic.
@@ -34,7 +35,7 @@ pub(super) struct State {
     pub(super) limiter: MemoryLimiter,
     pub(super) unsent: Unsent,
     held: Held,
-    _place: Place,
+    _place: Claim,
 }
 
 /// What all instances of an app on a worker have in common.
@@ -46,9 +47,9 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn new(app: Arc<App>) -> Self {
+    pub(super) fn new(app: Arc<App>, bounds: Arc<AppBounds>) -> Self {
         Self {
-            outbound: Arc::new(Outbound::new(Arc::clone(&app))),
+            outbound: Arc::new(Outbound::new(Arc::clone(&app), bounds)),
             output_budget: Arc::new(LineBudget::of(LINES_PER_SECOND)),
             forbidden: Arc::new(is_hop_by_hop_or_host),
             app,
@@ -64,7 +65,7 @@ impl State {
         limiter: MemoryLimiter,
         meter: &Arc<Meter>,
         body_idle: Option<Duration>,
-        place: Place,
+        place: Claim,
     ) -> wasmtime::Result<Self> {
         let output = |stream| GuestOutput::new(stream, Arc::clone(meter), Arc::clone(&common.output_budget));
         let output = [output(Stream::Stdout), output(Stream::Stderr)];

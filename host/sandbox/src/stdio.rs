@@ -12,7 +12,8 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use super::line_budget::LineBudget;
+use wasmhost_base::line_budget::LineBudget;
+
 use super::meter::Meter;
 
 /// A longer line is logged in pieces of this size.

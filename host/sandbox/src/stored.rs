@@ -19,9 +19,9 @@ pub struct StoredCode {
 
 /// What tells a file from others and from its own later versions. (The directory is this user's alone.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    device: u64,
-    inode: u64,
+pub(super) struct Identity {
+    pub(super) device: u64,
+    pub(super) inode: u64,
     size: u64,
     /// Seconds and nanoseconds of the last change of its content.
     modified: (i64, i64),

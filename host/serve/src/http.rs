@@ -3,6 +3,7 @@
 
 mod deadline;
 mod exchange;
+mod forward;
 mod gathered;
 mod head;
 mod lines;
@@ -14,12 +15,15 @@ mod pace;
 mod request_body;
 mod respond;
 mod response_body;
+mod response_head;
 mod serve;
 mod shared;
 mod source;
 mod upload;
 mod waits;
 
+pub(crate) use self::forward::connections::{Connections, GREETING};
+pub(crate) use self::forward::introduction::{INTRODUCTION_BYTES_MAX, INTRODUCTION_FIELDS_MAX};
 pub(crate) use self::head::Framing;
 pub(crate) use self::lines::Lines;
 pub(crate) use self::link::{Carrier, Link, UNSEEN_BYTES};

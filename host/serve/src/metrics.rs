@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
-use wasmhost_sandbox::FaultKind;
+use wasmhost_sandbox::{FaultKind, SharedBound};
 
 /// A count that one thread writes: reading and storing in two steps is cheaper than an atomic addition.
 #[derive(Debug, Default)]
@@ -196,6 +196,8 @@ pub struct AppMetrics {
     pub sheds: [Count; Shed::ALL.len()],
     /// Requests refused for what their client did, by [`Refused::index`].
     pub refusals: [Count; Refused::ALL.len()],
+    /// How often the app had its part of what the apps of a worker share, by [`SharedBound::index`].
+    pub shortages: [AtomicU64; SharedBound::ALL.len()],
     /// Instances that were made.
     pub generation: Count,
     /// Instances that live.

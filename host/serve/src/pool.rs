@@ -17,7 +17,7 @@ mod take;
 mod trim;
 
 pub use self::apps::AWAKE_MAX;
-pub(crate) use self::apps::{Apps, Parts};
+pub(crate) use self::apps::{Apps, Elsewhere, Parts, Route};
 pub(crate) use self::common::{Common, Notice};
 pub(crate) use self::holders::Holder;
 pub(crate) use self::instances::Pool;

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use wasmhost_config::{App, AppId, AppTable, Listed};
+use wasmhost_config::{App, AppId, Listed};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-use self::book::{Answer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Record, Served};
+use self::book::{Answer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Served};
 use self::difference::Numbers;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::short;
@@ -59,10 +59,8 @@ impl<B: Backend> Apps<B> {
     }
 
     /// All apps as they are served now.
-    pub(crate) fn table(&self) -> Arc<AppTable> {
-        let listed =
-            |(id, record): (AppId, &Record<_>)| Listed { id, born: record.born(), app: Arc::clone(record.app()) };
-        Arc::new(AppTable::new(self.book.iter().map(listed)))
+    pub(crate) fn served_now(&self) -> impl Iterator<Item = Listed> {
+        self.book.iter().map(|(id, record)| Listed { id, born: record.born(), app: Arc::clone(record.app()) })
     }
 
     /// Begins what is to be done now. Needs the primary's local runtime.

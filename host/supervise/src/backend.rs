@@ -57,7 +57,7 @@ pub(crate) trait Backend: Sized + 'static {
     ///
     /// # Errors
     /// What the system says.
-    fn table(&self, table: &Arc<AppTable>) -> io::Result<Self::Table>;
+    fn table(&self, table: AppTable) -> io::Result<Self::Table>;
 
     /// Begins to load an app: to read and compile it, and to try an instance. `may_be_found`: what the cache has of it may be
     /// served untried, where that is quicker.
@@ -115,6 +115,8 @@ pub(crate) struct Loaded<B: Backend> {
 pub(crate) struct Start<'a, B: Backend> {
     /// Its number.
     pub(crate) id: WorkerId,
+    /// The group whose apps it serves; none: it takes clients' connections.
+    pub(crate) group: Option<&'a Arc<str>>,
     /// Where it shows itself.
     pub(crate) vitals: &'static Vitals,
     /// The same, for another process.

@@ -17,6 +17,8 @@ use crate::shutdown::Phase;
 pub struct Board {
     /// What each worker shows, in the order of their numbers from 1.
     pub workers: Vec<&'static Vitals>,
+    /// Of which group each is, in the same order; none: it takes clients' connections.
+    pub groups: Vec<Option<Arc<str>>>,
     /// Counts of the host.
     pub host: &'static HostMetrics,
     /// What all workers share.
@@ -42,6 +44,8 @@ struct State {
 pub struct AppRow {
     /// Its name.
     pub name: String,
+    /// Its group, if it has one.
+    pub group: Option<String>,
     /// The file of its component.
     pub component: String,
     /// Where it is; one of the names of `apps::book::State`.
@@ -62,12 +66,14 @@ impl Board {
     /// The board of a host that starts.
     pub(crate) fn new(
         config: Arc<Config>,
-        workers: Vec<&'static Vitals>,
+        workers: Vec<(&'static Vitals, Option<Arc<str>>)>,
         vitals: &'static HostVitals,
         confinement: Report,
     ) -> Self {
+        let (workers, groups) = workers.into_iter().unzip();
         Self {
             workers,
+            groups,
             // As long as the process lives; there is one.
             host: Box::leak(Box::default()),
             vitals,
@@ -102,10 +108,12 @@ impl Board {
         self.state().touched.iter().copied().collect()
     }
 
-    /// Whether requests are answered.
+    /// Whether requests are answered: a worker that takes clients' connections can serve. That the apps of a group cannot be
+    /// had keeps the others from nothing.
     pub fn is_ready(&self) -> bool {
-        let serves = |worker: &&'static Vitals| worker.metrics.listening.get() && !worker.metrics.down.get();
-        self.phase() == Phase::Running && self.workers.iter().any(serves)
+        let serves = |worker: &Vitals| worker.metrics.listening.get() && !worker.metrics.down.get();
+        let mut front = self.workers.iter().zip(&self.groups).filter(|(_, group)| group.is_none());
+        self.phase() == Phase::Running && front.any(|(worker, _)| serves(worker))
     }
 
     /// Connections closed at once, whose client had as many as it may.

@@ -73,6 +73,8 @@ fn connections_within(config: &Config, descriptors: u64) -> Connections {
             let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER;
             let open = of_a_worker.saturating_add(directories).saturating_add(awake_on(1));
             let connections = beside(reserved.saturating_add(open), descriptors);
+            // A request that is forwarded to a group needs one more.
+            let connections = if config.groups().is_empty() { connections } else { (connections / 2).max(1) };
             Connections { of_all: connections.saturating_mul(workers.into()), of_a_worker: connections }
         }
     }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use wasmhost_config::{App, Config};
 use wasmhost_sandbox::{
-    Artifact, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Sandbox, StoredCode, WasiVersion,
+    AppBounds, Artifact, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Sandbox, StoredCode,
+    WasiVersion,
 };
 
 /// The machine code of an app while no worker has it.
@@ -125,7 +126,8 @@ fn try_instance(guest: &Guest, app: &Arc<App>, trial: &Trial) -> Result<(), Load
     })?;
     let (ticker, budget) = (trial.sandbox.ticker(), Arc::clone(&trial.budget));
     let pulse = ticker.watch_pulse(trial.pulse);
-    let context = InstanceContext::new(0, pulse, Arc::clone(ticker), budget, app, (&Rc::default(), 0));
+    let context =
+        InstanceContext::new(0, pulse, Arc::clone(ticker), budget, app, (&Rc::default(), 0), AppBounds::alone());
     let tried = runtime.block_on(guest.instantiate(&context, None));
     runtime.shutdown_background();
     match tried {

@@ -2,6 +2,7 @@
 //! decisions to the balancer and the supervisor, and never runs guest code.
 
 mod dispatch;
+mod division;
 mod error;
 mod ground;
 mod heart;
@@ -25,14 +26,15 @@ use wasmhost_base::panics::{caught, guarded};
 use wasmhost_config::{Config, WorkerKind};
 use wasmhost_confine::spawner::Reading;
 use wasmhost_serve::intake::Intake;
-use wasmhost_serve::worker::inbox::Permits;
+use wasmhost_serve::worker::inbox::{PerClient, Permits};
 use wasmhost_serve::worker::{Applied, Stage, WorkerEvent, WorkerId};
 
 use self::dispatch::{DISPATCH_AGAIN, Held, Rest, next_connection};
+use self::division::{Division, FRONT};
 pub use self::error::PrimaryError;
 use self::error::system;
 pub use self::ground::Ground;
-use self::ground::{authority, max_connections, per_client};
+use self::ground::{authority, forwarded_connections, max_connections, per_client};
 use self::intakes::{Door, Intakes};
 use self::place::Place;
 use self::reload::Reload;
@@ -43,11 +45,10 @@ use self::unpublished::Unpublished;
 use crate::admin;
 use crate::apps::{Apps, Done, wait};
 use crate::backend::{Backend, Loaded, Worker};
-use crate::balancer::Balancer;
 use crate::board::{Board, is_single};
 use crate::process::Processes;
 use crate::shutdown::{Phase, Request, Signals};
-use crate::supervisor::{BEAT, RestartIntensity, Supervisor};
+use crate::supervisor::BEAT;
 use crate::threads::Threads;
 
 /// Events of workers that may wait for the primary.
@@ -90,8 +91,9 @@ async fn run_on<B: Backend>(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>)
     tell_start(&config);
     ground.confinement.log();
     let backend = B::new(&config, &spawner, &ground.confinement).map_err(system("make ready for workers"))?;
-    let mut places = make_places(&backend, config.workers)?;
-    let workers = places.iter().map(|place| place.vitals).collect();
+    let groups = division::groups_of(&config);
+    let mut places = make_places(&backend, config.workers, &groups)?;
+    let workers = places.iter().map(|place| (place.vitals, place.group.clone())).collect();
     let board = Arc::new(Board::new(Arc::clone(&config), workers, backend.host(), ground.confinement.clone()));
     // From here on the admin page answers, however long the component takes to load.
     if let Some(admin) = ground.listen_for_admin()? {
@@ -127,12 +129,21 @@ async fn run_on<B: Backend>(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>)
         Door::new(Intake::new(listener, Arc::clone(&permits), &board.host.accepting), listen)
     });
     let intakes = Intakes::new(doors.collect());
-    let table = backend.table(&apps.table()).map_err(system("hand the apps to the workers"))?;
+    let mut divisions = Vec::new();
+    for (number, group) in groups.into_iter().enumerate() {
+        let table = backend.table(division::seen_by(group.as_deref(), apps.served_now()));
+        let table = table.map_err(system("hand the apps to the workers"))?;
+        let permits = match number {
+            FRONT => Arc::clone(&permits),
+            _ => Permits::new(forwarded_connections(&config), PerClient::Unbounded),
+        };
+        divisions.push(Division::new(number, group, config.workers, permits, table));
+    }
     let (reload, mut read) = Reload::new();
     let mut primary = Primary {
         backend,
         apps,
-        table,
+        divisions,
         only,
         unpublished: Unpublished::default(),
         reload,
@@ -140,12 +151,11 @@ async fn run_on<B: Backend>(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>)
         spawner,
         files: listening.files,
         places,
-        supervisor: Supervisor::new(RestartIntensity::of(config.workers)),
-        balancer: Balancer::default(),
         events,
         authority: authority(&listening.addresses),
         respawns: BTreeMap::new(),
         stage: Stage::Serve,
+        groups_drain: false,
         board,
         config,
     };
@@ -162,7 +172,7 @@ async fn run_on<B: Backend>(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>)
 }
 
 fn tell_start(config: &Config) {
-    let (version, workers, worker_kind) = (env!("CARGO_PKG_VERSION"), config.workers, config.worker_kind.name());
+    let (version, workers, worker_kind) = (env!("CARGO_PKG_VERSION"), config.all_workers(), config.worker_kind.name());
     match &*config.apps {
         [only] if is_single(config) => {
             let component = only.component.display();
@@ -190,13 +200,18 @@ struct Ears<'a, B: Backend> {
     signals: &'a mut Signals,
 }
 
-/// A place for each worker, none of which has started.
-fn make_places<B: Backend>(backend: &B, workers: u16) -> Result<Vec<Place<B>>, PrimaryError> {
-    let place = |number| {
+/// A place for each worker of each division, none of which has started.
+fn make_places<B: Backend>(
+    backend: &B,
+    workers: u16,
+    groups: &[Option<Arc<str>>],
+) -> Result<Vec<Place<B>>, PrimaryError> {
+    let place = |(number, (division, group)): (u16, (usize, &Option<Arc<str>>))| {
         let (vitals, vitals_file) = backend.vitals().map_err(system("make room for what a worker shows"))?;
-        Ok(Place::new(WorkerId(number), vitals, vitals_file))
+        Ok(Place::new(WorkerId(number), (division, group.clone()), vitals, vitals_file))
     };
-    (1..=workers).map(place).collect()
+    let all = groups.iter().enumerate().flat_map(|group| std::iter::repeat_n(group, workers.into()));
+    (1..).zip(all).map(place).collect()
 }
 
 /// Waits for a signal to stop; the others mean nothing yet.
@@ -241,12 +256,17 @@ impl<B: Backend> Primary<B> {
                     }
                 }
             }
+            if draining && rest.is_none() {
+                self.drain_groups();
+            }
             if draining && self.places.iter().all(|place| !place.running) {
                 tracing::info!("all workers have ended");
                 return Ok(Ended::Drained);
             }
-            for handle in self.places.iter().filter_map(|place| place.handle.as_ref()) {
-                handle.reconcile(self.permits.is_spent());
+            for place in &self.places {
+                if let Some(handle) = &place.handle {
+                    handle.reconcile(place.division == FRONT && self.permits.is_spent());
+                }
             }
             self.run_apps();
             if intakes.has_given_up() {
@@ -332,8 +352,9 @@ impl<B: Backend> Primary<B> {
     /// Whether the start is over: a worker listens, and each of the others does, too, or has died in its first start. One
     /// that dies at every start keeps the others from nothing.
     fn has_begun(&self) -> bool {
+        let is_front = |place: &&Place<B>| place.division == FRONT;
         self.places.iter().all(|place| place.has_begun)
-            && self.places.iter().any(|place| place.vitals.metrics.listening.get())
+            && self.places.iter().filter(is_front).any(|place| place.vitals.metrics.listening.get())
     }
 
     /// Begins to stop: no listener takes a connection after those that wait already. Returns when requests in flight are
@@ -350,11 +371,23 @@ impl<B: Backend> Primary<B> {
         Instant::now() + self.config.drain_timeout
     }
 
+    /// Those that take clients' connections finish; see [`Self::drain_groups`].
     fn drain_workers(&mut self) {
         for place in &mut self.places {
             place.listeners.clear();
         }
-        self.go_on(Stage::Drain);
+        self.go_on(Stage::Drain, |place| place.division == FRONT);
+    }
+
+    /// Those of groups finish when nobody forwards requests to them any more.
+    fn drain_groups(&mut self) {
+        let is_front = |place: &&Place<B>| place.division == FRONT;
+        if self.stage == Stage::Drain
+            && self.places.iter().filter(is_front).all(|place| !place.running)
+            && !std::mem::replace(&mut self.groups_drain, true)
+        {
+            self.go_on(Stage::Drain, |place| place.division != FRONT);
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl Backend for Processes {
         vitals::shared().map(|(vitals, file)| (vitals, Arc::new(file)))
     }
 
-    fn table(&self, table: &Arc<AppTable>) -> io::Result<Arc<OwnedFd>> {
+    fn table(&self, table: AppTable) -> io::Result<Arc<OwnedFd>> {
         table::write(table.rows()).map(Arc::new)
     }
 
@@ -118,6 +118,7 @@ impl Backend for Processes {
         });
         let word = ToWorker::Start {
             id: start.id.0,
+            group: start.group.cloned(),
             authority: start.authority.to_string(),
             listeners: start.listeners.len(),
             share,
@@ -126,6 +127,7 @@ impl Backend for Processes {
         };
         let hired = Hired {
             id: start.id,
+            group: start.group.cloned(),
             vitals: start.vitals,
             events: start.events.clone(),
             permits: Arc::clone(start.permits),

@@ -65,8 +65,8 @@ impl Backend for Threads {
         Ok((vitals::own()?, ()))
     }
 
-    fn table(&self, table: &Arc<AppTable>) -> io::Result<Arc<AppTable>> {
-        Ok(Arc::clone(table))
+    fn table(&self, table: AppTable) -> io::Result<Arc<AppTable>> {
+        Ok(Arc::new(table))
     }
 
     fn load(&self, app: &Arc<App>, _may_be_found: bool) -> io::Result<Pending<Loaded<Self>>> {
@@ -107,6 +107,7 @@ impl Backend for Threads {
             start.first.into_iter().map(|(app, guest)| (app, Supply::Guest(guest))).collect();
         let setup = WorkerSetup {
             id: start.id,
+            group: start.group.cloned(),
             config: Arc::clone(&self.config),
             vitals: start.vitals,
             host: self.host,

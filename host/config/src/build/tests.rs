@@ -205,6 +205,10 @@ fn every_mistake_is_reported_with_its_place_and_a_way_out() {
             &["4:9: dirs `/no/such/dir::/x`: `/no/such/dir` cannot be opened", "4:29: dirs `/`: names no guest path"],
         ),
         (&format!("{app}group = \"g\""), &["4:9: `group` needs processes as workers"]),
+        (
+            &format!("workers = 300\nworker-kind = \"process\"\n{app}group = \"g\""),
+            &["6:9: 300 workers, and as many for each of 1 groups, are 600 processes, of 512 at most"],
+        ),
         (&format!("{app}routes = [\"http://a\"]"), &["4:11: route `http://a` of app `a` cannot be used"]),
         (
             &format!("{app}{app}"),
@@ -568,6 +572,16 @@ fn too_many_apps_are_a_mistake() {
 fn a_setting_in_processes_may_group_apps() {
     let config = config(&format!("worker-kind = \"process\"\n{EXAMPLE}group = \"g\"\n"), &[]);
     assert_eq!((config.worker_kind, config.apps[0].group.as_deref()), (WorkerKind::Process, Some("g")));
+    assert_eq!(config.groups().into_iter().collect::<Vec<_>>(), ["g"]);
+    assert_eq!(config.all_workers(), 2 * usize::from(config.workers));
+    let (inside, outside) = (config.of_group(Some("g")), config.of_group(None));
+    assert_eq!((inside.apps.len(), outside.apps.len()), (1, 0));
+    let stub = config.apps[0].seen_from_outside();
+    assert_eq!(
+        (&stub.name, &stub.routes, &stub.group),
+        (&config.apps[0].name, &config.apps[0].routes, &Some("g".into()))
+    );
+    assert!(stub.grants.env.is_empty() && stub.component.as_os_str().is_empty());
 }
 
 fn read_anything(bytes: &[u8]) -> std::io::Result<()> {

@@ -2,6 +2,7 @@
 //! the primary does, and so do its children.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -21,7 +22,7 @@ use super::opening::Opener;
 use super::openings::THREADS_MAX;
 use super::reading::{self, Stamps};
 use super::readings::{Components, Readings};
-use super::settings::{InheritError, SealedSettings, Settings, inherit};
+use super::settings::{GrantsByGroup, InheritError, SealedSettings, Settings, inherit, reach_by_group};
 use super::{FromSpawner, LookUp, Order, Program, Streams, ToSpawner, compiler, own_program};
 use crate::{Cage, Unconfined};
 
@@ -76,13 +77,19 @@ pub fn run(capabilities: Capabilities, look_up: LookUp) -> Result<(), AttendErro
     let stamps = if config.source.is_some() { reading::stamps(&config) } else { Stamps::default() };
     let mut components = Components::default();
     components.note(0, components_of(&config));
-    let start = Given { config, settings: inherited.sealed, stamps, files: Vec::new() };
+    let reach = reach_by_group(&config);
+    let settings = match reach.len() {
+        // They are for all processes.
+        1 => BTreeMap::from([(None, inherited.sealed)]),
+        _ => settings_by_group(&config, log, &reach)?,
+    };
+    let start = Given { config, settings, stamps, files: Vec::new() };
     let known = Known {
         readings: RefCell::new(Readings::new(Rc::new(start))),
         components: RefCell::new(components),
         log,
         capabilities,
-        reach: inherited.reach,
+        reach,
         is_reading: Cell::new(false),
         look_up: looks_up.then_some(look_up),
     };
@@ -98,8 +105,7 @@ struct Known {
     components: RefCell<Components>,
     log: LogSettings,
     capabilities: Capabilities,
-    /// All that apps were granted at the start.
-    reach: Grants,
+    reach: GrantsByGroup,
     /// A reading of the file is under way, or has not ended in time.
     is_reading: Cell<bool>,
     /// How the code of components is found in the cache; none: it is not.
@@ -109,11 +115,23 @@ struct Known {
 /// What the spawner has from a reading.
 struct Given {
     config: Config,
-    /// What all processes that the spawner starts get from it.
-    settings: SealedSettings,
+    /// What the processes that the spawner starts get from it, by group: those of its apps alone.
+    settings: BTreeMap<Option<String>, SealedSettings>,
     stamps: Stamps,
     /// Files of sockets that were bound for it.
     files: Vec<SocketFile>,
+}
+
+/// The settings of the processes of each group, and of those without one.
+fn settings_by_group(
+    config: &Config,
+    log: LogSettings,
+    reach: &GrantsByGroup,
+) -> io::Result<BTreeMap<Option<String>, SealedSettings>> {
+    let of_group = |(group, reach): (&Option<String>, &Grants)| {
+        Ok((group.clone(), SealedSettings::of(config.of_group(group.as_deref()), log, reach)?))
+    };
+    reach.iter().map(of_group).collect()
 }
 
 /// The components of a reading, with the names of their apps.
@@ -287,10 +305,10 @@ async fn read_again(known: &Rc<Known>, sockets: &Sockets, held: u64) -> io::Resu
     };
     known.is_reading.set(false);
     let number = known.readings.borrow_mut().next();
-    let own = &known.reach.dirs;
-    let mut answer = reading::answer(number, read.map_err(io::Error::other)?, (&before.config, &before.stamps), own)?;
+    let read = read.map_err(io::Error::other)?;
+    let mut answer = reading::answer(number, read, (&before.config, &before.stamps), &known.reach)?;
     if let Some(config) = &answer.config {
-        let settings = SealedSettings::of(config.clone(), known.log, &known.reach)?;
+        let settings = settings_by_group(config, known.log, &known.reach)?;
         let (stamps, files) = (std::mem::take(&mut answer.stamps), answer.files.clone());
         let given = Given { config: config.clone(), settings, stamps, files };
         known.readings.borrow_mut().offer(number, Rc::new(given));
@@ -325,13 +343,14 @@ fn failed(error: &io::Error) -> FromSpawner {
 /// Starts a process as the settings say; whoever asks for it chooses nothing but its standard streams or its line.
 async fn start(program: Program, mut descriptors: Descriptors, given: &Given) -> io::Result<Child> {
     match program {
-        Program::Worker => {
+        Program::Worker(group) => {
+            let settings = given.settings.get(&group).ok_or_else(|| io::Error::other("there is no such group"))?;
             let line = descriptors.take(Descriptor::Line)?;
             let (ours, theirs) = wire::pair()?;
             let child = Command::from(own_program("worker")).stdin(theirs).kill_on_drop(true).spawn()?;
             let began = Instant::now();
             loop {
-                match given.settings.send(ours.as_fd(), Some(line.as_fd())) {
+                match settings.send(ours.as_fd(), Some(line.as_fd())) {
                     Err(error) if wire::is_shortage(&error) && began.elapsed() < SEND_WITHIN => {
                         tokio::time::sleep(SHORTAGE_PAUSE).await;
                     }
@@ -385,7 +404,8 @@ mod tests {
     fn how_a_process_is_confined_and_limited_cannot_be_asked_for() {
         for (message, is_known) in [
             (r#"{"Start":"Compiler"}"#, true),
-            (r#"{"Start":"Worker"}"#, true),
+            (r#"{"Start":{"Worker":null}}"#, true),
+            (r#"{"Start":{"Worker":"a group"}}"#, true),
             (r#"{"Start":{"Compiler":{"confine":"off","memory_max_bytes":1000000000000}}}"#, false),
             (r#"{"Start":{"Worker":{"confine":"off"}}}"#, false),
             (r#"{"Settings":{"directories":0}}"#, false),

@@ -17,7 +17,7 @@ use wasmhost_base::socket_file::{self, SocketFile};
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
 use wasmhost_config::{App, Capabilities, Config, Listen, Preopen, Source, read_apps_again};
 
-use super::settings::{Directory, among};
+use super::settings::{Directory, GrantsByGroup, among};
 use crate::cage::Reach;
 
 /// New addresses that one reading may bring; the others come with the next one.
@@ -120,8 +120,8 @@ impl Answer {
     }
 }
 
-/// Compares a reading with the one that the primary follows, and binds new addresses. `own`: the directories that were
-/// opened at the start.
+/// Compares a reading with the one that the primary follows, and binds new addresses. `reach`: what apps were granted at the
+/// start.
 ///
 /// # Errors
 /// When it cannot be handed over.
@@ -129,7 +129,7 @@ pub(super) fn answer(
     number: u64,
     read: Read,
     (before, stamps): (&Config, &Stamps),
-    own: &[Preopen],
+    reach: &GrantsByGroup,
 ) -> io::Result<Answer> {
     let Read { config, mistakes, stamps: seen } = read;
     let Some(config) = config else {
@@ -169,9 +169,14 @@ pub(super) fn answer(
     let wrong: Vec<&Arc<App>> = before.apps.iter().filter(is_wrong).collect();
     let as_it_was = |app: &&Arc<App>| stamps.get_key_value(&app.name).map(|(name, seen)| (name.clone(), seen.clone()));
     let stamps = seen.into_iter().chain(wrong.iter().filter_map(as_it_was)).collect();
-    // Directories that were not opened at the start are nobody's.
+    let groups: HashMap<&str, &Option<String>> = before.apps.iter().map(|app| (&*app.name, &app.group)).collect();
+    // Directories that were not opened at the start are nobody's. An app stays in its group until a restart.
     let apps = config.apps.iter().chain(wrong.iter().copied()).map(|app| {
         let mut app = App::clone(app);
+        if let Some(group) = groups.get(&*app.name) {
+            app.group.clone_from(group);
+        }
+        let own = reach.get(&app.group).map_or(&[][..], |reach| &reach.dirs);
         app.grants.dirs = among(own, app.grants.dirs.iter().map(Directory::of).collect()).unwrap_or_default();
         Arc::new(app)
     });
@@ -186,13 +191,17 @@ pub(super) fn open(mut descriptors: Descriptors, start: &Config, capabilities: C
     let text: Text = serde_json::from_slice(&unseal(&descriptors.take(Descriptor::Settings)?)?)?;
     let Text { number, mut config, directories, mistakes, touched, listeners } = text;
     let reach = Reach::of(start, capabilities);
-    let own: Vec<Preopen> = start.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
+    let mut opened: BTreeMap<&Option<String>, Vec<Preopen>> = BTreeMap::new();
+    for app in &start.apps {
+        opened.entry(&app.group).or_default().extend(app.grants.dirs.iter().cloned());
+    }
     let mut wants_beyond = BTreeMap::new();
     for (app, directories) in config.iter_mut().flat_map(|config| &mut config.apps).zip(directories) {
         let app = Arc::make_mut(app);
         app.reading = number;
-        let found = among(&own, directories);
-        let reason = found.as_ref().err().cloned().or_else(|| reach.beyond(app, capabilities));
+        let found = among(opened.get(&app.group).map_or(&[], |own| own), directories);
+        // That there is no such group says more than what its processes lack.
+        let reason = reach.beyond(app, capabilities).or_else(|| found.as_ref().err().cloned());
         if let Some(reason) = reason {
             wants_beyond.insert(app.name.clone(), reason);
         }
@@ -235,6 +244,7 @@ fn bind(listen: &Listen) -> io::Result<(OwnedFd, Option<SocketFile>)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::reach_by_group;
     use super::*;
     use std::os::fd::AsFd;
     use wasmhost_base::wire;
@@ -275,9 +285,8 @@ mod tests {
         start: &Config,
         stamps: &Stamps,
     ) -> Result<(Reading, Option<Config>, Stamps), Box<dyn std::error::Error>> {
-        let own: Vec<Preopen> = start.apps.iter().flat_map(|app| app.grants.dirs.iter().cloned()).collect();
         let source = start.source.as_ref().ok_or("a source")?;
-        let answer = answer(7, read(source, CAPABILITIES), (start, stamps), &own)?;
+        let answer = answer(7, read(source, CAPABILITIES), (start, stamps), &reach_by_group(start))?;
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
         let ((), descriptors) = wire::receive(other.as_fd())?.ok_or("a message")?;
@@ -335,6 +344,37 @@ mod tests {
     }
 
     #[test]
+    fn what_an_app_may_have_is_what_its_group_had_and_it_stays_in_its_group() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("wasmhost.toml");
+        for name in ["one", "two"] {
+            std::fs::create_dir(folder.path().join(name))?;
+        }
+        let grouped =
+            |name: &str, group: &str, dir: &str| app(name, &format!("group = \"{group}\"\ndirs = [\"{dir}::/data\"]"));
+        let head = "worker-kind = \"process\"\nworkers = 1\n".to_owned();
+        std::fs::write(&file, head.clone() + &grouped("a", "one", "one") + &grouped("b", "two", "two"))?;
+        let start = config(&file)?;
+        let text = head
+            + &grouped("a", "two", "one")
+            + &grouped("b", "two", "two")
+            + &grouped("within", "one", "one")
+            + &grouped("beyond", "one", "two")
+            + &grouped("new", "three", "two");
+        std::fs::write(&file, text)?;
+        let (reading, next, _) = read_again(&start, &Stamps::default())?;
+        assert_eq!(reading.mistakes, []);
+        let beyond: Vec<&str> = reading.beyond.keys().map(String::as_str).collect();
+        assert_eq!(beyond, ["a", "beyond", "new"], "{:?}", reading.beyond);
+        assert!(reading.beyond["new"].contains("processes of the group `three`"), "{:?}", reading.beyond);
+        let next = next.ok_or("settings")?;
+        assert_eq!(next.apps[0].group.as_deref(), Some("one"), "until a restart");
+        let dirs: Vec<usize> = next.apps.iter().map(|app| app.grants.dirs.len()).collect();
+        assert_eq!(dirs, [1, 1, 1, 0, 0]);
+        Ok(())
+    }
+
+    #[test]
     fn a_file_with_mistakes_gives_them_all_and_nothing_else() -> Tested {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("wasmhost.toml");
@@ -372,14 +412,13 @@ mod tests {
         };
         std::fs::write(&file, text(""))?;
         let start = config(&file)?;
-        let own: Vec<Preopen> = Vec::new();
         std::fs::write(&file, text(", C = \"d\""))?;
         let source = start.source.as_ref().ok_or("a source")?;
         let began = std::time::Instant::now();
         let read = read(source, CAPABILITIES);
         println!("read {:?}", began.elapsed());
         let began = std::time::Instant::now();
-        let answer = answer(1, read, (&start, &stamps(&start)), &own)?;
+        let answer = answer(1, read, (&start, &stamps(&start)), &reach_by_group(&start))?;
         println!("answered {:?}", began.elapsed());
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;

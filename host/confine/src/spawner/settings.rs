@@ -1,8 +1,10 @@
 //! What a process of this program is given at its start, on standard input: the settings that the primary has read, and
 //! the directories that it has opened. The primary gives them to the spawner before it confines itself, and the spawner
-//! gives the same ones to every process that it starts later. So no other process reads the command line, looks up a name
-//! or opens a granted directory, and nobody who breaks into the primary can give a process other settings.
+//! gives the same ones to every process that it starts later, those of a group of apps alone to processes of that group. So
+//! no other process reads the command line, looks up a name or opens a granted directory, and nobody who breaks into the
+//! primary can give a process other settings.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -69,6 +71,25 @@ struct Grant {
     directory: Directory,
 }
 
+/// All that the apps of each group, and those without one, were granted at the start.
+pub(super) type GrantsByGroup = BTreeMap<Option<String>, Grants>;
+
+/// What the apps of these settings are granted, by group.
+pub(super) fn reach_by_group(config: &Config) -> GrantsByGroup {
+    let groups = config.groups().into_iter().map(Some).chain([None]);
+    groups.map(|group| (group.map(str::to_owned), reach_of(&config.of_group(group)))).collect()
+}
+
+/// All directories and hosts that the apps of these settings are granted.
+fn reach_of(config: &Config) -> Grants {
+    let grants = || config.apps.iter().map(|app| &app.grants);
+    Grants {
+        dirs: grants().flat_map(|grants| grants.dirs.iter().cloned()).collect(),
+        allow_hosts: grants().flat_map(|grants| grants.allow_hosts.iter().cloned()).collect(),
+        ..Grants::default()
+    }
+}
+
 /// These directories, as far as they are among those that are open.
 ///
 /// # Errors
@@ -110,12 +131,7 @@ pub(super) struct SealedSettings {
 
 impl SealedSettings {
     pub(super) fn new(settings: &Settings) -> io::Result<Self> {
-        let grants = || settings.config.apps.iter().map(|app| &app.grants);
-        let reach = Grants {
-            dirs: grants().flat_map(|grants| grants.dirs.iter().cloned()).collect(),
-            allow_hosts: grants().flat_map(|grants| grants.allow_hosts.iter().cloned()).collect(),
-            ..Grants::default()
-        };
+        let reach = reach_of(&settings.config);
         if reach.dirs.len() > DIRECTORIES_MAX {
             return Err(io::Error::other(format!(
                 "all apps together are granted {} directories, of {DIRECTORIES_MAX} at most",
@@ -186,7 +202,7 @@ impl SealedSettings {
 pub struct Inheritance {
     /// What the user asked for.
     pub settings: Settings,
-    /// All directories and hosts that apps were granted at the start. No reload gives a process more.
+    /// All directories and hosts that the apps of this process were granted at the start. No reload gives a process more.
     pub reach: Grants,
     /// The settings, to be given to others.
     pub(super) sealed: SealedSettings,
@@ -325,6 +341,26 @@ mod tests {
         sent.config.admin = Some(Listen::Unix(std::ffi::OsString::from_vec(vec![b'/', 0xfe]).into()));
         let received = handed_over(&sent)?;
         assert_eq!(format!("{sent:?}"), format!("{received:?}"));
+        Ok(())
+    }
+
+    #[test]
+    fn processes_of_a_group_get_what_its_apps_have_and_nothing_of_others() -> Result<(), Box<dyn std::error::Error>> {
+        let mut all = settings(&["--dir=/::/root", "--allow-host=a.test:443", "--env=SECRET=outside"])?;
+        let outside = Arc::clone(&all.config.apps[0]);
+        let mut inside = App { name: "inside".to_owned(), group: Some("g".to_owned()), ..App::clone(&outside) };
+        inside.grants = Grants { env: vec![("SECRET".to_owned(), "inside".to_owned())], ..Grants::default() };
+        all.config.apps.push(Arc::new(inside));
+        let reach = reach_by_group(&all.config);
+        for (group, own, other, dirs) in [(Some("g"), "inside", "outside", 0), (None, "outside", "inside", 1)] {
+            let reach = &reach[&group.map(str::to_owned)];
+            let sealed = SealedSettings::of(all.config.of_group(group), all.log, reach)?;
+            let text = String::from_utf8(sealed::unseal(&sealed.text)?)?;
+            assert!(text.contains(own) && !text.contains(other), "{group:?}: {text}");
+            let (received, reach) = sealed.open()?;
+            assert_eq!((received.config.apps.len(), reach.dirs.len()), (1, dirs), "{group:?}");
+            assert_eq!(reach.allow_hosts.len(), dirs, "{group:?}");
+        }
         Ok(())
     }
 

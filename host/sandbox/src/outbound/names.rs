@@ -2,9 +2,10 @@
 //! in every other program.
 //!
 //! The C library blocks its thread, up to half a minute if a name server does not answer, and cannot be interrupted. So
-//! each worker has a limited number of threads for look-ups, which do nothing else. Requests for the same name share one
-//! look-up. The names of one domain can only take some of the threads, because whoever runs the domain decides how long
-//! its names take.
+//! each worker has a limited number of threads for look-ups, which do nothing else, and each app a part of them (`bounds`).
+//! Requests of an app for the same name share one look-up. The names of one domain can only take some of the threads,
+//! because whoever runs the domain decides how long its names take. Apps share no look-up and no domain's count: one that
+//! asks for many names of a domain does not hold up another that asks for one.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -12,11 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-/// Threads of one worker for look-ups. Further look-ups wait, at most their request's time to connect.
-pub(super) const THREADS_MAX: usize = 32;
-/// How many of these may look up names of one domain.
+use wasmhost_base::quota::{Account, Claim};
+
+use crate::bounds::LOOK_UPS_MAX;
+
+/// How many of a worker's threads may look up names of one domain for an app.
 const THREADS_PER_DOMAIN_MAX: usize = 8;
 /// How long a thread waits for the next look-up before it ends.
 const THREAD_IDLE: Duration = Duration::from_secs(10);
@@ -28,12 +31,19 @@ type Outcome = Result<Arc<[IpAddr]>, Arc<str>>;
 /// Finds addresses of a name. Blocks.
 type LookUp = fn(&str) -> std::io::Result<Vec<IpAddr>>;
 
-/// The look-ups of one worker.
+/// What a worker looks up names with.
 pub(super) struct Names {
     look_up: LookUp,
     /// Only its blocking threads are used. It is taken out when this is dropped.
     threads: Option<Runtime>,
-    free: Arc<Semaphore>,
+    /// A thread was given back.
+    freed: Arc<Notify>,
+}
+
+/// The look-ups of one app on a worker.
+pub(super) struct LookUps {
+    /// The threads that it has.
+    account: Arc<Account>,
     books: Arc<Mutex<Books>>,
 }
 
@@ -54,11 +64,17 @@ impl Names {
 
     fn with(look_up: LookUp) -> std::io::Result<Self> {
         let threads = Builder::new_current_thread()
-            .max_blocking_threads(THREADS_MAX)
+            .max_blocking_threads(LOOK_UPS_MAX)
             .thread_keep_alive(THREAD_IDLE)
             .thread_name("names")
             .build()?;
-        Ok(Self { look_up, threads: Some(threads), free: Arc::new(Semaphore::new(THREADS_MAX)), books: Arc::default() })
+        Ok(Self { look_up, threads: Some(threads), freed: Arc::default() })
+    }
+}
+
+impl LookUps {
+    pub(super) fn of(account: &Arc<Account>) -> Self {
+        Self { account: Arc::clone(account), books: Arc::default() }
     }
 
     /// The addresses of `host`, at least one and at most [`ADDRESSES_MAX`], without duplicates, in the order in which they
@@ -67,11 +83,11 @@ impl Names {
     ///
     /// # Errors
     /// The C library's error.
-    pub(super) async fn addresses(&self, host: &str) -> Outcome {
+    pub(super) async fn addresses(&self, names: &Names, host: &str) -> Outcome {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok([address].into());
         }
-        let mut answer = self.join(host);
+        let mut answer = self.join(names, host);
         // Unless the worker ends, the sender answers before it is dropped.
         match answer.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or_else(|| Err("the look-up was lost".into())),
@@ -80,7 +96,7 @@ impl Names {
     }
 
     /// Joins the look-up of this name, or starts one.
-    fn join(&self, host: &str) -> watch::Receiver<Option<Outcome>> {
+    fn join(&self, names: &Names, host: &str) -> watch::Receiver<Option<Outcome>> {
         let mut books = lock(&self.books);
         if let Some(running) = books.running.get(host) {
             return running.subscribe();
@@ -91,12 +107,41 @@ impl Names {
         let domain = books.domains.entry(domain(host).to_owned());
         let domain = Arc::clone(domain.or_insert_with(|| Arc::new(Semaphore::new(THREADS_PER_DOMAIN_MAX))));
         drop(books);
-        if let Some(threads) = &self.threads {
-            let (host, look_up, threads) = (host.to_owned(), self.look_up, threads.handle().clone());
+        if let Some(threads) = &names.threads {
+            let (host, look_up, threads) = (host.to_owned(), names.look_up, threads.handle().clone());
             let entry = Entry { host, domain, answer, books: Arc::clone(&self.books) };
-            tokio::spawn(run(entry, Arc::clone(&self.free), threads, look_up));
+            tokio::spawn(run(entry, (Arc::clone(&self.account), Arc::clone(&names.freed)), threads, look_up));
         }
         receiver
+    }
+}
+
+/// The right to use a thread. Whoever waits for one is told when this is dropped.
+struct LookUpTurn {
+    claim: Option<Claim>,
+    freed: Arc<Notify>,
+    _of_domain: OwnedSemaphorePermit,
+}
+
+impl Drop for LookUpTurn {
+    fn drop(&mut self) {
+        self.claim = None;
+        self.freed.notify_waiters();
+    }
+}
+
+/// Waits until the app may have a thread more.
+async fn thread(account: &Arc<Account>, freed: &Notify) -> Claim {
+    let mut is_told = false;
+    loop {
+        let given_back = freed.notified();
+        if let Some(claim) = account.take(1) {
+            return claim;
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            account.note_shortage();
+        }
+        given_back.await;
     }
 }
 
@@ -130,10 +175,17 @@ impl Drop for Entry {
 
 /// Waits for a thread, looks the name up, and answers everyone who waits. If nobody waits any more before there is a
 /// thread, it takes none.
-async fn run(entry: Entry, free: Arc<Semaphore>, threads: tokio::runtime::Handle, look_up: LookUp) {
+async fn run(
+    entry: Entry,
+    (account, freed): (Arc<Account>, Arc<Notify>),
+    threads: tokio::runtime::Handle,
+    look_up: LookUp,
+) {
     let turn = async {
-        let of_domain = Arc::clone(&entry.domain).acquire_owned().await;
-        (of_domain, free.acquire_owned().await)
+        // It is never closed.
+        let of_domain = Arc::clone(&entry.domain).acquire_owned().await.ok()?;
+        let claim = Some(thread(&account, &freed).await);
+        Some(LookUpTurn { claim, freed: Arc::clone(&freed), _of_domain: of_domain })
     };
     let turn = tokio::select! {
         biased;
@@ -184,6 +236,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::time::Instant;
 
+    use wasmhost_base::quota::Quota;
+
     use super::*;
 
     type Done = Result<(), Box<dyn std::error::Error>>;
@@ -199,6 +253,11 @@ mod tests {
             std::thread::sleep(PIT);
         }
         if name == "gone.test" { Err(std::io::Error::other("no such name")) } else { Ok(vec![FOUND, FOUND]) }
+    }
+
+    /// Of the only app.
+    fn alone() -> LookUps {
+        LookUps::of(&Account::new(&Quota::new(LOOK_UPS_MAX as u64), None))
     }
 
     fn on_a_worker<T>(test: impl Future<Output = T>) -> std::io::Result<T> {
@@ -221,34 +280,73 @@ mod tests {
 
     #[test]
     fn addresses_are_found_once_each_and_errors_are_told() -> Done {
-        let names = Names::with(slow_below_pit)?;
+        let (names, look_ups) = (Names::with(slow_below_pit)?, alone());
         on_a_worker(async {
-            assert_eq!(names.addresses("there.test").await.as_deref(), Ok(&[FOUND][..]));
-            assert_eq!(names.addresses("::1").await.as_deref(), Ok(&[IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])][..]));
-            assert_eq!(names.addresses("gone.test").await.err().as_deref(), Some("no such name"));
+            assert_eq!(look_ups.addresses(&names, "there.test").await.as_deref(), Ok(&[FOUND][..]));
+            assert_eq!(
+                look_ups.addresses(&names, "::1").await.as_deref(),
+                Ok(&[IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])][..])
+            );
+            assert_eq!(look_ups.addresses(&names, "gone.test").await.err().as_deref(), Some("no such name"));
         })?;
         let many = (0..100).map(|last| IpAddr::from([192, 0, 2, last])).collect();
         assert_eq!(first_of(many).map(|used| used.len()), Ok(ADDRESSES_MAX));
-        assert!(lock(&names.books).running.is_empty() && lock(&names.books).domains.is_empty());
+        assert!(lock(&look_ups.books).running.is_empty() && lock(&look_ups.books).domains.is_empty());
         Ok(())
     }
 
     #[test]
     fn any_number_of_slow_names_of_one_domain_leave_threads_for_others() -> Done {
-        let names = Names::with(slow_below_pit)?;
+        let (names, look_ups) = (Names::with(slow_below_pit)?, alone());
         on_a_worker(async {
-            let slow: Vec<_> = (0..100).map(|index| names.join(&format!("{index}.pit.test"))).collect();
+            let slow: Vec<_> = (0..100).map(|index| look_ups.join(&names, &format!("{index}.pit.test"))).collect();
             tokio::task::yield_now().await;
             let began = Instant::now();
-            assert!(names.addresses("there.test").await.is_ok());
+            assert!(look_ups.addresses(&names, "there.test").await.is_ok());
             assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
-            assert_eq!(names.free.available_permits(), THREADS_MAX - THREADS_PER_DOMAIN_MAX);
+            assert_eq!(look_ups.account.quota().free(), (LOOK_UPS_MAX - THREADS_PER_DOMAIN_MAX) as u64);
             drop(slow);
             // Look-ups without a thread end, as soon as their tasks have had a turn; the others hold their threads.
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(lock(&names.books).running.len(), THREADS_PER_DOMAIN_MAX);
+            assert_eq!(lock(&look_ups.books).running.len(), THREADS_PER_DOMAIN_MAX);
+        })?;
+        Ok(())
+    }
+
+    #[test]
+    fn an_app_whose_names_are_all_slow_leaves_threads_and_domains_to_the_others() -> Done {
+        let names = Names::with(slow_below_pit)?;
+        let quota = Quota::new(LOOK_UPS_MAX as u64);
+        quota.keep_room_for_others(true);
+        let [greedy, modest] = [(); 2].map(|()| LookUps::of(&Account::new(&quota, None)));
+        on_a_worker(async {
+            let slow = (0..100).map(|index| greedy.join(&names, &format!("{index}.{}pit.test", index / 8)));
+            let mut slow: Vec<_> = slow.collect();
+            slow.extend((0..10).map(|index| greedy.join(&names, &format!("{index}.co.pit.test"))));
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            assert!(LOOK_UPS_MAX as u64 / 4 <= quota.free());
+            let began = Instant::now();
+            assert!(modest.addresses(&names, "there.test").await.is_ok());
+            assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
+        })?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_look_up_that_waits_has_the_next_thread_that_is_given_back() -> Done {
+        let names = Names::with(|_| Ok(vec![FOUND]))?;
+        let quota = Quota::new(1);
+        let look_ups = LookUps::of(&Account::new(&quota, None));
+        on_a_worker(async {
+            let asked: Vec<_> = (0..20).map(|index| look_ups.join(&names, &format!("a.{index}.test"))).collect();
+            for mut answer in asked {
+                let answer = tokio::time::timeout(PIT, answer.wait_for(Option::is_some));
+                assert!(answer.await.is_ok_and(|outcome| outcome.is_ok()));
+            }
         })?;
         Ok(())
     }
@@ -261,8 +359,9 @@ mod tests {
             std::thread::sleep(Duration::from_millis(50));
             Ok(vec![FOUND])
         })?;
+        let look_ups = alone();
         on_a_worker(async {
-            let asked: Vec<_> = (0..20).map(|_| names.join("a.test")).collect();
+            let asked: Vec<_> = (0..20).map(|_| look_ups.join(&names, "a.test")).collect();
             for mut answer in asked {
                 let outcome = answer.wait_for(Option::is_some).await;
                 assert!(outcome.is_ok_and(|outcome| outcome.as_ref().is_some_and(Result::is_ok)));

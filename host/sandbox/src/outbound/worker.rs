@@ -1,5 +1,5 @@
-//! What outgoing requests share: those of one app on a worker, which destinations they may reach and the certificates that they
-//! trust; those of all apps on a worker, the look-ups of names and the count of them.
+//! What the outgoing requests of one app on a worker share: which destinations they may reach, the certificates that they
+//! trust, the look-ups of names and the count of them.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -8,14 +8,15 @@ use std::sync::{Arc, OnceLock, Weak};
 use tokio_rustls::rustls::ClientConfig;
 use wasmtime_wasi_http::Error;
 
+use wasmhost_base::line_budget::LineBudget;
+use wasmhost_base::quota::Account;
 use wasmhost_config::App;
 
 use super::connect;
-use super::names::Names;
+use super::names::{LookUps, Names};
 use super::policy::{Policy, Refusal};
-use super::share::WorkerRequests;
 use super::target::Target;
-use crate::line_budget::LineBudget;
+use crate::bounds::{AppBounds, SharedBound};
 
 /// Refusals of a worker's outgoing requests that are logged in one second.
 const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
@@ -26,54 +27,42 @@ pub(crate) struct Outbound {
     app: Arc<App>,
     policy: OnceLock<Policy>,
     tls: OnceLock<Arc<ClientConfig>>,
-    worker: Arc<OfWorker>,
+    /// What it shares with other apps.
+    bounds: Arc<AppBounds>,
+    look_ups: LookUps,
+    /// What all apps of the worker look up names with; none if the system could not provide it.
+    names: OnceLock<Option<Arc<Names>>>,
     refusals: LineBudget,
 }
 
-/// What those of all apps on a worker share.
-#[derive(Default)]
-struct OfWorker {
-    /// None if the system could not provide it.
-    names: OnceLock<Option<Names>>,
-    requests: Arc<WorkerRequests>,
-}
-
 thread_local! {
-    /// Of the worker that this thread is, while an app on it has an [`Outbound`].
-    static OF_THIS_THREAD: RefCell<Weak<OfWorker>> = const { RefCell::new(Weak::new()) };
+    /// Of the worker that this thread is, once an app on it has looked up a name.
+    static NAMES: RefCell<Weak<Names>> = const { RefCell::new(Weak::new()) };
 }
 
-impl OfWorker {
-    fn of_this_thread() -> Arc<Self> {
-        OF_THIS_THREAD.with_borrow_mut(|known| {
-            known.upgrade().unwrap_or_else(|| {
-                let new = Arc::<Self>::default();
-                *known = Arc::downgrade(&new);
-                new
-            })
+/// What the worker that this thread is looks up names with.
+fn names_of_this_thread() -> Option<Arc<Names>> {
+    NAMES.with_borrow_mut(|known| {
+        known.upgrade().or_else(|| {
+            let made = Names::new().inspect_err(|error| {
+                tracing::error!(%error, "guests of this worker cannot resolve names: no runtime for look-ups");
+            });
+            let made = Arc::new(made.ok()?);
+            *known = Arc::downgrade(&made);
+            Some(made)
         })
-    }
-
-    fn names(&self) -> Option<&Names> {
-        let made = self.names.get_or_init(|| {
-            Names::new()
-                .inspect_err(|error| {
-                    tracing::error!(%error, "guests of this worker cannot resolve names: no runtime for look-ups");
-                })
-                .ok()
-        });
-        made.as_ref()
-    }
+    })
 }
 
 impl Outbound {
-    /// On the thread of the worker.
-    pub(crate) fn new(app: Arc<App>) -> Self {
+    pub(crate) fn new(app: Arc<App>, bounds: Arc<AppBounds>) -> Self {
         Self {
             app,
+            look_ups: LookUps::of(bounds.account(SharedBound::NameLookUps)),
+            bounds,
+            names: OnceLock::new(),
             policy: OnceLock::new(),
             tls: OnceLock::new(),
-            worker: OfWorker::of_this_thread(),
             refusals: LineBudget::of(REFUSALS_LOGGED_PER_SECOND),
         }
     }
@@ -83,14 +72,18 @@ impl Outbound {
         &self.app.name
     }
 
-    /// The count of the worker's requests.
-    pub(super) fn requests(&self) -> &Arc<WorkerRequests> {
-        &self.worker.requests
+    /// The count of its requests.
+    pub(super) fn requests(&self) -> &Arc<Account> {
+        self.bounds.account(SharedBound::OutgoingRequests)
     }
 
     /// What TLS connections are made with.
     pub(super) fn tls(&self) -> Arc<ClientConfig> {
         Arc::clone(self.tls.get_or_init(|| connect::tls_config(&self.app.grants.ca_pem)))
+    }
+
+    fn names(&self) -> Option<&Names> {
+        self.names.get_or_init(names_of_this_thread).as_deref()
     }
 
     fn policy(&self) -> &Policy {
@@ -101,8 +94,8 @@ impl Outbound {
     pub(super) async fn allowed_addresses(&self, target: &Target, whose: (u16, u64)) -> Result<Vec<SocketAddr>, Error> {
         let refused = |refusal: &Refusal| self.refuse(refusal, target, whose);
         self.policy().check_host(&target.host, target.port).map_err(|refusal| refused(&refusal))?;
-        let found = match self.worker.names() {
-            Some(names) => names.addresses(&target.host).await,
+        let found = match self.names() {
+            Some(names) => self.look_ups.addresses(names, &target.host).await,
             None => Err("the worker has no threads for name look-ups".into()),
         };
         let found = found.map_err(|error| {

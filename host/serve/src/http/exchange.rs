@@ -11,6 +11,7 @@ use http::{Method, Request, Version, header};
 use http_body::Body;
 
 use wasmhost_base::log::access;
+use wasmhost_base::quota::Account;
 use wasmhost_config::Limits;
 use wasmhost_sandbox::{Fault, FaultKind, WasiVersion};
 
@@ -18,7 +19,6 @@ use super::deadline::Deadline;
 use super::link::{Carrier, Link};
 use super::shared::WorkerShared;
 use super::upload::{Flaw, Upload};
-use crate::buffers::Allowance;
 use crate::buffers::Buffers;
 use crate::development::Audience;
 use crate::metrics::Refused;
@@ -46,6 +46,8 @@ pub(super) struct Exchange {
     pub(super) buffers: Rc<Buffers>,
     carrier: Rc<dyn Carrier>,
     pub(super) began: Instant,
+    /// How long it has waited for its app to be loaded.
+    pub(super) loading: Cell<Duration>,
     method: Method,
     /// The client speaks HTTP/1.0: a body without a length ends with the connection.
     pub(super) is_old: bool,
@@ -57,6 +59,8 @@ pub(super) struct Exchange {
     pub(super) status: Cell<u16>,
     bytes: Cell<u64>,
     cpu: Cell<Duration>,
+    /// It is counted and logged here.
+    is_counted: Cell<bool>,
     finished: Cell<bool>,
     /// Since when the guest has given no more of its body, and for when the alarm is set.
     pub(super) silence: Cell<Option<(Instant, Deadline)>>,
@@ -76,10 +80,17 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(carrier: Rc<dyn Carrier>, request: &Request<impl Body>, pool: Rc<Pool>) -> Self {
+        let exchange = Self::uncounted(carrier, request, pool);
+        exchange.count();
+        exchange
+    }
+
+    /// Of a request that another worker counts and logs, unless it fails here.
+    pub(super) fn uncounted(carrier: Rc<dyn Carrier>, request: &Request<impl Body>, pool: Rc<Pool>) -> Self {
         let worker = Rc::clone(&carrier.link().worker);
         let began = Instant::now();
-        pool.begins(began);
         let limits = pool.limits();
+        carrier.link().app.set(pool.id());
         carrier.link().idle.set(limits.body_idle_timeout);
         Self {
             limits,
@@ -88,6 +99,7 @@ impl Exchange {
             number: worker.next_request(),
             carrier,
             began,
+            loading: Cell::new(Duration::ZERO),
             method: request.method().clone(),
             is_old: request.version() < Version::HTTP_11,
             path: worker.config.access_log.then(|| request.uri().path_and_query().cloned()).flatten(),
@@ -96,6 +108,7 @@ impl Exchange {
             status: Cell::new(0),
             bytes: Cell::new(0),
             cpu: Cell::new(Duration::ZERO),
+            is_counted: Cell::new(false),
             finished: Cell::new(false),
             silence: Cell::new(None),
             full: Cell::new(false),
@@ -105,6 +118,13 @@ impl Exchange {
             lingers: Cell::new(false),
             audience: worker.config.development.as_ref().map(|_| audience(request)),
             worker,
+        }
+    }
+
+    /// Counts and logs it here.
+    pub(super) fn count(&self) {
+        if !self.is_counted.replace(true) {
+            self.pool.begins(self.began);
         }
     }
 
@@ -128,7 +148,7 @@ impl Exchange {
     }
 
     /// Where parts of responses are counted that their clients have not taken yet.
-    pub(super) fn room(&self) -> &Arc<Allowance> {
+    pub(super) fn room(&self) -> &Arc<Account> {
         &self.buffers.responses
     }
 
@@ -148,15 +168,17 @@ impl Exchange {
     pub(super) fn failed_without_instance(&self, fault: &Fault) {
         let worker = &self.worker;
         self.pool.metrics.faulted(fault.kind);
-        tracing::warn!(
-            worker = worker.id.0,
-            app = &*self.pool.name(),
-            request = self.number,
-            fault = fault.kind.name(),
-            limit = fault.flag(),
-            detail = &*fault.detail,
-            "a response was broken off"
-        );
+        if self.pool.may_tell_fault() {
+            tracing::warn!(
+                worker = worker.id.0,
+                app = &*self.pool.name(),
+                request = self.number,
+                fault = fault.kind.name(),
+                limit = fault.flag(),
+                detail = &*fault.detail,
+                "a response was broken off"
+            );
+        }
     }
 
     /// The response is over: counts it and logs it.
@@ -169,13 +191,8 @@ impl Exchange {
         let ending = if worker.stopping.get() && ending == Ending::ClientLeft { Ending::DrainDeadline } else { ending };
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.began);
-        let metrics = self.pool.metrics;
-        metrics.in_flight.change(-1);
-        metrics.answered(self.status.get(), elapsed, self.cpu.get());
-        match ending {
-            Ending::ClientLeft => metrics.client_left.add_one(),
-            Ending::ClientSlow => metrics.refused(Refused::SlowClient),
-            Ending::Whole | Ending::Broken(_) | Ending::DrainDeadline => {}
+        if self.is_counted.get() {
+            self.record(ending, elapsed);
         }
         if self.held.replace(false) {
             self.pool.holds_no_more(self);
@@ -189,8 +206,19 @@ impl Exchange {
         if self.is_old && ending != Ending::Whole {
             self.carrier.end_with_reset();
         }
-        if worker.config.access_log {
+        if worker.config.access_log && self.is_counted.get() {
             self.log(ending, elapsed);
+        }
+    }
+
+    fn record(&self, ending: Ending, elapsed: Duration) {
+        let metrics = self.pool.metrics;
+        metrics.in_flight.change(-1);
+        metrics.answered(self.status.get(), elapsed, self.cpu.get());
+        match ending {
+            Ending::ClientLeft => metrics.client_left.add_one(),
+            Ending::ClientSlow => metrics.refused(Refused::SlowClient),
+            Ending::Whole | Ending::Broken(_) | Ending::DrainDeadline => {}
         }
     }
 
@@ -206,7 +234,7 @@ impl Exchange {
             worker: self.worker.id.0,
             app: &self.pool.name(),
             request: self.number,
-            peer: &self.link().peer,
+            peer: &self.link().client(),
             method: self.method.as_str(),
             path: self.path.as_ref().map_or("", PathAndQuery::as_str),
             status: self.status.get(),

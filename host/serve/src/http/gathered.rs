@@ -8,9 +8,10 @@ use http::HeaderMap;
 use http_body::Frame;
 use tokio::sync::OwnedSemaphorePermit;
 
+use wasmhost_base::quota::Account;
 use wasmhost_sandbox::BodyError;
 
-use crate::buffers::{Allowance, Held};
+use crate::buffers::Held;
 
 /// What was taken for a body before its request had an instance.
 pub(super) struct Gathered {
@@ -36,7 +37,7 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    pub(super) fn none_of(room: &Arc<Allowance>) -> Self {
+    pub(super) fn none_of(room: &Arc<Account>) -> Self {
         Self { first: None, joined: BytesMut::new(), trailers: None, error: None, held: Held::none_of(room) }
     }
 

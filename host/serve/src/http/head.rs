@@ -3,6 +3,8 @@
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
 
+use wasmhost_config::routes::host_of;
+
 use super::respond::Failure;
 
 /// Whether a head can be understood in one way only.
@@ -49,11 +51,7 @@ pub(super) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> 
     if let Some(host) = uri.host() {
         return Some(host);
     }
-    let named = headers.get(header::HOST)?.to_str().ok().filter(|host| !host.is_empty())?;
-    Some(match (named.rfind(':'), named.rfind(']')) {
-        (Some(colon), bracket) if bracket.is_none_or(|bracket| bracket < colon) => &named[..colon],
-        _ => named,
-    })
+    headers.get(header::HOST)?.to_str().ok().filter(|host| !host.is_empty()).map(host_of)
 }
 
 /// Without user information (RFC 9110, section 4.2.4), and with a port that there can be.

@@ -1,43 +1,61 @@
 //! Log lines that clients can cause at will: each kind is written once in a while, with the number of those that it stands for.
+//! Lines about requests are counted by app, so that those of one do not hide another's.
 
 use std::time::{Duration, Instant};
 
-use wasmhost_base::throttle::Throttle;
+use wasmhost_base::throttle::{Throttle, Throttles};
+use wasmhost_config::AppId;
 
 use super::pace::{Of, Slow};
 use crate::net::Peer;
 
 /// Each kind of line is written once in this time.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// So many apps and kinds of lines are told apart at once.
+const KINDS_MAX: usize = 1_024;
 
 /// What a worker's log tells of all clients together, and not of each one.
 pub(crate) struct Lines {
     pub(crate) last_request: Throttle,
-    pub(super) body_max: Throttle,
     pub(crate) silent: Throttle,
     pub(crate) idle: Throttle,
     pub(crate) header_max: Throttle,
     pub(crate) header_timeout: Throttle,
-    pub(super) error_code: Throttle,
     pub(crate) unreadable: Throttle,
-    slow: [[Throttle; Slow::COUNT]; 2],
+    /// Those about requests for an app; none: for no app.
+    by_app: Throttles<(Option<AppId>, LineKind)>,
+}
+
+/// What a line about an app's requests says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LineKind {
+    BodyTooLarge,
+    ErrorCode,
+    NoWorker,
+    Slow(Of, Slow),
 }
 
 impl Default for Lines {
     fn default() -> Self {
-        let [last_request, body_max, silent, idle, header_max, header_timeout, error_code, unreadable] =
+        let [last_request, silent, idle, header_max, header_timeout, unreadable] =
             std::array::from_fn(|_| Throttle::new(LINE_EVERY));
-        let slow = std::array::from_fn(|_| std::array::from_fn(|_| Throttle::new(LINE_EVERY)));
-        Self { last_request, body_max, silent, idle, header_max, header_timeout, error_code, unreadable, slow }
+        let by_app = Throttles::new(LINE_EVERY, KINDS_MAX);
+        Self { last_request, silent, idle, header_max, header_timeout, unreadable, by_app }
     }
 }
 
 impl Lines {
-    /// A client was too slow, and is not waited for any longer.
-    pub(super) fn slow(&self, worker: u16, peer: Peer, slow: Slow, of: Of) {
-        if let Some(count) = self.slow[of as usize][slow as usize].admit(Instant::now()) {
+    /// Whether such a line of this app is written now, and then how many it stands for.
+    pub(super) fn admit(&self, app: Option<AppId>, kind: LineKind) -> Option<u64> {
+        self.by_app.admit((app, kind), Instant::now())
+    }
+
+    /// A client was too slow, and is not waited for any longer. `app`: the number and the name of the one that its request
+    /// is for.
+    pub(super) fn slow(&self, worker: u16, (id, app): (Option<AppId>, &str), peer: Peer, slow: Slow, of: Of) {
+        if let Some(count) = self.admit(id, LineKind::Slow(of, slow)) {
             let (limit, text, hint) = (slow.flag(), slow.text(of), slow.hint());
-            tracing::info!(worker, count, %peer, limit, "{text} (count: since the last such line); {hint}");
+            tracing::info!(worker, app, count, %peer, limit, "{text} (count: since the last such line); {hint}");
         }
     }
 }

@@ -91,7 +91,7 @@ impl Exchange {
         }
         self.lingers.set(true);
         let worker = Rc::clone(&self.worker);
-        let (number, peer) = (self.number, self.link().peer);
+        let (number, peer) = (self.number, self.link().client());
         let sender = Rc::new(Sender {
             upload: Arc::clone(&self.upload),
             alarm: worker.alarms.alarm(),
@@ -136,7 +136,7 @@ impl Exchange {
                 Err(Stop::Fault(fault)) => lease.fail(number, &fault),
                 Err(Stop::SlowClient(slow)) => {
                     drop(lease);
-                    worker.lines.slow(worker.id.0, peer, slow, Of::Request);
+                    worker.lines.slow(worker.id.0, (pool.id(), &pool.name()), peer, slow, Of::Request);
                     pool.metrics.refused(Refused::SlowClient);
                 }
             }

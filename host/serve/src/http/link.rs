@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
+use wasmhost_config::AppId;
+
 use super::pace::{Late, Of, Pace, Slow};
 use super::shared::WorkerShared;
 use crate::alarms::Alarm;
@@ -39,17 +41,30 @@ pub(super) trait Transfer {
     fn who_is_late(&self) -> Option<Late>;
 }
 
+/// What is known of a client.
+#[derive(Debug, Clone, Copy)]
+struct ClientFacts {
+    peer: Peer,
+    /// It may set forwarded headers.
+    trusted: bool,
+    /// Its request names a host.
+    has_host: bool,
+}
+
 /// State that a connection shares with its present request, all on the worker's thread.
 pub(crate) struct Link {
     pub(crate) worker: Rc<WorkerShared>,
+    /// Who is at the other end.
     pub(crate) peer: Peer,
-    /// Whether the client may set forwarded headers.
-    pub(crate) trusted: bool,
+    /// What is known of the client of the present request.
+    client: Cell<ClientFacts>,
     /// Deadline of the request in progress.
     pub(crate) request_alarm: Alarm,
     /// When to look whether the whole response is late. hyper does not ask for more of a body while the socket is full, and
     /// goes on asking while it is not: the connection looks at the time itself.
     pub(crate) response_alarm: Alarm,
+    /// The app that the last request was for.
+    pub(super) app: Cell<Option<AppId>>,
     /// How long the client may take nothing of the present response.
     pub(crate) idle: Cell<Option<Duration>>,
     /// Since when the client takes nothing of what is written.
@@ -75,14 +90,17 @@ impl Link {
             }
             // Who can reach the socket's file is on this machine and was let in by its mode.
             Peer::Unix => !worker.config.trust_proxy.is_empty(),
+            // It says so of each request.
+            Peer::Front => false,
         };
         let [request_alarm, response_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
         Self {
             worker,
             peer,
-            trusted,
+            client: Cell::new(ClientFacts { peer, trusted, has_host: true }),
             request_alarm,
             response_alarm,
+            app: Cell::new(None),
             idle: Cell::new(None),
             stalled: Cell::new(None),
             reading: Cell::default(),
@@ -91,6 +109,27 @@ impl Link {
             slow: Cell::new(None),
             overdue: Cell::new(false),
         }
+    }
+
+    /// The client of the present request.
+    pub(crate) fn client(&self) -> Peer {
+        self.client.get().peer
+    }
+
+    /// Whether the client of the present request may set forwarded headers.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.client.get().trusted
+    }
+
+    /// False: the client of the present request named no host, and the worker that forwards it has filled one in.
+    pub(super) fn has_host(&self) -> bool {
+        self.client.get().has_host
+    }
+
+    /// The worker that forwards the present request says this of its client.
+    pub(super) fn introduce(&self, said: Option<(Peer, bool, bool)>) {
+        let (peer, trusted, has_host) = said.unwrap_or((self.peer, false, true));
+        self.client.set(ClientFacts { peer, trusted, has_host });
     }
 
     /// For how long the client has taken nothing, or how far it is behind a pace of `rate` bytes a second; none: it reads.
@@ -155,7 +194,8 @@ impl Link {
 
     fn end_for_body(&self, slow: Slow, of: Of) {
         self.slow.set(Some(slow));
-        self.worker.lines.slow(self.worker.id.0, self.peer, slow, of);
+        let (worker, app) = (&self.worker, self.app.get());
+        worker.lines.slow(worker.id.0, (app, &worker.apps.name(app)), self.client(), slow, of);
     }
 
     /// Whether the connection ends because its client is slow.

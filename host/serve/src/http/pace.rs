@@ -39,7 +39,7 @@ impl Pace {
 }
 
 /// Why a client is too slow to be waited for any longer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Slow {
     /// Nothing moved for `--body-idle-timeout`.
     Silent,
@@ -54,16 +54,13 @@ pub(crate) enum Slow {
 }
 
 /// Which body a client is slow with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Of {
     Request,
     Response,
 }
 
 impl Slow {
-    /// How many reasons there are.
-    pub(super) const COUNT: usize = Self::InTheWay as usize + 1;
-
     /// The flag of the limit.
     pub(super) const fn flag(self) -> &'static str {
         match self {

@@ -11,13 +11,14 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
+use wasmhost_base::quota::Account;
 use wasmhost_sandbox::BodyError;
 
 use super::gathered::{Ahead, Gathered};
 use super::head::clean_trailers;
 use super::source::{Lent, Source};
 use super::upload::{Flaw, Upload};
-use crate::buffers::{Allowance, REQUEST_AHEAD_MAX};
+use crate::buffers::REQUEST_AHEAD_MAX;
 
 /// The client's body, as a guest reads it.
 pub(super) struct RequestBody {
@@ -37,7 +38,7 @@ impl RequestBody {
         upload: Arc<Upload>,
         max: Option<u64>,
         expects: bool,
-        room: &Arc<Allowance>,
+        room: &Arc<Account>,
     ) -> Self {
         upload.in_chunks.store(incoming.size_hint().exact().is_none(), Relaxed);
         let source = if expects {
@@ -65,12 +66,8 @@ impl RequestBody {
     /// Reads what comes. Ready when that is all, or as much as may be read ahead.
     pub(super) fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            let is_full = {
-                let taken = self.taken();
-                let held = &taken.ahead.held;
-                held.bytes() >= REQUEST_AHEAD_MAX || !held.has_room()
-            };
-            if is_full {
+            let has_room = self.taken().ahead.held.has_room(REQUEST_AHEAD_MAX);
+            if !has_room {
                 return Poll::Ready(());
             }
             match ready!(self.poll_source(context)) {

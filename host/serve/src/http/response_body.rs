@@ -29,6 +29,8 @@ pub(crate) enum ResponseBody {
     Whole(Option<Bytes>),
     /// As the guest gives it.
     Streaming(Streaming),
+    /// As the worker gives it that serves the request.
+    Forwarded(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BrokenOff>>>),
     /// None is sent, and how long it would have been is not said (an answer to HEAD).
     Unsent,
 }
@@ -51,17 +53,22 @@ impl http_body::Body for ResponseBody {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Streaming(streaming) => streaming.poll_frame(context),
+            Self::Forwarded(body) => body.as_mut().poll_frame(context),
             Self::Unsent => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(None))
+        match self {
+            Self::Forwarded(body) => body.is_end_stream(),
+            _ => matches!(self, Self::Whole(None)),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Forwarded(body) => body.size_hint(),
             Self::Streaming(_) | Self::Unsent => SizeHint::default(),
         }
     }
@@ -70,7 +77,7 @@ impl http_body::Body for ResponseBody {
 /// A transfer that must not look whole: hyper closes the connection on it.
 #[derive(Debug, thiserror::Error)]
 #[error("the response was broken off: {0}")]
-pub(crate) struct BrokenOff(&'static str);
+pub(crate) struct BrokenOff(pub(super) &'static str);
 
 /// hyper's end of a response's body. The connection holds the other: it goes on taking what the guest gives while hyper
 /// cannot write.
@@ -234,7 +241,7 @@ impl Transfer for Flow {
     /// need not wait for its client.
     fn read_ahead(&mut self, context: &mut Context<'_>) {
         while !self.is_over {
-            if self.held.bytes() >= RESPONSE_AHEAD_MAX || !self.held.has_room() {
+            if !self.held.has_room(RESPONSE_AHEAD_MAX) {
                 // The guest is not asked for more, and so not silent.
                 self.exchange.body_moved();
                 self.exchange.is_full(true);

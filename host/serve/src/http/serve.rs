@@ -7,26 +7,30 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use wasmhost_sandbox::{Body, Fault, FaultKind, Head};
+use wasmhost_sandbox::{Body, Call, Fault, FaultKind, Head};
 
 use super::exchange::{Ending, Exchange};
+use super::forward::forward;
+use super::forward::introduction::{FIELD, Introduction};
 use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_forwarded};
-use super::link::Carrier;
+use super::lines::LineKind;
+use super::link::{Carrier, Link};
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
 use super::response_body::{NOT_FINISHED, ResponseBody, Start, Streaming, poll_given, start};
-use super::shared::WorkerShared;
+use super::response_head::{has_no_body, promised};
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
 use crate::development::{Notice, Reason};
 use crate::metrics::Shed;
-use crate::pool::{Lease, Pool, Refusal};
+use crate::net::Peer;
+use crate::pool::{Lease, Refusal, Route};
 
 /// Answers one request, whose head was framed in this way. Never fails: every failure has an answer.
 pub(crate) async fn serve(
@@ -34,7 +38,13 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
     framing: Framing,
 ) -> Response<ResponseBody> {
-    let (pool, stripped) = route(&carrier.link().worker, &request);
+    let (pool, stripped) = match route(carrier.link(), &request) {
+        Route::Here { pool, stripped } => (pool, stripped),
+        Route::Elsewhere(to) => {
+            let exchange = Rc::new(Exchange::uncounted(carrier, &request, Rc::clone(&to.pool)));
+            return forward(exchange, request, framing, &to).await;
+        }
+    };
     let exchange = Rc::new(Exchange::new(carrier, &request, pool));
     #[cfg(feature = "fault-injection")]
     if let Some(response) = super::misdeeds::commit(&request) {
@@ -67,21 +77,22 @@ impl Exchange {
         stripped: usize,
     ) -> Result<Request<Option<RequestBody>>, Failure> {
         wasmhost_base::inject::panic_at("head");
-        let (worker, trusted) = (&self.worker, self.link().trusted);
+        let trusted = self.link().is_trusted();
         let (mut parts, incoming) = request.into_parts();
-        if framing == Framing::Ambiguous {
-            return Err(Failure::BadRequest);
+        if !self.link().has_host() {
+            parts.headers.remove(header::HOST);
         }
-        if parts.method == Method::CONNECT {
-            return Err(Failure::NotImplemented);
-        }
-        check_demands(&parts.headers)?;
-        check_target(&parts.uri, &parts.method)?;
+        let authority = self.check(&parts, framing)?;
+        parts.headers.remove(FIELD);
         if !trusted {
             remove_forwarded(&mut parts.headers);
         }
         let scheme = if trusted { forwarded_scheme(&parts.headers) } else { Scheme::HTTP };
-        let authority = authority(&parts.uri, &parts.headers, parts.version, &worker.authority)?;
+        if self.pool.id().is_none() {
+            // One that was forwarded is for an app of which this worker will hear in a moment.
+            let is_early = self.link().peer == Peer::Front;
+            return Err(if is_early { Failure::Unavailable(Duration::ZERO) } else { Failure::NotFound });
+        }
         if parts.uri.authority().is_some() {
             // RFC 9112, section 3.2.2.
             let host = HeaderValue::try_from(authority.as_str()).map_err(|_| Failure::BadRequest)?;
@@ -93,9 +104,6 @@ impl Exchange {
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         uri.path_and_query = Some(if stripped == 0 { target } else { without_prefix(&target, stripped)? });
         parts.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest)?;
-        if self.pool.is_of_no_app() {
-            return Err(Failure::NotFound);
-        }
         let max = self.limits.body_max_bytes;
         if max.is_some_and(|max| incoming.size_hint().lower() > max) {
             self.tell_body_too_large();
@@ -109,6 +117,20 @@ impl Exchange {
         Ok(Request::from_parts(parts, body))
     }
 
+    /// Refuses what cannot be passed on. The authority that the request is for.
+    pub(super) fn check(&self, parts: &http::request::Parts, framing: Framing) -> Result<Authority, Failure> {
+        if framing == Framing::Ambiguous {
+            return Err(Failure::BadRequest);
+        }
+        if parts.method == Method::CONNECT {
+            return Err(Failure::NotImplemented);
+        }
+        check_demands(&parts.headers)?;
+        check_target(&parts.uri, &parts.method)?;
+        let version = if self.link().has_host() { parts.version } else { Version::HTTP_10 };
+        authority(&parts.uri, &parts.headers, version, &self.worker.authority)
+    }
+
     /// Has an instance answer.
     async fn run(self: &Rc<Self>, request: Request<Option<RequestBody>>, is_head: bool) -> Response<ResponseBody> {
         let worker = &self.worker;
@@ -120,30 +142,15 @@ impl Exchange {
         }
         let request = Request::from_parts(parts, body.map_or_else(Body::default, BodyExt::boxed_unsync));
         let alarm = &self.link().request_alarm;
-        let mut lease = match worker.apps.take(&self.pool, alarm, self.head_deadline()).await {
+        let latest = self.head_deadline();
+        let mut lease = match worker.apps.take(&self.pool, alarm, latest, &self.loading).await {
             Ok(lease) => lease,
-            Err(Refusal::Shed(reason, after)) => {
-                tracing::debug!(worker = worker.id.0, request = self.number, reason = reason.name(), "shed");
-                let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
-                let why = format!("no capacity: {}{why}", reason.name());
-                let failure = match reason {
-                    Shed::Unavailable | Shed::Loading => Failure::Unavailable(after),
-                    Shed::QueueFull | Shed::QueueTimeout | Shed::Down | Shed::Memory => Failure::NoCapacity(after),
-                };
-                return self.fail(failure, Reason::Text(&why));
-            }
-            // Memory that others hold may be free in a moment.
-            Err(Refusal::NoMemory) => {
-                return self.fail(Failure::NoCapacity(self.pool.queue_timeout()), Reason::Status);
-            }
-            Err(Refusal::Failed(fault)) => {
-                return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
-            }
+            Err(refusal) => return self.refused(refusal),
         };
         self.version.set(lease.version());
         self.has_instance(true);
         self.shares.set(!lease.is_alone());
-        lease.begin(request, self.number);
+        lease.begin(Call::Http(request), self.number);
         wasmhost_base::inject::panic_at("exchange");
         let mut armed = None;
         let mut error_code = String::new();
@@ -169,8 +176,9 @@ impl Exchange {
                 }
                 Some(Head::Error(code)) => {
                     let (worker, request) = (worker.id.0, self.number);
-                    if let Some(count) = self.worker.lines.error_code.admit(Instant::now()) {
-                        tracing::warn!(worker, request, count, code, "the guest answered with an error code in place of a response (count: since the last such line)");
+                    if let Some(count) = self.worker.lines.admit(self.pool.id(), LineKind::ErrorCode) {
+                        let app = &*self.pool.name();
+                        tracing::warn!(worker, app, request, count, code, "the guest answered with an error code in place of a response (count: since the last such line)");
                     }
                     error_code = code;
                     Poll::Ready(Ok(None))
@@ -212,6 +220,23 @@ impl Exchange {
         }
     }
 
+    /// Answers a request that gets no instance.
+    fn refused(&self, refusal: Refusal) -> Response<ResponseBody> {
+        let (reason, after) = match refusal {
+            Refusal::Shed(reason, after) => (reason, after),
+            Refusal::Failed(fault) => return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault)),
+        };
+        let (worker, app) = (self.worker.id.0, &*self.pool.name());
+        tracing::debug!(worker, app, request = self.number, reason = reason.name(), "shed");
+        let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
+        let why = format!("no capacity: {}{why}", reason.name());
+        let failure = match reason {
+            Shed::Unavailable | Shed::Loading => Failure::Unavailable(after),
+            Shed::QueueFull | Shed::QueueTimeout | Shed::Down | Shed::Memory => Failure::NoCapacity(after),
+        };
+        self.fail(failure, Reason::Text(&why))
+    }
+
     /// Answers a request that is stopped before the response's headers.
     fn stop(&self, lease: Option<Lease>, stop: Stop) -> Response<ResponseBody> {
         match (stop, lease) {
@@ -237,9 +262,9 @@ impl Exchange {
 
     fn tell_body_too_large(&self) {
         let worker = &self.worker;
-        if let Some(count) = worker.lines.body_max.admit(Instant::now()) {
-            let (worker, request) = (worker.id.0, self.number);
-            tracing::info!(worker, request, count, peer = %self.link().peer, limit = "--body-max", "requests were refused because their body is too large (count: since the last such line); raise --body-max to allow it");
+        if let Some(count) = worker.lines.admit(self.pool.id(), LineKind::BodyTooLarge) {
+            let (worker, request, app) = (worker.id.0, self.number, &*self.pool.name());
+            tracing::info!(worker, app, request, count, peer = %self.link().client(), limit = "--body-max", "requests were refused because their body is too large (count: since the last such line); raise --body-max to allow it");
         }
     }
 
@@ -357,7 +382,8 @@ impl Exchange {
     }
 
     /// Answers in the guest's place. The reason is told in development only.
-    fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
+    pub(super) fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
+        self.count();
         if let Some(reason) = failure.refused() {
             self.pool.metrics.refused(reason);
         }
@@ -377,12 +403,20 @@ impl Exchange {
 }
 
 /// The pool of the app that a request is for, and how much of its path the app does not see. Whether the request is valid is
-/// not looked at.
-fn route<B>(worker: &WorkerShared, request: &Request<B>) -> (Rc<Pool>, usize) {
+/// not looked at. Where another worker forwards it, that one has found the app.
+fn route<B>(link: &Link, request: &Request<B>) -> Route {
+    let worker = &link.worker;
+    let none = || Route::Here { pool: worker.apps.no_app(), stripped: 0 };
+    if link.peer == Peer::Front {
+        let introduction = request.headers().get(FIELD).and_then(Introduction::read);
+        link.introduce(introduction.map(|found| (found.client, found.trusted, found.has_host)));
+        let found = introduction.and_then(|found| Some((worker.apps.pool(found.app)?, found.stripped)));
+        return found.map_or_else(none, |(pool, stripped)| Route::Here { pool, stripped });
+    }
     let host = host(request.uri(), request.headers()).unwrap_or_else(|| worker.authority.host());
     // `*`, as OPTIONS has it, is the whole server (RFC 9112, section 3.2.4).
     let path = Some(request.uri().path()).filter(|path| path.starts_with('/')).unwrap_or("/");
-    worker.apps.route(host, path).unwrap_or_else(|| (worker.apps.no_app(), 0))
+    worker.apps.route(host, path).unwrap_or_else(none)
 }
 
 /// A target without the beginning of its path.
@@ -394,16 +428,6 @@ fn without_prefix(target: &PathAndQuery, bytes: usize) -> Result<PathAndQuery, F
 
 /// How long a guest may go on with a body that nobody gets, before the head is sent: its client waits for it.
 const DISCARD_MAX: Duration = Duration::from_millis(100);
-
-/// Whether an answer of this status never has a body (RFC 9110, sections 15.3.5 and 15.4.5).
-fn has_no_body(status: StatusCode) -> bool {
-    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
-}
-
-/// What a response's `Content-Length` says.
-fn promised(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
 
 /// Names trailers that are there already in a `Trailer` header (RFC 9110, section 6.6.2), without which hyper does not
 /// send them.

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use wasmhost_config::Config;
 
+use super::forward::connections::Connections;
 use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
@@ -29,6 +30,8 @@ pub(crate) struct WorkerShared {
     pub(crate) stopping: Cell<bool>,
     pub(crate) requests: Cell<u64>,
     pub(crate) lines: Lines,
+    /// To workers of groups.
+    pub(crate) connections: Connections,
     /// Stands for the authority where a client names none.
     pub(crate) authority: Authority,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.

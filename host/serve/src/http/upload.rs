@@ -216,13 +216,14 @@ mod tests {
 
     use bytes::Bytes;
     use tokio::sync::Semaphore;
+    use wasmhost_base::quota::{Account, Quota};
     use wasmhost_sandbox::BodyError;
 
-    use crate::buffers::{Allowance, Held};
+    use crate::buffers::Held;
     use crate::http::gathered::Ahead;
 
     /// What a request has taken, with the handle of it that its guest has.
-    fn gathered(upload: &Upload, room: &Arc<Allowance>, places: &Arc<Semaphore>) -> Arc<Mutex<Gathered>> {
+    fn gathered(upload: &Upload, room: &Arc<Account>, places: &Arc<Semaphore>) -> Arc<Mutex<Gathered>> {
         let mut ahead = Ahead::none_of(room);
         ahead.push(Bytes::from_static(b"half "));
         ahead.push(Bytes::from_static(b"of it"));
@@ -233,16 +234,16 @@ mod tests {
 
     #[test]
     fn a_guest_that_keeps_the_handle_of_a_body_keeps_neither_its_place_nor_its_room() {
-        let (room, places) = (Arc::new(Allowance::new(10)), Arc::new(Semaphore::new(1)));
+        let (room, places) = (Account::new(&Quota::new(10), None), Arc::new(Semaphore::new(1)));
         let uploads: [Upload; 2] = std::array::from_fn(|_| Upload::new(Instant::now(), false, None));
         let kept = gathered(&uploads[0], &room, &places);
-        assert!(places.available_permits() == 0 && !Held::none_of(&room).has_room());
+        assert!(places.available_permits() == 0 && !Held::none_of(&room).has_room(1));
         // A call that goes on behind its response may read it still.
         uploads[0].let_go(false);
         assert_eq!(places.available_permits(), 1);
-        assert!(!Held::none_of(&room).has_room());
+        assert!(!Held::none_of(&room).has_room(1));
         uploads[0].let_go(true);
-        assert!(Held::none_of(&room).has_room());
+        assert!(Held::none_of(&room).has_room(1));
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(
             matches!(kept.ahead.take(), Some(Err(BodyError::ConnectionTerminated))),

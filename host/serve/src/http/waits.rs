@@ -60,7 +60,7 @@ impl Exchange {
             return Ok(());
         }
         let mut early = pin!(Arc::clone(&self.buffers.early).acquire_owned());
-        let streams = self.upload.is_in_chunks() || body.size_hint().lower() > REQUEST_AHEAD_MAX as u64;
+        let streams = self.upload.is_in_chunks() || body.size_hint().lower() > REQUEST_AHEAD_MAX;
         let (mut armed, mut had_turn) = (None, !streams);
         let outcome = poll_fn(|context| {
             if body.poll_gather(context).is_ready() {
@@ -126,9 +126,10 @@ impl Exchange {
         self.limits.request_timeout
     }
 
-    /// By when the guest must have answered. The time in which the host waited for the client is not the guest's.
+    /// By when the guest must have answered. The time in which the host waited for the client, or loaded the app, is not
+    /// the guest's.
     pub(super) fn head_deadline(&self) -> Option<Instant> {
-        self.request_timeout().map(|limit| self.began + limit + self.upload.pace().waited)
+        self.request_timeout().map(|limit| self.began + limit + self.upload.pace().waited + self.loading.get())
     }
 
     /// Client and guest have `--request-timeout` each: it runs for the client while its body is awaited.
@@ -195,7 +196,7 @@ impl Exchange {
     pub(super) fn who_is_late(&self) -> Option<Late> {
         let limit = self.limits.response_timeout?;
         let now = Instant::now();
-        let elapsed = now.saturating_duration_since(self.began);
+        let elapsed = now.saturating_duration_since(self.began).saturating_sub(self.loading.get());
         let reading = self.link().waited_for_reader(now);
         match who_is_late(limit, elapsed, reading, self.upload.waited(now)) {
             Ok(late) => Some(late),
@@ -214,8 +215,8 @@ impl Exchange {
     }
 
     pub(super) fn tell_slow_client(&self, slow: Slow) {
-        let worker = &self.worker;
-        worker.lines.slow(worker.id.0, self.link().peer, slow, Of::Request);
+        let (worker, pool) = (&self.worker, &self.pool);
+        worker.lines.slow(worker.id.0, (pool.id(), &pool.name()), self.link().client(), slow, Of::Request);
     }
 
     /// As much of the response waits for the client as may, or less.

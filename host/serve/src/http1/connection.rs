@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::guard::{Guard, HEAD_AT_DRAIN, Phase};
 use super::socket::Socket;
 use super::turns::Turns;
-use crate::http::{Carrier, Slow, WorkerShared};
+use crate::http::{Carrier, GREETING, INTRODUCTION_FIELDS_MAX, Slow, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream};
 
@@ -26,10 +26,20 @@ const LINGERING_CLOSE: Duration = Duration::from_secs(1);
 /// How much larger hyper's read buffer is than the largest request headers, so that only our limit applies.
 const READ_BUFFER_SPARE_BYTES: usize = 64 * 1024;
 
+/// Most fields of a head: hyper's own limit.
+const FIELDS_MAX: usize = 100;
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) {
     let guard = Rc::new(Guard::new(Rc::clone(&worker), stream, peer));
-    guard.enter(Phase::New, Some(worker.config.limits.header_timeout));
+    if peer == Peer::Front {
+        // Which a new socket takes.
+        let ready = poll_fn(|context| guard.stream.poll_write_ready(context)).await;
+        if let Err(error) = ready.and_then(|()| guard.stream.try_write(GREETING)) {
+            return tracing::debug!(%error, "the worker that forwards requests has gone");
+        }
+    }
+    guard.enter(Phase::New, guard.header_timeout());
     wasmhost_base::inject::panic_at("connection");
     let ended = drive(&guard).await;
     match ended {
@@ -70,10 +80,12 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
             Ok::<_, Infallible>(response)
         }
     });
-    let hyper = http1::Builder::new()
-        .half_close(true)
-        .max_buf_size(worker.config.limits.header_max_bytes + READ_BUFFER_SPARE_BYTES)
-        .serve_connection(TokioIo::new(Socket::new(Rc::clone(guard))), service);
+    let mut builder = http1::Builder::new();
+    builder.half_close(true).max_buf_size(worker.config.limits.header_max_bytes + READ_BUFFER_SPARE_BYTES);
+    if guard.is_from_front() {
+        builder.max_headers(FIELDS_MAX + INTRODUCTION_FIELDS_MAX);
+    }
+    let hyper = builder.serve_connection(TokioIo::new(Socket::new(Rc::clone(guard))), service);
     let mut hyper = pin!(hyper);
     let mut broken: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
     let mut client_has_left = |context: &mut Context<'_>| {

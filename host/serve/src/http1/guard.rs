@@ -13,7 +13,7 @@ use wasmhost_config::HostLimits;
 
 use super::framing::{Chunks, HeadLines};
 use crate::alarms::Alarm;
-use crate::http::{Carrier, Framing, Link, Pace, Slow, UNSEEN_BYTES, WorkerShared};
+use crate::http::{Carrier, Framing, INTRODUCTION_BYTES_MAX, Link, Pace, Slow, UNSEEN_BYTES, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream, last_answer};
 
@@ -73,7 +73,7 @@ impl Carrier for Guard {
             self.unread_body.set(true);
         }
         if self.phase.get() == Phase::Busy {
-            self.enter_until(Phase::Idle, Some(now + self.limits().keepalive_timeout));
+            self.enter_until(Phase::Idle, self.keepalive_timeout().map(|limit| now + limit));
         }
     }
 
@@ -111,6 +111,25 @@ impl Guard {
         &self.link.worker.config.limits
     }
 
+    /// Whether another worker forwards requests on it. That one has seen to it that a head comes in time and is not too
+    /// large, and it ends the connection when it needs it no more.
+    pub(super) fn is_from_front(&self) -> bool {
+        self.link.peer == Peer::Front
+    }
+
+    pub(super) fn header_timeout(&self) -> Option<Duration> {
+        (!self.is_from_front()).then(|| self.limits().header_timeout)
+    }
+
+    fn keepalive_timeout(&self) -> Option<Duration> {
+        (!self.is_from_front()).then(|| self.limits().keepalive_timeout)
+    }
+
+    fn header_max_bytes(&self) -> usize {
+        let beyond = if self.is_from_front() { INTRODUCTION_BYTES_MAX } else { 0 };
+        self.limits().header_max_bytes.saturating_add(beyond)
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.phase.get()
     }
@@ -130,9 +149,9 @@ impl Guard {
     /// When the request headers are too large; the client has got its answer.
     pub(super) fn may_read(&self) -> io::Result<usize> {
         let Phase::Head { bytes } = self.phase.get() else {
-            return Ok(self.limits().header_max_bytes);
+            return Ok(self.header_max_bytes());
         };
-        let left = self.limits().header_max_bytes.saturating_sub(bytes);
+        let left = self.header_max_bytes().saturating_sub(bytes);
         if left == 0 {
             let (status, what) = if self.head.get().has_request_line() {
                 (last_answer::HEAD_TOO_LARGE, "header")
@@ -179,7 +198,7 @@ impl Guard {
         }
         match self.phase.get() {
             Phase::New | Phase::Idle if read > 0 => {
-                self.enter(Phase::Head { bytes: read }, Some(self.limits().header_timeout));
+                self.enter(Phase::Head { bytes: read }, self.header_timeout());
                 if self.worker().draining.get() {
                     self.limit_head_at_drain();
                 }
@@ -213,7 +232,7 @@ impl Guard {
             self.stall_alarm.set(None);
             // The rest between requests begins when the last answer has been taken.
             if self.phase.get() == Phase::Idle {
-                self.enter(Phase::Idle, Some(self.limits().keepalive_timeout));
+                self.enter(Phase::Idle, self.keepalive_timeout());
             }
         }
         if reading.waited > Duration::ZERO {
@@ -241,7 +260,7 @@ impl Guard {
 
     /// Tells the client when this was the connection's last request.
     pub(super) fn limit_requests<T>(&self, response: &mut Response<T>, version: Version) {
-        let limit = self.limits().max_requests_per_connection;
+        let limit = self.limits().max_requests_per_connection.filter(|_| !self.is_from_front());
         let is_last = limit.is_some_and(|limit| self.requests.get() >= limit) || self.worker().draining.get();
         if is_last
             && !self.worker().draining.get()

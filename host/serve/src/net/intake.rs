@@ -1,8 +1,10 @@
 //! Accepting connections, in the primary or, with `--balance kernel`, in each worker: no more than the limits allow, with a
 //! pause when the system is short of something, and a line in the log for both.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use wasmhost_base::throttle::Throttle;
@@ -34,6 +36,46 @@ pub struct Intake {
     refused_told: Throttle,
 }
 
+/// The next connection of several intakes, each within a `T`, which have their permits in common, and the position of the one
+/// that it came to. Looks at those before it first; never ready without one. Errors of accepting are told, counted and waited
+/// out; none ends the wait. May be dropped at any moment.
+pub async fn next_of<T>(all: &mut [T], intake: impl Fn(&mut T) -> &mut Intake) -> (usize, Connection) {
+    let mut refused = 0;
+    loop {
+        let Some(permits) = all.first_mut().map(|first| Arc::clone(&intake(first).permits)) else {
+            return std::future::pending().await;
+        };
+        while permits.is_spent() {
+            all.iter_mut().for_each(|each| intake(each).tell_connections_wait());
+            // Whether any wait is looked at now and then; the kernel does not tell of it again.
+            let _ = tokio::time::timeout(LOOK_FOR_WAITING_EVERY, permits.freed()).await;
+        }
+        let resumes = all.iter_mut().filter_map(|each| intake(each).pause.until()).min();
+        let ready = poll_fn(|context| {
+            let ready = all.iter_mut().position(|each| intake(each).poll_readable(context).is_ready());
+            ready.map_or(Poll::Pending, Poll::Ready)
+        });
+        let index = match resumes {
+            None => ready.await,
+            Some(resumes) => match tokio::time::timeout_at(resumes.into(), ready).await {
+                Ok(index) => index,
+                Err(_) => continue,
+            },
+        };
+        let Some(found) = all.get_mut(index).map(|each| intake(each).look()) else { continue };
+        match found {
+            Next::Taken(connection) => return (index, connection),
+            Next::Refused if refused < REFUSALS_A_TURN => refused += 1,
+            Next::Refused => {
+                refused = 0;
+                // Who refuses one connection after the other shall hear of signals and workers all the same.
+                tokio::task::yield_now().await;
+            }
+            Next::None => {}
+        }
+    }
+}
+
 /// What came of looking for a connection that waits.
 enum Next {
     Taken(Connection),
@@ -49,29 +91,16 @@ impl Intake {
         Self { listener, permits, pause: AcceptPause::default(), counts, waiting_told, refused_told }
     }
 
-    /// The next connection. Errors of accepting are told, counted and waited out; none ends the wait.
-    pub async fn next(&mut self) -> Connection {
-        let mut refused = 0;
-        loop {
-            self.pause.over().await;
-            while self.permits.is_spent() {
-                self.tell_connections_wait();
-                // Whether any wait is looked at now and then; the kernel does not tell of it again.
-                let _ = tokio::time::timeout(LOOK_FOR_WAITING_EVERY, self.permits.freed()).await;
-            }
-            if let Err(error) = self.listener.readable().await {
+    /// Ready when a connection may wait, and accepting is not paused. The task of the last poll is woken.
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.pause.until().is_some() {
+            return Poll::Pending;
+        }
+        match ready!(self.listener.poll_readable(context)) {
+            Ok(()) => Poll::Ready(()),
+            Err(error) => {
                 self.failed(&error);
-                continue;
-            }
-            match self.look() {
-                Next::Taken(connection) => return connection,
-                Next::Refused if refused < REFUSALS_A_TURN => refused += 1,
-                Next::Refused => {
-                    refused = 0;
-                    // Who refuses one connection after the other shall hear of signals and workers all the same.
-                    tokio::task::yield_now().await;
-                }
-                Next::None => {}
+                Poll::Pending
             }
         }
     }

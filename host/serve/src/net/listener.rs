@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -72,6 +73,14 @@ impl Listener {
     /// When the event loop is at its end.
     pub async fn readable(&self) -> io::Result<()> {
         self.socket.readable().await.map(drop)
+    }
+
+    /// Ready when a connection may wait. The task of the last poll is woken.
+    ///
+    /// # Errors
+    /// When the event loop is at its end.
+    pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_read_ready(context).map_ok(drop)
     }
 
     /// Whether a connection waits.
@@ -164,14 +173,14 @@ impl AcceptPause {
 
     /// Waits until accepting may be tried again.
     pub async fn over(&self) {
-        if let Some(until) = self.until {
+        if let Some(until) = self.until() {
             tokio::time::sleep_until(until.into()).await;
         }
     }
 
-    /// Whether accepting may be tried now.
-    pub fn is_over(&self) -> bool {
-        self.until.is_none_or(|until| Instant::now() >= until)
+    /// Until when accepting is paused.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until.filter(|until| Instant::now() < *until)
     }
 }
 
@@ -219,10 +228,10 @@ mod tests {
     fn only_shortages_pause_accepting() {
         let mut pause = AcceptPause::default();
         pause.failed(&io::ErrorKind::ConnectionAborted.into());
-        assert!(pause.is_over());
+        assert!(pause.until().is_none());
         pause.failed(&rustix::io::Errno::MFILE.into());
-        assert!(!pause.is_over());
+        assert!(pause.until().is_some());
         pause.succeeded();
-        assert!(pause.is_over());
+        assert!(pause.until().is_none());
     }
 }

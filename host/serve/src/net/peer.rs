@@ -12,6 +12,8 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// A client of the Unix socket.
     Unix,
+    /// A worker of this host that takes clients' connections, and forwards requests for apps of groups.
+    Front,
 }
 
 impl fmt::Display for Peer {
@@ -19,6 +21,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix => f.write_str("unix"),
+            Self::Front => f.write_str("another worker"),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! is asked for a guest. A pool that was not used for a while is put to sleep: nothing is kept of it. When memory is short,
 //! those that were not used for the longest time go first.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use wasmhost_config::{App, AppId, AppTable};
-use wasmhost_sandbox::{InstanceContext, MemoryBudget, Pulse, Sandbox, WorkerCpu};
+use wasmhost_config::{App, AppId, AppTable, Routed};
+use wasmhost_sandbox::{AppBounds, InstanceContext, MemoryBudget, Pulse, Sandbox, WorkerBounds, WorkerCpu};
 
 use super::common::{Common, Notice};
 use super::instances::Pool;
 use super::lease::Lease;
 use super::supply::Supply;
-use super::take::Refusal;
+use super::take::{NotTaken, Refusal};
 use crate::alarms::Alarm;
 use crate::metrics::{AppMetrics, Flag, Shed};
 use crate::vitals::{HostVitals, Vitals, memory_of};
@@ -37,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) pulse: Arc<Pulse>,
     /// The worker's CPU, which its apps share.
     pub(crate) cpu: Rc<WorkerCpu>,
+    /// What they share besides.
+    pub(crate) bounds: WorkerBounds,
     pub(crate) sandbox: Arc<Sandbox>,
     /// Memory of all instances of the host.
     pub(crate) budget: MemoryBudget,
@@ -44,6 +46,31 @@ pub(crate) struct Parts {
     pub(crate) host: &'static HostVitals,
     /// After so long without a request an app is put to sleep; none: never.
     pub(crate) sleep_after: Option<Duration>,
+    /// Of which group this worker is; it serves the apps of this group, or those without one.
+    pub(crate) group: Option<Arc<str>>,
+}
+
+/// Where a request goes.
+pub(crate) enum Route {
+    /// To an app of this worker.
+    Here {
+        /// The app's.
+        pool: Rc<Pool>,
+        /// Bytes at the beginning of the path that the app does not see.
+        stripped: usize,
+    },
+    /// To a worker of a group.
+    Elsewhere(Elsewhere),
+}
+
+/// An app of a group, for which this worker forwards requests.
+pub(crate) struct Elsewhere {
+    pub(crate) group: Rc<str>,
+    pub(crate) app: AppId,
+    /// See [`Route::Here`].
+    pub(crate) stripped: usize,
+    /// What fails here is recorded with it. It has no instances.
+    pub(crate) pool: Rc<Pool>,
 }
 
 /// The apps of a worker.
@@ -56,6 +83,8 @@ pub(crate) struct Apps {
     seen: RefCell<BTreeSet<AppId>>,
     /// Of requests that belong to no app.
     no_app: Rc<Pool>,
+    /// Of apps of groups for which this worker has had requests, and their groups; [`AWAKE_MAX`] at most.
+    elsewhere: RefCell<BTreeMap<AppId, (Rc<str>, Rc<Pool>)>>,
     /// An app was woken, or there are others.
     woken: Notify,
 }
@@ -63,20 +92,49 @@ pub(crate) struct Apps {
 impl Apps {
     pub(crate) fn new(common: Rc<Common>, parts: Parts, table: Arc<AppTable>) -> Rc<Self> {
         let none = Arc::new(App::default());
-        let context = context(&common, &parts, None, &none);
+        let bounds = AppBounds::alone();
+        let context = context(&common, &parts, None, &none, &bounds);
         let metrics = (&parts.vitals.metrics.unrouted, &parts.host.apps[0].has_answered);
-        let no_app = Pool::new(None, none, context, metrics, Rc::clone(&common));
+        let no_app = Pool::new(None, none, (context, bounds), metrics, Rc::clone(&common));
         common.has_apps(table.len());
+        parts.bounds.serve(table.len());
         let table = RefCell::new(table);
-        let (pools, seen) = (RefCell::default(), RefCell::default());
-        Rc::new(Self { common, parts, table, pools, seen, no_app, woken: Notify::new() })
+        let (pools, seen, elsewhere) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Rc::new(Self { common, parts, table, pools, seen, no_app, elsewhere, woken: Notify::new() })
     }
 
-    /// The pool of the app that a request to this host and path is for, and how much of the path the app does not see.
-    /// Wakes the app.
-    pub(crate) fn route(&self, host: &str, path: &str) -> Option<(Rc<Pool>, usize)> {
-        let routed = self.table.borrow().route(host, path)?;
-        Some((self.pool(routed.app)?, routed.stripped))
+    /// Where a request to this host and path goes. Wakes the app, if it is one of this worker.
+    pub(crate) fn route(&self, host: &str, path: &str) -> Option<Route> {
+        let Routed { app, stripped } = self.table.borrow().route(host, path)?;
+        if let Some((group, pool)) = self.elsewhere(app)? {
+            return Some(Route::Elsewhere(Elsewhere { group, app, stripped, pool }));
+        }
+        Some(Route::Here { pool: self.pool(app)?, stripped })
+    }
+
+    /// Which group an app is of that this worker does not serve, and what fails of it here is recorded with. None: no such
+    /// app; none within: the app is one of this worker.
+    #[expect(clippy::option_option, reason = "two questions, each with its own no")]
+    fn elsewhere(&self, id: AppId) -> Option<Option<(Rc<str>, Rc<Pool>)>> {
+        let table = self.table.borrow();
+        let app = table.get(id)?;
+        let Some(group) = app.group.as_deref().filter(|group| self.parts.group.as_deref() != Some(group)) else {
+            return Some(None);
+        };
+        let mut elsewhere = self.elsewhere.borrow_mut();
+        if let Some(known) = elsewhere.get(&id) {
+            return Some(Some(known.clone()));
+        }
+        if elsewhere.len() >= AWAKE_MAX {
+            elsewhere.clear();
+        }
+        let bounds = AppBounds::alone();
+        let context = context(&self.common, &self.parts, Some(id), app, &bounds);
+        let (pool, rows) = ((context, bounds), rows(&self.parts, id)?);
+        let pool = Pool::new(Some(id), Arc::clone(app), pool, rows, Rc::clone(&self.common));
+        let new = (Rc::from(group), pool);
+        elsewhere.insert(id, new.clone());
+        Some(Some(new))
     }
 
     /// What a request that belongs to no app is recorded with.
@@ -84,8 +142,14 @@ impl Apps {
         Rc::clone(&self.no_app)
     }
 
+    /// The name of an app; empty where there is none.
+    pub(crate) fn name(&self, id: Option<AppId>) -> String {
+        let table = self.table.borrow();
+        id.and_then(|id| table.get(id)).map(|app| app.name.clone()).unwrap_or_default()
+    }
+
     /// The pool of an app; made, and the primary asked for a guest, when there is none.
-    fn pool(&self, id: AppId) -> Option<Rc<Pool>> {
+    pub(crate) fn pool(&self, id: AppId) -> Option<Rc<Pool>> {
         if let Some(pool) = self.pools.borrow().get(&id) {
             return Some(Rc::clone(pool));
         }
@@ -99,15 +163,16 @@ impl Apps {
             self.put_to_sleep_one_beside(None, Duration::ZERO);
         }
         let app = Arc::clone(self.table.borrow().get(id)?);
-        let context = context(&self.common, &self.parts, Some(id), &app);
         let (metrics, has_answered) = rows(&self.parts, id)?;
+        let bounds = AppBounds::new(&self.parts.bounds, (self.common.worker.0, &app.name), &metrics.shortages);
+        let context = context(&self.common, &self.parts, Some(id), &app, &bounds);
         if self.seen.borrow_mut().insert(id) {
             // What a worker that died left there went with it.
             metrics.in_flight.set(0);
             metrics.instances.set(0);
             metrics.down.set(false);
         }
-        let pool = Pool::new(Some(id), app, context, (metrics, has_answered), Rc::clone(&self.common));
+        let pool = Pool::new(Some(id), app, (context, bounds), (metrics, has_answered), Rc::clone(&self.common));
         let [tended, relieved] = std::array::from_fn(|_| (Rc::clone(&pool), Rc::clone(&self.common)));
         let tend = async move { tended.1.crash.watch(tended.0.tend()).await };
         let relieve = async move { relieved.1.crash.watch(relieved.0.relieve()).await };
@@ -132,7 +197,7 @@ impl Apps {
         let pool = self.pools.borrow().get(&id).cloned()?;
         match supply {
             Supply::Guest(guest) => {
-                let context = context(&self.common, &self.parts, Some(id), guest.app());
+                let context = context(&self.common, &self.parts, Some(id), guest.app(), pool.bounds());
                 pool.supply(guest, context);
             }
             Supply::Unavailable(_) => pool.is_unavailable(),
@@ -144,12 +209,14 @@ impl Apps {
     /// requests that they have to the end.
     pub(crate) fn serve(&self, table: Arc<AppTable>) {
         self.common.has_apps(table.len());
+        self.parts.bounds.serve(table.len());
         let before = self.table.replace(table);
         let gone: Vec<Rc<Pool>> = {
             let table = self.table.borrow();
             let is_gone = |id: &AppId| !table.has_same(*id, &before);
             self.pools.borrow_mut().extract_if(.., |id, _| is_gone(id)).map(|(_, pool)| pool).collect()
         };
+        self.elsewhere.borrow_mut().clear();
         self.woken.notify_one();
         for pool in gone {
             self.end(&pool);
@@ -157,17 +224,24 @@ impl Apps {
     }
 
     /// An instance for a request; see [`Pool::take`]. While memory is short, apps that nobody uses go to sleep for it.
-    pub(crate) async fn take(&self, pool: &Rc<Pool>, alarm: &Alarm, latest: Option<Instant>) -> Result<Lease, Refusal> {
+    pub(crate) async fn take(
+        &self,
+        pool: &Rc<Pool>,
+        alarm: &Alarm,
+        latest: Option<Instant>,
+        loading: &Cell<Duration>,
+    ) -> Result<Lease, Refusal> {
         let mut put_to_sleep = 0;
         loop {
-            match pool.take(alarm, latest).await {
-                Err(Refusal::NoMemory)
-                    if put_to_sleep < PUT_TO_SLEEP_MAX && self.put_to_sleep_one_beside(pool.id, SETTLED) =>
+            match pool.take(alarm, latest, loading).await {
+                Err(NotTaken::NoMemory)
+                    if put_to_sleep < PUT_TO_SLEEP_MAX && self.put_to_sleep_one_beside(pool.id(), SETTLED) =>
                 {
                     put_to_sleep += 1;
                 }
-                Err(Refusal::NoMemory) => return Err(pool.shed(Shed::Memory, pool.queue_timeout())),
-                outcome => return outcome,
+                Err(NotTaken::NoMemory) => return Err(pool.shed(Shed::Memory, pool.queue_timeout())),
+                Err(NotTaken::Refused(refusal)) => return Err(refusal),
+                Ok(lease) => return Ok(lease),
             }
         }
     }
@@ -176,8 +250,9 @@ impl Apps {
     pub(crate) async fn put_to_sleep(self: Rc<Self>) {
         let Some(after) = self.parts.sleep_after else { return };
         loop {
-            // An only app stays awake. While nothing can go to sleep, there is no timer.
-            if self.pools.borrow().is_empty() || self.table.borrow().len() <= 1 {
+            // The only app of a host stays awake. While nothing can go to sleep, there is no timer.
+            let is_only = self.parts.group.is_none() && self.table.borrow().len() <= 1;
+            if self.pools.borrow().is_empty() || is_only {
                 self.woken.notified().await;
                 continue;
             }
@@ -207,7 +282,7 @@ impl Apps {
     fn end(&self, pool: &Rc<Pool>) {
         pool.retire();
         self.common.trim.ask();
-        if let Some(id) = pool.id {
+        if let Some(id) = pool.id() {
             self.common.tell(Notice::Asleep(id));
         }
     }
@@ -221,7 +296,13 @@ impl Apps {
 }
 
 /// What the instances of an app on this worker are made with.
-fn context(common: &Common, parts: &Parts, id: Option<AppId>, app: &Arc<App>) -> InstanceContext {
+fn context(
+    common: &Common,
+    parts: &Parts,
+    id: Option<AppId>,
+    app: &Arc<App>,
+    bounds: &Arc<AppBounds>,
+) -> InstanceContext {
     let mut budget = parts.budget.clone();
     if let Some(id) = id
         && let (Some(row), Some(shared)) = (parts.vitals.apps.get(id.index()), parts.host.apps.get(id.index()))
@@ -232,7 +313,8 @@ fn context(common: &Common, parts: &Parts, id: Option<AppId>, app: &Arc<App>) ->
     let ticker = Arc::clone(parts.sandbox.ticker());
     // No instance is made of no app.
     let (cpu, key) = id.map_or_else(|| (Rc::default(), 0), |id| (Rc::clone(&parts.cpu), id.0));
-    InstanceContext::new(common.worker.0, Arc::clone(&parts.pulse), ticker, Arc::new(budget), app, (&cpu, key))
+    let (worker, pulse, bounds) = (common.worker.0, Arc::clone(&parts.pulse), Arc::clone(bounds));
+    InstanceContext::new(worker, pulse, ticker, Arc::new(budget), app, (&cpu, key), bounds)
 }
 
 fn rows(parts: &Parts, id: AppId) -> Option<(&'static AppMetrics, &'static Flag)> {

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use wasmhost_base::line_budget::LineBudget;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{App, AppId, Capacity, Limits};
-use wasmhost_sandbox::{Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, TICK, WasiVersion};
+use wasmhost_sandbox::{
+    AppBounds, Fault, FaultKind, Guest, Instance, InstanceContext, Shared, SharedPlace, TICK, WasiVersion,
+};
 
 use super::codel::CoDel;
 use super::common::{Common, Notice};
@@ -27,6 +30,8 @@ use crate::worker_id::WorkerId;
 const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
 /// At most one log line in this time that there is no memory for an instance; each time is counted.
 const CAPACITY_LINE_EVERY: Duration = Duration::from_secs(10);
+/// At most so many log lines in a second about faults of an app on a worker; each fault is counted.
+const FAULT_LINES_PER_SECOND: u64 = 50;
 /// Instances kept ready ahead when each request gets a fresh one.
 const READY_AHEAD: usize = 4;
 /// Shared instances of a worker that retire, and finish their last calls, beyond `--instances-per-worker`. The pool has
@@ -40,7 +45,7 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Pool {
     pub(super) worker: WorkerId,
     /// None: of the requests that belong to no app, and that are never given an instance.
-    pub(super) id: Option<AppId>,
+    id: Option<AppId>,
     /// Its settings: those of its guest, once there is one.
     app: RefCell<Arc<App>>,
     pub(super) guest: RefCell<Option<Arc<Guest>>>,
@@ -51,6 +56,8 @@ pub(crate) struct Pool {
     /// Counts the guests that were put here; instances of an older one are not kept.
     pub(super) edition: Cell<u64>,
     context: RefCell<Rc<InstanceContext>>,
+    /// What its app has of what the apps of the worker share.
+    bounds: Arc<AppBounds>,
     pub(super) capacity: Cell<Capacity>,
     limits: Cell<Limits>,
     buffers: RefCell<Rc<Buffers>>,
@@ -84,6 +91,7 @@ pub(crate) struct Pool {
     /// By reason, in the order of [`Shed::ALL`].
     pub(super) sheds_told: [Throttle; Shed::ALL.len()],
     capacity_told: Throttle,
+    fault_lines: LineBudget,
 }
 
 /// An instance with what the pool knows of it.
@@ -200,7 +208,7 @@ impl Pool {
     pub(super) fn new(
         id: Option<AppId>,
         app: Arc<App>,
-        context: InstanceContext,
+        (context, bounds): (InstanceContext, Arc<AppBounds>),
         (metrics, has_answered): (&'static AppMetrics, &'static Flag),
         common: Rc<Common>,
     ) -> Rc<Self> {
@@ -214,7 +222,8 @@ impl Pool {
             context: RefCell::new(Rc::new(context)),
             capacity: Cell::new(app.capacity),
             limits: Cell::new(app.limits),
-            buffers: RefCell::new(Rc::new(Buffers::new(&app.capacity))),
+            buffers: RefCell::new(Rc::new(Buffers::new(&app.capacity, &bounds))),
+            bounds,
             app: RefCell::new(app),
             metrics,
             has_answered,
@@ -235,6 +244,7 @@ impl Pool {
             surplus_known: Cell::new(false),
             sheds_told: Shed::ALL.map(|_| Throttle::new(SHED_LINE_EVERY)),
             capacity_told: Throttle::new(CAPACITY_LINE_EVERY),
+            fault_lines: LineBudget::of(FAULT_LINES_PER_SECOND),
         })
     }
 
@@ -264,14 +274,19 @@ impl Pool {
         Rc::clone(&self.buffers.borrow())
     }
 
+    /// What its app has of what the apps of the worker share.
+    pub(super) fn bounds(&self) -> &Arc<AppBounds> {
+        &self.bounds
+    }
+
     /// Wall clock of a call whose client has left, and of what calls leave running.
     pub(super) fn linger_max(&self) -> Option<Duration> {
         self.limits.get().request_timeout
     }
 
-    /// Whether it is of no app.
-    pub(crate) fn is_of_no_app(&self) -> bool {
-        self.id.is_none()
+    /// Whose it is; none: of the requests that belong to no app.
+    pub(crate) fn id(&self) -> Option<AppId> {
+        self.id
     }
 
     pub(super) fn is_fresh_each_request(&self) -> bool {
@@ -295,7 +310,7 @@ impl Pool {
         if !Arc::ptr_eq(&app, &self.app.borrow()) {
             self.capacity.set(app.capacity);
             self.limits.set(app.limits);
-            *self.buffers.borrow_mut() = Rc::new(Buffers::new(&app.capacity));
+            *self.buffers.borrow_mut() = Rc::new(Buffers::new(&app.capacity, &self.bounds));
             *self.app.borrow_mut() = app;
         }
         *self.guest.borrow_mut() = Some(guest);
@@ -418,7 +433,8 @@ impl Pool {
                     _ => self.health.borrow_mut().on_failed_start(Instant::now(), origin.tried.get(), fastrand::f64()),
                 };
                 let is_capacity = fault.kind == FaultKind::Capacity;
-                if let Some(count) = if is_capacity { self.capacity_told.admit(Instant::now()) } else { Some(1) } {
+                let count = if is_capacity { self.capacity_told.admit(Instant::now()) } else { Some(1) };
+                if let Some(count) = count.filter(|_| is_capacity || self.may_tell_fault()) {
                     tracing::warn!(
                         worker = self.worker.0,
                         app = &*self.name(),
@@ -505,21 +521,33 @@ impl Pool {
         }
     }
 
+    /// Whether one more fault of the app may be logged, of those that guests and clients can cause as often as they like.
+    pub(crate) fn may_tell_fault(&self) -> bool {
+        let (is_admitted, left_out) = self.fault_lines.admit();
+        if left_out > 0 {
+            let (worker, app) = (self.worker.0, &*self.name());
+            tracing::warn!(worker, app, lines = left_out, "lines about faults were left out; each fault is counted");
+        }
+        is_admitted
+    }
+
     /// Takes note of a fault: counts it, logs it, and decides whether the pool goes on.
     pub(super) fn faulted(&self, origin: &Origin, request: u64, fault: &Fault) {
         self.metrics.faulted(fault.kind);
-        let raise = fault.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
-        tracing::warn!(
-            worker = self.worker.0,
-            app = &*self.name(),
-            generation = origin.generation,
-            request,
-            fault = fault.kind.name(),
-            limit = fault.flag(),
-            detail = &*fault.detail,
-            trace = fault.trace.as_deref().map(trace_text),
-            "recycle: a new instance takes its place{raise}"
-        );
+        if self.may_tell_fault() {
+            let raise = fault.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
+            tracing::warn!(
+                worker = self.worker.0,
+                app = &*self.name(),
+                generation = origin.generation,
+                request,
+                fault = fault.kind.name(),
+                limit = fault.flag(),
+                detail = &*fault.detail,
+                trace = fault.trace.as_deref().map(trace_text),
+                "recycle: a new instance takes its place{raise}"
+            );
+        }
         // Memory that others hold says nothing of the component.
         if origin.is_outdated() || fault.kind == FaultKind::Capacity || !self.common.may_go_down {
             return;

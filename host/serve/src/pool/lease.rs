@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use wasmhost_sandbox::{Body, Fault, Head, SharedPlace, WasiVersion};
+use wasmhost_sandbox::{Call, Fault, Head, SharedPlace, WasiVersion};
 
 use super::instances::{Kept, KeptShared};
 
@@ -28,10 +28,10 @@ impl Lease {
     }
 
     /// Begins the call.
-    pub(crate) fn begin(&mut self, request: http::Request<Body>, number: u64) {
+    pub(crate) fn begin(&mut self, call: Call, number: u64) {
         match &mut self.0 {
-            Some(Holding::Own(kept)) => kept.instance.begin(request, number),
-            Some(Holding::Shared { place, .. }) => place.begin(request, number),
+            Some(Holding::Own(kept)) => kept.instance.begin(call, number),
+            Some(Holding::Shared { place, .. }) => place.begin(call, number),
             None => {}
         }
     }

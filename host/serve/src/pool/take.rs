@@ -1,6 +1,7 @@
 //! How a request gets an instance: one that is kept, a new one, or one that becomes free while the request waits in the
 //! queue; and when it gets none.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -19,26 +20,43 @@ const UNAVAILABLE_FOR: Duration = Duration::from_secs(10);
 pub(crate) enum Refusal {
     /// No capacity; try again after so long.
     Shed(Shed, Duration),
-    /// No memory for an instance. It is not counted: others' memory may be had.
-    NoMemory,
     /// An instance was made for it and did not come up.
     Failed(Fault),
+}
+
+/// Why a pool gives no instance.
+pub(super) enum NotTaken {
+    /// The request is refused.
+    Refused(Refusal),
+    /// No memory for an instance. It is not counted: others' memory may be had.
+    NoMemory,
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl Pool {
     /// An instance for one request: a kept one, a new one, or one that becomes free while the request waits. `alarm`
     /// is the request's, and is left unset. Waits in the queue, or for an instance that is being made, no longer than until
-    /// `latest`.
-    pub(crate) async fn take(self: &Rc<Self>, alarm: &Alarm, latest: Option<Instant>) -> Result<Lease, Refusal> {
+    /// `latest`. While the app is not loaded, that does not count: the time is added to `loading`, and to `latest`.
+    pub(super) async fn take(
+        self: &Rc<Self>,
+        alarm: &Alarm,
+        latest: Option<Instant>,
+        loading: &Cell<Duration>,
+    ) -> Result<Lease, NotTaken> {
         let rest = {
             let health = self.health.borrow();
             if health.may_be_down() { health.down_for(Instant::now()) } else { None }
         };
         if let Some(rest) = rest {
-            return Err(self.shed(Shed::Down, rest));
+            return Err(self.shed(Shed::Down, rest).into());
         }
         if self.refuses() {
-            return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR));
+            return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR).into());
         }
         let mut deadline = None;
         loop {
@@ -51,14 +69,15 @@ impl Pool {
             }
             let room = match if has_guest { Room::take(self) } else { None } {
                 Some(room) => room,
-                None => match self.wait_for_grant(alarm, &mut deadline, latest).await? {
+                None => match self.wait_for_grant(alarm, &mut deadline, latest, loading).await? {
                     Grant::Instance(kept) => return Ok(Lease::own(kept)),
                     Grant::Place(kept, place) => return Ok(Lease::shared(kept, place)),
                     Grant::Room(room) => room,
-                    Grant::Unavailable => return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR)),
+                    Grant::Unavailable => return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR).into()),
                 },
             };
-            let kept = self.make(room, latest).await.map_err(|fault| self.refusal(fault))?;
+            let latest = latest.map(|latest| latest + loading.get());
+            let kept = self.make(room, latest).await.map_err(not_taken)?;
             // Else a reload came in between.
             if !kept.origin.is_outdated() {
                 return Ok(self.lease(kept));
@@ -72,25 +91,29 @@ impl Pool {
         alarm: &Alarm,
         deadline: &mut Option<Instant>,
         latest: Option<Instant>,
+        loading: &Cell<Duration>,
     ) -> Result<Grant, Refusal> {
         let Capacity { queue_max, queue_timeout, .. } = self.capacity.get();
         if self.queue.len() >= queue_max {
             return Err(self.shed(Shed::QueueFull, queue_timeout));
         }
+        let (now, is_loaded) = (Instant::now(), self.guest.borrow().is_some());
         let deadline = *deadline.get_or_insert_with(|| {
             self.metrics.queued.add_one();
-            let now = Instant::now();
             let (is_first, max) = (self.queue.is_empty(), queue_timeout);
-            let is_loaded = self.guest.borrow().is_some();
             // While the app is loaded, nobody is served, however short the line.
             let wait = if is_loaded { self.codel.borrow_mut().of_one_who_comes(now, is_first, max) } else { max };
-            let until = now + wait;
-            latest.map_or(until, |latest| until.min(latest))
+            now + wait
         });
+        let latest = latest.filter(|_| is_loaded).map(|latest| latest + loading.get());
+        let deadline = latest.map_or(deadline, |latest| deadline.min(latest));
         alarm.set(Some(deadline));
         self.holders.short.notify_one();
         let granted = self.queue.wait(alarm, deadline, |grant| self.give_back(grant)).await;
         alarm.set(None);
+        if !is_loaded {
+            loading.set(loading.get() + now.elapsed());
+        }
         granted.ok_or_else(|| {
             let is_loaded = self.guest.borrow().is_some();
             self.shed(if is_loaded { Shed::QueueTimeout } else { Shed::Loading }, queue_timeout)
@@ -107,13 +130,6 @@ impl Pool {
             }
             Grant::Room(room) => drop(room),
             Grant::Unavailable => {}
-        }
-    }
-
-    fn refusal(&self, fault: Fault) -> Refusal {
-        match fault.kind {
-            FaultKind::Capacity => Refusal::NoMemory,
-            _ => Refusal::Failed(fault),
         }
     }
 
@@ -156,5 +172,13 @@ impl Pool {
         } else {
             Lease::own(kept)
         }
+    }
+}
+
+/// What it means for a request that its instance did not come up.
+fn not_taken(fault: Fault) -> NotTaken {
+    match fault.kind {
+        FaultKind::Capacity => NotTaken::NoMemory,
+        _ => Refusal::Failed(fault).into(),
     }
 }

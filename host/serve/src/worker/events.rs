@@ -1,6 +1,7 @@
 //! What a worker tells the primary: how far it has come, and why it ended.
 
 use std::fmt;
+use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -24,6 +25,8 @@ pub enum WorkerEvent {
     Vanished(WorkerId, AppId),
     /// It keeps nothing of an app any more, for which no request has come lately.
     Asleep(WorkerId, AppId),
+    /// A worker of this group is to be given this end of a connection: requests for apps of the group are forwarded on it.
+    Forward(WorkerId, String, UnixStream),
     /// It takes no more connections.
     Disconnect(WorkerId),
     /// The thread, or the process, has ended.

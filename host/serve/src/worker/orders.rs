@@ -21,6 +21,8 @@ use crate::worker_id::WorkerId;
 pub struct WorkerSetup {
     /// Its number.
     pub id: WorkerId,
+    /// The group whose apps it serves; none: it takes clients' connections, and serves the apps without a group.
+    pub group: Option<Arc<str>>,
     /// The settings of the host.
     pub config: Arc<Config>,
     /// Its counts and its sign of running guest code, kept over respawns.

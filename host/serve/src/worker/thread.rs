@@ -2,12 +2,10 @@
 
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
@@ -17,16 +15,16 @@ use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
 use wasmhost_config::AppId;
-use wasmhost_sandbox::{MemoryBudget, WorkerCpu};
+use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
 
 use super::events::{Applied, Events, Exit, WorkerEvent};
 use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::crash::Crash;
-use crate::http::{Lines, WorkerShared};
+use crate::http::{Connections, Lines, WorkerShared};
 use crate::http1;
 use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
-use crate::net::intake::Intake;
+use crate::net::intake::{Intake, next_of};
 use crate::net::listener::Listener;
 use crate::net::{Peer, Stream};
 use crate::pool::{Apps, Common, Notice, Parts};
@@ -96,7 +94,7 @@ async fn serve(
     mut orders: OrderReceiver,
     kept: &OnceCell<Rc<Apps>>,
 ) -> Exit {
-    let WorkerSetup { id, config, vitals, host, sandbox, authority, listeners, permits } = setup;
+    let WorkerSetup { id, group, config, vitals, host, sandbox, authority, listeners, permits } = setup;
     let metrics = &vitals.metrics;
     events.tell(WorkerEvent::Online(id, thread)).await;
     // What a thread that died left behind here went with it.
@@ -112,11 +110,13 @@ async fn serve(
     let parts = Parts {
         pulse,
         cpu: Rc::clone(&cpu),
+        bounds: WorkerBounds::default(),
         sandbox,
         budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &vitals.memory_bytes),
         vitals,
         host,
         sleep_after: config.app_idle_timeout,
+        group,
     };
     let apps = Apps::new(Rc::clone(&common), parts, table);
     let _ = kept.set(Rc::clone(&apps));
@@ -131,6 +131,7 @@ async fn serve(
         stopping: Cell::new(false),
         requests: Cell::new(0),
         lines: Lines::default(),
+        connections: Connections::default(),
         authority,
         tasks: Cell::new(0),
         changed: Notify::new(),
@@ -196,10 +197,13 @@ async fn serve(
                 Notice::Wants(app) => WorkerEvent::Wants(id, app),
                 Notice::Asleep(app) => WorkerEvent::Asleep(id, app),
             }).await,
+            (group, socket) = worker.connections.next_asked() => {
+                events.tell(WorkerEvent::Forward(id, group.as_ref().to_owned(), socket)).await;
+            }
             () = common.rested(), if worker.draining.get() => {}
             () = worker.changed.notified() => {}
             Some(connection) = connections.recv() => crew.take_in(connection, || connections.try_recv().ok()),
-            (index, connection) = next_of_own(&mut own_intakes) => {
+            (index, connection) = next_of(&mut own_intakes, |intake| intake) => {
                 crew.take_in(connection, || own_intakes.get_mut(index).and_then(Intake::next_waiting));
                 // The others go first the next time.
                 own_intakes.rotate_left(index + 1);
@@ -226,6 +230,8 @@ fn tend(worker: &Rc<WorkerShared>, cpu: Rc<WorkerCpu>) {
     spawn(Box::pin(cpu.attend()));
     spawn(Box::pin(apps.put_to_sleep()));
     spawn(Box::pin(async move { common.trim.run().await }));
+    let tended = Rc::clone(worker);
+    spawn(Box::pin(async move { tended.connections.tend().await }));
     if worker.config.access_log {
         spawn(Box::pin(access::hand_over_in_time()));
     }
@@ -294,20 +300,6 @@ impl Crew {
             }
         });
     }
-}
-
-/// The next connection of the worker's own listeners, and which it is of; never ready without one.
-async fn next_of_own(intakes: &mut [Intake]) -> (usize, Connection) {
-    let mut waiting: Vec<_> = intakes.iter_mut().map(|intake| Box::pin(intake.next())).collect();
-    poll_fn(|context| {
-        for (index, next) in waiting.iter_mut().enumerate() {
-            if let Poll::Ready(connection) = next.as_mut().poll(context) {
-                return Poll::Ready((index, connection));
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 /// The next orders: the stage of the first ones, once, and then those that come.

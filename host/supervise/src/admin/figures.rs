@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use wasmhost_config::AppId;
-use wasmhost_sandbox::FaultKind;
+use wasmhost_sandbox::{FaultKind, SharedBound};
 use wasmhost_serve::metrics::{AppMetrics, Count, LATENCY_BOUNDS, Refused, Shed};
 
 use crate::board::Board;
@@ -21,6 +21,7 @@ pub(super) struct Figures {
     pub(super) faults: [u64; FaultKind::ALL.len()],
     pub(super) sheds: [u64; Shed::ALL.len()],
     pub(super) refusals: [u64; Refused::ALL.len()],
+    pub(super) shortages: [u64; SharedBound::ALL.len()],
     pub(super) generation: u64,
     pub(super) instances: u64,
     pub(super) guest_cpu_us: u64,
@@ -66,6 +67,7 @@ impl Figures {
         all(&mut self.sheds, &row.sheds);
         all(&mut self.refusals, &row.refusals);
         all(&mut self.latency, &row.latency);
+        self.shortages.iter_mut().zip(&row.shortages).for_each(|(sum, count)| *sum += count.load(Relaxed));
         self.in_flight += row.in_flight.get().unsigned_abs();
         self.instances += row.instances.get().unsigned_abs();
         self.client_left += row.client_left.get();

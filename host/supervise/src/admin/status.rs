@@ -39,6 +39,9 @@ struct Only {
 #[derive(Serialize)]
 struct Worker<'a> {
     worker: usize,
+    /// The group whose apps it serves; none: it takes clients' connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
     /// `listening`, `down` (its pools refuse requests) or `stopped`.
     state: &'static str,
     /// Its thread's number in the operating system; where it is a process, that one's.
@@ -49,20 +52,22 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn of(worker: usize, metrics: &'a WorkerMetrics, sums: &'a Figures) -> Self {
+    fn of(worker: usize, group: Option<&'a str>, metrics: &'a WorkerMetrics, sums: &'a Figures) -> Self {
         let state = match (metrics.listening.get(), metrics.down.get()) {
             (true, false) => "listening",
             (true, true) => "down",
             (false, _) => "stopped",
         };
         let thread = metrics.thread.load(Relaxed);
-        Self { worker, state, thread, requests: sums.requests(), metrics: OfWorker(metrics, sums) }
+        Self { worker, group, state, thread, requests: sums.requests(), metrics: OfWorker(metrics, sums) }
     }
 }
 
 #[derive(Serialize)]
 struct OfApp<'a> {
     name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
     component: &'a str,
     state: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -80,9 +85,10 @@ struct OfApp<'a> {
 
 impl<'a> OfApp<'a> {
     fn of(app: &'a AppRow, sums: Option<&'a Figures>) -> Self {
-        let AppRow { name, component, state, wasi, isolation, error, .. } = app;
+        let AppRow { name, group, component, state, wasi, isolation, error, .. } = app;
         Self {
             name,
+            group: group.as_deref(),
             component,
             state,
             wasi,
@@ -185,7 +191,8 @@ pub(super) fn render(board: &Board) -> String {
         wasi: app.wasi.clone(),
         isolation: app.isolation.clone(),
     });
-    let workers = board.workers.iter().zip(&of_workers).enumerate();
+    let groups = board.groups.iter().map(Option::as_deref);
+    let workers = board.workers.iter().zip(groups).zip(&of_workers).enumerate();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         phase: board.phase().name(),
@@ -193,7 +200,9 @@ pub(super) fn render(board: &Board) -> String {
         only,
         metrics: OfHost(board),
         confinement: &board.confinement,
-        workers: workers.map(|(index, (vitals, sums))| Worker::of(index + 1, &vitals.metrics, sums)).collect(),
+        workers: workers
+            .map(|(index, ((vitals, group), sums))| Worker::of(index + 1, group, &vitals.metrics, sums))
+            .collect(),
         apps: rows.iter().map(|(id, app)| OfApp::of(app, of_apps.get(id).copied())).collect(),
     };
     // Only strings, numbers and maps with string keys: it cannot fail.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use wasmhost_sandbox::FaultKind;
+use wasmhost_sandbox::{FaultKind, SharedBound};
 use wasmhost_serve::metrics::{AcceptErrors, Refused, Shed, WorkerMetrics};
 
 use super::figures::Figures;
@@ -149,6 +149,15 @@ pub const METRICS: &[Metric] = &[
         kind: Counter,
         source: Source::SumBy("reason", |sums| {
             Refused::ALL.into_iter().map(|why| (why.name(), sums.refusals[why.index()])).collect()
+        }),
+    },
+    Metric {
+        name: "shortages",
+        status: Some("shortages"),
+        help: "Times that an app had its part of what the apps of a worker share, and got no more of it, by what that is",
+        kind: Counter,
+        source: Source::SumBy("bound", |sums| {
+            SharedBound::ALL.into_iter().map(|bound| (bound.name(), sums.shortages[bound.index()])).collect()
         }),
     },
     Metric {

@@ -1,11 +1,14 @@
 //! From the listener to a worker: accepts connections, and gives each to the worker that the balancer chooses.
 
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use wasmhost_serve::listener::BACKLOG;
-use wasmhost_serve::worker::inbox;
+use wasmhost_serve::worker::inbox::{self, Accepted};
+use wasmhost_serve::worker::{Peer, WorkerId};
 
+use super::division::{Division, FRONT};
 use super::intakes::Intakes;
 use super::state::Primary;
 use crate::backend::{Backend, Worker};
@@ -75,13 +78,32 @@ impl<B: Backend> Primary<B> {
         false
     }
 
-    /// Gives a connection to a worker, or back when none can take it now.
-    fn dispatch(&mut self, mut connection: inbox::Connection) -> Option<inbox::Connection> {
+    /// A worker that takes clients' connections wants a connection to a worker of this group. Where none can take it, it is
+    /// closed, which tells the other side.
+    pub(super) fn forward(&mut self, from: WorkerId, group: &str, socket: UnixStream) {
+        let is_front = self.place_of(from).is_some_and(|place| place.division == FRONT);
+        let division = self.divisions.iter().position(|division| division.group.as_deref() == Some(group));
+        let Some(division) = division.filter(|_| is_front) else { return };
+        let Some(permit) = self.divisions[division].permits.try_take() else { return };
+        let connection = inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Front, permit };
+        drop(self.dispatch_in(division, connection));
+    }
+
+    /// Gives a client's connection to a worker, or back when none can take it now.
+    fn dispatch(&mut self, connection: inbox::Connection) -> Option<inbox::Connection> {
+        self.dispatch_in(FRONT, connection)
+    }
+
+    /// The same among the workers of this division.
+    fn dispatch_in(&mut self, division: usize, mut connection: inbox::Connection) -> Option<inbox::Connection> {
         let now = Instant::now();
-        let views: Vec<WorkerView> = self.places.iter().map(|place| place.view(now)).collect();
-        let Decision::Dispatch { to, passed_over } = self.balancer.dispatch(self.config.balance, &views) else {
+        let Division { places, balancer, .. } = &mut self.divisions[division];
+        let first = places.start;
+        let views: Vec<WorkerView> = self.places[places.clone()].iter().map(|place| place.view(now)).collect();
+        let Decision::Dispatch { to, passed_over } = balancer.dispatch(self.config.balance, &views) else {
             return Some(connection);
         };
+        let (to, passed_over) = (first + to, passed_over.map(|late| first + late));
         let place = &self.places[to];
         let Some(handle) = &place.handle else { return Some(connection) };
         connection.permit.assign(&place.vitals.metrics);
@@ -125,11 +147,8 @@ pub(super) async fn next_connection(intakes: &mut Intakes, held: &mut Option<Hel
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-
     use super::*;
-    use wasmhost_serve::worker::Peer;
-    use wasmhost_serve::worker::inbox::{Accepted, PerClient, Permits};
+    use wasmhost_serve::worker::inbox::{PerClient, Permits};
 
     #[test]
     fn a_turn_accepts_no_connection_that_it_does_not_dispatch() {

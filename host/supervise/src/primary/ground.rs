@@ -189,6 +189,11 @@ pub(super) fn max_connections(config: &Config) -> usize {
     }
 }
 
+/// How many connections there may be at once on which requests are forwarded to the workers of one group.
+pub(super) fn forwarded_connections(config: &Config) -> usize {
+    connections_by_descriptors(config).of_all
+}
+
 /// What is done about the connections of one client, where this process accepts.
 pub(super) fn per_client(config: &Config) -> PerClient {
     match config.limits.max_connections_per_client {

@@ -1,12 +1,10 @@
 //! The listeners that the primary accepts on. None of them can starve another: the one that had a connection goes last the
 //! next time.
 
-use std::future::poll_fn;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use wasmhost_config::Listen;
-use wasmhost_serve::intake::Intake;
+use wasmhost_serve::intake::{Intake, next_of};
 use wasmhost_serve::worker::inbox::Connection;
 
 /// At most how long an address that is given up is still accepted on, for the connections that wait in its backlog.
@@ -38,21 +36,7 @@ impl Intakes {
 
     /// The next connection; never ready without a listener. May be dropped at any moment.
     pub(super) async fn next(&mut self) -> Connection {
-        if let [only] = &mut *self.0 {
-            return only.intake.next().await;
-        }
-        let (index, connection) = {
-            let mut waiting: Vec<_> = self.0.iter_mut().map(|door| Box::pin(door.intake.next())).collect();
-            poll_fn(|context| {
-                for (index, next) in waiting.iter_mut().enumerate() {
-                    if let Poll::Ready(connection) = next.as_mut().poll(context) {
-                        return Poll::Ready((index, connection));
-                    }
-                }
-                Poll::Pending
-            })
-            .await
-        };
+        let (index, connection) = next_of(&mut self.0, |door| &mut door.intake).await;
         self.0.rotate_left(index + 1);
         connection
     }

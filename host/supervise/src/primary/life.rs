@@ -10,25 +10,31 @@ use wasmhost_serve::metrics::WorkerMetrics;
 use wasmhost_serve::worker::{Applied, Exit, Stage, WorkerEvent};
 
 use super::dispatch::Held;
+use super::division::FRONT;
 use super::error::PrimaryError;
 use super::state::Primary;
 use crate::backend::Backend;
-use crate::supervisor::{Action, Event};
+use crate::supervisor::{Action, Event, Supervisor};
 use wasmhost_serve::worker::WorkerId;
 
 /// How long the host waits at its end for workers that are told to stop at once. They tell the log which requests they
 /// break off, which takes them some milliseconds; one that hangs is not waited for any longer.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How long a worker of a group rests whose group has lost more workers than a host may; see
+/// [`crate::supervisor::RestartIntensity`].
+const GROUP_RESTS: Duration = Duration::from_secs(15);
+
 impl<B: Backend> Primary<B> {
     pub(super) fn on_event(&mut self, event: WorkerEvent, draining: bool) -> Result<(), PrimaryError> {
         match event {
             WorkerEvent::Online(worker, thread) => {
                 let generation = self.metrics(worker).respawns.fetch_add(1, Relaxed) + 1;
+                let group = self.group_of(worker);
                 if generation == 1 {
-                    tracing::info!(target: DETAILS, worker = worker.0, thread, generation, "online");
+                    tracing::info!(target: DETAILS, worker = worker.0, group, thread, generation, "online");
                 } else {
-                    tracing::info!(worker = worker.0, thread, generation, "online");
+                    tracing::info!(worker = worker.0, group, thread, generation, "online");
                 }
             }
             WorkerEvent::Listening(worker) => {
@@ -38,12 +44,13 @@ impl<B: Backend> Primary<B> {
                     tracing::info!(worker = worker.0, "worker listening");
                 }
                 self.places[usize::from(worker.0) - 1].has_begun = true;
-                self.supervisor.on_event(Instant::now(), Event::Listening(worker), fastrand::f64());
+                self.supervisor_of(worker).on_event(Instant::now(), Event::Listening(worker), fastrand::f64());
             }
             WorkerEvent::Disconnect(worker) => tracing::info!(worker = worker.0, "disconnect"),
             WorkerEvent::Exited(worker, exit) => self.on_exit(worker, exit, draining)?,
             WorkerEvent::Wants(worker, app) => self.on_wish(worker, app),
             WorkerEvent::Vanished(worker, app) => self.on_vanished(worker, app),
+            WorkerEvent::Forward(worker, group, socket) => self.forward(worker, &group, socket),
             WorkerEvent::Asleep(worker, app) => self.on_asleep(worker, app),
             WorkerEvent::Applied(_, Applied::Supply(app)) => self.apps.book.applied(app),
             // The permits were given back at the top of the loop.
@@ -55,7 +62,7 @@ impl<B: Backend> Primary<B> {
     /// Has all workers that still run end at once, and waits for them to tell the log what they break off: within
     /// [`LAST_WORDS`], since the host is to end.
     pub(super) async fn stop_workers(&mut self, heard: &mut mpsc::Receiver<WorkerEvent>) {
-        self.go_on(Stage::Stop);
+        self.go_on(Stage::Stop, |_| true);
         let deadline = Instant::now() + LAST_WORDS;
         while self.places.iter().any(|place| place.running) {
             let Ok(Some(event)) = tokio::time::timeout_at(deadline.into(), heard.recv()).await else { return };
@@ -82,6 +89,15 @@ impl<B: Backend> Primary<B> {
         &self.places[usize::from(worker.0) - 1].vitals.metrics
     }
 
+    fn group_of(&self, worker: WorkerId) -> Option<&str> {
+        self.place_of(worker)?.group.as_deref()
+    }
+
+    fn supervisor_of(&mut self, worker: WorkerId) -> &mut Supervisor {
+        let division = self.place_of(worker).map_or(FRONT, |place| place.division);
+        &mut self.divisions[division].supervisor
+    }
+
     /// Takes note of a worker's end. True when it was told to end.
     fn note_exit(&mut self, worker: WorkerId, exit: &Exit) -> bool {
         let index = usize::from(worker.0) - 1;
@@ -95,10 +111,11 @@ impl<B: Backend> Primary<B> {
         let voluntary = *exit == Exit::Voluntary;
         let (thread, generation) = (metrics.thread.load(Relaxed), metrics.respawns.load(Relaxed));
         let cause = exit.to_string();
+        let group = place.group.as_deref();
         if voluntary {
-            tracing::info!(worker = worker.0, thread, generation, cause, voluntary, "exit");
+            tracing::info!(worker = worker.0, group, thread, generation, cause, voluntary, "exit");
         } else {
-            tracing::error!(worker = worker.0, thread, generation, cause, voluntary, "exit");
+            tracing::error!(worker = worker.0, group, thread, generation, cause, voluntary, "exit");
         }
         for app in self.apps.book.gone(worker) {
             self.show(app);
@@ -117,31 +134,39 @@ impl<B: Backend> Primary<B> {
         if draining {
             return Ok(());
         }
-        match self.supervisor.on_event(Instant::now(), Event::Exited { worker, voluntary }, fastrand::f64()) {
-            Action::None => Ok(()),
-            Action::RespawnAfter(delay) => {
-                tracing::info!(
-                    worker = worker.0,
-                    delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-                    "respawn"
-                );
-                let mut due = Instant::now() + delay;
-                while self.respawns.contains_key(&due) {
-                    due += Duration::from_nanos(1);
-                }
-                self.respawns.insert(due, usize::from(worker.0) - 1);
-                Ok(())
+        let event = Event::Exited { worker, voluntary };
+        match self.supervisor_of(worker).on_event(Instant::now(), event, fastrand::f64()) {
+            Action::None => {}
+            Action::RespawnAfter(delay) => self.respawn_after(worker, delay),
+            // The others go on. The requests of its apps get 503 meanwhile.
+            Action::GiveUp if self.group_of(worker).is_some() => {
+                let group = self.group_of(worker);
+                tracing::error!(worker = worker.0, group, "workers of the group end again and again; this one rests");
+                self.respawn_after(worker, GROUP_RESTS);
             }
             Action::GiveUp => {
-                Err(PrimaryError::WorkerLost { worker, reason: exit, intensity: self.supervisor.intensity() })
+                let intensity = self.supervisor_of(worker).intensity();
+                return Err(PrimaryError::WorkerLost { worker, reason: exit, intensity });
             }
         }
+        Ok(())
+    }
+
+    fn respawn_after(&mut self, worker: WorkerId, delay: Duration) {
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(worker = worker.0, group = self.group_of(worker), delay_ms, "respawn");
+        let mut due = Instant::now() + delay;
+        while self.respawns.contains_key(&due) {
+            due += Duration::from_nanos(1);
+        }
+        self.respawns.insert(due, usize::from(worker.0) - 1);
     }
 
     /// Accepting, or giving a connection to a worker, panicked: that connection is lost, and the next is as good as any.
     pub(super) fn on_panic(&mut self, panic: String) -> Result<Option<Held>, PrimaryError> {
-        match self.supervisor.on_event(Instant::now(), Event::PrimaryPanicked, 0.0) {
-            Action::GiveUp => Err(PrimaryError::Panicked { panic, intensity: self.supervisor.intensity() }),
+        let supervisor = &mut self.divisions[FRONT].supervisor;
+        match supervisor.on_event(Instant::now(), Event::PrimaryPanicked, 0.0) {
+            Action::GiveUp => Err(PrimaryError::Panicked { panic, intensity: supervisor.intensity() }),
             Action::None | Action::RespawnAfter(_) => Ok(None),
         }
     }

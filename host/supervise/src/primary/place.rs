@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ const STUCK_AFTER: Duration = Duration::from_millis(50);
 /// A worker as the primary knows it.
 pub(super) struct Place<B: Backend> {
     pub(super) id: WorkerId,
+    /// The number of its division, and the group that this is of.
+    pub(super) division: usize,
+    pub(super) group: Option<Arc<str>>,
     pub(super) vitals: &'static Vitals,
     /// Where another process sees them.
     pub(super) vitals_file: B::VitalsFile,
@@ -40,9 +44,16 @@ pub(super) struct Place<B: Backend> {
 
 impl<B: Backend> Place<B> {
     /// A worker that has not started yet.
-    pub(super) fn new(id: WorkerId, vitals: &'static Vitals, vitals_file: B::VitalsFile) -> Self {
+    pub(super) fn new(
+        id: WorkerId,
+        (division, group): (usize, Option<Arc<str>>),
+        vitals: &'static Vitals,
+        vitals_file: B::VitalsFile,
+    ) -> Self {
         Self {
             id,
+            division,
+            group,
             vitals,
             vitals_file,
             handle: None,

@@ -144,6 +144,8 @@ impl<B: Backend> Primary<B> {
     ) -> bool {
         let Some(record) = self.apps.book.get(id) else { return false };
         let (has_revision, has_failed) = (record.revision().is_some(), record.failure().is_some());
+        let moved = moved(record.app(), app);
+        let beyond = moved.as_ref().or(beyond);
         if let (Some(what), true) = (beyond, change == Change::Settings || !has_revision) {
             let routed = Arc::new(with_routes_of(record.app(), app));
             self.apps.book.set(id, routed);
@@ -249,6 +251,19 @@ impl<B: Backend> Primary<B> {
         );
         self.apps.book.reload(app, None);
     }
+}
+
+/// What an app wants that is in another group now.
+fn moved(before: &App, after: &App) -> Option<String> {
+    let to = match &after.group {
+        _ if before.group == after.group => return None,
+        Some(group) => format!("to be in the group `{group}`"),
+        None => "to be in no group".to_owned(),
+    };
+    Some(match &before.group {
+        Some(group) => format!("{to}, and was in `{group}` when the host learned of it"),
+        None => format!("{to}, and was in none when the host learned of it"),
+    })
 }
 
 /// An address, as the settings name it.

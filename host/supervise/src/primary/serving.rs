@@ -10,6 +10,7 @@ use wasmhost_config::AppId;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
+use super::division::seen_by;
 use super::state::Primary;
 use crate::apps::book::{Failed, Served};
 use crate::apps::{Done, Tell};
@@ -23,7 +24,7 @@ pub(super) const LOADED_AHEAD_MAX: usize = 64;
 impl<B: Backend> Primary<B> {
     /// A worker's requests wait for an app.
     pub(super) fn on_wish(&mut self, worker: WorkerId, app: AppId) {
-        if self.apps.book.get(app).is_none() {
+        if !self.serves(worker, app) {
             return;
         }
         self.board.touch(app);
@@ -34,7 +35,7 @@ impl<B: Backend> Primary<B> {
 
     /// What a worker was given of an app is not there any more.
     pub(super) fn on_vanished(&mut self, worker: WorkerId, app: AppId) {
-        if self.apps.book.get(app).is_none() {
+        if !self.serves(worker, app) {
             return;
         }
         tracing::info!(target: DETAILS, worker = worker.0, app = self.name_of(app), "its compiled code is not in the cache any more");
@@ -167,29 +168,41 @@ impl<B: Backend> Primary<B> {
         }
     }
 
-    /// Tells every worker, and those that are yet to start, which apps there are.
+    /// Tells every worker, and those that are yet to start, which apps there are. Those of groups first: when requests are
+    /// forwarded to them, they know of the app.
     pub(super) fn publish(&mut self) {
         let began = Instant::now();
-        self.publish_table();
+        self.publish_tables();
         let told = self.unpublished.published(began.elapsed());
         self.tell(told);
         self.settle_loads();
     }
 
-    fn publish_table(&mut self) {
-        match self.backend.table(&self.apps.table()) {
-            Ok(table) => {
-                self.table = table;
-                for handle in self.places.iter().filter_map(|place| place.handle.as_ref()) {
-                    handle.table(&self.table);
+    fn publish_tables(&mut self) {
+        for division in self.divisions.iter_mut().rev() {
+            match self.backend.table(seen_by(division.group.as_deref(), self.apps.served_now())) {
+                Ok(table) => division.table = table,
+                Err(error) => {
+                    tracing::error!(
+                        %error,
+                        hint = "free memory or file descriptors, and reload again (SIGHUP)",
+                        "the workers cannot be told of the apps and their routes; they go on with those that they know"
+                    );
+                    return;
                 }
             }
-            Err(error) => tracing::error!(
-                %error,
-                hint = "free memory or file descriptors, and reload again (SIGHUP)",
-                "the workers cannot be told of the apps and their routes; they go on with those that they know"
-            ),
+            for place in &self.places[division.places.clone()] {
+                if let Some(handle) = &place.handle {
+                    handle.table(&division.table);
+                }
+            }
         }
+    }
+
+    /// Whether this worker is one of those that serve this app.
+    fn serves(&self, worker: WorkerId, app: AppId) -> bool {
+        let division = self.place_of(worker).and_then(|place| self.divisions.get(place.division));
+        division.zip(self.apps.book.get(app)).is_some_and(|(division, record)| division.serves(record.app()))
     }
 
     /// The name of an app.
@@ -197,7 +210,7 @@ impl<B: Backend> Primary<B> {
         self.apps.book.get(id).map_or_else(String::new, |record| record.app().name.clone())
     }
 
-    fn place_of(&self, worker: WorkerId) -> Option<&super::place::Place<B>> {
+    pub(super) fn place_of(&self, worker: WorkerId) -> Option<&super::place::Place<B>> {
         self.places.get(usize::from(worker.0).checked_sub(1)?)
     }
 
@@ -216,9 +229,14 @@ impl<B: Backend> Primary<B> {
     fn show_row(&self, id: AppId, has_failed: bool) {
         let Some(record) = self.apps.book.get(id) else { return self.board.hide(id) };
         let (app, revision) = (record.app(), record.revision());
+        if app.group.is_some() {
+            // Those who forward its requests count what fails there.
+            self.board.touch(id);
+        }
         let error = record.failure().map(|failure| (failure.error.to_string(), failure.error.hint.clone()));
         let row = AppRow {
             name: app.name.clone(),
+            group: app.group.clone(),
             component: app.component.display().to_string(),
             state: record.state().name(),
             wasi: revision.map(|revision| revision.wasi.clone()).unwrap_or_default(),

@@ -13,6 +13,7 @@ use wasmhost_confine::spawner::Spawner;
 use wasmhost_serve::worker::inbox::Permits;
 use wasmhost_serve::worker::{Stage, WorkerEvent};
 
+use super::division::{Division, FRONT};
 use super::error::{PrimaryError, system};
 use super::ground::BoundFiles;
 use super::place::Place;
@@ -20,55 +21,57 @@ use super::reload::Reload;
 use super::unpublished::Unpublished;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
-use crate::balancer::Balancer;
 use crate::board::Board;
-use crate::supervisor::Supervisor;
 
 /// The state of the main thread.
 pub(super) struct Primary<B: Backend> {
     pub(super) config: Arc<Config>,
     pub(super) backend: B,
     pub(super) apps: Apps<B>,
-    /// The apps and their routes, as workers were told last.
-    pub(super) table: B::Table,
+    /// By number; see [`FRONT`](super::division::FRONT).
+    pub(super) divisions: Vec<Division<B>>,
     /// The app that workers have from their beginning: the only one, where the command line names it.
     pub(super) only: Option<AppId>,
     /// Changes of apps of which workers are not told yet.
     pub(super) unpublished: Unpublished<Tell<B::Guest>>,
     pub(super) reload: Reload,
     pub(super) board: Arc<Board>,
+    /// What clients' connections take from.
     pub(super) permits: Arc<Permits>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) files: BoundFiles,
     pub(super) places: Vec<Place<B>>,
-    pub(super) supervisor: Supervisor,
-    pub(super) balancer: Balancer,
     pub(super) events: mpsc::Sender<WorkerEvent>,
     pub(super) authority: Authority,
     /// Which workers are to be started again, and when.
     pub(super) respawns: BTreeMap<Instant, usize>,
     pub(super) stage: Stage,
+    /// Workers of groups have been told to drain.
+    pub(super) groups_drain: bool,
 }
 
 impl<B: Backend> Primary<B> {
     /// Starts the worker at `index`.
     pub(super) fn start(&mut self, index: usize) -> Result<(), PrimaryError> {
         let place = &mut self.places[index];
+        let division = &self.divisions[place.division];
         place.heart.take();
         place.liveness.take();
         let listeners: Result<Vec<_>, _> = place.listeners.iter().map(std::net::TcpListener::try_clone).collect();
         let listeners = listeners.map_err(system("start a worker"))?;
-        let first = self.only.and_then(|app| self.apps.first(place.id, app, &self.backend));
+        let is_front = place.division == FRONT;
+        let first = self.only.filter(|_| is_front).and_then(|app| self.apps.first(place.id, app, &self.backend));
         let start = Start {
             id: place.id,
+            group: division.group.as_ref(),
             vitals: place.vitals,
             vitals_file: &place.vitals_file,
             events: &self.events,
             authority: &self.authority,
-            permits: &self.permits,
+            permits: &division.permits,
             listeners,
             stage: self.stage,
-            table: &self.table,
+            table: &division.table,
             first,
         };
         place.handle = Some(self.backend.start(start).map_err(system("start a worker"))?);
@@ -76,11 +79,13 @@ impl<B: Backend> Primary<B> {
         Ok(())
     }
 
-    /// Tells every worker, and those that are yet to start, whether to go on.
-    pub(super) fn go_on(&mut self, stage: Stage) {
+    /// Tells these workers, and all that are yet to start, whether to go on.
+    pub(super) fn go_on(&mut self, stage: Stage, is_told: impl Fn(&Place<B>) -> bool) {
         self.stage = stage;
-        for handle in self.places.iter().filter_map(|place| place.handle.as_ref()) {
-            handle.stage(stage);
+        for place in self.places.iter().filter(|place| is_told(place)) {
+            if let Some(handle) = &place.handle {
+                handle.stage(stage);
+            }
         }
     }
 }

@@ -88,11 +88,11 @@ pub fn run() -> Result<bool, ChildError> {
             report.log_beyond("the process that tries the component", &missing);
             load(&wire, &config, &app, artifact, descriptors)
         }
-        Some((wire, ToWorker::Start { id, authority, listeners, share, missing, first }, descriptors)) => {
+        Some((wire, ToWorker::Start { id, group, authority, listeners, share, missing, first }, descriptors)) => {
             let (report, _log) = confined(&config, &cage, log)?;
             report.log_beyond("a worker's process", &missing);
             tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
-            let start = Start { id: WorkerId(id), authority, listeners, share, first, directories };
+            let start = Start { id: WorkerId(id), group, authority, listeners, share, first, directories };
             let exit = match work(&wire, config, start, descriptors, runtime) {
                 Exit::Panic(text) => Exit::Panic(cut(&text)),
                 exit => exit,
@@ -163,6 +163,7 @@ fn load(
 /// What the primary says of a worker at its start.
 struct Start {
     id: WorkerId,
+    group: Option<Arc<str>>,
     authority: String,
     listeners: usize,
     share: Option<Share>,
@@ -241,6 +242,7 @@ fn prepare(wire: &Arc<Wire>, config: Arc<Config>, start: Start, mut descriptors:
     let listeners = (0..start.listeners).map(|number| take(Descriptor::Listener(number)).map(Into::into));
     let setup = WorkerSetup {
         id: start.id,
+        group: start.group.clone(),
         config: Arc::clone(&config),
         vitals: own,
         host,
@@ -428,7 +430,7 @@ impl Attendance {
         let Ok(socket) = descriptors.take(Descriptor::Socket) else { return };
         let socket = match peer {
             Peer::Tcp(_) => Accepted::Tcp(socket.into()),
-            Peer::Unix => Accepted::Unix(socket.into()),
+            Peer::Unix | Peer::Front => Accepted::Unix(socket.into()),
         };
         // The primary hands no more over than the inbox takes.
         if inbox.try_send(Connection { socket, peer, permit }).is_err() {
@@ -488,6 +490,11 @@ impl Events for EventWire {
             WorkerEvent::Wants(_, app) => FromWorker::Wants(app),
             WorkerEvent::Asleep(_, app) => FromWorker::Asleep(app),
             WorkerEvent::Vanished(_, app) => FromWorker::Vanished(app),
+            WorkerEvent::Forward(_, group, socket) => {
+                // One that cannot be sent is closed, and the request that waits for it gets 503.
+                let _ = self.0.send(&FromWorker::Forward(group), &[(Descriptor::Socket, socket.as_fd())]).await;
+                return;
+            }
             WorkerEvent::Disconnect(_) => FromWorker::Disconnect,
             WorkerEvent::Exited(_, exit) => FromWorker::Exited(exit),
             WorkerEvent::Freed => FromWorker::Freed,

@@ -29,9 +29,14 @@ use crate::loader::CodeAtRest;
 /// How long a child whose line has ended may take to be gone; then it is killed.
 pub(super) const GONE_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long to wait before looking again whether a descriptor has become free.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+
 /// What the primary knows of a process that it has started.
 pub(super) struct Hired {
     pub(super) id: WorkerId,
+    /// The group whose apps it serves.
+    pub(super) group: Option<Arc<str>>,
     pub(super) vitals: &'static Vitals,
     /// Where events go.
     pub(super) events: mpsc::Sender<WorkerEvent>,
@@ -80,8 +85,8 @@ impl ProcessHandle {
         start: &ToWorker,
         descriptors: &[Sent<'_>],
     ) -> io::Result<Self> {
-        let Hired { id, vitals, events, permits, connections_max, stage } = hired;
-        let (child, wire) = spawn(spawner)?;
+        let Hired { id, group, vitals, events, permits, connections_max, stage } = hired;
+        let (child, wire) = spawn(spawner, group.as_deref())?;
         wire.try_send(start, descriptors)?;
         let handle = Self {
             wire: Rc::clone(&wire),
@@ -230,10 +235,10 @@ impl Ended {
     }
 }
 
-/// A process of this program, and the line to it.
-pub(super) fn spawn(spawner: &Spawner) -> io::Result<(Attended, Rc<Wire>)> {
+/// A process of this program for the apps of this group, or those without one, and the line to it.
+pub(super) fn spawn(spawner: &Spawner, group: Option<&str>) -> io::Result<(Attended, Rc<Wire>)> {
     let (ours, theirs) = wire::pair()?;
-    Ok((spawner.start_worker(&theirs)?, Rc::new(Wire::new(ours)?)))
+    Ok((spawner.start_worker(&theirs, group)?, Rc::new(Wire::new(ours)?)))
 }
 
 /// Hears and orders a worker's process to its end.
@@ -265,6 +270,11 @@ async fn attend(
                 Ok(Some((FromWorker::Wants(app), _))) => WorkerEvent::Wants(id, app),
                 Ok(Some((FromWorker::Asleep(app), _))) => WorkerEvent::Asleep(id, app),
                 Ok(Some((FromWorker::Vanished(app), _))) => WorkerEvent::Vanished(id, app),
+                Ok(Some((FromWorker::Forward(group), mut descriptors))) => match descriptors.take(Descriptor::Socket) {
+                    Ok(socket) => WorkerEvent::Forward(id, group, socket.into()),
+                    // A worker sends none without.
+                    Err(_) => continue,
+                },
                 Ok(Some((FromWorker::Disconnect, _))) => WorkerEvent::Disconnect(id),
                 Ok(Some((FromWorker::Freed, _))) => WorkerEvent::Freed,
                 Ok(Some((FromWorker::Ended(clients), _))) => {
@@ -277,6 +287,11 @@ async fn attend(
                 }
                 Ok(Some((FromWorker::Loaded { .. } | FromWorker::Failed { .. }, _))) => continue,
                 Ok(None) => break,
+                // The message stays until there is a descriptor for what comes with it.
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+                    tokio::time::sleep(SHORTAGE_PAUSE).await;
+                    continue;
+                }
                 Err(error) => {
                     tracing::error!(worker = id.0, %error, "the connection to a worker process is broken; the worker is killed");
                     break;

@@ -112,7 +112,7 @@ fn start(
 ) -> io::Result<(Attended, Rc<Wire>)> {
     let only = Listed { id: AppId::default(), born: 0, app: Arc::clone(app) };
     let only = table::write([&only].into_iter())?;
-    let (child, wire) = spawn(spawner)?;
+    let (child, wire) = spawn(spawner, app.group.as_deref())?;
     let own = desk.file.as_ref().map(|file| (Descriptor::Vitals, file.as_fd()));
     let files: Vec<Sent<'_>> = [
         (Descriptor::Table, only.as_fd()),

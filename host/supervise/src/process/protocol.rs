@@ -28,6 +28,8 @@ pub(super) enum ToWorker {
     /// first app where that is not stored.
     Start {
         id: u16,
+        /// The group whose apps it serves; none: it takes clients' connections.
+        group: Option<Arc<str>>,
         /// Stands for the authority where a client names none.
         authority: String,
         /// How many listeners of its own it has.
@@ -77,6 +79,8 @@ pub(super) enum FromWorker {
     Asleep(AppId),
     /// The code that it was to serve this app with is not there any more.
     Vanished(AppId),
+    /// A worker of this group is to be given this connection. With its socket.
+    Forward(String),
     Disconnect,
     Exited(Exit),
     /// A connection has ended, which the primary wanted to know.

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-/// Counts the lines of one kind that the instances of one worker have logged in the current second.
+/// Counts the lines of one kind, of an app on a worker, that were logged in the current second.
 #[derive(Debug)]
-pub(super) struct LineBudget {
+pub struct LineBudget {
     per_second: u64,
     origin: Instant,
     second: AtomicU64,
@@ -14,12 +14,12 @@ pub(super) struct LineBudget {
 
 impl LineBudget {
     /// For so many lines a second.
-    pub(super) fn of(per_second: u64) -> Self {
+    pub fn of(per_second: u64) -> Self {
         Self { per_second, origin: Instant::now(), second: AtomicU64::new(0), lines: AtomicU64::new(0) }
     }
 
     /// Whether one more line may be logged; with the first line of a new second, how many the last one left out.
-    pub(super) fn admit(&self) -> (bool, u64) {
+    pub fn admit(&self) -> (bool, u64) {
         let second = self.origin.elapsed().as_secs();
         let mut left_out = 0;
         if self.second.swap(second, Relaxed) != second {

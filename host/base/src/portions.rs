@@ -3,7 +3,7 @@
 /// Whether `asked` more can be taken of `total`, of which `used` is in use, by a holder that has `own` already. The last
 /// quarter is only for holders of no more than an equal part each, so that one cannot starve the others. (A count of
 /// `holders` below 1 is one that is being changed.)
-pub(super) fn may_take(total: u64, used: u64, asked: u64, own: u64, holders: u64) -> bool {
+pub fn may_take(total: u64, used: u64, asked: u64, own: u64, holders: u64) -> bool {
     let Some(after) = used.checked_add(asked).filter(|after| *after <= total) else { return false };
     let equal_part = total / holders.cast_signed().max(1).cast_unsigned();
     after <= total - total / 4 || own.saturating_add(asked) <= equal_part
@@ -11,6 +11,8 @@ pub(super) fn may_take(total: u64, used: u64, asked: u64, own: u64, holders: u64
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -27,5 +29,25 @@ mod tests {
         assert!(!may_take(100, 75, 1, 75, 2));
         assert!(may_take(100, 75, 25, 0, 2), "the other may have the rest");
         assert!(may_take(100, 90, 10, 40, 2) && !may_take(100, 90, 10, 41, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_is_taken_than_there_is(
+            total in 0..1_000_u64, used in 0..2_000_u64, asked in 1..2_000_u64, own in 0..2_000_u64, holders in 0..9_u64,
+        ) {
+            prop_assert!(!may_take(total, used, asked, own, holders) || used + asked <= total);
+        }
+
+        #[test]
+        fn whatever_one_takes_another_finds_a_quarter_of_it(total in 4..1_000_u64, pieces in prop::collection::vec(1..50_u64, 0..200)) {
+            let mut own = 0;
+            for piece in pieces {
+                if may_take(total, own, piece, own, 2) {
+                    own += piece;
+                }
+            }
+            prop_assert!(may_take(total, own, total / 4, 0, 2));
+        }
     }
 }

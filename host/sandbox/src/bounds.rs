@@ -1,0 +1,140 @@
+//! What the apps of a worker share besides CPU time and memory, and the part of it that each app has: one that takes all that it
+//! can get leaves some to the others.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use wasmhost_base::quota::{Account, Label, Quota};
+
+/// Outgoing requests of one worker at once.
+pub(super) const REQUESTS_MAX: usize = 256;
+/// Threads of one worker for look-ups of names. Further look-ups wait, at most their request's time to connect.
+pub(super) const LOOK_UPS_MAX: usize = 32;
+/// How much of the bodies of requests a worker holds in memory before their requests have an instance.
+const REQUEST_BUFFERS_BYTES_MAX: u64 = 16 << 20;
+/// How much of responses a worker holds in memory that their clients have not taken yet.
+const RESPONSE_BUFFERS_BYTES_MAX: u64 = 32 << 20;
+
+/// What the apps of a worker share a bounded amount of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedBound {
+    /// Outgoing requests at once. A guest that gets none has an error.
+    OutgoingRequests,
+    /// Threads that look up names. A look-up waits for one, within its request's time to connect.
+    NameLookUps,
+    /// Bytes of request bodies that are held for slow clients. Without room, the guest reads from the connection.
+    RequestBuffers,
+    /// Bytes of responses that are held for slow clients. Without room, the guest waits for its client.
+    ResponseBuffers,
+}
+
+impl SharedBound {
+    /// All of them, in the order of [`Self::index`].
+    pub const ALL: [Self; 4] = [Self::OutgoingRequests, Self::NameLookUps, Self::RequestBuffers, Self::ResponseBuffers];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in log fields and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OutgoingRequests => "outgoing-requests",
+            Self::NameLookUps => "name-look-ups",
+            Self::RequestBuffers => "request-buffers",
+            Self::ResponseBuffers => "response-buffers",
+        }
+    }
+
+    /// How much of it a worker has.
+    const fn max(self) -> u64 {
+        match self {
+            Self::OutgoingRequests => REQUESTS_MAX as u64,
+            Self::NameLookUps => LOOK_UPS_MAX as u64,
+            Self::RequestBuffers => REQUEST_BUFFERS_BYTES_MAX,
+            Self::ResponseBuffers => RESPONSE_BUFFERS_BYTES_MAX,
+        }
+    }
+}
+
+/// What the apps of one worker share.
+pub struct WorkerBounds {
+    quotas: [Arc<Quota>; SharedBound::ALL.len()],
+}
+
+impl Default for WorkerBounds {
+    fn default() -> Self {
+        Self { quotas: SharedBound::ALL.map(|bound| Quota::new(bound.max())) }
+    }
+}
+
+impl WorkerBounds {
+    /// So many apps may come to share it. A single one may take all.
+    pub fn serve(&self, apps: usize) {
+        self.quotas.iter().for_each(|quota| quota.keep_room_for_others(apps > 1));
+    }
+}
+
+/// What an app has of it.
+pub struct AppBounds {
+    accounts: [Arc<Account>; SharedBound::ALL.len()],
+}
+
+impl AppBounds {
+    /// Of the app of this name on the worker of this number; `shortages` counts, by [`SharedBound::index`], how often it got no more.
+    pub fn new(
+        worker: &WorkerBounds,
+        (number, app): (u16, &str),
+        shortages: &'static [AtomicU64; SharedBound::ALL.len()],
+    ) -> Arc<Self> {
+        let app: Arc<str> = app.into();
+        let account = |bound: SharedBound| {
+            let label = Label {
+                app: Arc::clone(&app),
+                worker: number,
+                what: bound.name(),
+                shortages: &shortages[bound.index()],
+            };
+            Account::new(&worker.quotas[bound.index()], Some(label))
+        };
+        Arc::new(Self { accounts: SharedBound::ALL.map(account) })
+    }
+
+    /// Of an app that is tried, and shares nothing with others.
+    pub fn alone() -> Arc<Self> {
+        let quotas = WorkerBounds::default().quotas;
+        Arc::new(Self { accounts: quotas.each_ref().map(|quota| Account::new(quota, None)) })
+    }
+
+    /// What it has of this.
+    pub fn account(&self, bound: SharedBound) -> &Arc<Account> {
+        &self.accounts[bound.index()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_of_a_bound_is_its_position() {
+        for (position, bound) in SharedBound::ALL.into_iter().enumerate() {
+            assert_eq!(bound.index(), position);
+        }
+    }
+
+    #[test]
+    fn an_app_that_takes_all_it_can_get_leaves_a_quarter_to_one_that_comes_later() {
+        static SHORTAGES: [[AtomicU64; SharedBound::ALL.len()]; 2] = [const { [const { AtomicU64::new(0) }; 4] }; 2];
+        let worker = WorkerBounds::default();
+        worker.serve(2);
+        let [greedy, modest] = [0, 1].map(|app| AppBounds::new(&worker, (1, "app"), &SHORTAGES[app]));
+        for bound in SharedBound::ALL {
+            let piece = bound.max() / 16;
+            let all_of = |app: &AppBounds| std::iter::from_fn(|| app.account(bound).take(piece)).collect::<Vec<_>>();
+            let (taken, rest) = (all_of(&greedy), all_of(&modest));
+            assert_eq!((taken.len(), rest.len()), (12, 4), "{bound:?}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Forwards requests for apps of groups, from the worker that has their client's connection to a worker of the group. That one
+//! has all to do with the app: limits, instances, counts, the access log. This side counts and logs what fails here.
+
+pub(crate) mod connections;
+pub(crate) mod introduction;
+mod response;
+mod upload;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+
+use wasmhost_sandbox::{Fault, FaultKind};
+
+use self::connections::Line;
+use self::introduction::{FIELD, Introduction};
+use self::response::ForwardedBody;
+use self::upload::{ForwardedUpload, Gate};
+use super::exchange::{Ending, Exchange};
+use super::head::Framing;
+use super::lines::LineKind;
+use super::request_body::RequestBody;
+use super::respond::Failure;
+use super::response_body::ResponseBody;
+use super::response_head::{has_no_body, promised};
+use crate::development::Reason;
+use crate::pool::Elsewhere;
+
+/// After which time a client may ask again whose app has no worker.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Answers a request whose app is in a group.
+pub(super) async fn forward(
+    exchange: Rc<Exchange>,
+    request: Request<Incoming>,
+    framing: Framing,
+    to: &Elsewhere,
+) -> Response<ResponseBody> {
+    let is_head = request.method() == Method::HEAD;
+    let request = match exchange.prepare(request, framing, to) {
+        Ok(request) => request,
+        Err(failure) => return exchange.fail(failure, Reason::Status),
+    };
+    match exchange.send(request, &to.group).await {
+        Ok((response, line)) => exchange.pass_on(response, line, is_head),
+        Err(Unsent::NoWorker(error)) => {
+            let worker = &exchange.worker;
+            if let Some(count) = worker.lines.admit(exchange.pool.id(), LineKind::NoWorker) {
+                tracing::warn!(worker = worker.id.0, group = &*to.group, app = &*exchange.pool.name(), count, %error, "no worker of the group takes requests, which get 503 (count: since the last such line)");
+            }
+            exchange.fail(Failure::Unavailable(ASK_AGAIN), Reason::Text("no worker of its group takes requests"))
+        }
+        Err(Unsent::Died(error)) => {
+            let detail = format!("the worker of the group ended before it answered: {error}");
+            let fault = Fault::new(FaultKind::NeverAnswered, detail);
+            exchange.count();
+            exchange.failed_without_instance(&fault);
+            exchange.fail(Failure::Fault(fault.kind), Reason::Fault(&fault))
+        }
+    }
+}
+
+/// Why there is no response.
+enum Unsent {
+    /// Nothing of the request was sent.
+    NoWorker(std::io::Error),
+    /// The request may have been served.
+    Died(hyper::Error),
+}
+
+impl Exchange {
+    /// Puts the request into the form in which it goes to a worker of the group.
+    fn prepare(
+        &self,
+        request: Request<Incoming>,
+        framing: Framing,
+        to: &Elsewhere,
+    ) -> Result<Request<ForwardedUpload>, Failure> {
+        let (mut parts, incoming) = request.into_parts();
+        self.check(&parts, framing)?;
+        let expects = !self.is_old && parts.headers.contains_key(header::EXPECT);
+        let has_host = parts.headers.contains_key(header::HOST);
+        let link = self.link();
+        let introduction = Introduction {
+            app: to.app,
+            stripped: to.stripped,
+            client: link.client(),
+            trusted: link.is_trusted(),
+            has_host,
+        };
+        let headers = &mut parts.headers;
+        headers.insert(FIELD, introduction.value().ok_or(Failure::BadRequest)?);
+        if !has_host {
+            let own = HeaderValue::try_from(self.worker.authority.as_str()).map_err(|_| Failure::BadRequest)?;
+            headers.insert(header::HOST, own);
+        }
+        // What is said of the client's connection is not so of the next one (RFC 9110, section 7.6.1).
+        headers.remove(header::CONNECTION);
+        headers.remove(KEEP_ALIVE);
+        if self.is_old {
+            // (RFC 9110, section 10.1.1.)
+            headers.remove(header::EXPECT);
+        }
+        parts.version = Version::HTTP_11;
+        let gate = expects.then(Arc::<Gate>::default);
+        let body = (!self.upload.has_ended())
+            .then(|| RequestBody::new(incoming, Arc::clone(&self.upload), None, false, &self.buffers.requests));
+        let mut request = Request::from_parts(parts, ForwardedUpload::new(body, gate.clone()));
+        if let Some(gate) = gate {
+            hyper::ext::on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    gate.open();
+                }
+            });
+        }
+        Ok(request)
+    }
+
+    /// Sends it, and waits for the head of the response. What was sent is not sent again.
+    async fn send(
+        &self,
+        mut request: Request<ForwardedUpload>,
+        group: &Rc<str>,
+    ) -> Result<(Response<Incoming>, Line), Unsent> {
+        let connections = &self.worker.connections;
+        let mut idle = connections.take_idle(group);
+        loop {
+            let was_idle = idle.is_some();
+            let mut line = match idle.take() {
+                Some(line) => line,
+                None => connections.open(&self.worker.crash, group).await.map_err(Unsent::NoWorker)?,
+            };
+            request.body_mut().has_flaw = Rc::clone(&line.has_flaw);
+            match line.sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, line)),
+                Err(mut error) => match error.take_message() {
+                    // It had ended meanwhile.
+                    Some(unsent) if was_idle => request = unsent,
+                    _ => return Err(Unsent::Died(error.into_error())),
+                },
+            }
+        }
+    }
+
+    /// Gives the response to the client.
+    fn pass_on(self: &Rc<Self>, response: Response<Incoming>, line: Line, is_head: bool) -> Response<ResponseBody> {
+        let (mut parts, body) = response.into_parts();
+        self.status.set(parts.status.as_u16());
+        // `Connection: close` holds for the client's, too: the worker of the group does not know where a next request would
+        // begin, or it ends.
+        parts.headers.remove(KEEP_ALIVE);
+        parts.headers.remove(header::TRANSFER_ENCODING);
+        if is_head || has_no_body(parts.status) {
+            self.keep(line);
+            self.finish(Ending::Whole);
+            let body = if is_head { ResponseBody::Unsent } else { ResponseBody::whole(bytes::Bytes::new()) };
+            return Response::from_parts(parts, body);
+        }
+        let promised = promised(&parts.headers);
+        let body = ForwardedBody::new(body, line, Rc::clone(self), promised);
+        Response::from_parts(parts, ResponseBody::Forwarded(Box::pin(body)))
+    }
+
+    /// The response has come whole: the connection waits for its next request, if the request has gone whole.
+    fn keep(&self, line: Line) {
+        if self.upload.has_ended() {
+            self.worker.connections.keep(line);
+        } else {
+            line.let_go();
+        }
+    }
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

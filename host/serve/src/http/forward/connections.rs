@@ -1,0 +1,221 @@
+//! Connections from a worker that takes clients' connections to workers of groups. Each is a pair of sockets: the primary
+//! hands one end to a worker of the group, as it hands clients' connections, and HTTP/1.1 is spoken on both.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::unix::net::UnixStream as OwnStream;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::upload::ForwardedUpload;
+use crate::crash::Crash;
+
+/// Connections of a worker that wait for their next request, to all groups together and to one.
+const IDLE_MAX: usize = 256;
+const IDLE_OF_A_GROUP_MAX: usize = 64;
+/// One that was not used for so long ends.
+const IDLE_FOR_MAX: Duration = Duration::from_secs(15);
+/// How long a worker of the group may take to say that it has the connection. Its loop turns once in some milliseconds.
+const GREETED_WITHIN: Duration = Duration::from_secs(30);
+/// Largest head of a response, and its largest trailers: above what the sandbox lets guests have in fields.
+const HEAD_BYTES_MAX: usize = 512 * 1024;
+/// Most fields of a head: each counts as 72 bytes and more of the 128 KiB that the sandbox lets guests have.
+const FIELDS_MAX: usize = 2_048;
+
+/// The word with which a worker of a group takes such a connection.
+pub(crate) const GREETING: &[u8] = b"+";
+
+/// A worker's connections to groups.
+#[derive(Default)]
+pub(crate) struct Connections {
+    /// Ends that the primary is to hand to workers of these groups: no more than requests wait.
+    asked: RefCell<VecDeque<(Rc<str>, OwnStream)>>,
+    some_asked: Notify,
+    /// Those that have waited for the longest time go first, so that all workers of a group get requests.
+    idle: RefCell<BTreeMap<Rc<str>, VecDeque<(Instant, Line)>>>,
+    idle_count: Cell<usize>,
+    some_kept: Notify,
+}
+
+impl Connections {
+    /// The next connection that the primary is to be asked for, and for which group.
+    pub(crate) async fn next_asked(&self) -> (Rc<str>, OwnStream) {
+        loop {
+            if let Some(asked) = self.asked.borrow_mut().pop_front() {
+                return asked;
+            }
+            self.some_asked.notified().await;
+        }
+    }
+
+    /// One that waits for its next request, if there is one.
+    pub(super) fn take_idle(&self, group: &Rc<str>) -> Option<Line> {
+        let mut idle = self.idle.borrow_mut();
+        let of_group = idle.get_mut(group)?;
+        for _ in 0..of_group.len() {
+            let (since, line) = of_group.pop_front()?;
+            if line.sender.is_closed() || since.elapsed() >= IDLE_FOR_MAX {
+                self.idle_count.set(self.idle_count.get() - 1);
+            } else if line.sender.is_ready() {
+                self.idle_count.set(self.idle_count.get() - 1);
+                return Some(line);
+            } else {
+                of_group.push_back((since, line));
+            }
+        }
+        None
+    }
+
+    /// Keeps one for its next request, where there is room.
+    pub(super) fn keep(&self, line: Line) {
+        let mut idle = self.idle.borrow_mut();
+        let of_group = idle.entry(Rc::clone(&line.group)).or_default();
+        if !line.sender.is_closed() && self.idle_count.get() < IDLE_MAX && of_group.len() < IDLE_OF_A_GROUP_MAX {
+            self.idle_count.set(self.idle_count.get() + 1);
+            of_group.push_back((Instant::now(), line));
+            self.some_kept.notify_one();
+        }
+    }
+
+    /// Ends those that are not used any more; never ends itself. While there is none, there is no timer.
+    pub(crate) async fn tend(&self) {
+        loop {
+            if self.idle_count.get() == 0 {
+                self.some_kept.notified().await;
+            }
+            tokio::time::sleep(IDLE_FOR_MAX).await;
+            let mut idle = self.idle.borrow_mut();
+            for of_group in idle.values_mut() {
+                of_group.retain(|(since, line)| !line.sender.is_closed() && since.elapsed() < IDLE_FOR_MAX);
+            }
+            idle.retain(|_, of_group| !of_group.is_empty());
+            self.idle_count.set(idle.values().map(VecDeque::len).sum());
+        }
+    }
+
+    /// A new one.
+    ///
+    /// # Errors
+    /// When no worker of the group takes it, or the system is short of descriptors. Nothing of a request was sent.
+    pub(super) async fn open(&self, crash: &Rc<Crash>, group: &Rc<str>) -> io::Result<Line> {
+        let (ours, theirs) = OwnStream::pair()?;
+        ours.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        let stream = UnixStream::from_std(ours)?;
+        self.asked.borrow_mut().push_back((Rc::clone(group), theirs));
+        self.some_asked.notify_one();
+        match tokio::time::timeout(GREETED_WITHIN, greeted(&stream)).await {
+            Ok(greeted) => greeted?,
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        let has_flaw = Rc::<Cell<bool>>::default();
+        let socket = Socket { stream, has_flaw: Rc::clone(&has_flaw), is_half: false };
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(HEAD_BYTES_MAX).max_header_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
+        let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
+        let crash = Rc::clone(crash);
+        let task = tokio::task::spawn_local(async move {
+            if let Err(error) = crash.watch(connection).await {
+                tracing::debug!(%error, "a connection to a worker of a group ended with an error");
+            }
+        });
+        Ok(Line { group: Rc::clone(group), sender, task: Some(task.abort_handle()), has_flaw })
+    }
+}
+
+/// Waits for the word of the worker that has the other end.
+async fn greeted(stream: &UnixStream) -> io::Result<()> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut [0; GREETING.len()]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A connection to a worker of a group. Dropped, it ends at once.
+pub(super) struct Line {
+    group: Rc<str>,
+    pub(super) sender: SendRequest<ForwardedUpload>,
+    task: Option<AbortHandle>,
+    /// What the client sends is not valid, and this side stops sending: the other finds an early end.
+    pub(super) has_flaw: Rc<Cell<bool>>,
+}
+
+impl Line {
+    /// The response has come whole, and the guest may still read what the client sends: the connection ends by itself, when
+    /// one of them does.
+    pub(super) fn let_go(mut self) {
+        self.task = None;
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// The socket, as hyper reads and writes it.
+struct Socket {
+    stream: UnixStream,
+    has_flaw: Rc<Cell<bool>>,
+    /// This side sends no more.
+    is_half: bool,
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// hyper flushes when it has written all that it has.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        if self.has_flaw.get() && !std::mem::replace(&mut self.is_half, true) {
+            rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,78 @@
+//! How a worker that forwards a request introduces its client to the worker of a group that serves it: in a field of the
+//! request's head, which no client can set and no guest sees. Pure.
+
+use http::{HeaderName, HeaderValue};
+
+use wasmhost_config::AppId;
+
+use crate::net::Peer;
+
+/// The field. Whoever has a request from a client takes it away.
+pub(crate) const FIELD: HeaderName = HeaderName::from_static("x-wasmhost-client");
+
+/// Longest head beyond `--header-max` that an introduction, and a `Host` for a client that named none, make.
+pub(crate) const INTRODUCTION_BYTES_MAX: usize = 1024;
+/// Fields that they add at most.
+pub(crate) const INTRODUCTION_FIELDS_MAX: usize = 2;
+
+/// What a worker that forwards knows of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Introduction {
+    /// For which app it is.
+    pub(crate) app: AppId,
+    /// Bytes at the beginning of its path that the app does not see.
+    pub(crate) stripped: usize,
+    /// Its client.
+    pub(crate) client: Peer,
+    /// Whether the client may set forwarded headers.
+    pub(crate) trusted: bool,
+    /// The client named a host (HTTP/1.0 asks for none).
+    pub(crate) has_host: bool,
+}
+
+impl Introduction {
+    /// As it is written.
+    pub(super) fn value(&self) -> Option<HeaderValue> {
+        let Self { app, stripped, client, trusted, has_host } = self;
+        HeaderValue::try_from(format!("{} {stripped} {trusted} {has_host} {client}", app.0)).ok()
+    }
+
+    /// Reads it.
+    pub(crate) fn read(value: &HeaderValue) -> Option<Self> {
+        let mut words = value.to_str().ok()?.split(' ');
+        let app = AppId(words.next()?.parse().ok()?);
+        let stripped = words.next()?.parse().ok()?;
+        let (trusted, has_host) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let client = match words.next()? {
+            "unix" => Peer::Unix,
+            address => Peer::Tcp(address.parse().ok()?),
+        };
+        words.next().is_none().then_some(Self { app, stripped, client, trusted, has_host })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        for client in ["1.2.3.4:5".parse().map(Peer::Tcp), "[fe80::1]:65535".parse().map(Peer::Tcp), Ok(Peer::Unix)] {
+            let client = client.unwrap_or(Peer::Unix);
+            for (trusted, has_host) in [(true, false), (false, true)] {
+                let introduction = Introduction { app: AppId(16_383), stripped: 7, client, trusted, has_host };
+                let value = introduction.value().expect("a value");
+                assert!(value.len() + FIELD.as_str().len() + 300 < INTRODUCTION_BYTES_MAX);
+                assert_eq!(Introduction::read(&value), Some(introduction));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_introduction_is_none() {
+        for text in ["", "1", "1 0 true true", "1 0 true true nobody", "1 0 true true unix more", "-1 0 true true unix"]
+        {
+            assert_eq!(Introduction::read(&HeaderValue::from_static(text)), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The body of a request on its way to a worker of a group.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use wasmhost_sandbox::BodyError;
+
+use super::super::request_body::RequestBody;
+
+/// Holds a body back whose client waits for `100 Continue`, until the worker of the group says so.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    is_open: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Gate {
+    pub(super) fn open(&self) {
+        self.is_open.store(true, Relaxed);
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        if self.is_open.load(Relaxed) {
+            return Poll::Ready(());
+        }
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        // (All on one thread.)
+        Poll::Pending
+    }
+}
+
+/// The client's body, as it goes to a worker of a group.
+pub(super) struct ForwardedUpload {
+    body: Option<RequestBody>,
+    gate: Option<Arc<Gate>>,
+    /// See `Line::has_flaw`: of the connection that it goes to.
+    pub(super) has_flaw: Rc<Cell<bool>>,
+}
+
+impl ForwardedUpload {
+    /// None: there is no body.
+    pub(super) fn new(body: Option<RequestBody>, gate: Option<Arc<Gate>>) -> Self {
+        Self { body, gate, has_flaw: Rc::default() }
+    }
+}
+
+impl Body for ForwardedUpload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self { body, gate, has_flaw } = &mut *self;
+        if has_flaw.get() || gate.as_ref().is_some_and(|gate| gate.poll(context).is_pending()) {
+            return Poll::Pending;
+        }
+        let Some(body) = body else { return Poll::Ready(None) };
+        match Pin::new(body).poll_frame(context) {
+            // An error would end the connection, and the answer with it. The worker of the group finds an early end instead,
+            // and answers that the request is not valid.
+            Poll::Ready(Some(Err(_))) => {
+                has_flaw.set(true);
+                Poll::Pending
+            }
+            polled => polled,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
