@@ -5,9 +5,10 @@ use serde_json::Value;
 
 use std::time::{Duration, Instant};
 
+use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::cgroup::{Bound, Cgroups};
 use crate::support::server::{command, limit_descriptors, signal, try_signal};
-use crate::support::{Connection, FAULTS, Server, eventually, get, run};
+use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, run};
 
 fn start(component: &str, flags: &[&str]) -> Server {
     Server::start(component, &[&["--worker-kind", "process"][..], flags].concat())
@@ -389,4 +390,23 @@ fn a_variable_of_the_operator_is_in_no_process_that_could_run_a_guest() {
         assert!(!seen.contains("SECRET"), "{pid}: {seen}");
         assert!(seen.contains("TZ=UTC"), "{pid}: {seen}");
     }
+}
+
+#[test]
+fn what_the_cache_has_is_served_without_a_process_that_loads_it() -> TestResult {
+    let file = app("cached", "hello.wasm", "cached.test/*", "") + &app("other", "faults.wasm", "other.test/*", "");
+    let folder = Folder::new(&file)?;
+    let cache = folder.path().join("cache");
+    let flags = ["--worker-kind", "process", "--cache-dir", cache.to_str().ok_or("a path")?];
+    let is_found = |record: &serde_json::Value| {
+        let message = record["message"].as_str().unwrap_or_default();
+        record["app"] == "cached" && message == "its compiled code was found in the cache"
+    };
+    for is_second in [false, true] {
+        let server = folder.serve(&flags);
+        assert_eq!(ask_until_loaded(server.address, "cached.test", "/").status, 200);
+        assert_eq!(server.records(is_found).len(), usize::from(is_second));
+        server.stop();
+    }
+    Ok(())
 }

@@ -20,7 +20,7 @@ use wasmhost_config::{
     Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
 };
 use wasmhost_confine::spawner::{self, AttendError, InheritError, Settings};
-use wasmhost_sandbox::capabilities;
+use wasmhost_sandbox::{capabilities, look_up};
 use wasmhost_serve::listener::keep_handed_over;
 use wasmhost_supervise::primary::{Ended, Ground};
 use wasmhost_supervise::process::{ChildError, run_child};
@@ -111,7 +111,7 @@ fn run_worker() -> ExitCode {
 }
 
 fn run_spawner() -> ExitCode {
-    match spawner::run(capabilities()) {
+    match spawner::run(capabilities(), look_up()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ AttendError::Inherit(InheritError::NotAChild(_))) => wrong_usage(&[error.to_string()]),
         Err(error) => failed(&error, "see the log lines above"),

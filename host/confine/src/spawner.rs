@@ -124,10 +124,12 @@ enum ToSpawner {
     Own(Vec<SocketFile>),
     /// Start this: a worker with [`Descriptor::Line`], a compiler with its three standard streams.
     Start(Program),
-    /// Open the component of the app of this name, as the reading of this number named it.
+    /// Open the component of the app of this name, as the reading of this number named it; `look_up`: and find its code in
+    /// the cache.
     OpenComponent {
         app: String,
         reading: u64,
+        look_up: bool,
     },
     /// Read the file of settings again; the primary follows the reading of this number.
     ReadAgain {
@@ -145,8 +147,8 @@ enum FromSpawner {
     Exited(i32),
     /// It was not started, or the file not opened: the system's number, if there is one, and its words.
     Failed(Option<i32>, String),
-    /// The component was opened: [`Descriptor::Component`].
-    Component,
+    /// The component was opened: [`Descriptor::Component`]. With what the look-up has found.
+    Component(Option<serde_json::Value>),
     /// The file was read: what came of it is in [`Descriptor::Settings`], with new sockets beside.
     Read,
     /// The sockets' files are gone.
@@ -175,7 +177,7 @@ impl End {
         match answer {
             Ok(Some((FromSpawner::Exited(status), _))) => Self::Exited(ExitStatus::from_raw(status)),
             Ok(Some((FromSpawner::Failed(_, words), _))) => Self::NotStarted(words),
-            Ok(Some((FromSpawner::Component | FromSpawner::Read | FromSpawner::Removed, _)) | None) | Err(_) => {
+            Ok(Some((FromSpawner::Component(_) | FromSpawner::Read | FromSpawner::Removed, _)) | None) | Err(_) => {
                 Self::Lost
             }
         }
@@ -278,12 +280,13 @@ impl Spawner {
         }
     }
 
-    /// Opens the component of an app, as the reading named it that the app is from. Needs a tokio runtime.
+    /// Opens the component of an app, as the reading named it that the app is from; `look_up`: and finds its code in the
+    /// cache, if it is there ([`LookUp::find`]). Needs a tokio runtime.
     ///
     /// # Errors
     /// What the system says; when the spawner does not do it.
-    pub async fn open_component(&self, app: &App) -> io::Result<File> {
-        let answer = Wire::new(self.ask(&component_of(app), &[])?)?;
+    pub async fn open_component(&self, app: &App, look_up: bool) -> io::Result<(File, Option<serde_json::Value>)> {
+        let answer = Wire::new(self.ask(&component_of(app, look_up), &[])?)?;
         let heard = received(&answer).await?;
         opened(heard.ok_or_else(|| io::Error::other("the spawner has ended"))?)
     }
@@ -313,14 +316,26 @@ impl Drop for Spawner {
 }
 
 /// The question for an app's component.
-fn component_of(app: &App) -> ToSpawner {
-    ToSpawner::OpenComponent { app: app.name.clone(), reading: app.reading }
+fn component_of(app: &App, look_up: bool) -> ToSpawner {
+    ToSpawner::OpenComponent { app: app.name.clone(), reading: app.reading, look_up }
+}
+
+/// How the code of a component is found in the cache, where the spawner is to do that: what is below in the crates knows how
+/// entries are named and checked. It only hashes; it parses nothing of a component.
+#[derive(Debug, Clone, Copy)]
+pub struct LookUp {
+    /// Makes ready, while the process is not confined.
+    pub make_ready: fn(),
+    /// What the cache has of an open component, for whoever asks. Blocks, and leaves the file's position as it is.
+    pub find: fn(&Compilation, &File) -> Option<serde_json::Value>,
 }
 
 /// The component of which the spawner tells.
-fn opened(heard: (FromSpawner, Descriptors)) -> io::Result<File> {
+fn opened(heard: (FromSpawner, Descriptors)) -> io::Result<(File, Option<serde_json::Value>)> {
     match heard {
-        (FromSpawner::Component, mut descriptors) => descriptors.take(Descriptor::Component).map(File::from),
+        (FromSpawner::Component(found), mut descriptors) => {
+            descriptors.take(Descriptor::Component).map(|file| (file.into(), found))
+        }
         (FromSpawner::Failed(Some(number), _), _) => Err(io::Error::from_raw_os_error(number)),
         (FromSpawner::Failed(None, words), _) => Err(io::Error::other(words)),
         (answer, _) => Err(io::Error::other(format!("the spawner answered {answer:?}"))),
@@ -405,7 +420,7 @@ impl Launcher {
     pub fn open_component(&self, config: &Config, app: &App) -> io::Result<File> {
         match self {
             Self::Own => open_component(config.component_file(app)),
-            Self::Spawner(spawner) => opened(spawner.ask_and_hear(&component_of(app))?),
+            Self::Spawner(spawner) => opened(spawner.ask_and_hear(&component_of(app, false))?).map(|(file, _)| file),
         }
     }
 }

@@ -109,7 +109,12 @@ impl Cache {
 
     /// Where the component of these bytes is kept for engines of this compatibility, by this build of the program.
     pub(super) fn entry(&self, component: &[u8], compatibility: &str) -> PathBuf {
-        self.dir.join(format!("{}{}", hex(&Sha256::digest(component)), end_of_name(compatibility)))
+        self.entry_of(&Sha256::digest(component), compatibility)
+    }
+
+    /// The same, of a component with this SHA-256.
+    pub(super) fn entry_of(&self, digest: &[u8], compatibility: &str) -> PathBuf {
+        self.dir.join(format!("{}{}", hex(digest), end_of_name(compatibility)))
     }
 
     /// Whether this is the name of an entry of this cache, for engines of this compatibility and by this build.

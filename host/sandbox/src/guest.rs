@@ -11,7 +11,7 @@ use wasmtime_wasi_http::handler::ProxyPre;
 pub use super::source::WasiVersion;
 
 use wasmhost_base::quota::Account;
-use wasmhost_config::{App, Isolation};
+use wasmhost_config::App;
 
 use super::artifact;
 use super::bounds::AppBounds;
@@ -20,6 +20,7 @@ use super::cpu::{CpuUser, WorkerCpu};
 use super::driver::Calls;
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
+use super::found::is_fresh_each_request;
 use super::instance::{Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX};
 use super::memory::{MemoryBudget, MemoryLimiter};
@@ -137,11 +138,7 @@ impl Guest {
 
     /// Whether instances live for one request only.
     pub fn is_fresh_each_request(&self) -> bool {
-        match self.app.isolation {
-            Isolation::Auto => !self.bears_reuse,
-            Isolation::Worker => false,
-            Isolation::Request => true,
-        }
+        is_fresh_each_request(self.app.isolation, self.bears_reuse)
     }
 
     /// Why its instances get their memory from the system as they need it, which is slower, in the place of the pool; none

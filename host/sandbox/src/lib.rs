@@ -16,6 +16,7 @@ mod epoch;
 mod fairness;
 mod fault;
 mod files;
+mod found;
 mod guest;
 mod instance;
 mod known;
@@ -48,6 +49,7 @@ pub use compile::{CompileError, bound_compiling_child, compile_ahead, compile_he
 pub use cpu::WorkerCpu;
 pub use epoch::{Pulse, PulseCells, TICK, Ticker};
 pub use fault::{Fault, FaultKind};
+pub use found::{Found, look_up};
 pub use guest::{Guest, InstanceContext, WasiVersion};
 pub use instance::Instance;
 pub use memory::{AppMemory, MemoryBudget};

@@ -46,7 +46,7 @@ impl Artifact {
     }
 
     /// Checks an entry of the cache, and notes that it is used.
-    fn of_entry(file: File, entry: &Path) -> Result<Self, Problem> {
+    pub(super) fn of_entry(file: File, entry: &Path) -> Result<Self, Problem> {
         Cache::touch(&file, entry);
         // Before the check: what changes meanwhile is not what was checked.
         let stored = StoredCode::of(entry, &file);
@@ -133,7 +133,7 @@ impl StoredCode {
         self.try_open().map_err(|problem| LoadError::new(&app.component, problem))
     }
 
-    fn try_open(&self) -> Result<Artifact, Problem> {
+    pub(super) fn try_open(&self) -> Result<Artifact, Problem> {
         let entry = self.entry();
         let (file, is_same) = self.reopen().map_err(|error| {
             Problem::new(

@@ -122,7 +122,7 @@ impl Description {
     }
 }
 
-const MAGIC: &[u8; 4] = b"\0asm";
+pub(super) const MAGIC: &[u8; 4] = b"\0asm";
 const ELF_MAGIC: &[u8; 4] = b"\x7fELF";
 /// Version and layer of a core module (WebAssembly core specification, section 5.5.16).
 const CORE_VERSION: &[u8] = &[1, 0, 0, 0];

@@ -67,7 +67,7 @@ impl<B: Backend> Apps<B> {
     pub(crate) fn run(&mut self, backend: &B) -> Vec<Tell<B::Guest>> {
         while let Some((id, with)) = self.book.next_load() {
             let done = self.done.clone();
-            let begun = backend.load(&with);
+            let begun = backend.load(&with, self.book.may_be_found(id));
             tokio::task::spawn_local(async move {
                 let came = wait(begun, &with, "load").await;
                 // Without a receiver the host is stopping.

@@ -19,6 +19,8 @@ use wasmhost_sandbox::{
 pub(crate) enum CodeAtRest {
     /// A verified entry of the cache. It may vanish; then the app is loaded anew.
     Stored(StoredCode),
+    /// The same, of an app that was never tried with it.
+    Found(StoredCode),
     /// A sealed file in memory, where there is no cache.
     Held(Arc<OwnedFd>),
 }
@@ -41,7 +43,7 @@ impl CodeAtRest {
     /// When the entry has vanished, or is not what it was.
     pub(crate) fn open(&self, app: &App) -> Result<Artifact, LoadError> {
         match self {
-            Self::Stored(stored) => stored.open(app),
+            Self::Stored(stored) | Self::Found(stored) => stored.open(app),
             Self::Held(file) => match file.try_clone() {
                 Ok(file) => Artifact::received(file, app),
                 Err(error) => Err(short(app, format!("its code cannot be opened: {error}"))),

@@ -185,7 +185,7 @@ fn tell_start(config: &Config) {
 /// Loads the app that is to be loaded first, before there are workers.
 async fn load_now<B: Backend>(apps: &mut Apps<B>, backend: &B) -> Result<Option<B::Guest>, PrimaryError> {
     let Some((id, with)) = apps.book.next_load() else { return Ok(None) };
-    let loaded: Loaded<B> = wait(backend.load(&with), &with, "load").await?;
+    let loaded: Loaded<B> = wait(backend.load(&with, false), &with, "load").await?;
     let guest = loaded.guest.clone();
     apps.served(id, &with, loaded);
     Ok(Some(guest))

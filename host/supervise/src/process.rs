@@ -82,8 +82,9 @@ impl Backend for Processes {
         table::write(table.rows()).map(Arc::new)
     }
 
-    fn load(&self, app: &Arc<App>) -> io::Result<Pending<Loaded<Self>>> {
-        loading::begin(&self.config, app, &self.spawner, (self.host, &self.host_file), (&self.desks, &self.missing))
+    fn load(&self, app: &Arc<App>, may_be_found: bool) -> io::Result<Pending<Loaded<Self>>> {
+        let place = (self.host, &self.host_file);
+        loading::begin(&self.config, (app, may_be_found), &self.spawner, place, (&self.desks, &self.missing))
     }
 
     fn at_hand(&self, code: &CodeAtRest) -> Option<CodeAtRest> {

@@ -69,7 +69,7 @@ impl Backend for Threads {
         Ok(Arc::new(table))
     }
 
-    fn load(&self, app: &Arc<App>) -> io::Result<Pending<Loaded<Self>>> {
+    fn load(&self, app: &Arc<App>, _may_be_found: bool) -> io::Result<Pending<Loaded<Self>>> {
         let (config, trial, app) = (Arc::clone(&self.config), Arc::clone(&self.trial), Arc::clone(app));
         let launcher = Launcher::Spawner(Arc::clone(&self.spawner));
         in_thread(move || {

@@ -16,14 +16,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use wasmhost_base::log::LogSettings;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
-use wasmhost_config::{Capabilities, Config, Grants, Listen, MAX_WORKERS};
+use wasmhost_config::{Capabilities, Config, Grants, Listen, MAX_WORKERS, WorkerKind};
 
 use super::opening::Opener;
 use super::openings::THREADS_MAX;
 use super::reading::{self, Stamps};
 use super::readings::{Components, Readings};
 use super::settings::{GrantsByGroup, InheritError, SealedSettings, Settings, inherit, reach_by_group};
-use super::{FromSpawner, Order, Program, Streams, ToSpawner, compiler, own_program};
+use super::{FromSpawner, LookUp, Order, Program, Streams, ToSpawner, compiler, own_program};
 use crate::{Cage, Unconfined};
 
 /// Processes at once: a worker each, the loading process, the compiler, and those that are being replaced.
@@ -54,13 +54,18 @@ pub enum AttendError {
     Unconfined(#[from] Unconfined),
 }
 
-/// Runs this process as a spawner, until the primary is gone. `capabilities` are those of this program.
+/// Runs this process as a spawner, until the primary is gone. `capabilities` are those of this program, `look_up` finds
+/// compiled code.
 ///
 /// # Errors
 /// When it was not started by a primary, or cannot begin.
-pub fn run(capabilities: Capabilities) -> Result<(), AttendError> {
+pub fn run(capabilities: Capabilities, look_up: LookUp) -> Result<(), AttendError> {
     let Some(inherited) = inherit()? else { return Ok(()) };
     let config = &inherited.settings.config;
+    let looks_up = config.worker_kind == WorkerKind::Process && config.compilation.cache_dir().is_some();
+    if looks_up {
+        (look_up.make_ready)();
+    }
     crate::apply(config.confine, &Cage::spawner(config, capabilities))?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     // One for a reading of the file.
@@ -86,6 +91,7 @@ pub fn run(capabilities: Capabilities) -> Result<(), AttendError> {
         capabilities,
         reach,
         is_reading: Cell::new(false),
+        look_up: looks_up.then_some(look_up),
     };
     let outcome = runtime.block_on(attend(inherited.input, Rc::new(known)));
     // A thread that a dead mount keeps is not waited for.
@@ -102,6 +108,8 @@ struct Known {
     reach: GrantsByGroup,
     /// A reading of the file is under way, or has not ended in time.
     is_reading: Cell<bool>,
+    /// How the code of components is found in the cache; none: it is not.
+    look_up: Option<LookUp>,
 }
 
 /// What the spawner has from a reading.
@@ -195,21 +203,26 @@ async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
                     &[],
                 );
             }
-            ToSpawner::OpenComponent { app, reading } => {
+            ToSpawner::OpenComponent { app, reading, look_up } => {
                 if known.readings.borrow().is_offered(reading) {
                     // Its word for that was lost.
                     known.follow(reading, &sockets);
                 }
                 let path = known.components.borrow().of(&app, reading).map(Path::to_owned);
-                let opener = Rc::clone(&opener);
+                let (opener, find) =
+                    (Rc::clone(&opener), known.look_up.filter(|_| look_up).map(|look_up| look_up.find));
+                let given = Rc::clone(&given);
                 tokio::task::spawn_local(async move {
                     let opened = match path {
-                        Ok(path) => opener.open(app, path).await,
+                        Ok(path) => {
+                            opener.open(app, path, find.map(|find| (find, given.config.compilation.clone()))).await
+                        }
                         Err(reason) => Err(io::Error::other(reason)),
                     };
                     match opened {
-                        Ok(file) => {
-                            deliver(&answer, &FromSpawner::Component, &[(Descriptor::Component, file.as_fd())]).await;
+                        Ok((file, found)) => {
+                            let component = [(Descriptor::Component, file.as_fd())];
+                            deliver(&answer, &FromSpawner::Component(found), &component).await;
                         }
                         Err(error) => tell(&answer, &failed(&error), &[]),
                     }

@@ -1,4 +1,4 @@
-//! Opens components, each in a thread of its own: a file system that does not answer must not keep the spawner from its
+//! Opens components, and finds their code in the cache, each in a thread of its own: a file system that does not answer must not keep the spawner from its
 //! other work. `openings` decides which may begin.
 
 use std::cell::RefCell;
@@ -8,11 +8,22 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use wasmhost_config::Compilation;
+
 use super::open_component;
 use super::openings::{Openings, mount_of};
 
 /// How long an opening may take; then it has failed. Less than the time in which the spawner has to answer.
 const OPEN_WITHIN: Duration = Duration::from_secs(4);
+/// How much longer it may take to hash the component and its code. (Whoever has that done waits for longer.)
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(30);
+/// Longest text of what was found; it goes with a message.
+const FOUND_BYTES_MAX: usize = 8 * 1024;
+
+/// How code is found, and by which settings.
+type Find = (fn(&Compilation, &File) -> Option<serde_json::Value>, Compilation);
+/// A component, and what the cache has of it.
+type Opened = (File, Option<serde_json::Value>);
 
 /// Opens components.
 #[derive(Debug, Default)]
@@ -25,17 +36,24 @@ impl Opener {
     ///
     /// # Errors
     /// What the system says; when it takes too long; when it may not begin.
-    pub(super) async fn open(&self, app: String, path: PathBuf) -> io::Result<File> {
-        self.open_by(app, path, OPEN_WITHIN, open_component).await
+    pub(super) async fn open(&self, app: String, path: PathBuf, find: Option<Find>) -> io::Result<Opened> {
+        let within = if find.is_some() { OPEN_WITHIN + LOOK_UP_WITHIN } else { OPEN_WITHIN };
+        let open = move |path: &Path| {
+            let file = open_component(path)?;
+            let found = find.and_then(|(find, compilation)| find(&compilation, &file));
+            let found = found.filter(|found| found.to_string().len() <= FOUND_BYTES_MAX);
+            Ok((file, found))
+        };
+        self.open_by(app, path, within, open).await
     }
 
-    async fn open_by(
+    async fn open_by<T: Send + 'static>(
         &self,
         app: String,
         path: PathBuf,
         within: Duration,
-        open: impl FnOnce(&Path) -> io::Result<File> + Send + 'static,
-    ) -> io::Result<File> {
+        open: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         // The kernel's own file system, which answers.
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         self.openings.borrow_mut().begin(&app, &mount_of(&path, &mounts)).map_err(io::Error::other)?;
@@ -67,13 +85,15 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    type Open = Box<dyn FnOnce(&Path) -> io::Result<File> + Send>;
+
     #[test]
     fn an_opening_that_hangs_fails_and_its_app_can_be_opened_again_once_it_has_ended() -> io::Result<()> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
         let opener = Opener::default();
         let (end, wait) = mpsc::channel::<()>();
-        let open = |open: Box<dyn FnOnce(&Path) -> io::Result<File> + Send>| {
+        let open = |open: Open| {
             runtime.block_on(opener.open_by("app".to_owned(), "/dev/null".into(), Duration::from_millis(20), open))
         };
         let hangs = Box::new(move |path: &Path| {

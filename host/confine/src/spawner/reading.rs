@@ -397,6 +397,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stdout, reason = "it shows what it has measured")]
     #[ignore = "a measurement: cargo test --release -p wasmhost-confine --lib -- --ignored --nocapture"]
     fn how_long_a_reading_of_ten_thousand_apps_takes() -> Tested {
         let folder = tempfile::tempdir()?;

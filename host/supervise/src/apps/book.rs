@@ -262,6 +262,12 @@ impl<C: Clone> Book<C> {
         record.is_urgent = is_urgent || (waits && record.is_urgent);
     }
 
+    /// Whether nothing is known of an app yet: what the cache has of it may be served before it was tried.
+    pub(crate) fn may_be_found(&self, id: AppId) -> bool {
+        let is_new = |record: &Record<C>| record.revision.is_none() && record.failure.is_none() && !record.is_reload;
+        self.records.get(&id).is_some_and(is_new)
+    }
+
     /// The next load to begin, if one may: of this app, with these settings. Of those that failed before, one is loaded at a
     /// time: two that take all of their time would keep the others from being loaded at all.
     pub(crate) fn next_load(&mut self) -> Option<(AppId, Arc<App>)> {

@@ -144,7 +144,7 @@ fn load(
     match loaded {
         Ok((tried, artifact)) => {
             match CodeAtRest::of(&artifact)? {
-                CodeAtRest::Stored(stored) => {
+                CodeAtRest::Stored(stored) | CodeAtRest::Found(stored) => {
                     wire.try_send(&FromWorker::Loaded { tried, stored: Some(stored) }, &[])?;
                 }
                 CodeAtRest::Held(code) => {
@@ -217,7 +217,7 @@ fn prepare(wire: &Arc<Wire>, config: Arc<Config>, start: Start, mut descriptors:
     let directories = start.directories;
     let table = Arc::new(table::read(&take(Descriptor::Table)?, &directories).map_err(text)?);
     let mut supplies = BTreeMap::new();
-    if let Some(Code { app: id, stored }) = start.first
+    if let Some(Code { app: id, stored, .. }) = start.first
         && let Some(app) = table.get(id)
     {
         let code = match stored {
@@ -371,9 +371,10 @@ impl Attendance {
     }
 
     /// Begins to link the code of an app.
-    async fn supply(&self, Code { app, stored }: Code, mut descriptors: Descriptors, linker: &mut Linker) {
+    async fn supply(&self, Code { app, stored, is_tried }: Code, mut descriptors: Descriptors, linker: &mut Linker) {
         let code = match stored {
-            Some(stored) => CodeAtRest::Stored(stored),
+            Some(stored) if is_tried => CodeAtRest::Stored(stored),
+            Some(stored) => CodeAtRest::Found(stored),
             None => match descriptors.take(Descriptor::Code) {
                 Ok(code) => CodeAtRest::Held(Arc::new(code)),
                 Err(error) => {

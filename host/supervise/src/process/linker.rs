@@ -28,10 +28,14 @@ pub(super) enum Unlinked {
 /// See [`Unlinked`].
 pub(super) fn link(code: &CodeAtRest, app: &Arc<App>, sandbox: &Sandbox) -> Result<Arc<Guest>, Unlinked> {
     let opened = code.open(app).map_err(|error| match code {
-        CodeAtRest::Stored(_) => Unlinked::Vanished(error),
+        CodeAtRest::Stored(_) | CodeAtRest::Found(_) => Unlinked::Vanished(error),
         CodeAtRest::Held(_) => Unlinked::Broken(error),
     })?;
-    Guest::link(&opened, app, sandbox).map(Arc::new).map_err(Unlinked::Broken)
+    Guest::link(&opened, app, sandbox).map(Arc::new).map_err(|error| match code {
+        // Loading it anew tries it, and names what is wrong.
+        CodeAtRest::Found(_) => Unlinked::Vanished(error),
+        CodeAtRest::Stored(_) | CodeAtRest::Held(_) => Unlinked::Broken(error),
+    })
 }
 
 /// What came of linking code of an app, and that app's birth ([`wasmhost_config::Listed::born`]).

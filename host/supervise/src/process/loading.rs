@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use wasmhost_base::log::DETAILS;
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent, Wire};
 use wasmhost_config::{App, AppId, Config, Listed};
 use wasmhost_confine::spawner::{Attended, Spawner};
-use wasmhost_sandbox::LoadError;
+use wasmhost_sandbox::{Found, LoadError};
 use wasmhost_serve::vitals::{self, HostVitals, Vitals};
 
 use super::handle::{GONE_WITHIN, end_of, spawn};
@@ -34,7 +35,7 @@ pub(super) type Desks = Rc<RefCell<Vec<(&'static Vitals, OwnedFd)>>>;
 /// When the system has no memory for what the process shows.
 pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     config: &Arc<Config>,
-    app: &Arc<App>,
+    (app, may_be_found): (&Arc<App>, bool),
     spawner: &Arc<Spawner>,
     (host, host_file): (&'static HostVitals, &Arc<OwnedFd>),
     (desks, missing): (&Desks, &[String]),
@@ -44,8 +45,9 @@ pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     let (host_file, missing) = (Arc::clone(host_file), missing.to_vec());
     let (answer, loaded) = oneshot::channel();
     tokio::task::spawn_local(async move {
-        let outcome = match spawner.open_component(&app).await {
-            Ok(component) => match start(&spawner, &app, &component.into(), &desk, &host_file, missing) {
+        let outcome = match spawner.open_component(&app, may_be_found).await {
+            Ok((_, Some(found))) => found_code(&config, &app, found),
+            Ok((component, None)) => match start(&spawner, &app, &component.into(), &desk, &host_file, missing) {
                 Ok((child, wire)) => attend(&config, &app, child, &wire).await,
                 Err(error) => Err(short(&app, format!("the loader cannot be started: {error}"))),
             },
@@ -56,6 +58,23 @@ pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
         let _ = answer.send(outcome);
     });
     Ok(loaded)
+}
+
+/// The code that the spawner has found in the cache. Nothing was tried: a worker that cannot link it has the app loaded in a
+/// process of its own, which names the mistake.
+fn found_code<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
+    config: &Config,
+    app: &App,
+    found: serde_json::Value,
+) -> Result<Loaded<B>, LoadError> {
+    let found: Found = serde_json::from_value(found).map_err(|error| short(app, error.to_string()))?;
+    if !config.compilation.cache_dir().is_some_and(|dir| found.stored.is_entry_of(dir)) {
+        return Err(short(app, "what was found in the cache is no entry of it".to_owned()));
+    }
+    tracing::info!(target: DETAILS, app = app.name, "its compiled code was found in the cache");
+    let (wasi, isolation) = (found.wasi.clone(), found.isolation(app).to_owned());
+    let code = CodeAtRest::Found(found.stored);
+    Ok(Loaded { wasi, isolation, guest: code.clone(), code })
 }
 
 /// Where a loading process shows itself. Dropped, it goes back to the others.

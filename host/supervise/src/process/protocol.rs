@@ -63,6 +63,8 @@ pub(super) struct Code {
     pub(super) app: AppId,
     /// Where it is in the cache; none: it is in a file that comes with the message.
     pub(super) stored: Option<StoredCode>,
+    /// The app was tried with it.
+    pub(super) is_tried: bool,
 }
 
 /// What a worker, or the loading process, says.

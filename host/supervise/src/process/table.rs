@@ -81,4 +81,24 @@ mod tests {
         }
         Ok(())
     }
+
+    #[test]
+    #[expect(clippy::print_stdout, reason = "it shows what it has measured")]
+    #[ignore = "a measurement: cargo test --release -p wasmhost-supervise --lib -- --ignored --nocapture"]
+    fn how_long_it_takes_to_tell_of_ten_thousand_apps() -> io::Result<()> {
+        let app = |number: u32| {
+            let Listed { id, born, app } = app(number, Vec::new());
+            let app =
+                App { name: format!("app{number}"), routes: vec![format!("app{number}.test/*")], ..App::clone(&app) };
+            Listed { id, born, app: Arc::new(app) }
+        };
+        let apps: Vec<Listed> = (0..10_000).map(app).collect();
+        let began = std::time::Instant::now();
+        let file = write(apps.iter())?;
+        println!("written by the primary in {:?}", began.elapsed());
+        let began = std::time::Instant::now();
+        let table = read(&file, &[])?;
+        println!("read by a worker in {:?}: {} apps", began.elapsed(), table.len());
+        Ok(())
+    }
 }

@@ -173,8 +173,9 @@ async fn send(wire: &Wire, order: &Order) -> io::Result<()> {
 /// Code as it is told of, and the descriptor that goes with it.
 pub(super) fn code_of(app: AppId, code: &CodeAtRest) -> (Code, Option<Sent<'_>>) {
     match code {
-        CodeAtRest::Stored(stored) => (Code { app, stored: Some(stored.clone()) }, None),
-        CodeAtRest::Held(file) => (Code { app, stored: None }, Some((Descriptor::Code, file.as_fd()))),
+        CodeAtRest::Stored(stored) => (Code { app, stored: Some(stored.clone()), is_tried: true }, None),
+        CodeAtRest::Found(stored) => (Code { app, stored: Some(stored.clone()), is_tried: false }, None),
+        CodeAtRest::Held(file) => (Code { app, stored: None, is_tried: true }, Some((Descriptor::Code, file.as_fd()))),
     }
 }
 

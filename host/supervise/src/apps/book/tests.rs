@@ -383,3 +383,17 @@ fn a_reload_of_an_app_that_a_worker_has_is_loaded_at_once() {
     let outcome = load(&mut book, Err(error("broken")), now);
     assert!(matches!(outcome, Outcome::Failed(Failed { keeps_old: true, is_reload: true, .. })), "{outcome:?}");
 }
+
+#[test]
+fn only_what_nothing_is_known_of_may_be_served_untried() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.wants(ONE, APP, now);
+    assert!(book.may_be_found(APP));
+    load(&mut book, Err(error("broken")), now);
+    assert!(!book.may_be_found(APP), "it has failed");
+    book.reload(APP, None);
+    assert!(!book.may_be_found(APP), "a reload asks for it");
+    load(&mut book, code("first"), now);
+    book.vanished(ONE, APP, now);
+    assert!(!book.may_be_found(APP), "a worker could not link it");
+}
