@@ -26,6 +26,7 @@ mod body_max;
 mod capabilities;
 mod circles;
 mod cli;
+mod compiling;
 mod configuration;
 mod confinement;
 mod connections;

@@ -210,13 +210,28 @@ fn ended(outcome: Result<String, wasmhost_toolchain::build::Error>) -> ExitCode 
 }
 
 fn run_compile(args: &CompileArgs) -> ExitCode {
-    match compile::run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(compile::Error::Usage(mistakes)) => {
+    if args.all {
+        // Granted directories are opened.
+        serve::raise_descriptor_limit();
+    }
+    let say = |text: &str| {
+        // Who no longer reads is told by the exit code.
+        let _ = print(text.as_bytes());
+    };
+    match compile::run(args, &say, &tell) {
+        Ok(summary) if summary.is_complete => print(summary.text.as_bytes()),
+        Ok(summary) => {
+            say(&summary.text);
+            ExitCode::from(FAILED)
+        }
+        Err(compile::Error::Usage(mistakes) | compile::Error::All(compile::all::Error::Usage(mistakes))) => {
             let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             wrong_usage(&mistakes)
         }
         Err(compile::Error::Unconfined(error)) => failed(&error, error.hint()),
+        Err(compile::Error::All(error)) => {
+            failed(&error, "name a directory that can be written with --cache-dir, and see that the system has threads left")
+        }
         Err(compile::Error::Compile(error)) => {
             let hint = match &error {
                 wasmhost_sandbox::CompileError::Load(error) => error.hint.clone(),

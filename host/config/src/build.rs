@@ -8,7 +8,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::capability::Capabilities;
-use super::cli::{CompileBounds, ServeArgs};
+use super::cli::{FileArgs, ServeArgs};
 use super::document::{APPS, DEFAULTS, Drafts, Keys, Places, TableReader, at};
 use super::draft::{AppDraft, Folder, HostDraft};
 use super::file::{self, ConfigFile};
@@ -103,14 +103,24 @@ pub fn read_apps_again(source: &Source, capabilities: Capabilities) -> (Option<C
     }
 }
 
-/// The bounds of `wasmhost compile`, which keeps nothing in the cache.
+/// The bounds of `wasmhost compile` of one component, which keeps nothing in the cache.
 ///
 /// # Errors
-/// The mistakes in them.
-pub fn compile_bounds(bounds: &CompileBounds) -> Result<Compilation, Vec<Mistake>> {
+/// The mistakes in them, and flags that count only when all apps of a file are compiled.
+pub fn compile_bounds(args: &FileArgs, capabilities: Capabilities) -> Result<Compilation, Vec<Mistake>> {
+    const BOUNDS: [&str; 2] = ["compile-timeout", "compile-memory-max"];
+    const ONLY_WITH_ALL: &str = "has no effect on the compilation of one component; it counts with `--all`";
     let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off };
-    let known = (Capabilities::NONE, machine);
-    let (config, mistakes) = read(&bounds.0, Served::Component(Path::new("")), known, Mistakes::default());
+    let mut mistakes = Mistakes::default();
+    let given = args.0.given(capabilities).into_iter();
+    let (bounds, others): (Vec<Given>, Vec<Given>) = given.partition(|given| BOUNDS.contains(&&*given.name));
+    if args.0.has_file_flag() {
+        mistakes.note("-c", ONLY_WITH_ALL);
+    }
+    for other in others.iter().filter(|other| other.origin == Origin::Flag) {
+        mistakes.note(format!("--{}", other.name), ONLY_WITH_ALL);
+    }
+    let (config, mistakes) = read(&bounds, Served::Component(Path::new("")), (capabilities, machine), mistakes);
     finished(config, mistakes, "", "").map(|config| Compilation { cache: CacheChoice::Off, ..config.compilation })
 }
 

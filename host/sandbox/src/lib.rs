@@ -40,7 +40,7 @@ mod testing;
 mod waking;
 
 pub use artifact::{Survey, survey};
-pub use cache::make_dir as make_cache_dir;
+pub use cache::{has_cache, make_dir as make_cache_dir};
 pub use call::Head;
 pub use capability::capabilities;
 pub use check::{Checked, check};

@@ -29,6 +29,8 @@ pub struct Artifact {
     pub(super) description: Description,
     /// Where it is in the cache.
     entry: Option<StoredCode>,
+    /// It was compiled for this.
+    is_new: bool,
 }
 
 /// Another way to an open file: one that is handed to several processes has one position for all of them.
@@ -41,7 +43,7 @@ impl Artifact {
     /// Checks what is in a file.
     fn of(file: File) -> Result<Self, Problem> {
         let description = artifact::check(&reopening(&file))?;
-        Ok(Self { file, description, entry: None })
+        Ok(Self { file, description, entry: None, is_new: false })
     }
 
     /// Checks an entry of the cache, and notes that it is used.
@@ -50,6 +52,11 @@ impl Artifact {
         // Before the check: what changes meanwhile is not what was checked.
         let stored = StoredCode::of(entry, &file);
         Ok(Self { entry: stored, ..Self::of(file)? })
+    }
+
+    /// Whether it was compiled for this. It was found otherwise: in the cache, or in a file of `wasmhost compile`.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Where this code is kept when it is not loaded; none if it is only in memory, or another process opened it.
@@ -124,7 +131,7 @@ impl StoredCode {
         }
         Cache::touch(&file, entry);
         let description = artifact::trust(&reopening(&file))?;
-        Ok(Artifact { file, description, entry: Some(self.clone()) })
+        Ok(Artifact { file, description, entry: Some(self.clone()), is_new: false })
     }
 }
 
@@ -132,7 +139,9 @@ impl StoredCode {
 fn compiled(bytes: &[u8], config: &Config, app: &App, launcher: &Launcher) -> Result<Artifact, Problem> {
     let compilation = &config.compilation;
     let name = app.component.display().to_string();
-    let how = How { name: &name, bounds: compilation, launcher, confine: config.confine };
+    // (Several at once would write over each other's line.)
+    let shows_progress = config.apps.len() == 1;
+    let how = How { name: &name, bounds: compilation, launcher, confine: config.confine, shows_progress };
     let cache = match Cache::open(compilation) {
         Ok(cache) => cache,
         Err(error) => {
@@ -165,7 +174,7 @@ fn compiled(bytes: &[u8], config: &Config, app: &App, launcher: &Launcher) -> Re
                 let opened = File::open(&entry);
                 cache.shrink(&entry);
                 match opened {
-                    Ok(file) => return Artifact::of_entry(file, &entry),
+                    Ok(file) => return Ok(Artifact { is_new: true, ..Artifact::of_entry(file, &entry)? }),
                     Err(error) => {
                         tracing::warn!(entry = %entry.display(), "the new cache entry cannot be read: {error}; this run does not use the cache");
                     }
@@ -179,7 +188,7 @@ fn compiled(bytes: &[u8], config: &Config, app: &App, launcher: &Launcher) -> Re
     }
     let memory = memory_file()?;
     compile_in_child(bytes, &memory, &how).map_err(ChildError::into_problem)?;
-    Artifact::of(fixed(memory)?)
+    Ok(Artifact { is_new: true, ..Artifact::of(fixed(memory)?)? })
 }
 
 /// An anonymous file in memory, which can be written until it is [`fixed`].

@@ -50,6 +50,11 @@ impl StoredCode {
         Ok((file, is_same))
     }
 
+    /// Whether its entry is still there.
+    pub fn is_there(&self) -> bool {
+        self.entry().exists()
+    }
+
     /// The name of its entry.
     pub(super) fn entry(&self) -> &Path {
         Path::new(&self.entry)
