@@ -34,6 +34,7 @@ mod counting;
 mod crowding;
 mod deploy;
 mod dev;
+mod dev_apps;
 mod draining;
 mod environment;
 mod fairness;

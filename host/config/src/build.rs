@@ -54,7 +54,8 @@ pub fn build(args: &ServeArgs, capabilities: Capabilities, machine: Machine) -> 
     }
 }
 
-/// [`build`] for `wasmhost dev`, which needs no component: without one, the only app's path is empty.
+/// [`build`] for `wasmhost dev`, which needs no component: without one, and without a file of settings in the current
+/// folder, the only app's path is empty.
 ///
 /// # Errors
 /// As [`build`].
@@ -63,12 +64,11 @@ pub fn build_for_development(
     capabilities: Capabilities,
     machine: Machine,
 ) -> Result<Config, Vec<Mistake>> {
-    match &args.config {
-        Some(_) => build(args, capabilities, machine),
-        None => {
-            let component = args.component.as_deref().unwrap_or(Path::new(""));
-            of_component(component, args, (capabilities, machine), Mistakes::default())
+    match (&args.config, &args.component) {
+        (None, None) if !Path::new(FILE_NAME).exists() => {
+            of_component(Path::new(""), args, (capabilities, machine), Mistakes::default())
         }
+        (Some(_), _) | (None, _) => build(args, capabilities, machine),
     }
 }
 
@@ -248,7 +248,7 @@ fn of_tables(
 }
 
 /// The tables of the apps, and where each begins.
-fn tables_of_apps<'t>(table: &'t DeTable<'t>, mistakes: &mut Mistakes) -> Vec<(Offset, &'t DeTable<'t>)> {
+pub(super) fn tables_of_apps<'t>(table: &'t DeTable<'t>, mistakes: &mut Mistakes) -> Vec<(Offset, &'t DeTable<'t>)> {
     const EXPECTED: &str = "write `[[app]]`, and below it `name = \"…\"` and `component = \"….wasm\"`";
     let Some(value) = table.get(APPS) else {
         mistakes.absent(Offset(0), None, format!("there is no app: {EXPECTED}"));

@@ -59,15 +59,15 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Start a project in Rust, JavaScript, TypeScript, Python, Go, C or Zig.
     New(NewArgs),
-    /// Build a project's component with the toolchain of its language.
+    /// Build a project's component, or those of a wasmhost.toml, with the toolchain of its language.
     Build(BuildArgs),
-    /// Build a project, serve it, and build it again when its files change.
+    /// Build a project, or those of a wasmhost.toml, serve it, and build it again when its files change.
     Dev(Box<DevArgs>),
     /// Turn a core module into a component (the last step of builds of C, Zig and Go).
     Componentize(ComponentizeArgs),
     /// Write the WIT that a handler is built against, for toolchains of your own choice.
     Wit(WitArgs),
-    /// Compile a component ahead of time, for faster starts.
+    /// Compile a component, or all apps of a wasmhost.toml, ahead of time, for faster starts.
     Compile(CompileArgs),
     /// Show what a component is, what it needs, and whether it will run.
     Inspect(InspectArgs),
@@ -113,8 +113,11 @@ pub struct CompileArgs {
 Nothing is compiled or run, so two things are not found: a function that wasmhost does not have, and a start that fails.
 Exit codes: 0 the file was read (whether it runs or not), 1 it is damaged or of an unknown kind, 2 wrong usage.")]
 pub struct InspectArgs {
-    /// A component (.wasm or .wat), a compiled one (.cwasm), or a core module.
-    pub component: PathBuf,
+    /// A component (.wasm or .wat), a compiled one (.cwasm), or a core module [default: those of all apps of a file].
+    pub component: Option<PathBuf>,
+    /// Show the components of all apps of this file [default: wasmhost.toml in the current folder].
+    #[arg(short, long, value_name = "FILE", conflicts_with = "component")]
+    pub config: Option<PathBuf>,
     /// Print JSON; docs/DEVELOPING.md describes its fields.
     #[arg(long)]
     pub json: bool,
@@ -189,7 +192,7 @@ pub fn command(capabilities: Capabilities) -> clap::Command {
     command.mut_subcommand("dev", |dev| {
         serving(dev)
             .mut_arg(serve::COMPONENT, |argument| {
-                let help = "The project's folder, or a component that something else builds [default: current folder]";
+                let help = "The project's folder, or a component that something else builds [default: the apps of wasmhost.toml in the current folder, or else the project in it]";
                 argument.value_name("DIR | COMPONENT").help(help).long_help(help)
             })
             .mut_arg("drain-timeout", |argument| argument.default_value("0s"))
@@ -269,7 +272,7 @@ mod tests {
         for usable in ["a.wasm -o b.cwasm", "--all", "--all -c b.toml --json --cache-dir c --workers 2"] {
             assert!(is_usable(&format!("wasmhost compile {usable}")), "{usable}");
         }
-        for wrong in ["a.wasm", "-o b.cwasm", "a.wasm --all", "--all -o b.cwasm", "a.wasm -o b.cwasm --json"] {
+        for wrong in ["a.wasm", "-o b.cwasm", "a.wasm --all", "--all -o b.cwasm"] {
             assert!(!is_usable(&format!("wasmhost compile {wrong}")), "{wrong}");
         }
     }

@@ -337,7 +337,7 @@ impl Launcher {
     /// What the system says.
     pub fn open_component(&self, config: &Config, app: &App) -> io::Result<File> {
         match self {
-            Self::Own => open_component(config.component_file(app)),
+            Self::Own => open_component(&config.component_file(app)),
             Self::Spawner(spawner) => match spawner.ask_and_hear(&ToSpawner::OpenComponent(app.name.clone()))? {
                 (FromSpawner::Component, mut descriptors) => descriptors.take(Descriptor::Component).map(File::from),
                 (FromSpawner::Failed(Some(number), _), _) => Err(io::Error::from_raw_os_error(number)),

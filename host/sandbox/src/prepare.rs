@@ -74,7 +74,7 @@ impl Artifact {
     }
 
     fn try_prepare(config: &Config, app: &App, launcher: &Launcher) -> Result<Self, Problem> {
-        let file = launcher.open_component(config, app).map_err(|error| source::unreadable(&error))?;
+        let file = launcher.open_component(config, app).map_err(|error| unopened(app, &error))?;
         // By the name that the user gave it, also where it is a copy.
         match source::read(&file, &app.component)? {
             Source::Compiled => Self::of(private_copy(file)?),
@@ -133,6 +133,17 @@ impl StoredCode {
         let description = artifact::trust(&reopening(&file))?;
         Ok(Artifact { file, description, entry: Some(self.clone()), is_new: false })
     }
+}
+
+/// Why the component of an app was not opened.
+fn unopened(app: &App, error: &std::io::Error) -> Problem {
+    if error.kind() != std::io::ErrorKind::NotFound || app.project.as_os_str().is_empty() {
+        return source::unreadable(error);
+    }
+    Problem::new(
+        format!("its project `{}` has not been built yet", app.project.display()),
+        "run `wasmhost build` in the folder of wasmhost.toml; `wasmhost dev` builds and serves while you develop",
+    )
 }
 
 /// The machine code of a component, from the cache or newly compiled.
@@ -263,6 +274,19 @@ pub(super) fn compiled_in_test(component: &[u8], entry: &Path) -> Result<Artifac
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn a_project_that_was_not_built_is_told_as_such() {
+        let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let mut app = super::super::testing::app_of_test();
+        assert_eq!(unopened(&app, &error).reason, "there is no such file");
+        app.project = "shop".into();
+        let problem = unopened(&app, &error);
+        assert!(problem.reason.contains("`shop` has not been built"), "{}", problem.reason);
+        assert!(problem.hint.contains("wasmhost build") && problem.hint.contains("wasmhost dev"), "{}", problem.hint);
+        let refused = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        assert!(unopened(&app, &refused).reason.contains("permission denied"));
+    }
 
     #[test]
     fn code_in_memory_cannot_be_written_once_it_is_whole() -> Result<(), Box<dyn std::error::Error>> {

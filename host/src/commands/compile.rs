@@ -40,6 +40,10 @@ pub(crate) fn run(
     let (Some(component), Some(output)) = (&args.component, &args.output) else {
         return Ok(all::run(&args.file, args.json, say, complain)?);
     };
+    if args.json {
+        let reason = "counts with `--all`, and one component is named".to_owned();
+        return Err(Error::Usage(vec![Mistake { place: "--json".to_owned(), app: None, reason }]));
+    }
     let bounds = compile_bounds(&args.file, capabilities()).map_err(Error::Usage)?;
     // A user's own variable of that name does not turn another call into this one.
     let is_from_and_to_streams = [component, output].iter().all(|path| path.as_os_str() == "-");

@@ -143,7 +143,7 @@ async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
                     tell(&answer, &FromSpawner::Failed(None, "the settings name no such app".to_owned()), &[]);
                     continue;
                 };
-                let path = given.config.component_file(app).to_owned();
+                let path = given.config.component_file(app);
                 tokio::task::spawn_local(async move {
                     // In a thread: a file system that does not answer must not keep the spawner from its other work.
                     let opened = tokio::task::spawn_blocking(move || open_component(&path)).await;

@@ -41,7 +41,7 @@ pub(crate) struct Summary {
 
 /// What became of a component.
 #[derive(Debug)]
-enum Outcome {
+enum AheadOutcome {
     Compiled(StoredCode),
     /// It was in the cache already.
     Cached(StoredCode),
@@ -50,7 +50,7 @@ enum Outcome {
     Failed(LoadError),
 }
 
-impl Outcome {
+impl AheadOutcome {
     /// As it is called in JSON.
     fn name(&self) -> &'static str {
         match self {
@@ -88,7 +88,7 @@ pub(super) fn run(
         Err(reason) => return Err(Error::NoCache(reason)),
     }
     let components = by_component(&config.apps);
-    let tell = |apps: &[&App], outcome: &Outcome, took: Duration| {
+    let tell = |apps: &[&App], outcome: &AheadOutcome, took: Duration| {
         for app in apps {
             match outcome.error() {
                 Some(error) => complain(&told_error(app, error)),
@@ -99,18 +99,19 @@ pub(super) fn run(
     };
     let mut done = each(&components, at_once, |apps| {
         let began = Instant::now();
-        let outcome = apps.first().map_or(Outcome::Native, |app| compile(&config, app));
+        let outcome = apps.first().map_or(AheadOutcome::Native, |app| compile(&config, app));
         let took = began.elapsed();
         tell(apps, &outcome, took);
         (outcome, took)
     })?;
     // What came later may have pushed it out.
     for (apps, (outcome, took)) in components.iter().zip(&mut done) {
-        let (Outcome::Compiled(stored) | Outcome::Cached(stored)) = &*outcome else { continue };
+        let (AheadOutcome::Compiled(stored) | AheadOutcome::Cached(stored)) = &*outcome else { continue };
         if !stored.is_there() {
-            *outcome = Outcome::Failed(LoadError {
+            *outcome = AheadOutcome::Failed(LoadError {
                 file: apps.first().map(|app| app.component.display().to_string()).unwrap_or_default(),
-                reason: "its compiled code was removed from the cache again, which is too small for all apps".to_owned(),
+                reason: "its compiled code was removed from the cache again, which is too small for all apps"
+                    .to_owned(),
                 hint: "raise --cache-max (`cache-max`)".to_owned(),
             });
             tell(apps, outcome, *took);
@@ -161,19 +162,19 @@ fn each<Item: Sync, Made: Send>(
     Ok(made.into_iter().map(|(_, one)| one).collect())
 }
 
-fn compile(config: &Config, app: &App) -> Outcome {
+fn compile(config: &Config, app: &App) -> AheadOutcome {
     match Artifact::prepare(config, app, &Launcher::Own) {
         Ok(artifact) => match (artifact.is_new(), artifact.stored()) {
-            (true, Some(stored)) => Outcome::Compiled(stored),
-            (false, Some(stored)) => Outcome::Cached(stored),
-            (false, None) => Outcome::Native,
-            (true, None) => Outcome::Failed(LoadError {
+            (true, Some(stored)) => AheadOutcome::Compiled(stored),
+            (false, Some(stored)) => AheadOutcome::Cached(stored),
+            (false, None) => AheadOutcome::Native,
+            (true, None) => AheadOutcome::Failed(LoadError {
                 file: app.component.display().to_string(),
                 reason: "its compiled code cannot be written to the cache".to_owned(),
                 hint: "check that --cache-dir can be written, and that its disk has room".to_owned(),
             }),
         },
-        Err(error) => Outcome::Failed(error),
+        Err(error) => AheadOutcome::Failed(error),
     }
 }
 
@@ -182,12 +183,12 @@ fn seconds(time: Duration) -> String {
 }
 
 /// What became of an app, in a line.
-fn told(app: &App, outcome: &Outcome, took: Duration) -> String {
+fn told(app: &App, outcome: &AheadOutcome, took: Duration) -> String {
     let what = match outcome {
-        Outcome::Compiled(_) => format!("compiled in {}", seconds(took)),
-        Outcome::Cached(_) => "was there already".to_owned(),
-        Outcome::Native => format!("needs no compiling: `{}` is compiled", app.component.display()),
-        Outcome::Failed(error) => format!("failed: {error}"),
+        AheadOutcome::Compiled(_) => format!("compiled in {}", seconds(took)),
+        AheadOutcome::Cached(_) => "was there already".to_owned(),
+        AheadOutcome::Native => format!("needs no compiling: `{}` is compiled", app.component.display()),
+        AheadOutcome::Failed(error) => format!("failed: {error}"),
     };
     format!("{}: {what}\n", app.name)
 }
@@ -199,7 +200,7 @@ fn told_error(app: &App, error: &LoadError) -> String {
 fn summary(
     config: &Config,
     components: &[Vec<&App>],
-    done: &[(Outcome, Duration)],
+    done: &[(AheadOutcome, Duration)],
     is_json: bool,
     took: Duration,
 ) -> Summary {
@@ -212,7 +213,8 @@ fn summary(
         let mut parts = vec![format!("{compiled} compiled"), format!("{cached} there already")];
         parts.extend((native > 0).then(|| format!("{native} need no compiling")));
         parts.extend((failed > 0).then(|| format!("{failed} failed")));
-        let text = format!("{apps} app{}: {}, in {}\n", if apps == 1 { "" } else { "s" }, parts.join(", "), seconds(took));
+        let text =
+            format!("{apps} app{}: {}, in {}\n", if apps == 1 { "" } else { "s" }, parts.join(", "), seconds(took));
         return Summary { text, is_complete };
     }
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
