@@ -16,7 +16,7 @@ struct Fake {
     dir: tempfile::TempDir,
 }
 
-const MAKE: &str = r#"#!/bin/sh
+pub(crate) const MAKE: &str = r#"#!/bin/sh
 mkdir -p target
 echo build >>target/builds
 source=$(cat app.c)
@@ -69,7 +69,7 @@ impl Fake {
     }
 }
 
-fn message(record: &Value) -> &str {
+pub(crate) fn message(record: &Value) -> &str {
     record["message"].as_str().unwrap_or_default()
 }
 
@@ -78,7 +78,7 @@ fn count(server: &Server, words: &str) -> usize {
     server.records(|record| message(record).contains(words)).len()
 }
 
-const SERVED: &str = "it takes all new requests";
+pub(crate) const SERVED: &str = "it takes all new requests";
 
 #[track_caller]
 fn until_served(server: &Server, times: usize) {
@@ -106,7 +106,7 @@ fn get(address: SocketAddr, path: &str) -> Response {
 
 /// What a browser gets.
 #[track_caller]
-fn page(address: SocketAddr, path: &str) -> Response {
+pub(crate) fn page(address: SocketAddr, path: &str) -> Response {
     let mut connection = Connection::open(address);
     let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     connection.send(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n"));

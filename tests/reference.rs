@@ -90,7 +90,7 @@ fn variable_of(argument: &Arg) -> Option<String> {
 /// A row for each flag of a command that `is` chosen.
 fn rows(command: &Command, is: impl Fn(&Arg) -> bool) -> String {
     let mut text = String::new();
-    for argument in command.get_arguments().filter(|argument| is(argument)) {
+    for argument in command.get_arguments().filter(|argument| !argument.is_hide_set() && is(argument)) {
         let Some(flag) = argument.get_long().filter(|flag| !["help", "version"].contains(flag)) else { continue };
         let value = argument.get_value_names().filter(|_| argument.get_action().takes_values());
         let value = value.map(|names| format!(" {}", names[0])).unwrap_or_default();

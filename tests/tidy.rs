@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("serve/src/alarms", &[]),
     ("serve/src/crash.rs", &[]),
     ("serve/src/development", &[]),
-    ("serve/src/metrics.rs", &[]),
+    ("serve/src/metrics", &[]),
     ("serve/src/vitals.rs", &["metrics"]),
     ("serve/src/net", &["metrics", "vitals"]),
     ("serve/src/net/clients.rs", &[]),

@@ -89,10 +89,13 @@ fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
 }
 
 fn run_dev(args: &DevArgs, mistakes: Vec<String>) -> ExitCode {
-    let settings = match settings(&args.serve, build_for_development, LogFormat::Develop, mistakes) {
+    let mut settings = match settings(&args.serve, build_for_development, LogFormat::Develop, mistakes) {
         Ok(settings) => settings,
         Err(mistakes) => return wrong_usage(&mistakes),
     };
+    if settings.config.source.is_some() && settings.log.format == LogFormat::Develop {
+        settings.log.format = LogFormat::DevelopApps;
+    }
     let log = log::start(settings.log);
     match dev::run(settings, args.release, log) {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
@@ -157,14 +160,17 @@ fn run_config(command: &ConfigCommand) -> ExitCode {
     serve::raise_descriptor_limit();
     match config::run(command) {
         Ok(text) => print(text.as_bytes()),
-        Err(mistakes) => {
-            for mistake in mistakes {
-                tell(&format!("error: {mistake}\n"));
-            }
-            tell("hint: `wasmhost config schema` lists the keys of the file, with units and defaults\n");
-            ExitCode::from(USAGE)
-        }
+        Err(mistakes) => wrong_file(&mistakes),
     }
+}
+
+/// The mistakes in a `wasmhost.toml`.
+fn wrong_file(mistakes: &[Mistake]) -> ExitCode {
+    for mistake in mistakes {
+        tell(&format!("error: {mistake}\n"));
+    }
+    tell("hint: `wasmhost config schema` lists the keys of the file, with units and defaults\n");
+    ExitCode::from(USAGE)
 }
 
 fn run_new(args: &NewArgs) -> ExitCode {
@@ -183,8 +189,12 @@ fn run_new(args: &NewArgs) -> ExitCode {
 }
 
 fn run_build(args: &BuildArgs) -> ExitCode {
-    let outcome = build_project::run(args, &tell);
-    ended(outcome)
+    match build_project::run(args, &tell) {
+        Ok(report) => print(report.as_bytes()),
+        Err(build_project::Error::Project(error)) => ended(Err(error)),
+        Err(build_project::Error::Usage(mistakes)) => wrong_file(&mistakes),
+        Err(build_project::Error::Apps(code)) => ExitCode::from(code),
+    }
 }
 
 fn run_wit(args: &WitArgs) -> ExitCode {
@@ -210,13 +220,29 @@ fn ended(outcome: Result<String, wasmhost_toolchain::build::Error>) -> ExitCode 
 }
 
 fn run_compile(args: &CompileArgs) -> ExitCode {
-    match compile::run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(compile::Error::Usage(mistakes)) => {
+    if args.all {
+        // Granted directories are opened.
+        serve::raise_descriptor_limit();
+    }
+    let say = |text: &str| {
+        // Who no longer reads is told by the exit code.
+        let _ = print(text.as_bytes());
+    };
+    match compile::run(args, &say, &tell) {
+        Ok(summary) if summary.is_complete => print(summary.text.as_bytes()),
+        Ok(summary) => {
+            say(&summary.text);
+            ExitCode::from(FAILED)
+        }
+        Err(compile::Error::Usage(mistakes) | compile::Error::All(compile::all::Error::Usage(mistakes))) => {
             let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             wrong_usage(&mistakes)
         }
         Err(compile::Error::Unconfined(error)) => failed(&error, error.hint()),
+        Err(compile::Error::All(error)) => failed(
+            &error,
+            "name a directory that can be written with --cache-dir, and see that the system has threads left",
+        ),
         Err(compile::Error::Compile(error)) => {
             let hint = match &error {
                 wasmhost_sandbox::CompileError::Load(error) => error.hint.clone(),
@@ -228,9 +254,15 @@ fn run_compile(args: &CompileArgs) -> ExitCode {
 }
 
 fn run_inspect(args: &InspectArgs) -> ExitCode {
-    match inspect::run(args) {
-        Ok(text) => print(text.as_bytes()),
-        Err(error) => failed(&error, &error.hint),
+    match inspect::run(args, &tell) {
+        Ok(inspect::Inspected { text, is_complete: true }) => print(text.as_bytes()),
+        Ok(inspect::Inspected { text, .. }) => {
+            // Why it is not is told already.
+            let _ = print(text.as_bytes());
+            ExitCode::from(FAILED)
+        }
+        Err(inspect::Error::Load(error)) => failed(&error, &error.hint),
+        Err(inspect::Error::Usage(mistakes)) => wrong_file(&mistakes),
     }
 }
 

@@ -131,9 +131,10 @@ pub fn start(LogSettings { format, level }: LogSettings) -> EarlyLog {
     let colours = has_colours();
     let lines = tracing_subscriber::fmt::layer().with_writer(early_lines.clone());
     let outcome = match format {
-        LogFormat::Develop => {
+        LogFormat::Develop | LogFormat::DevelopApps => {
             let targets = develop::targets(level);
-            let lines = lines.with_ansi(colours).event_format(develop::Develop);
+            let names_apps = format == LogFormat::DevelopApps;
+            let lines = lines.with_ansi(colours).event_format(develop::Develop { names_apps });
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
         LogFormat::Terminal => {
@@ -170,6 +171,7 @@ pub fn start(LogSettings { format, level }: LogSettings) -> EarlyLog {
         );
     }));
     // In development they are events, which have a form of their own there.
-    let has_access_lines = level >= LevelFilter::INFO && format != LogFormat::Develop;
+    let is_development = matches!(format, LogFormat::Develop | LogFormat::DevelopApps);
+    let has_access_lines = level >= LevelFilter::INFO && !is_development;
     EarlyLog { lines: early_lines, access: has_access_lines.then_some((format, colours)) }
 }

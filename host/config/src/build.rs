@@ -8,7 +8,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::capability::Capabilities;
-use super::cli::{CompileBounds, ServeArgs};
+use super::cli::{FileArgs, ServeArgs};
 use super::document::{APPS, DEFAULTS, Drafts, Keys, Places, TableReader, at};
 use super::draft::{AppDraft, Folder, HostDraft};
 use super::file::{self, ConfigFile};
@@ -55,7 +55,8 @@ pub fn build(args: &ServeArgs, capabilities: Capabilities, machine: Machine) -> 
     }
 }
 
-/// [`build`] for `wasmhost dev`, which needs no component: without one, the only app's path is empty.
+/// [`build`] for `wasmhost dev`, which needs no component: without one, and without a file of settings in the current
+/// folder, the only app's path is empty.
 ///
 /// # Errors
 /// As [`build`].
@@ -64,12 +65,11 @@ pub fn build_for_development(
     capabilities: Capabilities,
     machine: Machine,
 ) -> Result<Config, Vec<Mistake>> {
-    match &args.config {
-        Some(_) => build(args, capabilities, machine),
-        None => {
-            let component = args.component.as_deref().unwrap_or(Path::new(""));
-            of_component(component, args, (capabilities, machine), Mistakes::default())
+    match (&args.config, &args.component) {
+        (None, None) if !Path::new(FILE_NAME).exists() => {
+            of_component(Path::new(""), args, (capabilities, machine), Mistakes::default())
         }
+        (Some(_), _) | (None, _) => build(args, capabilities, machine),
     }
 }
 
@@ -104,14 +104,24 @@ pub fn read_apps_again(source: &Source, capabilities: Capabilities) -> (Option<C
     }
 }
 
-/// The bounds of `wasmhost compile`, which keeps nothing in the cache.
+/// The bounds of `wasmhost compile` of one component, which keeps nothing in the cache.
 ///
 /// # Errors
-/// The mistakes in them.
-pub fn compile_bounds(bounds: &CompileBounds) -> Result<Compilation, Vec<Mistake>> {
+/// The mistakes in them, and flags that count only when all apps of a file are compiled.
+pub fn compile_bounds(args: &FileArgs, capabilities: Capabilities) -> Result<Compilation, Vec<Mistake>> {
+    const BOUNDS: [&str; 2] = ["compile-timeout", "compile-memory-max"];
+    const ONLY_WITH_ALL: &str = "has no effect on the compilation of one component; it counts with `--all`";
     let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off };
-    let known = (Capabilities::NONE, machine);
-    let (config, mistakes) = read(&bounds.0, Served::Component(Path::new("")), known, Mistakes::default());
+    let mut mistakes = Mistakes::default();
+    let given = args.0.given(capabilities).into_iter();
+    let (bounds, others): (Vec<Given>, Vec<Given>) = given.partition(|given| BOUNDS.contains(&&*given.name));
+    if args.0.has_file_flag() {
+        mistakes.note("-c", ONLY_WITH_ALL);
+    }
+    for other in others.iter().filter(|other| other.origin == Origin::Flag) {
+        mistakes.note(format!("--{}", other.name), ONLY_WITH_ALL);
+    }
+    let (config, mistakes) = read(&bounds, Served::Component(Path::new("")), (capabilities, machine), mistakes);
     finished(config, mistakes, "", "").map(|config| Compilation { cache: CacheChoice::Off, ..config.compilation })
 }
 
@@ -241,7 +251,7 @@ fn of_tables(
 }
 
 /// The tables of the apps, and where each begins.
-fn tables_of_apps<'t>(table: &'t DeTable<'t>, mistakes: &mut Mistakes) -> Vec<(Offset, &'t DeTable<'t>)> {
+pub(super) fn tables_of_apps<'t>(table: &'t DeTable<'t>, mistakes: &mut Mistakes) -> Vec<(Offset, &'t DeTable<'t>)> {
     const EXPECTED: &str = "write `[[app]]`, and below it `name = \"…\"` and `component = \"….wasm\"`";
     let Some(value) = table.get(APPS) else {
         mistakes.absent(Offset(0), None, format!("there is no app: {EXPECTED}"));

@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::capability::Capabilities;
+use crate::settings;
 
 mod config;
 mod project;
@@ -15,7 +16,7 @@ mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
-pub use serve::{CompileBounds, FileArgs, ServeArgs};
+pub use serve::{FileArgs, ServeArgs};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -58,15 +59,15 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Start a project in Rust, JavaScript, TypeScript, Python, Go, C or Zig.
     New(NewArgs),
-    /// Build a project's component with the toolchain of its language.
+    /// Build a project's component, or those of a wasmhost.toml, with the toolchain of its language.
     Build(BuildArgs),
-    /// Build a project, serve it, and build it again when its files change.
+    /// Build a project, or those of a wasmhost.toml, serve it, and build it again when its files change.
     Dev(Box<DevArgs>),
     /// Turn a core module into a component (the last step of builds of C, Zig and Go).
     Componentize(ComponentizeArgs),
     /// Write the WIT that a handler is built against, for toolchains of your own choice.
     Wit(WitArgs),
-    /// Compile a component ahead of time, for faster starts.
+    /// Compile a component, or all apps of a wasmhost.toml, ahead of time, for faster starts.
     Compile(CompileArgs),
     /// Show what a component is, what it needs, and whether it will run.
     Inspect(InspectArgs),
@@ -82,17 +83,28 @@ pub enum Command {
 /// Flags of `wasmhost compile`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+With --all, all flags and variables of serving count, as they do when the file is served. A line for each app says whether
+it was compiled, was in the cache already, or why it failed; the others go on. A host with the same cache (--cache-dir) then
+starts without compiling.
 The result is native code for this CPU and this version of wasmhost. Native code runs outside the sandbox: whoever made a
-.cwasm file can do everything that the wasmhost process can do. Only serve .cwasm files that you would run as a program.")]
+.cwasm file can do everything that the wasmhost process can do. Only serve .cwasm files that you would run as a program.
+Exit codes: 0 compiled; 1 it, or with --all any app, was not; 2 wrong usage.")]
 pub struct CompileArgs {
     /// The component: a .wasm or .wat file, or `-` for standard input.
-    pub component: PathBuf,
-    /// Where to write the compiled component (.cwasm).
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
-    /// How it is bounded.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub component: Option<PathBuf>,
+    /// Where to write the compiled component (.cwasm) [default: none, required without --all].
+    #[arg(short, long, value_name = "FILE", required_unless_present = "all", conflicts_with = "all")]
+    pub output: Option<PathBuf>,
+    /// Compile all apps of a wasmhost.toml into the cache of compiled components.
+    #[arg(long)]
+    pub all: bool,
+    /// With --all: print JSON when all is done; docs/OPERATIONS.md describes its fields.
+    #[arg(long, requires = "all")]
+    pub json: bool,
+    /// How it is bounded, and the file of --all.
     #[command(flatten)]
-    pub bounds: CompileBounds,
+    pub file: FileArgs,
 }
 
 /// Flags of `wasmhost inspect`.
@@ -101,8 +113,11 @@ pub struct CompileArgs {
 Nothing is compiled or run, so two things are not found: a function that wasmhost does not have, and a start that fails.
 Exit codes: 0 the file was read (whether it runs or not), 1 it is damaged or of an unknown kind, 2 wrong usage.")]
 pub struct InspectArgs {
-    /// A component (.wasm or .wat), a compiled one (.cwasm), or a core module.
-    pub component: PathBuf,
+    /// A component (.wasm or .wat), a compiled one (.cwasm), or a core module [default: those of all apps of a file].
+    pub component: Option<PathBuf>,
+    /// Show the components of all apps of this file [default: wasmhost.toml in the current folder].
+    #[arg(short, long, value_name = "FILE", conflicts_with = "component")]
+    pub config: Option<PathBuf>,
     /// Print JSON; docs/DEVELOPING.md describes its fields.
     #[arg(long)]
     pub json: bool,
@@ -168,15 +183,16 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, capabilities: Capabiliti
 
 /// The definition, with the flags of all settings, and what differs between commands that have flags in common.
 pub fn command(capabilities: Capabilities) -> clap::Command {
-    let serving = |command| serve::with_settings(command, capabilities, true);
-    let reading = |command| serve::with_settings(command, capabilities, false);
-    let command = serving(Cli::command()).mut_subcommand("serve", serving);
+    let serving = |command| serve::with_settings(command, capabilities, |_| true);
+    let reading = |command| serve::with_settings(command, capabilities, |_| false);
+    let compiling = |command| serve::with_settings(command, capabilities, |heading| heading == settings::COMPILATION);
+    let command = serving(Cli::command()).mut_subcommand("serve", serving).mut_subcommand("compile", compiling);
     let command = command
         .mut_subcommand("config", |config| config.mut_subcommand("check", reading).mut_subcommand("show", reading));
     command.mut_subcommand("dev", |dev| {
         serving(dev)
             .mut_arg(serve::COMPONENT, |argument| {
-                let help = "The project's folder, or a component that something else builds [default: current folder]";
+                let help = "The project's folder, or a component that something else builds [default: the apps of wasmhost.toml in the current folder, or else the project in it]";
                 argument.value_name("DIR | COMPONENT").help(help).long_help(help)
             })
             .mut_arg("drain-timeout", |argument| argument.default_value("0s"))
@@ -248,5 +264,16 @@ mod tests {
             parse(words("wasmhost compile a.wasm -o b.cwasm"), Capabilities::NONE),
             Parsed::Cli(cli, _) if matches!(cli.command, Some(Command::Compile(_)))
         ));
+    }
+
+    #[test]
+    fn compile_takes_one_component_or_all_of_a_file() {
+        let is_usable = |line: &str| matches!(parse(words(line), Capabilities::NONE), Parsed::Cli(..));
+        for usable in ["a.wasm -o b.cwasm", "--all", "--all -c b.toml --json --cache-dir c --workers 2"] {
+            assert!(is_usable(&format!("wasmhost compile {usable}")), "{usable}");
+        }
+        for wrong in ["a.wasm", "-o b.cwasm", "a.wasm --all", "--all -o b.cwasm"] {
+            assert!(!is_usable(&format!("wasmhost compile {wrong}")), "{wrong}");
+        }
     }
 }

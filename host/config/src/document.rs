@@ -122,6 +122,11 @@ impl Keys {
         {
             return format!("unknown key `{shown_key}`, is `{}` meant?", setting.key);
         }
+        // By the flag of a setting that has its key elsewhere.
+        let mut all = settings::of_host().chain(settings::of_app(self.capabilities));
+        if let Some(setting) = all.find(|setting| table.is_none() && setting.name == key) {
+            return format!("unknown key `{shown_key}`, is `{}` meant?", setting.key);
+        }
         let in_table = self.by_key.keys().filter(|key| table_of(key).is_some_and(|of| Some(of) == table));
         let here = in_table.filter_map(|key| key.split_once('.')).map(|(_, last)| last);
         let top = self.by_key.keys().map(|key| table_of(key).unwrap_or(key)).chain(self.others.iter().copied());

@@ -149,6 +149,7 @@ impl AppDraft {
             reading: 0,
             name: String::new(),
             component: PathBuf::new(),
+            project: PathBuf::new(),
             routes: Vec::new(),
             strip_prefix: false,
             group: None,
@@ -162,6 +163,10 @@ impl AppDraft {
 
     pub(super) fn component(&mut self, text: &str) -> Result<(), String> {
         put(&mut self.app.component, self.folder.path(text))
+    }
+
+    pub(super) fn project(&mut self, text: &str) -> Result<(), String> {
+        put(&mut self.app.project, self.folder.path(text))
     }
 
     /// Each wrong line of the file is a mistake.

@@ -16,6 +16,7 @@ mod host_name;
 mod machine;
 mod mistake;
 mod nearest;
+mod outline;
 mod overlap;
 mod parse;
 pub mod routes;
@@ -43,6 +44,7 @@ pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port
 pub use given::Source;
 pub use machine::{Machine, machine};
 pub use mistake::Mistake;
+pub use outline::{Outline, outline};
 pub use parse::{HostPattern, HostRule, certificates};
 pub use schema::schema;
 pub use settings::{Form, Setting, Takes};
@@ -125,8 +127,8 @@ impl Config {
     }
 
     /// The file that an app's component is read from.
-    pub fn component_file<'a>(&'a self, app: &'a App) -> &'a Path {
-        self.development.as_ref().map_or(&app.component, Development::component)
+    pub fn component_file(&self, app: &App) -> PathBuf {
+        self.development.as_ref().map_or_else(|| app.component.clone(), |development| development.component(&app.name))
     }
 }
 
@@ -142,6 +144,9 @@ pub struct App {
     /// File that holds the component (`.wasm`, `.wat` or `.cwasm`).
     #[serde(with = "encoding::path")]
     pub component: PathBuf,
+    /// The folder of the project that `wasmhost build` makes the component of; empty: something else makes it.
+    #[serde(with = "encoding::path")]
+    pub project: PathBuf,
     /// Which requests it gets, as they are written; none: no requests.
     pub routes: Vec<String>,
     /// Whether it sees paths without what its route matched.
@@ -170,42 +175,48 @@ impl App {
             ..Self::default()
         }
     }
+
+    /// The file of the component that `wasmhost build` makes of an app's project where the file of settings names no other.
+    pub fn component_of(project: &Path, name: &str) -> PathBuf {
+        project.join(format!("{name}.wasm"))
+    }
 }
 
-/// Settings of `wasmhost dev`: clients and the terminal see reasons of failures, and the component comes from a stage.
+/// Settings of `wasmhost dev`: clients and the terminal see reasons of failures, and components come from a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Development {
-    /// The folder between `wasmhost dev` and the host that it runs, which is nobody else's.
     #[serde(with = "encoding::path")]
-    pub stage: PathBuf,
+    stage: PathBuf,
     #[serde(with = "encoding::path")]
-    component: PathBuf,
-    #[serde(with = "encoding::path")]
-    notice: PathBuf,
-    /// The project's folder; source files below it are shown where a guest fails in them.
-    #[serde(with = "encoding::path")]
-    pub root: PathBuf,
+    root: PathBuf,
 }
 
 impl Development {
-    /// With this stage.
+    /// With this stage: the folder between `wasmhost dev` and the host that it runs, which is nobody else's. Of apps without
+    /// a project, sources below `root` are shown.
     pub fn new(stage: &Path, root: &Path) -> Self {
-        Self {
-            component: stage.join("component"),
-            notice: stage.join("notice.json"),
-            stage: stage.to_owned(),
-            root: root.to_owned(),
-        }
+        Self { stage: stage.to_owned(), root: root.to_owned() }
     }
 
-    /// The component that was staged last.
-    pub fn component(&self) -> &Path {
-        &self.component
+    /// The folder of an app on the stage.
+    pub fn folder(&self, app: &str) -> PathBuf {
+        // (A name may be `..`.)
+        self.stage.join(format!("app-{app}"))
     }
 
-    /// While this file exists, clients get its text instead of the component's answer.
-    pub fn notice(&self) -> &Path {
-        &self.notice
+    /// The component of an app that was staged last.
+    pub fn component(&self, app: &str) -> PathBuf {
+        self.folder(app).join("component")
+    }
+
+    /// While this file exists, clients of an app get its text instead of the component's answer.
+    pub fn notice(&self, app: &str) -> PathBuf {
+        self.folder(app).join("notice.json")
+    }
+
+    /// The folder whose source files are shown where the guest of an app fails in them.
+    pub fn root<'a>(&'a self, app: &'a App) -> &'a Path {
+        if app.project.as_os_str().is_empty() { &self.root } else { &app.project }
     }
 }
 

@@ -13,7 +13,8 @@ pub fn schema(capabilities: Capabilities) -> Value {
     top.insert(DEFAULTS.to_owned(), defaults);
     let mut app =
         object(properties(settings::of_app(capabilities)), "An app: a component with its routes, limits and grants");
-    insert(&mut app, "required", json!(["name", "component"]));
+    insert(&mut app, "required", json!(["name"]));
+    insert(&mut app, "anyOf", json!([{ "required": ["component"] }, { "required": ["project"] }]));
     top.insert(APPS.to_owned(), json!({ "type": "array", "minItems": 1, "description": "The apps", "items": app }));
     let mut schema = object(top, "What wasmhost serves, and how");
     insert(&mut schema, "$schema", json!("https://json-schema.org/draft/2020-12/schema"));

@@ -19,6 +19,9 @@ pub use self::entry::{Form, Setting, Takes};
 /// The host's own settings with a flag, by their headings.
 const GROUPS: &[Group] = &[serving::GROUP, limits::GROUP, grants::GROUP, output::GROUP, compilation::GROUP];
 
+/// The heading of the settings that compiling has.
+pub(crate) const COMPILATION: &str = compilation::GROUP.heading;
+
 /// Settings of apps without a flag, which may also stand in `[defaults]`.
 const FILE_ONLY: &[Setting] = apps::FILE_ONLY;
 

@@ -146,8 +146,13 @@ fn complete(found: &mut Found, is_only: bool, mistakes: &mut Mistakes) {
     if !has("name") {
         mistakes.absent(place.begin, None, "this app has no name: write `name = \"…\"`");
     }
-    if !has("component") {
-        mistakes.absent(place.begin, found.label(), "this app has no component: write `component = \"….wasm\"`");
+    match (has("component"), has("project")) {
+        (true, _) => {}
+        (false, true) => found.app.component = App::component_of(&found.app.project, &found.app.name),
+        (false, false) => {
+            let reason = "this app has no component: write `component = \"….wasm\"`, or, for one that `wasmhost build` makes, `project = \"…\"`";
+            mistakes.absent(place.begin, found.label(), reason);
+        }
     }
     match (has("routes"), is_only) {
         (true, _) => {}

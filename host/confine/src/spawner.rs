@@ -419,7 +419,7 @@ impl Launcher {
     /// What the system says.
     pub fn open_component(&self, config: &Config, app: &App) -> io::Result<File> {
         match self {
-            Self::Own => open_component(config.component_file(app)),
+            Self::Own => open_component(&config.component_file(app)),
             Self::Spawner(spawner) => opened(spawner.ask_and_hear(&component_of(app, false))?).map(|(file, _)| file),
         }
     }

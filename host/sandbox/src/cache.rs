@@ -221,6 +221,14 @@ fn is_unfinished_name(name: &str) -> bool {
     random.is_some_and(|random| random.len() == RANDOM_CHARS && random.bytes().all(|c| c.is_ascii_alphanumeric()))
 }
 
+/// Whether components that are compiled with these settings are kept.
+///
+/// # Errors
+/// Why they are not, although the cache is not off.
+pub fn has_cache(compilation: &Compilation) -> Result<bool, String> {
+    Cache::open(compilation).map(|cache| cache.is_some()).map_err(|error| error.to_string())
+}
+
 /// Makes the directory, with mode 0700, if it is not there.
 ///
 /// # Errors

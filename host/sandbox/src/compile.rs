@@ -55,7 +55,8 @@ pub(super) const UNFINISHED_PREFIX: &str = ".wasmhost-";
 /// When the component cannot be read, served or compiled within the bounds, or the output not written.
 pub fn compile_ahead(component: &Path, output: &Path, bounds: &Compilation) -> Result<(), CompileError> {
     let (bytes, _) = component_of(component)?;
-    let how = How { name: &component.display().to_string(), bounds, launcher: &Launcher::Own, confine: Confine::Auto };
+    let (name, confine) = (&*component.display().to_string(), Confine::Auto);
+    let how = How { name, bounds, launcher: &Launcher::Own, confine, shows_progress: true };
     let compiled = if output == Path::new(STDOUT) {
         let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
         compile_in_child(&bytes, &stdout.map_err(io("write", output))?, &how)
@@ -182,6 +183,8 @@ pub(super) struct How<'a> {
     pub(super) bounds: &'a Compilation,
     pub(super) launcher: &'a Launcher,
     pub(super) confine: Confine,
+    /// On a terminal, one that takes long says so.
+    pub(super) shows_progress: bool,
 }
 
 /// Compiles `component` in a child into a file of this name, which appears when it is whole.
@@ -240,7 +243,7 @@ fn feed_and_wait(
                 String::from_utf8_lossy(&text).into_owned()
             })
             .map_err(broken)?;
-        let status = wait(child, how.name, began, how.bounds.timeout)?;
+        let status = wait(child, how, began)?;
         let words = words.join().unwrap_or_default();
         match status {
             None => Err(Problem::new(
@@ -258,8 +261,9 @@ fn feed_and_wait(
 }
 
 /// Waits for the child's end; none when the time is over. The child is gone, or killed, when this returns.
-fn wait(mut child: Process, name: &str, began: Instant, timeout: Duration) -> Result<Option<ExitStatus>, Problem> {
-    let mut progress = Progress { name, shown: None, on_terminal: std::io::stderr().is_terminal() };
+fn wait(mut child: Process, how: &How<'_>, began: Instant) -> Result<Option<ExitStatus>, Problem> {
+    let on_terminal = how.shows_progress && std::io::stderr().is_terminal();
+    let mut progress = Progress { name: how.name, shown: None, on_terminal };
     loop {
         let status = child
             .try_wait()
@@ -267,7 +271,7 @@ fn wait(mut child: Process, name: &str, began: Instant, timeout: Duration) -> Re
         if status.is_some() {
             return Ok(status);
         }
-        if began.elapsed() >= timeout {
+        if began.elapsed() >= how.bounds.timeout {
             return Ok(None);
         }
         progress.show(began.elapsed());

@@ -112,7 +112,7 @@ impl Guest {
             },
             app: Arc::clone(app),
             parts,
-            symbols: sandbox.development.as_ref().and_then(Symbols::of).map(Arc::new),
+            symbols: sandbox.development.as_ref().and_then(|served| Symbols::of(served, app)).map(Arc::new),
             places: Account::new(&shared.places, None),
             on_demand,
         })

@@ -41,7 +41,7 @@ mod waking;
 
 pub use artifact::{Survey, survey};
 pub use bounds::{AppBounds, SharedBound, WorkerBounds};
-pub use cache::make_dir as make_cache_dir;
+pub use cache::{has_cache, make_dir as make_cache_dir};
 pub use call::{Call, Head};
 pub use capability::capabilities;
 pub use check::{Checked, check};

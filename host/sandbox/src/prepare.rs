@@ -30,6 +30,8 @@ pub struct Artifact {
     pub(super) description: Description,
     /// Where it is in the cache.
     entry: Option<StoredCode>,
+    /// It was compiled for this.
+    is_new: bool,
 }
 
 /// Another way to an open file: one that is handed to several processes has one position for all of them.
@@ -42,7 +44,7 @@ impl Artifact {
     /// Checks what is in a file.
     fn of(file: File) -> Result<Self, Problem> {
         let description = artifact::check(&reopening(&file))?;
-        Ok(Self { file, description, entry: None })
+        Ok(Self { file, description, entry: None, is_new: false })
     }
 
     /// Checks an entry of the cache, and notes that it is used.
@@ -51,6 +53,11 @@ impl Artifact {
         // Before the check: what changes meanwhile is not what was checked.
         let stored = StoredCode::of(entry, &file);
         Ok(Self { entry: stored, ..Self::of(file)? })
+    }
+
+    /// Whether it was compiled for this. It was found otherwise: in the cache, or in a file of `wasmhost compile`.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Where this code is kept when it is not loaded; none if it is only in memory, or another process opened it.
@@ -146,7 +153,7 @@ impl StoredCode {
         }
         Cache::touch(&file, entry);
         let description = artifact::trust(&reopening(&file))?;
-        Ok(Artifact { file, description, entry: Some(self.clone()) })
+        Ok(Artifact { file, description, entry: Some(self.clone()), is_new: false })
     }
 }
 
@@ -196,7 +203,7 @@ fn compiled(
                 let opened = File::open(&entry);
                 cache.shrink(&entry);
                 match opened {
-                    Ok(file) => return Artifact::of_entry(file, &entry),
+                    Ok(file) => return Ok(Artifact { is_new: true, ..Artifact::of_entry(file, &entry)? }),
                     Err(error) => {
                         tracing::warn!(entry = %entry.display(), "the new cache entry cannot be read: {error}; this run does not use the cache");
                     }
@@ -210,7 +217,7 @@ fn compiled(
     }
     let memory = memory_file()?;
     compile_in_child(bytes, &memory, &how).map_err(ChildError::into_problem)?;
-    Artifact::of(fixed(memory)?)
+    Ok(Artifact { is_new: true, ..Artifact::of(fixed(memory)?)? })
 }
 
 /// An anonymous file in memory, which can be written until it is [`fixed`].
@@ -285,6 +292,19 @@ pub(super) fn compiled_in_test(component: &[u8], entry: &Path) -> Result<Artifac
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn a_project_that_was_not_built_is_told_as_such() {
+        let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let mut app = super::super::testing::app_of_test();
+        assert_eq!(unopened(&app, &error).reason, "there is no such file");
+        app.project = "shop".into();
+        let problem = unopened(&app, &error);
+        assert!(problem.reason.contains("`shop` has not been built"), "{}", problem.reason);
+        assert!(problem.hint.contains("wasmhost build") && problem.hint.contains("wasmhost dev"), "{}", problem.hint);
+        let refused = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        assert!(unopened(&app, &refused).reason.contains("permission denied"));
+    }
 
     #[test]
     fn code_in_memory_cannot_be_written_once_it_is_whole() -> Result<(), Box<dyn std::error::Error>> {

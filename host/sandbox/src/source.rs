@@ -45,7 +45,14 @@ impl LoadError {
 
     /// The component of this app was not opened.
     pub fn unreadable(app: &App, error: &std::io::Error) -> Self {
-        Self::new(&app.component, unreadable(error))
+        let is_unbuilt = error.kind() == std::io::ErrorKind::NotFound && !app.project.as_os_str().is_empty();
+        let unbuilt = || {
+            Problem::new(
+                format!("its project `{}` has not been built yet", app.project.display()),
+                "run `wasmhost build` in the folder of wasmhost.toml; `wasmhost dev` builds and serves while you develop",
+            )
+        };
+        Self::new(&app.component, if is_unbuilt { unbuilt() } else { unreadable(error) })
     }
 }
 

@@ -58,6 +58,11 @@ impl StoredCode {
         self.entry().parent() == Some(dir) && name.is_some_and(is_entry_name)
     }
 
+    /// Whether its entry is still there.
+    pub fn is_there(&self) -> bool {
+        self.entry().exists()
+    }
+
     /// The name of its entry.
     pub(super) fn entry(&self) -> &Path {
         Path::new(&self.entry)

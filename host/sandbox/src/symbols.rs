@@ -10,7 +10,7 @@ use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
 use wasmparser::{Parser, Payload};
 use wasmtime::WasmBacktrace;
 
-use wasmhost_config::Development;
+use wasmhost_config::{App, Development};
 
 /// Larger source files are not opened.
 const SOURCE_BYTES_MAX: u64 = 4 << 20;
@@ -89,10 +89,10 @@ struct Frame {
 }
 
 impl Symbols {
-    /// Those of the component that is served in development; none where that is not a component in its own form.
-    pub(super) fn of(development: &Development) -> Option<Self> {
-        let component = std::fs::read(development.component()).ok()?;
-        component.starts_with(b"\0asm").then(|| Self { component, root: development.root.clone() })
+    /// Those of the component of an app that is served in development; none where that is not a component in its own form.
+    pub(super) fn of(development: &Development, app: &App) -> Option<Self> {
+        let component = std::fs::read(development.component(&app.name)).ok()?;
+        component.starts_with(b"\0asm").then(|| Self { component, root: development.root(app).to_owned() })
     }
 
     /// The stack with the places in the source.

@@ -75,23 +75,23 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Leaves it for the workers; it appears whole.
+    /// Leaves it for the workers, which tell the clients of an app; it appears whole.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn post(&self, development: &Development) -> std::io::Result<()> {
-        write_whole(development.notice(), &serde_json::to_vec(self)?)
+    pub fn post(&self, development: &Development, app: &str) -> std::io::Result<()> {
+        write_whole(&development.notice(app), &serde_json::to_vec(self)?)
     }
 
     /// Takes away what was left, if anything.
-    pub fn withdraw(development: &Development) {
+    pub fn withdraw(development: &Development, app: &str) {
         // There may be none.
-        let _ = std::fs::remove_file(development.notice());
+        let _ = std::fs::remove_file(development.notice(app));
     }
 
-    /// What this client is to be told in the component's place, if anything.
-    pub fn read(development: &Development, audience: Audience) -> Option<Self> {
-        let file = std::fs::File::open(development.notice()).ok()?;
+    /// What this client of an app is to be told in the component's place, if anything.
+    pub fn read(development: &Development, app: &str, audience: Audience) -> Option<Self> {
+        let file = std::fs::File::open(development.notice(app)).ok()?;
         let mut bytes = Vec::new();
         file.take(NOTICE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
         let notice: Self = serde_json::from_slice(&bytes).ok()?;
@@ -229,16 +229,18 @@ mod tests {
     fn a_notice_is_for_browsers_unless_it_is_all_there_is() -> std::io::Result<()> {
         let dir = tempfile::tempdir()?;
         let development = Development::new(dir.path(), dir.path());
+        std::fs::create_dir(development.folder("a"))?;
+        let read = |audience| Notice::read(&development, "a", audience);
         let mut notice = Notice { title: "t".into(), text: "x".into(), hint: String::new(), is_all_there_is: false };
-        notice.post(&development)?;
-        assert_eq!(Notice::read(&development, Audience::Browser).as_ref(), Some(&notice));
-        assert_eq!(Notice::read(&development, Audience::Other), None);
+        notice.post(&development, "a")?;
+        assert_eq!(read(Audience::Browser).as_ref(), Some(&notice));
+        assert_eq!((read(Audience::Other), Notice::read(&development, "b", Audience::Browser)), (None, None));
         notice.is_all_there_is = true;
-        notice.post(&development)?;
-        assert!(Notice::read(&development, Audience::Other).is_some());
+        notice.post(&development, "a")?;
+        assert!(read(Audience::Other).is_some());
         assert_eq!(notice.body(Audience::Other).text, "t\nx\n");
-        Notice::withdraw(&development);
-        assert_eq!(Notice::read(&development, Audience::Browser), None);
+        Notice::withdraw(&development, "a");
+        assert_eq!(read(Audience::Browser), None);
         Ok(())
     }
 }

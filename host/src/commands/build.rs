@@ -1,4 +1,4 @@
-//! `wasmhost build`: a project's component, by the toolchain of its language.
+//! `wasmhost build`: a project's component, by the toolchain of its language; or those of all apps of a `wasmhost.toml`.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -6,41 +6,104 @@ use std::path::Path;
 use bytesize::ByteSize;
 
 use wasmhost_config::cli::BuildArgs;
-use wasmhost_toolchain::build::{Built, Error, Options, Project, Says};
+use wasmhost_config::{FILE_NAME, Mistake, Outline, outline};
+use wasmhost_toolchain::build::{self, Built, Options, Project, Says};
 
-/// Builds, and reports what came of it. `tell` shows what is about to happen.
+/// Why something was not built.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The file, or a flag, is wrong.
+    Usage(Vec<Mistake>),
+    /// The project was not built.
+    Project(build::Error),
+    /// Of all apps of the file, these were not built, which was told already; the exit code of the first.
+    Apps(u8),
+}
+
+/// Builds, and reports what came of it. `tell` shows what is about to happen, and what failed while others go on.
 ///
 /// # Errors
 /// When there is no project, a part of its toolchain is missing or fails, or what it makes cannot be served.
 pub(crate) fn run(args: &BuildArgs, tell: &dyn Fn(&str)) -> Result<String, Error> {
-    let project = Project::find(&args.folder)?;
-    tell(&format!("building {} ({})\n", project.name(), project.language()));
+    if let Some(apps) = apps_with_projects(args)? {
+        return build_all(&apps, args, tell);
+    }
     // Relative to where the command was given, not to the project.
     let output = args.output.as_deref().map(std::path::absolute).transpose();
-    let output = output.map_err(|error| Error::Io { action: "write", file: args.folder.clone(), error })?;
-    let options = Options { output, debug: args.debug, install: !args.no_install, says: Says::Shown };
-    let built = project.build(&options)?;
-    Ok(report(&built))
+    let io = |error| Error::Project(build::Error::Io { action: "write", file: args.folder.clone(), error });
+    let project = Project::find(&args.folder).map_err(Error::Project)?;
+    tell(&format!("building {} ({})\n", project.name(), project.language()));
+    let built = project.build(&options(args, output.map_err(io)?)).map_err(Error::Project)?;
+    let path = shown(&built.path);
+    Ok(format!("{path}: {}serve it: wasmhost {path}\n", report(&built)))
+}
+
+/// The apps of a file that have projects; none: the folder's own project is to be built.
+fn apps_with_projects(args: &BuildArgs) -> Result<Option<Vec<Outline>>, Error> {
+    let of_folder = args.folder.join(FILE_NAME);
+    let file = match &args.config {
+        Some(file) => file,
+        None if of_folder.is_file() => &of_folder,
+        None => return Ok(None),
+    };
+    let mut apps = outline(file).map_err(Error::Usage)?;
+    apps.retain(|app| app.project.is_some());
+    let mistake =
+        |place: String, reason: &str| Err(Error::Usage(vec![Mistake { place, app: None, reason: reason.to_owned() }]));
+    match (apps.is_empty(), &args.config, &args.output) {
+        (true, None, _) => Ok(None),
+        (true, Some(file), _) => mistake(
+            file.display().to_string(),
+            "no app has a project to build: write `project = \"…\"` below its `[[app]]`",
+        ),
+        (false, _, Some(output)) => mistake(
+            format!("--output `{}`", output.display()),
+            "is for one project; of apps, `component` in the file says where to write",
+        ),
+        (false, _, None) => Ok(Some(apps)),
+    }
+}
+
+/// Builds one after the other: a toolchain uses all cores.
+fn build_all(apps: &[Outline], args: &BuildArgs, tell: &dyn Fn(&str)) -> Result<String, Error> {
+    let (mut reports, mut failed) = (String::new(), None);
+    for Outline { app, component, project } in apps {
+        let Some(folder) = project else { continue };
+        let built = Project::find(folder).and_then(|project| {
+            tell(&format!("{app}: building {} ({})\n", shown(project.folder()), project.language()));
+            project.build(&options(args, Some(component.clone())))
+        });
+        match built {
+            // Writing to a string does not fail.
+            Ok(built) => drop(write!(reports, "{app}: {}: {}", shown(&built.path), report(&built))),
+            Err(error) => {
+                tell(&format!("error: app `{app}`: {error}\nhint: {}\n", error.hint()));
+                failed.get_or_insert(error.exit_code());
+            }
+        }
+    }
+    match failed {
+        None => Ok(reports),
+        Some(code) => {
+            tell(&reports);
+            Err(Error::Apps(code))
+        }
+    }
+}
+
+fn options(args: &BuildArgs, output: Option<std::path::PathBuf>) -> Options {
+    Options { output, debug: args.debug, install: !args.no_install, says: Says::Shown }
 }
 
 /// What was built, for people.
 fn report(built: &Built) -> String {
-    let path = shown(&built.path);
-    let mut text = format!(
-        "{path}: {}, wasi {}, built in {:.1} s\n",
-        ByteSize(built.bytes).display().si(),
-        built.wasi,
-        built.took.as_secs_f64()
-    );
-    // Writing to a string does not fail.
-    let _ = match packages(&built.imports).as_slice() {
-        [] => writeln!(text, "imports nothing"),
-        packages => writeln!(text, "imports {}", packages.join(", ")),
+    let size = ByteSize(built.bytes).display().si();
+    let imports = match packages(&built.imports).as_slice() {
+        [] => "imports nothing".to_owned(),
+        packages => format!("imports {}", packages.join(", ")),
     };
-    let _ = writeln!(text, "serve it: wasmhost {path}");
-    text
+    format!("{size}, wasi {}, built in {:.1} s\n{imports}\n", built.wasi, built.took.as_secs_f64())
 }
-
 /// The path from here, where it is below.
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();

@@ -1,10 +1,15 @@
-//! `wasmhost compile`: compiles a component ahead of time. The host runs it too, as the child process that compiles.
+//! `wasmhost compile`: compiles a component ahead of time, or all of a file. The host runs it too, as the child process that
+//! compiles.
+
+pub(crate) mod all;
 
 use wasmhost_config::cli::CompileArgs;
 use wasmhost_config::{Compilation, Confine, Mistake, compile_bounds};
 use wasmhost_confine::spawner::COMPILING_CHILD;
 use wasmhost_confine::{self as confine, Cage, Unconfined};
-use wasmhost_sandbox::{CompileError, bound_compiling_child, compile_ahead, compile_here};
+use wasmhost_sandbox::{CompileError, bound_compiling_child, capabilities, compile_ahead, compile_here};
+
+use self::all::Summary;
 
 /// Why nothing was compiled.
 #[derive(Debug, thiserror::Error)]
@@ -18,20 +23,35 @@ pub(crate) enum Error {
     /// The child must be confined and cannot.
     #[error("the compiler {0}")]
     Unconfined(#[from] Unconfined),
+    /// No app of the file was compiled.
+    #[error(transparent)]
+    All(#[from] all::Error),
 }
 
-/// Compiles.
+/// Compiles. `say` and `complain` print on standard output and standard error, while it goes on.
 ///
 /// # Errors
 /// When a value is wrong, or the component cannot be compiled.
-pub(crate) fn run(args: &CompileArgs) -> Result<(), Error> {
-    let bounds = compile_bounds(&args.bounds).map_err(Error::Usage)?;
-    // A user's own variable of that name does not turn another call into this one.
-    let is_from_and_to_streams = [&args.component, &args.output].iter().all(|path| path.as_os_str() == "-");
-    match std::env::var(COMPILING_CHILD) {
-        Ok(mode) if is_from_and_to_streams => run_child(&bounds, Confine::named(&mode).unwrap_or_default()),
-        Ok(_) | Err(_) => Ok(compile_ahead(&args.component, &args.output, &bounds)?),
+pub(crate) fn run(
+    args: &CompileArgs,
+    say: &(dyn Fn(&str) + Sync),
+    complain: &(dyn Fn(&str) + Sync),
+) -> Result<Summary, Error> {
+    let (Some(component), Some(output)) = (&args.component, &args.output) else {
+        return Ok(all::run(&args.file, args.json, say, complain)?);
+    };
+    if args.json {
+        let reason = "counts with `--all`, and one component is named".to_owned();
+        return Err(Error::Usage(vec![Mistake { place: "--json".to_owned(), app: None, reason }]));
     }
+    let bounds = compile_bounds(&args.file, capabilities()).map_err(Error::Usage)?;
+    // A user's own variable of that name does not turn another call into this one.
+    let is_from_and_to_streams = [component, output].iter().all(|path| path.as_os_str() == "-");
+    match std::env::var(COMPILING_CHILD) {
+        Ok(mode) if is_from_and_to_streams => run_child(&bounds, Confine::named(&mode).unwrap_or_default())?,
+        Ok(_) | Err(_) => compile_ahead(component, output, &bounds)?,
+    }
+    Ok(Summary { text: String::new(), is_complete: true })
 }
 
 /// Compiles in this process, which confines itself first: a component may exploit a hole in the compiler.

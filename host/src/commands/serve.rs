@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use wasmhost_supervise::primary::{self, Ended, Ground, PrimaryError, Swap};
+use wasmhost_supervise::primary::{self, DevOrder, Ended, Ground, PrimaryError};
 
 /// Raises the soft limit on descriptors to the hard one. To be called before anything is opened; children have the same.
 pub(crate) fn raise_descriptor_limit() {
@@ -20,12 +20,12 @@ pub(crate) fn run(ground: Ground) -> Result<Ended, PrimaryError> {
     run_in_loop(primary::run(ground))
 }
 
-/// [`run`], with orders to load the component again.
+/// [`run`], with orders of `wasmhost dev`.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn run_with(ground: Ground, swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
-    run_in_loop(primary::run_with(ground, swaps))
+pub(crate) fn run_with(ground: Ground, orders: mpsc::Receiver<DevOrder>) -> Result<Ended, PrimaryError> {
+    run_in_loop(primary::run_with(ground, orders))
 }
 
 fn run_in_loop(primary: impl Future<Output = Result<Ended, PrimaryError>>) -> Result<Ended, PrimaryError> {

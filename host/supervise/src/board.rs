@@ -116,12 +116,6 @@ impl Board {
         self.phase() == Phase::Running && front.any(|(worker, _)| serves(worker))
     }
 
-    /// Connections closed at once, whose client had as many as it may.
-    pub fn refused_connections(&self) -> u64 {
-        let by_workers: u64 = self.workers.iter().map(|worker| worker.metrics.accepting.refused.get()).sum();
-        by_workers + self.host.accepting.refused.get()
-    }
-
     /// Lines of the log that were lost: this process's, and those of workers that are processes.
     pub fn log_lines_lost(&self) -> u64 {
         let by_workers: u64 = self.workers.iter().map(|worker| worker.metrics.log_lines_lost.load(Relaxed)).sum();

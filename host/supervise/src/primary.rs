@@ -38,7 +38,7 @@ use self::ground::{authority, forwarded_connections, max_connections, per_client
 use self::intakes::{Door, Intakes};
 use self::place::Place;
 use self::reload::Reload;
-pub use self::reload::Swap;
+pub use self::reload::{DevOrder, LoadOutcome};
 use self::serving::joined;
 use self::state::Primary;
 use self::unpublished::Unpublished;
@@ -72,19 +72,19 @@ pub async fn run(ground: Ground) -> Result<Ended, PrimaryError> {
     run_with(ground, mpsc::channel(1).1).await
 }
 
-/// [`run`], with orders to load the component again.
+/// [`run`], with orders of `wasmhost dev`.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_with(ground: Ground, swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
+pub async fn run_with(ground: Ground, orders: mpsc::Receiver<DevOrder>) -> Result<Ended, PrimaryError> {
     match ground.config.worker_kind {
-        WorkerKind::Thread => run_on::<Threads>(ground, swaps).await,
-        WorkerKind::Process => run_on::<Processes>(ground, swaps).await,
+        WorkerKind::Thread => run_on::<Threads>(ground, orders).await,
+        WorkerKind::Process => run_on::<Processes>(ground, orders).await,
     }
 }
 
 /// [`run_with`], on workers of this kind.
-async fn run_on<B: Backend>(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>) -> Result<Ended, PrimaryError> {
+async fn run_on<B: Backend>(mut ground: Ground, mut orders: mpsc::Receiver<DevOrder>) -> Result<Ended, PrimaryError> {
     let mut signals = Signals::install().map_err(system("install signal handlers"))?;
     let spawner = Arc::clone(&ground.spawner);
     let config = Arc::new(ground.config.clone());
@@ -164,7 +164,7 @@ async fn run_on<B: Backend>(mut ground: Ground, mut swaps: mpsc::Receiver<Swap>)
     }
     drop(guest);
     primary.show_all();
-    let ears = Ears { heard: &mut heard, swaps: &mut swaps, done: &mut done, read: &mut read, signals: &mut signals };
+    let ears = Ears { heard: &mut heard, orders: &mut orders, done: &mut done, read: &mut read, signals: &mut signals };
     let ended = primary.serve(intakes, &joined(&listening.addresses), ears).await;
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
@@ -194,7 +194,7 @@ async fn load_now<B: Backend>(apps: &mut Apps<B>, backend: &B) -> Result<Option<
 /// What the primary hears.
 struct Ears<'a, B: Backend> {
     heard: &'a mut mpsc::Receiver<WorkerEvent>,
-    swaps: &'a mut mpsc::Receiver<Swap>,
+    orders: &'a mut mpsc::Receiver<DevOrder>,
     done: &'a mut mpsc::Receiver<Done<B>>,
     read: &'a mut mpsc::Receiver<std::io::Result<Reading>>,
     signals: &'a mut Signals,
@@ -228,7 +228,7 @@ impl<B: Backend> Primary<B> {
         &mut self,
         mut intakes: Intakes,
         addresses: &str,
-        Ears { heard, swaps, done, read, signals }: Ears<'_, B>,
+        Ears { heard, orders, done, read, signals }: Ears<'_, B>,
     ) -> Result<Ended, PrimaryError> {
         // A connection that no worker can take at the moment.
         let mut held: Option<Held> = None;
@@ -305,7 +305,7 @@ impl<B: Backend> Primary<B> {
                         self.announce(addresses);
                     }
                 }
-                Some(swap) = swaps.recv(), if !draining => self.begin_reload_for(swap),
+                Some(order) = orders.recv(), if !draining => self.follow_order(order),
                 lost = &mut spawner_lost, if has_spawner => {
                     has_spawner = false;
                     self.on_spawner_lost(lost, draining)?;

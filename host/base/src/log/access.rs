@@ -129,7 +129,7 @@ impl Pending {
         let time = self.clock.text(time);
         // A vector takes all.
         let _ = match sink.format {
-            LogFormat::Text | LogFormat::Terminal | LogFormat::Develop => {
+            LogFormat::Text | LogFormat::Terminal | LogFormat::Develop | LogFormat::DevelopApps => {
                 write_text(&mut self.lines, line, time, sink.colours)
             }
             LogFormat::Json => write_json(&mut self.lines, line, time),

@@ -27,7 +27,10 @@ pub(super) fn targets(level: LevelFilter) -> Targets {
 }
 
 /// Writes events in this form.
-pub(super) struct Develop;
+pub(super) struct Develop {
+    /// Lines begin with the name of the app that they are of.
+    pub(super) names_apps: bool,
+}
 
 /// An event's fields as text.
 #[derive(Default)]
@@ -37,6 +40,12 @@ struct Fields {
 }
 
 impl Fields {
+    /// The value, which is not among the others any more.
+    fn take(&mut self, name: &str) -> String {
+        let position = self.others.iter().position(|(given, _)| *given == name);
+        position.map_or_else(String::new, |position| self.others.remove(position).1)
+    }
+
     fn get(&self, name: &str) -> &str {
         self.others.iter().find(|(given, _)| *given == name).map_or("", |(_, value)| value)
     }
@@ -104,6 +113,12 @@ where
         event.record(&mut fields);
         let ansi = writer.has_ansi_escapes();
         let mut painter = Painter { writer, ansi };
+        if self.names_apps {
+            let app = fields.take("app");
+            if !app.is_empty() {
+                painter.paint(Colour::Dim, &format!("{} ", harmless(&app)))?;
+            }
+        }
         match event.metadata().target() {
             "guest" => guest(&mut painter, &fields),
             "access" => access(&mut painter, &fields),

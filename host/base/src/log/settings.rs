@@ -17,6 +17,8 @@ pub enum LogFormat {
     Json,
     /// For the one who develops: what the guest says and how it fails, and little of the host.
     Develop,
+    /// The same for several apps: lines begin with the name of the app that they are of.
+    DevelopApps,
 }
 
 /// How the log is written.

@@ -21,14 +21,18 @@ pub struct NewArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 wasmhost recognises the language by the project's files: Cargo.toml, package.json (with tsconfig.json: TypeScript),
-pyproject.toml, go.mod, build.zig, or C sources with or without a Makefile.
+pyproject.toml, go.mod, build.zig, or C sources with or without a Makefile. In a folder with a wasmhost.toml whose apps
+have a `project`, it builds the projects of all of them, each into the component of its app.
 Exit codes: 0 built; the toolchain's own code if it failed; 1 for any other failure; 2 wrong usage.")]
 pub struct BuildArgs {
     /// The project's folder.
     #[arg(value_name = "DIR", default_value = ".")]
     pub folder: PathBuf,
+    /// Build the projects of all apps of this file [default: wasmhost.toml in DIR, if an app of it has a project].
+    #[arg(short, long, value_name = "FILE", conflicts_with = "folder")]
+    pub config: Option<PathBuf>,
     /// Where to write the component [default: NAME.wasm in the project's folder].
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "config")]
     pub output: Option<PathBuf>,
     /// Build without optimisations and with debug information (Rust, Go, C, Zig).
     #[arg(long)]

@@ -23,17 +23,12 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// The settings that have a value, in the order of the help.
     pub(crate) fn given(&self, capabilities: Capabilities) -> Vec<Given> {
-        given(&self.matches, capabilities, |_| true)
+        settings::all(capabilities).filter_map(|setting| given_of(setting, &self.matches)).collect()
     }
-}
 
-/// The settings that bound a compilation.
-#[derive(Debug)]
-pub struct CompileBounds(pub(crate) Vec<Given>);
-
-impl CompileBounds {
-    fn has(setting: &Setting) -> bool {
-        ["compile-timeout", "compile-memory-max"].contains(&setting.name)
+    /// Whether `-c` was typed.
+    pub(crate) fn has_file_flag(&self) -> bool {
+        self.matches.value_source(CONFIG) == Some(ValueSource::CommandLine)
     }
 }
 
@@ -73,29 +68,8 @@ impl FromArgMatches for ServeArgs {
     }
 }
 
-impl Args for CompileBounds {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        command.args(arguments(Capabilities::NONE, Self::has))
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for CompileBounds {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(given(matches, Capabilities::NONE, Self::has)))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
 /// What was given for a command that reads the file without serving it: all that counts when it is served. The flags of
-/// serving are not in its help.
+/// serving are not in its help, or only some of them.
 #[derive(Debug)]
 pub struct FileArgs(pub ServeArgs);
 
@@ -121,20 +95,15 @@ impl FromArgMatches for FileArgs {
     }
 }
 
-/// Adds the flags of all settings to a command that has [`ServeArgs`], or, without a word of help, [`FileArgs`].
-pub(super) fn with_settings(command: clap::Command, capabilities: Capabilities, are_shown: bool) -> clap::Command {
-    command.args(arguments(capabilities, |_| true).map(|argument| argument.hide(!are_shown)))
-}
-
-/// The flags of the chosen settings.
-fn arguments(capabilities: Capabilities, is: fn(&Setting) -> bool) -> impl Iterator<Item = Arg> {
-    let chosen = settings::with_headings(capabilities).filter(move |(_, setting)| is(setting));
-    chosen.map(|(heading, setting)| argument(setting, heading))
-}
-
-/// Those of the chosen settings that have a value.
-fn given(matches: &ArgMatches, capabilities: Capabilities, is: fn(&Setting) -> bool) -> Vec<Given> {
-    settings::all(capabilities).filter(|setting| is(setting)).filter_map(|setting| given_of(setting, matches)).collect()
+/// Adds the flags of all settings to a command that has [`ServeArgs`] or [`FileArgs`]. Its help shows those below the
+/// headings that `are_shown`.
+pub(super) fn with_settings(
+    command: clap::Command,
+    capabilities: Capabilities,
+    are_shown: fn(&str) -> bool,
+) -> clap::Command {
+    let settings = settings::with_headings(capabilities);
+    command.args(settings.map(|(heading, setting)| argument(setting, heading).hide(!are_shown(heading))))
 }
 
 /// The flag of a setting. Variables that hold a list, one value on each line, are read by [`given_of`].

@@ -21,9 +21,21 @@ pub(super) const ONE_APP_ONLY: &[Setting] = &[
         key: "component",
         form: Form::Text("FILE"),
         default: None,
-        help: "The component: .wasm, .wat, or .cwasm from `wasmhost compile` (native code that runs outside the sandbox: only run files you trust) (required)",
+        help: "The component: .wasm, .wat, or .cwasm from `wasmhost compile` (native code that runs outside the sandbox: only run files you trust). Required without `project` [default: `NAME.wasm`, with the app's name, in the folder of `project`]",
         takes: Takes::One,
         of: app(AppDraft::component, |app| shown::path(&app.component)),
+    },
+    Setting {
+        name: "project",
+        key: "project",
+        form: Form::Text("DIR"),
+        default: None,
+        help: "Folder of a project that makes the component: `wasmhost build` builds all projects of the file, and `wasmhost dev` builds each again when its files change [default: none; something else makes the component]",
+        takes: Takes::One,
+        of: app(AppDraft::project, |app| match app.project.as_os_str().is_empty() {
+            true => Shown::Nothing,
+            false => shown::path(&app.project),
+        }),
     },
     Setting {
         name: "routes",

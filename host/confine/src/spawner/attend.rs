@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -135,7 +135,7 @@ fn settings_by_group(
 }
 
 /// The components of a reading, with the names of their apps.
-fn components_of(config: &Config) -> impl Iterator<Item = (&str, &Path)> {
+fn components_of(config: &Config) -> impl Iterator<Item = (&str, PathBuf)> {
     config.apps.iter().map(|app| (&*app.name, config.component_file(app)))
 }
 

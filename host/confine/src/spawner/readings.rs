@@ -86,7 +86,7 @@ struct Named {
 
 impl Components {
     /// The reading of this number names these components; all other apps are gone.
-    pub(super) fn note<'a>(&mut self, reading: u64, apps: impl Iterator<Item = (&'a str, &'a Path)>) {
+    pub(super) fn note<'a>(&mut self, reading: u64, apps: impl Iterator<Item = (&'a str, PathBuf)>) {
         let mut before = std::mem::take(&mut self.0);
         for (app, file) in apps {
             let mut all = before.remove(app).unwrap_or_default();
@@ -94,7 +94,7 @@ impl Components {
                 if let Some(latest) = all.last_mut() {
                     latest.until = reading;
                 }
-                all.push(Named { from: reading, until: u64::MAX, file: file.to_owned() });
+                all.push(Named { from: reading, until: u64::MAX, file });
                 if all.len() > COMPONENTS_MAX {
                     all.remove(1);
                 }

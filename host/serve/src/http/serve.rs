@@ -65,7 +65,7 @@ impl Exchange {
     /// In development, what is told in the component's place.
     fn notice(&self) -> Option<Response<ResponseBody>> {
         let (development, audience) = (self.worker.config.development.as_ref()?, self.audience?);
-        let notice = Notice::read(development, audience)?;
+        let notice = Notice::read(development, &self.pool.name(), audience)?;
         Some(self.answer(respond::notice(audience, &notice)))
     }
 

@@ -182,7 +182,7 @@ impl Intake {
 
     fn failed(&mut self, error: &io::Error) {
         self.pause.failed(error);
-        self.counts.errors.add(accept_error_name(error));
+        self.counts.failed(accept_error_name(error));
     }
 
     /// Says, once in a while, that no more connections are accepted, if any wait.

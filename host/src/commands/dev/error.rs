@@ -14,6 +14,14 @@ pub(crate) enum Error {
     /// The named file is not there.
     #[error("`{}` is neither a folder nor a component's file", .0.display())]
     Nothing(PathBuf),
+    /// The file names more apps than are developed at once.
+    #[error("the file has {apps} apps, and `wasmhost dev` develops {max} at most")]
+    TooMany {
+        /// How many it has.
+        apps: usize,
+        /// How many it may have.
+        max: usize,
+    },
     /// The system refused something.
     #[error("cannot {action}: {error}")]
     System {
@@ -33,6 +41,9 @@ impl Error {
         match self {
             Self::Project(error) => error.hint().replace("wasmhost build DIR", "wasmhost dev DIR"),
             Self::Nothing(_) => "give the folder of a project, or a component that something else builds".to_owned(),
+            Self::TooMany { .. } => {
+                "name those that you work on in a file of their own, and give it with `-c`".to_owned()
+            }
             Self::System { .. } => "check that the system has disk space, file descriptors and memory left".to_owned(),
             Self::Primary(error) => error.hint().to_owned(),
         }

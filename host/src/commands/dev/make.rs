@@ -1,12 +1,12 @@
-//! What is being developed: a project, which `wasmhost` builds, or a component's file, which something else builds. Either
-//! is copied to the stage.
+//! What an app that is developed is made from: a project, which `wasmhost` builds, or a component's file, which something else
+//! builds. Either is copied to the stage.
 
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
-use wasmhost_config::Development;
+use wasmhost_config::{App, Development};
 use wasmhost_sandbox::{self as sandbox, Content, LoadError};
 use wasmhost_serve::development::write_whole;
 use wasmhost_toolchain::build::{self, Options, Project, Says};
@@ -15,6 +15,7 @@ use super::error::Error;
 use super::watch::{self, Snapshot};
 
 /// What is developed.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Make {
     Project { folder: PathBuf, release: bool },
     File { file: PathBuf, root: PathBuf },
@@ -84,7 +85,16 @@ impl Make {
         Ok(Self::File { file: std::path::absolute(named).map_err(system)?, root })
     }
 
-    /// The folder whose sources are shown.
+    /// What an app of a file is made from; `root` is the folder of the file. Whether that is there, building it says.
+    pub(super) fn of_app(app: &App, root: &Path, release: bool) -> Self {
+        if app.project.as_os_str().is_empty() {
+            Self::File { file: app.component.clone(), root: root.to_owned() }
+        } else {
+            Self::Project { folder: app.project.clone(), release }
+        }
+    }
+
+    /// The folder that files are named from.
     pub(super) fn root(&self) -> &Path {
         match self {
             Self::Project { folder, .. } => folder,
@@ -115,29 +125,28 @@ impl Make {
         }
     }
 
-    /// Puts a new component on the stage, and tells of it in a few words.
-    pub(super) fn make(&self, development: &Development) -> Result<String, Option<Trouble>> {
+    /// Puts a new component of an app on the stage, and tells of it in a few words.
+    pub(super) fn make(&self, app: &str, development: &Development) -> Result<String, Trouble> {
         match self {
-            Self::Project { folder, release } => build_project(folder, *release, development),
-            Self::File { file, .. } => take_file(file, development),
+            Self::Project { folder, release } => build_project(folder, *release, (app, development)),
+            Self::File { file, .. } => take_file(file, &development.component(app)),
         }
-        .map_err(Some)
     }
 }
 
-fn build_project(folder: &Path, release: bool, development: &Development) -> Result<String, Trouble> {
+fn build_project(folder: &Path, release: bool, (app, development): (&str, &Development)) -> Result<String, Trouble> {
     let built = Project::find(folder).and_then(|project| {
         // Not into the project's folder, where a component for production may be.
-        let output = Some(development.stage.join("built.wasm"));
+        let output = Some(development.folder(app).join("built.wasm"));
         project.build(&Options { output, debug: !release, install: true, says: Says::Kept })
     });
     let built = built.map_err(|error| Trouble::of_build(&error))?;
-    std::fs::rename(&built.path, development.component()).map_err(|error| Trouble::of_stage(&error))?;
+    std::fs::rename(&built.path, development.component(app)).map_err(|error| Trouble::of_stage(&error))?;
     let (seconds, size) = (built.took.as_secs_f64(), ByteSize(built.bytes).display().si());
     Ok(format!("built in {seconds:.1} s, {size}, wasi {}", built.wasi))
 }
 
-fn take_file(file: &Path, development: &Development) -> Result<String, Trouble> {
+fn take_file(file: &Path, staged: &Path) -> Result<String, Trouble> {
     let unservable = |problem| Trouble::unservable(&LoadError::new(file, problem));
     let bytes = match sandbox::content(file).map_err(unservable)? {
         Content::Whole(bytes) => sandbox::with_lines(bytes, file),
@@ -148,6 +157,6 @@ fn take_file(file: &Path, development: &Development) -> Result<String, Trouble> 
             bytes
         }
     };
-    write_whole(development.component(), &bytes).map_err(|error| Trouble::of_stage(&error))?;
+    write_whole(staged, &bytes).map_err(|error| Trouble::of_stage(&error))?;
     Ok(format!("loaded, {}", ByteSize(bytes.len() as u64).display().si()))
 }

@@ -1,79 +1,49 @@
-//! Counts of requests and instances, added up: of a worker over all its apps, or of an app over all workers.
-
-use std::sync::atomic::Ordering::Relaxed;
+//! What has been counted, added up: of a worker over all its apps, of an app over all workers, and of the host.
 
 use wasmhost_config::AppId;
-use wasmhost_sandbox::{FaultKind, SharedBound};
-use wasmhost_serve::metrics::{AppMetrics, Count, LATENCY_BOUNDS, Refused, Shed};
+use wasmhost_serve::metrics::{AcceptingFigures, AppFigures, HostFigures, WorkerFigures};
+use wasmhost_serve::vitals::Vitals;
 
 use crate::board::Board;
 
-/// Sums of [`AppMetrics`], whose fields say what they mean.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Figures {
-    pub(super) memory_bytes: u64,
-    /// Pools that are down.
-    pub(super) down: u64,
-    pub(super) responses: [u64; 6],
-    pub(super) in_flight: u64,
-    pub(super) client_left: u64,
-    pub(super) queued: u64,
-    pub(super) faults: [u64; FaultKind::ALL.len()],
-    pub(super) sheds: [u64; Shed::ALL.len()],
-    pub(super) refusals: [u64; Refused::ALL.len()],
-    pub(super) shortages: [u64; SharedBound::ALL.len()],
-    pub(super) generation: u64,
-    pub(super) instances: u64,
-    pub(super) guest_cpu_us: u64,
-    pub(super) latency: [u64; LATENCY_BOUNDS.len() + 1],
-    pub(super) latency_sum_us: u64,
+/// The sums.
+#[derive(Default)]
+pub(super) struct Sums {
+    /// Of each worker, in their order: all that it has counted of requests, whether they belong to an app or not.
+    pub(super) of_workers: Vec<AppFigures>,
+    /// Of each app that was asked for, in their order.
+    pub(super) of_apps: Vec<AppFigures>,
+    /// What only workers count, in their order.
+    pub(super) workers: Vec<WorkerFigures>,
+    /// Of whoever accepts.
+    pub(super) accepting: AcceptingFigures,
+    pub(super) host: HostFigures,
 }
 
-impl Figures {
-    /// Of each worker, in their order: all that it has counted, whether it belongs to an app or not. And of each of these
-    /// apps. No other row is read: that would give it memory.
-    pub(super) fn of(board: &Board, apps: &[AppId]) -> (Vec<Self>, Vec<Self>) {
-        let mut of_apps = vec![Self::default(); apps.len()];
-        let of_worker = |vitals: &&'static wasmhost_serve::vitals::Vitals| {
-            let mut sum = Self::default();
-            sum.add(&vitals.metrics.unrouted);
-            for (id, of_app) in apps.iter().zip(&mut of_apps) {
-                if let Some(row) = vitals.apps.get(id.index()) {
-                    sum.add(row);
-                    of_app.add(row);
-                }
-            }
-            sum
-        };
-        let of_workers = board.workers.iter().map(of_worker).collect();
-        (of_workers, of_apps)
+impl Sums {
+    /// Of a host, with sums of each of these apps. No other row of counters is read: that would give it memory.
+    pub(super) fn of(board: &Board, apps: &[AppId]) -> Self {
+        let mut sums = Self { of_apps: vec![AppFigures::default(); apps.len()], ..Self::default() };
+        sums.host.add(board.host);
+        sums.accepting.add(&board.host.accepting);
+        for vitals in &board.workers {
+            sums.add_worker(vitals, apps);
+        }
+        sums
     }
 
-    /// All requests answered.
-    pub(super) fn requests(&self) -> u64 {
-        self.responses.iter().sum()
-    }
-
-    fn add(&mut self, row: &AppMetrics) {
-        fn all<const N: usize>(sums: &mut [u64; N], counts: &[Count; N]) {
-            for (sum, count) in sums.iter_mut().zip(counts) {
-                *sum += count.get();
+    fn add_worker(&mut self, vitals: &Vitals, apps: &[AppId]) {
+        let (mut of_worker, mut worker) = (AppFigures::default(), WorkerFigures::default());
+        of_worker.add(&vitals.metrics.unrouted);
+        for (id, of_app) in apps.iter().zip(&mut self.of_apps) {
+            if let Some(row) = vitals.apps.get(id.index()) {
+                of_worker.add(row);
+                of_app.add(row);
             }
         }
-        self.memory_bytes += row.memory_bytes.load(Relaxed);
-        self.down += u64::from(row.down.get());
-        all(&mut self.responses, &row.responses);
-        all(&mut self.faults, &row.faults);
-        all(&mut self.sheds, &row.sheds);
-        all(&mut self.refusals, &row.refusals);
-        all(&mut self.latency, &row.latency);
-        self.shortages.iter_mut().zip(&row.shortages).for_each(|(sum, count)| *sum += count.load(Relaxed));
-        self.in_flight += row.in_flight.get().unsigned_abs();
-        self.instances += row.instances.get().unsigned_abs();
-        self.client_left += row.client_left.get();
-        self.queued += row.queued.get();
-        self.generation += row.generation.get();
-        self.guest_cpu_us += row.guest_cpu_us.get();
-        self.latency_sum_us += row.latency_sum_us.get();
+        worker.add(&vitals.metrics);
+        self.accepting.add(&vitals.metrics.accepting);
+        self.of_workers.push(of_worker);
+        self.workers.push(worker);
     }
 }

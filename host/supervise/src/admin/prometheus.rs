@@ -1,4 +1,4 @@
-//! The metrics page, in the text format that Prometheus reads: [`METRICS`] with their values.
+//! The metrics page, in the text format that Prometheus reads: the metrics of `table` with their values.
 
 use std::fmt;
 
@@ -9,10 +9,13 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use wasmhost_serve::metrics::{LATENCY_BOUNDS, WorkerMetrics};
+use wasmhost_serve::metrics::{
+    AcceptingFigures, AppFigures, DurationsSum, HostFigures, LATENCY_BOUNDS, MetricKind, MetricRow, MetricValue, Shows,
+    WorkerFigures,
+};
 
-use super::figures::Figures;
-use super::table::{Counts, Kind, METRICS, Metric, Source, Value};
+use super::figures::Sums;
+use super::table::{Family, OF_APP, OF_HOST, OF_WORKER};
 use crate::board::{AppRow, Board};
 
 /// Media type of the format (OpenMetrics 1.0).
@@ -36,7 +39,7 @@ pub(super) fn render(board: &Board) -> Result<String, fmt::Error> {
 const APPS_SHOWN_MAX: usize = 1_000;
 
 /// What the board said when it was looked at: by name without prefix and ending.
-struct Snapshot(Vec<(&'static Metric, String, Vec<Sample>)>);
+struct Snapshot(Vec<(Family, Vec<Sample>)>);
 
 /// Labels and what they have.
 type Sample = (Vec<(&'static str, String)>, Figure);
@@ -55,71 +58,70 @@ impl fmt::Debug for Snapshot {
 
 impl Snapshot {
     fn of(board: &Board) -> Self {
-        let look = Look::of(board);
-        let families = METRICS.iter().flat_map(|metric| {
-            let shown = look.samples(metric);
-            metric.families().into_iter().zip(shown).map(move |(family, samples)| (metric, family.name, samples))
-        });
-        Self(families.collect())
-    }
-}
-
-/// The counts, added up once.
-struct Look<'a> {
-    board: &'a Board,
-    /// By name of the worker.
-    workers: Vec<(String, &'static WorkerMetrics, Figures)>,
-    apps: Vec<(AppRow, Figures)>,
-}
-
-impl<'a> Look<'a> {
-    fn of(board: &'a Board) -> Self {
         let touched = board.touched();
-        let (of_workers, of_apps) = Figures::of(board, &touched);
-        let workers = board.workers.iter().zip(of_workers).enumerate();
-        let workers = workers.map(|(index, (vitals, sums))| ((index + 1).to_string(), &vitals.metrics, sums)).collect();
+        let sums = Sums::of(board, &touched);
+        let workers: Vec<String> = (1..=board.workers.len()).map(|number| number.to_string()).collect();
         let mut rows = board.apps();
         // (Those that are gone are in the sums only.)
-        let apps = touched.iter().zip(of_apps).filter_map(|(id, sums)| Some((rows.remove(id)?, sums)));
-        Self { board, workers, apps: apps.take(APPS_SHOWN_MAX).collect() }
-    }
+        let apps = touched.iter().zip(&sums.of_apps).filter_map(|(id, figures)| Some((rows.remove(id)?, figures)));
+        let apps: Vec<(AppRow, &AppFigures)> = apps.take(APPS_SHOWN_MAX).collect();
+        let name = |(app, _): &(AppRow, &AppFigures)| app.name.clone();
 
-    /// The samples of each of the metric's families.
-    fn samples(&self, metric: &Metric) -> Vec<Vec<Sample>> {
-        let number = |value: Value| vec![(Vec::new(), Figure::Number(seconds_or_count(value)))];
-        let by = |label, counts: Counts| -> Vec<Sample> {
-            let one = |(value, count): (&str, u64)| (vec![(label, value.to_owned())], Figure::Number(float(count)));
-            counts.into_iter().map(one).collect()
-        };
-        match metric.source {
-            Source::Host(value) => vec![number(value(self.board))],
-            Source::HostBy(label, counts) => vec![by(label, counts(self.board))],
-            Source::Worker(value) => vec![self.by_worker(|metrics, _| number(value(metrics)))],
-            Source::Sum(value) => self.by_both(|sums| number(value(sums))),
-            Source::SumBy(label, counts) => self.by_both(|sums| by(label, counts(sums))),
-            Source::Latency => self.by_both(|sums| vec![(Vec::new(), response_times(sums))]),
-            Source::App(value) => vec![self.by_app(|app, sums| number(value(app, sums)))],
-            Source::AppBy(label, counts) => vec![self.by_app(|app, _| by(label, counts(app)))],
+        let mut shown = Self(Vec::new());
+        for row in AppFigures::ROWS {
+            if !row.is_of_apps {
+                shown.each("worker", [row], workers.iter().cloned().zip(&sums.of_workers));
+            }
+            shown.each("app", [row], apps.iter().map(|app| (name(app), app.1)));
         }
+        shown.each("worker", WorkerFigures::ROWS, workers.iter().cloned().zip(&sums.workers));
+        shown.each(
+            "worker",
+            OF_WORKER,
+            workers.iter().cloned().zip(board.workers.iter().map(|vitals| &vitals.metrics)),
+        );
+        shown.each("app", OF_APP, apps.iter().map(|app| (name(app), &app.0)));
+        shown.one(AcceptingFigures::ROWS, &sums.accepting);
+        shown.one(HostFigures::ROWS, &sums.host);
+        shown.one(OF_HOST, board);
+        shown
     }
 
-    fn by_both(&self, samples: impl Fn(&Figures) -> Vec<Sample>) -> Vec<Vec<Sample>> {
-        vec![self.by_worker(|_, sums| samples(sums)), self.by_app(|_, sums| samples(sums))]
+    /// Shows metrics of the host.
+    fn one<Of: 'static>(&mut self, rows: &[MetricRow<Of>], of: &Of) {
+        self.0.extend(rows.iter().map(|row| (Family::of(row, None), samples(row, of))));
     }
 
-    fn by_worker(&self, samples: impl Fn(&WorkerMetrics, &Figures) -> Vec<Sample>) -> Vec<Sample> {
-        let of = |(worker, metrics, sums): &(String, &'static WorkerMetrics, Figures)| {
-            labelled("worker", worker, samples(metrics, sums))
-        };
-        self.workers.iter().flat_map(of).collect()
-    }
-
-    fn by_app(&self, samples: impl Fn(&AppRow, &Figures) -> Vec<Sample>) -> Vec<Sample> {
-        self.apps.iter().flat_map(|(app, sums)| labelled("app", &app.name, samples(app, sums))).collect()
+    /// Shows metrics of each of these, which have a name for this label.
+    fn each<'a, Of: 'static>(
+        &mut self,
+        label: &'static str,
+        rows: impl IntoIterator<Item = &'a MetricRow<Of>>,
+        named: impl Iterator<Item = (String, &'a Of)> + Clone,
+    ) {
+        for row in rows {
+            let of_each = named.clone().flat_map(|(name, of)| labelled(label, &name, samples(row, of)));
+            self.0.push((Family::of(row, Some(label)), of_each.collect()));
+        }
     }
 }
 
-/// With this label before the others.
+/// What a metric shows.
+fn samples<Of: 'static>(row: &MetricRow<Of>, of: &Of) -> Vec<Sample> {
+    match row.shows {
+        Shows::Number(value) => vec![(Vec::new(), Figure::Number(seconds_or_count(value(of))))],
+        Shows::By(label, counts) => {
+            let one = |(value, count): (&str, u64)| (vec![(label, value.to_owned())], Figure::Number(float(count)));
+            counts(of).into_iter().map(one).collect()
+        }
+        Shows::Durations(sum) => {
+            let DurationsSum { buckets, sum_us } = sum(of);
+            vec![(Vec::new(), Figure::Buckets(float(*sum_us) / 1e6, buckets.to_vec()))]
+        }
+    }
+}
+
+/// Puts a label before those that the samples have.
 fn labelled(label: &'static str, value: &str, mut samples: Vec<Sample>) -> Vec<Sample> {
     for (labels, _) in &mut samples {
         labels.insert(0, (label, value.to_owned()));
@@ -127,15 +129,11 @@ fn labelled(label: &'static str, value: &str, mut samples: Vec<Sample>) -> Vec<S
     samples
 }
 
-fn response_times(sums: &Figures) -> Figure {
-    Figure::Buckets(float(sums.latency_sum_us) / 1e6, sums.latency.to_vec())
-}
-
-fn seconds_or_count(value: Value) -> f64 {
+fn seconds_or_count(value: MetricValue) -> f64 {
     match value {
-        Value::Count(count) => float(count),
-        Value::Micros(micros) => float(micros) / 1e6,
-        Value::Seconds(seconds) => seconds,
+        MetricValue::Count(count) => float(count),
+        MetricValue::Micros(micros) => float(micros) / 1e6,
+        MetricValue::Seconds(seconds) => seconds,
     }
 }
 
@@ -146,18 +144,18 @@ fn float(count: u64) -> f64 {
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for (metric, name, samples) in &self.0 {
-            let kind = match metric.kind {
-                Kind::Counter => MetricType::Counter,
-                Kind::Gauge => MetricType::Gauge,
-                Kind::Histogram => MetricType::Histogram,
+        for (shown, samples) in &self.0 {
+            let kind = match shown.kind {
+                MetricKind::Counter => MetricType::Counter,
+                MetricKind::Gauge => MetricType::Gauge,
+                MetricKind::Histogram => MetricType::Histogram,
             };
-            let mut family = encoder.encode_descriptor(name, metric.help, None, kind)?;
+            let mut family = encoder.encode_descriptor(&shown.name, shown.help, None, kind)?;
             for (labels, figure) in samples {
                 if labels.is_empty() {
-                    write(metric.kind, figure, family.encode_family(&NO_LABELS)?)?;
+                    write(shown.kind, figure, family.encode_family(&NO_LABELS)?)?;
                 } else {
-                    write(metric.kind, figure, family.encode_family(labels)?)?;
+                    write(shown.kind, figure, family.encode_family(labels)?)?;
                 }
             }
         }
@@ -165,9 +163,9 @@ impl Collector for Snapshot {
     }
 }
 
-fn write(kind: Kind, figure: &Figure, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+fn write(kind: MetricKind, figure: &Figure, mut encoder: MetricEncoder<'_>) -> fmt::Result {
     match figure {
-        Figure::Number(value) if kind == Kind::Counter => ConstCounter::new(*value).encode(encoder),
+        Figure::Number(value) if kind == MetricKind::Counter => ConstCounter::new(*value).encode(encoder),
         Figure::Number(value) => ConstGauge::new(*value).encode(encoder),
         Figure::Buckets(sum, counts) => {
             let bounds = LATENCY_BOUNDS.into_iter().chain([f64::INFINITY]);

@@ -1,4 +1,4 @@
-//! The status page: one JSON object, for people and scripts. What it shows of the metrics stands in [`METRICS`].
+//! The status page: one JSON object, for people and scripts. Which metrics it shows stands in `table`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,10 +7,12 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use wasmhost_confine::Report;
-use wasmhost_serve::metrics::WorkerMetrics;
+use wasmhost_serve::metrics::{
+    AcceptingFigures, AppFigures, HostFigures, MetricRow, MetricValue, Shows, WorkerFigures, WorkerMetrics,
+};
 
-use super::figures::Figures;
-use super::table::{METRICS, Source, Value};
+use super::figures::Sums;
+use super::table::{OF_APP, OF_HOST, OF_WORKER};
 use crate::board::{AppRow, Board};
 
 #[derive(Serialize)]
@@ -52,14 +54,20 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn of(worker: usize, group: Option<&'a str>, metrics: &'a WorkerMetrics, sums: &'a Figures) -> Self {
+    fn of(
+        worker: usize,
+        group: Option<&'a str>,
+        metrics: &'a WorkerMetrics,
+        (figures, of_requests): (&'a WorkerFigures, &'a AppFigures),
+    ) -> Self {
         let state = match (metrics.listening.get(), metrics.down.get()) {
             (true, false) => "listening",
             (true, true) => "down",
             (false, _) => "stopped",
         };
         let thread = metrics.thread.load(Relaxed);
-        Self { worker, group, state, thread, requests: sums.requests(), metrics: OfWorker(metrics, sums) }
+        let requests = of_requests.requests();
+        Self { worker, group, state, thread, requests, metrics: OfWorker(metrics, figures, of_requests) }
     }
 }
 
@@ -84,7 +92,7 @@ struct OfApp<'a> {
 }
 
 impl<'a> OfApp<'a> {
-    fn of(app: &'a AppRow, sums: Option<&'a Figures>) -> Self {
+    fn of(app: &'a AppRow, figures: Option<&'a AppFigures>) -> Self {
         let AppRow { name, group, component, state, wasi, isolation, error, .. } = app;
         Self {
             name,
@@ -95,7 +103,8 @@ impl<'a> OfApp<'a> {
             isolation,
             error: error.as_ref().map(|(error, _)| &**error),
             hint: error.as_ref().map(|(_, hint)| &**hint).filter(|hint| !hint.is_empty()),
-            counts: sums.map(|sums| CountsOfApp { requests: sums.requests(), metrics: MetricsOfApp(app, sums) }),
+            counts: figures
+                .map(|figures| CountsOfApp { requests: figures.requests(), metrics: MetricsOfApp(app, figures) }),
         }
     }
 }
@@ -108,75 +117,70 @@ struct CountsOfApp<'a> {
 }
 
 /// The metrics of the host that the page shows.
-struct OfHost<'a>(&'a Board);
+struct OfHost<'a>(&'a Board, &'a Sums);
 
 /// The metrics of a worker that the page shows.
-struct OfWorker<'a>(&'a WorkerMetrics, &'a Figures);
+struct OfWorker<'a>(&'a WorkerMetrics, &'a WorkerFigures, &'a AppFigures);
 
 /// The metrics of an app that the page shows.
-struct MetricsOfApp<'a>(&'a AppRow, &'a Figures);
+struct MetricsOfApp<'a>(&'a AppRow, &'a AppFigures);
 
-/// What a metric has to show.
-enum Shown {
-    Number(Value),
-    By(super::table::Counts),
-}
-
-/// Writes those metrics that have a field and something to show.
-fn write<S: Serializer>(serializer: S, shown: impl Fn(&Source) -> Option<Shown>) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(None)?;
-    for metric in METRICS {
-        match metric.status.zip(shown(&metric.source)) {
-            Some((field, Shown::Number(value))) => map.serialize_entry(field, &whole(value))?,
-            Some((field, Shown::By(counts))) => {
-                map.serialize_entry(field, &counts.into_iter().collect::<BTreeMap<_, _>>())?;
+/// Writes those metrics that have a field.
+fn write<'r, M: SerializeMap, Of: 'static>(
+    map: &mut M,
+    rows: impl IntoIterator<Item = &'r MetricRow<Of>>,
+    of: &Of,
+) -> Result<(), M::Error> {
+    for row in rows {
+        match (row.status, &row.shows) {
+            (Some(field), Shows::Number(value)) => map.serialize_entry(field, &whole(value(of)))?,
+            (Some(field), Shows::By(_, counts)) => {
+                map.serialize_entry(field, &counts(of).into_iter().collect::<BTreeMap<_, _>>())?;
             }
-            None => {}
+            // (A histogram is for programs that make graphs.)
+            (Some(_), Shows::Durations(_)) | (None, _) => {}
         }
     }
-    map.end()
+    Ok(())
 }
 
 impl Serialize for OfHost<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        write(serializer, |source| match source {
-            Source::Host(value) => Some(Shown::Number(value(self.0))),
-            Source::HostBy(_, counts) => Some(Shown::By(counts(self.0))),
-            _ => None,
-        })
+        let Self(board, sums) = self;
+        let mut map = serializer.serialize_map(None)?;
+        write(&mut map, AcceptingFigures::ROWS, &sums.accepting)?;
+        write(&mut map, HostFigures::ROWS, &sums.host)?;
+        write(&mut map, OF_HOST, *board)?;
+        map.end()
     }
 }
 
 impl Serialize for OfWorker<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(metrics, sums) = self;
-        write(serializer, |source| match source {
-            Source::Worker(value) => Some(Shown::Number(value(metrics))),
-            Source::Sum(value) => Some(Shown::Number(value(sums))),
-            Source::SumBy(_, counts) => Some(Shown::By(counts(sums))),
-            _ => None,
-        })
+        let Self(metrics, worker, of_requests) = self;
+        let mut map = serializer.serialize_map(None)?;
+        write(&mut map, AppFigures::ROWS.iter().filter(|row| !row.is_of_apps), *of_requests)?;
+        write(&mut map, WorkerFigures::ROWS, *worker)?;
+        write(&mut map, OF_WORKER, *metrics)?;
+        map.end()
     }
 }
 
 impl Serialize for MetricsOfApp<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(app, sums) = self;
-        write(serializer, |source| match source {
-            Source::Sum(value) => Some(Shown::Number(value(sums))),
-            Source::SumBy(_, counts) => Some(Shown::By(counts(sums))),
-            Source::App(value) => Some(Shown::Number(value(app, sums))),
-            Source::AppBy(_, counts) => Some(Shown::By(counts(app))),
-            _ => None,
-        })
+        let Self(app, figures) = self;
+        let mut map = serializer.serialize_map(None)?;
+        write(&mut map, AppFigures::ROWS, *figures)?;
+        write(&mut map, OF_APP, *app)?;
+        map.end()
     }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds since the start")]
-fn whole(value: Value) -> u64 {
+fn whole(value: MetricValue) -> u64 {
     match value {
-        Value::Count(count) | Value::Micros(count) => count,
-        Value::Seconds(seconds) => seconds as u64,
+        MetricValue::Count(count) | MetricValue::Micros(count) => count,
+        MetricValue::Seconds(seconds) => seconds as u64,
     }
 }
 
@@ -184,24 +188,24 @@ fn whole(value: Value) -> u64 {
 pub(super) fn render(board: &Board) -> String {
     wasmhost_base::inject::panic_at("status");
     let (rows, touched) = (board.apps(), board.touched());
-    let (of_workers, of_apps) = Figures::of(board, &touched);
-    let of_apps: HashMap<_, _> = touched.into_iter().zip(&of_apps).collect();
+    let sums = Sums::of(board, &touched);
+    let of_apps: HashMap<_, _> = touched.into_iter().zip(&sums.of_apps).collect();
     let only = rows.values().next().filter(|_| board.is_single()).map(|app| Only {
         component: app.component.clone(),
         wasi: app.wasi.clone(),
         isolation: app.isolation.clone(),
     });
     let groups = board.groups.iter().map(Option::as_deref);
-    let workers = board.workers.iter().zip(groups).zip(&of_workers).enumerate();
+    let workers = board.workers.iter().zip(groups).zip(sums.workers.iter().zip(&sums.of_workers)).enumerate();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         phase: board.phase().name(),
         ready: board.is_ready(),
         only,
-        metrics: OfHost(board),
+        metrics: OfHost(board, &sums),
         confinement: &board.confinement,
         workers: workers
-            .map(|(index, ((vitals, group), sums))| Worker::of(index + 1, group, &vitals.metrics, sums))
+            .map(|(index, ((vitals, group), figures))| Worker::of(index + 1, group, &vitals.metrics, figures))
             .collect(),
         apps: rows.iter().map(|(id, app)| OfApp::of(app, of_apps.get(id).copied())).collect(),
     };

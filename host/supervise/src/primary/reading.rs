@@ -13,22 +13,39 @@ use wasmhost_serve::intake::Intake;
 use wasmhost_serve::listener::{BindError, Bound, Listener};
 
 use super::intakes::{Door, Intakes};
-use super::reload::Swap;
+use super::reload::{DevOrder, LoadOutcome};
 use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
+use crate::apps::book::State;
 use crate::apps::difference::{Change, Difference, difference, settings_for_a_restart, with_routes_of};
 use crate::backend::{Backend, Worker};
 
 impl<B: Backend> Primary<B> {
-    /// As [`Self::begin_reload`], and somebody waits for the outcome.
-    pub(super) fn begin_reload_for(&mut self, swap: Swap) {
-        let Some(app) = self.only else {
+    /// Does what `wasmhost dev` orders.
+    pub(super) fn follow_order(&mut self, order: DevOrder) {
+        match order {
+            DevOrder::Load(app, outcome) => self.load_for(&app, outcome),
+            DevOrder::ReadFile(reader) => {
+                self.reload.reader = Some(reader);
+                self.begin_reload();
+            }
+        }
+    }
+
+    /// Loads an app again, for somebody who waits for the outcome.
+    fn load_for(&mut self, name: &str, outcome: LoadOutcome) {
+        let found = self.apps.book.iter().find(|(_, record)| record.app().name == name);
+        let Some((app, record)) = found else {
             // Its end tells who waits that nothing came of it.
-            return drop(swap);
+            return drop(outcome);
         };
-        let is_under_way = self.apps.book.get(app).is_some_and(|record| !record.is_at_rest());
-        self.reload.wait(swap, is_under_way);
-        self.begin_reload_of(app);
+        let (is_loading, is_new) = (record.is_loading(), record.state() == State::Unloaded);
+        self.reload.wait(app, outcome, is_loading);
+        if is_new {
+            self.apps.book.load_in_time(app);
+        } else {
+            self.begin_reload_of(app);
+        }
     }
 
     /// Begins a reload.
@@ -64,6 +81,9 @@ impl<B: Backend> Primary<B> {
         }
         if std::mem::take(&mut self.reload.read_again) {
             self.begin_reload();
+        } else if let Some(reader) = self.reload.reader.take() {
+            // Who asked may have ended.
+            let _ = reader.send(());
         }
     }
 
@@ -106,6 +126,7 @@ impl<B: Backend> Primary<B> {
             self.unpublished.forget(id);
             self.board.hide(id);
             loads.remove(&id);
+            self.reload.gone(id);
         }
         for app in too_many {
             tracing::error!(app = app.name, "reload: there are too many apps; restart the host to serve others");

@@ -1,6 +1,6 @@
 //! What is under way of reloads (`SIGHUP`, or for `wasmhost dev`), and who waits for the outcome. `reading` carries them out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use tokio::sync::{mpsc, oneshot};
@@ -10,8 +10,16 @@ use wasmhost_confine::spawner::Reading;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-/// An order to load the component again, with the end at which the outcome is heard.
-pub struct Swap(pub oneshot::Sender<Result<(), LoadError>>);
+/// What `wasmhost dev` orders.
+pub enum DevOrder {
+    /// Load the component of the app of this name again; the outcome goes to the other end, once workers serve with it.
+    Load(String, LoadOutcome),
+    /// Read the file of settings again; the other end hears when that is done.
+    ReadFile(oneshot::Sender<()>),
+}
+
+/// Where the outcome of a load is heard.
+pub type LoadOutcome = oneshot::Sender<Result<(), LoadError>>;
 
 /// What is under way of reloads, and who waits for it.
 pub(super) struct Reload {
@@ -22,13 +30,32 @@ pub(super) struct Reload {
     pub(super) held: u64,
     /// Another was asked for meanwhile.
     pub(super) read_again: bool,
+    /// Who waits for the end of the reading.
+    pub(super) reader: Option<oneshot::Sender<()>>,
     /// Apps that are still loaded for the last reading; none: it is done.
     pub(super) loads: Option<BTreeSet<AppId>>,
-    /// Who waits for the one under way, and for the next.
-    waiting: Option<Swap>,
-    waiting_for_next: Option<Swap>,
+    /// Who waits for the load of an app.
+    awaited: BTreeMap<AppId, Awaited>,
+}
+
+/// Who waits for the load of an app.
+#[derive(Default)]
+struct Awaited {
+    /// For the one under way, and for the next.
+    now: Option<LoadOutcome>,
+    next: Option<LoadOutcome>,
     /// Workers that have not begun yet to serve with what was loaded; who waits, waits for these, too.
-    behind: Option<(AppId, BTreeSet<WorkerId>)>,
+    behind: BTreeSet<WorkerId>,
+}
+
+impl Awaited {
+    fn tell(&mut self, outcome: Result<(), LoadError>) {
+        self.behind.clear();
+        if let Some(answer) = self.now.take() {
+            // Who asked may have ended.
+            let _ = answer.send(outcome);
+        }
+    }
 }
 
 impl Reload {
@@ -40,64 +67,120 @@ impl Reload {
             is_reading: false,
             held: 0,
             read_again: false,
+            reader: None,
             loads: None,
-            waiting: None,
-            waiting_for_next: None,
-            behind: None,
+            awaited: BTreeMap::new(),
         };
         (reload, read)
     }
 
-    /// Somebody waits for the outcome: of the next one, where one is under way.
-    pub(super) fn wait(&mut self, swap: Swap, is_under_way: bool) {
+    /// Somebody waits for the outcome: of the next load, where one is under way.
+    pub(super) fn wait(&mut self, app: AppId, outcome: LoadOutcome, is_under_way: bool) {
+        let awaited = self.awaited.entry(app).or_default();
         if is_under_way {
-            self.waiting_for_next = Some(swap);
+            awaited.next = Some(outcome);
         } else {
-            self.behind = None;
-            self.waiting = Some(swap);
+            awaited.behind.clear();
+            awaited.now = Some(outcome);
         }
     }
 
-    /// Whether somebody waits for the outcome of the one under way.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.waiting.is_some()
+    /// Whether somebody waits for the outcome of the load under way.
+    pub(super) fn is_awaited(&self, app: AppId) -> bool {
+        self.awaited.get(&app).is_some_and(|awaited| awaited.now.is_some())
     }
 
     /// A new revision is loaded, and these workers are to begin with it.
     pub(super) fn wait_for(&mut self, app: AppId, behind: BTreeSet<WorkerId>) {
-        if behind.is_empty() {
+        let Some(awaited) = self.awaited.get_mut(&app) else { return };
+        awaited.behind = behind;
+        if awaited.behind.is_empty() {
             // All are to be started again, or ask for it when they want it.
-            self.tell(Ok(()));
-        } else {
-            self.behind = Some((app, behind));
+            awaited.tell(Ok(()));
         }
     }
 
     /// A worker serves an app with the latest revision, or has ended (its successor will).
     pub(super) fn caught_up(&mut self, worker: WorkerId, served: Option<AppId>) {
-        let Some((app, behind)) = &mut self.behind else { return };
-        if served.is_none_or(|served| served == *app) && behind.remove(&worker) && behind.is_empty() {
-            self.tell(Ok(()));
+        for (app, awaited) in &mut self.awaited {
+            let is_it = served.is_none_or(|served| served == *app);
+            if is_it && awaited.behind.remove(&worker) && awaited.behind.is_empty() {
+                awaited.tell(Ok(()));
+            }
         }
     }
 
     /// The load that was asked for during another begins.
-    pub(super) fn next_begins(&mut self) {
-        if let Some(next) = self.waiting_for_next.take() {
-            self.wait(next, false);
+    pub(super) fn next_begins(&mut self, app: AppId) {
+        if let Some(next) = self.awaited.get_mut(&app).and_then(|awaited| awaited.next.take()) {
+            self.wait(app, next, false);
         }
     }
 
     /// Nothing new is served.
-    pub(super) fn failed(&mut self, error: LoadError) {
-        self.tell(Err(error));
+    pub(super) fn failed(&mut self, app: AppId, error: LoadError) {
+        if let Some(awaited) = self.awaited.get_mut(&app) {
+            awaited.tell(Err(error));
+        }
     }
 
-    fn tell(&mut self, outcome: Result<(), LoadError>) {
-        self.behind = None;
-        if let Some(Swap(answer)) = self.waiting.take() {
-            // Who asked may have ended.
-            let _ = answer.send(outcome);
-        }
+    /// There is no such app any more; its end tells who waits that nothing comes of it.
+    pub(super) fn gone(&mut self, app: AppId) {
+        self.awaited.remove(&app);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: AppId = AppId(3);
+    const OTHER: AppId = AppId(4);
+
+    fn workers(numbers: &[u16]) -> BTreeSet<WorkerId> {
+        numbers.iter().copied().map(WorkerId).collect()
+    }
+
+    fn waiting(reload: &mut Reload, app: AppId, is_under_way: bool) -> oneshot::Receiver<Result<(), LoadError>> {
+        let (answer, outcome) = oneshot::channel();
+        reload.wait(app, answer, is_under_way);
+        outcome
+    }
+
+    #[test]
+    fn who_waits_hears_of_their_own_app_once_all_workers_serve_with_it() {
+        let (mut reload, _read) = Reload::new();
+        let (mut one, mut other) = (waiting(&mut reload, APP, false), waiting(&mut reload, OTHER, false));
+        reload.wait_for(APP, workers(&[1, 2]));
+        reload.wait_for(OTHER, workers(&[1, 2]));
+        reload.caught_up(WorkerId(1), Some(APP));
+        reload.caught_up(WorkerId(1), Some(OTHER));
+        assert!(one.try_recv().is_err() && other.try_recv().is_err());
+        reload.caught_up(WorkerId(2), Some(OTHER));
+        assert!(one.try_recv().is_err() && other.try_recv().is_ok_and(|outcome| outcome.is_ok()));
+        // It has ended.
+        reload.caught_up(WorkerId(2), None);
+        assert!(one.try_recv().is_ok_and(|outcome| outcome.is_ok()));
+    }
+
+    #[test]
+    fn who_asks_during_a_load_waits_for_the_next() {
+        let (mut reload, _read) = Reload::new();
+        let mut next = waiting(&mut reload, APP, true);
+        reload.wait_for(APP, workers(&[]));
+        assert!(next.try_recv().is_err() && !reload.is_awaited(APP));
+        reload.next_begins(APP);
+        assert!(reload.is_awaited(APP) && !reload.is_awaited(OTHER));
+        let error = LoadError { file: "a".into(), reason: "b".into(), hint: String::new() };
+        reload.failed(APP, error);
+        assert!(next.try_recv().is_ok_and(|outcome| outcome.is_err()));
+    }
+
+    #[test]
+    fn who_waits_for_an_app_that_goes_hears_the_end_of_the_line() {
+        let (mut reload, _read) = Reload::new();
+        let mut gone = waiting(&mut reload, APP, false);
+        reload.gone(APP);
+        assert_eq!(gone.try_recv().err(), Some(oneshot::error::TryRecvError::Closed));
     }
 }

@@ -71,6 +71,7 @@ impl<B: Backend> Primary<B> {
 
     /// Work for an app has ended.
     pub(super) fn on_done(&mut self, done: Done<B>) {
+        let was_loaded = matches!(done, Done::Loaded(..));
         let id = match done {
             Done::Opened(id, number, came) => {
                 if let Err(error) = &came {
@@ -98,8 +99,8 @@ impl<B: Backend> Primary<B> {
                 id
             }
         };
-        if self.only == Some(id) && self.apps.book.get(id).is_some_and(|record| !record.is_at_rest()) {
-            self.reload.next_begins();
+        if was_loaded && self.apps.book.get(id).is_some_and(|record| !record.is_at_rest()) {
+            self.reload.next_begins(id);
         }
         self.settle_loads();
         self.show(id);
@@ -122,12 +123,12 @@ impl<B: Backend> Primary<B> {
         if served.is_reload {
             self.board.host.reloads.fetch_add(1, Relaxed);
             tracing::info!(app = name, isolation, wasi, "reload: new requests go to the new component");
-            let is_running = |worker: &WorkerId| self.place_of(*worker).is_some_and(|place| place.running);
-            let behind = served.to.iter().copied().filter(is_running).collect();
-            self.reload.wait_for(id, behind);
         } else {
             tracing::info!(target: DETAILS, app = name, isolation, wasi, "loaded");
         }
+        let is_running = |worker: &WorkerId| self.place_of(*worker).is_some_and(|place| place.running);
+        let behind = served.to.iter().copied().filter(is_running).collect();
+        self.reload.wait_for(id, behind);
     }
 
     fn note_failure(&mut self, id: AppId, failed: &Failed, error: LoadError) {
@@ -138,7 +139,7 @@ impl<B: Backend> Primary<B> {
         }
         match (failed.is_reload, failed.keeps_old) {
             // `wasmhost dev` tells of it in its own way.
-            (true, true) if self.reload.is_awaited() => {}
+            _ if self.reload.is_awaited(id) => {}
             (true, true) => {
                 tracing::error!(app = name, hint, "reload failed, the old component goes on: {error}");
             }
@@ -148,9 +149,7 @@ impl<B: Backend> Primary<B> {
                 tracing::error!(app = name, hint, retry_s, "the app cannot be loaded, its requests get 503: {error}");
             }
         }
-        if failed.is_reload {
-            self.reload.failed(error);
-        }
+        self.reload.failed(id, error);
     }
 
     /// Tells workers. Those that have ended hear it when they start again, if they ask.

@@ -171,6 +171,11 @@ impl<C> Record<C> {
         self.next.is_none() && self.load != Work::Runs
     }
 
+    /// Whether a load of it runs, which a change of its component comes too late for.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.load == Work::Runs
+    }
+
     /// Whether nothing is loaded of it, and nothing waits for that.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.load == Work::None

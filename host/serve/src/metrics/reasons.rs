@@ -1,0 +1,115 @@
+//! Why requests are refused, by name; and the names of errors of accepting.
+
+/// Why a request was refused for want of capacity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// The queue had no place.
+    QueueFull,
+    /// No instance became free in time.
+    QueueTimeout,
+    /// The pool is down after faults in a row.
+    Down,
+    /// No memory for an instance.
+    Memory,
+    /// The app was not loaded in time.
+    Loading,
+    /// The app cannot be loaded.
+    Unavailable,
+}
+
+impl Shed {
+    /// All reasons, in the order of [`Self::index`].
+    pub const ALL: [Self; 6] =
+        [Self::QueueFull, Self::QueueTimeout, Self::Down, Self::Memory, Self::Loading, Self::Unavailable];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The flag that raises the bound that was reached, if one does.
+    pub const fn flag(self) -> Option<&'static str> {
+        match self {
+            Self::QueueFull => Some("--queue-max"),
+            Self::QueueTimeout | Self::Loading => Some("--queue-timeout"),
+            Self::Memory => Some("--memory-total"),
+            Self::Down | Self::Unavailable => None,
+        }
+    }
+
+    /// The name in log fields and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue-full",
+            Self::QueueTimeout => "queue-timeout",
+            Self::Down => "down",
+            Self::Memory => "memory",
+            Self::Loading => "loading",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Why a request was refused, or its connection closed, for what its client did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The request breaks HTTP's rules, or can be read in more than one way.
+    BadRequest,
+    /// The head, or the request line, is too large.
+    HeadTooLarge,
+    /// The head did not arrive in time.
+    HeadTimeout,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The client sent a body, or read a response, too slowly after the response's headers were sent.
+    SlowClient,
+}
+
+impl Refused {
+    /// All reasons, in the order of [`Self::index`].
+    pub const ALL: [Self; 6] = [
+        Self::BadRequest,
+        Self::HeadTooLarge,
+        Self::HeadTimeout,
+        Self::BodyTooLarge,
+        Self::BodyTimeout,
+        Self::SlowClient,
+    ];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad-request",
+            Self::HeadTooLarge => "head-too-large",
+            Self::HeadTimeout => "head-timeout",
+            Self::BodyTooLarge => "body-too-large",
+            Self::BodyTimeout => "body-timeout",
+            Self::SlowClient => "slow-client",
+        }
+    }
+}
+
+/// Names of errors of accepting; the last stands for all others.
+pub const ACCEPT_ERRORS: [&str; 6] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "other"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_of_a_shed_or_refusal_is_its_position() {
+        for (position, shed) in Shed::ALL.into_iter().enumerate() {
+            assert_eq!(shed.index(), position);
+        }
+        for (position, refused) in Refused::ALL.into_iter().enumerate() {
+            assert_eq!(refused.index(), position);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The thread that builds one app, puts the result on the stage, has the primary load it, and does so again whenever its files
+//! change.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use wasmhost_base::log::DEV;
+use wasmhost_config::Development;
+use wasmhost_serve::development::Notice;
+use wasmhost_supervise::primary::DevOrder;
+
+use super::build_turns::BuildTurns;
+use super::make::{Make, Trouble};
+use super::watch::{self, Snapshot};
+
+/// How often files are looked at; less often where a look takes long.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// A look may take this part of the time at most.
+const LOOKS_SHARE: u32 = 20;
+/// Files that changed count as saved when nothing has changed for so long.
+const QUIET: Duration = Duration::from_millis(120);
+/// For files that never rest, the wait ends here.
+const QUIET_WITHIN: Duration = Duration::from_secs(2);
+/// Builds in a row that begin only because files changed during the one before. When there are more, the build changes its
+/// own sources.
+const CHAIN_MAX: u32 = 4;
+/// Files that a line names.
+const NAMED_MAX: usize = 3;
+
+/// Waits until what `look` sees differs from `seen` and rests; none when `is_over`.
+pub(super) fn next_change(
+    seen: &Snapshot,
+    look: impl Fn() -> Snapshot,
+    is_over: impl Fn() -> bool,
+) -> Option<Snapshot> {
+    loop {
+        if is_over() {
+            return None;
+        }
+        let began = Instant::now();
+        let now = look();
+        if now != *seen {
+            return Some(settled(now, look));
+        }
+        std::thread::sleep(LOOK_EVERY.max(began.elapsed() * LOOKS_SHARE));
+    }
+}
+
+fn settled(mut now: Snapshot, look: impl Fn() -> Snapshot) -> Snapshot {
+    let began = Instant::now();
+    while began.elapsed() < QUIET_WITHIN {
+        std::thread::sleep(QUIET);
+        let next = look();
+        if next == now {
+            break;
+        }
+        now = next;
+    }
+    now
+}
+
+/// Builds one app.
+pub(super) struct Builder {
+    /// The app's name.
+    pub(super) app: String,
+    /// Lines of the log name it.
+    pub(super) is_named: bool,
+    pub(super) make: Make,
+    pub(super) development: Development,
+    pub(super) orders: mpsc::Sender<DevOrder>,
+    pub(super) turns: Arc<BuildTurns>,
+    /// The app is gone, or another builder builds it.
+    pub(super) is_over: Arc<AtomicBool>,
+    /// A component of the project's was served.
+    pub(super) has_component: Arc<AtomicBool>,
+}
+
+impl Builder {
+    /// Builds, and again whenever files have changed since the last build began, until the host or the app is at its end.
+    pub(super) fn run(self) {
+        let mut seen = self.make.look();
+        let mut chain = 0;
+        loop {
+            self.build();
+            let after = self.make.look();
+            let during = watch::changed(&seen, &after);
+            chain = if during.is_empty() { 0 } else { chain + 1 };
+            if chain > CHAIN_MAX {
+                let files = self.named(&during);
+                tracing::warn!(target: DEV, app = self.label(), "each build changes {files}: building again when something else changes");
+                seen = after;
+                chain = 0;
+            }
+            let changed =
+                next_change(&seen, || self.make.look(), || self.orders.is_closed() || self.is_over.load(Relaxed));
+            let Some(settled) = changed else { return };
+            let files = self.named(&watch::changed(&seen, &settled));
+            tracing::info!(target: DEV, app = self.label(), "{files} changed");
+            seen = settled;
+        }
+    }
+
+    /// The app's name, where lines have it.
+    fn label(&self) -> Option<&str> {
+        self.is_named.then_some(&*self.app)
+    }
+
+    /// One build, and what comes of it: the new component is served, or it is told why not.
+    fn build(&self) {
+        let made = {
+            let _turn = self.turns.take();
+            if self.is_over.load(Relaxed) {
+                return;
+            }
+            tracing::info!(target: DEV, app = self.label(), "building {}", self.make.name().display());
+            self.make.make(&self.app, &self.development)
+        };
+        if self.is_over.load(Relaxed) {
+            return;
+        }
+        match made.map_err(Some).and_then(|said| self.load().map(|()| said)) {
+            Ok(said) => {
+                self.has_component.store(true, Relaxed);
+                Notice::withdraw(&self.development, &self.app);
+                tracing::info!(target: DEV, app = self.label(), "{said}; it takes all new requests");
+            }
+            Err(Some(trouble)) => self.tell(trouble),
+            // The host is at its end.
+            Err(None) => {}
+        }
+    }
+
+    /// Has the primary load what is on the stage.
+    fn load(&self) -> Result<(), Option<Trouble>> {
+        let (answer, outcome) = oneshot::channel();
+        self.orders.blocking_send(DevOrder::Load(self.app.clone(), answer)).map_err(|_| None)?;
+        match outcome.blocking_recv() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Some(Trouble::unservable(&error))),
+            Err(_) if self.orders.is_closed() || self.is_over.load(Relaxed) => Err(None),
+            Err(_) => Err(Some(Trouble::lost())),
+        }
+    }
+
+    fn tell(&self, Trouble { title, text, hint }: Trouble) {
+        let has_component = self.has_component.load(Relaxed);
+        let goes_on = if has_component { "; the last component that worked goes on" } else { "" };
+        let shown = [text.trim_end(), hint.as_str()].into_iter().filter(|part| !part.is_empty());
+        let shown = shown.collect::<Vec<&str>>().join("\n");
+        // Who reads the log finds the page there.
+        let notice = Notice { title: title.clone(), text, hint, is_all_there_is: !has_component };
+        let posted = notice.post(&self.development, &self.app);
+        tracing::error!(target: DEV, app = self.label(), text = shown, "{title}{goes_on}");
+        if let Err(error) = posted {
+            tracing::warn!(target: DEV, app = self.label(), %error, "cannot show this error to browsers");
+        }
+    }
+
+    /// Names files for a line.
+    fn named(&self, files: &[PathBuf]) -> String {
+        let root = self.make.root();
+        let names = files.iter().take(NAMED_MAX).map(|file| file.strip_prefix(root).unwrap_or(file).display());
+        let names: Vec<String> = names.map(|name| name.to_string()).collect();
+        let more = files.len().saturating_sub(NAMED_MAX);
+        if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") }
+    }
+}
