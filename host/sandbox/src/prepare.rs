@@ -182,7 +182,9 @@ fn compiled(
     launcher: &Launcher,
 ) -> Result<Artifact, Problem> {
     let name = app.component.display().to_string();
-    let how = How { name: &name, bounds: &config.compilation, launcher, confine: config.confine };
+    // (Several at once would write over each other's line.)
+    let shows_progress = config.apps.len() == 1;
+    let how = How { name: &name, bounds: &config.compilation, launcher, confine: config.confine, shows_progress };
     if let Some(cache) = cache {
         // Either kind of engine tells versions, settings and CPUs apart; which kind the code is for, it says itself.
         let entry = cache.entry(bytes, engine::compatibility_here(true)?);

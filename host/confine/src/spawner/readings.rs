@@ -151,8 +151,8 @@ mod tests {
     #[test]
     fn a_component_is_the_one_that_the_reading_named() {
         let mut components = Components::default();
-        let named = |apps: &[(&'static str, &'static str)]| -> Vec<(&'static str, &'static Path)> {
-            apps.iter().map(|(app, file)| (*app, Path::new(*file))).collect()
+        let named = |apps: &[(&'static str, &'static str)]| -> Vec<(&'static str, PathBuf)> {
+            apps.iter().map(|(app, file)| (*app, PathBuf::from(*file))).collect()
         };
         components.note(0, named(&[("a", "a0.wasm"), ("b", "b.wasm")]).into_iter());
         components.note(3, named(&[("a", "a3.wasm"), ("b", "b.wasm")]).into_iter());
@@ -169,7 +169,7 @@ mod tests {
         let mut components = Components::default();
         let files: Vec<PathBuf> = (0..20).map(|number| format!("{number}.wasm").into()).collect();
         for (reading, file) in (0..).zip(&files) {
-            components.note(reading, [("a", &**file)].into_iter());
+            components.note(reading, [("a", file.clone())].into_iter());
         }
         assert!(components.of("a", 0).is_ok() && components.of("a", 19).is_ok() && components.of("a", 13).is_ok());
         assert!(components.of("a", 5).is_err_and(|reason| reason.contains("reading 5")));
