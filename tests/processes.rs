@@ -403,10 +403,11 @@ fn what_the_cache_has_is_served_without_a_process_that_loads_it() -> TestResult 
         record["app"] == "cached" && message == "its compiled code was found in the cache"
     };
     for is_second in [false, true] {
-        let server = folder.serve(&flags);
+        let mut server = folder.serve(&flags);
         assert_eq!(ask_until_loaded(server.address, "cached.test", "/").status, 200);
         assert_eq!(server.records(is_found).len(), usize::from(is_second));
-        server.stop();
+        server.signal("TERM");
+        assert_eq!(server.wait_for_exit().code(), Some(0));
     }
     Ok(())
 }

@@ -274,7 +274,7 @@ impl<B: Backend> Primary<B> {
             }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let next_respawn = self.respawns.keys().next().copied();
-            let (next_retry, publish_at) = (self.apps.book.next_retry(), self.unpublished.due_at());
+            let apps_due_at = self.apps_due_at();
             tokio::select! {
                 biased;
                 request = signals.next() => match request {
@@ -312,8 +312,7 @@ impl<B: Backend> Primary<B> {
                 }
                 Some(done) = done.recv() => self.on_done(done),
                 Some(reading) = read.recv(), if !draining => self.on_reading(reading, &mut intakes),
-                () = sleep_until(next_retry) => self.retry_apps(),
-                () = sleep_until(publish_at) => self.publish(),
+                () = sleep_until(apps_due_at) => self.tend_apps(),
                 () = tokio::time::sleep(DISPATCH_AGAIN), if intakes.has_given_up() => {}
                 () = sleep_until(deadline) => {
                     if !self.config.drain_timeout.is_zero() {

@@ -56,9 +56,18 @@ impl<B: Backend> Primary<B> {
         self.tell(told);
     }
 
-    /// Apps whose time has come are tried again.
-    pub(super) fn retry_apps(&mut self) {
-        self.apps.book.retry(Instant::now());
+    /// When [`Self::tend_apps`] has something to do.
+    pub(super) fn apps_due_at(&self) -> Option<Instant> {
+        self.apps.book.next_retry().into_iter().chain(self.unpublished.due_at()).min()
+    }
+
+    /// Tries apps again, and tells workers of changed ones, where the time for that has come.
+    pub(super) fn tend_apps(&mut self) {
+        let now = Instant::now();
+        self.apps.book.retry(now);
+        if self.unpublished.due_at().is_some_and(|at| at <= now) {
+            self.publish();
+        }
     }
 
     /// Loads the first apps, so that no request waits for them.

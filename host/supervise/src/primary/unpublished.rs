@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use wasmhost_config::AppId;
 
-/// A change waits so long at least for others, and a second at most.
+/// A change waits so long for others, at least and at most. (What was loaded before serves meanwhile.)
 const AT_LEAST: Duration = Duration::from_millis(20);
-const AT_MOST: Duration = Duration::from_secs(1);
-/// A change waits for so many times what telling took the last time: a tenth of a core goes to it at most.
+const AT_MOST: Duration = Duration::from_secs(5);
+/// A change waits for so many times what telling took the last time: a tenth of a core goes to it, as long as [`AT_MOST`] allows that.
 const TIMES_THE_COST: u32 = 10;
 
 /// Apps of whose changes workers are not told yet, and what they are told of these apps afterwards.

@@ -234,6 +234,7 @@ enum Step {
     Vanished(u16, u32),
     Gone(u16),
     Reload(u32),
+    Renew(u32),
     InTime(u32),
     BeginLoad,
     EndLoad(bool),
@@ -250,6 +251,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (worker.clone(), number.clone()).prop_map(|(worker, app)| Step::Vanished(worker, app)),
         1 => worker.prop_map(Step::Gone),
         1 => number.clone().prop_map(Step::Reload),
+        1 => number.clone().prop_map(Step::Renew),
         1 => number.prop_map(Step::InTime),
         4 => Just(Step::BeginLoad),
         4 => any::<bool>().prop_map(Step::EndLoad),
@@ -301,6 +303,7 @@ proptest! {
                     waits.retain(|(other, _)| *other != worker);
                 }
                 Step::Reload(app) => book.reload(AppId(app), None),
+                Step::Renew(app) => book.renew(AppId(app), None),
                 Step::InTime(app) => book.load_in_time(AppId(app)),
                 Step::BeginLoad => loads.extend(book.next_load()),
                 Step::EndLoad(works) => {
