@@ -39,6 +39,11 @@ impl<B: Backend> Primary<B> {
             // Its end tells who waits that nothing came of it.
             return drop(outcome);
         };
+        if let Some(error) = record.barred() {
+            // Who asked may have ended.
+            let _ = outcome.send(Err(error.clone()));
+            return;
+        }
         let (is_loading, is_new) = (record.is_loading(), record.state() == State::Unloaded);
         self.reload.wait(app, outcome, is_loading);
         if is_new {

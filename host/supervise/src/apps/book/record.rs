@@ -151,6 +151,12 @@ impl<C> Record<C> {
         self.failure.as_ref()
     }
 
+    /// Why it may not be loaded before a reload with other settings, if so.
+    pub(crate) fn barred(&self) -> Option<&LoadError> {
+        let failure = self.failure.as_ref().filter(|failure| failure.again_at.is_none() && self.revision.is_none())?;
+        Some(&failure.error)
+    }
+
     /// Where it is.
     pub(crate) fn state(&self) -> State {
         match (&self.revision, self.load) {

@@ -220,10 +220,13 @@ fn what_is_wanted_is_loaded_before_the_rest() {
 fn an_app_that_may_not_be_loaded_is_refused_until_a_reload_says_otherwise() {
     let (mut book, now) = (book_of_one(), Instant::now());
     book.bar(APP, error("it needs a restart"));
+    let is_barred = |book: &Book<&'static str>| book.get(APP).is_some_and(|record| record.barred().is_some());
+    assert!(is_barred(&book));
     let later = now + Duration::from_secs(100_000);
     assert!(matches!(book.wants(ONE, APP, later), Answer::Refused(reason) if reason.contains("restart")));
     book.reload(APP, Some(app("mended")));
     assert!(matches!(load(&mut book, code("first"), now), Outcome::Served(Served { to, .. }) if to == [ONE]));
+    assert!(!is_barred(&book));
 }
 
 /// Something that happens.
