@@ -35,6 +35,9 @@ const FIELDS_MAX: usize = 2_048;
 /// The word with which a worker of a group takes such a connection.
 pub(crate) const GREETING: &[u8] = b"+";
 
+/// Connections to one group, and since when each waits.
+type IdleLines = VecDeque<(Instant, Line)>;
+
 /// A worker's connections to groups.
 #[derive(Default)]
 pub(crate) struct Connections {
@@ -42,7 +45,7 @@ pub(crate) struct Connections {
     asked: RefCell<VecDeque<(Rc<str>, OwnStream)>>,
     some_asked: Notify,
     /// Those that have waited for the longest time go first, so that all workers of a group get requests.
-    idle: RefCell<BTreeMap<Rc<str>, VecDeque<(Instant, Line)>>>,
+    idle: RefCell<BTreeMap<Rc<str>, IdleLines>>,
     idle_count: Cell<usize>,
     some_kept: Notify,
 }
