@@ -4,6 +4,7 @@
 pub(crate) mod connections;
 pub(crate) mod introduction;
 mod response;
+pub(crate) mod trailers;
 mod upload;
 
 use std::rc::Rc;
@@ -103,6 +104,9 @@ impl Exchange {
         if self.is_old {
             // (RFC 9110, section 10.1.1.)
             headers.remove(header::EXPECT);
+        }
+        if headers.contains_key(header::TRANSFER_ENCODING) {
+            trailers::announce(headers);
         }
         parts.version = Version::HTTP_11;
         let gate = expects.then(Arc::<Gate>::default);

@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmhost_base::quota::Account;
 use wasmhost_sandbox::BodyError;
 
+use super::forward::trailers::unpacked;
 use super::gathered::{Ahead, Gathered};
 use super::head::clean_trailers;
 use super::source::{Lent, Source};
@@ -28,6 +29,8 @@ pub(super) struct RequestBody {
     /// How much may still come.
     left: u64,
     gathered: Arc<Mutex<Gathered>>,
+    /// Another worker forwards it.
+    is_forwarded: bool,
 }
 
 impl RequestBody {
@@ -51,7 +54,13 @@ impl RequestBody {
         };
         let gathered = Arc::new(Mutex::new(Gathered { ahead: Ahead::none_of(room), early: None }));
         let _ = upload.gathered.set(Arc::downgrade(&gathered));
-        Self { source, upload, max, left: max.unwrap_or(u64::MAX), gathered }
+        Self { source, upload, max, left: max.unwrap_or(u64::MAX), gathered, is_forwarded: false }
+    }
+
+    /// The same as another worker forwards it.
+    pub(super) fn forwarded(mut self) -> Self {
+        self.is_forwarded = true;
+        self
     }
 
     fn taken(&self) -> MutexGuard<'_, Gathered> {
@@ -119,6 +128,9 @@ impl RequestBody {
             BodyError::Hyper(error)
         })?;
         if let Some(trailers) = frame.trailers_mut() {
+            if self.is_forwarded {
+                *trailers = unpacked(trailers);
+            }
             clean_trailers(trailers);
         }
         let came = frame.data_ref().map_or(0, Bytes::len) as u64;

@@ -18,6 +18,7 @@ use wasmhost_sandbox::{Body, Call, Fault, FaultKind, Head};
 use super::exchange::{Ending, Exchange};
 use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
+use super::forward::trailers::take_announcement;
 use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_forwarded};
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
@@ -84,14 +85,17 @@ impl Exchange {
         }
         let authority = self.check(&parts, framing)?;
         parts.headers.remove(FIELD);
+        let is_forwarded = self.link().peer == Peer::Front;
+        if is_forwarded {
+            take_announcement(&mut parts.headers);
+        }
         if !trusted {
             remove_forwarded(&mut parts.headers);
         }
         let scheme = if trusted { forwarded_scheme(&parts.headers) } else { Scheme::HTTP };
         if self.pool.id().is_none() {
             // One that was forwarded is for an app of which this worker will hear in a moment.
-            let is_early = self.link().peer == Peer::Front;
-            return Err(if is_early { Failure::Unavailable(Duration::ZERO) } else { Failure::NotFound });
+            return Err(if is_forwarded { Failure::Unavailable(Duration::ZERO) } else { Failure::NotFound });
         }
         if parts.uri.authority().is_some() {
             // RFC 9112, section 3.2.2.
@@ -112,7 +116,8 @@ impl Exchange {
         let body = (!self.upload.has_ended()).then(|| {
             // RFC 9110, section 10.1.1: the expectation of an older client is ignored, and it gets no `100 Continue`.
             let expects = !self.is_old && parts.headers.contains_key(header::EXPECT);
-            RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &self.buffers.requests)
+            let body = RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &self.buffers.requests);
+            if is_forwarded { body.forwarded() } else { body }
         });
         Ok(Request::from_parts(parts, body))
     }

@@ -96,7 +96,7 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
             let guard = Rc::clone(guard);
             Box::pin(async move { guard.stream.broken().await })
         });
-        let has_left = watch.as_mut().poll(context).is_ready();
+        let has_left = guard.has_left.get() || watch.as_mut().poll(context).is_ready();
         if has_left {
             tracing::debug!(peer = %link.peer, "the client has disconnected");
         }

@@ -59,6 +59,8 @@ pub(super) struct Guard {
     requests: Cell<u64>,
     /// A request's body was left unread: bytes of it may be on their way.
     pub(super) unread_body: Cell<bool>,
+    /// See [`Self::front_has_left`].
+    pub(super) has_left: Cell<bool>,
 }
 
 impl Carrier for Guard {
@@ -100,6 +102,7 @@ impl Guard {
             head_is_last: Cell::new(false),
             requests: Cell::new(0),
             unread_body: Cell::new(false),
+            has_left: Cell::new(false),
         }
     }
 
@@ -115,6 +118,14 @@ impl Guard {
     /// large, and it ends the connection when it needs it no more.
     pub(super) fn is_from_front(&self) -> bool {
         self.link.peer == Peer::Front
+    }
+
+    /// Whether a worker that forwards a request has closed its connection since its client has left: that is no end of a
+    /// body. (Where the body is not valid, it ends its sending alone.)
+    pub(super) fn front_has_left(&self) -> bool {
+        let has_left = self.is_from_front() && self.phase.get() == Phase::Busy && self.stream.has_hung_up();
+        self.has_left.set(self.has_left.get() || has_left);
+        has_left
     }
 
     pub(super) fn header_timeout(&self) -> Option<Duration> {

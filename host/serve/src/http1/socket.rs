@@ -81,6 +81,11 @@ impl AsyncRead for Socket {
                 (outcome, allowed)
             };
             match outcome {
+                // The connection's task looks at that next.
+                Ok(0) if guard.front_has_left() => return Poll::Pending,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset && guard.front_has_left() => {
+                    return Poll::Pending;
+                }
                 Ok(read) => {
                     if read > 0 && read < room {
                         stream.clear_read_ready();

@@ -99,6 +99,16 @@ impl Stream {
         }
     }
 
+    /// Whether the other side has closed both directions (Unix only). Asks the kernel, since the event loop may not have
+    /// heard of it yet.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let Self::Unix(stream) = self else { return false };
+        let mut asked = [rustix::event::PollFd::new(stream, rustix::event::PollFlags::empty())];
+        let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let polled = rustix::event::poll(&mut asked, Some(&at_once));
+        polled.is_ok() && asked.iter().any(|asked| asked.revents().contains(rustix::event::PollFlags::HUP))
+    }
+
     /// Waits until the connection is broken (TCP: reset; Unix: closed in both directions), which an end of the client's
     /// sending is not.
     pub(crate) async fn broken(&self) {

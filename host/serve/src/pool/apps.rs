@@ -73,8 +73,8 @@ pub(crate) struct Elsewhere {
     pub(crate) pool: Rc<Pool>,
 }
 
-/// A group, and what fails of an app of it here is recorded with.
-type InGroup = (Rc<str>, Rc<Pool>);
+/// The group of an app, and what fails of it here is recorded with.
+type OfGroup = (Rc<str>, Rc<Pool>);
 
 /// The apps of a worker.
 pub(crate) struct Apps {
@@ -87,7 +87,7 @@ pub(crate) struct Apps {
     /// Of requests that belong to no app.
     no_app: Rc<Pool>,
     /// Of apps of groups for which this worker has had requests, and their groups; [`AWAKE_MAX`] at most.
-    elsewhere: RefCell<BTreeMap<AppId, InGroup>>,
+    elsewhere: RefCell<BTreeMap<AppId, OfGroup>>,
     /// An app was woken, or there are others.
     woken: Notify,
 }
@@ -117,8 +117,7 @@ impl Apps {
 
     /// Which group an app is of that this worker does not serve, and what fails of it here is recorded with. None: no such
     /// app; none within: the app is one of this worker.
-    #[expect(clippy::option_option, reason = "two questions, each with its own no")]
-    fn elsewhere(&self, id: AppId) -> Option<Option<InGroup>> {
+    fn elsewhere(&self, id: AppId) -> Option<Option<OfGroup>> {
         let table = self.table.borrow();
         let app = table.get(id)?;
         let Some(group) = app.group.as_deref().filter(|group| self.parts.group.as_deref() != Some(group)) else {

@@ -35,8 +35,8 @@ const FIELDS_MAX: usize = 2_048;
 /// The word with which a worker of a group takes such a connection.
 pub(crate) const GREETING: &[u8] = b"+";
 
-/// Connections to one group, and since when each waits.
-type IdleLines = VecDeque<(Instant, Line)>;
+/// Connections to a group that wait for their next request, and since when.
+type Idle = VecDeque<(Instant, Line)>;
 
 /// A worker's connections to groups.
 #[derive(Default)]
@@ -45,7 +45,7 @@ pub(crate) struct Connections {
     asked: RefCell<VecDeque<(Rc<str>, OwnStream)>>,
     some_asked: Notify,
     /// Those that have waited for the longest time go first, so that all workers of a group get requests.
-    idle: RefCell<BTreeMap<Rc<str>, IdleLines>>,
+    idle: RefCell<BTreeMap<Rc<str>, Idle>>,
     idle_count: Cell<usize>,
     some_kept: Notify,
 }

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use wasmhost_sandbox::BodyError;
 
 use super::super::request_body::RequestBody;
+use super::trailers::packed;
 
 /// Holds a body back whose client waits for `100 Continue`, until the worker of the group says so.
 #[derive(Debug, Default)]
@@ -75,6 +76,10 @@ impl Body for ForwardedUpload {
                 has_flaw.set(true);
                 Poll::Pending
             }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(match frame.into_trailers() {
+                Ok(trailers) => Frame::trailers(packed(&trailers)),
+                Err(frame) => frame,
+            }))),
             polled => polled,
         }
     }

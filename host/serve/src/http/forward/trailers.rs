@@ -1,0 +1,68 @@
+//! How the trailers of a request are forwarded. hyper sends only those that the head has announced, and clients need not
+//! announce them. So each goes as a value of one field, which is announced. Pure.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// The field.
+const PACKED: HeaderName = HeaderName::from_static("x-wasmhost-trailer");
+
+/// Announces what [`packed`] makes.
+pub(super) fn announce(head: &mut HeaderMap) {
+    head.append(header::TRAILER, HeaderValue::from_static("x-wasmhost-trailer"));
+}
+
+/// Takes the announcement away, and leaves those of the client.
+pub(crate) fn take_announcement(head: &mut HeaderMap) {
+    let values = head.get_all(header::TRAILER).into_iter();
+    let others: Vec<HeaderValue> = values.filter(|value| *value != PACKED.as_str()).cloned().collect();
+    head.remove(header::TRAILER);
+    for value in others {
+        head.append(header::TRAILER, value);
+    }
+}
+
+/// Trailers as they are sent.
+pub(super) fn packed(trailers: &HeaderMap) -> HeaderMap {
+    let one = |(name, value): (&HeaderName, &HeaderValue)| {
+        HeaderValue::from_bytes(&[name.as_str().as_bytes(), b" ", value.as_bytes()].concat()).ok()
+    };
+    trailers.iter().filter_map(one).map(|value| (PACKED, value)).collect()
+}
+
+/// The trailers that were sent.
+pub(crate) fn unpacked(packed: &HeaderMap) -> HeaderMap {
+    let one = |value: &HeaderValue| {
+        let bytes = value.as_bytes();
+        let (name, rest) =
+            bytes.split_at_checked(bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len()))?;
+        let value = rest.strip_prefix(b" ").unwrap_or_default();
+        Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
+    };
+    packed.get_all(PACKED).iter().filter_map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unpacked_is_what_was_packed() {
+        let mut trailers = HeaderMap::new();
+        for (name, value) in [("x-sum", "1"), ("x-sum", "2 3"), ("x-empty", ""), ("etag", "\"a b\"")] {
+            trailers.append(name, HeaderValue::from_static(value));
+        }
+        assert_eq!(unpacked(&packed(&trailers)), trailers);
+        assert!(unpacked(&trailers).is_empty());
+    }
+
+    #[test]
+    fn what_the_client_announced_stays() {
+        let mut head = HeaderMap::new();
+        head.append(header::TRAILER, HeaderValue::from_static("x-sum, x-more"));
+        let before = head.clone();
+        announce(&mut head);
+        assert_ne!(head, before);
+        take_announcement(&mut head);
+        assert_eq!(head, before);
+    }
+}
