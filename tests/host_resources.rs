@@ -286,14 +286,13 @@ fn outgoing_requests_of_a_worker_are_bounded() -> io::Result<()> {
     Ok(())
 }
 
-/// Threads of the server for blocking calls.
-fn blocking_threads(server: &Server) -> usize {
+/// Threads of the server for file system calls.
+fn file_threads(server: &Server) -> usize {
     let names = server.pids().into_iter().flat_map(|pid| {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
         tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
     });
-    // The kernel keeps 15 bytes of a thread's name.
-    names.filter(|name| name.starts_with("worker") && name.contains("-block")).count()
+    names.filter(|name| name.trim_end() == "files").count()
 }
 
 #[test]
@@ -311,7 +310,7 @@ fn threads_for_files_are_bounded_and_all_calls_get_their_turn() -> io::Result<()
         }
         given(&server, "/files?count=2000&path=/data/file", "2000");
         // They live on for 10 s.
-        let threads = blocking_threads(&server);
+        let threads = file_threads(&server);
         assert!((1..=8).contains(&threads), "{component}: {threads} threads");
         memory_is_back(&server, before);
     }

@@ -274,6 +274,24 @@ pub fn named(text: &str, name: &str) -> bool {
 }
 
 #[test]
+fn a_guest_with_a_directory_waits_and_fetches_as_one_without() -> std::io::Result<()> {
+    let upstream = upstream();
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("file"), "content")?;
+    for component in FAULTS {
+        let dir = format!("{}::/data", folder.path().display());
+        let server = Server::start(component, &["--dir", &dir, "--allow-host", "127.0.0.1"]);
+        assert_eq!(get(server.address, "/sleep?ms=50").text(), "slept", "{component}");
+        let fetched = get(server.address, &format!("/fetch?url=http://{upstream}/"));
+        assert_eq!(fetched.header("x-upstream-status"), Some("203"), "{component}: {}", fetched.text());
+        assert_eq!(get(server.address, "/read?path=/data/file").text(), "content", "{component}");
+        assert_ne!(get(server.address, "/connect?addr=127.0.0.1:9").status, 200, "{component}: nothing grants sockets");
+        assert_eq!(get(server.address, "/hello").status, 200, "{component}");
+    }
+    Ok(())
+}
+
+#[test]
 fn times_of_a_file_are_set_where_writing_was_granted_and_nowhere_else() -> std::io::Result<()> {
     for component in FAULTS {
         let folder = tempfile::tempdir()?;

@@ -1,10 +1,13 @@
 //! What the apps of a worker share besides CPU time and memory, and the part of it that each app has: one that takes all that it
 //! can get leaves some to the others.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
+use tokio::runtime::Handle;
 use wasmhost_base::quota::{Account, Label, Quota};
+
+use super::file_threads::FileThreads;
 
 /// Outgoing requests of one worker at once.
 pub(super) const REQUESTS_MAX: usize = 256;
@@ -78,6 +81,8 @@ impl WorkerBounds {
 
 /// What an app has of it.
 pub struct AppBounds {
+    /// For its file system calls, once it has an instance that may make some; none if the system could not provide them.
+    files: OnceLock<Option<FileThreads>>,
     accounts: [Arc<Account>; SharedBound::ALL.len()],
 }
 
@@ -98,13 +103,25 @@ impl AppBounds {
             };
             Account::new(&worker.quotas[bound.index()], Some(label))
         };
-        Arc::new(Self { accounts: SharedBound::ALL.map(account) })
+        Arc::new(Self { files: OnceLock::new(), accounts: SharedBound::ALL.map(account) })
     }
 
     /// Of an app that is tried, and shares nothing with others.
     pub fn alone() -> Arc<Self> {
         let quotas = WorkerBounds::default().quotas;
-        Arc::new(Self { accounts: quotas.each_ref().map(|quota| Account::new(quota, None)) })
+        let accounts = quotas.each_ref().map(|quota| Account::new(quota, None));
+        Arc::new(Self { files: OnceLock::new(), accounts })
+    }
+
+    /// The runtime whose threads do its file system calls; none: the worker's.
+    pub(super) fn files(&self) -> Option<&Handle> {
+        let made = self.files.get_or_init(|| {
+            let made = FileThreads::start().inspect_err(|error| {
+                tracing::error!(%error, "an app shares the threads of its worker for file system calls: it cannot have its own");
+            });
+            made.ok()
+        });
+        made.as_ref().map(FileThreads::handle)
     }
 
     /// What it has of this.

@@ -1,6 +1,6 @@
 //! What guests may open in the directories that they were granted: files and directories, nothing else. To open a pipe or to
-//! read a terminal can block until somebody uses its other end, beyond every time limit, and it blocks one of the worker's
-//! few threads for file system calls; eight such requests would stop file access for the whole worker. So this file
+//! read a terminal can block until somebody uses its other end, beyond every time limit, and it blocks one of the app's few
+//! threads for file system calls (`file_threads`); eight such requests would stop its file access. So this file
 //! replaces wasmtime's two calls of `wasi:filesystem` that open a path. They open without blocking, and check what they
 //! opened before the guest gets it, so that a change of the name in between has no effect.
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::handler::ProxyPre;
@@ -20,6 +21,7 @@ use super::cpu::{CpuUser, WorkerCpu};
 use super::driver::Calls;
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
+use super::file_threads::within;
 use super::found::is_fresh_each_request;
 use super::instance::{Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX};
@@ -158,11 +160,12 @@ impl Guest {
         let place = self.places.take(1).ok_or_else(|| Fault::no_place(self.places.quota().max()))?;
         let meter = Meter::new(context.worker, self.app.limits.cpu_limit, Arc::clone(&context.common.app));
         let meter = Arc::new(meter.with_symbols(self.symbols.clone()));
+        let (worker, files) = (Handle::current(), context.common.files());
         let made = async {
             let limiter =
                 MemoryLimiter::new(self.app.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
             let (held, body_idle) = (self.parts.prepare(), self.app.limits.body_idle_timeout);
-            let state = State::new(&context.common, held, limiter, &meter, body_idle, place)?;
+            let state = State::new(&context.common, held, limiter, &meter, body_idle, (place, worker))?;
             let mut store = Store::new(&self.engine, state);
             store.limiter(|state| &mut state.limiter);
             store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
@@ -176,7 +179,7 @@ impl Guest {
             Ok((store, proxy))
         };
         let mut cpu = context.cpu.another();
-        let made = metered(made, (&meter, &mut cpu), &context.pulse, &context.ticker);
+        let made = metered(within(files, made), (&meter, &mut cpu), &context.pulse, &context.ticker);
         let limit = self.app.limits.start_timeout();
         let at_latest = Instant::now() + limit;
         let until = deadline.map_or(at_latest, |deadline| deadline.min(at_latest));
@@ -186,7 +189,7 @@ impl Guest {
             return Err(Fault::too_slow_to_start(kind, limit));
         };
         let (store, proxy) = made.map_err(|error| Fault::from_start_error(&error, &meter))?;
-        Ok(Instance::new(store, proxy, (meter, cpu), context.pulse(), self.calls))
+        Ok(Instance::new(store, proxy, (meter, cpu), context.pulse(), self.calls, files.cloned()))
     }
 }
 

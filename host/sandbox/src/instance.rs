@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use wasmtime_wasi_http::handler::Proxy;
 
 use wasmhost_base::panics::LeakedByPanic;
@@ -37,6 +38,8 @@ pub struct Instance {
     cpu: CpuUser,
     pulse: Arc<Pulse>,
     ticker: Arc<Ticker>,
+    /// The runtime that is entered while it runs; none: the worker's.
+    files: Option<Handle>,
     computing: bool,
     served: u64,
 }
@@ -48,6 +51,7 @@ impl Instance {
         (meter, cpu): (Arc<Meter>, CpuUser),
         (pulse, ticker): (&Arc<Pulse>, &Arc<Ticker>),
         calls: Calls,
+        files: Option<Handle>,
     ) -> Self {
         let desk = Rc::new(Desk::default());
         Self {
@@ -60,6 +64,7 @@ impl Instance {
             cpu,
             pulse: Arc::clone(pulse),
             ticker: Arc::clone(ticker),
+            files,
             computing: false,
             served: 0,
         }
@@ -99,10 +104,11 @@ impl Instance {
     /// Polls the driver for as long as it goes on at once.
     fn turns(&mut self, context: &mut Context<'_>) -> Poll<wasmtime::Result<()>> {
         wasmhost_base::inject::panic_at("call");
-        let Self { driver, waking, rests, desk, meter, cpu, pulse, ticker, .. } = self;
+        let Self { driver, waking, rests, desk, meter, cpu, pulse, ticker, files, .. } = self;
         let Some(driver) = driver.get() else { return Poll::Pending };
         let is_idle = || desk.active.get() == 0;
         cpu.run(context, meter, |context| {
+            let _entered = files.as_ref().map(Handle::enter);
             for _ in 0..TURNS_MAX {
                 // Outside tokio's budget for a turn, which is 128 timers and sockets: to a guest that polls more of them than
                 // that, those beyond would never seem ready. The ticks bound a guest's turn.

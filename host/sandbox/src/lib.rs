@@ -15,6 +15,7 @@ mod engine;
 mod epoch;
 mod fairness;
 mod fault;
+mod file_threads;
 mod files;
 mod found;
 mod guest;

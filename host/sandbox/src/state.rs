@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, header};
+use tokio::runtime::Handle;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
@@ -34,6 +35,8 @@ pub(super) struct State {
     pub(super) hooks: Hooks,
     pub(super) limiter: MemoryLimiter,
     pub(super) unsent: Unsent,
+    /// The runtime of the worker, which may not be the one that is entered.
+    pub(super) worker: Handle,
     held: Held,
     _place: Claim,
 }
@@ -41,6 +44,7 @@ pub(super) struct State {
 /// What all instances of an app on a worker have in common.
 pub(super) struct Common {
     pub(super) app: Arc<App>,
+    bounds: Arc<AppBounds>,
     pub(super) outbound: Arc<Outbound>,
     pub(super) output_budget: Arc<LineBudget>,
     pub(super) forbidden: ForbiddenHeaderFilter,
@@ -49,11 +53,17 @@ pub(super) struct Common {
 impl Common {
     pub(super) fn new(app: Arc<App>, bounds: Arc<AppBounds>) -> Self {
         Self {
-            outbound: Arc::new(Outbound::new(Arc::clone(&app), bounds)),
+            outbound: Arc::new(Outbound::new(Arc::clone(&app), Arc::clone(&bounds))),
+            bounds,
             output_budget: Arc::new(LineBudget::of(LINES_PER_SECOND)),
             forbidden: Arc::new(is_hop_by_hop_or_host),
             app,
         }
+    }
+
+    /// The runtime in which its guests are polled; none: the worker's.
+    pub(super) fn files(&self) -> Option<&Handle> {
+        if self.app.grants.dirs.is_empty() { None } else { self.bounds.files() }
     }
 }
 
@@ -65,7 +75,7 @@ impl State {
         limiter: MemoryLimiter,
         meter: &Arc<Meter>,
         body_idle: Option<Duration>,
-        place: Claim,
+        (place, worker): (Claim, Handle),
     ) -> wasmtime::Result<Self> {
         let output = |stream| GuestOutput::new(stream, Arc::clone(meter), Arc::clone(&common.output_budget));
         let output = [output(Stream::Stdout), output(Stream::Stderr)];
@@ -99,6 +109,7 @@ impl State {
             },
             limiter,
             unsent: Unsent::default(),
+            worker,
             held,
             _place: place,
         })

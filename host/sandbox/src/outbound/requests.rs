@@ -21,6 +21,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::{self as p3, ErrorCode, HostR
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use super::fate::Fate;
+use crate::file_threads::within;
 use crate::state::State;
 
 /// The interfaces as wasmtime-wasi-http names them; another name would define what no component imports.
@@ -49,6 +50,8 @@ fn handle_p2(
     mut store: StoreContextMut<'_, State>,
     (request, options): (Resource<p2::OutgoingRequest>, Option<Resource<p2::RequestOptions>>),
 ) -> wasmtime::Result<(Result<Resource<p2::FutureIncomingResponse>, p2::ErrorCode>,)> {
+    let worker = store.data().worker.clone();
+    let _entered = worker.enter();
     let mut http = store.data_mut().http();
     http.table.get_mut(&request)?.path_with_query.get_or_insert_with(|| "/".to_owned());
     match http.handle(request, options) {
@@ -117,10 +120,10 @@ async fn send_p3(
     accessor: &Accessor<State>,
     request: Resource<p3::Request>,
 ) -> wasmtime::Result<(Result<Resource<p3::Response>, ErrorCode>,)> {
-    let fate = accessor.with(|mut access| {
+    let (fate, worker) = accessor.with(|mut access| {
         let state = access.data_mut();
         state.http().table.get_mut(&request)?.path_with_query.get_or_insert(http::uri::PathAndQuery::from_static("/"));
-        wasmtime::error::Ok(state.unsent.remove(request.rep()))
+        wasmtime::error::Ok((state.unsent.remove(request.rep()), state.worker.clone()))
     })?;
     let tell = |now: Fate| {
         if let Some(fate) = &fate {
@@ -129,7 +132,7 @@ async fn send_p3(
     };
     tell(Fate::Sending);
     let http = accessor.with_getter::<WasiHttp>(State::http);
-    match <WasiHttp as HostWithStore<State>>::send(&http, request).await {
+    match within(Some(&worker), <WasiHttp as HostWithStore<State>>::send(&http, request)).await {
         Ok(response) => {
             tell(Fate::Done);
             Ok((Ok(response),))

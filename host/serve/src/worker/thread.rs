@@ -29,7 +29,7 @@ use crate::net::listener::Listener;
 use crate::net::{Peer, Stream};
 use crate::pool::{Apps, Common, Notice, Parts};
 
-/// Threads of a worker that do blocking work for guests: file system calls and name look-ups.
+/// Threads of a worker that do file system calls for guests whose app could not have its own.
 const BLOCKING_THREADS_MAX: usize = 8;
 /// Connections that a worker takes from its inbox or listener in one turn of its loop: with sixty calls that compute, a
 /// turn takes sixty milliseconds, and who waits outside for a word of refusal shall not wait for many.
