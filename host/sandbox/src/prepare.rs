@@ -299,13 +299,13 @@ mod tests {
     fn a_project_that_was_not_built_is_told_as_such() {
         let error = std::io::Error::from(std::io::ErrorKind::NotFound);
         let mut app = super::super::testing::app_of_test();
-        assert_eq!(unopened(&app, &error).reason, "there is no such file");
+        assert_eq!(LoadError::unreadable(&app, &error).reason, "there is no such file");
         app.project = "shop".into();
-        let problem = unopened(&app, &error);
+        let problem = LoadError::unreadable(&app, &error);
         assert!(problem.reason.contains("`shop` has not been built"), "{}", problem.reason);
         assert!(problem.hint.contains("wasmhost build") && problem.hint.contains("wasmhost dev"), "{}", problem.hint);
         let refused = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        assert!(unopened(&app, &refused).reason.contains("permission denied"));
+        assert!(LoadError::unreadable(&app, &refused).reason.contains("permission denied"));
     }
 
     #[test]
