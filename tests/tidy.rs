@@ -33,18 +33,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("serve/src/crash.rs", &[]),
     ("serve/src/development", &[]),
     ("serve/src/metrics", &[]),
-    ("serve/src/vitals.rs", &["metrics"]),
-    ("serve/src/net", &["metrics", "vitals"]),
+    ("serve/src/scoreboard.rs", &["metrics"]),
+    ("serve/src/net", &["metrics", "scoreboard"]),
     ("serve/src/net/clients.rs", &[]),
     ("serve/src/buffers.rs", &[]),
-    ("serve/src/pool", &["alarms", "buffers", "crash", "development", "metrics", "vitals", "worker_id"]),
+    ("serve/src/pool", &["alarms", "buffers", "crash", "development", "metrics", "scoreboard", "worker_id"]),
     ("serve/src/pool/health.rs", &[]),
     ("serve/src/pool/codel.rs", &[]),
     ("serve/src/http", &["alarms", "buffers", "crash", "development", "metrics", "net::Peer", "pool", "worker_id"]),
     ("serve/src/http/pace.rs", &[]),
     ("serve/src/http1", &["alarms", "http", "metrics", "net"]),
     ("serve/src/http1/framing.rs", &["http::Framing"]),
-    ("serve/src/worker", &["alarms", "crash", "http", "http1", "metrics", "net", "pool", "vitals", "worker_id"]),
+    ("serve/src/worker", &["alarms", "crash", "http", "http1", "metrics", "net", "pool", "scoreboard", "worker_id"]),
     ("supervise/src/supervisor.rs", &[]),
     ("supervise/src/balancer.rs", &[]),
     ("supervise/src/shutdown.rs", &[]),
@@ -55,8 +55,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervise/src/apps/book.rs", &["apps::difference"]),
     ("supervise/src/apps/difference.rs", &[]),
     ("supervise/src/apps", &["backend", "loader"]),
-    ("supervise/src/board.rs", &["shutdown::Phase"]),
-    ("supervise/src/admin", &["apps::book::State", "board"]),
+    ("supervise/src/host_status.rs", &["shutdown::Phase"]),
+    ("supervise/src/admin", &["apps::book::AppState", "host_status"]),
     ("supervise/src/threads.rs", &["backend", "loader"]),
     ("supervise/src/process", &["apps::book::OPENINGS_MAX", "backend", "descriptors", "loader"]),
     ("toolchain/src/build", &[]),
@@ -269,4 +269,43 @@ fn the_repository_holds_only_what_we_wrote_and_small_binaries_of_it() {
         let bytes = path.metadata().expect("a file").len();
         assert!(bytes <= 300_000, "{} has {bytes} bytes", path.display());
     }
+}
+
+/// The types that a source defines at its top level, without those of its tests.
+fn types_of(text: &str) -> Vec<String> {
+    let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let defined = code.lines().filter_map(|line| {
+        let line = match line.strip_prefix("pub") {
+            Some(rest) if rest.starts_with('(') => rest.split_once(") ")?.1,
+            Some(rest) => rest.strip_prefix(' ')?,
+            None => line,
+        };
+        let rest = ["struct ", "enum ", "trait ", "type "].iter().find_map(|kind| line.strip_prefix(kind))?;
+        Some(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>())
+    });
+    defined.collect()
+}
+
+#[test]
+fn no_two_types_have_one_name() {
+    let mut places = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for file in all_sources() {
+        let is_of_tests = file.file_name().is_some_and(|name| name == "tests.rs" || name == "testing.rs");
+        let text = std::fs::read_to_string(&file).expect("a source");
+        for name in types_of(&text).into_iter().filter(|_| !is_of_tests) {
+            let place = file.strip_prefix(host()).expect("below").display().to_string();
+            places.entry(name).or_default().push(place);
+        }
+    }
+    assert!(places.len() > 300, "types are found: {}", places.len());
+    let twice = places.iter().filter(|(_, places)| places.len() > 1);
+    let twice: Vec<String> = twice.map(|(name, places)| format!("{name}: {}", places.join(", "))).collect();
+    assert!(twice.is_empty(), "{}", twice.join("\n"));
+}
+
+#[test]
+fn types_are_found_whoever_may_use_them() {
+    let text = "pub struct A;\npub(super) enum B {}\nimpl C {\n    type D = A;\n}\npub(crate) trait E<T> {}\ntype F = A;\n\
+        fn struct_of() {}\n#[cfg(test)]\nmod tests {\nstruct G;\n}\n";
+    assert_eq!(types_of(text), ["A", "B", "E", "F"]);
 }

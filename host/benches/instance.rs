@@ -27,7 +27,7 @@ use wasmhost_sandbox::{
     AppBounds, Artifact, Body, Call, Fault, FaultKind, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox,
     Ticker, capabilities,
 };
-use wasmhost_serve::vitals::{HostVitals, Vitals};
+use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
 /// So much as to refuse nothing.
 const MEMORY_TOTAL_BYTES: u64 = 1 << 40;
@@ -96,12 +96,12 @@ impl Bench {
         let app = config.apps.first().ok_or("no app")?;
         let sandbox = Sandbox::new(&config, 1, Arc::clone(ticker));
         let guest = Guest::link(&Artifact::prepare(&config, app, &Launcher::Own)?, app, &sandbox)?;
-        let vitals: &Vitals = wasmhost_serve::vitals::own()?;
-        let host: &HostVitals = wasmhost_serve::vitals::own()?;
-        let budget = Arc::new(MemoryBudget::new(MEMORY_TOTAL_BYTES, &host.memory_bytes, &vitals.memory_bytes));
+        let scoreboard: &Scoreboard = wasmhost_serve::scoreboard::own()?;
+        let host: &HostScoreboard = wasmhost_serve::scoreboard::own()?;
+        let budget = Arc::new(MemoryBudget::new(MEMORY_TOTAL_BYTES, &host.memory_bytes, &scoreboard.memory_bytes));
         let context = InstanceContext::new(
             1,
-            ticker.watch_pulse(&vitals.pulse),
+            ticker.watch_pulse(&scoreboard.pulse),
             Arc::clone(ticker),
             budget,
             app,

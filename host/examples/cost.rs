@@ -27,7 +27,7 @@ use wasmhost_sandbox::{
     AppBounds, Artifact, Body, Call, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox, Ticker,
     capabilities,
 };
-use wasmhost_serve::vitals::{HostVitals, Vitals};
+use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
 /// Runs requests in process and says what one took.
 #[derive(Parser)]
@@ -73,11 +73,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let app = config.apps.first().ok_or("no app")?;
     let sandbox = Sandbox::new(&config, 1, Arc::clone(&ticker));
     let guest = Guest::link(&Artifact::prepare(&config, app, &Launcher::Own)?, app, &sandbox)?;
-    let (host, vitals): (&HostVitals, &Vitals) = (wasmhost_serve::vitals::own()?, wasmhost_serve::vitals::own()?);
-    let budget = Arc::new(MemoryBudget::new(1 << 40, &host.memory_bytes, &vitals.memory_bytes));
+    let (host, scoreboard): (&HostScoreboard, &Scoreboard) =
+        (wasmhost_serve::scoreboard::own()?, wasmhost_serve::scoreboard::own()?);
+    let budget = Arc::new(MemoryBudget::new(1 << 40, &host.memory_bytes, &scoreboard.memory_bytes));
     let context = InstanceContext::new(
         1,
-        ticker.watch_pulse(&vitals.pulse),
+        ticker.watch_pulse(&scoreboard.pulse),
         Arc::clone(&ticker),
         budget,
         app,

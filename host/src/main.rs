@@ -22,8 +22,8 @@ use wasmhost_config::{
 use wasmhost_confine::spawner::{self, AttendError, InheritError, Settings};
 use wasmhost_sandbox::{capabilities, look_up};
 use wasmhost_serve::listener::keep_handed_over;
-use wasmhost_supervise::primary::{Ended, Ground};
-use wasmhost_supervise::process::{ChildError, run_child};
+use wasmhost_supervise::primary::{Bootstrap, Ended};
+use wasmhost_supervise::process::{WorkerProcessError, run_child};
 
 use crate::commands::{
     build as build_project, compile, completions, componentize, config, dev, inspect, new, serve, wit,
@@ -75,10 +75,10 @@ fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
         Err(mistakes) => return wrong_usage(&mistakes),
     };
     let log = log::start(settings.log);
-    let ground = Ground::lay(settings);
+    let bootstrap = Bootstrap::prepare(settings);
     // From here on there may be threads.
     let guard = log.begin();
-    let ended = ground.and_then(serve::run);
+    let ended = bootstrap.and_then(serve::run);
     // Writes what waits, before the last words.
     drop(guard);
     match ended {
@@ -108,7 +108,7 @@ fn run_worker() -> ExitCode {
     match run_child() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
-        Err(error @ ChildError::Inherit(InheritError::NotAChild(_))) => wrong_usage(&[error.to_string()]),
+        Err(error @ WorkerProcessError::Inherit(InheritError::NotAChild(_))) => wrong_usage(&[error.to_string()]),
         Err(error) => failed(&error, "see the log lines above"),
     }
 }
@@ -176,35 +176,35 @@ fn wrong_file(mistakes: &[Mistake]) -> ExitCode {
 fn run_new(args: &NewArgs) -> ExitCode {
     match new::run(args) {
         Ok(text) => print(text.as_bytes()),
-        Err(new::Error::Usage(mistake)) => {
+        Err(new::NewError::Usage(mistake)) => {
             tell(&format!("error: {mistake}\nhint: `wasmhost new --help` lists the flags\n"));
             ExitCode::from(USAGE)
         }
-        Err(new::Error::Taken(folder)) => {
+        Err(new::NewError::Taken(folder)) => {
             let hint = "choose another name, or empty the folder";
-            failed(&new::Error::Taken(folder), hint)
+            failed(&new::NewError::Taken(folder), hint)
         }
-        Err(new::Error::Write(error)) => failed(&error, &error.hint()),
+        Err(new::NewError::Write(error)) => failed(&error, &error.hint()),
     }
 }
 
 fn run_build(args: &BuildArgs) -> ExitCode {
     match build_project::run(args, &tell) {
         Ok(report) => print(report.as_bytes()),
-        Err(build_project::Error::Project(error)) => ended(Err(error)),
-        Err(build_project::Error::Usage(mistakes)) => wrong_file(&mistakes),
-        Err(build_project::Error::Apps(code)) => ExitCode::from(code),
+        Err(build_project::BuildCommandError::Project(error)) => ended(Err(error)),
+        Err(build_project::BuildCommandError::Usage(mistakes)) => wrong_file(&mistakes),
+        Err(build_project::BuildCommandError::Apps(code)) => ExitCode::from(code),
     }
 }
 
 fn run_wit(args: &WitArgs) -> ExitCode {
     match wit::run(args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(wit::Error::Usage(version)) => {
-            tell(&format!("error: {}\nhint: `wasmhost wit --help` has an example\n", wit::Error::Usage(version)));
+        Err(wit::WitError::Usage(version)) => {
+            tell(&format!("error: {}\nhint: `wasmhost wit --help` has an example\n", wit::WitError::Usage(version)));
             ExitCode::from(USAGE)
         }
-        Err(wit::Error::Write(error)) => failed(&error, &error.hint()),
+        Err(wit::WitError::Write(error)) => failed(&error, &error.hint()),
     }
 }
 
@@ -234,16 +234,19 @@ fn run_compile(args: &CompileArgs) -> ExitCode {
             say(&summary.text);
             ExitCode::from(FAILED)
         }
-        Err(compile::Error::Usage(mistakes) | compile::Error::All(compile::all::Error::Usage(mistakes))) => {
+        Err(
+            compile::CompileCommandError::Usage(mistakes)
+            | compile::CompileCommandError::All(compile::all::CompileAllError::Usage(mistakes)),
+        ) => {
             let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             wrong_usage(&mistakes)
         }
-        Err(compile::Error::Unconfined(error)) => failed(&error, error.hint()),
-        Err(compile::Error::All(error)) => failed(
+        Err(compile::CompileCommandError::Unconfined(error)) => failed(&error, error.hint()),
+        Err(compile::CompileCommandError::All(error)) => failed(
             &error,
             "name a directory that can be written with --cache-dir, and see that the system has threads left",
         ),
-        Err(compile::Error::Compile(error)) => {
+        Err(compile::CompileCommandError::Compile(error)) => {
             let hint = match &error {
                 wasmhost_sandbox::CompileError::Load(error) => error.hint.clone(),
                 _ => "check the paths, their permissions and the disk".to_owned(),
@@ -261,8 +264,8 @@ fn run_inspect(args: &InspectArgs) -> ExitCode {
             let _ = print(text.as_bytes());
             ExitCode::from(FAILED)
         }
-        Err(inspect::Error::Load(error)) => failed(&error, &error.hint),
-        Err(inspect::Error::Usage(mistakes)) => wrong_file(&mistakes),
+        Err(inspect::InspectError::Load(error)) => failed(&error, &error.hint),
+        Err(inspect::InspectError::Usage(mistakes)) => wrong_file(&mistakes),
     }
 }
 

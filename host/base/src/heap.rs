@@ -17,7 +17,7 @@ const OWNERS: usize = 640;
 /// One thread's count, on a cache line of its own. Written by its owner only (the last of them: by all threads without one),
 /// read by any. It stands when its thread has ended, so that the sum is right, and the next owner goes on with it.
 #[repr(align(128))]
-struct Count {
+struct HeapCount {
     /// Bytes that this thread allocated minus those that it freed, which any thread may have allocated.
     held: AtomicI64,
     /// The most that this was since memory was last given back.
@@ -25,23 +25,23 @@ struct Count {
     is_owned: AtomicBool,
 }
 
-static COUNTS: [Count; OWNERS + 1] =
-    [const { Count { held: AtomicI64::new(0), highest: AtomicI64::new(0), is_owned: AtomicBool::new(false) } };
+static COUNTS: [HeapCount; OWNERS + 1] =
+    [const { HeapCount { held: AtomicI64::new(0), highest: AtomicI64::new(0), is_owned: AtomicBool::new(false) } };
         OWNERS + 1];
 /// So many of them have ever been owned: those behind hold nothing.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     /// This thread's of [`COUNTS`], while it has one. It has no destructor: an allocator's must not.
-    static OWN: Cell<Option<&'static Count>> = const { Cell::new(None) };
+    static OWN: Cell<Option<&'static HeapCount>> = const { Cell::new(None) };
 }
 
 /// What all threads without a count of their own share.
-const SHARED: &Count = &COUNTS[OWNERS];
+const SHARED: &HeapCount = &COUNTS[OWNERS];
 
 /// A thread's hold on a count of its own. Dropped at the thread's end, it leaves the count to another.
 pub struct Owned {
-    count: Option<&'static Count>,
+    count: Option<&'static HeapCount>,
     /// It is this thread's.
     _not_send: PhantomData<*const ()>,
 }
@@ -50,7 +50,7 @@ pub struct Owned {
 /// use, or if it has one already.
 pub fn own() -> Owned {
     let is_new = matches!(OWN.try_with(Cell::get), Ok(None));
-    let claim = |count: &&'static Count| {
+    let claim = |count: &&'static HeapCount| {
         // Acquires what the last owner counted.
         count.is_owned.compare_exchange(false, true, Acquire, Relaxed).is_ok()
     };
@@ -74,13 +74,13 @@ impl Drop for Owned {
 }
 
 #[inline]
-fn count() -> &'static Count {
+fn count() -> &'static HeapCount {
     // Without variables of its own it is a thread at its end.
     OWN.try_with(Cell::get).ok().flatten().unwrap_or(SHARED)
 }
 
 #[inline]
-fn add(bytes: i64) -> (&'static Count, i64) {
+fn add(bytes: i64) -> (&'static HeapCount, i64) {
     let own = count();
     let held = if std::ptr::eq(own, SHARED) {
         own.held.fetch_add(bytes, Relaxed).wrapping_add(bytes)

@@ -19,7 +19,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 pub use self::events::EVENTS;
-use self::queue::Queue;
+use self::queue::LogQueue;
 pub use self::queue::{count_lost_in, lost_lines};
 pub use self::settings::{LogFormat, LogSettings, automatic};
 pub use self::targets::{DETAILS, DEV, LISTENING, START};
@@ -34,32 +34,32 @@ const EARLY_BYTES_MAX: usize = 256 * 1024;
 
 /// Where lines go: kept at first, then to the thread.
 #[derive(Clone, Default)]
-struct Lines(Arc<Way>);
+struct LogLines(Arc<Way>);
 
 #[derive(Default)]
 struct Way {
-    queue: OnceLock<Queue>,
+    queue: OnceLock<LogQueue>,
     early: Mutex<Vec<u8>>,
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
+impl<'a> MakeWriter<'a> for LogLines {
+    type Writer = LogLine<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
+    fn make_writer(&'a self) -> LogLine<'a> {
         match self.0.queue.get() {
-            Some(queue) => Line::Written(queue.clone()),
-            None => Line::Kept(&self.0),
+            Some(queue) => LogLine::Written(queue.clone()),
+            None => LogLine::Kept(&self.0),
         }
     }
 }
 
 /// One line.
-enum Line<'a> {
-    Written(Queue),
+enum LogLine<'a> {
+    Written(LogQueue),
     Kept(&'a Way),
 }
 
-impl Write for Line<'_> {
+impl Write for LogLine<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Written(queue) => queue.write(bytes),
@@ -82,7 +82,7 @@ impl Write for Line<'_> {
 
 /// A log that keeps its lines, until it is begun.
 pub struct EarlyLog {
-    lines: Lines,
+    lines: LogLines,
     /// The form of the access log, where it is written at all, and whether in colours.
     access: Option<(LogFormat, bool)>,
 }
@@ -90,7 +90,7 @@ pub struct EarlyLog {
 impl EarlyLog {
     /// Starts the thread that writes.
     pub fn begin(self) -> LogGuard {
-        let mut queue = Queue::start(io::stderr(), tell_lost);
+        let mut queue = LogQueue::start(io::stderr(), tell_lost);
         let way = self.lines.0;
         // The process has one thread yet, so that no line comes between.
         let early = std::mem::take(&mut *way.early.lock().unwrap_or_else(PoisonError::into_inner));
@@ -116,7 +116,7 @@ fn tell_lost(lines: u64) {
 }
 
 /// Writes what is still in the queue when dropped, for a second at most.
-pub struct LogGuard(Queue);
+pub struct LogGuard(LogQueue);
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
@@ -127,7 +127,7 @@ impl Drop for LogGuard {
 /// Starts the log, without a thread yet. Once it is begun, and until the guard is dropped, `tracing` events of the host
 /// reach standard error.
 pub fn start(LogSettings { format, level }: LogSettings) -> EarlyLog {
-    let early_lines = Lines::default();
+    let early_lines = LogLines::default();
     let colours = has_colours();
     let lines = tracing_subscriber::fmt::layer().with_writer(early_lines.clone());
     let outcome = match format {

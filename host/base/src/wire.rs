@@ -44,9 +44,9 @@ pub enum Descriptor {
     /// A file of checked machine code.
     Code,
     /// The file of what a worker shows.
-    Vitals,
+    Scoreboard,
     /// The file of what all workers share.
-    HostVitals,
+    HostScoreboard,
     /// A sealed file of the apps and their routes.
     Table,
     /// A listener: of a worker's own, by number; or one that was bound for the primary.
@@ -76,7 +76,7 @@ impl Descriptors {
 
 /// A message as it is sent.
 #[derive(Serialize)]
-struct Outgoing<'a, M> {
+struct OutgoingPacket<'a, M> {
     message: &'a M,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     descriptors: Vec<Descriptor>,
@@ -168,7 +168,7 @@ pub fn receive<M: DeserializeOwned>(end: BorrowedFd<'_>) -> io::Result<Option<(M
 /// The bytes of a message that names its descriptors, and these.
 fn packet<'a>(message: &impl Serialize, descriptors: &[Sent<'a>]) -> io::Result<(Vec<u8>, Vec<BorrowedFd<'a>>)> {
     let (names, descriptors) = descriptors.iter().copied().unzip();
-    Ok((serde_json::to_vec(&Outgoing { message, descriptors: names })?, descriptors))
+    Ok((serde_json::to_vec(&OutgoingPacket { message, descriptors: names })?, descriptors))
 }
 
 fn read<M: DeserializeOwned>(received: io::Result<(Vec<u8>, Vec<OwnedFd>)>) -> io::Result<Option<(M, Descriptors)>> {

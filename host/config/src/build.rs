@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::capability::Capabilities;
 use super::cli::{FileArgs, ServeArgs};
-use super::document::{APPS, DEFAULTS, Drafts, Keys, Places, TableReader, at};
+use super::document::{APPS, DEFAULTS, Drafts, Keys, TableReader, ValuePlaces, at};
 use super::draft::{AppDraft, Folder, HostDraft};
 use super::file::{self, ConfigFile};
 use super::given::{Given, Origin, Source};
@@ -18,7 +18,7 @@ use super::mistake::{Mistake, Mistakes, Offset};
 use super::nearest::shown;
 use super::overlap;
 use super::settings::{Setting, Takes};
-use super::together::{self, AppPlace, Found};
+use super::together::{self, AppPlace, FoundApp};
 use super::{APPS_MAX, CacheChoice, Compilation, Config, parse, variables};
 
 /// The file that is read where neither a component nor a file is named.
@@ -91,7 +91,7 @@ pub fn read_apps_again(source: &Source, capabilities: Capabilities) -> (Option<C
     match ConfigFile::read(source.file()) {
         Ok(file) => {
             let known = (capabilities, source.machine());
-            let (mut config, mistakes) = read(source.given(), Served::File(&file), known, Mistakes::default());
+            let (mut config, mistakes) = read(source.given(), ServedFrom::File(&file), known, Mistakes::default());
             config.source = Some(source.clone());
             let mistakes = mistakes.finish(&file.name, &file.text);
             let is_usable = mistakes.iter().all(|mistake| mistake.app.is_some());
@@ -121,7 +121,7 @@ pub fn compile_bounds(args: &FileArgs, capabilities: Capabilities) -> Result<Com
     for other in others.iter().filter(|other| other.origin == Origin::Flag) {
         mistakes.note(format!("--{}", other.name), ONLY_WITH_ALL);
     }
-    let (config, mistakes) = read(&bounds, Served::Component(Path::new("")), (capabilities, machine), mistakes);
+    let (config, mistakes) = read(&bounds, ServedFrom::Component(Path::new("")), (capabilities, machine), mistakes);
     finished(config, mistakes, "", "").map(|config| Compilation { cache: CacheChoice::Off, ..config.compilation })
 }
 
@@ -132,7 +132,7 @@ fn of_component(
     mut mistakes: Mistakes,
 ) -> Result<Config, Vec<Mistake>> {
     note_variables(known.0, &mut mistakes);
-    let (config, mistakes) = read(&args.given(known.0), Served::Component(component), known, mistakes);
+    let (config, mistakes) = read(&args.given(known.0), ServedFrom::Component(component), known, mistakes);
     finished(config, mistakes, "", "")
 }
 
@@ -140,13 +140,13 @@ fn of_file(path: &Path, given: &[Given], known: Known, mut mistakes: Mistakes) -
     note_variables(known.0, &mut mistakes);
     match ConfigFile::read(path) {
         Ok(file) => {
-            let (mut config, mistakes) = read(given, Served::File(&file), known.clone(), mistakes);
+            let (mut config, mistakes) = read(given, ServedFrom::File(&file), known.clone(), mistakes);
             config.source = Some(Source::new(file.path.clone(), given.to_vec(), known.1));
             finished(config, mistakes, &file.name, &file.text)
         }
         Err(reason) => {
             mistakes.note(path.display().to_string(), reason);
-            let (config, mistakes) = read(given, Served::Component(Path::new("")), known, mistakes);
+            let (config, mistakes) = read(given, ServedFrom::Component(Path::new("")), known, mistakes);
             finished(config, mistakes, "", "")
         }
     }
@@ -169,7 +169,7 @@ type Known = (Capabilities, Machine);
 
 /// What is served.
 #[derive(Clone, Copy)]
-enum Served<'a> {
+enum ServedFrom<'a> {
     Component(&'a Path),
     File(&'a ConfigFile),
 }
@@ -177,7 +177,7 @@ enum Served<'a> {
 /// The settings, and what is wrong in them: without the apps that are.
 fn read(
     given: &[Given],
-    served: Served<'_>,
+    served: ServedFrom<'_>,
     (capabilities, machine): Known,
     mut mistakes: Mistakes,
 ) -> (Config, Mistakes) {
@@ -186,21 +186,21 @@ fn read(
     let (defaults, decisions): (Vec<_>, Vec<_>) = given.partition(|(_, given)| given.origin == Origin::Default);
     apply(&defaults, &mut drafts, &mut mistakes);
     let (places, mut apps) = match served {
-        Served::Component(component) => {
+        ServedFrom::Component(component) => {
             apply(&decisions, &mut drafts, &mut mistakes);
             drafts.app.end_place();
             let mut app = drafts.app.app;
             (app.component, app.name, app.routes) = (component.to_owned(), name_of(component), vec!["*".to_owned()]);
-            (Places::default(), vec![Found { app, place: None }])
+            (ValuePlaces::default(), vec![FoundApp { app, place: None }])
         }
-        Served::File(file) => of_tables(file, capabilities, &decisions, &mut drafts, &mut mistakes),
+        ServedFrom::File(file) => of_tables(file, capabilities, &decisions, &mut drafts, &mut mistakes),
     };
     drafts.host.listen_by_default();
     let mut config = drafts.host.config;
     let labels = decisions.iter().map(|(setting, given)| (setting.name, given.label(setting))).collect();
     together::check_host(&config, &labels, &places, &mut mistakes);
     together::check_apps(&mut apps, &config, &mut mistakes);
-    let file = if let Served::File(file) = served { Some(&*file.path) } else { None };
+    let file = if let ServedFrom::File(file) = served { Some(&*file.path) } else { None };
     overlap::check(&apps, &config, file, &mut mistakes);
     let wrong = mistakes.apps();
     let right = apps.into_iter().map(|found| found.app).filter(|app| !wrong.contains(app.name.as_str()));
@@ -215,11 +215,11 @@ fn of_tables(
     decisions: &[(&'static Setting, &Given)],
     drafts: &mut Drafts,
     mistakes: &mut Mistakes,
-) -> (Places, Vec<Found>) {
+) -> (ValuePlaces, Vec<FoundApp>) {
     let table = file::parse(&file.text, mistakes);
     let decided: HashSet<&'static str> = decisions.iter().map(|(setting, _)| setting.name).collect();
     drafts.start_at(&Folder::of(file.folder()));
-    let mut reader = TableReader { mistakes, decided: &decided, app: None, places: Places::default() };
+    let mut reader = TableReader { mistakes, decided: &decided, app: None, places: ValuePlaces::default() };
     reader.table(&table, &Keys::of_host(capabilities), drafts);
     let places = std::mem::take(&mut reader.places);
     match table.get(DEFAULTS).map(|value| (at(value), value.get_ref())) {
@@ -245,7 +245,7 @@ fn of_tables(
         let mut app = drafts.app.app.clone();
         app.grants.env.extend(variables.iter().cloned());
         app.grants.declared.put_over(&declared);
-        apps.push(Found { app, place: Some(AppPlace { begin, places: std::mem::take(&mut reader.places) }) });
+        apps.push(FoundApp { app, place: Some(AppPlace { begin, places: std::mem::take(&mut reader.places) }) });
     }
     (places, apps)
 }

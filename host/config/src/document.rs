@@ -150,14 +150,14 @@ fn is_last_part(full: &str, key: &str) -> bool {
 
 /// Where some of the values stand.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct ValuePlaces {
     /// Of each setting's value, by its key.
     settings: Vec<(&'static str, Offset)>,
     /// Of each route.
     pub(super) routes: Vec<Offset>,
 }
 
-impl Places {
+impl ValuePlaces {
     /// Where the value of a key stands, if it is there.
     pub(super) fn of(&self, key: &str) -> Option<Offset> {
         self.settings.iter().find(|(name, _)| *name == key).map(|(_, at)| *at)
@@ -171,7 +171,7 @@ pub(super) struct TableReader<'a> {
     pub(super) decided: &'a HashSet<&'static str>,
     /// The app that is read, if its name is known.
     pub(super) app: Option<String>,
-    pub(super) places: Places,
+    pub(super) places: ValuePlaces,
 }
 
 impl TableReader<'_> {

@@ -39,12 +39,12 @@ pub(super) struct Mistakes {
 struct InFile {
     at: Offset,
     app: Option<String>,
-    kind: Kind,
+    kind: MistakeKind,
     reason: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum MistakeKind {
     /// Something is wrong; with another place that the reason speaks of.
     Wrong(Option<Offset>),
     /// Something should be there.
@@ -60,25 +60,25 @@ impl Mistakes {
 
     /// Notes a mistake in the file; `app`: if it is that app's alone.
     pub(super) fn at(&mut self, at: Offset, app: Option<&str>, reason: impl Into<String>) {
-        self.add(at, app, Kind::Wrong(None), reason);
+        self.add(at, app, MistakeKind::Wrong(None), reason);
     }
 
     /// [`Self::at`], with a second place, which the message names at its end.
     pub(super) fn at_both(&mut self, at: Offset, other: Option<Offset>, app: Option<&str>, reason: impl Into<String>) {
-        self.add(at, app, Kind::Wrong(other), reason);
+        self.add(at, app, MistakeKind::Wrong(other), reason);
     }
 
     /// Notes that something is not there, which does not count where the text could not be read in full.
     pub(super) fn absent(&mut self, at: Offset, app: Option<&str>, reason: impl Into<String>) {
-        self.add(at, app, Kind::Absent, reason);
+        self.add(at, app, MistakeKind::Absent, reason);
     }
 
     /// Notes an error of syntax. What follows from it is not reported: absences, and other mistakes on its line.
     pub(super) fn syntax(&mut self, at: Offset, reason: impl Into<String>) {
-        self.add(at, None, Kind::Syntax, reason);
+        self.add(at, None, MistakeKind::Syntax, reason);
     }
 
-    fn add(&mut self, at: Offset, app: Option<&str>, kind: Kind, reason: impl Into<String>) {
+    fn add(&mut self, at: Offset, app: Option<&str>, kind: MistakeKind, reason: impl Into<String>) {
         // One more than are reported says that there are more.
         if self.in_file.len() <= FILE_MISTAKES_MAX {
             self.in_file.push(InFile { at, app: app.map(str::to_owned), kind, reason: reason.into() });
@@ -100,15 +100,15 @@ impl Mistakes {
         if self.in_file.is_empty() {
             return self.others;
         }
-        let lines = Lines::of(text);
+        let lines = LineStarts::of(text);
         let more = self.in_file.len() > FILE_MISTAKES_MAX;
         let line = |mistake: &InFile| lines.place(text, mistake.at).0;
         let broken: HashSet<usize> =
-            self.in_file.iter().filter(|mistake| mistake.kind == Kind::Syntax).map(line).collect();
+            self.in_file.iter().filter(|mistake| mistake.kind == MistakeKind::Syntax).map(line).collect();
         self.in_file.retain(|mistake| match mistake.kind {
-            Kind::Syntax => true,
-            Kind::Absent => broken.is_empty(),
-            Kind::Wrong(_) => !broken.contains(&line(mistake)),
+            MistakeKind::Syntax => true,
+            MistakeKind::Absent => broken.is_empty(),
+            MistakeKind::Wrong(_) => !broken.contains(&line(mistake)),
         });
         self.in_file.sort_by_key(|mistake| mistake.at);
         self.in_file.truncate(FILE_MISTAKES_MAX);
@@ -116,7 +116,7 @@ impl Mistakes {
         all.extend(self.in_file.into_iter().map(|mistake| {
             let (line, column) = lines.place(text, mistake.at);
             let other = match mistake.kind {
-                Kind::Wrong(Some(other)) => Some(lines.place(text, other)),
+                MistakeKind::Wrong(Some(other)) => Some(lines.place(text, other)),
                 _ => None,
             };
             let other = other.map_or_else(String::new, |(line, column)| format!(" (the other one: {line}:{column})"));
@@ -132,9 +132,9 @@ impl Mistakes {
 }
 
 /// Where lines begin.
-struct Lines(Vec<usize>);
+struct LineStarts(Vec<usize>);
 
-impl Lines {
+impl LineStarts {
     fn of(text: &str) -> Self {
         let after = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         Self(std::iter::once(0).chain(after).collect())
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn places_are_lines_and_characters_from_one() {
         let text = "a\nöb\n\nc";
-        let lines = Lines::of(text);
+        let lines = LineStarts::of(text);
         let rows =
             [(0, (1, 1)), (1, (1, 2)), (2, (2, 1)), (4, (2, 2)), (5, (2, 3)), (6, (3, 1)), (7, (4, 1)), (99, (4, 2))];
         for (at, place) in rows {

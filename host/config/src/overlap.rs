@@ -7,13 +7,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::mistake::Mistakes;
-use super::together::Found;
+use super::together::FoundApp;
 use super::{Config, Listen};
 
 /// A directory, whatever it is called: its device and inode.
-type Identity = (u64, u64);
+type DirectoryIdentity = (u64, u64);
 
-fn identity(path: &Path) -> Option<Identity> {
+fn identity(path: &Path) -> Option<DirectoryIdentity> {
     std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
@@ -34,15 +34,15 @@ fn canonical(path: &Path) -> PathBuf {
 #[derive(Debug, Default)]
 struct Trusted {
     /// Directories in which some of it is, at whatever depth, and what.
-    above: HashMap<Identity, (&'static str, PathBuf)>,
+    above: HashMap<DirectoryIdentity, (&'static str, PathBuf)>,
     /// Directories all of which is.
-    whole: HashMap<Identity, (&'static str, PathBuf)>,
+    whole: HashMap<DirectoryIdentity, (&'static str, PathBuf)>,
     /// Directories that were looked at.
     seen: HashSet<PathBuf>,
 }
 
 impl Trusted {
-    fn of(apps: &[Found], config: &Config, file: Option<&Path>) -> Self {
+    fn of(apps: &[FoundApp], config: &Config, file: Option<&Path>) -> Self {
         let mut trusted = Self::default();
         let folders =
             [("the cache (`cache-dir`)", config.compilation.cache_dir()), ("`data-dir`", config.data_dir.as_deref())];
@@ -97,7 +97,7 @@ impl Trusted {
 }
 
 /// Notes which apps may write where they must not. `file`: that of the settings, where one is served.
-pub(super) fn check(apps: &[Found], config: &Config, file: Option<&Path>, mistakes: &mut Mistakes) {
+pub(super) fn check(apps: &[FoundApp], config: &Config, file: Option<&Path>, mistakes: &mut Mistakes) {
     let writable = || {
         apps.iter()
             .flat_map(|found| found.app.grants.dirs.iter().filter(|dir| dir.writable).map(move |dir| (found, dir)))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::document::Places;
+use super::document::ValuePlaces;
 use super::draft::latest;
 use super::mistake::{Mistakes, Offset};
 use super::routes::{AppRoute, ROUTES_MAX, Router};
@@ -19,7 +19,7 @@ const ALL_APPS_BYTES_MAX: usize = 32 << 20;
 pub(super) type Labels = HashMap<&'static str, String>;
 
 /// An app that was read, and where.
-pub(super) struct Found {
+pub(super) struct FoundApp {
     pub(super) app: App,
     /// None for the app of the command line.
     pub(super) place: Option<AppPlace>,
@@ -30,10 +30,10 @@ pub(super) struct AppPlace {
     /// Its table.
     pub(super) begin: Offset,
     /// Some of its values.
-    pub(super) places: Places,
+    pub(super) places: ValuePlaces,
 }
 
-impl Found {
+impl FoundApp {
     /// Notes what is wrong with this app.
     pub(super) fn wrong(&self, mistakes: &mut Mistakes, key: &str, flag: &str, reason: String) {
         match &self.place {
@@ -60,7 +60,7 @@ impl AppPlace {
 }
 
 /// Checks the host's settings. `places`: where they stand in the file.
-pub(super) fn check_host(config: &Config, labels: &Labels, places: &Places, mistakes: &mut Mistakes) {
+pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
     let is_tcp = |listen: &Listen| matches!(listen, Listen::Tcp(_));
     if config.balance == Balance::Kernel && !config.listeners.iter().all(is_tcp) {
         let reason = "needs TCP addresses to listen on, and no others (`--listen ADDRESS:PORT`)";
@@ -72,7 +72,7 @@ pub(super) fn check_host(config: &Config, labels: &Labels, places: &Places, mist
 }
 
 /// Checks the apps, and completes what one of them leaves to the others.
-pub(super) fn check_apps(apps: &mut [Found], config: &Config, mistakes: &mut Mistakes) {
+pub(super) fn check_apps(apps: &mut [FoundApp], config: &Config, mistakes: &mut Mistakes) {
     let is_only = apps.len() == 1;
     let (mut dirs, mut bytes) = (0_usize, 0_usize);
     let (mut is_beyond_dirs, mut is_beyond_bytes) = (false, false);
@@ -118,7 +118,7 @@ pub(super) fn check_apps(apps: &mut [Found], config: &Config, mistakes: &mut Mis
 }
 
 /// Each group has as many workers as there are beside the groups. The first app that makes too many of them is named.
-fn check_groups(apps: &[Found], workers: u16, mistakes: &mut Mistakes) {
+fn check_groups(apps: &[FoundApp], workers: u16, mistakes: &mut Mistakes) {
     let mut groups = BTreeSet::new();
     for found in apps {
         let Some(group) = &found.app.group else { continue };
@@ -137,7 +137,7 @@ fn check_groups(apps: &[Found], workers: u16, mistakes: &mut Mistakes) {
 }
 
 /// What an app must have, and what it has when it says nothing.
-fn complete(found: &mut Found, is_only: bool, mistakes: &mut Mistakes) {
+fn complete(found: &mut FoundApp, is_only: bool, mistakes: &mut Mistakes) {
     latest(&mut found.app.grants.env);
     found.app.grants.env.shrink_to_fit();
     found.app.grants.declared.complete();
@@ -170,7 +170,7 @@ fn bytes_of(pairs: &[(String, String)]) -> usize {
     pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum()
 }
 
-fn check_names(apps: &[Found], mistakes: &mut Mistakes) {
+fn check_names(apps: &[FoundApp], mistakes: &mut Mistakes) {
     let mut first = HashMap::new();
     for found in apps {
         let (Some(name), Some(place)) = (found.label(), &found.place) else { continue };
@@ -186,7 +186,7 @@ fn check_names(apps: &[Found], mistakes: &mut Mistakes) {
     }
 }
 
-fn check_routes(apps: &[Found], mistakes: &mut Mistakes) {
+fn check_routes(apps: &[FoundApp], mistakes: &mut Mistakes) {
     let routes = apps.iter().flat_map(|found| {
         found.app.routes.iter().enumerate().map(move |(number, route)| AppRoute {
             name: &found.app.name,

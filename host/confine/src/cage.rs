@@ -179,9 +179,9 @@ fn connect(all: &[Needs]) -> Connect {
 
 /// Where the processes may connect that were started with some settings, by the group of their apps. Made once for all apps
 /// of a reading.
-pub(super) struct Reach(BTreeMap<Option<String>, Connect>);
+pub(super) struct ProcessReach(BTreeMap<Option<String>, Connect>);
 
-impl Reach {
+impl ProcessReach {
     /// Of the settings of the start.
     pub(super) fn of(start: &Config, capabilities: Capabilities) -> Self {
         let mut needs: BTreeMap<Option<String>, Vec<Needs>> = BTreeMap::from([(None, Vec::new())]);
@@ -324,18 +324,18 @@ mod tests {
             ("any", "80-names", None),
         ] {
             let app = App { name: wanted.to_owned(), ..App::default() };
-            let found = super::Reach::of(&config(&[start]), CAPABILITIES).beyond(&app, CAPABILITIES);
+            let found = super::ProcessReach::of(&config(&[start]), CAPABILITIES).beyond(&app, CAPABILITIES);
             let found = found.as_deref().and_then(|text| text.split(", which").next());
             assert_eq!(found, beyond, "{wanted} after {start}");
         }
         let mut start = config(&["443"]);
         let mut app = App { name: "443".to_owned(), group: Some("g".to_owned()), ..App::default() };
-        let found = super::Reach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES).unwrap_or_default();
+        let found = super::ProcessReach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES).unwrap_or_default();
         assert!(found.starts_with("processes of the group `g`"), "{found}");
         start.apps.push(App { name: "a".to_owned(), group: app.group.clone(), ..App::default() }.into());
-        let found = super::Reach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES).unwrap_or_default();
+        let found = super::ProcessReach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES).unwrap_or_default();
         assert!(found.starts_with("outgoing requests, which no app of its group"), "{found}");
         app.group = None;
-        assert_eq!(super::Reach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES), None);
+        assert_eq!(super::ProcessReach::of(&start, CAPABILITIES).beyond(&app, CAPABILITIES), None);
     }
 }

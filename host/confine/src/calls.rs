@@ -12,10 +12,10 @@ use seccompiler::{
 use crate::cage::{CallGrants, Role};
 
 /// Calls that belong together.
-type Group = &'static [c_long];
+type CallGroup = &'static [c_long];
 
 /// Memory of the process's own: wasmtime maps code, and gives guests' memory back, with these.
-const MEMORY: Group = &[
+const MEMORY: CallGroup = &[
     libc::SYS_brk,
     libc::SYS_madvise,
     libc::SYS_membarrier,
@@ -29,7 +29,7 @@ const MEMORY: Group = &[
 ];
 
 /// Threads, clocks, and questions about the process itself. (`clone` is below: for threads only.)
-const THREADS: Group = &[
+const THREADS: CallGroup = &[
     libc::SYS_clock_getres,
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
@@ -60,7 +60,7 @@ const THREADS: Group = &[
 ];
 
 /// Handlers of signals: wasmtime hears of traps by them. (`tgkill` is below: to the process itself only.)
-const SIGNALS: Group = &[
+const SIGNALS: CallGroup = &[
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigpending,
     libc::SYS_rt_sigprocmask,
@@ -70,7 +70,7 @@ const SIGNALS: Group = &[
 
 /// Descriptors that are open already. (`fcntl` and `ioctl` are below. Of a path, `newfstatat` and `statx` tell sizes and
 /// times, which the C library asks for open descriptors by the same calls.)
-const DESCRIPTORS: Group = &[
+const DESCRIPTORS: CallGroup = &[
     libc::SYS_close,
     libc::SYS_close_range,
     libc::SYS_copy_file_range,
@@ -104,7 +104,7 @@ const DESCRIPTORS: Group = &[
 ];
 
 /// Connections that are open already, and event loops. (`socketpair` is below.)
-const CONNECTIONS: Group = &[
+const CONNECTIONS: CallGroup = &[
     libc::SYS_accept4,
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
@@ -126,7 +126,7 @@ const CONNECTIONS: Group = &[
 
 /// The same by their older names, which aarch64 never had.
 #[cfg(target_arch = "x86_64")]
-const OLDER: Group = &[
+const OLDER: CallGroup = &[
     libc::SYS_accept,
     libc::SYS_dup2,
     libc::SYS_epoll_wait,
@@ -138,14 +138,14 @@ const OLDER: Group = &[
     libc::SYS_time,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const OLDER: Group = &[];
+const OLDER: CallGroup = &[];
 
 /// Listening, on a socket that was bound before the process confined itself.
-const LISTENING: Group = &[libc::SYS_listen];
+const LISTENING: CallGroup = &[libc::SYS_listen];
 
 /// Directories that were granted to the guest, for reading; Landlock says which.
 #[cfg(target_arch = "x86_64")]
-const PATHS: Group = &[
+const PATHS: CallGroup = &[
     libc::SYS_access,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
@@ -158,7 +158,7 @@ const PATHS: Group = &[
     libc::SYS_statfs,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const PATHS: Group = &[
+const PATHS: CallGroup = &[
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
     libc::SYS_getcwd,
@@ -170,7 +170,7 @@ const PATHS: Group = &[
 
 /// Directories that may be changed: granted with `:rw`, and the cache; Landlock says which.
 #[cfg(target_arch = "x86_64")]
-const CHANGES: Group = &[
+const CHANGES: CallGroup = &[
     libc::SYS_link,
     libc::SYS_linkat,
     libc::SYS_mkdir,
@@ -186,7 +186,7 @@ const CHANGES: Group = &[
     libc::SYS_utimensat,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const CHANGES: Group = &[
+const CHANGES: CallGroup = &[
     libc::SYS_linkat,
     libc::SYS_mkdirat,
     libc::SYS_renameat,
@@ -197,14 +197,14 @@ const CHANGES: Group = &[
 ];
 
 /// Outgoing connections and looking names up. (`socket` is below: for the internet only.)
-const OUTGOING: Group = &[libc::SYS_connect, libc::SYS_recvmmsg, libc::SYS_sendmmsg];
+const OUTGOING: CallGroup = &[libc::SYS_connect, libc::SYS_recvmmsg, libc::SYS_sendmmsg];
 
 /// Binding addresses that a new reading of the settings names, and finding out whether somebody listens on a Unix socket that
 /// is there already. (`socket` is below.)
-const BINDING: Group = &[libc::SYS_bind, libc::SYS_connect];
+const BINDING: CallGroup = &[libc::SYS_bind, libc::SYS_connect];
 
 /// Starting processes, and hearing of their end: the spawner only. What can be executed is said by Landlock.
-const PROCESSES: Group = &[
+const PROCESSES: CallGroup = &[
     libc::SYS_clone,
     libc::SYS_execve,
     libc::SYS_kill,
@@ -216,12 +216,12 @@ const PROCESSES: Group = &[
     libc::SYS_waitid,
 ];
 #[cfg(target_arch = "x86_64")]
-const OLDER_PROCESSES: Group = &[libc::SYS_arch_prctl, libc::SYS_vfork];
+const OLDER_PROCESSES: CallGroup = &[libc::SYS_arch_prctl, libc::SYS_vfork];
 #[cfg(not(target_arch = "x86_64"))]
-const OLDER_PROCESSES: Group = &[];
+const OLDER_PROCESSES: CallGroup = &[];
 
 /// With which the spawner's children confine themselves further.
-const WALLS: Group = &[
+const WALLS: CallGroup = &[
     libc::SYS_landlock_add_rule,
     libc::SYS_landlock_create_ruleset,
     libc::SYS_landlock_restrict_self,
@@ -230,7 +230,7 @@ const WALLS: Group = &[
 
 /// What nobody here needs and a break-out might want: other programs, other processes' memory, new privileges, other
 /// namespaces and mounts, and the parts of the kernel in which most holes are found.
-const REFUSED: Group = &[
+const REFUSED: CallGroup = &[
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_adjtimex,
@@ -313,7 +313,7 @@ const REFUSED: Group = &[
     libc::SYS_vmsplice,
 ];
 #[cfg(target_arch = "x86_64")]
-const OLDER_REFUSED: Group = &[
+const OLDER_REFUSED: CallGroup = &[
     libc::SYS_chmod,
     libc::SYS_chown,
     libc::SYS_creat,
@@ -325,13 +325,13 @@ const OLDER_REFUSED: Group = &[
     libc::SYS_modify_ldt,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const OLDER_REFUSED: Group = &[];
+const OLDER_REFUSED: CallGroup = &[];
 
 /// Groups that some role is granted: what of them a role is not granted is refused to it. (Not [`WALLS`], with which the
 /// second filter is installed under the first.)
-const GRANTABLE: &[Group] = &[LISTENING, PATHS, CHANGES, OUTGOING, BINDING, PROCESSES, OLDER_PROCESSES];
+const GRANTABLE: &[CallGroup] = &[LISTENING, PATHS, CHANGES, OUTGOING, BINDING, PROCESSES, OLDER_PROCESSES];
 
-fn groups(role: Role, grants: CallGrants) -> Vec<Group> {
+fn groups(role: Role, grants: CallGrants) -> Vec<CallGroup> {
     let mut groups = vec![MEMORY, THREADS, SIGNALS, DESCRIPTORS, CONNECTIONS, OLDER];
     if role == Role::Primary {
         groups.push(LISTENING);

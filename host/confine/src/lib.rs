@@ -20,7 +20,7 @@ pub use self::cage::Cage;
 
 /// What was applied, for the log and the status page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct Confinement {
     /// `--confine`.
     pub mode: &'static str,
     /// Programs that are executed get no new privileges.
@@ -35,7 +35,7 @@ pub struct Report {
     pub missing: Vec<String>,
 }
 
-impl Report {
+impl Confinement {
     fn off() -> Self {
         let off = || "off (--confine off)".to_owned();
         Self {
@@ -85,9 +85,9 @@ impl Unconfined {
 ///
 /// # Errors
 /// When a part is missing and `mode` is to require all.
-pub fn apply(mode: Confine, cage: &Cage) -> Result<Report, Unconfined> {
+pub fn apply(mode: Confine, cage: &Cage) -> Result<Confinement, Unconfined> {
     if mode == Confine::Off {
-        return Ok(Report::off());
+        return Ok(Confinement::off());
     }
     let mut missing = Vec::new();
     // Threads that exist already would keep what they have.
@@ -124,7 +124,7 @@ pub fn apply(mode: Confine, cage: &Cage) -> Result<Report, Unconfined> {
         return Err(Unconfined(missing));
     }
     let (no_new_privs, core_dumps) = (no_new_privs.is_ok(), no_dumps.is_err());
-    Ok(Report { mode: mode.name(), no_new_privs, landlock, seccomp, core_dumps, missing })
+    Ok(Confinement { mode: mode.name(), no_new_privs, landlock, seccomp, core_dumps, missing })
 }
 
 /// How long a thread that has been joined may take to be gone from the kernel's books.

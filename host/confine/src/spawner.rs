@@ -157,7 +157,7 @@ enum FromSpawner {
 
 /// What the spawner is told of a process while it runs.
 #[derive(Debug, Serialize, Deserialize)]
-enum Order {
+enum SpawnerOrder {
     Kill,
 }
 
@@ -281,7 +281,7 @@ impl Spawner {
     }
 
     /// Opens the component of an app, as the reading named it that the app is from; `look_up`: and finds its code in the
-    /// cache, if it is there ([`LookUp::find`]). Needs a tokio runtime.
+    /// cache, if it is there ([`CacheLookUp::find`]). Needs a tokio runtime.
     ///
     /// # Errors
     /// What the system says; when the spawner does not do it.
@@ -323,7 +323,7 @@ fn component_of(app: &App, look_up: bool) -> ToSpawner {
 /// How the code of a component is found in the cache, where the spawner is to do that: what is below in the crates knows how
 /// entries are named and checked. It only hashes; it parses nothing of a component.
 #[derive(Debug, Clone, Copy)]
-pub struct LookUp {
+pub struct CacheLookUp {
     /// Makes ready, while the process is not confined.
     pub make_ready: fn(),
     /// What the cache has of an open component, for whoever asks. Blocks, and leaves the file's position as it is.
@@ -386,7 +386,7 @@ impl Attended {
     /// Kills it.
     pub fn kill(&self) {
         // One that has ended needs no killing.
-        let _ = self.0.try_send(&Order::Kill, &[]);
+        let _ = self.0.try_send(&SpawnerOrder::Kill, &[]);
     }
 }
 

@@ -111,7 +111,7 @@ impl Desk {
 pub(super) struct NeverAnswered;
 
 /// What became of sending a request's body in, for the guest that asks.
-type Transfer = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>>;
+type CallTransfer = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>>;
 
 /// Puts a request, and the place for its answer, into a store, for a guest of wasi 0.2.
 fn arguments_p2(
@@ -189,7 +189,7 @@ async fn serve_http(
                 state.hooks.receiving = true;
                 let (incoming, transfer) = p3::Request::from_http(&mut state.hooks, request);
                 // Boxed so that its type does not hold the borrow of the hooks.
-                let transfer: Transfer = Box::pin(transfer);
+                let transfer: CallTransfer = Box::pin(transfer);
                 state.hooks.receiving = false;
                 let incoming = state.http().table.push(incoming)?;
                 let call = handle.start_call_concurrent(store, (incoming,))?;

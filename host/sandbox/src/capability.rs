@@ -64,7 +64,7 @@ macro_rules! capabilities {
 capabilities! {
     http: http::Http,
     wasi: wasi::Wasi,
-    config: config::Config,
+    config: config::ConfigStore,
 }
 
 /// The data of a store.

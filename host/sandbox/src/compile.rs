@@ -87,8 +87,8 @@ fn component_of(file: &Path) -> Result<(Vec<u8>, Description), CompileError> {
     } else {
         let opened = open_component(file).map_err(|error| problem(source::unreadable(&error)))?;
         match source::read(&opened, file).map_err(problem)? {
-            source::Source::Component(bytes, description) => (bytes, description),
-            source::Source::Compiled => {
+            source::ReadSource::Component(bytes, description) => (bytes, description),
+            source::ReadSource::Compiled => {
                 let made_from = "name the .wasm file that it was made from";
                 return Err(problem(Problem::new("it is compiled already", made_from)).into());
             }

@@ -60,7 +60,7 @@ pub(super) struct CpuUser {
 
 /// Why an instance is polled now.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Runs {
+enum CpuRuns {
     Released,
     Free,
 }
@@ -80,7 +80,7 @@ impl WorkerCpu {
 
     /// Releases those who wait, in turn: a task of the worker. It sleeps while nobody waits.
     pub async fn attend(self: Rc<Self>) {
-        let attended = Attended::begin(self);
+        let attended = AttendedCpu::begin(self);
         let cpu = &attended.0;
         loop {
             poll_fn(|context| cpu.poll_work(context)).await;
@@ -137,9 +137,9 @@ impl WorkerCpu {
 }
 
 /// While it lives, the queue has an attendant.
-struct Attended(Rc<WorkerCpu>);
+struct AttendedCpu(Rc<WorkerCpu>);
 
-impl Attended {
+impl AttendedCpu {
     fn begin(cpu: Rc<WorkerCpu>) -> Self {
         cpu.is_attended.set(true);
         cpu.released.set(None);
@@ -147,7 +147,7 @@ impl Attended {
     }
 }
 
-impl Drop for Attended {
+impl Drop for AttendedCpu {
     fn drop(&mut self) {
         self.0.is_attended.set(false);
         while !self.0.queue.borrow().is_empty() {
@@ -178,17 +178,17 @@ impl CpuUser {
         if polled.is_pending() && meter.is_computing() {
             self.line_up(context, true);
         }
-        if runs == Runs::Released {
+        if runs == CpuRuns::Released {
             self.hand_on();
         }
         polled
     }
 
-    fn may_run(&mut self, context: &mut Context<'_>, is_computing: bool) -> Option<Runs> {
+    fn may_run(&mut self, context: &mut Context<'_>, is_computing: bool) -> Option<CpuRuns> {
         let cpu = &self.cpu;
         if !cpu.is_attended.get() {
             self.ticket = None;
-            return Some(Runs::Free);
+            return Some(CpuRuns::Free);
         }
         let Some(ticket) = self.ticket else {
             // An only app takes nobody's time. Its short calls would wait with an instance each, and others for instances.
@@ -197,11 +197,11 @@ impl CpuUser {
                 self.line_up(context, is_computing);
                 return None;
             }
-            return Some(Runs::Free);
+            return Some(CpuRuns::Free);
         };
         if cpu.take_release(ticket) {
             self.ticket = None;
-            return Some(Runs::Released);
+            return Some(CpuRuns::Released);
         }
         if !self.still_waits(ticket, context) {
             // Its release has lapsed.
@@ -238,10 +238,10 @@ impl CpuUser {
         cpu.wake_attendant();
     }
 
-    fn charge(&self, runs: Runs, spent_ns: u64) {
+    fn charge(&self, runs: CpuRuns, spent_ns: u64) {
         let cpu = &self.cpu;
         cpu.queue.borrow_mut().charge(&self.app, spent_ns);
-        if runs == Runs::Released {
+        if runs == CpuRuns::Released {
             cpu.slice_ns.set(cpu.slice_ns.get().saturating_add(spent_ns));
         } else if self.app.use_free(cpu.turn.get(), spent_ns) >= ASK_NS && !cpu.asked.replace(true) {
             cpu.wake_attendant();

@@ -59,7 +59,7 @@ impl AppTime {
 /// Those who wait, each with what the caller stores for it. As many as ask; the caller's bound is that of its instances.
 pub(super) struct FairQueue<T> {
     /// Of the apps that have something waiting, by virtual time.
-    apps: BTreeMap<(u64, u32), VecDeque<Entry<T>>>,
+    apps: BTreeMap<(u64, u32), VecDeque<FairnessEntry<T>>>,
     clock_ns: u64,
     last: Ticket,
     len: usize,
@@ -69,7 +69,7 @@ pub(super) struct FairQueue<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
-struct Entry<T> {
+struct FairnessEntry<T> {
     ticket: Ticket,
     app: Rc<AppTime>,
     is_short: bool,
@@ -103,7 +103,7 @@ impl<T> FairQueue<T> {
         app.waiting.set(app.waiting.get().saturating_add(1));
         app.short.set(app.short.get().saturating_add(usize::from(is_short)));
         self.len = self.len.saturating_add(1);
-        let entry = Entry { ticket, app: Rc::clone(app), is_short, stored };
+        let entry = FairnessEntry { ticket, app: Rc::clone(app), is_short, stored };
         self.apps.entry(app.place()).or_default().push_back(entry);
         ticket
     }
@@ -137,8 +137,8 @@ impl<T> FairQueue<T> {
         entry.map(|entry| self.removed(entry))
     }
 
-    fn removed(&mut self, entry: Entry<T>) -> (Ticket, T) {
-        let Entry { ticket, app, is_short, stored } = entry;
+    fn removed(&mut self, entry: FairnessEntry<T>) -> (Ticket, T) {
+        let FairnessEntry { ticket, app, is_short, stored } = entry;
         self.len = self.len.saturating_sub(1);
         app.waiting.set(app.waiting.get().saturating_sub(1));
         app.short.set(app.short.get().saturating_sub(usize::from(is_short)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wasmtime::{Trap, WasmBacktrace};
 
 use super::limits::{COMPONENT_HANDLES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, RANDOM_BYTES_MAX};
-use super::meter::{Meter, Refused};
+use super::meter::{Meter, RefusedGrowth};
 use super::symbols::{self, Trace};
 
 /// What ended an instance.
@@ -160,8 +160,8 @@ impl Fault {
             FaultKind::StackOverflow
         } else {
             match meter.refused() {
-                Some(Refused::Instance) => FaultKind::Memory,
-                Some(Refused::Total | Refused::App) => FaultKind::Capacity,
+                Some(RefusedGrowth::Instance) => FaultKind::Memory,
+                Some(RefusedGrowth::Total | RefusedGrowth::App) => FaultKind::Capacity,
                 None => FaultKind::Trap,
             }
         };
@@ -180,7 +180,7 @@ impl Fault {
         if let Some(fault) = Self::of_pool(error) {
             return fault;
         }
-        if matches!(meter.refused(), Some(Refused::Total | Refused::App)) || is_shortage(error) {
+        if matches!(meter.refused(), Some(RefusedGrowth::Total | RefusedGrowth::App)) || is_shortage(error) {
             let kind = FaultKind::Capacity;
             return Self { met: limit_of_app(kind, meter), ..Self::new(kind, describe(error)) };
         }
@@ -190,7 +190,7 @@ impl Fault {
             kind => Self {
                 trace: fault.trace,
                 // Also where the guest was refused a memory that it cannot do without.
-                met: meter.refused().map(Refused::flag),
+                met: meter.refused().map(RefusedGrowth::flag),
                 ..Self::new(FaultKind::Start, format!("{}: {}", kind.name(), fault.detail))
             },
         }
@@ -199,8 +199,8 @@ impl Fault {
 
 /// The limit to name where other instances of the same app have what it may have of the memory.
 fn limit_of_app(kind: FaultKind, meter: &Meter) -> Option<&'static str> {
-    let is_met = kind == FaultKind::Capacity && meter.refused() == Some(Refused::App);
-    is_met.then_some(Refused::App.flag())
+    let is_met = kind == FaultKind::Capacity && meter.refused() == Some(RefusedGrowth::App);
+    is_met.then_some(RefusedGrowth::App.flag())
 }
 
 /// Whether the system had no memory, or no descriptors, for an instance: others may have some later.
@@ -333,7 +333,7 @@ mod tests {
         let meter = Meter::of_test(Duration::from_secs(1));
         let error = wasmtime::format_err!("whatever wasmtime says");
         assert_eq!(Fault::from_start_error(&error, &meter).flag(), None);
-        meter.refuse(Refused::Instance, 0, 1);
+        meter.refuse(RefusedGrowth::Instance, 0, 1);
         let fault = Fault::from_start_error(&error, &meter);
         assert_eq!((fault.kind, fault.flag()), (FaultKind::Start, Some("--memory-max")));
     }
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn a_refusal_for_what_others_hold_is_a_want_of_capacity_and_names_its_limit() {
         let error = wasmtime::format_err!("whatever wasmtime says");
-        for (refused, limit) in [(Refused::Total, "--memory-total"), (Refused::App, "--app-memory-max")] {
+        for (refused, limit) in [(RefusedGrowth::Total, "--memory-total"), (RefusedGrowth::App, "--app-memory-max")] {
             let meter = Meter::of_test(Duration::from_secs(1));
             meter.refuse(refused, 0, 1);
             for fault in [Fault::from_error(&error, &meter), Fault::from_start_error(&error, &meter)] {

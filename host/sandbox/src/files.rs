@@ -136,20 +136,20 @@ impl Wish {
 
 /// Why a path was not opened.
 #[derive(Debug)]
-enum Refusal {
+enum FileRefusal {
     /// What the system says, or what a guest may not ask for.
     System(io::Error),
     /// It leads to what is neither a file nor a directory.
     Special,
 }
 
-impl From<Errno> for Refusal {
+impl From<Errno> for FileRefusal {
     fn from(errno: Errno) -> Self {
         Self::System(errno.into())
     }
 }
 
-impl Refusal {
+impl FileRefusal {
     /// The system's error; what only this host refuses is logged.
     fn into_error(self, path: &str, meter: &Meter) -> io::Error {
         match self {
@@ -173,12 +173,13 @@ impl Refusal {
 }
 
 /// Opens `path` below `dir`, in a thread for blocking work.
-async fn open(dir: Dir, path: String, wish: Wish) -> Result<Descriptor, Refusal> {
+async fn open(dir: Dir, path: String, wish: Wish) -> Result<Descriptor, FileRefusal> {
     wish.check(&dir)?;
     let (start, perms) = (Arc::clone(&dir.dir), dir.perms);
     wasmtime_wasi::runtime::spawn_blocking(move || {
-        let opened = cap_primitives::fs::open(&start, Path::new(&path), &wish.options()).map_err(Refusal::System)?;
-        let kind = opened.metadata().map_err(Refusal::System)?.file_type();
+        let opened =
+            cap_primitives::fs::open(&start, Path::new(&path), &wish.options()).map_err(FileRefusal::System)?;
+        let kind = opened.metadata().map_err(FileRefusal::System)?.file_type();
         if kind.is_dir() {
             Ok(Descriptor::Dir(Dir::new(opened, perms, wish.mode(), false)))
         } else if wish.directory {
@@ -186,14 +187,14 @@ async fn open(dir: Dir, path: String, wish: Wish) -> Result<Descriptor, Refusal>
         } else if kind.is_file() {
             Ok(Descriptor::File(File::new(opened, perms, wish.mode(), false)))
         } else {
-            Err(Refusal::Special)
+            Err(FileRefusal::Special)
         }
     })
     .await
 }
 
 /// The directory behind a handle.
-fn directory(state: &mut State, handle: &Resource<Descriptor>) -> wasmtime::Result<Result<Dir, Refusal>> {
+fn directory(state: &mut State, handle: &Resource<Descriptor>) -> wasmtime::Result<Result<Dir, FileRefusal>> {
     Ok(match state.ctx().table.get(handle)? {
         Descriptor::Dir(dir) => Ok(dir.clone()),
         Descriptor::File(_) => Err(Errno::NOTDIR.into()),
@@ -391,8 +392,8 @@ mod tests {
         Ok(match runtime.block_on(open(dir.clone(), path.to_owned(), wish)) {
             Ok(Descriptor::File(_)) => "file",
             Ok(Descriptor::Dir(_)) => "directory",
-            Err(Refusal::Special) => "special",
-            Err(Refusal::System(error)) => match Errno::from_io_error(&error) {
+            Err(FileRefusal::Special) => "special",
+            Err(FileRefusal::System(error)) => match Errno::from_io_error(&error) {
                 Some(Errno::PERM) => "not permitted",
                 Some(Errno::NOTDIR) => "no directory",
                 Some(Errno::NOENT) => "no entry",

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use wasmhost_config::{App, Compilation, Isolation};
-use wasmhost_confine::spawner::LookUp;
+use wasmhost_confine::spawner::CacheLookUp;
 
 use super::cache::Cache;
 use super::engine;
-use super::known::Known;
+use super::known::KnownComponent;
 use super::prepare::Artifact;
 use super::source::{COMPONENT_BYTES_MAX, MAGIC, wasi_version};
 use super::stored::StoredCode;
@@ -45,8 +45,8 @@ pub(super) fn is_fresh_each_request(isolation: Isolation, bears_reuse: bool) -> 
 }
 
 /// The look-up, for [`wasmhost_confine::spawner::run`].
-pub fn look_up() -> LookUp {
-    LookUp {
+pub fn look_up() -> CacheLookUp {
+    CacheLookUp {
         make_ready: || drop(engine::compatibility_here(true)),
         find: |compilation, component| serde_json::to_value(find(compilation, component)?).ok(),
     }
@@ -62,7 +62,7 @@ fn find(compilation: &Compilation, component: &File) -> Option<Found> {
     }
     let cache = Cache::open(compilation).ok()??;
     let compatibility = engine::compatibility_here(true).ok()?;
-    let noted = Known::of(&component.metadata().ok()?).find(&cache, compatibility);
+    let noted = KnownComponent::of(&component.metadata().ok()?).find(&cache, compatibility);
     let artifact = match noted.and_then(|code| code.try_open().ok()) {
         Some(artifact) => artifact,
         None => by_hash(&cache, component, compatibility)?,

@@ -32,7 +32,7 @@ use super::prepare::Artifact;
 use super::provided::hint;
 use super::sandbox::{ON_DEMAND, Sandbox, SharedEngine};
 use super::source::{LoadError, Problem, wasi_version};
-use super::state::{Common, GuestStore, State};
+use super::state::{GuestStore, State, StoreCommon};
 use super::symbols::Symbols;
 
 /// A component ready to run.
@@ -59,7 +59,7 @@ pub struct InstanceContext {
     ticker: Arc<Ticker>,
     budget: Arc<MemoryBudget>,
     cpu: CpuUser,
-    common: Common,
+    common: StoreCommon,
 }
 
 impl InstanceContext {
@@ -74,7 +74,7 @@ impl InstanceContext {
         (cpu, key): (&Rc<WorkerCpu>, u32),
         bounds: Arc<AppBounds>,
     ) -> Self {
-        Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common: Common::new(Arc::clone(app), bounds) }
+        Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common: StoreCommon::new(Arc::clone(app), bounds) }
     }
 
     /// The sign that this worker runs guest code, and the clock it is read by.

@@ -26,7 +26,7 @@ const NOTE_BYTES_MAX: u64 = 16 * 1024;
 
 /// What tells a component's file from others and from its own other versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Known {
+pub(super) struct KnownComponent {
     file: Identity,
     /// Seconds and nanoseconds of the last change of the file or of what is known about it.
     changed: (i64, i64),
@@ -34,11 +34,11 @@ pub(super) struct Known {
 
 #[derive(Serialize, Deserialize)]
 struct Note {
-    component: Known,
+    component: KnownComponent,
     code: StoredCode,
 }
 
-impl Known {
+impl KnownComponent {
     /// Of an open file that is about to be read.
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self { file: Identity::from(metadata), changed: (metadata.ctime(), metadata.ctime_nsec()) }
@@ -112,8 +112,8 @@ mod tests {
 
     impl Files {
         /// As the file is now, but changed long ago.
-        fn known(&self) -> std::io::Result<Known> {
-            Ok(Known { changed: (1, 0), ..Known::of(&std::fs::metadata(&self.component)?) })
+        fn known(&self) -> std::io::Result<KnownComponent> {
+            Ok(KnownComponent { changed: (1, 0), ..KnownComponent::of(&std::fs::metadata(&self.component)?) })
         }
     }
 
@@ -125,7 +125,7 @@ mod tests {
         known.write(&files.cache, files.code.clone(), &files.entry);
         assert_eq!(known.find(&files.cache, "engine"), Some(files.code.clone()));
         assert_eq!(known.find(&files.cache, "another"), None, "of another engine");
-        assert_eq!(Known { changed: (1, 1), ..known }.find(&files.cache, "engine"), None, "it was changed");
+        assert_eq!(KnownComponent { changed: (1, 1), ..known }.find(&files.cache, "engine"), None, "it was changed");
         std::fs::write(&files.component, b"(component )")?;
         assert_eq!(files.known()?.find(&files.cache, "engine"), None, "it has another size");
         Ok(())
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn a_file_that_changed_just_now_is_not_noted() -> Outcome {
         let files = files()?;
-        let new = Known::of(&std::fs::metadata(&files.component)?);
+        let new = KnownComponent::of(&std::fs::metadata(&files.component)?);
         new.write(&files.cache, files.code.clone(), &files.entry);
         assert_eq!(new.find(&files.cache, "engine"), None);
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);

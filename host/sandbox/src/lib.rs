@@ -65,7 +65,7 @@ pub use source::{
 };
 pub use source::{LoadError, REUSE_SECTION};
 pub use stored::StoredCode;
-pub use symbols::{Place, Trace, TraceFrame};
+pub use symbols::{SourcePlace, Trace, TraceFrame};
 
 /// Body of requests and responses on their way in and out of a guest.
 pub type Body = wasmtime_wasi_http::WasiBody;

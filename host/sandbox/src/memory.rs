@@ -12,7 +12,7 @@ use wasmhost_base::heap;
 use wasmhost_base::portions::may_take;
 
 use super::limits::CORE_INSTANCES_MAX;
-use super::meter::{Meter, Refused};
+use super::meter::{Meter, RefusedGrowth};
 
 /// Share of `--memory-max`, in quarters, above which an instance that has served [`MATURE_CALLS`] retires before it meets
 /// the limit, so that a slow leak costs no request.
@@ -95,14 +95,14 @@ impl MemoryBudget {
     }
 
     /// Takes so much, or says which bound refuses it.
-    fn take(&self, bytes: u64) -> Result<(), Refused> {
-        let own_bytes = self.app.as_ref().map_or(Some(0), |app| app.take(bytes)).ok_or(Refused::App)?;
+    fn take(&self, bytes: u64) -> Result<(), RefusedGrowth> {
+        let own_bytes = self.app.as_ref().map_or(Some(0), |app| app.take(bytes)).ok_or(RefusedGrowth::App)?;
         // What is counted of the heap may be an old figure.
         let taken =
             self.take_of_total(bytes, own_bytes) || (!self.count_heap() && self.take_of_total(bytes, own_bytes));
         if !taken {
             self.app.iter().for_each(|app| app.give_back(bytes));
-            return Err(Refused::Total);
+            return Err(RefusedGrowth::Total);
         }
         self.share_bytes.fetch_add(bytes, Relaxed);
         if let Some(app) = &self.app {
@@ -175,7 +175,7 @@ impl MemoryLimiter {
     /// Charges `bytes`, or refuses them. `may_succeed` is false where the engine cannot grow by them, whatever is granted.
     fn grow(&mut self, bytes: u64, may_succeed: bool) -> bool {
         if self.used_bytes.saturating_add(bytes) > self.max_bytes {
-            self.meter.refuse(Refused::Instance, self.used_bytes, bytes);
+            self.meter.refuse(RefusedGrowth::Instance, self.used_bytes, bytes);
             return false;
         }
         if !may_succeed {
@@ -255,7 +255,7 @@ mod tests {
         assert!(limiter.memory_growing(0, 500, None)?);
         assert!(limiter.table_growing(0, 25, None)?);
         assert!(!limiter.memory_growing(0, 101, None)?);
-        assert_eq!(limiter.meter.refused(), Some(Refused::Instance));
+        assert_eq!(limiter.meter.refused(), Some(RefusedGrowth::Instance));
         assert!(limiter.memory_growing(500, 600, None)?);
         Ok(())
     }
@@ -266,7 +266,7 @@ mod tests {
         let mut second = MemoryLimiter::new(1_000, Arc::clone(&first.budget), Arc::clone(&first.meter));
         assert!(first.memory_growing(0, 1_000, None)?);
         assert!(!second.memory_growing(0, 1_000, None)?);
-        assert_eq!(second.meter.refused(), Some(Refused::Total));
+        assert_eq!(second.meter.refused(), Some(RefusedGrowth::Total));
         drop(first);
         assert!(second.memory_growing(0, 1_000, None)?);
         assert_eq!(second.budget.used_bytes.load(Relaxed), 1_000);
@@ -303,7 +303,7 @@ mod tests {
         assert!(first.memory_growing(0, 1_000, None)?);
         assert!(second.memory_growing(0, 500, None)?);
         assert!(!second.memory_growing(500, 501, None)?);
-        assert_eq!(second.meter.refused(), Some(Refused::App));
+        assert_eq!(second.meter.refused(), Some(RefusedGrowth::App));
         assert_eq!(second.budget.used_bytes.load(Relaxed), 1_500, "nothing is charged for what is refused");
         assert!(other.memory_growing(0, 1_000, None)?);
         drop(first);
@@ -319,9 +319,9 @@ mod tests {
         greedy.give_back(1_000);
         assert_eq!(modest.take(10), Ok(()));
         assert_eq!(greedy.take(740), Ok(()));
-        assert_eq!(greedy.take(1), Err(Refused::Total));
+        assert_eq!(greedy.take(1), Err(RefusedGrowth::Total));
         assert_eq!(modest.take(250), Ok(()));
-        assert_eq!(modest.take(1), Err(Refused::Total));
+        assert_eq!(modest.take(1), Err(RefusedGrowth::Total));
     }
 
     #[test]
@@ -365,12 +365,12 @@ mod tests {
                     let all: u64 = held.iter().flatten().sum();
                     match budget.take(bytes) {
                         Ok(()) => held[app][worker] += bytes,
-                        Err(Refused::App) => prop_assert!(own + bytes > MAX),
-                        Err(Refused::Total) => {
+                        Err(RefusedGrowth::App) => prop_assert!(own + bytes > MAX),
+                        Err(RefusedGrowth::Total) => {
                             prop_assert!(all + bytes > TOTAL - TOTAL / 4);
                             prop_assert!(all + bytes > TOTAL || own + bytes > TOTAL / 3, "an equal part is refused");
                         }
-                        Err(Refused::Instance) => prop_assert!(false),
+                        Err(RefusedGrowth::Instance) => prop_assert!(false),
                     }
                 } else {
                     let given = bytes.min(held[app][worker]);

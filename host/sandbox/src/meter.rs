@@ -20,7 +20,7 @@ const HEAP_SHARE_MIN_BYTES: i64 = 1 << 20;
 /// Which bound refused memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Refused {
+pub(super) enum RefusedGrowth {
     /// `--memory-max`.
     Instance = 1,
     /// `--memory-total`.
@@ -29,7 +29,7 @@ pub(super) enum Refused {
     App = 3,
 }
 
-impl Refused {
+impl RefusedGrowth {
     /// The flag that raises it, or the app's limit.
     pub(super) const fn flag(self) -> &'static str {
         match self {
@@ -162,12 +162,12 @@ impl Meter {
         self.computing.load(Relaxed)
     }
 
-    pub(super) fn refused(&self) -> Option<Refused> {
+    pub(super) fn refused(&self) -> Option<RefusedGrowth> {
         match self.refused.load(Relaxed) {
             0 => None,
-            1 => Some(Refused::Instance),
-            2 => Some(Refused::Total),
-            _ => Some(Refused::App),
+            1 => Some(RefusedGrowth::Instance),
+            2 => Some(RefusedGrowth::Total),
+            _ => Some(RefusedGrowth::App),
         }
     }
 
@@ -183,7 +183,7 @@ impl Meter {
         if heap_bytes < HEAP_SHARE_MIN_BYTES {
             return false;
         }
-        if self.refused.swap(Refused::Total as u8, Relaxed) == 0 {
+        if self.refused.swap(RefusedGrowth::Total as u8, Relaxed) == 0 {
             let (worker, request) = self.whose();
             tracing::warn!(
                 app = self.app(),
@@ -206,7 +206,7 @@ impl Meter {
     /// refused or is about to be; or "handles", when it has nearly as many as it may.
     pub(super) fn wants_to_retire(&self, served: u64) -> Option<&'static str> {
         let is_nearly_full = served >= MATURE_CALLS && self.nearly_full.load(Relaxed);
-        let by_memory = self.refused().or(is_nearly_full.then_some(Refused::Instance)).map(Refused::flag);
+        let by_memory = self.refused().or(is_nearly_full.then_some(RefusedGrowth::Instance)).map(RefusedGrowth::flag);
         by_memory.or(self.handles_nearly_spent.load(Relaxed).then_some("handles"))
     }
 
@@ -229,7 +229,7 @@ impl Meter {
         self.nearly_full.store(true, Relaxed);
     }
 
-    pub(super) fn refuse(&self, refused: Refused, used_bytes: u64, asked_bytes: u64) {
+    pub(super) fn refuse(&self, refused: RefusedGrowth, used_bytes: u64, asked_bytes: u64) {
         if self.refused.swap(refused as u8, Relaxed) != 0 {
             return; // logged once an instance, since a guest can ask in a loop
         }

@@ -35,9 +35,9 @@ use super::meter::Meter;
 /// of a name has a socket and a file.
 pub const DESCRIPTORS_MAX: usize = REQUESTS_MAX * connect::ATTEMPTS_MAX + 2 * LOOK_UPS_MAX;
 
-type Transfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type OutgoingTransfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
 /// A request that is being sent: it gives the response's head, and the future that runs the rest of the transfer.
-pub(super) type Sending = Box<dyn Future<Output = Result<(Response, Transfer), Error>> + Send>;
+pub(super) type Sending = Box<dyn Future<Output = Result<(Response, OutgoingTransfer), Error>> + Send>;
 
 /// Sends the requests of one instance.
 pub(super) struct Outgoing {
@@ -79,7 +79,7 @@ impl Outgoing {
             }));
             match answered.await {
                 Ok(answer) => {
-                    let transfer: Transfer = Box::new(async move {
+                    let transfer: OutgoingTransfer = Box::new(async move {
                         // wasmtime-wasi-http looks once at once, and gives the guest an error in place of the response.
                         tokio::task::yield_now().await;
                         task.join().await

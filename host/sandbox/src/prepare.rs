@@ -18,8 +18,8 @@ use wasmhost_confine::spawner::Launcher;
 
 use super::cache::Cache;
 use super::compile::{ChildError, How, compile_in_child, compile_to_file};
-use super::known::Known;
-use super::source::{self, Description, LoadError, Problem, Source, wasi_version};
+use super::known::KnownComponent;
+use super::source::{self, Description, LoadError, Problem, ReadSource, wasi_version};
 use super::stored::StoredCode;
 use super::{artifact, engine};
 
@@ -86,7 +86,7 @@ impl Artifact {
     fn try_prepare(file: File, config: &Config, app: &App, launcher: &Launcher) -> Result<Self, Problem> {
         let cache = open_cache(&config.compilation);
         // Before it is read: what changes meanwhile is not what was read.
-        let known = file.metadata().ok().as_ref().map(Known::of);
+        let known = file.metadata().ok().as_ref().map(KnownComponent::of);
         if let (Some(cache), Some(known)) = (&cache, known)
             && let Some(code) = known.find(cache, engine::compatibility_here(true)?)
             && let Ok(artifact) = code.try_open()
@@ -95,8 +95,8 @@ impl Artifact {
         }
         // By the name that the user gave it, also where it is a copy.
         match source::read(&file, &app.component)? {
-            Source::Compiled => Self::of(private_copy(file)?),
-            Source::Component(bytes, description) => {
+            ReadSource::Compiled => Self::of(private_copy(file)?),
+            ReadSource::Component(bytes, description) => {
                 wasi_version(&description)?;
                 let artifact = compiled(&bytes, cache.as_ref(), config, app, launcher)?;
                 if let (Some(cache), Some(known), Some(code)) = (&cache, known, artifact.stored()) {

@@ -19,7 +19,7 @@ use super::meter::Meter;
 /// A shared instance, as its callers see it.
 pub struct Shared {
     desk: Rc<Desk>,
-    ending: Rc<Ending>,
+    ending: Rc<SharedEnding>,
     capacity: usize,
     /// Places given out.
     held: Cell<usize>,
@@ -44,7 +44,7 @@ pub enum SharedEnd {
 
 /// What the instance's task and its callers tell each other. All on the worker's thread.
 #[derive(Default)]
-struct Ending {
+struct SharedEnding {
     /// The fault that every call in it ends with; set by the task before the store is dropped.
     fault: RefCell<Option<Fault>>,
     /// Answers of the calls that have a place, to wake those who wait for them.
@@ -54,7 +54,7 @@ struct Ending {
     task: RefCell<Option<Waker>>,
 }
 
-impl Ending {
+impl SharedEnding {
     fn wake_task(&self) {
         if let Some(task) = self.task.borrow_mut().take() {
             task.wake();
@@ -77,7 +77,7 @@ impl Shared {
         capacity: usize,
         linger_max: Option<Duration>,
     ) -> (Rc<Self>, SharedPlace, impl Future<Output = SharedEnd> + 'static) {
-        let ending = Rc::new(Ending::default());
+        let ending = Rc::new(SharedEnding::default());
         let (desk, meter) = instance.desk_and_meter();
         let shared = Rc::new(Self {
             desk,

@@ -73,7 +73,7 @@ pub enum Binary {
 }
 
 /// A file's bytes, sorted by kind.
-pub(super) enum Source {
+pub(super) enum ReadSource {
     /// A component in the binary format, and what its outermost sections say.
     Component(Vec<u8>, Description),
     /// Machine code from `wasmhost compile`.
@@ -149,16 +149,16 @@ pub(super) fn too_large() -> Problem {
 }
 
 /// Reads the open file of this name, opened once: what is looked at is what is read; and sorts it.
-pub(super) fn read(opened: &File, file: &Path) -> Result<Source, Problem> {
+pub(super) fn read(opened: &File, file: &Path) -> Result<ReadSource, Problem> {
     match content_of(opened.try_clone().map_err(|error| unreadable(&error))?)? {
         Content::Compiled(_) if !is_named_compiled(file) => Err(Problem::new(
             "it holds machine code, and its name does not end with .cwasm",
             "serve the component that it was made from; or, if it is of `wasmhost compile` and you trust who made it, name it .cwasm: machine code runs outside the sandbox",
         )),
-        Content::Compiled(_) => Ok(Source::Compiled),
+        Content::Compiled(_) => Ok(ReadSource::Compiled),
         Content::Whole(bytes) => {
             let (component, description) = component(bytes, file)?;
-            Ok(Source::Component(component, description))
+            Ok(ReadSource::Component(component, description))
         }
     }
 }

@@ -21,7 +21,7 @@ use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_
 use super::memory::MemoryLimiter;
 use super::meter::Meter;
 use super::outbound::{Outbound, Outgoing, Unsent};
-use super::stdio::{GuestOutput, LINES_PER_SECOND, Stream};
+use super::stdio::{GuestOutput, GuestStream, LINES_PER_SECOND};
 
 /// A store: never dropped by a panic.
 pub(super) type GuestStore = LeakedByPanic<wasmtime::Store<State>>;
@@ -42,7 +42,7 @@ pub(super) struct State {
 }
 
 /// What all instances of an app on a worker have in common.
-pub(super) struct Common {
+pub(super) struct StoreCommon {
     pub(super) app: Arc<App>,
     bounds: Arc<AppBounds>,
     pub(super) outbound: Arc<Outbound>,
@@ -50,7 +50,7 @@ pub(super) struct Common {
     pub(super) forbidden: ForbiddenHeaderFilter,
 }
 
-impl Common {
+impl StoreCommon {
     pub(super) fn new(app: Arc<App>, bounds: Arc<AppBounds>) -> Self {
         Self {
             outbound: Arc::new(Outbound::new(Arc::clone(&app), Arc::clone(&bounds))),
@@ -70,7 +70,7 @@ impl Common {
 impl State {
     /// Of an instance whose bodies may rest for `body_idle`.
     pub(super) fn new(
-        common: &Common,
+        common: &StoreCommon,
         held: Held,
         limiter: MemoryLimiter,
         meter: &Arc<Meter>,
@@ -78,7 +78,7 @@ impl State {
         (place, worker): (Claim, Handle),
     ) -> wasmtime::Result<Self> {
         let output = |stream| GuestOutput::new(stream, Arc::clone(meter), Arc::clone(&common.output_budget));
-        let output = [output(Stream::Stdout), output(Stream::Stderr)];
+        let output = [output(GuestStream::Stdout), output(GuestStream::Stderr)];
         let [stdout, stderr] = output.clone();
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(stdout).stderr(stderr).max_random_size(RANDOM_BYTES_MAX);

@@ -25,12 +25,12 @@ const WRITE_BYTES_MAX: usize = 64 * 1024;
 
 /// Which stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(super) enum GuestStream {
     Stdout,
     Stderr,
 }
 
-impl Stream {
+impl GuestStream {
     const fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
@@ -44,14 +44,14 @@ impl Stream {
 pub(super) struct GuestOutput(Arc<Writer>);
 
 struct Writer {
-    stream: Stream,
+    stream: GuestStream,
     meter: Arc<Meter>,
     budget: Arc<LineBudget>,
     partial: Mutex<Vec<u8>>,
 }
 
 impl GuestOutput {
-    pub(super) fn new(stream: Stream, meter: Arc<Meter>, budget: Arc<LineBudget>) -> Self {
+    pub(super) fn new(stream: GuestStream, meter: Arc<Meter>, budget: Arc<LineBudget>) -> Self {
         Self(Arc::new(Writer { stream, meter, budget, partial: Mutex::new(Vec::new()) }))
     }
 
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_line_without_end_is_cut_and_the_rest_waits_for_its_end() {
         let meter = Arc::new(Meter::of_test(std::time::Duration::from_secs(1)));
-        let output = GuestOutput::new(Stream::Stdout, meter, Arc::new(LineBudget::of(LINES_PER_SECOND)));
+        let output = GuestOutput::new(GuestStream::Stdout, meter, Arc::new(LineBudget::of(LINES_PER_SECOND)));
         output.0.take_in(&vec![b'x'; LINE_BYTES_MAX * 2 + 10]);
         assert_eq!(output.0.partial.lock().map(|partial| partial.len()).unwrap_or_default(), 10);
         output.0.take_in(b"\n\nab");

@@ -42,7 +42,7 @@ pub struct TraceFrame {
     /// The function's name, or its number.
     pub function: String,
     /// Where in its source, if the component has debug information.
-    pub place: Option<Place>,
+    pub place: Option<SourcePlace>,
 }
 
 impl TraceFrame {
@@ -56,7 +56,7 @@ impl TraceFrame {
 
 /// A place in a source file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct SourcePlace {
     /// The file, from the project's folder on where it is in there.
     pub file: String,
     /// The line, from 1 on; 0: not known.
@@ -67,7 +67,7 @@ pub struct Place {
     pub excerpt: Vec<(u32, String)>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourcePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file)?;
         if self.line > 0 {
@@ -124,7 +124,7 @@ impl Symbols {
     }
 
     /// The functions at a place, those that were inlined first.
-    fn places(&self, frame: &Frame) -> Vec<(Option<String>, Option<Place>)> {
+    fn places(&self, frame: &Frame) -> Vec<(Option<String>, Option<SourcePlace>)> {
         let offset = frame.offset;
         let module = offset.and_then(|offset| Module::at(&self.component, offset, frame.function_index));
         let (Some(module), Some(offset)) = (module, offset) else { return Vec::new() };
@@ -146,7 +146,7 @@ impl Symbols {
         {
             let function = frame.function.and_then(|function| function.demangle().ok().map(|text| name(&text)));
             let place = frame.location.and_then(|location| {
-                Some(Place {
+                Some(SourcePlace {
                     file: self.file(location.file?),
                     line: location.line.unwrap_or(0),
                     column: location.column.unwrap_or(0),
@@ -186,15 +186,15 @@ fn leb128_bytes(number: u32) -> usize {
 /// A function's name that comes out of a component, as it can be shown: that of its source, where it is Rust's, and no
 /// longer than [`CHARS_MAX`].
 pub(super) fn name(name: &str) -> String {
-    let mut shown = Shown(String::new());
+    let mut shown = ShownSource(String::new());
     // It fails where the name is longer.
     let _ = write!(shown, "{:#}", rustc_demangle::demangle(name));
     shown.0
 }
 
-struct Shown(String);
+struct ShownSource(String);
 
-impl fmt::Write for Shown {
+impl fmt::Write for ShownSource {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = CHARS_MAX - self.0.chars().count();
         self.0.extend(text.chars().filter(|character| !character.is_control()).take(room));

@@ -99,16 +99,18 @@ impl Notice {
     }
 
     /// As a body for this client.
-    pub fn body(&self, audience: Audience) -> Body {
+    pub fn body(&self, audience: Audience) -> DevelopmentBody {
         match audience {
-            Audience::Browser => Body { html: true, text: page::notice(&self.title, &self.text, &self.hint) },
+            Audience::Browser => {
+                DevelopmentBody { html: true, text: page::notice(&self.title, &self.text, &self.hint) }
+            }
             Audience::Other => {
                 let lines = [&*self.title, self.text.trim_end(), &self.hint];
                 let lines = lines.into_iter().filter(|line| !line.is_empty());
-                Body { html: false, text: lines.map(|line| format!("{line}\n")).collect() }
+                DevelopmentBody { html: false, text: lines.map(|line| format!("{line}\n")).collect() }
             }
             Audience::Stranger => {
-                Body { html: false, text: format!("503 the application is not ready\n{FOR_STRANGERS}") }
+                DevelopmentBody { html: false, text: format!("503 the application is not ready\n{FOR_STRANGERS}") }
             }
         }
     }
@@ -125,7 +127,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Text, and which kind.
-pub struct Body {
+pub struct DevelopmentBody {
     /// A page in HTML, or plain text.
     pub html: bool,
     /// The text.
@@ -144,7 +146,7 @@ pub enum Reason<'a> {
 }
 
 /// A failure as this client is told of it; `headline` is what production says.
-pub fn failure(audience: Audience, headline: &str, reason: Reason<'_>) -> Body {
+pub fn failure(audience: Audience, headline: &str, reason: Reason<'_>) -> DevelopmentBody {
     let headline = headline.trim_end();
     let (what, flag, trace) = match reason {
         Reason::Status => (String::new(), None, None),
@@ -155,7 +157,9 @@ pub fn failure(audience: Audience, headline: &str, reason: Reason<'_>) -> Body {
         }
     };
     match audience {
-        Audience::Browser => Body { html: true, text: page::failure(headline, &what, flag.as_deref(), trace) },
+        Audience::Browser => {
+            DevelopmentBody { html: true, text: page::failure(headline, &what, flag.as_deref(), trace) }
+        }
         Audience::Other => {
             let mut text = format!("{headline}\n");
             for line in [Some(what).filter(|what| !what.is_empty()), flag].into_iter().flatten() {
@@ -164,9 +168,9 @@ pub fn failure(audience: Audience, headline: &str, reason: Reason<'_>) -> Body {
             if let Some(trace) = trace {
                 text.push_str(&trace_text(trace));
             }
-            Body { html: false, text }
+            DevelopmentBody { html: false, text }
         }
-        Audience::Stranger => Body { html: false, text: format!("{headline}\n{FOR_STRANGERS}") },
+        Audience::Stranger => DevelopmentBody { html: false, text: format!("{headline}\n{FOR_STRANGERS}") },
     }
 }
 

@@ -22,7 +22,7 @@ mod source;
 mod upload;
 mod waits;
 
-pub(crate) use self::forward::connections::{Connections, GREETING};
+pub(crate) use self::forward::connections::{ForwardConnections, GREETING};
 pub(crate) use self::forward::introduction::{INTRODUCTION_BYTES_MAX, INTRODUCTION_FIELDS_MAX};
 pub(crate) use self::head::Framing;
 pub(crate) use self::lines::Lines;

@@ -1,6 +1,6 @@
 //! The data plane. A connection's way: `net` accepts it and hands it to a worker, `http1` speaks HTTP/1.1 on it, `http` answers
 //! its requests with instances from a `pool`. The last three run in a [`worker`]. What happens is counted in [`metrics`], in
-//! memory ([`vitals`]) that the control plane reads.
+//! memory ([`scoreboard`]) that the control plane reads.
 //!
 //! Each of these folders uses only those that stand before it here: `net`, `pool`, `http`, `http1`, `worker`.
 
@@ -13,8 +13,8 @@ mod http1;
 pub mod metrics;
 mod net;
 mod pool;
-pub mod vitals;
+pub mod scoreboard;
 pub mod worker;
 mod worker_id;
 
-pub use self::net::{clients, intake, listener};
+pub use self::net::{acceptor, clients, listener};

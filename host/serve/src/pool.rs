@@ -17,8 +17,8 @@ mod take;
 mod trim;
 
 pub use self::apps::AWAKE_MAX;
-pub(crate) use self::apps::{Apps, Elsewhere, Parts, Route};
-pub(crate) use self::common::{Common, Notice};
+pub(crate) use self::apps::{Elsewhere, Route, WorkerApps, WorkerParts};
+pub(crate) use self::common::{Common, PoolNotice};
 pub(crate) use self::holders::Holder;
 pub(crate) use self::instances::Pool;
 pub(crate) use self::lease::Lease;

@@ -11,7 +11,7 @@ use wasmhost_toolchain::build::{self, Built, Options, Project, Says};
 
 /// Why something was not built.
 #[derive(Debug)]
-pub(crate) enum Error {
+pub(crate) enum BuildCommandError {
     /// The file, or a flag, is wrong.
     Usage(Vec<Mistake>),
     /// The project was not built.
@@ -24,32 +24,33 @@ pub(crate) enum Error {
 ///
 /// # Errors
 /// When there is no project, a part of its toolchain is missing or fails, or what it makes cannot be served.
-pub(crate) fn run(args: &BuildArgs, tell: &dyn Fn(&str)) -> Result<String, Error> {
+pub(crate) fn run(args: &BuildArgs, tell: &dyn Fn(&str)) -> Result<String, BuildCommandError> {
     if let Some(apps) = apps_with_projects(args)? {
         return build_all(&apps, args, tell);
     }
     // Relative to where the command was given, not to the project.
     let output = args.output.as_deref().map(std::path::absolute).transpose();
-    let io = |error| Error::Project(build::Error::Io { action: "write", file: args.folder.clone(), error });
-    let project = Project::find(&args.folder).map_err(Error::Project)?;
+    let io = |error| BuildCommandError::Project(build::Error::Io { action: "write", file: args.folder.clone(), error });
+    let project = Project::find(&args.folder).map_err(BuildCommandError::Project)?;
     tell(&format!("building {} ({})\n", project.name(), project.language()));
-    let built = project.build(&options(args, output.map_err(io)?)).map_err(Error::Project)?;
+    let built = project.build(&options(args, output.map_err(io)?)).map_err(BuildCommandError::Project)?;
     let path = shown(&built.path);
     Ok(format!("{path}: {}serve it: wasmhost {path}\n", report(&built)))
 }
 
 /// The apps of a file that have projects; none: the folder's own project is to be built.
-fn apps_with_projects(args: &BuildArgs) -> Result<Option<Vec<Outline>>, Error> {
+fn apps_with_projects(args: &BuildArgs) -> Result<Option<Vec<Outline>>, BuildCommandError> {
     let of_folder = args.folder.join(FILE_NAME);
     let file = match &args.config {
         Some(file) => file,
         None if of_folder.is_file() => &of_folder,
         None => return Ok(None),
     };
-    let mut apps = outline(file).map_err(Error::Usage)?;
+    let mut apps = outline(file).map_err(BuildCommandError::Usage)?;
     apps.retain(|app| app.project.is_some());
-    let mistake =
-        |place: String, reason: &str| Err(Error::Usage(vec![Mistake { place, app: None, reason: reason.to_owned() }]));
+    let mistake = |place: String, reason: &str| {
+        Err(BuildCommandError::Usage(vec![Mistake { place, app: None, reason: reason.to_owned() }]))
+    };
     match (apps.is_empty(), &args.config, &args.output) {
         (true, None, _) => Ok(None),
         (true, Some(file), _) => mistake(
@@ -65,7 +66,7 @@ fn apps_with_projects(args: &BuildArgs) -> Result<Option<Vec<Outline>>, Error> {
 }
 
 /// Builds one after the other: a toolchain uses all cores.
-fn build_all(apps: &[Outline], args: &BuildArgs, tell: &dyn Fn(&str)) -> Result<String, Error> {
+fn build_all(apps: &[Outline], args: &BuildArgs, tell: &dyn Fn(&str)) -> Result<String, BuildCommandError> {
     let (mut reports, mut failed) = (String::new(), None);
     for Outline { app, component, project } in apps {
         let Some(folder) = project else { continue };
@@ -86,7 +87,7 @@ fn build_all(apps: &[Outline], args: &BuildArgs, tell: &dyn Fn(&str)) -> Result<
         None => Ok(reports),
         Some(code) => {
             tell(&reports);
-            Err(Error::Apps(code))
+            Err(BuildCommandError::Apps(code))
         }
     }
 }

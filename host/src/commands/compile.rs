@@ -13,7 +13,7 @@ use self::all::Summary;
 
 /// Why nothing was compiled.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum CompileCommandError {
     /// Wrong values.
     #[error("wrong usage")]
     Usage(Vec<Mistake>),
@@ -25,7 +25,7 @@ pub(crate) enum Error {
     Unconfined(#[from] Unconfined),
     /// No app of the file was compiled.
     #[error(transparent)]
-    All(#[from] all::Error),
+    All(#[from] all::CompileAllError),
 }
 
 /// Compiles. `say` and `complain` print on standard output and standard error, while it goes on.
@@ -36,15 +36,15 @@ pub(crate) fn run(
     args: &CompileArgs,
     say: &(dyn Fn(&str) + Sync),
     complain: &(dyn Fn(&str) + Sync),
-) -> Result<Summary, Error> {
+) -> Result<Summary, CompileCommandError> {
     let (Some(component), Some(output)) = (&args.component, &args.output) else {
         return Ok(all::run(&args.file, args.json, say, complain)?);
     };
     if args.json {
         let reason = "counts with `--all`, and one component is named".to_owned();
-        return Err(Error::Usage(vec![Mistake { place: "--json".to_owned(), app: None, reason }]));
+        return Err(CompileCommandError::Usage(vec![Mistake { place: "--json".to_owned(), app: None, reason }]));
     }
-    let bounds = compile_bounds(&args.file, capabilities()).map_err(Error::Usage)?;
+    let bounds = compile_bounds(&args.file, capabilities()).map_err(CompileCommandError::Usage)?;
     // A user's own variable of that name does not turn another call into this one.
     let is_from_and_to_streams = [component, output].iter().all(|path| path.as_os_str() == "-");
     match std::env::var(COMPILING_CHILD) {
@@ -55,7 +55,7 @@ pub(crate) fn run(
 }
 
 /// Compiles in this process, which confines itself first: a component may exploit a hole in the compiler.
-fn run_child(bounds: &Compilation, mode: Confine) -> Result<(), Error> {
+fn run_child(bounds: &Compilation, mode: Confine) -> Result<(), CompileCommandError> {
     bound_compiling_child(bounds)?;
     confine::apply(mode, &Cage::compiler())?;
     Ok(compile_here()?)

@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 use wasmhost_base::log::{DEV, EarlyLog};
 use wasmhost_config::{App, Config, Confine, Development, Listen, Source};
 use wasmhost_confine::spawner::Settings;
-use wasmhost_supervise::primary::{Ended, Ground};
+use wasmhost_supervise::primary::{Bootstrap, Ended};
 
 use self::builders::{Builders, check_count, end_builds, set_stage};
-use self::error::Error;
+use self::error::DevError;
 use self::make::Make;
 use super::serve;
 
@@ -47,9 +47,9 @@ enum Developed {
 ///
 /// # Errors
 /// When there is nothing to develop, or the host cannot start.
-pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Result<Ended, Error> {
+pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Result<Ended, DevError> {
     let config = &mut settings.config;
-    let system = |action| move |error| Error::System { action, error };
+    let system = |action| move |error| DevError::System { action, error };
     let stage = tempfile::Builder::new().prefix("wasmhost-dev-").tempdir().map_err(system("make a folder"))?;
     let (developed, root) = match &config.source {
         Some(source) => {
@@ -58,7 +58,9 @@ pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Resul
             (Developed::All(config.apps.clone(), source.clone()), root)
         }
         None => {
-            let Some(app) = config.apps.first_mut().map(Arc::make_mut) else { return Err(Error::Nothing(".".into())) };
+            let Some(app) = config.apps.first_mut().map(Arc::make_mut) else {
+                return Err(DevError::Nothing(".".into()));
+            };
             let named = if app.component.as_os_str().is_empty() { Path::new(".") } else { &app.component };
             let make = Make::of(named, release)?;
             app.component = make.name();
@@ -77,10 +79,10 @@ pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Resul
     if matches!(&developed, Developed::All(apps, _) if apps.iter().all(|app| app.project.as_os_str().is_empty())) {
         tracing::warn!(target: DEV, "no app of the file has a `project`, so nothing is built; `wasmhost dev .` builds the project in this folder");
     }
-    let ground = Ground::lay(settings);
+    let bootstrap = Bootstrap::prepare(settings);
     // From here on there may be threads.
     let _log = log.begin();
-    let ground = ground?;
+    let bootstrap = bootstrap?;
     let threads = builders.threads();
     match developed {
         Developed::One(app, make) => builders.begin(&app, make)?,
@@ -89,7 +91,7 @@ pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Resul
             watcher.spawn(move || builders.run(&apps, &source)).map_err(system("start a thread"))?;
         }
     }
-    let ended = serve::run_with(ground, heard);
+    let ended = serve::run_with(bootstrap, heard);
     end_builds(&threads);
     Ok(ended?)
 }

@@ -16,7 +16,7 @@ const READING_MAX: Duration = Duration::from_secs(60);
 
 /// Why nothing is shown.
 #[derive(Debug)]
-pub(crate) enum Error {
+pub(crate) enum InspectError {
     /// The component cannot be read.
     Load(LoadError),
     /// Nothing is named, or the file of settings is wrong.
@@ -35,21 +35,21 @@ pub(crate) struct Inspected {
 ///
 /// # Errors
 /// When the file cannot be read, is nothing that wasmhost knows, or is damaged.
-pub(crate) fn run(args: &InspectArgs, tell: &dyn Fn(&str)) -> Result<Inspected, Error> {
+pub(crate) fn run(args: &InspectArgs, tell: &dyn Fn(&str)) -> Result<Inspected, InspectError> {
     let Some(component) = &args.component else {
         let file = args.config.as_deref().or_else(|| Some(Path::new(FILE_NAME)).filter(|file| file.is_file()));
         let nothing = || {
             let reason =
                 format!("name a component (`wasmhost inspect app.wasm`), or a file of settings (`-c {FILE_NAME}`)");
-            Error::Usage(vec![Mistake { place: "nothing to inspect".to_owned(), app: None, reason }])
+            InspectError::Usage(vec![Mistake { place: "nothing to inspect".to_owned(), app: None, reason }])
         };
-        let apps = outline(file.ok_or_else(nothing)?).map_err(Error::Usage)?;
+        let apps = outline(file.ok_or_else(nothing)?).map_err(InspectError::Usage)?;
         return Ok(if args.json { all_in_json(&apps) } else { all_in_text(&apps, tell) });
     };
-    let report = within(READING_MAX, component).map_err(Error::Load)?;
+    let report = within(READING_MAX, component).map_err(InspectError::Load)?;
     let text = if args.json {
         let json = serde_json::to_string_pretty(&report).map(|json| format!("{json}\n"));
-        json.map_err(|error| Error::Load(failed(component, error.to_string())))?
+        json.map_err(|error| InspectError::Load(failed(component, error.to_string())))?
     } else {
         report.full(&component.display().to_string()).to_string()
     };

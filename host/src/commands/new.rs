@@ -11,7 +11,7 @@ use wasmhost_toolchain::templates;
 
 /// Why no project was begun.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum NewError {
     /// Wrong words.
     #[error("{0}")]
     Usage(String),
@@ -27,10 +27,10 @@ pub(crate) enum Error {
 ///
 /// # Errors
 /// When a word is wrong, the folder is taken, or cannot be written.
-pub(crate) fn run(args: &NewArgs) -> Result<String, Error> {
+pub(crate) fn run(args: &NewArgs) -> Result<String, NewError> {
     let name = name(&args.name);
     if let Some(reason) = templates::wrong_name(&name) {
-        return Err(Error::Usage(format!("`{name}` cannot be a project's name: {reason}")));
+        return Err(NewError::Usage(format!("`{name}` cannot be a project's name: {reason}")));
     }
     let language = match &args.lang {
         Some(word) => language(word)?,
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<String, Error> {
     };
     let wasi = version(language, &args.wasi)?;
     if is_taken(&args.name) {
-        return Err(Error::Taken(args.name.clone()));
+        return Err(NewError::Taken(args.name.clone()));
     }
     templates::write(language, wasi, &name, &args.name)?;
     let folder = args.name.display();
@@ -58,46 +58,46 @@ fn words() -> String {
     Language::ALL.map(Language::word).join(", ")
 }
 
-fn language(word: &str) -> Result<Language, Error> {
+fn language(word: &str) -> Result<Language, NewError> {
     let known = Language::ALL.into_iter().find(|language| {
         language.word() == word
             || language.to_string().eq_ignore_ascii_case(word)
             || (word == "py" && language.word() == "python")
             || (word == "golang" && language.word() == "go")
     });
-    known.ok_or_else(|| Error::Usage(format!("--lang `{word}`: no such language, one of {}", words())))
+    known.ok_or_else(|| NewError::Usage(format!("--lang `{word}`: no such language, one of {}", words())))
 }
 
-fn version(language: Language, word: &str) -> Result<WasiVersion, Error> {
+fn version(language: Language, word: &str) -> Result<WasiVersion, NewError> {
     let known = [WasiVersion::P2, WasiVersion::P3].into_iter().find(|version| version.to_string() == word);
     let Some(version) = known else {
-        return Err(Error::Usage(format!("--wasi `{word}`: no such version, 0.2 or 0.3")));
+        return Err(NewError::Usage(format!("--wasi `{word}`: no such version, 0.2 or 0.3")));
     };
     if templates::versions(language).contains(&version) {
         return Ok(version);
     }
     let those = Language::ALL.into_iter().filter(|language| templates::versions(*language).contains(&version));
     let those: Vec<&str> = those.map(Language::word).collect();
-    Err(Error::Usage(format!(
+    Err(NewError::Usage(format!(
         "--wasi {word}: the toolchain of {language} makes no components of it; those of {} do",
         those.join(" and ")
     )))
 }
 
 /// Asks on the terminal for one that there is a template of in this version of wasi; a mistake when there is no terminal.
-fn ask(wasi: &str) -> Result<Language, Error> {
+fn ask(wasi: &str) -> Result<Language, NewError> {
     let (input, mut output) = (std::io::stdin(), std::io::stderr());
     if !input.is_terminal() || !output.is_terminal() {
-        return Err(Error::Usage(format!("--lang is missing: one of {}", words())));
+        return Err(NewError::Usage(format!("--lang is missing: one of {}", words())));
     }
     let languages = Language::ALL.into_iter().filter(|language| version(*language, wasi).is_ok());
     choose(&languages.collect::<Vec<_>>(), &mut input.lock(), &mut output)
 }
 
 /// Shows the languages with their numbers and reads a number or a word, some times over.
-fn choose(languages: &[Language], input: &mut dyn BufRead, output: &mut dyn Write) -> Result<Language, Error> {
+fn choose(languages: &[Language], input: &mut dyn BufRead, output: &mut dyn Write) -> Result<Language, NewError> {
     const TRIES: usize = 3;
-    let gone = || Error::Usage(format!("--lang is missing: one of {}", words()));
+    let gone = || NewError::Usage(format!("--lang is missing: one of {}", words()));
     for (number, language) in languages.iter().enumerate() {
         writeln!(output, "  {}  {language}", number + 1).map_err(|_| gone())?;
     }

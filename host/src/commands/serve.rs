@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use wasmhost_supervise::primary::{self, DevOrder, Ended, Ground, PrimaryError};
+use wasmhost_supervise::primary::{self, Bootstrap, DevOrder, Ended, PrimaryError};
 
 /// Raises the soft limit on descriptors to the hard one. To be called before anything is opened; children have the same.
 pub(crate) fn raise_descriptor_limit() {
@@ -12,20 +12,20 @@ pub(crate) fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Serves on `ground` until the host is told to stop.
+/// Serves on `bootstrap` until the host is told to stop.
 ///
 /// # Errors
 /// When the host cannot start, or has lost its workers.
-pub(crate) fn run(ground: Ground) -> Result<Ended, PrimaryError> {
-    run_in_loop(primary::run(ground))
+pub(crate) fn run(bootstrap: Bootstrap) -> Result<Ended, PrimaryError> {
+    run_in_loop(primary::run(bootstrap))
 }
 
 /// [`run`], with orders of `wasmhost dev`.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn run_with(ground: Ground, orders: mpsc::Receiver<DevOrder>) -> Result<Ended, PrimaryError> {
-    run_in_loop(primary::run_with(ground, orders))
+pub(crate) fn run_with(bootstrap: Bootstrap, orders: mpsc::Receiver<DevOrder>) -> Result<Ended, PrimaryError> {
+    run_in_loop(primary::run_with(bootstrap, orders))
 }
 
 fn run_in_loop(primary: impl Future<Output = Result<Ended, PrimaryError>>) -> Result<Ended, PrimaryError> {

@@ -25,7 +25,7 @@ use wasmhost_base::panics::{caught, guarded};
 use wasmhost_serve::listener::{AcceptPause, Listener};
 use wasmhost_serve::worker::inbox::Accepted;
 
-use crate::board::Board;
+use crate::host_status::HostStatus;
 
 /// Connections to the admin page at once. One more takes the place of one that is there ([`whose_place`]).
 const CONNECTIONS_MAX: usize = 32;
@@ -36,8 +36,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
 /// Serves the page; never ends, not by a bug of its own.
-pub async fn serve(listener: Listener, board: Arc<Board>) {
-    while guarded(accept(&listener, &board)).await.is_err() {
+pub async fn serve(listener: Listener, host_status: Arc<HostStatus>) {
+    while guarded(accept(&listener, &host_status)).await.is_err() {
         tokio::time::sleep(AFTER_A_PANIC).await;
     }
 }
@@ -49,11 +49,11 @@ struct Visitor {
 }
 
 impl Visitor {
-    fn begin(socket: Accepted, board: Arc<Board>) -> Self {
+    fn begin(socket: Accepted, host_status: Arc<HostStatus>) -> Self {
         let has_asked = Rc::new(Cell::new(false));
         let asked = Rc::clone(&has_asked);
         let task = tokio::task::spawn_local(async move {
-            match tokio::time::timeout(CONNECTION_TIMEOUT, connection(socket, board, asked)).await {
+            match tokio::time::timeout(CONNECTION_TIMEOUT, connection(socket, host_status, asked)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended with an error"),
                 Err(_) => tracing::debug!("an admin connection took too long"),
@@ -69,7 +69,7 @@ fn whose_place(have_asked: impl IntoIterator<Item = bool>) -> usize {
     have_asked.into_iter().position(|has_asked| !has_asked).unwrap_or(0)
 }
 
-async fn accept(listener: &Listener, board: &Arc<Board>) {
+async fn accept(listener: &Listener, host_status: &Arc<HostStatus>) {
     // In the order of their coming.
     let mut visitors: Vec<Visitor> = Vec::with_capacity(CONNECTIONS_MAX);
     let mut pause = AcceptPause::default();
@@ -86,7 +86,7 @@ async fn accept(listener: &Listener, board: &Arc<Board>) {
                     leaver.task.abort();
                     tracing::debug!("an admin connection was closed to make room for another");
                 }
-                visitors.push(Visitor::begin(socket, Arc::clone(board)));
+                visitors.push(Visitor::begin(socket, Arc::clone(host_status)));
             }
             Err(error) => pause.failed(&error),
         }
@@ -95,13 +95,13 @@ async fn accept(listener: &Listener, board: &Arc<Board>) {
 
 async fn connection(
     socket: Accepted,
-    board: Arc<Board>,
+    host_status: Arc<HostStatus>,
     asked: Rc<Cell<bool>>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let service = service_fn(move |request: Request<Incoming>| {
         asked.set(true);
         wasmhost_base::inject::arm(request.headers());
-        let response = caught(|| answer(&request, &board)).unwrap_or_else(|_| {
+        let response = caught(|| answer(&request, &host_status)).unwrap_or_else(|_| {
             page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
         });
         async move { Ok::<_, Infallible>(response) }
@@ -120,7 +120,7 @@ async fn connection(
     Ok(())
 }
 
-fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, host_status: &HostStatus) -> Response<Full<Bytes>> {
     wasmhost_base::inject::panic_at("admin");
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "405 only GET and HEAD\n");
@@ -130,10 +130,10 @@ fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
     }
     match request.uri().path() {
         "/healthz" => page(StatusCode::OK, "text/plain", "ok\n"),
-        "/readyz" if board.is_ready() => page(StatusCode::OK, "text/plain", "ready\n"),
+        "/readyz" if host_status.is_ready() => page(StatusCode::OK, "text/plain", "ready\n"),
         "/readyz" => page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n"),
-        "/status" => page(StatusCode::OK, "application/json", status::render(board)),
-        "/metrics" => match prometheus::render(board) {
+        "/status" => page(StatusCode::OK, "application/json", status::render(host_status)),
+        "/metrics" => match prometheus::render(host_status) {
             Ok(text) => page(StatusCode::OK, prometheus::CONTENT_TYPE, text),
             Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
         },

@@ -13,7 +13,7 @@ use wasmhost_config::{App, AppId, Listed};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-use self::book::{Answer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Served};
+use self::book::{AppAnswer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Served};
 use self::difference::Numbers;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::short;
@@ -156,10 +156,10 @@ impl<B: Backend> Apps<B> {
     }
 }
 
-fn refusal<G>(worker: WorkerId, id: AppId, answer: Answer) -> Option<Tell<G>> {
+fn refusal<G>(worker: WorkerId, id: AppId, answer: AppAnswer) -> Option<Tell<G>> {
     match answer {
-        Answer::Later => None,
-        Answer::Refused(reason) => Some(Tell::Refuse(worker, id, reason.into())),
+        AppAnswer::Later => None,
+        AppAnswer::Refused(reason) => Some(Tell::Refuse(worker, id, reason.into())),
     }
 }
 

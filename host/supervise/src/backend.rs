@@ -10,11 +10,11 @@ use http::uri::Authority;
 use tokio::sync::{mpsc, oneshot};
 
 use wasmhost_config::{App, AppId, AppTable, Config};
-use wasmhost_confine::Report;
+use wasmhost_confine::Confinement;
 use wasmhost_confine::spawner::Spawner;
 use wasmhost_sandbox::LoadError;
-use wasmhost_serve::vitals::{HostVitals, Vitals};
-use wasmhost_serve::worker::inbox::{Connection, Permits};
+use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
+use wasmhost_serve::worker::inbox::{Admission, Connection};
 use wasmhost_serve::worker::{Stage, WorkerEvent, WorkerId};
 
 /// What comes of work that runs elsewhere; without an answer, the thread or process that did it has died.
@@ -42,16 +42,16 @@ pub(crate) trait Backend: Sized + 'static {
     ///
     /// # Errors
     /// What the system says.
-    fn new(config: &Arc<Config>, spawner: &Arc<Spawner>, confinement: &Report) -> io::Result<Self>;
+    fn new(config: &Arc<Config>, spawner: &Arc<Spawner>, confinement: &Confinement) -> io::Result<Self>;
 
     /// What all workers share.
-    fn host(&self) -> &'static HostVitals;
+    fn host(&self) -> &'static HostScoreboard;
 
     /// Where a new worker shows itself.
     ///
     /// # Errors
     /// What the system says.
-    fn vitals(&self) -> io::Result<(&'static Vitals, Self::VitalsFile)>;
+    fn scoreboard(&self) -> io::Result<(&'static Scoreboard, Self::VitalsFile)>;
 
     /// The table as workers are given it.
     ///
@@ -84,14 +84,14 @@ pub(crate) trait Backend: Sized + 'static {
 
     /// A worker has died: what it had taken of what all share is given back, and what it showed is not so any more. `apps`:
     /// all that it may have served.
-    fn clear(&self, gone: &'static Vitals, apps: &mut dyn Iterator<Item = AppId>);
+    fn clear(&self, gone: &'static Scoreboard, apps: &mut dyn Iterator<Item = AppId>);
 
     /// The host is at its end.
     fn stop(&self);
 }
 
 /// What a worker that has died showed of these apps, and of requests of no app, is not so any more.
-pub(crate) fn clear_rows(gone: &Vitals, apps: impl Iterator<Item = AppId>) {
+pub(crate) fn clear_rows(gone: &Scoreboard, apps: impl Iterator<Item = AppId>) {
     for row in apps.filter_map(|app| gone.apps.get(app.index())).chain([&gone.metrics.unrouted]) {
         row.in_flight.set(0);
         row.instances.set(0);
@@ -118,15 +118,15 @@ pub(crate) struct Start<'a, B: Backend> {
     /// The group whose apps it serves; none: it takes clients' connections.
     pub(crate) group: Option<&'a Arc<str>>,
     /// Where it shows itself.
-    pub(crate) vitals: &'static Vitals,
+    pub(crate) scoreboard: &'static Scoreboard,
     /// The same, for another process.
-    pub(crate) vitals_file: &'a B::VitalsFile,
+    pub(crate) scoreboard_file: &'a B::VitalsFile,
     /// Where it tells of itself.
     pub(crate) events: &'a mpsc::Sender<WorkerEvent>,
     /// The address that stands for the authority where a client names none.
     pub(crate) authority: &'a Authority,
     /// The capacity that connections take from.
-    pub(crate) permits: &'a Arc<Permits>,
+    pub(crate) admission: &'a Arc<Admission>,
     /// Listeners of its own, with `--balance kernel`.
     pub(crate) listeners: Vec<TcpListener>,
     /// Whether to go on.

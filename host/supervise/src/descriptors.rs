@@ -11,7 +11,7 @@ const DESCRIPTORS_A_WORKER: u64 = 16;
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Connections {
+pub(crate) struct ConnectionBounds {
     /// Of all workers together.
     pub(crate) of_all: usize,
     /// Of one worker that is a process.
@@ -20,7 +20,7 @@ pub(crate) struct Connections {
 
 /// How many connections the descriptors of this process, and of workers that are processes, allow. They have the same limit,
 /// each for itself.
-pub(crate) fn connections_by_descriptors(config: &Config) -> Connections {
+pub(crate) fn connections_by_descriptors(config: &Config) -> ConnectionBounds {
     use rustix::process::{Resource, getrlimit};
     connections_within(config, getrlimit(Resource::Nofile).current.unwrap_or(1 << 20))
 }
@@ -44,7 +44,7 @@ fn is_enough_for_code(kept: u64, descriptors: u64) -> bool {
     kept <= descriptors / 2
 }
 
-fn connections_within(config: &Config, descriptors: u64) -> Connections {
+fn connections_within(config: &Config, descriptors: u64) -> ConnectionBounds {
     let workers = config.workers;
     // Each guest that is awake keeps the file open that its code is mapped from. (Those of one app are reserved already.)
     let kept = kept_open(config).saturating_sub(1);
@@ -67,7 +67,7 @@ fn connections_within(config: &Config, descriptors: u64) -> Connections {
             let code = kept.saturating_add(awake_on(workers));
             let open = of_a_worker.saturating_mul(workers.into()).saturating_add(directories).saturating_add(code);
             let connections = beside(reserved.saturating_add(open), descriptors);
-            Connections { of_all: connections, of_a_worker: connections }
+            ConnectionBounds { of_all: connections, of_a_worker: connections }
         }
         WorkerKind::Process => {
             let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER;
@@ -75,7 +75,7 @@ fn connections_within(config: &Config, descriptors: u64) -> Connections {
             let connections = beside(reserved.saturating_add(open), descriptors);
             // A request that is forwarded to a group needs one more.
             let connections = if config.groups().is_empty() { connections } else { (connections / 2).max(1) };
-            Connections { of_all: connections.saturating_mul(workers.into()), of_a_worker: connections }
+            ConnectionBounds { of_all: connections.saturating_mul(workers.into()), of_a_worker: connections }
         }
     }
 }

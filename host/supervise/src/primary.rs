@@ -1,13 +1,13 @@
 //! The primary: starts the workers, gives them connections, notices when one ends, and stops them in order. It leaves
 //! decisions to the balancer and the supervisor, and never runs guest code.
 
+mod acceptors;
+mod bootstrap;
 mod dispatch;
 mod division;
 mod error;
-mod ground;
-mod heart;
-mod intakes;
 mod life;
+mod liveness;
 mod place;
 mod reading;
 mod reload;
@@ -25,17 +25,17 @@ use wasmhost_base::log;
 use wasmhost_base::panics::{caught, guarded};
 use wasmhost_config::{Config, WorkerKind};
 use wasmhost_confine::spawner::Reading;
-use wasmhost_serve::intake::Intake;
-use wasmhost_serve::worker::inbox::{PerClient, Permits};
+use wasmhost_serve::acceptor::Acceptor;
+use wasmhost_serve::worker::inbox::{Admission, PerClient};
 use wasmhost_serve::worker::{Applied, Stage, WorkerEvent, WorkerId};
 
-use self::dispatch::{DISPATCH_AGAIN, Held, Rest, next_connection};
+use self::acceptors::{Acceptors, Door};
+pub use self::bootstrap::Bootstrap;
+use self::bootstrap::{authority, forwarded_connections, max_connections, per_client};
+use self::dispatch::{DISPATCH_AGAIN, HeldConnection, Rest, next_connection};
 use self::division::{Division, FRONT};
 pub use self::error::PrimaryError;
 use self::error::system;
-pub use self::ground::Ground;
-use self::ground::{authority, forwarded_connections, max_connections, per_client};
-use self::intakes::{Door, Intakes};
 use self::place::Place;
 use self::reload::Reload;
 pub use self::reload::{DevOrder, LoadOutcome};
@@ -45,7 +45,7 @@ use self::unpublished::Unpublished;
 use crate::admin;
 use crate::apps::{Apps, Done, wait};
 use crate::backend::{Backend, Loaded, Worker};
-use crate::board::{Board, is_single};
+use crate::host_status::{HostStatus, is_single};
 use crate::process::Processes;
 use crate::shutdown::{Phase, Request, Signals};
 use crate::supervisor::BEAT;
@@ -63,42 +63,46 @@ pub enum Ended {
     AtOnce,
 }
 
-/// Serves on `ground` until the host is told to stop. Runs on the main thread, in a local runtime.
+/// Serves on `bootstrap` until the host is told to stop. Runs on the main thread, in a local runtime.
 ///
 /// # Errors
 /// When the host cannot start, or has lost its workers.
-pub async fn run(ground: Ground) -> Result<Ended, PrimaryError> {
+pub async fn run(bootstrap: Bootstrap) -> Result<Ended, PrimaryError> {
     // Nobody gives orders.
-    run_with(ground, mpsc::channel(1).1).await
+    run_with(bootstrap, mpsc::channel(1).1).await
 }
 
 /// [`run`], with orders of `wasmhost dev`.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_with(ground: Ground, orders: mpsc::Receiver<DevOrder>) -> Result<Ended, PrimaryError> {
-    match ground.config.worker_kind {
-        WorkerKind::Thread => run_on::<Threads>(ground, orders).await,
-        WorkerKind::Process => run_on::<Processes>(ground, orders).await,
+pub async fn run_with(bootstrap: Bootstrap, orders: mpsc::Receiver<DevOrder>) -> Result<Ended, PrimaryError> {
+    match bootstrap.config.worker_kind {
+        WorkerKind::Thread => run_on::<Threads>(bootstrap, orders).await,
+        WorkerKind::Process => run_on::<Processes>(bootstrap, orders).await,
     }
 }
 
 /// [`run_with`], on workers of this kind.
-async fn run_on<B: Backend>(mut ground: Ground, mut orders: mpsc::Receiver<DevOrder>) -> Result<Ended, PrimaryError> {
+async fn run_on<B: Backend>(
+    mut bootstrap: Bootstrap,
+    mut orders: mpsc::Receiver<DevOrder>,
+) -> Result<Ended, PrimaryError> {
     let mut signals = Signals::install().map_err(system("install signal handlers"))?;
-    let spawner = Arc::clone(&ground.spawner);
-    let config = Arc::new(ground.config.clone());
+    let spawner = Arc::clone(&bootstrap.spawner);
+    let config = Arc::new(bootstrap.config.clone());
     tell_start(&config);
-    ground.confinement.log();
-    let backend = B::new(&config, &spawner, &ground.confinement).map_err(system("make ready for workers"))?;
+    bootstrap.confinement.log();
+    let backend = B::new(&config, &spawner, &bootstrap.confinement).map_err(system("make ready for workers"))?;
     let groups = division::groups_of(&config);
     let mut places = make_places(&backend, config.workers, &groups)?;
-    let workers = places.iter().map(|place| (place.vitals, place.group.clone())).collect();
-    let board = Arc::new(Board::new(Arc::clone(&config), workers, backend.host(), ground.confinement.clone()));
+    let workers = places.iter().map(|place| (place.scoreboard, place.group.clone())).collect();
+    let host_status =
+        Arc::new(HostStatus::new(Arc::clone(&config), workers, backend.host(), bootstrap.confinement.clone()));
     // From here on the admin page answers, however long the component takes to load.
-    if let Some(admin) = ground.listen_for_admin()? {
+    if let Some(admin) = bootstrap.listen_for_admin()? {
         tracing::info!(target: log::START, "admin page on {}", admin.address());
-        tokio::task::spawn_local(admin::serve(admin, Arc::clone(&board)));
+        tokio::task::spawn_local(admin::serve(admin, Arc::clone(&host_status)));
     }
     let (mut apps, mut done) = Apps::new(&config.apps);
     let only = if is_single(&config) { apps.book.iter().next().map(|(id, _)| id) } else { None };
@@ -113,31 +117,31 @@ async fn run_on<B: Backend>(mut ground: Ground, mut orders: mpsc::Receiver<DevOr
                     return Ok(Ended::Drained);
                 }
             };
-            board.touch(app);
+            host_status.touch(app);
             loaded
         }
         None => None,
     };
 
-    let listening = ground.listen()?;
+    let listening = bootstrap.listen()?;
     for (place, listeners) in places.iter_mut().zip(listening.each) {
         place.listeners = listeners;
     }
     let (events, mut heard) = mpsc::channel(EVENTS_MAX);
-    let permits = Permits::new(max_connections(&config), per_client(&config));
+    let admission = Admission::new(max_connections(&config), per_client(&config));
     let doors = listening.own.into_iter().map(|(listener, listen)| {
-        Door::new(Intake::new(listener, Arc::clone(&permits), &board.host.accepting), listen)
+        Door::new(Acceptor::new(listener, Arc::clone(&admission), &host_status.host.accepting), listen)
     });
-    let intakes = Intakes::new(doors.collect());
+    let acceptors = Acceptors::new(doors.collect());
     let mut divisions = Vec::new();
     for (number, group) in groups.into_iter().enumerate() {
         let table = backend.table(division::seen_by(group.as_deref(), apps.served_now()));
         let table = table.map_err(system("hand the apps to the workers"))?;
-        let permits = match number {
-            FRONT => Arc::clone(&permits),
-            _ => Permits::new(forwarded_connections(&config), PerClient::Unbounded),
+        let admission = match number {
+            FRONT => Arc::clone(&admission),
+            _ => Admission::new(forwarded_connections(&config), PerClient::Unbounded),
         };
-        divisions.push(Division::new(number, group, config.workers, permits, table));
+        divisions.push(Division::new(number, group, config.workers, admission, table));
     }
     let (reload, mut read) = Reload::new();
     let mut primary = Primary {
@@ -147,7 +151,7 @@ async fn run_on<B: Backend>(mut ground: Ground, mut orders: mpsc::Receiver<DevOr
         only,
         unpublished: Unpublished::default(),
         reload,
-        permits,
+        admission,
         spawner,
         files: listening.files,
         places,
@@ -156,7 +160,7 @@ async fn run_on<B: Backend>(mut ground: Ground, mut orders: mpsc::Receiver<DevOr
         respawns: BTreeMap::new(),
         stage: Stage::Serve,
         groups_drain: false,
-        board,
+        host_status,
         config,
     };
     for index in 0..primary.places.len() {
@@ -165,7 +169,7 @@ async fn run_on<B: Backend>(mut ground: Ground, mut orders: mpsc::Receiver<DevOr
     drop(guest);
     primary.show_all();
     let ears = Ears { heard: &mut heard, orders: &mut orders, done: &mut done, read: &mut read, signals: &mut signals };
-    let ended = primary.serve(intakes, &joined(&listening.addresses), ears).await;
+    let ended = primary.serve(acceptors, &joined(&listening.addresses), ears).await;
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
     ended
@@ -207,8 +211,9 @@ fn make_places<B: Backend>(
     groups: &[Option<Arc<str>>],
 ) -> Result<Vec<Place<B>>, PrimaryError> {
     let place = |(number, (division, group)): (u16, (usize, &Option<Arc<str>>))| {
-        let (vitals, vitals_file) = backend.vitals().map_err(system("make room for what a worker shows"))?;
-        Ok(Place::new(WorkerId(number), (division, group.clone()), vitals, vitals_file))
+        let (scoreboard, scoreboard_file) =
+            backend.scoreboard().map_err(system("make room for what a worker shows"))?;
+        Ok(Place::new(WorkerId(number), (division, group.clone()), scoreboard, scoreboard_file))
     };
     let all = groups.iter().enumerate().flat_map(|group| std::iter::repeat_n(group, workers.into()));
     (1..).zip(all).map(place).collect()
@@ -226,12 +231,12 @@ async fn until_stop(signals: &mut Signals) -> &'static str {
 impl<B: Backend> Primary<B> {
     async fn serve(
         &mut self,
-        mut intakes: Intakes,
+        mut acceptors: Acceptors,
         addresses: &str,
         Ears { heard, orders, done, read, signals }: Ears<'_, B>,
     ) -> Result<Ended, PrimaryError> {
         // A connection that no worker can take at the moment.
-        let mut held: Option<Held> = None;
+        let mut held: Option<HeldConnection> = None;
         let spawner = Arc::clone(&self.spawner);
         let mut spawner_lost = std::pin::pin!(spawner.ended());
         let mut has_spawner = true;
@@ -243,9 +248,9 @@ impl<B: Backend> Primary<B> {
         loop {
             let draining = deadline.is_some();
             if let Some(mut left) = rest.take() {
-                match caught(|| self.take_in_rest(&mut left, &mut intakes, &mut held)) {
+                match caught(|| self.take_in_rest(&mut left, &mut acceptors, &mut held)) {
                     Ok(true) => {
-                        intakes.close();
+                        acceptors.close();
                         held = None;
                         self.drain_workers();
                     }
@@ -265,12 +270,12 @@ impl<B: Backend> Primary<B> {
             }
             for place in &self.places {
                 if let Some(handle) = &place.handle {
-                    handle.reconcile(place.division == FRONT && self.permits.is_spent());
+                    handle.reconcile(place.division == FRONT && self.admission.is_spent());
                 }
             }
             self.run_apps();
-            if intakes.has_given_up() {
-                intakes.close_given_up();
+            if acceptors.has_given_up() {
+                acceptors.close_given_up();
             }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let next_respawn = self.respawns.keys().next().copied();
@@ -289,7 +294,7 @@ impl<B: Backend> Primary<B> {
                         let signal = if let Request::Stop(signal) = stop { signal } else { "SIGHUP" };
                         deadline = Some(self.stop_accepting(signal));
                         // What waits at a socket that was handed over stays there, for whoever is handed it next.
-                        intakes.leave_handed_over();
+                        acceptors.leave_handed_over();
                         rest = Some(Rest::new(self.config.drain_timeout));
                     }
                 },
@@ -311,9 +316,9 @@ impl<B: Backend> Primary<B> {
                     self.on_spawner_lost(lost, draining)?;
                 }
                 Some(done) = done.recv() => self.on_done(done),
-                Some(reading) = read.recv(), if !draining => self.on_reading(reading, &mut intakes),
+                Some(reading) = read.recv(), if !draining => self.on_reading(reading, &mut acceptors),
                 () = sleep_until(apps_due_at) => self.tend_apps(),
-                () = tokio::time::sleep(DISPATCH_AGAIN), if intakes.has_given_up() => {}
+                () = tokio::time::sleep(DISPATCH_AGAIN), if acceptors.has_given_up() => {}
                 () = sleep_until(deadline) => {
                     if !self.config.drain_timeout.is_zero() {
                         tracing::warn!(limit = "--drain-timeout", "--drain-timeout is over: requests still in flight are broken off; raise it to wait longer");
@@ -326,8 +331,8 @@ impl<B: Backend> Primary<B> {
                     beat_at = None;
                     self.beat();
                 }
-                connection = guarded(next_connection(&mut intakes, &mut held)), if announced && !draining => {
-                    let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, &mut intakes)));
+                connection = guarded(next_connection(&mut acceptors, &mut held)), if announced && !draining => {
+                    let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, &mut acceptors)));
                     held = taken_in.or_else(|panic| self.on_panic(panic))?;
                 }
             }
@@ -335,8 +340,8 @@ impl<B: Backend> Primary<B> {
     }
 
     fn announce(&mut self, addresses: &str) {
-        self.board.set_phase(Phase::Running);
-        let (workers, max_connections) = (self.places.len(), self.permits.max());
+        self.host_status.set_phase(Phase::Running);
+        let (workers, max_connections) = (self.places.len(), self.admission.max());
         let only = self.only.and_then(|app| self.apps.book.get(app)).and_then(|record| record.revision());
         if let Some(revision) = only {
             let (isolation, wasi) = (&*revision.isolation, &*revision.wasi);
@@ -353,7 +358,7 @@ impl<B: Backend> Primary<B> {
     fn has_begun(&self) -> bool {
         let is_front = |place: &&Place<B>| place.division == FRONT;
         self.places.iter().all(|place| place.has_begun)
-            && self.places.iter().filter(is_front).any(|place| place.vitals.metrics.listening.get())
+            && self.places.iter().filter(is_front).any(|place| place.scoreboard.metrics.listening.get())
     }
 
     /// Begins to stop: no listener takes a connection after those that wait already. Returns when requests in flight are
@@ -364,7 +369,7 @@ impl<B: Backend> Primary<B> {
             drain_timeout_ms = u64::try_from(self.config.drain_timeout.as_millis()).unwrap_or(u64::MAX),
             "stopping: no new connections, requests in flight finish"
         );
-        self.board.set_phase(Phase::Draining);
+        self.host_status.set_phase(Phase::Draining);
         self.files.remove();
         self.respawns.clear();
         Instant::now() + self.config.drain_timeout

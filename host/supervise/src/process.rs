@@ -18,13 +18,13 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-pub use self::child::{ChildError, run as run_child};
+pub use self::child::{WorkerProcessError, run as run_child};
 
 use wasmhost_base::wire::{Descriptor, Sent};
 use wasmhost_config::{App, AppId, AppTable, Config};
-use wasmhost_confine::Report;
+use wasmhost_confine::Confinement;
 use wasmhost_confine::spawner::Spawner;
-use wasmhost_serve::vitals::{self, HostVitals, Vitals};
+use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 
 use self::handle::{Hired, ProcessHandle};
 use self::protocol::{Share, ToWorker};
@@ -36,7 +36,7 @@ use crate::loader::CodeAtRest;
 /// What processes need.
 pub(crate) struct Processes {
     config: Arc<Config>,
-    host: &'static HostVitals,
+    host: &'static HostScoreboard,
     host_file: Arc<OwnedFd>,
     spawner: Arc<Spawner>,
     /// Connections that a worker's descriptors allow.
@@ -57,8 +57,8 @@ impl Backend for Processes {
     const CAN_BE_KILLED: bool = true;
     const ENDS_WITH_SPAWNER: bool = true;
 
-    fn new(config: &Arc<Config>, spawner: &Arc<Spawner>, confinement: &Report) -> io::Result<Self> {
-        let (host, host_file) = vitals::shared()?;
+    fn new(config: &Arc<Config>, spawner: &Arc<Spawner>, confinement: &Confinement) -> io::Result<Self> {
+        let (host, host_file) = scoreboard::shared()?;
         Ok(Self {
             config: Arc::clone(config),
             host,
@@ -70,12 +70,12 @@ impl Backend for Processes {
         })
     }
 
-    fn host(&self) -> &'static HostVitals {
+    fn host(&self) -> &'static HostScoreboard {
         self.host
     }
 
-    fn vitals(&self) -> io::Result<(&'static Vitals, Arc<OwnedFd>)> {
-        vitals::shared().map(|(vitals, file)| (vitals, Arc::new(file)))
+    fn scoreboard(&self) -> io::Result<(&'static Scoreboard, Arc<OwnedFd>)> {
+        scoreboard::shared().map(|(scoreboard, file)| (scoreboard, Arc::new(file)))
     }
 
     fn table(&self, table: AppTable) -> io::Result<Arc<OwnedFd>> {
@@ -101,13 +101,13 @@ impl Backend for Processes {
         // Each has its part of the connections, since none sees the others' listeners.
         let workers = usize::from(self.config.workers);
         let share = (!start.listeners.is_empty()).then(|| Share {
-            connections: (start.permits.max() / workers).max(1),
+            connections: (start.admission.max() / workers).max(1),
             per_client: self.config.limits.max_connections_per_client.map(|max| max.div_ceil(workers)),
         });
         let mut descriptors: Vec<Sent<'_>> = vec![
             (Descriptor::Table, start.table.as_fd()),
-            (Descriptor::Vitals, start.vitals_file.as_fd()),
-            (Descriptor::HostVitals, self.host_file.as_fd()),
+            (Descriptor::Scoreboard, start.scoreboard_file.as_fd()),
+            (Descriptor::HostScoreboard, self.host_file.as_fd()),
         ];
         let listeners = start.listeners.iter().enumerate();
         descriptors.extend(listeners.map(|(number, listener)| (Descriptor::Listener(number), listener.as_fd())));
@@ -128,18 +128,18 @@ impl Backend for Processes {
         let hired = Hired {
             id: start.id,
             group: start.group.cloned(),
-            vitals: start.vitals,
+            scoreboard: start.scoreboard,
             events: start.events.clone(),
-            permits: Arc::clone(start.permits),
+            admission: Arc::clone(start.admission),
             connections_max: self.connections_max,
             stage: start.stage,
         };
         ProcessHandle::start(hired, &self.spawner, &word, &descriptors)
     }
 
-    fn clear(&self, gone: &'static Vitals, apps: &mut dyn Iterator<Item = AppId>) {
+    fn clear(&self, gone: &'static Scoreboard, apps: &mut dyn Iterator<Item = AppId>) {
         let apps: Vec<AppId> = apps.collect();
-        vitals::give_back(self.host, gone, apps.iter().copied());
+        scoreboard::give_back(self.host, gone, apps.iter().copied());
         gone.pulse.reset();
         gone.is_short.set(false);
         clear_rows(gone, apps.into_iter());

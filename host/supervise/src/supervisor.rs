@@ -71,7 +71,7 @@ pub enum Action {
 }
 
 #[derive(Debug, Default)]
-struct Record {
+struct StartRecord {
     listening_since: Option<Instant>,
     deaths_in_a_row: u32,
 }
@@ -81,7 +81,7 @@ struct Record {
 pub struct Supervisor {
     intensity: RestartIntensity,
     deaths: VecDeque<Instant>,
-    workers: HashMap<WorkerId, Record>,
+    workers: HashMap<WorkerId, StartRecord>,
 }
 
 impl Supervisor {

@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 
 use wasmhost_base::heap;
 use wasmhost_config::{App, AppId, AppTable, Config};
-use wasmhost_confine::Report;
+use wasmhost_confine::Confinement;
 use wasmhost_confine::spawner::{Launcher, Spawner};
 use wasmhost_sandbox::{Artifact, Guest, LoadError, Sandbox, Ticker};
-use wasmhost_serve::vitals::{self, HostVitals, Vitals};
+use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::inbox::Connection;
 use wasmhost_serve::worker::{Stage, Supply, ThreadHandle, WorkerSetup, orders};
 
@@ -23,7 +23,7 @@ use crate::loader::{CodeAtRest, Trial, budget, link_and_try, short};
 pub(crate) struct Threads {
     config: Arc<Config>,
     trial: Arc<Trial>,
-    host: &'static HostVitals,
+    host: &'static HostScoreboard,
     spawner: Arc<Spawner>,
 }
 
@@ -45,9 +45,9 @@ impl Backend for Threads {
     const CAN_BE_KILLED: bool = false;
     const ENDS_WITH_SPAWNER: bool = false;
 
-    fn new(config: &Arc<Config>, spawner: &Arc<Spawner>, _confinement: &Report) -> io::Result<Self> {
-        let host: &HostVitals = vitals::own()?;
-        let own: &Vitals = vitals::own()?;
+    fn new(config: &Arc<Config>, spawner: &Arc<Spawner>, _confinement: &Confinement) -> io::Result<Self> {
+        let host: &HostScoreboard = scoreboard::own()?;
+        let own: &Scoreboard = scoreboard::own()?;
         let trial = Trial {
             sandbox: Sandbox::new(config, config.workers, Ticker::start()?),
             among_others: config.source.is_some(),
@@ -57,12 +57,12 @@ impl Backend for Threads {
         Ok(Self { config: Arc::clone(config), trial: Arc::new(trial), host, spawner: Arc::clone(spawner) })
     }
 
-    fn host(&self) -> &'static HostVitals {
+    fn host(&self) -> &'static HostScoreboard {
         self.host
     }
 
-    fn vitals(&self) -> io::Result<(&'static Vitals, ())> {
-        Ok((vitals::own()?, ()))
+    fn scoreboard(&self) -> io::Result<(&'static Scoreboard, ())> {
+        Ok((scoreboard::own()?, ()))
     }
 
     fn table(&self, table: AppTable) -> io::Result<Arc<AppTable>> {
@@ -109,18 +109,18 @@ impl Backend for Threads {
             id: start.id,
             group: start.group.cloned(),
             config: Arc::clone(&self.config),
-            vitals: start.vitals,
+            scoreboard: start.scoreboard,
             host: self.host,
             sandbox: Arc::clone(&self.trial.sandbox),
             authority: start.authority.clone(),
             listeners: start.listeners,
-            permits: Arc::clone(start.permits),
+            admission: Arc::clone(start.admission),
         };
         let orders = orders(Arc::clone(start.table), start.stage, supplies);
         ThreadHandle::start(setup, start.events.clone(), orders)
     }
 
-    fn clear(&self, gone: &'static Vitals, apps: &mut dyn Iterator<Item = AppId>) {
+    fn clear(&self, gone: &'static Scoreboard, apps: &mut dyn Iterator<Item = AppId>) {
         // A thread that died has leaked its instances' memory, or given it back itself.
         clear_rows(gone, apps);
     }

@@ -13,11 +13,8 @@ use std::path::Path;
 use wasmhost_sandbox::{self as sandbox, Binary, Content, Description, LoadError, Problem, Survey};
 
 use self::parts::Parts;
-pub use self::report::{Compiled, FORMAT, Flag, Isolated, Kind, Memory, Producer, Report, Runs, Section, Want};
+pub use self::report::{Compiled, FORMAT, Isolated, Kind, Memory, Producer, Report, Runs, Section, Want, WantedFlag};
 pub use self::show::Full;
-
-/// Why a file cannot be read: wasmhost does not know its format, or it is damaged.
-pub type Error = LoadError;
 
 /// Memory that an instance may have when `--memory-max` is not given.
 const MEMORY_MAX_DEFAULT_BYTES: u64 = 128 << 20;
@@ -27,7 +24,7 @@ impl Report {
     ///
     /// # Errors
     /// When it is none of these, or damaged.
-    pub fn of(bytes: Vec<u8>) -> Result<Self, Error> {
+    pub fn of(bytes: Vec<u8>) -> Result<Self, LoadError> {
         let file = Path::new("-");
         let report = if bytes.starts_with(b"\x7fELF") { compiled(&mut Cursor::new(bytes)) } else { whole(bytes, file) };
         report.map_err(|problem| LoadError::new(file, problem))
@@ -37,7 +34,7 @@ impl Report {
     ///
     /// # Errors
     /// When it cannot be read, is nothing that wasmhost knows, or is damaged.
-    pub fn of_file(file: &Path) -> Result<Self, Error> {
+    pub fn of_file(file: &Path) -> Result<Self, LoadError> {
         let report = sandbox::content(file).and_then(|content| match content {
             Content::Whole(bytes) => whole(bytes, file),
             Content::Compiled(mut opened) => compiled(&mut opened),
@@ -113,7 +110,7 @@ fn report(kind: Kind, size_bytes: u64, description: &Description, parts: Parts, 
         let needed = memory.needed_bytes.div_ceil(1 << 20);
         flags.insert(
             0,
-            Flag {
+            WantedFlag {
                 flag: format!("--memory-max {needed}MiB"),
                 key: Some("limits.memory"),
                 needed: true,

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use super::queue::Queue;
+use super::queue::LogQueue;
 use super::settings::LogFormat;
 
 /// Bytes that are handed over together. Pipes take so many whole (POSIX, `PIPE_BUF`), and several processes may write
@@ -53,14 +53,14 @@ pub(super) struct Sink<W> {
     pub(super) colours: bool,
 }
 
-static SINK: OnceLock<Sink<Queue>> = OnceLock::new();
+static SINK: OnceLock<Sink<LogQueue>> = OnceLock::new();
 
 thread_local! {
-    static PENDING: RefCell<Pending> = RefCell::default();
+    static PENDING: RefCell<PendingLines> = RefCell::default();
 }
 
 /// Has lines written from now on.
-pub(super) fn start(sink: Sink<Queue>) {
+pub(super) fn start(sink: Sink<LogQueue>) {
     let _ = SINK.set(sink);
 }
 
@@ -106,14 +106,14 @@ pub fn flush() {
 
 /// Lines of this thread that were not handed over.
 #[derive(Default)]
-struct Pending {
+struct PendingLines {
     lines: Vec<u8>,
     /// Who waits for the first of them.
     waiting: Option<Waker>,
     clock: Clock,
 }
 
-impl Pending {
+impl PendingLines {
     /// Ready when there are any.
     fn poll_first(&mut self, context: &Context<'_>) -> Poll<()> {
         if self.lines.is_empty() {
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn lines_have_the_form_of_the_log() {
         let text = sink(LogFormat::Text);
-        let mut pending = Pending::default();
+        let mut pending = PendingLines::default();
         pending.add(&line("/a\"b"), time(), &text);
         pending.flush(&text);
         assert_eq!(
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn batches_are_whole_lines_and_fit_a_pipe() {
         let sink = sink(LogFormat::Json);
-        let mut pending = Pending::default();
+        let mut pending = PendingLines::default();
         let long = format!("/{}", "x".repeat(10_000));
         for number in 0..1_000 {
             pending.add(&line(if number == 500 { &long } else { "/short" }), time(), &sink);
@@ -322,7 +322,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&woken));
         let context = Context::from_waker(&waker);
         let sink = sink(LogFormat::Text);
-        let mut pending = Pending::default();
+        let mut pending = PendingLines::default();
         for _ in 0..2 {
             assert!(pending.poll_first(&context).is_pending() && !woken.0.swap(false, Relaxed));
             pending.add(&line("/"), time(), &sink);

@@ -34,12 +34,12 @@ pub(super) struct Develop {
 
 /// An event's fields as text.
 #[derive(Default)]
-struct Fields {
+struct DevelopFields {
     message: String,
     others: Vec<(&'static str, String)>,
 }
 
-impl Fields {
+impl DevelopFields {
     /// The value, which is not among the others any more.
     fn take(&mut self, name: &str) -> String {
         let position = self.others.iter().position(|(given, _)| *given == name);
@@ -51,7 +51,7 @@ impl Fields {
     }
 }
 
-impl Visit for Fields {
+impl Visit for DevelopFields {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.others.push((field.name(), value.to_owned()));
     }
@@ -109,7 +109,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut fields = Fields::default();
+        let mut fields = DevelopFields::default();
         event.record(&mut fields);
         let ansi = writer.has_ansi_escapes();
         let mut painter = Painter { writer, ansi };
@@ -127,7 +127,7 @@ where
     }
 }
 
-fn guest(painter: &mut Painter<'_>, fields: &Fields) -> fmt::Result {
+fn guest(painter: &mut Painter<'_>, fields: &DevelopFields) -> fmt::Result {
     let (colour, stream) =
         if fields.get("stream") == "stderr" { (Colour::Yellow, "stderr") } else { (Colour::Cyan, "stdout") };
     painter.paint(colour, stream)?;
@@ -135,7 +135,7 @@ fn guest(painter: &mut Painter<'_>, fields: &Fields) -> fmt::Result {
     writeln!(painter.writer, "{}", harmless(&fields.message))
 }
 
-fn access(painter: &mut Painter<'_>, fields: &Fields) -> fmt::Result {
+fn access(painter: &mut Painter<'_>, fields: &DevelopFields) -> fmt::Result {
     let status = fields.get("status");
     let colour = match status.as_bytes().first() {
         Some(b'5') => Colour::Red,
@@ -153,7 +153,7 @@ fn access(painter: &mut Painter<'_>, fields: &Fields) -> fmt::Result {
     painter.writer.write_char('\n')
 }
 
-fn host(painter: &mut Painter<'_>, target: &str, level: Level, fields: &Fields) -> fmt::Result {
+fn host(painter: &mut Painter<'_>, target: &str, level: Level, fields: &DevelopFields) -> fmt::Result {
     let is_own = target == DEV || target == LISTENING;
     match level {
         Level::ERROR => painter.paint(Colour::Red, "error ")?,

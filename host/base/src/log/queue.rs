@@ -14,14 +14,14 @@ const BYTES_MAX: usize = 8 << 20;
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 /// Lines that this process has lost. A worker's process keeps the count where the primary sees it.
-static LOST: Count = Count { shown: OnceLock::new(), own: AtomicU64::new(0) };
+static LOST: LineCount = LineCount { shown: OnceLock::new(), own: AtomicU64::new(0) };
 
-struct Count {
+struct LineCount {
     shown: OnceLock<&'static AtomicU64>,
     own: AtomicU64,
 }
 
-impl Count {
+impl LineCount {
     fn add(&self, lines: u64) {
         self.shown.get().copied().unwrap_or(&self.own).fetch_add(lines, Relaxed);
     }
@@ -55,10 +55,10 @@ fn lines_in(bytes: &[u8]) -> usize {
 
 /// The end of the queue where lines are put in.
 #[derive(Clone)]
-pub(super) struct Queue(Arc<Shared>);
+pub(super) struct LogQueue(Arc<SharedQueue>);
 
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct SharedQueue {
+    waiting: Mutex<WaitingLines>,
     /// Tells the thread that there is something to write, or that it is to end.
     more: Condvar,
     /// Tells who waits for the end that all is written.
@@ -68,7 +68,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingLines {
     batches: VecDeque<Box<[u8]>>,
     lines: usize,
     bytes: usize,
@@ -76,7 +76,7 @@ struct Waiting {
     has_ended: bool,
 }
 
-impl Waiting {
+impl WaitingLines {
     fn has_room(&self, lines: usize, bytes: usize) -> bool {
         // A batch that is larger than the whole queue goes alone.
         let fits = self.lines + lines <= LINES_MAX && self.bytes + bytes <= BYTES_MAX;
@@ -88,10 +88,10 @@ impl Waiting {
     }
 }
 
-impl Queue {
+impl LogQueue {
     /// Starts the thread, which writes to `out`. `tell` says that so many lines were lost; it may do so by this queue.
     pub(super) fn start(out: impl Write + Send + 'static, tell: fn(u64)) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedQueue {
             waiting: Mutex::default(),
             more: Condvar::new(),
             written: Condvar::new(),
@@ -120,7 +120,7 @@ impl Queue {
     }
 }
 
-impl Write for Queue {
+impl Write for LogQueue {
     /// Takes all, or loses it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let lines = lines_in(bytes);
@@ -147,8 +147,8 @@ impl Write for Queue {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+impl SharedQueue {
+    fn lock(&self) -> std::sync::MutexGuard<'_, WaitingLines> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -236,7 +236,7 @@ mod tests {
         let tell = |lines| {
             TOLD.fetch_add(lines, Relaxed);
         };
-        let mut queue = Queue::start(Gate { allowed, lines }, tell);
+        let mut queue = LogQueue::start(Gate { allowed, lines }, tell);
         queue.write_all(b"first\n")?;
         while !queue.0.lock().is_writing {
             std::thread::yield_now();
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_in_bytes_too_and_a_single_batch_may_be_larger() {
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingLines::default();
         assert!(waiting.has_room(1, 2 * BYTES_MAX));
         waiting.batches.push_back(Box::default());
         waiting.bytes = BYTES_MAX - 10;
@@ -276,7 +276,7 @@ mod tests {
     fn the_end_waits_for_what_is_written_and_not_for_a_reader_that_stalls() -> io::Result<()> {
         let (_allow, allowed) = mpsc::sync_channel(1);
         let (lines, _written) = mpsc::sync_channel(1);
-        let mut queue = Queue::start(Gate { allowed, lines }, |_| {});
+        let mut queue = LogQueue::start(Gate { allowed, lines }, |_| {});
         queue.write_all(b"stalls\n")?;
         let began = Instant::now();
         queue.end();

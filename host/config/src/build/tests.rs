@@ -500,7 +500,7 @@ fn each_setting_has_a_key_of_its_own_and_its_choices_and_default_can_be_given() 
 #[test]
 fn a_value_of_a_variable_is_wrong_under_the_variables_name() {
     let given = Given { name: "workers".to_owned(), values: vec!["many".to_owned()], origin: Origin::Variable };
-    let served = super::Served::Component(Path::new("a.wasm"));
+    let served = super::ServedFrom::Component(Path::new("a.wasm"));
     let (config, mistakes) = super::read(&[given], served, (CAPABILITIES, MACHINE), Mistakes::default());
     let wrong = super::finished(config, mistakes, "", "").unwrap_err();
     assert!(wrong.len() == 1 && wrong[0].to_string().starts_with("WASMHOST_WORKERS `many`: must be"), "{wrong:?}");

@@ -82,16 +82,16 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(crate) enum Of {
     /// The host's.
-    Host(Access<HostDraft, Config>),
+    Host(SettingAccess<HostDraft, Config>),
     /// Each app's.
-    App(Access<AppDraft, App>),
+    App(SettingAccess<AppDraft, App>),
     /// Each app's, declared by a capability, with its check.
     Capability(fn(&str) -> Result<(), String>),
 }
 
 /// How a setting is stored, and read from what holds in the end.
 #[derive(Debug)]
-pub(crate) struct Access<Draft: 'static, Checked: 'static> {
+pub(crate) struct SettingAccess<Draft: 'static, Checked: 'static> {
     /// Checks one value and stores it; an error says what is wrong with it and what is expected.
     pub(crate) set: fn(&mut Draft, &str) -> Result<(), String>,
     /// Takes the values of a list away, before those that count more are stored.
@@ -111,7 +111,7 @@ pub(super) const fn host_list(
     set: fn(&mut HostDraft, &str) -> Result<(), String>,
     get: fn(&Config) -> Shown,
 ) -> Of {
-    Of::Host(Access { set, clear, get })
+    Of::Host(SettingAccess { set, clear, get })
 }
 
 /// A setting of an app.
@@ -125,7 +125,7 @@ pub(super) const fn app_list(
     set: fn(&mut AppDraft, &str) -> Result<(), String>,
     get: fn(&App) -> Shown,
 ) -> Of {
-    Of::App(Access { set, clear, get })
+    Of::App(SettingAccess { set, clear, get })
 }
 
 impl Setting {

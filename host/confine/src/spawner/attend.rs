@@ -23,7 +23,7 @@ use super::openings::THREADS_MAX;
 use super::reading::{self, Stamps};
 use super::readings::{Components, Readings};
 use super::settings::{GrantsByGroup, InheritError, SealedSettings, Settings, inherit, reach_by_group};
-use super::{FromSpawner, LookUp, Order, Program, Streams, ToSpawner, compiler, own_program};
+use super::{CacheLookUp, FromSpawner, Program, SpawnerOrder, Streams, ToSpawner, compiler, own_program};
 use crate::{Cage, Unconfined};
 
 /// Processes at once: a worker each, the loading process, the compiler, and those that are being replaced.
@@ -59,7 +59,7 @@ pub enum AttendError {
 ///
 /// # Errors
 /// When it was not started by a primary, or cannot begin.
-pub fn run(capabilities: Capabilities, look_up: LookUp) -> Result<(), AttendError> {
+pub fn run(capabilities: Capabilities, look_up: CacheLookUp) -> Result<(), AttendError> {
     let Some(inherited) = inherit()? else { return Ok(()) };
     let config = &inherited.settings.config;
     let looks_up = config.worker_kind == WorkerKind::Process && config.compilation.cache_dir().is_some();
@@ -83,8 +83,8 @@ pub fn run(capabilities: Capabilities, look_up: LookUp) -> Result<(), AttendErro
         1 => BTreeMap::from([(None, inherited.sealed)]),
         _ => settings_by_group(&config, log, &reach)?,
     };
-    let start = Given { config, settings, stamps, files: Vec::new() };
-    let known = Known {
+    let start = GivenToSpawner { config, settings, stamps, files: Vec::new() };
+    let known = KnownToSpawner {
         readings: RefCell::new(Readings::new(Rc::new(start))),
         components: RefCell::new(components),
         log,
@@ -100,8 +100,8 @@ pub fn run(capabilities: Capabilities, look_up: LookUp) -> Result<(), AttendErro
 }
 
 /// What the spawner knows.
-struct Known {
-    readings: RefCell<Readings<Rc<Given>>>,
+struct KnownToSpawner {
+    readings: RefCell<Readings<Rc<GivenToSpawner>>>,
     components: RefCell<Components>,
     log: LogSettings,
     capabilities: Capabilities,
@@ -109,11 +109,11 @@ struct Known {
     /// A reading of the file is under way, or has not ended in time.
     is_reading: Cell<bool>,
     /// How the code of components is found in the cache; none: it is not.
-    look_up: Option<LookUp>,
+    look_up: Option<CacheLookUp>,
 }
 
 /// What the spawner has from a reading.
-struct Given {
+struct GivenToSpawner {
     config: Config,
     /// What the processes that the spawner starts get from it, by group: those of its apps alone.
     settings: BTreeMap<Option<String>, SealedSettings>,
@@ -142,7 +142,7 @@ fn components_of(config: &Config) -> impl Iterator<Item = (&str, PathBuf)> {
 /// Files of the sockets that the host has bound, and that the spawner may remove.
 type Sockets = Rc<RefCell<Option<Vec<SocketFile>>>>;
 
-async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
+async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
     // A terminal, or a service manager, signals the whole group; the primary decides what follows.
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
         drop(signal(kind)?);
@@ -247,7 +247,7 @@ async fn attend(line: OwnedFd, known: Rc<Known>) -> io::Result<()> {
     }
 }
 
-impl Known {
+impl KnownToSpawner {
     /// The primary follows the reading of this number, and so does the spawner. Files of sockets that are not among the
     /// addresses any more are removed, and those that were bound for a reading that was lost. False: there is no such reading.
     fn follow(&self, number: u64, sockets: &Sockets) -> bool {
@@ -275,7 +275,7 @@ impl Known {
 
 /// Reads the file of settings again, and compares it with the reading that the primary follows. Nothing else changes before
 /// the primary says that it follows the new one.
-async fn read_again(known: &Rc<Known>, sockets: &Sockets, held: u64) -> io::Result<reading::Answer> {
+async fn read_again(known: &Rc<KnownToSpawner>, sockets: &Sockets, held: u64) -> io::Result<reading::ReadingAnswer> {
     if !known.follow(held, sockets) {
         return Err(io::Error::other(format!("reading {held} of the file is not known any more; restart the host")));
     }
@@ -310,7 +310,7 @@ async fn read_again(known: &Rc<Known>, sockets: &Sockets, held: u64) -> io::Resu
     if let Some(config) = &answer.config {
         let settings = settings_by_group(config, known.log, &known.reach)?;
         let (stamps, files) = (std::mem::take(&mut answer.stamps), answer.files.clone());
-        let given = Given { config: config.clone(), settings, stamps, files };
+        let given = GivenToSpawner { config: config.clone(), settings, stamps, files };
         known.readings.borrow_mut().offer(number, Rc::new(given));
     }
     Ok(answer)
@@ -341,7 +341,7 @@ fn failed(error: &io::Error) -> FromSpawner {
 }
 
 /// Starts a process as the settings say; whoever asks for it chooses nothing but its standard streams or its line.
-async fn start(program: Program, mut descriptors: Descriptors, given: &Given) -> io::Result<Child> {
+async fn start(program: Program, mut descriptors: Descriptors, given: &GivenToSpawner) -> io::Result<Child> {
     match program {
         Program::Worker(group) => {
             let settings = given.settings.get(&group).ok_or_else(|| io::Error::other("there is no such group"))?;
@@ -383,7 +383,7 @@ async fn attend_to(mut child: Child, answer: &Wire) {
                     Err(error) => tell(answer, &failed(&error), &[]),
                 };
             }
-            order = answer.receive::<Order>() => {
+            order = answer.receive::<SpawnerOrder>() => {
                 // It may have ended just now.
                 let _ = child.start_kill();
                 if !matches!(order, Ok(Some(_))) {

@@ -23,7 +23,7 @@ const FOUND_BYTES_MAX: usize = 8 * 1024;
 /// How code is found, and by which settings.
 type Find = (fn(&Compilation, &File) -> Option<serde_json::Value>, Compilation);
 /// A component, and what the cache has of it.
-type Opened = (File, Option<serde_json::Value>);
+type OpenedComponent = (File, Option<serde_json::Value>);
 
 /// Opens components.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Opener {
     ///
     /// # Errors
     /// What the system says; when it takes too long; when it may not begin.
-    pub(super) async fn open(&self, app: String, path: PathBuf, find: Option<Find>) -> io::Result<Opened> {
+    pub(super) async fn open(&self, app: String, path: PathBuf, find: Option<Find>) -> io::Result<OpenedComponent> {
         let within = if find.is_some() { OPEN_WITHIN + LOOK_UP_WITHIN } else { OPEN_WITHIN };
         let open = move |path: &Path| {
             let file = open_component(path)?;

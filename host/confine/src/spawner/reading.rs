@@ -18,7 +18,7 @@ use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
 use wasmhost_config::{App, Capabilities, Config, Listen, Preopen, Source, read_apps_again};
 
 use super::settings::{Directory, GrantsByGroup, among};
-use crate::cage::Reach;
+use crate::cage::ProcessReach;
 
 /// New addresses that one reading may bring; the others come with the next one.
 const NEW_LISTENERS_MAX: usize = 64;
@@ -51,7 +51,7 @@ pub struct NewListener {
 
 /// A reading as it is handed over. Sockets come beside it, each with the number of its address here.
 #[derive(Serialize, Deserialize)]
-struct Text {
+struct ReadingText {
     number: u64,
     config: Option<Config>,
     /// Of each app of the settings.
@@ -62,14 +62,14 @@ struct Text {
 }
 
 /// What tells versions of a file apart: device, inode, size, and when its content and its state changed last.
-type Stamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
+type ComponentStamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
 
 /// The components' files of all apps, as they were at the last reading.
-pub(super) type Stamps = HashMap<String, (PathBuf, Stamp)>;
+pub(super) type Stamps = HashMap<String, (PathBuf, ComponentStamp)>;
 
 /// Looks at the components' files. Blocks.
 pub(super) fn stamps(config: &Config) -> Stamps {
-    let stamp = |file: &PathBuf| -> Stamp {
+    let stamp = |file: &PathBuf| -> ComponentStamp {
         let found = std::fs::metadata(file).ok()?;
         Some((
             found.dev(),
@@ -101,7 +101,7 @@ pub(super) fn read(source: &Source, capabilities: Capabilities) -> Read {
 }
 
 /// What the spawner goes on with, and what it answers.
-pub(super) struct Answer {
+pub(super) struct ReadingAnswer {
     /// The settings of the start, with the apps and listeners of the new reading; none where the file cannot be used.
     pub(super) config: Option<Config>,
     /// The components' files of its apps.
@@ -112,7 +112,7 @@ pub(super) struct Answer {
     pub(super) files: Vec<SocketFile>,
 }
 
-impl Answer {
+impl ReadingAnswer {
     /// The descriptors that go with it.
     pub(super) fn descriptors(&self) -> Vec<Sent<'_>> {
         let sockets = self.sockets.iter().map(|(number, socket)| (Descriptor::Listener(*number), socket.as_fd()));
@@ -130,13 +130,14 @@ pub(super) fn answer(
     read: Read,
     (before, stamps): (&Config, &Stamps),
     reach: &GrantsByGroup,
-) -> io::Result<Answer> {
+) -> io::Result<ReadingAnswer> {
     let Read { config, mistakes, stamps: seen } = read;
     let Some(config) = config else {
-        let text = Text { number, config: None, directories: vec![], mistakes, touched: vec![], listeners: vec![] };
+        let text =
+            ReadingText { number, config: None, directories: vec![], mistakes, touched: vec![], listeners: vec![] };
         let text = seal(&serde_json::to_vec(&text)?)?;
         let (stamps, sockets, files) = (Stamps::default(), Vec::new(), Vec::new());
-        return Ok(Answer { config: None, stamps, text, sockets, files });
+        return Ok(ReadingAnswer { config: None, stamps, text, sockets, files });
     };
     let touched: Vec<String> = seen
         .iter()
@@ -181,16 +182,16 @@ pub(super) fn answer(
         Arc::new(app)
     });
     let next = Config { apps: apps.collect(), listeners: kept, ..before.clone() };
-    let text = Text { number, config: Some(config), directories, mistakes, touched, listeners };
+    let text = ReadingText { number, config: Some(config), directories, mistakes, touched, listeners };
     let text = seal(&serde_json::to_vec(&text)?)?;
-    Ok(Answer { config: Some(next), stamps, text, sockets, files })
+    Ok(ReadingAnswer { config: Some(next), stamps, text, sockets, files })
 }
 
 /// Takes a reading apart. `start`: the settings that the host's processes were confined by.
 pub(super) fn open(mut descriptors: Descriptors, start: &Config, capabilities: Capabilities) -> io::Result<Reading> {
-    let text: Text = serde_json::from_slice(&unseal(&descriptors.take(Descriptor::Settings)?)?)?;
-    let Text { number, mut config, directories, mistakes, touched, listeners } = text;
-    let reach = Reach::of(start, capabilities);
+    let text: ReadingText = serde_json::from_slice(&unseal(&descriptors.take(Descriptor::Settings)?)?)?;
+    let ReadingText { number, mut config, directories, mistakes, touched, listeners } = text;
+    let reach = ProcessReach::of(start, capabilities);
     let mut opened: BTreeMap<&Option<String>, Vec<Preopen>> = BTreeMap::new();
     for app in &start.apps {
         opened.entry(&app.group).or_default().extend(app.grants.dirs.iter().cloned());

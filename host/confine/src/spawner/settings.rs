@@ -37,7 +37,7 @@ struct Text {
     log: LogSettings,
     /// Of each descriptor that comes beside, in their order.
     opened: Vec<Directory>,
-    granted: Vec<Grant>,
+    granted: Vec<DirectoryGrant>,
     /// Hosts that some app might reach at the start.
     hosts: Vec<HostRule>,
 }
@@ -64,7 +64,7 @@ impl Directory {
 
 /// That an app is granted a directory.
 #[derive(Serialize, Deserialize)]
-struct Grant {
+struct DirectoryGrant {
     app: usize,
     /// The descriptor's.
     number: usize,
@@ -113,7 +113,7 @@ pub fn among(own: &[Preopen], wanted: Vec<Directory>) -> Result<Vec<Preopen>, St
 
 /// What is sent to a process that starts, in this order.
 #[derive(Debug, Serialize, Deserialize)]
-enum Part {
+enum SettingsPart {
     /// [`Descriptor::Settings`] comes with it. So many directories follow.
     Settings { directories: usize },
     /// Some directories come with it, each with its number.
@@ -146,7 +146,8 @@ impl SealedSettings {
         let all = &reach.dirs;
         let numbers = |dir: &Preopen| all.iter().position(|own| Arc::ptr_eq(&own.opened, &dir.opened));
         let grants = config.apps.iter().enumerate().flat_map(|(app, settings)| {
-            let grant = move |dir: &Preopen| Some(Grant { app, number: numbers(dir)?, directory: Directory::of(dir) });
+            let grant =
+                move |dir: &Preopen| Some(DirectoryGrant { app, number: numbers(dir)?, directory: Directory::of(dir) });
             settings.grants.dirs.iter().filter_map(grant)
         });
         let granted = grants.collect();
@@ -162,7 +163,7 @@ impl SealedSettings {
     /// What the system says; `TOOMANYREFS` while too many descriptors are on their way to other processes.
     pub(super) fn send(&self, end: BorrowedFd<'_>, line: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let directories = self.directories.len();
-        wire::send(end, &Part::Settings { directories }, &[(Descriptor::Settings, self.text.as_fd())])?;
+        wire::send(end, &SettingsPart::Settings { directories }, &[(Descriptor::Settings, self.text.as_fd())])?;
         let numbered: Vec<Sent<'_>> = self
             .directories
             .iter()
@@ -170,10 +171,10 @@ impl SealedSettings {
             .map(|(number, directory)| (Descriptor::Directory(number), directory.as_fd()))
             .collect();
         for some in numbered.chunks(DIRECTORIES_A_MESSAGE) {
-            wire::send(end, &Part::Directories, some)?;
+            wire::send(end, &SettingsPart::Directories, some)?;
         }
         let line: Vec<Sent<'_>> = line.into_iter().map(|line| (Descriptor::Line, line)).collect();
-        wire::send(end, &Part::Begin, &line)
+        wire::send(end, &SettingsPart::Begin, &line)
     }
 
     /// The settings themselves, and all that any app may be granted.
@@ -185,7 +186,7 @@ impl SealedSettings {
         if opened.len() != self.directories.len() {
             return Err(io::Error::other("the settings came with other directories than they name"));
         }
-        for Grant { app, number, directory } in granted {
+        for DirectoryGrant { app, number, directory } in granted {
             let app = config.apps.get_mut(app).ok_or_else(|| io::Error::other("a directory is of no app"))?;
             let opened = self.directories.get(number);
             let opened = opened.ok_or_else(|| io::Error::other("a directory did not come with the settings"))?;
@@ -264,17 +265,17 @@ fn receive(end: BorrowedFd<'_>) -> io::Result<Option<(SealedSettings, Descriptor
     let mut directories = Vec::new();
     while let Some((part, mut descriptors)) = next(end)? {
         match (part, begun.take()) {
-            (Part::Settings { directories: count }, _) if count <= DIRECTORIES_MAX => {
+            (SettingsPart::Settings { directories: count }, _) if count <= DIRECTORIES_MAX => {
                 begun = Some((descriptors.take(Descriptor::Settings)?, count));
                 directories.clear();
             }
-            (Part::Directories, Some((text, count))) => {
+            (SettingsPart::Directories, Some((text, count))) => {
                 for number in directories.len()..count.min(directories.len() + DIRECTORIES_A_MESSAGE) {
                     directories.push(Arc::new(descriptors.take(Descriptor::Directory(number))?));
                 }
                 begun = Some((text, count));
             }
-            (Part::Begin, Some((text, count))) if directories.len() == count => {
+            (SettingsPart::Begin, Some((text, count))) if directories.len() == count => {
                 return Ok(Some((SealedSettings { text, directories }, descriptors)));
             }
             (part, _) => return Err(io::Error::other(format!("{part:?} came out of turn"))),
@@ -284,7 +285,7 @@ fn receive(end: BorrowedFd<'_>) -> io::Result<Option<(SealedSettings, Descriptor
 }
 
 /// The next part; waits for it, as long as the other process lives.
-fn next(end: BorrowedFd<'_>) -> io::Result<Option<(Part, Descriptors)>> {
+fn next(end: BorrowedFd<'_>) -> io::Result<Option<(SettingsPart, Descriptors)>> {
     loop {
         match wire::receive(end) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -393,8 +394,12 @@ mod tests {
         let (one, other) = wire::pair()?;
         let sealed = SealedSettings::new(&settings(&["--dir=/::/root"])?)?;
         let text = [(Descriptor::Settings, sealed.text.as_fd())];
-        wire::send(one.as_fd(), &Part::Settings { directories: 1 }, &text)?;
-        wire::send(one.as_fd(), &Part::Directories, &[(Descriptor::Directory(0), sealed.directories[0].as_fd())])?;
+        wire::send(one.as_fd(), &SettingsPart::Settings { directories: 1 }, &text)?;
+        wire::send(
+            one.as_fd(),
+            &SettingsPart::Directories,
+            &[(Descriptor::Directory(0), sealed.directories[0].as_fd())],
+        )?;
         sealed.send(one.as_fd(), Some(one.as_fd()))?;
         let (received, mut line) = receive(other.as_fd())?.ok_or("the settings")?;
         assert_eq!(received.open()?.0.config.apps[0].grants.dirs.len(), 1);

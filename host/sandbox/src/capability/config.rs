@@ -12,14 +12,14 @@ use wasmhost_config::{App, Declaration, Form, Interface, Needs, Setting, Takes, 
 use super::moments::{Capability, Holds};
 use crate::source::Problem;
 
-pub(crate) struct Config;
+pub(crate) struct ConfigStore;
 
 const VALUES: &str = "config-value";
 
 /// Of apps that have no values.
 static EMPTY: LazyLock<WasiConfigVariables> = LazyLock::new(WasiConfigVariables::new);
 
-impl Capability for Config {
+impl Capability for ConfigStore {
     const DECLARATIONS: &'static [Declaration] = &[Declaration {
         what: "configuration",
         interfaces: &[Interface { name: "wasi:config/store", versions: Versions::Exactly("0.2.0-rc.1") }],

@@ -15,7 +15,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 /// How much of a request's body was sent, and who has to act next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(super) enum BodySent {
     /// The guest has to produce the next piece.
     GuestOwes,
     /// The upstream has to take a piece, since this time.
@@ -26,7 +26,7 @@ pub(super) enum Sent {
     CutOff(Instant),
 }
 
-impl Sent {
+impl BodySent {
     /// Whether nothing more of the body is sent.
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Self::All(_) | Self::CutOff(_))
@@ -34,19 +34,20 @@ impl Sent {
 }
 
 /// The body of a request. It reports how much of it was sent.
-pub(super) struct Upload {
+pub(super) struct OutgoingUpload {
     body: WasiBody,
-    sent: watch::Sender<Sent>,
+    sent: watch::Sender<BodySent>,
 }
 
-impl Upload {
-    pub(super) fn new(body: WasiBody) -> (Self, watch::Receiver<Sent>) {
-        let begin = if body.is_end_stream() { Sent::All(Instant::now()) } else { Sent::UpstreamOwes(Instant::now()) };
+impl OutgoingUpload {
+    pub(super) fn new(body: WasiBody) -> (Self, watch::Receiver<BodySent>) {
+        let begin =
+            if body.is_end_stream() { BodySent::All(Instant::now()) } else { BodySent::UpstreamOwes(Instant::now()) };
         let (sent, receiver) = watch::channel(begin);
         (Self { body, sent }, receiver)
     }
 
-    fn tell(&self, now: Sent) {
+    fn tell(&self, now: BodySent) {
         self.sent.send_if_modified(|sent| {
             let changes = *sent != now && !sent.is_over();
             if changes {
@@ -57,16 +58,16 @@ impl Upload {
     }
 }
 
-impl Body for Upload {
+impl Body for OutgoingUpload {
     type Data = Bytes;
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         let now = match &polled {
-            Poll::Pending => Sent::GuestOwes,
-            Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => Sent::UpstreamOwes(Instant::now()),
-            Poll::Ready(_) => Sent::All(Instant::now()),
+            Poll::Pending => BodySent::GuestOwes,
+            Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => BodySent::UpstreamOwes(Instant::now()),
+            Poll::Ready(_) => BodySent::All(Instant::now()),
         };
         self.tell(now);
         polled
@@ -81,9 +82,9 @@ impl Body for Upload {
     }
 }
 
-impl Drop for Upload {
+impl Drop for OutgoingUpload {
     fn drop(&mut self) {
-        self.tell(Sent::CutOff(Instant::now()));
+        self.tell(BodySent::CutOff(Instant::now()));
     }
 }
 

@@ -31,8 +31,8 @@ const REPLACE_DELAY: Duration = Duration::from_secs(2);
 /// An attempt to connect to one address.
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+pub(super) trait OutgoingStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> OutgoingStream for T {}
 
 /// Trusts Mozilla's root certificates, and those of `--ca-file`; no client certificate.
 pub(super) fn tls_config(ca_pem: &str) -> Arc<ClientConfig> {
@@ -54,7 +54,7 @@ pub(super) async fn connect(
     target: &Target,
     addresses: &[SocketAddr],
     tls: Arc<ClientConfig>,
-) -> Result<TokioIo<Box<dyn Stream>>, Error> {
+) -> Result<TokioIo<Box<dyn OutgoingStream>>, Error> {
     let stream = connect_first(addresses).await.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Error::DestinationIpUnroutable,

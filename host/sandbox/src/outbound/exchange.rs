@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use super::body::{Attention, Download, Sent, Upload};
+use super::body::{Attention, BodySent, Download, OutgoingUpload};
 use super::connect;
 use super::target::Target;
 use super::worker::Outbound;
@@ -68,7 +68,7 @@ pub(super) async fn run(
             tokio::select! {
                 outcome = connection => match outcome {
                     // What this costs the response, its body reports. Many upstreams end TLS without a word.
-                    Err(error) if matches!(*sent.borrow(), Sent::CutOff(_)) => Err(Error::Hyper(error)),
+                    Err(error) if matches!(*sent.borrow(), BodySent::CutOff(_)) => Err(Error::Hyper(error)),
                     Ok(()) | Err(_) => Ok(()),
                 },
                 () = attention.lost(times.unread, times.between_bytes) => {
@@ -114,14 +114,14 @@ impl Drop for AbortOnDrop {
     }
 }
 
-type Connection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
+type OutgoingConnection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
 /// An exchange whose response has begun.
 struct Begun {
     response: Response,
-    connection: Connection,
+    connection: OutgoingConnection,
     attention: Arc<Attention>,
-    sent: watch::Receiver<Sent>,
+    sent: watch::Receiver<BodySent>,
 }
 
 /// Runs the exchange up to the head of the response.
@@ -139,9 +139,9 @@ async fn begin(
     let connecting = connect::connect(target, &addresses, outbound.tls());
     let stream = tokio::time::timeout_at(deadline, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-    let mut connection: Connection = Box::pin(connection);
+    let mut connection: OutgoingConnection = Box::pin(connection);
     let (parts, body) = request.into_parts();
-    let (upload, sent) = Upload::new(body);
+    let (upload, sent) = OutgoingUpload::new(body);
     let sending = sender.send_request(http::Request::from_parts(parts, upload));
     let late = late(sent.clone(), times);
     tokio::pin!(sending, late);
@@ -166,13 +166,13 @@ async fn begin(
 
 /// Returns when the upstream has taken nothing of the request's body for too long, or has not answered for too long
 /// since all of the request was sent.
-async fn late(mut sent: watch::Receiver<Sent>, times: Times) -> Error {
+async fn late(mut sent: watch::Receiver<BodySent>, times: Times) -> Error {
     loop {
         let now = *sent.borrow_and_update();
         let (deadline, error) = match now {
-            Sent::GuestOwes => (None, Error::ConnectionWriteTimeout),
-            Sent::UpstreamOwes(since) => (since.checked_add(times.between_bytes), Error::ConnectionWriteTimeout),
-            Sent::All(since) | Sent::CutOff(since) => {
+            BodySent::GuestOwes => (None, Error::ConnectionWriteTimeout),
+            BodySent::UpstreamOwes(since) => (since.checked_add(times.between_bytes), Error::ConnectionWriteTimeout),
+            BodySent::All(since) | BodySent::CutOff(since) => {
                 (since.checked_add(times.first_byte), Error::ConnectionReadTimeout)
             }
         };

@@ -109,7 +109,7 @@ impl LookUps {
         drop(books);
         if let Some(threads) = &names.threads {
             let (host, look_up, threads) = (host.to_owned(), names.look_up, threads.handle().clone());
-            let entry = Entry { host, domain, answer, books: Arc::clone(&self.books) };
+            let entry = NameEntry { host, domain, answer, books: Arc::clone(&self.books) };
             tokio::spawn(run(entry, (Arc::clone(&self.account), Arc::clone(&names.freed)), threads, look_up));
         }
         receiver
@@ -155,14 +155,14 @@ impl Drop for Names {
 }
 
 /// A look-up in the books. Dropping this removes it from them.
-struct Entry {
+struct NameEntry {
     host: String,
     domain: Arc<Semaphore>,
     answer: Arc<watch::Sender<Option<Outcome>>>,
     books: Arc<Mutex<Books>>,
 }
 
-impl Drop for Entry {
+impl Drop for NameEntry {
     fn drop(&mut self) {
         let mut books = lock(&self.books);
         books.running.remove(&self.host);
@@ -176,7 +176,7 @@ impl Drop for Entry {
 /// Waits for a thread, looks the name up, and answers everyone who waits. If nobody waits any more before there is a
 /// thread, it takes none.
 async fn run(
-    entry: Entry,
+    entry: NameEntry,
     (account, freed): (Arc<Account>, Arc<Notify>),
     threads: tokio::runtime::Handle,
     look_up: LookUp,

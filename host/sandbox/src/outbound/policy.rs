@@ -18,7 +18,7 @@ pub(super) struct Policy {
 
 /// Why a destination is refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum PolicyRefusal {
     /// No rule allows the host and port.
     Host,
     /// The host is allowed, but this address of it is loopback or private and no rule grants it.
@@ -27,7 +27,7 @@ pub(super) enum Refusal {
     LinkLocal(IpAddr),
 }
 
-impl Refusal {
+impl PolicyRefusal {
     /// What happened to a request for `host` and `port`, and the flag that would allow it; for the log.
     pub(super) fn explain(&self, host: &str, port: u16) -> String {
         let bracketed = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -59,24 +59,24 @@ impl Policy {
     ///
     /// # Errors
     /// When no rule allows it.
-    pub(super) fn check_host(&self, host: &str, port: u16) -> Result<(), Refusal> {
+    pub(super) fn check_host(&self, host: &str, port: u16) -> Result<(), PolicyRefusal> {
         let address = host.parse::<IpAddr>().ok();
         let any = self.matching(host, port).next().is_some();
         let by_address = address.is_some_and(|address| self.grants_address(address, port));
-        if any || by_address { Ok(()) } else { Err(Refusal::Host) }
+        if any || by_address { Ok(()) } else { Err(PolicyRefusal::Host) }
     }
 
     /// After the name is resolved: whether this address of the host may be connected to.
     ///
     /// # Errors
     /// When the address is not public and not granted.
-    pub(super) fn check_address(&self, host: &str, address: SocketAddr) -> Result<(), Refusal> {
+    pub(super) fn check_address(&self, host: &str, address: SocketAddr) -> Result<(), PolicyRefusal> {
         let (ip, port) = (address.ip(), address.port());
         let reach = reach(ip);
         if is_never_by_name(ip) {
             let is_written_as_address = host.parse::<IpAddr>().is_ok();
             let granted = is_written_as_address && self.grants_link_local(ip, port);
-            return if granted { Ok(()) } else { Err(Refusal::LinkLocal(ip)) };
+            return if granted { Ok(()) } else { Err(PolicyRefusal::LinkLocal(ip)) };
         }
         let by_name = || {
             self.matching(host, port)
@@ -85,7 +85,7 @@ impl Policy {
         if reach == Reach::Public || self.grants_address(ip, port) || by_name() {
             Ok(())
         } else {
-            Err(Refusal::Private(ip))
+            Err(PolicyRefusal::Private(ip))
         }
     }
 

@@ -84,7 +84,7 @@ fn new_p3(
     )?;
     let fate = store.data_mut().unsent.insert(request.rep());
     let (tell, told) = oneshot::channel();
-    known.pipe(store.as_context_mut(), Known(Some(tell)))?;
+    known.pipe(store.as_context_mut(), KnownRequest(Some(tell)))?;
     let outcome = async move {
         // If wasmtime-wasi-http reports nothing, it knows of no error.
         let known = told.await.unwrap_or(Ok(()));
@@ -94,9 +94,9 @@ fn new_p3(
 }
 
 /// Receives what wasmtime-wasi-http reports of a transmission.
-struct Known(Option<oneshot::Sender<Result<(), ErrorCode>>>);
+struct KnownRequest(Option<oneshot::Sender<Result<(), ErrorCode>>>);
 
-impl FutureConsumer<State> for Known {
+impl FutureConsumer<State> for KnownRequest {
     type Item = Result<(), ErrorCode>;
 
     fn poll_consume(

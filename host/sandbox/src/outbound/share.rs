@@ -27,19 +27,19 @@ impl InstanceRequests {
 
     /// Takes one more request; dropping the permit gives it back. None if the instance or its app has its part. All requests
     /// of a worker start on its thread, so no other can come between the check and the count.
-    pub(super) fn take(&self) -> Option<Permit> {
+    pub(super) fn take(&self) -> Option<OutgoingPermit> {
         let held = Arc::strong_count(&self.held) - 1;
         let claim = may_take(held, self.account.quota().free()).then(|| self.account.take(1)).flatten();
         if claim.is_none() {
             self.account.note_shortage();
         }
-        Some(Permit { _of_app: claim?, _of_instance: Arc::clone(&self.held) })
+        Some(OutgoingPermit { _of_app: claim?, _of_instance: Arc::clone(&self.held) })
     }
 }
 
 /// Counts one request, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(super) struct OutgoingPermit {
     _of_app: Claim,
     _of_instance: Arc<()>,
 }
@@ -59,9 +59,9 @@ mod tests {
     #[test]
     fn an_instance_alone_has_half() {
         let instance = InstanceRequests::of(&Account::new(&worker(), None));
-        let permits: Vec<Permit> = std::iter::from_fn(|| instance.take()).collect();
-        assert_eq!(permits.len(), REQUESTS_MAX / 2);
-        drop(permits);
+        let admission: Vec<OutgoingPermit> = std::iter::from_fn(|| instance.take()).collect();
+        assert_eq!(admission.len(), REQUESTS_MAX / 2);
+        drop(admission);
         assert!(instance.take().is_some(), "given back");
     }
 
@@ -71,9 +71,9 @@ mod tests {
         worker.keep_room_for_others(true);
         let [greedy, modest] = [(); 2].map(|()| Account::new(&worker, None));
         let instances: Vec<_> = (0..100).map(|_| InstanceRequests::of(&greedy)).collect();
-        let permits: Vec<Permit> =
+        let admission: Vec<OutgoingPermit> =
             instances.iter().flat_map(|instance| std::iter::from_fn(|| instance.take())).collect();
-        assert_eq!(permits.len(), REQUESTS_MAX / 4 * 3);
+        assert_eq!(admission.len(), REQUESTS_MAX / 4 * 3);
         let instance = InstanceRequests::of(&modest);
         assert_eq!(std::iter::from_fn(|| instance.take()).collect::<Vec<_>>().len(), REQUESTS_MAX / 4 / 2);
     }
@@ -86,12 +86,12 @@ mod tests {
             let worker = worker();
             let account = Account::new(&worker, None);
             let instances: Vec<_> = (0..8).map(|_| InstanceRequests::of(&account)).collect();
-            let mut permits = Vec::new();
+            let mut admission = Vec::new();
             for turn in turns {
-                permits.extend(instances[turn].take());
+                admission.extend(instances[turn].take());
                 prop_assert!(InstanceRequests::of(&account).take().is_some());
             }
-            drop(permits);
+            drop(admission);
             prop_assert_eq!(worker.free(), REQUESTS_MAX as u64);
         }
     }

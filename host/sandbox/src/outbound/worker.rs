@@ -14,7 +14,7 @@ use wasmhost_config::App;
 
 use super::connect;
 use super::names::{LookUps, Names};
-use super::policy::{Policy, Refusal};
+use super::policy::{Policy, PolicyRefusal};
 use super::target::Target;
 use crate::bounds::{AppBounds, SharedBound};
 
@@ -92,7 +92,7 @@ impl Outbound {
 
     /// The addresses of the target that the policy allows, at least one.
     pub(super) async fn allowed_addresses(&self, target: &Target, whose: (u16, u64)) -> Result<Vec<SocketAddr>, Error> {
-        let refused = |refusal: &Refusal| self.refuse(refusal, target, whose);
+        let refused = |refusal: &PolicyRefusal| self.refuse(refusal, target, whose);
         self.policy().check_host(&target.host, target.port).map_err(|refusal| refused(&refusal))?;
         let found = match self.names() {
             Some(names) => self.look_ups.addresses(names, &target.host).await,
@@ -117,7 +117,7 @@ impl Outbound {
     }
 
     /// Logs a refusal, with the flag that would allow the request. Returns the error for the guest.
-    fn refuse(&self, refusal: &Refusal, target: &Target, (worker, request): (u16, u64)) -> Error {
+    fn refuse(&self, refusal: &PolicyRefusal, target: &Target, (worker, request): (u16, u64)) -> Error {
         let (admitted, left_out) = self.refusals.admit();
         if left_out > 0 {
             tracing::warn!(app = self.app(), worker, lines = left_out, "refusals of outgoing requests were left out");
@@ -127,8 +127,8 @@ impl Outbound {
             tracing::warn!(app = self.app(), worker, request, limit = "--allow-host", "{text}");
         }
         match refusal {
-            Refusal::Host => Error::HttpRequestDenied,
-            Refusal::Private(_) | Refusal::LinkLocal(_) => Error::DestinationIpProhibited,
+            PolicyRefusal::Host => Error::HttpRequestDenied,
+            PolicyRefusal::Private(_) | PolicyRefusal::LinkLocal(_) => Error::DestinationIpProhibited,
         }
     }
 }

@@ -107,12 +107,12 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmhost_sandbox::Place;
+    use wasmhost_sandbox::SourcePlace;
 
     #[test]
     fn nothing_becomes_markup() {
         let evil = "<script>alert(\"1\")</script>&'";
-        let place = Place { file: evil.to_owned(), line: 1, column: 0, excerpt: vec![(1, evil.to_owned())] };
+        let place = SourcePlace { file: evil.to_owned(), line: 1, column: 0, excerpt: vec![(1, evil.to_owned())] };
         let trace = Trace { frames: vec![TraceFrame { function: evil.to_owned(), place: Some(place) }] };
         for page in [failure(evil, evil, Some(evil), Some(&trace)), notice(evil, evil, evil)] {
             assert!(

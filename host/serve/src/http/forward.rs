@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 
 use wasmhost_sandbox::{Fault, FaultKind};
 
-use self::connections::Line;
+use self::connections::ForwardLine;
 use self::introduction::{FIELD, Introduction};
 use self::response::ForwardedBody;
 use self::upload::{ForwardedUpload, Gate};
@@ -47,14 +47,14 @@ pub(super) async fn forward(
     };
     match exchange.send(request, &to.group).await {
         Ok((response, line)) => exchange.pass_on(response, line, is_head),
-        Err(Unsent::NoWorker(error)) => {
+        Err(NotForwarded::NoWorker(error)) => {
             let worker = &exchange.worker;
             if let Some(count) = worker.lines.admit(exchange.pool.id(), LineKind::NoWorker) {
                 tracing::warn!(worker = worker.id.0, group = &*to.group, app = &*exchange.pool.name(), count, %error, "no worker of the group takes requests, which get 503 (count: since the last such line)");
             }
             exchange.fail(Failure::Unavailable(ASK_AGAIN), Reason::Text("no worker of its group takes requests"))
         }
-        Err(Unsent::Died(error)) => {
+        Err(NotForwarded::Died(error)) => {
             let detail = format!("the worker of the group ended before it answered: {error}");
             let fault = Fault::new(FaultKind::NeverAnswered, detail);
             exchange.count();
@@ -65,7 +65,7 @@ pub(super) async fn forward(
 }
 
 /// Why there is no response.
-enum Unsent {
+enum NotForwarded {
     /// Nothing of the request was sent.
     NoWorker(std::io::Error),
     /// The request may have been served.
@@ -128,14 +128,14 @@ impl Exchange {
         &self,
         mut request: Request<ForwardedUpload>,
         group: &Rc<str>,
-    ) -> Result<(Response<Incoming>, Line), Unsent> {
+    ) -> Result<(Response<Incoming>, ForwardLine), NotForwarded> {
         let connections = &self.worker.connections;
         let mut idle = connections.take_idle(group);
         loop {
             let was_idle = idle.is_some();
             let mut line = match idle.take() {
                 Some(line) => line,
-                None => connections.open(&self.worker.crash, group).await.map_err(Unsent::NoWorker)?,
+                None => connections.open(&self.worker.crash, group).await.map_err(NotForwarded::NoWorker)?,
             };
             request.body_mut().has_flaw = Rc::clone(&line.has_flaw);
             match line.sender.try_send_request(request).await {
@@ -143,14 +143,19 @@ impl Exchange {
                 Err(mut error) => match error.take_message() {
                     // It had ended meanwhile.
                     Some(unsent) if was_idle => request = unsent,
-                    _ => return Err(Unsent::Died(error.into_error())),
+                    _ => return Err(NotForwarded::Died(error.into_error())),
                 },
             }
         }
     }
 
     /// Gives the response to the client.
-    fn pass_on(self: &Rc<Self>, response: Response<Incoming>, line: Line, is_head: bool) -> Response<ResponseBody> {
+    fn pass_on(
+        self: &Rc<Self>,
+        response: Response<Incoming>,
+        line: ForwardLine,
+        is_head: bool,
+    ) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         self.status.set(parts.status.as_u16());
         // `Connection: close` holds for the client's, too: the worker of the group does not know where a next request would
@@ -169,7 +174,7 @@ impl Exchange {
     }
 
     /// The response has come whole: the connection waits for its next request, if the request has gone whole.
-    fn keep(&self, line: Line) {
+    fn keep(&self, line: ForwardLine) {
         if self.upload.has_ended() {
             self.worker.connections.keep(line);
         } else {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use wasmhost_base::throttle::{Throttle, Throttles};
 use wasmhost_config::AppId;
 
-use super::pace::{Of, Slow};
+use super::pace::{Slow, SlowPart};
 use crate::net::Peer;
 
 /// Each kind of line is written once in this time.
@@ -32,7 +32,7 @@ pub(super) enum LineKind {
     BodyTooLarge,
     ErrorCode,
     NoWorker,
-    Slow(Of, Slow),
+    Slow(SlowPart, Slow),
 }
 
 impl Default for Lines {
@@ -52,7 +52,7 @@ impl Lines {
 
     /// A client was too slow, and is not waited for any longer. `app`: the number and the name of the one that its request
     /// is for.
-    pub(super) fn slow(&self, worker: u16, (id, app): (Option<AppId>, &str), peer: Peer, slow: Slow, of: Of) {
+    pub(super) fn slow(&self, worker: u16, (id, app): (Option<AppId>, &str), peer: Peer, slow: Slow, of: SlowPart) {
         if let Some(count) = self.admit(id, LineKind::Slow(of, slow)) {
             let (limit, text, hint) = (slow.flag(), slow.text(of), slow.hint());
             tracing::info!(worker, app, count, %peer, limit, "{text} (count: since the last such line); {hint}");

@@ -11,20 +11,20 @@ use wasmhost_sandbox::{Fault, FaultKind};
 
 use super::deadline::{Deadline, upload_deadline};
 use super::exchange::Exchange;
-use super::pace::{Of, Slow};
+use super::pace::{Slow, SlowPart};
 use super::upload::{FLAW_DETAIL, Upload};
 use crate::alarms::Alarm;
 use crate::metrics::Refused;
 use crate::pool::{Holder, Lease};
 
 /// How a call ends before its own end.
-enum Stop {
+enum LingerStop {
     Fault(Fault),
     SlowClient(Slow),
 }
 
 /// The client of such a call, which may keep its instance waiting.
-struct Sender {
+struct LingerSender {
     upload: Arc<Upload>,
     alarm: Alarm,
     /// Others need the instance.
@@ -35,11 +35,11 @@ struct Sender {
     rate: Option<u64>,
 }
 
-impl Sender {
+impl LingerSender {
     /// Ready when the call has had its time, until `end`, or its client is too slow.
-    fn poll(&self, end: Option<Instant>, context: &Context<'_>) -> Poll<Stop> {
+    fn poll(&self, end: Option<Instant>, context: &Context<'_>) -> Poll<LingerStop> {
         if self.in_the_way.get() {
-            return Poll::Ready(Stop::SlowClient(Slow::InTheWay));
+            return Poll::Ready(LingerStop::SlowClient(Slow::InTheWay));
         }
         let is_awaited = self.upload.is_awaited();
         let end = match end {
@@ -56,9 +56,9 @@ impl Sender {
             return Poll::Pending;
         }
         match deadline {
-            Deadline::OfTheClient(_, slow) => Poll::Ready(Stop::SlowClient(slow)),
+            Deadline::OfTheClient(_, slow) => Poll::Ready(LingerStop::SlowClient(slow)),
             Deadline::OfTheGuest(_) => {
-                Poll::Ready(Stop::Fault(Fault::new(FaultKind::Wall, "work went on too long after the response")))
+                Poll::Ready(LingerStop::Fault(Fault::new(FaultKind::Wall, "work went on too long after the response")))
             }
             // An alarm without a deadline does not go off.
             Deadline::None => Poll::Pending,
@@ -66,7 +66,7 @@ impl Sender {
     }
 }
 
-impl Holder for Sender {
+impl Holder for LingerSender {
     fn waited(&self, now: Instant) -> Option<Duration> {
         self.upload.keeps_waiting(now)
     }
@@ -92,7 +92,7 @@ impl Exchange {
         self.lingers.set(true);
         let worker = Rc::clone(&self.worker);
         let (number, peer) = (self.number, self.link().client());
-        let sender = Rc::new(Sender {
+        let sender = Rc::new(LingerSender {
             upload: Arc::clone(&self.upload),
             alarm: worker.alarms.alarm(),
             in_the_way: Cell::new(false),
@@ -108,7 +108,7 @@ impl Exchange {
             let mut held = false;
             let outcome = poll_fn(|context| {
                 if let Poll::Ready(fault) = lease.poll(context) {
-                    return Poll::Ready(Err(Stop::Fault(fault)));
+                    return Poll::Ready(Err(LingerStop::Fault(fault)));
                 }
                 if lease.is_idle() {
                     return Poll::Ready(Ok(()));
@@ -117,7 +117,7 @@ impl Exchange {
                 if lease.is_alone() {
                     sender.upload.watch(context);
                     if let Some(flaw) = sender.upload.flaw() {
-                        return Poll::Ready(Err(Stop::Fault(Fault::new(flaw.fault(), FLAW_DETAIL))));
+                        return Poll::Ready(Err(LingerStop::Fault(Fault::new(flaw.fault(), FLAW_DETAIL))));
                     }
                     if sender.upload.is_awaited() && !std::mem::replace(&mut held, true) {
                         let holder: Rc<dyn Holder> = Rc::clone(&sender) as _;
@@ -133,10 +133,10 @@ impl Exchange {
             sender.upload.let_go(lease.is_alone());
             match outcome {
                 Ok(()) => lease.finish(),
-                Err(Stop::Fault(fault)) => lease.fail(number, &fault),
-                Err(Stop::SlowClient(slow)) => {
+                Err(LingerStop::Fault(fault)) => lease.fail(number, &fault),
+                Err(LingerStop::SlowClient(slow)) => {
                     drop(lease);
-                    worker.lines.slow(worker.id.0, (pool.id(), &pool.name()), peer, slow, Of::Request);
+                    worker.lines.slow(worker.id.0, (pool.id(), &pool.name()), peer, slow, SlowPart::Request);
                     pool.metrics.refused(Refused::SlowClient);
                 }
             }

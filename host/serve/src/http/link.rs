@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use wasmhost_config::AppId;
 
-use super::pace::{Late, Of, Pace, Slow};
+use super::pace::{Late, Pace, Slow, SlowPart};
 use super::shared::WorkerShared;
 use crate::alarms::Alarm;
 use crate::net::Peer;
@@ -189,10 +189,10 @@ impl Link {
 
     /// The client is too slow, and the connection ends.
     pub(crate) fn end_for(&self, slow: Slow) {
-        self.end_for_body(slow, if self.stalled.get().is_some() { Of::Response } else { Of::Request });
+        self.end_for_body(slow, if self.stalled.get().is_some() { SlowPart::Response } else { SlowPart::Request });
     }
 
-    fn end_for_body(&self, slow: Slow, of: Of) {
+    fn end_for_body(&self, slow: Slow, of: SlowPart) {
         self.slow.set(Some(slow));
         let (worker, app) = (&self.worker, self.app.get());
         worker.lines.slow(worker.id.0, (app, &worker.apps.name(app)), self.client(), slow, of);

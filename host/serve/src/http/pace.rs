@@ -55,7 +55,7 @@ pub(crate) enum Slow {
 
 /// Which body a client is slow with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Of {
+pub(super) enum SlowPart {
     Request,
     Response,
 }
@@ -73,19 +73,19 @@ impl Slow {
     }
 
     /// What the log says.
-    pub(super) const fn text(self, of: Of) -> &'static str {
+    pub(super) const fn text(self, of: SlowPart) -> &'static str {
         match (self, of) {
-            (Self::Silent, Of::Request) => "clients stopped sending a request's body",
-            (Self::Silent, Of::Response) => "clients stopped reading a response",
-            (Self::Behind, Of::Request) => "clients sent a request's body too slowly",
-            (Self::Behind, Of::Response) => "clients read a response too slowly",
+            (Self::Silent, SlowPart::Request) => "clients stopped sending a request's body",
+            (Self::Silent, SlowPart::Response) => "clients stopped reading a response",
+            (Self::Behind, SlowPart::Request) => "clients sent a request's body too slowly",
+            (Self::Behind, SlowPart::Response) => "clients read a response too slowly",
             (Self::Late, _) => "clients did not send a request's body in time",
-            (Self::Overdue, Of::Request) => "clients let a response wait too long for their request's body",
-            (Self::Overdue, Of::Response) => "clients did not read a response in time",
-            (Self::InTheWay, Of::Request) => {
+            (Self::Overdue, SlowPart::Request) => "clients let a response wait too long for their request's body",
+            (Self::Overdue, SlowPart::Response) => "clients did not read a response in time",
+            (Self::InTheWay, SlowPart::Request) => {
                 "clients that sent slowly were cut off, because other requests waited for an instance"
             }
-            (Self::InTheWay, Of::Response) => {
+            (Self::InTheWay, SlowPart::Response) => {
                 "clients that read slowly were cut off, because other requests waited for an instance"
             }
         }
@@ -108,7 +108,7 @@ impl Slow {
 pub(super) enum Late {
     Guest,
     /// With which body.
-    Client(Of),
+    Client(SlowPart),
 }
 
 /// Decides about a response that is not whole `elapsed` after its request began. Guest and client have `limit` each, so that
@@ -126,7 +126,7 @@ pub(super) fn who_is_late(
     let client = reading.saturating_add(sending);
     let guest = elapsed.saturating_sub(client);
     if client >= limit && client >= guest {
-        Ok(Late::Client(if sending > reading { Of::Request } else { Of::Response }))
+        Ok(Late::Client(if sending > reading { SlowPart::Request } else { SlowPart::Response }))
     } else if guest >= limit {
         Ok(Late::Guest)
     } else {
@@ -191,8 +191,8 @@ mod tests {
             |elapsed, reading, sending| who_is_late(10 * SECOND, elapsed * SECOND, reading * SECOND, sending * SECOND);
         assert_eq!(late(0, 0, 0), Err(10 * SECOND));
         assert_eq!(late(10, 0, 0), Ok(Late::Guest));
-        assert_eq!(late(10, 10, 0), Ok(Late::Client(Of::Response)));
-        assert_eq!(late(10, 4, 6), Ok(Late::Client(Of::Request)));
+        assert_eq!(late(10, 10, 0), Ok(Late::Client(SlowPart::Response)));
+        assert_eq!(late(10, 4, 6), Ok(Late::Client(SlowPart::Request)));
         // Neither has had all of it.
         assert_eq!(late(10, 9, 0), Err(SECOND));
         assert_eq!(late(12, 3, 1), Err(2 * SECOND));
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(late(19, 9, 0), Ok(Late::Guest));
         // Both have: it was looked at late.
         assert_eq!(late(22, 10, 0), Ok(Late::Guest));
-        assert_eq!(late(22, 12, 0), Ok(Late::Client(Of::Response)));
+        assert_eq!(late(22, 12, 0), Ok(Late::Client(SlowPart::Response)));
     }
 
     proptest! {

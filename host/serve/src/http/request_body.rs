@@ -17,13 +17,13 @@ use wasmhost_sandbox::BodyError;
 use super::forward::trailers::unpacked;
 use super::gathered::{Ahead, Gathered};
 use super::head::clean_trailers;
-use super::source::{Lent, Source};
+use super::source::{BodySource, Lent};
 use super::upload::{Flaw, Upload};
 use crate::buffers::REQUEST_AHEAD_MAX;
 
 /// The client's body, as a guest reads it.
 pub(super) struct RequestBody {
-    source: Source,
+    source: BodySource,
     upload: Arc<Upload>,
     max: Option<u64>,
     /// How much may still come.
@@ -48,9 +48,9 @@ impl RequestBody {
             let lent = Arc::new(Mutex::new(Lent { incoming, asked: false, early: None }));
             // A request has one body.
             let _ = upload.expected.set(Arc::downgrade(&lent));
-            Source::Lent(lent)
+            BodySource::Lent(lent)
         } else {
-            Source::Own(incoming)
+            BodySource::Own(incoming)
         };
         let gathered = Arc::new(Mutex::new(Gathered { ahead: Ahead::none_of(room), early: None }));
         let _ = upload.gathered.set(Arc::downgrade(&gathered));
@@ -69,7 +69,7 @@ impl RequestBody {
 
     /// Whether the client waits for `100 Continue`, which tells it that its body is wanted. The guest should say so.
     pub(super) fn is_expected(&self) -> bool {
-        matches!(self.source, Source::Lent(_))
+        matches!(self.source, BodySource::Lent(_))
     }
 
     /// Reads what comes. Ready when that is all, or as much as may be read ahead.

@@ -118,7 +118,7 @@ pub(super) fn notice(audience: Audience, notice: &Notice) -> Response<Bytes> {
 }
 
 /// Puts a text of development into an answer.
-fn fill(response: &mut Response<Bytes>, body: development::Body) {
+fn fill(response: &mut Response<Bytes>, body: development::DevelopmentBody) {
     let kind = if body.html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -121,14 +121,14 @@ impl Cut {
 }
 
 /// What the guest's body gives.
-enum Given {
+enum GivenBody {
     Frame(Frame<Bytes>),
     End,
     Broken(Cut),
 }
 
 /// What was found in a body before its head is sent.
-pub(super) enum Start {
+pub(super) enum ResponseStart {
     /// All of it.
     Whole(Bytes),
     /// Frames so far, whether that is all, and the body that gives the rest.
@@ -137,7 +137,7 @@ pub(super) enum Start {
     Broken(BodyError),
 }
 
-impl Start {
+impl ResponseStart {
     /// Whether the guest has given all of it.
     pub(super) const fn is_whole(&self) -> bool {
         matches!(self, Self::Whole(_) | Self::Partial(_, true, _) | Self::Broken(_))
@@ -159,14 +159,14 @@ pub(super) fn start(
     mut body: Body,
     context: &mut Context<'_>,
     mut turn: impl FnMut(&mut Context<'_>) -> Poll<Fault>,
-) -> Result<Start, Fault> {
+) -> Result<ResponseStart, Fault> {
     let mut ahead = VecDeque::new();
     for turns in 0.. {
         let before = ahead.len();
         while ahead.len() < AHEAD_FRAMES {
             match poll_given(&mut body, context) {
                 Poll::Ready(Some(Ok(frame))) => ahead.push_back(frame),
-                Poll::Ready(Some(Err(error))) => return Ok(Start::Broken(error)),
+                Poll::Ready(Some(Err(error))) => return Ok(ResponseStart::Broken(error)),
                 Poll::Ready(None) => return Ok(ended(ahead, body)),
                 Poll::Pending => break,
             }
@@ -179,7 +179,7 @@ pub(super) fn start(
             return Err(fault);
         }
     }
-    Ok(Start::Partial(ahead, false, body))
+    Ok(ResponseStart::Partial(ahead, false, body))
 }
 
 /// What the guest has given of its body. Outside tokio's budget for a turn: a guest that polled much in this turn has used
@@ -190,13 +190,13 @@ pub(super) fn poll_given(body: &mut Body, context: &mut Context<'_>) -> Poll<Opt
 }
 
 /// All frames of a body are there.
-fn ended(mut ahead: VecDeque<Frame<Bytes>>, body: Body) -> Start {
+fn ended(mut ahead: VecDeque<Frame<Bytes>>, body: Body) -> ResponseStart {
     let is_one_of_data = ahead.len() == 1 && ahead.front().is_some_and(Frame::is_data);
     let bytes = if is_one_of_data { ahead.pop_front().and_then(|frame| frame.into_data().ok()) } else { None };
     match bytes {
-        Some(bytes) => Start::Whole(bytes),
-        None if ahead.is_empty() => Start::Whole(Bytes::new()),
-        None => Start::Partial(ahead, true, body),
+        Some(bytes) => ResponseStart::Whole(bytes),
+        None if ahead.is_empty() => ResponseStart::Whole(Bytes::new()),
+        None => ResponseStart::Partial(ahead, true, body),
     }
 }
 
@@ -252,11 +252,11 @@ impl Transfer for Flow {
                 return;
             }
             match self.produce(context) {
-                Poll::Ready(Given::Frame(frame)) => {
+                Poll::Ready(GivenBody::Frame(frame)) => {
                     self.held.add(length_of(&frame));
                     self.ahead.push_back(frame);
                 }
-                Poll::Ready(Given::End | Given::Broken(_)) | Poll::Pending => return,
+                Poll::Ready(GivenBody::End | GivenBody::Broken(_)) | Poll::Pending => return,
             }
         }
         if self.broken.is_none() {
@@ -276,12 +276,12 @@ impl Flow {
             Some(frame) => {
                 self.held.remove(length_of(&frame));
                 self.exchange.is_full(false);
-                Given::Frame(frame)
+                GivenBody::Frame(frame)
             }
             None => {
                 let is_first = !std::mem::replace(&mut self.was_asked, true);
                 let given = ready!(self.produce(context));
-                if is_first && matches!(given, Given::Broken(_)) {
+                if is_first && matches!(given, GivenBody::Broken(_)) {
                     // hyper sends the headers when the body has to be waited for, and none when it breaks off at once.
                     context.waker().wake_by_ref();
                     return Poll::Pending;
@@ -290,34 +290,34 @@ impl Flow {
             }
         };
         Poll::Ready(match given {
-            Given::Frame(frame) => {
+            GivenBody::Frame(frame) => {
                 self.passed = self.passed.saturating_add(length_of(&frame) as u64);
                 self.exchange.sent(length_of(&frame));
                 Some(Ok(frame))
             }
-            Given::End => {
+            GivenBody::End => {
                 self.ended = true;
                 None
             }
-            Given::Broken(cut) => Some(Err(BrokenOff(cut.name()))),
+            GivenBody::Broken(cut) => Some(Err(BrokenOff(cut.name()))),
         })
     }
 
     /// The next frame from the guest, which goes on with its call meanwhile.
-    fn produce(&mut self, context: &mut Context<'_>) -> Poll<Given> {
+    fn produce(&mut self, context: &mut Context<'_>) -> Poll<GivenBody> {
         match self.broken {
             None if self.is_over => {
                 self.give_up_lease();
-                return Poll::Ready(Given::End);
+                return Poll::Ready(GivenBody::End);
             }
-            Some(cut) if self.is_over => return Poll::Ready(Given::Broken(cut)),
+            Some(cut) if self.is_over => return Poll::Ready(GivenBody::Broken(cut)),
             _ => {}
         }
         self.run(context);
         match poll_given(&mut self.inner, context) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.exchange.body_moved();
-                Poll::Ready(Given::Frame(frame))
+                Poll::Ready(GivenBody::Frame(frame))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(
                 self.break_off(FaultKind::Unfinished, &format!("the guest's body ended with an error: {error}")),
@@ -325,10 +325,10 @@ impl Flow {
             Poll::Ready(None) => {
                 self.is_over = true;
                 Poll::Ready(match self.broken {
-                    Some(cut) => Given::Broken(cut),
+                    Some(cut) => GivenBody::Broken(cut),
                     None => {
                         self.give_up_lease();
-                        Given::End
+                        GivenBody::End
                     }
                 })
             }
@@ -373,10 +373,10 @@ impl Flow {
         drop(self.take_lease());
     }
 
-    fn pending(&mut self, context: &mut Context<'_>) -> Poll<Given> {
+    fn pending(&mut self, context: &mut Context<'_>) -> Poll<GivenBody> {
         if let Some(cut) = self.broken {
             self.is_over = true;
-            return Poll::Ready(Given::Broken(cut));
+            return Poll::Ready(GivenBody::Broken(cut));
         }
         let has_returned = self.lease.as_ref().is_some_and(|lease| lease.is_alone() && lease.is_idle());
         if has_returned && self.exchange.is_p2() {
@@ -391,19 +391,19 @@ impl Flow {
             Silence::OfTheClient => {
                 self.cancel(Cut::SlowClient);
                 self.is_over = true;
-                Given::Broken(Cut::SlowClient)
+                GivenBody::Broken(Cut::SlowClient)
             }
         })
     }
 
-    fn break_off(&mut self, kind: FaultKind, detail: &str) -> Given {
+    fn break_off(&mut self, kind: FaultKind, detail: &str) -> GivenBody {
         self.is_over = true;
         // A body that the host passes through ends with the error of the client's.
         if let Some(flaw) = self.exchange.known_flaw() {
-            return Given::Broken(self.stop_for(flaw));
+            return GivenBody::Broken(self.stop_for(flaw));
         }
         if let Some(cut) = self.broken {
-            return Given::Broken(cut);
+            return GivenBody::Broken(cut);
         }
         self.broken = Some(Cut::Fault(kind));
         let fault = Fault::new(kind, detail);
@@ -411,7 +411,7 @@ impl Flow {
             Some(lease) => lease.fail(self.exchange.number, &fault),
             None => self.exchange.failed_without_instance(&fault),
         }
-        Given::Broken(Cut::Fault(kind))
+        GivenBody::Broken(Cut::Fault(kind))
     }
 
     /// The guest has given its whole response; what it does beyond is no longer this connection's.

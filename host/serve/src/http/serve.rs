@@ -24,7 +24,7 @@ use super::lines::LineKind;
 use super::link::{Carrier, Link};
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
-use super::response_body::{NOT_FINISHED, ResponseBody, Start, Streaming, poll_given, start};
+use super::response_body::{NOT_FINISHED, ResponseBody, ResponseStart, Streaming, poll_given, start};
 use super::response_head::{has_no_body, promised};
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
@@ -274,31 +274,31 @@ impl Exchange {
     }
 
     /// Turns the guest's answer into hyper's.
-    fn respond(self: &Rc<Self>, response: Response<Start>, lease: Lease) -> Response<ResponseBody> {
+    fn respond(self: &Rc<Self>, response: Response<ResponseStart>, lease: Lease) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         let promised = promised(&parts.headers);
         let body = match body {
-            Start::Broken(error) => {
+            ResponseStart::Broken(error) => {
                 let detail = format!("the guest's body began with an error: {error}");
                 return self.fault(lease, &Fault::new(FaultKind::Unfinished, detail));
             }
             // Nothing of the response has been sent. hyper would close the connection without a word.
-            Start::Partial(ahead, false, _)
+            ResponseStart::Partial(ahead, false, _)
                 if ahead.is_empty() && self.is_p2() && lease.is_alone() && lease.is_idle() =>
             {
                 return self.fault(lease, &Fault::new(FaultKind::Unfinished, NOT_FINISHED));
             }
-            Start::Whole(bytes) if promised.is_some_and(|promised| promised != bytes.len() as u64) => {
+            ResponseStart::Whole(bytes) if promised.is_some_and(|promised| promised != bytes.len() as u64) => {
                 let detail = format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len());
                 return self.fault(lease, &Fault::new(FaultKind::Unfinished, detail));
             }
-            Start::Whole(bytes) => {
+            ResponseStart::Whole(bytes) => {
                 self.linger(lease);
                 self.sent(bytes.len());
                 self.finish(Ending::Whole);
                 ResponseBody::whole(bytes)
             }
-            Start::Partial(ahead, ended, inner) => {
+            ResponseStart::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
                 let streaming = Streaming::new((ahead, ended, inner), lease, Rc::clone(self), promised);
                 ResponseBody::Streaming(streaming)
@@ -312,19 +312,19 @@ impl Exchange {
     /// not come to its body's end is stopped, as if a client had left in the middle of it.
     async fn respond_without_body(
         &self,
-        response: Response<Start>,
+        response: Response<ResponseStart>,
         mut lease: Lease,
         is_head: bool,
     ) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         let mut has_ended = true;
         match body {
-            Start::Whole(bytes) => {
+            ResponseStart::Whole(bytes) => {
                 if is_head && !has_no_body(parts.status) && promised(&parts.headers).is_none() {
                     parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
                 }
             }
-            Start::Partial(ahead, ended, inner) => {
+            ResponseStart::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
                 if !ended {
                     has_ended = match self.discard(&mut lease, inner).await {
@@ -334,7 +334,7 @@ impl Exchange {
                 }
             }
             // It was shorter or longer than promised, or not finished: nobody misses it.
-            Start::Broken(_) => {}
+            ResponseStart::Broken(_) => {}
         }
         if has_ended {
             self.linger(lease);

@@ -9,18 +9,18 @@ use tokio::sync::Notify;
 
 use wasmhost_config::Config;
 
-use super::forward::connections::Connections;
+use super::forward::connections::ForwardConnections;
 use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::metrics::WorkerMetrics;
-use crate::pool::Apps;
+use crate::pool::WorkerApps;
 use crate::worker_id::WorkerId;
 
 /// What a worker's thread shares with its connections and requests. Never leaves the thread.
 pub(crate) struct WorkerShared {
     pub(crate) id: WorkerId,
-    pub(crate) apps: Rc<Apps>,
+    pub(crate) apps: Rc<WorkerApps>,
     pub(crate) alarms: Rc<Alarms>,
     pub(crate) metrics: &'static WorkerMetrics,
     pub(crate) config: Arc<Config>,
@@ -31,7 +31,7 @@ pub(crate) struct WorkerShared {
     pub(crate) requests: Cell<u64>,
     pub(crate) lines: Lines,
     /// To workers of groups.
-    pub(crate) connections: Connections,
+    pub(crate) connections: ForwardConnections,
     /// Stands for the authority where a client names none.
     pub(crate) authority: Authority,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.

@@ -19,12 +19,12 @@ pub(super) struct Lent {
 }
 
 /// Where the client's body comes from.
-pub(super) enum Source {
+pub(super) enum BodySource {
     Own(Incoming),
     Lent(Arc<Mutex<Lent>>),
 }
 
-impl Source {
+impl BodySource {
     pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self {
             Self::Own(incoming) => Pin::new(incoming).poll_frame(context),

@@ -14,7 +14,7 @@ use wasmhost_sandbox::{Fault, FaultKind};
 
 use super::deadline::{Deadline, upload_deadline};
 use super::exchange::Exchange;
-use super::pace::{Late, Of, Slow, who_is_late};
+use super::pace::{Late, Slow, SlowPart, who_is_late};
 use super::request_body::RequestBody;
 use super::upload::Flaw;
 use crate::buffers::REQUEST_AHEAD_MAX;
@@ -216,7 +216,7 @@ impl Exchange {
 
     pub(super) fn tell_slow_client(&self, slow: Slow) {
         let (worker, pool) = (&self.worker, &self.pool);
-        worker.lines.slow(worker.id.0, (pool.id(), &pool.name()), self.link().client(), slow, Of::Request);
+        worker.lines.slow(worker.id.0, (pool.id(), &pool.name()), self.link().client(), slow, SlowPart::Request);
     }
 
     /// As much of the response waits for the client as may, or less.

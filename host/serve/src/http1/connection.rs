@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use super::guard::{Guard, HEAD_AT_DRAIN, Phase};
+use super::guard::{ConnectionPhase, Guard, HEAD_AT_DRAIN};
 use super::socket::Socket;
 use super::turns::Turns;
 use crate::http::{Carrier, GREETING, INTRODUCTION_FIELDS_MAX, Slow, WorkerShared};
@@ -39,7 +39,7 @@ pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Pe
             return tracing::debug!(%error, "the worker that forwards requests has gone");
         }
     }
-    guard.enter(Phase::New, guard.header_timeout());
+    guard.enter(ConnectionPhase::New, guard.header_timeout());
     wasmhost_base::inject::panic_at("connection");
     let ended = drive(&guard).await;
     match ended {
@@ -89,7 +89,7 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
     let mut hyper = pin!(hyper);
     let mut broken: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
     let mut client_has_left = |context: &mut Context<'_>| {
-        if guard.phase() != Phase::Busy {
+        if guard.phase() != ConnectionPhase::Busy {
             return false;
         }
         let watch = broken.get_or_insert_with(|| {
@@ -106,17 +106,17 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
     // It was accepted before the drain began, and may have sent its request: hyper would close it unread.
     let came_late = worker.draining.get();
     if came_late {
-        guard.enter(Phase::New, Some(HEAD_AT_DRAIN));
+        guard.enter(ConnectionPhase::New, Some(HEAD_AT_DRAIN));
     }
     let mut turns = Turns::default();
     poll_fn(|context| {
         if worker.draining.get() && !told_to_drain {
             match guard.phase() {
                 // hyper would close the connection, if it has served requests before, without an answer to this one.
-                Phase::Head { .. } => guard.limit_head_at_drain(),
-                Phase::New if came_late => {}
+                ConnectionPhase::Head { .. } => guard.limit_head_at_drain(),
+                ConnectionPhase::New if came_late => {}
                 // The same of a request that is in the socket already.
-                Phase::New | Phase::Idle if guard.stream.has_unread() => {}
+                ConnectionPhase::New | ConnectionPhase::Idle if guard.stream.has_unread() => {}
                 _ => {
                     told_to_drain = true;
                     hyper.as_mut().graceful_shutdown();

@@ -22,7 +22,7 @@ pub(super) const HEAD_AT_DRAIN: Duration = Duration::from_secs(1);
 
 /// What the connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ConnectionPhase {
     /// Before the first byte.
     New,
     /// Between requests.
@@ -47,7 +47,7 @@ enum Coming {
 pub(super) struct Guard {
     pub(super) link: Link,
     pub(super) stream: Rc<Stream>,
-    phase: Cell<Phase>,
+    phase: Cell<ConnectionPhase>,
     coming: Cell<Coming>,
     head: Cell<HeadLines>,
     /// Of the last head that came whole.
@@ -74,8 +74,8 @@ impl Carrier for Guard {
         if !upload_ended {
             self.unread_body.set(true);
         }
-        if self.phase.get() == Phase::Busy {
-            self.enter_until(Phase::Idle, self.keepalive_timeout().map(|limit| now + limit));
+        if self.phase.get() == ConnectionPhase::Busy {
+            self.enter_until(ConnectionPhase::Idle, self.keepalive_timeout().map(|limit| now + limit));
         }
     }
 
@@ -93,7 +93,7 @@ impl Guard {
         Self {
             link: Link::new(worker, peer),
             stream,
-            phase: Cell::new(Phase::New),
+            phase: Cell::new(ConnectionPhase::New),
             coming: Cell::new(Coming::Nothing),
             head: Cell::default(),
             framing: Cell::default(),
@@ -123,7 +123,7 @@ impl Guard {
     /// Whether a worker that forwards a request has closed its connection since its client has left: that is no end of a
     /// body. (Where the body is not valid, it ends its sending alone.)
     pub(super) fn front_has_left(&self) -> bool {
-        let has_left = self.is_from_front() && self.phase.get() == Phase::Busy && self.stream.has_hung_up();
+        let has_left = self.is_from_front() && self.phase.get() == ConnectionPhase::Busy && self.stream.has_hung_up();
         self.has_left.set(self.has_left.get() || has_left);
         has_left
     }
@@ -141,15 +141,15 @@ impl Guard {
         self.limits().header_max_bytes.saturating_add(beyond)
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> ConnectionPhase {
         self.phase.get()
     }
 
-    pub(super) fn enter(&self, phase: Phase, limit: Option<Duration>) {
+    pub(super) fn enter(&self, phase: ConnectionPhase, limit: Option<Duration>) {
         self.enter_until(phase, limit.map(|limit| Instant::now() + limit));
     }
 
-    fn enter_until(&self, phase: Phase, deadline: Option<Instant>) {
+    fn enter_until(&self, phase: ConnectionPhase, deadline: Option<Instant>) {
         self.phase.set(phase);
         self.phase_alarm.set(deadline);
     }
@@ -159,7 +159,7 @@ impl Guard {
     /// # Errors
     /// When the request headers are too large; the client has got its answer.
     pub(super) fn may_read(&self) -> io::Result<usize> {
-        let Phase::Head { bytes } = self.phase.get() else {
+        let ConnectionPhase::Head { bytes } = self.phase.get() else {
             return Ok(self.header_max_bytes());
         };
         let left = self.header_max_bytes().saturating_sub(bytes);
@@ -208,14 +208,16 @@ impl Guard {
             self.framing.set(framing);
         }
         match self.phase.get() {
-            Phase::New | Phase::Idle if read > 0 => {
-                self.enter(Phase::Head { bytes: read }, self.header_timeout());
+            ConnectionPhase::New | ConnectionPhase::Idle if read > 0 => {
+                self.enter(ConnectionPhase::Head { bytes: read }, self.header_timeout());
                 if self.worker().draining.get() {
                     self.limit_head_at_drain();
                 }
             }
-            Phase::Head { bytes } => self.phase.set(Phase::Head { bytes: bytes.saturating_add(read) }),
-            Phase::New | Phase::Idle | Phase::Busy | Phase::Closing => {}
+            ConnectionPhase::Head { bytes } => {
+                self.phase.set(ConnectionPhase::Head { bytes: bytes.saturating_add(read) })
+            }
+            ConnectionPhase::New | ConnectionPhase::Idle | ConnectionPhase::Busy | ConnectionPhase::Closing => {}
         }
         read
     }
@@ -242,8 +244,8 @@ impl Guard {
             self.link.reading.set(reading);
             self.stall_alarm.set(None);
             // The rest between requests begins when the last answer has been taken.
-            if self.phase.get() == Phase::Idle {
-                self.enter(Phase::Idle, self.keepalive_timeout());
+            if self.phase.get() == ConnectionPhase::Idle {
+                self.enter(ConnectionPhase::Idle, self.keepalive_timeout());
             }
         }
         if reading.waited > Duration::ZERO {
@@ -261,7 +263,7 @@ impl Guard {
         });
         self.requests.set(self.requests.get().saturating_add(1));
         self.link.reading.set(Pace { waited: Duration::ZERO, bytes: UNSEEN_BYTES });
-        self.enter(Phase::Busy, None);
+        self.enter(ConnectionPhase::Busy, None);
     }
 
     /// Whether the head of the present request can be understood in one way only.
@@ -306,24 +308,24 @@ impl Guard {
     fn phase_ran_out(&self) {
         let worker = self.worker();
         match self.phase.get() {
-            Phase::Head { .. } => {
+            ConnectionPhase::Head { .. } => {
                 worker.metrics.unrouted.refused(Refused::HeadTimeout);
                 if let Some(count) = worker.lines.header_timeout.admit(Instant::now()) {
                     tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--header-timeout", "request headers did not arrive in time (count: since the last such line); raise --header-timeout to wait longer");
                 }
                 self.close_with(last_answer::REQUEST_TIMEOUT);
             }
-            Phase::New => {
+            ConnectionPhase::New => {
                 if let Some(count) = worker.lines.silent.admit(Instant::now()) {
                     tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--header-timeout", "connections that sent nothing were closed (count: since the last such line); raise --header-timeout to wait longer");
                 }
             }
-            Phase::Idle => {
+            ConnectionPhase::Idle => {
                 if let Some(count) = worker.lines.idle.admit(Instant::now()) {
                     tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--keepalive-timeout", "idle connections were closed (count: since the last such line); raise --keepalive-timeout to keep them longer");
                 }
             }
-            Phase::Busy | Phase::Closing => {}
+            ConnectionPhase::Busy | ConnectionPhase::Closing => {}
         }
     }
 
@@ -337,7 +339,7 @@ impl Guard {
     /// Writes a last response without hyper, while no other response is under way. Best effort: what the socket does not
     /// accept at once is not sent.
     fn close_with(&self, status: &str) {
-        self.phase.set(Phase::Closing);
+        self.phase.set(ConnectionPhase::Closing);
         self.unread_body.set(true);
         if self.link.stalled.get().is_none()
             && let Err(error) = self.stream.try_write(last_answer::answer(status).as_bytes())

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::peer::Peer;
 
 pub use super::accepted::Accepted;
-pub use super::permits::{PerClient, Permit, Permits};
+pub use super::admission::{Admission, PerClient, Permit};
 
 /// Connections that may wait in a worker's inbox. Above a burst's size; a worker that does not take this many out is
 /// passed over until it does.

@@ -13,14 +13,14 @@ use tokio::sync::Notify;
 use wasmhost_config::{App, AppId, AppTable, Routed};
 use wasmhost_sandbox::{AppBounds, InstanceContext, MemoryBudget, Pulse, Sandbox, WorkerBounds, WorkerCpu};
 
-use super::common::{Common, Notice};
+use super::common::{Common, PoolNotice};
 use super::instances::Pool;
 use super::lease::Lease;
 use super::supply::Supply;
 use super::take::{NotTaken, Refusal};
 use crate::alarms::Alarm;
 use crate::metrics::{AppMetrics, Flag, Shed};
-use crate::vitals::{HostVitals, Vitals, memory_of};
+use crate::scoreboard::{HostScoreboard, Scoreboard, memory_of};
 
 /// Most apps of a worker that are awake at once; beyond, the one that was not used for the longest time is put to sleep.
 pub const AWAKE_MAX: usize = 1_024;
@@ -33,7 +33,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 const SLEEPERS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
 
 /// What the pools of a worker are made with.
-pub(crate) struct Parts {
+pub(crate) struct WorkerParts {
     pub(crate) pulse: Arc<Pulse>,
     /// The worker's CPU, which its apps share.
     pub(crate) cpu: Rc<WorkerCpu>,
@@ -42,8 +42,8 @@ pub(crate) struct Parts {
     pub(crate) sandbox: Arc<Sandbox>,
     /// Memory of all instances of the host.
     pub(crate) budget: MemoryBudget,
-    pub(crate) vitals: &'static Vitals,
-    pub(crate) host: &'static HostVitals,
+    pub(crate) scoreboard: &'static Scoreboard,
+    pub(crate) host: &'static HostScoreboard,
     /// After so long without a request an app is put to sleep; none: never.
     pub(crate) sleep_after: Option<Duration>,
     /// Of which group this worker is; it serves the apps of this group, or those without one.
@@ -77,9 +77,9 @@ pub(crate) struct Elsewhere {
 type OfGroup = (Rc<str>, Rc<Pool>);
 
 /// The apps of a worker.
-pub(crate) struct Apps {
+pub(crate) struct WorkerApps {
     pub(crate) common: Rc<Common>,
-    parts: Parts,
+    parts: WorkerParts,
     table: RefCell<Arc<AppTable>>,
     pools: RefCell<BTreeMap<AppId, Rc<Pool>>>,
     /// Apps that have had a pool.
@@ -92,12 +92,12 @@ pub(crate) struct Apps {
     woken: Notify,
 }
 
-impl Apps {
-    pub(crate) fn new(common: Rc<Common>, parts: Parts, table: Arc<AppTable>) -> Rc<Self> {
+impl WorkerApps {
+    pub(crate) fn new(common: Rc<Common>, parts: WorkerParts, table: Arc<AppTable>) -> Rc<Self> {
         let none = Arc::new(App::default());
         let bounds = AppBounds::alone();
         let context = context(&common, &parts, None, &none, &bounds);
-        let metrics = (&parts.vitals.metrics.unrouted, &parts.host.apps[0].has_answered);
+        let metrics = (&parts.scoreboard.metrics.unrouted, &parts.host.apps[0].has_answered);
         let no_app = Pool::new(None, none, (context, bounds), metrics, Rc::clone(&common));
         common.has_apps(table.len());
         parts.bounds.serve(table.len());
@@ -156,7 +156,7 @@ impl Apps {
             return Some(Rc::clone(pool));
         }
         let pool = self.make(id)?;
-        self.common.tell(Notice::Wants(id));
+        self.common.tell(PoolNotice::Wants(id));
         Some(pool)
     }
 
@@ -285,7 +285,7 @@ impl Apps {
         pool.retire();
         self.common.trim.ask();
         if let Some(id) = pool.id() {
-            self.common.tell(Notice::Asleep(id));
+            self.common.tell(PoolNotice::Asleep(id));
         }
     }
 
@@ -300,14 +300,14 @@ impl Apps {
 /// What the instances of an app on this worker are made with.
 fn context(
     common: &Common,
-    parts: &Parts,
+    parts: &WorkerParts,
     id: Option<AppId>,
     app: &Arc<App>,
     bounds: &Arc<AppBounds>,
 ) -> InstanceContext {
     let mut budget = parts.budget.clone();
     if let Some(id) = id
-        && let (Some(row), Some(shared)) = (parts.vitals.apps.get(id.index()), parts.host.apps.get(id.index()))
+        && let (Some(row), Some(shared)) = (parts.scoreboard.apps.get(id.index()), parts.host.apps.get(id.index()))
     {
         let max_bytes = app.limits.app_memory_max_bytes.unwrap_or(u64::MAX);
         budget = budget.for_app(memory_of(parts.host, shared, row, max_bytes));
@@ -319,7 +319,7 @@ fn context(
     InstanceContext::new(worker, pulse, ticker, Arc::new(budget), app, (&cpu, key), bounds)
 }
 
-fn rows(parts: &Parts, id: AppId) -> Option<(&'static AppMetrics, &'static Flag)> {
-    let metrics = parts.vitals.apps.get(id.index())?;
+fn rows(parts: &WorkerParts, id: AppId) -> Option<(&'static AppMetrics, &'static Flag)> {
+    let metrics = parts.scoreboard.apps.get(id.index())?;
     Some((metrics, &parts.host.apps.get(id.index())?.has_answered))
 }

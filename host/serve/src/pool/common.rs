@@ -32,13 +32,13 @@ pub(crate) struct Common {
     apps: Cell<usize>,
     pools_down: Cell<usize>,
     /// What the primary has not been told yet; at most one of each kind for each app.
-    notices: RefCell<BTreeSet<Notice>>,
+    notices: RefCell<BTreeSet<PoolNotice>>,
     noticed: Notify,
 }
 
 /// What the primary is told of an app on this worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Notice {
+pub(crate) enum PoolNotice {
     /// A request waits for it.
     Wants(AppId),
     /// Nothing is kept of it any more.
@@ -68,18 +68,18 @@ impl Common {
     }
 
     /// Has the primary told.
-    pub(super) fn tell(&self, notice: Notice) {
+    pub(super) fn tell(&self, notice: PoolNotice) {
         let mut notices = self.notices.borrow_mut();
         match notice {
-            Notice::Wants(app) => notices.remove(&Notice::Asleep(app)),
-            Notice::Asleep(app) => notices.remove(&Notice::Wants(app)),
+            PoolNotice::Wants(app) => notices.remove(&PoolNotice::Asleep(app)),
+            PoolNotice::Asleep(app) => notices.remove(&PoolNotice::Wants(app)),
         };
         notices.insert(notice);
         self.noticed.notify_one();
     }
 
     /// What the primary is to be told next.
-    pub(crate) async fn next_notice(&self) -> Notice {
+    pub(crate) async fn next_notice(&self) -> PoolNotice {
         loop {
             if let Some(notice) = self.notices.borrow_mut().pop_first() {
                 return notice;

@@ -17,7 +17,7 @@ use wasmhost_sandbox::{
 };
 
 use super::codel::CoDel;
-use super::common::{Common, Notice};
+use super::common::{Common, PoolNotice};
 use super::health::{Health, Try, Verdict};
 use super::holders::{Holder, Holders};
 use super::queue::Queue;
@@ -98,20 +98,20 @@ pub(crate) struct Pool {
 pub(super) struct Kept {
     /// In a box, since it is handed on about ten times a request.
     pub(super) instance: Box<Instance>,
-    pub(super) origin: Origin,
+    pub(super) origin: InstanceOrigin,
     pub(super) idle_since: Instant,
 }
 
 #[derive(Clone)]
 pub(super) struct KeptShared {
     pub(super) shared: Rc<Shared>,
-    pub(super) origin: Rc<Origin>,
+    pub(super) origin: Rc<InstanceOrigin>,
     /// Whether it counts as busy.
     pub(super) is_busy: Rc<Cell<bool>>,
 }
 
 /// Where an instance came from. Dropping it makes room for another.
-pub(super) struct Origin {
+pub(super) struct InstanceOrigin {
     pub(super) pool: Rc<Pool>,
     generation: u64,
     pub(super) edition: u64,
@@ -125,7 +125,7 @@ pub(super) struct Origin {
     tried: Cell<Try>,
 }
 
-impl Origin {
+impl InstanceOrigin {
     pub(super) fn is_outdated(&self) -> bool {
         self.edition != self.pool.edition.get()
     }
@@ -150,7 +150,7 @@ impl Origin {
     }
 }
 
-impl Drop for Origin {
+impl Drop for InstanceOrigin {
     fn drop(&mut self) {
         if self.room.take().is_none() {
             self.pool.retiring.set(self.pool.retiring.get().saturating_sub(1));
@@ -343,7 +343,7 @@ impl Pool {
             && let Some(id) = self.id
         {
             self.unavailable.set(Some(Instant::now()));
-            self.common.tell(Notice::Wants(id));
+            self.common.tell(PoolNotice::Wants(id));
         }
         true
     }
@@ -355,7 +355,7 @@ impl Pool {
             && let Some(id) = self.id
         {
             self.asked.set(Instant::now());
-            self.common.tell(Notice::Wants(id));
+            self.common.tell(PoolNotice::Wants(id));
         }
     }
 
@@ -412,7 +412,7 @@ impl Pool {
         };
         let context = Rc::clone(&self.context.borrow());
         self.metrics.generation.add_one();
-        let origin = Origin {
+        let origin = InstanceOrigin {
             pool: Rc::clone(self),
             generation: self.metrics.generation.get(),
             edition: self.edition.get(),
@@ -507,7 +507,7 @@ impl Pool {
         }
     }
 
-    pub(super) fn answered(&self, origin: &Origin) {
+    pub(super) fn answered(&self, origin: &InstanceOrigin) {
         if origin.is_outdated() {
             return;
         }
@@ -532,7 +532,7 @@ impl Pool {
     }
 
     /// Takes note of a fault: counts it, logs it, and decides whether the pool goes on.
-    pub(super) fn faulted(&self, origin: &Origin, request: u64, fault: &Fault) {
+    pub(super) fn faulted(&self, origin: &InstanceOrigin, request: u64, fault: &Fault) {
         self.metrics.faulted(fault.kind);
         if self.may_tell_fault() {
             let raise = fault.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();

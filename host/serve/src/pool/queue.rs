@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::alarms::Alarm;
 
 /// A line in which grants of type `G` are waited for.
-pub(super) struct Queue<G>(RefCell<VecDeque<Rc<Place<G>>>>);
+pub(super) struct Queue<G>(RefCell<VecDeque<Rc<QueuePlace<G>>>>);
 
 impl<G> Default for Queue<G> {
     fn default() -> Self {
@@ -19,12 +19,12 @@ impl<G> Default for Queue<G> {
     }
 }
 
-struct Place<G> {
+struct QueuePlace<G> {
     deadline: Instant,
-    state: RefCell<State<G>>,
+    state: RefCell<QueueState<G>>,
 }
 
-enum State<G> {
+enum QueueState<G> {
     Waiting(Option<Waker>),
     Granted(G),
     /// It waited for too long.
@@ -50,26 +50,26 @@ impl<G> Queue<G> {
             let place = self.0.borrow_mut().pop_front();
             let Some(place) = place else { return Some(grant) };
             if place.deadline > *now.get_or_insert_with(Instant::now) {
-                place.settle(State::Granted(grant));
+                place.settle(QueueState::Granted(grant));
                 return None;
             }
-            place.settle(State::Expired);
+            place.settle(QueueState::Expired);
         }
     }
 
     /// Waits at the end of the line until `deadline`, for which `alarm` is set; none when it has passed. `give_back` gets
     /// what was granted to one who has gone meanwhile.
     pub(super) async fn wait(&self, alarm: &Alarm, deadline: Instant, give_back: impl Fn(G)) -> Option<G> {
-        let place = Rc::new(Place { deadline, state: RefCell::new(State::Waiting(None)) });
+        let place = Rc::new(QueuePlace { deadline, state: RefCell::new(QueueState::Waiting(None)) });
         self.0.borrow_mut().push_back(Rc::clone(&place));
-        let waiting = Waiting { queue: self, place: &place, give_back };
+        let waiting = QueueWaiting { queue: self, place: &place, give_back };
         poll_fn(|context| {
             let mut state = waiting.place.state.borrow_mut();
-            match std::mem::replace(&mut *state, State::Done) {
-                State::Granted(grant) => return Poll::Ready(Some(grant)),
-                State::Expired => return Poll::Ready(None),
-                State::Waiting(_) => *state = State::Waiting(Some(context.waker().clone())),
-                State::Done => {}
+            match std::mem::replace(&mut *state, QueueState::Done) {
+                QueueState::Granted(grant) => return Poll::Ready(Some(grant)),
+                QueueState::Expired => return Poll::Ready(None),
+                QueueState::Waiting(_) => *state = QueueState::Waiting(Some(context.waker().clone())),
+                QueueState::Done => {}
             }
             alarm.poll(context).map(|()| None)
         })
@@ -77,27 +77,27 @@ impl<G> Queue<G> {
     }
 }
 
-impl<G> Place<G> {
+impl<G> QueuePlace<G> {
     /// Tells who waits here what became of it.
-    fn settle(&self, state: State<G>) {
-        if let State::Waiting(Some(waker)) = self.state.replace(state) {
+    fn settle(&self, state: QueueState<G>) {
+        if let QueueState::Waiting(Some(waker)) = self.state.replace(state) {
             waker.wake();
         }
     }
 }
 
-struct Waiting<'a, G, F: Fn(G)> {
+struct QueueWaiting<'a, G, F: Fn(G)> {
     queue: &'a Queue<G>,
-    place: &'a Rc<Place<G>>,
+    place: &'a Rc<QueuePlace<G>>,
     give_back: F,
 }
 
-impl<G, F: Fn(G)> Drop for Waiting<'_, G, F> {
+impl<G, F: Fn(G)> Drop for QueueWaiting<'_, G, F> {
     fn drop(&mut self) {
-        match self.place.state.replace(State::Done) {
-            State::Waiting(_) => self.queue.0.borrow_mut().retain(|place| !Rc::ptr_eq(place, self.place)),
-            State::Granted(grant) => (self.give_back)(grant),
-            State::Expired | State::Done => {}
+        match self.place.state.replace(QueueState::Done) {
+            QueueState::Waiting(_) => self.queue.0.borrow_mut().retain(|place| !Rc::ptr_eq(place, self.place)),
+            QueueState::Granted(grant) => (self.give_back)(grant),
+            QueueState::Expired | QueueState::Done => {}
         }
     }
 }

@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 use wasmhost_config::{AppId, AppTable, Config};
 use wasmhost_sandbox::Sandbox;
 
-use crate::net::inbox::Permits;
+use crate::net::inbox::Admission;
 use crate::pool::Supply;
-use crate::vitals::{HostVitals, Vitals};
+use crate::scoreboard::{HostScoreboard, Scoreboard};
 use crate::worker_id::WorkerId;
 
 /// All that a worker needs to start.
@@ -26,9 +26,9 @@ pub struct WorkerSetup {
     /// The settings of the host.
     pub config: Arc<Config>,
     /// Its counts and its sign of running guest code, kept over respawns.
-    pub vitals: &'static Vitals,
+    pub scoreboard: &'static Scoreboard,
     /// What all workers share.
-    pub host: &'static HostVitals,
+    pub host: &'static HostScoreboard,
     /// What the guests of this process share.
     pub sandbox: Arc<Sandbox>,
     /// The address that stands for the authority where a client names none.
@@ -36,7 +36,7 @@ pub struct WorkerSetup {
     /// Listeners that only this worker has, with `--balance kernel`, and the capacity that their connections take from.
     pub listeners: Vec<TcpListener>,
     /// See `listeners`.
-    pub permits: Arc<Permits>,
+    pub admission: Arc<Admission>,
 }
 
 /// Whether a worker goes on.
@@ -61,27 +61,27 @@ pub struct Orders {
 }
 
 /// What both ends have in common.
-struct Shared {
+struct SharedOrders {
     /// `Orders::stage` stays; the rest is taken. None: the sender has gone.
     latest: Mutex<Option<Orders>>,
     changed: Notify,
 }
 
 /// The primary's end. Dropped, it ends the worker.
-pub struct OrderSender(Arc<Shared>);
+pub struct OrderSender(Arc<SharedOrders>);
 
 /// The worker's end.
-pub struct OrderReceiver(Arc<Shared>);
+pub struct OrderReceiver(Arc<SharedOrders>);
 
 /// The two ends, with the first orders.
 pub fn orders(table: Arc<AppTable>, stage: Stage, supplies: BTreeMap<AppId, Supply>) -> (OrderSender, OrderReceiver) {
     let latest = Mutex::new(Some(Orders { stage, table: Some(table), supplies }));
-    let shared = Arc::new(Shared { latest, changed: Notify::new() });
+    let shared = Arc::new(SharedOrders { latest, changed: Notify::new() });
     shared.changed.notify_one();
     (OrderSender(Arc::clone(&shared)), OrderReceiver(shared))
 }
 
-impl Shared {
+impl SharedOrders {
     fn change(&self, change: impl FnOnce(&mut Orders)) {
         if let Some(orders) = self.latest.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             change(orders);

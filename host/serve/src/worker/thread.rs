@@ -21,13 +21,13 @@ use super::events::{Applied, Events, Exit, WorkerEvent};
 use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::crash::Crash;
-use crate::http::{Connections, Lines, WorkerShared};
+use crate::http::{ForwardConnections, Lines, WorkerShared};
 use crate::http1;
+use crate::net::acceptor::{Acceptor, next_of};
 use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
-use crate::net::intake::{Intake, next_of};
 use crate::net::listener::Listener;
 use crate::net::{Peer, Stream};
-use crate::pool::{Apps, Common, Notice, Parts};
+use crate::pool::{Common, PoolNotice, WorkerApps, WorkerParts};
 
 /// Threads of a worker that do file system calls for guests whose app could not have its own.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -68,7 +68,7 @@ pub fn run_in(
     connections: Receiver,
     orders: OrderReceiver,
 ) -> Exit {
-    let metrics = &setup.vitals.metrics;
+    let metrics = &setup.scoreboard.metrics;
     let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
     metrics.thread.store(thread.into(), Relaxed);
     let apps = OnceCell::new();
@@ -92,14 +92,14 @@ async fn serve(
     thread: u64,
     mut connections: Receiver,
     mut orders: OrderReceiver,
-    kept: &OnceCell<Rc<Apps>>,
+    kept: &OnceCell<Rc<WorkerApps>>,
 ) -> Exit {
-    let WorkerSetup { id, group, config, vitals, host, sandbox, authority, listeners, permits } = setup;
-    let metrics = &vitals.metrics;
+    let WorkerSetup { id, group, config, scoreboard, host, sandbox, authority, listeners, admission } = setup;
+    let metrics = &scoreboard.metrics;
     events.tell(WorkerEvent::Online(id, thread)).await;
     // What a thread that died left behind here went with it.
-    vitals.pulse.reset();
-    let pulse = sandbox.ticker().watch_pulse(&vitals.pulse);
+    scoreboard.pulse.reset();
+    let pulse = sandbox.ticker().watch_pulse(&scoreboard.pulse);
     metrics.unrouted.in_flight.set(0);
     metrics.down.set(false);
     let Some(first) = orders.changed().await else { return Exit::Voluntary };
@@ -107,18 +107,18 @@ async fn serve(
     let crash = Rc::new(Crash::default());
     let cpu = Rc::<WorkerCpu>::default();
     let common = Common::new(id, metrics, Rc::clone(&crash), config.development.is_none());
-    let parts = Parts {
+    let parts = WorkerParts {
         pulse,
         cpu: Rc::clone(&cpu),
         bounds: WorkerBounds::default(),
         sandbox,
-        budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &vitals.memory_bytes),
-        vitals,
+        budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &scoreboard.memory_bytes),
+        scoreboard,
         host,
         sleep_after: config.app_idle_timeout,
         group,
     };
-    let apps = Apps::new(Rc::clone(&common), parts, table);
+    let apps = WorkerApps::new(Rc::clone(&common), parts, table);
     let _ = kept.set(Rc::clone(&apps));
     let alarms = Rc::new(Alarms::default());
     let worker = Rc::new(WorkerShared {
@@ -131,7 +131,7 @@ async fn serve(
         stopping: Cell::new(false),
         requests: Cell::new(0),
         lines: Lines::default(),
-        connections: Connections::default(),
+        connections: ForwardConnections::default(),
         authority,
         tasks: Cell::new(0),
         changed: Notify::new(),
@@ -140,7 +140,7 @@ async fn serve(
     let mut own_intakes = Vec::new();
     for listener in listeners {
         match Listener::from_tcp(listener) {
-            Ok(listener) => own_intakes.push(Intake::new(listener, Arc::clone(&permits), &metrics.accepting)),
+            Ok(listener) => own_intakes.push(Acceptor::new(listener, Arc::clone(&admission), &metrics.accepting)),
             Err(error) => return Exit::NotStarted(format!("a listener of it cannot be used: {error}")),
         }
     }
@@ -186,7 +186,7 @@ async fn serve(
                     events.tell(WorkerEvent::Applied(id, Applied::Supply(app))).await;
                 }
                 if stage == Stage::Drain && !worker.draining.replace(true) {
-                    own_intakes.drain(..).for_each(|intake| crew.take_in_the_last(intake));
+                    own_intakes.drain(..).for_each(|acceptor| crew.take_in_the_last(acceptor));
                     metrics.listening.set(false);
                     events.tell(WorkerEvent::Disconnect(id)).await;
                     worker.alarms.wake_all();
@@ -194,8 +194,8 @@ async fn serve(
                 }
             }
             notice = common.next_notice() => events.tell(match notice {
-                Notice::Wants(app) => WorkerEvent::Wants(id, app),
-                Notice::Asleep(app) => WorkerEvent::Asleep(id, app),
+                PoolNotice::Wants(app) => WorkerEvent::Wants(id, app),
+                PoolNotice::Asleep(app) => WorkerEvent::Asleep(id, app),
             }).await,
             (group, socket) = worker.connections.next_asked() => {
                 events.tell(WorkerEvent::Forward(id, group.as_ref().to_owned(), socket)).await;
@@ -203,8 +203,8 @@ async fn serve(
             () = common.rested(), if worker.draining.get() => {}
             () = worker.changed.notified() => {}
             Some(connection) = connections.recv() => crew.take_in(connection, || connections.try_recv().ok()),
-            (index, connection) = next_of(&mut own_intakes, |intake| intake) => {
-                crew.take_in(connection, || own_intakes.get_mut(index).and_then(Intake::next_waiting));
+            (index, connection) = next_of(&mut own_intakes, |acceptor| acceptor) => {
+                crew.take_in(connection, || own_intakes.get_mut(index).and_then(Acceptor::next_waiting));
                 // The others go first the next time.
                 own_intakes.rotate_left(index + 1);
             }
@@ -257,8 +257,8 @@ impl Crew {
 
     /// Takes in the connections that wait in the backlog of a listener of the worker's own, and closes it: closing alone
     /// would reset them.
-    fn take_in_the_last(&self, intake: Intake) {
-        intake.take_rest(|connection| {
+    fn take_in_the_last(&self, acceptor: Acceptor) {
+        acceptor.take_rest(|connection| {
             self.start(connection);
             true
         });

@@ -19,7 +19,7 @@ const AT_ONCE_MAX: usize = 8;
 
 /// Why nothing was compiled.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum CompileAllError {
     /// Wrong flags, or a wrong file.
     #[error("wrong usage")]
     Usage(Vec<Mistake>),
@@ -75,17 +75,17 @@ pub(super) fn run(
     is_json: bool,
     say: &(dyn Fn(&str) + Sync),
     complain: &(dyn Fn(&str) + Sync),
-) -> Result<Summary, Error> {
+) -> Result<Summary, CompileAllError> {
     let began = Instant::now();
     let machine = machine();
     let at_once = machine.cores.clamp(1, AT_ONCE_MAX);
     // (A socket of the service manager's is there only when that starts the host.)
     let machine = Machine { has_inherited_socket: true, ..machine };
-    let config = build(&file.0, capabilities(), machine).map_err(Error::Usage)?;
+    let config = build(&file.0, capabilities(), machine).map_err(CompileAllError::Usage)?;
     match has_cache(&config.compilation) {
         Ok(true) => {}
-        Ok(false) => return Err(Error::NoCache("it is off (`cache-dir`)".to_owned())),
-        Err(reason) => return Err(Error::NoCache(reason)),
+        Ok(false) => return Err(CompileAllError::NoCache("it is off (`cache-dir`)".to_owned())),
+        Err(reason) => return Err(CompileAllError::NoCache(reason)),
     }
     let components = by_component(&config.apps);
     let tell = |apps: &[&App], outcome: &AheadOutcome, took: Duration| {
@@ -139,7 +139,7 @@ fn each<Item: Sync, Made: Send>(
     items: &[Item],
     at_once: usize,
     work: impl Fn(&Item) -> Made + Sync,
-) -> Result<Vec<Made>, Error> {
+) -> Result<Vec<Made>, CompileAllError> {
     let (next, made) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(items.len())));
     let take = || {
         loop {
@@ -152,7 +152,7 @@ fn each<Item: Sync, Made: Send>(
     std::thread::scope(|scope| {
         for _ in 1..at_once.min(items.len()) {
             let thread = std::thread::Builder::new().name("compile".to_owned());
-            thread.spawn_scoped(scope, take).map_err(Error::Thread)?;
+            thread.spawn_scoped(scope, take).map_err(CompileAllError::Thread)?;
         }
         take();
         Ok(())
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_are_worked_on_at_once_as_may_be_and_the_order_is_kept() -> Result<(), Error> {
+    fn as_many_are_worked_on_at_once_as_may_be_and_the_order_is_kept() -> Result<(), CompileAllError> {
         let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let items: Vec<usize> = (0..20).collect();
         let made = each(&items, 3, |item| {

@@ -16,7 +16,7 @@ use wasmhost_supervise::primary::DevOrder;
 
 use super::build_turns::BuildTurns;
 use super::builder::{Builder, next_change};
-use super::error::Error;
+use super::error::DevError;
 use super::make::Make;
 use super::watch;
 
@@ -58,15 +58,15 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    move |error| Error::System { action, error }
+fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> DevError {
+    move |error| DevError::System { action, error }
 }
 
 /// Puts a placeholder on the stage for an app, and tells its clients that it is being built.
 ///
 /// # Errors
 /// When the stage cannot be written.
-pub(super) fn set_stage(development: &Development, app: &str) -> Result<(), Error> {
+pub(super) fn set_stage(development: &Development, app: &str) -> Result<(), DevError> {
     std::fs::create_dir_all(development.folder(app)).map_err(system("make a folder"))?;
     write_whole(&development.component(app), PLACEHOLDER.as_bytes()).map_err(system("write"))?;
     let first = Notice {
@@ -99,8 +99,8 @@ pub(super) fn end_builds(threads: &BuildThreads) {
 ///
 /// # Errors
 /// When there are too many.
-pub(super) fn check_count(apps: usize) -> Result<(), Error> {
-    if apps > APPS_MAX { Err(Error::TooMany { apps, max: APPS_MAX }) } else { Ok(()) }
+pub(super) fn check_count(apps: usize) -> Result<(), DevError> {
+    if apps > APPS_MAX { Err(DevError::TooMany { apps, max: APPS_MAX }) } else { Ok(()) }
 }
 
 impl Builders {
@@ -132,7 +132,7 @@ impl Builders {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub(super) fn begin(&mut self, app: &str, make: Make) -> Result<(), Error> {
+    pub(super) fn begin(&mut self, app: &str, make: Make) -> Result<(), DevError> {
         let is_over = Arc::new(AtomicBool::new(false));
         // What one builder had served, the next one's failures leave.
         let has_component = self.end(app).unwrap_or_default();

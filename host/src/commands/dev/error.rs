@@ -7,7 +7,7 @@ use wasmhost_toolchain::build;
 
 /// Why nothing is developed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum DevError {
     /// There is no project.
     #[error(transparent)]
     Project(#[from] build::Error),
@@ -35,7 +35,7 @@ pub(crate) enum Error {
     Primary(#[from] PrimaryError),
 }
 
-impl Error {
+impl DevError {
     /// A way out.
     pub(crate) fn hint(&self) -> String {
         match self {

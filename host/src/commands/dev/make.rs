@@ -11,7 +11,7 @@ use wasmhost_sandbox::{self as sandbox, Content, LoadError};
 use wasmhost_serve::development::write_whole;
 use wasmhost_toolchain::build::{self, Options, Project, Says};
 
-use super::error::Error;
+use super::error::DevError;
 use super::watch::{self, Snapshot};
 
 /// What is developed.
@@ -72,15 +72,15 @@ impl Trouble {
 
 impl Make {
     /// What a path names.
-    pub(super) fn of(named: &Path, release: bool) -> Result<Self, Error> {
+    pub(super) fn of(named: &Path, release: bool) -> Result<Self, DevError> {
         if named.is_dir() {
             let project = Project::find(named)?;
             return Ok(Self::Project { folder: project.folder().to_owned(), release });
         }
         if !named.is_file() {
-            return Err(Error::Nothing(named.to_owned()));
+            return Err(DevError::Nothing(named.to_owned()));
         }
-        let system = |error| Error::System { action: "find the current folder", error };
+        let system = |error| DevError::System { action: "find the current folder", error };
         let root = std::env::current_dir().map_err(system)?;
         Ok(Self::File { file: std::path::absolute(named).map_err(system)?, root })
     }

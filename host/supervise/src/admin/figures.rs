@@ -2,9 +2,9 @@
 
 use wasmhost_config::AppId;
 use wasmhost_serve::metrics::{AcceptingFigures, AppFigures, HostFigures, WorkerFigures};
-use wasmhost_serve::vitals::Vitals;
+use wasmhost_serve::scoreboard::Scoreboard;
 
-use crate::board::Board;
+use crate::host_status::HostStatus;
 
 /// The sums.
 #[derive(Default)]
@@ -22,27 +22,27 @@ pub(super) struct Sums {
 
 impl Sums {
     /// Of a host, with sums of each of these apps. No other row of counters is read: that would give it memory.
-    pub(super) fn of(board: &Board, apps: &[AppId]) -> Self {
+    pub(super) fn of(host_status: &HostStatus, apps: &[AppId]) -> Self {
         let mut sums = Self { of_apps: vec![AppFigures::default(); apps.len()], ..Self::default() };
-        sums.host.add(board.host);
-        sums.accepting.add(&board.host.accepting);
-        for vitals in &board.workers {
-            sums.add_worker(vitals, apps);
+        sums.host.add(host_status.host);
+        sums.accepting.add(&host_status.host.accepting);
+        for scoreboard in &host_status.workers {
+            sums.add_worker(scoreboard, apps);
         }
         sums
     }
 
-    fn add_worker(&mut self, vitals: &Vitals, apps: &[AppId]) {
+    fn add_worker(&mut self, scoreboard: &Scoreboard, apps: &[AppId]) {
         let (mut of_worker, mut worker) = (AppFigures::default(), WorkerFigures::default());
-        of_worker.add(&vitals.metrics.unrouted);
+        of_worker.add(&scoreboard.metrics.unrouted);
         for (id, of_app) in apps.iter().zip(&mut self.of_apps) {
-            if let Some(row) = vitals.apps.get(id.index()) {
+            if let Some(row) = scoreboard.apps.get(id.index()) {
                 of_worker.add(row);
                 of_app.add(row);
             }
         }
-        worker.add(&vitals.metrics);
-        self.accepting.add(&vitals.metrics.accepting);
+        worker.add(&scoreboard.metrics);
+        self.accepting.add(&scoreboard.metrics.accepting);
         self.of_workers.push(of_worker);
         self.workers.push(worker);
     }

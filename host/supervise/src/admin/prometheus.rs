@@ -16,7 +16,7 @@ use wasmhost_serve::metrics::{
 
 use super::figures::Sums;
 use super::table::{Family, OF_APP, OF_HOST, OF_WORKER};
-use crate::board::{AppRow, Board};
+use crate::host_status::{AppRow, HostStatus};
 
 /// Media type of the format (OpenMetrics 1.0).
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,10 +25,10 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 ///
 /// # Errors
 /// When the encoder fails, which writing to memory does not make it.
-pub(super) fn render(board: &Board) -> Result<String, fmt::Error> {
+pub(super) fn render(host_status: &HostStatus) -> Result<String, fmt::Error> {
     wasmhost_base::inject::panic_at("metrics");
     let mut registry = Registry::with_prefix("wasmhost");
-    registry.register_collector(Box::new(Snapshot::of(board)));
+    registry.register_collector(Box::new(MetricsSnapshot::of(host_status)));
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
     Ok(text)
@@ -38,8 +38,8 @@ pub(super) fn render(board: &Board) -> Result<String, fmt::Error> {
 /// `/status` have all.
 const APPS_SHOWN_MAX: usize = 1_000;
 
-/// What the board said when it was looked at: by name without prefix and ending.
-struct Snapshot(Vec<(Family, Vec<Sample>)>);
+/// What the host status said when it was looked at: by name without prefix and ending.
+struct MetricsSnapshot(Vec<(Family, Vec<Sample>)>);
 
 /// Labels and what they have.
 type Sample = (Vec<(&'static str, String)>, Figure);
@@ -50,18 +50,18 @@ enum Figure {
     Buckets(f64, Vec<u64>),
 }
 
-impl fmt::Debug for Snapshot {
+impl fmt::Debug for MetricsSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot").finish_non_exhaustive()
     }
 }
 
-impl Snapshot {
-    fn of(board: &Board) -> Self {
-        let touched = board.touched();
-        let sums = Sums::of(board, &touched);
-        let workers: Vec<String> = (1..=board.workers.len()).map(|number| number.to_string()).collect();
-        let mut rows = board.apps();
+impl MetricsSnapshot {
+    fn of(host_status: &HostStatus) -> Self {
+        let touched = host_status.touched();
+        let sums = Sums::of(host_status, &touched);
+        let workers: Vec<String> = (1..=host_status.workers.len()).map(|number| number.to_string()).collect();
+        let mut rows = host_status.apps();
         // (Those that are gone are in the sums only.)
         let apps = touched.iter().zip(&sums.of_apps).filter_map(|(id, figures)| Some((rows.remove(id)?, figures)));
         let apps: Vec<(AppRow, &AppFigures)> = apps.take(APPS_SHOWN_MAX).collect();
@@ -78,12 +78,12 @@ impl Snapshot {
         shown.each(
             "worker",
             OF_WORKER,
-            workers.iter().cloned().zip(board.workers.iter().map(|vitals| &vitals.metrics)),
+            workers.iter().cloned().zip(host_status.workers.iter().map(|scoreboard| &scoreboard.metrics)),
         );
         shown.each("app", OF_APP, apps.iter().map(|app| (name(app), &app.0)));
         shown.one(AcceptingFigures::ROWS, &sums.accepting);
         shown.one(HostFigures::ROWS, &sums.host);
-        shown.one(OF_HOST, board);
+        shown.one(OF_HOST, host_status);
         shown
     }
 
@@ -142,7 +142,7 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-impl Collector for Snapshot {
+impl Collector for MetricsSnapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for (shown, samples) in &self.0 {
             let kind = match shown.kind {

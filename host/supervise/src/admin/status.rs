@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use wasmhost_confine::Report;
+use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::{
     AcceptingFigures, AppFigures, HostFigures, MetricRow, MetricValue, Shows, WorkerFigures, WorkerMetrics,
 };
 
 use super::figures::Sums;
 use super::table::{OF_APP, OF_HOST, OF_WORKER};
-use crate::board::{AppRow, Board};
+use crate::host_status::{AppRow, HostStatus};
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -26,8 +26,8 @@ struct Status<'a> {
     #[serde(flatten)]
     metrics: OfHost<'a>,
     /// How far the process confined itself (`--confine`).
-    confinement: &'a Report,
-    workers: Vec<Worker<'a>>,
+    confinement: &'a Confinement,
+    workers: Vec<WorkerStatus<'a>>,
     apps: Vec<OfApp<'a>>,
 }
 
@@ -39,7 +39,7 @@ struct Only {
 }
 
 #[derive(Serialize)]
-struct Worker<'a> {
+struct WorkerStatus<'a> {
     worker: usize,
     /// The group whose apps it serves; none: it takes clients' connections.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,10 +50,10 @@ struct Worker<'a> {
     thread: u64,
     requests: u64,
     #[serde(flatten)]
-    metrics: OfWorker<'a>,
+    metrics: MetricsOfWorker<'a>,
 }
 
-impl<'a> Worker<'a> {
+impl<'a> WorkerStatus<'a> {
     fn of(
         worker: usize,
         group: Option<&'a str>,
@@ -67,7 +67,7 @@ impl<'a> Worker<'a> {
         };
         let thread = metrics.thread.load(Relaxed);
         let requests = of_requests.requests();
-        Self { worker, group, state, thread, requests, metrics: OfWorker(metrics, figures, of_requests) }
+        Self { worker, group, state, thread, requests, metrics: MetricsOfWorker(metrics, figures, of_requests) }
     }
 }
 
@@ -117,10 +117,10 @@ struct CountsOfApp<'a> {
 }
 
 /// The metrics of the host that the page shows.
-struct OfHost<'a>(&'a Board, &'a Sums);
+struct OfHost<'a>(&'a HostStatus, &'a Sums);
 
 /// The metrics of a worker that the page shows.
-struct OfWorker<'a>(&'a WorkerMetrics, &'a WorkerFigures, &'a AppFigures);
+struct MetricsOfWorker<'a>(&'a WorkerMetrics, &'a WorkerFigures, &'a AppFigures);
 
 /// The metrics of an app that the page shows.
 struct MetricsOfApp<'a>(&'a AppRow, &'a AppFigures);
@@ -146,16 +146,16 @@ fn write<'r, M: SerializeMap, Of: 'static>(
 
 impl Serialize for OfHost<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(board, sums) = self;
+        let Self(host_status, sums) = self;
         let mut map = serializer.serialize_map(None)?;
         write(&mut map, AcceptingFigures::ROWS, &sums.accepting)?;
         write(&mut map, HostFigures::ROWS, &sums.host)?;
-        write(&mut map, OF_HOST, *board)?;
+        write(&mut map, OF_HOST, *host_status)?;
         map.end()
     }
 }
 
-impl Serialize for OfWorker<'_> {
+impl Serialize for MetricsOfWorker<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(metrics, worker, of_requests) = self;
         let mut map = serializer.serialize_map(None)?;
@@ -185,27 +185,29 @@ fn whole(value: MetricValue) -> u64 {
 }
 
 /// The page's text.
-pub(super) fn render(board: &Board) -> String {
+pub(super) fn render(host_status: &HostStatus) -> String {
     wasmhost_base::inject::panic_at("status");
-    let (rows, touched) = (board.apps(), board.touched());
-    let sums = Sums::of(board, &touched);
+    let (rows, touched) = (host_status.apps(), host_status.touched());
+    let sums = Sums::of(host_status, &touched);
     let of_apps: HashMap<_, _> = touched.into_iter().zip(&sums.of_apps).collect();
-    let only = rows.values().next().filter(|_| board.is_single()).map(|app| Only {
+    let only = rows.values().next().filter(|_| host_status.is_single()).map(|app| Only {
         component: app.component.clone(),
         wasi: app.wasi.clone(),
         isolation: app.isolation.clone(),
     });
-    let groups = board.groups.iter().map(Option::as_deref);
-    let workers = board.workers.iter().zip(groups).zip(sums.workers.iter().zip(&sums.of_workers)).enumerate();
+    let groups = host_status.groups.iter().map(Option::as_deref);
+    let workers = host_status.workers.iter().zip(groups).zip(sums.workers.iter().zip(&sums.of_workers)).enumerate();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
-        phase: board.phase().name(),
-        ready: board.is_ready(),
+        phase: host_status.phase().name(),
+        ready: host_status.is_ready(),
         only,
-        metrics: OfHost(board, &sums),
-        confinement: &board.confinement,
+        metrics: OfHost(host_status, &sums),
+        confinement: &host_status.confinement,
         workers: workers
-            .map(|(index, ((vitals, group), figures))| Worker::of(index + 1, group, &vitals.metrics, figures))
+            .map(|(index, ((scoreboard, group), figures))| {
+                WorkerStatus::of(index + 1, group, &scoreboard.metrics, figures)
+            })
             .collect(),
         apps: rows.iter().map(|(id, app)| OfApp::of(app, of_apps.get(id).copied())).collect(),
     };

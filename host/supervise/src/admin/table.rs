@@ -8,8 +8,8 @@ use wasmhost_serve::metrics::{
     WorkerMetrics,
 };
 
-use crate::apps::book::State;
-use crate::board::{AppRow, Board};
+use crate::apps::book::AppState;
+use crate::host_status::{AppRow, HostStatus};
 
 use MetricKind::{Counter, Gauge};
 use MetricValue::{Count, Seconds};
@@ -43,40 +43,40 @@ pub(super) const OF_APP: &[MetricRow<AppRow>] = &[
         (Gauge, "state", None),
         "1 for the state that the app is in, else 0",
         By("state", |app| {
-            State::ALL.into_iter().map(|state| (state.name(), u64::from(state.name() == app.state))).collect()
+            AppState::ALL.into_iter().map(|state| (state.name(), u64::from(state.name() == app.state))).collect()
         }),
     ),
 ];
 
 /// Of the host.
-pub(super) const OF_HOST: &[MetricRow<Board>] = &[
+pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
     row((Gauge, "apps", None), "Apps, by state", By("state", apps_by_state)),
     row(
         (Counter, "log_lines_lost", Some("log_lines_lost")),
         "Lines of the log that were lost, because they came faster than standard error was read, or could not be written",
-        Number(|board| Count(board.log_lines_lost())),
+        Number(|host_status| Count(host_status.log_lines_lost())),
     ),
     row(
         (Gauge, "instance_memory_bytes", Some("instance_memory_bytes")),
         "Memory of all instances, and what the host holds for them",
-        Number(|board| Count(board.vitals.memory_bytes.load(Relaxed))),
+        Number(|host_status| Count(host_status.scoreboard.memory_bytes.load(Relaxed))),
     ),
     row(
         (Gauge, "instance_memory_max_bytes", Some("instance_memory_max_bytes")),
         "Bound on the memory of all instances (--memory-total)",
-        Number(|board| Count(board.config.limits.memory_total_bytes)),
+        Number(|host_status| Count(host_status.config.limits.memory_total_bytes)),
     ),
     row(
         (Gauge, "uptime_seconds", Some("uptime_seconds")),
         "Time since the start",
-        Number(|board| Seconds(board.started.elapsed().as_secs_f64())),
+        Number(|host_status| Seconds(host_status.started.elapsed().as_secs_f64())),
     ),
 ];
 
-fn apps_by_state(board: &Board) -> Labelled {
-    let apps = board.apps();
-    let count = |state: State| apps.values().filter(|app| app.state == state.name()).count();
-    State::ALL.into_iter().map(|state| (state.name(), u64::try_from(count(state)).unwrap_or(u64::MAX))).collect()
+fn apps_by_state(host_status: &HostStatus) -> Labelled {
+    let apps = host_status.apps();
+    let count = |state: AppState| apps.values().filter(|app| app.state == state.name()).count();
+    AppState::ALL.into_iter().map(|state| (state.name(), u64::try_from(count(state)).unwrap_or(u64::MAX))).collect()
 }
 
 /// Series of one name, as `/metrics` shows them.

@@ -14,7 +14,7 @@ use wasmhost_config::{App, AppId};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-pub(crate) use self::record::{Failure, Record, Revision, State};
+pub(crate) use self::record::{AppState, LoadFailure, Record, Revision};
 use self::record::{RETRY, Work};
 use super::difference::with_routes_of;
 
@@ -25,7 +25,7 @@ pub(crate) const OPENINGS_MAX: usize = 4;
 
 /// What a worker that wants an app is told.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum AppAnswer {
     /// Nothing yet: it gets the app, or a reason.
     Later,
     /// That it cannot be had, and why.
@@ -115,7 +115,7 @@ impl<C: Clone> Book<C> {
     /// It is not loaded, for this reason, until a reload says something else.
     pub(crate) fn bar(&mut self, id: AppId, error: LoadError) {
         if let Some(record) = self.records.get_mut(&id) {
-            record.failure = Some(Failure { error, in_a_row: 0, again_at: None });
+            record.failure = Some(LoadFailure { error, in_a_row: 0, again_at: None });
         }
     }
 
@@ -143,7 +143,7 @@ impl<C: Clone> Book<C> {
             // Nothing serves with the old ones.
             record.app = next;
         }
-        if record.state() == State::Unloaded {
+        if record.state() == AppState::Unloaded {
             return;
         }
         record.is_reload = true;
@@ -171,10 +171,10 @@ impl<C: Clone> Book<C> {
     }
 
     /// A worker's requests wait for an app.
-    pub(crate) fn wants(&mut self, worker: WorkerId, id: AppId, now: Instant) -> Answer {
+    pub(crate) fn wants(&mut self, worker: WorkerId, id: AppId, now: Instant) -> AppAnswer {
         let Some(record) = self.records.get_mut(&id) else {
             // It hears of the new table.
-            return Answer::Later;
+            return AppAnswer::Later;
         };
         record.awake_on.remove(&worker);
         if !record.has_code()
@@ -184,7 +184,7 @@ impl<C: Clone> Book<C> {
         {
             record.wanted_by.remove(&worker);
             record.refused_on.insert(worker);
-            return Answer::Refused(failure.error.to_string());
+            return AppAnswer::Refused(failure.error.to_string());
         }
         record.refused_on.remove(&worker);
         record.wanted_by.insert(worker);
@@ -196,7 +196,7 @@ impl<C: Clone> Book<C> {
         } else {
             self.queue_load(id, true);
         }
-        Answer::Later
+        AppAnswer::Later
     }
 
     /// A worker was given the app at its start.
@@ -215,7 +215,7 @@ impl<C: Clone> Book<C> {
     }
 
     /// What a worker was given of an app is not there any more, and its requests wait.
-    pub(crate) fn vanished(&mut self, worker: WorkerId, id: AppId, now: Instant) -> Answer {
+    pub(crate) fn vanished(&mut self, worker: WorkerId, id: AppId, now: Instant) -> AppAnswer {
         if let Some(record) = self.records.get_mut(&id) {
             let file = record.app.component.display().to_string();
             let error = || LoadError {
@@ -329,7 +329,7 @@ impl<C: Clone> Book<C> {
         let in_a_row = record.failure.as_ref().map_or(0, |before| before.in_a_row);
         let retry_in = RETRY.delay(in_a_row, 0.0);
         let again_at = now + retry_in;
-        record.failure = Some(Failure { error, in_a_row: in_a_row.saturating_add(1), again_at: Some(again_at) });
+        record.failure = Some(LoadFailure { error, in_a_row: in_a_row.saturating_add(1), again_at: Some(again_at) });
         // Those settings had their try.
         record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
         let keeps_old = record.has_code();
@@ -415,7 +415,7 @@ impl<C: Clone> Book<C> {
         self.retries.extend(record.failure.as_ref().and_then(|failure| failure.again_at).map(|at| (at, id)));
         // Wanted still, or again.
         for worker in record.wanted_by.clone() {
-            if let Answer::Refused(_) = self.wants(worker, id, now) {
+            if let AppAnswer::Refused(_) = self.wants(worker, id, now) {
                 opened.refused.push(worker);
             }
         }

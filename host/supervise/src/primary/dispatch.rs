@@ -8,8 +8,8 @@ use wasmhost_serve::listener::BACKLOG;
 use wasmhost_serve::worker::inbox::{self, Accepted};
 use wasmhost_serve::worker::{Peer, WorkerId};
 
+use super::acceptors::Acceptors;
 use super::division::{Division, FRONT};
-use super::intakes::Intakes;
 use super::state::Primary;
 use crate::backend::{Backend, Worker};
 use crate::balancer::{Decision, WorkerView};
@@ -22,12 +22,12 @@ pub(super) const DISPATCH_AGAIN: Duration = Duration::from_millis(2);
 const REST_WITHIN: Duration = Duration::from_secs(2);
 
 /// A connection that no worker could take, and when the workers are asked again. Other events do not put that off.
-pub(super) struct Held {
+pub(super) struct HeldConnection {
     connection: inbox::Connection,
     again_at: Instant,
 }
 
-impl Held {
+impl HeldConnection {
     fn new(connection: inbox::Connection) -> Self {
         Self { connection, again_at: Instant::now() + DISPATCH_AGAIN }
     }
@@ -48,29 +48,34 @@ impl Rest {
 
 impl<B: Backend> Primary<B> {
     /// Gives a connection to a worker, and those that wait behind it; back when no worker can take it now.
-    pub(super) fn take_in(&mut self, first: inbox::Connection, intakes: &mut Intakes) -> Option<Held> {
-        a_turn(first, |connection| self.dispatch(connection), || intakes.next_waiting()).map(Held::new)
+    pub(super) fn take_in(&mut self, first: inbox::Connection, acceptors: &mut Acceptors) -> Option<HeldConnection> {
+        a_turn(first, |connection| self.dispatch(connection), || acceptors.next_waiting()).map(HeldConnection::new)
     }
 
     /// Before the listeners are closed: gives some of the connections that wait in their backlogs to workers. The kernel would
     /// reset them. True when they can be closed: none waits any more, or `rest` is at its end.
-    pub(super) fn take_in_rest(&mut self, rest: &mut Rest, intakes: &mut Intakes, held: &mut Option<Held>) -> bool {
+    pub(super) fn take_in_rest(
+        &mut self,
+        rest: &mut Rest,
+        acceptors: &mut Acceptors,
+        held: &mut Option<HeldConnection>,
+    ) -> bool {
         let is_over = Instant::now() >= rest.until;
         let mut first = held.take().map(|held| held.connection);
         for _ in 0..ACCEPTS_A_TURN.min(rest.left) {
-            let Some(connection) = first.take().or_else(|| intakes.next_of_rest()) else { break };
+            let Some(connection) = first.take().or_else(|| acceptors.next_of_rest()) else { break };
             if let Some(refused) = self.dispatch(connection) {
-                *held = Some(Held::new(refused));
+                *held = Some(HeldConnection::new(refused));
                 break;
             }
             rest.left -= 1;
         }
-        if held.is_none() && !intakes.has_waiting() {
+        if held.is_none() && !acceptors.has_waiting() {
             return true;
         }
         if is_over || rest.left == 0 {
             tracing::warn!(
-                max_connections = self.permits.max(),
+                max_connections = self.admission.max(),
                 "connections that wait are closed unanswered: no worker could take them before the host stops"
             );
             return true;
@@ -84,7 +89,7 @@ impl<B: Backend> Primary<B> {
         let is_front = self.place_of(from).is_some_and(|place| place.division == FRONT);
         let division = self.divisions.iter().position(|division| division.group.as_deref() == Some(group));
         let Some(division) = division.filter(|_| is_front) else { return };
-        let Some(permit) = self.divisions[division].permits.try_take() else { return };
+        let Some(permit) = self.divisions[division].admission.try_take() else { return };
         let connection = inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Front, permit };
         drop(self.dispatch_in(division, connection));
     }
@@ -106,13 +111,13 @@ impl<B: Backend> Primary<B> {
         let (to, passed_over) = (first + to, passed_over.map(|late| first + late));
         let place = &self.places[to];
         let Some(handle) = &place.handle else { return Some(connection) };
-        connection.permit.assign(&place.vitals.metrics);
+        connection.permit.assign(&place.scoreboard.metrics);
         if let Err(mut connection) = handle.try_send(connection) {
             connection.permit.unassign();
             return Some(connection);
         }
         if let Some(late) = passed_over {
-            self.places[late].vitals.metrics.passed_over.fetch_add(1, Relaxed);
+            self.places[late].scoreboard.metrics.passed_over.fetch_add(1, Relaxed);
         }
         None
     }
@@ -135,20 +140,20 @@ fn a_turn<C>(first: C, mut dispatch: impl FnMut(C) -> Option<C>, mut next: impl 
 }
 
 /// The next connection: the one that is held, at its moment, else a new one. Never ready without either.
-pub(super) async fn next_connection(intakes: &mut Intakes, held: &mut Option<Held>) -> inbox::Connection {
+pub(super) async fn next_connection(acceptors: &mut Acceptors, held: &mut Option<HeldConnection>) -> inbox::Connection {
     if let Some(waiting) = held {
         tokio::time::sleep_until(waiting.again_at.into()).await;
         if let Some(held) = held.take() {
             return held.connection;
         }
     }
-    intakes.next().await
+    acceptors.next().await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmhost_serve::worker::inbox::{PerClient, Permits};
+    use wasmhost_serve::worker::inbox::{Admission, PerClient};
 
     #[test]
     fn a_turn_accepts_no_connection_that_it_does_not_dispatch() {
@@ -185,18 +190,19 @@ mod tests {
     #[test]
     fn events_do_not_put_off_when_a_held_connection_is_tried_again() -> std::io::Result<()> {
         let (socket, _other) = UnixStream::pair()?;
-        let permit = Permits::new(1, PerClient::Unbounded).try_take().ok_or(std::io::ErrorKind::Other)?;
-        let mut held = Some(Held::new(inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Unix, permit }));
+        let permit = Admission::new(1, PerClient::Unbounded).try_take().ok_or(std::io::ErrorKind::Other)?;
+        let mut held =
+            Some(HeldConnection::new(inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Unix, permit }));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(async {
-            let mut intakes = Intakes::default();
+            let mut acceptors = Acceptors::default();
             for _ in 0..1_000 {
                 // As the primary's loop does it, which begins to wait anew after each event.
                 let event = tokio::time::sleep(DISPATCH_AGAIN / 2);
                 tokio::select! {
                     biased;
                     () = event => {}
-                    _ = next_connection(&mut intakes, &mut held) => return Ok(()),
+                    _ = next_connection(&mut acceptors, &mut held) => return Ok(()),
                 }
             }
             Err(std::io::Error::other("the connection was never tried again"))

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use wasmhost_config::{App, AppTable, Config, Listed};
-use wasmhost_serve::worker::inbox::Permits;
+use wasmhost_serve::worker::inbox::Admission;
 
 use crate::backend::Backend;
 use crate::balancer::Balancer;
@@ -23,7 +23,7 @@ pub(super) struct Division<B: Backend> {
     pub(super) balancer: Balancer,
     pub(super) supervisor: Supervisor,
     /// What their connections take from.
-    pub(super) permits: Arc<Permits>,
+    pub(super) admission: Arc<Admission>,
     /// The apps and their routes, as they were told last.
     pub(super) table: B::Table,
 }
@@ -39,7 +39,7 @@ impl<B: Backend> Division<B> {
         number: usize,
         group: Option<Arc<str>>,
         workers: u16,
-        permits: Arc<Permits>,
+        admission: Arc<Admission>,
         table: B::Table,
     ) -> Self {
         let first = number * usize::from(workers);
@@ -48,7 +48,7 @@ impl<B: Backend> Division<B> {
             places: first..first + usize::from(workers),
             balancer: Balancer::default(),
             supervisor: Supervisor::new(RestartIntensity::of(workers)),
-            permits,
+            admission,
             table,
         }
     }

@@ -9,7 +9,7 @@ use wasmhost_base::log::DETAILS;
 use wasmhost_serve::metrics::WorkerMetrics;
 use wasmhost_serve::worker::{Applied, Exit, Stage, WorkerEvent};
 
-use super::dispatch::Held;
+use super::dispatch::HeldConnection;
 use super::division::FRONT;
 use super::error::PrimaryError;
 use super::state::Primary;
@@ -48,7 +48,7 @@ impl<B: Backend> Primary<B> {
             }
             WorkerEvent::Disconnect(worker) => tracing::info!(worker = worker.0, "disconnect"),
             WorkerEvent::Exited(worker, exit) => self.on_exit(worker, exit, draining)?,
-            WorkerEvent::Wants(worker, app) => self.on_wish(worker, app),
+            WorkerEvent::Wants(worker, app) => self.on_wanted(worker, app),
             WorkerEvent::Vanished(worker, app) => self.on_vanished(worker, app),
             WorkerEvent::Forward(worker, group, socket) => self.forward(worker, &group, socket),
             WorkerEvent::Asleep(worker, app) => self.on_asleep(worker, app),
@@ -86,7 +86,7 @@ impl<B: Backend> Primary<B> {
     }
 
     fn metrics(&self, worker: WorkerId) -> &'static WorkerMetrics {
-        &self.places[usize::from(worker.0) - 1].vitals.metrics
+        &self.places[usize::from(worker.0) - 1].scoreboard.metrics
     }
 
     fn group_of(&self, worker: WorkerId) -> Option<&str> {
@@ -105,9 +105,9 @@ impl<B: Backend> Primary<B> {
         place.handle = None;
         place.running = false;
         place.has_begun = true;
-        let touched = self.board.touched();
-        self.backend.clear(place.vitals, &mut touched.into_iter());
-        let metrics = &place.vitals.metrics;
+        let touched = self.host_status.touched();
+        self.backend.clear(place.scoreboard, &mut touched.into_iter());
+        let metrics = &place.scoreboard.metrics;
         let voluntary = *exit == Exit::Voluntary;
         let (thread, generation) = (metrics.thread.load(Relaxed), metrics.respawns.load(Relaxed));
         let cause = exit.to_string();
@@ -163,7 +163,7 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Accepting, or giving a connection to a worker, panicked: that connection is lost, and the next is as good as any.
-    pub(super) fn on_panic(&mut self, panic: String) -> Result<Option<Held>, PrimaryError> {
+    pub(super) fn on_panic(&mut self, panic: String) -> Result<Option<HeldConnection>, PrimaryError> {
         let supervisor = &mut self.divisions[FRONT].supervisor;
         match supervisor.on_event(Instant::now(), Event::PrimaryPanicked, 0.0) {
             Action::GiveUp => Err(PrimaryError::Panicked { panic, intensity: supervisor.intensity() }),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use wasmhost_sandbox::Ticker;
-use wasmhost_serve::vitals::Vitals;
+use wasmhost_serve::scoreboard::Scoreboard;
 use wasmhost_serve::worker::inbox::INBOX_MAX;
 
 use crate::backend::{Backend, Worker};
@@ -25,9 +25,9 @@ pub(super) struct Place<B: Backend> {
     /// The number of its division, and the group that this is of.
     pub(super) division: usize,
     pub(super) group: Option<Arc<str>>,
-    pub(super) vitals: &'static Vitals,
+    pub(super) scoreboard: &'static Scoreboard,
     /// Where another process sees them.
-    pub(super) vitals_file: B::VitalsFile,
+    pub(super) scoreboard_file: B::VitalsFile,
     pub(super) handle: Option<B::Worker>,
     /// It runs, or has been told to start.
     pub(super) running: bool,
@@ -47,15 +47,15 @@ impl<B: Backend> Place<B> {
     pub(super) fn new(
         id: WorkerId,
         (division, group): (usize, Option<Arc<str>>),
-        vitals: &'static Vitals,
-        vitals_file: B::VitalsFile,
+        scoreboard: &'static Scoreboard,
+        scoreboard_file: B::VitalsFile,
     ) -> Self {
         Self {
             id,
             division,
             group,
-            vitals,
-            vitals_file,
+            scoreboard,
+            scoreboard_file,
             handle: None,
             running: false,
             has_begun: false,
@@ -71,7 +71,7 @@ impl<B: Backend> Place<B> {
         let room = self.handle.as_ref().filter(|_| answers).map_or(0, Worker::room);
         // Connections that wait in the inbox tell of a loop that does not turn.
         let waiting = room < INBOX_MAX;
-        let metrics = &self.vitals.metrics;
+        let metrics = &self.scoreboard.metrics;
         let taken = metrics.connections.get();
         let before = self.waiting_since.get().filter(|(taken_before, _)| waiting && *taken_before == taken);
         let (_, since) = before.unwrap_or((taken, now));
@@ -81,7 +81,7 @@ impl<B: Backend> Place<B> {
         WorkerView {
             alive: self.handle.is_some() && metrics.listening.get(),
             inbox_room: if self.handle.as_ref().is_some_and(Worker::is_full) { 0 } else { room },
-            late_us: self.vitals.pulse.late_us(Ticker::now_us()).max(waited_us),
+            late_us: self.scoreboard.pulse.late_us(Ticker::now_us()).max(waited_us),
             healthy: !metrics.down.get(),
             connections: metrics.open_connections.load(Relaxed),
         }

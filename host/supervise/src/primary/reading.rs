@@ -9,14 +9,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use wasmhost_config::{App, AppId, Balance, Config, Listen};
 use wasmhost_confine::spawner::{NewListener, Reading};
 use wasmhost_sandbox::{LoadError, capabilities};
-use wasmhost_serve::intake::Intake;
+use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::listener::{BindError, Bound, Listener};
 
-use super::intakes::{Door, Intakes};
+use super::acceptors::{Acceptors, Door};
 use super::reload::{DevOrder, LoadOutcome};
 use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
-use crate::apps::book::State;
+use crate::apps::book::AppState;
 use crate::apps::difference::{Change, Difference, difference, settings_for_a_restart, with_routes_of};
 use crate::backend::{Backend, Worker};
 
@@ -44,7 +44,7 @@ impl<B: Backend> Primary<B> {
             let _ = outcome.send(Err(error.clone()));
             return;
         }
-        let (is_loading, is_new) = (record.is_loading(), record.state() == State::Unloaded);
+        let (is_loading, is_new) = (record.is_loading(), record.state() == AppState::Unloaded);
         self.reload.wait(app, outcome, is_loading);
         if is_new {
             self.apps.book.load_in_time(app);
@@ -72,12 +72,12 @@ impl<B: Backend> Primary<B> {
     }
 
     /// The file was read again.
-    pub(super) fn on_reading(&mut self, read: io::Result<Reading>, intakes: &mut Intakes) {
+    pub(super) fn on_reading(&mut self, read: io::Result<Reading>, acceptors: &mut Acceptors) {
         self.reload.is_reading = false;
         match read {
-            Ok(reading) => self.follow(reading, intakes),
+            Ok(reading) => self.follow(reading, acceptors),
             Err(error) => {
-                self.board.host.failed_reloads.fetch_add(1, Relaxed);
+                self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
                 tracing::error!(
                     hint = "check that the file can be read, and that the system has memory and descriptors left",
                     "reload failed, nothing changes: the file of settings cannot be read again: {error}"
@@ -93,14 +93,14 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Does what a reading asks for.
-    fn follow(&mut self, reading: Reading, intakes: &mut Intakes) {
+    fn follow(&mut self, reading: Reading, acceptors: &mut Acceptors) {
         let Reading { number, config, mistakes, beyond, touched, listeners } = reading;
         for (app, mistake) in &mistakes {
             let app = app.as_deref().unwrap_or_default();
             tracing::error!(app, "reload: {mistake}");
         }
         let Some(config) = config else {
-            self.board.host.failed_reloads.fetch_add(1, Relaxed);
+            self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
             tracing::error!(
                 mistakes = mistakes.len(),
                 hint = "`wasmhost config check` shows all mistakes",
@@ -116,7 +116,7 @@ impl<B: Backend> Primary<B> {
             difference(before, &config.apps, &mut self.apps.numbers)
         };
         self.tell_what_needs_a_restart(&config);
-        self.change_listeners(&config, listeners, intakes);
+        self.change_listeners(&config, listeners, acceptors);
         self.change_apps(found, &beyond, &touched.into_iter().collect());
     }
 
@@ -129,7 +129,7 @@ impl<B: Backend> Primary<B> {
             self.apps.book.remove(id);
             self.places.iter().filter_map(|place| place.handle.as_ref()).for_each(|handle| handle.forget(id));
             self.unpublished.forget(id);
-            self.board.hide(id);
+            self.host_status.hide(id);
             loads.remove(&id);
             self.reload.gone(id);
         }
@@ -203,7 +203,7 @@ impl<B: Backend> Primary<B> {
 
     /// An app wants more than the host's processes were confined to at their start.
     fn bar(&mut self, id: AppId, app: &App, what: &str) {
-        self.board.host.failed_reloads.fetch_add(1, Relaxed);
+        self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
         let error = LoadError {
             file: app.component.display().to_string(),
             reason: format!("it wants {what}"),
@@ -224,7 +224,7 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Listens on new addresses, and gives up those that are gone.
-    fn change_listeners(&mut self, config: &Config, new: Vec<NewListener>, intakes: &mut Intakes) {
+    fn change_listeners(&mut self, config: &Config, new: Vec<NewListener>, acceptors: &mut Acceptors) {
         if self.config.balance == Balance::Kernel {
             // Each worker has listeners of its own, from its start.
             if !new.is_empty() || self.config.listeners.iter().any(|listen| !config.listeners.contains(listen)) {
@@ -247,13 +247,14 @@ impl<B: Backend> Primary<B> {
             match listening {
                 Ok(listener) => {
                     tracing::info!("reload: now also listening on {}", listener.address());
-                    let intake = Intake::new(listener, Arc::clone(&self.permits), &self.board.host.accepting);
-                    intakes.add(Door::new(intake, listen));
+                    let acceptor =
+                        Acceptor::new(listener, Arc::clone(&self.admission), &self.host_status.host.accepting);
+                    acceptors.add(Door::new(acceptor, listen));
                 }
                 Err(error) => tracing::error!(hint = error.hint, "reload: {error}"),
             }
         }
-        for gone in intakes.give_up_others(&config.listeners) {
+        for gone in acceptors.give_up_others(&config.listeners) {
             tracing::info!("reload: no longer listening on {}", named(&gone));
         }
     }

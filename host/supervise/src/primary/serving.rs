@@ -1,5 +1,5 @@
 //! Which worker serves which app with what: hears what workers wish, and what came of loading, and tells the workers, the
-//! log and the board.
+//! log and the host status.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,7 +15,7 @@ use super::state::Primary;
 use crate::apps::book::{Failed, Served};
 use crate::apps::{Done, Tell};
 use crate::backend::{Backend, Worker};
-use crate::board::AppRow;
+use crate::host_status::AppRow;
 
 /// Apps of a file that are loaded before anybody wants them: the first ones, after the start, and of those that are new at a
 /// reload.
@@ -23,11 +23,11 @@ pub(super) const LOADED_AHEAD_MAX: usize = 64;
 
 impl<B: Backend> Primary<B> {
     /// A worker's requests wait for an app.
-    pub(super) fn on_wish(&mut self, worker: WorkerId, app: AppId) {
+    pub(super) fn on_wanted(&mut self, worker: WorkerId, app: AppId) {
         if !self.serves(worker, app) {
             return;
         }
-        self.board.touch(app);
+        self.host_status.touch(app);
         let told = self.apps.wants(worker, app);
         self.tell(told);
         self.show(app);
@@ -117,8 +117,8 @@ impl<B: Backend> Primary<B> {
 
     /// A new revision of an app takes new requests.
     fn serve_revision(&mut self, id: AppId, served: &Served, told: Vec<Tell<B::Guest>>) {
-        self.board.touch(id);
-        if let Some(shared) = self.board.vitals.apps.get(id.index()) {
+        self.host_status.touch(id);
+        if let Some(shared) = self.host_status.scoreboard.apps.get(id.index()) {
             shared.has_answered.set(false);
         }
         if served.has_new_settings {
@@ -130,7 +130,7 @@ impl<B: Backend> Primary<B> {
         let revision = self.apps.book.get(id).and_then(|record| record.revision());
         let (isolation, wasi) = revision.map_or(("", ""), |revision| (&*revision.isolation, &*revision.wasi));
         if served.is_reload {
-            self.board.host.reloads.fetch_add(1, Relaxed);
+            self.host_status.host.reloads.fetch_add(1, Relaxed);
             tracing::info!(app = name, isolation, wasi, "reload: new requests go to the new component");
         } else {
             tracing::info!(target: DETAILS, app = name, isolation, wasi, "loaded");
@@ -144,7 +144,7 @@ impl<B: Backend> Primary<B> {
         let name = self.name_of(id);
         let hint = &error.hint;
         if failed.is_reload {
-            self.board.host.failed_reloads.fetch_add(1, Relaxed);
+            self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
         }
         match (failed.is_reload, failed.keeps_old) {
             // `wasmhost dev` tells of it in its own way.
@@ -222,12 +222,12 @@ impl<B: Backend> Primary<B> {
         self.places.get(usize::from(worker.0).checked_sub(1)?)
     }
 
-    /// Shows the state of an app on the board.
+    /// Shows the state of an app on the host status.
     pub(super) fn show(&self, id: AppId) {
         self.show_row(id, false);
     }
 
-    /// Shows the state of all apps on the board.
+    /// Shows the state of all apps on the host status.
     pub(super) fn show_all(&self) {
         for (id, _) in self.apps.book.iter() {
             self.show(id);
@@ -235,11 +235,11 @@ impl<B: Backend> Primary<B> {
     }
 
     fn show_row(&self, id: AppId, has_failed: bool) {
-        let Some(record) = self.apps.book.get(id) else { return self.board.hide(id) };
+        let Some(record) = self.apps.book.get(id) else { return self.host_status.hide(id) };
         let (app, revision) = (record.app(), record.revision());
         if app.group.is_some() {
             // Those who forward its requests count what fails there.
-            self.board.touch(id);
+            self.host_status.touch(id);
         }
         let error = record.failure().map(|failure| (failure.error.to_string(), failure.error.hint.clone()));
         let row = AppRow {
@@ -253,7 +253,7 @@ impl<B: Backend> Primary<B> {
             error,
             failed_loads: 0,
         };
-        self.board.show(id, row, has_failed);
+        self.host_status.show(id, row, has_failed);
     }
 }
 

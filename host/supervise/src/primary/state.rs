@@ -10,18 +10,18 @@ use tokio::sync::mpsc;
 
 use wasmhost_config::{AppId, Config};
 use wasmhost_confine::spawner::Spawner;
-use wasmhost_serve::worker::inbox::Permits;
+use wasmhost_serve::worker::inbox::Admission;
 use wasmhost_serve::worker::{Stage, WorkerEvent};
 
+use super::bootstrap::BoundFiles;
 use super::division::{Division, FRONT};
 use super::error::{PrimaryError, system};
-use super::ground::BoundFiles;
 use super::place::Place;
 use super::reload::Reload;
 use super::unpublished::Unpublished;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
-use crate::board::Board;
+use crate::host_status::HostStatus;
 
 /// The state of the main thread.
 pub(super) struct Primary<B: Backend> {
@@ -35,9 +35,9 @@ pub(super) struct Primary<B: Backend> {
     /// Changes of apps of which workers are not told yet.
     pub(super) unpublished: Unpublished<Tell<B::Guest>>,
     pub(super) reload: Reload,
-    pub(super) board: Arc<Board>,
+    pub(super) host_status: Arc<HostStatus>,
     /// What clients' connections take from.
-    pub(super) permits: Arc<Permits>,
+    pub(super) admission: Arc<Admission>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) files: BoundFiles,
     pub(super) places: Vec<Place<B>>,
@@ -64,11 +64,11 @@ impl<B: Backend> Primary<B> {
         let start = Start {
             id: place.id,
             group: division.group.as_ref(),
-            vitals: place.vitals,
-            vitals_file: &place.vitals_file,
+            scoreboard: place.scoreboard,
+            scoreboard_file: &place.scoreboard_file,
             events: &self.events,
             authority: &self.authority,
-            permits: &division.permits,
+            admission: &division.admission,
             listeners,
             stage: self.stage,
             table: &division.table,

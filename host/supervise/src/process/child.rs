@@ -19,12 +19,12 @@ use wasmhost_base::throttle::Throttle;
 use wasmhost_base::wire::{Descriptor, Descriptors, Wire, cut};
 use wasmhost_config::{App, AppId, AppTable, Config, Preopen};
 use wasmhost_confine::spawner::{InheritError, Launcher, Settings, inherit};
-use wasmhost_confine::{self as confine, Cage, Report, Unconfined};
+use wasmhost_confine::{self as confine, Cage, Confinement, Unconfined};
 use wasmhost_sandbox::{Artifact, LoadError, Sandbox, Ticker, capabilities};
 use wasmhost_serve::clients::Clients;
-use wasmhost_serve::vitals::{self, HostVitals, Vitals};
+use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::WorkerId;
-use wasmhost_serve::worker::inbox::{self, Accepted, Connection, PerClient, Permits};
+use wasmhost_serve::worker::inbox::{self, Accepted, Admission, Connection, PerClient};
 use wasmhost_serve::worker::{
     Events, Exit, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent, WorkerSetup, orders, thread,
 };
@@ -45,7 +45,7 @@ const TELL_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why a process is no worker.
 #[derive(Debug, thiserror::Error)]
-pub enum ChildError {
+pub enum WorkerProcessError {
     /// It was not started by a primary, or has no settings from it.
     #[error("`wasmhost worker` cannot be run by hand, wasmhost starts it itself with --worker-kind process: {0}")]
     Inherit(#[from] InheritError),
@@ -61,7 +61,7 @@ pub enum ChildError {
 ///
 /// # Errors
 /// When it was not started by a primary, or the system refuses something.
-pub fn run() -> Result<bool, ChildError> {
+pub fn run() -> Result<bool, WorkerProcessError> {
     let Some(mut inherited) = inherit()? else { return Ok(false) };
     let line = inherited.line()?;
     let (confined_by, directories) = (inherited.confined_by(), inherited.reach.dirs);
@@ -92,7 +92,7 @@ pub fn run() -> Result<bool, ChildError> {
             let (report, _log) = confined(&config, &cage, log)?;
             report.log_beyond("a worker's process", &missing);
             tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
-            let start = Start { id: WorkerId(id), group, authority, listeners, share, first, directories };
+            let start = ChildStart { id: WorkerId(id), group, authority, listeners, share, first, directories };
             let exit = match work(&wire, config, start, descriptors, runtime) {
                 Exit::Panic(text) => Exit::Panic(cut(&text)),
                 exit => exit,
@@ -115,7 +115,7 @@ fn app_to_load(own: &[Preopen], descriptors: &mut Descriptors) -> io::Result<Arc
 }
 
 /// Confines this process, and begins its log, in which the lines until now are written in either case.
-fn confined(config: &Config, cage: &Cage, log: EarlyLog) -> Result<(Report, LogGuard), Unconfined> {
+fn confined(config: &Config, cage: &Cage, log: EarlyLog) -> Result<(Confinement, LogGuard), Unconfined> {
     let report = confine::apply(config.confine, cage);
     let log = log.begin();
     report.map(|report| (report, log))
@@ -128,9 +128,9 @@ fn load(
     app: &Arc<App>,
     artifact: Result<Artifact, LoadError>,
     mut descriptors: Descriptors,
-) -> Result<bool, ChildError> {
-    let own = vitals::opened::<Vitals>(&descriptors.take(Descriptor::Vitals)?)?;
-    let host = vitals::opened::<HostVitals>(&descriptors.take(Descriptor::HostVitals)?)?;
+) -> Result<bool, WorkerProcessError> {
+    let own = scoreboard::opened::<Scoreboard>(&descriptors.take(Descriptor::Scoreboard)?)?;
+    let host = scoreboard::opened::<HostScoreboard>(&descriptors.take(Descriptor::HostScoreboard)?)?;
     let trial = Trial {
         sandbox: Sandbox::new(config, 1, Ticker::start()?),
         among_others: config.source.is_some(),
@@ -161,7 +161,7 @@ fn load(
 }
 
 /// What the primary says of a worker at its start.
-struct Start {
+struct ChildStart {
     id: WorkerId,
     group: Option<Arc<str>>,
     authority: String,
@@ -176,7 +176,7 @@ struct Start {
 fn work(
     wire: &Arc<Wire>,
     config: Arc<Config>,
-    start: Start,
+    start: ChildStart,
     descriptors: Descriptors,
     runtime: tokio::runtime::LocalRuntime,
 ) -> Exit {
@@ -203,15 +203,20 @@ struct Ready {
     linker: Linker,
 }
 
-fn prepare(wire: &Arc<Wire>, config: Arc<Config>, start: Start, mut descriptors: Descriptors) -> Result<Ready, String> {
+fn prepare(
+    wire: &Arc<Wire>,
+    config: Arc<Config>,
+    start: ChildStart,
+    mut descriptors: Descriptors,
+) -> Result<Ready, String> {
     if wasmhost_base::inject::dies_at_start(start.id.0) {
         return Err("injected by a test".to_owned());
     }
     let text = |error: io::Error| error.to_string();
     let mut take = |what| descriptors.take(what).map_err(text);
-    let own = vitals::opened::<Vitals>(&take(Descriptor::Vitals)?).map_err(text)?;
+    let own = scoreboard::opened::<Scoreboard>(&take(Descriptor::Scoreboard)?).map_err(text)?;
     log::count_lost_in(&own.metrics.log_lines_lost);
-    let host = vitals::opened::<HostVitals>(&take(Descriptor::HostVitals)?).map_err(text)?;
+    let host = scoreboard::opened::<HostScoreboard>(&take(Descriptor::HostScoreboard)?).map_err(text)?;
     // The pool is for one worker's instances.
     let sandbox = Sandbox::new(&config, 1, Ticker::start().map_err(text)?);
     let directories = start.directories;
@@ -238,26 +243,26 @@ fn prepare(wire: &Arc<Wire>, config: Arc<Config>, start: Start, mut descriptors:
         None if is_counted => PerClient::told(&config.trust_proxy),
         Some(_) | None => PerClient::Unbounded,
     };
-    let permits = Permits::new(start.share.map_or(usize::MAX, |share| share.connections), per_client);
+    let admission = Admission::new(start.share.map_or(usize::MAX, |share| share.connections), per_client);
     let listeners = (0..start.listeners).map(|number| take(Descriptor::Listener(number)).map(Into::into));
     let setup = WorkerSetup {
         id: start.id,
         group: start.group.clone(),
         config: Arc::clone(&config),
-        vitals: own,
+        scoreboard: own,
         host,
         sandbox: Arc::clone(&sandbox),
         authority: start.authority.parse().unwrap_or_else(|_| Authority::from_static("localhost")),
         listeners: listeners.collect::<Result<_, String>>()?,
-        permits: Arc::clone(&permits),
+        admission: Arc::clone(&admission),
     };
     let attendance = Attendance {
         wire: Arc::clone(wire),
         config,
         directories,
         table: Arc::clone(&table),
-        permits,
-        vitals: own,
+        admission,
+        scoreboard: own,
         id: start.id,
         short_told: Throttle::new(SHORT_LINE_EVERY),
         outdated: Rc::default(),
@@ -272,8 +277,8 @@ struct Attendance {
     /// What this process was given open.
     directories: Vec<Preopen>,
     table: Arc<AppTable>,
-    permits: Arc<Permits>,
-    vitals: &'static Vitals,
+    admission: Arc<Admission>,
+    scoreboard: &'static Scoreboard,
     id: WorkerId,
     short_told: Throttle,
     /// Why this worker cannot serve what all others serve: it ends for that.
@@ -330,8 +335,8 @@ impl Attendance {
                     deadline = None;
                     orders.stage(Stage::Stop);
                 }
-                () = self.permits.some_ended() => self.tell_ended().await,
-                () = self.permits.asked_for() => self.tell(&FromWorker::Freed).await,
+                () = self.admission.some_ended() => self.tell_ended().await,
+                () = self.admission.asked_for() => self.tell(&FromWorker::Freed).await,
             }
         }
     }
@@ -343,7 +348,7 @@ impl Attendance {
         }
         let heard = self.wire.receive::<ToWorker>().await;
         if is_short && heard.is_ok() {
-            self.vitals.is_short.set(false);
+            self.scoreboard.is_short.set(false);
         }
         wasmhost_base::inject::panic_at("line");
         heard
@@ -401,13 +406,13 @@ impl Attendance {
     }
 
     fn give_sign(&self) {
-        self.vitals.beats.store(self.vitals.beats.load(Relaxed).wrapping_add(1), Relaxed);
+        self.scoreboard.beats.store(self.scoreboard.beats.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// There is no descriptor for what stands first in the line. It stays there, and the primary gives no more to this
     /// worker until there is one.
     fn note_shortage(&self, orders: &OrderSender, is_first: bool) {
-        self.vitals.is_short.set(true);
+        self.scoreboard.is_short.set(true);
         self.give_sign();
         if is_first && let Some(count) = self.short_told.admit(Instant::now()) {
             tracing::error!(
@@ -416,15 +421,15 @@ impl Attendance {
                 "no descriptor is left for a connection, so it waits (count: times since the last such line); raise the limit on file descriptors (ulimit -n, LimitNOFILE=)"
             );
         }
-        if self.vitals.drains.get() {
+        if self.scoreboard.drains.get() {
             // The word for it stands in the line behind. What drains frees descriptors.
             orders.stage(Stage::Drain);
         }
     }
 
     fn hand_on(&self, inbox: &inbox::Sender, peer: Peer, mut descriptors: Descriptors) {
-        let Some(mut permit) = self.permits.try_take() else { return };
-        permit.adopt(&self.vitals.metrics);
+        let Some(mut permit) = self.admission.try_take() else { return };
+        permit.adopt(&self.scoreboard.metrics);
         permit.claim(peer);
         // The primary sends none without.
         let Ok(socket) = descriptors.take(Descriptor::Socket) else { return };
@@ -434,7 +439,7 @@ impl Attendance {
         };
         // The primary hands no more over than the inbox takes.
         if inbox.try_send(Connection { socket, peer, permit }).is_err() {
-            self.vitals.metrics.connections.add_one();
+            self.scoreboard.metrics.connections.add_one();
             tracing::error!(worker = self.id.0, %peer, "a connection was lost, since the worker's inbox is full; this is a bug of wasmhost");
         }
     }
@@ -442,13 +447,13 @@ impl Attendance {
     /// Tells whose connections have ended. Not waiting for the primary, which may be waiting for this process.
     async fn tell_ended(&self) {
         loop {
-            let clients = self.permits.take_ended(ENDED_MAX);
+            let clients = self.admission.take_ended(ENDED_MAX);
             if clients.is_empty() {
                 return;
             }
             if self.wire.try_send(&FromWorker::Ended(clients.clone()), &[]).is_err() {
                 // A primary that is gone is found out by the next receive.
-                self.permits.put_back_ended(clients);
+                self.admission.put_back_ended(clients);
                 tokio::time::sleep(TELL_AGAIN).await;
                 return;
             }

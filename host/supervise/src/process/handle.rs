@@ -17,12 +17,12 @@ use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
 use wasmhost_config::AppId;
 use wasmhost_confine::spawner::{Attended, End, Spawner};
 use wasmhost_serve::clients::Client;
-use wasmhost_serve::vitals::Vitals;
-use wasmhost_serve::worker::inbox::{Accepted, Connection, INBOX_MAX, Permits};
+use wasmhost_serve::scoreboard::Scoreboard;
+use wasmhost_serve::worker::inbox::{Accepted, Admission, Connection, INBOX_MAX};
 use wasmhost_serve::worker::{Exit, Stage, WorkerEvent, WorkerId};
 
 use super::protocol::{FromWorker, ToWorker};
-use super::unsent::{Given, Unsent};
+use super::unsent::{GivenSupply, UnsentOrders};
 use crate::backend::Worker;
 use crate::loader::CodeAtRest;
 
@@ -37,11 +37,11 @@ pub(super) struct Hired {
     pub(super) id: WorkerId,
     /// The group whose apps it serves.
     pub(super) group: Option<Arc<str>>,
-    pub(super) vitals: &'static Vitals,
+    pub(super) scoreboard: &'static Scoreboard,
     /// Where events go.
     pub(super) events: mpsc::Sender<WorkerEvent>,
     /// The capacity that its connections take from, where the primary accepts.
-    pub(super) permits: Arc<Permits>,
+    pub(super) admission: Arc<Admission>,
     /// Connections at once that its descriptors allow.
     pub(super) connections_max: usize,
     pub(super) stage: Stage,
@@ -53,9 +53,9 @@ type Abroad = Rc<RefCell<HashMap<Client, usize>>>;
 /// The primary's side of a worker's process.
 pub(crate) struct ProcessHandle {
     wire: Rc<Wire>,
-    unsent: Rc<Unsent>,
-    vitals: &'static Vitals,
-    permits: Arc<Permits>,
+    unsent: Rc<UnsentOrders>,
+    scoreboard: &'static Scoreboard,
+    admission: Arc<Admission>,
     connections_max: usize,
     /// What the worker had taken in all its lives when this one began.
     taken_before: u64,
@@ -85,31 +85,31 @@ impl ProcessHandle {
         start: &ToWorker,
         descriptors: &[Sent<'_>],
     ) -> io::Result<Self> {
-        let Hired { id, group, vitals, events, permits, connections_max, stage } = hired;
+        let Hired { id, group, scoreboard, events, admission, connections_max, stage } = hired;
         let (child, wire) = spawn(spawner, group.as_deref())?;
         wire.try_send(start, descriptors)?;
         let handle = Self {
             wire: Rc::clone(&wire),
             unsent: Rc::default(),
-            vitals,
-            permits,
+            scoreboard,
+            admission,
             connections_max,
-            taken_before: vitals.metrics.connections.get(),
+            taken_before: scoreboard.metrics.connections.get(),
             handed: Cell::new(0),
             outstanding: Cell::new(0),
-            beats_seen: Cell::new(vitals.beats.load(Relaxed)),
+            beats_seen: Cell::new(scoreboard.beats.load(Relaxed)),
             called: Cell::new(false),
             hung: Rc::new(Notify::new()),
             abroad: Abroad::default(),
         };
         handle.stage(stage);
-        let ended = Ended { abroad: Rc::clone(&handle.abroad), permits: Arc::clone(&handle.permits) };
+        let ended = ProcessEnd { abroad: Rc::clone(&handle.abroad), admission: Arc::clone(&handle.admission) };
         let (unsent, hung) = (Rc::clone(&handle.unsent), Rc::clone(&handle.hung));
         tokio::task::spawn_local(async move {
-            let attending = attend(id, child, wire, unsent, (events.clone(), hung), vitals, ended);
+            let attending = attend(id, child, wire, unsent, (events.clone(), hung), scoreboard, ended);
             if let Err(panic) = guarded(attending).await {
                 // The child went with what was dropped.
-                vitals.metrics.listening.set(false);
+                scoreboard.metrics.listening.set(false);
                 let _ = events.send(WorkerEvent::Exited(id, Exit::Panic(panic))).await;
             }
         });
@@ -122,16 +122,16 @@ impl Worker for ProcessHandle {
     type Table = Arc<OwnedFd>;
 
     fn room(&self) -> usize {
-        if self.vitals.is_short.get() {
+        if self.scoreboard.is_short.get() {
             return 0;
         }
-        let taken = self.vitals.metrics.connections.get().wrapping_sub(self.taken_before);
+        let taken = self.scoreboard.metrics.connections.get().wrapping_sub(self.taken_before);
         let waiting = self.handed.get().saturating_sub(taken);
         INBOX_MAX.saturating_sub(usize::try_from(waiting).unwrap_or(usize::MAX))
     }
 
     fn is_full(&self) -> bool {
-        let open = self.vitals.metrics.open_connections.load(Relaxed);
+        let open = self.scoreboard.metrics.open_connections.load(Relaxed);
         open >= self.connections_max
     }
 
@@ -154,7 +154,7 @@ impl Worker for ProcessHandle {
     }
 
     fn ask(&self) -> bool {
-        let beats = self.vitals.beats.load(Relaxed);
+        let beats = self.scoreboard.beats.load(Relaxed);
         let answered = beats != self.beats_seen.replace(beats);
         if self.called.get() && !answered {
             return false;
@@ -169,7 +169,7 @@ impl Worker for ProcessHandle {
     }
 
     fn stage(&self, stage: Stage) {
-        self.vitals.drains.set(stage != Stage::Serve);
+        self.scoreboard.drains.set(stage != Stage::Serve);
         self.unsent.stage(stage);
     }
 
@@ -178,11 +178,11 @@ impl Worker for ProcessHandle {
     }
 
     fn supply(&self, app: AppId, guest: CodeAtRest) {
-        self.unsent.app(app, Given::Code(guest));
+        self.unsent.app(app, GivenSupply::Code(guest));
     }
 
     fn refuse(&self, app: AppId, reason: Arc<str>) {
-        self.unsent.app(app, Given::Refusal(reason));
+        self.unsent.app(app, GivenSupply::Refusal(reason));
     }
 
     fn forget(&self, app: AppId) {
@@ -191,13 +191,13 @@ impl Worker for ProcessHandle {
 
     fn reconcile(&self, wait: bool) {
         if wait {
-            self.vitals.metrics.wants_freed.raise();
+            self.scoreboard.metrics.wants_freed.raise();
         }
-        let open = self.vitals.metrics.open_connections.load(SeqCst);
+        let open = self.scoreboard.metrics.open_connections.load(SeqCst);
         let ended = self.outstanding.get().saturating_sub(open);
         if ended > 0 {
             self.outstanding.set(self.outstanding.get() - ended);
-            self.permits.give_back(ended);
+            self.admission.give_back(ended);
         }
     }
 }
@@ -206,21 +206,21 @@ impl Drop for ProcessHandle {
     fn drop(&mut self) {
         self.unsent.close();
         // The process is gone, and its connections with it.
-        self.vitals.metrics.open_connections.store(0, Relaxed);
-        self.permits.give_back(self.outstanding.get());
+        self.scoreboard.metrics.open_connections.store(0, Relaxed);
+        self.admission.give_back(self.outstanding.get());
         for (client, count) in self.abroad.take() {
-            self.permits.release(client, count);
+            self.admission.release(client, count);
         }
     }
 }
 
 /// Whose connections have ended in a process: takes them off the books.
-struct Ended {
+struct ProcessEnd {
     abroad: Abroad,
-    permits: Arc<Permits>,
+    admission: Arc<Admission>,
 }
 
-impl Ended {
+impl ProcessEnd {
     fn note(&self, clients: Vec<Client>) {
         let mut abroad = self.abroad.borrow_mut();
         for client in clients {
@@ -230,7 +230,7 @@ impl Ended {
             if *count == 0 {
                 abroad.remove(&client);
             }
-            self.permits.release(client, 1);
+            self.admission.release(client, 1);
         }
     }
 }
@@ -246,10 +246,10 @@ async fn attend(
     id: WorkerId,
     child: Attended,
     wire: Rc<Wire>,
-    unsent: Rc<Unsent>,
+    unsent: Rc<UnsentOrders>,
     (events, hung): (mpsc::Sender<WorkerEvent>, Rc<Notify>),
-    vitals: &'static Vitals,
-    ended: Ended,
+    scoreboard: &'static Scoreboard,
+    ended: ProcessEnd,
 ) {
     let mut exit = None;
     let mut patience = GONE_WITHIN;
@@ -318,7 +318,7 @@ async fn attend(
         wasmhost_base::inject::panic_at("attend");
     }
     let end = end_of(child, patience).await;
-    vitals.metrics.listening.set(false);
+    scoreboard.metrics.listening.set(false);
     let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(end))).await;
 }
 

@@ -39,15 +39,15 @@ pub(super) fn link(code: &CodeAtRest, app: &Arc<App>, sandbox: &Sandbox) -> Resu
 }
 
 /// What came of linking code of an app, and that app's birth ([`wasmhost_config::Listed::born`]).
-type Answer = (AppId, u64, Result<Arc<Guest>, Unlinked>);
+type LinkerAnswer = (AppId, u64, Result<Arc<Guest>, Unlinked>);
 
 /// The code that waits to be linked, of each app the latest; [`OPENINGS_MAX`] at once.
 pub(super) struct Linker {
     sandbox: Arc<Sandbox>,
     waiting: BTreeMap<AppId, (u64, Arc<App>, CodeAtRest)>,
     running: BTreeSet<AppId>,
-    answers: mpsc::Sender<Answer>,
-    linked: mpsc::Receiver<Answer>,
+    answers: mpsc::Sender<LinkerAnswer>,
+    linked: mpsc::Receiver<LinkerAnswer>,
 }
 
 impl Linker {
@@ -73,7 +73,7 @@ impl Linker {
     }
 
     /// What was linked; never ready while nothing is. May be dropped at any moment.
-    pub(super) async fn next(&mut self) -> Answer {
+    pub(super) async fn next(&mut self) -> LinkerAnswer {
         match self.linked.recv().await {
             Some(answer) => {
                 self.running.remove(&answer.0);

@@ -14,7 +14,7 @@ use wasmhost_base::wire::{Descriptor, Descriptors, Sent, Wire};
 use wasmhost_config::{App, AppId, Config, Listed};
 use wasmhost_confine::spawner::{Attended, Spawner};
 use wasmhost_sandbox::{Found, LoadError};
-use wasmhost_serve::vitals::{self, HostVitals, Vitals};
+use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 
 use super::handle::{GONE_WITHIN, end_of, spawn};
 use super::protocol::{FromWorker, ToWorker};
@@ -27,7 +27,7 @@ const LOADING_BEYOND: Duration = Duration::from_secs(30);
 
 /// Where loading processes show themselves, and the files of that: those that none uses now. They live as long as the host,
 /// and are no more than loads have run at once.
-pub(super) type Desks = Rc<RefCell<Vec<(&'static Vitals, OwnedFd)>>>;
+pub(super) type Desks = Rc<RefCell<Vec<(&'static Scoreboard, OwnedFd)>>>;
 
 /// Begins. Needs the primary's local runtime.
 ///
@@ -37,10 +37,10 @@ pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     config: &Arc<Config>,
     (app, may_be_found): (&Arc<App>, bool),
     spawner: &Arc<Spawner>,
-    (host, host_file): (&'static HostVitals, &Arc<OwnedFd>),
+    (host, host_file): (&'static HostScoreboard, &Arc<OwnedFd>),
     (desks, missing): (&Desks, &[String]),
 ) -> io::Result<Pending<Loaded<B>>> {
-    let desk = Desk::take(desks, host)?;
+    let desk = LoadingDesk::take(desks, host)?;
     let (config, app, spawner) = (Arc::clone(config), Arc::clone(app), Arc::clone(spawner));
     let (host_file, missing) = (Arc::clone(host_file), missing.to_vec());
     let (answer, loaded) = oneshot::channel();
@@ -78,24 +78,24 @@ fn found_code<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
 }
 
 /// Where a loading process shows itself. Dropped, it goes back to the others.
-struct Desk {
-    own: &'static Vitals,
+struct LoadingDesk {
+    own: &'static Scoreboard,
     file: Option<OwnedFd>,
-    host: &'static HostVitals,
+    host: &'static HostScoreboard,
     desks: Desks,
 }
 
-impl Desk {
-    fn take(desks: &Desks, host: &'static HostVitals) -> io::Result<Self> {
+impl LoadingDesk {
+    fn take(desks: &Desks, host: &'static HostScoreboard) -> io::Result<Self> {
         let free = desks.borrow_mut().pop();
-        let (own, file) = free.map_or_else(vitals::shared, Ok)?;
+        let (own, file) = free.map_or_else(scoreboard::shared, Ok)?;
         Ok(Self { own, file: Some(file), host, desks: Rc::clone(desks) })
     }
 }
 
-impl Drop for Desk {
+impl Drop for LoadingDesk {
     fn drop(&mut self) {
-        vitals::give_back(self.host, self.own, std::iter::empty());
+        scoreboard::give_back(self.host, self.own, std::iter::empty());
         self.own.pulse.reset();
         self.desks.borrow_mut().extend(self.file.take().map(|file| (self.own, file)));
     }
@@ -106,18 +106,18 @@ fn start(
     spawner: &Spawner,
     app: &Arc<App>,
     component: &OwnedFd,
-    desk: &Desk,
+    desk: &LoadingDesk,
     host_file: &OwnedFd,
     missing: Vec<String>,
 ) -> io::Result<(Attended, Rc<Wire>)> {
     let only = Listed { id: AppId::default(), born: 0, app: Arc::clone(app) };
     let only = table::write([&only].into_iter())?;
     let (child, wire) = spawn(spawner, app.group.as_deref())?;
-    let own = desk.file.as_ref().map(|file| (Descriptor::Vitals, file.as_fd()));
+    let own = desk.file.as_ref().map(|file| (Descriptor::Scoreboard, file.as_fd()));
     let files: Vec<Sent<'_>> = [
         (Descriptor::Table, only.as_fd()),
         (Descriptor::Component, component.as_fd()),
-        (Descriptor::HostVitals, host_file.as_fd()),
+        (Descriptor::HostScoreboard, host_file.as_fd()),
     ]
     .into_iter()
     .chain(own)

@@ -19,12 +19,12 @@ pub(super) const ENDED_MAX: usize = 200;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToWorker {
     /// Load the only app of the table and try it, tell of it, and end. With the table, the app's open component, and the
-    /// vitals of this process and of the host.
+    /// scoreboard of this process and of the host.
     Load {
         /// What of its confinement the primary lacks, and has told.
         missing: Vec<String>,
     },
-    /// Be a worker. With the table of apps, the vitals of the worker and of the host, its listeners, and the code of the
+    /// Be a worker. With the table of apps, the scoreboard of the worker and of the host, its listeners, and the code of the
     /// first app where that is not stored.
     Start {
         id: u16,

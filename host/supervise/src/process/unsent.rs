@@ -23,38 +23,38 @@ const ORDER_AGAIN: Duration = Duration::from_millis(10);
 
 /// What is said of an app.
 #[derive(Debug, Clone)]
-pub(super) enum Given {
+pub(super) enum GivenSupply {
     Code(CodeAtRest),
     Refusal(Arc<str>),
 }
 
 /// Orders that wait, each with the number by which it is known whether a later one has taken its place.
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingOrders {
     latest: u64,
     stage: Option<(u64, Stage)>,
     table: Option<(u64, Arc<OwnedFd>)>,
-    apps: BTreeMap<AppId, (u64, Given)>,
+    apps: BTreeMap<AppId, (u64, GivenSupply)>,
 }
 
 /// An order that is being sent.
-enum Order {
+enum WorkerOrder {
     Stage(Stage),
     Table(Arc<OwnedFd>),
-    App(AppId, Given),
+    App(AppId, GivenSupply),
 }
 
 /// Orders that have not been sent yet.
 #[derive(Debug, Default)]
-pub(super) struct Unsent {
-    waiting: RefCell<Waiting>,
+pub(super) struct UnsentOrders {
+    waiting: RefCell<WaitingOrders>,
     changed: Notify,
     closed: Cell<bool>,
     /// Since when the system has had no room for the one that is first.
     short_since: Cell<Option<Instant>>,
 }
 
-impl Unsent {
+impl UnsentOrders {
     /// Whether to go on.
     pub(super) fn stage(&self, stage: Stage) {
         self.change(|waiting, number| waiting.stage = Some((number, stage)));
@@ -66,7 +66,7 @@ impl Unsent {
     }
 
     /// What is said of an app.
-    pub(super) fn app(&self, app: AppId, given: Given) {
+    pub(super) fn app(&self, app: AppId, given: GivenSupply) {
         self.change(|waiting, number| drop(waiting.apps.insert(app, (number, given))));
     }
 
@@ -81,7 +81,7 @@ impl Unsent {
         self.changed.notify_one();
     }
 
-    fn change(&self, change: impl FnOnce(&mut Waiting, u64)) {
+    fn change(&self, change: impl FnOnce(&mut WaitingOrders, u64)) {
         let mut waiting = self.waiting.borrow_mut();
         waiting.latest += 1;
         let number = waiting.latest;
@@ -90,25 +90,25 @@ impl Unsent {
     }
 
     /// The one that goes first: whether to go on before which apps there are before what they are served with.
-    fn first(&self) -> Option<(u64, Order)> {
+    fn first(&self) -> Option<(u64, WorkerOrder)> {
         let waiting = self.waiting.borrow();
         if let Some((number, stage)) = waiting.stage {
-            return Some((number, Order::Stage(stage)));
+            return Some((number, WorkerOrder::Stage(stage)));
         }
         if let Some((number, table)) = &waiting.table {
-            return Some((*number, Order::Table(Arc::clone(table))));
+            return Some((*number, WorkerOrder::Table(Arc::clone(table))));
         }
         let (app, (number, given)) = waiting.apps.first_key_value()?;
-        Some((*number, Order::App(*app, given.clone())))
+        Some((*number, WorkerOrder::App(*app, given.clone())))
     }
 
     /// One was sent. A later one that has taken its place meanwhile stays.
-    fn was_sent(&self, number: u64, order: &Order) {
+    fn was_sent(&self, number: u64, order: &WorkerOrder) {
         let mut waiting = self.waiting.borrow_mut();
         match order {
-            Order::Stage(_) => drop(waiting.stage.take_if(|(at, _)| *at == number)),
-            Order::Table(_) => drop(waiting.table.take_if(|(at, _)| *at == number)),
-            Order::App(app, _) => {
+            WorkerOrder::Stage(_) => drop(waiting.stage.take_if(|(at, _)| *at == number)),
+            WorkerOrder::Table(_) => drop(waiting.table.take_if(|(at, _)| *at == number)),
+            WorkerOrder::App(app, _) => {
                 if waiting.apps.get(app).is_some_and(|(at, _)| *at == number) {
                     waiting.apps.remove(app);
                 }
@@ -149,21 +149,21 @@ impl Unsent {
     }
 }
 
-async fn send(wire: &Wire, order: &Order) -> io::Result<()> {
+async fn send(wire: &Wire, order: &WorkerOrder) -> io::Result<()> {
     if wasmhost_base::inject::goes_off("order") {
         return Err(rustix::io::Errno::TOOMANYREFS.into());
     }
     match order {
         // A worker begins with it.
-        Order::Stage(Stage::Serve) => Ok(()),
-        Order::Stage(Stage::Drain) => wire.send(&ToWorker::Drain, &[]).await,
-        Order::Stage(Stage::Stop) => wire.send(&ToWorker::Stop, &[]).await,
-        Order::Table(table) => wire.send(&ToWorker::Table, &[(Descriptor::Table, table.as_fd())]).await,
-        Order::App(app, Given::Code(code)) => {
+        WorkerOrder::Stage(Stage::Serve) => Ok(()),
+        WorkerOrder::Stage(Stage::Drain) => wire.send(&ToWorker::Drain, &[]).await,
+        WorkerOrder::Stage(Stage::Stop) => wire.send(&ToWorker::Stop, &[]).await,
+        WorkerOrder::Table(table) => wire.send(&ToWorker::Table, &[(Descriptor::Table, table.as_fd())]).await,
+        WorkerOrder::App(app, GivenSupply::Code(code)) => {
             let (code, file) = code_of(*app, code);
             wire.send(&ToWorker::Supply(code), &file.into_iter().collect::<Vec<_>>()).await
         }
-        Order::App(app, Given::Refusal(reason)) => {
+        WorkerOrder::App(app, GivenSupply::Refusal(reason)) => {
             let reason = wire::cut(reason).into();
             wire.send(&ToWorker::Unavailable { app: *app, reason }, &[]).await
         }
@@ -194,8 +194,8 @@ mod tests {
             while one.try_send(&ToWorker::Call, &[]).is_ok() {
                 full += 1;
             }
-            let unsent = Unsent::default();
-            let refuse = |app, reason: &str| unsent.app(AppId(app), Given::Refusal(reason.into()));
+            let unsent = UnsentOrders::default();
+            let refuse = |app, reason: &str| unsent.app(AppId(app), GivenSupply::Refusal(reason.into()));
             refuse(1, "old");
             refuse(2, "two");
             // It is being sent when another takes its place.
@@ -225,10 +225,10 @@ mod tests {
 
     #[test]
     fn what_was_replaced_while_it_was_sent_is_sent_again() {
-        let unsent = Unsent::default();
-        unsent.app(AppId(1), Given::Refusal("old".into()));
+        let unsent = UnsentOrders::default();
+        unsent.app(AppId(1), GivenSupply::Refusal("old".into()));
         let (number, order) = unsent.first().expect("one");
-        unsent.app(AppId(1), Given::Refusal("new".into()));
+        unsent.app(AppId(1), GivenSupply::Refusal("new".into()));
         unsent.was_sent(number, &order);
         let (number, order) = unsent.first().expect("the later one");
         unsent.was_sent(number, &order);

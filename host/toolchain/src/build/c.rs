@@ -8,7 +8,7 @@ use super::componentize::componentize;
 use super::files::read;
 use super::options::Options;
 use super::project::Project;
-use super::runner::{self, Line, Runner, find};
+use super::runner::{self, Runner, ToolLine, find};
 
 /// What both ways have in common: a library that is started once and called for each request.
 const FLAGS: [&str; 5] = ["-mexec-model=reactor", "-Wall", "-Wextra", "-std=c17", "-fno-strict-aliasing"];
@@ -21,7 +21,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
     let module = work.path().join("core.wasm");
     let mut words = compiler.into_iter();
-    let line = Line::new(words.next().unwrap_or_default()).args(words).args(FLAGS);
+    let line = ToolLine::new(words.next().unwrap_or_default()).args(words).args(FLAGS);
     let line = line.args(if options.debug { ["-O0", "-g"] } else { ["-Os", "-s"] });
     let line = line.arg("-o").arg(&module).args(sources(project.folder())?);
     runner.run(&line)?;
@@ -38,7 +38,7 @@ fn make(project: &Project, options: &Options, runner: &Runner<'_>, compiler: &[S
     let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
     let placed = work.path().join("component.wasm");
     let named = project.folder().join(format!("{}.wasm", project.name()));
-    let mut line = Line::new(make);
+    let mut line = ToolLine::new(make);
     for (variable, path) in [("WASMHOST", &own), ("COMPONENT", &placed)] {
         line = line.arg(format!("{variable}={}", quoted(&path.to_string_lossy())));
     }
@@ -96,7 +96,7 @@ pub(super) fn zig(runner: &Runner<'_>) -> Option<Vec<String>> {
         return Some(vec![zig.to_string_lossy().into_owned()]);
     }
     let python = find("python3", &[])?;
-    let here = Line::new(&python).args(["-c", "import ziglang, os; print(os.path.dirname(ziglang.__file__))"]);
+    let here = ToolLine::new(&python).args(["-c", "import ziglang, os; print(os.path.dirname(ziglang.__file__))"]);
     let folder = runner.probe(&here)?;
     let zig = Path::new(&folder).join("zig");
     zig.is_file().then(|| vec![zig.to_string_lossy().into_owned()])

@@ -14,7 +14,7 @@ use super::{Error, room};
 
 /// What a module's imports, exports and custom sections show.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Needs {
+struct ModuleNeeds {
     /// Version of wasi 0.2 that the module's names have.
     version: Option<String>,
     /// Whether it imports wasi 0.1, as a libc or Go's runtime does.
@@ -60,8 +60,8 @@ fn encode(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     encoder.encode().map_err(|error| format!("{error:#}"))
 }
 
-fn needs(bytes: &[u8]) -> Result<Needs, String> {
-    let mut needs = Needs::default();
+fn needs(bytes: &[u8]) -> Result<ModuleNeeds, String> {
+    let mut needs = ModuleNeeds::default();
     if !Parser::is_core_wasm(bytes) {
         let is_text = bytes.trim_ascii_start().starts_with(b"(");
         return Err(if is_text {
@@ -94,7 +94,7 @@ fn needs(bytes: &[u8]) -> Result<Needs, String> {
     Ok(needs)
 }
 
-impl Needs {
+impl ModuleNeeds {
     /// Takes into account the name of an import's module, or of an export.
     fn take(&mut self, name: &str) {
         if name == WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME {

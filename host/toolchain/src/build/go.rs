@@ -5,7 +5,7 @@ use super::componentize::componentize;
 use super::files::read;
 use super::options::Options;
 use super::project::Project;
-use super::runner::{Line, Runner, find};
+use super::runner::{Runner, ToolLine, find};
 
 /// Exports of wasm (`//go:wasmexport`) came with it.
 const MINOR_MIN: u32 = 24;
@@ -15,14 +15,14 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     let Some(go) = find("go", &["/usr/local/go/bin".into()]) else {
         return Err(Error::Missing { tool: "Go (go)".to_owned(), install });
     };
-    if let Some(version) = runner.probe(&Line::new(&go).args(["env", "GOVERSION"]))
+    if let Some(version) = runner.probe(&ToolLine::new(&go).args(["env", "GOVERSION"]))
         && minor(&version).is_some_and(|minor| minor < MINOR_MIN)
     {
         return Err(Error::Missing { tool: format!("Go from 1.{MINOR_MIN} on (this is {version})"), install });
     }
     let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
     let module = work.path().join("core.wasm");
-    let mut line = Line::new(go).env("GOOS", "wasip1").env("GOARCH", "wasm").args(["build", "-buildmode=c-shared"]);
+    let mut line = ToolLine::new(go).env("GOOS", "wasip1").env("GOARCH", "wasm").args(["build", "-buildmode=c-shared"]);
     if !options.debug {
         line = line.args(["-trimpath", "-ldflags=-s -w"]);
     }

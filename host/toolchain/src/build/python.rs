@@ -6,18 +6,18 @@ mod settings;
 
 use std::io::Write;
 
-use self::settings::Settings;
+use self::settings::PythonSettings;
 use super::files::read;
 use super::options::{Options, Says};
 use super::project::Project;
-use super::runner::{Line, Runner};
+use super::runner::{Runner, ToolLine};
 use super::{Error, wit};
 
 pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Vec<u8>, Error> {
     let folder = project.folder();
     let componentize_py = environment::componentize_py(folder, options.install, runner)?;
     let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
-    let settings = Settings::read(&std::fs::read_to_string(folder.join("pyproject.toml")).unwrap_or_default());
+    let settings = PythonSettings::read(&std::fs::read_to_string(folder.join("pyproject.toml")).unwrap_or_default());
     let own_wit = folder.join("wit");
     let wit = if own_wit.is_dir() {
         own_wit
@@ -28,7 +28,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     };
     let world = settings.world.clone().unwrap_or_else(|| wit::world(settings.wasi).to_owned());
     let component = work.path().join("component.wasm");
-    let mut line = Line::new(componentize_py).arg("--wit-path").arg(wit).args(["--world", &world, "componentize"]);
+    let mut line = ToolLine::new(componentize_py).arg("--wit-path").arg(wit).args(["--world", &world, "componentize"]);
     let paths = environment::python_paths(folder);
     for path in &paths {
         line = line.arg("--python-path").arg(path);
@@ -49,7 +49,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
 
 /// Runs componentize-py. If it fails, `explain` rewrites its output, which is then shown or kept.
 fn componentize(
-    line: &Line,
+    line: &ToolLine,
     options: &Options,
     runner: &Runner<'_>,
     explain: impl FnOnce(&str) -> String,

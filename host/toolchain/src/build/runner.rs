@@ -36,7 +36,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs a program to its end.
-    pub(super) fn run(&self, line: &Line) -> Result<(), Error> {
+    pub(super) fn run(&self, line: &ToolLine) -> Result<(), Error> {
         let mut command = self.command(line);
         if self.says == Says::Shown {
             // The build's own standard output stays free for its report.
@@ -56,7 +56,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs a program and gives its standard output; its standard error is shown or kept.
-    pub(super) fn ask(&self, line: &Line) -> Result<Vec<u8>, Error> {
+    pub(super) fn ask(&self, line: &ToolLine) -> Result<Vec<u8>, Error> {
         let failed = |error| Error::Io { action: "run", file: line.program.clone().into(), error };
         let mut command = self.command(line);
         command.stdout(Stdio::piped());
@@ -84,12 +84,12 @@ impl<'a> Runner<'a> {
     }
 
     /// What a program answers when it ends well; none when it is missing or fails. For questions such as `--version`.
-    pub(super) fn probe(&self, line: &Line) -> Option<String> {
+    pub(super) fn probe(&self, line: &ToolLine) -> Option<String> {
         let output = self.command(line).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    fn command(&self, line: &Line) -> Command {
+    fn command(&self, line: &ToolLine) -> Command {
         let mut command = Command::new(&line.program);
         command.args(&line.arguments).current_dir(self.folder).stdin(Stdio::null());
         command.envs(line.variables.iter().map(|(name, value)| (name, value)));
@@ -112,7 +112,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    fn judge(&self, line: &Line, status: ExitStatus) -> Result<(), Error> {
+    fn judge(&self, line: &ToolLine, status: ExitStatus) -> Result<(), Error> {
         if status.success() {
             return Ok(());
         }
@@ -123,13 +123,13 @@ impl<'a> Runner<'a> {
 
 /// A program, its arguments and its variables.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
+pub(super) struct ToolLine {
     program: OsString,
     arguments: Vec<OsString>,
     variables: Vec<(String, OsString)>,
 }
 
-impl Line {
+impl ToolLine {
     pub(super) fn new(program: impl AsRef<OsStr>) -> Self {
         Self { program: program.as_ref().to_owned(), arguments: Vec::new(), variables: Vec::new() }
     }
@@ -150,7 +150,7 @@ impl Line {
     }
 }
 
-impl std::fmt::Display for Line {
+impl std::fmt::Display for ToolLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let program = Path::new(&self.program).file_name().unwrap_or(&self.program);
         write!(f, "{}", quoted(&program.to_string_lossy()))?;
@@ -188,8 +188,8 @@ mod tests {
     #[test]
     fn what_a_failing_program_says_is_kept_with_its_exit_code() -> Result<(), Error> {
         let runner = Runner::new(Path::new("/"), Says::Kept);
-        runner.run(&Line::new("sh").args(["-c", "echo one; echo two >&2"]))?;
-        let failed = runner.run(&Line::new("sh").args(["-c", "echo three; exit 7"]));
+        runner.run(&ToolLine::new("sh").args(["-c", "echo one; echo two >&2"]))?;
+        let failed = runner.run(&ToolLine::new("sh").args(["-c", "echo three; exit 7"]));
         match failed {
             Err(Error::Failed { command, code: 7, output }) => {
                 assert_eq!(command, "sh -c 'echo three; exit 7'");
@@ -203,7 +203,8 @@ mod tests {
     #[test]
     fn an_answer_is_not_mixed_with_what_is_said_beside_it() -> Result<(), Error> {
         let runner = Runner::new(Path::new("/"), Says::Kept);
-        let answer = runner.ask(&Line::new("sh").args(["-c", "echo \"$WORD\"; echo aside >&2"]).env("WORD", "a b"))?;
+        let answer =
+            runner.ask(&ToolLine::new("sh").args(["-c", "echo \"$WORD\"; echo aside >&2"]).env("WORD", "a b"))?;
         assert_eq!((answer.as_slice(), runner.kept().as_str()), (b"a b\n".as_slice(), "aside\n"));
         Ok(())
     }
@@ -211,16 +212,16 @@ mod tests {
     #[test]
     fn a_missing_program_is_told_from_a_failing_one() {
         let runner = Runner::new(Path::new("/"), Says::Kept);
-        assert!(matches!(runner.run(&Line::new("no-such-program")), Err(Error::Io { action: "run", .. })));
-        assert_eq!(runner.probe(&Line::new("no-such-program")), None);
-        assert_eq!(runner.probe(&Line::new("sh").args(["-c", "echo 1; exit 1"])), None);
+        assert!(matches!(runner.run(&ToolLine::new("no-such-program")), Err(Error::Io { action: "run", .. })));
+        assert_eq!(runner.probe(&ToolLine::new("no-such-program")), None);
+        assert_eq!(runner.probe(&ToolLine::new("sh").args(["-c", "echo 1; exit 1"])), None);
         assert!(find("sh", &[]).is_some() && find("no-such-program", &[]).is_none());
     }
 
     #[test]
     fn only_the_end_of_what_is_said_is_kept() -> Result<(), Error> {
         let runner = Runner::new(Path::new("/"), Says::Kept);
-        runner.run(&Line::new("sh").args(["-c", "head -c 1000000 /dev/zero | tr '\\0' x; echo end"]))?;
+        runner.run(&ToolLine::new("sh").args(["-c", "head -c 1000000 /dev/zero | tr '\\0' x; echo end"]))?;
         assert_eq!(runner.kept().len(), KEPT_BYTES_MAX);
         assert!(runner.kept().ends_with("xend\n"));
         Ok(())

@@ -6,7 +6,7 @@ use super::Error;
 use super::files::read;
 use super::options::{Options, Says};
 use super::project::Project;
-use super::runner::{Line, Runner, find};
+use super::runner::{Runner, ToolLine, find};
 
 const TARGET: &str = "wasm32-wasip2";
 
@@ -18,7 +18,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
         });
     };
     check_target(project, runner)?;
-    let mut line = Line::new(cargo).args(["build", "--target", TARGET]);
+    let mut line = ToolLine::new(cargo).args(["build", "--target", TARGET]);
     if !options.debug {
         line = line.arg("--release");
     }
@@ -56,7 +56,7 @@ fn check_target(project: &Project, runner: &Runner<'_>) -> Result<(), Error> {
     }
     let rustc = std::env::var_os("RUSTC").map(PathBuf::from).or_else(|| find("rustc", &cargo_home()));
     let Some(rustc) = rustc else { return Ok(()) };
-    let asked = Line::new(rustc).args(["--print", "target-libdir", "--target", TARGET]);
+    let asked = ToolLine::new(rustc).args(["--print", "target-libdir", "--target", TARGET]);
     // Where rustc is too old to know the target, it says so itself when it builds.
     let Some(folder) = runner.probe(&asked) else { return Ok(()) };
     let libraries = std::fs::read_dir(folder).into_iter().flatten().flatten();

@@ -10,7 +10,7 @@ use wasmhost_sandbox::WasiVersion;
 use super::files::read;
 use super::options::Options;
 use super::project::Project;
-use super::runner::{Line, Runner, find};
+use super::runner::{Runner, ToolLine, find};
 use super::{Error, wit};
 
 /// The runtime, and the script that bundles and componentizes with it.
@@ -36,7 +36,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     };
     if let Some((missing, install)) = wanted(folder, &package) {
         if options.install {
-            runner.run(&Line::new(npm).args([install, "--no-audit", "--no-fund", "--loglevel=error"]))?;
+            runner.run(&ToolLine::new(npm).args([install, "--no-audit", "--no-fund", "--loglevel=error"]))?;
         } else if let Some(tool) = missing {
             return Err(Error::Missing { tool, install: format!("npm {install}") });
         }
@@ -45,7 +45,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     RUNTIME.extract(work.path()).map_err(Error::io("write", work.path()))?;
     wit::write_packages(WasiVersion::P2, ENGINE_WASI, &work.path().join("wit"))?;
     let component = work.path().join("component.wasm");
-    let line = Line::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component);
+    let line = ToolLine::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component);
     runner.run(&line)?;
     read(&component)
 }

@@ -8,7 +8,7 @@ use super::componentize::componentize;
 use super::files::read;
 use super::options::Options;
 use super::project::Project;
-use super::runner::{Line, Runner};
+use super::runner::{Runner, ToolLine};
 
 pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Vec<u8>, Error> {
     let Some(zig) = c::zig(runner) else {
@@ -19,7 +19,7 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     };
     let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
     let mut words = zig.into_iter();
-    let line = Line::new(words.next().unwrap_or_default()).args(words).arg("build");
+    let line = ToolLine::new(words.next().unwrap_or_default()).args(words).arg("build");
     let line = line.arg(if options.debug { "-Doptimize=Debug" } else { "-Doptimize=ReleaseSmall" });
     let line = line.arg("--prefix").arg(work.path());
     runner.run(&line)?;

@@ -77,7 +77,7 @@ impl Use {
 
 /// What is nested in what, outermost first.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
+enum PartLevel {
     Component,
     Module,
 }
@@ -87,25 +87,25 @@ pub(super) fn read(binary: &[u8]) -> Result<Parts, Problem> {
     let mut parts = Parts::default();
     let mut sizes = [0_u64; Use::ALL.len()];
     let mut memory = Memory { memories: 0, initial_bytes: 0, table_bytes: 0, needed_bytes: 0 };
-    let mut levels: Vec<Level> = Vec::new();
+    let mut levels: Vec<PartLevel> = Vec::new();
     for payload in Parser::new(0).parse_all(binary) {
         let payload = payload.map_err(|error| sandbox::damaged(&error))?;
         let level = levels.last().copied();
-        let is_alone = levels.len() == 1 && level == Some(Level::Module);
-        let mut used = if level == Some(Level::Module) { Use::TablesAndTypes } else { Use::Component };
+        let is_alone = levels.len() == 1 && level == Some(PartLevel::Module);
+        let mut used = if level == Some(PartLevel::Module) { Use::TablesAndTypes } else { Use::Component };
         match &payload {
             Payload::Version { encoding, .. } => {
                 if levels.len() >= NESTING_MAX {
                     return Err(sandbox::too_deep());
                 }
                 let level = match encoding {
-                    wasmparser::Encoding::Module => Level::Module,
-                    wasmparser::Encoding::Component => Level::Component,
+                    wasmparser::Encoding::Module => PartLevel::Module,
+                    wasmparser::Encoding::Component => PartLevel::Component,
                 };
                 if !levels.is_empty() {
                     match level {
-                        Level::Module => parts.modules += 1,
-                        Level::Component => parts.components += 1,
+                        PartLevel::Module => parts.modules += 1,
+                        PartLevel::Component => parts.components += 1,
                     }
                 }
                 levels.push(level);

@@ -44,7 +44,7 @@ pub struct Report {
     /// Whether `serve` will take it.
     pub runs: Runs,
     /// Flags that it needs, or may need, to work.
-    pub flags: Vec<Flag>,
+    pub flags: Vec<WantedFlag>,
     /// What a compiled component says of itself.
     pub compiled: Option<Compiled>,
 }
@@ -146,7 +146,7 @@ impl From<Result<(), Problem>> for Runs {
 
 /// A flag of `serve` that it has a use for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Flag {
+pub struct WantedFlag {
     /// Such as `--allow-host HOST`.
     pub flag: String,
     /// The key that says the same in `wasmhost.toml`.

@@ -2,7 +2,7 @@
 
 use wasmhost_sandbox::capabilities;
 
-use super::report::{Flag, Want};
+use super::report::{Want, WantedFlag};
 
 /// What these imports are for.
 pub(super) fn of(imports: &[String]) -> Vec<Want> {
@@ -24,13 +24,13 @@ pub(super) fn of(imports: &[String]) -> Vec<Want> {
 }
 
 /// The settings that grant it, none of which it needs to start.
-pub(super) fn flags(wants: &[Want]) -> Vec<Flag> {
+pub(super) fn flags(wants: &[Want]) -> Vec<WantedFlag> {
     let wanted = capabilities().all().filter(|known| wants.iter().any(|want| want.what == known.what));
     wanted
         .filter_map(|declaration| {
             let setting = declaration.grant()?;
             let reason = format!("for {}: {}", declaration.what, declaration.without);
-            Some(Flag { flag: setting.usage(), key: Some(setting.key), needed: false, reason })
+            Some(WantedFlag { flag: setting.usage(), key: Some(setting.key), needed: false, reason })
         })
         .collect()
 }

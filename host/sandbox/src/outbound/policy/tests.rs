@@ -112,8 +112,8 @@ fn forms(address: Ipv4Addr) -> [IpAddr; 10] {
 
 #[test]
 fn nothing_is_allowed_without_a_rule() {
-    assert_eq!(policy(&[]).check_host("example.com", 443), Err(Refusal::Host));
-    assert_eq!(policy(&[]).check_host("8.8.8.8", 443), Err(Refusal::Host));
+    assert_eq!(policy(&[]).check_host("example.com", 443), Err(PolicyRefusal::Host));
+    assert_eq!(policy(&[]).check_host("8.8.8.8", 443), Err(PolicyRefusal::Host));
 }
 
 #[test]
@@ -121,8 +121,8 @@ fn a_rule_with_a_port_allows_that_port_only() {
     let policy = policy(&[rule(name("example.com"), Some(443), false)]);
     assert_eq!(policy.check_host("example.com", 443), Ok(()));
     assert_eq!(policy.check_host("example.com.", 443), Ok(()));
-    assert_eq!(policy.check_host("example.com", 80), Err(Refusal::Host));
-    assert_eq!(policy.check_host("www.example.com", 443), Err(Refusal::Host));
+    assert_eq!(policy.check_host("example.com", 80), Err(PolicyRefusal::Host));
+    assert_eq!(policy.check_host("www.example.com", 443), Err(PolicyRefusal::Host));
 }
 
 #[test]
@@ -158,11 +158,11 @@ fn a_name_and_the_star_reach_public_addresses_only() {
         ];
         for text in private {
             let refusal = policy.check_address("third.party.example", at(text));
-            assert!(matches!(refusal, Err(Refusal::Private(_))), "{text}: {refusal:?}");
+            assert!(matches!(refusal, Err(PolicyRefusal::Private(_))), "{text}: {refusal:?}");
         }
         for text in ["169.254.169.254", "fe80::1", "fd00:ec2::254", "::ffff:169.254.169.254", "100.100.100.200"] {
             let refusal = policy.check_address("third.party.example", at(text));
-            assert!(matches!(refusal, Err(Refusal::LinkLocal(_))), "{text}: {refusal:?}");
+            assert!(matches!(refusal, Err(PolicyRefusal::LinkLocal(_))), "{text}: {refusal:?}");
         }
         for text in ["93.184.215.14", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::1"] {
             assert_eq!(policy.check_address("third.party.example", at(text)), Ok(()), "{text}");
@@ -224,13 +224,13 @@ fn a_link_local_address_is_reached_when_it_is_asked_for_and_granted_as_an_addres
 
 #[test]
 fn a_refusal_names_the_flag_that_allows_it() {
-    let private = Refusal::Private(at("10.0.0.5").ip());
+    let private = PolicyRefusal::Private(at("10.0.0.5").ip());
     for (refusal, host, flag) in [
-        (&Refusal::Host, "example.com", "--allow-host example.com:80"),
+        (&PolicyRefusal::Host, "example.com", "--allow-host example.com:80"),
         (&private, "db.internal", "--allow-host db.internal:80:private"),
         (&private, "10.0.0.5", "--allow-host 10.0.0.5:80"),
-        (&Refusal::Private(at("::1").ip()), "::1", "--allow-host [::1]:80"),
-        (&Refusal::LinkLocal(at("fe80::1").ip()), "a.example", "--allow-host [fe80::1]:80"),
+        (&PolicyRefusal::Private(at("::1").ip()), "::1", "--allow-host [::1]:80"),
+        (&PolicyRefusal::LinkLocal(at("fe80::1").ip()), "a.example", "--allow-host [fe80::1]:80"),
     ] {
         let text = refusal.explain(host, 80);
         assert!(text.ends_with(flag), "{text}");

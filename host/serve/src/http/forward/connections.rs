@@ -36,11 +36,11 @@ const FIELDS_MAX: usize = 2_048;
 pub(crate) const GREETING: &[u8] = b"+";
 
 /// Connections to a group that wait for their next request, and since when.
-type Idle = VecDeque<(Instant, Line)>;
+type Idle = VecDeque<(Instant, ForwardLine)>;
 
 /// A worker's connections to groups.
 #[derive(Default)]
-pub(crate) struct Connections {
+pub(crate) struct ForwardConnections {
     /// Ends that the primary is to hand to workers of these groups: no more than requests wait.
     asked: RefCell<VecDeque<(Rc<str>, OwnStream)>>,
     some_asked: Notify,
@@ -50,7 +50,7 @@ pub(crate) struct Connections {
     some_kept: Notify,
 }
 
-impl Connections {
+impl ForwardConnections {
     /// The next connection that the primary is to be asked for, and for which group.
     pub(crate) async fn next_asked(&self) -> (Rc<str>, OwnStream) {
         loop {
@@ -62,7 +62,7 @@ impl Connections {
     }
 
     /// One that waits for its next request, if there is one.
-    pub(super) fn take_idle(&self, group: &Rc<str>) -> Option<Line> {
+    pub(super) fn take_idle(&self, group: &Rc<str>) -> Option<ForwardLine> {
         let mut idle = self.idle.borrow_mut();
         let of_group = idle.get_mut(group)?;
         for _ in 0..of_group.len() {
@@ -80,7 +80,7 @@ impl Connections {
     }
 
     /// Keeps one for its next request, where there is room.
-    pub(super) fn keep(&self, line: Line) {
+    pub(super) fn keep(&self, line: ForwardLine) {
         let mut idle = self.idle.borrow_mut();
         let of_group = idle.entry(Rc::clone(&line.group)).or_default();
         if !line.sender.is_closed() && self.idle_count.get() < IDLE_MAX && of_group.len() < IDLE_OF_A_GROUP_MAX {
@@ -110,7 +110,7 @@ impl Connections {
     ///
     /// # Errors
     /// When no worker of the group takes it, or the system is short of descriptors. Nothing of a request was sent.
-    pub(super) async fn open(&self, crash: &Rc<Crash>, group: &Rc<str>) -> io::Result<Line> {
+    pub(super) async fn open(&self, crash: &Rc<Crash>, group: &Rc<str>) -> io::Result<ForwardLine> {
         let (ours, theirs) = OwnStream::pair()?;
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
@@ -122,7 +122,7 @@ impl Connections {
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
         let has_flaw = Rc::<Cell<bool>>::default();
-        let socket = Socket { stream, has_flaw: Rc::clone(&has_flaw), is_half: false };
+        let socket = ForwardSocket { stream, has_flaw: Rc::clone(&has_flaw), is_half: false };
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX).max_header_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
         let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
@@ -132,7 +132,7 @@ impl Connections {
                 tracing::debug!(%error, "a connection to a worker of a group ended with an error");
             }
         });
-        Ok(Line { group: Rc::clone(group), sender, task: Some(task.abort_handle()), has_flaw })
+        Ok(ForwardLine { group: Rc::clone(group), sender, task: Some(task.abort_handle()), has_flaw })
     }
 }
 
@@ -150,7 +150,7 @@ async fn greeted(stream: &UnixStream) -> io::Result<()> {
 }
 
 /// A connection to a worker of a group. Dropped, it ends at once.
-pub(super) struct Line {
+pub(super) struct ForwardLine {
     group: Rc<str>,
     pub(super) sender: SendRequest<ForwardedUpload>,
     task: Option<AbortHandle>,
@@ -158,7 +158,7 @@ pub(super) struct Line {
     pub(super) has_flaw: Rc<Cell<bool>>,
 }
 
-impl Line {
+impl ForwardLine {
     /// The response has come whole, and the guest may still read what the client sends: the connection ends by itself, when
     /// one of them does.
     pub(super) fn let_go(mut self) {
@@ -166,7 +166,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for ForwardLine {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
@@ -175,14 +175,14 @@ impl Drop for Line {
 }
 
 /// The socket, as hyper reads and writes it.
-struct Socket {
+struct ForwardSocket {
     stream: UnixStream,
     has_flaw: Rc<Cell<bool>>,
     /// This side sends no more.
     is_half: bool,
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for ForwardSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -192,7 +192,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for ForwardSocket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

@@ -12,12 +12,12 @@ use wasmhost_sandbox::FaultKind;
 
 use super::super::exchange::{Ending, Exchange};
 use super::super::response_body::BrokenOff;
-use super::connections::Line;
+use super::connections::ForwardLine;
 
 /// A body that a worker of a group gives.
 pub(super) struct ForwardedBody {
     inner: Incoming,
-    line: Option<Line>,
+    line: Option<ForwardLine>,
     exchange: Rc<Exchange>,
     /// What `Content-Length` promises.
     promised: Option<u64>,
@@ -34,7 +34,7 @@ pub(super) struct ForwardedBody {
 const BROKE_OFF: &str = "the worker of the app's group broke it off";
 
 impl ForwardedBody {
-    pub(super) fn new(inner: Incoming, line: Line, exchange: Rc<Exchange>, promised: Option<u64>) -> Self {
+    pub(super) fn new(inner: Incoming, line: ForwardLine, exchange: Rc<Exchange>, promised: Option<u64>) -> Self {
         let (ended, line) = (inner.is_end_stream(), Some(line));
         Self { inner, line, exchange, promised, passed: 0, ended, broken: false, was_asked: false }
     }

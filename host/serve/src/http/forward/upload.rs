@@ -45,7 +45,7 @@ impl Gate {
 pub(super) struct ForwardedUpload {
     body: Option<RequestBody>,
     gate: Option<Arc<Gate>>,
-    /// See `Line::has_flaw`: of the connection that it goes to.
+    /// See `ForwardLine::has_flaw`: of the connection that it goes to.
     pub(super) has_flaw: Rc<Cell<bool>>,
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Revision<C> {
 
 /// Why an app could not be loaded the last time.
 #[derive(Debug, Clone)]
-pub(crate) struct Failure {
+pub(crate) struct LoadFailure {
     /// The error.
     pub(crate) error: LoadError,
     pub(super) in_a_row: u32,
@@ -58,7 +58,7 @@ pub(crate) struct Record<C> {
     /// The revision's code is not there any more, or was made before the app had its settings and component of now.
     pub(super) has_vanished: bool,
     pub(super) vanished_in_a_row: u32,
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<LoadFailure>,
     pub(super) load: Work,
     /// The load that waits is in the queue of those that somebody waits for.
     pub(super) is_urgent: bool,
@@ -79,7 +79,7 @@ pub(crate) struct Record<C> {
 
 /// Where an app is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum AppState {
     /// Nobody has asked for it yet.
     Unloaded,
     /// It is loaded, or waits for that.
@@ -92,7 +92,7 @@ pub(crate) enum State {
     Failed,
 }
 
-impl State {
+impl AppState {
     /// All states.
     pub(crate) const ALL: [Self; 5] = [Self::Unloaded, Self::Loading, Self::Awake, Self::Asleep, Self::Failed];
 
@@ -147,7 +147,7 @@ impl<C> Record<C> {
     }
 
     /// Why the last load failed, if it did.
-    pub(crate) fn failure(&self) -> Option<&Failure> {
+    pub(crate) fn failure(&self) -> Option<&LoadFailure> {
         self.failure.as_ref()
     }
 
@@ -158,13 +158,13 @@ impl<C> Record<C> {
     }
 
     /// Where it is.
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> AppState {
         match (&self.revision, self.load) {
-            (Some(_), _) if !self.awake_on.is_empty() => State::Awake,
-            (_, Work::Waits | Work::Runs) => State::Loading,
-            (_, Work::None) if self.failure.is_some() && !self.has_code() => State::Failed,
-            (Some(_), Work::None) => State::Asleep,
-            (None, Work::None) => State::Unloaded,
+            (Some(_), _) if !self.awake_on.is_empty() => AppState::Awake,
+            (_, Work::Waits | Work::Runs) => AppState::Loading,
+            (_, Work::None) if self.failure.is_some() && !self.has_code() => AppState::Failed,
+            (Some(_), Work::None) => AppState::Asleep,
+            (None, Work::None) => AppState::Unloaded,
         }
     }
 
@@ -207,7 +207,7 @@ impl<C> Record<C> {
         self.vanished_in_a_row += 1;
         if self.vanished_in_a_row > VANISHED_MAX {
             self.vanished_in_a_row = 0;
-            self.failure = Some(Failure { error: error(), in_a_row: 1, again_at: Some(now + RETRY.delay(0, 0.0)) });
+            self.failure = Some(LoadFailure { error: error(), in_a_row: 1, again_at: Some(now + RETRY.delay(0, 0.0)) });
         }
     }
 

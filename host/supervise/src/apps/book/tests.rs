@@ -65,15 +65,15 @@ fn open(book: &mut Book<&'static str>, came: Result<Option<&'static str>, LoadEr
 fn an_app_is_loaded_when_a_worker_wants_it_and_then_opened_only() {
     let (mut book, now) = (book_of_one(), Instant::now());
     assert!(book.next_load().is_none());
-    assert_eq!(book.get(APP).map(Record::state), Some(State::Unloaded));
-    assert_eq!(book.wants(ONE, APP, now), Answer::Later);
-    assert_eq!(book.get(APP).map(Record::state), Some(State::Loading));
+    assert_eq!(book.get(APP).map(Record::state), Some(AppState::Unloaded));
+    assert_eq!(book.wants(ONE, APP, now), AppAnswer::Later);
+    assert_eq!(book.get(APP).map(Record::state), Some(AppState::Loading));
     let outcome = load(&mut book, code("first"), now);
     assert!(matches!(&outcome, Outcome::Served(Served { to, is_reload: false, .. }) if *to == [ONE]), "{outcome:?}");
-    assert_eq!(book.get(APP).map(Record::state), Some(State::Awake));
+    assert_eq!(book.get(APP).map(Record::state), Some(AppState::Awake));
     book.asleep(ONE, APP);
-    assert_eq!(book.get(APP).map(Record::state), Some(State::Asleep));
-    assert_eq!(book.wants(TWO, APP, now), Answer::Later);
+    assert_eq!(book.get(APP).map(Record::state), Some(AppState::Asleep));
+    assert_eq!(book.wants(TWO, APP, now), AppAnswer::Later);
     assert!(book.next_load().is_none(), "its code is there");
     assert_eq!(open(&mut book, Ok(None), now).to, [TWO]);
     assert!(book.next_opening().is_none());
@@ -83,15 +83,15 @@ fn an_app_is_loaded_when_a_worker_wants_it_and_then_opened_only() {
 fn a_failed_app_is_refused_until_its_time_has_come_and_each_failure_doubles_it() {
     let (mut book, mut now) = (book_of_one(), Instant::now());
     for seconds in [10, 20, 40, 80, 160, 300, 300] {
-        assert_eq!(book.wants(ONE, APP, now), Answer::Later);
+        assert_eq!(book.wants(ONE, APP, now), AppAnswer::Later);
         let outcome = load(&mut book, Err(error("broken")), now);
         let Outcome::Failed(Failed { refused, retry_in, keeps_old: false, is_reload: false }) = outcome else {
             panic!("{outcome:?}")
         };
         assert_eq!((refused, retry_in), (vec![ONE], Duration::from_secs(seconds)));
-        assert!(matches!(book.wants(TWO, APP, now), Answer::Refused(reason) if reason.contains("broken")));
+        assert!(matches!(book.wants(TWO, APP, now), AppAnswer::Refused(reason) if reason.contains("broken")));
         assert!(book.next_load().is_none());
-        assert_eq!(book.get(APP).map(Record::state), Some(State::Failed));
+        assert_eq!(book.get(APP).map(Record::state), Some(AppState::Failed));
         now += retry_in;
     }
     book.reload(APP, None);
@@ -117,7 +117,7 @@ fn a_failed_app_is_tried_again_by_itself_only_while_workers_have_requests_for_it
     let at = book.next_retry().expect("a moment");
     book.retry(at);
     assert!(book.next_load().is_none() && book.next_retry().is_none(), "nobody asks");
-    assert_eq!(book.wants(TWO, APP, at), Answer::Later);
+    assert_eq!(book.wants(TWO, APP, at), AppAnswer::Later);
     assert!(book.next_load().is_some());
 }
 
@@ -130,7 +130,7 @@ fn a_reload_serves_those_that_have_the_app_and_a_failed_one_keeps_the_old_settin
     let outcome = load(&mut book, Err(error("broken")), now);
     assert!(matches!(outcome, Outcome::Failed(Failed { keeps_old: true, is_reload: true, .. })), "{outcome:?}");
     assert_eq!(book.get(APP).map(|record| &*record.app().name), Some("one"));
-    assert_eq!(book.wants(TWO, APP, now), Answer::Later, "the old one goes on");
+    assert_eq!(book.wants(TWO, APP, now), AppAnswer::Later, "the old one goes on");
     assert_eq!(open(&mut book, Ok(None), now).to, [TWO]);
     book.reload(APP, Some(app("changed")));
     let outcome = load(&mut book, code("second"), now);
@@ -173,19 +173,19 @@ fn code_that_has_vanished_is_loaded_anew_but_not_for_ever() {
     book.wants(ONE, APP, now);
     load(&mut book, code("first"), now);
     for round in 0..2 {
-        assert_eq!(book.vanished(ONE, APP, now), Answer::Later, "{round}");
-        assert_eq!(book.vanished(TWO, APP, now), Answer::Later, "{round}: the same is said by all");
+        assert_eq!(book.vanished(ONE, APP, now), AppAnswer::Later, "{round}");
+        assert_eq!(book.vanished(TWO, APP, now), AppAnswer::Later, "{round}: the same is said by all");
         let outcome = load(&mut book, code("again"), now);
         assert!(matches!(&outcome, Outcome::Served(Served { to, .. }) if *to == [ONE, TWO]), "{outcome:?}");
     }
-    assert!(matches!(book.vanished(ONE, APP, now), Answer::Refused(_)));
+    assert!(matches!(book.vanished(ONE, APP, now), AppAnswer::Refused(_)));
     assert!(book.next_load().is_none());
     let (mut book, now) = (book_of_one(), Instant::now());
     book.wants(ONE, APP, now);
     load(&mut book, code("first"), now);
     for _ in 0..10 {
         book.applied(APP);
-        assert_eq!(book.vanished(ONE, APP, now), Answer::Later, "it was served in between");
+        assert_eq!(book.vanished(ONE, APP, now), AppAnswer::Later, "it was served in between");
         load(&mut book, code("again"), now);
     }
 }
@@ -223,7 +223,7 @@ fn an_app_that_may_not_be_loaded_is_refused_until_a_reload_says_otherwise() {
     let is_barred = |book: &Book<&'static str>| book.get(APP).is_some_and(|record| record.barred().is_some());
     assert!(is_barred(&book));
     let later = now + Duration::from_secs(100_000);
-    assert!(matches!(book.wants(ONE, APP, later), Answer::Refused(reason) if reason.contains("restart")));
+    assert!(matches!(book.wants(ONE, APP, later), AppAnswer::Refused(reason) if reason.contains("restart")));
     book.reload(APP, Some(app("mended")));
     assert!(matches!(load(&mut book, code("first"), now), Outcome::Served(Served { to, .. }) if to == [ONE]));
     assert!(!is_barred(&book));
@@ -295,8 +295,8 @@ proptest! {
                     let is_vanished = matches!(step, Step::Vanished(..));
                     let answer = if is_vanished { book.vanished(by, id, now) } else { book.wants(by, id, now) };
                     match answer {
-                        Answer::Later => waits.insert((worker, app)),
-                        Answer::Refused(_) => waits.remove(&(worker, app)),
+                        AppAnswer::Later => waits.insert((worker, app)),
+                        AppAnswer::Refused(_) => waits.remove(&(worker, app)),
                     };
                 }
                 // (It says so only of what it has.)
@@ -363,9 +363,9 @@ fn a_reload_of_an_app_that_nobody_has_is_taken_at_its_next_wake() {
     let next = app("next");
     book.renew(APP, Some(Arc::clone(&next)));
     assert!(book.next_load().is_none(), "nobody asks for it");
-    assert_eq!(book.get(APP).map(Record::state), Some(State::Asleep));
+    assert_eq!(book.get(APP).map(Record::state), Some(AppState::Asleep));
     assert!(book.get(APP).is_some_and(|record| Arc::ptr_eq(record.app(), &next)), "its settings are those of now");
-    assert_eq!(book.wants(TWO, APP, now), Answer::Later);
+    assert_eq!(book.wants(TWO, APP, now), AppAnswer::Later);
     assert!(book.next_opening().is_none(), "the old code is not opened");
     // A mistake is found now, and the old code is not served for it.
     let outcome = load(&mut book, Err(error("broken")), now);
@@ -376,7 +376,7 @@ fn a_reload_of_an_app_that_nobody_has_is_taken_at_its_next_wake() {
     // Mended, and nobody waits: with the next request.
     book.asleep(TWO, APP);
     book.renew(APP, None);
-    assert_eq!(book.wants(ONE, APP, now), Answer::Later, "it is not refused for what was wrong before");
+    assert_eq!(book.wants(ONE, APP, now), AppAnswer::Later, "it is not refused for what was wrong before");
     assert!(matches!(load(&mut book, code("mended"), now), Outcome::Served(Served { to, .. }) if to == [ONE]));
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::build::Error;
-use crate::build::runner::{Line, Runner, find};
+use crate::build::runner::{Runner, ToolLine, find};
 
 /// The version that the templates and hints use.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
@@ -62,13 +62,13 @@ fn fill(folder: &Path, runner: &Runner<'_>) -> Result<PathBuf, Error> {
                 install: "apt install python3 python3-venv".to_owned(),
             });
         };
-        if runner.probe(&Line::new(&python).args(["-c", "import ensurepip"])).is_none() {
+        if runner.probe(&ToolLine::new(&python).args(["-c", "import ensurepip"])).is_none() {
             let tool = "Python's venv module".to_owned();
             return Err(Error::Missing { tool, install: "apt install python3-venv".to_owned() });
         }
-        runner.run(&Line::new(&python).args(["-m", "venv", VENV]))?;
+        runner.run(&ToolLine::new(&python).args(["-m", "venv", VENV]))?;
     }
-    let line = Line::new(pip).args(["install", "--quiet", "--disable-pip-version-check"]);
+    let line = ToolLine::new(pip).args(["install", "--quiet", "--disable-pip-version-check"]);
     let wanted = std::fs::read(folder.join(REQUIREMENTS)).ok();
     let line = if wanted.is_some() { line.args(["-r", REQUIREMENTS]) } else { line.arg(COMPONENTIZE_PY) };
     runner.run(&line)?;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use wasmhost_sandbox::WasiVersion;
 
 use super::environment::{REQUIREMENTS, VENV};
-use super::settings::Settings;
+use super::settings::PythonSettings;
 
 /// `paths` are those that the application and its libraries were looked for in.
-pub(super) fn explain(said: &str, paths: &[PathBuf], folder: &Path, settings: &Settings) -> String {
+pub(super) fn explain(said: &str, paths: &[PathBuf], folder: &Path, settings: &PythonSettings) -> String {
     let mut text = on_this_machine(without_own_frames(said), paths);
     if let Some(hint) = hint(&text, folder, settings) {
         let end = if text.ends_with('\n') { "" } else { "\n" };
@@ -43,7 +43,7 @@ fn on_this_machine(said: &str, paths: &[PathBuf]) -> String {
     })
 }
 
-fn hint(said: &str, folder: &Path, settings: &Settings) -> Option<String> {
+fn hint(said: &str, folder: &Path, settings: &PythonSettings) -> Option<String> {
     let (class, module) = (handler(settings.wasi), &settings.module);
     if let Some((_, rest)) = said.split_once("ModuleNotFoundError: No module named '") {
         let (missing, _) = rest.split_once('\'')?;
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn explained(said: &str) -> String {
-        let settings = Settings { wasi: WasiVersion::P2, world: None, module: "app".to_owned() };
+        let settings = PythonSettings { wasi: WasiVersion::P2, world: None, module: "app".to_owned() };
         let paths = ["/home/ada/shop", "/home/ada/shop/.venv/lib/python3.12/site-packages"].map(PathBuf::from);
         explain(said, &paths, Path::new("/home/ada/shop"), &settings)
     }

@@ -4,7 +4,7 @@ use wasmhost_sandbox::WasiVersion;
 
 /// The settings in `[tool.wasmhost]` of pyproject.toml.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Settings {
+pub(super) struct PythonSettings {
     /// Which wasi the application handles (`wasi = "0.3"`).
     pub(super) wasi: WasiVersion,
     /// The world in `wit/`, where it is one of the user's own.
@@ -13,7 +13,7 @@ pub(super) struct Settings {
     pub(super) module: String,
 }
 
-impl Settings {
+impl PythonSettings {
     pub(super) fn read(pyproject: &str) -> Self {
         let table: toml::Table = pyproject.parse().unwrap_or_default();
         let own = table.get("tool").and_then(|tool| tool.get("wasmhost"));
@@ -29,11 +29,11 @@ mod tests {
 
     #[test]
     fn pyproject_tells_the_module_and_the_wasi() {
-        let settings = Settings::read("[tool.wasmhost]\napp = \"shop.main\"\nwasi = \"0.3\"\n");
-        let expected = Settings { wasi: WasiVersion::P3, world: None, module: "shop.main".to_owned() };
+        let settings = PythonSettings::read("[tool.wasmhost]\napp = \"shop.main\"\nwasi = \"0.3\"\n");
+        let expected = PythonSettings { wasi: WasiVersion::P3, world: None, module: "shop.main".to_owned() };
         assert_eq!(settings, expected);
-        let plain = Settings { wasi: WasiVersion::P2, world: None, module: "app".to_owned() };
-        assert_eq!(Settings::read("[project]\nname = \"shop\"\n"), plain);
-        assert_eq!(Settings::read("not toml ="), plain);
+        let plain = PythonSettings { wasi: WasiVersion::P2, world: None, module: "app".to_owned() };
+        assert_eq!(PythonSettings::read("[project]\nname = \"shop\"\n"), plain);
+        assert_eq!(PythonSettings::read("not toml ="), plain);
     }
 }

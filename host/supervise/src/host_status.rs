@@ -7,32 +7,32 @@ use std::time::Instant;
 
 use wasmhost_base::log;
 use wasmhost_config::{AppId, Config};
-use wasmhost_confine::Report;
+use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::HostMetrics;
-use wasmhost_serve::vitals::{HostVitals, Vitals};
+use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
 use crate::shutdown::Phase;
 
 /// What the admin page reads, and the primary writes.
-pub struct Board {
+pub struct HostStatus {
     /// What each worker shows, in the order of their numbers from 1.
-    pub workers: Vec<&'static Vitals>,
+    pub workers: Vec<&'static Scoreboard>,
     /// Of which group each is, in the same order; none: it takes clients' connections.
     pub groups: Vec<Option<Arc<str>>>,
     /// Counts of the host.
     pub host: &'static HostMetrics,
     /// What all workers share.
-    pub vitals: &'static HostVitals,
+    pub scoreboard: &'static HostScoreboard,
     /// What is served and how.
     pub config: Arc<Config>,
     /// How far the process confined itself.
-    pub confinement: Report,
+    pub confinement: Confinement,
     /// Since when.
     pub started: Instant,
-    state: Mutex<State>,
+    state: Mutex<BoardState>,
 }
 
-struct State {
+struct BoardState {
     phase: Phase,
     apps: BTreeMap<AppId, AppRow>,
     /// Apps that were ever wanted or loaded, gone or not: workers may have counted something of them.
@@ -48,7 +48,7 @@ pub struct AppRow {
     pub group: Option<String>,
     /// The file of its component.
     pub component: String,
-    /// Where it is; one of the names of `apps::book::State`.
+    /// Where it is; one of the names of `apps::book::BoardState`.
     pub state: &'static str,
     /// Version of wasi:http that it was made for; empty before it was loaded.
     pub wasi: String,
@@ -62,13 +62,13 @@ pub struct AppRow {
     pub failed_loads: u64,
 }
 
-impl Board {
-    /// The board of a host that starts.
+impl HostStatus {
+    /// The host status of a host that starts.
     pub(crate) fn new(
         config: Arc<Config>,
-        workers: Vec<(&'static Vitals, Option<Arc<str>>)>,
-        vitals: &'static HostVitals,
-        confinement: Report,
+        workers: Vec<(&'static Scoreboard, Option<Arc<str>>)>,
+        scoreboard: &'static HostScoreboard,
+        confinement: Confinement,
     ) -> Self {
         let (workers, groups) = workers.into_iter().unzip();
         Self {
@@ -76,11 +76,11 @@ impl Board {
             groups,
             // As long as the process lives; there is one.
             host: Box::leak(Box::default()),
-            vitals,
+            scoreboard,
             config,
             confinement,
             started: Instant::now(),
-            state: Mutex::new(State { phase: Phase::Starting, apps: BTreeMap::new(), touched: BTreeSet::new() }),
+            state: Mutex::new(BoardState { phase: Phase::Starting, apps: BTreeMap::new(), touched: BTreeSet::new() }),
         }
     }
 
@@ -89,7 +89,7 @@ impl Board {
         is_single(&self.config)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BoardState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,7 +111,7 @@ impl Board {
     /// Whether requests are answered: a worker that takes clients' connections can serve. That the apps of a group cannot be
     /// had keeps the others from nothing.
     pub fn is_ready(&self) -> bool {
-        let serves = |worker: &Vitals| worker.metrics.listening.get() && !worker.metrics.down.get();
+        let serves = |worker: &Scoreboard| worker.metrics.listening.get() && !worker.metrics.down.get();
         let mut front = self.workers.iter().zip(&self.groups).filter(|(_, group)| group.is_none());
         self.phase() == Phase::Running && front.any(|(worker, _)| serves(worker))
     }

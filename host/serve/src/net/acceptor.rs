@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use wasmhost_base::throttle::Throttle;
 
 use super::accepted::Accepted;
+use super::admission::Admission;
 use super::bind::BACKLOG;
 use super::inbox::Connection;
 use super::listener::{AcceptPause, Listener, accept_error_name};
 use super::peer::Peer;
-use super::permits::Permits;
 use crate::metrics::Accepting;
 
 /// That connections wait, or are refused, is told of once in this time.
@@ -27,32 +27,32 @@ const LOOK_FOR_WAITING_EVERY: Duration = Duration::from_secs(1);
 const REFUSALS_A_TURN: usize = 16;
 
 /// A listener, with what bounds it.
-pub struct Intake {
+pub struct Acceptor {
     listener: Listener,
-    permits: Arc<Permits>,
+    admission: Arc<Admission>,
     pause: AcceptPause,
     counts: &'static Accepting,
     waiting_told: Throttle,
     refused_told: Throttle,
 }
 
-/// The next connection of several intakes, each within a `T`, which have their permits in common, and the position of the one
+/// The next connection of several acceptors, each within a `T`, which have their permits in common, and the position of the one
 /// that it came to. Looks at those before it first; never ready without one. Errors of accepting are told, counted and waited
 /// out; none ends the wait. May be dropped at any moment.
-pub async fn next_of<T>(all: &mut [T], intake: impl Fn(&mut T) -> &mut Intake) -> (usize, Connection) {
+pub async fn next_of<T>(all: &mut [T], acceptor: impl Fn(&mut T) -> &mut Acceptor) -> (usize, Connection) {
     let mut refused = 0;
     loop {
-        let Some(permits) = all.first_mut().map(|first| Arc::clone(&intake(first).permits)) else {
+        let Some(admission) = all.first_mut().map(|first| Arc::clone(&acceptor(first).admission)) else {
             return std::future::pending().await;
         };
-        while permits.is_spent() {
-            all.iter_mut().for_each(|each| intake(each).tell_connections_wait());
+        while admission.is_spent() {
+            all.iter_mut().for_each(|each| acceptor(each).tell_connections_wait());
             // Whether any wait is looked at now and then; the kernel does not tell of it again.
-            let _ = tokio::time::timeout(LOOK_FOR_WAITING_EVERY, permits.freed()).await;
+            let _ = tokio::time::timeout(LOOK_FOR_WAITING_EVERY, admission.freed()).await;
         }
-        let resumes = all.iter_mut().filter_map(|each| intake(each).pause.until()).min();
+        let resumes = all.iter_mut().filter_map(|each| acceptor(each).pause.until()).min();
         let ready = poll_fn(|context| {
-            let ready = all.iter_mut().position(|each| intake(each).poll_readable(context).is_ready());
+            let ready = all.iter_mut().position(|each| acceptor(each).poll_readable(context).is_ready());
             ready.map_or(Poll::Pending, Poll::Ready)
         });
         let index = match resumes {
@@ -62,7 +62,7 @@ pub async fn next_of<T>(all: &mut [T], intake: impl Fn(&mut T) -> &mut Intake) -
                 Err(_) => continue,
             },
         };
-        let Some(found) = all.get_mut(index).map(|each| intake(each).look()) else { continue };
+        let Some(found) = all.get_mut(index).map(|each| acceptor(each).look()) else { continue };
         match found {
             Next::Taken(connection) => return (index, connection),
             Next::Refused if refused < REFUSALS_A_TURN => refused += 1,
@@ -84,11 +84,11 @@ enum Next {
     None,
 }
 
-impl Intake {
-    /// Takes from `listener` as long as `permits` has one to give.
-    pub fn new(listener: Listener, permits: Arc<Permits>, counts: &'static Accepting) -> Self {
+impl Acceptor {
+    /// Takes from `listener` as long as `admission` has one to give.
+    pub fn new(listener: Listener, admission: Arc<Admission>, counts: &'static Accepting) -> Self {
         let [waiting_told, refused_told] = std::array::from_fn(|_| Throttle::new(LINE_EVERY));
-        Self { listener, permits, pause: AcceptPause::default(), counts, waiting_told, refused_told }
+        Self { listener, admission, pause: AcceptPause::default(), counts, waiting_told, refused_told }
     }
 
     /// Ready when a connection may wait, and accepting is not paused. The task of the last poll is woken.
@@ -152,7 +152,7 @@ impl Intake {
 
     fn look_with(&mut self, accept: impl FnOnce(&Listener) -> Option<io::Result<(Accepted, Peer)>>) -> Next {
         // Before the connection is taken: what the kernel has given cannot be put back.
-        let Some(mut permit) = self.permits.try_take() else { return Next::None };
+        let Some(mut permit) = self.admission.try_take() else { return Next::None };
         wasmhost_base::inject::panic_at("accept");
         let shortage = wasmhost_base::inject::goes_off("accept-enfile").then(|| Err(rustix::io::Errno::NFILE.into()));
         match shortage.or_else(|| accept(&self.listener)) {
@@ -189,7 +189,7 @@ impl Intake {
     fn tell_connections_wait(&self) {
         if self.listener.has_waiting() && self.waiting_told.admit(Instant::now()).is_some() {
             tracing::warn!(
-                max_connections = self.permits.max(),
+                max_connections = self.admission.max(),
                 limit = "--max-connections",
                 "--max-connections is reached; further connections wait in the backlog; raise it to accept more"
             );

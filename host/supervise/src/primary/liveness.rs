@@ -15,7 +15,7 @@ use crate::supervisor::Liveness;
 const STARTING_HANG_TIMES: u32 = 3;
 
 fn is_starting<B: Backend>(place: &Place<B>) -> bool {
-    place.running && !place.vitals.metrics.listening.get()
+    place.running && !place.scoreboard.metrics.listening.get()
 }
 
 impl<B: Backend> Primary<B> {
@@ -23,7 +23,7 @@ impl<B: Backend> Primary<B> {
     pub(super) fn wants_beats(&self) -> bool {
         // What a worker with a listener of its own is given is not known here.
         let may_have_clients = |place: &Place<B>| {
-            self.config.balance == Balance::Kernel || place.vitals.metrics.open_connections.load(Relaxed) > 0
+            self.config.balance == Balance::Kernel || place.scoreboard.metrics.open_connections.load(Relaxed) > 0
         };
         let is_wanted = |place: &Place<B>| may_have_clients(place) || is_starting(place);
         B::CAN_BE_KILLED && self.places.iter().any(is_wanted)

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use wasmhost_config::Listen;
-use wasmhost_serve::intake::{Intake, next_of};
+use wasmhost_serve::acceptor::{Acceptor, next_of};
 use wasmhost_serve::worker::inbox::Connection;
 
 /// At most how long an address that is given up is still accepted on, for the connections that wait in its backlog.
@@ -12,7 +12,7 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A listener.
 pub(super) struct Door {
-    intake: Intake,
+    acceptor: Acceptor,
     listen: Listen,
     /// It is given up: closed as soon as no connection waits, and then at the latest.
     close_at: Option<Instant>,
@@ -20,46 +20,46 @@ pub(super) struct Door {
 
 impl Door {
     /// Of this address, as the settings name it.
-    pub(super) fn new(intake: Intake, listen: Listen) -> Self {
-        Self { intake, listen, close_at: None }
+    pub(super) fn new(acceptor: Acceptor, listen: Listen) -> Self {
+        Self { acceptor, listen, close_at: None }
     }
 }
 
 /// All of them, the next to be looked at first.
 #[derive(Default)]
-pub(super) struct Intakes(Vec<Door>);
+pub(super) struct Acceptors(Vec<Door>);
 
-impl Intakes {
+impl Acceptors {
     pub(super) fn new(doors: Vec<Door>) -> Self {
         Self(doors)
     }
 
     /// The next connection; never ready without a listener. May be dropped at any moment.
     pub(super) async fn next(&mut self) -> Connection {
-        let (index, connection) = next_of(&mut self.0, |door| &mut door.intake).await;
+        let (index, connection) = next_of(&mut self.0, |door| &mut door.acceptor).await;
         self.0.rotate_left(index + 1);
         connection
     }
 
     /// A connection that waits already, if the host takes one more.
     pub(super) fn next_waiting(&mut self) -> Option<Connection> {
-        self.first_of(Intake::next_waiting)
+        self.first_of(Acceptor::next_waiting)
     }
 
     /// A connection that waits, before the listeners are closed, if the host may take one more.
     pub(super) fn next_of_rest(&mut self) -> Option<Connection> {
-        self.first_of(Intake::next_of_rest)
+        self.first_of(Acceptor::next_of_rest)
     }
 
-    fn first_of(&mut self, look: fn(&mut Intake) -> Option<Connection>) -> Option<Connection> {
-        let (index, connection) = first(self.0.iter_mut().map(|door| look(&mut door.intake)))?;
+    fn first_of(&mut self, look: fn(&mut Acceptor) -> Option<Connection>) -> Option<Connection> {
+        let (index, connection) = first(self.0.iter_mut().map(|door| look(&mut door.acceptor)))?;
         self.0.rotate_left(index + 1);
         Some(connection)
     }
 
     /// Whether a connection waits at any.
     pub(super) fn has_waiting(&self) -> bool {
-        self.0.iter().any(|door| door.intake.has_waiting())
+        self.0.iter().any(|door| door.acceptor.has_waiting())
     }
 
     /// Lets go of those that a service manager handed over: what waits there stays, for whoever is handed them next.
@@ -84,7 +84,7 @@ impl Intakes {
 
     /// Closes those that are given up and at which no connection waits.
     pub(super) fn close_given_up(&mut self) {
-        let is_over = |door: &Door, at: Instant| Instant::now() >= at || !door.intake.has_waiting();
+        let is_over = |door: &Door, at: Instant| Instant::now() >= at || !door.acceptor.has_waiting();
         self.0.retain(|door| !door.close_at.is_some_and(|at| is_over(door, at)));
     }
 

@@ -13,7 +13,7 @@ use crate::metrics::WorkerMetrics;
 
 /// How many connections the host accepts. One counter, changed when a connection begins and ends.
 #[derive(Debug)]
-pub struct Permits {
+pub struct Admission {
     free: AtomicUsize,
     max: usize,
     freed: Notify,
@@ -30,12 +30,12 @@ pub enum PerClient {
     /// They are counted here.
     Counted(Clients),
     /// They are counted in the primary, of another process, which is told whose connections end.
-    Told(Ended),
+    Told(EndedConnection),
 }
 
 /// Whose connections have ended since the last report. No more than there were connections.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub struct EndedConnection {
     exempt: Vec<IpNet>,
     of: Mutex<Vec<Client>>,
     some: Notify,
@@ -44,11 +44,11 @@ pub struct Ended {
 impl PerClient {
     /// Told, but for clients of the networks `exempt`.
     pub fn told(exempt: &[IpNet]) -> Self {
-        Self::Told(Ended { exempt: exempt.to_vec(), ..Ended::default() })
+        Self::Told(EndedConnection { exempt: exempt.to_vec(), ..EndedConnection::default() })
     }
 }
 
-impl Permits {
+impl Admission {
     /// For so many connections at once.
     pub fn new(max: usize, per_client: PerClient) -> Arc<Self> {
         let (freed, asked) = (Notify::new(), Notify::new());
@@ -63,7 +63,7 @@ impl Permits {
     /// Takes one, if there is one.
     pub fn try_take(self: &Arc<Self>) -> Option<Permit> {
         let taken = self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1));
-        taken.is_ok().then(|| Permit { permits: Some(Arc::clone(self)), worker: None, client: None })
+        taken.is_ok().then(|| Permit { admission: Some(Arc::clone(self)), worker: None, client: None })
     }
 
     /// Takes back what was handed over to another process.
@@ -128,7 +128,7 @@ impl Permits {
 #[derive(Debug)]
 pub struct Permit {
     /// None once it was handed over.
-    permits: Option<Arc<Permits>>,
+    admission: Option<Arc<Admission>>,
     worker: Option<&'static WorkerMetrics>,
     /// Who it is counted for.
     client: Option<Client>,
@@ -137,13 +137,13 @@ pub struct Permit {
 impl Permit {
     /// Counts the connection for its client; false when that has as many as it may.
     pub fn claim(&mut self, peer: Peer) -> bool {
-        let (Some(permits), Peer::Tcp(address)) = (&self.permits, peer) else { return true };
-        let client = match &permits.per_client {
+        let (Some(admission), Peer::Tcp(address)) = (&self.admission, peer) else { return true };
+        let client = match &admission.per_client {
             PerClient::Unbounded => None,
             PerClient::Counted(clients) => clients.client_at(address),
             PerClient::Told(ended) => client_at(address, &ended.exempt),
         };
-        if let (PerClient::Counted(clients), Some(client)) = (&permits.per_client, client)
+        if let (PerClient::Counted(clients), Some(client)) = (&admission.per_client, client)
             && !clients.admit(client)
         {
             return false;
@@ -172,10 +172,10 @@ impl Permit {
         }
     }
 
-    /// The connection is another process's now, which counts it; see [`Permits::give_back`] and [`Permits::release`],
+    /// The connection is another process's now, which counts it; see [`Admission::give_back`] and [`Admission::release`],
     /// for the client that is answered.
     pub fn hand_over(mut self) -> Option<Client> {
-        self.permits = None;
+        self.admission = None;
         self.worker = None;
         self.client.take()
     }
@@ -183,14 +183,14 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(permits) = self.permits.take() else { return };
+        let Some(admission) = self.admission.take() else { return };
         let mut asked = false;
         if let Some(worker) = self.worker.take() {
             // Before the flag is looked at, as the primary raises it before it looks at the count.
             worker.open_connections.fetch_sub(1, Ordering::SeqCst);
             asked = worker.wants_freed.lower();
         }
-        match (&permits.per_client, self.client.take()) {
+        match (&admission.per_client, self.client.take()) {
             (PerClient::Counted(clients), Some(client)) => clients.release(client, 1),
             (PerClient::Told(ended), Some(client)) => {
                 ended.of.lock().unwrap_or_else(PoisonError::into_inner).push(client);
@@ -198,9 +198,9 @@ impl Drop for Permit {
             }
             (_, _) => {}
         }
-        permits.give_back(1);
+        admission.give_back(1);
         if asked {
-            permits.asked.notify_one();
+            admission.asked.notify_one();
         }
     }
 }
@@ -211,10 +211,10 @@ mod tests {
 
     #[test]
     fn a_permit_is_given_back_when_dropped_and_counts_for_its_worker() {
-        let permits = Permits::new(1, PerClient::Unbounded);
+        let admission = Admission::new(1, PerClient::Unbounded);
         let worker: &WorkerMetrics = Box::leak(Box::default());
-        let permit = permits.try_take();
-        assert!(permits.try_take().is_none());
+        let permit = admission.try_take();
+        assert!(admission.try_take().is_none());
         let permit = permit.map(|mut permit| {
             permit.assign(worker);
             permit
@@ -222,6 +222,6 @@ mod tests {
         assert_eq!(worker.open_connections.load(Ordering::Relaxed), 1);
         drop(permit);
         assert_eq!(worker.open_connections.load(Ordering::Relaxed), 0);
-        assert!(permits.try_take().is_some());
+        assert!(admission.try_take().is_some());
     }
 }

@@ -9,7 +9,7 @@ use http::uri::Authority;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_config::{Balance, Config, Listen};
 use wasmhost_confine::spawner::{Settings, Spawner};
-use wasmhost_confine::{self as confine, Cage, Report};
+use wasmhost_confine::{self as confine, Cage, Confinement};
 use wasmhost_sandbox::{capabilities, make_cache_dir};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
@@ -19,12 +19,12 @@ use super::error::{PrimaryError, system};
 use crate::descriptors::{connections_by_descriptors, too_few_for_code};
 
 /// What the primary took from the machine while it was not confined. Made before any thread.
-pub struct Ground {
+pub struct Bootstrap {
     pub(super) config: Config,
-    sockets: Vec<Socket>,
+    sockets: Vec<BootstrapSocket>,
     admin: Option<Bound>,
     pub(super) spawner: Arc<Spawner>,
-    pub(super) confinement: Report,
+    pub(super) confinement: Confinement,
     pub(super) files: BoundFiles,
 }
 
@@ -61,14 +61,14 @@ impl Drop for BoundFiles {
 }
 
 /// Bound, and not listening yet (but for Unix sockets, and those that were handed over).
-enum Socket {
+enum BootstrapSocket {
     /// The primary accepts. With the address as the settings name it.
     One(Bound, Listen),
     /// Each worker does, on a listener of its own.
     Each(Vec<TcpListener>, Address),
 }
 
-impl Socket {
+impl BootstrapSocket {
     /// Binds an address. (Several sockets may have been handed over.)
     fn bind(listen: &Listen, config: &Config) -> Result<Vec<Self>, BindError> {
         match (listen, config.balance) {
@@ -93,12 +93,12 @@ impl Socket {
     }
 }
 
-impl Ground {
+impl Bootstrap {
     /// Binds, starts the spawner, and confines this process, which must have no other thread.
     ///
     /// # Errors
     /// When an address cannot be had, the system refuses something, or the process cannot be confined as it must.
-    pub fn lay(settings: Settings) -> Result<Self, PrimaryError> {
+    pub fn prepare(settings: Settings) -> Result<Self, PrimaryError> {
         let config = &settings.config;
         if let Some((needed, limit)) = too_few_for_code(config) {
             return Err(PrimaryError::Descriptors { needed, limit });
@@ -107,8 +107,8 @@ impl Ground {
         let mut sockets = Vec::new();
         for listen in &config.listeners {
             // The files of those that were bound go when a later one cannot be.
-            let bound = Socket::bind(listen, config)?;
-            files.files.extend(bound.iter().filter_map(Socket::file).cloned());
+            let bound = BootstrapSocket::bind(listen, config)?;
+            files.files.extend(bound.iter().filter_map(BootstrapSocket::file).cloned());
             sockets.extend(bound);
         }
         let admin = config.admin.as_ref().map(Bound::new).transpose()?;
@@ -135,12 +135,12 @@ impl Ground {
         let mut listening = Listening { own: Vec::new(), each, addresses: Vec::new(), files: self.files };
         for socket in self.sockets {
             match socket {
-                Socket::One(bound, listen) => {
+                BootstrapSocket::One(bound, listen) => {
                     let listener = Listener::new(bound)?;
                     listening.addresses.push(listener.address().clone());
                     listening.own.push((listener, listen));
                 }
-                Socket::Each(listeners, address) => {
+                BootstrapSocket::Each(listeners, address) => {
                     listeners.iter().try_for_each(listen)?;
                     listening.addresses.push(address);
                     for (worker, listener) in listening.each.iter_mut().zip(listeners) {

@@ -17,10 +17,10 @@ use crate::metrics::{AppMetrics, Flag, WorkerMetrics};
 /// What one worker shows. Written by the worker (and where [`WorkerMetrics`] says so, the primary), read by the primary. Lives as
 /// long as the host, over all respawns of the worker.
 #[derive(Debug)]
-pub struct Vitals {
+pub struct Scoreboard {
     /// Its sign of running guest code.
     pub pulse: PulseCells,
-    /// Memory of its instances, as counted in [`HostVitals::memory_bytes`].
+    /// Memory of its instances, as counted in [`HostScoreboard::memory_bytes`].
     pub memory_bytes: AtomicU64,
     /// Its signs of life: one for each call of the primary (the heartbeat of `wasmhost_supervise::supervisor`).
     pub beats: AtomicU64,
@@ -37,7 +37,7 @@ pub struct Vitals {
 /// What the host shows: written by all workers, but by none on a request's path.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct HostVitals {
+pub struct HostScoreboard {
     /// Memory of all instances.
     pub memory_bytes: AtomicU64,
     /// Apps that have instances: whose [`SharedByWorkers::memory_bytes`] is not 0.
@@ -56,7 +56,7 @@ pub struct SharedByWorkers {
 }
 
 /// Gives back what a process that is gone had taken of the memory of the host, and of these apps.
-pub fn give_back(host: &'static HostVitals, gone: &'static Vitals, apps: impl Iterator<Item = AppId>) {
+pub fn give_back(host: &'static HostScoreboard, gone: &'static Scoreboard, apps: impl Iterator<Item = AppId>) {
     MemoryBudget::new(0, &host.memory_bytes, &gone.memory_bytes).reclaim();
     for app in apps {
         let (Some(row), Some(shared)) = (gone.apps.get(app.index()), host.apps.get(app.index())) else { continue };
@@ -66,7 +66,7 @@ pub fn give_back(host: &'static HostVitals, gone: &'static Vitals, apps: impl It
 
 /// What an app may take of the memory, on the worker that counts in `row`: `max_bytes` on all workers.
 pub(crate) fn memory_of(
-    host: &'static HostVitals,
+    host: &'static HostScoreboard,
     shared: &'static SharedByWorkers,
     row: &'static AppMetrics,
     max_bytes: u64,
@@ -81,8 +81,8 @@ pub(crate) fn memory_of(
 
 /// What may lie in mapped memory: made of atomic numbers only, all zero at first.
 trait Shareable: Sync + 'static {}
-impl Shareable for Vitals {}
-impl Shareable for HostVitals {}
+impl Shareable for Scoreboard {}
+impl Shareable for HostScoreboard {}
 
 /// In this process's own memory, for as long as it lives.
 ///
@@ -144,8 +144,8 @@ mod tests {
 
     #[test]
     fn what_one_mapping_writes_the_other_sees() -> io::Result<()> {
-        let (one, file) = shared::<HostVitals>()?;
-        let other = opened::<HostVitals>(&file)?;
+        let (one, file) = shared::<HostScoreboard>()?;
+        let other = opened::<HostScoreboard>(&file)?;
         one.memory_bytes.store(7, Relaxed);
         other.apps[APPS_MAX - 1].has_answered.set(true);
         assert_eq!(other.memory_bytes.load(Relaxed), 7);
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn a_file_of_another_size_is_refused() -> io::Result<()> {
-        let (_, file) = shared::<HostVitals>()?;
-        assert!(opened::<Vitals>(&file).is_err());
+        let (_, file) = shared::<HostScoreboard>()?;
+        assert!(opened::<Scoreboard>(&file).is_err());
         Ok(())
     }
 }
