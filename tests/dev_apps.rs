@@ -20,7 +20,7 @@ struct Folder {
 /// A project and its route.
 fn project(name: &str) -> String {
     format!(
-        "[[app]]\nname = \"{name}\"\nproject = \"{name}\"\nroutes = [\"{name}.test/*\"]\nenv = {{ NAME = \"{name}\" }}\n"
+        "[[app]]\nname = \"{name}\"\nproject = \"{name}\"\nroutes = [\"{name}.test/*\", \"{name}.localhost/*\"]\nenv = {{ NAME = \"{name}\" }}\n"
     )
 }
 
@@ -153,8 +153,9 @@ fn a_build_that_fails_leaves_its_old_revision_serving_and_names_the_app() -> Tes
     assert!(failed["text"].as_str().is_some_and(|text| text.contains("<b>expected</b>")), "{failed}");
     until_answers(&server, "two", "/status?code=201", 201);
     let mut browser = Connection::open(server.address);
-    browser.send("GET / HTTP/1.1\r\nHost: two.test\r\nAccept: text/html\r\n\r\n");
-    assert_eq!(browser.response().status, 503, "a browser is told");
+    browser.send("GET / HTTP/1.1\r\nHost: two.localhost\r\nAccept: text/html\r\n\r\n");
+    let told = browser.response();
+    assert!(told.status == 503 && told.text().contains("expected"), "a browser is told: {}", told.text());
 
     folder.save("three", &guest("faults-p3.wasm"))?;
     until_served(&server, "three", 1);

@@ -188,16 +188,18 @@ fn memory_of(pid: u32) -> std::io::Result<Vec<u8>> {
     use std::os::unix::fs::FileExt;
     let memory = std::fs::File::open(format!("/proc/{pid}/mem"))?;
     let mut all = Vec::new();
-    for line in std::fs::read_to_string(format!("/proc/{pid}/maps"))?.lines() {
+    let mut mapping = None;
+    for line in std::fs::read_to_string(format!("/proc/{pid}/smaps"))?.lines() {
         let mut words = line.split_whitespace();
-        let (Some(range), Some(rights)) = (words.next(), words.next()) else { continue };
+        let (Some(first), Some(second)) = (words.next(), words.next()) else { continue };
         let bounds =
-            range.split_once('-').map(|(from, to)| (u64::from_str_radix(from, 16), u64::from_str_radix(to, 16)));
-        let Some((Ok(from), Ok(to))) = bounds else { continue };
-        // (Pools of instances reserve far more.)
-        if !rights.starts_with("rw") || to - from > 16 << 20 {
-            continue;
+            first.split_once('-').map(|(from, to)| (u64::from_str_radix(from, 16), u64::from_str_radix(to, 16)));
+        if let Some((Ok(from), Ok(to))) = bounds {
+            // (Pools of instances reserve far more.)
+            mapping = (second.starts_with("rw") && to - from <= 16 << 20).then_some((from, to));
         }
+        // In what has no pages nothing is. Pools have thousands of such mappings.
+        let Some((from, to)) = mapping.take_if(|_| first == "Rss:").filter(|_| second != "0") else { continue };
         let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
         if memory.read_exact_at(&mut bytes, from).is_ok() {
             all.extend(bytes);

@@ -173,17 +173,18 @@ fn an_app_whose_reload_failed_is_loaded_anew_from_its_old_component() -> TestRes
 #[test]
 fn a_directory_from_which_a_guest_could_write_the_cache_is_refused() -> TestResult {
     let with = |mode: &str| {
-        "cache-dir = \"keep/cache\"\n".to_owned()
-            + &app("writes", "hello.wasm", "writes.test/*", &format!("dirs = [\"keep::/keep{mode}\"]"))
+        app("writes", "hello.wasm", "writes.test/*", &format!("dirs = [\"keep::/keep{mode}\"]"))
             + &app("other", "hello.wasm", "other.test/*", "")
     };
     let folder = Folder::new(&with(":rw"))?;
     std::fs::create_dir(folder.path().join("keep"))?;
-    let output = crate::support::command().arg("serve").arg("-c").arg(folder.file()).output()?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(2) && text.contains("the cache (`cache-dir`) is in it"), "{text}");
+    let cache = folder.path().join("keep/cache").display().to_string();
+    let mut serve = crate::support::command();
+    serve.arg("serve").arg("-c").arg(folder.file()).args(["--cache-dir", &cache, "--listen", "127.0.0.1:0"]);
+    let refused = crate::support::run(serve);
+    assert!(refused.code == Some(2) && refused.stderr.contains("the cache (`cache-dir`) is in it"), "{refused:?}");
     folder.write(&with(""))?;
-    let server = folder.serve(&[]);
+    let server = folder.serve(&["--cache-dir", &cache]);
     folder.write(&with(":rw"))?;
     reload(&server);
     server.wait_for_record("the mistake", |record| {

@@ -52,9 +52,8 @@ impl Quota {
         self.others_may_come.store(is, Relaxed);
     }
 
-    /// Whether an account that has `own` already may take so much, while `used` is in use.
-    fn may_take(&self, used: u64, amount: u64, own: u64) -> bool {
-        let holders = self.holders.load(Relaxed).saturating_add(u64::from(own == 0));
+    /// Whether an account that has `own` already may take so much, while `used` is in use and so many accounts have some.
+    fn may_take(&self, used: u64, amount: u64, own: u64, holders: u64) -> bool {
         let holders = holders.saturating_add(self.others_may_come.load(Relaxed).into());
         may_take(self.max, used, amount, own, holders)
     }
@@ -155,14 +154,17 @@ impl Claim {
     /// Whether it may grow, by one at least.
     pub fn may_grow(&self) -> bool {
         let Account { quota, held, .. } = &*self.account;
-        quota.may_take(quota.used.load(Relaxed), 1, held.load(Relaxed))
+        let (own, holders) = (held.load(Relaxed), quota.holders.load(Relaxed));
+        quota.may_take(quota.used.load(Relaxed), 1, own, holders.saturating_add((own == 0).into()))
     }
 
     /// Takes so much more, if the account may have it.
     pub fn grow(&mut self, amount: u64) -> bool {
         let quota = &self.account.quota;
         let own = self.account.add(amount);
-        let within = |used: u64| quota.may_take(used, amount, own).then_some(used.saturating_add(amount));
+        // This one is among them already.
+        let holders = quota.holders.load(Relaxed);
+        let within = |used: u64| quota.may_take(used, amount, own, holders).then_some(used.saturating_add(amount));
         let is_taken = quota.used.fetch_update(Relaxed, Relaxed, within).is_ok();
         if is_taken {
             self.amount += amount;

@@ -37,11 +37,11 @@ impl Throttle {
         Some(count)
     }
 
-    /// Whether it knows nothing that matters any more.
+    /// Whether a line would be told now.
     fn is_at_rest(&self, now: Instant) -> bool {
         let last = self.told.load(Relaxed).checked_sub(1).map(Duration::from_millis);
         let since = last.map(|last| now.saturating_duration_since(origin(now)).saturating_sub(last));
-        self.held_back.load(Relaxed) == 0 && since.is_none_or(|since| since >= self.every)
+        since.is_none_or(|since| since >= self.every)
     }
 }
 
@@ -53,19 +53,37 @@ pub struct Throttles<K> {
     max: usize,
     by_kind: RefCell<BTreeMap<K, Throttle>>,
     others: Throttle,
+    /// When kinds that are at rest were looked for.
+    swept: Throttle,
 }
 
 impl<K: Copy + Ord> Throttles<K> {
     /// Lets one line of each kind through in each `every`, and tells `max` kinds apart.
     pub const fn new(every: Duration, max: usize) -> Self {
-        Self { every, max, by_kind: RefCell::new(BTreeMap::new()), others: Throttle::new(every) }
+        Self {
+            every,
+            max,
+            by_kind: RefCell::new(BTreeMap::new()),
+            others: Throttle::new(every),
+            swept: Throttle::new(every),
+        }
     }
 
     /// As [`Throttle::admit`], for a line of this kind.
     pub fn admit(&self, kind: K, now: Instant) -> Option<u64> {
         let mut by_kind = self.by_kind.borrow_mut();
         if !by_kind.contains_key(&kind) && by_kind.len() >= self.max {
-            by_kind.retain(|_, throttle| !throttle.is_at_rest(now));
+            // Looked for once in a while only: this may be on a request's way.
+            let mut rested = 0;
+            if self.swept.admit(now).is_some() {
+                by_kind.retain(|_, throttle| {
+                    let is_at_rest = throttle.is_at_rest(now);
+                    rested += if is_at_rest { throttle.held_back.load(Relaxed) } else { 0 };
+                    !is_at_rest
+                });
+            }
+            // What they held back is told with the others'.
+            self.others.held_back.fetch_add(rested, Relaxed);
             if by_kind.len() >= self.max {
                 return self.others.admit(now);
             }

@@ -113,6 +113,27 @@ pub(super) fn check(apps: &[FoundApp], config: &Config, file: Option<&Path>, mis
                 "guests may not write to `{host}`: {reason}. Grant another directory, or this one without `:rw`"
             );
             found.wrong(mistakes, "dirs", &format!("--dir `{host}::{}:rw`", dir.guest), reason);
+            blame_components(apps, found, &dir.path(), mistakes);
+        }
+    }
+}
+
+/// At a reload, an app that is wrong goes on as it was. So an app whose component another one may write is wrong, too, whichever
+/// of them is new: else guests of the other would choose what it serves.
+fn blame_components(apps: &[FoundApp], writer: &FoundApp, dir: &Path, mistakes: &mut Mistakes) {
+    let Some(written) = identity(dir) else { return };
+    for found in apps.iter().filter(|found| found.app.name != writer.app.name) {
+        let component = &found.app.component;
+        let folder = |file: &Path| file.parent().map(canonical);
+        let folders = [folder(component), folder(&canonical(component))];
+        let is_in = |folder: &PathBuf| folder.ancestors().filter_map(identity).any(|above| above == written);
+        if !component.as_os_str().is_empty() && folders.iter().flatten().any(is_in) {
+            let reason = format!(
+                "guests of the app `{}` may write to `{}`, where it is. Move it, or take the directory from that app",
+                writer.app.name,
+                dir.display()
+            );
+            found.wrong(mistakes, "component", "the component", reason);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! be used costs time, but never prevents a start.
 
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, File, FileTimes};
+use std::fs::{DirBuilder, File, FileTimes, Metadata};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -184,6 +184,11 @@ impl Cache {
         }
         outcome.is_ok()
     }
+}
+
+/// Whether nobody but this user, and root, can write to a file. (An entry is machine code, and a note names one.)
+pub(super) fn is_ours(file: &Metadata) -> bool {
+    file.uid() == rustix::process::geteuid().as_raw() && file.mode() & 0o022 == 0
 }
 
 /// What follows the content in the name of an entry.

@@ -61,7 +61,7 @@ pub fn compile_ahead(component: &Path, output: &Path, bounds: &Compilation) -> R
         let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
         compile_in_child(&bytes, &stdout.map_err(io("write", output))?, &how)
     } else {
-        compile_to_file(&bytes, output, &how)
+        compile_to_file(&bytes, output, OUTPUT_MODE, &how)
     };
     compiled.map_err(|error| match error {
         ChildError::Output(reason) => CompileError::Output(reason),
@@ -176,6 +176,11 @@ impl ChildError {
     }
 }
 
+/// As any new file's: of it, the umask takes away.
+pub(super) const OUTPUT_MODE: u32 = 0o666;
+/// Of an entry of the cache: nobody else reads or writes it, however open its directory is.
+pub(super) const ENTRY_MODE: u32 = 0o600;
+
 /// How a child compiles.
 pub(super) struct How<'a> {
     /// The component's name, to be shown.
@@ -187,12 +192,11 @@ pub(super) struct How<'a> {
     pub(super) shows_progress: bool,
 }
 
-/// Compiles `component` in a child into a file of this name, which appears when it is whole.
-pub(super) fn compile_to_file(component: &[u8], output: &Path, how: &How<'_>) -> Result<(), ChildError> {
+/// Compiles `component` in a child into a file of this name and with this mode, which appears when it is whole.
+pub(super) fn compile_to_file(component: &[u8], output: &Path, mode: u32, how: &How<'_>) -> Result<(), ChildError> {
     let cannot = |error: std::io::Error| ChildError::Output(format!("`{}`: {error}", output.display()));
     let directory = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // As any new file's: what the umask leaves. (The cache's directory lets nobody else in.)
-    let mode = std::fs::Permissions::from_mode(0o666);
+    let mode = std::fs::Permissions::from_mode(mode);
     let unfinished = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).permissions(mode).tempfile_in(directory);
     let unfinished = unfinished.map_err(cannot)?;
     compile_in_child(component, unfinished.as_file(), how).map_err(|error| match error {

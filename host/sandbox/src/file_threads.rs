@@ -9,7 +9,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
@@ -31,6 +31,13 @@ impl FileThreads {
     /// # Errors
     /// When the system has no thread or no descriptors for it.
     pub(super) fn start() -> io::Result<Self> {
+        let spawn = |work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name("timers".to_owned()).spawn(work).map(drop)
+        };
+        Self::start_with(spawn)
+    }
+
+    fn start_with(spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>) -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(THREADS_MAX)
@@ -38,12 +45,21 @@ impl FileThreads {
             .thread_name("files")
             .build()?;
         let (handle, stop) = (runtime.handle().clone(), Arc::new(Notify::new()));
-        let stopped = Arc::clone(&stop);
-        std::thread::Builder::new().name("timers".to_owned()).spawn(move || {
+        // Where no thread can be had, what it would have run is dropped here, within the worker's runtime. There a runtime
+        // panics that is dropped and not shut down.
+        let runtime = Arc::new(Mutex::new(Some(runtime)));
+        let (stopped, handed_over) = (Arc::clone(&stop), Arc::clone(&runtime));
+        let spawned = spawn(Box::new(move || {
+            let Some(runtime) = handed_over.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
             runtime.block_on(stopped.notified());
             // Calls cannot be interrupted, and nobody waits for them.
             runtime.shutdown_background();
-        })?;
+        }));
+        if let Err(error) = spawned {
+            let unused = runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+            unused.into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
+            return Err(error);
+        }
         Ok(Self { handle, stop })
     }
 
@@ -94,6 +110,14 @@ mod tests {
         }
         assert_eq!(told.recv_timeout(Duration::from_secs(10))?, 7);
         drop(release);
+        Ok(())
+    }
+
+    #[test]
+    fn a_shortage_of_threads_is_an_error_and_ends_no_worker() -> io::Result<()> {
+        let worker = Builder::new_current_thread().enable_all().build()?;
+        let refused = worker.block_on(async { FileThreads::start_with(|_| Err(io::ErrorKind::WouldBlock.into())) });
+        assert_eq!(refused.map(drop).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
         Ok(())
     }
 

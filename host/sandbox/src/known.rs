@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::cache::Cache;
+use super::cache::{Cache, is_ours};
 use super::stored::{Identity, StoredCode};
 
 /// A file that changed more recently than this, when it was opened, is not noted. File systems count time in steps of up to
@@ -51,16 +51,15 @@ impl KnownComponent {
     /// The code that was noted for this file and for engines of this compatibility.
     pub(super) fn find(&self, cache: &Cache, compatibility: &str) -> Option<StoredCode> {
         let mut text = Vec::new();
-        File::open(self.note(cache)).ok()?.take(NOTE_BYTES_MAX).read_to_end(&mut text).ok()?;
+        let note = File::open(self.note(cache)).ok().filter(|note| note.metadata().is_ok_and(|note| is_ours(&note)))?;
+        note.take(NOTE_BYTES_MAX).read_to_end(&mut text).ok()?;
         let note: Note = serde_json::from_slice(&text).ok()?;
         (note.component == *self && cache.has(note.code.entry(), compatibility)).then_some(note.code)
     }
 
-    /// Notes where the code of this file is; `entry`: the same, open. What goes wrong costs time at the next start only.
+    /// Notes where the code of this file is, which [`Self::is_settled`]; `entry`: the same, open. What goes wrong costs time at
+    /// the next start only.
     pub(super) fn write(&self, cache: &Cache, code: StoredCode, entry: &File) {
-        if !self.is_settled(SystemTime::now()) {
-            return;
-        }
         let note = Note { component: *self, code };
         let written = serde_json::to_vec(&note).map_err(std::io::Error::from).and_then(|text| {
             entry.sync_data()?;
@@ -73,7 +72,12 @@ impl KnownComponent {
         }
     }
 
-    fn is_settled(&self, now: SystemTime) -> bool {
+    /// Whether the file, opened just now, has not changed for so long that any further change shows in its times.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled_at(SystemTime::now())
+    }
+
+    fn is_settled_at(&self, now: SystemTime) -> bool {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let changed = u64::try_from(self.changed.0).map(Duration::from_secs);
         changed.is_ok_and(|changed| since.checked_sub(changed).is_some_and(|age| age >= SETTLED_AFTER))
@@ -132,14 +136,24 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_just_now_is_not_noted() -> Outcome {
+    fn a_note_that_others_can_write_counts_for_nothing() -> Outcome {
+        use std::os::unix::fs::PermissionsExt;
+        let files = files()?;
+        let known = files.known()?;
+        known.write(&files.cache, files.code.clone(), &files.entry);
+        std::fs::set_permissions(known.note(&files.cache), std::fs::Permissions::from_mode(0o620))?;
+        assert_eq!(known.find(&files.cache, "engine"), None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_changed_just_now_is_not_settled() -> Outcome {
         let files = files()?;
         let new = KnownComponent::of(&std::fs::metadata(&files.component)?);
-        new.write(&files.cache, files.code.clone(), &files.entry);
-        assert_eq!(new.find(&files.cache, "engine"), None);
+        assert!(!new.is_settled());
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let known = files.known()?;
-        assert_eq!([0, 1, 3, 4, 100].map(|now| known.is_settled(at(now))), [false, false, false, true, true]);
+        assert_eq!([0, 1, 3, 4, 100].map(|now| known.is_settled_at(at(now))), [false, false, false, true, true]);
         Ok(())
     }
 

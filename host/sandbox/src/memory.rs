@@ -31,6 +31,8 @@ pub struct MemoryBudget {
     share_bytes: &'static AtomicU64,
     /// Within which an app has its own.
     app: Option<AppMemory>,
+    /// See [`Self::for_app`].
+    has_others: bool,
 }
 
 /// What of the memory belongs to one app.
@@ -80,12 +82,13 @@ fn subtract(count: &AtomicU64, bytes: u64) -> u64 {
 impl MemoryBudget {
     /// A budget of so many bytes, with the counts of what is used in all and by this worker.
     pub fn new(total_bytes: u64, used_bytes: &'static AtomicU64, share_bytes: &'static AtomicU64) -> Self {
-        Self { total_bytes, used_bytes, share_bytes, app: None }
+        Self { total_bytes, used_bytes, share_bytes, app: None, has_others: false }
     }
 
-    /// The same budget, within which an app has its own.
-    pub fn for_app(&self, app: AppMemory) -> Self {
-        Self { app: Some(app), ..self.clone() }
+    /// The same budget, within which an app has its own. `has_others`: the host has more apps, for one of which at least room
+    /// is kept, though it has no memory yet.
+    pub fn for_app(&self, app: AppMemory, has_others: bool) -> Self {
+        Self { app: Some(app), has_others, ..self.clone() }
     }
 
     /// Gives back what the worker that counted in `share_bytes` had taken: it was killed, and counts no more. The same for
@@ -113,6 +116,7 @@ impl MemoryBudget {
 
     fn take_of_total(&self, bytes: u64, own_bytes: u64) -> bool {
         let apps = self.app.as_ref().map_or(1, |app| app.apps_with_memory.load(Relaxed));
+        let apps = apps.wrapping_add(self.has_others.into());
         let within =
             |used: u64| may_take(self.total_bytes, used, bytes, own_bytes, apps).then(|| used.saturating_add(bytes));
         self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok()
@@ -286,11 +290,22 @@ mod tests {
             let on_worker = |share: &&'static AtomicU64| {
                 let share_bytes = leaked();
                 let app = AppMemory { max_bytes, used_bytes: of_app, share_bytes, apps_with_memory };
-                MemoryBudget::new(total_bytes, used_bytes, share).for_app(app)
+                MemoryBudget::new(total_bytes, used_bytes, share).for_app(app, false)
             };
             shares.iter().map(on_worker).collect()
         };
         (0..apps).map(of_app).collect()
+    }
+
+    #[test]
+    fn an_app_that_is_alone_with_memory_leaves_room_for_one_that_has_none_yet() -> wasmtime::Result<()> {
+        let mut alone = apps(1_000, u64::MAX, 1, 1).remove(0).remove(0);
+        let grown = |budget: &MemoryBudget| (0..20).take_while(|_| budget.take(100).is_ok()).count();
+        assert_eq!(grown(&alone), 10, "the only app of a host may have all");
+        alone.give_back(1_000);
+        alone.has_others = true;
+        assert_eq!(grown(&alone), 7);
+        Ok(())
     }
 
     #[test]

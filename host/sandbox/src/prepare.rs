@@ -16,8 +16,8 @@ use wasmhost_base::log::DETAILS;
 use wasmhost_config::{App, Compilation, Config};
 use wasmhost_confine::spawner::Launcher;
 
-use super::cache::Cache;
-use super::compile::{ChildError, How, compile_in_child, compile_to_file};
+use super::cache::{Cache, is_ours};
+use super::compile::{ChildError, ENTRY_MODE, How, compile_in_child, compile_to_file};
 use super::known::KnownComponent;
 use super::source::{self, Description, LoadError, Problem, ReadSource, wasi_version};
 use super::stored::StoredCode;
@@ -49,6 +49,12 @@ impl Artifact {
 
     /// Checks an entry of the cache, and notes that it is used.
     pub(super) fn of_entry(file: File, entry: &Path) -> Result<Self, Problem> {
+        if !file.metadata().is_ok_and(|file| is_ours(&file)) {
+            return Err(Problem::new(
+                format!("others can write to its compiled code: `{}`", entry.display()),
+                "remove the file, and see to it that only this user can write to --cache-dir",
+            ));
+        }
         Cache::touch(&file, entry);
         // Before the check: what changes meanwhile is not what was checked.
         let stored = StoredCode::of(entry, &file);
@@ -86,8 +92,9 @@ impl Artifact {
     fn try_prepare(file: File, config: &Config, app: &App, launcher: &Launcher) -> Result<Self, Problem> {
         let cache = open_cache(&config.compilation);
         // Before it is read: what changes meanwhile is not what was read.
-        let known = file.metadata().ok().as_ref().map(KnownComponent::of);
-        if let (Some(cache), Some(known)) = (&cache, known)
+        let is_now = || file.metadata().ok().as_ref().map(KnownComponent::of);
+        let known = is_now().map(|known| (known, known.is_settled()));
+        if let (Some(cache), Some((known, _))) = (&cache, known)
             && let Some(code) = known.find(cache, engine::compatibility_here(true)?)
             && let Ok(artifact) = code.try_open()
         {
@@ -98,8 +105,9 @@ impl Artifact {
             ReadSource::Compiled => Self::of(private_copy(file)?),
             ReadSource::Component(bytes, description) => {
                 wasi_version(&description)?;
+                let known = known.filter(|(known, is_settled)| *is_settled && is_now() == Some(*known));
                 let artifact = compiled(&bytes, cache.as_ref(), config, app, launcher)?;
-                if let (Some(cache), Some(known), Some(code)) = (&cache, known, artifact.stored()) {
+                if let (Some(cache), Some((known, _)), Some(code)) = (&cache, known, artifact.stored()) {
                     known.write(cache, code, &artifact.file);
                 }
                 Ok(artifact)
@@ -198,7 +206,7 @@ fn compiled(
             }
         }
         let began = std::time::Instant::now();
-        match compile_to_file(bytes, &entry, &how) {
+        match compile_to_file(bytes, &entry, ENTRY_MODE, &how) {
             Ok(()) => {
                 let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(target: DETAILS, elapsed_ms, entry = %entry.display(), "compiled");

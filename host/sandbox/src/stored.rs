@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::cache::is_entry_name;
+use super::cache::{is_entry_name, is_ours};
 
 /// Checked code in the cache. Small, without an open file; what one process stored, another of the same program may open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,8 @@ impl StoredCode {
     /// Its entry, and whether that is still as it was.
     pub(super) fn reopen(&self) -> std::io::Result<(File, bool)> {
         let file = File::open(self.entry())?;
-        let is_same = Identity::from(&file.metadata()?) == self.identity;
+        let metadata = file.metadata()?;
+        let is_same = Identity::from(&metadata) == self.identity && is_ours(&metadata);
         Ok((file, is_same))
     }
 
@@ -121,6 +122,17 @@ mod tests {
         damage(&entry)?;
         let error = again.open(&app_of_test()).map(drop).err().ok_or("damaged code was opened")?;
         assert!(error.to_string().contains("its checksum is wrong"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn an_entry_that_others_can_write_is_not_used() -> Outcome {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir()?;
+        let (stored, entry) = stored(folder.path())?;
+        std::fs::set_permissions(&entry, std::fs::Permissions::from_mode(0o622))?;
+        let error = stored.open(&app_of_test()).map(drop).err().ok_or("code of others was opened")?;
+        assert!(error.to_string().contains("others can write"), "{error}");
         Ok(())
     }
 

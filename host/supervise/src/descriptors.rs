@@ -6,6 +6,8 @@ use wasmhost_serve::worker::AWAKE_MAX;
 
 /// Descriptors that are not for clients: the log, the cache, event loops.
 const DESCRIPTORS_RESERVED: u64 = 64;
+/// What the threads hold open that do the file system calls of one app on a worker: an epoll, an event, and sockets for signals.
+const FILE_RUNTIME_DESCRIPTORS: u64 = 4;
 /// Descriptors that each worker needs for itself.
 const DESCRIPTORS_A_WORKER: u64 = 16;
 
@@ -60,7 +62,10 @@ fn connections_within(config: &Config, descriptors: u64) -> ConnectionBounds {
     // Without a host that they may reach, guests open no connection.
     let may_reach = config.apps.iter().any(|app| !app.grants.allow_hosts.is_empty());
     let outgoing = if may_reach { OUTGOING_DESCRIPTORS_MAX as u64 } else { 0 };
-    let of_a_worker = of_instances.saturating_add(outgoing);
+    // An app with directories has threads of its own for them while it is awake, with a runtime.
+    let with_directories = config.apps.iter().filter(|app| !app.grants.dirs.is_empty()).count().min(AWAKE_MAX);
+    let of_runtimes = FILE_RUNTIME_DESCRIPTORS * with_directories as u64;
+    let of_a_worker = of_instances.saturating_add(outgoing).saturating_add(of_runtimes);
     match config.worker_kind {
         WorkerKind::Thread => {
             let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER * u64::from(workers);

@@ -96,7 +96,7 @@ impl WorkerApps {
     pub(crate) fn new(common: Rc<Common>, parts: WorkerParts, table: Arc<AppTable>) -> Rc<Self> {
         let none = Arc::new(App::default());
         let bounds = AppBounds::alone();
-        let context = context(&common, &parts, None, &none, &bounds);
+        let context = context(&common, &parts, (None, false), &none, &bounds);
         let metrics = (&parts.scoreboard.metrics.unrouted, &parts.host.apps[0].has_answered);
         let no_app = Pool::new(None, none, (context, bounds), metrics, Rc::clone(&common));
         common.has_apps(table.len());
@@ -131,12 +131,17 @@ impl WorkerApps {
             elsewhere.clear();
         }
         let bounds = AppBounds::alone();
-        let context = context(&self.common, &self.parts, Some(id), app, &bounds);
+        let context = context(&self.common, &self.parts, (None, false), app, &bounds);
         let (pool, rows) = ((context, bounds), rows(&self.parts, id)?);
         let pool = Pool::new(Some(id), Arc::clone(app), pool, rows, Rc::clone(&self.common));
         let new = (Rc::from(group), pool);
         elsewhere.insert(id, new.clone());
         Some(Some(new))
+    }
+
+    /// Whether the host has more than one app.
+    fn has_others(&self) -> bool {
+        self.parts.group.is_some() || self.table.borrow().len() > 1
     }
 
     /// What a request that belongs to no app is recorded with.
@@ -167,7 +172,7 @@ impl WorkerApps {
         let app = Arc::clone(self.table.borrow().get(id)?);
         let (metrics, has_answered) = rows(&self.parts, id)?;
         let bounds = AppBounds::new(&self.parts.bounds, (self.common.worker.0, &app.name), &metrics.shortages);
-        let context = context(&self.common, &self.parts, Some(id), &app, &bounds);
+        let context = context(&self.common, &self.parts, (Some(id), self.has_others()), &app, &bounds);
         if self.seen.borrow_mut().insert(id) {
             // What a worker that died left there went with it.
             metrics.in_flight.set(0);
@@ -199,7 +204,8 @@ impl WorkerApps {
         let pool = self.pools.borrow().get(&id).cloned()?;
         match supply {
             Supply::Guest(guest) => {
-                let context = context(&self.common, &self.parts, Some(id), guest.app(), pool.bounds());
+                let context =
+                    context(&self.common, &self.parts, (Some(id), self.has_others()), guest.app(), pool.bounds());
                 pool.supply(guest, context);
             }
             Supply::Unavailable(_) => pool.is_unavailable(),
@@ -301,7 +307,7 @@ impl WorkerApps {
 fn context(
     common: &Common,
     parts: &WorkerParts,
-    id: Option<AppId>,
+    (id, has_others): (Option<AppId>, bool),
     app: &Arc<App>,
     bounds: &Arc<AppBounds>,
 ) -> InstanceContext {
@@ -310,7 +316,7 @@ fn context(
         && let (Some(row), Some(shared)) = (parts.scoreboard.apps.get(id.index()), parts.host.apps.get(id.index()))
     {
         let max_bytes = app.limits.app_memory_max_bytes.unwrap_or(u64::MAX);
-        budget = budget.for_app(memory_of(parts.host, shared, row, max_bytes));
+        budget = budget.for_app(memory_of(parts.host, shared, row, max_bytes), has_others);
     }
     let ticker = Arc::clone(parts.sandbox.ticker());
     // No instance is made of no app.

@@ -113,7 +113,8 @@ impl Builder {
     fn build(&self) {
         let made = {
             let _turn = self.turns.take();
-            if self.is_over.load(Relaxed) {
+            // The host may have ended while it waited for its turn.
+            if self.is_over.load(Relaxed) || self.orders.is_closed() {
                 return;
             }
             tracing::info!(target: DEV, app = self.label(), "building {}", self.make.name().display());

@@ -10,7 +10,7 @@ use wasmhost_config::AppId;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-use super::division::seen_by;
+use super::division::{Division, seen_by};
 use super::state::Primary;
 use crate::apps::book::{Failed, Served};
 use crate::apps::{Done, Tell};
@@ -177,34 +177,31 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Tells every worker, and those that are yet to start, which apps there are. Those of groups first: when requests are
-    /// forwarded to them, they know of the app.
+    /// forwarded to them, they know of the app. All of them or none: where one table cannot be made, it is tried again.
     pub(super) fn publish(&mut self) {
         let began = Instant::now();
-        self.publish_tables();
+        let of_division =
+            |division: &Division<B>| self.backend.table(seen_by(division.group.as_deref(), self.apps.served_now()));
+        let tables = match self.divisions.iter().map(of_division).collect::<std::io::Result<Vec<_>>>() {
+            Ok(tables) => tables,
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    hint = "free memory or file descriptors",
+                    "the workers cannot be told of the apps and their routes; they go on with those that they know, and it is tried again"
+                );
+                return self.unpublished.failed(began);
+            }
+        };
+        for (division, table) in self.divisions.iter_mut().zip(tables).rev() {
+            division.table = table;
+            for handle in self.places[division.places.clone()].iter().filter_map(|place| place.handle.as_ref()) {
+                handle.table(&division.table);
+            }
+        }
         let told = self.unpublished.published(began.elapsed());
         self.tell(told);
         self.settle_loads();
-    }
-
-    fn publish_tables(&mut self) {
-        for division in self.divisions.iter_mut().rev() {
-            match self.backend.table(seen_by(division.group.as_deref(), self.apps.served_now())) {
-                Ok(table) => division.table = table,
-                Err(error) => {
-                    tracing::error!(
-                        %error,
-                        hint = "free memory or file descriptors, and reload again (SIGHUP)",
-                        "the workers cannot be told of the apps and their routes; they go on with those that they know"
-                    );
-                    return;
-                }
-            }
-            for place in &self.places[division.places.clone()] {
-                if let Some(handle) = &place.handle {
-                    handle.table(&division.table);
-                }
-            }
-        }
     }
 
     /// Whether this worker is one of those that serve this app.

@@ -60,6 +60,11 @@ impl<T> Unpublished<T> {
         self.since.map(|since| since + wait)
     }
 
+    /// Workers could not be told now; it is tried again after the longest wait.
+    pub(super) fn failed(&mut self, now: Instant) {
+        (self.since, self.last_took) = (Some(now), AT_MOST);
+    }
+
     /// Workers were told of all changes, which took so long. What was held back is to be told now, in its order.
     pub(super) fn published(&mut self, took: Duration) -> impl Iterator<Item = T> + use<T> {
         (self.since, self.last_took) = (None, took);
@@ -88,6 +93,18 @@ mod tests {
         drop(unpublished.published(Duration::from_secs(5)));
         unpublished.note(AppId(1), now);
         assert_eq!(unpublished.due_at(), Some(now + AT_MOST));
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_told_later_and_nothing_is_lost() {
+        let (mut unpublished, now) = (Unpublished::default(), Instant::now());
+        unpublished.note(AppId(1), now);
+        assert_eq!(unpublished.hold(AppId(1), "one"), None);
+        unpublished.failed(now);
+        assert!(unpublished.is_pending());
+        assert_eq!(unpublished.due_at(), Some(now + AT_MOST));
+        assert_eq!(unpublished.hold(AppId(1), "two"), None);
+        assert_eq!(unpublished.published(Duration::ZERO).collect::<Vec<_>>(), ["one", "two"]);
     }
 
     #[test]
