@@ -3,13 +3,18 @@
 
 pub(crate) mod connections;
 pub(crate) mod introduction;
+mod patience;
 mod response;
+pub(crate) mod share;
 pub(crate) mod trailers;
 mod upload;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -18,7 +23,9 @@ use wasmhost_sandbox::{Fault, FaultKind};
 
 use self::connections::ForwardLine;
 use self::introduction::{FIELD, Introduction};
+use self::patience::{LOOK_AGAIN_MIN, Patience, SLACK};
 use self::response::ForwardedBody;
+use self::share::ShareTaken;
 use self::upload::{ForwardedUpload, Gate};
 use super::exchange::{Ending, Exchange};
 use super::head::Framing;
@@ -41,18 +48,38 @@ pub(super) async fn forward(
     to: &Elsewhere,
 ) -> Response<ResponseBody> {
     let is_head = request.method() == Method::HEAD;
+    // A client that does not read is the group's to judge.
+    exchange.link().idle.set(exchange.limits.body_idle_timeout.map(|idle| idle.saturating_add(SLACK)));
+    let Some(share) = exchange.worker.shares.take(&to.group) else {
+        let worker = &exchange.worker;
+        if let Some(count) = worker.lines.admit(exchange.pool.id(), LineKind::GroupFull) {
+            tracing::warn!(
+                worker = worker.id.0,
+                group = &*to.group,
+                app = &*exchange.pool.name(),
+                count,
+                "three quarters of the worker's connections wait for the group; further requests for it get 503 (count: since the last such line)"
+            );
+        }
+        return exchange.fail(Failure::NoCapacity(ASK_AGAIN), Reason::Text("too many requests wait for its group"));
+    };
     let request = match exchange.prepare(request, framing, to) {
         Ok(request) => request,
         Err(failure) => return exchange.fail(failure, Reason::Status),
     };
     match exchange.send(request, &to.group).await {
-        Ok((response, line)) => exchange.pass_on(response, line, is_head),
+        Ok((response, line)) => exchange.pass_on(response, line, share, is_head),
         Err(NotForwarded::NoWorker(error)) => {
             let worker = &exchange.worker;
             if let Some(count) = worker.lines.admit(exchange.pool.id(), LineKind::NoWorker) {
                 tracing::warn!(worker = worker.id.0, group = &*to.group, app = &*exchange.pool.name(), count, %error, "no worker of the group takes requests, which get 503 (count: since the last such line)");
             }
             exchange.fail(Failure::Unavailable(ASK_AGAIN), Reason::Text("no worker of its group takes requests"))
+        }
+        Err(NotForwarded::Late) => {
+            exchange.note_late(FaultKind::Wall, &to.group);
+            exchange
+                .fail(Failure::Fault(FaultKind::Wall), Reason::Text("the worker of its group did not answer in time"))
         }
         Err(NotForwarded::Died(error)) => {
             let detail = format!("the worker of the group ended before it answered: {error}");
@@ -70,6 +97,8 @@ enum NotForwarded {
     NoWorker(std::io::Error),
     /// The request may have been served.
     Died(hyper::Error),
+    /// The worker of the group did not end the request, though its time is over.
+    Late,
 }
 
 impl Exchange {
@@ -138,7 +167,8 @@ impl Exchange {
                 None => connections.open(&self.worker.crash, group).await.map_err(NotForwarded::NoWorker)?,
             };
             request.body_mut().has_flaw = Rc::clone(&line.has_flaw);
-            match line.sender.try_send_request(request).await {
+            let answer = self.in_time(line.sender.try_send_request(request)).await;
+            match answer.ok_or(NotForwarded::Late)? {
                 Ok(response) => return Ok((response, line)),
                 Err(mut error) => match error.take_message() {
                     // It had ended meanwhile.
@@ -149,11 +179,60 @@ impl Exchange {
         }
     }
 
+    /// Waits for what a worker of a group answers; none: it is late.
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let (patience, sent) = (self.patience(), Instant::now());
+        // The time until here is nobody's, as that in which an app is loaded.
+        self.loading.set(sent.saturating_duration_since(self.began));
+        let left = |now| patience.head_left(now - sent, self.upload.waited(now));
+        let at = |now, left: Option<Duration>| left.map(|left| now + left.max(LOOK_AGAIN_MIN));
+        let alarm = &self.link().request_alarm;
+        alarm.set(at(sent, left(sent)));
+        let mut answer = pin!(answer);
+        let answered = poll_fn(|context| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
+                return Poll::Ready(Some(answer));
+            }
+            while alarm.poll(context).is_ready() {
+                let now = Instant::now();
+                match left(now) {
+                    Some(Duration::ZERO) => return Poll::Ready(None),
+                    left => alarm.set(at(now, left)),
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        alarm.set(None);
+        answered
+    }
+
+    fn patience(&self) -> Patience {
+        Patience::new(&self.limits, self.pool.queue_timeout())
+    }
+
+    /// A worker of this group has not kept to the app's limits.
+    fn note_late(&self, kind: FaultKind, group: &str) {
+        let worker = &self.worker;
+        self.pool.metrics.faulted(kind);
+        if let Some(count) = worker.lines.admit(self.pool.id(), LineKind::GroupLate) {
+            tracing::warn!(
+                worker = worker.id.0,
+                group,
+                app = &*self.pool.name(),
+                fault = kind.name(),
+                count,
+                "a worker of the group did not end a request when its time was over, and is not waited for any longer (count: since the last such line)"
+            );
+        }
+    }
+
     /// Gives the response to the client.
     fn pass_on(
         self: &Rc<Self>,
         response: Response<Incoming>,
         line: ForwardLine,
+        share: ShareTaken,
         is_head: bool,
     ) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
@@ -169,7 +248,7 @@ impl Exchange {
             return Response::from_parts(parts, body);
         }
         let promised = promised(&parts.headers);
-        let body = ForwardedBody::new(body, line, Rc::clone(self), promised);
+        let body = ForwardedBody::new(body, (line, share), Rc::clone(self), promised);
         Response::from_parts(parts, ResponseBody::Forwarded(Box::pin(body)))
     }
 

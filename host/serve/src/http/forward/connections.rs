@@ -151,7 +151,7 @@ async fn greeted(stream: &UnixStream) -> io::Result<()> {
 
 /// A connection to a worker of a group. Dropped, it ends at once.
 pub(super) struct ForwardLine {
-    group: Rc<str>,
+    pub(super) group: Rc<str>,
     pub(super) sender: SendRequest<ForwardedUpload>,
     task: Option<AbortHandle>,
     /// What the client sends is not valid, and this side stops sending: the other finds an early end.
