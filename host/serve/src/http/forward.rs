@@ -6,6 +6,7 @@ pub(crate) mod introduction;
 mod patience;
 mod response;
 pub(crate) mod share;
+mod socket;
 pub(crate) mod trailers;
 mod upload;
 
@@ -13,6 +14,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -141,15 +143,7 @@ impl Exchange {
         let gate = expects.then(Arc::<Gate>::default);
         let body = (!self.upload.has_ended())
             .then(|| RequestBody::new(incoming, Arc::clone(&self.upload), None, false, &self.buffers.requests));
-        let mut request = Request::from_parts(parts, ForwardedUpload::new(body, gate.clone()));
-        if let Some(gate) = gate {
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE {
-                    gate.open();
-                }
-            });
-        }
-        Ok(request)
+        Ok(Request::from_parts(parts, ForwardedUpload::new(body, gate)))
     }
 
     /// Sends it, and waits for the head of the response. What was sent is not sent again.
@@ -166,10 +160,20 @@ impl Exchange {
                 Some(line) => line,
                 None => connections.open(&self.worker.crash, group).await.map_err(NotForwarded::NoWorker)?,
             };
-            request.body_mut().has_flaw = Rc::clone(&line.has_flaw);
+            request.body_mut().line = Rc::clone(&line.state);
+            let (informational, gate) = (line.state.request_begins(), request.body().gate.clone());
+            hyper::ext::on_informational(&mut request, move |response| {
+                informational.fetch_add(1, Relaxed);
+                if let Some(gate) = gate.as_ref().filter(|_| response.status() == StatusCode::CONTINUE) {
+                    gate.open();
+                }
+            });
             let answer = self.in_time(line.sender.try_send_request(request)).await;
             match answer.ok_or(NotForwarded::Late)? {
-                Ok(response) => return Ok((response, line)),
+                Ok(response) => {
+                    line.state.head_came();
+                    return Ok((response, line));
+                }
                 Err(mut error) => match error.take_message() {
                     // It had ended meanwhile.
                     Some(unsent) if was_idle => request = unsent,

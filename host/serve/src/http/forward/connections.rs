@@ -5,18 +5,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::unix::net::UnixStream as OwnStream;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::socket::{ForwardSocket, HEAD_BYTES_MAX, LineState};
 use super::upload::ForwardedUpload;
 use crate::crash::Crash;
 
@@ -27,8 +25,6 @@ const IDLE_OF_A_GROUP_MAX: usize = 64;
 const IDLE_FOR_MAX: Duration = Duration::from_secs(15);
 /// How long a worker of the group may take to say that it has the connection. Its loop turns once in some milliseconds.
 const GREETED_WITHIN: Duration = Duration::from_secs(30);
-/// Largest head of a response, and its largest trailers: above what the sandbox lets guests have in fields.
-const HEAD_BYTES_MAX: usize = 512 * 1024;
 /// Most fields of a head: each counts as 72 bytes and more of the 128 KiB that the sandbox lets guests have.
 const FIELDS_MAX: usize = 2_048;
 
@@ -121,8 +117,8 @@ impl ForwardConnections {
             Ok(greeted) => greeted?,
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
-        let has_flaw = Rc::<Cell<bool>>::default();
-        let socket = ForwardSocket { stream, has_flaw: Rc::clone(&has_flaw), is_half: false };
+        let state = Rc::<LineState>::default();
+        let socket = ForwardSocket::new(stream, Rc::clone(&state));
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX).max_header_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
         let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
@@ -132,7 +128,7 @@ impl ForwardConnections {
                 tracing::debug!(%error, "a connection to a worker of a group ended with an error");
             }
         });
-        Ok(ForwardLine { group: Rc::clone(group), sender, task: Some(task.abort_handle()), has_flaw })
+        Ok(ForwardLine { group: Rc::clone(group), sender, task: Some(task.abort_handle()), state })
     }
 }
 
@@ -154,8 +150,7 @@ pub(super) struct ForwardLine {
     pub(super) group: Rc<str>,
     pub(super) sender: SendRequest<ForwardedUpload>,
     task: Option<AbortHandle>,
-    /// What the client sends is not valid, and this side stops sending: the other finds an early end.
-    pub(super) has_flaw: Rc<Cell<bool>>,
+    pub(super) state: Rc<LineState>,
 }
 
 impl ForwardLine {
@@ -171,54 +166,5 @@ impl Drop for ForwardLine {
         if let Some(task) = &self.task {
             task.abort();
         }
-    }
-}
-
-/// The socket, as hyper reads and writes it.
-struct ForwardSocket {
-    stream: UnixStream,
-    has_flaw: Rc<Cell<bool>>,
-    /// This side sends no more.
-    is_half: bool,
-}
-
-impl AsyncRead for ForwardSocket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for ForwardSocket {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// hyper flushes when it has written all that it has.
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        if self.has_flaw.get() && !std::mem::replace(&mut self.is_half, true) {
-            rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
