@@ -261,7 +261,7 @@ impl Exchange {
         if self.upload.has_ended() {
             self.worker.connections.keep(line);
         } else {
-            line.let_go();
+            self.worker.connections.let_go(line);
         }
     }
 }

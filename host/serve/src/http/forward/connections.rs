@@ -23,6 +23,10 @@ const IDLE_MAX: usize = 256;
 const IDLE_OF_A_GROUP_MAX: usize = 64;
 /// One that was not used for so long ends.
 const IDLE_FOR_MAX: Duration = Duration::from_secs(15);
+/// Connections of a worker that go on behind their responses; beyond, the oldest ends.
+const DETACHED_MAX: usize = 64;
+/// One that has gone on for so long ends when it is looked at next, which is within [`IDLE_FOR_MAX`].
+const DETACHED_FOR_MAX: Duration = Duration::from_secs(30);
 /// How long a worker of the group may take to say that it has the connection. Its loop turns once in some milliseconds.
 const GREETED_WITHIN: Duration = Duration::from_secs(30);
 /// Most fields of a head: each counts as 72 bytes and more of the 128 KiB that the sandbox lets guests have.
@@ -43,6 +47,8 @@ pub(crate) struct ForwardConnections {
     /// Those that have waited for the longest time go first, so that all workers of a group get requests.
     idle: RefCell<BTreeMap<Rc<str>, Idle>>,
     idle_count: Cell<usize>,
+    /// Those that go on behind their responses, and since when.
+    detached: RefCell<VecDeque<(Instant, AbortHandle)>>,
     some_kept: Notify,
 }
 
@@ -86,13 +92,38 @@ impl ForwardConnections {
         }
     }
 
+    /// The response has come whole, and the guest may still read what the client sends: the connection ends by itself when one
+    /// of them does, and in any case after a while.
+    pub(super) fn let_go(&self, mut line: ForwardLine) {
+        if line.state.has_flaw.get() {
+            return;
+        }
+        let Some(task) = line.task.take() else { return };
+        line.state.is_detached.set(true);
+        let mut detached = self.detached.borrow_mut();
+        detached.retain(|(_, task)| !task.is_finished());
+        while detached.len() >= DETACHED_MAX {
+            let Some((_, oldest)) = detached.pop_front() else { break };
+            oldest.abort();
+        }
+        detached.push_back((Instant::now(), task));
+        self.some_kept.notify_one();
+    }
+
     /// Ends those that are not used any more; never ends itself. While there is none, there is no timer.
     pub(crate) async fn tend(&self) {
         loop {
-            if self.idle_count.get() == 0 {
+            if self.idle_count.get() == 0 && self.detached.borrow().is_empty() {
                 self.some_kept.notified().await;
             }
             tokio::time::sleep(IDLE_FOR_MAX).await;
+            self.detached.borrow_mut().retain(|(since, task)| {
+                let is_over = since.elapsed() >= DETACHED_FOR_MAX;
+                if is_over {
+                    task.abort();
+                }
+                !is_over && !task.is_finished()
+            });
             let mut idle = self.idle.borrow_mut();
             for of_group in idle.values_mut() {
                 of_group.retain(|(since, line)| !line.sender.is_closed() && since.elapsed() < IDLE_FOR_MAX);
@@ -151,14 +182,6 @@ pub(super) struct ForwardLine {
     pub(super) sender: SendRequest<ForwardedUpload>,
     task: Option<AbortHandle>,
     pub(super) state: Rc<LineState>,
-}
-
-impl ForwardLine {
-    /// The response has come whole, and the guest may still read what the client sends: the connection ends by itself, when
-    /// one of them does.
-    pub(super) fn let_go(mut self) {
-        self.task = None;
-    }
 }
 
 impl Drop for ForwardLine {

@@ -25,6 +25,8 @@ const INFORMATIONAL_MAX: u32 = 4;
 pub(super) struct LineState {
     /// What the client sends is not valid, and this side stops sending: the other finds an early end.
     pub(super) has_flaw: Cell<bool>,
+    /// Nobody waits for it any more.
+    pub(super) is_detached: Cell<bool>,
     /// How many bytes may come until the head of the response; none: it is not awaited.
     head_left: Cell<Option<usize>>,
     /// Informational responses before it. (hyper counts them where it may be on any thread.)
@@ -107,6 +109,9 @@ impl AsyncWrite for ForwardSocket {
     /// hyper flushes when it has written all that it has.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        if self.state.has_flaw.get() && self.state.is_detached.get() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if self.state.has_flaw.get() && !std::mem::replace(&mut self.is_half, true) {
             rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write)?;
         }
