@@ -20,6 +20,9 @@ const BEFORE_BODY_MAX: usize = HEAD_BYTES_MAX + 128 * 1024;
 /// Informational responses to one request. A worker of this host sends one at most: `100 Continue`.
 const INFORMATIONAL_MAX: u32 = 4;
 
+/// What is read at once. hyper would take what it may hold of a head, and hold it while the client does not read.
+const READ_MAX: usize = 16 * 1024;
+
 /// What a request and its connection know of each other.
 #[derive(Default)]
 pub(super) struct LineState {
@@ -83,9 +86,12 @@ impl AsyncRead for ForwardSocket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.state.check_informational()?;
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        Poll::Ready(self.state.came(buffer.filled().len().saturating_sub(before)))
+        let max = buffer.remaining().min(READ_MAX);
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(max));
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
+        let read = part.filled().len();
+        buffer.advance(read);
+        Poll::Ready(self.state.came(read))
     }
 }
 
@@ -159,6 +165,22 @@ mod tests {
         assert_eq!(answered_with(b"HTTP/1.1 100 Continue\r\n\r\n")?, "informational responses have no end");
         assert_eq!(answered_with(b"HTTP/1.1 204 No Content\r\n\r\n")?, "204 No Content");
         Ok(())
+    }
+
+    #[test]
+    fn little_is_read_at_once() -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        runtime.block_on(async {
+            let (ours, mut theirs) = UnixStream::pair()?;
+            theirs.write_all(&[7; READ_MAX + 1]).await?;
+            let mut socket = ForwardSocket::new(ours, Rc::default());
+            let mut bytes = [0; 4 * READ_MAX];
+            for expected in [READ_MAX, 1] {
+                let read = tokio::io::AsyncReadExt::read(&mut socket, &mut bytes).await?;
+                assert_eq!((read, &bytes[..read]), (expected, &[7; READ_MAX][..expected]));
+            }
+            Ok(())
+        })
     }
 
     #[test]
