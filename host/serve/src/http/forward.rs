@@ -42,6 +42,9 @@ use crate::pool::Elsewhere;
 /// After which time a client may ask again whose app has no worker.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Connections that are opened for one request, while those before end before it is sent.
+const OPENS_MAX: usize = 2;
+
 /// Answers a request whose app is in a group.
 pub(super) async fn forward(
     exchange: Rc<Exchange>,
@@ -154,8 +157,9 @@ impl Exchange {
     ) -> Result<(Response<Incoming>, ForwardLine), NotForwarded> {
         let connections = &self.worker.connections;
         let mut idle = connections.take_idle(group);
+        let mut opens_left = OPENS_MAX;
         loop {
-            let was_idle = idle.is_some();
+            opens_left -= usize::from(idle.is_none());
             let mut line = match idle.take() {
                 Some(line) => line,
                 None => connections.open(&self.worker.crash, group).await.map_err(NotForwarded::NoWorker)?,
@@ -175,9 +179,10 @@ impl Exchange {
                     return Ok((response, line));
                 }
                 Err(mut error) => match error.take_message() {
-                    // It had ended meanwhile.
-                    Some(unsent) if was_idle => request = unsent,
-                    _ => return Err(NotForwarded::Died(error.into_error())),
+                    // The connection had ended meanwhile.
+                    Some(unsent) if opens_left > 0 => request = unsent,
+                    Some(_) => return Err(NotForwarded::NoWorker(std::io::Error::other(error.into_error()))),
+                    None => return Err(NotForwarded::Died(error.into_error())),
                 },
             }
         }
