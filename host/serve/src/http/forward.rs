@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use wasmhost_sandbox::{Fault, FaultKind};
@@ -35,7 +35,7 @@ use super::lines::LineKind;
 use super::request_body::RequestBody;
 use super::respond::Failure;
 use super::response_body::ResponseBody;
-use super::response_head::{has_no_body, promised};
+use super::response_head::{KEEP_ALIVE, has_no_body, promised, remove_hop_by_hop};
 use crate::development::Reason;
 use crate::pool::Elsewhere;
 
@@ -86,8 +86,7 @@ pub(super) async fn forward(
             exchange
                 .fail(Failure::Fault(FaultKind::Wall), Reason::Text("the worker of its group did not answer in time"))
         }
-        Err(NotForwarded::Died(error)) => {
-            let detail = format!("the worker of the group ended before it answered: {error}");
+        Err(NotForwarded::Failed(detail)) => {
             let fault = Fault::new(FaultKind::NeverAnswered, detail);
             exchange.count();
             exchange.failed_without_instance(&fault);
@@ -101,7 +100,7 @@ enum NotForwarded {
     /// Nothing of the request was sent.
     NoWorker(std::io::Error),
     /// The request may have been served.
-    Died(hyper::Error),
+    Failed(String),
     /// The worker of the group did not end the request, though its time is over.
     Late,
 }
@@ -174,6 +173,11 @@ impl Exchange {
             });
             let answer = self.in_time(line.sender.try_send_request(request)).await;
             match answer.ok_or(NotForwarded::Late)? {
+                // (101 ends HTTP on a connection, and no worker of this host sends it.)
+                Ok(response) if response.status().is_informational() => {
+                    let detail = "the worker of the group answered with an informational status";
+                    return Err(NotForwarded::Failed(detail.to_owned()));
+                }
                 Ok(response) => {
                     line.state.head_came();
                     return Ok((response, line));
@@ -182,7 +186,11 @@ impl Exchange {
                     // The connection had ended meanwhile.
                     Some(unsent) if opens_left > 0 => request = unsent,
                     Some(_) => return Err(NotForwarded::NoWorker(std::io::Error::other(error.into_error()))),
-                    None => return Err(NotForwarded::Died(error.into_error())),
+                    None => {
+                        let error = error.into_error();
+                        let detail = format!("the worker of the group ended before it answered: {error}");
+                        return Err(NotForwarded::Failed(detail));
+                    }
                 },
             }
         }
@@ -248,8 +256,7 @@ impl Exchange {
         self.status.set(parts.status.as_u16());
         // `Connection: close` holds for the client's, too: the worker of the group does not know where a next request would
         // begin, or it ends.
-        parts.headers.remove(KEEP_ALIVE);
-        parts.headers.remove(header::TRANSFER_ENCODING);
+        remove_hop_by_hop(&mut parts.headers);
         if is_head || has_no_body(parts.status) {
             self.keep(line);
             self.finish(Ending::Whole);
@@ -270,5 +277,3 @@ impl Exchange {
         }
     }
 }
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
