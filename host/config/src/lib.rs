@@ -164,7 +164,8 @@ pub struct App {
 }
 
 impl App {
-    /// What a process knows of an app that it does not serve itself: which requests it gets, and of which group it is.
+    /// What a process knows of an app that it does not serve itself: which requests it gets, of which group it is, and how
+    /// long its requests may take.
     #[must_use]
     pub fn seen_from_outside(&self) -> Self {
         Self {
@@ -172,6 +173,8 @@ impl App {
             routes: self.routes.clone(),
             strip_prefix: self.strip_prefix,
             group: self.group.clone(),
+            limits: self.limits,
+            capacity: Capacity { queue_timeout: self.capacity.queue_timeout, ..Capacity::default() },
             ..Self::default()
         }
     }

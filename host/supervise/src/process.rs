@@ -5,6 +5,7 @@
 //! other one, `protocol` and `table` what they say to each other.
 
 mod child;
+mod forwarded;
 mod handle;
 mod linker;
 mod loading;

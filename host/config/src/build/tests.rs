@@ -588,6 +588,8 @@ fn a_setting_in_processes_may_group_apps() {
         (&config.apps[0].name, &config.apps[0].routes, &Some("g".into()))
     );
     assert!(stub.grants.env.is_empty() && stub.component.as_os_str().is_empty());
+    assert_eq!(stub.limits, config.apps[0].limits);
+    assert_eq!(stub.capacity.queue_timeout, config.apps[0].capacity.queue_timeout);
 }
 
 fn read_anything(bytes: &[u8]) -> std::io::Result<()> {

@@ -32,6 +32,8 @@ pub(super) enum LineKind {
     BodyTooLarge,
     ErrorCode,
     NoWorker,
+    GroupFull,
+    GroupLate,
     Slow(SlowPart, Slow),
 }
 

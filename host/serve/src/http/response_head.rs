@@ -1,6 +1,34 @@
 //! What the head of a response says of its body. Pure.
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+pub(super) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// Fields that speak of a connection, not of a message (RFC 9110, section 7.6.1), or to a proxy.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Takes away what is said of the connection that a response came on; but for `Connection: close`.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let is_close = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("close")))
+    };
+    let closes = headers.get_all(header::CONNECTION).iter().any(is_close);
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if closes {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
 
 /// Whether an answer of this status never has a body (RFC 9110, sections 15.3.5 and 15.4.5).
 pub(super) fn has_no_body(status: StatusCode) -> bool {
@@ -10,4 +38,26 @@ pub(super) fn has_no_body(status: StatusCode) -> bool {
 /// What a response's `Content-Length` says.
 pub(super) fn promised(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_said_of_a_connection_only_its_end_is_passed_on() {
+        for (connection, left) in [("Upgrade, CLOSE", Some("close")), ("keep-alive, x", None)] {
+            let mut headers = HeaderMap::new();
+            headers.append("x-other", HeaderValue::from_static("kept"));
+            headers.append(header::CONNECTION, HeaderValue::from_static("x-other"));
+            headers.append(header::CONNECTION, HeaderValue::from_static(connection));
+            for name in HOP_BY_HOP.iter().filter(|name| **name != header::CONNECTION) {
+                headers.append(name, HeaderValue::from_static("h2c"));
+            }
+            remove_hop_by_hop(&mut headers);
+            assert_eq!(headers.get(header::CONNECTION).map(HeaderValue::as_bytes), left.map(str::as_bytes));
+            assert_eq!(headers.len(), 1 + usize::from(left.is_some()));
+            assert!(headers.contains_key("x-other"));
+        }
+    }
 }

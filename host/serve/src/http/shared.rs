@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use wasmhost_config::Config;
 
 use super::forward::connections::ForwardConnections;
+use super::forward::share::Shares;
 use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
@@ -32,6 +33,8 @@ pub(crate) struct WorkerShared {
     pub(crate) lines: Lines,
     /// To workers of groups.
     pub(crate) connections: ForwardConnections,
+    /// How many requests are under way to each group.
+    pub(crate) shares: Shares,
     /// Stands for the authority where a client names none.
     pub(crate) authority: Authority,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.

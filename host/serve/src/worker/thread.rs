@@ -21,7 +21,7 @@ use super::events::{Applied, Events, Exit, WorkerEvent};
 use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::crash::Crash;
-use crate::http::{ForwardConnections, Lines, WorkerShared};
+use crate::http::{ForwardConnections, Lines, Shares, WorkerShared, share_max};
 use crate::http1;
 use crate::net::acceptor::{Acceptor, next_of};
 use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
@@ -121,6 +121,7 @@ async fn serve(
     let apps = WorkerApps::new(Rc::clone(&common), parts, table);
     let _ = kept.set(Rc::clone(&apps));
     let alarms = Rc::new(Alarms::default());
+    let shares = Shares::new(share_max(&config));
     let worker = Rc::new(WorkerShared {
         id,
         apps: Rc::clone(&apps),
@@ -132,6 +133,7 @@ async fn serve(
         requests: Cell::new(0),
         lines: Lines::default(),
         connections: ForwardConnections::default(),
+        shares,
         authority,
         tasks: Cell::new(0),
         changed: Notify::new(),

@@ -8,11 +8,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
 use wasmhost_base::panics::guarded;
+use wasmhost_base::throttle::Throttle;
 use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
 use wasmhost_config::AppId;
 use wasmhost_confine::spawner::{Attended, End, Spawner};
@@ -21,6 +22,7 @@ use wasmhost_serve::scoreboard::Scoreboard;
 use wasmhost_serve::worker::inbox::{Accepted, Admission, Connection, INBOX_MAX};
 use wasmhost_serve::worker::{Exit, Stage, WorkerEvent, WorkerId};
 
+use super::forwarded;
 use super::protocol::{FromWorker, ToWorker};
 use super::unsent::{GivenSupply, UnsentOrders};
 use crate::backend::Worker;
@@ -31,6 +33,9 @@ pub(super) const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long to wait before looking again whether a descriptor has become free.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// See [`forwarded::checked`].
+static NOT_A_SOCKET: Throttle = Throttle::new(Duration::from_secs(10));
 
 /// What the primary knows of a process that it has started.
 pub(super) struct Hired {
@@ -271,7 +276,15 @@ async fn attend(
                 Ok(Some((FromWorker::Asleep(app), _))) => WorkerEvent::Asleep(id, app),
                 Ok(Some((FromWorker::Vanished(app), _))) => WorkerEvent::Vanished(id, app),
                 Ok(Some((FromWorker::Forward(group), mut descriptors))) => match descriptors.take(Descriptor::Socket) {
-                    Ok(socket) => WorkerEvent::Forward(id, group, socket.into()),
+                    Ok(socket) => match forwarded::checked(socket) {
+                        Ok(socket) => WorkerEvent::Forward(id, group, socket),
+                        Err(error) => {
+                            if let Some(count) = NOT_A_SOCKET.admit(Instant::now()) {
+                                tracing::warn!(worker = id.0, count, %error, "what a worker sent for a group is no socket of the kind that the host makes, and is closed (count: since the last such line); the process may have been broken into");
+                            }
+                            continue;
+                        }
+                    },
                     // A worker sends none without.
                     Err(_) => continue,
                 },

@@ -5,18 +5,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::unix::net::UnixStream as OwnStream;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::socket::{ForwardSocket, HEAD_BYTES_MAX, LineState};
 use super::upload::ForwardedUpload;
 use crate::crash::Crash;
 
@@ -25,10 +23,12 @@ const IDLE_MAX: usize = 256;
 const IDLE_OF_A_GROUP_MAX: usize = 64;
 /// One that was not used for so long ends.
 const IDLE_FOR_MAX: Duration = Duration::from_secs(15);
+/// Connections of a worker that go on behind their responses; beyond, the oldest ends.
+const DETACHED_MAX: usize = 64;
+/// One that has gone on for so long ends when it is looked at next, which is within [`IDLE_FOR_MAX`].
+const DETACHED_FOR_MAX: Duration = Duration::from_secs(30);
 /// How long a worker of the group may take to say that it has the connection. Its loop turns once in some milliseconds.
 const GREETED_WITHIN: Duration = Duration::from_secs(30);
-/// Largest head of a response, and its largest trailers: above what the sandbox lets guests have in fields.
-const HEAD_BYTES_MAX: usize = 512 * 1024;
 /// Most fields of a head: each counts as 72 bytes and more of the 128 KiB that the sandbox lets guests have.
 const FIELDS_MAX: usize = 2_048;
 
@@ -47,6 +47,8 @@ pub(crate) struct ForwardConnections {
     /// Those that have waited for the longest time go first, so that all workers of a group get requests.
     idle: RefCell<BTreeMap<Rc<str>, Idle>>,
     idle_count: Cell<usize>,
+    /// Those that go on behind their responses, and since when.
+    detached: RefCell<VecDeque<(Instant, AbortHandle)>>,
     some_kept: Notify,
 }
 
@@ -90,13 +92,38 @@ impl ForwardConnections {
         }
     }
 
+    /// The response has come whole, and the guest may still read what the client sends: the connection ends by itself when one
+    /// of them does, and in any case after a while.
+    pub(super) fn let_go(&self, mut line: ForwardLine) {
+        if line.state.has_flaw.get() {
+            return;
+        }
+        let Some(task) = line.task.take() else { return };
+        line.state.is_detached.set(true);
+        let mut detached = self.detached.borrow_mut();
+        detached.retain(|(_, task)| !task.is_finished());
+        while detached.len() >= DETACHED_MAX {
+            let Some((_, oldest)) = detached.pop_front() else { break };
+            oldest.abort();
+        }
+        detached.push_back((Instant::now(), task));
+        self.some_kept.notify_one();
+    }
+
     /// Ends those that are not used any more; never ends itself. While there is none, there is no timer.
     pub(crate) async fn tend(&self) {
         loop {
-            if self.idle_count.get() == 0 {
+            if self.idle_count.get() == 0 && self.detached.borrow().is_empty() {
                 self.some_kept.notified().await;
             }
             tokio::time::sleep(IDLE_FOR_MAX).await;
+            self.detached.borrow_mut().retain(|(since, task)| {
+                let is_over = since.elapsed() >= DETACHED_FOR_MAX;
+                if is_over {
+                    task.abort();
+                }
+                !is_over && !task.is_finished()
+            });
             let mut idle = self.idle.borrow_mut();
             for of_group in idle.values_mut() {
                 of_group.retain(|(since, line)| !line.sender.is_closed() && since.elapsed() < IDLE_FOR_MAX);
@@ -121,8 +148,8 @@ impl ForwardConnections {
             Ok(greeted) => greeted?,
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
-        let has_flaw = Rc::<Cell<bool>>::default();
-        let socket = ForwardSocket { stream, has_flaw: Rc::clone(&has_flaw), is_half: false };
+        let state = Rc::<LineState>::default();
+        let socket = ForwardSocket::new(stream, Rc::clone(&state));
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX).max_header_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
         let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
@@ -132,7 +159,7 @@ impl ForwardConnections {
                 tracing::debug!(%error, "a connection to a worker of a group ended with an error");
             }
         });
-        Ok(ForwardLine { group: Rc::clone(group), sender, task: Some(task.abort_handle()), has_flaw })
+        Ok(ForwardLine { group: Rc::clone(group), sender, task: Some(task.abort_handle()), state })
     }
 }
 
@@ -151,19 +178,10 @@ async fn greeted(stream: &UnixStream) -> io::Result<()> {
 
 /// A connection to a worker of a group. Dropped, it ends at once.
 pub(super) struct ForwardLine {
-    group: Rc<str>,
+    pub(super) group: Rc<str>,
     pub(super) sender: SendRequest<ForwardedUpload>,
     task: Option<AbortHandle>,
-    /// What the client sends is not valid, and this side stops sending: the other finds an early end.
-    pub(super) has_flaw: Rc<Cell<bool>>,
-}
-
-impl ForwardLine {
-    /// The response has come whole, and the guest may still read what the client sends: the connection ends by itself, when
-    /// one of them does.
-    pub(super) fn let_go(mut self) {
-        self.task = None;
-    }
+    pub(super) state: Rc<LineState>,
 }
 
 impl Drop for ForwardLine {
@@ -171,54 +189,5 @@ impl Drop for ForwardLine {
         if let Some(task) = &self.task {
             task.abort();
         }
-    }
-}
-
-/// The socket, as hyper reads and writes it.
-struct ForwardSocket {
-    stream: UnixStream,
-    has_flaw: Rc<Cell<bool>>,
-    /// This side sends no more.
-    is_half: bool,
-}
-
-impl AsyncRead for ForwardSocket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for ForwardSocket {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// hyper flushes when it has written all that it has.
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        if self.has_flaw.get() && !std::mem::replace(&mut self.is_half, true) {
-            rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -1,6 +1,5 @@
 //! The body of a request on its way to a worker of a group.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use wasmhost_sandbox::BodyError;
 
 use super::super::request_body::RequestBody;
+use super::socket::LineState;
 use super::trailers::packed;
 
 /// Holds a body back whose client waits for `100 Continue`, until the worker of the group says so.
@@ -44,15 +44,15 @@ impl Gate {
 /// The client's body, as it goes to a worker of a group.
 pub(super) struct ForwardedUpload {
     body: Option<RequestBody>,
-    gate: Option<Arc<Gate>>,
-    /// See `ForwardLine::has_flaw`: of the connection that it goes to.
-    pub(super) has_flaw: Rc<Cell<bool>>,
+    pub(super) gate: Option<Arc<Gate>>,
+    /// Of the connection that it goes to.
+    pub(super) line: Rc<LineState>,
 }
 
 impl ForwardedUpload {
     /// None: there is no body.
     pub(super) fn new(body: Option<RequestBody>, gate: Option<Arc<Gate>>) -> Self {
-        Self { body, gate, has_flaw: Rc::default() }
+        Self { body, gate, line: Rc::default() }
     }
 }
 
@@ -64,8 +64,8 @@ impl Body for ForwardedUpload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { body, gate, has_flaw } = &mut *self;
-        if has_flaw.get() || gate.as_ref().is_some_and(|gate| gate.poll(context).is_pending()) {
+        let Self { body, gate, line } = &mut *self;
+        if line.has_flaw.get() || gate.as_ref().is_some_and(|gate| gate.poll(context).is_pending()) {
             return Poll::Pending;
         }
         let Some(body) = body else { return Poll::Ready(None) };
@@ -73,7 +73,7 @@ impl Body for ForwardedUpload {
             // An error would end the connection, and the answer with it. The worker of the group finds an early end instead,
             // and answers that the request is not valid.
             Poll::Ready(Some(Err(_))) => {
-                has_flaw.set(true);
+                line.has_flaw.set(true);
                 Poll::Pending
             }
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(match frame.into_trailers() {
