@@ -65,6 +65,8 @@ pub(crate) struct Book<C> {
     /// Loads that somebody waits for, and the others. An entry counts while its app's load waits.
     urgent: VecDeque<AppId>,
     background: VecDeque<AppId>,
+    /// Those that failed before, and are not looked at while one of them runs.
+    again: VecDeque<AppId>,
     loads: usize,
     /// The app whose load runs though an earlier one failed.
     retrying: Option<AppId>,
@@ -81,6 +83,7 @@ impl<C> Default for Book<C> {
             births: 0,
             urgent: VecDeque::new(),
             background: VecDeque::new(),
+            again: VecDeque::new(),
             loads: 0,
             retrying: None,
             to_open: VecDeque::new(),
@@ -251,13 +254,14 @@ impl<C: Clone> Book<C> {
     fn queue_load(&mut self, id: AppId, is_urgent: bool) {
         let Some(record) = self.records.get_mut(&id).filter(|record| record.load != Work::Runs) else { return };
         // Those that were never tried go before those that failed.
-        let is_urgent = is_urgent && record.failure.is_none();
+        let has_failed = record.failure.is_some();
+        let is_urgent = is_urgent && !has_failed;
         let waits = std::mem::replace(&mut record.load, Work::Waits) == Work::Waits;
         // One that waited in the background already goes before the others there.
         if is_urgent && !(waits && record.is_urgent) {
             self.urgent.push_back(id);
         } else if !is_urgent && !waits {
-            self.background.push_back(id);
+            if has_failed { &mut self.again } else { &mut self.background }.push_back(id);
         }
         record.is_urgent = is_urgent || (waits && record.is_urgent);
     }
@@ -271,21 +275,16 @@ impl<C: Clone> Book<C> {
     /// The next load to begin, if one may: of this app, with these settings. Of those that failed before, one is loaded at a
     /// time: two that take all of their time would keep the others from being loaded at all.
     pub(crate) fn next_load(&mut self) -> Option<(AppId, Arc<App>)> {
-        let mut held_back = Vec::new();
-        let next = self.next_load_but(&mut held_back);
-        self.background.extend(held_back);
-        next
-    }
-
-    /// The same; those that have to wait for another are put into `held_back`.
-    fn next_load_but(&mut self, held_back: &mut Vec<AppId>) -> Option<(AppId, Arc<App>)> {
         while self.loads < LOADS_MAX {
-            let id = self.urgent.pop_front().or_else(|| self.background.pop_front())?;
+            let id = self.urgent.pop_front();
+            let id = id.or_else(|| self.retrying.is_none().then(|| self.again.pop_front()).flatten());
+            let id = id.or_else(|| self.background.pop_front())?;
             // Of an app that is gone, or is loaded already, the entry is void.
             let Some(record) = self.records.get_mut(&id).filter(|record| record.load == Work::Waits) else { continue };
             if record.failure.is_some() {
                 if self.retrying.is_some() {
-                    held_back.push(id);
+                    // It has failed since it was queued.
+                    self.again.push_back(id);
                     continue;
                 }
                 self.retrying = Some(id);
