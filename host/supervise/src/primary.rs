@@ -27,7 +27,7 @@ use wasmhost_config::{Config, WorkerKind};
 use wasmhost_confine::spawner::Reading;
 use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::worker::inbox::{Admission, PerClient};
-use wasmhost_serve::worker::{Applied, Stage, WorkerEvent, WorkerId};
+use wasmhost_serve::worker::{Stage, WorkerEvent, WorkerId};
 
 use self::acceptors::{Acceptors, Door};
 pub use self::bootstrap::Bootstrap;
@@ -299,10 +299,8 @@ impl<B: Backend> Primary<B> {
                     }
                 },
                 Some(event) = heard.recv() => {
-                    match &event {
-                        WorkerEvent::Applied(worker, Applied::Supply(app)) => self.reload.caught_up(*worker, Some(*app)),
-                        WorkerEvent::Exited(worker, _) => self.reload.caught_up(*worker, None),
-                        _ => {}
+                    if let WorkerEvent::Exited(worker, _) = &event {
+                        self.reload.caught_up(*worker, None);
                     }
                     self.on_event(event, draining)?;
                     if !announced && !draining && self.has_begun() {
