@@ -6,6 +6,7 @@ mod bootstrap;
 mod dispatch;
 mod division;
 mod error;
+mod held;
 mod life;
 mod liveness;
 mod place;
@@ -27,7 +28,7 @@ use wasmhost_config::{Config, WorkerKind};
 use wasmhost_confine::spawner::Reading;
 use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::worker::inbox::{Admission, PerClient};
-use wasmhost_serve::worker::{Applied, Stage, WorkerEvent, WorkerId};
+use wasmhost_serve::worker::{Stage, WorkerEvent, WorkerId};
 
 use self::acceptors::{Acceptors, Door};
 pub use self::bootstrap::Bootstrap;
@@ -279,7 +280,7 @@ impl<B: Backend> Primary<B> {
             }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let next_respawn = self.respawns.keys().next().copied();
-            let apps_due_at = self.apps_due_at();
+            let (apps_due_at, held_due_at) = (self.apps_due_at(), self.held_due_at());
             tokio::select! {
                 biased;
                 request = signals.next() => match request {
@@ -299,10 +300,8 @@ impl<B: Backend> Primary<B> {
                     }
                 },
                 Some(event) = heard.recv() => {
-                    match &event {
-                        WorkerEvent::Applied(worker, Applied::Supply(app)) => self.reload.caught_up(*worker, Some(*app)),
-                        WorkerEvent::Exited(worker, _) => self.reload.caught_up(*worker, None),
-                        _ => {}
+                    if let WorkerEvent::Exited(worker, _) = &event {
+                        self.reload.caught_up(*worker, None);
                     }
                     self.on_event(event, draining)?;
                     if !announced && !draining && self.has_begun() {
@@ -318,6 +317,7 @@ impl<B: Backend> Primary<B> {
                 Some(done) = done.recv() => self.on_done(done),
                 Some(reading) = read.recv(), if !draining => self.on_reading(reading, &mut acceptors),
                 () = sleep_until(apps_due_at) => self.tend_apps(),
+                () = sleep_until(held_due_at) => self.forward_held(),
                 () = tokio::time::sleep(DISPATCH_AGAIN), if acceptors.has_given_up() => {}
                 () = sleep_until(deadline) => {
                     if !self.config.drain_timeout.is_zero() {

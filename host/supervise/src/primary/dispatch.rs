@@ -10,6 +10,7 @@ use wasmhost_serve::worker::{Peer, WorkerId};
 
 use super::acceptors::Acceptors;
 use super::division::{Division, FRONT};
+use super::held::HeldForwards;
 use super::state::Primary;
 use crate::backend::{Backend, Worker};
 use crate::balancer::{Decision, WorkerView};
@@ -83,15 +84,39 @@ impl<B: Backend> Primary<B> {
         false
     }
 
-    /// A worker that takes clients' connections wants a connection to a worker of this group. Where none can take it, it is
-    /// closed, which tells the other side.
+    /// A worker that takes clients' connections wants a connection to a worker of this group. Where none can take it for a
+    /// while, it is closed, which tells the other side.
     pub(super) fn forward(&mut self, from: WorkerId, group: &str, socket: UnixStream) {
         let is_front = self.place_of(from).is_some_and(|place| place.division == FRONT);
         let division = self.divisions.iter().position(|division| division.group.as_deref() == Some(group));
         let Some(division) = division.filter(|_| is_front) else { return };
         let Some(permit) = self.divisions[division].admission.try_take() else { return };
         let connection = inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Front, permit };
-        drop(self.dispatch_in(division, connection));
+        self.with_held(division, |primary, held| {
+            held.take_in(connection, Instant::now(), |connection| primary.dispatch_in(division, connection));
+        });
+    }
+
+    /// When [`Self::forward_held`] has something to do.
+    pub(super) fn held_due_at(&self) -> Option<Instant> {
+        self.divisions.iter().filter_map(|division| division.held.due_at()).min()
+    }
+
+    /// Gives connections that are held to workers of groups that can take them now.
+    pub(super) fn forward_held(&mut self) {
+        let now = Instant::now();
+        for division in 0..self.divisions.len() {
+            self.with_held(division, |primary, held| {
+                held.try_again(now, |connection| primary.dispatch_in(division, connection));
+            });
+        }
+    }
+
+    /// Acts on what is held for the workers of a division.
+    fn with_held(&mut self, division: usize, act: impl FnOnce(&mut Self, &mut HeldForwards<inbox::Connection>)) {
+        let mut held = std::mem::replace(&mut self.divisions[division].held, HeldForwards::new());
+        act(self, &mut held);
+        self.divisions[division].held = held;
     }
 
     /// Gives a client's connection to a worker, or back when none can take it now.

@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use wasmhost_config::{App, AppTable, Config, Listed};
-use wasmhost_serve::worker::inbox::Admission;
+use wasmhost_serve::worker::inbox::{Admission, Connection};
 
+use super::held::HeldForwards;
 use crate::backend::Backend;
 use crate::balancer::Balancer;
 use crate::supervisor::{RestartIntensity, Supervisor};
@@ -24,6 +25,8 @@ pub(super) struct Division<B: Backend> {
     pub(super) supervisor: Supervisor,
     /// What their connections take from.
     pub(super) admission: Arc<Admission>,
+    /// Connections for them that none of them can take now; of a group only.
+    pub(super) held: HeldForwards<Connection>,
     /// The apps and their routes, as they were told last.
     pub(super) table: B::Table,
 }
@@ -49,6 +52,7 @@ impl<B: Backend> Division<B> {
             balancer: Balancer::default(),
             supervisor: Supervisor::new(RestartIntensity::of(workers)),
             admission,
+            held: HeldForwards::new(),
             table,
         }
     }

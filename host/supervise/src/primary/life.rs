@@ -52,7 +52,7 @@ impl<B: Backend> Primary<B> {
             WorkerEvent::Vanished(worker, app) => self.on_vanished(worker, app),
             WorkerEvent::Forward(worker, group, socket) => self.forward(worker, &group, socket),
             WorkerEvent::Asleep(worker, app) => self.on_asleep(worker, app),
-            WorkerEvent::Applied(_, Applied::Supply(app)) => self.apps.book.applied(app),
+            WorkerEvent::Applied(worker, Applied::Supply(app)) => self.on_applied(worker, app),
             // The permits were given back at the top of the loop.
             WorkerEvent::Freed | WorkerEvent::Applied(_, Applied::Table) => {}
         }

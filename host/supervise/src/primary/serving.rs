@@ -44,8 +44,20 @@ impl<B: Backend> Primary<B> {
         self.show(app);
     }
 
+    /// A worker serves an app with what it was given last.
+    pub(super) fn on_applied(&mut self, worker: WorkerId, app: AppId) {
+        if !self.serves(worker, app) {
+            return;
+        }
+        self.reload.caught_up(worker, Some(app));
+        self.apps.book.applied(app);
+    }
+
     /// A worker keeps nothing of an app any more.
     pub(super) fn on_asleep(&mut self, worker: WorkerId, app: AppId) {
+        if !self.serves(worker, app) {
+            return;
+        }
         self.apps.book.asleep(worker, app);
         self.show(app);
     }
@@ -204,7 +216,8 @@ impl<B: Backend> Primary<B> {
         self.settle_loads();
     }
 
-    /// Whether this worker is one of those that serve this app.
+    /// Whether this worker is one of those that serve this app. What others say of it is not heeded: they may have been
+    /// broken into.
     fn serves(&self, worker: WorkerId, app: AppId) -> bool {
         let division = self.place_of(worker).and_then(|place| self.divisions.get(place.division));
         division.zip(self.apps.book.get(app)).is_some_and(|(division, record)| division.serves(record.app()))
