@@ -494,3 +494,44 @@ fn an_app_of_a_group_falls_asleep_and_wakes_for_its_next_request() -> TestResult
     }
     Ok(())
 }
+
+#[test]
+fn a_group_that_hangs_holds_its_clients_no_longer_than_its_limits_say() -> TestResult {
+    let limits = "limits = { request-timeout = \"1s\", body-idle-timeout = \"1s\" }";
+    let folder = Folder::new(&apps(limits, limits))?;
+    let server = folder.serve(&["--worker-hang-timeout", "none", "--queue-timeout", "100ms"]);
+    all_loaded(&server);
+    for name in GROUPED {
+        let ask_for = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\n\r\n");
+        let mut streaming = Connection::open(server.address);
+        streaming.send(ask_for("/stream?chunks=100000&bytes=100&ms=20"));
+        streaming.fill_until(|bytes| (bytes.len() > 400).then_some(())).expect("the stream begins");
+        // It leaves a connection to the group, on which the next request goes.
+        let mut waiting = Connection::open(server.address);
+        waiting.send(ask_for("/hello"));
+        assert_eq!(waiting.response().status, 200, "{name}");
+        let hung = &pids(&server)[&group_of(name).map(str::to_owned)];
+        for pid in hung {
+            signal(*pid, "STOP");
+        }
+        waiting.send(ask_for("/hello"));
+        let answer = waiting.response();
+        assert_eq!(answer.status, 504, "{name}: {}", answer.text());
+        let broken = streaming.response();
+        assert_eq!((broken.status, broken.whole), (200, false), "{name}");
+        for fault in ["wall", "body-idle"] {
+            eventually("it is counted", || status_of(&server, name)["faults"][fault].as_u64() >= Some(1));
+        }
+        server.wait_for_record("the group is named", |record| {
+            message(record).starts_with("a worker of the group did not end a request")
+                && (record["group"].as_str(), record["app"].as_str()) == (group_of(name), Some(name))
+        });
+        // Its connection goes on.
+        waiting.send("GET /hello HTTP/1.1\r\nHost: plain.test\r\n\r\n");
+        assert_eq!(waiting.response().status, 200, "{name}");
+        for pid in hung {
+            signal(*pid, "CONT");
+        }
+    }
+    Ok(())
+}

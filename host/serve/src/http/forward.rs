@@ -202,7 +202,7 @@ impl Exchange {
         // The time until here is nobody's, as that in which an app is loaded.
         self.loading.set(sent.saturating_duration_since(self.began));
         let left = |now| patience.head_left(now - sent, self.upload.waited(now));
-        let at = |now, left: Option<Duration>| left.map(|left| now + left.max(LOOK_AGAIN_MIN));
+        let at = |now: Instant, left: Option<Duration>| left.and_then(|left| now.checked_add(left.max(LOOK_AGAIN_MIN)));
         let alarm = &self.link().request_alarm;
         alarm.set(at(sent, left(sent)));
         let mut answer = pin!(answer);

@@ -77,7 +77,7 @@ impl ForwardedBody {
             let elapsed = now.saturating_duration_since(exchange.began).saturating_sub(exchange.loading.get());
             match exchange.patience().body_left(silent, elapsed, waited) {
                 Some((left, kind)) if left.is_zero() => return Poll::Ready(kind),
-                left => alarm.set(left.map(|(left, _)| now + left.max(LOOK_AGAIN_MIN))),
+                left => alarm.set(left.and_then(|(left, _)| now.checked_add(left.max(LOOK_AGAIN_MIN)))),
             }
         }
     }
