@@ -105,7 +105,7 @@ pub fn own<T: Shareable>() -> io::Result<&'static T> {
 /// What the system says.
 #[expect(private_bounds, reason = "only the types above")]
 pub fn shared<T: Shareable>() -> io::Result<(&'static T, OwnedFd)> {
-    let file = rustix::fs::memfd_create("wasmhost-vitals", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let file = rustix::fs::memfd_create("wasmhost-scoreboard", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&file, size_of::<T>() as u64)?;
     // Nobody can shrink it under the other's feet.
     rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;

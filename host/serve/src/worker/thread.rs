@@ -139,10 +139,10 @@ async fn serve(
         changed: Notify::new(),
         crash: Rc::clone(&crash),
     });
-    let mut own_intakes = Vec::new();
+    let mut own_acceptors = Vec::new();
     for listener in listeners {
         match Listener::from_tcp(listener) {
-            Ok(listener) => own_intakes.push(Acceptor::new(listener, Arc::clone(&admission), &metrics.accepting)),
+            Ok(listener) => own_acceptors.push(Acceptor::new(listener, Arc::clone(&admission), &metrics.accepting)),
             Err(error) => return Exit::NotStarted(format!("a listener of it cannot be used: {error}")),
         }
     }
@@ -188,7 +188,7 @@ async fn serve(
                     events.tell(WorkerEvent::Applied(id, Applied::Supply(app))).await;
                 }
                 if stage == Stage::Drain && !worker.draining.replace(true) {
-                    own_intakes.drain(..).for_each(|acceptor| crew.take_in_the_last(acceptor));
+                    own_acceptors.drain(..).for_each(|acceptor| crew.take_in_the_last(acceptor));
                     metrics.listening.set(false);
                     events.tell(WorkerEvent::Disconnect(id)).await;
                     worker.alarms.wake_all();
@@ -205,10 +205,10 @@ async fn serve(
             () = common.rested(), if worker.draining.get() => {}
             () = worker.changed.notified() => {}
             Some(connection) = connections.recv() => crew.take_in(connection, || connections.try_recv().ok()),
-            (index, connection) = next_of(&mut own_intakes, |acceptor| acceptor) => {
-                crew.take_in(connection, || own_intakes.get_mut(index).and_then(Acceptor::next_waiting));
+            (index, connection) = next_of(&mut own_acceptors, |acceptor| acceptor) => {
+                crew.take_in(connection, || own_acceptors.get_mut(index).and_then(Acceptor::next_waiting));
                 // The others go first the next time.
-                own_intakes.rotate_left(index + 1);
+                own_acceptors.rotate_left(index + 1);
             }
         }
         if worker.draining.get()
