@@ -3,15 +3,21 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 
 /// Longest content.
 const BYTES_MAX: u64 = 64 << 20;
 /// Against these, nobody can change what others have read or will read.
-const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+pub const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+
+/// How often, and after which pause, it is tried to seal a file.
+const SEAL_TRIES: u32 = 10;
+const SEAL_PAUSE: Duration = Duration::from_millis(20);
 
 /// These bytes in such a file.
 ///
@@ -24,8 +30,28 @@ pub fn seal(bytes: &[u8]) -> io::Result<OwnedFd> {
     let file = rustix::fs::memfd_create("wasmhost-sealed", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let file = File::from(file);
     file.write_all_at(bytes, 0)?;
-    rustix::fs::fcntl_add_seals(&file, SEALS)?;
+    make_unchangeable(&file)?;
     Ok(file.into())
+}
+
+/// Lets nobody change a file in memory any more.
+///
+/// # Errors
+/// What the system says.
+pub fn make_unchangeable(file: impl AsFd) -> io::Result<()> {
+    tried(SEAL_PAUSE, || rustix::fs::fcntl_add_seals(&file, SEALS))
+}
+
+/// The kernel refuses while it holds a page of the file for a moment: when it writes it to disk, moves it or looks at its use
+/// (memfd_wait_for_pins in mm/memfd.c). It waits for that itself, but not for long.
+fn tried(pause: Duration, mut seal: impl FnMut() -> Result<(), Errno>) -> io::Result<()> {
+    for _ in 1..SEAL_TRIES {
+        match seal() {
+            Err(Errno::BUSY) => std::thread::sleep(pause),
+            outcome => return Ok(outcome?),
+        }
+    }
+    Ok(seal()?)
 }
 
 /// What is in such a file.
@@ -54,6 +80,22 @@ fn too_long() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_the_kernel_holds_for_a_moment_is_sealed_then() {
+        let after = |busy: u32, then: Result<(), Errno>| {
+            let mut tries = 0;
+            let outcome = tried(Duration::ZERO, || {
+                tries += 1;
+                if tries <= busy { Err(Errno::BUSY) } else { then }
+            });
+            (outcome.map_err(|error| error.raw_os_error()), tries)
+        };
+        assert_eq!(after(0, Ok(())), (Ok(()), 1));
+        assert_eq!(after(SEAL_TRIES - 1, Ok(())), (Ok(()), SEAL_TRIES));
+        assert_eq!(after(SEAL_TRIES, Ok(())), (Err(Some(Errno::BUSY.raw_os_error())), SEAL_TRIES));
+        assert_eq!(after(2, Err(Errno::PERM)), (Err(Some(Errno::PERM.raw_os_error())), 3));
+    }
 
     #[test]
     fn what_was_sealed_is_read_and_cannot_be_changed() -> io::Result<()> {

@@ -13,6 +13,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use wasmhost_base::log::DETAILS;
+use wasmhost_base::sealed::{SEALS, make_unchangeable};
 use wasmhost_config::{App, Compilation, Config};
 use wasmhost_confine::spawner::Launcher;
 
@@ -236,16 +237,18 @@ fn memory_file() -> Result<File, Problem> {
     rustix::fs::memfd_create("wasmhost-compiled", flags).map(File::from).map_err(no_memory_file)
 }
 
+fn not_sealed(error: std::io::Error) -> Problem {
+    Problem::new(format!("its compiled form cannot be sealed: {error}"), "try again; or name a --cache-dir")
+}
+
 fn no_memory_file(error: Errno) -> Problem {
     Problem::new(format!("no memory for its compiled form: {error}"), "free memory, or name a --cache-dir")
 }
 
-/// Keep the code that all workers run as it was checked, even if a guest takes over one of them.
-const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
-
-/// Lets nobody write a file in memory any more.
+/// Lets nobody write a file in memory any more: the code that all workers run stays as it was checked, even if a guest takes
+/// over one of them.
 fn fixed(memory: File) -> Result<File, Problem> {
-    rustix::fs::fcntl_add_seals(&memory, SEALS).map_err(no_memory_file)?;
+    make_unchangeable(&memory).map_err(not_sealed)?;
     Ok(memory)
 }
 
