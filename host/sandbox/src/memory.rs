@@ -85,6 +85,11 @@ impl MemoryBudget {
         Self { total_bytes, used_bytes, share_bytes, app: None, has_others: false }
     }
 
+    /// How much there is in all.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
     /// The same budget, within which an app has its own. `has_others`: the host has more apps, for one of which at least room
     /// is kept, though it has no memory yet.
     pub fn for_app(&self, app: AppMemory, has_others: bool) -> Self {

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -27,7 +28,9 @@ pub const AWAKE_MAX: usize = 1_024;
 
 /// One request has so many other apps put to sleep at most, when memory is short.
 const PUT_TO_SLEEP_MAX: usize = 4;
-/// An app that was used more lately is not put to sleep for another that has no memory.
+/// An app that was used more lately is not put to sleep for another that has less than an equal part of the memory; and for
+/// one that has more. (To wake it again takes some milliseconds.)
+const JUST_USED: Duration = Duration::from_millis(20);
 const SETTLED: Duration = Duration::from_secs(1);
 /// At most so often the worker looks for apps to put to sleep.
 const SLEEPERS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
@@ -243,7 +246,8 @@ impl WorkerApps {
         loop {
             match pool.take(alarm, latest, loading).await {
                 Err(NotTaken::NoMemory)
-                    if put_to_sleep < PUT_TO_SLEEP_MAX && self.put_to_sleep_one_beside(pool.id(), SETTLED) =>
+                    if put_to_sleep < PUT_TO_SLEEP_MAX
+                        && self.put_to_sleep_one_beside(pool.id(), self.spared_for(pool.id())) =>
                 {
                     put_to_sleep += 1;
                 }
@@ -272,6 +276,15 @@ impl WorkerApps {
                 self.end(&pool);
             }
         }
+    }
+
+    /// For how long an app must not have been used to be put to sleep for this one, which has no memory for an instance.
+    fn spared_for(&self, id: Option<AppId>) -> Duration {
+        let shared = id.and_then(|id| self.parts.host.apps.get(id.index()));
+        let own_bytes = shared.map_or(0, |shared| shared.memory_bytes.load(Relaxed));
+        // (Below 1 it is being changed.)
+        let holders = self.parts.host.apps_with_memory.load(Relaxed).cast_signed().max(1).cast_unsigned();
+        if own_bytes <= self.parts.budget.total_bytes() / holders { JUST_USED } else { SETTLED }
     }
 
     /// Puts the app to sleep that nobody uses and that was not used for the longest time, `unused` at least. False when there
