@@ -317,6 +317,27 @@ fn mistakes_are_all_reported_with_their_places() -> TestResult {
 }
 
 #[test]
+fn apps_that_have_no_memory_together_are_served_one_after_the_other() -> TestResult {
+    // An instance has 1 MiB and more, so that a few of them fit.
+    let (count, rounds) = (16, 3);
+    let apps = (0..count)
+        .map(|nth| app(&format!("a{nth}"), ["hello.wasm", "hello-p3.wasm"][nth % 2], &format!("a{nth}.test/*"), ""));
+    let folder = Folder::new(&apps.collect::<String>())?;
+    let server = folder.serve(&["--workers", "1", "--memory-total", "12MiB"]);
+    for nth in 0..count {
+        ask_until_loaded(server.address, &format!("a{nth}.test"), "/");
+    }
+    for nth in (0..rounds).flat_map(|_| 0..count) {
+        // Longer than an app is spared that was just used.
+        std::thread::sleep(Duration::from_millis(10));
+        let answer = ask(server.address, &format!("a{nth}.test"), "/");
+        assert_eq!(answer.status, 200, "a{nth}: {}", answer.text());
+    }
+    assert!(server.status()["instance_memory_bytes"].as_u64().is_some_and(|bytes| bytes <= 12 << 20));
+    Ok(())
+}
+
+#[test]
 fn an_app_that_nobody_asks_for_is_asleep_and_wakes_for_its_next_request() -> TestResult {
     let folder = Folder::new(&("app-idle-timeout = \"300ms\"\n".to_owned() + &two()))?;
     let server = folder.serve(&["--workers", "1"]);

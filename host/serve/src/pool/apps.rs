@@ -30,7 +30,7 @@ pub const AWAKE_MAX: usize = 1_024;
 const PUT_TO_SLEEP_MAX: usize = 4;
 /// An app that was used more lately is not put to sleep for another that has less than an equal part of the memory; and for
 /// one that has more. (To wake it again takes some milliseconds.)
-const JUST_USED: Duration = Duration::from_millis(20);
+const JUST_USED: Duration = Duration::from_millis(5);
 const SETTLED: Duration = Duration::from_secs(1);
 /// At most so often the worker looks for apps to put to sleep.
 const SLEEPERS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
