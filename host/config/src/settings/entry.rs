@@ -6,7 +6,7 @@ use crate::shown::Shown;
 use crate::{App, Config};
 
 /// A setting: the flag `--NAME`, the variable `WASMHOST_NAME` with underscores, and a key of `wasmhost.toml`. (Those of
-/// [`super::FILE_ONLY`] and [`super::ONE_APP_ONLY`] are keys alone.)
+/// `settings::FILE_ONLY` and [`super::ONE_APP_ONLY`] are keys alone.)
 #[derive(Debug)]
 pub struct Setting {
     /// Words with hyphens between them.
