@@ -32,7 +32,9 @@ fn addresses_come_and_go_without_a_restart() -> TestResult {
         let hello = app("hello", "hello.wasm", "*", "");
         let [first, second] = [free_port()?, free_port()?];
         let listen = |addresses: &[String]| format!("listen = {addresses:?}\n{hello}");
-        let (one, two) = (format!("127.0.0.1:{first}"), format!("127.0.0.1:{second}"));
+        // An address that is this test's alone: on 127.0.0.1 another test may take a port that was free just now.
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        let (one, two) = (format!("127.77.{high}.{low}:{first}"), format!("127.77.{high}.{low}:{second}"));
         let (kept, new) = ("unix:kept.sock".to_owned(), "unix:new.sock".to_owned());
         let folder = Folder::new(&listen(&[one.clone(), kept.clone()]))?;
         let mut command = crate::support::command();
