@@ -9,27 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::isolation::{self, named};
-use crate::support::apps::{Folder, app, ask, ask_until_loaded, status_of};
+use crate::support::apps::{Folder, app, ask, ask_until_loaded, message, reload, status_of};
 use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest};
 
 /// An app of wasi 0.2 and one of wasi 0.3, side by side.
 fn two() -> String {
     app("two", "faults.wasm", "two.test/*", "env = { NAME = \"app two\" }")
         + &app("three", "faults-p3.wasm", "three.test/*", "env = { NAME = \"app three\" }")
-}
-
-fn message(record: &Value) -> &str {
-    record["message"].as_str().unwrap_or_default()
-}
-
-/// Reads the file again, and waits until that is done.
-#[track_caller]
-fn reload(server: &Server) {
-    let seen = server.records(|record| message(record).starts_with("reload: done")).len();
-    server.signal("HUP");
-    eventually("the reload is done", || {
-        server.records(|record| message(record).starts_with("reload: done")).len() > seen
-    });
 }
 
 #[test]

@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 
-use serde_json::Value;
-
-use crate::support::apps::{Folder, app, ask, ask_until_loaded, status_of};
+use crate::support::apps::{Folder, app, ask, ask_until_loaded, message, reload, status_of};
 use crate::support::server::signal;
 use crate::support::{Connection, Server, TestResult, eventually};
 
@@ -55,17 +53,6 @@ fn all_loaded(server: &Server) {
         let response = ask_until_loaded(server.address, &format!("{name}.test"), "/env");
         assert_eq!((response.status, response.text().contains(name)), (200, true), "{name}: {}", response.text());
     }
-}
-
-fn message(record: &Value) -> &str {
-    record["message"].as_str().unwrap_or_default()
-}
-
-#[track_caller]
-fn reload(server: &Server) {
-    let seen = server.records(|record| message(record) == "reload: done").len();
-    server.signal("HUP");
-    eventually("the reload is done", || server.records(|record| message(record) == "reload: done").len() > seen);
 }
 
 #[test]

@@ -3,23 +3,9 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use serde_json::Value;
-
 use crate::shutdown::get_over_unix;
-use crate::support::apps::{Folder, app, ask, ask_until_loaded, status_of};
+use crate::support::apps::{Folder, app, ask, ask_until_loaded, message, reload, status_of};
 use crate::support::{Server, TestResult, eventually};
-
-fn message(record: &Value) -> &str {
-    record["message"].as_str().unwrap_or_default()
-}
-
-/// Has the file read again, and waits until that is done.
-#[track_caller]
-fn reload(server: &Server) {
-    let seen = server.records(|record| message(record) == "reload: done").len();
-    server.signal("HUP");
-    eventually("the reload is done", || server.records(|record| message(record) == "reload: done").len() > seen);
-}
 
 /// A port that was free just now.
 fn free_port() -> std::io::Result<u16> {

@@ -99,3 +99,16 @@ pub fn status_of(server: &Server, app: &str) -> Value {
     let apps = status["apps"].as_array().expect("a list of apps");
     apps.iter().find(|shown| shown["name"] == app).cloned().unwrap_or_default()
 }
+
+/// The text of a line of the log.
+pub fn message(record: &Value) -> &str {
+    record["message"].as_str().unwrap_or_default()
+}
+
+/// Has the file read again, and waits until that is done.
+#[track_caller]
+pub fn reload(server: &Server) {
+    let seen = server.records(|record| message(record) == "reload: done").len();
+    server.signal("HUP");
+    eventually("the reload is done", || server.records(|record| message(record) == "reload: done").len() > seen);
+}
