@@ -425,3 +425,27 @@ fn slow_to_compile() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let (before, after) = small.split_once("(func (export \"handle\")").ok_or("its handler")?;
     Ok(wat::parse_str(format!("{before}{}(func (export \"handle\"){after}", function.repeat(2_000)))?)
 }
+
+/// Addresses of at least this many bytes are a pool of memory for instances.
+const POOL_BYTES: usize = 1 << 40;
+
+#[test]
+fn no_request_waits_for_the_engine_of_its_kind_of_app() -> TestResult {
+    let folder = Folder::new(&two())?;
+    let server = folder.serve(&[]);
+    let workers = server.worker_pids();
+    let serving = if workers.is_empty() { vec![server.pid()] } else { workers };
+    eventually("a pool of memory for each version of wasi is there before a request", || {
+        serving.iter().all(|pid| pools(*pid) == 2)
+    });
+    Ok(())
+}
+
+fn pools(pid: u32) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let bytes = |line: &str| -> Option<usize> {
+        let (from, to) = line.split(' ').next()?.split_once('-')?;
+        Some(usize::from_str_radix(to, 16).ok()? - usize::from_str_radix(from, 16).ok()?)
+    };
+    maps.lines().filter(|line| bytes(line) >= Some(POOL_BYTES)).count()
+}

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use crate::isolation::named;
-use crate::support::server::MEMORY_LEFT_KIB;
+use crate::support::server::{MEMORY_LEFT_KIB, status_field};
 use crate::support::wat::More;
 use crate::support::{Connection, FAULTS, Neighbours, Response, Server, TestResult, command, eventually, get, guest};
 
@@ -345,4 +345,14 @@ fn a_guest_that_opens_all_files_that_the_host_can_is_told_so_and_the_host_goes_o
         assert_eq!(get(server.address, "/hello").status, 200, "{component}");
     }
     Ok(())
+}
+
+/// The kernel makes the table of descriptors larger while a process waits, which took a worker up to 30 ms.
+#[test]
+fn each_process_has_room_for_thousands_of_descriptors_from_the_start() {
+    let (server, _) = start("faults.wasm", &[]);
+    let serving = [vec![server.pid()], server.worker_pids()].concat();
+    for pid in serving {
+        assert!(status_field(pid, "FDSize:") >= Some(4_096), "process {pid}: {:?}", status_field(pid, "FDSize:"));
+    }
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
 
-use wasmhost_base::heap;
+use wasmhost_base::{descriptor_table, heap};
 use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_config::cli::{
     BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, WitArgs,
@@ -32,6 +32,7 @@ use crate::exit::{FAILED, USAGE};
 
 fn main() -> ExitCode {
     record_no_back_traces();
+    descriptor_table::reserve();
     heap::keep_little();
     // Of a worker's process, this is the thread that runs guests.
     let _own = heap::own();

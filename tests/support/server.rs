@@ -252,12 +252,7 @@ impl Server {
     }
 
     fn memory_kib(&self, field: &str) -> u64 {
-        let of_one = |pid| -> Option<u64> {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-            line.trim().trim_end_matches(" kB").trim().parse().ok()
-        };
-        self.pids().into_iter().filter_map(of_one).sum()
+        self.pids().into_iter().filter_map(|pid| status_field(pid, field)).sum()
     }
 
     /// Waits until its resident memory is what it was, but for [`MEMORY_LEFT_KIB`].
@@ -308,6 +303,13 @@ impl Server {
 fn children(pid: u32) -> Vec<u32> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// A number of `/proc/PID/status`, such as that of `VmRSS:` in kB.
+pub fn status_field(pid: u32, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.trim().trim_end_matches(" kB").trim().parse().ok()
 }
 
 /// The words of a process's command line: the program, what part of it this is, and flags.

@@ -63,6 +63,14 @@ impl Sandbox {
         Self { ticker, development: None, plain: engines(false), concurrent: engines(true) }
     }
 
+    /// Makes the engines of both kinds now, each with a pool, which blocks for some 25 ms a kind: it maps thousands of stacks.
+    /// Of one that cannot be made, the first app that needs it shows the error.
+    pub fn make_engines(&self) {
+        for concurrent in [false, true] {
+            let _ = self.pooled(concurrent);
+        }
+    }
+
     /// The clock that preempts guests.
     pub fn ticker(&self) -> &Arc<Ticker> {
         &self.ticker

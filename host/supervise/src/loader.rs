@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use wasmhost_base::heap;
 use wasmhost_config::{App, Config};
 use wasmhost_sandbox::{
     AppBounds, Artifact, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Sandbox, StoredCode,
@@ -148,6 +149,20 @@ fn try_instance(guest: &Guest, app: &Arc<App>, trial: &Trial) -> Result<(), Load
             };
             Err(failed(format!("it does not start: {} ({})", fault.detail, fault.kind), &hint))
         }
+    }
+}
+
+/// Makes the engines that apps run in, in a thread, so that no app's first request waits for its kind of engine. For several
+/// apps: a single one makes the one that it needs while it is loaded. Without a thread, each is made when it is first needed.
+pub(crate) fn make_engines_ahead(config: &Config, sandbox: &Arc<Sandbox>) {
+    if config.apps.len() > 1 {
+        let sandbox = Arc::clone(sandbox);
+        let make = move || {
+            let _own = heap::own();
+            sandbox.make_engines();
+        };
+        // Without a handle it ends by itself.
+        drop(std::thread::Builder::new().name("loader".to_owned()).spawn(make));
     }
 }
 

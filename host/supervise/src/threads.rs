@@ -17,7 +17,7 @@ use wasmhost_serve::worker::inbox::Connection;
 use wasmhost_serve::worker::{Stage, Supply, ThreadHandle, WorkerSetup, orders};
 
 use crate::backend::{Backend, Loaded, Pending, Start, Worker, clear_rows};
-use crate::loader::{CodeAtRest, Trial, budget, link_and_try, short};
+use crate::loader::{CodeAtRest, Trial, budget, link_and_try, make_engines_ahead, short};
 
 /// What threads need.
 pub(crate) struct Threads {
@@ -54,6 +54,7 @@ impl Backend for Threads {
             budget: budget(config, &host.memory_bytes, &own.memory_bytes),
             pulse: &own.pulse,
         };
+        make_engines_ahead(config, &trial.sandbox);
         Ok(Self { config: Arc::clone(config), trial: Arc::new(trial), host, spawner: Arc::clone(spawner) })
     }
 

@@ -32,7 +32,7 @@ use wasmhost_serve::worker::{
 use super::linker::{Linker, Unlinked, link};
 use super::protocol::{Code, ENDED_MAX, FromWorker, Share, ToWorker};
 use super::table;
-use crate::loader::{CodeAtRest, Trial, budget, link_and_try};
+use crate::loader::{CodeAtRest, Trial, budget, link_and_try, make_engines_ahead};
 
 /// That there is no descriptor for a connection is told of once in this time.
 const SHORT_LINE_EVERY: Duration = Duration::from_secs(10);
@@ -219,6 +219,7 @@ fn prepare(
     let host = scoreboard::opened::<HostScoreboard>(&take(Descriptor::HostScoreboard)?).map_err(text)?;
     // The pool is for one worker's instances.
     let sandbox = Sandbox::new(&config, 1, Ticker::start().map_err(text)?);
+    make_engines_ahead(&config, &sandbox);
     let directories = start.directories;
     let table = Arc::new(table::read(&take(Descriptor::Table)?, &directories).map_err(text)?);
     let mut supplies = BTreeMap::new();
