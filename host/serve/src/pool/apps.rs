@@ -302,7 +302,7 @@ impl WorkerApps {
 
     fn end(&self, pool: &Rc<Pool>) {
         pool.retire();
-        self.common.trim.ask();
+        self.common.trim.ask_for_all();
         if let Some(id) = pool.id() {
             self.common.tell(PoolNotice::Asleep(id));
         }

@@ -49,7 +49,8 @@ impl Pool {
                     break;
                 }
                 let Some(room) = Room::take(&self) else { break };
-                match self.make(room, None).await {
+                // In a box, so that this task, which each app that is awake has, is some 18 kB smaller.
+                match Box::pin(self.make(room, None)).await {
                     Ok(kept) if kept.origin.edition != self.edition.get() => drop(kept),
                     Ok(kept) => {
                         shortages = 0;

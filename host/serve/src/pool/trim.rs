@@ -22,6 +22,8 @@ const SETTLED: Duration = Duration::from_secs(4);
 #[derive(Debug, Default)]
 pub(crate) struct Trim {
     asked: Cell<bool>,
+    /// An app went to sleep.
+    asleep: Cell<bool>,
     called: Notify,
 }
 
@@ -33,13 +35,21 @@ impl Trim {
         }
     }
 
+    /// An app went to sleep. What it held is given back however little it is: another thread may have freed some of it, and
+    /// nobody may ask again for long.
+    pub(crate) fn ask_for_all(&self) {
+        self.asleep.set(true);
+        self.ask();
+    }
+
     /// Looks when it is asked; never ends.
     pub(crate) async fn run(&self) {
         loop {
             self.called.notified().await;
             tokio::time::sleep(DELAY).await;
             self.asked.set(false);
-            if heap::give_back(LEAST_BYTES) {
+            let least = if self.asleep.take() { 0 } else { LEAST_BYTES };
+            if heap::give_back(least) {
                 tracing::debug!(heap_bytes = heap::used_bytes(), "free memory is given back to the system");
                 // Requests that were served beside it held pages of which they needed little.
                 tokio::time::sleep(SETTLED).await;
