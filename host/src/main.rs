@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
 
-use wasmhost_base::{descriptor_table, heap};
 use wasmhost_base::log::{self, LogFormat, LogSettings};
+use wasmhost_base::{descriptor_table, heap};
 use wasmhost_config::cli::{
     BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, WitArgs,
     parse,

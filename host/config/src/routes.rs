@@ -180,9 +180,15 @@ impl<T: Copy> Router<T> {
     /// is only for routes of all paths.
     #[inline]
     pub fn find(&self, host: &str, path: &str) -> Option<Found<T>> {
+        self.find_by(|| host, path)
+    }
+
+    /// The same; the host is only looked for where there is more than the route `*`.
+    #[inline]
+    pub fn find_by<'h>(&self, host: impl FnOnce() -> &'h str, path: &str) -> Option<Found<T>> {
         match self.only {
             Some(app) => Some(Found { app, matched: 0 }),
-            None => self.find_among_all(host, path),
+            None => self.find_among_all(host(), path),
         }
     }
 

@@ -115,8 +115,8 @@ impl AppTable {
     }
 
     /// The app for a request to this host (without a port) and path, if any has a route for it.
-    pub fn route(&self, host: &str, path: &str) -> Option<Routed> {
-        let found = self.router.find(host, path)?;
+    pub fn route<'h>(&self, host: impl FnOnce() -> &'h str, path: &str) -> Option<Routed> {
+        let found = self.router.find_by(host, path)?;
         let is_stripped = self.get(found.app).is_some_and(|app| app.strip_prefix);
         Some(Routed { app: found.app, stripped: if is_stripped { found.matched } else { 0 } })
     }
@@ -156,17 +156,17 @@ mod tests {
             [app(0, "all", &["*"], false), app(2, "api", &["example.com/api/*"], true), app(5, "none", &[], false)];
         let table = AppTable::new(apps);
         let routed = |app, stripped| Some(Routed { app: AppId(app), stripped });
-        assert_eq!(table.route("example.com", "/api/x"), routed(2, 4));
-        assert_eq!(table.route("example.com", "/other"), routed(0, 0));
-        assert_eq!(AppTable::default().route("example.com", "/"), None);
+        assert_eq!(table.route(|| "example.com", "/api/x"), routed(2, 4));
+        assert_eq!(table.route(|| "example.com", "/other"), routed(0, 0));
+        assert_eq!(AppTable::default().route(|| "example.com", "/"), None);
         assert_eq!(table.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [0, 2, 5]);
     }
 
     #[test]
     fn of_two_apps_with_one_route_the_lower_number_gets_its_requests() {
         let table = AppTable::new([app(1, "new", &["*", "a.b"], false), app(0, "old", &["*"], false)]);
-        assert_eq!(table.route("x", "/").map(|routed| routed.app), Some(AppId(0)));
-        assert_eq!(table.route("a.b", "/").map(|routed| routed.app), Some(AppId(1)));
+        assert_eq!(table.route(|| "x", "/").map(|routed| routed.app), Some(AppId(0)));
+        assert_eq!(table.route(|| "a.b", "/").map(|routed| routed.app), Some(AppId(1)));
     }
 
     #[test]

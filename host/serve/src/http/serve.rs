@@ -43,7 +43,8 @@ pub(crate) async fn serve(
         Route::Here { pool, stripped } => (pool, stripped),
         Route::Elsewhere(to) => {
             let exchange = Rc::new(Exchange::uncounted(carrier, &request, Rc::clone(&to.pool)));
-            return forward(exchange, request, framing, &to).await;
+            // In a box: hyper moves the future of each request, and few are forwarded.
+            return Box::pin(forward(exchange, request, framing, &to)).await;
         }
     };
     let exchange = Rc::new(Exchange::new(carrier, &request, pool));
@@ -418,7 +419,7 @@ fn route<B>(link: &Link, request: &Request<B>) -> Route {
         let found = introduction.and_then(|found| Some((worker.apps.pool(found.app)?, found.stripped)));
         return found.map_or_else(none, |(pool, stripped)| Route::Here { pool, stripped });
     }
-    let host = host(request.uri(), request.headers()).unwrap_or_else(|| worker.authority.host());
+    let host = || host(request.uri(), request.headers()).unwrap_or_else(|| worker.authority.host());
     // `*`, as OPTIONS has it, is the whole server (RFC 9112, section 3.2.4).
     let path = Some(request.uri().path()).filter(|path| path.starts_with('/')).unwrap_or("/");
     worker.apps.route(host, path).unwrap_or_else(none)

@@ -110,7 +110,7 @@ impl WorkerApps {
     }
 
     /// Where a request to this host and path goes. Wakes the app, if it is one of this worker.
-    pub(crate) fn route(&self, host: &str, path: &str) -> Option<Route> {
+    pub(crate) fn route<'h>(&self, host: impl FnOnce() -> &'h str, path: &str) -> Option<Route> {
         let Routed { app, stripped } = self.table.borrow().route(host, path)?;
         if let Some((group, pool)) = self.elsewhere(app)? {
             return Some(Route::Elsewhere(Elsewhere { group, app, stripped, pool }));

@@ -49,8 +49,7 @@ impl Pool {
                     break;
                 }
                 let Some(room) = Room::take(&self) else { break };
-                // In a box, so that this task, which each app that is awake has, is some 18 kB smaller.
-                match Box::pin(self.make(room, None)).await {
+                match self.make(room, None).await {
                     Ok(kept) if kept.origin.edition != self.edition.get() => drop(kept),
                     Ok(kept) => {
                         shortages = 0;

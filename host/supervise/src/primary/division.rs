@@ -98,6 +98,6 @@ mod tests {
         assert_eq!(secrets(None), named(&[("none", 1), ("one", 0), ("two", 0)]));
         assert_eq!(secrets(Some("g")), named(&[("one", 1)]));
         let front = seen_by(None, numbered());
-        assert_eq!(front.route("two.test", "/").map(|routed| routed.app), Some(AppId(2)));
+        assert_eq!(front.route(|| "two.test", "/").map(|routed| routed.app), Some(AppId(2)));
     }
 }
