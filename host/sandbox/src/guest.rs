@@ -161,7 +161,9 @@ impl Guest {
         let meter = Meter::new(context.worker, self.app.limits.cpu_limit, Arc::clone(&context.common.app));
         let meter = Arc::new(meter.with_symbols(self.symbols.clone()));
         let (worker, files) = (Handle::current(), context.common.files());
-        let made = async {
+        // In a box: wasmtime's future takes some 17 kB, which whoever may have to wait for an instance would have in place, and
+        // move about.
+        let made = Box::pin(async {
             let limiter =
                 MemoryLimiter::new(self.app.limits.memory_max_bytes, Arc::clone(&context.budget), Arc::clone(&meter));
             let (held, body_idle) = (self.parts.prepare(), self.app.limits.body_idle_timeout);
@@ -177,7 +179,7 @@ impl Guest {
             let Some(unready) = store.get() else { return Err(wasmtime::format_err!("a store was lost")) };
             let proxy = self.pre.instantiate_async(unready).await?;
             Ok((store, proxy))
-        };
+        });
         let mut cpu = context.cpu.another();
         let made = metered(within(files, made), (&meter, &mut cpu), &context.pulse, &context.ticker);
         let limit = self.app.limits.start_timeout();

@@ -2,7 +2,6 @@
 //! when a call has ended. Each that had to go is replaced.
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -404,17 +403,8 @@ impl Pool {
         }
     }
 
-    /// Makes an instance in `room`; for a request that waits for it, until `latest`. In a box: this takes some 18 kB, which
-    /// each connection and each app's tasks would have in place, and move about.
-    pub(super) fn make<'a>(
-        self: &'a Rc<Self>,
-        room: Room,
-        latest: Option<Instant>,
-    ) -> Pin<Box<impl Future<Output = Result<Kept, Fault>> + 'a>> {
-        Box::pin(self.make_in_place(room, latest))
-    }
-
-    async fn make_in_place(self: &Rc<Self>, room: Room, latest: Option<Instant>) -> Result<Kept, Fault> {
+    /// Makes an instance in `room`; for a request that waits for it, until `latest`.
+    pub(super) async fn make(self: &Rc<Self>, room: Room, latest: Option<Instant>) -> Result<Kept, Fault> {
         wasmhost_base::inject::panic_at("pool");
         let guest = self.guest.borrow().clone();
         let Some(guest) = guest else {
