@@ -122,14 +122,14 @@ def tail(log, size=2000):
 
 
 @contextlib.contextmanager
-def running(argv, scratch, announced=ANNOUNCED, env=None):
+def running(argv, scratch, announced=ANNOUNCED, env=None, cwd=None, before_exec=None):
     """Starts a server, waits until it says where it listens, and ends it afterwards."""
     handle, name = tempfile.mkstemp(suffix=".log", dir=scratch)
     log = Path(name)
     began = time.monotonic()
     with os.fdopen(handle, "wb") as out:
         process = subprocess.Popen(
-            [str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env or environment(scratch)
+            [str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env or environment(scratch), cwd=cwd, preexec_fn=before_exec
         )
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
