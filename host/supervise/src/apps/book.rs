@@ -370,8 +370,8 @@ impl<C: Clone> Book<C> {
         }
     }
 
-    /// The next opening to begin, if one may: of this app, of the revision with this number and code.
-    pub(crate) fn next_opening(&mut self) -> Option<(AppId, Arc<App>, u64, C)> {
+    /// The next opening to begin, if one may: of this app, of this revision and its code.
+    pub(crate) fn next_opening(&mut self) -> Option<(AppId, Arc<App>, OpenedRevision, C)> {
         while self.openings < OPENINGS_MAX {
             let id = self.to_open.pop_front()?;
             let Some(record) = self.records.get_mut(&id).filter(|record| record.opening == Work::Waits) else {
@@ -381,7 +381,8 @@ impl<C: Clone> Book<C> {
             let Some(revision) = record.revision.as_ref().filter(|_| !record.wanted_by.is_empty()) else { continue };
             record.opening = Work::Runs;
             self.openings += 1;
-            return Some((id, Arc::clone(&record.app), revision.number, revision.code.clone()));
+            let opened = OpenedRevision { born: record.born, number: revision.number };
+            return Some((id, Arc::clone(&record.app), opened, revision.code.clone()));
         }
         None
     }
@@ -390,15 +391,17 @@ impl<C: Clone> Book<C> {
     pub(crate) fn opened(
         &mut self,
         id: AppId,
-        number: u64,
+        which: OpenedRevision,
         came: Result<Option<C>, LoadError>,
         now: Instant,
     ) -> Opened {
         self.openings = self.openings.saturating_sub(1);
         let mut opened = Opened::default();
-        let Some(record) = self.records.get_mut(&id) else { return opened };
+        // (The number may be another app's by now.)
+        let is_it = |record: &&mut Record<C>| record.born == which.born;
+        let Some(record) = self.records.get_mut(&id).filter(is_it) else { return opened };
         record.opening = Work::None;
-        let revision = record.revision.as_mut().filter(|revision| revision.number == number);
+        let revision = record.revision.as_mut().filter(|revision| revision.number == which.number);
         match (revision, came) {
             (Some(revision), Ok(code)) => {
                 if let Some(code) = code {
@@ -407,7 +410,7 @@ impl<C: Clone> Book<C> {
                 opened.to = std::mem::take(&mut record.wanted_by).into_iter().collect();
                 record.awake_on.extend(&opened.to);
             }
-            // Of an older revision, or of an app that has had the number before.
+            // Of an older revision.
             (None, _) => {}
             (Some(_), Err(error)) => record.note_vanished(|| error, now),
         }
@@ -420,6 +423,13 @@ impl<C: Clone> Book<C> {
         }
         opened
     }
+}
+
+/// A revision that is opened: of which life of its app, and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OpenedRevision {
+    born: u64,
+    number: u64,
 }
 
 /// What an opening came to.

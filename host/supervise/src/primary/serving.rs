@@ -94,14 +94,14 @@ impl<B: Backend> Primary<B> {
     pub(super) fn on_done(&mut self, done: Done<B>) {
         let was_loaded = matches!(done, Done::Loaded(..));
         let id = match done {
-            Done::Opened(id, number, came) => {
+            Done::Opened(id, which, came) => {
                 if let Err(error) = &came {
                     tracing::warn!(
                         app = self.name_of(id),
                         "its compiled code cannot be opened, and it is loaded anew: {error}"
                     );
                 }
-                let told = self.apps.opened(id, number, came);
+                let told = self.apps.opened(id, which, came);
                 self.tell(told);
                 id
             }

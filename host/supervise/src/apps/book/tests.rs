@@ -57,8 +57,8 @@ fn load(
 }
 
 fn open(book: &mut Book<&'static str>, came: Result<Option<&'static str>, LoadError>, now: Instant) -> Opened {
-    let (id, _, number, _) = book.next_opening().expect("an opening to begin");
-    book.opened(id, number, came, now)
+    let (id, _, which, _) = book.next_opening().expect("an opening to begin");
+    book.opened(id, which, came, now)
 }
 
 #[test]
@@ -316,8 +316,8 @@ proptest! {
                 }
                 Step::BeginOpening => openings.extend(book.next_opening()),
                 Step::EndOpening(works) => {
-                    if let Some((id, _, number, _)) = openings.pop_front() {
-                        let opened = book.opened(id, number, if works { Ok(None) } else { Err(error("gone")) }, now);
+                    if let Some((id, _, which, _)) = openings.pop_front() {
+                        let opened = book.opened(id, which, if works { Ok(None) } else { Err(error("gone")) }, now);
                         settle(&mut waits, id, &opened.to);
                         settle(&mut waits, id, &opened.refused);
                     }
@@ -335,8 +335,8 @@ proptest! {
             if let Some(load) = loads.pop_front() {
                 end_load(&mut book, &mut waits, load, true, now);
             }
-            if let Some((id, _, number, _)) = openings.pop_front() {
-                let opened = book.opened(id, number, Ok(None), now);
+            if let Some((id, _, which, _)) = openings.pop_front() {
+                let opened = book.opened(id, which, Ok(None), now);
                 settle(&mut waits, id, &opened.to);
             }
         }
@@ -352,6 +352,30 @@ fn an_app_that_comes_back_is_another_one() {
     book.remove(APP);
     book.add(APP, app("one"));
     assert_ne!(book.get(APP).map(Record::born), born);
+}
+
+#[test]
+fn an_opening_of_a_former_app_gives_nothing_to_the_one_that_came_back() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    let loaded = |book: &mut Book<&'static str>, text| {
+        book.wants(ONE, APP, now);
+        load(book, code(text), now);
+        book.asleep(ONE, APP);
+        book.wants(TWO, APP, now);
+    };
+    loaded(&mut book, "former");
+    let (_, _, former, _) = book.next_opening().expect("an opening to begin");
+    book.remove(APP);
+    book.add(APP, app("one"));
+    // Its first revision, as that of the former app was.
+    loaded(&mut book, "present");
+    let (_, _, present, code) = book.next_opening().expect("an opening to begin");
+    assert_eq!(code, "present");
+    let opened = book.opened(APP, former, Ok(Some("former")), now);
+    assert!(opened.to.is_empty() && opened.refused.is_empty(), "{opened:?}");
+    assert!(book.next_opening().is_none(), "its own is under way");
+    assert_eq!(book.opened(APP, present, Ok(None), now).to, [TWO]);
+    assert_eq!(book.get(APP).and_then(Record::revision).map(|revision| revision.code), Some("present"));
 }
 
 #[test]
