@@ -239,6 +239,8 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
             }
             ToSpawner::Own(_) | ToSpawner::Follows(_) => {}
             ToSpawner::RemoveSockets => {
+                // Of a reading that the primary never followed, too.
+                known.readings.borrow().offered().iter().flat_map(|lost| &lost.files).for_each(SocketFile::remove);
                 // The second time, nothing.
                 sockets.borrow_mut().iter_mut().flat_map(|files| files.drain(..)).for_each(|file| file.remove());
                 tell(&answer, &FromSpawner::Removed, &[]);
@@ -309,7 +311,7 @@ async fn read_again(known: &Rc<KnownToSpawner>, sockets: &Sockets, held: u64) ->
     let mut answer = reading::answer(number, read, (&before.config, &before.stamps), &known.reach)?;
     if let Some(config) = &answer.config {
         let settings = settings_by_group(config, known.log, &known.reach)?;
-        let (stamps, files) = (std::mem::take(&mut answer.stamps), answer.files.clone());
+        let (stamps, files) = (std::mem::take(&mut answer.stamps), answer.files.keep());
         let given = GivenToSpawner { config: config.clone(), settings, stamps, files };
         known.readings.borrow_mut().offer(number, Rc::new(given));
     }

@@ -108,8 +108,24 @@ pub(super) struct ReadingAnswer {
     pub(super) stamps: Stamps,
     pub(super) text: OwnedFd,
     pub(super) sockets: Vec<(usize, OwnedFd)>,
-    /// Files of new sockets.
-    pub(super) files: Vec<SocketFile>,
+    pub(super) files: NewFiles,
+}
+
+/// Files of sockets that were bound for a reading. They are removed with it, unless they are kept.
+#[derive(Debug, Default)]
+pub(super) struct NewFiles(Vec<SocketFile>);
+
+impl NewFiles {
+    /// Somebody else removes them.
+    pub(super) fn keep(&mut self) -> Vec<SocketFile> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for NewFiles {
+    fn drop(&mut self) {
+        self.0.iter().for_each(SocketFile::remove);
+    }
 }
 
 impl ReadingAnswer {
@@ -136,7 +152,7 @@ pub(super) fn answer(
         let text =
             ReadingText { number, config: None, directories: vec![], mistakes, touched: vec![], listeners: vec![] };
         let text = seal(&serde_json::to_vec(&text)?)?;
-        let (stamps, sockets, files) = (Stamps::default(), Vec::new(), Vec::new());
+        let (stamps, sockets, files) = (Stamps::default(), Vec::new(), NewFiles::default());
         return Ok(ReadingAnswer { config: None, stamps, text, sockets, files });
     };
     let touched: Vec<String> = seen
@@ -144,12 +160,12 @@ pub(super) fn answer(
         .filter(|(name, now)| stamps.get(*name).is_some_and(|then| then != *now))
         .map(|(name, _)| name.clone())
         .collect();
-    let (mut sockets, mut files, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sockets, mut files, mut listeners) = (Vec::new(), NewFiles::default(), Vec::new());
     for listen in config.listeners.iter().filter(|listen| !before.listeners.contains(listen)).take(NEW_LISTENERS_MAX) {
         let bound = match bind(listen) {
             Ok((socket, file)) => {
                 sockets.push((listeners.len(), socket));
-                files.extend(file.clone());
+                files.0.extend(file.clone());
                 Ok(file)
             }
             Err(error) => Err(error.to_string()),
@@ -287,7 +303,8 @@ mod tests {
         stamps: &Stamps,
     ) -> Result<(Reading, Option<Config>, Stamps), Box<dyn std::error::Error>> {
         let source = start.source.as_ref().ok_or("a source")?;
-        let answer = answer(7, read(source, CAPABILITIES), (start, stamps), &reach_by_group(start))?;
+        let mut answer = answer(7, read(source, CAPABILITIES), (start, stamps), &reach_by_group(start))?;
+        drop(answer.files.keep());
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
         let ((), descriptors) = wire::receive(other.as_fd())?.ok_or("a message")?;
@@ -372,6 +389,27 @@ mod tests {
         assert_eq!(next.apps[0].group.as_deref(), Some("one"), "until a restart");
         let dirs: Vec<usize> = next.apps.iter().map(|app| app.grants.dirs.len()).collect();
         assert_eq!(dirs, [1, 1, 1, 0, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_reading_of_which_nothing_comes_leaves_no_sockets_behind() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let (file, socket) = (folder.path().join("wasmhost.toml"), folder.path().join("web.sock"));
+        std::fs::write(&file, app("one", ""))?;
+        let start = config(&file)?;
+        std::fs::write(&file, format!("listen = [\"unix:{}\"]\n", socket.display()) + &app("one", ""))?;
+        let source = start.source.as_ref().ok_or("a source")?;
+        let answered =
+            || answer(1, read(source, CAPABILITIES), (&start, &Stamps::default()), &reach_by_group(&start));
+        let read = answered()?;
+        assert!(socket.exists());
+        drop(read);
+        assert!(!socket.exists(), "nobody would remove it");
+        let mut read = answered()?;
+        assert_eq!(read.files.keep(), [SocketFile::at(&socket)?]);
+        drop(read);
+        assert!(socket.exists(), "whoever keeps it removes it");
         Ok(())
     }
 
