@@ -34,6 +34,7 @@ pub struct HostStatus {
 
 struct BoardState {
     phase: Phase,
+    not_listening: Vec<(String, String)>,
     apps: BTreeMap<AppId, AppRow>,
     /// Apps that were ever wanted or loaded, gone or not: workers may have counted something of them.
     touched: BTreeSet<AppId>,
@@ -80,7 +81,12 @@ impl HostStatus {
             config,
             confinement,
             started: Instant::now(),
-            state: Mutex::new(BoardState { phase: Phase::Starting, apps: BTreeMap::new(), touched: BTreeSet::new() }),
+            state: Mutex::new(BoardState {
+                phase: Phase::Starting,
+                not_listening: Vec::new(),
+                apps: BTreeMap::new(),
+                touched: BTreeSet::new(),
+            }),
         }
     }
 
@@ -96,6 +102,11 @@ impl HostStatus {
     /// Where the host is in its life.
     pub fn phase(&self) -> Phase {
         self.state().phase
+    }
+
+    /// Addresses of the settings on which the host does not listen, and why.
+    pub fn not_listening(&self) -> Vec<(String, String)> {
+        self.state().not_listening.clone()
     }
 
     /// All apps, by number.
@@ -124,6 +135,10 @@ impl HostStatus {
 
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.state().phase = phase;
+    }
+
+    pub(crate) fn set_not_listening(&self, addresses: Vec<(String, String)>) {
+        self.state().not_listening = addresses;
     }
 
     /// Workers count something of this app from now on.

@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use wasmhost_base::log::LogSettings;
+use wasmhost_base::sealed::unseal;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
 use wasmhost_config::{Capabilities, Config, Grants, Listen, MAX_WORKERS, WorkerKind};
@@ -230,8 +231,10 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
             }
             ToSpawner::ReadAgain { held } => {
                 let (known, sockets) = (Rc::clone(&known), Rc::clone(&sockets));
+                // Without the list there is none.
+                let not_listening = descriptors.take(Descriptor::Settings).ok();
                 tokio::task::spawn_local(async move {
-                    match read_again(&known, &sockets, held).await {
+                    match read_again(&known, &sockets, held, not_listening).await {
                         Ok(read) => deliver(&answer, &FromSpawner::Read, &read.descriptors()).await,
                         Err(error) => tell(&answer, &failed(&error), &[]),
                     }
@@ -276,8 +279,17 @@ impl KnownToSpawner {
 }
 
 /// Reads the file of settings again, and compares it with the reading that the primary follows. Nothing else changes before
-/// the primary says that it follows the new one.
-async fn read_again(known: &Rc<KnownToSpawner>, sockets: &Sockets, held: u64) -> io::Result<reading::ReadingAnswer> {
+/// the primary says that it follows the new one. `not_listening`: see [`ToSpawner::ReadAgain`].
+async fn read_again(
+    known: &Rc<KnownToSpawner>,
+    sockets: &Sockets,
+    held: u64,
+    not_listening: Option<OwnedFd>,
+) -> io::Result<reading::ReadingAnswer> {
+    let not_listening: Vec<Listen> = match not_listening {
+        Some(list) => serde_json::from_slice(&unseal(&list)?)?,
+        None => Vec::new(),
+    };
     if !known.follow(held, sockets) {
         return Err(io::Error::other(format!("reading {held} of the file is not known any more; restart the host")));
     }
@@ -308,7 +320,7 @@ async fn read_again(known: &Rc<KnownToSpawner>, sockets: &Sockets, held: u64) ->
     known.is_reading.set(false);
     let number = known.readings.borrow_mut().next();
     let read = read.map_err(io::Error::other)?;
-    let mut answer = reading::answer(number, read, (&before.config, &before.stamps), &known.reach)?;
+    let mut answer = reading::answer(number, read, (&before.config, &before.stamps), &not_listening, &known.reach)?;
     if let Some(config) = &answer.config {
         let settings = settings_by_group(config, known.log, &known.reach)?;
         let (stamps, files) = (std::mem::take(&mut answer.stamps), answer.files.keep());

@@ -136,8 +136,8 @@ impl ReadingAnswer {
     }
 }
 
-/// Compares a reading with the one that the primary follows, and binds new addresses. `reach`: what apps were granted at the
-/// start.
+/// Compares a reading with the one that the primary follows, and binds new addresses, and those on which the primary does not
+/// listen though that reading names them. `reach`: what apps were granted at the start.
 ///
 /// # Errors
 /// When it cannot be handed over.
@@ -145,6 +145,7 @@ pub(super) fn answer(
     number: u64,
     read: Read,
     (before, stamps): (&Config, &Stamps),
+    not_listening: &[Listen],
     reach: &GrantsByGroup,
 ) -> io::Result<ReadingAnswer> {
     let Read { config, mistakes, stamps: seen } = read;
@@ -161,7 +162,8 @@ pub(super) fn answer(
         .map(|(name, _)| name.clone())
         .collect();
     let (mut sockets, mut files, mut listeners) = (Vec::new(), NewFiles::default(), Vec::new());
-    for listen in config.listeners.iter().filter(|listen| !before.listeners.contains(listen)).take(NEW_LISTENERS_MAX) {
+    let is_new = |listen: &&Listen| !before.listeners.contains(listen) || not_listening.contains(listen);
+    for listen in config.listeners.iter().filter(is_new).take(NEW_LISTENERS_MAX) {
         let bound = match bind(listen) {
             Ok((socket, file)) => {
                 sockets.push((listeners.len(), socket));
@@ -301,9 +303,11 @@ mod tests {
     fn read_again(
         start: &Config,
         stamps: &Stamps,
+        not_listening: &[Listen],
     ) -> Result<(Reading, Option<Config>, Stamps), Box<dyn std::error::Error>> {
         let source = start.source.as_ref().ok_or("a source")?;
-        let mut answer = answer(7, read(source, CAPABILITIES), (start, stamps), &reach_by_group(start))?;
+        let read = read(source, CAPABILITIES);
+        let mut answer = answer(7, read, (start, stamps), not_listening, &reach_by_group(start))?;
         drop(answer.files.keep());
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
@@ -337,8 +341,8 @@ mod tests {
         std::fs::write(&file, text)?;
         std::fs::write(folder.path().join("touched.wasm"), "newer")?;
         // As when the first one is lost on its way.
-        drop(read_again(&start, &stamps)?);
-        let (reading, next, seen) = read_again(&start, &stamps)?;
+        drop(read_again(&start, &stamps, &[])?);
+        let (reading, next, seen) = read_again(&start, &stamps, &[])?;
         assert_eq!(reading.mistakes, []);
         assert_eq!(reading.touched, ["touched"]);
         let beyond: Vec<&str> = reading.beyond.keys().map(String::as_str).collect();
@@ -356,8 +360,13 @@ mod tests {
         let next = next.ok_or("settings")?;
         assert_eq!((next.listeners.len(), next.apps.len()), (2, 5));
         assert!(apps.iter().all(|app| app.reading == reading.number && reading.number == 7));
-        let (again, ..) = read_again(&next, &seen)?;
+        let (again, ..) = read_again(&next, &seen, &[])?;
         assert!(again.listeners.is_empty() && again.touched.is_empty(), "all is known by now");
+        let unused = [Listen::Unix(socket.clone()), Listen::Unix(folder.path().join("another.sock"))];
+        let (again, next, _) = read_again(&next, &seen, &unused)?;
+        let tried: Vec<_> = again.listeners.iter().map(|new| (&new.listen, new.bound.is_ok())).collect();
+        assert_eq!(tried, [(&unused[0], true)], "one that the primary could not use is tried again");
+        assert!(next.is_some_and(|next| next.listeners.contains(&unused[0])));
         Ok(())
     }
 
@@ -380,7 +389,7 @@ mod tests {
             + &grouped("beyond", "one", "two")
             + &grouped("new", "three", "two");
         std::fs::write(&file, text)?;
-        let (reading, next, _) = read_again(&start, &Stamps::default())?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
         assert_eq!(reading.mistakes, []);
         let beyond: Vec<&str> = reading.beyond.keys().map(String::as_str).collect();
         assert_eq!(beyond, ["a", "beyond", "new"], "{:?}", reading.beyond);
@@ -401,7 +410,7 @@ mod tests {
         std::fs::write(&file, format!("listen = [\"unix:{}\"]\n", socket.display()) + &app("one", ""))?;
         let source = start.source.as_ref().ok_or("a source")?;
         let answered =
-            || answer(1, read(source, CAPABILITIES), (&start, &Stamps::default()), &reach_by_group(&start));
+            || answer(1, read(source, CAPABILITIES), (&start, &Stamps::default()), &[], &reach_by_group(&start));
         let read = answered()?;
         assert!(socket.exists());
         drop(read);
@@ -420,15 +429,15 @@ mod tests {
         std::fs::write(&file, app("one", ""))?;
         let start = config(&file)?;
         std::fs::write(&file, "lissten = \"x\"\nworkers = 0\n".to_owned() + &app("one", ""))?;
-        let (reading, next, _) = read_again(&start, &Stamps::default())?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
         assert!(reading.config.is_none() && next.is_none());
         assert!(reading.mistakes.len() >= 2, "{:?}", reading.mistakes);
         std::fs::write(&file, app("one", "") + &app("two", "limits = { cpux = \"1s\" }"))?;
-        let (reading, ..) = read_again(&start, &Stamps::default())?;
+        let (reading, ..) = read_again(&start, &Stamps::default(), &[])?;
         assert!(reading.mistakes.iter().all(|(app, _)| app.as_deref() == Some("two")), "{:?}", reading.mistakes);
         assert_eq!(reading.config.map(|config| config.apps.len()), Some(1), "the others are left alone");
         std::fs::write(&file, app("one", "limits = { cpux = \"1s\" }") + &app("two", ""))?;
-        let (reading, next, _) = read_again(&start, &Stamps::default())?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
         assert_eq!(reading.config.map(|config| config.apps.len()), Some(1));
         let names: Vec<String> = next.ok_or("settings")?.apps.iter().map(|app| app.name.clone()).collect();
         assert_eq!(names, ["two", "one"], "the one that is wrong now is still known as it was");
@@ -457,7 +466,7 @@ mod tests {
         let read = read(source, CAPABILITIES);
         println!("read {:?}", began.elapsed());
         let began = std::time::Instant::now();
-        let answer = answer(1, read, (&start, &stamps(&start)), &reach_by_group(&start))?;
+        let answer = answer(1, read, (&start, &stamps(&start)), &[], &reach_by_group(&start))?;
         println!("answered {:?}", began.elapsed());
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;

@@ -27,6 +27,9 @@ struct Status<'a> {
     metrics: OfHost<'a>,
     /// How far the process confined itself (`--confine`).
     confinement: &'a Confinement,
+    /// Addresses that a reload brought and that could not be had, and why; left out while there are none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    not_listening: BTreeMap<String, String>,
     workers: Vec<WorkerStatus<'a>>,
     apps: Vec<OfApp<'a>>,
 }
@@ -204,6 +207,7 @@ pub(super) fn render(host_status: &HostStatus) -> String {
         only,
         metrics: OfHost(host_status, &sums),
         confinement: &host_status.confinement,
+        not_listening: host_status.not_listening().into_iter().collect(),
         workers: workers
             .map(|(index, ((scoreboard, group), figures))| {
                 WorkerStatus::of(index + 1, group, &scoreboard.metrics, figures)
