@@ -57,6 +57,8 @@ pub struct AppRow {
     pub isolation: String,
     /// How often it was loaded.
     pub revision: u64,
+    /// Workers that cannot serve it yet as it was loaded last.
+    pub behind: Vec<u16>,
     /// Why it could not be loaded the last time, and a way out.
     pub error: Option<(String, String)>,
     /// Loads that failed.

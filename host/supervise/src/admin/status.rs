@@ -89,6 +89,9 @@ struct OfApp<'a> {
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
+    /// Workers that cannot serve it yet as it was loaded last.
+    #[serde(skip_serializing_if = "<[u16]>::is_empty")]
+    behind: &'a [u16],
     /// None where no worker has had to do with it.
     #[serde(flatten)]
     counts: Option<CountsOfApp<'a>>,
@@ -96,7 +99,7 @@ struct OfApp<'a> {
 
 impl<'a> OfApp<'a> {
     fn of(app: &'a AppRow, figures: Option<&'a AppFigures>) -> Self {
-        let AppRow { name, group, component, state, wasi, isolation, error, .. } = app;
+        let AppRow { name, group, component, state, wasi, isolation, behind, error, .. } = app;
         Self {
             name,
             group: group.as_deref(),
@@ -106,6 +109,7 @@ impl<'a> OfApp<'a> {
             isolation,
             error: error.as_ref().map(|(error, _)| &**error),
             hint: error.as_ref().map(|(_, hint)| &**hint).filter(|hint| !hint.is_empty()),
+            behind,
             counts: figures
                 .map(|figures| CountsOfApp { requests: figures.requests(), metrics: MetricsOfApp(app, figures) }),
         }

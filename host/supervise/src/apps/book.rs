@@ -214,6 +214,7 @@ impl<C: Clone> Book<C> {
         if let Some(record) = self.records.get_mut(&id) {
             record.awake_on.remove(&worker);
             record.refused_on.remove(&worker);
+            record.behind.remove(&worker);
         }
     }
 
@@ -232,10 +233,18 @@ impl<C: Clone> Book<C> {
         self.wants(worker, id, now)
     }
 
-    /// A worker serves an app with what it was given.
-    pub(crate) fn applied(&mut self, id: AppId) {
-        if let Some(record) = self.records.get_mut(&id) {
+    /// A worker serves an app with what it was given. True when it could not before.
+    pub(crate) fn applied(&mut self, worker: WorkerId, id: AppId) -> bool {
+        self.records.get_mut(&id).is_some_and(|record| {
             record.vanished_in_a_row = 0;
+            record.behind.remove(&worker)
+        })
+    }
+
+    /// A worker that has an app cannot serve it yet with what it was given, and tries again.
+    pub(crate) fn behind(&mut self, worker: WorkerId, id: AppId) {
+        if let Some(record) = self.records.get_mut(&id).filter(|record| record.awake_on.contains(&worker)) {
+            record.behind.insert(worker);
         }
     }
 
@@ -243,7 +252,7 @@ impl<C: Clone> Book<C> {
     pub(crate) fn gone(&mut self, worker: WorkerId) -> Vec<AppId> {
         let mut changed = Vec::new();
         for (id, record) in &mut self.records {
-            let sets = [&mut record.wanted_by, &mut record.awake_on, &mut record.refused_on];
+            let sets = [&mut record.wanted_by, &mut record.awake_on, &mut record.refused_on, &mut record.behind];
             if sets.map(|set| set.remove(&worker)).contains(&true) {
                 changed.push(*id);
             }

@@ -50,7 +50,19 @@ impl<B: Backend> Primary<B> {
             return;
         }
         self.reload.caught_up(worker, Some(app));
-        self.apps.book.applied(app);
+        if self.apps.book.applied(worker, app) {
+            self.show(app);
+        }
+    }
+
+    /// A worker cannot serve an app yet with what it was given last. Nobody waits for it.
+    pub(super) fn on_behind(&mut self, worker: WorkerId, app: AppId) {
+        if !self.serves(worker, app) {
+            return;
+        }
+        self.reload.caught_up(worker, Some(app));
+        self.apps.book.behind(worker, app);
+        self.show(app);
     }
 
     /// A worker keeps nothing of an app any more.
@@ -260,6 +272,7 @@ impl<B: Backend> Primary<B> {
             wasi: revision.map(|revision| revision.wasi.clone()).unwrap_or_default(),
             isolation: revision.map(|revision| revision.isolation.clone()).unwrap_or_default(),
             revision: revision.map_or(0, |revision| revision.number),
+            behind: record.behind().map(|worker| worker.0).collect(),
             error,
             failed_loads: 0,
         };

@@ -275,6 +275,7 @@ async fn attend(
                 Ok(Some((FromWorker::Wants(app), _))) => WorkerEvent::Wants(id, app),
                 Ok(Some((FromWorker::Asleep(app), _))) => WorkerEvent::Asleep(id, app),
                 Ok(Some((FromWorker::Vanished(app), _))) => WorkerEvent::Vanished(id, app),
+                Ok(Some((FromWorker::Behind(app), _))) => WorkerEvent::Behind(id, app),
                 Ok(Some((FromWorker::Forward(group), mut descriptors))) => match descriptors.take(Descriptor::Socket) {
                     Ok(socket) => match forwarded::checked(socket) {
                         Ok(socket) => WorkerEvent::Forward(id, group, socket),

@@ -75,6 +75,8 @@ pub(crate) struct Record<C> {
     pub(super) awake_on: BTreeSet<WorkerId>,
     /// Workers that were told that there is nothing.
     pub(super) refused_on: BTreeSet<WorkerId>,
+    /// Of those that have it, the ones that cannot serve it yet as it was loaded last.
+    pub(super) behind: BTreeSet<WorkerId>,
 }
 
 /// Where an app is.
@@ -128,6 +130,7 @@ impl<C> Record<C> {
             wanted_by: BTreeSet::new(),
             awake_on: BTreeSet::new(),
             refused_on: BTreeSet::new(),
+            behind: BTreeSet::new(),
         }
     }
 
@@ -144,6 +147,11 @@ impl<C> Record<C> {
     /// What was loaded last.
     pub(crate) fn revision(&self) -> Option<&Revision<C>> {
         self.revision.as_ref()
+    }
+
+    /// Workers that cannot serve it yet as it was loaded last, by number.
+    pub(crate) fn behind(&self) -> impl Iterator<Item = WorkerId> {
+        self.behind.iter().copied()
     }
 
     /// Why the last load failed, if it did.

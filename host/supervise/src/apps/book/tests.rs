@@ -184,7 +184,7 @@ fn code_that_has_vanished_is_loaded_anew_but_not_for_ever() {
     book.wants(ONE, APP, now);
     load(&mut book, code("first"), now);
     for _ in 0..10 {
-        book.applied(APP);
+        book.applied(ONE, APP);
         assert_eq!(book.vanished(ONE, APP, now), AppAnswer::Later, "it was served in between");
         load(&mut book, code("again"), now);
     }
@@ -342,6 +342,30 @@ proptest! {
         }
         prop_assert!(loads.is_empty() && openings.is_empty());
         prop_assert!(waits.is_empty(), "{waits:?}");
+    }
+}
+
+#[test]
+fn a_worker_is_behind_until_it_serves_what_it_was_given_or_has_it_no_more() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    let behind = |book: &Book<&'static str>| book.get(APP).map(|record| record.behind().collect::<Vec<_>>());
+    book.behind(ONE, APP);
+    assert_eq!(behind(&book), Some(vec![]), "it has nothing of the app");
+    for worker in [ONE, TWO] {
+        book.wants(worker, APP, now);
+    }
+    load(&mut book, code("first"), now);
+    for ends in [0, 1, 2] {
+        book.has(ONE, APP);
+        book.behind(ONE, APP);
+        assert!(!book.applied(TWO, APP));
+        assert_eq!(behind(&book), Some(vec![ONE]));
+        match ends {
+            0 => assert!(book.applied(ONE, APP)),
+            1 => book.asleep(ONE, APP),
+            _ => assert_eq!(book.gone(ONE), [APP]),
+        }
+        assert_eq!(behind(&book), Some(vec![]));
     }
 }
 
