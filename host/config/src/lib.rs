@@ -45,6 +45,7 @@ pub use given::Source;
 pub use machine::{Machine, machine};
 pub use mistake::Mistake;
 pub use outline::{Outline, outline};
+pub use overlap::components_within;
 pub use parse::{HostPattern, HostRule, certificates};
 pub use schema::schema;
 pub use settings::{Form, Setting, Takes};

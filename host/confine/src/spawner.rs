@@ -3,7 +3,8 @@
 //! [`wasmhost_base::wire`]: it starts one of two fixed programs, opens components and the file of settings, and binds and removes sockets.
 //! The settings that it got at its start decide how those processes are confined and limited; a request cannot change them.
 //! This file is the side that asks. `attend` is the spawner itself, `reading` a new reading of the file, `readings` which of
-//! them count, `opening` and `openings` how components are opened, `settings` what a process gets at its start.
+//! them count, `stamps` which components' files have changed, `opening` and `openings` how components are opened, `settings`
+//! what a process gets at its start.
 
 mod attend;
 mod opening;
@@ -11,6 +12,7 @@ mod openings;
 mod reading;
 mod readings;
 mod settings;
+mod stamps;
 
 use std::fs::File;
 use std::io;

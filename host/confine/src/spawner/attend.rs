@@ -21,9 +21,10 @@ use wasmhost_config::{Capabilities, Config, Grants, Listen, MAX_WORKERS, WorkerK
 
 use super::opening::Opener;
 use super::openings::THREADS_MAX;
-use super::reading::{self, Stamps};
+use super::reading;
 use super::readings::{Components, Readings};
 use super::settings::{GrantsByGroup, InheritError, SealedSettings, Settings, inherit, reach_by_group};
+use super::stamps::{self, Stamps};
 use super::{CacheLookUp, FromSpawner, Program, SpawnerOrder, Streams, ToSpawner, compiler, own_program};
 use crate::{Cage, Unconfined};
 
@@ -33,6 +34,10 @@ const PROCESSES_MAX: usize = 2 * MAX_WORKERS as usize + 16;
 /// How long a reading of the file may take: with ten thousand apps, half a second. A file system that does not answer takes
 /// for ever.
 const READ_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the start waits for a look at the components' files: with ten thousand of them, some 20 ms. What was not seen by
+/// then counts as changed at the first reading.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long to wait before looking again whether a descriptor has become free.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
@@ -69,13 +74,16 @@ pub fn run(capabilities: Capabilities, look_up: CacheLookUp) -> Result<(), Atten
     }
     crate::apply(config.confine, &Cage::spawner(config, capabilities))?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    // One for a reading of the file.
+    // One for a reading of the file, and one for a look at the files at the start that has not ended.
     let runtime = runtime
-        .max_blocking_threads(THREADS_MAX + 1)
+        .max_blocking_threads(THREADS_MAX + 2)
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
     let Settings { config, log } = inherited.settings;
-    let stamps = if config.source.is_some() { reading::stamps(&config) } else { Stamps::default() };
+    let stamps = match config.source {
+        Some(_) => runtime.block_on(stamps::look_within(&config, LOOK_WITHIN)),
+        None => Stamps::default(),
+    };
     let mut components = Components::default();
     components.note(0, components_of(&config));
     let reach = reach_by_group(&config);
@@ -303,8 +311,8 @@ async fn read_again(
         known.is_reading.set(false);
         return Err(io::Error::other("there is no file of settings"));
     };
-    let capabilities = known.capabilities;
-    let mut reading = tokio::task::spawn_blocking(move || reading::read(&source, capabilities));
+    let (capabilities, written) = (known.capabilities, reading::written_at_start(&known.reach));
+    let mut reading = tokio::task::spawn_blocking(move || reading::read(&source, capabilities, &written));
     let Ok(read) = tokio::time::timeout(READ_WITHIN, &mut reading).await else {
         let known = Rc::clone(known);
         tokio::task::spawn_local(async move {

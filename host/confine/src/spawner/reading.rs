@@ -5,8 +5,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -15,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_base::socket_file::{self, SocketFile};
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
-use wasmhost_config::{App, Capabilities, Config, Listen, Preopen, Source, read_apps_again};
+use wasmhost_config::{App, Capabilities, Config, Listen, Preopen, Source, components_within, read_apps_again};
 
 use super::settings::{Directory, GrantsByGroup, among};
+use super::stamps::{self, Stamps};
 use crate::cage::ProcessReach;
 
 /// New addresses that one reading may bring; the others come with the next one.
@@ -61,30 +60,6 @@ struct ReadingText {
     listeners: Vec<(Listen, Result<Option<SocketFile>, String>)>,
 }
 
-/// What tells versions of a file apart: device, inode, size, and when its content and its state changed last.
-type ComponentStamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
-
-/// The components' files of all apps, as they were at the last reading.
-pub(super) type Stamps = HashMap<String, (PathBuf, ComponentStamp)>;
-
-/// Looks at the components' files. Blocks.
-pub(super) fn stamps(config: &Config) -> Stamps {
-    let stamp = |file: &PathBuf| -> ComponentStamp {
-        let found = std::fs::metadata(file).ok()?;
-        Some((
-            found.dev(),
-            found.ino(),
-            found.size(),
-            found.mtime(),
-            found.mtime_nsec(),
-            found.ctime(),
-            found.ctime_nsec(),
-        ))
-    };
-    let of = |app: &Arc<App>| (app.name.clone(), (app.component.clone(), stamp(&app.component)));
-    config.apps.iter().map(of).collect()
-}
-
 /// What the spawner has read.
 pub(super) struct Read {
     config: Option<Config>,
@@ -92,12 +67,34 @@ pub(super) struct Read {
     stamps: Stamps,
 }
 
-/// Reads the file. Blocks.
-pub(super) fn read(source: &Source, capabilities: Capabilities) -> Read {
-    let (config, mistakes) = read_apps_again(source, capabilities);
-    let mistakes = mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
-    let stamps = config.as_ref().map(stamps).unwrap_or_default();
+/// Reads the file. `written`: directories to which guests could write when the host started. Blocks.
+pub(super) fn read(source: &Source, capabilities: Capabilities, written: &[Preopen]) -> Read {
+    let (mut config, mistakes) = read_apps_again(source, capabilities);
+    let mut mistakes: Vec<_> =
+        mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
+    if let Some(config) = &mut config {
+        mistakes.extend(without_written(config, written).into_iter().map(|app| {
+            let reason = format!(
+                "the component of the app `{app}` is in a directory to which guests could write when the host started, and to which processes of the host still can; move it, or restart the host"
+            );
+            (Some(app), reason)
+        }));
+    }
+    let stamps = config.as_ref().map(stamps::look).unwrap_or_default();
     Read { config, mistakes, stamps }
+}
+
+/// Takes apps away whose component is in one of these directories. Though the file may grant none of them for writing any more,
+/// what runs still has them: guests of an earlier revision, and processes, whose confinement is that of the start.
+fn without_written(config: &mut Config, written: &[Preopen]) -> Vec<String> {
+    let within: Vec<String> = components_within(&config.apps, written).into_iter().map(str::to_owned).collect();
+    config.apps.retain(|app| !within.contains(&app.name));
+    within
+}
+
+/// Directories to which guests could write at the start.
+pub(super) fn written_at_start(reach: &GrantsByGroup) -> Vec<Preopen> {
+    reach.values().flat_map(|reach| reach.dirs.iter().filter(|dir| dir.writable).cloned()).collect()
 }
 
 /// What the spawner goes on with, and what it answers.
@@ -156,11 +153,10 @@ pub(super) fn answer(
         let (stamps, sockets, files) = (Stamps::default(), Vec::new(), NewFiles::default());
         return Ok(ReadingAnswer { config: None, stamps, text, sockets, files });
     };
-    let touched: Vec<String> = seen
-        .iter()
-        .filter(|(name, now)| stamps.get(*name).is_some_and(|then| then != *now))
-        .map(|(name, _)| name.clone())
-        .collect();
+    // One that could not be looked at before may be another by now.
+    let known: HashSet<&str> = before.apps.iter().map(|app| &*app.name).collect();
+    let is_touched = |(name, now): &(&String, _)| known.contains(&***name) && stamps.get(*name) != Some(*now);
+    let touched: Vec<String> = seen.iter().filter(is_touched).map(|(name, _)| name.clone()).collect();
     let (mut sockets, mut files, mut listeners) = (Vec::new(), NewFiles::default(), Vec::new());
     let is_new = |listen: &&Listen| !before.listeners.contains(listen) || not_listening.contains(listen);
     for listen in config.listeners.iter().filter(is_new).take(NEW_LISTENERS_MAX) {
@@ -306,8 +302,9 @@ mod tests {
         not_listening: &[Listen],
     ) -> Result<(Reading, Option<Config>, Stamps), Box<dyn std::error::Error>> {
         let source = start.source.as_ref().ok_or("a source")?;
-        let read = read(source, CAPABILITIES);
-        let mut answer = answer(7, read, (start, stamps), not_listening, &reach_by_group(start))?;
+        let reach = reach_by_group(start);
+        let read = read(source, CAPABILITIES, &written_at_start(&reach));
+        let mut answer = answer(7, read, (start, stamps), not_listening, &reach)?;
         drop(answer.files.keep());
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
@@ -330,7 +327,7 @@ mod tests {
             "listen = [\"127.0.0.1:0\"]\n".to_owned() + &same + &app("touched", "") + &app("grows", ""),
         )?;
         let start = config(&file)?;
-        let stamps = stamps(&start);
+        let stamps = stamps::look(&start);
         let within = app("within", "dirs = [\"data::/elsewhere\"]\nallow-hosts = [\"other.test:443\"]");
         let text = format!("listen = [\"127.0.0.1:0\", \"unix:{}\"]\n", socket.display())
             + &same
@@ -402,6 +399,29 @@ mod tests {
     }
 
     #[test]
+    fn a_component_where_guests_could_write_at_the_start_is_refused_until_a_restart() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("wasmhost.toml");
+        std::fs::create_dir_all(folder.path().join("data/below"))?;
+        std::os::unix::fs::symlink("data/below", folder.path().join("link"))?;
+        let writes = |mode: &str| app("writes", &format!("dirs = [\"data::/data{mode}\"]"));
+        std::fs::write(&file, writes(":rw"))?;
+        let start = config(&file)?;
+        let at = |name: &str, place: &str| app(name, "").replace(&format!("\"{name}.wasm\""), &format!("\"{place}\""));
+        let text = writes("") + &at("within", "data/below/a.wasm") + &at("linked", "link/b.wasm") + &at("beside", "c.wasm");
+        std::fs::write(&file, text)?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
+        let wrong: Vec<_> = reading.mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
+        assert_eq!(wrong, ["within", "linked"], "{:?}", reading.mistakes);
+        assert!(reading.mistakes.iter().all(|(_, reason)| reason.contains("restart the host")));
+        let names = |config: Option<Config>| -> Vec<String> {
+            config.into_iter().flat_map(|config| config.apps).map(|app| app.name.clone()).collect()
+        };
+        assert_eq!((names(reading.config), names(next)), (vec!["writes".into(), "beside".into()], vec!["writes".into(), "beside".into()]));
+        Ok(())
+    }
+
+    #[test]
     fn a_reading_of_which_nothing_comes_leaves_no_sockets_behind() -> Tested {
         let folder = tempfile::tempdir()?;
         let (file, socket) = (folder.path().join("wasmhost.toml"), folder.path().join("web.sock"));
@@ -410,7 +430,7 @@ mod tests {
         std::fs::write(&file, format!("listen = [\"unix:{}\"]\n", socket.display()) + &app("one", ""))?;
         let source = start.source.as_ref().ok_or("a source")?;
         let answered =
-            || answer(1, read(source, CAPABILITIES), (&start, &Stamps::default()), &[], &reach_by_group(&start));
+            || answer(1, read(source, CAPABILITIES, &[]), (&start, &Stamps::default()), &[], &reach_by_group(&start));
         let read = answered()?;
         assert!(socket.exists());
         drop(read);
@@ -463,10 +483,10 @@ mod tests {
         std::fs::write(&file, text(", C = \"d\""))?;
         let source = start.source.as_ref().ok_or("a source")?;
         let began = std::time::Instant::now();
-        let read = read(source, CAPABILITIES);
+        let read = read(source, CAPABILITIES, &[]);
         println!("read {:?}", began.elapsed());
         let began = std::time::Instant::now();
-        let answer = answer(1, read, (&start, &stamps(&start)), &[], &reach_by_group(&start))?;
+        let answer = answer(1, read, (&start, &stamps::look(&start)), &[], &reach_by_group(&start))?;
         println!("answered {:?}", began.elapsed());
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
