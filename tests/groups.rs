@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 
-use crate::support::apps::{Folder, app, ask, ask_until_loaded, message, reload, status_of};
+use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
 use crate::support::server::signal;
-use crate::support::{Connection, Server, TestResult, eventually};
+use crate::support::{Connection, Server, TestResult, eventually, message};
 
 const PROCESS: &str = "worker-kind = \"process\"\n";
 /// Apps in groups, and the versions of WASI that they are made for.

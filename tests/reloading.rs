@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use crate::shutdown::get_over_unix;
-use crate::support::apps::{Folder, app, ask, ask_until_loaded, message, reload, status_of};
-use crate::support::{Server, TestResult, eventually};
+use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
+use crate::support::{Server, TestResult, eventually, message};
 
 /// A port that was free just now.
 fn free_port() -> std::io::Result<u16> {

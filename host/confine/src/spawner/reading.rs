@@ -261,38 +261,26 @@ fn bind(listen: &Listen) -> io::Result<(OwnedFd, Option<SocketFile>)> {
 mod tests {
     use super::super::settings::reach_by_group;
     use super::*;
+    use crate::fixtures;
     use std::os::fd::AsFd;
     use wasmhost_base::wire;
-    use wasmhost_config::cli::{Command, Parsed, parse};
-    use wasmhost_config::{CacheChoice, Declaration, Machine, Needs, Port};
+    use wasmhost_config::{Declaration, Needs, Port};
 
     type Tested = Result<(), Box<dyn std::error::Error>>;
 
-    const MACHINE: Machine =
-        Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
-
     /// Outgoing requests need ports.
-    const CAPABILITIES: Capabilities = Capabilities::new(&[&[Declaration {
-        what: "tests",
-        interfaces: &[],
-        granted_by: &[],
-        without: "",
-        settings: &[],
-        needs: |app| {
-            let ports = app.grants.allow_hosts.iter().map(|rule| rule.port.map_or(Port::Any, Port::One));
-            Needs { ports: ports.collect(), names: true, ..Needs::default() }
-        },
-    }]]);
+    const DECLARATIONS: &[Declaration] = &[fixtures::declaration(|app| {
+        let ports = app.grants.allow_hosts.iter().map(|rule| rule.port.map_or(Port::Any, Port::One));
+        Needs { ports: ports.collect(), names: true, ..Needs::default() }
+    })];
+    const CAPABILITIES: Capabilities = Capabilities::new(&[DECLARATIONS]);
 
     fn app(name: &str, more: &str) -> String {
         format!("[[app]]\nname = \"{name}\"\ncomponent = \"{name}.wasm\"\nroutes = [\"{name}.test/*\"]\n{more}\n")
     }
 
     fn config(file: &std::path::Path) -> Result<Config, Box<dyn std::error::Error>> {
-        let words = ["wasmhost".into(), "serve".into(), "-c".into(), file.as_os_str().to_owned()];
-        let Parsed::Cli(cli, _) = parse(words, CAPABILITIES) else { return Err("a text".into()) };
-        let Some(Command::Serve(args)) = cli.command else { return Err("another command".into()) };
-        Ok(wasmhost_config::build(&args, CAPABILITIES, MACHINE).map_err(|mistakes| format!("{mistakes:?}"))?)
+        fixtures::config([std::ffi::OsStr::new("-c"), file.as_os_str()], CAPABILITIES)
     }
 
     /// What the primary hears of a new reading, and what the spawner goes on with.
