@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use given::Source;
-pub use machine::{Machine, machine};
+pub use machine::{Machine, available_bytes, machine};
 pub use mistake::Mistake;
 pub use outline::{Outline, outline};
 pub use overlap::components_within;
