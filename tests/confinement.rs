@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::server::{command, signal};
-use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest, run, message};
+use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest, message, run};
 
 const KINDS: [&str; 2] = ["thread", "process"];
 const EPERM: &str = "1";

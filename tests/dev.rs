@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::{Connection, Response, Server, TestResult, command, eventually, guest, run, message};
+use crate::support::{Connection, Response, Server, TestResult, command, eventually, guest, message, run};
 
 /// A project in C whose `make` is a script: it copies the component that `app.c` names, after the seconds in `delay`, and
 /// fails when `app.c` begins with `broken`.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::dev::{MAKE, SERVED};
 use crate::support::apps::{ask, ask_until_loaded, status_of};
-use crate::support::{Connection, Finished, Server, TestResult, command, eventually, guest, run, message};
+use crate::support::{Connection, Finished, Server, TestResult, command, eventually, guest, message, run};
 
 /// A folder with a `wasmhost.toml`, projects in C whose `make` copies the component that `app.c` names, and that `make`.
 struct Folder {

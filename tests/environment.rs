@@ -13,7 +13,7 @@ use crate::connections::is_silent;
 use crate::shutdown::get_over_unix;
 use crate::support::cgroup::{Bound, Cgroups};
 use crate::support::server::{cpu_ticks, limit_descriptors, lowest_free_descriptor, within};
-use crate::support::{CEILING, Connection, FAULTS, Finished, Server, TestResult, eventually, get, guest, run, message};
+use crate::support::{CEILING, Connection, FAULTS, Finished, Server, TestResult, eventually, get, guest, message, run};
 
 /// The binary behind these words, serving `component`.
 pub fn serving_within(place: &[&str], component: &str, flags: &[&str]) -> Server {

@@ -8,7 +8,7 @@ use std::process::Command;
 use wasmhost_toolchain::build::marker::{Marks, mark};
 
 use crate::support::server::within;
-use crate::support::{Connection, Finished, Server, TestResult, command, cpus, eventually, get, guest, run, message};
+use crate::support::{Connection, Finished, Server, TestResult, command, cpus, eventually, get, guest, message, run};
 
 /// Tries to serve `file`, which must not come to pass: exit code 1, one error, one hint, no port, no panic.
 #[track_caller]

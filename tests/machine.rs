@@ -13,7 +13,7 @@ use crate::environment::serving_within;
 use crate::support::cgroup::{Bound, Cgroups};
 use crate::support::facility::{self, WITHOUT_IPV6};
 use crate::support::server::{limit_descriptors, lowest_free_descriptor, signal, within};
-use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest, run, message};
+use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest, message, run};
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: test\r\n\r\n";
 

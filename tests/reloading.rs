@@ -202,8 +202,7 @@ fn a_socket_that_nobody_listens_on_any_more_is_replaced_at_a_reload() -> TestRes
 
 #[test(needs(FaultInjection))]
 fn an_address_that_the_host_could_not_listen_on_is_shown_and_tried_again_at_the_next_reload() -> TestResult {
-    let listen =
-        |more: &str| format!("listen = [\"127.0.0.1:0\"{more}]\n") + &app("hello", "hello.wasm", "*", "");
+    let listen = |more: &str| format!("listen = [\"127.0.0.1:0\"{more}]\n") + &app("hello", "hello.wasm", "*", "");
     for kind in ["thread", "process"] {
         let folder = Folder::new(&listen(""))?;
         let mut command = crate::support::command();
@@ -220,7 +219,10 @@ fn an_address_that_the_host_could_not_listen_on_is_shown_and_tried_again_at_the_
         });
         assert!(message(&record).contains("tried again") && record["hint"].is_string(), "{kind}: {record}");
         let shown = server.status()["not_listening"].clone();
-        assert!(shown.as_object().is_some_and(|all| all.keys().all(|name| name.ends_with("new.sock"))), "{kind}: {shown}");
+        assert!(
+            shown.as_object().is_some_and(|all| all.keys().all(|name| name.ends_with("new.sock"))),
+            "{kind}: {shown}"
+        );
         assert!(get_over_unix(&folder.path().join("new.sock"), "/").is_err(), "{kind}: nobody listens");
         // The same file.
         reload(&server);
@@ -252,7 +254,9 @@ fn a_worker_process_that_cannot_take_new_code_over_is_shown_as_behind_and_tries_
     let failed = server.wait_for_record("that it cannot be linked", |record| {
         record["level"] == "ERROR" && message(record).contains("the worker cannot serve the app")
     });
-    eventually("the page says so", || status_of(&server, "changing")["behind"] == serde_json::json!([failed["worker"]]));
+    eventually("the page says so", || {
+        status_of(&server, "changing")["behind"] == serde_json::json!([failed["worker"]])
+    });
     assert_eq!(of_kept("/status?code=201", ""), 201, "what it had goes on");
     eventually("it serves the new one after all", || of_kept("/status?code=201", "") == 200);
     eventually("nobody is behind", || status_of(&server, "changing")["behind"].is_null());

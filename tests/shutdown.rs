@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::server::within;
-use crate::support::{CEILING, Connection, FAULTS, Server, TestResult, command, eventually, get, guest, run, message};
+use crate::support::{CEILING, Connection, FAULTS, Server, TestResult, command, eventually, get, guest, message, run};
 
 /// Sends this request on a new connection, and waits until a worker serves it.
 #[track_caller]

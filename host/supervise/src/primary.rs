@@ -6,6 +6,7 @@ mod bootstrap;
 mod dispatch;
 mod division;
 mod error;
+mod event_turns;
 mod held;
 mod life;
 mod liveness;
@@ -37,6 +38,7 @@ use self::dispatch::{DISPATCH_AGAIN, HeldConnection, Rest, next_connection};
 use self::division::{Division, FRONT};
 pub use self::error::PrimaryError;
 use self::error::system;
+use self::event_turns::EventTurns;
 use self::place::Place;
 use self::reload::Reload;
 pub use self::reload::{DevOrder, LoadOutcome};
@@ -246,6 +248,7 @@ impl<B: Backend> Primary<B> {
         // What a host that stops still takes from its backlogs, before its workers drain.
         let mut rest: Option<Rest> = None;
         let mut beat_at: Option<Instant> = None;
+        let mut turns = EventTurns::default();
         loop {
             let draining = deadline.is_some();
             if let Some(mut left) = rest.take() {
@@ -281,6 +284,7 @@ impl<B: Backend> Primary<B> {
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let next_respawn = self.respawns.keys().next().copied();
             let (apps_due_at, held_due_at) = (self.apps_due_at(), self.held_due_at());
+            let may_hear = turns.begin();
             tokio::select! {
                 biased;
                 request = signals.next() => match request {
@@ -299,7 +303,8 @@ impl<B: Backend> Primary<B> {
                         rest = Some(Rest::new(self.config.drain_timeout));
                     }
                 },
-                Some(event) = heard.recv() => {
+                Some(event) = heard.recv(), if may_hear => {
+                    turns.heard();
                     if let WorkerEvent::Exited(worker, _) = &event {
                         self.reload.caught_up(*worker, None);
                     }
@@ -335,6 +340,8 @@ impl<B: Backend> Primary<B> {
                     let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, &mut acceptors)));
                     held = taken_in.or_else(|panic| self.on_panic(panic))?;
                 }
+                // Nothing else is to be done: more events may be.
+                () = std::future::ready(()), if !may_hear => {}
             }
         }
     }

@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn the_way_to_a_file_is_followed_link_by_link_and_no_file_system_asked_before_it_is_said() {
-        const MOUNTS: &str = "22 1 8:1 / / rw - ext4 x rw\n30 22 0:40 / /mnt/a rw - nfs x rw\n31 22 0:41 / /mnt/b rw - nfs y rw\n";
+        const MOUNTS: &str =
+            "22 1 8:1 / / rw - ext4 x rw\n30 22 0:40 / /mnt/a rw - nfs x rw\n31 22 0:41 / /mnt/b rw - nfs y rw\n";
         let links = BTreeMap::from([
             ("/srv/app.wasm", "/mnt/a/now/app.wasm"),
             ("/mnt/a/now", "../b/v2"),
@@ -240,7 +241,11 @@ mod tests {
             let read_link = |path: &Path| {
                 let mount = mount_of(path, MOUNTS);
                 let is_on_its_way = Path::new(file).starts_with(path);
-                assert!(said.borrow().last() == Some(&mount) || is_on_its_way, "{file}: {} was not said", mount.display());
+                assert!(
+                    said.borrow().last() == Some(&mount) || is_on_its_way,
+                    "{file}: {} was not said",
+                    mount.display()
+                );
                 match links.get(path.to_str().unwrap_or_default()) {
                     Some(target) => Ok(PathBuf::from(target)),
                     None => Err(rustix::io::Errno::INVAL.into()),

@@ -70,8 +70,7 @@ pub(super) struct Read {
 /// Reads the file. `written`: directories to which guests could write when the host started. Blocks.
 pub(super) fn read(source: &Source, capabilities: Capabilities, written: &[Preopen]) -> Read {
     let (mut config, mistakes) = read_apps_again(source, capabilities);
-    let mut mistakes: Vec<_> =
-        mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
+    let mut mistakes: Vec<_> = mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
     if let Some(config) = &mut config {
         mistakes.extend(without_written(config, written).into_iter().map(|app| {
             let reason = format!(
@@ -396,7 +395,8 @@ mod tests {
         std::fs::write(&file, writes(":rw"))?;
         let start = config(&file)?;
         let at = |name: &str, place: &str| app(name, "").replace(&format!("\"{name}.wasm\""), &format!("\"{place}\""));
-        let text = writes("") + &at("within", "data/below/a.wasm") + &at("linked", "link/b.wasm") + &at("beside", "c.wasm");
+        let text =
+            writes("") + &at("within", "data/below/a.wasm") + &at("linked", "link/b.wasm") + &at("beside", "c.wasm");
         std::fs::write(&file, text)?;
         let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
         let wrong: Vec<_> = reading.mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
@@ -405,7 +405,10 @@ mod tests {
         let names = |config: Option<Config>| -> Vec<String> {
             config.into_iter().flat_map(|config| config.apps).map(|app| app.name.clone()).collect()
         };
-        assert_eq!((names(reading.config), names(next)), (vec!["writes".into(), "beside".into()], vec!["writes".into(), "beside".into()]));
+        assert_eq!(
+            (names(reading.config), names(next)),
+            (vec!["writes".into(), "beside".into()], vec!["writes".into(), "beside".into()])
+        );
         Ok(())
     }
 

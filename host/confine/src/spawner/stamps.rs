@@ -16,15 +16,7 @@ pub(super) type Stamps = HashMap<String, (PathBuf, ComponentStamp)>;
 
 fn stamp(file: &Path) -> ComponentStamp {
     let found = std::fs::metadata(file).ok()?;
-    Some((
-        found.dev(),
-        found.ino(),
-        found.size(),
-        found.mtime(),
-        found.mtime_nsec(),
-        found.ctime(),
-        found.ctime_nsec(),
-    ))
+    Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()))
 }
 
 fn files_of(config: &Config) -> impl Iterator<Item = (String, PathBuf)> {

@@ -196,7 +196,12 @@ mod tests {
         let labels = of_worker((&Some("g".into()), 3));
         let sample = || vec![(vec![("reason", "queue".to_owned())], Figure::Number(0.0))];
         let names = |labels: &[_]| -> Vec<_> {
-            with_labels(labels, sample()).remove(0).0.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+            with_labels(labels, sample())
+                .remove(0)
+                .0
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect()
         };
         assert_eq!(names(&labels), ["worker=3", "group=g", "reason=queue"]);
         assert_eq!(names(&of_worker((&None, 1))), ["worker=1", "reason=queue"]);

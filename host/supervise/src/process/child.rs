@@ -434,7 +434,12 @@ impl Attendance {
             tracing::debug!(worker = self.id.0, app = name, "the worker still cannot serve the app: {error}");
             return;
         }
-        tracing::error!(worker = self.id.0, app = name, hint = error.hint, "the worker cannot serve the app, and tries again: {error}");
+        tracing::error!(
+            worker = self.id.0,
+            app = name,
+            hint = error.hint,
+            "the worker cannot serve the app, and tries again: {error}"
+        );
         self.behind.borrow_mut().insert(id);
         orders.supply(id, Supply::Unavailable(error.to_string().into()));
         self.tell(&FromWorker::Behind(id)).await;
