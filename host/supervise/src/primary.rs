@@ -251,19 +251,8 @@ impl<B: Backend> Primary<B> {
         let mut turns = EventTurns::default();
         loop {
             let draining = deadline.is_some();
-            if let Some(mut left) = rest.take() {
-                match caught(|| self.take_in_rest(&mut left, &mut acceptors, &mut held)) {
-                    Ok(true) => {
-                        acceptors.close();
-                        held = None;
-                        self.drain_workers();
-                    }
-                    Ok(false) => rest = Some(left),
-                    Err(panic) => {
-                        held = self.on_panic(panic)?;
-                        rest = Some(left);
-                    }
-                }
+            if let Some(left) = rest.take() {
+                rest = self.take_in_some(left, &mut acceptors, &mut held)?;
             }
             if draining && rest.is_none() {
                 self.drain_groups();
@@ -344,6 +333,26 @@ impl<B: Backend> Primary<B> {
                 () = std::future::ready(()), if !may_hear => {}
             }
         }
+    }
+
+    /// Takes in some of the rest. None: that was all, and the workers drain.
+    fn take_in_some(
+        &mut self,
+        mut left: Rest,
+        acceptors: &mut Acceptors,
+        held: &mut Option<HeldConnection>,
+    ) -> Result<Option<Rest>, PrimaryError> {
+        match caught(|| self.take_in_rest(&mut left, acceptors, held)) {
+            Ok(true) => {
+                acceptors.close();
+                *held = None;
+                self.drain_workers();
+                return Ok(None);
+            }
+            Ok(false) => {}
+            Err(panic) => *held = self.on_panic(panic)?,
+        }
+        Ok(Some(left))
     }
 
     fn announce(&mut self, addresses: &str) {
