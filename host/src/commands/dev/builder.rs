@@ -14,7 +14,7 @@ use wasmhost_serve::development::Notice;
 use wasmhost_supervise::primary::DevOrder;
 
 use super::build_turns::BuildTurns;
-use super::make::{Made, Make, Trouble};
+use super::make::{MadeComponent, Make, Trouble};
 use super::watch::{self, Snapshot};
 
 /// How often files are looked at; less often where a look takes long.
@@ -150,7 +150,7 @@ impl Builder {
     }
 
     /// Puts a component on the stage and has it served, or tells why there is none.
-    fn serve(&self, made: Result<Made, Trouble>) {
+    fn serve(&self, made: Result<MadeComponent, Trouble>) {
         match made.map_err(Some).and_then(|made| self.put(&made).map(|()| made.said)) {
             Ok(said) => {
                 self.stage.has_component.store(true, Relaxed);
@@ -164,7 +164,7 @@ impl Builder {
     }
 
     /// Puts a component on the stage, and has the primary load it.
-    fn put(&self, made: &Made) -> Result<(), Option<Trouble>> {
+    fn put(&self, made: &MadeComponent) -> Result<(), Option<Trouble>> {
         let staged = std::fs::rename(&made.component, self.development.component(&self.app));
         staged.map_err(|error| Some(Trouble::of_stage(&error)))?;
         let (answer, outcome) = oneshot::channel();

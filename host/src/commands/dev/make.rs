@@ -22,7 +22,7 @@ pub(super) enum Make {
 }
 
 /// A new component.
-pub(super) struct Made {
+pub(super) struct MadeComponent {
     /// Where it is: beside the one on the stage.
     pub(super) component: PathBuf,
     /// What came of it, in a few words.
@@ -134,7 +134,11 @@ impl Make {
     }
 
     /// Makes a new component of an app, in a file of this builder alone.
-    pub(super) fn make(&self, (app, builder): (&str, u64), development: &Development) -> Result<Made, Trouble> {
+    pub(super) fn make(
+        &self,
+        (app, builder): (&str, u64),
+        development: &Development,
+    ) -> Result<MadeComponent, Trouble> {
         // Not into the project's folder, where a component for production may be.
         let output = development.folder(app).join(format!("built-{builder}.wasm"));
         match self {
@@ -144,16 +148,16 @@ impl Make {
     }
 }
 
-fn build_project(folder: &Path, release: bool, output: PathBuf) -> Result<Made, Trouble> {
+fn build_project(folder: &Path, release: bool, output: PathBuf) -> Result<MadeComponent, Trouble> {
     let built = Project::find(folder).and_then(|project| {
         project.build(&Options { output: Some(output), debug: !release, install: true, says: Says::Kept })
     });
     let built = built.map_err(|error| Trouble::of_build(&error))?;
     let (seconds, size) = (built.took.as_secs_f64(), ByteSize(built.bytes).display().si());
-    Ok(Made { said: format!("built in {seconds:.1} s, {size}, wasi {}", built.wasi), component: built.path })
+    Ok(MadeComponent { said: format!("built in {seconds:.1} s, {size}, wasi {}", built.wasi), component: built.path })
 }
 
-fn take_file(file: &Path, output: PathBuf) -> Result<Made, Trouble> {
+fn take_file(file: &Path, output: PathBuf) -> Result<MadeComponent, Trouble> {
     let unservable = |problem| Trouble::unservable(&LoadError::new(file, problem));
     let bytes = match sandbox::content(file).map_err(unservable)? {
         Content::Whole(bytes) => sandbox::with_lines(bytes, file),
@@ -165,5 +169,5 @@ fn take_file(file: &Path, output: PathBuf) -> Result<Made, Trouble> {
         }
     };
     write_whole(&output, &bytes).map_err(|error| Trouble::of_stage(&error))?;
-    Ok(Made { said: format!("loaded, {}", ByteSize(bytes.len() as u64).display().si()), component: output })
+    Ok(MadeComponent { said: format!("loaded, {}", ByteSize(bytes.len() as u64).display().si()), component: output })
 }

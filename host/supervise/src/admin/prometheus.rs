@@ -42,11 +42,11 @@ const APPS_SHOWN_MAX: usize = 1_000;
 /// What the host status said when it was looked at: by name without prefix and ending.
 struct MetricsSnapshot(Vec<(Family, Vec<Sample>)>);
 
-/// Labels and their values.
-type Labels = Vec<(&'static str, String)>;
+/// SampleLabels and their values.
+type SampleLabels = Vec<(&'static str, String)>;
 
-/// Labels and what they have.
-type Sample = (Labels, Figure);
+/// SampleLabels and what they have.
+type Sample = (SampleLabels, Figure);
 
 enum Figure {
     Number(f64),
@@ -64,7 +64,7 @@ impl MetricsSnapshot {
     fn of(host_status: &HostStatus) -> Self {
         let touched = host_status.touched();
         let sums = Sums::of(host_status, &touched);
-        let workers: Vec<Labels> = host_status.groups.iter().zip(1_usize..).map(of_worker).collect();
+        let workers: Vec<SampleLabels> = host_status.groups.iter().zip(1_usize..).map(of_worker).collect();
         let mut rows = host_status.apps();
         // (Those that are gone are in the sums only.)
         let apps = touched.iter().zip(&sums.of_apps).filter_map(|(id, figures)| Some((rows.remove(id)?, figures)));
@@ -101,7 +101,7 @@ impl MetricsSnapshot {
         &mut self,
         label: &'static str,
         rows: impl IntoIterator<Item = &'a MetricRow<Of>>,
-        labelled: impl Iterator<Item = (Labels, &'a Of)> + Clone,
+        labelled: impl Iterator<Item = (SampleLabels, &'a Of)> + Clone,
     ) {
         for row in rows {
             let of_each = labelled.clone().flat_map(|(labels, of)| with_labels(&labels, samples(row, of)));
@@ -126,7 +126,7 @@ fn samples<Of: 'static>(row: &MetricRow<Of>, of: &Of) -> Vec<Sample> {
 }
 
 /// The labels of the worker of this number: with its group, where it is of one.
-fn of_worker((group, number): (&Option<Arc<str>>, usize)) -> Labels {
+fn of_worker((group, number): (&Option<Arc<str>>, usize)) -> SampleLabels {
     let group = group.iter().map(|group| ("group", group.to_string()));
     [("worker", number.to_string())].into_iter().chain(group).collect()
 }
