@@ -3,10 +3,11 @@
 //! [`wasmhost_base::wire`]: it starts one of two fixed programs, opens components and the file of settings, and binds and removes sockets.
 //! The settings that it got at its start decide how those processes are confined and limited; a request cannot change them.
 //! This file is the side that asks. `attend` is the spawner itself, `reading` a new reading of the file, `readings` which of
-//! them count, `stamps` which components' files have changed, `opening` and `openings` how components are opened, `settings`
+//! them count, `stamps` which components' files have changed, `binding` its new addresses, `opening` and `openings` how components are opened, `settings`
 //! what a process gets at its start.
 
 mod attend;
+mod binding;
 mod opening;
 mod openings;
 mod reading;

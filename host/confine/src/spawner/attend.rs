@@ -311,8 +311,9 @@ async fn read_again(
         known.is_reading.set(false);
         return Err(io::Error::other("there is no file of settings"));
     };
-    let (capabilities, written) = (known.capabilities, reading::written_at_start(&known.reach));
-    let mut reading = tokio::task::spawn_blocking(move || reading::read(&source, capabilities, &written));
+    let capabilities = known.capabilities;
+    let basis = reading::ReadingBasis::after(&before.config, &not_listening, &known.reach);
+    let mut reading = tokio::task::spawn_blocking(move || reading::read(&source, capabilities, &basis));
     let Ok(read) = tokio::time::timeout(READ_WITHIN, &mut reading).await else {
         let known = Rc::clone(known);
         tokio::task::spawn_local(async move {
@@ -328,7 +329,7 @@ async fn read_again(
     known.is_reading.set(false);
     let number = known.readings.borrow_mut().next();
     let read = read.map_err(io::Error::other)?;
-    let mut answer = reading::answer(number, read, (&before.config, &before.stamps), &not_listening, &known.reach)?;
+    let mut answer = reading::answer(number, read, (&before.config, &before.stamps), &known.reach)?;
     if let Some(config) = &answer.config {
         let settings = settings_by_group(config, known.log, &known.reach)?;
         let (stamps, files) = (std::mem::take(&mut answer.stamps), answer.files.keep());

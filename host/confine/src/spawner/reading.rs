@@ -7,20 +7,17 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use wasmhost_base::sealed::{seal, unseal};
-use wasmhost_base::socket_file::{self, SocketFile};
+use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
 use wasmhost_config::{App, Capabilities, Config, Listen, Preopen, Source, components_within, read_apps_again};
 
+use super::binding::{BoundListeners, NewFiles, bind_new};
 use super::settings::{Directory, GrantsByGroup, among};
 use super::stamps::{self, Stamps};
 use crate::cage::ProcessReach;
-
-/// New addresses that one reading may bring; the others come with the next one.
-const NEW_LISTENERS_MAX: usize = 64;
 
 /// What the file says now.
 #[derive(Debug)]
@@ -65,14 +62,36 @@ pub(super) struct Read {
     config: Option<Config>,
     mistakes: Vec<(Option<String>, String)>,
     stamps: Stamps,
+    bound: BoundListeners,
 }
 
-/// Reads the file. `written`: directories to which guests could write when the host started. Blocks.
-pub(super) fn read(source: &Source, capabilities: Capabilities, written: &[Preopen]) -> Read {
+/// By what a file is judged while it is read.
+pub(super) struct ReadingBasis {
+    /// Directories to which guests could write when the host started.
+    pub(super) written: Vec<Preopen>,
+    /// Addresses on which the host listens.
+    pub(super) listening: Vec<Listen>,
+}
+
+impl ReadingBasis {
+    /// After the reading of these settings, `not_listening` of whose addresses the primary could not use. `reach`: what apps
+    /// were granted at the start.
+    pub(super) fn after(before: &Config, not_listening: &[Listen], reach: &GrantsByGroup) -> Self {
+        let is_used = |listen: &&Listen| !not_listening.contains(listen);
+        let writable = reach.values().flat_map(|reach| reach.dirs.iter().filter(|dir| dir.writable));
+        Self {
+            written: writable.cloned().collect(),
+            listening: before.listeners.iter().filter(is_used).cloned().collect(),
+        }
+    }
+}
+
+/// Reads the file, and binds new addresses. Blocks.
+pub(super) fn read(source: &Source, capabilities: Capabilities, basis: &ReadingBasis) -> Read {
     let (mut config, mistakes) = read_apps_again(source, capabilities);
     let mut mistakes: Vec<_> = mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
     if let Some(config) = &mut config {
-        mistakes.extend(without_written(config, written).into_iter().map(|app| {
+        mistakes.extend(without_written(config, &basis.written).into_iter().map(|app| {
             let reason = format!(
                 "the component of the app `{app}` is in a directory to which guests could write when the host started, and to which processes of the host still can; move it, or restart the host"
             );
@@ -80,7 +99,8 @@ pub(super) fn read(source: &Source, capabilities: Capabilities, written: &[Preop
         }));
     }
     let stamps = config.as_ref().map(stamps::look).unwrap_or_default();
-    Read { config, mistakes, stamps }
+    let bound = config.as_ref().map(|config| bind_new(&config.listeners, &basis.listening)).unwrap_or_default();
+    Read { config, mistakes, stamps, bound }
 }
 
 /// Takes apps away whose component is in one of these directories. Though the file may grant none of them for writing any more,
@@ -89,11 +109,6 @@ fn without_written(config: &mut Config, written: &[Preopen]) -> Vec<String> {
     let within: Vec<String> = components_within(&config.apps, written).into_iter().map(str::to_owned).collect();
     config.apps.retain(|app| !within.contains(&app.name));
     within
-}
-
-/// Directories to which guests could write at the start.
-pub(super) fn written_at_start(reach: &GrantsByGroup) -> Vec<Preopen> {
-    reach.values().flat_map(|reach| reach.dirs.iter().filter(|dir| dir.writable).cloned()).collect()
 }
 
 /// What the spawner goes on with, and what it answers.
@@ -107,23 +122,6 @@ pub(super) struct ReadingAnswer {
     pub(super) files: NewFiles,
 }
 
-/// Files of sockets that were bound for a reading. They are removed with it, unless they are kept.
-#[derive(Debug, Default)]
-pub(super) struct NewFiles(Vec<SocketFile>);
-
-impl NewFiles {
-    /// Somebody else removes them.
-    pub(super) fn keep(&mut self) -> Vec<SocketFile> {
-        std::mem::take(&mut self.0)
-    }
-}
-
-impl Drop for NewFiles {
-    fn drop(&mut self) {
-        self.0.iter().for_each(SocketFile::remove);
-    }
-}
-
 impl ReadingAnswer {
     /// The descriptors that go with it.
     pub(super) fn descriptors(&self) -> Vec<Sent<'_>> {
@@ -132,8 +130,7 @@ impl ReadingAnswer {
     }
 }
 
-/// Compares a reading with the one that the primary follows, and binds new addresses, and those on which the primary does not
-/// listen though that reading names them. `reach`: what apps were granted at the start.
+/// Compares a reading with the one that the primary follows. `reach`: what apps were granted at the start.
 ///
 /// # Errors
 /// When it cannot be handed over.
@@ -141,41 +138,24 @@ pub(super) fn answer(
     number: u64,
     read: Read,
     (before, stamps): (&Config, &Stamps),
-    not_listening: &[Listen],
     reach: &GrantsByGroup,
 ) -> io::Result<ReadingAnswer> {
-    let Read { config, mistakes, stamps: seen } = read;
+    let Read { config, mistakes, stamps: seen, bound } = read;
+    let BoundListeners { listeners, sockets, files } = bound;
     let Some(config) = config else {
         let text =
             ReadingText { number, config: None, directories: vec![], mistakes, touched: vec![], listeners: vec![] };
         let text = seal(&serde_json::to_vec(&text)?)?;
-        let (stamps, sockets, files) = (Stamps::default(), Vec::new(), NewFiles::default());
-        return Ok(ReadingAnswer { config: None, stamps, text, sockets, files });
+        return Ok(ReadingAnswer { config: None, stamps: Stamps::default(), text, sockets, files });
     };
     // One that could not be looked at before may be another by now.
     let known: HashSet<&str> = before.apps.iter().map(|app| &*app.name).collect();
     let is_touched = |(name, now): &(&String, _)| known.contains(&***name) && stamps.get(*name) != Some(*now);
     let touched: Vec<String> = seen.iter().filter(is_touched).map(|(name, _)| name.clone()).collect();
-    let (mut sockets, mut files, mut listeners) = (Vec::new(), NewFiles::default(), Vec::new());
-    let is_new = |listen: &&Listen| !before.listeners.contains(listen) || not_listening.contains(listen);
-    for listen in config.listeners.iter().filter(is_new).take(NEW_LISTENERS_MAX) {
-        let bound = match bind(listen) {
-            Ok((socket, file)) => {
-                sockets.push((listeners.len(), socket));
-                files.0.extend(file.clone());
-                Ok(file)
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        listeners.push((listen.clone(), bound));
-    }
     let directories = config.apps.iter().map(|app| app.grants.dirs.iter().map(Directory::of).collect()).collect();
     // One that could not be bound is tried again at the next reading.
-    let is_there = |listen: &Listen| {
-        let new = listeners.iter().find(|(new, _)| new == listen);
-        new.map_or_else(|| before.listeners.contains(listen), |(_, bound)| bound.is_ok())
-    };
-    let kept = config.listeners.iter().filter(|listen| is_there(listen)).cloned().collect();
+    let is_there = |listen: &&Listen| !listeners.iter().any(|(new, bound)| new == *listen && bound.is_err());
+    let kept = config.listeners.iter().filter(is_there).cloned().collect();
     // An app that is wrong now goes on as it was.
     let right: HashSet<&str> = config.apps.iter().map(|app| &*app.name).collect();
     let named: HashSet<&str> = mistakes.iter().filter_map(|(wrong, _)| wrong.as_deref()).collect();
@@ -230,32 +210,6 @@ pub(super) fn open(mut descriptors: Descriptors, start: &Config, capabilities: C
     Ok(Reading { number, config, mistakes, beyond: wants_beyond, touched, listeners })
 }
 
-/// Binds an address. Whoever gets the socket sets its options and listens.
-fn bind(listen: &Listen) -> io::Result<(OwnedFd, Option<SocketFile>)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    match listen {
-        Listen::Tcp(address) => {
-            let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-            let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-            rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
-            rustix::net::bind(&socket, address)?;
-            Ok((socket, None))
-        }
-        Listen::Unix(path) => {
-            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            socket_file::remove_abandoned(path)?;
-            rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(path)?).map_err(|error| match error {
-                rustix::io::Errno::ACCESS => io::Error::other(
-                    "the host may make sockets only in folders in which it had one at its start; restart it",
-                ),
-                error => error.into(),
-            })?;
-            Ok((socket, Some(SocketFile::at(path)?)))
-        }
-        Listen::Inherited => Err(io::Error::other("sockets are handed over at a start only; restart the host")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::settings::reach_by_group;
@@ -290,8 +244,8 @@ mod tests {
     ) -> Result<(Reading, Option<Config>, Stamps), Box<dyn std::error::Error>> {
         let source = start.source.as_ref().ok_or("a source")?;
         let reach = reach_by_group(start);
-        let read = read(source, CAPABILITIES, &written_at_start(&reach));
-        let mut answer = answer(7, read, (start, stamps), not_listening, &reach)?;
+        let read = read(source, CAPABILITIES, &ReadingBasis::after(start, not_listening, &reach));
+        let mut answer = answer(7, read, (start, stamps), &reach)?;
         drop(answer.files.keep());
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
@@ -420,8 +374,9 @@ mod tests {
         let start = config(&file)?;
         std::fs::write(&file, format!("listen = [\"unix:{}\"]\n", socket.display()) + &app("one", ""))?;
         let source = start.source.as_ref().ok_or("a source")?;
+        let basis = ReadingBasis::after(&start, &[], &reach_by_group(&start));
         let answered =
-            || answer(1, read(source, CAPABILITIES, &[]), (&start, &Stamps::default()), &[], &reach_by_group(&start));
+            || answer(1, read(source, CAPABILITIES, &basis), (&start, &Stamps::default()), &reach_by_group(&start));
         let read = answered()?;
         assert!(socket.exists());
         drop(read);
@@ -473,11 +428,12 @@ mod tests {
         let start = config(&file)?;
         std::fs::write(&file, text(", C = \"d\""))?;
         let source = start.source.as_ref().ok_or("a source")?;
+        let basis = ReadingBasis::after(&start, &[], &reach_by_group(&start));
         let began = std::time::Instant::now();
-        let read = read(source, CAPABILITIES, &[]);
+        let read = read(source, CAPABILITIES, &basis);
         println!("read {:?}", began.elapsed());
         let began = std::time::Instant::now();
-        let answer = answer(1, read, (&start, &stamps::look(&start)), &[], &reach_by_group(&start))?;
+        let answer = answer(1, read, (&start, &stamps::look(&start)), &reach_by_group(&start))?;
         println!("answered {:?}", began.elapsed());
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
