@@ -191,7 +191,7 @@ impl<B: Backend> Primary<B> {
             let (Tell::Supply(worker, app, _) | Tell::Refuse(worker, app, _)) = &one;
             let (worker, app) = (*worker, *app);
             self.show(app);
-            let Some(one) = self.unpublished.hold(app, one) else { continue };
+            let Some(one) = self.unpublished.hold((worker, app), one) else { continue };
             let Some(handle) = self.place_of(worker).and_then(|place| place.handle.as_ref()) else { continue };
             match one {
                 Tell::Supply(_, app, guest) => handle.supply(app, guest),
