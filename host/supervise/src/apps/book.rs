@@ -115,9 +115,11 @@ impl<C: Clone> Book<C> {
         self.records.remove(&id);
     }
 
-    /// It is not loaded, for this reason, until a reload says something else.
+    /// It is not loaded, for this reason, until a reload says something else. A load that waits or runs goes on, with the
+    /// settings that it had before.
     pub(crate) fn bar(&mut self, id: AppId, error: LoadError) {
         if let Some(record) = self.records.get_mut(&id) {
+            record.is_barred_meanwhile = record.load != Work::None;
             record.failure = Some(LoadFailure { error, in_a_row: 0, again_at: None });
         }
     }
@@ -133,6 +135,7 @@ impl<C: Clone> Book<C> {
     /// for yet is loaded when somebody does.
     pub(crate) fn reload(&mut self, id: AppId, next: Option<Arc<App>>) {
         let Some(record) = self.records.get_mut(&id) else { return };
+        record.is_barred_meanwhile = false;
         if next.is_some() {
             record.next = next;
         }
@@ -323,7 +326,10 @@ impl<C: Clone> Book<C> {
         };
         let number = record.revision.as_ref().map_or(1, |before| before.number + 1);
         record.revision = Some(Revision { number, wasi, isolation, code });
-        (record.has_vanished, record.failure) = (false, None);
+        record.has_vanished = false;
+        if !std::mem::take(&mut record.is_barred_meanwhile) {
+            record.failure = None;
+        }
         let to = record.take_all();
         if again {
             self.reload(id, None);
@@ -337,7 +343,10 @@ impl<C: Clone> Book<C> {
         let in_a_row = record.failure.as_ref().map_or(0, |before| before.in_a_row);
         let retry_in = RETRY.delay(in_a_row, 0.0);
         let again_at = now + retry_in;
-        record.failure = Some(LoadFailure { error, in_a_row: in_a_row.saturating_add(1), again_at: Some(again_at) });
+        if !std::mem::take(&mut record.is_barred_meanwhile) {
+            let in_a_row = in_a_row.saturating_add(1);
+            record.failure = Some(LoadFailure { error, in_a_row, again_at: Some(again_at) });
+        }
         // Those settings had their try.
         record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
         let keeps_old = record.has_code();

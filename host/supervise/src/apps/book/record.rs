@@ -68,6 +68,8 @@ pub(crate) struct Record<C> {
     pub(super) is_reload: bool,
     /// A reload was asked for while a load ran.
     pub(super) again: bool,
+    /// It was barred while a load waited or ran, which tells nothing of the settings that it was barred for.
+    pub(super) is_barred_meanwhile: bool,
     pub(super) opening: Work,
     /// Workers whose requests wait for it.
     pub(super) wanted_by: BTreeSet<WorkerId>,
@@ -126,6 +128,7 @@ impl<C> Record<C> {
             loads_with: None,
             is_reload: false,
             again: false,
+            is_barred_meanwhile: false,
             opening: Work::None,
             wanted_by: BTreeSet::new(),
             awake_on: BTreeSet::new(),

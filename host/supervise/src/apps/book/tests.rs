@@ -229,6 +229,28 @@ fn an_app_that_may_not_be_loaded_is_refused_until_a_reload_says_otherwise() {
     assert!(!is_barred(&book));
 }
 
+#[test]
+fn an_app_that_is_barred_during_a_load_is_shown_with_the_reason_whatever_comes_of_the_load() {
+    for works in [true, false] {
+        let (mut book, now) = (book_of_one(), Instant::now());
+        book.wants(ONE, APP, now);
+        let (id, with) = book.next_load().expect("a load to begin");
+        book.bar(APP, error("it needs a restart"));
+        end(&mut book, id, &with, if works { code("first") } else { Err(error("broken")) }, now);
+        let reason = |book: &Book<&'static str>| {
+            book.get(APP).and_then(|record| record.failure()).map(|failure| failure.error.reason.clone())
+        };
+        assert_eq!(reason(&book).as_deref(), Some("it needs a restart"), "{works}");
+        assert_eq!(book.get(APP).map(Record::state), Some(if works { AppState::Awake } else { AppState::Failed }));
+        let later = now + Duration::from_secs(100_000);
+        book.retry(later);
+        assert!(book.next_load().is_none(), "{works}: it waits for a reload");
+        book.reload(APP, Some(app("mended")));
+        load(&mut book, code("mended"), later);
+        assert_eq!(reason(&book), None, "{works}");
+    }
+}
+
 /// Something that happens.
 #[derive(Debug, Clone)]
 enum Step {
