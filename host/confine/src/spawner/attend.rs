@@ -100,6 +100,7 @@ pub fn run(capabilities: Capabilities, look_up: CacheLookUp) -> Result<(), Atten
         capabilities,
         reach,
         is_reading: Cell::new(false),
+        is_stopping: Cell::new(false),
         look_up: looks_up.then_some(look_up),
     };
     let outcome = runtime.block_on(attend(inherited.input, Rc::new(known)));
@@ -117,6 +118,8 @@ struct KnownToSpawner {
     reach: GrantsByGroup,
     /// A reading of the file is under way, or has not ended in time.
     is_reading: Cell<bool>,
+    /// The host stops: the files of its sockets are removed, and no others are to be made.
+    is_stopping: Cell<bool>,
     /// How the code of components is found in the cache; none: it is not.
     look_up: Option<CacheLookUp>,
 }
@@ -250,6 +253,7 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
             }
             ToSpawner::Own(_) | ToSpawner::Follows(_) => {}
             ToSpawner::RemoveSockets => {
+                known.is_stopping.set(true);
                 // Of a reading that the primary never followed, too.
                 known.readings.borrow().offered().iter().flat_map(|lost| &lost.files).for_each(SocketFile::remove);
                 // The second time, nothing.
@@ -329,6 +333,9 @@ async fn read_again(
     known.is_reading.set(false);
     let number = known.readings.borrow_mut().next();
     let read = read.map_err(io::Error::other)?;
+    if known.is_stopping.get() {
+        return Err(io::Error::other("the host stops"));
+    }
     let mut answer = reading::answer(number, read, (&before.config, &before.stamps), &known.reach)?;
     if let Some(config) = &answer.config {
         let settings = settings_by_group(config, known.log, &known.reach)?;
@@ -422,6 +429,7 @@ async fn attend_to(mut child: Child, answer: &Wire) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures;
 
     #[test]
     fn how_a_process_is_confined_and_limited_cannot_be_asked_for() {
@@ -435,5 +443,37 @@ mod tests {
         ] {
             assert_eq!(serde_json::from_str::<ToSpawner>(message).is_ok(), is_known, "{message}");
         }
+    }
+
+    #[test]
+    fn a_reading_that_is_lost_or_comes_when_the_host_stops_leaves_no_socket_behind()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let (file, socket) = (folder.path().join("wasmhost.toml"), folder.path().join("web.sock"));
+        let app = "[[app]]\nname = \"a\"\ncomponent = \"a.wasm\"\nroutes = [\"*\"]\n";
+        std::fs::write(&file, app)?;
+        let config = fixtures::config([std::ffi::OsStr::new("-c"), file.as_os_str()], Capabilities::NONE)?;
+        std::fs::write(&file, format!("listen = [\"unix:{}\"]\n{app}", socket.display()))?;
+        let reach = reach_by_group(&config);
+        let given = GivenToSpawner { config, settings: BTreeMap::new(), stamps: Stamps::default(), files: Vec::new() };
+        let known = Rc::new(KnownToSpawner {
+            readings: RefCell::new(Readings::new(Rc::new(given))),
+            components: RefCell::default(),
+            log: LogSettings::default(),
+            capabilities: Capabilities::NONE,
+            reach,
+            is_reading: Cell::new(false),
+            is_stopping: Cell::new(false),
+            look_up: None,
+        });
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
+        let sockets = Sockets::default();
+        let read_again = || runtime.block_on(read_again(&known, &sockets, 0, None));
+        assert!(read_again()?.config.is_some() && socket.exists(), "it is on its way");
+        assert!(known.follow(0, &sockets) && !socket.exists(), "it was lost");
+        known.is_stopping.set(true);
+        assert!(read_again().is_err() && !socket.exists());
+        Ok(())
     }
 }
