@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::shutdown::message;
-use crate::support::{Connection, FAULTS, Server, eventually, get, guest};
+use crate::support::{Connection, FAULTS, Server, eventually, get, guest, message};
 
 #[test]
 fn the_head_of_an_endless_stream_gives_its_instance_back_after_100_ms() {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::isolation::{self, named};
-use crate::support::apps::{Folder, app, ask, ask_until_loaded, message, reload, status_of};
+use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
 use crate::support::server::status_field;
-use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest};
+use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest, message};
 
 /// An app of wasi 0.2 and one of wasi 0.3, side by side.
 fn two() -> String {

@@ -7,9 +7,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::shutdown::message;
 use crate::support::server::{command, signal};
-use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest, run};
+use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest, message, run};
 
 const KINDS: [&str; 2] = ["thread", "process"];
 const EPERM: &str = "1";

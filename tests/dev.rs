@@ -6,9 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
-
-use crate::support::{Connection, Response, Server, TestResult, command, eventually, guest, run};
+use crate::support::{Connection, Response, Server, TestResult, command, eventually, guest, message, run};
 
 /// A project in C whose `make` is a script: it copies the component that `app.c` names, after the seconds in `delay`, and
 /// fails when `app.c` begins with `broken`.
@@ -67,10 +65,6 @@ impl Fake {
     fn builds(&self) -> usize {
         fs::read_to_string(self.path("app/target/builds")).unwrap_or_default().lines().count()
     }
-}
-
-pub(crate) fn message(record: &Value) -> &str {
-    record["message"].as_str().unwrap_or_default()
 }
 
 /// What was said so often.

@@ -8,9 +8,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::dev::{MAKE, SERVED, message};
+use crate::dev::{MAKE, SERVED};
 use crate::support::apps::{ask, ask_until_loaded, status_of};
-use crate::support::{Connection, Finished, Server, TestResult, command, eventually, guest, run};
+use crate::support::{Connection, Finished, Server, TestResult, command, eventually, guest, message, run};
 
 /// A folder with a `wasmhost.toml`, projects in C whose `make` copies the component that `app.c` names, and that `make`.
 struct Folder {

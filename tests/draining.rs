@@ -3,9 +3,9 @@
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::shutdown::{message, with_handed_over};
+use crate::shutdown::with_handed_over;
 use crate::support::server::{limit_descriptors, signal};
-use crate::support::{Connection, FAULTS, Server, TestResult, eventually};
+use crate::support::{Connection, FAULTS, Server, TestResult, eventually, message};
 
 fn begin(server: &Server, path: &str) -> Connection {
     let before = server.sum("in_flight");

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::connections::is_silent;
-use crate::shutdown::{get_over_unix, message};
+use crate::shutdown::get_over_unix;
 use crate::support::cgroup::{Bound, Cgroups};
 use crate::support::server::{cpu_ticks, limit_descriptors, lowest_free_descriptor, within};
-use crate::support::{CEILING, Connection, FAULTS, Finished, Server, TestResult, eventually, get, guest, run};
+use crate::support::{CEILING, Connection, FAULTS, Finished, Server, TestResult, eventually, get, guest, message, run};
 
 /// The binary behind these words, serving `component`.
 pub fn serving_within(place: &[&str], component: &str, flags: &[&str]) -> Server {

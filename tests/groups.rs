@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 
-use crate::support::apps::{Folder, app, ask, ask_until_loaded, message, reload, status_of};
+use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
 use crate::support::server::signal;
-use crate::support::{Connection, Server, TestResult, eventually};
+use crate::support::{Connection, Server, TestResult, eventually, message};
 
 const PROCESS: &str = "worker-kind = \"process\"\n";
 /// Apps in groups, and the versions of WASI that they are made for.
@@ -65,6 +65,10 @@ fn each_app_is_served_by_the_processes_of_its_group_and_counted_once() -> TestRe
     let all: BTreeSet<u32> = pids.values().flatten().copied().collect();
     assert_eq!(all.len(), 6, "two for each, all different: {pids:?}");
     assert!(all.iter().all(|pid| server.worker_pids().contains(pid)), "{pids:?}");
+    let metrics = server.admin("/metrics").text();
+    for series in ["{worker=\"1\"} 1", "{worker=\"3\",group=\"left\"} 1", "{worker=\"5\",group=\"right\"} 1"] {
+        assert!(metrics.contains(&format!("wasmhost_worker_up{series}")), "{series}: {metrics}");
+    }
     // One connection goes from group to group.
     let before: Vec<u64> =
         NAMES.iter().map(|name| status_of(&server, name)["requests"].as_u64().unwrap_or(0)).collect();

@@ -8,7 +8,7 @@ use std::process::Command;
 use wasmhost_toolchain::build::marker::{Marks, mark};
 
 use crate::support::server::within;
-use crate::support::{Connection, Finished, Server, TestResult, command, cpus, eventually, get, guest, run};
+use crate::support::{Connection, Finished, Server, TestResult, command, cpus, eventually, get, guest, message, run};
 
 /// Tries to serve `file`, which must not come to pass: exit code 1, one error, one hint, no port, no panic.
 #[track_caller]
@@ -40,10 +40,6 @@ fn written(dir: &tempfile::TempDir, name: &str, bytes: impl AsRef<[u8]>) -> std:
     let path = dir.path().join(name);
     fs::write(&path, bytes)?;
     Ok(path)
-}
-
-fn message(record: &serde_json::Value) -> &str {
-    record["message"].as_str().unwrap_or_default()
 }
 
 /// How many components it has compiled so far.

@@ -10,11 +10,10 @@ use serde_json::Value;
 
 use crate::connections::is_silent;
 use crate::environment::serving_within;
-use crate::shutdown::message;
 use crate::support::cgroup::{Bound, Cgroups};
 use crate::support::facility::{self, WITHOUT_IPV6};
 use crate::support::server::{limit_descriptors, lowest_free_descriptor, signal, within};
-use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest, run};
+use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest, message, run};
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: test\r\n\r\n";
 

@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use serde_json::Value;
-
 use crate::support::server::limit_descriptors;
-use crate::support::{Connection, Server, TestResult, eventually, get, guest};
+use crate::support::{Connection, Server, TestResult, eventually, get, guest, message};
 
 /// A file that is served, in a directory of its own.
 struct Deployed {
@@ -47,10 +45,6 @@ impl Deployed {
 
 fn reloads(server: &Server) -> u64 {
     server.status()["reloads"].as_u64().expect("a number")
-}
-
-fn message(record: &Value) -> &str {
-    record["message"].as_str().unwrap_or_default()
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use crate::shutdown::get_over_unix;
-use crate::support::apps::{Folder, app, ask, ask_until_loaded, message, reload, status_of};
-use crate::support::{Server, TestResult, eventually};
+use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
+use crate::support::{Connection, Server, TestResult, eventually, message};
 
 /// A port that was free just now.
 fn free_port() -> std::io::Result<u16> {
@@ -197,5 +197,96 @@ fn a_socket_that_nobody_listens_on_any_more_is_replaced_at_a_reload() -> TestRes
     eventually("it is served there, too", || {
         get_over_unix(&folder.path().join("two.sock"), "/").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     });
+    Ok(())
+}
+
+#[test(needs(FaultInjection))]
+fn an_address_that_the_host_could_not_listen_on_is_shown_and_tried_again_at_the_next_reload() -> TestResult {
+    let listen = |more: &str| format!("listen = [\"127.0.0.1:0\"{more}]\n") + &app("hello", "hello.wasm", "*", "");
+    for kind in ["thread", "process"] {
+        let folder = Folder::new(&listen(""))?;
+        let mut command = crate::support::command();
+        command.arg("-c").arg(folder.file()).args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
+        command.args(["--worker-kind", kind]);
+        let server = Server::spawn(command);
+        let mut admin = Connection::open(server.admin_address());
+        admin.send("GET /healthz HTTP/1.1\r\nHost: test\r\nX-Wasmhost-Inject: listen\r\n\r\n");
+        assert_eq!(admin.response().status, 200);
+        folder.write(&listen(", \"unix:new.sock\""))?;
+        reload(&server);
+        let record = server.wait_for_record("that it does not listen there", |record| {
+            record["level"] == "ERROR" && message(record).contains("cannot listen on")
+        });
+        assert!(message(&record).contains("tried again") && record["hint"].is_string(), "{kind}: {record}");
+        let shown = server.status()["not_listening"].clone();
+        assert!(
+            shown.as_object().is_some_and(|all| all.keys().all(|name| name.ends_with("new.sock"))),
+            "{kind}: {shown}"
+        );
+        assert!(get_over_unix(&folder.path().join("new.sock"), "/").is_err(), "{kind}: nobody listens");
+        // The same file.
+        reload(&server);
+        assert!(get_over_unix(&folder.path().join("new.sock"), "/")?.starts_with("HTTP/1.1 200"), "{kind}");
+        assert!(server.status()["not_listening"].is_null(), "{kind}");
+    }
+    Ok(())
+}
+
+#[test(needs(FaultInjection))]
+fn a_worker_process_that_cannot_take_new_code_over_is_shown_as_behind_and_tries_again() -> TestResult {
+    let file = app("changing", "./app.wasm", "changing.test/*", "") + &app("other", "hello.wasm", "other.test/*", "");
+    let folder = Folder::new(&file)?;
+    folder.component("app.wasm", "faults.wasm")?;
+    let server = folder.serve(&["--worker-kind", "process"]);
+    for host in ["changing.test", "other.test"] {
+        assert_eq!(ask_until_loaded(server.address, host, "/").status, if host == "other.test" { 200 } else { 404 });
+    }
+    let mut kept = Connection::open(server.address);
+    let head = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: changing.test\r\n{more}\r\n");
+    let mut of_kept = |path: &str, more: &str| {
+        kept.send(head(path, more));
+        kept.response().status
+    };
+    eventually("its worker has the app", || of_kept("/status?code=201", "") == 201);
+    assert_eq!(of_kept("/status?code=201", "X-Wasmhost-Inject: link\r\n"), 201);
+    folder.component("app.wasm", "hello.wasm")?;
+    reload(&server);
+    let failed = server.wait_for_record("that it cannot be linked", |record| {
+        record["level"] == "ERROR" && message(record).contains("the worker cannot serve the app")
+    });
+    eventually("the page says so", || {
+        status_of(&server, "changing")["behind"] == serde_json::json!([failed["worker"]])
+    });
+    assert_eq!(of_kept("/status?code=201", ""), 201, "what it had goes on");
+    eventually("it serves the new one after all", || of_kept("/status?code=201", "") == 200);
+    eventually("nobody is behind", || status_of(&server, "changing")["behind"].is_null());
+    assert_eq!(ask(server.address, "other.test", "/").status, 200);
+    assert!(server.records(|record| record["message"] == "exit").is_empty(), "no worker had to end for it");
+    Ok(())
+}
+
+#[test]
+fn a_component_where_an_app_could_write_until_now_is_refused_until_a_restart() -> TestResult {
+    let writes = |mode: &str| app("writes", "hello.wasm", "writes.test/*", &format!("dirs = [\"data::/data{mode}\"]"));
+    for kind in ["thread", "process"] {
+        let folder = Folder::new(&writes(":rw"))?;
+        std::fs::create_dir(folder.path().join("data"))?;
+        let server = folder.serve(&["--worker-kind", kind]);
+        assert_eq!(ask_until_loaded(server.address, "writes.test", "/").status, 200, "{kind}");
+        folder.component("data/new.wasm", "hello.wasm")?;
+        folder.component("beside.wasm", "hello.wasm")?;
+        let beside = app("beside", "./beside.wasm", "beside.test/*", "");
+        folder.write(&(writes("") + &app("new", "./data/new.wasm", "new.test/*", "") + &beside))?;
+        for round in 0..2 {
+            let seen = || server.records(|record| record["app"] == "new" && record["level"] == "ERROR").len();
+            let before = seen();
+            reload(&server);
+            eventually("it is refused", || seen() > before);
+            let record = server.wait_for_record("why", |record| record["app"] == "new" && record["level"] == "ERROR");
+            assert!(message(&record).contains("restart the host"), "{kind} {round}: {record}");
+            assert_eq!(ask(server.address, "new.test", "/").status, 404, "{kind} {round}");
+            assert_eq!(ask_until_loaded(server.address, "beside.test", "/").status, 200, "{kind} {round}");
+        }
+    }
     Ok(())
 }

@@ -8,10 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::support::server::within;
-use crate::support::{CEILING, Connection, FAULTS, Server, TestResult, command, eventually, get, guest, run};
+use crate::support::{CEILING, Connection, FAULTS, Server, TestResult, command, eventually, get, guest, message, run};
 
 /// Sends this request on a new connection, and waits until a worker serves it.
 #[track_caller]
@@ -29,11 +27,6 @@ fn stop(server: &Server, signal: &str) {
     server.signal(signal);
     let record = server.wait_for_record("stopping", |record| message(record).starts_with("stopping"));
     assert_eq!(record["signal"], format!("SIG{signal}"));
-}
-
-/// What a record of the log says.
-pub fn message(record: &Value) -> &str {
-    record["message"].as_str().unwrap_or_default()
 }
 
 #[test]

@@ -23,7 +23,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config/src/nearest.rs", &[]),
     ("config/src/host_name.rs", &[]),
     ("config/src/routes", &["host_name"]),
-    ("confine/src/cage.rs", &[]),
+    // (Its tests.)
+    ("confine/src/cage.rs", &["fixtures"]),
     ("confine/src/calls.rs", &["cage"]),
     ("confine/src/files.rs", &["cage"]),
     ("confine/src/spawner/openings.rs", &[]),
@@ -51,6 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervise/src/loader.rs", &[]),
     ("supervise/src/descriptors.rs", &[]),
     ("supervise/src/backend.rs", &[]),
+    ("supervise/src/primary/event_turns.rs", &[]),
     ("supervise/src/primary/unpublished.rs", &[]),
     ("supervise/src/apps/book.rs", &["apps::difference"]),
     ("supervise/src/apps/difference.rs", &[]),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Connection, Response, Server, command, eventually, guest};
+use super::{Connection, Response, Server, command, eventually, guest, message};
 
 /// The directory of a `wasmhost.toml`.
 pub struct Folder {
@@ -98,11 +98,6 @@ pub fn status_of(server: &Server, app: &str) -> Value {
     let status = server.status();
     let apps = status["apps"].as_array().expect("a list of apps");
     apps.iter().find(|shown| shown["name"] == app).cloned().unwrap_or_default()
-}
-
-/// The text of a line of the log.
-pub fn message(record: &Value) -> &str {
-    record["message"].as_str().unwrap_or_default()
 }
 
 /// Has the file read again, and waits until that is done.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub use client::{Connection, Response, get, request};
 pub use neighbours::Neighbours;
 pub use run::{Finished, run};
-pub use server::{Server, command};
+pub use server::{Server, command, message};
 
 /// Ceiling of every wait; far above what a busy machine needs.
 pub const CEILING: Duration = Duration::from_secs(20);

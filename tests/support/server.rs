@@ -53,6 +53,11 @@ impl Log {
     }
 }
 
+/// The text of a line of the log.
+pub fn message(record: &Value) -> &str {
+    record["message"].as_str().unwrap_or_default()
+}
+
 /// The binary, [prepared].
 pub fn command() -> Command {
     prepared(Command::new(env!("CARGO_BIN_EXE_wasmhost")))

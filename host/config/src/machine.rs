@@ -30,6 +30,19 @@ pub fn machine() -> Machine {
     }
 }
 
+/// Memory of this machine that can be had now without swapping, within the cgroup's limit, in bytes.
+pub fn available_bytes(machine: &Machine) -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    available_in(&meminfo).map_or(machine.memory_bytes, |available| available.min(machine.memory_bytes))
+}
+
+/// `MemAvailable` of `/proc/meminfo` (proc_meminfo(5)), which is in KiB.
+fn available_in(meminfo: &str) -> Option<u64> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1_024)
+}
+
 /// `wasmhost` below `$XDG_CACHE_HOME`, or below `$HOME/.cache`.
 fn cache_of_user() -> CacheChoice {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -90,6 +103,12 @@ fn has_inherited_socket() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_available_is_read_in_bytes() {
+        let meminfo = "MemTotal:       24683000 kB\nMemAvailable:    2048 kB\nSwapFree: 0 kB\n";
+        assert_eq!((available_in(meminfo), available_in("MemTotal: 1 kB\n")), (Some(2 << 20), None));
+    }
 
     /// A mount of cgroups with these files.
     fn mount(files: &[(&str, &str)]) -> std::io::Result<tempfile::TempDir> {

@@ -5,10 +5,11 @@
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::mistake::Mistakes;
 use super::together::FoundApp;
-use super::{Config, Listen};
+use super::{App, Config, Listen, Preopen};
 
 /// A directory, whatever it is called: its device and inode.
 type DirectoryIdentity = (u64, u64);
@@ -118,16 +119,30 @@ pub(super) fn check(apps: &[FoundApp], config: &Config, file: Option<&Path>, mis
     }
 }
 
+/// Whether a component is in one of these directories, at whatever depth: its file, or what that links to.
+fn is_within(component: &Path, is_one: impl Fn(DirectoryIdentity) -> bool) -> bool {
+    let folder = |file: &Path| file.parent().map(canonical);
+    let folders = [folder(component), folder(&canonical(component))];
+    let is_in = |folder: &PathBuf| folder.ancestors().filter_map(identity).any(&is_one);
+    !component.as_os_str().is_empty() && folders.iter().flatten().any(is_in)
+}
+
+/// Which of these apps have a component in one of these directories, by name. Blocks.
+pub fn components_within<'a>(apps: &'a [Arc<App>], dirs: &[Preopen]) -> Vec<&'a str> {
+    let dirs: HashSet<DirectoryIdentity> = dirs.iter().filter_map(|dir| identity(&dir.path())).collect();
+    if dirs.is_empty() {
+        return Vec::new();
+    }
+    let within = apps.iter().filter(|app| is_within(&app.component, |above| dirs.contains(&above)));
+    within.map(|app| &*app.name).collect()
+}
+
 /// At a reload, an app that is wrong goes on as it was. So an app whose component another one may write is wrong, too, whichever
 /// of them is new: else guests of the other would choose what it serves.
 fn blame_components(apps: &[FoundApp], writer: &FoundApp, dir: &Path, mistakes: &mut Mistakes) {
     let Some(written) = identity(dir) else { return };
     for found in apps.iter().filter(|found| found.app.name != writer.app.name) {
-        let component = &found.app.component;
-        let folder = |file: &Path| file.parent().map(canonical);
-        let folders = [folder(component), folder(&canonical(component))];
-        let is_in = |folder: &PathBuf| folder.ancestors().filter_map(identity).any(|above| above == written);
-        if !component.as_os_str().is_empty() && folders.iter().flatten().any(is_in) {
+        if is_within(&found.app.component, |above| above == written) {
             let reason = format!(
                 "guests of the app `{}` may write to `{}`, where it is. Move it, or take the directory from that app",
                 writer.app.name,

@@ -259,9 +259,10 @@ fn library_folders() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use wasmhost_config::{CacheChoice, Declaration, Machine, build};
+    use wasmhost_config::Declaration;
 
     use super::*;
+    use crate::fixtures;
 
     /// An app needs its name: `directory`, ports, and names where one begins with a letter.
     fn needs(app: &App) -> Needs {
@@ -277,22 +278,12 @@ mod tests {
         }
     }
 
-    const CAPABILITIES: Capabilities = Capabilities::new(&[&[Declaration {
-        what: "tests",
-        interfaces: &[],
-        granted_by: &[],
-        without: "",
-        settings: &[],
-        needs,
-    }]]);
+    const DECLARATIONS: &[Declaration] = &[fixtures::declaration(needs)];
+    const CAPABILITIES: Capabilities = Capabilities::new(&[DECLARATIONS]);
 
     fn config(apps: &[&str]) -> Config {
         let app = |name: &&str| App { name: (*name).to_owned(), ..App::default() }.into();
-        let words = ["wasmhost", "a.wasm"].map(Into::into);
-        let machine = Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
-        let parsed = wasmhost_config::cli::parse(words, CAPABILITIES);
-        let wasmhost_config::cli::Parsed::Cli(cli, _) = parsed else { panic!("{parsed:?}") };
-        let config = build(&cli.serve, CAPABILITIES, machine).expect("settings");
+        let config = fixtures::config(["a.wasm"], CAPABILITIES).expect("settings");
         Config { apps: apps.iter().map(app).collect(), ..config }
     }
 

@@ -6,6 +6,8 @@
 mod cage;
 mod calls;
 mod files;
+#[cfg(test)]
+mod fixtures;
 pub mod spawner;
 
 use std::time::{Duration, Instant};

@@ -3,14 +3,17 @@
 //! [`wasmhost_base::wire`]: it starts one of two fixed programs, opens components and the file of settings, and binds and removes sockets.
 //! The settings that it got at its start decide how those processes are confined and limited; a request cannot change them.
 //! This file is the side that asks. `attend` is the spawner itself, `reading` a new reading of the file, `readings` which of
-//! them count, `opening` and `openings` how components are opened, `settings` what a process gets at its start.
+//! them count, `stamps` which components' files have changed, `binding` its new addresses, `opening` and `openings` how components are opened, `settings`
+//! what a process gets at its start.
 
 mod attend;
+mod binding;
 mod opening;
 mod openings;
 mod reading;
 mod readings;
 mod settings;
+mod stamps;
 
 use std::fs::File;
 use std::io;
@@ -29,9 +32,10 @@ pub use self::attend::{AttendError, run};
 pub use self::reading::{NewListener, Reading};
 
 use wasmhost_base::backoff::Backoff;
+use wasmhost_base::sealed::seal;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire};
-use wasmhost_config::{App, Capabilities, Compilation, Config, Confine};
+use wasmhost_config::{App, Capabilities, Compilation, Config, Confine, Listen};
 
 use self::settings::SealedSettings;
 pub use self::settings::{Directory, InheritError, Inheritance, Settings, among, inherit};
@@ -131,7 +135,8 @@ enum ToSpawner {
         reading: u64,
         look_up: bool,
     },
-    /// Read the file of settings again; the primary follows the reading of this number.
+    /// Read the file of settings again; the primary follows the reading of this number. With [`Descriptor::Settings`], a
+    /// sealed list of addresses that this reading names, and on which the primary does not listen; without, there is none.
     ReadAgain {
         held: u64,
     },
@@ -259,12 +264,21 @@ impl Spawner {
     }
 
     /// Reads the file of settings again, which takes as long as the files that it names. `start`: the settings of the
-    /// start; `held`: the number of the last reading that was followed, with which it is compared. Needs a tokio runtime.
+    /// start; `held`: the number of the last reading that was followed, with which it is compared; `not_listening`: addresses
+    /// of that one that are to be bound once more, since their sockets could not be used. Needs a tokio runtime.
     ///
     /// # Errors
     /// When the spawner does not do it. Nothing has changed then, and the next reading tells of all that this one would have.
-    pub async fn read_again(&self, start: &Config, held: u64, capabilities: Capabilities) -> io::Result<Reading> {
-        let answer = Wire::new(self.ask(&ToSpawner::ReadAgain { held }, &[])?)?;
+    pub async fn read_again(
+        &self,
+        start: &Config,
+        held: u64,
+        not_listening: &[Listen],
+        capabilities: Capabilities,
+    ) -> io::Result<Reading> {
+        let list = if not_listening.is_empty() { None } else { Some(seal(&serde_json::to_vec(not_listening)?)?) };
+        let beside: Vec<Sent<'_>> = list.iter().map(|list| (Descriptor::Settings, list.as_fd())).collect();
+        let answer = Wire::new(self.ask(&ToSpawner::ReadAgain { held }, &beside)?)?;
         match received(&answer).await? {
             Some((FromSpawner::Read, descriptors)) => {
                 let reading = reading::open(descriptors, start, capabilities)?;

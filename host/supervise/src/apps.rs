@@ -13,7 +13,7 @@ use wasmhost_config::{App, AppId, Listed};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-use self::book::{AppAnswer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Served};
+use self::book::{AppAnswer, Book, Failed, LOADS_MAX, OPENINGS_MAX, OpenedRevision, Served};
 use self::difference::Numbers;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::short;
@@ -31,7 +31,7 @@ pub(crate) enum Done<B: Backend> {
     /// A load of an app with these settings.
     Loaded(AppId, Arc<App>, Result<Loaded<B>, LoadError>),
     /// The opening of this revision of an app.
-    Opened(AppId, u64, Result<(B::Guest, B::Code), LoadError>),
+    Opened(AppId, OpenedRevision, Result<(B::Guest, B::Code), LoadError>),
 }
 
 /// The apps of the host.
@@ -75,16 +75,16 @@ impl<B: Backend> Apps<B> {
             });
         }
         let mut tell = Vec::new();
-        while let Some((id, app, number, code)) = self.book.next_opening() {
+        while let Some((id, app, which, code)) = self.book.next_opening() {
             if let Some(guest) = backend.at_hand(&code) {
-                tell.extend(self.opened(id, number, Ok((guest, code))));
+                tell.extend(self.opened(id, which, Ok((guest, code))));
                 continue;
             }
             let done = self.done.clone();
             let begun = backend.open(&app, &code);
             tokio::task::spawn_local(async move {
                 let came = wait(begun, &app, "open").await;
-                let _ = done.send(Done::Opened(id, number, came)).await;
+                let _ = done.send(Done::Opened(id, which, came)).await;
             });
         }
         tell
@@ -94,14 +94,14 @@ impl<B: Backend> Apps<B> {
     pub(crate) fn opened(
         &mut self,
         id: AppId,
-        number: u64,
+        which: OpenedRevision,
         came: Result<(B::Guest, B::Code), LoadError>,
     ) -> Vec<Tell<B::Guest>> {
         let (guest, came) = match came {
             Ok((guest, code)) => (Some(guest), Ok(Some(code))),
             Err(error) => (None, Err(error)),
         };
-        let opened = self.book.opened(id, number, came, Instant::now());
+        let opened = self.book.opened(id, which, came, Instant::now());
         let supplies = guest.into_iter().flat_map(|guest| {
             opened.to.iter().map(move |worker| Tell::Supply(*worker, id, guest.clone())).collect::<Vec<_>>()
         });

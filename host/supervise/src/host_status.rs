@@ -34,6 +34,7 @@ pub struct HostStatus {
 
 struct BoardState {
     phase: Phase,
+    not_listening: Vec<(String, String)>,
     apps: BTreeMap<AppId, AppRow>,
     /// Apps that were ever wanted or loaded, gone or not: workers may have counted something of them.
     touched: BTreeSet<AppId>,
@@ -56,6 +57,8 @@ pub struct AppRow {
     pub isolation: String,
     /// How often it was loaded.
     pub revision: u64,
+    /// Workers that cannot serve it yet as it was loaded last.
+    pub behind: Vec<u16>,
     /// Why it could not be loaded the last time, and a way out.
     pub error: Option<(String, String)>,
     /// Loads that failed.
@@ -80,7 +83,12 @@ impl HostStatus {
             config,
             confinement,
             started: Instant::now(),
-            state: Mutex::new(BoardState { phase: Phase::Starting, apps: BTreeMap::new(), touched: BTreeSet::new() }),
+            state: Mutex::new(BoardState {
+                phase: Phase::Starting,
+                not_listening: Vec::new(),
+                apps: BTreeMap::new(),
+                touched: BTreeSet::new(),
+            }),
         }
     }
 
@@ -96,6 +104,11 @@ impl HostStatus {
     /// Where the host is in its life.
     pub fn phase(&self) -> Phase {
         self.state().phase
+    }
+
+    /// Addresses of the settings on which the host does not listen, and why.
+    pub fn not_listening(&self) -> Vec<(String, String)> {
+        self.state().not_listening.clone()
     }
 
     /// All apps, by number.
@@ -124,6 +137,10 @@ impl HostStatus {
 
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.state().phase = phase;
+    }
+
+    pub(crate) fn set_not_listening(&self, addresses: Vec<(String, String)>) {
+        self.state().not_listening = addresses;
     }
 
     /// Workers count something of this app from now on.

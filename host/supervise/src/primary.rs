@@ -6,6 +6,7 @@ mod bootstrap;
 mod dispatch;
 mod division;
 mod error;
+mod event_turns;
 mod held;
 mod life;
 mod liveness;
@@ -37,6 +38,7 @@ use self::dispatch::{DISPATCH_AGAIN, HeldConnection, Rest, next_connection};
 use self::division::{Division, FRONT};
 pub use self::error::PrimaryError;
 use self::error::system;
+use self::event_turns::EventTurns;
 use self::place::Place;
 use self::reload::Reload;
 pub use self::reload::{DevOrder, LoadOutcome};
@@ -246,21 +248,11 @@ impl<B: Backend> Primary<B> {
         // What a host that stops still takes from its backlogs, before its workers drain.
         let mut rest: Option<Rest> = None;
         let mut beat_at: Option<Instant> = None;
+        let mut turns = EventTurns::default();
         loop {
             let draining = deadline.is_some();
-            if let Some(mut left) = rest.take() {
-                match caught(|| self.take_in_rest(&mut left, &mut acceptors, &mut held)) {
-                    Ok(true) => {
-                        acceptors.close();
-                        held = None;
-                        self.drain_workers();
-                    }
-                    Ok(false) => rest = Some(left),
-                    Err(panic) => {
-                        held = self.on_panic(panic)?;
-                        rest = Some(left);
-                    }
-                }
+            if let Some(left) = rest.take() {
+                rest = self.take_in_some(left, &mut acceptors, &mut held)?;
             }
             if draining && rest.is_none() {
                 self.drain_groups();
@@ -281,6 +273,7 @@ impl<B: Backend> Primary<B> {
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let next_respawn = self.respawns.keys().next().copied();
             let (apps_due_at, held_due_at) = (self.apps_due_at(), self.held_due_at());
+            let may_hear = turns.begin();
             tokio::select! {
                 biased;
                 request = signals.next() => match request {
@@ -299,7 +292,8 @@ impl<B: Backend> Primary<B> {
                         rest = Some(Rest::new(self.config.drain_timeout));
                     }
                 },
-                Some(event) = heard.recv() => {
+                Some(event) = heard.recv(), if may_hear => {
+                    turns.heard();
                     if let WorkerEvent::Exited(worker, _) = &event {
                         self.reload.caught_up(*worker, None);
                     }
@@ -335,8 +329,30 @@ impl<B: Backend> Primary<B> {
                     let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, &mut acceptors)));
                     held = taken_in.or_else(|panic| self.on_panic(panic))?;
                 }
+                // Nothing else is to be done: more events may be.
+                () = std::future::ready(()), if !may_hear => {}
             }
         }
+    }
+
+    /// Takes in some of the rest. None: that was all, and the workers drain.
+    fn take_in_some(
+        &mut self,
+        mut left: Rest,
+        acceptors: &mut Acceptors,
+        held: &mut Option<HeldConnection>,
+    ) -> Result<Option<Rest>, PrimaryError> {
+        match caught(|| self.take_in_rest(&mut left, acceptors, held)) {
+            Ok(true) => {
+                acceptors.close();
+                *held = None;
+                self.drain_workers();
+                return Ok(None);
+            }
+            Ok(false) => {}
+            Err(panic) => *held = self.on_panic(panic)?,
+        }
+        Ok(Some(left))
     }
 
     fn announce(&mut self, addresses: &str) {

@@ -14,15 +14,17 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use wasmhost_base::log::LogSettings;
+use wasmhost_base::sealed::unseal;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
 use wasmhost_config::{Capabilities, Config, Grants, Listen, MAX_WORKERS, WorkerKind};
 
 use super::opening::Opener;
 use super::openings::THREADS_MAX;
-use super::reading::{self, Stamps};
+use super::reading;
 use super::readings::{Components, Readings};
 use super::settings::{GrantsByGroup, InheritError, SealedSettings, Settings, inherit, reach_by_group};
+use super::stamps::{self, Stamps};
 use super::{CacheLookUp, FromSpawner, Program, SpawnerOrder, Streams, ToSpawner, compiler, own_program};
 use crate::{Cage, Unconfined};
 
@@ -32,6 +34,10 @@ const PROCESSES_MAX: usize = 2 * MAX_WORKERS as usize + 16;
 /// How long a reading of the file may take: with ten thousand apps, half a second. A file system that does not answer takes
 /// for ever.
 const READ_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the start waits for a look at the components' files: with ten thousand of them, some 20 ms. What was not seen by
+/// then counts as changed at the first reading.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long to wait before looking again whether a descriptor has become free.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
@@ -68,13 +74,16 @@ pub fn run(capabilities: Capabilities, look_up: CacheLookUp) -> Result<(), Atten
     }
     crate::apply(config.confine, &Cage::spawner(config, capabilities))?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    // One for a reading of the file.
+    // One for a reading of the file, and one for a look at the files at the start that has not ended.
     let runtime = runtime
-        .max_blocking_threads(THREADS_MAX + 1)
+        .max_blocking_threads(THREADS_MAX + 2)
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
     let Settings { config, log } = inherited.settings;
-    let stamps = if config.source.is_some() { reading::stamps(&config) } else { Stamps::default() };
+    let stamps = match config.source {
+        Some(_) => runtime.block_on(stamps::look_within(&config, LOOK_WITHIN)),
+        None => Stamps::default(),
+    };
     let mut components = Components::default();
     components.note(0, components_of(&config));
     let reach = reach_by_group(&config);
@@ -91,6 +100,7 @@ pub fn run(capabilities: Capabilities, look_up: CacheLookUp) -> Result<(), Atten
         capabilities,
         reach,
         is_reading: Cell::new(false),
+        is_stopping: Cell::new(false),
         look_up: looks_up.then_some(look_up),
     };
     let outcome = runtime.block_on(attend(inherited.input, Rc::new(known)));
@@ -108,6 +118,8 @@ struct KnownToSpawner {
     reach: GrantsByGroup,
     /// A reading of the file is under way, or has not ended in time.
     is_reading: Cell<bool>,
+    /// The host stops: the files of its sockets are removed, and no others are to be made.
+    is_stopping: Cell<bool>,
     /// How the code of components is found in the cache; none: it is not.
     look_up: Option<CacheLookUp>,
 }
@@ -230,8 +242,10 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
             }
             ToSpawner::ReadAgain { held } => {
                 let (known, sockets) = (Rc::clone(&known), Rc::clone(&sockets));
+                // Without the list there is none.
+                let not_listening = descriptors.take(Descriptor::Settings).ok();
                 tokio::task::spawn_local(async move {
-                    match read_again(&known, &sockets, held).await {
+                    match read_again(&known, &sockets, held, not_listening).await {
                         Ok(read) => deliver(&answer, &FromSpawner::Read, &read.descriptors()).await,
                         Err(error) => tell(&answer, &failed(&error), &[]),
                     }
@@ -239,6 +253,9 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
             }
             ToSpawner::Own(_) | ToSpawner::Follows(_) => {}
             ToSpawner::RemoveSockets => {
+                known.is_stopping.set(true);
+                // Of a reading that the primary never followed, too.
+                known.readings.borrow().offered().iter().flat_map(|lost| &lost.files).for_each(SocketFile::remove);
                 // The second time, nothing.
                 sockets.borrow_mut().iter_mut().flat_map(|files| files.drain(..)).for_each(|file| file.remove());
                 tell(&answer, &FromSpawner::Removed, &[]);
@@ -274,8 +291,17 @@ impl KnownToSpawner {
 }
 
 /// Reads the file of settings again, and compares it with the reading that the primary follows. Nothing else changes before
-/// the primary says that it follows the new one.
-async fn read_again(known: &Rc<KnownToSpawner>, sockets: &Sockets, held: u64) -> io::Result<reading::ReadingAnswer> {
+/// the primary says that it follows the new one. `not_listening`: see [`ToSpawner::ReadAgain`].
+async fn read_again(
+    known: &Rc<KnownToSpawner>,
+    sockets: &Sockets,
+    held: u64,
+    not_listening: Option<OwnedFd>,
+) -> io::Result<reading::ReadingAnswer> {
+    let not_listening: Vec<Listen> = match not_listening {
+        Some(list) => serde_json::from_slice(&unseal(&list)?)?,
+        None => Vec::new(),
+    };
     if !known.follow(held, sockets) {
         return Err(io::Error::other(format!("reading {held} of the file is not known any more; restart the host")));
     }
@@ -290,7 +316,8 @@ async fn read_again(known: &Rc<KnownToSpawner>, sockets: &Sockets, held: u64) ->
         return Err(io::Error::other("there is no file of settings"));
     };
     let capabilities = known.capabilities;
-    let mut reading = tokio::task::spawn_blocking(move || reading::read(&source, capabilities));
+    let basis = reading::ReadingBasis::after(&before.config, &not_listening, &known.reach);
+    let mut reading = tokio::task::spawn_blocking(move || reading::read(&source, capabilities, &basis));
     let Ok(read) = tokio::time::timeout(READ_WITHIN, &mut reading).await else {
         let known = Rc::clone(known);
         tokio::task::spawn_local(async move {
@@ -306,10 +333,13 @@ async fn read_again(known: &Rc<KnownToSpawner>, sockets: &Sockets, held: u64) ->
     known.is_reading.set(false);
     let number = known.readings.borrow_mut().next();
     let read = read.map_err(io::Error::other)?;
+    if known.is_stopping.get() {
+        return Err(io::Error::other("the host stops"));
+    }
     let mut answer = reading::answer(number, read, (&before.config, &before.stamps), &known.reach)?;
     if let Some(config) = &answer.config {
         let settings = settings_by_group(config, known.log, &known.reach)?;
-        let (stamps, files) = (std::mem::take(&mut answer.stamps), answer.files.clone());
+        let (stamps, files) = (std::mem::take(&mut answer.stamps), answer.files.keep());
         let given = GivenToSpawner { config: config.clone(), settings, stamps, files };
         known.readings.borrow_mut().offer(number, Rc::new(given));
     }
@@ -399,6 +429,7 @@ async fn attend_to(mut child: Child, answer: &Wire) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures;
 
     #[test]
     fn how_a_process_is_confined_and_limited_cannot_be_asked_for() {
@@ -412,5 +443,37 @@ mod tests {
         ] {
             assert_eq!(serde_json::from_str::<ToSpawner>(message).is_ok(), is_known, "{message}");
         }
+    }
+
+    #[test]
+    fn a_reading_that_is_lost_or_comes_when_the_host_stops_leaves_no_socket_behind()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let (file, socket) = (folder.path().join("wasmhost.toml"), folder.path().join("web.sock"));
+        let app = "[[app]]\nname = \"a\"\ncomponent = \"a.wasm\"\nroutes = [\"*\"]\n";
+        std::fs::write(&file, app)?;
+        let config = fixtures::config([std::ffi::OsStr::new("-c"), file.as_os_str()], Capabilities::NONE)?;
+        std::fs::write(&file, format!("listen = [\"unix:{}\"]\n{app}", socket.display()))?;
+        let reach = reach_by_group(&config);
+        let given = GivenToSpawner { config, settings: BTreeMap::new(), stamps: Stamps::default(), files: Vec::new() };
+        let known = Rc::new(KnownToSpawner {
+            readings: RefCell::new(Readings::new(Rc::new(given))),
+            components: RefCell::default(),
+            log: LogSettings::default(),
+            capabilities: Capabilities::NONE,
+            reach,
+            is_reading: Cell::new(false),
+            is_stopping: Cell::new(false),
+            look_up: None,
+        });
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
+        let sockets = Sockets::default();
+        let read_again = || runtime.block_on(read_again(&known, &sockets, 0, None));
+        assert!(read_again()?.config.is_some() && socket.exists(), "it is on its way");
+        assert!(known.follow(0, &sockets) && !socket.exists(), "it was lost");
+        known.is_stopping.set(true);
+        assert!(read_again().is_err() && !socket.exists());
+        Ok(())
     }
 }

@@ -1,17 +1,16 @@
 //! Opens components, and finds their code in the cache, each in a thread of its own: a file system that does not answer must not keep the spawner from its
 //! other work. `openings` decides which may begin.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wasmhost_config::Compilation;
 
 use super::open_component;
-use super::openings::{Openings, mount_of};
+use super::openings::{Openings, follow, mount_of};
 
 /// How long an opening may take; then it has failed. Less than the time in which the spawner has to answer.
 const OPEN_WITHIN: Duration = Duration::from_secs(4);
@@ -28,7 +27,11 @@ type OpenedComponent = (File, Option<serde_json::Value>);
 /// Opens components.
 #[derive(Debug, Default)]
 pub(super) struct Opener {
-    openings: Rc<RefCell<Openings>>,
+    openings: Arc<Mutex<Openings>>,
+}
+
+fn lock(openings: &Mutex<Openings>) -> MutexGuard<'_, Openings> {
+    openings.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Opener {
@@ -56,20 +59,26 @@ impl Opener {
     ) -> io::Result<T> {
         // The kernel's own file system, which answers.
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        self.openings.borrow_mut().begin(&app, &mount_of(&path, &mounts)).map_err(io::Error::other)?;
-        let mut opening = tokio::task::spawn_blocking(move || open(&path));
+        lock(&self.openings).begin(&app, &mount_of(&path, &mounts)).map_err(io::Error::other)?;
+        let (openings, name) = (Arc::clone(&self.openings), app.clone());
+        let mut opening = tokio::task::spawn_blocking(move || {
+            // Links lead to other file systems than the name says.
+            let goes_over = |mount: &Path| lock(&openings).goes_over(&name, mount);
+            follow(&path, &mounts, |link| std::fs::read_link(link), goes_over).map_err(io::Error::other)?;
+            open(&path)
+        });
         match tokio::time::timeout(within, &mut opening).await {
             Ok(opened) => {
-                self.openings.borrow_mut().ended(&app);
+                lock(&self.openings).ended(&app);
                 opened.map_err(io::Error::other)?
             }
             Err(_) => {
-                self.openings.borrow_mut().is_late(&app);
-                let openings = Rc::clone(&self.openings);
+                lock(&self.openings).is_late(&app);
+                let openings = Arc::clone(&self.openings);
                 tokio::task::spawn_local(async move {
                     // What it opened after all, nobody wants any more.
                     drop(opening.await);
-                    openings.borrow_mut().ended(&app);
+                    lock(&openings).ended(&app);
                 });
                 Err(io::Error::other(format!(
                     "it was not opened within {} s: its file system does not answer",

@@ -5,23 +5,19 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use wasmhost_base::sealed::{seal, unseal};
-use wasmhost_base::socket_file::{self, SocketFile};
+use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
-use wasmhost_config::{App, Capabilities, Config, Listen, Preopen, Source, read_apps_again};
+use wasmhost_config::{App, Capabilities, Config, Listen, Preopen, Source, components_within, read_apps_again};
 
+use super::binding::{BoundListeners, NewFiles, bind_new};
 use super::settings::{Directory, GrantsByGroup, among};
+use super::stamps::{self, Stamps};
 use crate::cage::ProcessReach;
-
-/// New addresses that one reading may bring; the others come with the next one.
-const NEW_LISTENERS_MAX: usize = 64;
 
 /// What the file says now.
 #[derive(Debug)]
@@ -61,43 +57,58 @@ struct ReadingText {
     listeners: Vec<(Listen, Result<Option<SocketFile>, String>)>,
 }
 
-/// What tells versions of a file apart: device, inode, size, and when its content and its state changed last.
-type ComponentStamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
-
-/// The components' files of all apps, as they were at the last reading.
-pub(super) type Stamps = HashMap<String, (PathBuf, ComponentStamp)>;
-
-/// Looks at the components' files. Blocks.
-pub(super) fn stamps(config: &Config) -> Stamps {
-    let stamp = |file: &PathBuf| -> ComponentStamp {
-        let found = std::fs::metadata(file).ok()?;
-        Some((
-            found.dev(),
-            found.ino(),
-            found.size(),
-            found.mtime(),
-            found.mtime_nsec(),
-            found.ctime(),
-            found.ctime_nsec(),
-        ))
-    };
-    let of = |app: &Arc<App>| (app.name.clone(), (app.component.clone(), stamp(&app.component)));
-    config.apps.iter().map(of).collect()
-}
-
 /// What the spawner has read.
 pub(super) struct Read {
     config: Option<Config>,
     mistakes: Vec<(Option<String>, String)>,
     stamps: Stamps,
+    bound: BoundListeners,
 }
 
-/// Reads the file. Blocks.
-pub(super) fn read(source: &Source, capabilities: Capabilities) -> Read {
-    let (config, mistakes) = read_apps_again(source, capabilities);
-    let mistakes = mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
-    let stamps = config.as_ref().map(stamps).unwrap_or_default();
-    Read { config, mistakes, stamps }
+/// By what a file is judged while it is read.
+pub(super) struct ReadingBasis {
+    /// Directories to which guests could write when the host started.
+    pub(super) written: Vec<Preopen>,
+    /// Addresses on which the host listens.
+    pub(super) listening: Vec<Listen>,
+}
+
+impl ReadingBasis {
+    /// After the reading of these settings, `not_listening` of whose addresses the primary could not use. `reach`: what apps
+    /// were granted at the start.
+    pub(super) fn after(before: &Config, not_listening: &[Listen], reach: &GrantsByGroup) -> Self {
+        let is_used = |listen: &&Listen| !not_listening.contains(listen);
+        let writable = reach.values().flat_map(|reach| reach.dirs.iter().filter(|dir| dir.writable));
+        Self {
+            written: writable.cloned().collect(),
+            listening: before.listeners.iter().filter(is_used).cloned().collect(),
+        }
+    }
+}
+
+/// Reads the file, and binds new addresses. Blocks.
+pub(super) fn read(source: &Source, capabilities: Capabilities, basis: &ReadingBasis) -> Read {
+    let (mut config, mistakes) = read_apps_again(source, capabilities);
+    let mut mistakes: Vec<_> = mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
+    if let Some(config) = &mut config {
+        mistakes.extend(without_written(config, &basis.written).into_iter().map(|app| {
+            let reason = format!(
+                "the component of the app `{app}` is in a directory to which guests could write when the host started, and to which processes of the host still can; move it, or restart the host"
+            );
+            (Some(app), reason)
+        }));
+    }
+    let stamps = config.as_ref().map(stamps::look).unwrap_or_default();
+    let bound = config.as_ref().map(|config| bind_new(&config.listeners, &basis.listening)).unwrap_or_default();
+    Read { config, mistakes, stamps, bound }
+}
+
+/// Takes apps away whose component is in one of these directories. Though the file may grant none of them for writing any more,
+/// what runs still has them: guests of an earlier revision, and processes, whose confinement is that of the start.
+fn without_written(config: &mut Config, written: &[Preopen]) -> Vec<String> {
+    let within: Vec<String> = components_within(&config.apps, written).into_iter().map(str::to_owned).collect();
+    config.apps.retain(|app| !within.contains(&app.name));
+    within
 }
 
 /// What the spawner goes on with, and what it answers.
@@ -108,8 +119,7 @@ pub(super) struct ReadingAnswer {
     pub(super) stamps: Stamps,
     pub(super) text: OwnedFd,
     pub(super) sockets: Vec<(usize, OwnedFd)>,
-    /// Files of new sockets.
-    pub(super) files: Vec<SocketFile>,
+    pub(super) files: NewFiles,
 }
 
 impl ReadingAnswer {
@@ -120,8 +130,7 @@ impl ReadingAnswer {
     }
 }
 
-/// Compares a reading with the one that the primary follows, and binds new addresses. `reach`: what apps were granted at the
-/// start.
+/// Compares a reading with the one that the primary follows. `reach`: what apps were granted at the start.
 ///
 /// # Errors
 /// When it cannot be handed over.
@@ -131,38 +140,22 @@ pub(super) fn answer(
     (before, stamps): (&Config, &Stamps),
     reach: &GrantsByGroup,
 ) -> io::Result<ReadingAnswer> {
-    let Read { config, mistakes, stamps: seen } = read;
+    let Read { config, mistakes, stamps: seen, bound } = read;
+    let BoundListeners { listeners, sockets, files } = bound;
     let Some(config) = config else {
         let text =
             ReadingText { number, config: None, directories: vec![], mistakes, touched: vec![], listeners: vec![] };
         let text = seal(&serde_json::to_vec(&text)?)?;
-        let (stamps, sockets, files) = (Stamps::default(), Vec::new(), Vec::new());
-        return Ok(ReadingAnswer { config: None, stamps, text, sockets, files });
+        return Ok(ReadingAnswer { config: None, stamps: Stamps::default(), text, sockets, files });
     };
-    let touched: Vec<String> = seen
-        .iter()
-        .filter(|(name, now)| stamps.get(*name).is_some_and(|then| then != *now))
-        .map(|(name, _)| name.clone())
-        .collect();
-    let (mut sockets, mut files, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
-    for listen in config.listeners.iter().filter(|listen| !before.listeners.contains(listen)).take(NEW_LISTENERS_MAX) {
-        let bound = match bind(listen) {
-            Ok((socket, file)) => {
-                sockets.push((listeners.len(), socket));
-                files.extend(file.clone());
-                Ok(file)
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        listeners.push((listen.clone(), bound));
-    }
+    // One that could not be looked at before may be another by now.
+    let known: HashSet<&str> = before.apps.iter().map(|app| &*app.name).collect();
+    let is_touched = |(name, now): &(&String, _)| known.contains(&***name) && stamps.get(*name) != Some(*now);
+    let touched: Vec<String> = seen.iter().filter(is_touched).map(|(name, _)| name.clone()).collect();
     let directories = config.apps.iter().map(|app| app.grants.dirs.iter().map(Directory::of).collect()).collect();
     // One that could not be bound is tried again at the next reading.
-    let is_there = |listen: &Listen| {
-        let new = listeners.iter().find(|(new, _)| new == listen);
-        new.map_or_else(|| before.listeners.contains(listen), |(_, bound)| bound.is_ok())
-    };
-    let kept = config.listeners.iter().filter(|listen| is_there(listen)).cloned().collect();
+    let is_there = |listen: &&Listen| !listeners.iter().any(|(new, bound)| new == *listen && bound.is_err());
+    let kept = config.listeners.iter().filter(is_there).cloned().collect();
     // An app that is wrong now goes on as it was.
     let right: HashSet<&str> = config.apps.iter().map(|app| &*app.name).collect();
     let named: HashSet<&str> = mistakes.iter().filter_map(|(wrong, _)| wrong.as_deref()).collect();
@@ -217,77 +210,43 @@ pub(super) fn open(mut descriptors: Descriptors, start: &Config, capabilities: C
     Ok(Reading { number, config, mistakes, beyond: wants_beyond, touched, listeners })
 }
 
-/// Binds an address. Whoever gets the socket sets its options and listens.
-fn bind(listen: &Listen) -> io::Result<(OwnedFd, Option<SocketFile>)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    match listen {
-        Listen::Tcp(address) => {
-            let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-            let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-            rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
-            rustix::net::bind(&socket, address)?;
-            Ok((socket, None))
-        }
-        Listen::Unix(path) => {
-            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            socket_file::remove_abandoned(path)?;
-            rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(path)?).map_err(|error| match error {
-                rustix::io::Errno::ACCESS => io::Error::other(
-                    "the host may make sockets only in folders in which it had one at its start; restart it",
-                ),
-                error => error.into(),
-            })?;
-            Ok((socket, Some(SocketFile::at(path)?)))
-        }
-        Listen::Inherited => Err(io::Error::other("sockets are handed over at a start only; restart the host")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::settings::reach_by_group;
     use super::*;
+    use crate::fixtures;
     use std::os::fd::AsFd;
     use wasmhost_base::wire;
-    use wasmhost_config::cli::{Command, Parsed, parse};
-    use wasmhost_config::{CacheChoice, Declaration, Machine, Needs, Port};
+    use wasmhost_config::{Declaration, Needs, Port};
 
     type Tested = Result<(), Box<dyn std::error::Error>>;
 
-    const MACHINE: Machine =
-        Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
-
     /// Outgoing requests need ports.
-    const CAPABILITIES: Capabilities = Capabilities::new(&[&[Declaration {
-        what: "tests",
-        interfaces: &[],
-        granted_by: &[],
-        without: "",
-        settings: &[],
-        needs: |app| {
-            let ports = app.grants.allow_hosts.iter().map(|rule| rule.port.map_or(Port::Any, Port::One));
-            Needs { ports: ports.collect(), names: true, ..Needs::default() }
-        },
-    }]]);
+    const DECLARATIONS: &[Declaration] = &[fixtures::declaration(|app| {
+        let ports = app.grants.allow_hosts.iter().map(|rule| rule.port.map_or(Port::Any, Port::One));
+        Needs { ports: ports.collect(), names: true, ..Needs::default() }
+    })];
+    const CAPABILITIES: Capabilities = Capabilities::new(&[DECLARATIONS]);
 
     fn app(name: &str, more: &str) -> String {
         format!("[[app]]\nname = \"{name}\"\ncomponent = \"{name}.wasm\"\nroutes = [\"{name}.test/*\"]\n{more}\n")
     }
 
     fn config(file: &std::path::Path) -> Result<Config, Box<dyn std::error::Error>> {
-        let words = ["wasmhost".into(), "serve".into(), "-c".into(), file.as_os_str().to_owned()];
-        let Parsed::Cli(cli, _) = parse(words, CAPABILITIES) else { return Err("a text".into()) };
-        let Some(Command::Serve(args)) = cli.command else { return Err("another command".into()) };
-        Ok(wasmhost_config::build(&args, CAPABILITIES, MACHINE).map_err(|mistakes| format!("{mistakes:?}"))?)
+        fixtures::config([std::ffi::OsStr::new("-c"), file.as_os_str()], CAPABILITIES)
     }
 
     /// What the primary hears of a new reading, and what the spawner goes on with.
     fn read_again(
         start: &Config,
         stamps: &Stamps,
+        not_listening: &[Listen],
     ) -> Result<(Reading, Option<Config>, Stamps), Box<dyn std::error::Error>> {
         let source = start.source.as_ref().ok_or("a source")?;
-        let answer = answer(7, read(source, CAPABILITIES), (start, stamps), &reach_by_group(start))?;
+        let reach = reach_by_group(start);
+        let read = read(source, CAPABILITIES, &ReadingBasis::after(start, not_listening, &reach));
+        let mut answer = answer(7, read, (start, stamps), &reach)?;
+        drop(answer.files.keep());
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;
         let ((), descriptors) = wire::receive(other.as_fd())?.ok_or("a message")?;
@@ -309,7 +268,7 @@ mod tests {
             "listen = [\"127.0.0.1:0\"]\n".to_owned() + &same + &app("touched", "") + &app("grows", ""),
         )?;
         let start = config(&file)?;
-        let stamps = stamps(&start);
+        let stamps = stamps::look(&start);
         let within = app("within", "dirs = [\"data::/elsewhere\"]\nallow-hosts = [\"other.test:443\"]");
         let text = format!("listen = [\"127.0.0.1:0\", \"unix:{}\"]\n", socket.display())
             + &same
@@ -320,8 +279,8 @@ mod tests {
         std::fs::write(&file, text)?;
         std::fs::write(folder.path().join("touched.wasm"), "newer")?;
         // As when the first one is lost on its way.
-        drop(read_again(&start, &stamps)?);
-        let (reading, next, seen) = read_again(&start, &stamps)?;
+        drop(read_again(&start, &stamps, &[])?);
+        let (reading, next, seen) = read_again(&start, &stamps, &[])?;
         assert_eq!(reading.mistakes, []);
         assert_eq!(reading.touched, ["touched"]);
         let beyond: Vec<&str> = reading.beyond.keys().map(String::as_str).collect();
@@ -339,8 +298,13 @@ mod tests {
         let next = next.ok_or("settings")?;
         assert_eq!((next.listeners.len(), next.apps.len()), (2, 5));
         assert!(apps.iter().all(|app| app.reading == reading.number && reading.number == 7));
-        let (again, ..) = read_again(&next, &seen)?;
+        let (again, ..) = read_again(&next, &seen, &[])?;
         assert!(again.listeners.is_empty() && again.touched.is_empty(), "all is known by now");
+        let unused = [Listen::Unix(socket.clone()), Listen::Unix(folder.path().join("another.sock"))];
+        let (again, next, _) = read_again(&next, &seen, &unused)?;
+        let tried: Vec<_> = again.listeners.iter().map(|new| (&new.listen, new.bound.is_ok())).collect();
+        assert_eq!(tried, [(&unused[0], true)], "one that the primary could not use is tried again");
+        assert!(next.is_some_and(|next| next.listeners.contains(&unused[0])));
         Ok(())
     }
 
@@ -363,7 +327,7 @@ mod tests {
             + &grouped("beyond", "one", "two")
             + &grouped("new", "three", "two");
         std::fs::write(&file, text)?;
-        let (reading, next, _) = read_again(&start, &Stamps::default())?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
         assert_eq!(reading.mistakes, []);
         let beyond: Vec<&str> = reading.beyond.keys().map(String::as_str).collect();
         assert_eq!(beyond, ["a", "beyond", "new"], "{:?}", reading.beyond);
@@ -376,21 +340,70 @@ mod tests {
     }
 
     #[test]
+    fn a_component_where_guests_could_write_at_the_start_is_refused_until_a_restart() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("wasmhost.toml");
+        std::fs::create_dir_all(folder.path().join("data/below"))?;
+        std::os::unix::fs::symlink("data/below", folder.path().join("link"))?;
+        let writes = |mode: &str| app("writes", &format!("dirs = [\"data::/data{mode}\"]"));
+        std::fs::write(&file, writes(":rw"))?;
+        let start = config(&file)?;
+        let at = |name: &str, place: &str| app(name, "").replace(&format!("\"{name}.wasm\""), &format!("\"{place}\""));
+        let text =
+            writes("") + &at("within", "data/below/a.wasm") + &at("linked", "link/b.wasm") + &at("beside", "c.wasm");
+        std::fs::write(&file, text)?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
+        let wrong: Vec<_> = reading.mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
+        assert_eq!(wrong, ["within", "linked"], "{:?}", reading.mistakes);
+        assert!(reading.mistakes.iter().all(|(_, reason)| reason.contains("restart the host")));
+        let names = |config: Option<Config>| -> Vec<String> {
+            config.into_iter().flat_map(|config| config.apps).map(|app| app.name.clone()).collect()
+        };
+        assert_eq!(
+            (names(reading.config), names(next)),
+            (vec!["writes".into(), "beside".into()], vec!["writes".into(), "beside".into()])
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_reading_of_which_nothing_comes_leaves_no_sockets_behind() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let (file, socket) = (folder.path().join("wasmhost.toml"), folder.path().join("web.sock"));
+        std::fs::write(&file, app("one", ""))?;
+        let start = config(&file)?;
+        std::fs::write(&file, format!("listen = [\"unix:{}\"]\n", socket.display()) + &app("one", ""))?;
+        let source = start.source.as_ref().ok_or("a source")?;
+        let basis = ReadingBasis::after(&start, &[], &reach_by_group(&start));
+        let answered =
+            || answer(1, read(source, CAPABILITIES, &basis), (&start, &Stamps::default()), &reach_by_group(&start));
+        let read = answered()?;
+        assert!(socket.exists());
+        drop(read);
+        assert!(!socket.exists(), "nobody would remove it");
+        let mut read = answered()?;
+        assert_eq!(read.files.keep(), [SocketFile::at(&socket)?]);
+        drop(read);
+        assert!(socket.exists(), "whoever keeps it removes it");
+        Ok(())
+    }
+
+    #[test]
     fn a_file_with_mistakes_gives_them_all_and_nothing_else() -> Tested {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("wasmhost.toml");
         std::fs::write(&file, app("one", ""))?;
         let start = config(&file)?;
         std::fs::write(&file, "lissten = \"x\"\nworkers = 0\n".to_owned() + &app("one", ""))?;
-        let (reading, next, _) = read_again(&start, &Stamps::default())?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
         assert!(reading.config.is_none() && next.is_none());
         assert!(reading.mistakes.len() >= 2, "{:?}", reading.mistakes);
         std::fs::write(&file, app("one", "") + &app("two", "limits = { cpux = \"1s\" }"))?;
-        let (reading, ..) = read_again(&start, &Stamps::default())?;
+        let (reading, ..) = read_again(&start, &Stamps::default(), &[])?;
         assert!(reading.mistakes.iter().all(|(app, _)| app.as_deref() == Some("two")), "{:?}", reading.mistakes);
         assert_eq!(reading.config.map(|config| config.apps.len()), Some(1), "the others are left alone");
         std::fs::write(&file, app("one", "limits = { cpux = \"1s\" }") + &app("two", ""))?;
-        let (reading, next, _) = read_again(&start, &Stamps::default())?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
         assert_eq!(reading.config.map(|config| config.apps.len()), Some(1));
         let names: Vec<String> = next.ok_or("settings")?.apps.iter().map(|app| app.name.clone()).collect();
         assert_eq!(names, ["two", "one"], "the one that is wrong now is still known as it was");
@@ -415,11 +428,12 @@ mod tests {
         let start = config(&file)?;
         std::fs::write(&file, text(", C = \"d\""))?;
         let source = start.source.as_ref().ok_or("a source")?;
+        let basis = ReadingBasis::after(&start, &[], &reach_by_group(&start));
         let began = std::time::Instant::now();
-        let read = read(source, CAPABILITIES);
+        let read = read(source, CAPABILITIES, &basis);
         println!("read {:?}", began.elapsed());
         let began = std::time::Instant::now();
-        let answer = answer(1, read, (&start, &stamps(&start)), &reach_by_group(&start))?;
+        let answer = answer(1, read, (&start, &stamps::look(&start)), &reach_by_group(&start))?;
         println!("answered {:?}", began.elapsed());
         let (one, other) = wire::pair()?;
         wire::send(one.as_fd(), &(), &answer.descriptors())?;

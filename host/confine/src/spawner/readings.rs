@@ -43,6 +43,11 @@ impl<T> Readings<T> {
         self.offered.as_ref().is_some_and(|(offered, _)| *offered == number)
     }
 
+    /// What was handed over, and of which the primary has said nothing yet.
+    pub(super) fn offered(&self) -> Option<&T> {
+        self.offered.as_ref().map(|(_, reading)| reading)
+    }
+
     /// The number of the next reading.
     pub(super) fn next(&mut self) -> u64 {
         self.last += 1;
@@ -126,9 +131,9 @@ mod tests {
         let first = readings.next();
         readings.offer(first, "first");
         assert_eq!(*readings.held(), "start", "it is on its way");
-        assert!(readings.is_offered(first) && !readings.is_offered(0));
+        assert!(readings.is_offered(first) && !readings.is_offered(0) && readings.offered() == Some(&"first"));
         assert_eq!(readings.follows(first), Some(Followed { replaced: Some("start"), lost: None }));
-        assert_eq!(*readings.held(), "first");
+        assert_eq!((*readings.held(), readings.offered()), ("first", None));
         assert_eq!(readings.follows(first), Some(Followed { replaced: None, lost: None }), "said again");
         assert_eq!(readings.follows(0), None, "it is not kept");
     }

@@ -302,20 +302,11 @@ fn next(end: BorrowedFd<'_>) -> io::Result<Option<(SettingsPart, Descriptors)>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmhost_config::{CacheChoice, Capabilities, Listen, Machine, build};
+    use crate::fixtures;
+    use wasmhost_config::{Capabilities, Listen};
 
     fn settings(words: &[&str]) -> Result<Settings, Box<dyn std::error::Error>> {
-        let words = ["wasmhost", "serve", "app.wasm"].iter().chain(words).map(std::ffi::OsString::from);
-        let wasmhost_config::cli::Parsed::Cli(cli, mistakes) = wasmhost_config::cli::parse(words, Capabilities::NONE)
-        else {
-            return Err("a text".into());
-        };
-        assert!(mistakes.is_empty(), "{mistakes:?}");
-        let Some(wasmhost_config::cli::Command::Serve(args)) = cli.command else {
-            return Err("another command".into());
-        };
-        let machine = Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
-        let config = build(&args, Capabilities::NONE, machine).map_err(|mistakes| format!("{mistakes:?}"))?;
+        let config = fixtures::config(["app.wasm"].iter().chain(words), Capabilities::NONE)?;
         Ok(Settings { config, log: LogSettings::default() })
     }
 

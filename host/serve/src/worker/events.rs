@@ -23,6 +23,8 @@ pub enum WorkerEvent {
     Wants(WorkerId, AppId),
     /// What it was given for an app is not there any more: the app is to be loaded anew.
     Vanished(WorkerId, AppId),
+    /// What it was given for an app cannot be used yet, and is tried again: what it had before goes on.
+    Behind(WorkerId, AppId),
     /// It keeps nothing of an app any more, for which no request has come lately.
     Asleep(WorkerId, AppId),
     /// A worker of this group is to be given this end of a connection: requests for apps of the group are forwarded on it.

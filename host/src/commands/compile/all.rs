@@ -10,12 +10,20 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use wasmhost_config::cli::FileArgs;
-use wasmhost_config::{App, Config, Machine, Mistake, build, machine};
+use wasmhost_config::{App, Config, Machine, Mistake, available_bytes, build, machine};
 use wasmhost_confine::spawner::Launcher;
 use wasmhost_sandbox::{Artifact, LoadError, StoredCode, capabilities, has_cache};
 
-/// Components that are compiled at once, on however many cores: each compilation uses several, and much memory.
+/// Components that are compiled at once, on however many cores: each compilation uses several.
 const AT_ONCE_MAX: usize = 8;
+/// Memory that is counted for each of them. (One of 12 to 20 MB, from JavaScript or Python, takes some 350 MB on two cores.)
+const MEMORY_EACH_BYTES: u64 = 512 << 20;
+
+/// How many are compiled at once, with so many cores and so much memory available.
+fn at_once(cores: usize, available_bytes: u64) -> usize {
+    let by_memory = usize::try_from(available_bytes / MEMORY_EACH_BYTES).unwrap_or(usize::MAX);
+    cores.min(by_memory).clamp(1, AT_ONCE_MAX)
+}
 
 /// Why nothing was compiled.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +86,7 @@ pub(super) fn run(
 ) -> Result<Summary, CompileAllError> {
     let began = Instant::now();
     let machine = machine();
-    let at_once = machine.cores.clamp(1, AT_ONCE_MAX);
+    let at_once = at_once(machine.cores, available_bytes(&machine));
     // (A socket of the service manager's is there only when that starts the host.)
     let machine = Machine { has_inherited_socket: true, ..machine };
     let config = build(&file.0, capabilities(), machine).map_err(CompileAllError::Usage)?;
@@ -256,6 +264,16 @@ mod tests {
         let apps = [app("a", "one"), app("b", "two"), app("c", "one")];
         let names = by_component(&apps).into_iter().map(|apps| apps.iter().map(|app| &*app.name).collect::<Vec<_>>());
         assert_eq!(names.collect::<Vec<_>>(), [vec!["a", "c"], vec!["b"]]);
+    }
+
+    #[test]
+    fn cores_and_memory_both_bound_how_many_are_compiled_at_once() {
+        const GIB: u64 = 1 << 30;
+        for (cores, available, expected) in
+            [(4, 16 * GIB, 4), (64, 64 * GIB, AT_ONCE_MAX), (64, 2 * GIB, 4), (4, GIB / 4, 1), (1, 0, 1)]
+        {
+            assert_eq!(at_once(cores, available), expected, "{cores} cores, {available} bytes");
+        }
     }
 
     #[test]

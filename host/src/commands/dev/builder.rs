@@ -2,8 +2,8 @@
 //! change.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -14,7 +14,7 @@ use wasmhost_serve::development::Notice;
 use wasmhost_supervise::primary::DevOrder;
 
 use super::build_turns::BuildTurns;
-use super::make::{Make, Trouble};
+use super::make::{MadeComponent, Make, Trouble};
 use super::watch::{self, Snapshot};
 
 /// How often files are looked at; less often where a look takes long.
@@ -63,10 +63,36 @@ fn settled(mut now: Snapshot, look: impl Fn() -> Snapshot) -> Snapshot {
     now
 }
 
+/// The stage of one app. Its builders have it one after the other.
+#[derive(Default)]
+pub(super) struct AppStage {
+    /// A component of the project's was served.
+    has_component: AtomicBool,
+    taken: Mutex<()>,
+}
+
+impl AppStage {
+    /// With nothing but a placeholder. `set`: puts that there.
+    pub(super) fn begin<T>(&self, set: impl FnOnce() -> T) -> T {
+        let _taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_component.store(false, Relaxed);
+        set()
+    }
+
+    /// Does this for a builder, unless it is over: what it made would take the place of its successor's. As long as it takes,
+    /// no other builder does anything here.
+    fn act<T>(&self, is_over: &AtomicBool, act: impl FnOnce() -> T) -> Option<T> {
+        let _taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        (!is_over.load(Relaxed)).then(act)
+    }
+}
+
 /// Builds one app.
 pub(super) struct Builder {
     /// The app's name.
     pub(super) app: String,
+    /// Of all builders there have been, none has had this number.
+    pub(super) number: u64,
     /// Lines of the log name it.
     pub(super) is_named: bool,
     pub(super) make: Make,
@@ -75,8 +101,7 @@ pub(super) struct Builder {
     pub(super) turns: Arc<BuildTurns>,
     /// The app is gone, or another builder builds it.
     pub(super) is_over: Arc<AtomicBool>,
-    /// A component of the project's was served.
-    pub(super) has_component: Arc<AtomicBool>,
+    pub(super) stage: Arc<AppStage>,
 }
 
 impl Builder {
@@ -118,14 +143,17 @@ impl Builder {
                 return;
             }
             tracing::info!(target: DEV, app = self.label(), "building {}", self.make.name().display());
-            self.make.make(&self.app, &self.development)
+            self.make.make((&self.app, self.number), &self.development)
         };
-        if self.is_over.load(Relaxed) {
-            return;
-        }
-        match made.map_err(Some).and_then(|said| self.load().map(|()| said)) {
+        // (What is not served goes with the folder.)
+        let _ = self.stage.act(&self.is_over, || self.serve(made));
+    }
+
+    /// Puts a component on the stage and has it served, or tells why there is none.
+    fn serve(&self, made: Result<MadeComponent, Trouble>) {
+        match made.map_err(Some).and_then(|made| self.put(&made).map(|()| made.said)) {
             Ok(said) => {
-                self.has_component.store(true, Relaxed);
+                self.stage.has_component.store(true, Relaxed);
                 Notice::withdraw(&self.development, &self.app);
                 tracing::info!(target: DEV, app = self.label(), "{said}; it takes all new requests");
             }
@@ -135,8 +163,10 @@ impl Builder {
         }
     }
 
-    /// Has the primary load what is on the stage.
-    fn load(&self) -> Result<(), Option<Trouble>> {
+    /// Puts a component on the stage, and has the primary load it.
+    fn put(&self, made: &MadeComponent) -> Result<(), Option<Trouble>> {
+        let staged = std::fs::rename(&made.component, self.development.component(&self.app));
+        staged.map_err(|error| Some(Trouble::of_stage(&error)))?;
         let (answer, outcome) = oneshot::channel();
         self.orders.blocking_send(DevOrder::Load(self.app.clone(), answer)).map_err(|_| None)?;
         match outcome.blocking_recv() {
@@ -148,7 +178,7 @@ impl Builder {
     }
 
     fn tell(&self, Trouble { title, text, hint }: Trouble) {
-        let has_component = self.has_component.load(Relaxed);
+        let has_component = self.stage.has_component.load(Relaxed);
         let goes_on = if has_component { "; the last component that worked goes on" } else { "" };
         let shown = [text.trim_end(), hint.as_str()].into_iter().filter(|part| !part.is_empty());
         let shown = shown.collect::<Vec<&str>>().join("\n");
@@ -168,5 +198,40 @@ impl Builder {
         let names: Vec<String> = names.map(|name| name.to_string()).collect();
         let more = files.len().saturating_sub(NAMED_MAX);
         if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_builder_that_was_replaced_does_nothing_on_the_stage_of_its_successor() -> std::io::Result<()> {
+        let (stage, old, new) = (AppStage::default(), AtomicBool::new(false), AtomicBool::new(false));
+        let (did, done) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let (stage, old, new, also) = (&stage, &old, &new, did.clone());
+            let (begun, begins) = mpsc::channel();
+            std::thread::Builder::new().spawn_scoped(scope, move || {
+                stage.act(old, || {
+                    let _ = begun.send(());
+                    let _ = wait.recv();
+                    let _ = also.send("old");
+                })
+            })?;
+            let _ = begins.recv();
+            // It is replaced while it has its component loaded.
+            old.store(true, Relaxed);
+            std::thread::Builder::new().spawn_scoped(scope, move || stage.act(new, || did.send("new")))?;
+            assert!(done.recv_timeout(Duration::from_millis(30)).is_err(), "the successor waits");
+            drop(go);
+            Ok::<(), std::io::Error>(())
+        })?;
+        assert_eq!(done.iter().collect::<Vec<_>>(), ["old", "new"]);
+        assert_eq!(stage.act(&old, || ()), None, "its next build comes too late");
+        assert_eq!(stage.act(&new, || ()), Some(()));
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ use wasmhost_serve::development::{Notice, write_whole};
 use wasmhost_supervise::primary::DevOrder;
 
 use super::build_turns::BuildTurns;
-use super::builder::{Builder, next_change};
+use super::builder::{AppStage, Builder, next_change};
 use super::error::DevError;
 use super::make::Make;
 use super::watch;
@@ -41,15 +41,17 @@ pub(super) struct Builders {
     orders: mpsc::Sender<DevOrder>,
     turns: Arc<BuildTurns>,
     threads: BuildThreads,
-    /// The builders by their app.
+    /// The builders by their app, and how many there have been.
     at_work: BTreeMap<String, AtWork>,
+    begun: u64,
+    /// The stages of apps, as long as a builder has one: also one that is over, and has not ended.
+    stages: BTreeMap<String, Arc<AppStage>>,
 }
 
 /// A builder at work.
 struct AtWork {
     make: Make,
     is_over: Arc<AtomicBool>,
-    has_component: Arc<AtomicBool>,
     /// The number of its thread, once that runs.
     thread: Arc<Mutex<Option<u32>>>,
 }
@@ -120,6 +122,8 @@ impl Builders {
             turns: Arc::new(BuildTurns::new(machine().cores.min(BUILDS_MAX))),
             threads: BuildThreads::default(),
             at_work: BTreeMap::new(),
+            begun: 0,
+            stages: BTreeMap::new(),
         }
     }
 
@@ -134,17 +138,19 @@ impl Builders {
     /// When the system has no thread to give.
     pub(super) fn begin(&mut self, app: &str, make: Make) -> Result<(), DevError> {
         let is_over = Arc::new(AtomicBool::new(false));
-        // What one builder had served, the next one's failures leave.
-        let has_component = self.end(app).unwrap_or_default();
+        self.end(app);
+        self.begun += 1;
         let builder = Builder {
             app: app.to_owned(),
+            number: self.begun,
             is_named: self.are_named,
             make: make.clone(),
             development: self.development.clone(),
             orders: self.orders.clone(),
             turns: Arc::clone(&self.turns),
             is_over: Arc::clone(&is_over),
-            has_component: Arc::clone(&has_component),
+            // What one builder had served, the next one's failures leave.
+            stage: self.stage_of(app),
         };
         let (threads, thread) = (Arc::clone(&self.threads), Arc::<Mutex<Option<u32>>>::default());
         let known_thread = Arc::clone(&thread);
@@ -157,18 +163,23 @@ impl Builders {
             lock(&threads).remove(&own);
         });
         started.map_err(system("start a thread"))?;
-        self.at_work.insert(app.to_owned(), AtWork { make, is_over, has_component, thread });
+        self.at_work.insert(app.to_owned(), AtWork { make, is_over, thread });
         Ok(())
     }
 
-    /// Nobody builds an app any more. If somebody did: whether a component was served.
-    fn end(&mut self, app: &str) -> Option<Arc<AtomicBool>> {
-        let AtWork { is_over, has_component, thread, .. } = self.at_work.remove(app)?;
+    /// Nobody builds an app any more. What is made of it still comes too late.
+    fn end(&mut self, app: &str) {
+        let Some(AtWork { is_over, thread, .. }) = self.at_work.remove(app) else { return };
         is_over.store(true, Relaxed);
         if let Some(thread) = *lock(&thread) {
             end_children_of(thread);
         }
-        Some(has_component)
+    }
+
+    /// The stage of an app.
+    fn stage_of(&mut self, app: &str) -> Arc<AppStage> {
+        self.stages.retain(|name, stage| name == app || Arc::strong_count(stage) > 1);
+        Arc::clone(self.stages.entry(app.to_owned()).or_default())
     }
 
     /// Begins to build all apps of the file, and watches it until the host is at its end.
@@ -200,7 +211,9 @@ impl Builders {
             self.end(app);
         }
         for app in config.apps.iter().filter(|app| !self.at_work.contains_key(&app.name)) {
-            if let Err(error) = set_stage(&self.development, &app.name) {
+            let development = &self.development;
+            let stage = self.stages.entry(app.name.clone()).or_default();
+            if let Err(error) = stage.begin(|| set_stage(development, &app.name)) {
                 tracing::error!(target: DEV, app = app.name, "{error}");
             }
         }

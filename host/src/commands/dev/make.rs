@@ -21,6 +21,14 @@ pub(super) enum Make {
     File { file: PathBuf, root: PathBuf },
 }
 
+/// A new component.
+pub(super) struct MadeComponent {
+    /// Where it is: beside the one on the stage.
+    pub(super) component: PathBuf,
+    /// What came of it, in a few words.
+    pub(super) said: String,
+}
+
 /// Why there is no new component.
 pub(super) struct Trouble {
     pub(super) title: String,
@@ -61,7 +69,7 @@ impl Trouble {
         Self { title: "The build failed".to_owned(), text, hint }
     }
 
-    fn of_stage(error: &std::io::Error) -> Self {
+    pub(super) fn of_stage(error: &std::io::Error) -> Self {
         Self {
             title: "The component was not loaded".to_owned(),
             text: format!("it cannot be written to a temporary folder: {error}"),
@@ -125,28 +133,31 @@ impl Make {
         }
     }
 
-    /// Puts a new component of an app on the stage, and tells of it in a few words.
-    pub(super) fn make(&self, app: &str, development: &Development) -> Result<String, Trouble> {
+    /// Makes a new component of an app, in a file of this builder alone.
+    pub(super) fn make(
+        &self,
+        (app, builder): (&str, u64),
+        development: &Development,
+    ) -> Result<MadeComponent, Trouble> {
+        // Not into the project's folder, where a component for production may be.
+        let output = development.folder(app).join(format!("built-{builder}.wasm"));
         match self {
-            Self::Project { folder, release } => build_project(folder, *release, (app, development)),
-            Self::File { file, .. } => take_file(file, &development.component(app)),
+            Self::Project { folder, release } => build_project(folder, *release, output),
+            Self::File { file, .. } => take_file(file, output),
         }
     }
 }
 
-fn build_project(folder: &Path, release: bool, (app, development): (&str, &Development)) -> Result<String, Trouble> {
+fn build_project(folder: &Path, release: bool, output: PathBuf) -> Result<MadeComponent, Trouble> {
     let built = Project::find(folder).and_then(|project| {
-        // Not into the project's folder, where a component for production may be.
-        let output = Some(development.folder(app).join("built.wasm"));
-        project.build(&Options { output, debug: !release, install: true, says: Says::Kept })
+        project.build(&Options { output: Some(output), debug: !release, install: true, says: Says::Kept })
     });
     let built = built.map_err(|error| Trouble::of_build(&error))?;
-    std::fs::rename(&built.path, development.component(app)).map_err(|error| Trouble::of_stage(&error))?;
     let (seconds, size) = (built.took.as_secs_f64(), ByteSize(built.bytes).display().si());
-    Ok(format!("built in {seconds:.1} s, {size}, wasi {}", built.wasi))
+    Ok(MadeComponent { said: format!("built in {seconds:.1} s, {size}, wasi {}", built.wasi), component: built.path })
 }
 
-fn take_file(file: &Path, staged: &Path) -> Result<String, Trouble> {
+fn take_file(file: &Path, output: PathBuf) -> Result<MadeComponent, Trouble> {
     let unservable = |problem| Trouble::unservable(&LoadError::new(file, problem));
     let bytes = match sandbox::content(file).map_err(unservable)? {
         Content::Whole(bytes) => sandbox::with_lines(bytes, file),
@@ -157,6 +168,6 @@ fn take_file(file: &Path, staged: &Path) -> Result<String, Trouble> {
             bytes
         }
     };
-    write_whole(staged, &bytes).map_err(|error| Trouble::of_stage(&error))?;
-    Ok(format!("loaded, {}", ByteSize(bytes.len() as u64).display().si()))
+    write_whole(&output, &bytes).map_err(|error| Trouble::of_stage(&error))?;
+    Ok(MadeComponent { said: format!("loaded, {}", ByteSize(bytes.len() as u64).display().si()), component: output })
 }

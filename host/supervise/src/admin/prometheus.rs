@@ -1,6 +1,7 @@
 //! The metrics page, in the text format that Prometheus reads: the metrics of `table` with their values.
 
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
@@ -41,8 +42,11 @@ const APPS_SHOWN_MAX: usize = 1_000;
 /// What the host status said when it was looked at: by name without prefix and ending.
 struct MetricsSnapshot(Vec<(Family, Vec<Sample>)>);
 
-/// Labels and what they have.
-type Sample = (Vec<(&'static str, String)>, Figure);
+/// SampleLabels and their values.
+type SampleLabels = Vec<(&'static str, String)>;
+
+/// SampleLabels and what they have.
+type Sample = (SampleLabels, Figure);
 
 enum Figure {
     Number(f64),
@@ -60,12 +64,12 @@ impl MetricsSnapshot {
     fn of(host_status: &HostStatus) -> Self {
         let touched = host_status.touched();
         let sums = Sums::of(host_status, &touched);
-        let workers: Vec<String> = (1..=host_status.workers.len()).map(|number| number.to_string()).collect();
+        let workers: Vec<SampleLabels> = host_status.groups.iter().zip(1_usize..).map(of_worker).collect();
         let mut rows = host_status.apps();
         // (Those that are gone are in the sums only.)
         let apps = touched.iter().zip(&sums.of_apps).filter_map(|(id, figures)| Some((rows.remove(id)?, figures)));
         let apps: Vec<(AppRow, &AppFigures)> = apps.take(APPS_SHOWN_MAX).collect();
-        let name = |(app, _): &(AppRow, &AppFigures)| app.name.clone();
+        let name = |(app, _): &(AppRow, &AppFigures)| vec![("app", app.name.clone())];
 
         let mut shown = Self(Vec::new());
         for row in AppFigures::ROWS {
@@ -92,15 +96,15 @@ impl MetricsSnapshot {
         self.0.extend(rows.iter().map(|row| (Family::of(row, None), samples(row, of))));
     }
 
-    /// Shows metrics of each of these, which have a name for this label.
+    /// Shows metrics of each of these, which have labels of their own, this one at least.
     fn each<'a, Of: 'static>(
         &mut self,
         label: &'static str,
         rows: impl IntoIterator<Item = &'a MetricRow<Of>>,
-        named: impl Iterator<Item = (String, &'a Of)> + Clone,
+        labelled: impl Iterator<Item = (SampleLabels, &'a Of)> + Clone,
     ) {
         for row in rows {
-            let of_each = named.clone().flat_map(|(name, of)| labelled(label, &name, samples(row, of)));
+            let of_each = labelled.clone().flat_map(|(labels, of)| with_labels(&labels, samples(row, of)));
             self.0.push((Family::of(row, Some(label)), of_each.collect()));
         }
     }
@@ -121,10 +125,16 @@ fn samples<Of: 'static>(row: &MetricRow<Of>, of: &Of) -> Vec<Sample> {
     }
 }
 
-/// Puts a label before those that the samples have.
-fn labelled(label: &'static str, value: &str, mut samples: Vec<Sample>) -> Vec<Sample> {
+/// The labels of the worker of this number: with its group, where it is of one.
+fn of_worker((group, number): (&Option<Arc<str>>, usize)) -> SampleLabels {
+    let group = group.iter().map(|group| ("group", group.to_string()));
+    [("worker", number.to_string())].into_iter().chain(group).collect()
+}
+
+/// Puts labels before those that the samples have.
+fn with_labels(of_all: &[(&'static str, String)], mut samples: Vec<Sample>) -> Vec<Sample> {
     for (labels, _) in &mut samples {
-        labels.insert(0, (label, value.to_owned()));
+        labels.splice(..0, of_all.iter().cloned());
     }
     samples
 }
@@ -176,3 +186,24 @@ fn write(kind: MetricKind, figure: &Figure, mut encoder: MetricEncoder<'_>) -> f
 }
 
 const NO_LABELS: [(&str, &str); 0] = [];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_of_a_group_is_labelled_with_it_before_what_its_samples_have() {
+        let labels = of_worker((&Some("g".into()), 3));
+        let sample = || vec![(vec![("reason", "queue".to_owned())], Figure::Number(0.0))];
+        let names = |labels: &[_]| -> Vec<_> {
+            with_labels(labels, sample())
+                .remove(0)
+                .0
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect()
+        };
+        assert_eq!(names(&labels), ["worker=3", "group=g", "reason=queue"]);
+        assert_eq!(names(&of_worker((&None, 1))), ["worker=1", "reason=queue"]);
+    }
+}

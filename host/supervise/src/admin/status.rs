@@ -27,6 +27,9 @@ struct Status<'a> {
     metrics: OfHost<'a>,
     /// How far the process confined itself (`--confine`).
     confinement: &'a Confinement,
+    /// Addresses that a reload brought and that could not be had, and why; left out while there are none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    not_listening: BTreeMap<String, String>,
     workers: Vec<WorkerStatus<'a>>,
     apps: Vec<OfApp<'a>>,
 }
@@ -86,6 +89,9 @@ struct OfApp<'a> {
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
+    /// Workers that cannot serve it yet as it was loaded last.
+    #[serde(skip_serializing_if = "<[u16]>::is_empty")]
+    behind: &'a [u16],
     /// None where no worker has had to do with it.
     #[serde(flatten)]
     counts: Option<CountsOfApp<'a>>,
@@ -93,7 +99,7 @@ struct OfApp<'a> {
 
 impl<'a> OfApp<'a> {
     fn of(app: &'a AppRow, figures: Option<&'a AppFigures>) -> Self {
-        let AppRow { name, group, component, state, wasi, isolation, error, .. } = app;
+        let AppRow { name, group, component, state, wasi, isolation, behind, error, .. } = app;
         Self {
             name,
             group: group.as_deref(),
@@ -103,6 +109,7 @@ impl<'a> OfApp<'a> {
             isolation,
             error: error.as_ref().map(|(error, _)| &**error),
             hint: error.as_ref().map(|(_, hint)| &**hint).filter(|hint| !hint.is_empty()),
+            behind,
             counts: figures
                 .map(|figures| CountsOfApp { requests: figures.requests(), metrics: MetricsOfApp(app, figures) }),
         }
@@ -204,6 +211,7 @@ pub(super) fn render(host_status: &HostStatus) -> String {
         only,
         metrics: OfHost(host_status, &sums),
         confinement: &host_status.confinement,
+        not_listening: host_status.not_listening().into_iter().collect(),
         workers: workers
             .map(|(index, ((scoreboard, group), figures))| {
                 WorkerStatus::of(index + 1, group, &scoreboard.metrics, figures)

@@ -115,9 +115,11 @@ impl<C: Clone> Book<C> {
         self.records.remove(&id);
     }
 
-    /// It is not loaded, for this reason, until a reload says something else.
+    /// It is not loaded, for this reason, until a reload says something else. A load that waits or runs goes on, with the
+    /// settings that it had before.
     pub(crate) fn bar(&mut self, id: AppId, error: LoadError) {
         if let Some(record) = self.records.get_mut(&id) {
+            record.is_barred_meanwhile = record.load != Work::None;
             record.failure = Some(LoadFailure { error, in_a_row: 0, again_at: None });
         }
     }
@@ -133,6 +135,7 @@ impl<C: Clone> Book<C> {
     /// for yet is loaded when somebody does.
     pub(crate) fn reload(&mut self, id: AppId, next: Option<Arc<App>>) {
         let Some(record) = self.records.get_mut(&id) else { return };
+        record.is_barred_meanwhile = false;
         if next.is_some() {
             record.next = next;
         }
@@ -214,6 +217,7 @@ impl<C: Clone> Book<C> {
         if let Some(record) = self.records.get_mut(&id) {
             record.awake_on.remove(&worker);
             record.refused_on.remove(&worker);
+            record.behind.remove(&worker);
         }
     }
 
@@ -232,10 +236,18 @@ impl<C: Clone> Book<C> {
         self.wants(worker, id, now)
     }
 
-    /// A worker serves an app with what it was given.
-    pub(crate) fn applied(&mut self, id: AppId) {
-        if let Some(record) = self.records.get_mut(&id) {
+    /// A worker serves an app with what it was given. True when it could not before.
+    pub(crate) fn applied(&mut self, worker: WorkerId, id: AppId) -> bool {
+        self.records.get_mut(&id).is_some_and(|record| {
             record.vanished_in_a_row = 0;
+            record.behind.remove(&worker)
+        })
+    }
+
+    /// A worker that has an app cannot serve it yet with what it was given, and tries again.
+    pub(crate) fn behind(&mut self, worker: WorkerId, id: AppId) {
+        if let Some(record) = self.records.get_mut(&id).filter(|record| record.awake_on.contains(&worker)) {
+            record.behind.insert(worker);
         }
     }
 
@@ -243,7 +255,7 @@ impl<C: Clone> Book<C> {
     pub(crate) fn gone(&mut self, worker: WorkerId) -> Vec<AppId> {
         let mut changed = Vec::new();
         for (id, record) in &mut self.records {
-            let sets = [&mut record.wanted_by, &mut record.awake_on, &mut record.refused_on];
+            let sets = [&mut record.wanted_by, &mut record.awake_on, &mut record.refused_on, &mut record.behind];
             if sets.map(|set| set.remove(&worker)).contains(&true) {
                 changed.push(*id);
             }
@@ -314,7 +326,10 @@ impl<C: Clone> Book<C> {
         };
         let number = record.revision.as_ref().map_or(1, |before| before.number + 1);
         record.revision = Some(Revision { number, wasi, isolation, code });
-        (record.has_vanished, record.failure) = (false, None);
+        record.has_vanished = false;
+        if !std::mem::take(&mut record.is_barred_meanwhile) {
+            record.failure = None;
+        }
         let to = record.take_all();
         if again {
             self.reload(id, None);
@@ -328,7 +343,10 @@ impl<C: Clone> Book<C> {
         let in_a_row = record.failure.as_ref().map_or(0, |before| before.in_a_row);
         let retry_in = RETRY.delay(in_a_row, 0.0);
         let again_at = now + retry_in;
-        record.failure = Some(LoadFailure { error, in_a_row: in_a_row.saturating_add(1), again_at: Some(again_at) });
+        if !std::mem::take(&mut record.is_barred_meanwhile) {
+            let in_a_row = in_a_row.saturating_add(1);
+            record.failure = Some(LoadFailure { error, in_a_row, again_at: Some(again_at) });
+        }
         // Those settings had their try.
         record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
         let keeps_old = record.has_code();
@@ -370,8 +388,8 @@ impl<C: Clone> Book<C> {
         }
     }
 
-    /// The next opening to begin, if one may: of this app, of the revision with this number and code.
-    pub(crate) fn next_opening(&mut self) -> Option<(AppId, Arc<App>, u64, C)> {
+    /// The next opening to begin, if one may: of this app, of this revision and its code.
+    pub(crate) fn next_opening(&mut self) -> Option<(AppId, Arc<App>, OpenedRevision, C)> {
         while self.openings < OPENINGS_MAX {
             let id = self.to_open.pop_front()?;
             let Some(record) = self.records.get_mut(&id).filter(|record| record.opening == Work::Waits) else {
@@ -381,7 +399,8 @@ impl<C: Clone> Book<C> {
             let Some(revision) = record.revision.as_ref().filter(|_| !record.wanted_by.is_empty()) else { continue };
             record.opening = Work::Runs;
             self.openings += 1;
-            return Some((id, Arc::clone(&record.app), revision.number, revision.code.clone()));
+            let opened = OpenedRevision { born: record.born, number: revision.number };
+            return Some((id, Arc::clone(&record.app), opened, revision.code.clone()));
         }
         None
     }
@@ -390,15 +409,17 @@ impl<C: Clone> Book<C> {
     pub(crate) fn opened(
         &mut self,
         id: AppId,
-        number: u64,
+        which: OpenedRevision,
         came: Result<Option<C>, LoadError>,
         now: Instant,
     ) -> Opened {
         self.openings = self.openings.saturating_sub(1);
         let mut opened = Opened::default();
-        let Some(record) = self.records.get_mut(&id) else { return opened };
+        // (The number may be another app's by now.)
+        let is_it = |record: &&mut Record<C>| record.born == which.born;
+        let Some(record) = self.records.get_mut(&id).filter(is_it) else { return opened };
         record.opening = Work::None;
-        let revision = record.revision.as_mut().filter(|revision| revision.number == number);
+        let revision = record.revision.as_mut().filter(|revision| revision.number == which.number);
         match (revision, came) {
             (Some(revision), Ok(code)) => {
                 if let Some(code) = code {
@@ -407,7 +428,7 @@ impl<C: Clone> Book<C> {
                 opened.to = std::mem::take(&mut record.wanted_by).into_iter().collect();
                 record.awake_on.extend(&opened.to);
             }
-            // Of an older revision, or of an app that has had the number before.
+            // Of an older revision.
             (None, _) => {}
             (Some(_), Err(error)) => record.note_vanished(|| error, now),
         }
@@ -420,6 +441,13 @@ impl<C: Clone> Book<C> {
         }
         opened
     }
+}
+
+/// A revision that is opened: of which life of its app, and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OpenedRevision {
+    born: u64,
+    number: u64,
 }
 
 /// What an opening came to.

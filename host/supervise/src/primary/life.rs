@@ -50,6 +50,7 @@ impl<B: Backend> Primary<B> {
             WorkerEvent::Exited(worker, exit) => self.on_exit(worker, exit, draining)?,
             WorkerEvent::Wants(worker, app) => self.on_wanted(worker, app),
             WorkerEvent::Vanished(worker, app) => self.on_vanished(worker, app),
+            WorkerEvent::Behind(worker, app) => self.on_behind(worker, app),
             WorkerEvent::Forward(worker, group, socket) => self.forward(worker, &group, socket),
             WorkerEvent::Asleep(worker, app) => self.on_asleep(worker, app),
             WorkerEvent::Applied(worker, Applied::Supply(app)) => self.on_applied(worker, app),

@@ -16,7 +16,7 @@ use super::acceptors::{Acceptors, Door};
 use super::reload::{DevOrder, LoadOutcome};
 use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
-use crate::apps::book::AppState;
+use crate::apps::book::{AppState, Record};
 use crate::apps::difference::{Change, Difference, difference, settings_for_a_restart, with_routes_of};
 use crate::backend::{Backend, Worker};
 
@@ -62,9 +62,10 @@ impl<B: Backend> Primary<B> {
                 self.reload.is_reading = true;
                 let (spawner, config) = (Arc::clone(&self.spawner), Arc::clone(&self.config));
                 let (readings, held) = (self.reload.readings.clone(), self.reload.held);
+                let again: Vec<Listen> = self.reload.not_listening.iter().map(|(listen, _)| listen.clone()).collect();
                 tokio::task::spawn_local(async move {
                     // Without a receiver the host is stopping.
-                    let _ = readings.send(spawner.read_again(&config, held, capabilities()).await).await;
+                    let _ = readings.send(spawner.read_again(&config, held, &again, capabilities()).await).await;
                 });
             }
             (None, _) => self.reload.read_again = true,
@@ -209,7 +210,8 @@ impl<B: Backend> Primary<B> {
             reason: format!("it wants {what}"),
             hint: "restart the host: its processes cannot be given more than they had at their start".to_owned(),
         };
-        let has_old = self.apps.book.get(id).is_some_and(|record| record.revision().is_some());
+        let goes_on = |record: &Record<B::Code>| record.revision().is_some() || !record.is_at_rest();
+        let has_old = self.apps.book.get(id).is_some_and(goes_on);
         let goes_on = if has_old { "the old revision goes on" } else { "its requests get 503" };
         tracing::error!(app = app.name, hint = error.hint, "reload failed, {goes_on}: {error}; this needs a restart");
         self.apps.book.bar(id, error);
@@ -234,7 +236,10 @@ impl<B: Backend> Primary<B> {
             }
             return;
         }
+        let not_listening = &mut self.reload.not_listening;
+        not_listening.retain(|(listen, _)| config.listeners.contains(listen));
         for NewListener { listen, bound } in new {
+            not_listening.retain(|(other, _)| *other != listen);
             let listening = bound.map_err(|reason| BindError {
                 address: named(&listen),
                 reason,
@@ -242,7 +247,12 @@ impl<B: Backend> Primary<B> {
             });
             let listening = listening.and_then(|(socket, file)| {
                 self.files.add(file.clone());
-                Listener::new(Bound::received(socket, &listen, file)?)
+                let bound = Bound::received(socket, &listen, file)?;
+                if wasmhost_base::inject::goes_off("listen") {
+                    let (reason, hint) = ("injected by a test".to_owned(), "wait".to_owned());
+                    return Err(BindError { address: named(&listen), reason, hint });
+                }
+                Listener::new(bound)
             });
             match listening {
                 Ok(listener) => {
@@ -251,9 +261,17 @@ impl<B: Backend> Primary<B> {
                         Acceptor::new(listener, Arc::clone(&self.admission), &self.host_status.host.accepting);
                     acceptors.add(Door::new(acceptor, listen));
                 }
-                Err(error) => tracing::error!(hint = error.hint, "reload: {error}"),
+                Err(error) => {
+                    tracing::error!(
+                        hint = error.hint,
+                        "reload: {error}; it is tried again when the file is read again (SIGHUP)"
+                    );
+                    not_listening.push((listen, error.reason));
+                }
             }
         }
+        let shown = not_listening.iter().map(|(listen, reason)| (named(listen), reason.clone()));
+        self.host_status.set_not_listening(shown.collect());
         for gone in acceptors.give_up_others(&config.listeners) {
             tracing::info!("reload: no longer listening on {}", named(&gone));
         }

@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::sync::{mpsc, oneshot};
 
-use wasmhost_config::AppId;
+use wasmhost_config::{AppId, Listen};
 use wasmhost_confine::spawner::Reading;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
@@ -32,6 +32,8 @@ pub(super) struct Reload {
     pub(super) read_again: bool,
     /// Who waits for the end of the reading.
     pub(super) reader: Option<oneshot::Sender<()>>,
+    /// Addresses of the last reading on which the host does not listen, and why. The next reading tries them again.
+    pub(super) not_listening: Vec<(Listen, String)>,
     /// Apps that are still loaded for the last reading; none: it is done.
     pub(super) loads: Option<BTreeSet<AppId>>,
     /// Who waits for the load of an app.
@@ -68,6 +70,7 @@ impl Reload {
             held: 0,
             read_again: false,
             reader: None,
+            not_listening: Vec::new(),
             loads: None,
             awaited: BTreeMap::new(),
         };

@@ -50,7 +50,19 @@ impl<B: Backend> Primary<B> {
             return;
         }
         self.reload.caught_up(worker, Some(app));
-        self.apps.book.applied(app);
+        if self.apps.book.applied(worker, app) {
+            self.show(app);
+        }
+    }
+
+    /// A worker cannot serve an app yet with what it was given last. Nobody waits for it.
+    pub(super) fn on_behind(&mut self, worker: WorkerId, app: AppId) {
+        if !self.serves(worker, app) {
+            return;
+        }
+        self.reload.caught_up(worker, Some(app));
+        self.apps.book.behind(worker, app);
+        self.show(app);
     }
 
     /// A worker keeps nothing of an app any more.
@@ -94,14 +106,14 @@ impl<B: Backend> Primary<B> {
     pub(super) fn on_done(&mut self, done: Done<B>) {
         let was_loaded = matches!(done, Done::Loaded(..));
         let id = match done {
-            Done::Opened(id, number, came) => {
+            Done::Opened(id, which, came) => {
                 if let Err(error) = &came {
                     tracing::warn!(
                         app = self.name_of(id),
                         "its compiled code cannot be opened, and it is loaded anew: {error}"
                     );
                 }
-                let told = self.apps.opened(id, number, came);
+                let told = self.apps.opened(id, which, came);
                 self.tell(told);
                 id
             }
@@ -179,7 +191,7 @@ impl<B: Backend> Primary<B> {
             let (Tell::Supply(worker, app, _) | Tell::Refuse(worker, app, _)) = &one;
             let (worker, app) = (*worker, *app);
             self.show(app);
-            let Some(one) = self.unpublished.hold(app, one) else { continue };
+            let Some(one) = self.unpublished.hold((worker, app), one) else { continue };
             let Some(handle) = self.place_of(worker).and_then(|place| place.handle.as_ref()) else { continue };
             match one {
                 Tell::Supply(_, app, guest) => handle.supply(app, guest),
@@ -260,6 +272,7 @@ impl<B: Backend> Primary<B> {
             wasi: revision.map(|revision| revision.wasi.clone()).unwrap_or_default(),
             isolation: revision.map(|revision| revision.isolation.clone()).unwrap_or_default(),
             revision: revision.map_or(0, |revision| revision.number),
+            behind: record.behind().map(|worker| worker.0).collect(),
             error,
             failed_loads: 0,
         };

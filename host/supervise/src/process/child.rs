@@ -1,8 +1,8 @@
 //! A worker's process, seen from inside: it gets what it needs from the spawner and the primary, and its main thread runs
 //! what a worker's thread runs. It ends when the primary does.
 
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -26,10 +26,10 @@ use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::WorkerId;
 use wasmhost_serve::worker::inbox::{self, Accepted, Admission, Connection, PerClient};
 use wasmhost_serve::worker::{
-    Events, Exit, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent, WorkerSetup, orders, thread,
+    Applied, Events, Exit, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent, WorkerSetup, orders, thread,
 };
 
-use super::linker::{Linker, Unlinked, link};
+use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
 use super::protocol::{Code, ENDED_MAX, FromWorker, Share, ToWorker};
 use super::table;
 use crate::loader::{CodeAtRest, Trial, budget, link_and_try, make_engines_ahead};
@@ -185,10 +185,10 @@ fn work(
         Ok(ready) => ready,
         Err(reason) => return Exit::NotStarted(cut(&reason)),
     };
-    let outdated = Rc::clone(&attendance.outdated);
+    let (outdated, behind) = (Rc::clone(&attendance.outdated), Rc::clone(&attendance.behind));
     let (inbox, connections) = inbox::inbox();
     runtime.spawn_local(attendance.attend(linker, inbox, orders));
-    let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire)), connections, heard);
+    let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire), behind), connections, heard);
     match outdated.get() {
         Some(reason) if exit == Exit::Voluntary => Exit::NotStarted(cut(reason)),
         _ => exit,
@@ -267,6 +267,7 @@ fn prepare(
         id: start.id,
         short_told: Throttle::new(SHORT_LINE_EVERY),
         outdated: Rc::default(),
+        behind: Rc::default(),
     };
     Ok(Ready { setup, orders: orders(table, Stage::Serve, supplies), attendance, linker: Linker::new(sandbox) })
 }
@@ -284,7 +285,11 @@ struct Attendance {
     short_told: Throttle,
     /// Why this worker cannot serve what all others serve: it ends for that.
     outdated: Rc<OnceCell<String>>,
+    behind: BehindOn,
 }
+
+/// Apps whose latest code could not be linked yet. What the worker applies of them is not what was ordered.
+type BehindOn = Rc<RefCell<BTreeSet<AppId>>>;
 
 impl Attendance {
     /// Carries out the primary's orders, until it is gone.
@@ -312,6 +317,7 @@ impl Attendance {
                     Ok(Some((ToWorker::Supply(code), descriptors))) => self.supply(code, descriptors, &mut linker).await,
                     Ok(Some((ToWorker::Unavailable { app, reason }, _))) => {
                         linker.forget(app);
+                        self.behind.borrow_mut().remove(&app);
                         orders.supply(app, Supply::Unavailable(reason));
                     }
                     Ok(Some((ToWorker::Call, _))) => self.give_sign(),
@@ -322,16 +328,7 @@ impl Attendance {
                         return;
                     }
                 },
-                // Of an app that is gone meanwhile, or another by now, it is void.
-                (app, born, linked) = linker.next() => if self.table.born(app) == Some(born) { match linked {
-                    Err(_) if linker.has_later(app) => {}
-                    Ok(guest) => orders.supply(app, Supply::Guest(guest)),
-                    Err(Unlinked::Vanished(error)) => {
-                        tracing::debug!(worker = self.id.0, "{error}");
-                        self.tell(&FromWorker::Vanished(app)).await;
-                    }
-                    Err(Unlinked::Broken(error)) => self.cannot_serve(app, &error, &orders, &mut deadline),
-                } },
+                linked = linker.next() => self.on_linked(linked, &mut linker, &orders, &mut deadline).await,
                 () = until(deadline) => {
                     deadline = None;
                     orders.stage(Stage::Stop);
@@ -370,6 +367,7 @@ impl Attendance {
         for (id, _) in self.table.iter().filter(|(id, _)| !table.has_same(*id, &self.table)) {
             linker.forget(id);
             orders.forget(id);
+            self.behind.borrow_mut().remove(&id);
         }
         self.table = Arc::new(table);
         orders.table(Arc::clone(&self.table));
@@ -391,19 +389,61 @@ impl Attendance {
         };
         // Of an app that the latest table has not, nobody asks.
         if let (Some(settings), Some(born)) = (self.table.get(app), self.table.born(app)) {
-            linker.link(app, born, Arc::clone(settings), code);
+            linker.link(app, ToLink::new(born, Arc::clone(settings), code));
         }
     }
 
-    /// The code of an app, which works elsewhere, cannot be linked here. A worker of this app only ends for it, so that none
-    /// serves what is older than the status page says; with others, it costs these nothing.
-    fn cannot_serve(&self, app: AppId, error: &LoadError, orders: &OrderSender, deadline: &mut Option<Instant>) {
-        if self.table.len() <= 1 {
-            return self.retire(orders, &format!("it cannot serve the component that was loaded: {error}"), deadline);
+    async fn on_linked(
+        &self,
+        LinkerAnswer { id, link, outcome }: LinkerAnswer,
+        linker: &mut Linker,
+        orders: &OrderSender,
+        deadline: &mut Option<Instant>,
+    ) {
+        // Of an app that is gone meanwhile, or another by now, it is void.
+        if self.table.born(id) != Some(link.born) {
+            return;
         }
-        let name = self.table.get(app).map_or("", |app| &*app.name);
-        tracing::error!(worker = self.id.0, app = name, hint = error.hint, "the worker cannot serve the app: {error}");
-        orders.supply(app, Supply::Unavailable(error.to_string().into()));
+        match outcome {
+            Err(_) if linker.has_later(id) => {}
+            Ok(guest) => {
+                if self.behind.borrow_mut().remove(&id) {
+                    tracing::info!(worker = self.id.0, app = link.app.name, "the worker serves the latest component");
+                }
+                orders.supply(id, Supply::Guest(guest));
+            }
+            Err(Unlinked::Vanished(error)) => {
+                tracing::debug!(worker = self.id.0, "{error}");
+                self.tell(&FromWorker::Vanished(id)).await;
+            }
+            Err(Unlinked::Broken(error)) if self.table.len() <= 1 => {
+                self.retire(orders, &format!("it cannot serve the component that was loaded: {error}"), deadline);
+            }
+            Err(Unlinked::Broken(error)) => {
+                self.cannot_serve_yet(id, &link, &error, orders).await;
+                linker.link_later(id, link);
+            }
+        }
+    }
+
+    /// The code of an app, which works elsewhere, cannot be linked here, and is tried again. (A worker of this app only ends for
+    /// it, so that none serves what is older than the status page says; with others, it costs these nothing, and the page
+    /// says that this worker is behind.)
+    async fn cannot_serve_yet(&self, id: AppId, link: &ToLink, error: &LoadError, orders: &OrderSender) {
+        let name = &link.app.name;
+        if link.has_failed() {
+            tracing::debug!(worker = self.id.0, app = name, "the worker still cannot serve the app: {error}");
+            return;
+        }
+        tracing::error!(
+            worker = self.id.0,
+            app = name,
+            hint = error.hint,
+            "the worker cannot serve the app, and tries again: {error}"
+        );
+        self.behind.borrow_mut().insert(id);
+        orders.supply(id, Supply::Unavailable(error.to_string().into()));
+        self.tell(&FromWorker::Behind(id)).await;
     }
 
     fn give_sign(&self) {
@@ -476,23 +516,18 @@ fn is_shortage(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
-/// Waits until then; for ever without a moment.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// The end of the line on which a worker tells of itself.
-struct EventWire(Arc<Wire>);
+struct EventWire(Arc<Wire>, BehindOn);
 
 impl Events for EventWire {
     async fn tell(&self, event: WorkerEvent) {
         let message = match event {
             WorkerEvent::Online(_, thread) => FromWorker::Online { thread },
             WorkerEvent::Listening(_) => FromWorker::Listening,
+            // What goes on is what was there before, or nothing.
+            WorkerEvent::Applied(_, Applied::Supply(app)) if self.1.borrow().contains(&app) => return,
             WorkerEvent::Applied(_, what) => FromWorker::Applied(what),
+            WorkerEvent::Behind(_, app) => FromWorker::Behind(app),
             WorkerEvent::Wants(_, app) => FromWorker::Wants(app),
             WorkerEvent::Asleep(_, app) => FromWorker::Asleep(app),
             WorkerEvent::Vanished(_, app) => FromWorker::Vanished(app),

@@ -32,7 +32,7 @@ use crate::loader::CodeAtRest;
 pub(super) const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long to wait before looking again whether a descriptor has become free.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// See [`forwarded::checked`].
 static NOT_A_SOCKET: Throttle = Throttle::new(Duration::from_secs(10));
@@ -275,6 +275,7 @@ async fn attend(
                 Ok(Some((FromWorker::Wants(app), _))) => WorkerEvent::Wants(id, app),
                 Ok(Some((FromWorker::Asleep(app), _))) => WorkerEvent::Asleep(id, app),
                 Ok(Some((FromWorker::Vanished(app), _))) => WorkerEvent::Vanished(id, app),
+                Ok(Some((FromWorker::Behind(app), _))) => WorkerEvent::Behind(id, app),
                 Ok(Some((FromWorker::Forward(group), mut descriptors))) => match descriptors.take(Descriptor::Socket) {
                     Ok(socket) => match forwarded::checked(socket) {
                         Ok(socket) => WorkerEvent::Forward(id, group, socket),
@@ -301,7 +302,7 @@ async fn attend(
                 Ok(Some((FromWorker::Loaded { .. } | FromWorker::Failed { .. }, _))) => continue,
                 Ok(None) => break,
                 // The message stays until there is a descriptor for what comes with it.
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+                Err(error) if is_shortage(&error) => {
                     tokio::time::sleep(SHORTAGE_PAUSE).await;
                     continue;
                 }
@@ -333,6 +334,11 @@ async fn attend(
     let end = end_of(child, patience).await;
     scoreboard.metrics.listening.set(false);
     let _ = events.send(WorkerEvent::Exited(id, exit.unwrap_or(end))).await;
+}
+
+/// Whether an error of receiving says that there is no descriptor for what comes with the message.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
 /// Whether an error of sending says that the other side is gone.

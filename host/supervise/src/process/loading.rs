@@ -16,11 +16,14 @@ use wasmhost_confine::spawner::{Attended, Spawner};
 use wasmhost_sandbox::{Found, LoadError};
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 
-use super::handle::{GONE_WITHIN, end_of, spawn};
+use super::handle::{GONE_WITHIN, SHORTAGE_PAUSE, end_of, is_shortage, spawn};
 use super::protocol::{FromWorker, ToWorker};
 use super::table;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::{CodeAtRest, short};
+
+/// How often it is looked whether there is a descriptor for the code: for some ten seconds.
+const SHORTAGES_MAX: u32 = 1_000;
 
 /// What loading may take beyond compiling and the trial.
 const LOADING_BEYOND: Duration = Duration::from_secs(30);
@@ -136,9 +139,18 @@ async fn attend<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     let limit = [config.compilation.timeout, app.limits.start_timeout(), LOADING_BEYOND].into_iter().sum();
     let last_word = OnceCell::new();
     let hearing = async {
-        while let Ok(Some((word, descriptors))) = wire.receive::<FromWorker>().await {
-            // There is but one.
-            let _ = last_word.set((word, descriptors));
+        let mut shortages = 0;
+        loop {
+            match wire.receive::<FromWorker>().await {
+                // There is but one.
+                Ok(Some(word)) => drop(last_word.set(word)),
+                // The message stays until there is a descriptor for what comes with it.
+                Err(error) if is_shortage(&error) && shortages < SHORTAGES_MAX => {
+                    shortages += 1;
+                    tokio::time::sleep(SHORTAGE_PAUSE).await;
+                }
+                Ok(None) | Err(_) => return,
+            }
         }
     };
     if tokio::time::timeout(limit, hearing).await.is_err() {

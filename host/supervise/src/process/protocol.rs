@@ -79,6 +79,8 @@ pub(super) enum FromWorker {
     Asleep(AppId),
     /// The code that it was to serve this app with is not there any more.
     Vanished(AppId),
+    /// The code that it was to serve this app with cannot be linked yet. What it had before goes on.
+    Behind(AppId),
     /// A worker of this group is to be given this connection. With its socket.
     Forward(String),
     Disconnect,

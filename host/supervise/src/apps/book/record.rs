@@ -68,6 +68,8 @@ pub(crate) struct Record<C> {
     pub(super) is_reload: bool,
     /// A reload was asked for while a load ran.
     pub(super) again: bool,
+    /// It was barred while a load waited or ran, which tells nothing of the settings that it was barred for.
+    pub(super) is_barred_meanwhile: bool,
     pub(super) opening: Work,
     /// Workers whose requests wait for it.
     pub(super) wanted_by: BTreeSet<WorkerId>,
@@ -75,6 +77,8 @@ pub(crate) struct Record<C> {
     pub(super) awake_on: BTreeSet<WorkerId>,
     /// Workers that were told that there is nothing.
     pub(super) refused_on: BTreeSet<WorkerId>,
+    /// Of those that have it, the ones that cannot serve it yet as it was loaded last.
+    pub(super) behind: BTreeSet<WorkerId>,
 }
 
 /// Where an app is.
@@ -124,10 +128,12 @@ impl<C> Record<C> {
             loads_with: None,
             is_reload: false,
             again: false,
+            is_barred_meanwhile: false,
             opening: Work::None,
             wanted_by: BTreeSet::new(),
             awake_on: BTreeSet::new(),
             refused_on: BTreeSet::new(),
+            behind: BTreeSet::new(),
         }
     }
 
@@ -144,6 +150,11 @@ impl<C> Record<C> {
     /// What was loaded last.
     pub(crate) fn revision(&self) -> Option<&Revision<C>> {
         self.revision.as_ref()
+    }
+
+    /// Workers that cannot serve it yet as it was loaded last, by number.
+    pub(crate) fn behind(&self) -> impl Iterator<Item = WorkerId> {
+        self.behind.iter().copied()
     }
 
     /// Why the last load failed, if it did.

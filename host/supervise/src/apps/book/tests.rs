@@ -57,8 +57,8 @@ fn load(
 }
 
 fn open(book: &mut Book<&'static str>, came: Result<Option<&'static str>, LoadError>, now: Instant) -> Opened {
-    let (id, _, number, _) = book.next_opening().expect("an opening to begin");
-    book.opened(id, number, came, now)
+    let (id, _, which, _) = book.next_opening().expect("an opening to begin");
+    book.opened(id, which, came, now)
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn code_that_has_vanished_is_loaded_anew_but_not_for_ever() {
     book.wants(ONE, APP, now);
     load(&mut book, code("first"), now);
     for _ in 0..10 {
-        book.applied(APP);
+        book.applied(ONE, APP);
         assert_eq!(book.vanished(ONE, APP, now), AppAnswer::Later, "it was served in between");
         load(&mut book, code("again"), now);
     }
@@ -227,6 +227,28 @@ fn an_app_that_may_not_be_loaded_is_refused_until_a_reload_says_otherwise() {
     book.reload(APP, Some(app("mended")));
     assert!(matches!(load(&mut book, code("first"), now), Outcome::Served(Served { to, .. }) if to == [ONE]));
     assert!(!is_barred(&book));
+}
+
+#[test]
+fn an_app_that_is_barred_during_a_load_is_shown_with_the_reason_whatever_comes_of_the_load() {
+    for works in [true, false] {
+        let (mut book, now) = (book_of_one(), Instant::now());
+        book.wants(ONE, APP, now);
+        let (id, with) = book.next_load().expect("a load to begin");
+        book.bar(APP, error("it needs a restart"));
+        end(&mut book, id, &with, if works { code("first") } else { Err(error("broken")) }, now);
+        let reason = |book: &Book<&'static str>| {
+            book.get(APP).and_then(|record| record.failure()).map(|failure| failure.error.reason.clone())
+        };
+        assert_eq!(reason(&book).as_deref(), Some("it needs a restart"), "{works}");
+        assert_eq!(book.get(APP).map(Record::state), Some(if works { AppState::Awake } else { AppState::Failed }));
+        let later = now + Duration::from_secs(100_000);
+        book.retry(later);
+        assert!(book.next_load().is_none(), "{works}: it waits for a reload");
+        book.reload(APP, Some(app("mended")));
+        load(&mut book, code("mended"), later);
+        assert_eq!(reason(&book), None, "{works}");
+    }
 }
 
 /// Something that happens.
@@ -316,8 +338,8 @@ proptest! {
                 }
                 Step::BeginOpening => openings.extend(book.next_opening()),
                 Step::EndOpening(works) => {
-                    if let Some((id, _, number, _)) = openings.pop_front() {
-                        let opened = book.opened(id, number, if works { Ok(None) } else { Err(error("gone")) }, now);
+                    if let Some((id, _, which, _)) = openings.pop_front() {
+                        let opened = book.opened(id, which, if works { Ok(None) } else { Err(error("gone")) }, now);
                         settle(&mut waits, id, &opened.to);
                         settle(&mut waits, id, &opened.refused);
                     }
@@ -335,13 +357,37 @@ proptest! {
             if let Some(load) = loads.pop_front() {
                 end_load(&mut book, &mut waits, load, true, now);
             }
-            if let Some((id, _, number, _)) = openings.pop_front() {
-                let opened = book.opened(id, number, Ok(None), now);
+            if let Some((id, _, which, _)) = openings.pop_front() {
+                let opened = book.opened(id, which, Ok(None), now);
                 settle(&mut waits, id, &opened.to);
             }
         }
         prop_assert!(loads.is_empty() && openings.is_empty());
         prop_assert!(waits.is_empty(), "{waits:?}");
+    }
+}
+
+#[test]
+fn a_worker_is_behind_until_it_serves_what_it_was_given_or_has_it_no_more() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    let behind = |book: &Book<&'static str>| book.get(APP).map(|record| record.behind().collect::<Vec<_>>());
+    book.behind(ONE, APP);
+    assert_eq!(behind(&book), Some(vec![]), "it has nothing of the app");
+    for worker in [ONE, TWO] {
+        book.wants(worker, APP, now);
+    }
+    load(&mut book, code("first"), now);
+    for ends in [0, 1, 2] {
+        book.has(ONE, APP);
+        book.behind(ONE, APP);
+        assert!(!book.applied(TWO, APP));
+        assert_eq!(behind(&book), Some(vec![ONE]));
+        match ends {
+            0 => assert!(book.applied(ONE, APP)),
+            1 => book.asleep(ONE, APP),
+            _ => assert_eq!(book.gone(ONE), [APP]),
+        }
+        assert_eq!(behind(&book), Some(vec![]));
     }
 }
 
@@ -352,6 +398,30 @@ fn an_app_that_comes_back_is_another_one() {
     book.remove(APP);
     book.add(APP, app("one"));
     assert_ne!(book.get(APP).map(Record::born), born);
+}
+
+#[test]
+fn an_opening_of_a_former_app_gives_nothing_to_the_one_that_came_back() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    let loaded = |book: &mut Book<&'static str>, text| {
+        book.wants(ONE, APP, now);
+        load(book, code(text), now);
+        book.asleep(ONE, APP);
+        book.wants(TWO, APP, now);
+    };
+    loaded(&mut book, "former");
+    let (_, _, former, _) = book.next_opening().expect("an opening to begin");
+    book.remove(APP);
+    book.add(APP, app("one"));
+    // Its first revision, as that of the former app was.
+    loaded(&mut book, "present");
+    let (_, _, present, code) = book.next_opening().expect("an opening to begin");
+    assert_eq!(code, "present");
+    let opened = book.opened(APP, former, Ok(Some("former")), now);
+    assert!(opened.to.is_empty() && opened.refused.is_empty(), "{opened:?}");
+    assert!(book.next_opening().is_none(), "its own is under way");
+    assert_eq!(book.opened(APP, present, Ok(None), now).to, [TWO]);
+    assert_eq!(book.get(APP).and_then(Record::revision).map(|revision| revision.code), Some("present"));
 }
 
 #[test]
