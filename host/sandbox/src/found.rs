@@ -62,11 +62,9 @@ fn find(compilation: &Compilation, component: &File) -> Option<Found> {
     }
     let cache = Cache::open(compilation).ok()??;
     let compatibility = engine::compatibility_here(true).ok()?;
-    let noted = KnownComponent::of(&component.metadata().ok()?).find(&cache, compatibility);
-    let artifact = match noted.and_then(|code| code.try_open().ok()) {
-        Some(artifact) => artifact,
-        None => by_hash(&cache, component, compatibility)?,
-    };
+    let known = KnownComponent::of(&component.metadata().ok()?);
+    let noted = Artifact::noted(&known, &cache, compatibility);
+    let artifact = noted.or_else(|| by_hash(&cache, component, compatibility))?;
     let wasi = wasi_version(&artifact.description).ok()?.to_string();
     Some(Found { stored: artifact.stored()?, wasi, bears_reuse: artifact.description.bears_reuse() })
 }
