@@ -132,6 +132,12 @@ impl<B: Backend> Apps<B> {
         Some((failed, tell))
     }
 
+    /// An app may not be loaded, for this reason.
+    pub(crate) fn bar(&mut self, id: AppId, error: LoadError) -> Vec<Tell<B::Guest>> {
+        let refused = self.book.bar(id, error);
+        self.refusals(id, &refused)
+    }
+
     /// A worker's requests wait for an app.
     pub(crate) fn wants(&mut self, worker: WorkerId, id: AppId) -> Option<Tell<B::Guest>> {
         refusal(worker, id, self.book.wants(worker, id, Instant::now()))

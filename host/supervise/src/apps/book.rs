@@ -115,11 +115,14 @@ impl<C: Clone> Book<C> {
         self.records.remove(&id);
     }
 
-    /// It is not loaded, for this reason, until a reload says something else.
-    pub(crate) fn bar(&mut self, id: AppId, error: LoadError) {
-        if let Some(record) = self.records.get_mut(&id) {
-            record.failure = Some(LoadFailure { error, in_a_row: 0, again_at: None });
-        }
+    /// It is not loaded, for this reason, until a reload says something else: a load that waits or runs is for nothing.
+    /// Workers that are to be told so, in the order of their numbers.
+    pub(crate) fn bar(&mut self, id: AppId, error: LoadError) -> Vec<WorkerId> {
+        let Some(record) = self.records.get_mut(&id) else { return Vec::new() };
+        record.failure = Some(LoadFailure { error, in_a_row: 0, again_at: None });
+        (record.next, record.loads_with, record.load) = (None, None, Work::None);
+        (record.is_urgent, record.is_reload, record.again) = (false, false, false);
+        if record.has_code() { Vec::new() } else { record.refuse_all() }
     }
 
     /// It has these settings from now on, for which nothing has to be loaded.
@@ -332,13 +335,12 @@ impl<C: Clone> Book<C> {
         // Those settings had their try.
         record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
         let keeps_old = record.has_code();
-        let refused = if keeps_old { BTreeSet::new() } else { std::mem::take(&mut record.wanted_by) };
-        record.refused_on.extend(&refused);
+        let refused = if keeps_old { Vec::new() } else { record.refuse_all() };
         self.retries.insert((again_at, id));
         if again {
             self.reload(id, None);
         }
-        Some(Failed { refused: refused.into_iter().collect(), is_reload, keeps_old, retry_in })
+        Some(Failed { refused, is_reload, keeps_old, retry_in })
     }
 
     /// Notes the end of a load. Whether a reload had asked for it, and whether another has since.

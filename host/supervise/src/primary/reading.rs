@@ -212,7 +212,9 @@ impl<B: Backend> Primary<B> {
         let has_old = self.apps.book.get(id).is_some_and(|record| record.revision().is_some());
         let goes_on = if has_old { "the old revision goes on" } else { "its requests get 503" };
         tracing::error!(app = app.name, hint = error.hint, "reload failed, {goes_on}: {error}; this needs a restart");
-        self.apps.book.bar(id, error);
+        let told = self.apps.bar(id, error.clone());
+        self.tell(told);
+        self.reload.failed(id, error);
     }
 
     fn tell_what_needs_a_restart(&self, config: &Config) {

@@ -211,6 +211,13 @@ impl<C> Record<C> {
         }
     }
 
+    /// Those that wait get nothing.
+    pub(super) fn refuse_all(&mut self) -> Vec<WorkerId> {
+        let refused = std::mem::take(&mut self.wanted_by);
+        self.refused_on.extend(&refused);
+        refused.into_iter().collect()
+    }
+
     /// Those that wait, and those that have something else.
     pub(super) fn take_all(&mut self) -> Vec<WorkerId> {
         let waiting = std::mem::take(&mut self.wanted_by);

@@ -103,6 +103,38 @@ fn a_failed_app_is_refused_until_its_time_has_come_and_each_failure_doubles_it()
 }
 
 #[test]
+fn a_load_of_an_app_that_was_barred_meanwhile_comes_to_nothing() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    // While the load runs, and while it waits.
+    for runs in [true, false] {
+        assert_eq!(book.wants(ONE, APP, now), AppAnswer::Later);
+        let begun = if runs { book.next_load() } else { None };
+        assert_eq!(book.bar(APP, error("it wants more")), [ONE], "who waits is told");
+        if let Some((id, with)) = begun {
+            assert!(end(&mut book, id, &with, code("with the old settings"), now).is_none());
+        }
+        assert!(book.next_load().is_none());
+        let record = book.get(APP).expect("it is there");
+        assert!(record.revision().is_none() && record.barred().is_some());
+        assert!(matches!(book.wants(TWO, APP, now), AppAnswer::Refused(reason) if reason.contains("it wants more")));
+        // The next reading has something that can be had.
+        book.reload(APP, Some(app("one")));
+        let outcome = load(&mut book, code("with others"), now);
+        assert!(matches!(&outcome, Outcome::Served(Served { to, .. }) if *to == [ONE, TWO]), "{outcome:?}");
+        book = book_of_one();
+    }
+    // What was loaded before serves on, and not with what a reload has begun to load.
+    book.wants(ONE, APP, now);
+    load(&mut book, code("old"), now);
+    book.reload(APP, Some(app("one")));
+    let (id, with) = book.next_load().expect("a load");
+    assert!(book.bar(APP, error("it wants more")).is_empty());
+    assert!(end(&mut book, id, &with, code("newer"), now).is_none());
+    assert_eq!(book.get(APP).and_then(Record::revision).map(|revision| revision.code), Some("old"));
+    assert_eq!(book.next_load().map(|_| ()), None);
+}
+
+#[test]
 fn a_failed_app_is_tried_again_by_itself_only_while_workers_have_requests_for_it() {
     let (mut book, now) = (book_of_one(), Instant::now());
     book.wants(ONE, APP, now);
