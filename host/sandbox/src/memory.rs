@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use wasmhost_base::heap;
-use wasmhost_base::portions::may_take;
+use wasmhost_base::portions::{lacking, may_take};
+use wasmhost_config::AppId;
 
 use super::limits::CORE_INSTANCES_MAX;
 use super::meter::{Meter, RefusedGrowth};
+use super::relief::{MemoryLack, relieve};
 
 /// Share of `--memory-max`, in quarters, above which an instance that has served [`MATURE_CALLS`] retires before it meets
 /// the limit, so that a slow leak costs no request.
@@ -20,6 +22,9 @@ const NEARLY_FULL_QUARTERS: u64 = 3;
 /// Bytes that are charged for one element of a table. The engine uses 8; a table that is not in the pool keeps room for up
 /// to twice its elements when it grows.
 const TABLE_ELEMENT_BYTES: u64 = 16;
+/// For one growth, instances at rest are let go of so many times at most: each takes some 0.1 ms, in which nothing else runs
+/// on the worker.
+const RELIEFS_MAX: usize = 32;
 
 /// Memory of all instances of the host, counted as it is granted. One number written by all workers, but only when an
 /// instance starts, grows or ends, never by a request as such. Each worker's share is counted too, so that it can be
@@ -38,6 +43,8 @@ pub struct MemoryBudget {
 /// What of the memory belongs to one app.
 #[derive(Debug, Clone, Copy)]
 pub struct AppMemory {
+    /// Whose it is.
+    pub app: AppId,
     /// Memories and tables of all its instances, in sum.
     pub max_bytes: u64,
     /// Used by its instances on all workers.
@@ -120,11 +127,32 @@ impl MemoryBudget {
     }
 
     fn take_of_total(&self, bytes: u64, own_bytes: u64) -> bool {
-        let apps = self.app.as_ref().map_or(1, |app| app.apps_with_memory.load(Relaxed));
-        let apps = apps.wrapping_add(self.has_others.into());
+        let apps = self.holders();
         let within =
             |used: u64| may_take(self.total_bytes, used, bytes, own_bytes, apps).then(|| used.saturating_add(bytes));
         self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok()
+    }
+
+    /// Apps that share the total.
+    fn holders(&self) -> u64 {
+        let apps = self.app.as_ref().map_or(1, |app| app.apps_with_memory.load(Relaxed));
+        apps.wrapping_add(self.has_others.into())
+    }
+
+    /// What would have to be given back before so much could be taken, which was refused; none where nothing that is given
+    /// back would do.
+    fn lack(&self, bytes: u64, refused: RefusedGrowth) -> Option<MemoryLack> {
+        let app = self.app.as_ref()?;
+        let own_bytes = app.used_bytes.load(Relaxed);
+        let (used_bytes, lacking, is_of_app) = match refused {
+            RefusedGrowth::Instance => return None,
+            RefusedGrowth::App => (own_bytes, own_bytes.saturating_add(bytes).saturating_sub(app.max_bytes), true),
+            RefusedGrowth::Total => {
+                let used_bytes = self.used_bytes.load(Relaxed);
+                (used_bytes, lacking(self.total_bytes, used_bytes, bytes, own_bytes, self.holders()), false)
+            }
+        };
+        (lacking <= used_bytes).then_some(MemoryLack { app: app.app, bytes: lacking, is_of_app })
     }
 
     /// Counts what the host's heap holds beyond what is its own, in steps, whether there is room for it or not: it is
@@ -190,7 +218,7 @@ impl MemoryLimiter {
         if !may_succeed {
             return false;
         }
-        if let Err(refused) = self.budget.take(bytes) {
+        if let Err(refused) = self.take(bytes) {
             self.meter.refuse(refused, self.used_bytes, bytes);
             return false;
         }
@@ -199,6 +227,20 @@ impl MemoryLimiter {
             self.meter.note_nearly_full();
         }
         true
+    }
+
+    /// Takes so much of the budget. Within a call, instances at rest have to make room for it. (For an instance that starts,
+    /// the worker makes room itself, and only if a request waits for it.)
+    fn take(&self, bytes: u64) -> Result<(), RefusedGrowth> {
+        let mut reliefs = 0;
+        loop {
+            let Err(refused) = self.budget.take(bytes) else { return Ok(()) };
+            let is_starting = self.meter.whose().1 == 0;
+            if is_starting || reliefs == RELIEFS_MAX || !self.budget.lack(bytes, refused).is_some_and(relieve) {
+                return Err(refused);
+            }
+            reliefs += 1;
+        }
     }
 
     /// Whether the instance has to go, because the host holds more than it may and this is one that it holds it for.
@@ -244,8 +286,11 @@ impl wasmtime::ResourceLimiter for MemoryLimiter {
 #[cfg(test)]
 mod tests {
     use super::super::limits::MATURE_CALLS;
+    use super::super::relief::{MemoryRelief, relieved_by};
     use super::*;
     use proptest::prelude::*;
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
     use std::time::Duration;
     use wasmtime::ResourceLimiter;
 
@@ -290,16 +335,69 @@ mod tests {
     fn apps(total_bytes: u64, max_bytes: u64, apps: usize, workers: usize) -> Vec<Vec<MemoryBudget>> {
         let (used_bytes, apps_with_memory) = (leaked(), leaked());
         let shares: Vec<_> = (0..workers).map(|_| leaked()).collect();
-        let of_app = |_| {
+        let of_app = |number| {
             let of_app = leaked();
             let on_worker = |share: &&'static AtomicU64| {
                 let share_bytes = leaked();
-                let app = AppMemory { max_bytes, used_bytes: of_app, share_bytes, apps_with_memory };
+                let app =
+                    AppMemory { app: AppId(number), max_bytes, used_bytes: of_app, share_bytes, apps_with_memory };
                 MemoryBudget::new(total_bytes, used_bytes, share).for_app(app, false)
             };
             shares.iter().map(on_worker).collect()
         };
-        (0..apps).map(of_app).collect()
+        (0..).take(apps).map(of_app).collect()
+    }
+
+    /// An app that has instances at rest, with so many bytes each, and what it was asked for.
+    struct Resting {
+        budget: MemoryBudget,
+        left: Cell<usize>,
+        each: u64,
+        asked: RefCell<Vec<MemoryLack>>,
+    }
+
+    impl MemoryRelief for Resting {
+        fn relieve(&self, lack: MemoryLack) -> bool {
+            self.asked.borrow_mut().push(lack);
+            let left = self.left.get().checked_sub(1);
+            if let Some(left) = left {
+                self.left.set(left);
+                self.budget.give_back(self.each);
+            }
+            left.is_some()
+        }
+    }
+
+    #[test]
+    fn a_growth_within_a_call_has_instances_at_rest_make_room_and_a_start_has_not() -> wasmtime::Result<()> {
+        let apps = apps(1_000, 600, 2, 1);
+        let (rests, grows) = (&apps[0][0], &apps[1][0]);
+        assert_eq!((0..3).try_for_each(|_| rests.take(200)), Ok(()));
+        let resting =
+            Rc::new(Resting { budget: rests.clone(), left: Cell::new(3), each: 200, asked: RefCell::default() });
+        let relief: Rc<dyn MemoryRelief> = Rc::clone(&resting) as _;
+        relieved_by(&relief);
+        let meter = Arc::new(Meter::of_test(Duration::from_secs(1)));
+        let mut limiter = MemoryLimiter::new(10_000, Arc::new(grows.clone()), Arc::clone(&meter));
+        assert!(limiter.memory_growing(0, 300, None)?);
+        assert!(!limiter.memory_growing(300, 500, None)?, "it starts");
+        assert!(resting.asked.borrow().is_empty());
+        meter.begin_call(1);
+        // Up to 500 it has an equal part at most.
+        assert!(limiter.memory_growing(300, 500, None)?);
+        let lack = |bytes, is_of_app| MemoryLack { app: AppId(1), bytes, is_of_app };
+        assert_eq!(resting.asked.take(), [lack(100, false)]);
+        assert!(limiter.memory_growing(500, 600, None)?);
+        assert_eq!(resting.asked.take(), [lack(250, false), lack(50, false)], "until it is enough");
+        assert!(!limiter.memory_growing(600, 601, None)?);
+        assert_eq!(resting.asked.take(), [lack(1, true)], "the app's own have to make room");
+        assert!(!limiter.memory_growing(600, 2_000, None)?);
+        assert!(resting.asked.take().is_empty(), "nothing that is given back would do");
+        assert_eq!(grows.used_bytes.load(Relaxed), 600);
+        drop(relief);
+        drop(resting);
+        assert!(!limiter.memory_growing(600, 601, None)?, "nobody is left to ask");
+        Ok(())
     }
 
     #[test]
