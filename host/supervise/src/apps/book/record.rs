@@ -68,6 +68,8 @@ pub(crate) struct Record<C> {
     pub(super) is_reload: bool,
     /// A reload was asked for while a load ran.
     pub(super) again: bool,
+    /// The cache has nothing of it.
+    pub(super) was_looked_up: bool,
     pub(super) opening: Work,
     /// Workers whose requests wait for it.
     pub(super) wanted_by: BTreeSet<WorkerId>,
@@ -124,6 +126,7 @@ impl<C> Record<C> {
             loads_with: None,
             is_reload: false,
             again: false,
+            was_looked_up: false,
             opening: Work::None,
             wanted_by: BTreeSet::new(),
             awake_on: BTreeSet::new(),
@@ -166,6 +169,23 @@ impl<C> Record<C> {
             (Some(_), Work::None) => AppState::Asleep,
             (None, Work::None) => AppState::Unloaded,
         }
+    }
+
+    /// Whether nothing is known of it yet: what the cache has of it may be served.
+    pub(super) fn may_be_found(&self) -> bool {
+        self.revision.is_none() && self.failure.is_none() && !self.is_reload && !self.was_looked_up
+    }
+
+    /// A load of it begins, with these settings.
+    pub(super) fn begin_load(&mut self) -> Arc<App> {
+        let with = Arc::clone(self.latest());
+        (self.load, self.is_urgent, self.loads_with) = (Work::Runs, false, Some(Arc::clone(&with)));
+        with
+    }
+
+    /// Whether the load that runs is one with these settings.
+    pub(super) fn loads(&self, with: &Arc<App>) -> bool {
+        self.loads_with.as_ref().is_some_and(|app| Arc::ptr_eq(app, with))
     }
 
     pub(super) fn has_code(&self) -> bool {

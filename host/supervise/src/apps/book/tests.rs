@@ -56,6 +56,10 @@ fn load(
     end(book, id, &with, came, now).expect("the app is there")
 }
 
+fn may_be_found(book: &Book<&'static str>) -> bool {
+    book.get(APP).is_some_and(Record::may_be_found)
+}
+
 fn open(book: &mut Book<&'static str>, came: Result<Option<&'static str>, LoadError>, now: Instant) -> Opened {
     let (id, _, number, _) = book.next_opening().expect("an opening to begin");
     book.opened(id, number, came, now)
@@ -77,6 +81,46 @@ fn an_app_is_loaded_when_a_worker_wants_it_and_then_opened_only() {
     assert!(book.next_load().is_none(), "its code is there");
     assert_eq!(open(&mut book, Ok(None), now).to, [TWO]);
     assert!(book.next_opening().is_none());
+}
+
+#[test]
+fn an_app_that_the_cache_has_waits_for_no_app_that_compiles() {
+    let (mut book, now) = (Book::new(true), Instant::now());
+    (0..20).for_each(|id| book.add(AppId(id), app("one")));
+    (0..10).for_each(|id| book.load_in_time(AppId(id)));
+    (10..20).for_each(|id| drop(book.wants(ONE, AppId(id), now)));
+    // Those that somebody waits for go first, and the cache has none of the first ten.
+    let mut compile = Vec::new();
+    for nth in 0..10 {
+        let (id, with) = book.next_look_up().expect("a look-up to begin");
+        assert_eq!(id, AppId(10 + nth));
+        book.looked_up(id, &with, false);
+        compile.extend(book.next_load().map(|(id, _)| id));
+    }
+    assert_eq!(compile, [AppId(10), AppId(11)], "as many compile as may");
+    for nth in 0..10 {
+        let (id, with) = book.next_look_up().expect("a look-up to begin");
+        assert_eq!(id, AppId(nth));
+        book.looked_up(id, &with, true);
+        assert!(book.served(id, &with, code("found").expect("code")).is_some());
+        assert!(book.next_load().is_none(), "it is none of those that compile");
+    }
+    assert!(book.next_look_up().is_none(), "each was looked up once");
+    // So many at once.
+    let others: Vec<AppId> = (20..40).map(AppId).collect();
+    for id in &others {
+        book.add(*id, app("one"));
+        book.wants(ONE, *id, now);
+    }
+    let begun: Vec<_> = std::iter::from_fn(|| book.next_look_up()).collect();
+    assert_eq!(begun.len(), LOOK_UPS_MAX);
+    // A reload during a look-up, or before it, wants the app loaded anew.
+    book.reload(others[0], Some(app("changed")));
+    book.looked_up(begun[0].0, &begun[0].1, false);
+    assert_eq!(book.get(others[0]).map(|record| &*record.latest().name), Some("changed"));
+    book.reload(others[LOOK_UPS_MAX], None);
+    book.looked_up(begun[1].0, &begun[1].1, false);
+    assert!(book.next_look_up().is_some_and(|(id, _)| id == others[LOOK_UPS_MAX + 1]));
 }
 
 #[test]
@@ -426,12 +470,12 @@ fn a_reload_of_an_app_that_a_worker_has_is_loaded_at_once() {
 fn only_what_nothing_is_known_of_may_be_served_untried() {
     let (mut book, now) = (book_of_one(), Instant::now());
     book.wants(ONE, APP, now);
-    assert!(book.may_be_found(APP));
+    assert!(may_be_found(&book));
     load(&mut book, Err(error("broken")), now);
-    assert!(!book.may_be_found(APP), "it has failed");
+    assert!(!may_be_found(&book), "it has failed");
     book.reload(APP, None);
-    assert!(!book.may_be_found(APP), "a reload asks for it");
+    assert!(!may_be_found(&book), "a reload asks for it");
     load(&mut book, code("first"), now);
     book.vanished(ONE, APP, now);
-    assert!(!book.may_be_found(APP), "a worker could not link it");
+    assert!(!may_be_found(&book), "a worker could not link it");
 }
