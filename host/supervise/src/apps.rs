@@ -13,7 +13,7 @@ use wasmhost_config::{App, AppId, Listed};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-use self::book::{AppAnswer, Book, Failed, LOADS_MAX, LOOK_UPS_MAX, OPENINGS_MAX, Served};
+use self::book::{AppAnswer, Book, Failed, LOADS_MAX, OPENINGS_MAX, Served};
 use self::difference::Numbers;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::short;
@@ -49,7 +49,7 @@ impl<B: Backend> Apps<B> {
     /// These apps, in their order, of which none is loaded. Work that has ended is heard at the other end.
     pub(crate) fn new(apps: &[Arc<App>], has_cache: bool) -> (Self, mpsc::Receiver<Done<B>>) {
         // No more runs at once.
-        let (done, heard) = mpsc::channel(LOADS_MAX + LOOK_UPS_MAX + OPENINGS_MAX);
+        let (done, heard) = mpsc::channel(LOADS_MAX + book::LOOK_UPS_MAX + OPENINGS_MAX);
         let (mut book, mut numbers) = (Book::new(has_cache), Numbers::default());
         for app in apps {
             // (The settings have no more apps than there are numbers.)

@@ -92,20 +92,8 @@ impl<B: Backend> Primary<B> {
 
     /// Work for an app has ended.
     pub(super) fn on_done(&mut self, done: Done<B>) {
-        let done = match done {
-            Done::LookedUp(id, with, came) => {
-                self.apps.book.looked_up(id, &with, !matches!(came, Ok(None)));
-                match came.transpose() {
-                    Some(came) => Done::Loaded(id, with, came),
-                    // It is loaded, in its turn.
-                    None => return self.reload.next_begins(id),
-                }
-            }
-            done => done,
-        };
         let was_loaded = matches!(done, Done::Loaded(..));
         let id = match done {
-            Done::LookedUp(id, ..) => id,
             Done::Opened(id, number, came) => {
                 if let Err(error) = &came {
                     tracing::warn!(
@@ -130,6 +118,14 @@ impl<B: Backend> Primary<B> {
                     self.note_failure(id, &failed, error);
                 }
                 id
+            }
+            Done::LookedUp(id, with, came) => {
+                self.apps.book.looked_up(id, &with, !matches!(came, Ok(None)));
+                return match came.transpose() {
+                    Some(came) => self.on_done(Done::Loaded(id, with, came)),
+                    // It is loaded, in its turn.
+                    None => self.reload.next_begins(id),
+                };
             }
         };
         if was_loaded && self.apps.book.get(id).is_some_and(|record| !record.is_at_rest()) {
