@@ -342,8 +342,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn never_too_many_run_and_no_wish_is_lost(steps in prop::collection::vec(step(), 0..200)) {
-        let mut book = Book::<&'static str>::default();
+    fn never_too_many_run_and_no_wish_is_lost(steps in prop::collection::vec(step(), 0..200), has_cache in any::<bool>()) {
+        let mut book = Book::<&'static str>::new(has_cache);
+        let mut look_ups = VecDeque::<(AppId, Arc<App>)>::new();
         for number in 0..6 {
             book.add(AppId(number), app("any"));
         }
@@ -384,8 +385,17 @@ proptest! {
                 Step::Reload(app) => book.reload(AppId(app), None),
                 Step::Renew(app) => book.renew(AppId(app), None),
                 Step::InTime(app) => book.load_in_time(AppId(app)),
-                Step::BeginLoad => loads.extend(book.next_load()),
+                Step::BeginLoad => {
+                    look_ups.extend(book.next_look_up());
+                    loads.extend(book.next_load());
+                }
                 Step::EndLoad(works) => {
+                    if let Some((id, with)) = look_ups.pop_front() {
+                        book.looked_up(id, &with, works);
+                        if works {
+                            end_load(&mut book, &mut waits, (id, with), works, now);
+                        }
+                    }
                     if let Some(load) = loads.pop_front() {
                         end_load(&mut book, &mut waits, load, works, now);
                     }
@@ -400,12 +410,16 @@ proptest! {
                 }
                 Step::Later => now += Duration::from_secs(7),
             }
-            prop_assert!(loads.len() <= LOADS_MAX && openings.len() <= OPENINGS_MAX);
-            let ids: BTreeSet<AppId> = loads.iter().map(|(id, _): &(AppId, Arc<App>)| *id).collect();
-            prop_assert_eq!(ids.len(), loads.len(), "an app is loaded once at a time");
+            prop_assert!(loads.len() <= LOADS_MAX && openings.len() <= OPENINGS_MAX && look_ups.len() <= LOOK_UPS_MAX);
+            let ids: BTreeSet<AppId> = loads.iter().chain(&look_ups).map(|(id, _): &(AppId, Arc<App>)| *id).collect();
+            prop_assert_eq!(ids.len(), loads.len() + look_ups.len(), "an app is loaded once at a time");
         }
         // All that runs and waits comes to its end.
         for _ in 0..1_000 {
+            look_ups.extend(book.next_look_up());
+            if let Some((id, with)) = look_ups.pop_front() {
+                book.looked_up(id, &with, false);
+            }
             loads.extend(book.next_load());
             openings.extend(book.next_opening());
             if let Some(load) = loads.pop_front() {
@@ -416,7 +430,7 @@ proptest! {
                 settle(&mut waits, id, &opened.to);
             }
         }
-        prop_assert!(loads.is_empty() && openings.is_empty());
+        prop_assert!(loads.is_empty() && openings.is_empty() && look_ups.is_empty());
         prop_assert!(waits.is_empty(), "{waits:?}");
     }
 }
