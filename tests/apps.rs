@@ -325,6 +325,37 @@ fn apps_that_have_no_memory_together_are_served_one_after_the_other() -> TestRes
 }
 
 #[test]
+fn an_instance_that_grows_has_apps_that_nobody_uses_make_room_at_once() -> TestResult {
+    // An instance has 1 MiB and more; `hello-p3.wasm` is shared here, and gone a moment after its app fell asleep.
+    let idle: Vec<String> = (0..8).map(|nth| format!("a{nth}")).collect();
+    for (component, more, tries) in [("hello.wasm", "", 1), ("hello-p3.wasm", "instance-concurrency = 4", 8)] {
+        let apps = idle.iter().map(|name| app(name, component, &format!("{name}.test/*"), more));
+        let folder = Folder::new(&(apps.collect::<String>() + &app("grows", "faults.wasm", "grows.test/*", "")))?;
+        let server = folder.serve(&["--workers", "1", "--memory-total", "13MiB"]);
+        assert_eq!(ask_until_loaded(server.address, "grows.test", "/hello").status, 200);
+        for name in &idle {
+            ask_until_loaded(server.address, &format!("{name}.test"), "/");
+        }
+        // Longer than an app is spared for one that has more than an equal part.
+        std::thread::sleep(Duration::from_millis(1_100));
+        // More than is free, and than one of them has.
+        let grow = || ask(server.address, "grows.test", "/memory?bytes=4000000").text();
+        let grown = (0..tries).find(|_| grow() == "allocated 4000000");
+        assert!(grown.is_some(), "{component}: {}", server.status());
+        let awake = || idle.iter().filter(|name| status_of(&server, name)["instances"] == 1).count();
+        let left = awake();
+        assert!((1..idle.len()).contains(&left), "{component}: {left} have an instance");
+        // What cannot be had puts nobody to sleep.
+        assert_eq!(ask(server.address, "grows.test", "/memory?bytes=60000000").text(), "refused");
+        assert_eq!(awake(), left, "{component}");
+        for name in &idle {
+            assert_eq!(ask(server.address, &format!("{name}.test"), "/").status, 200, "{component}: {name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn an_app_that_nobody_asks_for_is_asleep_and_wakes_for_its_next_request() -> TestResult {
     let folder = Folder::new(&("app-idle-timeout = \"300ms\"\n".to_owned() + &two()))?;
     let server = folder.serve(&["--workers", "1"]);

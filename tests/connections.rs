@@ -275,6 +275,16 @@ fn the_log_names_each_flag_for_which_the_queue_refuses_requests() {
     wait_for_limit(&server, "--queue-max");
     assert_eq!(first.response().status, 503);
     wait_for_limit(&server, "--queue-timeout");
+    // A request has less time than it may wait in the queue.
+    let flags =
+        ["--workers", "1", "--instances-per-worker", "1", "--queue-timeout", "20s", "--request-timeout", "300ms"];
+    let server = Server::start("faults.wasm", &flags);
+    let mut busy = Connection::open(server.address);
+    busy.send("GET /stream?chunks=100000&bytes=100&ms=20 HTTP/1.1\r\nHost: test\r\n\r\n");
+    busy.fill_until(|bytes| (bytes.len() > 400).then_some(())).expect("the stream begins");
+    assert_eq!(get(server.address, "/hello").status, 503);
+    wait_for_limit(&server, "--request-timeout");
+    assert_eq!((server.sum("sheds.request-timeout"), server.sum("sheds.queue-timeout")), (1, 0));
 }
 
 #[test]

@@ -487,6 +487,40 @@ fn an_app_of_a_group_falls_asleep_and_wakes_for_its_next_request() -> TestResult
 }
 
 #[test]
+fn trailers_of_a_request_have_the_same_bounds_as_without_a_group() -> TestResult {
+    let folder = Folder::new(&apps("", ""))?;
+    let server = folder.serve(&[]);
+    all_loaded(&server);
+    let post = |name: &str, trailers: &str| {
+        let mut connection = Connection::open(server.address);
+        let head = format!("POST /body-size HTTP/1.1\r\nHost: {name}.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        connection.send(format!("{head}1\r\nx\r\n0\r\n{trailers}\r\n"));
+        connection.response()
+    };
+    let trailers = |count: usize, bytes: usize| -> String {
+        (0..count).map(|nth| format!("x-{nth:03}: {}\r\n", "v".repeat(bytes - "x-000: \r\n".len()))).collect()
+    };
+    for name in NAMES {
+        // 16 KiB at most, and a hundred fields.
+        let fits = post(name, &trailers(100, 160));
+        assert_eq!((fits.status, fits.text().matches("trailer x-").count()), (200, 100), "{name}: {}", fits.text());
+        let fits = post(name, &trailers(1, 16_000));
+        assert_eq!((fits.status, fits.text().matches("trailer x-").count()), (200, 1), "{name}");
+        for (count, bytes) in [(1, 17_000), (101, 20)] {
+            assert_eq!(post(name, &trailers(count, bytes)).status, 400, "{name}: {count} of {bytes} bytes");
+        }
+        server.wait_for_record("it is said", |record| {
+            message(record).starts_with("requests were refused because their body is not valid")
+                && record["app"] == *name
+        });
+    }
+    let reason =
+        |record: &serde_json::Value| record["reason"].as_str().is_some_and(|reason| reason.contains("trailers"));
+    server.wait_for_record("why", |record| record["app"] == "plain" && reason(record));
+    Ok(())
+}
+
+#[test]
 fn a_group_that_hangs_holds_its_clients_no_longer_than_its_limits_say() -> TestResult {
     let limits = "limits = { request-timeout = \"1s\", body-idle-timeout = \"1s\" }";
     let folder = Folder::new(&apps(limits, limits))?;

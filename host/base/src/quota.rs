@@ -92,6 +92,11 @@ impl Account {
         &self.quota
     }
 
+    /// How much it has of it.
+    pub fn held(&self) -> u64 {
+        self.held.load(Relaxed)
+    }
+
     /// Takes so much; none when there is not so much left, or what is left is for holders that have less.
     pub fn take(self: &Arc<Self>, amount: u64) -> Option<Claim> {
         let mut claim = Claim::none_of(self);
@@ -289,7 +294,7 @@ mod tests {
                 };
                 prop_assert_eq!(quota.used.load(Relaxed), sum(&|_| true));
                 let held: [u64; 3] = std::array::from_fn(|index| sum(&|whose| whose == index));
-                prop_assert_eq!(held, [0, 1, 2].map(|index: usize| accounts[index].held.load(Relaxed)));
+                prop_assert_eq!(held, [0, 1, 2].map(|index: usize| accounts[index].held()));
                 prop_assert_eq!(quota.holders.load(Relaxed), held.iter().filter(|held| **held > 0).count() as u64);
                 prop_assert!(quota.used.load(Relaxed) <= 100);
             }

@@ -124,6 +124,12 @@ impl AppBounds {
         made.as_ref().map(FileThreads::handle)
     }
 
+    /// Whether it has something of it, or had file system calls lately: they may go on when its instances have gone.
+    pub fn is_in_use(&self) -> bool {
+        let has_threads = self.files.get().is_some_and(|files| files.as_ref().is_some_and(FileThreads::are_there));
+        has_threads || self.accounts.iter().any(|account| account.held() > 0)
+    }
+
     /// What it has of this.
     pub fn account(&self, bound: SharedBound) -> &Arc<Account> {
         &self.accounts[bound.index()]

@@ -9,6 +9,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const THREAD_IDLE: Duration = Duration::from_secs(10);
 pub(super) struct FileThreads {
     handle: Handle,
     stop: Arc<Notify>,
+    /// Threads that are in a call, or were in one lately.
+    threads: Arc<AtomicUsize>,
 }
 
 impl FileThreads {
@@ -38,8 +41,16 @@ impl FileThreads {
     }
 
     fn start_with(spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>) -> io::Result<Self> {
+        let threads = Arc::<AtomicUsize>::default();
+        let [begins, ends] = std::array::from_fn(|_| Arc::clone(&threads));
         let runtime = Builder::new_current_thread()
             .enable_all()
+            .on_thread_start(move || {
+                begins.fetch_add(1, Relaxed);
+            })
+            .on_thread_stop(move || {
+                ends.fetch_sub(1, Relaxed);
+            })
             .max_blocking_threads(THREADS_MAX)
             .thread_keep_alive(THREAD_IDLE)
             .thread_name("files")
@@ -60,7 +71,12 @@ impl FileThreads {
             unused.into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
             return Err(error);
         }
-        Ok(Self { handle, stop })
+        Ok(Self { handle, stop, threads })
+    }
+
+    /// Whether a thread is in a call, or was in one within [`THREAD_IDLE`].
+    pub(super) fn are_there(&self) -> bool {
+        self.threads.load(Relaxed) > 0
     }
 
     /// The runtime to enter.
@@ -109,6 +125,7 @@ mod tests {
             drop(tokio::task::spawn_blocking(move || tell.send(7)));
         }
         assert_eq!(told.recv_timeout(Duration::from_secs(10))?, 7);
+        assert!(stuck.are_there() && !FileThreads::start()?.are_there());
         drop(release);
         Ok(())
     }

@@ -8,14 +8,14 @@ use std::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use wasmhost_config::{App, Compilation, Isolation};
-use wasmhost_confine::spawner::CacheLookUp;
+use wasmhost_config::{App, Compilation, Config, Isolation};
+use wasmhost_confine::spawner::{CacheLookUp, Launcher};
 
 use super::cache::Cache;
 use super::engine;
 use super::known::KnownComponent;
 use super::prepare::Artifact;
-use super::source::{COMPONENT_BYTES_MAX, MAGIC, wasi_version};
+use super::source::{COMPONENT_BYTES_MAX, LoadError, MAGIC, wasi_version};
 use super::stored::StoredCode;
 
 /// What the cache has of a component. Nothing was tried: whether an app can be linked with it and starts is found later.
@@ -52,8 +52,26 @@ pub fn look_up() -> CacheLookUp {
     }
 }
 
-/// The code of an open component, as far as the cache has it. Blocks.
+impl Artifact {
+    /// The code of an app's component, if the cache has it. Blocks, and compiles nothing.
+    ///
+    /// # Errors
+    /// When the component cannot be opened.
+    pub fn found(config: &Config, app: &App, launcher: &Launcher) -> Result<Option<Self>, LoadError> {
+        let component = launcher.open_component(config, app).map_err(|error| LoadError::unreadable(app, &error))?;
+        Ok(code_of(&config.compilation, &component))
+    }
+}
+
+/// What is found in the cache of an open component. Blocks.
 fn find(compilation: &Compilation, component: &File) -> Option<Found> {
+    let artifact = code_of(compilation, component)?;
+    let wasi = wasi_version(&artifact.description).ok()?.to_string();
+    Some(Found { stored: artifact.stored()?, wasi, bears_reuse: artifact.description.bears_reuse() })
+}
+
+/// The code of an open component, as far as the cache has it.
+fn code_of(compilation: &Compilation, component: &File) -> Option<Artifact> {
     let mut magic = [0; MAGIC.len()];
     component.read_exact_at(&mut magic, 0).ok()?;
     // Text is translated first, and compiled code is not in the cache.
@@ -62,13 +80,9 @@ fn find(compilation: &Compilation, component: &File) -> Option<Found> {
     }
     let cache = Cache::open(compilation).ok()??;
     let compatibility = engine::compatibility_here(true).ok()?;
-    let noted = KnownComponent::of(&component.metadata().ok()?).find(&cache, compatibility);
-    let artifact = match noted.and_then(|code| code.try_open().ok()) {
-        Some(artifact) => artifact,
-        None => by_hash(&cache, component, compatibility)?,
-    };
-    let wasi = wasi_version(&artifact.description).ok()?.to_string();
-    Some(Found { stored: artifact.stored()?, wasi, bears_reuse: artifact.description.bears_reuse() })
+    let known = KnownComponent::of(&component.metadata().ok()?);
+    let noted = Artifact::noted(&known, &cache, compatibility);
+    noted.or_else(|| by_hash(&cache, component, compatibility))
 }
 
 /// The code of a component that was not noted, or has changed since: the component and the entry are hashed.

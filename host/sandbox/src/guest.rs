@@ -252,10 +252,18 @@ fn unknown_import(error: &wasmtime::Error) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::call::Call;
+    use super::super::memory::AppMemory;
     use super::super::prepare::compiled_in_test;
+    use super::super::relief::{MemoryLack, MemoryRelief, relieved_by};
     use super::super::testing::app_of_test;
     use super::*;
+    use std::cell::RefCell;
     use std::path::Path;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::task::Poll;
+
+    use wasmhost_config::AppId;
 
     type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -399,6 +407,73 @@ mod tests {
         let component = handler("").replacen("(component", r#"(component (import "acme:a/b@1.0.0" (func))"#, 1);
         let problem = host.link(&component).map(drop).err().ok_or("it was linked")?;
         assert!(problem.reason.starts_with("it imports `acme:a/b@1.0.0`"), "{}", problem.reason);
+        Ok(())
+    }
+
+    /// An instance that is let go of when memory is short.
+    struct LetGo(RefCell<Option<Instance>>);
+
+    impl MemoryRelief for LetGo {
+        fn relieve(&self, _: MemoryLack) -> bool {
+            self.0.take().is_some()
+        }
+    }
+
+    /// Has an instance serve a request to its end: whether it answered, or its fault.
+    fn serve_one(host: &Host, instance: &mut Instance) -> Result<bool, Fault> {
+        let request = http::Request::builder().uri("http://a.test/").body(Default::default());
+        instance.begin(Call::Http(request.expect("a request")), 1);
+        let mut answered = false;
+        host.runtime.block_on(std::future::poll_fn(|context| {
+            if let Poll::Ready(fault) = instance.poll(context) {
+                return Poll::Ready(Err(fault));
+            }
+            answered |= instance.take_head().is_some();
+            if instance.is_idle() { Poll::Ready(Ok(answered)) } else { Poll::Pending }
+        }))
+    }
+
+    #[test]
+    fn an_instance_at_rest_may_be_dropped_within_the_growth_of_another() -> Outcome {
+        let host = Host::new(64 << 20)?;
+        let leaked = || &*Box::leak(Box::<AtomicU64>::default());
+        let (used_bytes, share_bytes, apps_with_memory) = (leaked(), leaked(), leaked());
+        let context = |app| {
+            let (max_bytes, (pulse, ticker)) = (u64::MAX, host.context.pulse());
+            let own =
+                AppMemory { app: AppId(app), max_bytes, used_bytes: leaked(), share_bytes: leaked(), apps_with_memory };
+            let budget = Arc::new(MemoryBudget::new(2 << 20, used_bytes, share_bytes).for_app(own, false));
+            let (cpu, bounds) = (Rc::default(), AppBounds::alone());
+            InstanceContext::new(1, Arc::clone(pulse), Arc::clone(ticker), budget, &host.app, (&cpu, app), bounds)
+        };
+        let [rests_in, grows_in] = [1, 2].map(context);
+        let instance = |guest: &Guest, context| host.runtime.block_on(guest.instantiate(context, None)).map_err(detail);
+        let component = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest/hello-p3.wasm");
+        let artifact = compiled_in_test(&std::fs::read(component)?, &host.folder.path().join("p3")).map_err(reason)?;
+        let rests = Guest::try_link(&artifact, &host.app, &host.sandbox).map_err(reason)?;
+        // It traps when it gets no memory, and else returns without an answer.
+        let grow = "(param i32 i32) (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable)))";
+        let grows = handler("").replace("(param i32 i32))", grow);
+        let concurrent = grows.replacen("(core module", "(core func (canon waitable-set.new)) (core module", 1);
+        for (component, is_concurrent) in [(grows, false), (concurrent, true)] {
+            let guest = host.link(&component).map_err(reason)?;
+            assert_eq!(Engine::same(&guest.engine, &rests.engine), is_concurrent);
+            for is_there in [true, false] {
+                let mut resting = instance(&rests, &rests_in)?;
+                assert_eq!(serve_one(&host, &mut resting).map_err(detail), Ok(true));
+                let mut growing = instance(&guest, &grows_in)?;
+                let (let_go, kept) = if is_there { (Some(resting), None) } else { (None, Some(resting)) };
+                let let_go = Rc::new(LetGo(RefCell::new(let_go)));
+                let relief: Rc<dyn MemoryRelief> = Rc::clone(&let_go) as _;
+                relieved_by(&relief);
+                let fault = serve_one(&host, &mut growing).err().ok_or("it answers nothing")?;
+                let expected = if is_there { FaultKind::NeverAnswered } else { FaultKind::Capacity };
+                assert_eq!(fault.kind, expected, "{}", fault.detail);
+                assert!(let_go.0.borrow().is_none());
+                drop((growing, kept));
+                assert_eq!([used_bytes, share_bytes, apps_with_memory].map(|count| count.load(Relaxed)), [0; 3]);
+            }
+        }
         Ok(())
     }
 

@@ -29,6 +29,7 @@ mod pool;
 mod preempt;
 mod prepare;
 mod provided;
+mod relief;
 mod sandbox;
 mod shared;
 mod source;
@@ -57,6 +58,7 @@ pub use memory::{AppMemory, MemoryBudget};
 pub use outbound::DESCRIPTORS_MAX as OUTGOING_DESCRIPTORS_MAX;
 pub use prepare::Artifact;
 pub use provided::provided;
+pub use relief::{MemoryLack, MemoryRelief, relieved_by};
 pub use sandbox::Sandbox;
 pub use shared::{Shared, SharedEnd, SharedPlace};
 pub use source::{

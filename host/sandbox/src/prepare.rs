@@ -62,6 +62,11 @@ impl Artifact {
         Ok(Self { entry: stored, ..Self::of(file)? })
     }
 
+    /// The code that was noted in the cache for this file and for engines of this compatibility, if it is there still.
+    pub(super) fn noted(known: &KnownComponent, cache: &Cache, compatibility: &str) -> Option<Self> {
+        known.find(cache, compatibility)?.try_open().ok()
+    }
+
     /// Whether it was compiled for this. It was found otherwise: in the cache, or in a file of `wasmhost compile`.
     pub fn is_new(&self) -> bool {
         self.is_new
@@ -96,8 +101,7 @@ impl Artifact {
         let is_now = || file.metadata().ok().as_ref().map(KnownComponent::of);
         let known = is_now().map(|known| (known, known.is_settled()));
         if let (Some(cache), Some((known, _))) = (&cache, known)
-            && let Some(code) = known.find(cache, engine::compatibility_here(true)?)
-            && let Ok(artifact) = code.try_open()
+            && let Some(artifact) = Self::noted(&known, cache, engine::compatibility_here(true)?)
         {
             return Ok(artifact);
         }
@@ -149,7 +153,7 @@ impl StoredCode {
         self.try_open().map_err(|problem| LoadError::new(&app.component, problem))
     }
 
-    pub(super) fn try_open(&self) -> Result<Artifact, Problem> {
+    fn try_open(&self) -> Result<Artifact, Problem> {
         let entry = self.entry();
         let (file, is_same) = self.reopen().map_err(|error| {
             Problem::new(

@@ -25,6 +25,7 @@ mod waits;
 pub(crate) use self::forward::connections::{ForwardConnections, GREETING};
 pub(crate) use self::forward::introduction::{INTRODUCTION_BYTES_MAX, INTRODUCTION_FIELDS_MAX};
 pub(crate) use self::forward::share::{Shares, share_max};
+pub(crate) use self::forward::trailers::PACKED_BYTES_MAX;
 pub(crate) use self::head::Framing;
 pub(crate) use self::lines::Lines;
 pub(crate) use self::link::{Carrier, Link, UNSEEN_BYTES};

@@ -58,25 +58,24 @@ pub struct SharedByWorkers {
 /// Gives back what a process that is gone had taken of the memory of the host, and of these apps.
 pub fn give_back(host: &'static HostScoreboard, gone: &'static Scoreboard, apps: impl Iterator<Item = AppId>) {
     MemoryBudget::new(0, &host.memory_bytes, &gone.memory_bytes).reclaim();
-    for app in apps {
-        let (Some(row), Some(shared)) = (gone.apps.get(app.index()), host.apps.get(app.index())) else { continue };
-        memory_of(host, shared, row, 0).reclaim();
-    }
+    apps.filter_map(|app| memory_of(host, gone, app, 0)).for_each(|memory| memory.reclaim());
 }
 
-/// What an app may take of the memory, on the worker that counts in `row`: `max_bytes` on all workers.
+/// What an app may take of the memory, on the worker of this scoreboard: `max_bytes` on all workers. None: there is no such
+/// app.
 pub(crate) fn memory_of(
     host: &'static HostScoreboard,
-    shared: &'static SharedByWorkers,
-    row: &'static AppMetrics,
+    worker: &'static Scoreboard,
+    app: AppId,
     max_bytes: u64,
-) -> AppMemory {
-    AppMemory {
+) -> Option<AppMemory> {
+    Some(AppMemory {
+        app,
         max_bytes,
-        used_bytes: &shared.memory_bytes,
-        share_bytes: &row.memory_bytes,
+        used_bytes: &host.apps.get(app.index())?.memory_bytes,
+        share_bytes: &worker.apps.get(app.index())?.memory_bytes,
         apps_with_memory: &host.apps_with_memory,
-    }
+    })
 }
 
 /// What may lie in mapped memory: made of atomic numbers only, all zero at first.

@@ -28,6 +28,8 @@ pub(crate) enum Tell<G> {
 
 /// Work that has ended.
 pub(crate) enum Done<B: Backend> {
+    /// A look into the cache for an app with these settings: what it has.
+    LookedUp(AppId, Arc<App>, Result<Option<Loaded<B>>, LoadError>),
     /// A load of an app with these settings.
     Loaded(AppId, Arc<App>, Result<Loaded<B>, LoadError>),
     /// The opening of this revision of an app.
@@ -45,10 +47,10 @@ pub(crate) struct Apps<B: Backend> {
 
 impl<B: Backend> Apps<B> {
     /// These apps, in their order, of which none is loaded. Work that has ended is heard at the other end.
-    pub(crate) fn new(apps: &[Arc<App>]) -> (Self, mpsc::Receiver<Done<B>>) {
+    pub(crate) fn new(apps: &[Arc<App>], has_cache: bool) -> (Self, mpsc::Receiver<Done<B>>) {
         // No more runs at once.
-        let (done, heard) = mpsc::channel(LOADS_MAX + OPENINGS_MAX);
-        let (mut book, mut numbers) = (Book::default(), Numbers::default());
+        let (done, heard) = mpsc::channel(LOADS_MAX + book::LOOK_UPS_MAX + OPENINGS_MAX);
+        let (mut book, mut numbers) = (Book::new(has_cache), Numbers::default());
         for app in apps {
             // (The settings have no more apps than there are numbers.)
             if let Some(id) = numbers.of(&app.name) {
@@ -65,9 +67,17 @@ impl<B: Backend> Apps<B> {
 
     /// Begins what is to be done now. Needs the primary's local runtime.
     pub(crate) fn run(&mut self, backend: &B) -> Vec<Tell<B::Guest>> {
+        while let Some((id, with)) = self.book.next_look_up() {
+            let done = self.done.clone();
+            let begun = backend.look_up(&with);
+            tokio::task::spawn_local(async move {
+                let came = wait(begun, &with, "find").await;
+                let _ = done.send(Done::LookedUp(id, with, came)).await;
+            });
+        }
         while let Some((id, with)) = self.book.next_load() {
             let done = self.done.clone();
-            let begun = backend.load(&with, self.book.may_be_found(id));
+            let begun = backend.load(&with);
             tokio::task::spawn_local(async move {
                 let came = wait(begun, &with, "load").await;
                 // Without a receiver the host is stopping.
@@ -130,6 +140,12 @@ impl<B: Backend> Apps<B> {
         let failed = self.book.failed(id, with, error.clone(), Instant::now())?;
         let tell = self.refusals(id, &failed.refused);
         Some((failed, tell))
+    }
+
+    /// An app may not be loaded, for this reason.
+    pub(crate) fn bar(&mut self, id: AppId, error: LoadError) -> Vec<Tell<B::Guest>> {
+        let refused = self.book.bar(id, error);
+        self.refusals(id, &refused)
     }
 
     /// A worker's requests wait for an app.

@@ -59,12 +59,18 @@ pub(crate) trait Backend: Sized + 'static {
     /// What the system says.
     fn table(&self, table: AppTable) -> io::Result<Self::Table>;
 
-    /// Begins to load an app: to read and compile it, and to try an instance. `may_be_found`: what the cache has of it may be
-    /// served untried, where that is quicker.
+    /// Begins to look an app up in the cache, of which nothing is known yet. What the cache has may be served untried, where
+    /// that is quicker.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    fn look_up(&self, app: &Arc<App>) -> io::Result<Pending<Option<Loaded<Self>>>>;
+
+    /// Begins to load an app: to read and compile it, and to try an instance.
     ///
     /// # Errors
     /// When the system has no thread or process to give.
-    fn load(&self, app: &Arc<App>, may_be_found: bool) -> io::Result<Pending<Loaded<Self>>>;
+    fn load(&self, app: &Arc<App>) -> io::Result<Pending<Loaded<Self>>>;
 
     /// What a worker is given of an app that was loaded, if that is at hand.
     fn at_hand(&self, code: &Self::Code) -> Option<Self::Guest>;

@@ -107,7 +107,7 @@ async fn run_on<B: Backend>(
         tracing::info!(target: log::START, "admin page on {}", admin.address());
         tokio::task::spawn_local(admin::serve(admin, Arc::clone(&host_status)));
     }
-    let (mut apps, mut done) = Apps::new(&config.apps);
+    let (mut apps, mut done) = Apps::new(&config.apps, config.compilation.cache_dir().is_some());
     let only = if is_single(&config) { apps.book.iter().next().map(|(id, _)| id) } else { None };
     // What was loaded lives until the workers have it.
     let guest = match only {
@@ -191,8 +191,12 @@ fn tell_start(config: &Config) {
 
 /// Loads the app that is to be loaded first, before there are workers.
 async fn load_now<B: Backend>(apps: &mut Apps<B>, backend: &B) -> Result<Option<B::Guest>, PrimaryError> {
+    // Whatever the cache has of it, it is tried.
+    while let Some((id, with)) = apps.book.next_look_up() {
+        apps.book.looked_up(id, &with, false);
+    }
     let Some((id, with)) = apps.book.next_load() else { return Ok(None) };
-    let loaded: Loaded<B> = wait(backend.load(&with, false), &with, "load").await?;
+    let loaded: Loaded<B> = wait(backend.load(&with), &with, "load").await?;
     let guest = loaded.guest.clone();
     apps.served(id, &with, loaded);
     Ok(Some(guest))

@@ -83,9 +83,13 @@ impl Backend for Processes {
         table::write(table.rows()).map(Arc::new)
     }
 
-    fn load(&self, app: &Arc<App>, may_be_found: bool) -> io::Result<Pending<Loaded<Self>>> {
+    fn look_up(&self, app: &Arc<App>) -> io::Result<Pending<Option<Loaded<Self>>>> {
+        Ok(loading::look_up(&self.config, app, &self.spawner))
+    }
+
+    fn load(&self, app: &Arc<App>) -> io::Result<Pending<Loaded<Self>>> {
         let place = (self.host, &self.host_file);
-        loading::begin(&self.config, (app, may_be_found), &self.spawner, place, (&self.desks, &self.missing))
+        loading::begin(&self.config, app, &self.spawner, place, (&self.desks, &self.missing))
     }
 
     fn at_hand(&self, code: &CodeAtRest) -> Option<CodeAtRest> {

@@ -70,17 +70,21 @@ impl Backend for Threads {
         Ok(Arc::new(table))
     }
 
-    fn load(&self, app: &Arc<App>, _may_be_found: bool) -> io::Result<Pending<Loaded<Self>>> {
+    fn look_up(&self, app: &Arc<App>) -> io::Result<Pending<Option<Loaded<Self>>>> {
         let (config, trial, app) = (Arc::clone(&self.config), Arc::clone(&self.trial), Arc::clone(app));
         let launcher = Launcher::Spawner(Arc::clone(&self.spawner));
         in_thread(move || {
-            let loaded = Artifact::prepare(&config, &app, &launcher).and_then(|artifact| {
-                let (guest, tried) = link_and_try(&artifact, &app, &trial)?;
-                let at_rest = CodeAtRest::of(&artifact);
-                let at_rest = at_rest.map_err(|error| short(&app, format!("its code cannot be kept: {error}")))?;
-                let code = ThreadCode { at_rest, linked: Arc::downgrade(&guest) };
-                Ok(Loaded { wasi: tried.wasi, isolation: tried.isolation, code, guest })
-            });
+            let found = Artifact::found(&config, &app, &launcher)?;
+            found.map(|artifact| tried(&artifact, &app, &trial)).transpose()
+        })
+    }
+
+    fn load(&self, app: &Arc<App>) -> io::Result<Pending<Loaded<Self>>> {
+        let (config, trial, app) = (Arc::clone(&self.config), Arc::clone(&self.trial), Arc::clone(app));
+        let launcher = Launcher::Spawner(Arc::clone(&self.spawner));
+        in_thread(move || {
+            let artifact = Artifact::prepare(&config, &app, &launcher);
+            let loaded = artifact.and_then(|artifact| tried(&artifact, &app, &trial));
             // The component's bytes, which nothing needs any more.
             heap::give_back(1 << 20);
             loaded
@@ -129,6 +133,15 @@ impl Backend for Threads {
     fn stop(&self) {
         self.trial.sandbox.ticker().stop();
     }
+}
+
+/// What was prepared of an app, linked and tried.
+fn tried(artifact: &Artifact, app: &Arc<App>, trial: &Trial) -> Result<Loaded<Threads>, LoadError> {
+    let (guest, tried) = link_and_try(artifact, app, trial)?;
+    let at_rest = CodeAtRest::of(artifact);
+    let at_rest = at_rest.map_err(|error| short(app, format!("its code cannot be kept: {error}")))?;
+    let code = ThreadCode { at_rest, linked: Arc::downgrade(&guest) };
+    Ok(Loaded { wasi: tried.wasi, isolation: tried.isolation, code, guest })
 }
 
 /// Runs this in a thread whose heap is counted as the host's own.

@@ -30,6 +30,7 @@ pub(crate) struct Lines {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LineKind {
     BodyTooLarge,
+    BodyInvalid,
     ErrorCode,
     NoWorker,
     GroupFull,

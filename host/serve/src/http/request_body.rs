@@ -122,8 +122,8 @@ impl RequestBody {
     /// What is passed on of what came.
     fn check(&mut self, frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Frame<Bytes>, BodyError> {
         let mut frame = frame.map_err(|error| {
-            if is_flaw(&error) {
-                self.upload.note_flaw(Flaw::Invalid);
+            if let Some(cause) = flaw_of(&error) {
+                self.upload.note_invalid(cause);
             }
             BodyError::Hyper(error)
         })?;
@@ -153,11 +153,11 @@ impl Drop for RequestBody {
     }
 }
 
-/// Whether the fault lies in the bytes that came, or in an early end of them; a broken connection is no flaw.
-fn is_flaw(error: &hyper::Error) -> bool {
+/// What is wrong with the bytes that came, or that they ended early; a broken connection is no flaw.
+fn flaw_of(error: &hyper::Error) -> Option<&std::io::Error> {
     use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    cause.is_some_and(|cause| matches!(cause.kind(), InvalidData | InvalidInput | UnexpectedEof))
+    cause.filter(|cause| matches!(cause.kind(), InvalidData | InvalidInput | UnexpectedEof))
 }
 
 impl http_body::Body for RequestBody {

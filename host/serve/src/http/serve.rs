@@ -238,7 +238,9 @@ impl Exchange {
         let why = format!("no capacity: {}{why}", reason.name());
         let failure = match reason {
             Shed::Unavailable | Shed::Loading => Failure::Unavailable(after),
-            Shed::QueueFull | Shed::QueueTimeout | Shed::Down | Shed::Memory => Failure::NoCapacity(after),
+            Shed::QueueFull | Shed::QueueTimeout | Shed::RequestTimeout | Shed::Down | Shed::Memory => {
+                Failure::NoCapacity(after)
+            }
         };
         self.fail(failure, Reason::Text(&why))
     }
@@ -255,7 +257,10 @@ impl Exchange {
                         self.tell_body_too_large();
                         self.fail(Failure::BodyTooLarge, Reason::Status)
                     }
-                    Flaw::Invalid => self.fail(Failure::BadRequest, Reason::Status),
+                    Flaw::Invalid => {
+                        self.tell_body_invalid();
+                        self.fail(Failure::BadRequest, Reason::Status)
+                    }
                 }
             }
             (Stop::SlowClient(slow), lease) => {
@@ -271,6 +276,15 @@ impl Exchange {
         if let Some(count) = worker.lines.admit(self.pool.id(), LineKind::BodyTooLarge) {
             let (worker, request, app) = (worker.id.0, self.number, &*self.pool.name());
             tracing::info!(worker, app, request, count, peer = %self.link().client(), limit = "--body-max", "requests were refused because their body is too large (count: since the last such line); raise --body-max to allow it");
+        }
+    }
+
+    fn tell_body_invalid(&self) {
+        let worker = &self.worker;
+        if let Some(count) = worker.lines.admit(self.pool.id(), LineKind::BodyInvalid) {
+            let (worker, request, app) = (worker.id.0, self.number, &*self.pool.name());
+            let reason = self.upload.cause();
+            tracing::info!(worker, app, request, count, peer = %self.link().client(), reason, "requests were refused because their body is not valid (count: since the last such line)");
         }
     }
 

@@ -53,6 +53,8 @@ pub(super) struct Upload {
     /// The guest waits for it; a guest that does not read is not the client's silence.
     awaited: AtomicBool,
     flaw: OnceLock<Flaw>,
+    /// Why it is not valid, for the log.
+    cause: OnceLock<String>,
     /// The body of a client that waits for `100 Continue`, while the guest can read it.
     pub(super) expected: OnceLock<Weak<Mutex<Lent>>>,
     /// What was taken for the body before the guest had it, while the guest has a handle of it.
@@ -74,6 +76,7 @@ impl Upload {
             ended: AtomicBool::new(ended),
             awaited: AtomicBool::new(false),
             flaw: OnceLock::new(),
+            cause: OnceLock::new(),
             expected: OnceLock::new(),
             gathered: OnceLock::new(),
             watcher: Mutex::new(None),
@@ -121,6 +124,17 @@ impl Upload {
         self.in_chunks.load(Relaxed)
     }
 
+    /// It is not valid, for this reason.
+    pub(super) fn note_invalid(&self, cause: &dyn std::error::Error) {
+        let _ = self.cause.set(cause.to_string());
+        self.note_flaw(Flaw::Invalid);
+    }
+
+    /// Why it is not valid, as far as that is known.
+    pub(super) fn cause(&self) -> Option<&str> {
+        self.cause.get().map(String::as_str)
+    }
+
     pub(super) fn note_flaw(&self, flaw: Flaw) {
         // The first is what it is stopped for.
         let _ = self.flaw.set(flaw);
@@ -156,6 +170,11 @@ impl Upload {
     /// Whether the guest waits for more of it, since [`Self::moved`] at the latest.
     pub(super) fn is_awaited(&self) -> bool {
         self.awaited.load(Relaxed) && !self.has_ended()
+    }
+
+    /// Whether the request had a body when it began.
+    pub(super) fn is_there(&self) -> bool {
+        self.gathered.get().is_some()
     }
 
     /// How long it was awaited in sum.

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::guard::{ConnectionPhase, Guard, HEAD_AT_DRAIN};
 use super::socket::Socket;
 use super::turns::Turns;
-use crate::http::{Carrier, GREETING, INTRODUCTION_FIELDS_MAX, Slow, WorkerShared};
+use crate::http::{Carrier, GREETING, INTRODUCTION_FIELDS_MAX, PACKED_BYTES_MAX, Slow, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream};
 
@@ -26,8 +26,13 @@ const LINGERING_CLOSE: Duration = Duration::from_secs(1);
 /// How much larger hyper's read buffer is than the largest request headers, so that only our limit applies.
 const READ_BUFFER_SPARE_BYTES: usize = 64 * 1024;
 
-/// Most fields of a head: hyper's own limit.
+/// Most fields of a head, and of trailers: hyper's own limit.
 const FIELDS_MAX: usize = 100;
+/// Largest trailers of a request: hyper's own limit.
+const TRAILERS_BYTES_MAX: usize = 16 * 1024;
+/// For a worker of a group hyper has one limit for heads and trailers, which are longer when they are forwarded. (A head's
+/// own limit is the guard's.)
+const _: () = assert!(TRAILERS_BYTES_MAX + FIELDS_MAX * PACKED_BYTES_MAX <= READ_BUFFER_SPARE_BYTES);
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) {
@@ -81,9 +86,10 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
         }
     });
     let mut builder = http1::Builder::new();
-    builder.half_close(true).max_buf_size(worker.config.limits.header_max_bytes + READ_BUFFER_SPARE_BYTES);
+    let head_max_bytes = worker.config.limits.header_max_bytes + READ_BUFFER_SPARE_BYTES;
+    builder.half_close(true).max_buf_size(head_max_bytes);
     if guard.is_from_front() {
-        builder.max_headers(FIELDS_MAX + INTRODUCTION_FIELDS_MAX);
+        builder.max_headers(FIELDS_MAX + INTRODUCTION_FIELDS_MAX).max_header_size(head_max_bytes);
     }
     let hyper = builder.serve_connection(TokioIo::new(Socket::new(Rc::clone(guard))), service);
     let mut hyper = pin!(hyper);

@@ -5,8 +5,10 @@
 pub enum Shed {
     /// The queue had no place.
     QueueFull,
-    /// No instance became free in time.
+    /// No instance became free within the time that a request may wait for one.
     QueueTimeout,
+    /// No instance became free within the time that the request had for its answer.
+    RequestTimeout,
     /// The pool is down after faults in a row.
     Down,
     /// No memory for an instance.
@@ -19,8 +21,15 @@ pub enum Shed {
 
 impl Shed {
     /// All reasons, in the order of [`Self::index`].
-    pub const ALL: [Self; 6] =
-        [Self::QueueFull, Self::QueueTimeout, Self::Down, Self::Memory, Self::Loading, Self::Unavailable];
+    pub const ALL: [Self; 7] = [
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::RequestTimeout,
+        Self::Down,
+        Self::Memory,
+        Self::Loading,
+        Self::Unavailable,
+    ];
 
     /// Position in [`Self::ALL`].
     pub const fn index(self) -> usize {
@@ -32,6 +41,7 @@ impl Shed {
         match self {
             Self::QueueFull => Some("--queue-max"),
             Self::QueueTimeout | Self::Loading => Some("--queue-timeout"),
+            Self::RequestTimeout => Some("--request-timeout"),
             Self::Memory => Some("--memory-total"),
             Self::Down | Self::Unavailable => None,
         }
@@ -42,6 +52,7 @@ impl Shed {
         match self {
             Self::QueueFull => "queue-full",
             Self::QueueTimeout => "queue-timeout",
+            Self::RequestTimeout => "request-timeout",
             Self::Down => "down",
             Self::Memory => "memory",
             Self::Loading => "loading",

@@ -1,37 +1,30 @@
 //! The apps of a worker. Each app that is in use has a pool. A pool is made when a request comes for its app, and the primary
-//! is asked for a guest. A pool that was not used for a while is put to sleep: nothing is kept of it. When memory is short,
-//! those that were not used for the longest time go first.
+//! is asked for a guest. A pool that was not used for a while is put to sleep: nothing is kept of it. (When memory is short, see
+//! `shortage`.)
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use wasmhost_config::{App, AppId, AppTable, Routed};
-use wasmhost_sandbox::{AppBounds, InstanceContext, MemoryBudget, Pulse, Sandbox, WorkerBounds, WorkerCpu};
+use wasmhost_sandbox::{
+    AppBounds, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox, WorkerBounds, WorkerCpu, relieved_by,
+};
 
 use super::common::{Common, PoolNotice};
 use super::instances::Pool;
-use super::lease::Lease;
+use super::lingering::LingeringBounds;
 use super::supply::Supply;
-use super::take::{NotTaken, Refusal};
-use crate::alarms::Alarm;
-use crate::metrics::{AppMetrics, Flag, Shed};
+use crate::metrics::{AppMetrics, Flag};
 use crate::scoreboard::{HostScoreboard, Scoreboard, memory_of};
 
 /// Most apps of a worker that are awake at once; beyond, the one that was not used for the longest time is put to sleep.
 pub const AWAKE_MAX: usize = 1_024;
 
-/// One request has so many other apps put to sleep at most, when memory is short.
-const PUT_TO_SLEEP_MAX: usize = 4;
-/// An app that was used more lately is not put to sleep for another that has less than an equal part of the memory; and for
-/// one that has more. (To wake it again takes some milliseconds.)
-const JUST_USED: Duration = Duration::from_millis(5);
-const SETTLED: Duration = Duration::from_secs(1);
 /// At most so often the worker looks for apps to put to sleep.
 const SLEEPERS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
 
@@ -82,9 +75,10 @@ type OfGroup = (Rc<str>, Rc<Pool>);
 /// The apps of a worker.
 pub(crate) struct WorkerApps {
     pub(crate) common: Rc<Common>,
-    parts: WorkerParts,
+    pub(super) parts: WorkerParts,
     table: RefCell<Arc<AppTable>>,
-    pools: RefCell<BTreeMap<AppId, Rc<Pool>>>,
+    pub(super) pools: RefCell<BTreeMap<AppId, Rc<Pool>>>,
+    lingering: LingeringBounds,
     /// Apps that have had a pool.
     seen: RefCell<BTreeSet<AppId>>,
     /// Of requests that belong to no app.
@@ -106,7 +100,11 @@ impl WorkerApps {
         parts.bounds.serve(table.len());
         let table = RefCell::new(table);
         let (pools, seen, elsewhere) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Rc::new(Self { common, parts, table, pools, seen, no_app, elsewhere, woken: Notify::new() })
+        let (lingering, woken) = (LingeringBounds::default(), Notify::new());
+        let apps = Rc::new(Self { common, parts, table, pools, lingering, seen, no_app, elsewhere, woken });
+        let relief: Rc<dyn MemoryRelief> = Rc::clone(&apps) as _;
+        relieved_by(&relief);
+        apps
     }
 
     /// Where a request to this host and path goes. Wakes the app, if it is one of this worker.
@@ -170,11 +168,13 @@ impl WorkerApps {
 
     fn make(&self, id: AppId) -> Option<Rc<Pool>> {
         if self.pools.borrow().len() >= AWAKE_MAX {
-            self.put_to_sleep_one_beside(None, Duration::ZERO);
+            self.put_to_sleep_one(|_| true);
         }
         let app = Arc::clone(self.table.borrow().get(id)?);
         let (metrics, has_answered) = rows(&self.parts, id)?;
-        let bounds = AppBounds::new(&self.parts.bounds, (self.common.worker.0, &app.name), &metrics.shortages);
+        let bounds = self.lingering.take(id).unwrap_or_else(|| {
+            AppBounds::new(&self.parts.bounds, (self.common.worker.0, &app.name), &metrics.shortages)
+        });
         let context = context(&self.common, &self.parts, (Some(id), self.has_others()), &app, &bounds);
         if self.seen.borrow_mut().insert(id) {
             // What a worker that died left there went with it.
@@ -232,30 +232,8 @@ impl WorkerApps {
         for pool in gone {
             self.end(&pool);
         }
-    }
-
-    /// An instance for a request; see [`Pool::take`]. While memory is short, apps that nobody uses go to sleep for it.
-    pub(crate) async fn take(
-        &self,
-        pool: &Rc<Pool>,
-        alarm: &Alarm,
-        latest: Option<Instant>,
-        loading: &Cell<Duration>,
-    ) -> Result<Lease, Refusal> {
-        let mut put_to_sleep = 0;
-        loop {
-            match pool.take(alarm, latest, loading).await {
-                Err(NotTaken::NoMemory)
-                    if put_to_sleep < PUT_TO_SLEEP_MAX
-                        && self.put_to_sleep_one_beside(pool.id(), self.spared_for(pool.id())) =>
-                {
-                    put_to_sleep += 1;
-                }
-                Err(NotTaken::NoMemory) => return Err(pool.shed(Shed::Memory, pool.queue_timeout())),
-                Err(NotTaken::Refused(refusal)) => return Err(refusal),
-                Ok(lease) => return Ok(lease),
-            }
-        }
+        let table = self.table.borrow();
+        self.lingering.sweep(|id| table.has_same(id, &before));
     }
 
     /// Puts apps to sleep that were not used for a while; never ends.
@@ -275,25 +253,16 @@ impl WorkerApps {
             for pool in tired {
                 self.end(&pool);
             }
+            self.lingering.sweep(|_| true);
         }
     }
 
-    /// For how long an app must not have been used to be put to sleep for this one, which has no memory for an instance.
-    fn spared_for(&self, id: Option<AppId>) -> Duration {
-        let shared = id.and_then(|id| self.parts.host.apps.get(id.index()));
-        let own_bytes = shared.map_or(0, |shared| shared.memory_bytes.load(Relaxed));
-        // (Below 1 it is being changed.)
-        let holders = self.parts.host.apps_with_memory.load(Relaxed).cast_signed().max(1).cast_unsigned();
-        if own_bytes <= self.parts.budget.total_bytes() / holders { JUST_USED } else { SETTLED }
-    }
-
-    /// Puts the app to sleep that nobody uses and that was not used for the longest time, `unused` at least. False when there
-    /// is none.
-    fn put_to_sleep_one_beside(&self, other: Option<AppId>, unused: Duration) -> bool {
+    /// Puts the app to sleep that nobody uses and that was not used for the longest time, of those for which this holds.
+    /// False when there is none.
+    pub(super) fn put_to_sleep_one(&self, may_sleep: impl Fn(&Pool) -> bool) -> bool {
         let oldest = {
             let mut pools = self.pools.borrow_mut();
-            let is_unused = |pool: &Pool| pool.is_unused() && pool.last_used.get().elapsed() >= unused;
-            let unused = pools.iter().filter(|(id, pool)| Some(**id) != other && is_unused(pool));
+            let unused = pools.iter().filter(|(_, pool)| pool.is_unused() && may_sleep(pool));
             let oldest = unused.min_by_key(|(_, pool)| pool.last_used.get()).map(|(id, _)| *id);
             oldest.and_then(|id| pools.remove(&id))
         };
@@ -304,6 +273,7 @@ impl WorkerApps {
         pool.retire();
         self.common.trim.ask_for_all();
         if let Some(id) = pool.id() {
+            self.lingering.keep(id, pool.bounds());
             self.common.tell(PoolNotice::Asleep(id));
         }
     }
@@ -324,13 +294,9 @@ fn context(
     app: &Arc<App>,
     bounds: &Arc<AppBounds>,
 ) -> InstanceContext {
-    let mut budget = parts.budget.clone();
-    if let Some(id) = id
-        && let (Some(row), Some(shared)) = (parts.scoreboard.apps.get(id.index()), parts.host.apps.get(id.index()))
-    {
-        let max_bytes = app.limits.app_memory_max_bytes.unwrap_or(u64::MAX);
-        budget = budget.for_app(memory_of(parts.host, shared, row, max_bytes), has_others);
-    }
+    let max_bytes = app.limits.app_memory_max_bytes.unwrap_or(u64::MAX);
+    let memory = id.and_then(|id| memory_of(parts.host, parts.scoreboard, id, max_bytes));
+    let budget = memory.map_or_else(|| parts.budget.clone(), |memory| parts.budget.for_app(memory, has_others));
     let ticker = Arc::clone(parts.sandbox.ticker());
     // No instance is made of no app.
     let (cpu, key) = id.map_or_else(|| (Rc::default(), 0), |id| (Rc::clone(&parts.cpu), id.0));

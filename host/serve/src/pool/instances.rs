@@ -403,6 +403,15 @@ impl Pool {
         }
     }
 
+    /// Lets go of the idle instance that was not used for the longest time. False when there is none.
+    pub(super) fn drop_an_idle_one(&self) -> bool {
+        let oldest = {
+            let mut idle = self.idle.borrow_mut();
+            (!idle.is_empty()).then(|| idle.remove(0))
+        };
+        oldest.is_some()
+    }
+
     /// Makes an instance in `room`; for a request that waits for it, until `latest`.
     pub(super) async fn make(self: &Rc<Self>, room: Room, latest: Option<Instant>) -> Result<Kept, Fault> {
         wasmhost_base::inject::panic_at("pool");

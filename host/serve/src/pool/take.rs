@@ -106,7 +106,8 @@ impl Pool {
             now + wait
         });
         let latest = latest.filter(|_| is_loaded).map(|latest| latest + loading.get());
-        let deadline = latest.map_or(deadline, |latest| deadline.min(latest));
+        let of_request = latest.filter(|latest| *latest < deadline);
+        let deadline = of_request.unwrap_or(deadline);
         alarm.set(Some(deadline));
         self.holders.short.notify_one();
         let granted = self.queue.wait(alarm, deadline, |grant| self.give_back(grant)).await;
@@ -115,8 +116,12 @@ impl Pool {
             loading.set(loading.get() + now.elapsed());
         }
         granted.ok_or_else(|| {
-            let is_loaded = self.guest.borrow().is_some();
-            self.shed(if is_loaded { Shed::QueueTimeout } else { Shed::Loading }, queue_timeout)
+            let reason = match of_request {
+                _ if self.guest.borrow().is_none() => Shed::Loading,
+                Some(_) => Shed::RequestTimeout,
+                None => Shed::QueueTimeout,
+            };
+            self.shed(reason, queue_timeout)
         })
     }
 

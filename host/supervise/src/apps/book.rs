@@ -2,7 +2,8 @@
 //! workers get what. Pure: it has no clock, thread or process. `apps` tells it what happened and carries out what it says.
 //!
 //! An app that no worker wants costs its record here and nothing else. At most [`LOADS_MAX`] loads run at once, since they
-//! compile; code that was compiled before is opened by at most [`OPENINGS_MAX`] at once, which wait for no load.
+//! compile; code that was compiled before is looked up in the cache by at most [`LOOK_UPS_MAX`], and opened again by at most
+//! [`OPENINGS_MAX`] at once, which wait for no load.
 
 mod record;
 
@@ -20,6 +21,8 @@ use super::difference::with_routes_of;
 
 /// Loads at once. A compiler takes all cores that it finds, so that more would take longer each.
 pub(crate) const LOADS_MAX: usize = 2;
+/// Looks into the cache at once, for apps of which nothing is known yet: some milliseconds of one core each, with the trial.
+pub(crate) const LOOK_UPS_MAX: usize = 4;
 /// Openings at once: some milliseconds of one core each.
 pub(crate) const OPENINGS_MAX: usize = 4;
 
@@ -62,6 +65,12 @@ pub(crate) struct Book<C> {
     records: BTreeMap<AppId, Record<C>>,
     /// Apps that were ever added.
     births: u64,
+    /// There is a cache, in which the code of new apps is looked up.
+    has_cache: bool,
+    /// Apps whose code is looked up before it is loaded: those that somebody waits for, and the others.
+    urgent_look_ups: VecDeque<AppId>,
+    background_look_ups: VecDeque<AppId>,
+    look_ups: usize,
     /// Loads that somebody waits for, and the others. An entry counts while its app's load waits.
     urgent: VecDeque<AppId>,
     background: VecDeque<AppId>,
@@ -81,6 +90,10 @@ impl<C> Default for Book<C> {
         Self {
             records: BTreeMap::new(),
             births: 0,
+            has_cache: false,
+            urgent_look_ups: VecDeque::new(),
+            background_look_ups: VecDeque::new(),
+            look_ups: 0,
             urgent: VecDeque::new(),
             background: VecDeque::new(),
             again: VecDeque::new(),
@@ -94,6 +107,11 @@ impl<C> Default for Book<C> {
 }
 
 impl<C: Clone> Book<C> {
+    /// Of no apps yet.
+    pub(crate) fn new(has_cache: bool) -> Self {
+        Self { has_cache, ..Self::default() }
+    }
+
     /// All apps, by number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (AppId, &Record<C>)> {
         self.records.iter().map(|(id, record)| (*id, record))
@@ -115,13 +133,14 @@ impl<C: Clone> Book<C> {
         self.records.remove(&id);
     }
 
-    /// It is not loaded, for this reason, until a reload says something else. A load that waits or runs goes on, with the
-    /// settings that it had before.
-    pub(crate) fn bar(&mut self, id: AppId, error: LoadError) {
-        if let Some(record) = self.records.get_mut(&id) {
-            record.is_barred_meanwhile = record.load != Work::None;
-            record.failure = Some(LoadFailure { error, in_a_row: 0, again_at: None });
-        }
+    /// It is not loaded, for this reason, until a reload says something else: a load that waits or runs is for nothing.
+    /// Workers that are to be told so, in the order of their numbers.
+    pub(crate) fn bar(&mut self, id: AppId, error: LoadError) -> Vec<WorkerId> {
+        let Some(record) = self.records.get_mut(&id) else { return Vec::new() };
+        record.failure = Some(LoadFailure { error, in_a_row: 0, again_at: None });
+        (record.next, record.loads_with, record.load) = (None, None, Work::None);
+        (record.is_urgent, record.is_reload, record.again) = (false, false, false);
+        if record.has_code() { Vec::new() } else { record.refuse_all() }
     }
 
     /// It has these settings from now on, for which nothing has to be loaded.
@@ -135,7 +154,6 @@ impl<C: Clone> Book<C> {
     /// for yet is loaded when somebody does.
     pub(crate) fn reload(&mut self, id: AppId, next: Option<Arc<App>>) {
         let Some(record) = self.records.get_mut(&id) else { return };
-        record.is_barred_meanwhile = false;
         if next.is_some() {
             record.next = next;
         }
@@ -264,24 +282,57 @@ impl<C: Clone> Book<C> {
     }
 
     fn queue_load(&mut self, id: AppId, is_urgent: bool) {
+        let has_cache = self.has_cache;
         let Some(record) = self.records.get_mut(&id).filter(|record| record.load != Work::Runs) else { return };
         // Those that were never tried go before those that failed.
         let has_failed = record.failure.is_some();
         let is_urgent = is_urgent && !has_failed;
         let waits = std::mem::replace(&mut record.load, Work::Waits) == Work::Waits;
+        let (urgent, background) = match has_cache && record.may_be_found() {
+            true => (&mut self.urgent_look_ups, &mut self.background_look_ups),
+            false => (&mut self.urgent, if has_failed { &mut self.again } else { &mut self.background }),
+        };
         // One that waited in the background already goes before the others there.
         if is_urgent && !(waits && record.is_urgent) {
-            self.urgent.push_back(id);
+            urgent.push_back(id);
         } else if !is_urgent && !waits {
-            if has_failed { &mut self.again } else { &mut self.background }.push_back(id);
+            background.push_back(id);
         }
         record.is_urgent = is_urgent || (waits && record.is_urgent);
     }
 
-    /// Whether nothing is known of an app yet: what the cache has of it may be served before it was tried.
-    pub(crate) fn may_be_found(&self, id: AppId) -> bool {
-        let is_new = |record: &Record<C>| record.revision.is_none() && record.failure.is_none() && !record.is_reload;
-        self.records.get(&id).is_some_and(is_new)
+    /// The next look into the cache to begin, if one may: for this app, with these settings.
+    pub(crate) fn next_look_up(&mut self) -> Option<(AppId, Arc<App>)> {
+        while self.look_ups < LOOK_UPS_MAX {
+            let id = self.urgent_look_ups.pop_front().or_else(|| self.background_look_ups.pop_front())?;
+            // Of an app that is gone, or is loaded already, the entry is void.
+            let Some(record) = self.records.get_mut(&id).filter(|record| record.load == Work::Waits) else { continue };
+            if !record.may_be_found() {
+                // A reload wants it loaded anew meanwhile.
+                if record.is_urgent { &mut self.urgent } else { &mut self.background }.push_back(id);
+                continue;
+            }
+            self.look_ups += 1;
+            return Some((id, record.begin_load()));
+        }
+        None
+    }
+
+    /// A look into the cache for an app with these settings has ended. Without `is_over` it is loaded; with it, what comes of
+    /// it is told by [`Self::served`] or [`Self::failed`] next, as of a load.
+    pub(crate) fn looked_up(&mut self, id: AppId, with: &Arc<App>, is_over: bool) {
+        self.look_ups = self.look_ups.saturating_sub(1);
+        if is_over {
+            self.loads += 1;
+            return;
+        }
+        let Some(record) = self.records.get_mut(&id).filter(|record| record.loads(with)) else { return };
+        (record.load, record.loads_with, record.was_looked_up) = (Work::None, None, true);
+        let is_wanted = !record.wanted_by.is_empty();
+        if std::mem::take(&mut record.again) {
+            self.reload(id, None);
+        }
+        self.queue_load(id, is_wanted);
     }
 
     /// The next load to begin, if one may: of this app, with these settings. Of those that failed before, one is loaded at a
@@ -301,11 +352,8 @@ impl<C: Clone> Book<C> {
                 }
                 self.retrying = Some(id);
             }
-            (record.load, record.is_urgent) = (Work::Runs, false);
             self.loads += 1;
-            let with = Arc::clone(record.latest());
-            record.loads_with = Some(Arc::clone(&with));
-            return Some((id, with));
+            return Some((id, record.begin_load()));
         }
         None
     }
@@ -326,10 +374,7 @@ impl<C: Clone> Book<C> {
         };
         let number = record.revision.as_ref().map_or(1, |before| before.number + 1);
         record.revision = Some(Revision { number, wasi, isolation, code });
-        record.has_vanished = false;
-        if !std::mem::take(&mut record.is_barred_meanwhile) {
-            record.failure = None;
-        }
+        (record.has_vanished, record.failure) = (false, None);
         let to = record.take_all();
         if again {
             self.reload(id, None);
@@ -343,20 +388,16 @@ impl<C: Clone> Book<C> {
         let in_a_row = record.failure.as_ref().map_or(0, |before| before.in_a_row);
         let retry_in = RETRY.delay(in_a_row, 0.0);
         let again_at = now + retry_in;
-        if !std::mem::take(&mut record.is_barred_meanwhile) {
-            let in_a_row = in_a_row.saturating_add(1);
-            record.failure = Some(LoadFailure { error, in_a_row, again_at: Some(again_at) });
-        }
+        record.failure = Some(LoadFailure { error, in_a_row: in_a_row.saturating_add(1), again_at: Some(again_at) });
         // Those settings had their try.
         record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
         let keeps_old = record.has_code();
-        let refused = if keeps_old { BTreeSet::new() } else { std::mem::take(&mut record.wanted_by) };
-        record.refused_on.extend(&refused);
+        let refused = if keeps_old { Vec::new() } else { record.refuse_all() };
         self.retries.insert((again_at, id));
         if again {
             self.reload(id, None);
         }
-        Some(Failed { refused: refused.into_iter().collect(), is_reload, keeps_old, retry_in })
+        Some(Failed { refused, is_reload, keeps_old, retry_in })
     }
 
     /// Notes the end of a load. Whether a reload had asked for it, and whether another has since.
@@ -364,8 +405,7 @@ impl<C: Clone> Book<C> {
         self.loads = self.loads.saturating_sub(1);
         self.retrying = self.retrying.filter(|retried| *retried != id);
         // (The number may be another app's by now.)
-        let is_it = |record: &&mut Record<C>| record.loads_with.as_ref().is_some_and(|app| Arc::ptr_eq(app, with));
-        let record = self.records.get_mut(&id).filter(is_it)?;
+        let record = self.records.get_mut(&id).filter(|record| record.loads(with))?;
         (record.load, record.loads_with) = (Work::None, None);
         let (is_reload, again) = (std::mem::take(&mut record.is_reload), std::mem::take(&mut record.again));
         Some((record, is_reload, again))

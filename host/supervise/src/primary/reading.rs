@@ -16,7 +16,7 @@ use super::acceptors::{Acceptors, Door};
 use super::reload::{DevOrder, LoadOutcome};
 use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
-use crate::apps::book::{AppState, Record};
+use crate::apps::book::AppState;
 use crate::apps::difference::{Change, Difference, difference, settings_for_a_restart, with_routes_of};
 use crate::backend::{Backend, Worker};
 
@@ -210,11 +210,12 @@ impl<B: Backend> Primary<B> {
             reason: format!("it wants {what}"),
             hint: "restart the host: its processes cannot be given more than they had at their start".to_owned(),
         };
-        let goes_on = |record: &Record<B::Code>| record.revision().is_some() || !record.is_at_rest();
-        let has_old = self.apps.book.get(id).is_some_and(goes_on);
+        let has_old = self.apps.book.get(id).is_some_and(|record| record.revision().is_some());
         let goes_on = if has_old { "the old revision goes on" } else { "its requests get 503" };
         tracing::error!(app = app.name, hint = error.hint, "reload failed, {goes_on}: {error}; this needs a restart");
-        self.apps.book.bar(id, error);
+        let told = self.apps.bar(id, error.clone());
+        self.tell(told);
+        self.reload.failed(id, error);
     }
 
     fn tell_what_needs_a_restart(&self, config: &Config) {

@@ -131,6 +131,14 @@ impl<B: Backend> Primary<B> {
                 }
                 id
             }
+            Done::LookedUp(id, with, came) => {
+                self.apps.book.looked_up(id, &with, !matches!(came, Ok(None)));
+                return match came.transpose() {
+                    Some(came) => self.on_done(Done::Loaded(id, with, came)),
+                    // It is loaded, in its turn.
+                    None => self.reload.next_begins(id),
+                };
+            }
         };
         if was_loaded && self.apps.book.get(id).is_some_and(|record| !record.is_at_rest()) {
             self.reload.next_begins(id);

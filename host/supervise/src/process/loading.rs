@@ -32,13 +32,32 @@ const LOADING_BEYOND: Duration = Duration::from_secs(30);
 /// and are no more than loads have run at once.
 pub(super) type Desks = Rc<RefCell<Vec<(&'static Scoreboard, OwnedFd)>>>;
 
+/// Has the spawner look an app up in the cache. Needs the primary's local runtime.
+pub(super) fn look_up<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
+    config: &Arc<Config>,
+    app: &Arc<App>,
+    spawner: &Arc<Spawner>,
+) -> Pending<Option<Loaded<B>>> {
+    let (config, app, spawner) = (Arc::clone(config), Arc::clone(app), Arc::clone(spawner));
+    let (answer, found) = oneshot::channel();
+    tokio::task::spawn_local(async move {
+        let outcome = match spawner.open_component(&app, true).await {
+            Ok((_, found)) => found.map(|found| found_code(&config, &app, found)).transpose(),
+            Err(error) => Err(LoadError::unreadable(&app, &error)),
+        };
+        // Without a receiver the host is stopping, and nobody wants the app.
+        let _ = answer.send(outcome);
+    });
+    found
+}
+
 /// Begins. Needs the primary's local runtime.
 ///
 /// # Errors
 /// When the system has no memory for what the process shows.
 pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     config: &Arc<Config>,
-    (app, may_be_found): (&Arc<App>, bool),
+    app: &Arc<App>,
     spawner: &Arc<Spawner>,
     (host, host_file): (&'static HostScoreboard, &Arc<OwnedFd>),
     (desks, missing): (&Desks, &[String]),
@@ -48,9 +67,8 @@ pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     let (host_file, missing) = (Arc::clone(host_file), missing.to_vec());
     let (answer, loaded) = oneshot::channel();
     tokio::task::spawn_local(async move {
-        let outcome = match spawner.open_component(&app, may_be_found).await {
-            Ok((_, Some(found))) => found_code(&config, &app, found),
-            Ok((component, None)) => match start(&spawner, &app, &component.into(), &desk, &host_file, missing) {
+        let outcome = match spawner.open_component(&app, false).await {
+            Ok((component, _)) => match start(&spawner, &app, &component.into(), &desk, &host_file, missing) {
                 Ok((child, wire)) => attend(&config, &app, child, &wire).await,
                 Err(error) => Err(short(&app, format!("the loader cannot be started: {error}"))),
             },

@@ -39,16 +39,16 @@ impl Patience {
         self.head.map(|max| max.saturating_sub(own))
     }
 
-    /// How much time is left for more of the body, which has been silent for `silent`, and what it is when none is left. For
-    /// the rest see [`Self::head_left`].
+    /// How much time is left for more of the body, which has been silent for `silent` (none: that is not known), and what it
+    /// is when none is left. For the rest see [`Self::head_left`].
     pub(super) fn body_left(
         &self,
-        silent: Duration,
+        silent: Option<Duration>,
         elapsed: Duration,
         waited: Duration,
     ) -> Option<(Duration, FaultKind)> {
         let own = elapsed.saturating_sub(waited);
-        let silence = self.silence.map(|max| (max.saturating_sub(silent), FaultKind::BodyIdle));
+        let silence = self.silence.zip(silent).map(|(max, silent)| (max.saturating_sub(silent), FaultKind::BodyIdle));
         let whole = self.whole.map(|max| (max.saturating_sub(own), FaultKind::ResponseTimeout));
         [silence, whole].into_iter().flatten().min_by_key(|(left, _)| *left)
     }
@@ -75,15 +75,16 @@ mod tests {
     fn a_body_may_neither_be_silent_nor_go_on_beyond_its_limits() {
         let limits = Limits { body_idle_timeout: Some(s(10)), response_timeout: Some(s(60)), ..Limits::default() };
         let patience = Patience::new(&limits, s(1));
-        assert_eq!(patience.body_left(s(3), s(3), s(0)), Some((s(12), FaultKind::BodyIdle)));
-        assert_eq!(patience.body_left(s(15), s(20), s(0)), Some((s(0), FaultKind::BodyIdle)));
-        assert_eq!(patience.body_left(s(0), s(70), s(4)), Some((s(0), FaultKind::ResponseTimeout)));
+        assert_eq!(patience.body_left(Some(s(3)), s(3), s(0)), Some((s(12), FaultKind::BodyIdle)));
+        assert_eq!(patience.body_left(Some(s(15)), s(20), s(0)), Some((s(0), FaultKind::BodyIdle)));
+        assert_eq!(patience.body_left(Some(s(0)), s(70), s(4)), Some((s(0), FaultKind::ResponseTimeout)));
+        assert_eq!(patience.body_left(None, s(60), s(0)), Some((s(6), FaultKind::ResponseTimeout)));
     }
 
     #[test]
     fn without_limits_there_is_no_end() {
         let patience = Patience::new(&Limits::default(), s(1));
         assert_eq!(patience.head_left(s(1 << 40), s(0)), None);
-        assert_eq!(patience.body_left(s(1 << 40), s(1 << 40), s(0)), None);
+        assert_eq!(patience.body_left(Some(s(1 << 40)), s(1 << 40), s(0)), None);
     }
 }

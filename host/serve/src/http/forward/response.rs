@@ -70,10 +70,11 @@ impl ForwardedBody {
                 return Poll::Pending;
             }
             let now = Instant::now();
-            // A guest that reads its client's body is not silent meanwhile.
-            let since = exchange.upload.moved().max(*self.silent_since.get_or_insert(now));
+            let since = *self.silent_since.get_or_insert(now);
             let waited = exchange.upload.waited(now).saturating_add(exchange.link().waited_for_reader(now));
-            let silent = now.saturating_duration_since(since);
+            // A guest that reads its client's body is not silent meanwhile. How it reads what is under way to it, its own
+            // worker knows alone.
+            let silent = (!exchange.upload.is_there()).then(|| now.saturating_duration_since(since));
             let elapsed = now.saturating_duration_since(exchange.began).saturating_sub(exchange.loading.get());
             match exchange.patience().body_left(silent, elapsed, waited) {
                 Some((left, kind)) if left.is_zero() => return Poll::Ready(kind),

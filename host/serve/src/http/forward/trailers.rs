@@ -6,6 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 /// The field.
 const PACKED: HeaderName = HeaderName::from_static("x-wasmhost-trailer");
 
+/// So much longer is a trailer as it is sent: by the field's name, and a space in the place of a colon.
+pub(crate) const PACKED_BYTES_MAX: usize = "x-wasmhost-trailer: ".len();
+
 /// Announces what [`packed`] makes.
 pub(super) fn announce(head: &mut HeaderMap) {
     head.append(header::TRAILER, HeaderValue::from_static("x-wasmhost-trailer"));
@@ -52,6 +55,10 @@ mod tests {
             trailers.append(name, HeaderValue::from_static(value));
         }
         assert_eq!(unpacked(&packed(&trailers)), trailers);
+        let length = |fields: &HeaderMap| -> usize {
+            fields.iter().map(|(name, value)| name.as_str().len() + ": \r\n".len() + value.len()).sum()
+        };
+        assert!(length(&packed(&trailers)) <= length(&trailers) + trailers.len() * PACKED_BYTES_MAX);
         assert!(unpacked(&trailers).is_empty());
     }
 

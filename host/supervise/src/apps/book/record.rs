@@ -68,8 +68,8 @@ pub(crate) struct Record<C> {
     pub(super) is_reload: bool,
     /// A reload was asked for while a load ran.
     pub(super) again: bool,
-    /// It was barred while a load waited or ran, which tells nothing of the settings that it was barred for.
-    pub(super) is_barred_meanwhile: bool,
+    /// The cache has nothing of it.
+    pub(super) was_looked_up: bool,
     pub(super) opening: Work,
     /// Workers whose requests wait for it.
     pub(super) wanted_by: BTreeSet<WorkerId>,
@@ -128,7 +128,7 @@ impl<C> Record<C> {
             loads_with: None,
             is_reload: false,
             again: false,
-            is_barred_meanwhile: false,
+            was_looked_up: false,
             opening: Work::None,
             wanted_by: BTreeSet::new(),
             awake_on: BTreeSet::new(),
@@ -179,6 +179,23 @@ impl<C> Record<C> {
         }
     }
 
+    /// Whether nothing is known of it yet: what the cache has of it may be served.
+    pub(super) fn may_be_found(&self) -> bool {
+        self.revision.is_none() && self.failure.is_none() && !self.is_reload && !self.was_looked_up
+    }
+
+    /// A load of it begins, with these settings.
+    pub(super) fn begin_load(&mut self) -> Arc<App> {
+        let with = Arc::clone(self.latest());
+        (self.load, self.is_urgent, self.loads_with) = (Work::Runs, false, Some(Arc::clone(&with)));
+        with
+    }
+
+    /// Whether the load that runs is one with these settings.
+    pub(super) fn loads(&self, with: &Arc<App>) -> bool {
+        self.loads_with.as_ref().is_some_and(|app| Arc::ptr_eq(app, with))
+    }
+
     pub(super) fn has_code(&self) -> bool {
         self.revision.is_some() && !self.has_vanished
     }
@@ -220,6 +237,13 @@ impl<C> Record<C> {
             self.vanished_in_a_row = 0;
             self.failure = Some(LoadFailure { error: error(), in_a_row: 1, again_at: Some(now + RETRY.delay(0, 0.0)) });
         }
+    }
+
+    /// Those that wait get nothing.
+    pub(super) fn refuse_all(&mut self) -> Vec<WorkerId> {
+        let refused = std::mem::take(&mut self.wanted_by);
+        self.refused_on.extend(&refused);
+        refused.into_iter().collect()
     }
 
     /// Those that wait, and those that have something else.

@@ -56,6 +56,10 @@ fn load(
     end(book, id, &with, came, now).expect("the app is there")
 }
 
+fn may_be_found(book: &Book<&'static str>) -> bool {
+    book.get(APP).is_some_and(Record::may_be_found)
+}
+
 fn open(book: &mut Book<&'static str>, came: Result<Option<&'static str>, LoadError>, now: Instant) -> Opened {
     let (id, _, which, _) = book.next_opening().expect("an opening to begin");
     book.opened(id, which, came, now)
@@ -80,6 +84,46 @@ fn an_app_is_loaded_when_a_worker_wants_it_and_then_opened_only() {
 }
 
 #[test]
+fn an_app_that_the_cache_has_waits_for_no_app_that_compiles() {
+    let (mut book, now) = (Book::new(true), Instant::now());
+    (0..20).for_each(|id| book.add(AppId(id), app("one")));
+    (0..10).for_each(|id| book.load_in_time(AppId(id)));
+    (10..20).for_each(|id| drop(book.wants(ONE, AppId(id), now)));
+    // Those that somebody waits for go first, and the cache has none of the first ten.
+    let mut compile = Vec::new();
+    for nth in 0..10 {
+        let (id, with) = book.next_look_up().expect("a look-up to begin");
+        assert_eq!(id, AppId(10 + nth));
+        book.looked_up(id, &with, false);
+        compile.extend(book.next_load().map(|(id, _)| id));
+    }
+    assert_eq!(compile, [AppId(10), AppId(11)], "as many compile as may");
+    for nth in 0..10 {
+        let (id, with) = book.next_look_up().expect("a look-up to begin");
+        assert_eq!(id, AppId(nth));
+        book.looked_up(id, &with, true);
+        assert!(book.served(id, &with, code("found").expect("code")).is_some());
+        assert!(book.next_load().is_none(), "it is none of those that compile");
+    }
+    assert!(book.next_look_up().is_none(), "each was looked up once");
+    // So many at once.
+    let others: Vec<AppId> = (20..40).map(AppId).collect();
+    for id in &others {
+        book.add(*id, app("one"));
+        book.wants(ONE, *id, now);
+    }
+    let begun: Vec<_> = std::iter::from_fn(|| book.next_look_up()).collect();
+    assert_eq!(begun.len(), LOOK_UPS_MAX);
+    // A reload during a look-up, or before it, wants the app loaded anew.
+    book.reload(others[0], Some(app("changed")));
+    book.looked_up(begun[0].0, &begun[0].1, false);
+    assert_eq!(book.get(others[0]).map(|record| &*record.latest().name), Some("changed"));
+    book.reload(others[LOOK_UPS_MAX], None);
+    book.looked_up(begun[1].0, &begun[1].1, false);
+    assert!(book.next_look_up().is_some_and(|(id, _)| id == others[LOOK_UPS_MAX + 1]));
+}
+
+#[test]
 fn a_failed_app_is_refused_until_its_time_has_come_and_each_failure_doubles_it() {
     let (mut book, mut now) = (book_of_one(), Instant::now());
     for seconds in [10, 20, 40, 80, 160, 300, 300] {
@@ -100,6 +144,38 @@ fn a_failed_app_is_refused_until_its_time_has_come_and_each_failure_doubles_it()
         matches!(&outcome, Outcome::Served(Served { to, is_reload: true, .. }) if *to == [ONE, TWO]),
         "{outcome:?}"
     );
+}
+
+#[test]
+fn a_load_of_an_app_that_was_barred_meanwhile_comes_to_nothing() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    // While the load runs, and while it waits.
+    for runs in [true, false] {
+        assert_eq!(book.wants(ONE, APP, now), AppAnswer::Later);
+        let begun = if runs { book.next_load() } else { None };
+        assert_eq!(book.bar(APP, error("it wants more")), [ONE], "who waits is told");
+        if let Some((id, with)) = begun {
+            assert!(end(&mut book, id, &with, code("with the old settings"), now).is_none());
+        }
+        assert!(book.next_load().is_none());
+        let record = book.get(APP).expect("it is there");
+        assert!(record.revision().is_none() && record.barred().is_some());
+        assert!(matches!(book.wants(TWO, APP, now), AppAnswer::Refused(reason) if reason.contains("it wants more")));
+        // The next reading has something that can be had.
+        book.reload(APP, Some(app("one")));
+        let outcome = load(&mut book, code("with others"), now);
+        assert!(matches!(&outcome, Outcome::Served(Served { to, .. }) if *to == [ONE, TWO]), "{outcome:?}");
+        book = book_of_one();
+    }
+    // What was loaded before serves on, and not with what a reload has begun to load.
+    book.wants(ONE, APP, now);
+    load(&mut book, code("old"), now);
+    book.reload(APP, Some(app("one")));
+    let (id, with) = book.next_load().expect("a load");
+    assert!(book.bar(APP, error("it wants more")).is_empty());
+    assert!(end(&mut book, id, &with, code("newer"), now).is_none());
+    assert_eq!(book.get(APP).and_then(Record::revision).map(|revision| revision.code), Some("old"));
+    assert_eq!(book.next_load().map(|_| ()), None);
 }
 
 #[test]
@@ -229,28 +305,6 @@ fn an_app_that_may_not_be_loaded_is_refused_until_a_reload_says_otherwise() {
     assert!(!is_barred(&book));
 }
 
-#[test]
-fn an_app_that_is_barred_during_a_load_is_shown_with_the_reason_whatever_comes_of_the_load() {
-    for works in [true, false] {
-        let (mut book, now) = (book_of_one(), Instant::now());
-        book.wants(ONE, APP, now);
-        let (id, with) = book.next_load().expect("a load to begin");
-        book.bar(APP, error("it needs a restart"));
-        end(&mut book, id, &with, if works { code("first") } else { Err(error("broken")) }, now);
-        let reason = |book: &Book<&'static str>| {
-            book.get(APP).and_then(|record| record.failure()).map(|failure| failure.error.reason.clone())
-        };
-        assert_eq!(reason(&book).as_deref(), Some("it needs a restart"), "{works}");
-        assert_eq!(book.get(APP).map(Record::state), Some(if works { AppState::Awake } else { AppState::Failed }));
-        let later = now + Duration::from_secs(100_000);
-        book.retry(later);
-        assert!(book.next_load().is_none(), "{works}: it waits for a reload");
-        book.reload(APP, Some(app("mended")));
-        load(&mut book, code("mended"), later);
-        assert_eq!(reason(&book), None, "{works}");
-    }
-}
-
 /// Something that happens.
 #[derive(Debug, Clone)]
 enum Step {
@@ -288,8 +342,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn never_too_many_run_and_no_wish_is_lost(steps in prop::collection::vec(step(), 0..200)) {
-        let mut book = Book::<&'static str>::default();
+    fn never_too_many_run_and_no_wish_is_lost(steps in prop::collection::vec(step(), 0..200), has_cache in any::<bool>()) {
+        let mut book = Book::<&'static str>::new(has_cache);
+        let mut look_ups = VecDeque::<(AppId, Arc<App>)>::new();
         for number in 0..6 {
             book.add(AppId(number), app("any"));
         }
@@ -330,8 +385,17 @@ proptest! {
                 Step::Reload(app) => book.reload(AppId(app), None),
                 Step::Renew(app) => book.renew(AppId(app), None),
                 Step::InTime(app) => book.load_in_time(AppId(app)),
-                Step::BeginLoad => loads.extend(book.next_load()),
+                Step::BeginLoad => {
+                    look_ups.extend(book.next_look_up());
+                    loads.extend(book.next_load());
+                }
                 Step::EndLoad(works) => {
+                    if let Some((id, with)) = look_ups.pop_front() {
+                        book.looked_up(id, &with, works);
+                        if works {
+                            end_load(&mut book, &mut waits, (id, with), works, now);
+                        }
+                    }
                     if let Some(load) = loads.pop_front() {
                         end_load(&mut book, &mut waits, load, works, now);
                     }
@@ -346,12 +410,16 @@ proptest! {
                 }
                 Step::Later => now += Duration::from_secs(7),
             }
-            prop_assert!(loads.len() <= LOADS_MAX && openings.len() <= OPENINGS_MAX);
-            let ids: BTreeSet<AppId> = loads.iter().map(|(id, _): &(AppId, Arc<App>)| *id).collect();
-            prop_assert_eq!(ids.len(), loads.len(), "an app is loaded once at a time");
+            prop_assert!(loads.len() <= LOADS_MAX && openings.len() <= OPENINGS_MAX && look_ups.len() <= LOOK_UPS_MAX);
+            let ids: BTreeSet<AppId> = loads.iter().chain(&look_ups).map(|(id, _): &(AppId, Arc<App>)| *id).collect();
+            prop_assert_eq!(ids.len(), loads.len() + look_ups.len(), "an app is loaded once at a time");
         }
         // All that runs and waits comes to its end.
         for _ in 0..1_000 {
+            look_ups.extend(book.next_look_up());
+            if let Some((id, with)) = look_ups.pop_front() {
+                book.looked_up(id, &with, false);
+            }
             loads.extend(book.next_load());
             openings.extend(book.next_opening());
             if let Some(load) = loads.pop_front() {
@@ -362,7 +430,7 @@ proptest! {
                 settle(&mut waits, id, &opened.to);
             }
         }
-        prop_assert!(loads.is_empty() && openings.is_empty());
+        prop_assert!(loads.is_empty() && openings.is_empty() && look_ups.is_empty());
         prop_assert!(waits.is_empty(), "{waits:?}");
     }
 }
@@ -464,12 +532,12 @@ fn a_reload_of_an_app_that_a_worker_has_is_loaded_at_once() {
 fn only_what_nothing_is_known_of_may_be_served_untried() {
     let (mut book, now) = (book_of_one(), Instant::now());
     book.wants(ONE, APP, now);
-    assert!(book.may_be_found(APP));
+    assert!(may_be_found(&book));
     load(&mut book, Err(error("broken")), now);
-    assert!(!book.may_be_found(APP), "it has failed");
+    assert!(!may_be_found(&book), "it has failed");
     book.reload(APP, None);
-    assert!(!book.may_be_found(APP), "a reload asks for it");
+    assert!(!may_be_found(&book), "a reload asks for it");
     load(&mut book, code("first"), now);
     book.vanished(ONE, APP, now);
-    assert!(!book.may_be_found(APP), "a worker could not link it");
+    assert!(!may_be_found(&book), "a worker could not link it");
 }

@@ -1,0 +1,109 @@
+//! Who makes room when memory is short: apps that nobody uses go to sleep for a request whose app has no memory for an instance,
+//! and for a guest that grows within a call. Those that were not used for the longest time go first.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use wasmhost_base::portions::equal_part;
+use wasmhost_config::AppId;
+use wasmhost_sandbox::{MemoryLack, MemoryRelief};
+
+use super::apps::WorkerApps;
+use super::instances::Pool;
+use super::lease::Lease;
+use super::take::{NotTaken, Refusal};
+use crate::alarms::Alarm;
+use crate::metrics::Shed;
+
+/// One request has so many other apps put to sleep at most, before it has an instance.
+const PUT_TO_SLEEP_MAX: usize = 4;
+/// An app that was used more lately is not put to sleep for another that has less than an equal part of the memory; and for
+/// one that has more. (To wake it again takes some milliseconds.)
+const JUST_USED: Duration = Duration::from_millis(5);
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// When the memory of an app that goes to sleep is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Freed {
+    /// When it has been put to sleep.
+    AtOnce,
+    /// Also in a moment: shared instances end in a task of their own.
+    Soon,
+}
+
+impl WorkerApps {
+    /// An instance for a request; see [`Pool::take`]. While memory is short, apps that nobody uses go to sleep for it.
+    pub(crate) async fn take(
+        &self,
+        pool: &Rc<Pool>,
+        alarm: &Alarm,
+        latest: Option<Instant>,
+        loading: &Cell<Duration>,
+    ) -> Result<Lease, Refusal> {
+        let mut put_to_sleep = 0;
+        loop {
+            match pool.take(alarm, latest, loading).await {
+                Err(NotTaken::NoMemory)
+                    if put_to_sleep < PUT_TO_SLEEP_MAX && self.make_room_for(pool.id(), 1, Freed::Soon) =>
+                {
+                    put_to_sleep += 1;
+                    // Shared instances end in the meantime.
+                    tokio::task::yield_now().await;
+                }
+                Err(NotTaken::NoMemory) => return Err(pool.shed(Shed::Memory, pool.queue_timeout())),
+                Err(NotTaken::Refused(refusal)) => return Err(refusal),
+                Ok(lease) => return Ok(lease),
+            }
+        }
+    }
+
+    /// Puts one app to sleep for this one, which lacks so many bytes. False when there is none, or all of them together have
+    /// less.
+    fn make_room_for(&self, id: Option<AppId>, bytes: u64, freed: Freed) -> bool {
+        let (unused, rows) = (self.spared_for(id), &self.parts.scoreboard.apps);
+        let held = |pool: &Pool| {
+            let row = pool.id().and_then(|id| rows.get(id.index()));
+            row.map_or(0, |row| row.memory_bytes.load(Relaxed))
+        };
+        let may_sleep = |pool: &Pool| {
+            let is_in_time = freed == Freed::Soon || !pool.is_shared();
+            is_in_time && pool.id() != id && held(pool) > 0 && pool.last_used.get().elapsed() >= unused
+        };
+        let all: u64 = self
+            .pools
+            .borrow()
+            .values()
+            .filter(|pool| pool.is_unused() && may_sleep(pool))
+            .map(|pool| held(pool))
+            .sum();
+        all >= bytes && self.put_to_sleep_one(may_sleep)
+    }
+
+    /// For how long an app must not have been used to be put to sleep for this one, which has no memory.
+    fn spared_for(&self, id: Option<AppId>) -> Duration {
+        let shared = id.and_then(|id| self.parts.host.apps.get(id.index()));
+        let own_bytes = shared.map_or(0, |shared| shared.memory_bytes.load(Relaxed));
+        let holders = self.parts.host.apps_with_memory.load(Relaxed);
+        if own_bytes <= equal_part(self.parts.budget.total_bytes(), holders) { JUST_USED } else { SETTLED }
+    }
+}
+
+impl MemoryRelief for WorkerApps {
+    fn relieve(&self, lack: MemoryLack) -> bool {
+        let own = self.pools.borrow().get(&lack.app).cloned();
+        if own.is_some_and(|own| own.drop_an_idle_one()) {
+            return true;
+        }
+        if lack.is_of_app {
+            return false;
+        }
+        if self.make_room_for(Some(lack.app), lack.bytes, Freed::AtOnce) {
+            return true;
+        }
+        // This growth is refused, and one that comes a moment later may find room.
+        self.make_room_for(Some(lack.app), lack.bytes, Freed::Soon);
+        false
+    }
+}
