@@ -325,6 +325,32 @@ fn apps_that_have_no_memory_together_are_served_one_after_the_other() -> TestRes
 }
 
 #[test]
+fn apps_that_idle_on_one_worker_make_room_for_requests_to_another() -> TestResult {
+    let names: Vec<String> = (0..16).map(|nth| format!("a{nth}")).collect();
+    let file = (0..)
+        .zip(&names)
+        .map(|(nth, name)| app(name, ["hello.wasm", "hello-p3.wasm"][nth % 2], &format!("{name}.test/*"), ""));
+    let folder = Folder::new(&file.collect::<String>())?;
+    let server = folder.serve(&["--workers", "2", "--memory-total", "12MiB", "--balance", "round-robin"]);
+    for name in &names {
+        ask_until_loaded(server.address, &format!("{name}.test"), "/");
+    }
+    // Each is another worker's.
+    let mut connections = [Connection::open(server.address), Connection::open(server.address)];
+    for connection in connections.iter_mut().cycle().take(4) {
+        for name in &names {
+            // Longer than an app is spared that was just used.
+            std::thread::sleep(Duration::from_millis(10));
+            connection.send(format!("GET / HTTP/1.1\r\nHost: {name}.test\r\n\r\n"));
+            let answer = connection.response();
+            assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+        }
+    }
+    assert!(server.status()["instance_memory_bytes"].as_u64().is_some_and(|bytes| bytes <= 12 << 20));
+    Ok(())
+}
+
+#[test]
 fn an_instance_that_grows_has_apps_that_nobody_uses_make_room_at_once() -> TestResult {
     // An instance has 1 MiB and more; `hello-p3.wasm` is shared here, and gone a moment after its app fell asleep.
     let idle: Vec<String> = (0..8).map(|nth| format!("a{nth}")).collect();

@@ -180,6 +180,9 @@ pub(crate) trait Worker {
     /// The app is gone: what it was told of it and has not heard yet is void.
     fn forget(&self, app: AppId);
 
+    /// Has it put an app to sleep that nobody uses, for one that lacks memory on another worker. It may be too busy to hear it.
+    fn make_room_for(&self, app: AppId);
+
     /// Calls for a sign of life; false when the last call was not answered.
     fn ask(&self) -> bool;
 

@@ -198,6 +198,10 @@ impl Worker for ThreadHandle {
         self.orders.forget(app);
     }
 
+    fn make_room_for(&self, app: AppId) {
+        self.orders.make_room_for(app);
+    }
+
     fn ask(&self) -> bool {
         true
     }

@@ -44,6 +44,8 @@ pub(crate) struct WorkerParts {
     pub(crate) sleep_after: Option<Duration>,
     /// Of which group this worker is; it serves the apps of this group, or those without one.
     pub(crate) group: Option<Arc<str>>,
+    /// There may be other workers, of this group or another, with which it shares the memory.
+    pub(crate) has_other_workers: bool,
 }
 
 /// Where a request goes.

@@ -43,6 +43,8 @@ pub(crate) enum PoolNotice {
     Wants(AppId),
     /// Nothing is kept of it any more.
     Asleep(AppId),
+    /// There is no memory for an instance of it, and no app of this worker can make room.
+    LacksMemory(AppId),
 }
 
 impl Common {
@@ -73,6 +75,7 @@ impl Common {
         match notice {
             PoolNotice::Wants(app) => notices.remove(&PoolNotice::Asleep(app)),
             PoolNotice::Asleep(app) => notices.remove(&PoolNotice::Wants(app)),
+            PoolNotice::LacksMemory(_) => false,
         };
         notices.insert(notice);
         self.noticed.notify_one();

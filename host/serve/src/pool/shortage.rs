@@ -11,12 +11,16 @@ use wasmhost_config::AppId;
 use wasmhost_sandbox::{MemoryLack, MemoryRelief};
 
 use super::apps::WorkerApps;
+use super::common::PoolNotice;
 use super::instances::Pool;
 use super::lease::Lease;
 use super::take::{NotTaken, Refusal};
 use crate::alarms::Alarm;
 use crate::metrics::Shed;
 
+/// While no app of this worker can make room, those of other workers are asked so often, and each time have so long.
+const OTHERS_ASKED_MAX: u32 = 16;
+const OTHERS_WITHIN: Duration = Duration::from_millis(2);
 /// One request has so many other apps put to sleep at most, before it has an instance.
 const PUT_TO_SLEEP_MAX: usize = 4;
 /// An app that was used more lately is not put to sleep for another that has less than an equal part of the memory; and for
@@ -42,7 +46,7 @@ impl WorkerApps {
         latest: Option<Instant>,
         loading: &Cell<Duration>,
     ) -> Result<Lease, Refusal> {
-        let mut put_to_sleep = 0;
+        let (mut put_to_sleep, mut others_asked) = (0, 0);
         loop {
             match pool.take(alarm, latest, loading).await {
                 Err(NotTaken::NoMemory)
@@ -52,11 +56,26 @@ impl WorkerApps {
                     // Shared instances end in the meantime.
                     tokio::task::yield_now().await;
                 }
+                Err(NotTaken::NoMemory) if others_asked < OTHERS_ASKED_MAX && self.ask_others(pool.id()) => {
+                    others_asked += 1;
+                    tokio::time::sleep(OTHERS_WITHIN).await;
+                }
                 Err(NotTaken::NoMemory) => return Err(pool.shed(Shed::Memory, pool.queue_timeout())),
                 Err(NotTaken::Refused(refusal)) => return Err(refusal),
                 Ok(lease) => return Ok(lease),
             }
         }
+    }
+
+    /// Has an app of each other worker put to sleep for this one. False where there is no other worker.
+    fn ask_others(&self, id: Option<AppId>) -> bool {
+        let app = id.filter(|_| self.parts.has_other_workers);
+        app.inspect(|app| self.common.tell(PoolNotice::LacksMemory(*app))).is_some()
+    }
+
+    /// Puts an app to sleep that nobody uses, for one that lacks memory on another worker.
+    pub(crate) fn make_room_for_another(&self, id: AppId) {
+        self.make_room_for(Some(id), 1, Freed::Soon);
     }
 
     /// Puts one app to sleep for this one, which lacks so many bytes. False when there is none, or all of them together have
@@ -103,7 +122,9 @@ impl MemoryRelief for WorkerApps {
             return true;
         }
         // This growth is refused, and one that comes a moment later may find room.
-        self.make_room_for(Some(lack.app), lack.bytes, Freed::Soon);
+        if !self.make_room_for(Some(lack.app), lack.bytes, Freed::Soon) {
+            self.ask_others(Some(lack.app));
+        }
         false
     }
 }

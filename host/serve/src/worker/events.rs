@@ -27,6 +27,8 @@ pub enum WorkerEvent {
     Behind(WorkerId, AppId),
     /// It keeps nothing of an app any more, for which no request has come lately.
     Asleep(WorkerId, AppId),
+    /// There is no memory for an instance of an app, and no app of this worker can make room: others may.
+    LacksMemory(WorkerId, AppId),
     /// A worker of this group is to be given this end of a connection: requests for apps of the group are forwarded on it.
     Forward(WorkerId, String, UnixStream),
     /// It takes no more connections.

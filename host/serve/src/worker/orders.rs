@@ -2,7 +2,7 @@
 //! on. Orders are level-triggered: of each kind, and for each app, the latest counts, and a worker that was busy meanwhile
 //! has missed nothing. So what waits is bounded by the number of apps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -58,6 +58,8 @@ pub struct Orders {
     pub table: Option<Arc<AppTable>>,
     /// What was ordered for apps. Others stay as they are.
     pub supplies: BTreeMap<AppId, Supply>,
+    /// Apps that lack memory on another worker: for each, an app that nobody uses is to go to sleep.
+    pub make_room_for: BTreeSet<AppId>,
 }
 
 /// What both ends have in common.
@@ -75,10 +77,17 @@ pub struct OrderReceiver(Arc<SharedOrders>);
 
 /// The two ends, with the first orders.
 pub fn orders(table: Arc<AppTable>, stage: Stage, supplies: BTreeMap<AppId, Supply>) -> (OrderSender, OrderReceiver) {
-    let latest = Mutex::new(Some(Orders { stage, table: Some(table), supplies }));
+    let latest = Mutex::new(Some(Orders { table: Some(table), supplies, ..Orders::to(stage) }));
     let shared = Arc::new(SharedOrders { latest, changed: Notify::new() });
     shared.changed.notify_one();
     (OrderSender(Arc::clone(&shared)), OrderReceiver(shared))
+}
+
+impl Orders {
+    /// Only to go on so.
+    pub(super) fn to(stage: Stage) -> Self {
+        Self { stage, table: None, supplies: BTreeMap::new(), make_room_for: BTreeSet::new() }
+    }
 }
 
 impl SharedOrders {
@@ -106,6 +115,11 @@ impl OrderSender {
         self.0.change(|orders| drop(orders.supplies.insert(app, supply)));
     }
 
+    /// Another worker lacks memory for this app.
+    pub fn make_room_for(&self, app: AppId) {
+        self.0.change(|orders| orders.make_room_for.extend([app]));
+    }
+
     /// The app is gone: what was ordered for it and not seen yet is void.
     pub fn forget(&self, app: AppId) {
         self.0.change(|orders| drop(orders.supplies.remove(&app)));
@@ -125,8 +139,8 @@ impl OrderReceiver {
         self.0.changed.notified().await;
         let mut latest = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let orders = latest.as_mut()?;
-        let supplies = std::mem::take(&mut orders.supplies);
-        Some(Orders { stage: orders.stage, table: orders.table.take(), supplies })
+        let stage = orders.stage;
+        Some(std::mem::replace(orders, Orders::to(stage)))
     }
 }
 
@@ -157,17 +171,21 @@ mod tests {
         sender.forget(AppId(3));
         sender.stage(Stage::Stop);
         sender.stage(Stage::Drain);
+        [1, 2, 1].into_iter().for_each(|app| sender.make_room_for(AppId(app)));
         let mut changed = || runtime.block_on(receiver.changed());
         let first = changed().map(|orders| {
             let reasons = orders.supplies.into_values().map(|supply| match supply {
                 Supply::Unavailable(reason) => reason.to_string(),
                 Supply::Guest(_) => String::new(),
             });
-            (orders.stage, orders.table.is_some(), reasons.collect::<Vec<_>>())
+            let room = orders.make_room_for.len();
+            (orders.stage, orders.table.is_some(), reasons.collect::<Vec<_>>(), room)
         });
-        assert_eq!(first, Some((Stage::Stop, true, vec!["new".to_owned(), "two".to_owned()])));
+        assert_eq!(first, Some((Stage::Stop, true, vec!["new".to_owned(), "two".to_owned()], 2)));
         sender.table(Arc::default());
-        assert!(changed().is_some_and(|orders| orders.table.is_some() && orders.supplies.is_empty()));
+        assert!(changed().is_some_and(|orders| {
+            orders.table.is_some() && orders.supplies.is_empty() && orders.make_room_for.is_empty()
+        }));
         drop(sender);
         assert!(changed().is_none());
         Ok(())

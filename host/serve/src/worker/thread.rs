@@ -1,7 +1,6 @@
 //! What runs in a worker's thread: its event loop, from the first instance to the end of the last connection.
 
 use std::cell::{Cell, OnceCell};
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -116,6 +115,7 @@ async fn serve(
         scoreboard,
         host,
         sleep_after: config.app_idle_timeout,
+        has_other_workers: config.workers > 1 || config.source.is_some(),
         group,
     };
     let apps = WorkerApps::new(Rc::clone(&common), parts, table);
@@ -173,7 +173,7 @@ async fn serve(
             biased;
             text = crash.happened() => break Exit::Panic(text),
             latest = next(&mut orders, &mut stage) => {
-                let Some(Orders { stage, table, supplies }) = latest.filter(|orders| orders.stage != Stage::Stop) else {
+                let Some(Orders { stage, table, supplies, make_room_for }) = latest.filter(|orders| orders.stage != Stage::Stop) else {
                     worker.stopping.set(true);
                     break Exit::Voluntary;
                 };
@@ -181,6 +181,7 @@ async fn serve(
                 let has_table = table.map(|table| apps.serve(table)).is_some();
                 let supplied: Vec<AppId> = supplies.keys().copied().collect();
                 supplies.into_iter().for_each(|(app, supply)| drop(apps.supply(app, supply)));
+                make_room_for.into_iter().for_each(|app| apps.make_room_for_another(app));
                 if has_table {
                     events.tell(WorkerEvent::Applied(id, Applied::Table)).await;
                 }
@@ -198,6 +199,7 @@ async fn serve(
             notice = common.next_notice() => events.tell(match notice {
                 PoolNotice::Wants(app) => WorkerEvent::Wants(id, app),
                 PoolNotice::Asleep(app) => WorkerEvent::Asleep(id, app),
+                PoolNotice::LacksMemory(app) => WorkerEvent::LacksMemory(id, app),
             }).await,
             (group, socket) = worker.connections.next_asked() => {
                 events.tell(WorkerEvent::Forward(id, group.as_ref().to_owned(), socket)).await;
@@ -307,7 +309,7 @@ impl Crew {
 /// The next orders: the stage of the first ones, once, and then those that come.
 async fn next(orders: &mut OrderReceiver, first: &mut Option<Stage>) -> Option<Orders> {
     match first.take() {
-        Some(stage) => Some(Orders { stage, table: None, supplies: BTreeMap::new() }),
+        Some(stage) => Some(Orders::to(stage)),
         None => orders.changed().await,
     }
 }

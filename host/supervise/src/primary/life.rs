@@ -53,6 +53,7 @@ impl<B: Backend> Primary<B> {
             WorkerEvent::Behind(worker, app) => self.on_behind(worker, app),
             WorkerEvent::Forward(worker, group, socket) => self.forward(worker, &group, socket),
             WorkerEvent::Asleep(worker, app) => self.on_asleep(worker, app),
+            WorkerEvent::LacksMemory(worker, app) => self.on_lack_of_memory(worker, app),
             WorkerEvent::Applied(worker, Applied::Supply(app)) => self.on_applied(worker, app),
             // The permits were given back at the top of the loop.
             WorkerEvent::Freed | WorkerEvent::Applied(_, Applied::Table) => {}

@@ -74,6 +74,18 @@ impl<B: Backend> Primary<B> {
         self.show(app);
     }
 
+    /// A worker has no memory for an instance of an app. The memory is that of all workers, of all groups.
+    pub(super) fn on_lack_of_memory(&self, worker: WorkerId, app: AppId) {
+        if !self.serves(worker, app) {
+            return;
+        }
+        for (number, place) in (1..).zip(&self.places) {
+            if let Some(other) = place.handle.as_ref().filter(|_| WorkerId(number) != worker) {
+                other.make_room_for(app);
+            }
+        }
+    }
+
     /// Has everything done that can be done now.
     pub(super) fn run_apps(&mut self) {
         let told = self.apps.run(&self.backend);

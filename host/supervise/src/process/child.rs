@@ -320,6 +320,7 @@ impl Attendance {
                         self.behind.borrow_mut().remove(&app);
                         orders.supply(app, Supply::Unavailable(reason));
                     }
+                    Ok(Some((ToWorker::MakeRoom(app), _))) => orders.make_room_for(app),
                     Ok(Some((ToWorker::Call, _))) => self.give_sign(),
                     Ok(Some((ToWorker::Drain, _))) => orders.stage(Stage::Drain),
                     Ok(Some((ToWorker::Load { .. } | ToWorker::Start { .. }, _))) => {}
@@ -530,6 +531,7 @@ impl Events for EventWire {
             WorkerEvent::Behind(_, app) => FromWorker::Behind(app),
             WorkerEvent::Wants(_, app) => FromWorker::Wants(app),
             WorkerEvent::Asleep(_, app) => FromWorker::Asleep(app),
+            WorkerEvent::LacksMemory(_, app) => FromWorker::LacksMemory(app),
             WorkerEvent::Vanished(_, app) => FromWorker::Vanished(app),
             WorkerEvent::Forward(_, group, socket) => {
                 // One that cannot be sent is closed, and the request that waits for it gets 503.

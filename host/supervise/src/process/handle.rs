@@ -194,6 +194,11 @@ impl Worker for ProcessHandle {
         self.unsent.forget(app);
     }
 
+    fn make_room_for(&self, app: AppId) {
+        // While its line is full it has more urgent things to do; who lacks memory asks again.
+        let _ = self.wire.try_send(&ToWorker::MakeRoom(app), &[]);
+    }
+
     fn reconcile(&self, wait: bool) {
         if wait {
             self.scoreboard.metrics.wants_freed.raise();
@@ -274,6 +279,7 @@ async fn attend(
                 Ok(Some((FromWorker::Applied(what), _))) => WorkerEvent::Applied(id, what),
                 Ok(Some((FromWorker::Wants(app), _))) => WorkerEvent::Wants(id, app),
                 Ok(Some((FromWorker::Asleep(app), _))) => WorkerEvent::Asleep(id, app),
+                Ok(Some((FromWorker::LacksMemory(app), _))) => WorkerEvent::LacksMemory(id, app),
                 Ok(Some((FromWorker::Vanished(app), _))) => WorkerEvent::Vanished(id, app),
                 Ok(Some((FromWorker::Behind(app), _))) => WorkerEvent::Behind(id, app),
                 Ok(Some((FromWorker::Forward(group), mut descriptors))) => match descriptors.take(Descriptor::Socket) {

@@ -49,6 +49,8 @@ pub(super) enum ToWorker {
     Supply(Code),
     /// There is nothing to serve this app with, for this reason.
     Unavailable { app: AppId, reason: Arc<str> },
+    /// Put an app to sleep that nobody uses: this one lacks memory on another worker.
+    MakeRoom(AppId),
     /// Give a sign of life.
     Call,
     /// Finish what is in flight and end.
@@ -81,6 +83,8 @@ pub(super) enum FromWorker {
     Vanished(AppId),
     /// The code that it was to serve this app with cannot be linked yet. What it had before goes on.
     Behind(AppId),
+    /// There is no memory for an instance of an app, and no app of this worker can make room.
+    LacksMemory(AppId),
     /// A worker of this group is to be given this connection. With its socket.
     Forward(String),
     Disconnect,
