@@ -337,7 +337,8 @@ fn apps_that_idle_on_one_worker_make_room_for_requests_to_another() -> TestResul
     }
     // Each is another worker's.
     let mut connections = [Connection::open(server.address), Connection::open(server.address)];
-    for connection in connections.iter_mut().cycle().take(4) {
+    for turn in 0..4 {
+        let connection = &mut connections[turn % 2];
         for name in &names {
             // Longer than an app is spared that was just used.
             std::thread::sleep(Duration::from_millis(10));

@@ -6,8 +6,6 @@
 mod cage;
 mod calls;
 mod files;
-#[cfg(test)]
-mod fixtures;
 pub mod spawner;
 
 use std::time::{Duration, Instant};
@@ -155,3 +153,6 @@ fn filter(cage: &Cage) -> Result<usize, String> {
     }
     Ok(count)
 }
+
+#[cfg(test)]
+mod fixtures;
