@@ -13,6 +13,7 @@ mod env_file;
 mod file;
 mod given;
 mod host_name;
+pub mod links;
 mod machine;
 mod mistake;
 mod nearest;
