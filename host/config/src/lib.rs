@@ -28,6 +28,7 @@ mod shown;
 mod table;
 mod together;
 mod variables;
+mod ways;
 
 use std::collections::BTreeSet;
 use std::io;
