@@ -357,16 +357,20 @@ mod tests {
         let file = folder.path().join("wasmhost.toml");
         std::fs::create_dir_all(folder.path().join("data/below"))?;
         std::os::unix::fs::symlink("data/below", folder.path().join("link"))?;
+        std::os::unix::fs::symlink("..", folder.path().join("data/out"))?;
         let writes = |mode: &str| app("writes", &format!("dirs = [\"data::/data{mode}\"]"));
         std::fs::write(&file, writes(":rw"))?;
         let start = config(&file)?;
         let at = |name: &str, place: &str| app(name, "").replace(&format!("\"{name}.wasm\""), &format!("\"{place}\""));
-        let text =
-            writes("") + &at("within", "data/below/a.wasm") + &at("linked", "link/b.wasm") + &at("beside", "c.wasm");
+        let text = writes("")
+            + &at("within", "data/below/a.wasm")
+            + &at("linked", "link/b.wasm")
+            + &at("through", "data/out/d.wasm")
+            + &at("beside", "c.wasm");
         std::fs::write(&file, text)?;
         let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
         let wrong: Vec<_> = reading.mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
-        assert_eq!(wrong, ["within", "linked"], "{:?}", reading.mistakes);
+        assert_eq!(wrong, ["within", "linked", "through"], "{:?}", reading.mistakes);
         assert!(reading.mistakes.iter().all(|(_, reason)| reason.contains("restart the host")));
         let names = |config: Option<Config>| -> Vec<String> {
             config.into_iter().flat_map(|config| config.apps).map(|app| app.name.clone()).collect()
