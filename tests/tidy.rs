@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config/src/cli", &["capability", "given", "settings"]),
     ("config/src/nearest.rs", &[]),
     ("config/src/host_name.rs", &[]),
+    ("config/src/links.rs", &[]),
     ("config/src/routes", &["host_name"]),
     // (Its tests.)
     ("confine/src/cage.rs", &["fixtures"]),

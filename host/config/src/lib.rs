@@ -13,6 +13,7 @@ mod env_file;
 mod file;
 mod given;
 mod host_name;
+pub mod links;
 mod machine;
 mod mistake;
 mod nearest;
@@ -27,6 +28,7 @@ mod shown;
 mod table;
 mod together;
 mod variables;
+mod ways;
 
 use std::collections::BTreeSet;
 use std::io;

@@ -30,10 +30,13 @@ pub fn machine() -> Machine {
     }
 }
 
-/// Memory of this machine that can be had now without swapping, within the cgroup's limit, in bytes.
+/// Memory that can be had now without swapping, in bytes: of this machine, and within the limits of the process's cgroups,
+/// without what they use already.
 pub fn available_bytes(machine: &Machine) -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    available_in(&meminfo).map_or(machine.memory_bytes, |available| available.min(machine.memory_bytes))
+    let available =
+        available_in(&meminfo).map_or(machine.memory_bytes, |available| available.min(machine.memory_bytes));
+    own_cgroups().iter().map(CgroupMemory::available_bytes).fold(available, u64::min)
 }
 
 /// `MemAvailable` of `/proc/meminfo` (proc_meminfo(5)), which is in KiB.
@@ -55,13 +58,48 @@ fn cache_of_user() -> CacheChoice {
 fn memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     let ram = u64::from(info.mem_unit).saturating_mul(info.totalram);
-    let membership = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    cgroup_limits(Path::new("/sys/fs/cgroup"), &membership).into_iter().fold(ram, u64::min)
+    own_cgroups().iter().map(|cgroup| cgroup.limit).fold(ram, u64::min)
 }
 
-/// Limits on memory below the mount `root` for a process of this membership (`/proc/self/cgroup`), of version 2 and of
-/// version 1.
-fn cgroup_limits(root: &Path, membership: &str) -> Vec<u64> {
+/// The memory of a cgroup that has a limit, in bytes.
+#[derive(Debug, PartialEq, Eq)]
+struct CgroupMemory {
+    limit: u64,
+    /// What its processes use, files that the kernel keeps for them included.
+    used: u64,
+    /// Of that, files that were not used lately: the kernel gives them up for whoever asks.
+    inactive_file: u64,
+}
+
+impl CgroupMemory {
+    fn available_bytes(&self) -> u64 {
+        self.limit.saturating_sub(self.used.saturating_sub(self.inactive_file))
+    }
+}
+
+/// How the files of a version of cgroups are called, and the line of its `memory.stat`.
+struct CgroupFiles {
+    limit: &'static str,
+    used: &'static str,
+    inactive_file: &'static str,
+}
+
+/// Version 2 (the kernel's cgroup-v2.rst, "Memory Interface Files").
+const VERSION_2: CgroupFiles =
+    CgroupFiles { limit: "memory.max", used: "memory.current", inactive_file: "inactive_file" };
+/// Version 1 (the kernel's cgroup-v1/memory.rst). The line counts the groups below, as the other files do.
+const VERSION_1: CgroupFiles =
+    CgroupFiles { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes", inactive_file: "total_inactive_file" };
+
+/// The cgroups of this process that have a limit on memory.
+fn own_cgroups() -> Vec<CgroupMemory> {
+    let membership = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    cgroups(Path::new("/sys/fs/cgroup"), &membership)
+}
+
+/// The cgroups with a limit below the mount `root` for a process of this membership (`/proc/self/cgroup`), of version 2 and
+/// of version 1.
+fn cgroups(root: &Path, membership: &str) -> Vec<CgroupMemory> {
     let (mut version_2, mut version_1) = ("", "");
     for line in membership.lines() {
         // Number, controllers, path (cgroups(7)).
@@ -73,24 +111,31 @@ fn cgroup_limits(root: &Path, membership: &str) -> Vec<u64> {
             _ => {}
         }
     }
-    let mut limits = limits_up_from(root, version_2, "memory.max");
-    limits.extend(limits_up_from(&root.join("memory"), version_1, "memory.limit_in_bytes"));
-    limits
+    let mut cgroups = cgroups_up_from(root, version_2, &VERSION_2);
+    cgroups.extend(cgroups_up_from(&root.join("memory"), version_1, &VERSION_1));
+    cgroups
 }
 
-/// What the files of this name say, from the group at `path` up to the `top`. (In a container, the path may be one that
-/// only the outside knows; the top is the container's own group then.)
-fn limits_up_from(top: &Path, path: &str, file: &str) -> Vec<u64> {
+/// The groups with a limit from the one at `path` up to the `top`. (In a container, the path may be one that only the
+/// outside knows; the top is the container's own group then.)
+fn cgroups_up_from(top: &Path, path: &str, files: &CgroupFiles) -> Vec<CgroupMemory> {
     let mut folder = top.join(path.trim_start_matches('/'));
-    let mut limits = Vec::new();
+    let mut cgroups = Vec::new();
     while folder.starts_with(top) {
-        let limit = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
-        limits.extend(limit.trim().parse::<u64>());
+        let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+        if let Ok(limit) = read(files.limit).trim().parse() {
+            let used = read(files.used).trim().parse().unwrap_or_default();
+            let stat = read("memory.stat");
+            let mut pairs = stat.lines().filter_map(|line| line.split_once(' '));
+            let inactive = pairs.find_map(|(name, bytes)| (name == files.inactive_file).then(|| bytes.trim().parse()));
+            let inactive_file = inactive.and_then(Result::ok).unwrap_or_default();
+            cgroups.push(CgroupMemory { limit, used, inactive_file });
+        }
         if !folder.pop() {
             break;
         }
     }
-    limits
+    cgroups
 }
 
 /// Whether a service manager handed a socket to this very process (`sd_listen_fds(3)`).
@@ -121,10 +166,34 @@ mod tests {
         Ok(root)
     }
 
+    /// The limits that count for a process of this membership.
+    fn limits(root: &Path, membership: &str) -> Vec<u64> {
+        cgroups(root, membership).iter().map(|cgroup| cgroup.limit).collect()
+    }
+
+    #[test]
+    fn what_a_group_uses_is_not_available_but_for_files_that_were_not_used_lately() -> std::io::Result<()> {
+        let root = mount(&[
+            ("a/memory.max", "1000\n"),
+            ("a/memory.current", "900\n"),
+            ("a/memory.stat", "anon 600\ninactive_anon 50\ninactive_file 200\nactive_file 100\n"),
+            ("a/b/memory.max", "500\n"),
+            ("a/b/memory.current", "700\n"),
+            ("memory/c/memory.limit_in_bytes", "1000\n"),
+            ("memory/c/memory.usage_in_bytes", "400\n"),
+            ("memory/c/memory.stat", "inactive_file 1\ntotal_inactive_file 30\n"),
+            ("memory/memory.limit_in_bytes", "2000\n"),
+        ])?;
+        let cgroups = cgroups(root.path(), "4:memory:/c\n0::/a/b\n");
+        let available: Vec<u64> = cgroups.iter().map(CgroupMemory::available_bytes).collect();
+        assert_eq!(available, [0, 300, 630, 2_000]);
+        Ok(())
+    }
+
     #[test]
     fn limits_of_version_2_are_those_of_the_group_and_of_all_above_it() -> std::io::Result<()> {
         let root = mount(&[("a/memory.max", "300\n"), ("a/b/memory.max", "max\n"), ("a/b/c/memory.max", "500\n")])?;
-        assert_eq!(cgroup_limits(root.path(), "0::/a/b/c\n"), [500, 300]);
+        assert_eq!(limits(root.path(), "0::/a/b/c\n"), [500, 300]);
         Ok(())
     }
 
@@ -135,16 +204,16 @@ mod tests {
             ("memory/a/memory.limit_in_bytes", "300\n"),
             ("memory/b/memory.limit_in_bytes", "1\n"),
         ])?;
-        let limits = cgroup_limits(root.path(), "5:cpu,cpuacct:/b\n4:memory:/a\n0::/\n");
-        assert_eq!(limits, [300, 9_223_372_036_854_771_712]);
+        let found = limits(root.path(), "5:cpu,cpuacct:/b\n4:memory:/a\n0::/\n");
+        assert_eq!(found, [300, 9_223_372_036_854_771_712]);
         Ok(())
     }
 
     #[test]
     fn a_path_of_the_outside_leads_to_the_containers_own_group() -> std::io::Result<()> {
         let root = mount(&[("memory.max", "700\n"), ("memory/memory.limit_in_bytes", "800\n")])?;
-        assert_eq!(cgroup_limits(root.path(), "4:memory:/docker/1\n0::/docker/1\n"), [700, 800]);
-        assert_eq!(cgroup_limits(root.path(), ""), [700, 800]);
+        assert_eq!(limits(root.path(), "4:memory:/docker/1\n0::/docker/1\n"), [700, 800]);
+        assert_eq!(limits(root.path(), ""), [700, 800]);
         Ok(())
     }
 }

@@ -1,154 +1,228 @@
 //! Which directories guests may not write: those from which they would reach what the host itself trusts. A guest that can
 //! write the cache chooses the machine code that the host maps; one that can write a component or `wasmhost.toml` chooses
-//! what the next reload serves.
+//! what the next reload serves. It is enough to write a directory on the way to one of these, or that of a link on it.
 
 use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::mistake::Mistakes;
 use super::together::FoundApp;
+use super::ways::{DirectoryIdentity, FoundWay, NoAnswer, ways};
 use super::{App, Config, Listen, Preopen};
 
-/// A directory, whatever it is called: its device and inode.
-type DirectoryIdentity = (u64, u64);
-
-fn identity(path: &Path) -> Option<DirectoryIdentity> {
-    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+/// Something that the host trusts, besides components.
+struct TrustedItem<'a> {
+    what: &'static str,
+    path: &'a Path,
+    /// It is a directory, and all below it is trusted.
+    is_whole: bool,
 }
 
-/// A path without symbolic links, as far as it is there.
-fn canonical(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut missing = Vec::new();
-    for above in absolute.ancestors() {
-        if let Ok(found) = above.canonicalize() {
-            return missing.iter().rev().fold(found, |path, name| path.join(name));
+/// `file`: that of the settings, where one is served.
+fn items<'a>(config: &'a Config, file: Option<&'a Path>) -> Vec<TrustedItem<'a>> {
+    let folders =
+        [("the cache (`cache-dir`)", config.compilation.cache_dir()), ("`data-dir`", config.data_dir.as_deref())];
+    let folders = folders.into_iter().filter_map(|(what, path)| Some((what, path?)));
+    let mut items: Vec<_> = folders.map(|(what, path)| TrustedItem { what, path, is_whole: true }).collect();
+    let mut add = |what, path| items.push(TrustedItem { what, path, is_whole: false });
+    for listen in config.listeners.iter().chain(&config.admin) {
+        if let Listen::Unix(socket) = listen {
+            add("a socket of the host", socket);
         }
-        missing.extend(above.file_name());
     }
-    absolute
+    file.into_iter().for_each(|file| add("the file of settings", file));
+    items
 }
 
-/// What the host trusts.
+/// What the host trusts, and what of it is called how.
 #[derive(Debug, Default)]
-struct Trusted {
-    /// Directories in which some of it is, at whatever depth, and what.
-    above: HashMap<DirectoryIdentity, (&'static str, PathBuf)>,
+struct Trusted<'a> {
+    /// Directories on the way to some of it.
+    above: HashMap<DirectoryIdentity, (&'static str, &'a Path)>,
     /// Directories all of which is.
-    whole: HashMap<DirectoryIdentity, (&'static str, PathBuf)>,
-    /// Directories that were looked at.
-    seen: HashSet<PathBuf>,
+    whole: HashMap<DirectoryIdentity, (&'static str, &'a Path)>,
 }
 
-impl Trusted {
-    fn of(apps: &[FoundApp], config: &Config, file: Option<&Path>) -> Self {
-        let mut trusted = Self::default();
-        let folders =
-            [("the cache (`cache-dir`)", config.compilation.cache_dir()), ("`data-dir`", config.data_dir.as_deref())];
-        for (what, folder) in folders.into_iter().filter_map(|(what, folder)| Some((what, folder?))) {
-            let folder = canonical(folder);
-            trusted.add(what, &folder, &folder);
-            if let Some(identity) = identity(&folder) {
-                trusted.whole.insert(identity, (what, folder));
-            }
+impl<'a> Trusted<'a> {
+    fn add(&mut self, item: &TrustedItem<'a>, way: &FoundWay) {
+        let named = (item.what, item.path);
+        for folder in &way.folders {
+            self.above.entry(*folder).or_insert(named);
         }
-        for listen in config.listeners.iter().chain(&config.admin) {
-            if let Listen::Unix(socket) = listen {
-                trusted.add_file("a socket of the host", socket);
-            }
-        }
-        file.iter().for_each(|file| trusted.add_file("the file of settings", file));
-        // (Without one it is read from elsewhere, or the app is wrong.)
-        let components = apps.iter().map(|found| &found.app.component).filter(|file| !file.as_os_str().is_empty());
-        components.for_each(|file| trusted.add_file("a component", file));
-        trusted
-    }
-
-    /// A file; links to it are followed, and where they are is trusted, too.
-    fn add_file(&mut self, what: &'static str, file: &Path) {
-        let folder = |file: &Path| file.parent().map(canonical);
-        let followed = canonical(file);
-        for folder in [folder(file), folder(&followed)].into_iter().flatten() {
-            self.add(what, file, &folder);
+        if let Some(end) = way.end.filter(|_| item.is_whole) {
+            self.whole.insert(end, named);
         }
     }
 
-    fn add(&mut self, what: &'static str, path: &Path, folder: &Path) {
-        for above in folder.ancestors() {
-            if !self.seen.insert(above.to_owned()) {
-                return;
-            }
-            if let Some(identity) = identity(above) {
-                self.above.entry(identity).or_insert_with(|| (what, path.to_owned()));
-            }
-        }
-    }
-
-    /// Why a directory may not be written; nothing: it may.
-    fn forbids(&self, dir: &Path) -> Option<String> {
-        let dir = dir.canonicalize().ok()?;
-        if let Some((what, path)) = identity(&dir).and_then(|identity| self.above.get(&identity)) {
+    /// Why a directory to which this way leads may not be written; nothing: it may.
+    fn forbids(&self, way: &FoundWay) -> Option<String> {
+        if let Some((what, path)) = way.end.and_then(|end| self.above.get(&end)) {
             return Some(format!("{what} is in it: `{}`", path.display()));
         }
-        let within = dir.ancestors().filter_map(identity).find_map(|identity| self.whole.get(&identity));
+        let within = way.end.iter().chain(&way.folders).find_map(|folder| self.whole.get(folder));
         within.map(|(what, path)| format!("it is in {what}: `{}`", path.display()))
     }
 }
 
-/// Notes which apps may write where they must not. `file`: that of the settings, where one is served.
+/// The app's component, if it has one. (Without one it is read from elsewhere, or the app is wrong.)
+fn component(app: &App) -> Option<&Path> {
+    Some(&*app.component).filter(|file| !file.as_os_str().is_empty())
+}
+
+/// What did not answer, by the name that it has in the settings.
+fn told<'a>(wrong: &NoAnswer, mut named: impl Iterator<Item = &'a Path>) -> String {
+    match wrong.number.and_then(|number| named.nth(number)) {
+        Some(path) => format!("`{}` {}", path.display(), wrong.reason),
+        None => wrong.reason.clone(),
+    }
+}
+
+/// Notes which apps may write where they must not. `file`: that of the settings, where one is served. Blocks, for as long as
+/// [`ways`].
 pub(super) fn check(apps: &[FoundApp], config: &Config, file: Option<&Path>, mistakes: &mut Mistakes) {
-    let writable = || {
-        apps.iter()
-            .flat_map(|found| found.app.grants.dirs.iter().filter(|dir| dir.writable).map(move |dir| (found, dir)))
-    };
-    if writable().next().is_none() {
+    check_by(apps, config, file, mistakes, ways);
+}
+
+fn check_by(
+    apps: &[FoundApp],
+    config: &Config,
+    file: Option<&Path>,
+    mistakes: &mut Mistakes,
+    ways: impl Fn(&[PathBuf]) -> Result<Vec<FoundWay>, NoAnswer>,
+) {
+    let of_app = |found| -> (&FoundApp, _) { (found, found.app.grants.dirs.iter().filter(|dir| dir.writable)) };
+    let writable: Vec<(&FoundApp, &Preopen)> =
+        apps.iter().map(of_app).flat_map(|(found, dirs)| dirs.map(move |dir| (found, dir))).collect();
+    if writable.is_empty() {
         return;
     }
-    let trusted = Trusted::of(apps, config, file);
-    for (found, dir) in writable() {
-        if let Some(reason) = trusted.forbids(&dir.path()) {
+    let items = items(config, file);
+    let with_component: Vec<(&FoundApp, &Path)> =
+        apps.iter().filter_map(|found| Some((found, component(&found.app)?))).collect();
+    let trusted_paths = || items.iter().map(|item| item.path).chain(with_component.iter().map(|(_, path)| *path));
+    let paths: Vec<PathBuf> =
+        trusted_paths().map(Path::to_owned).chain(writable.iter().map(|(_, dir)| dir.path())).collect();
+    let mut found = match ways(&paths) {
+        Ok(found) => found.into_iter(),
+        Err(wrong) => {
+            let told = told(&wrong, trusted_paths().chain(writable.iter().map(|(_, dir)| &*dir.host)));
+            return mistakes.note(
+                "`:rw`",
+                format!(
+                    "whether guests may write what the host trusts is not known: {told}. Mount its file system again, or take what is on it out of the settings. (Where no directory has `:rw`, nothing has to be known.)"
+                ),
+            );
+        }
+    };
+    let mut trusted = Trusted::default();
+    for (item, way) in items.iter().zip(found.by_ref()) {
+        trusted.add(item, &way);
+    }
+    let components: Vec<(&FoundApp, FoundWay)> = with_component
+        .iter()
+        .zip(found.by_ref())
+        .map(|((app, path), way)| {
+            trusted.add(&TrustedItem { what: "a component", path, is_whole: false }, &way);
+            (*app, way)
+        })
+        .collect();
+    for ((app, dir), way) in writable.iter().zip(found) {
+        if let Some(reason) = trusted.forbids(&way) {
             let host = dir.host.display();
             let reason = format!(
                 "guests may not write to `{host}`: {reason}. Grant another directory, or this one without `:rw`"
             );
-            found.wrong(mistakes, "dirs", &format!("--dir `{host}::{}:rw`", dir.guest), reason);
-            blame_components(apps, found, &dir.path(), mistakes);
+            app.wrong(mistakes, "dirs", &format!("--dir `{host}::{}:rw`", dir.guest), reason);
+            blame_components(&components, app, (dir, &way), mistakes);
         }
     }
-}
-
-/// Whether a component is in one of these directories, at whatever depth: its file, or what that links to.
-fn is_within(component: &Path, is_one: impl Fn(DirectoryIdentity) -> bool) -> bool {
-    let folder = |file: &Path| file.parent().map(canonical);
-    let folders = [folder(component), folder(&canonical(component))];
-    let is_in = |folder: &PathBuf| folder.ancestors().filter_map(identity).any(&is_one);
-    !component.as_os_str().is_empty() && folders.iter().flatten().any(is_in)
-}
-
-/// Which of these apps have a component in one of these directories, by name. Blocks.
-pub fn components_within<'a>(apps: &'a [Arc<App>], dirs: &[Preopen]) -> Vec<&'a str> {
-    let dirs: HashSet<DirectoryIdentity> = dirs.iter().filter_map(|dir| identity(&dir.path())).collect();
-    if dirs.is_empty() {
-        return Vec::new();
-    }
-    let within = apps.iter().filter(|app| is_within(&app.component, |above| dirs.contains(&above)));
-    within.map(|app| &*app.name).collect()
 }
 
 /// At a reload, an app that is wrong goes on as it was. So an app whose component another one may write is wrong, too, whichever
 /// of them is new: else guests of the other would choose what it serves.
-fn blame_components(apps: &[FoundApp], writer: &FoundApp, dir: &Path, mistakes: &mut Mistakes) {
-    let Some(written) = identity(dir) else { return };
-    for found in apps.iter().filter(|found| found.app.name != writer.app.name) {
-        if is_within(&found.app.component, |above| above == written) {
+fn blame_components(
+    components: &[(&FoundApp, FoundWay)],
+    writer: &FoundApp,
+    (dir, written): (&Preopen, &FoundWay),
+    mistakes: &mut Mistakes,
+) {
+    let is_written = |way: &FoundWay| written.end.is_some_and(|end| way.folders.contains(&end));
+    for (found, way) in components.iter().filter(|(found, _)| found.app.name != writer.app.name) {
+        if is_written(way) {
             let reason = format!(
                 "guests of the app `{}` may write to `{}`, where it is. Move it, or take the directory from that app",
                 writer.app.name,
-                dir.display()
+                dir.host.display()
             );
             found.wrong(mistakes, "component", "the component", reason);
         }
+    }
+}
+
+/// Which of these apps have a component in one of these directories, at whatever depth, by name: its file, or a link on the
+/// way to it. Blocks, for five seconds for each app and directory at most.
+///
+/// # Errors
+/// When a file system does not answer: which path is on it.
+pub fn components_within<'a>(apps: &'a [Arc<App>], dirs: &[Preopen]) -> Result<Vec<&'a str>, String> {
+    if dirs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let with_component: Vec<(&App, &Path)> = apps.iter().filter_map(|app| Some((&**app, component(app)?))).collect();
+    let paths: Vec<PathBuf> =
+        dirs.iter().map(Preopen::path).chain(with_component.iter().map(|(_, path)| path.to_path_buf())).collect();
+    let named = dirs.iter().map(|dir| &*dir.host).chain(with_component.iter().map(|(_, path)| *path));
+    let mut found = ways(&paths).map_err(|wrong| told(&wrong, named))?.into_iter();
+    let dirs: HashSet<DirectoryIdentity> = found.by_ref().take(dirs.len()).filter_map(|way| way.end).collect();
+    let is_within = |way: &FoundWay| way.folders.iter().any(|folder| dirs.contains(folder));
+    let within = with_component.iter().zip(found).filter(|(_, way)| is_within(way));
+    Ok(within.map(|((app, _), _)| &*app.name).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::draft::HostDraft;
+    use super::super::{CacheChoice, Grants, Machine};
+    use super::*;
+
+    #[test]
+    fn settings_are_wrong_as_a_whole_where_a_file_system_does_not_answer_and_it_is_said_where() -> std::io::Result<()> {
+        let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off };
+        let config = HostDraft::new(machine).config;
+        let folder = tempfile::tempdir()?;
+        let app = |name: &str, component: &str, dirs| {
+            let grants = Grants { dirs, ..Grants::default() };
+            let app = App { name: name.to_owned(), component: component.into(), grants, ..App::default() };
+            FoundApp { app, place: None }
+        };
+        let granted = |writable| Preopen::open(folder.path().to_owned(), "/d".to_owned(), writable);
+        let named = folder.path().display().to_string();
+        // Which of the paths hangs, and its name: first the file, then components, then directories.
+        for (number, name) in
+            [(0, "/etc/wasmhost.toml"), (1, "/srv/a.wasm"), (2, "/mnt/dead/b.wasm"), (3, &named), (9, "did not")]
+        {
+            for writable in [true, false] {
+                let apps = [
+                    app("a", "/srv/a.wasm", vec![granted(writable)?]),
+                    app("without", "", vec![]),
+                    app("b", "/mnt/dead/b.wasm", vec![]),
+                ];
+                let asked = std::cell::Cell::new(0);
+                let ways = |paths: &[PathBuf]| {
+                    asked.set(paths.len());
+                    Err(NoAnswer { number: Some(number), reason: "did not answer within 5 s".to_owned() })
+                };
+                let mut mistakes = Mistakes::default();
+                check_by(&apps, &config, Some(Path::new("/etc/wasmhost.toml")), &mut mistakes, ways);
+                assert_eq!(asked.get(), if writable { 4 } else { 0 });
+                let wrong = mistakes.finish("", "");
+                assert_eq!(wrong.len(), usize::from(writable), "{wrong:?}");
+                let says = |text: &str| wrong.iter().all(|wrong| wrong.reason.contains(text));
+                assert!(says(name) && says("did not answer within 5 s") && says("Mount"), "{wrong:?}");
+                assert!(wrong.iter().all(|wrong| wrong.app.is_none()), "no app can be used: {wrong:?}");
+            }
+        }
+        Ok(())
     }
 }

@@ -1,10 +1,13 @@
-//! PURE: which component may be opened now, and which file systems the way to it asks. Each opening has a thread, which a file system that does not answer (a dead
-//! mount) keeps for as long as it likes: such a thread is lost. So each app has one opening at a time, a file system that
-//! keeps a thread gets no other one, and the last thread is for those that are known to answer.
+//! PURE: which component may be opened now, and which file systems the way to it asks. Each opening has a thread, which a
+//! file system that does not answer (a dead mount) keeps for as long as it likes: such a thread is lost. So each app has
+//! one opening at a time, a file system that keeps a thread gets no other one, and the last thread is for those that are
+//! known to answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+
+use wasmhost_config::links;
 
 /// Threads that open components, lost ones included.
 pub(super) const THREADS_MAX: usize = 16;
@@ -13,8 +16,6 @@ pub(super) const THREADS_MAX: usize = 16;
 pub const OPENINGS_ON_ONE_MAX: usize = 8;
 /// File systems that are remembered for their answers.
 const ANSWERING_MAX: usize = 64;
-/// Symbolic links on the way to one file: as many as the kernel follows (path_resolution(7)).
-const LINKS_MAX: usize = 40;
 
 /// The openings that are under way.
 #[derive(Debug, Default)]
@@ -105,9 +106,9 @@ pub(super) fn mount_of(file: &Path, mounts: &str) -> PathBuf {
     above.max_by_key(|point| point.components().count()).unwrap_or_else(|| "/".into())
 }
 
-/// Follows the way to a file as the kernel does, link by link, and says before each step which file system it asks next.
-/// `read_link` reads a symbolic link; `goes_over`: another file system is asked from here on. A file that is not there is for
-/// whoever opens it.
+/// Follows the way to a file ([`links::follow`]), and says before each step which file system it asks next. `read_link`
+/// reads a symbolic link; `goes_over`: another file system is asked from here on. A file that is not there is for whoever
+/// opens it.
 ///
 /// # Errors
 /// What `goes_over` says.
@@ -118,41 +119,15 @@ pub(super) fn follow(
     mut goes_over: impl FnMut(&Path) -> Result<(), String>,
 ) -> Result<(), String> {
     let mut at = mount_of(file, mounts);
-    let (mut here, mut links) = (PathBuf::from("/"), 0);
-    let mut left: Vec<PathBuf> = Vec::new();
-    let push = |left: &mut Vec<PathBuf>, path: &Path| {
-        left.extend(path.components().rev().map(|part| PathBuf::from(part.as_os_str())));
-    };
-    push(&mut left, file);
-    while let Some(part) = left.pop() {
-        match part.components().next() {
-            Some(Component::RootDir) => here = PathBuf::from("/"),
-            Some(Component::ParentDir) => {
-                here.pop();
-            }
-            Some(Component::Normal(name)) => {
-                let next = here.join(name);
-                let mount = mount_of(&next, mounts);
-                // (The way leads over those above, which its name shows already.)
-                if mount != at && !file.starts_with(&next) {
-                    goes_over(&mount)?;
-                    at = mount;
-                }
-                match read_link(&next) {
-                    Ok(_) if links == LINKS_MAX => return Ok(()),
-                    Ok(target) => {
-                        links += 1;
-                        push(&mut left, &target);
-                    }
-                    // It is no link.
-                    Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => here = next,
-                    Err(_) => return Ok(()),
-                }
-            }
-            Some(Component::CurDir | Component::Prefix(_)) | None => {}
+    links::follow(file, |next| {
+        let mount = mount_of(next, mounts);
+        // (The way leads over those above, which its name shows already.)
+        if mount != at && !file.starts_with(next) {
+            goes_over(&mount)?;
+            at = mount;
         }
-    }
-    Ok(())
+        Ok(read_link(next))
+    })
 }
 
 /// Blanks and backslashes stand there as octal numbers.

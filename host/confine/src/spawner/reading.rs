@@ -90,13 +90,22 @@ impl ReadingBasis {
 pub(super) fn read(source: &Source, capabilities: Capabilities, basis: &ReadingBasis) -> Read {
     let (mut config, mistakes) = read_apps_again(source, capabilities);
     let mut mistakes: Vec<_> = mistakes.into_iter().map(|mistake| (mistake.app.clone(), mistake.to_string())).collect();
-    if let Some(config) = &mut config {
-        mistakes.extend(without_written(config, &basis.written).into_iter().map(|app| {
+    match config.as_mut().map(|config| without_written(config, &basis.written)).transpose() {
+        Ok(within) => mistakes.extend(within.into_iter().flatten().map(|app| {
             let reason = format!(
                 "the component of the app `{app}` is in a directory to which guests could write when the host started, and to which processes of the host still can; move it, or restart the host"
             );
             (Some(app), reason)
-        }));
+        })),
+        Err(reason) => {
+            config = None;
+            mistakes.push((
+                None,
+                format!(
+                    "whether components are in directories to which guests could write when the host started is not known: {reason}. Mount its file system again, or take what is on it out of the settings"
+                ),
+            ));
+        }
     }
     let stamps = config.as_ref().map(stamps::look).unwrap_or_default();
     let bound = config.as_ref().map(|config| bind_new(&config.listeners, &basis.listening)).unwrap_or_default();
@@ -105,10 +114,13 @@ pub(super) fn read(source: &Source, capabilities: Capabilities, basis: &ReadingB
 
 /// Takes apps away whose component is in one of these directories. Though the file may grant none of them for writing any more,
 /// what runs still has them: guests of an earlier revision, and processes, whose confinement is that of the start.
-fn without_written(config: &mut Config, written: &[Preopen]) -> Vec<String> {
-    let within: Vec<String> = components_within(&config.apps, written).into_iter().map(str::to_owned).collect();
+///
+/// # Errors
+/// Those of [`components_within`].
+fn without_written(config: &mut Config, written: &[Preopen]) -> Result<Vec<String>, String> {
+    let within: Vec<String> = components_within(&config.apps, written)?.into_iter().map(str::to_owned).collect();
     config.apps.retain(|app| !within.contains(&app.name));
-    within
+    Ok(within)
 }
 
 /// What the spawner goes on with, and what it answers.
@@ -345,16 +357,20 @@ mod tests {
         let file = folder.path().join("wasmhost.toml");
         std::fs::create_dir_all(folder.path().join("data/below"))?;
         std::os::unix::fs::symlink("data/below", folder.path().join("link"))?;
+        std::os::unix::fs::symlink("..", folder.path().join("data/out"))?;
         let writes = |mode: &str| app("writes", &format!("dirs = [\"data::/data{mode}\"]"));
         std::fs::write(&file, writes(":rw"))?;
         let start = config(&file)?;
         let at = |name: &str, place: &str| app(name, "").replace(&format!("\"{name}.wasm\""), &format!("\"{place}\""));
-        let text =
-            writes("") + &at("within", "data/below/a.wasm") + &at("linked", "link/b.wasm") + &at("beside", "c.wasm");
+        let text = writes("")
+            + &at("within", "data/below/a.wasm")
+            + &at("linked", "link/b.wasm")
+            + &at("through", "data/out/d.wasm")
+            + &at("beside", "c.wasm");
         std::fs::write(&file, text)?;
         let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
         let wrong: Vec<_> = reading.mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
-        assert_eq!(wrong, ["within", "linked"], "{:?}", reading.mistakes);
+        assert_eq!(wrong, ["within", "linked", "through"], "{:?}", reading.mistakes);
         assert!(reading.mistakes.iter().all(|(_, reason)| reason.contains("restart the host")));
         let names = |config: Option<Config>| -> Vec<String> {
             config.into_iter().flat_map(|config| config.apps).map(|app| app.name.clone()).collect()
