@@ -285,9 +285,8 @@ fn a_worker_process_that_cannot_serve_an_app_tries_again_no_earlier_because_requ
     // Each second, the worker asks for the app again.
     assert_eq!(ask_until_loaded(server.address, "late.test", "/status?code=200").status, 200);
     assert!(began.elapsed() >= Duration::from_secs(2), "it was tried again after {:?}", began.elapsed());
-    let told = server.records(|record| {
-        record["level"] == "ERROR" && message(record).contains("the worker cannot serve the app")
-    });
+    let told = server
+        .records(|record| record["level"] == "ERROR" && message(record).contains("the worker cannot serve the app"));
     assert_eq!(told.len(), 1, "{told:?}");
     eventually("nobody is behind", || status_of(&server, "late")["behind"].is_null());
     Ok(())
