@@ -408,7 +408,7 @@ impl Attendance {
         self.unserved.borrow_mut().entry(app).or_insert(NotLinked::OnItsWay);
         if let Some(reason) = linker.link(app, ToLink::new(Arc::clone(settings), code)) {
             // Requests of an app that was asleep meanwhile wait for it.
-            self.is_behind(app, reason, orders).await;
+            self.note_behind(app, reason, orders).await;
         }
     }
 
@@ -438,7 +438,7 @@ impl Attendance {
             Err(Unlinked::Broken(error)) => {
                 self.log_unlinked(&link, &error);
                 let reason: Arc<str> = error.to_string().into();
-                self.is_behind(id, Arc::clone(&reason), orders).await;
+                self.note_behind(id, Arc::clone(&reason), orders).await;
                 linker.link_later(id, link, reason);
             }
         }
@@ -457,7 +457,7 @@ impl Attendance {
     /// The code of an app, which works elsewhere, cannot be linked here, and is tried again. (A worker of this app only ends for
     /// it, so that none serves what is older than the status page says; with others, it costs these nothing, and the page
     /// says that this worker is behind.)
-    async fn is_behind(&self, id: AppId, reason: Arc<str>, orders: &OrderSender) {
+    async fn note_behind(&self, id: AppId, reason: Arc<str>, orders: &OrderSender) {
         self.unserved.borrow_mut().insert(id, NotLinked::Behind);
         orders.supply(id, Supply::Unavailable(reason));
         self.tell(&FromWorker::Behind(id)).await;
