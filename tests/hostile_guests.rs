@@ -116,6 +116,8 @@ attacks! {
     a_body_that_is_never_finished: "/never-finish", [], both(Broken, &["--body-idle-timeout"]);
     a_body_that_is_dropped: "/drop-body", [], both(Broken, &["unfinished-body"]);
     a_body_shorter_than_its_length: "/length?declared=100000&actual=50000", [], both(Fault(500), &[]);
+    a_long_body_shorter_than_its_length: "/length?declared=200000&actual=140000", [],
+        both(Broken, &["unfinished-body"]);
     a_body_longer_than_its_length: "/length?declared=50000&actual=100000", [], both(Fault(500), &[]);
     a_body_without_end: "/stream?chunks=18446744073709551615&bytes=65536",
         ["--response-timeout", "1s", "--cpu-limit", SLOW], both(Broken, &["--response-timeout"]);

@@ -32,7 +32,6 @@ use crate::exit::{FAILED, USAGE};
 
 fn main() -> ExitCode {
     record_no_back_traces();
-    descriptor_table::reserve();
     heap::keep_little();
     // Of a worker's process, this is the thread that runs guests.
     let _own = heap::own();
@@ -106,6 +105,7 @@ fn run_dev(args: &DevArgs, mistakes: Vec<String>) -> ExitCode {
 }
 
 fn run_worker() -> ExitCode {
+    descriptor_table::reserve();
     match run_child() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
@@ -131,6 +131,7 @@ fn settings(
 ) -> Result<Settings, Vec<String>> {
     // Granted directories are opened from here on.
     serve::raise_descriptor_limit();
+    descriptor_table::reserve();
     keep_handed_over();
     match build(args, capabilities(), machine()) {
         Ok(config) if mistakes.is_empty() => Ok(Settings { log: log_settings(config.log, auto), config }),

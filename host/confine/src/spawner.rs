@@ -29,6 +29,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub use self::attend::{AttendError, run};
+pub use self::openings::OPENINGS_ON_ONE_MAX;
 pub use self::reading::{NewListener, Reading};
 
 use wasmhost_base::backoff::Backoff;

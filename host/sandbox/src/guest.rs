@@ -159,7 +159,8 @@ impl Guest {
     pub async fn instantiate(&self, context: &InstanceContext, deadline: Option<Instant>) -> Result<Instance, Fault> {
         let place = self.places.take(1).ok_or_else(|| Fault::no_place(self.places.quota().max()))?;
         let meter = Meter::new(context.worker, self.app.limits.cpu_limit, Arc::clone(&context.common.app));
-        let meter = Arc::new(meter.with_symbols(self.symbols.clone()));
+        let meter = meter.with_symbols(self.symbols.clone()).with_growth_lines(&context.common.growth_lines);
+        let meter = Arc::new(meter);
         let (worker, files) = (Handle::current(), context.common.files());
         // In a box: wasmtime's future takes some 17 kB, which whoever may have to wait for an instance would have in place, and
         // move about.
@@ -211,7 +212,10 @@ fn mapped(artifact: &Artifact, app: &App, sandbox: &Sandbox) -> Result<Mapped, P
             Ok(component) => return Ok(Mapped { shared, component, on_demand: None }),
             Err(error) => (error.root_cause().to_string().into(), false),
         },
-        Err(reason) => (reason, true),
+        Err(reason) => {
+            sandbox.tell_without_pool(concurrent, &reason);
+            (reason, true)
+        }
     };
     let shared = sandbox.on_demand(concurrent)?;
     let component = artifact.map(&shared.engine).map_err(|error| artifact::unmappable(&error))?;

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use wasmhost_base::heap;
 use wasmhost_base::portions::{lacking, may_take};
@@ -22,9 +23,9 @@ const NEARLY_FULL_QUARTERS: u64 = 3;
 /// Bytes that are charged for one element of a table. The engine uses 8; a table that is not in the pool keeps room for up
 /// to twice its elements when it grows.
 const TABLE_ELEMENT_BYTES: u64 = 16;
-/// For one growth, instances at rest are let go of so many times at most: each takes some 0.1 ms, in which nothing else runs
-/// on the worker.
-const RELIEFS_MAX: usize = 32;
+/// For one growth, instances at rest are let go of for so long, and one more: each takes some 0.1 ms, and some milliseconds if it
+/// has much memory. Nothing else runs on the worker meanwhile.
+const RELIEF_WITHIN: Duration = Duration::from_millis(2);
 
 /// Memory of all instances of the host, counted as it is granted. One number written by all workers, but only when an
 /// instance starts, grows or ends, never by a request as such. Each worker's share is counted too, so that it can be
@@ -126,6 +127,11 @@ impl MemoryBudget {
         Ok(())
     }
 
+    /// In use by all apps on all workers.
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Relaxed)
+    }
+
     fn take_of_total(&self, bytes: u64, own_bytes: u64) -> bool {
         let apps = self.holders();
         let within =
@@ -152,7 +158,8 @@ impl MemoryBudget {
                 (used_bytes, lacking(self.total_bytes, used_bytes, bytes, own_bytes, self.holders()), false)
             }
         };
-        (lacking <= used_bytes).then_some(MemoryLack { app: app.app, bytes: lacking, is_of_app })
+        let own_bytes = own_bytes.saturating_add(bytes);
+        (lacking <= used_bytes).then_some(MemoryLack { app: app.app, bytes: lacking, own_bytes, is_of_app })
     }
 
     /// Counts what the host's heap holds beyond what is its own, in steps, whether there is room for it or not: it is
@@ -232,14 +239,14 @@ impl MemoryLimiter {
     /// Takes so much of the budget. Within a call, instances at rest have to make room for it. (For an instance that starts,
     /// the worker makes room itself, and only if a request waits for it.)
     fn take(&self, bytes: u64) -> Result<(), RefusedGrowth> {
-        let mut reliefs = 0;
+        let mut until = None;
         loop {
             let Err(refused) = self.budget.take(bytes) else { return Ok(()) };
-            let is_starting = self.meter.whose().1 == 0;
-            if is_starting || reliefs == RELIEFS_MAX || !self.budget.lack(bytes, refused).is_some_and(relieve) {
+            let (now, is_starting) = (Instant::now(), self.meter.whose().1 == 0);
+            let until = *until.get_or_insert(now + RELIEF_WITHIN);
+            if is_starting || now > until || !self.budget.lack(bytes, refused).is_some_and(relieve) {
                 return Err(refused);
             }
-            reliefs += 1;
         }
     }
 

@@ -8,11 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Re
 use std::time::{Duration, Instant};
 
 use wasmhost_base::heap;
+use wasmhost_base::line_budget::LineBudget;
 use wasmhost_config::App;
 
 use super::epoch::TICK;
 use super::limits::{HANDLES_AT_REST, HANDLES_NEARLY_SPENT, MATURE_CALLS};
 use super::symbols::Symbols;
+
+/// Lines about memory that instances of an app on a worker do not get, of which clients can cause many.
+pub(super) const GROWTH_LINES_PER_SECOND: u64 = 10;
 
 /// An instance for which the host's heap has grown by so much is ended when more memory is in use than may be.
 const HEAP_SHARE_MIN_BYTES: i64 = 1 << 20;
@@ -71,6 +75,7 @@ pub(super) struct Meter {
     request: AtomicU64,
     /// Where faults find their place in the source, in development.
     symbols: Option<Arc<Symbols>>,
+    growth_lines: Option<Arc<LineBudget>>,
 }
 
 impl Meter {
@@ -93,6 +98,7 @@ impl Meter {
             worker,
             request: AtomicU64::new(0),
             symbols: None,
+            growth_lines: None,
         }
     }
 
@@ -100,6 +106,11 @@ impl Meter {
     #[cfg(test)]
     pub(super) fn of_test(cpu_limit: Duration) -> Self {
         Self::new(1, cpu_limit, Arc::new(super::testing::app_of_test()))
+    }
+
+    /// With the bound on lines about refused growth that the instances of its app on its worker share.
+    pub(super) fn with_growth_lines(self, lines: &Arc<LineBudget>) -> Self {
+        Self { growth_lines: Some(Arc::clone(lines)), ..self }
     }
 
     /// With what finds the place of a fault in the source.
@@ -235,6 +246,19 @@ impl Meter {
         }
         let flag = refused.flag();
         let (worker, request) = self.whose();
+        // Clients can have one instance after the other ask.
+        let (is_told, left_out) = self.growth_lines.as_ref().map_or((true, 0), |lines| lines.admit());
+        if left_out > 0 {
+            tracing::warn!(
+                app = self.app(),
+                worker,
+                lines = left_out,
+                "lines about refused memory growth were left out"
+            );
+        }
+        if !is_told {
+            return;
+        }
         tracing::warn!(
             app = self.app(),
             worker,

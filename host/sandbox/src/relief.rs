@@ -14,13 +14,15 @@ pub struct MemoryLack {
     pub app: AppId,
     /// So many bytes have to be given back first.
     pub bytes: u64,
+    /// What its instances on all workers would have then.
+    pub own_bytes: u64,
     /// It is the app that may have no more, so that only its own instances can give something back.
     pub is_of_app: bool,
 }
 
 /// Who can let go of instances.
 pub trait MemoryRelief {
-    /// Lets go of some instances at rest, which are gone when this returns. False when there are none, or all of them
+    /// Lets go of some instances at rest, which are gone when this returns. False when there are none, or those of other apps
     /// together have too little. It is called while a guest runs on this thread: it may not wait, nor run a guest.
     fn relieve(&self, lack: MemoryLack) -> bool;
 }

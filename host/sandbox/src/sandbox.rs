@@ -2,6 +2,7 @@
 //! engines, with and without concurrency, and each takes the memory of instances from a pool. A component that does not
 //! fit into the pool's shape runs in an engine of its kind without a pool. Each engine is made when it is first needed.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use wasmtime::Engine;
@@ -32,6 +33,7 @@ struct Engines {
     shape: PoolShape,
     /// With a pool, or why there is none.
     pooled: OnceLock<Result<Arc<SharedEngine>, Arc<str>>>,
+    told_without_pool: AtomicBool,
     on_demand: Mutex<Option<Arc<SharedEngine>>>,
 }
 
@@ -58,13 +60,14 @@ impl Sandbox {
             concurrent,
             shape: PoolShape::of(apps.iter().map(|app| &**app), may_grow, workers, concurrent, instances_max),
             pooled: OnceLock::new(),
+            told_without_pool: AtomicBool::new(false),
             on_demand: Mutex::new(None),
         };
         Self { ticker, development: None, plain: engines(false), concurrent: engines(true) }
     }
 
     /// Makes the engines of both kinds now, each with a pool, which blocks for some 25 ms a kind: it maps thousands of stacks.
-    /// Of one that cannot be made, the first app that needs it shows the error.
+    /// Of one that cannot be made, the log tells when an app needs it.
     pub fn make_engines(&self) {
         for concurrent in [false, true] {
             let _ = self.pooled(concurrent);
@@ -80,18 +83,23 @@ impl Sandbox {
         if concurrent { &self.concurrent } else { &self.plain }
     }
 
-    /// The engine of this kind with a pool; or why the machine has no room for one, of which a warning tells once.
+    /// The engine of this kind with a pool; or why the machine has no room for one.
     pub(super) fn pooled(&self, concurrent: bool) -> Result<Arc<SharedEngine>, Arc<str>> {
         let engines = self.engines(concurrent);
         let made = engines.pooled.get_or_init(|| {
             let made = self.make(engines, &Allocation::Pool(engines.shape));
             made.map_err(|error| {
-                let reason = format!("no pool for {} instances: {}", engines.shape.instances, error.root_cause());
-                tracing::warn!("{ON_DEMAND}: {reason}");
-                reason.into()
+                format!("no pool for {} instances: {}", engines.shape.instances, error.root_cause()).into()
             })
         });
         made.clone()
+    }
+
+    /// Warns once that an app of this kind gets no place in a pool, for there is none.
+    pub(super) fn tell_without_pool(&self, concurrent: bool, reason: &str) {
+        if !self.engines(concurrent).told_without_pool.swap(true, Relaxed) {
+            tracing::warn!("{ON_DEMAND}: {reason}");
+        }
     }
 
     /// The engine of this kind without a pool.

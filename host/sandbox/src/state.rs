@@ -19,7 +19,7 @@ use super::bounds::AppBounds;
 use super::capability::{Held, StoreData};
 use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_BYTES_MAX};
 use super::memory::MemoryLimiter;
-use super::meter::Meter;
+use super::meter::{GROWTH_LINES_PER_SECOND, Meter};
 use super::outbound::{Outbound, Outgoing, Unsent};
 use super::stdio::{GuestOutput, GuestStream, LINES_PER_SECOND};
 
@@ -47,6 +47,8 @@ pub(super) struct StoreCommon {
     bounds: Arc<AppBounds>,
     pub(super) outbound: Arc<Outbound>,
     pub(super) output_budget: Arc<LineBudget>,
+    /// Lines about memory that instances do not get.
+    pub(super) growth_lines: Arc<LineBudget>,
     pub(super) forbidden: ForbiddenHeaderFilter,
 }
 
@@ -56,6 +58,7 @@ impl StoreCommon {
             outbound: Arc::new(Outbound::new(Arc::clone(&app), Arc::clone(&bounds))),
             bounds,
             output_budget: Arc::new(LineBudget::of(LINES_PER_SECOND)),
+            growth_lines: Arc::new(LineBudget::of(GROWTH_LINES_PER_SECOND)),
             forbidden: Arc::new(is_hop_by_hop_or_host),
             app,
         }

@@ -14,7 +14,7 @@ use super::openings::{Openings, follow, mount_of};
 
 /// How long an opening may take; then it has failed. Less than the time in which the spawner has to answer.
 const OPEN_WITHIN: Duration = Duration::from_secs(4);
-/// How much longer it may take to hash the component and its code. (Whoever has that done waits for longer.)
+/// How long it may take then to hash the component and its code. (Whoever has that done waits for longer.)
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(30);
 /// Longest text of what was found; it goes with a message.
 const FOUND_BYTES_MAX: usize = 8 * 1024;
@@ -40,14 +40,13 @@ impl Opener {
     /// # Errors
     /// What the system says; when it takes too long; when it may not begin.
     pub(super) async fn open(&self, app: String, path: PathBuf, find: Option<Find>) -> io::Result<OpenedComponent> {
-        let within = if find.is_some() { OPEN_WITHIN + LOOK_UP_WITHIN } else { OPEN_WITHIN };
-        let open = move |path: &Path| {
-            let file = open_component(path)?;
-            let found = find.and_then(|(find, compilation)| find(&compilation, &file));
-            let found = found.filter(|found| found.to_string().len() <= FOUND_BYTES_MAX);
-            Ok((file, found))
+        let file = self.open_by(app.clone(), path.clone(), OPEN_WITHIN, open_component).await?;
+        let Some((find, compilation)) = find else { return Ok((file, None)) };
+        let look_up = move |_: &Path| {
+            let found = find(&compilation, &file);
+            Ok((file, found.filter(|found| found.to_string().len() <= FOUND_BYTES_MAX)))
         };
-        self.open_by(app, path, within, open).await
+        self.open_by(app, path, LOOK_UP_WITHIN, look_up).await
     }
 
     async fn open_by<T: Send + 'static>(

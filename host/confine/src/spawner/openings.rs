@@ -8,8 +8,9 @@ use std::path::{Component, Path, PathBuf};
 
 /// Threads that open components, lost ones included.
 pub(super) const THREADS_MAX: usize = 16;
-/// Openings at once on one file system.
-const OPENINGS_ON_ONE_MAX: usize = 4;
+/// Openings at once on one file system: no fewer than the primary asks for at once, so that none is refused where the file
+/// system answers.
+pub const OPENINGS_ON_ONE_MAX: usize = 8;
 /// File systems that are remembered for their answers.
 const ANSWERING_MAX: usize = 64;
 /// Symbolic links on the way to one file: as many as the kernel follows (path_resolution(7)).

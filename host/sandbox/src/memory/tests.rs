@@ -98,12 +98,12 @@ fn a_growth_within_a_call_has_instances_at_rest_make_room_and_a_start_has_not() 
     meter.begin_call(1);
     // Up to 500 it has an equal part at most.
     assert!(limiter.memory_growing(300, 500, None)?);
-    let lack = |bytes, is_of_app| MemoryLack { app: AppId(1), bytes, is_of_app };
-    assert_eq!(resting.asked.take(), [lack(100, false)]);
+    let lack = |bytes, own_bytes, is_of_app| MemoryLack { app: AppId(1), bytes, own_bytes, is_of_app };
+    assert_eq!(resting.asked.take(), [lack(100, 500, false)]);
     assert!(limiter.memory_growing(500, 600, None)?);
-    assert_eq!(resting.asked.take(), [lack(250, false), lack(50, false)], "until it is enough");
+    assert_eq!(resting.asked.take(), [lack(250, 600, false), lack(50, 600, false)], "until it is enough");
     assert!(!limiter.memory_growing(600, 601, None)?);
-    assert_eq!(resting.asked.take(), [lack(1, true)], "the app's own have to make room");
+    assert_eq!(resting.asked.take(), [lack(1, 601, true)], "the app's own have to make room");
     assert!(!limiter.memory_growing(600, 2_000, None)?);
     assert!(resting.asked.take().is_empty(), "nothing that is given back would do");
     assert_eq!(grows.used_bytes.load(Relaxed), 600);

@@ -23,6 +23,11 @@ use crate::pool::Lease;
 /// What the log says of a guest whose body has no end.
 pub(super) const NOT_FINISHED: &str = "the guest returned without finishing its body";
 
+/// What the log says of one that is not as long as `Content-Length` promised.
+pub(super) fn wrong_length(promised: u64, given: u64) -> String {
+    format!("the guest promised {promised} bytes and gave {given}")
+}
+
 /// What hyper writes to the client.
 pub(crate) enum ResponseBody {
     /// All of it at once; none: there is no more (or there was none).
@@ -99,8 +104,8 @@ struct Flow {
     broken: Option<Cut>,
     /// hyper knows of the end.
     ended: bool,
-    /// hyper has asked for the body before.
-    was_asked: bool,
+    /// hyper has had a turn to send what came before the body broke.
+    has_sent: bool,
 }
 
 /// Why a body is broken off.
@@ -221,7 +226,7 @@ impl Streaming {
             passed: 0,
             broken: None,
             ended: false,
-            was_asked: false,
+            has_sent: false,
         }));
         exchange.link().transfers(Some(Rc::clone(&flow) as _));
         Self(flow)
@@ -230,6 +235,11 @@ impl Streaming {
     fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.0.borrow_mut().poll_frame(context)
     }
+}
+
+/// Bytes of data in these frames.
+pub(super) fn data_of(frames: &VecDeque<Frame<Bytes>>) -> u64 {
+    frames.iter().fold(0, |sum, frame| sum.saturating_add(length_of(frame) as u64))
 }
 
 fn length_of(frame: &Frame<Bytes>) -> usize {
@@ -279,10 +289,9 @@ impl Flow {
                 GivenBody::Frame(frame)
             }
             None => {
-                let is_first = !std::mem::replace(&mut self.was_asked, true);
                 let given = ready!(self.produce(context));
-                if is_first && matches!(given, GivenBody::Broken(_)) {
-                    // hyper sends the headers when the body has to be waited for, and none when it breaks off at once.
+                if matches!(given, GivenBody::Broken(_)) && !std::mem::replace(&mut self.has_sent, true) {
+                    // hyper sends what it has when the body has to be waited for, and nothing when it breaks off at once.
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -324,9 +333,11 @@ impl Flow {
             ),
             Poll::Ready(None) => {
                 self.is_over = true;
-                Poll::Ready(match self.broken {
-                    Some(cut) => GivenBody::Broken(cut),
-                    None => {
+                let given = self.passed.saturating_add(data_of(&self.ahead));
+                Poll::Ready(match (self.broken, self.promised.filter(|promised| given < *promised)) {
+                    (Some(cut), _) => GivenBody::Broken(cut),
+                    (None, Some(promised)) => self.break_off(FaultKind::Unfinished, &wrong_length(promised, given)),
+                    (None, None) => {
                         self.give_up_lease();
                         GivenBody::End
                     }

@@ -24,7 +24,9 @@ use super::lines::LineKind;
 use super::link::{Carrier, Link};
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
-use super::response_body::{NOT_FINISHED, ResponseBody, ResponseStart, Streaming, poll_given, start};
+use super::response_body::{
+    NOT_FINISHED, ResponseBody, ResponseStart, Streaming, data_of, poll_given, start, wrong_length,
+};
 use super::response_head::{has_no_body, promised};
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
@@ -304,7 +306,11 @@ impl Exchange {
                 return self.fault(lease, &Fault::new(FaultKind::Unfinished, NOT_FINISHED));
             }
             ResponseStart::Whole(bytes) if promised.is_some_and(|promised| promised != bytes.len() as u64) => {
-                let detail = format!("the guest promised {} bytes and gave {}", promised.unwrap_or(0), bytes.len());
+                let detail = wrong_length(promised.unwrap_or(0), bytes.len() as u64);
+                return self.fault(lease, &Fault::new(FaultKind::Unfinished, detail));
+            }
+            ResponseStart::Partial(ahead, true, _) if promised.is_some_and(|promised| data_of(&ahead) < promised) => {
+                let detail = wrong_length(promised.unwrap_or(0), data_of(&ahead));
                 return self.fault(lease, &Fault::new(FaultKind::Unfinished, detail));
             }
             ResponseStart::Whole(bytes) => {

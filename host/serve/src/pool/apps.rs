@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{App, AppId, AppTable, Routed};
 use wasmhost_sandbox::{
     AppBounds, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox, WorkerBounds, WorkerCpu, relieved_by,
@@ -18,6 +19,7 @@ use wasmhost_sandbox::{
 use super::common::{Common, PoolNotice};
 use super::instances::Pool;
 use super::lingering::LingeringBounds;
+use super::shortage::GROWTH_ASKS_EVERY;
 use super::supply::Supply;
 use crate::metrics::{AppMetrics, Flag};
 use crate::scoreboard::{HostScoreboard, Scoreboard, memory_of};
@@ -81,6 +83,8 @@ pub(crate) struct WorkerApps {
     table: RefCell<Arc<AppTable>>,
     pub(super) pools: RefCell<BTreeMap<AppId, Rc<Pool>>>,
     lingering: LingeringBounds,
+    /// Guests that grow have other workers asked to make room.
+    pub(super) growth_asks: Throttle,
     /// Apps that have had a pool.
     seen: RefCell<BTreeSet<AppId>>,
     /// Of requests that belong to no app.
@@ -102,8 +106,10 @@ impl WorkerApps {
         parts.bounds.serve(table.len());
         let table = RefCell::new(table);
         let (pools, seen, elsewhere) = (RefCell::default(), RefCell::default(), RefCell::default());
-        let (lingering, woken) = (LingeringBounds::default(), Notify::new());
-        let apps = Rc::new(Self { common, parts, table, pools, lingering, seen, no_app, elsewhere, woken });
+        let (lingering, woken, growth_asks) =
+            (LingeringBounds::default(), Notify::new(), Throttle::new(GROWTH_ASKS_EVERY));
+        let apps =
+            Rc::new(Self { common, parts, table, pools, lingering, seen, no_app, elsewhere, woken, growth_asks });
         let relief: Rc<dyn MemoryRelief> = Rc::clone(&apps) as _;
         relieved_by(&relief);
         apps
@@ -143,7 +149,7 @@ impl WorkerApps {
     }
 
     /// Whether the host has more than one app.
-    fn has_others(&self) -> bool {
+    pub(super) fn has_others(&self) -> bool {
         self.parts.group.is_some() || self.table.borrow().len() > 1
     }
 

@@ -502,7 +502,7 @@ impl Pool {
             self.common.trim.ask();
         }
         let limit = if worn { Some("--max-requests") } else { kept.instance.limit_met() };
-        if limit.is_some() {
+        if limit.is_some() && self.may_tell_fault() {
             tracing::info!(
                 worker = self.worker.0,
                 app = &*self.name(),
@@ -511,7 +511,8 @@ impl Pool {
                 limit,
                 "retire: a new instance takes its place"
             );
-        } else if !self.is_fresh_each_request() {
+        }
+        if limit.is_none() && !self.is_fresh_each_request() {
             self.keep(kept);
         }
     }

@@ -18,9 +18,13 @@ use super::take::{NotTaken, Refusal};
 use crate::alarms::Alarm;
 use crate::metrics::Shed;
 
-/// While no app of this worker can make room, those of other workers are asked so often, and each time have so long.
-const OTHERS_ASKED_MAX: u32 = 16;
-const OTHERS_WITHIN: Duration = Duration::from_millis(2);
+/// While no app of this worker can make room, those of other workers are asked so often for a request, and it is looked so
+/// often, with so long in between, whether one has.
+const OTHERS_ASKED_MAX: usize = 8;
+const LOOKS_MAX: usize = 10;
+const LOOKED_AGAIN_AFTER: Duration = Duration::from_millis(1);
+/// For guests that grow, which may do so in a loop, they are asked once in this time.
+pub(super) const GROWTH_ASKS_EVERY: Duration = Duration::from_millis(100);
 /// One request has so many other apps put to sleep at most, before it has an instance.
 const PUT_TO_SLEEP_MAX: usize = 4;
 /// An app that was used more lately is not put to sleep for another that has less than an equal part of the memory; and for
@@ -50,15 +54,17 @@ impl WorkerApps {
         loop {
             match pool.take(alarm, latest, loading).await {
                 Err(NotTaken::NoMemory)
-                    if put_to_sleep < PUT_TO_SLEEP_MAX && self.make_room_for(pool.id(), 1, Freed::Soon) =>
+                    if put_to_sleep < PUT_TO_SLEEP_MAX
+                        && self.make_room_for(pool.id(), self.memory_of(pool.id()), 1, Freed::Soon) =>
                 {
                     put_to_sleep += 1;
                     // Shared instances end in the meantime.
                     tokio::task::yield_now().await;
                 }
-                Err(NotTaken::NoMemory) if others_asked < OTHERS_ASKED_MAX && self.ask_others(pool.id()) => {
+                Err(NotTaken::NoMemory)
+                    if others_asked < OTHERS_ASKED_MAX && self.others_make_room(pool.id()).await =>
+                {
                     others_asked += 1;
-                    tokio::time::sleep(OTHERS_WITHIN).await;
                 }
                 Err(NotTaken::NoMemory) => return Err(pool.shed(Shed::Memory, pool.queue_timeout())),
                 Err(NotTaken::Refused(refusal)) => return Err(refusal),
@@ -67,21 +73,36 @@ impl WorkerApps {
         }
     }
 
+    /// Has an app of each other worker put to sleep for this one. False when none gave memory back in time.
+    async fn others_make_room(&self, id: Option<AppId>) -> bool {
+        let before = self.parts.budget.used_bytes();
+        if !self.ask_others(id) {
+            return false;
+        }
+        for _ in 0..LOOKS_MAX {
+            tokio::time::sleep(LOOKED_AGAIN_AFTER).await;
+            if self.parts.budget.used_bytes() < before {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Has an app of each other worker put to sleep for this one. False where there is no other worker.
     fn ask_others(&self, id: Option<AppId>) -> bool {
-        let app = id.filter(|_| self.parts.has_other_workers);
+        let app = id.filter(|_| self.parts.has_other_workers && self.has_others());
         app.inspect(|app| self.common.tell(PoolNotice::LacksMemory(*app))).is_some()
     }
 
     /// Puts an app to sleep that nobody uses, for one that lacks memory on another worker.
     pub(crate) fn make_room_for_another(&self, id: AppId) {
-        self.make_room_for(Some(id), 1, Freed::Soon);
+        self.make_room_for(Some(id), self.memory_of(Some(id)), 1, Freed::Soon);
     }
 
-    /// Puts one app to sleep for this one, which lacks so many bytes. False when there is none, or all of them together have
-    /// less.
-    fn make_room_for(&self, id: Option<AppId>, bytes: u64, freed: Freed) -> bool {
-        let (unused, rows) = (self.spared_for(id), &self.parts.scoreboard.apps);
+    /// Puts one app to sleep for this one, which has or is to have `own_bytes`, and lacks `bytes`. False when there is none, or
+    /// all of them together have less.
+    fn make_room_for(&self, id: Option<AppId>, own_bytes: u64, bytes: u64, freed: Freed) -> bool {
+        let (unused, rows) = (self.spared_for(own_bytes), &self.parts.scoreboard.apps);
         let held = |pool: &Pool| {
             let row = pool.id().and_then(|id| rows.get(id.index()));
             row.map_or(0, |row| row.memory_bytes.load(Relaxed))
@@ -100,10 +121,14 @@ impl WorkerApps {
         all >= bytes && self.put_to_sleep_one(may_sleep)
     }
 
-    /// For how long an app must not have been used to be put to sleep for this one, which has no memory.
-    fn spared_for(&self, id: Option<AppId>) -> Duration {
+    /// What the instances of an app have, on all workers.
+    fn memory_of(&self, id: Option<AppId>) -> u64 {
         let shared = id.and_then(|id| self.parts.host.apps.get(id.index()));
-        let own_bytes = shared.map_or(0, |shared| shared.memory_bytes.load(Relaxed));
+        shared.map_or(0, |shared| shared.memory_bytes.load(Relaxed))
+    }
+
+    /// For how long an app must not have been used to be put to sleep for one that has so much.
+    fn spared_for(&self, own_bytes: u64) -> Duration {
         let holders = self.parts.host.apps_with_memory.load(Relaxed);
         if own_bytes <= equal_part(self.parts.budget.total_bytes(), holders) { JUST_USED } else { SETTLED }
     }
@@ -118,11 +143,12 @@ impl MemoryRelief for WorkerApps {
         if lack.is_of_app {
             return false;
         }
-        if self.make_room_for(Some(lack.app), lack.bytes, Freed::AtOnce) {
+        let make_room = |freed| self.make_room_for(Some(lack.app), lack.own_bytes, lack.bytes, freed);
+        if make_room(Freed::AtOnce) {
             return true;
         }
         // This growth is refused, and one that comes a moment later may find room.
-        if !self.make_room_for(Some(lack.app), lack.bytes, Freed::Soon) {
+        if !make_room(Freed::Soon) && self.growth_asks.admit(Instant::now()).is_some() {
             self.ask_others(Some(lack.app));
         }
         false

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmhost_config::{App, AppId};
+use wasmhost_confine::spawner::OPENINGS_ON_ONE_MAX;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
@@ -23,6 +24,7 @@ use super::difference::with_routes_of;
 pub(crate) const LOADS_MAX: usize = 2;
 /// Looks into the cache at once, for apps of which nothing is known yet: some milliseconds of one core each, with the trial.
 pub(crate) const LOOK_UPS_MAX: usize = 4;
+const _: () = assert!(LOADS_MAX + LOOK_UPS_MAX <= OPENINGS_ON_ONE_MAX, "the spawner would refuse some");
 /// Openings at once: some milliseconds of one core each.
 pub(crate) const OPENINGS_MAX: usize = 4;
 
@@ -204,7 +206,8 @@ impl<C: Clone> Book<C> {
         if !record.has_code()
             && record.load == Work::None
             && let Some(failure) = &record.failure
-            && failure.again_at.is_none_or(|at| now < at)
+            // One that may not have its new settings goes on with those that it was loaded with.
+            && failure.again_at.map_or(record.revision.is_none(), |at| now < at)
         {
             record.wanted_by.remove(&worker);
             record.refused_on.insert(worker);

@@ -76,7 +76,9 @@ impl<B: Backend> Primary<B> {
 
     /// A worker has no memory for an instance of an app. The memory is that of all workers, of all groups.
     pub(super) fn on_lack_of_memory(&self, worker: WorkerId, app: AppId) {
-        if !self.serves(worker, app) {
+        // One who asked a moment ago may have it by now.
+        let is_short = self.backend.host().memory_bytes.load(Relaxed) > self.config.limits.memory_total_bytes / 2;
+        if !is_short || !self.serves(worker, app) {
             return;
         }
         for (number, place) in (1..).zip(&self.places) {

@@ -8,6 +8,9 @@ use wasmhost_sandbox::FaultKind;
 
 /// What a worker of a group may take beyond the app's limits: it has to end the request, and its answer has to arrive.
 pub(super) const SLACK: Duration = Duration::from_secs(5);
+/// A guest that reads what is left of its client's body is not silent, and how it reads that, its own worker knows alone: after an
+/// upload, silence is so many times as long.
+const AFTER_UPLOAD_TIMES: u32 = 10;
 /// How often at most it is looked at whether a worker of a group is late: the time that is left grows while the client is
 /// waited for.
 pub(super) const LOOK_AGAIN_MIN: Duration = Duration::from_secs(1);
@@ -39,16 +42,19 @@ impl Patience {
         self.head.map(|max| max.saturating_sub(own))
     }
 
-    /// How much time is left for more of the body, which has been silent for `silent` (none: that is not known), and what it
-    /// is when none is left. For the rest see [`Self::head_left`].
+    /// How much time is left for more of the body, and what it is when none is left. `silent`: for how long neither body has
+    /// moved (none: the client is waited for), and whether there was an upload. For the rest see [`Self::head_left`].
     pub(super) fn body_left(
         &self,
-        silent: Option<Duration>,
+        silent: Option<(Duration, bool)>,
         elapsed: Duration,
         waited: Duration,
     ) -> Option<(Duration, FaultKind)> {
         let own = elapsed.saturating_sub(waited);
-        let silence = self.silence.zip(silent).map(|(max, silent)| (max.saturating_sub(silent), FaultKind::BodyIdle));
+        let silence = self.silence.zip(silent).map(|(max, (silent, after_upload))| {
+            let max = if after_upload { max.saturating_mul(AFTER_UPLOAD_TIMES) } else { max };
+            (max.saturating_sub(silent), FaultKind::BodyIdle)
+        });
         let whole = self.whole.map(|max| (max.saturating_sub(own), FaultKind::ResponseTimeout));
         [silence, whole].into_iter().flatten().min_by_key(|(left, _)| *left)
     }
@@ -75,9 +81,12 @@ mod tests {
     fn a_body_may_neither_be_silent_nor_go_on_beyond_its_limits() {
         let limits = Limits { body_idle_timeout: Some(s(10)), response_timeout: Some(s(60)), ..Limits::default() };
         let patience = Patience::new(&limits, s(1));
-        assert_eq!(patience.body_left(Some(s(3)), s(3), s(0)), Some((s(12), FaultKind::BodyIdle)));
-        assert_eq!(patience.body_left(Some(s(15)), s(20), s(0)), Some((s(0), FaultKind::BodyIdle)));
-        assert_eq!(patience.body_left(Some(s(0)), s(70), s(4)), Some((s(0), FaultKind::ResponseTimeout)));
+        let left = |silent, elapsed, waited| patience.body_left(Some(silent), elapsed, waited);
+        assert_eq!(left((s(3), false), s(3), s(0)), Some((s(12), FaultKind::BodyIdle)));
+        assert_eq!(left((s(15), false), s(20), s(0)), Some((s(0), FaultKind::BodyIdle)));
+        assert_eq!(left((s(0), false), s(70), s(4)), Some((s(0), FaultKind::ResponseTimeout)));
+        let without_end = Patience { whole: None, ..patience };
+        assert_eq!(without_end.body_left(Some((s(149), true)), s(150), s(0)), Some((s(1), FaultKind::BodyIdle)));
         assert_eq!(patience.body_left(None, s(60), s(0)), Some((s(6), FaultKind::ResponseTimeout)));
     }
 
@@ -85,6 +94,6 @@ mod tests {
     fn without_limits_there_is_no_end() {
         let patience = Patience::new(&Limits::default(), s(1));
         assert_eq!(patience.head_left(s(1 << 40), s(0)), None);
-        assert_eq!(patience.body_left(Some(s(1 << 40)), s(1 << 40), s(0)), None);
+        assert_eq!(patience.body_left(Some((s(1 << 40), true)), s(1 << 40), s(0)), None);
     }
 }

@@ -72,9 +72,10 @@ impl ForwardedBody {
             let now = Instant::now();
             let since = *self.silent_since.get_or_insert(now);
             let waited = exchange.upload.waited(now).saturating_add(exchange.link().waited_for_reader(now));
-            // A guest that reads its client's body is not silent meanwhile. How it reads what is under way to it, its own
-            // worker knows alone.
-            let silent = (!exchange.upload.is_there()).then(|| now.saturating_duration_since(since));
+            let upload = &exchange.upload;
+            let since = if upload.is_there() { since.max(upload.moved()) } else { since };
+            // The client has limits that are its own.
+            let silent = (!upload.is_awaited()).then(|| (now.saturating_duration_since(since), upload.is_there()));
             let elapsed = now.saturating_duration_since(exchange.began).saturating_sub(exchange.loading.get());
             match exchange.patience().body_left(silent, elapsed, waited) {
                 Some((left, kind)) if left.is_zero() => return Poll::Ready(kind),

@@ -305,6 +305,18 @@ fn an_app_that_may_not_be_loaded_is_refused_until_a_reload_says_otherwise() {
     assert!(!is_barred(&book));
 }
 
+#[test]
+fn a_barred_app_goes_on_as_it_was_also_when_its_code_has_to_be_loaded_anew() {
+    let (mut book, now) = (book_of_one(), Instant::now());
+    book.wants(ONE, APP, now);
+    load(&mut book, code("old"), now);
+    assert!(book.bar(APP, error("it wants more")).is_empty());
+    assert_eq!(book.vanished(ONE, APP, now), AppAnswer::Later);
+    assert_eq!(book.wants(TWO, APP, now), AppAnswer::Later);
+    let outcome = load(&mut book, code("old, once more"), now);
+    assert!(matches!(&outcome, Outcome::Served(Served { to, .. }) if *to == [ONE, TWO]), "{outcome:?}");
+}
+
 /// Something that happens.
 #[derive(Debug, Clone)]
 enum Step {
