@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::shutdown::get_over_unix;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
@@ -266,6 +267,28 @@ fn a_worker_process_that_cannot_take_new_code_over_is_shown_as_behind_and_tries_
     eventually("nobody is behind", || status_of(&server, "changing")["behind"].is_null());
     assert_eq!(ask(server.address, "other.test", "/").status, 200);
     assert!(server.records(|record| record["message"] == "exit").is_empty(), "no worker had to end for it");
+    Ok(())
+}
+
+#[test(needs(FaultInjection))]
+fn a_worker_process_that_cannot_serve_an_app_tries_again_no_earlier_because_requests_come() -> TestResult {
+    let file = app("late", "faults.wasm", "late.test/*", "") + &app("other", "hello.wasm", "other.test/*", "");
+    let folder = Folder::new(&file)?;
+    let server = folder.serve(&["--worker-kind", "process", "--workers", "1"]);
+    assert_eq!(ask_until_loaded(server.address, "other.test", "/").status, 200);
+    eventually("the app is loaded", || status_of(&server, "late")["state"] == "asleep");
+    let mut kept = Connection::open(server.address);
+    kept.send("GET / HTTP/1.1\r\nHost: other.test\r\nX-Wasmhost-Inject: link\r\n\r\n");
+    assert_eq!(kept.response().status, 200);
+    let began = Instant::now();
+    assert_eq!(ask(server.address, "late.test", "/status?code=200").status, 503, "it has nothing to serve it with");
+    // Each second, the worker asks for the app again.
+    assert_eq!(ask_until_loaded(server.address, "late.test", "/status?code=200").status, 200);
+    assert!(began.elapsed() >= Duration::from_secs(2), "it was tried again after {:?}", began.elapsed());
+    let told = server
+        .records(|record| record["level"] == "ERROR" && message(record).contains("the worker cannot serve the app"));
+    assert_eq!(told.len(), 1, "{told:?}");
+    eventually("nobody is behind", || status_of(&server, "late")["behind"].is_null());
     Ok(())
 }
 

@@ -61,7 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervise/src/host_status.rs", &["shutdown::Phase"]),
     ("supervise/src/admin", &["apps::book::AppState", "host_status"]),
     ("supervise/src/threads.rs", &["backend", "loader"]),
-    ("supervise/src/process", &["apps::book::OPENINGS_MAX", "backend", "descriptors", "loader"]),
+    ("supervise/src/process", &["apps::book::OPENINGS_MAX", "apps::difference", "backend", "descriptors", "loader"]),
     ("toolchain/src/build", &[]),
     ("toolchain/src/inspect", &[]),
     ("toolchain/src/templates.rs", &["build"]),

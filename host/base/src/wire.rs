@@ -134,8 +134,22 @@ impl Wire {
     /// # Errors
     /// When the other side is gone.
     pub async fn send(&self, message: &impl Serialize, descriptors: &[Sent<'_>]) -> io::Result<()> {
+        self.send_while(|| true, message, descriptors).await
+    }
+
+    /// Sends, waiting for the other side to catch up, and sends nothing once this is not `so` any more.
+    ///
+    /// # Errors
+    /// When the other side is gone.
+    pub async fn send_while(
+        &self,
+        so: impl Fn() -> bool,
+        message: &impl Serialize,
+        descriptors: &[Sent<'_>],
+    ) -> io::Result<()> {
         let (bytes, descriptors) = packet(message, descriptors)?;
-        self.0.async_io(Interest::WRITABLE, || send_now(self.0.as_fd(), &bytes, &descriptors)).await
+        let send = || if so() { send_now(self.0.as_fd(), &bytes, &descriptors) } else { Ok(()) };
+        self.0.async_io(Interest::WRITABLE, send).await
     }
 
     /// The next message and its descriptors; none when the other side is gone.
@@ -277,6 +291,31 @@ mod tests {
             // It is a second descriptor of the end that was dropped.
             drop(socket);
             assert!(other.receive::<Word>().await?.is_none());
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_message_that_has_become_void_behind_a_full_line_is_not_sent() -> Result<(), Box<dyn std::error::Error>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        runtime.block_on(async {
+            let (one, other) = pair()?;
+            let (one, other) = (Wire::new(one)?, Wire::new(other)?);
+            let mut full = 0;
+            while one.try_send(&Word::First, &[]).is_ok() {
+                full += 1;
+            }
+            let is_so = std::cell::Cell::new(true);
+            let mut waiting = std::pin::pin!(one.send_while(|| is_so.get(), &Word::Second, &[]));
+            let polled = std::future::poll_fn(|context| std::task::Poll::Ready(waiting.as_mut().poll(context))).await;
+            assert!(polled.is_pending());
+            is_so.set(false);
+            for _ in 0..full {
+                other.receive::<Word>().await?;
+            }
+            waiting.await?;
+            one.try_send(&Word::First, &[])?;
+            assert!(matches!(other.receive::<Word>().await?, Some((Word::First, _))), "the next word comes at once");
             Ok(())
         })
     }

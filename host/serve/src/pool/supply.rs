@@ -6,10 +6,37 @@ use wasmhost_sandbox::Guest;
 
 /// What a worker has for an app.
 #[derive(Clone)]
-pub enum Supply {
+#[cfg_attr(test, derive(Debug, PartialEq, Eq))]
+pub enum Supply<G = Guest> {
     /// A guest, to make instances of.
-    Guest(Arc<Guest>),
+    Guest(Arc<G>),
     /// Nothing, for this reason: the app's requests get 503 until something else is ordered. A guest that the worker has
     /// already goes on.
     Unavailable(Arc<str>),
+}
+
+impl<G> Supply<G> {
+    /// What a worker is to follow that has not seen the one before this yet: it comes to the same as both in turn.
+    pub(crate) fn after(self, unseen: Option<Self>) -> Self {
+        match (self, unseen) {
+            (Self::Unavailable(_), Some(Self::Guest(guest))) => Self::Guest(guest),
+            (latest, _) => latest,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_the_worker_has_not_seen_yet_goes_on_when_nothing_comes_after_it() {
+        let (guest, nothing) =
+            (|number: u8| Supply::Guest(Arc::new(number)), |why: &str| Supply::Unavailable(why.into()));
+        assert_eq!(nothing("later").after(Some(guest(1))), guest(1));
+        assert_eq!(guest(2).after(Some(guest(1))), guest(2));
+        assert_eq!(guest(2).after(Some(nothing("before"))), guest(2));
+        assert_eq!(nothing("later").after(Some(nothing("before"))), nothing("later"));
+        assert_eq!(nothing("later").after(None), nothing("later"));
+    }
 }

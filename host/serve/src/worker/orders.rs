@@ -112,7 +112,10 @@ impl OrderSender {
 
     /// What to serve an app with.
     pub fn supply(&self, app: AppId, supply: Supply) {
-        self.0.change(|orders| drop(orders.supplies.insert(app, supply)));
+        self.0.change(|orders| {
+            let supply = supply.after(orders.supplies.remove(&app));
+            drop(orders.supplies.insert(app, supply));
+        });
     }
 
     /// Another worker lacks memory for this app.

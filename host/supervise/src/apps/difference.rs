@@ -108,6 +108,15 @@ pub(crate) struct Difference {
     pub(crate) too_many: Vec<Arc<App>>,
 }
 
+impl Difference {
+    /// Apps that workers have to know of anew before they are told anything else of them: what they are given of an app,
+    /// they serve by the settings in their table.
+    pub(crate) fn to_be_known(&self) -> impl Iterator<Item = AppId> {
+        let changed = self.kept.iter().filter(|(_, _, change)| *change != Change::None).map(|(id, ..)| *id);
+        self.added.iter().map(|(id, _)| *id).chain(changed)
+    }
+}
+
 /// Compares the apps as they are with those of a new reading.
 pub(crate) fn difference<'a>(
     before: impl Iterator<Item = (AppId, &'a Arc<App>)>,
@@ -151,6 +160,8 @@ mod tests {
         assert_eq!((ids(&found.added), &found.removed[..]), (vec![3], &[AppId(1)][..]));
         let kept: Vec<_> = found.kept.iter().map(|(id, _, change)| (id.0, *change)).collect();
         assert_eq!(kept, [(2, Change::Settings), (0, Change::None)]);
+        let anew: Vec<u32> = found.to_be_known().map(|id| id.0).collect();
+        assert_eq!(anew, [3, 2], "workers know `a` already, and `b` is gone");
         let third = [app("b", "b.wasm")];
         let found = difference(std::iter::empty(), &third, &mut numbers);
         assert_eq!(ids(&found.added), [1], "one that comes back has its number");

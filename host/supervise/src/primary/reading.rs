@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use wasmhost_config::{App, AppId, Balance, Config, Listen};
 use wasmhost_confine::spawner::{NewListener, Reading};
@@ -122,6 +123,9 @@ impl<B: Backend> Primary<B> {
     }
 
     fn change_apps(&mut self, found: Difference, beyond: &BTreeMap<String, String>, touched: &BTreeSet<String>) {
+        // What is said of them is held back until the table of the end of this is published, should that fail the first time.
+        let now = Instant::now();
+        found.to_be_known().for_each(|id| self.unpublished.note(id, now));
         let Difference { added, kept, removed, too_many } = found;
         let (news, gone) = (added.len(), removed.len());
         let mut loads = self.reload.loads.take().unwrap_or_default();
@@ -215,7 +219,7 @@ impl<B: Backend> Primary<B> {
         tracing::error!(app = app.name, hint = error.hint, "reload failed, {goes_on}: {error}; this needs a restart");
         let told = self.apps.bar(id, error.clone());
         self.tell(told);
-        self.reload.failed(id, error);
+        self.reload.barred(id, error);
     }
 
     fn tell_what_needs_a_restart(&self, config: &Config) {

@@ -53,10 +53,14 @@ struct Awaited {
 impl Awaited {
     fn tell(&mut self, outcome: Result<(), LoadError>) {
         self.behind.clear();
-        if let Some(answer) = self.now.take() {
-            // Who asked may have ended.
-            let _ = answer.send(outcome);
-        }
+        answer(&mut self.now, outcome);
+    }
+}
+
+fn answer(waiting: &mut Option<LoadOutcome>, outcome: Result<(), LoadError>) {
+    if let Some(waiting) = waiting.take() {
+        // Who asked may have ended.
+        let _ = waiting.send(outcome);
     }
 }
 
@@ -127,6 +131,14 @@ impl Reload {
         }
     }
 
+    /// An app may not be loaded, for this reason: the load under way is void, and no other begins.
+    pub(super) fn barred(&mut self, app: AppId, error: LoadError) {
+        if let Some(awaited) = self.awaited.get_mut(&app) {
+            answer(&mut awaited.next, Err(error.clone()));
+            awaited.tell(Err(error));
+        }
+    }
+
     /// There is no such app any more; its end tells who waits that nothing comes of it.
     pub(super) fn gone(&mut self, app: AppId) {
         self.awaited.remove(&app);
@@ -177,6 +189,18 @@ mod tests {
         let error = LoadError { file: "a".into(), reason: "b".into(), hint: String::new() };
         reload.failed(APP, error);
         assert!(next.try_recv().is_ok_and(|outcome| outcome.is_err()));
+    }
+
+    #[test]
+    fn who_waits_for_an_app_that_is_barred_hears_so_also_of_the_next_load() {
+        let (mut reload, _read) = Reload::new();
+        let (mut now, mut next) = (waiting(&mut reload, APP, false), waiting(&mut reload, APP, true));
+        let mut other = waiting(&mut reload, OTHER, true);
+        reload.barred(APP, LoadError { file: "a".into(), reason: "b".into(), hint: String::new() });
+        for outcome in [&mut now, &mut next] {
+            assert!(outcome.try_recv().is_ok_and(|outcome| outcome.is_err_and(|error| error.reason == "b")));
+        }
+        assert!(other.try_recv().is_err() && !reload.is_awaited(APP));
     }
 
     #[test]

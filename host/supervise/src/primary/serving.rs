@@ -118,7 +118,6 @@ impl<B: Backend> Primary<B> {
 
     /// Work for an app has ended.
     pub(super) fn on_done(&mut self, done: Done<B>) {
-        let was_loaded = matches!(done, Done::Loaded(..));
         let id = match done {
             Done::Opened(id, which, came) => {
                 if let Err(error) = &came {
@@ -150,15 +149,21 @@ impl<B: Backend> Primary<B> {
                 return match came.transpose() {
                     Some(came) => self.on_done(Done::Loaded(id, with, came)),
                     // It is loaded, in its turn.
-                    None => self.reload.next_begins(id),
+                    None => self.begin_next(id),
                 };
             }
         };
-        if was_loaded && self.apps.book.get(id).is_some_and(|record| !record.is_at_rest()) {
-            self.reload.next_begins(id);
-        }
+        self.begin_next(id);
         self.settle_loads();
         self.show(id);
+    }
+
+    /// Work for an app has ended. If a load of it waits, this is the one that was asked for meanwhile. (One that runs began
+    /// before: what has ended was void, or an opening.)
+    fn begin_next(&mut self, id: AppId) {
+        if self.apps.book.get(id).is_some_and(|record| !record.is_at_rest() && !record.is_loading()) {
+            self.reload.next_begins(id);
+        }
     }
 
     /// A new revision of an app takes new requests.

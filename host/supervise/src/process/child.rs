@@ -2,7 +2,7 @@
 //! what a worker's thread runs. It ends when the primary does.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -185,10 +185,10 @@ fn work(
         Ok(ready) => ready,
         Err(reason) => return Exit::NotStarted(cut(&reason)),
     };
-    let (outdated, behind) = (Rc::clone(&attendance.outdated), Rc::clone(&attendance.behind));
+    let (outdated, unserved) = (Rc::clone(&attendance.outdated), Rc::clone(&attendance.unserved));
     let (inbox, connections) = inbox::inbox();
     runtime.spawn_local(attendance.attend(linker, inbox, orders));
-    let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire), behind), connections, heard);
+    let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire), unserved), connections, heard);
     match outdated.get() {
         Some(reason) if exit == Exit::Voluntary => Exit::NotStarted(cut(reason)),
         _ => exit,
@@ -267,7 +267,7 @@ fn prepare(
         id: start.id,
         short_told: Throttle::new(SHORT_LINE_EVERY),
         outdated: Rc::default(),
-        behind: Rc::default(),
+        unserved: Rc::default(),
     };
     Ok(Ready { setup, orders: orders(table, Stage::Serve, supplies), attendance, linker: Linker::new(sandbox) })
 }
@@ -285,11 +285,20 @@ struct Attendance {
     short_told: Throttle,
     /// Why this worker cannot serve what all others serve: it ends for that.
     outdated: Rc<OnceCell<String>>,
-    behind: BehindOn,
+    unserved: Unserved,
 }
 
-/// Apps whose latest code could not be linked yet. What the worker applies of them is not what was ordered.
-type BehindOn = Rc<RefCell<BTreeSet<AppId>>>;
+/// Apps whose latest code is not linked yet. What the worker applies of them is not what was ordered last.
+type Unserved = Rc<RefCell<BTreeMap<AppId, NotLinked>>>;
+
+/// Why code is not linked yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NotLinked {
+    /// It is on its way.
+    OnItsWay,
+    /// It, or what was ordered before it, could not be; the primary was told.
+    Behind,
+}
 
 impl Attendance {
     /// Carries out the primary's orders, until it is gone.
@@ -314,10 +323,10 @@ impl Attendance {
                             self.retire(&orders, &format!("it cannot take the table of apps: {error}"), &mut deadline);
                         }
                     }
-                    Ok(Some((ToWorker::Supply(code), descriptors))) => self.supply(code, descriptors, &mut linker).await,
+                    Ok(Some((ToWorker::Supply(code), descriptors))) => self.supply(code, descriptors, &mut linker, &orders).await,
                     Ok(Some((ToWorker::Unavailable { app, reason }, _))) => {
                         linker.forget(app);
-                        self.behind.borrow_mut().remove(&app);
+                        self.unserved.borrow_mut().remove(&app);
                         orders.supply(app, Supply::Unavailable(reason));
                     }
                     Ok(Some((ToWorker::MakeRoom(app), _))) => orders.make_room_for(app),
@@ -368,7 +377,7 @@ impl Attendance {
         for (id, _) in self.table.iter().filter(|(id, _)| !table.has_same(*id, &self.table)) {
             linker.forget(id);
             orders.forget(id);
-            self.behind.borrow_mut().remove(&id);
+            self.unserved.borrow_mut().remove(&id);
         }
         self.table = Arc::new(table);
         orders.table(Arc::clone(&self.table));
@@ -376,7 +385,13 @@ impl Attendance {
     }
 
     /// Begins to link the code of an app.
-    async fn supply(&self, Code { app, stored, is_tried }: Code, mut descriptors: Descriptors, linker: &mut Linker) {
+    async fn supply(
+        &self,
+        Code { app, stored, is_tried }: Code,
+        mut descriptors: Descriptors,
+        linker: &mut Linker,
+        orders: &OrderSender,
+    ) {
         let code = match stored {
             Some(stored) if is_tried => CodeAtRest::Stored(stored),
             Some(stored) => CodeAtRest::Found(stored),
@@ -389,26 +404,26 @@ impl Attendance {
             },
         };
         // Of an app that the latest table has not, nobody asks.
-        if let (Some(settings), Some(born)) = (self.table.get(app), self.table.born(app)) {
-            linker.link(app, ToLink::new(born, Arc::clone(settings), code));
+        let Some(settings) = self.table.get(app) else { return };
+        self.unserved.borrow_mut().entry(app).or_insert(NotLinked::OnItsWay);
+        if let Some(reason) = linker.link(app, ToLink::new(Arc::clone(settings), code)) {
+            // Requests of an app that was asleep meanwhile wait for it.
+            self.note_behind(app, reason, orders).await;
         }
     }
 
+    /// What comes of code of an app that is gone meanwhile, or refused, is not heard of.
     async fn on_linked(
         &self,
-        LinkerAnswer { id, link, outcome }: LinkerAnswer,
+        LinkerAnswer { id, link, is_latest, outcome }: LinkerAnswer,
         linker: &mut Linker,
         orders: &OrderSender,
         deadline: &mut Option<Instant>,
     ) {
-        // Of an app that is gone meanwhile, or another by now, it is void.
-        if self.table.born(id) != Some(link.born) {
-            return;
-        }
         match outcome {
-            Err(_) if linker.has_later(id) => {}
+            Err(_) if !is_latest => {}
             Ok(guest) => {
-                if self.behind.borrow_mut().remove(&id) {
+                if is_latest && self.unserved.borrow_mut().remove(&id) == Some(NotLinked::Behind) {
                     tracing::info!(worker = self.id.0, app = link.app.name, "the worker serves the latest component");
                 }
                 orders.supply(id, Supply::Guest(guest));
@@ -421,29 +436,30 @@ impl Attendance {
                 self.retire(orders, &format!("it cannot serve the component that was loaded: {error}"), deadline);
             }
             Err(Unlinked::Broken(error)) => {
-                self.cannot_serve_yet(id, &link, &error, orders).await;
-                linker.link_later(id, link);
+                self.log_unlinked(&link, &error);
+                let reason: Arc<str> = error.to_string().into();
+                self.note_behind(id, Arc::clone(&reason), orders).await;
+                linker.link_later(id, link, reason);
             }
+        }
+    }
+
+    /// Code cannot be linked here: an error the first time, and not again each time that it is tried.
+    fn log_unlinked(&self, link: &ToLink, error: &LoadError) {
+        let (app, hint) = (&link.app.name, &error.hint);
+        if link.has_failed() {
+            tracing::debug!(worker = self.id.0, app, "the worker still cannot serve the app: {error}");
+        } else {
+            tracing::error!(worker = self.id.0, app, hint, "the worker cannot serve the app, and tries again: {error}");
         }
     }
 
     /// The code of an app, which works elsewhere, cannot be linked here, and is tried again. (A worker of this app only ends for
     /// it, so that none serves what is older than the status page says; with others, it costs these nothing, and the page
     /// says that this worker is behind.)
-    async fn cannot_serve_yet(&self, id: AppId, link: &ToLink, error: &LoadError, orders: &OrderSender) {
-        let name = &link.app.name;
-        if link.has_failed() {
-            tracing::debug!(worker = self.id.0, app = name, "the worker still cannot serve the app: {error}");
-            return;
-        }
-        tracing::error!(
-            worker = self.id.0,
-            app = name,
-            hint = error.hint,
-            "the worker cannot serve the app, and tries again: {error}"
-        );
-        self.behind.borrow_mut().insert(id);
-        orders.supply(id, Supply::Unavailable(error.to_string().into()));
+    async fn note_behind(&self, id: AppId, reason: Arc<str>, orders: &OrderSender) {
+        self.unserved.borrow_mut().insert(id, NotLinked::Behind);
+        orders.supply(id, Supply::Unavailable(reason));
         self.tell(&FromWorker::Behind(id)).await;
     }
 
@@ -518,15 +534,20 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// The end of the line on which a worker tells of itself.
-struct EventWire(Arc<Wire>, BehindOn);
+struct EventWire(Arc<Wire>, Unserved);
 
 impl Events for EventWire {
     async fn tell(&self, event: WorkerEvent) {
         let message = match event {
             WorkerEvent::Online(_, thread) => FromWorker::Online { thread },
             WorkerEvent::Listening(_) => FromWorker::Listening,
-            // What goes on is what was there before, or nothing.
-            WorkerEvent::Applied(_, Applied::Supply(app)) if self.1.borrow().contains(&app) => return,
+            WorkerEvent::Applied(_, Applied::Supply(app)) => {
+                // While later code is not linked, what goes on is what was there before, or nothing. That may come about while
+                // this waits for the line.
+                let is_latest = || !self.1.borrow().contains_key(&app);
+                let _ = self.0.send_while(is_latest, &FromWorker::Applied(Applied::Supply(app)), &[]).await;
+                return;
+            }
             WorkerEvent::Applied(_, what) => FromWorker::Applied(what),
             WorkerEvent::Behind(_, app) => FromWorker::Behind(app),
             WorkerEvent::Wants(_, app) => FromWorker::Wants(app),

@@ -1,6 +1,6 @@
 //! Opens and links the code of apps within a worker's process, in threads of their own, while requests go on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use wasmhost_config::{App, AppId};
 use wasmhost_sandbox::{Guest, LoadError, Sandbox};
 
 use crate::apps::book::OPENINGS_MAX;
+use crate::apps::difference::{Change, compare};
 use crate::loader::{CodeAtRest, short};
 
 /// Why code is not linked.
@@ -45,24 +46,27 @@ pub(super) fn link(code: &CodeAtRest, app: &Arc<App>, sandbox: &Sandbox) -> Resu
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
 
 /// Code that is to be linked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ToLink {
-    /// See [`wasmhost_config::Listed::born`].
-    pub(super) born: u64,
     pub(super) app: Arc<App>,
-    pub(super) code: CodeAtRest,
+    code: CodeAtRest,
     /// How often it could not be.
     failed: u32,
 }
 
 impl ToLink {
-    pub(super) fn new(born: u64, app: Arc<App>, code: CodeAtRest) -> Self {
-        Self { born, app, code, failed: 0 }
+    pub(super) fn new(app: Arc<App>, code: CodeAtRest) -> Self {
+        Self { app, code, failed: 0 }
     }
 
     /// Whether it could not be linked before.
     pub(super) fn has_failed(&self) -> bool {
         self.failed > 0
+    }
+
+    /// Whether the same comes of linking it: it is the same code, of an app with the same settings.
+    fn is_same(&self, other: &Self) -> bool {
+        self.code.is_same(&other.code) && compare(&self.app, &other.app) != Change::Settings
     }
 }
 
@@ -70,61 +74,96 @@ impl ToLink {
 pub(super) struct LinkerAnswer {
     pub(super) id: AppId,
     pub(super) link: ToLink,
-    pub(super) outcome: Result<Arc<Guest>, Unlinked>,
+    /// No later code of the app is to be linked.
+    pub(super) is_latest: bool,
+    pub(super) outcome: Outcome,
+}
+
+type Outcome = Result<Arc<Guest>, Unlinked>;
+
+/// Code that is being linked.
+#[derive(Debug)]
+struct Running {
+    link: ToLink,
+    /// Nobody wants to know what comes of it any more.
+    is_void: bool,
+}
+
+/// Code that could not be linked.
+#[derive(Debug)]
+struct Later {
+    link: ToLink,
+    reason: Arc<str>,
+    /// When it is tried again.
+    at: Instant,
 }
 
 /// Which code is linked when: of each app the latest, [`OPENINGS_MAX`] at once. Pure.
 #[derive(Debug, Default)]
 struct Schedule {
     waiting: BTreeMap<AppId, ToLink>,
-    running: BTreeSet<AppId>,
-    /// What could not be linked, and when it is tried again.
-    later: BTreeMap<AppId, (Instant, ToLink)>,
+    running: BTreeMap<AppId, Running>,
+    later: BTreeMap<AppId, Later>,
 }
 
 impl Schedule {
-    fn add(&mut self, id: AppId, link: ToLink) {
+    /// This code of an app is to be linked. One that is on its way already goes on: what could not be linked is not tried
+    /// earlier because it is given again. In that case answers why it could not be.
+    fn add(&mut self, id: AppId, link: ToLink) -> Option<Arc<str>> {
+        if let Some(running) = self.running.get_mut(&id).filter(|running| running.link.is_same(&link)) {
+            running.is_void = false;
+            self.waiting.remove(&id);
+            return None;
+        }
+        if let Some(later) = self.later.get(&id).filter(|later| later.link.is_same(&link)) {
+            return Some(Arc::clone(&later.reason));
+        }
         self.later.remove(&id);
-        self.waiting.insert(id, link);
+        if !self.waiting.get(&id).is_some_and(|waiting| waiting.is_same(&link)) {
+            self.waiting.insert(id, link);
+        }
+        None
     }
 
     fn forget(&mut self, id: AppId) {
         self.later.remove(&id);
         self.waiting.remove(&id);
-    }
-
-    fn has_later(&self, id: AppId) -> bool {
-        self.waiting.contains_key(&id) || self.running.contains(&id)
+        if let Some(running) = self.running.get_mut(&id) {
+            running.is_void = true;
+        }
     }
 
     /// The next one to begin with, if one may.
     fn next(&mut self, now: Instant) -> Option<(AppId, ToLink)> {
-        for (id, (_, link)) in self.later.extract_if(.., |_, (at, _)| *at <= now) {
+        for (id, Later { link, .. }) in self.later.extract_if(.., |_, later| later.at <= now) {
             self.waiting.entry(id).or_insert(link);
         }
         if self.running.len() >= OPENINGS_MAX {
             return None;
         }
         // One app at a time, so that the latest comes last.
-        let id = self.waiting.keys().find(|id| !self.running.contains(id)).copied()?;
+        let id = self.waiting.keys().find(|id| !self.running.contains_key(id)).copied()?;
         let link = self.waiting.remove(&id)?;
-        self.running.insert(id);
+        self.running.insert(id, Running { link: link.clone(), is_void: false });
         Some((id, link))
     }
 
-    fn ended(&mut self, id: AppId) {
-        self.running.remove(&id);
+    /// Code of this app has been linked, or could not be: which, and whether it is the latest. None: what comes of it is void.
+    fn ended(&mut self, id: AppId) -> Option<(ToLink, bool)> {
+        let running = self.running.remove(&id).filter(|running| !running.is_void)?;
+        Some((running.link, !self.waiting.contains_key(&id)))
     }
 
     /// Has it tried again later. (Of code that came meanwhile, the later counts.)
-    fn again(&mut self, id: AppId, link: ToLink, now: Instant) {
+    fn again(&mut self, id: AppId, link: ToLink, reason: Arc<str>, now: Instant) {
         let at = now + AGAIN.delay(link.failed, 0.0);
-        self.later.insert(id, (at, ToLink { failed: link.failed.saturating_add(1), ..link }));
+        let link = ToLink { failed: link.failed.saturating_add(1), ..link };
+        self.later.insert(id, Later { link, reason, at });
     }
 
     /// When [`Self::next`] has something to begin with that waits for its time.
     fn due_at(&self) -> Option<Instant> {
-        self.later.values().map(|(at, _)| *at).min()
+        self.later.values().map(|later| later.at).min()
     }
 }
 
@@ -132,8 +171,8 @@ impl Schedule {
 pub(super) struct Linker {
     sandbox: Arc<Sandbox>,
     schedule: Schedule,
-    answers: mpsc::Sender<LinkerAnswer>,
-    linked: mpsc::Receiver<LinkerAnswer>,
+    answers: mpsc::Sender<(AppId, Outcome)>,
+    linked: mpsc::Receiver<(AppId, Outcome)>,
 }
 
 impl Linker {
@@ -142,25 +181,22 @@ impl Linker {
         Self { sandbox, schedule: Schedule::default(), answers, linked }
     }
 
-    /// Links this code of an app, unless other code comes before it is its turn.
-    pub(super) fn link(&mut self, id: AppId, link: ToLink) {
-        self.schedule.add(id, link);
+    /// Links this code of an app, unless other code comes before it is its turn. Answers why it could not be linked before, if
+    /// it waits for its time to be tried again.
+    pub(super) fn link(&mut self, id: AppId, link: ToLink) -> Option<Arc<str>> {
+        let behind = self.schedule.add(id, link);
         self.begin();
+        behind
     }
 
-    /// Links this code again after a while, unless other code comes before.
-    pub(super) fn link_later(&mut self, id: AppId, link: ToLink) {
-        self.schedule.again(id, link, Instant::now());
+    /// Links this code, which could not be linked for this reason, again after a while, unless other code comes before.
+    pub(super) fn link_later(&mut self, id: AppId, link: ToLink, reason: Arc<str>) {
+        self.schedule.again(id, link, reason, Instant::now());
     }
 
-    /// What waits of this app is void.
+    /// What waits of this app, or is being linked, is void.
     pub(super) fn forget(&mut self, id: AppId) {
         self.schedule.forget(id);
-    }
-
-    /// Whether later code of this app is to be linked: what came of earlier code does not matter then.
-    pub(super) fn has_later(&self, id: AppId) -> bool {
-        self.schedule.has_later(id)
     }
 
     /// What was linked; never ready while nothing is. May be dropped at any moment.
@@ -169,10 +205,12 @@ impl Linker {
             let due_at = self.schedule.due_at();
             tokio::select! {
                 // It holds a sender itself.
-                Some(answer) = self.linked.recv() => {
-                    self.schedule.ended(answer.id);
+                Some((id, outcome)) = self.linked.recv() => {
+                    let ended = self.schedule.ended(id);
                     self.begin();
-                    return answer;
+                    if let Some((link, is_latest)) = ended {
+                        return LinkerAnswer { id, link, is_latest, outcome };
+                    }
                 }
                 () = until(due_at) => self.begin(),
             }
@@ -185,11 +223,9 @@ impl Linker {
         }
     }
 
-    fn start(&self, id: AppId, to_link: ToLink) {
-        let (answer, sandbox) = (self.answers.clone(), Arc::clone(&self.sandbox));
+    fn start(&self, id: AppId, ToLink { app, code, .. }: ToLink) {
+        let (answer, sandbox, named) = (self.answers.clone(), Arc::clone(&self.sandbox), Arc::clone(&app));
         let fails = wasmhost_base::inject::goes_off("link");
-        let (app, code) = (Arc::clone(&to_link.app), to_link.code.clone());
-        let (born, failed) = (to_link.born, to_link.failed);
         let linker = std::thread::Builder::new().name("loader".to_owned()).spawn(move || {
             let _own = heap::own();
             let outcome = match fails {
@@ -199,12 +235,12 @@ impl Linker {
                 }),
             };
             // Without a receiver the worker is at its end.
-            let _ = answer.blocking_send(LinkerAnswer { id, link: ToLink { born, app, code, failed }, outcome });
+            let _ = answer.blocking_send((id, outcome));
         });
         if let Err(error) = linker {
-            let error = short(&to_link.app, format!("there is no thread to link it in: {error}"));
+            let error = short(&named, format!("there is no thread to link it in: {error}"));
             // There is room for one of each that may run.
-            let _ = self.answers.try_send(LinkerAnswer { id, link: to_link, outcome: Err(Unlinked::Broken(error)) });
+            let _ = self.answers.try_send((id, Err(Unlinked::Broken(error))));
         }
     }
 }
@@ -223,37 +259,126 @@ mod tests {
 
     const APP: AppId = AppId(1);
 
-    fn code(born: u64) -> std::io::Result<ToLink> {
-        let file = std::fs::File::open("/dev/null")?;
-        Ok(ToLink::new(born, Arc::default(), CodeAtRest::Held(Arc::new(file.into()))))
+    /// Code that is in this file.
+    fn code(file: &str) -> std::io::Result<ToLink> {
+        Ok(ToLink::new(Arc::default(), CodeAtRest::Held(Arc::new(std::fs::File::open(file)?.into()))))
+    }
+
+    fn old() -> std::io::Result<ToLink> {
+        code("/dev/null")
+    }
+
+    fn new() -> std::io::Result<ToLink> {
+        code("/dev/zero")
+    }
+
+    /// Begins with what is next and has it fail.
+    fn fail(schedule: &mut Schedule, now: Instant) -> ToLink {
+        let (id, _) = schedule.next(now).expect("its time has come");
+        let (link, is_latest) = schedule.ended(id).expect("it is wanted");
+        assert!(is_latest);
+        schedule.again(id, link.clone(), "short".into(), now);
+        link
     }
 
     #[test]
     fn code_that_cannot_be_linked_is_tried_again_and_each_time_later() -> std::io::Result<()> {
         let (mut schedule, mut now) = (Schedule::default(), Instant::now());
-        schedule.add(APP, code(1)?);
+        schedule.add(APP, old()?);
         for seconds in [2, 4, 8, 16, 32, 60, 60] {
-            let (id, link) = schedule.next(now).expect("its time has come");
+            let link = fail(&mut schedule, now);
             assert_eq!(link.has_failed(), seconds > 2);
-            schedule.ended(id);
-            schedule.again(id, link, now);
             assert_eq!(schedule.due_at(), Some(now + Duration::from_secs(seconds)));
-            assert!(schedule.next(now).is_none() && !schedule.has_later(APP), "not yet");
+            assert!(schedule.next(now).is_none(), "not yet");
             now += Duration::from_secs(seconds);
         }
         Ok(())
     }
 
     #[test]
+    fn code_that_is_given_again_is_not_tried_earlier_than_its_time() -> std::io::Result<()> {
+        let (mut schedule, mut now) = (Schedule::default(), Instant::now());
+        assert_eq!(schedule.add(APP, old()?), None);
+        for seconds in [2, 4, 8] {
+            fail(&mut schedule, now);
+            for waited in 1..seconds {
+                // The worker asks for the app every second.
+                assert_eq!(schedule.add(APP, old()?).as_deref(), Some("short"));
+                assert!(schedule.next(now + Duration::from_secs(waited)).is_none());
+            }
+            now += Duration::from_secs(seconds);
+        }
+        // Its time has come, and it waits for others.
+        let (id, _) = schedule.next(now).expect("its time has come");
+        assert_eq!(schedule.add(APP, old()?), None);
+        assert!(schedule.ended(id).is_some_and(|(link, is_latest)| link.has_failed() && is_latest));
+        assert!(schedule.next(now).is_none(), "it is not linked twice");
+        Ok(())
+    }
+
+    #[test]
+    fn code_with_other_settings_is_other_code_and_with_other_routes_the_same() -> std::io::Result<()> {
+        let other = |change: fn(&mut App)| {
+            let mut app = App::default();
+            change(&mut app);
+            old().map(|link| ToLink { app: Arc::new(app), ..link })
+        };
+        assert!(old()?.is_same(&old()?));
+        assert!(old()?.is_same(&other(|app| app.routes.push("a.test/*".to_owned()))?));
+        assert!(!old()?.is_same(&other(|app| app.component = "other.wasm".into())?));
+        assert!(!old()?.is_same(&new()?));
+        Ok(())
+    }
+
+    #[test]
     fn code_that_comes_meanwhile_takes_the_place_of_what_is_to_be_tried_again() -> std::io::Result<()> {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
-        schedule.again(APP, code(1)?, now);
-        schedule.add(APP, code(2)?);
+        schedule.again(APP, old()?, "short".into(), now);
+        assert_eq!(schedule.add(APP, new()?), None);
         assert_eq!(schedule.due_at(), None);
-        assert_eq!(schedule.next(now).map(|(_, link)| (link.born, link.has_failed())), Some((2, false)));
-        schedule.again(AppId(2), code(1)?, now);
+        let next = schedule.next(now).map(|(_, link)| link).expect("the new one");
+        assert!(next.is_same(&new()?) && !next.has_failed());
+        schedule.again(AppId(2), old()?, "short".into(), now);
         schedule.forget(AppId(2));
         assert_eq!(schedule.due_at(), None, "of an app that is gone, nothing is tried");
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_being_linked_when_the_app_was_refused_or_gone_is_void() -> std::io::Result<()> {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        schedule.add(APP, old()?);
+        assert!(schedule.next(now).is_some());
+        schedule.forget(APP);
+        assert!(schedule.ended(APP).is_none());
+        // It is ordered again meanwhile.
+        schedule.add(APP, old()?);
+        assert!(schedule.next(now).is_some());
+        schedule.forget(APP);
+        schedule.add(APP, old()?);
+        assert!(schedule.ended(APP).is_some_and(|(_, is_latest)| is_latest));
+        assert!(schedule.next(now).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn code_is_not_the_latest_while_later_code_is_to_be_linked() -> std::io::Result<()> {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        schedule.add(APP, old()?);
+        assert!(schedule.next(now).is_some());
+        let later = new()?;
+        schedule.add(APP, later.clone());
+        assert!(schedule.next(now).is_none(), "one after the other");
+        assert!(schedule.ended(APP).is_some_and(|(_, is_latest)| !is_latest));
+        assert!(schedule.next(now).is_some());
+        assert!(schedule.ended(APP).is_some_and(|(link, is_latest)| is_latest && link.is_same(&later)));
+        // It was given up for what is being linked.
+        schedule.add(APP, old()?);
+        assert!(schedule.next(now).is_some());
+        schedule.add(APP, new()?);
+        schedule.add(APP, old()?);
+        assert!(schedule.ended(APP).is_some_and(|(_, is_latest)| is_latest));
+        assert!(schedule.next(now).is_none());
         Ok(())
     }
 
@@ -261,12 +386,12 @@ mod tests {
     fn as_many_are_linked_at_once_as_may_be_and_one_of_an_app() -> std::io::Result<()> {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
         for number in 0..10 {
-            schedule.add(AppId(number), code(1)?);
+            schedule.add(AppId(number), old()?);
         }
         let running: Vec<AppId> = std::iter::from_fn(|| schedule.next(now)).map(|(id, _)| id).collect();
         assert_eq!(running.len(), OPENINGS_MAX);
-        schedule.add(running[0], code(2)?);
-        schedule.ended(running[1]);
+        schedule.add(running[0], new()?);
+        assert!(schedule.ended(running[1]).is_some());
         assert_eq!(schedule.next(now).map(|(id, _)| id), Some(AppId(4)), "the first is being linked still");
         Ok(())
     }
