@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use wasmhost_base::socket_file::SocketFile;
 use wasmhost_config::{App, AppId, Balance, Config, Listen};
 use wasmhost_confine::spawner::{NewListener, Reading};
 use wasmhost_sandbox::{LoadError, capabilities};
@@ -13,6 +15,7 @@ use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::listener::{BindError, Bound, Listener};
 
 use super::acceptors::{Acceptors, Door};
+use super::addresses::{UnnamedAddresses, named};
 use super::reload::{DevOrder, LoadOutcome};
 use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
@@ -62,21 +65,30 @@ impl<B: Backend> Primary<B> {
                 self.reload.is_reading = true;
                 let (spawner, config) = (Arc::clone(&self.spawner), Arc::clone(&self.config));
                 let (readings, held) = (self.reload.readings.clone(), self.reload.held);
-                let again: Vec<Listen> = self.reload.not_listening.iter().map(|(listen, _)| listen.clone()).collect();
+                let listening = self.reload.listening.clone();
                 tokio::task::spawn_local(async move {
                     // Without a receiver the host is stopping.
-                    let _ = readings.send(spawner.read_again(&config, held, &again, capabilities()).await).await;
+                    let _ = readings.send(spawner.read_again(&config, held, &listening, capabilities()).await).await;
                 });
             }
             (None, _) => self.reload.read_again = true,
         }
     }
 
+    /// Reads the file by itself, once the addresses are closed that are in the way of new ones.
+    pub(super) fn begin_due_reload(&mut self) {
+        if std::mem::take(&mut self.reload.is_due) {
+            self.reload.is_by_itself = true;
+            self.begin_reload();
+        }
+    }
+
     /// The file was read again.
     pub(super) fn on_reading(&mut self, read: io::Result<Reading>, acceptors: &mut Acceptors) {
         self.reload.is_reading = false;
+        let is_by_itself = std::mem::take(&mut self.reload.is_by_itself);
         match read {
-            Ok(reading) => self.follow(reading, acceptors),
+            Ok(reading) => self.follow(reading, is_by_itself, acceptors),
             Err(error) => {
                 self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
                 tracing::error!(
@@ -94,7 +106,7 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Does what a reading asks for.
-    fn follow(&mut self, reading: Reading, acceptors: &mut Acceptors) {
+    fn follow(&mut self, reading: Reading, is_by_itself: bool, acceptors: &mut Acceptors) {
         let Reading { number, config, mistakes, beyond, touched, listeners } = reading;
         for (app, mistake) in &mistakes {
             let app = app.as_deref().unwrap_or_default();
@@ -117,7 +129,7 @@ impl<B: Backend> Primary<B> {
             difference(before, &config.apps, &mut self.apps.numbers)
         };
         self.tell_what_needs_a_restart(&config);
-        self.change_listeners(&config, listeners, acceptors);
+        self.change_listeners(&config, listeners, is_by_itself, acceptors);
         self.change_apps(found, &beyond, &touched.into_iter().collect());
     }
 
@@ -226,8 +238,15 @@ impl<B: Backend> Primary<B> {
         }
     }
 
-    /// Listens on new addresses, and gives up those that are gone.
-    fn change_listeners(&mut self, config: &Config, new: Vec<NewListener>, acceptors: &mut Acceptors) {
+    /// Listens on new addresses, and gives up those that are gone, once it listens on all new ones. `is_by_itself`: the reading
+    /// came by itself, to try some again.
+    fn change_listeners(
+        &mut self,
+        config: &Config,
+        new: Vec<NewListener>,
+        is_by_itself: bool,
+        acceptors: &mut Acceptors,
+    ) {
         if self.config.balance == Balance::Kernel {
             // Each worker has listeners of its own, from its start.
             if !new.is_empty() || self.config.listeners.iter().any(|listen| !config.listeners.contains(listen)) {
@@ -237,45 +256,67 @@ impl<B: Backend> Primary<B> {
             }
             return;
         }
-        let not_listening = &mut self.reload.not_listening;
-        not_listening.retain(|(listen, _)| config.listeners.contains(listen));
+        let mut errors = Vec::new();
         for NewListener { listen, bound } in new {
-            not_listening.retain(|(other, _)| *other != listen);
-            let listening = bound.map_err(|reason| BindError {
-                address: named(&listen),
-                reason,
-                hint: "free the address, or restart the host".to_owned(),
-            });
-            let listening = listening.and_then(|(socket, file)| {
-                self.files.add(file.clone());
-                let bound = Bound::received(socket, &listen, file)?;
-                if wasmhost_base::inject::goes_off("listen") {
-                    let (reason, hint) = ("injected by a test".to_owned(), "wait".to_owned());
-                    return Err(BindError { address: named(&listen), reason, hint });
-                }
-                Listener::new(bound)
-            });
-            match listening {
+            match self.listener(&listen, bound) {
                 Ok(listener) => {
                     tracing::info!("reload: now also listening on {}", listener.address());
                     let acceptor =
                         Acceptor::new(listener, Arc::clone(&self.admission), &self.host_status.host.accepting);
                     acceptors.add(Door::new(acceptor, listen));
                 }
-                Err(error) => {
-                    tracing::error!(
-                        hint = error.hint,
-                        "reload: {error}; it is tried again when the file is read again (SIGHUP)"
-                    );
-                    not_listening.push((listen, error.reason));
-                }
+                Err(error) => errors.push((listen, error)),
             }
         }
-        let shown = not_listening.iter().map(|(listen, reason)| (named(listen), reason.clone()));
-        self.host_status.set_not_listening(shown.collect());
-        for gone in acceptors.give_up_others(&config.listeners) {
-            tracing::info!("reload: no longer listening on {}", named(&gone));
+        let failed: Vec<Listen> = errors.iter().map(|(listen, _)| listen.clone()).collect();
+        let found = UnnamedAddresses::decide(&acceptors.listening(), &config.listeners, &failed, !is_by_itself);
+        for (listen, error) in &errors {
+            if found.again.contains(listen) {
+                tracing::info!(
+                    "reload: the host itself listens on the port of {}; that address is closed first",
+                    error.address
+                );
+            } else {
+                tracing::error!(
+                    hint = error.hint,
+                    "reload: {error}; it is tried again when the file is read again (SIGHUP)"
+                );
+            }
         }
+        for kept in &found.kept {
+            tracing::warn!(
+                "reload: still listening on {}, until the host listens on all addresses of the file",
+                named(kept)
+            );
+        }
+        for closed in &found.closed {
+            tracing::info!("reload: no longer listening on {}", named(closed));
+        }
+        acceptors.give_up(&found.closed);
+        self.reload.is_due |= !found.again.is_empty();
+        self.reload.listening = acceptors.listening();
+        let shown = errors.into_iter().map(|(listen, error)| (named(&listen), error.reason));
+        self.host_status.set_not_listening(shown.collect());
+    }
+
+    /// Listens on a new address.
+    fn listener(
+        &mut self,
+        listen: &Listen,
+        bound: Result<(OwnedFd, Option<SocketFile>), String>,
+    ) -> Result<Listener, BindError> {
+        let failed = |reason| BindError {
+            address: named(listen),
+            reason,
+            hint: "free the address, or restart the host".to_owned(),
+        };
+        let (socket, file) = bound.map_err(failed)?;
+        self.files.add(file.clone());
+        let bound = Bound::received(socket, listen, file)?;
+        if wasmhost_base::inject::goes_off("listen") {
+            return Err(failed("injected by a test".to_owned()));
+        }
+        Listener::new(bound)
     }
 
     /// Notes which apps have been loaded for the last reading.
@@ -310,13 +351,4 @@ fn moved(before: &App, after: &App) -> Option<String> {
         Some(group) => format!("{to}, and was in `{group}` when the host learned of it"),
         None => format!("{to}, and was in none when the host learned of it"),
     })
-}
-
-/// An address, as the settings name it.
-fn named(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp(address) => address.to_string(),
-        Listen::Unix(path) => format!("unix:{}", path.display()),
-        Listen::Inherited => "systemd".to_owned(),
-    }
 }
