@@ -121,9 +121,14 @@ fn without_taken(
     before: &[Arc<App>],
 ) -> Vec<(Option<String>, String)> {
     let wrong: HashSet<&str> = wrong.iter().filter_map(|(app, _)| app.as_deref()).collect();
-    let taken = still_taken(before, &config.apps, &wrong);
+
+    let taken = still_taken(routes_of(before), routes_of(&config.apps), &wrong);
     config.apps.retain(|app| !taken.contains_key(&app.name));
     taken.into_iter().map(|(app, reason)| (Some(app), reason)).collect()
+}
+
+fn routes_of(apps: &[Arc<App>]) -> impl Iterator<Item = (&str, &[String])> {
+    apps.iter().map(|app| (&*app.name, &*app.routes))
 }
 
 /// What the spawner goes on with, and what it answers.

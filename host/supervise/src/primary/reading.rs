@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use wasmhost_base::socket_file::SocketFile;
-use wasmhost_config::{App, AppId, Balance, Config, Listen};
+use wasmhost_config::{APPS_MAX, App, AppId, Balance, Config, Listen, changed_host_settings};
 use wasmhost_confine::spawner::{NewListener, Reading};
 use wasmhost_sandbox::{LoadError, capabilities};
 use wasmhost_serve::acceptor::Acceptor;
@@ -20,7 +20,7 @@ use super::reload::{DevOrder, LoadOutcome};
 use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
 use crate::apps::book::AppState;
-use crate::apps::difference::{Change, Difference, difference, settings_for_a_restart, with_routes_of};
+use crate::apps::difference::{Change, Difference, difference, with_routes_of};
 use crate::backend::{Backend, Worker};
 
 impl<B: Backend> Primary<B> {
@@ -109,7 +109,7 @@ impl<B: Backend> Primary<B> {
     fn follow(&mut self, reading: Reading, is_by_itself: bool, acceptors: &mut Acceptors) {
         let Reading { number, config, mistakes, beyond, touched, listeners } = reading;
         for (app, mistake) in &mistakes {
-            let app = app.as_deref().unwrap_or_default();
+            // (Without an app there is no such field.)
             tracing::error!(app, "reload: {mistake}");
         }
         let Some(config) = config else {
@@ -146,8 +146,13 @@ impl<B: Backend> Primary<B> {
             loads.remove(&id);
             self.reload.gone(id);
         }
-        for app in too_many {
-            tracing::error!(app = app.name, "reload: there are too many apps; restart the host to serve others");
+        if !too_many.is_empty() {
+            tracing::error!(
+                hint = "restart the host",
+                "reload: {} new apps are not served ({}): the host has had {APPS_MAX} apps of different names since its start",
+                too_many.len(),
+                first_names(&too_many)
+            );
         }
         for (nth, (id, app)) in added.into_iter().enumerate() {
             tracing::info!(app = app.name, "reload: the app is new");
@@ -182,10 +187,11 @@ impl<B: Backend> Primary<B> {
         is_touched: bool,
     ) -> bool {
         let Some(record) = self.apps.book.get(id) else { return false };
-        let (has_revision, has_failed) = (record.revision().is_some(), record.failure().is_some());
+        let has_failed = record.failure().is_some();
         let moved = moved(record.app(), app);
         let beyond = moved.as_ref().or(beyond);
-        if let (Some(what), true) = (beyond, change == Change::Settings || !has_revision) {
+        // Whatever has changed: what an app may not have is taken out of its settings, so that it may look as it was.
+        if let Some(what) = beyond {
             let routed = Arc::new(with_routes_of(record.app(), app));
             self.apps.book.set(id, routed);
             self.bar(id, app, what);
@@ -231,7 +237,7 @@ impl<B: Backend> Primary<B> {
     }
 
     fn tell_what_needs_a_restart(&self, config: &Config) {
-        let changed = settings_for_a_restart(&self.config, config);
+        let changed = changed_host_settings(&self.config, config);
         if !changed.is_empty() {
             let changed = changed.join(", ");
             tracing::warn!("reload: {changed} changed, which has no effect yet: restart the host to apply it");
@@ -338,6 +344,14 @@ impl<B: Backend> Primary<B> {
         );
         self.apps.book.reload(app, None);
     }
+}
+
+/// The names of the first of these apps.
+fn first_names(apps: &[Arc<App>]) -> String {
+    const SHOWN_MAX: usize = 5;
+    let names: Vec<&str> = apps.iter().take(SHOWN_MAX).map(|app| &*app.name).collect();
+    let more = if apps.len() > SHOWN_MAX { ", …" } else { "" };
+    names.join(", ") + more
 }
 
 /// What an app wants that is in another group now.
