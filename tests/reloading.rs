@@ -53,6 +53,97 @@ fn addresses_come_and_go_without_a_restart() -> TestResult {
 }
 
 #[test]
+fn old_addresses_answer_until_the_host_listens_on_all_new_ones() -> TestResult {
+    for kind in ["thread", "process"] {
+        let hello = app("hello", "hello.wasm", "*", "");
+        let listen = |addresses: &str| format!("listen = [\"unix:kept.sock\", {addresses}]\n{hello}");
+        let taken = TcpListener::bind("127.0.0.1:0")?;
+        let (port, free) = (free_port()?, free_port()?);
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        // An address that is this test's alone.
+        let one = format!("127.77.{high}.{low}:{port}");
+        let folder = Folder::new(&listen(&format!("\"{one}\", \"unix:gone.sock\"")))?;
+        let mut command = crate::support::command();
+        command.arg("-c").arg(folder.file()).args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
+        command.args(["--worker-kind", kind]);
+        let server = Server::spawn(command);
+        assert_eq!(ask_until_loaded(one.parse()?, "a.test", "/").status, 200, "{kind}");
+
+        // Another socket has the new address.
+        folder.write(&listen(&format!("\"{}\", \"127.77.{high}.{low}:{free}\"", taken.local_addr()?)))?;
+        reload(&server);
+        server.wait_for_record("that the old one goes on", |record| {
+            record["level"] == "WARN" && message(record).contains(&format!("still listening on {one}"))
+        });
+        let is_answered = |address: &str| -> Result<bool, Box<dyn std::error::Error>> {
+            Ok(ask(address.parse()?, "a.test", "/").status == 200)
+        };
+        assert!(is_answered(&one)? && is_answered(&format!("127.77.{high}.{low}:{free}"))?, "{kind}");
+        assert!(get_over_unix(&folder.path().join("gone.sock"), "/")?.starts_with("HTTP/1.1 200"), "{kind}");
+        assert_eq!(server.status()["not_listening"].as_object().map(serde_json::Map::len), Some(1), "{kind}");
+        // It is named again, and is still the same socket.
+        let errors = || server.records(|record| record["level"] == "ERROR").len();
+        folder.write(&listen(&format!("\"{one}\", \"unix:gone.sock\"")))?;
+        let before = errors();
+        reload(&server);
+        assert!(is_answered(&one)? && errors() == before, "{kind}");
+        assert!(server.status()["not_listening"].is_null(), "{kind}");
+
+        // The host's own socket is in the way.
+        folder.write(&listen(&format!("\"0.0.0.0:{port}\"")))?;
+        reload(&server);
+        server.wait_for_record("the new address", |record| {
+            message(record).contains(&format!("now also listening on 0.0.0.0:{port}"))
+        });
+        assert!(is_answered(&one)? && is_answered(&format!("127.0.0.1:{port}"))?, "{kind}");
+        eventually("nothing is missing", || server.status()["not_listening"].is_null());
+        eventually("its file is gone", || !Path::exists(&folder.path().join("gone.sock")));
+        assert_eq!(errors(), before, "{kind}: nothing is wrong with it");
+        assert!(get_over_unix(&folder.path().join("kept.sock"), "/")?.starts_with("HTTP/1.1 200"), "{kind}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_app_goes_on_as_it_was_while_a_mistake_of_another_keeps_its_new_route() -> TestResult {
+    let apps = |one: &str, other: &str, more: &str| {
+        app("one", "faults.wasm", one, &format!("env = {{ NAME = \"one\" }}\n{more}"))
+            + &app("other", "faults.wasm", other, "env = { NAME = \"other\" }")
+            + &app("any", "hello.wasm", "*", "")
+    };
+    let folder = Folder::new(&apps("x.test/*", "y.test/*", ""))?;
+    let server = folder.serve(&[]);
+    let who = |host: &str| ask_until_loaded(server.address, host, "/env").text();
+    assert!(who("x.test").contains("one") && who("y.test").contains("other"));
+    folder.write(&apps("y.test/*", "x.test/*", "foo = 1"))?;
+    reload(&server);
+    let record = server.wait_for_record("what is wrong with the other", |record| {
+        record["app"] == "other" && record["level"] == "ERROR"
+    });
+    assert!(["`x.test/*`", "`one`"].iter().all(|word| message(&record).contains(word)), "{record}");
+    assert!(who("x.test").contains("one") && who("y.test").contains("other"), "both go on");
+    folder.write(&apps("y.test/*", "x.test/*", ""))?;
+    reload(&server);
+    eventually("they have changed places", || who("x.test").contains("other") && who("y.test").contains("one"));
+    Ok(())
+}
+
+#[test]
+fn a_directory_that_is_all_that_an_app_wants_more_needs_a_restart_too() -> TestResult {
+    let folder = Folder::new(&app("grows", "hello.wasm", "*", ""))?;
+    std::fs::create_dir(folder.path().join("secret"))?;
+    let server = folder.serve(&[]);
+    assert_eq!(ask_until_loaded(server.address, "a.test", "/").status, 200);
+    folder.write(&app("grows", "hello.wasm", "*", "dirs = [\"secret::/secret\"]"))?;
+    reload(&server);
+    server.wait_for_record("that it needs a restart", |record| {
+        record["app"] == "grows" && record["level"] == "ERROR" && message(record).contains("restart")
+    });
+    assert_eq!(ask(server.address, "a.test", "/").status, 200, "the old revision goes on");
+    Ok(())
+}
+
+#[test]
 fn an_app_that_wants_more_than_the_host_had_at_its_start_needs_a_restart() -> TestResult {
     for kind in ["thread", "process"] {
         let grows = |more: &str| app("grows", "faults.wasm", "grows.test/*", more);

@@ -53,6 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervise/src/loader.rs", &[]),
     ("supervise/src/descriptors.rs", &[]),
     ("supervise/src/backend.rs", &[]),
+    ("supervise/src/primary/addresses.rs", &[]),
     ("supervise/src/primary/event_turns.rs", &[]),
     ("supervise/src/primary/unpublished.rs", &[]),
     ("supervise/src/apps/book.rs", &["apps::difference"]),

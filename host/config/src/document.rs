@@ -233,6 +233,10 @@ impl TableReader<'_> {
                     let reason = format!("{} has {} values: {most} {beyond}", setting.key, values.len());
                     return self.wrong(at(value), reason);
                 }
+                if setting.key == "listen" && values.is_empty() {
+                    let reason = "`listen` is empty, so nobody could reach the host: name an address, as in `listen = [\"127.0.0.1:8080\"]`, or leave `listen` out for the default";
+                    self.wrong(at(value), reason);
+                }
                 drafts.clear(setting);
                 for value in values {
                     self.value(setting, value, drafts);

@@ -51,7 +51,7 @@ pub use overlap::components_within;
 pub use parse::{HostPattern, HostRule, certificates};
 pub use schema::schema;
 pub use settings::{Form, Setting, Takes};
-pub use show::show;
+pub use show::{changed_host_settings, show};
 pub use table::{APPS_MAX, AppId, AppTable, Listed, Routed};
 
 /// How connections are given out.

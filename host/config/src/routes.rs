@@ -3,6 +3,7 @@
 //! the routes of one host an exact path before the longest prefix.
 
 mod pattern;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -11,6 +12,8 @@ use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 use crate::host_name::HOST_BYTES_MAX;
+
+pub use self::taken::still_taken;
 
 use self::pattern::{HostPart, PathPart, RoutePattern};
 use self::tree::{NodeId, Tree};

@@ -26,6 +26,15 @@ pub fn show(config: &Config, capabilities: Capabilities, values: bool) -> String
     text
 }
 
+/// The keys of the host's settings that differ, without `listen`. In the order of the help.
+pub fn changed_host_settings(before: &Config, after: &Config) -> Vec<&'static str> {
+    let has_changed = |setting: &&Setting| match &setting.of {
+        Of::Host(access) => setting.key != "listen" && (access.get)(before) != (access.get)(after),
+        Of::App(_) | Of::Capability(_) => false,
+    };
+    settings::of_host().filter(has_changed).map(|setting| setting.key).collect()
+}
+
 fn show_app(text: &mut String, app: &App, capabilities: Capabilities, values: bool) {
     for setting in settings::of_app(capabilities) {
         match &setting.of {

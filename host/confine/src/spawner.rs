@@ -137,7 +137,7 @@ enum ToSpawner {
         look_up: bool,
     },
     /// Read the file of settings again; the primary follows the reading of this number. With [`Descriptor::Settings`], a
-    /// sealed list of addresses that this reading names, and on which the primary does not listen; without, there is none.
+    /// sealed list of the addresses on which the primary listens.
     ReadAgain {
         held: u64,
     },
@@ -265,8 +265,8 @@ impl Spawner {
     }
 
     /// Reads the file of settings again, which takes as long as the files that it names. `start`: the settings of the
-    /// start; `held`: the number of the last reading that was followed, with which it is compared; `not_listening`: addresses
-    /// of that one that are to be bound once more, since their sockets could not be used. Needs a tokio runtime.
+    /// start; `held`: the number of the last reading that was followed, with which it is compared; `listening`: addresses on
+    /// which the host listens: all others of the file are bound. Needs a tokio runtime.
     ///
     /// # Errors
     /// When the spawner does not do it. Nothing has changed then, and the next reading tells of all that this one would have.
@@ -274,11 +274,11 @@ impl Spawner {
         &self,
         start: &Config,
         held: u64,
-        not_listening: &[Listen],
+        listening: &[Listen],
         capabilities: Capabilities,
     ) -> io::Result<Reading> {
-        let list = if not_listening.is_empty() { None } else { Some(seal(&serde_json::to_vec(not_listening)?)?) };
-        let beside: Vec<Sent<'_>> = list.iter().map(|list| (Descriptor::Settings, list.as_fd())).collect();
+        let listening = seal(&serde_json::to_vec(listening)?)?;
+        let beside = [(Descriptor::Settings, listening.as_fd())];
         let answer = Wire::new(self.ask(&ToSpawner::ReadAgain { held }, &beside)?)?;
         match received(&answer).await? {
             Some((FromSpawner::Read, descriptors)) => {

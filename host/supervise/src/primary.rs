@@ -2,6 +2,7 @@
 //! decisions to the balancer and the supervisor, and never runs guest code.
 
 mod acceptors;
+mod addresses;
 mod bootstrap;
 mod dispatch;
 mod division;
@@ -146,7 +147,7 @@ async fn run_on<B: Backend>(
         };
         divisions.push(Division::new(number, group, config.workers, admission, table));
     }
-    let (reload, mut read) = Reload::new();
+    let (reload, mut read) = Reload::new(config.listeners.clone());
     let mut primary = Primary {
         backend,
         apps,
@@ -273,6 +274,9 @@ impl<B: Backend> Primary<B> {
             self.run_apps();
             if acceptors.has_given_up() {
                 acceptors.close_given_up();
+            }
+            if !draining && !acceptors.has_given_up() {
+                self.begin_due_reload();
             }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let next_respawn = self.respawns.keys().next().copied();

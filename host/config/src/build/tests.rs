@@ -11,7 +11,7 @@ use crate::mistake::Mistakes;
 use crate::settings::{self, Form, Setting, Takes};
 use crate::{
     App, CacheChoice, Capabilities, Config, Declaration, Isolation, Listen, LogLevel, Machine, Mistake, Needs, Source,
-    WorkerKind, build, read_again, read_apps_again, schema, show,
+    WorkerKind, build, changed_host_settings, read_again, read_apps_again, schema, show,
 };
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
@@ -120,6 +120,28 @@ fn a_component_is_the_only_app_of_a_config_without_a_source() {
     assert_eq!((app.name.as_str(), &*app.routes), ("my-app", &["*".to_owned()][..]));
     assert_eq!(config.listeners.len(), 3);
     assert!(config.source.is_none());
+}
+
+#[test]
+fn an_empty_list_of_addresses_is_a_mistake_of_the_host() {
+    let folder = folder(&EXAMPLE.replace("[\"127.0.0.1:8080\"]", "[]"));
+    let mistakes = read_in(folder.path(), &[]).unwrap_err();
+    let [mistake] = &*mistakes else { panic!("{mistakes:?}") };
+    assert!(mistake.app.is_none() && mistake.reason.contains("leave `listen` out"), "{mistake}");
+    assert!(mistake.place.ends_with(":2:10"), "{mistake}");
+}
+
+#[test]
+fn settings_of_the_host_that_differ_are_named_as_the_file_names_them() {
+    let config = |more: &str| read_in(folder(&(more.to_owned() + EXAMPLE)).path(), &[]).unwrap();
+    let before = config("");
+    let after = config("memory-total = \"1GiB\"\ncompile-timeout = \"7s\"\ndrain-timeout = \"3s\"\n");
+    let mut changed = changed_host_settings(&before, &after);
+    changed.sort_unstable();
+    assert_eq!(changed, ["compile-timeout", "drain-timeout", "memory-total"]);
+    let mut elsewhere = before.clone();
+    elsewhere.listeners.clear();
+    assert!(changed_host_settings(&before, &elsewhere).is_empty(), "addresses change without a restart");
 }
 
 #[test]

@@ -242,10 +242,12 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
             }
             ToSpawner::ReadAgain { held } => {
                 let (known, sockets) = (Rc::clone(&known), Rc::clone(&sockets));
-                // Without the list there is none.
-                let not_listening = descriptors.take(Descriptor::Settings).ok();
+                let listening = descriptors.take(Descriptor::Settings);
                 tokio::task::spawn_local(async move {
-                    match read_again(&known, &sockets, held, not_listening).await {
+                    let read = async {
+                        read_again(&known, &sockets, held, serde_json::from_slice(&unseal(&listening?)?)?).await
+                    };
+                    match read.await {
                         Ok(read) => deliver(&answer, &FromSpawner::Read, &read.descriptors()).await,
                         Err(error) => tell(&answer, &failed(&error), &[]),
                     }
@@ -291,17 +293,13 @@ impl KnownToSpawner {
 }
 
 /// Reads the file of settings again, and compares it with the reading that the primary follows. Nothing else changes before
-/// the primary says that it follows the new one. `not_listening`: see [`ToSpawner::ReadAgain`].
+/// the primary says that it follows the new one. `listening`: the addresses on which it listens.
 async fn read_again(
     known: &Rc<KnownToSpawner>,
     sockets: &Sockets,
     held: u64,
-    not_listening: Option<OwnedFd>,
+    listening: Vec<Listen>,
 ) -> io::Result<reading::ReadingAnswer> {
-    let not_listening: Vec<Listen> = match not_listening {
-        Some(list) => serde_json::from_slice(&unseal(&list)?)?,
-        None => Vec::new(),
-    };
     if !known.follow(held, sockets) {
         return Err(io::Error::other(format!("reading {held} of the file is not known any more; restart the host")));
     }
@@ -316,7 +314,7 @@ async fn read_again(
         return Err(io::Error::other("there is no file of settings"));
     };
     let capabilities = known.capabilities;
-    let basis = reading::ReadingBasis::after(&before.config, &not_listening, &known.reach);
+    let basis = reading::ReadingBasis::new(&before.config, listening, &known.reach);
     let mut reading = tokio::task::spawn_blocking(move || reading::read(&source, capabilities, &basis));
     let Ok(read) = tokio::time::timeout(READ_WITHIN, &mut reading).await else {
         let known = Rc::clone(known);
@@ -469,7 +467,7 @@ mod tests {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
         let sockets = Sockets::default();
-        let read_again = || runtime.block_on(read_again(&known, &sockets, 0, None));
+        let read_again = || runtime.block_on(read_again(&known, &sockets, 0, vec![]));
         assert!(read_again()?.config.is_some() && socket.exists(), "it is on its way");
         assert!(known.follow(0, &sockets) && !socket.exists(), "it was lost");
         known.is_stopping.set(true);

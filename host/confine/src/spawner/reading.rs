@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
+use wasmhost_config::routes::still_taken;
 use wasmhost_config::{App, Capabilities, Config, Listen, Preopen, Source, components_within, read_apps_again};
 
 use super::binding::{BoundListeners, NewFiles, bind_new};
@@ -71,18 +72,16 @@ pub(super) struct ReadingBasis {
     pub(super) written: Vec<Preopen>,
     /// Addresses on which the host listens.
     pub(super) listening: Vec<Listen>,
+    /// The apps of the reading before: those that are wrong now go on as they were.
+    pub(super) before: Vec<Arc<App>>,
 }
 
 impl ReadingBasis {
-    /// After the reading of these settings, `not_listening` of whose addresses the primary could not use. `reach`: what apps
-    /// were granted at the start.
-    pub(super) fn after(before: &Config, not_listening: &[Listen], reach: &GrantsByGroup) -> Self {
-        let is_used = |listen: &&Listen| !not_listening.contains(listen);
+    /// After the reading of these settings, while the host listens on these addresses. `reach`: what apps were granted at the
+    /// start.
+    pub(super) fn new(before: &Config, listening: Vec<Listen>, reach: &GrantsByGroup) -> Self {
         let writable = reach.values().flat_map(|reach| reach.dirs.iter().filter(|dir| dir.writable));
-        Self {
-            written: writable.cloned().collect(),
-            listening: before.listeners.iter().filter(is_used).cloned().collect(),
-        }
+        Self { written: writable.cloned().collect(), listening, before: before.apps.clone() }
     }
 }
 
@@ -107,6 +106,9 @@ pub(super) fn read(source: &Source, capabilities: Capabilities, basis: &ReadingB
             ));
         }
     }
+    if let Some(config) = &mut config {
+        mistakes.extend(without_taken(config, &mistakes, &basis.before));
+    }
     let stamps = config.as_ref().map(stamps::look).unwrap_or_default();
     let bound = config.as_ref().map(|config| bind_new(&config.listeners, &basis.listening)).unwrap_or_default();
     Read { config, mistakes, stamps, bound }
@@ -121,6 +123,24 @@ fn without_written(config: &mut Config, written: &[Preopen]) -> Result<Vec<Strin
     let within: Vec<String> = components_within(&config.apps, written)?.into_iter().map(str::to_owned).collect();
     config.apps.retain(|app| !within.contains(&app.name));
     Ok(within)
+}
+
+/// Takes apps away that have a route which an app has that goes on as it was: `wrong` names such apps, `before` is how they
+/// were. Answers which, and why.
+fn without_taken(
+    config: &mut Config,
+    wrong: &[(Option<String>, String)],
+    before: &[Arc<App>],
+) -> Vec<(Option<String>, String)> {
+    let wrong: HashSet<&str> = wrong.iter().filter_map(|(app, _)| app.as_deref()).collect();
+
+    let taken = still_taken(routes_of(before), routes_of(&config.apps), &wrong);
+    config.apps.retain(|app| !taken.contains_key(&app.name));
+    taken.into_iter().map(|(app, reason)| (Some(app), reason)).collect()
+}
+
+fn routes_of(apps: &[Arc<App>]) -> impl Iterator<Item = (&str, &[String])> {
+    apps.iter().map(|app| (&*app.name, &*app.routes))
 }
 
 /// What the spawner goes on with, and what it answers.
@@ -165,9 +185,7 @@ pub(super) fn answer(
     let is_touched = |(name, now): &(&String, _)| known.contains(&***name) && stamps.get(*name) != Some(*now);
     let touched: Vec<String> = seen.iter().filter(is_touched).map(|(name, _)| name.clone()).collect();
     let directories = config.apps.iter().map(|app| app.grants.dirs.iter().map(Directory::of).collect()).collect();
-    // One that could not be bound is tried again at the next reading.
-    let is_there = |listen: &&Listen| !listeners.iter().any(|(new, bound)| new == *listen && bound.is_err());
-    let kept = config.listeners.iter().filter(is_there).cloned().collect();
+    let addresses = addresses_after(&before.listeners, &config.listeners, &listeners);
     // An app that is wrong now goes on as it was.
     let right: HashSet<&str> = config.apps.iter().map(|app| &*app.name).collect();
     let named: HashSet<&str> = mistakes.iter().filter_map(|(wrong, _)| wrong.as_deref()).collect();
@@ -186,10 +204,22 @@ pub(super) fn answer(
         app.grants.dirs = among(own, app.grants.dirs.iter().map(Directory::of).collect()).unwrap_or_default();
         Arc::new(app)
     });
-    let next = Config { apps: apps.collect(), listeners: kept, ..before.clone() };
+    let next = Config { apps: apps.collect(), listeners: addresses, ..before.clone() };
     let text = ReadingText { number, config: Some(config), directories, mistakes, touched, listeners };
     let text = seal(&serde_json::to_vec(&text)?)?;
     Ok(ReadingAnswer { config: Some(next), stamps, text, sockets, files })
+}
+
+/// The addresses of the host after a reading, whose sockets' files stay: those of the file that could be bound, and the
+/// earlier ones as long as one could not (the primary closes none before).
+fn addresses_after(
+    before: &[Listen],
+    named: &[Listen],
+    new: &[(Listen, Result<Option<SocketFile>, String>)],
+) -> Vec<Listen> {
+    let failed: Vec<&Listen> = new.iter().filter(|(_, bound)| bound.is_err()).map(|(listen, _)| listen).collect();
+    let earlier = before.iter().filter(|listen| !failed.is_empty() && !named.contains(listen));
+    named.iter().filter(|listen| !failed.contains(listen)).chain(earlier).cloned().collect()
 }
 
 /// Takes a reading apart. `start`: the settings that the host's processes were confined by.
@@ -252,11 +282,11 @@ mod tests {
     fn read_again(
         start: &Config,
         stamps: &Stamps,
-        not_listening: &[Listen],
+        listening: &[Listen],
     ) -> Result<(Reading, Option<Config>, Stamps), Box<dyn std::error::Error>> {
         let source = start.source.as_ref().ok_or("a source")?;
         let reach = reach_by_group(start);
-        let read = read(source, CAPABILITIES, &ReadingBasis::after(start, not_listening, &reach));
+        let read = read(source, CAPABILITIES, &ReadingBasis::new(start, listening.to_vec(), &reach));
         let mut answer = answer(7, read, (start, stamps), &reach)?;
         drop(answer.files.keep());
         let (one, other) = wire::pair()?;
@@ -291,8 +321,8 @@ mod tests {
         std::fs::write(&file, text)?;
         std::fs::write(folder.path().join("touched.wasm"), "newer")?;
         // As when the first one is lost on its way.
-        drop(read_again(&start, &stamps, &[])?);
-        let (reading, next, seen) = read_again(&start, &stamps, &[])?;
+        drop(read_again(&start, &stamps, &start.listeners)?);
+        let (reading, next, seen) = read_again(&start, &stamps, &start.listeners)?;
         assert_eq!(reading.mistakes, []);
         assert_eq!(reading.touched, ["touched"]);
         let beyond: Vec<&str> = reading.beyond.keys().map(String::as_str).collect();
@@ -310,14 +340,29 @@ mod tests {
         let next = next.ok_or("settings")?;
         assert_eq!((next.listeners.len(), next.apps.len()), (2, 5));
         assert!(apps.iter().all(|app| app.reading == reading.number && reading.number == 7));
-        let (again, ..) = read_again(&next, &seen, &[])?;
+        let (again, ..) = read_again(&next, &seen, &next.listeners)?;
         assert!(again.listeners.is_empty() && again.touched.is_empty(), "all is known by now");
-        let unused = [Listen::Unix(socket.clone()), Listen::Unix(folder.path().join("another.sock"))];
-        let (again, next, _) = read_again(&next, &seen, &unused)?;
+        let unused = Listen::Unix(socket.clone());
+        let used: Vec<Listen> = next.listeners.iter().filter(|listen| **listen != unused).cloned().collect();
+        let (again, next, _) = read_again(&next, &seen, &used)?;
         let tried: Vec<_> = again.listeners.iter().map(|new| (&new.listen, new.bound.is_ok())).collect();
-        assert_eq!(tried, [(&unused[0], true)], "one that the primary could not use is tried again");
-        assert!(next.is_some_and(|next| next.listeners.contains(&unused[0])));
+        assert_eq!(tried, [(&unused, true)], "one that the primary could not use is tried again");
+        assert!(next.is_some_and(|next| next.listeners.contains(&unused)));
         Ok(())
+    }
+
+    #[test]
+    fn earlier_addresses_stay_until_all_new_ones_are_bound() {
+        let unix =
+            |names: &str| -> Vec<Listen> { names.split_whitespace().map(|name| Listen::Unix(name.into())).collect() };
+        let rows =
+            [("a b", "b c", "", "b c"), ("a b", "b c", "c", "b a"), ("a", "a", "", "a"), ("a", "c d", "d", "c a")];
+        for (before, named, failed, expected) in rows {
+            let bound = |listen: &Listen| if unix(failed).contains(listen) { Err(String::new()) } else { Ok(None) };
+            let is_new = |listen: &Listen| !unix(before).contains(listen);
+            let new: Vec<_> = unix(named).into_iter().filter(is_new).map(|new| (new.clone(), bound(&new))).collect();
+            assert_eq!(addresses_after(&unix(before), &unix(named), &new), unix(expected), "{before} -> {named}");
+        }
     }
 
     #[test]
@@ -339,7 +384,7 @@ mod tests {
             + &grouped("beyond", "one", "two")
             + &grouped("new", "three", "two");
         std::fs::write(&file, text)?;
-        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &start.listeners)?;
         assert_eq!(reading.mistakes, []);
         let beyond: Vec<&str> = reading.beyond.keys().map(String::as_str).collect();
         assert_eq!(beyond, ["a", "beyond", "new"], "{:?}", reading.beyond);
@@ -368,7 +413,7 @@ mod tests {
             + &at("through", "data/out/d.wasm")
             + &at("beside", "c.wasm");
         std::fs::write(&file, text)?;
-        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &start.listeners)?;
         let wrong: Vec<_> = reading.mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
         assert_eq!(wrong, ["within", "linked", "through"], "{:?}", reading.mistakes);
         assert!(reading.mistakes.iter().all(|(_, reason)| reason.contains("restart the host")));
@@ -390,7 +435,7 @@ mod tests {
         let start = config(&file)?;
         std::fs::write(&file, format!("listen = [\"unix:{}\"]\n", socket.display()) + &app("one", ""))?;
         let source = start.source.as_ref().ok_or("a source")?;
-        let basis = ReadingBasis::after(&start, &[], &reach_by_group(&start));
+        let basis = ReadingBasis::new(&start, start.listeners.clone(), &reach_by_group(&start));
         let answered =
             || answer(1, read(source, CAPABILITIES, &basis), (&start, &Stamps::default()), &reach_by_group(&start));
         let read = answered()?;
@@ -411,15 +456,15 @@ mod tests {
         std::fs::write(&file, app("one", ""))?;
         let start = config(&file)?;
         std::fs::write(&file, "lissten = \"x\"\nworkers = 0\n".to_owned() + &app("one", ""))?;
-        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &start.listeners)?;
         assert!(reading.config.is_none() && next.is_none());
         assert!(reading.mistakes.len() >= 2, "{:?}", reading.mistakes);
         std::fs::write(&file, app("one", "") + &app("two", "limits = { cpux = \"1s\" }"))?;
-        let (reading, ..) = read_again(&start, &Stamps::default(), &[])?;
+        let (reading, ..) = read_again(&start, &Stamps::default(), &start.listeners)?;
         assert!(reading.mistakes.iter().all(|(app, _)| app.as_deref() == Some("two")), "{:?}", reading.mistakes);
         assert_eq!(reading.config.map(|config| config.apps.len()), Some(1), "the others are left alone");
         std::fs::write(&file, app("one", "limits = { cpux = \"1s\" }") + &app("two", ""))?;
-        let (reading, next, _) = read_again(&start, &Stamps::default(), &[])?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &start.listeners)?;
         assert_eq!(reading.config.map(|config| config.apps.len()), Some(1));
         let names: Vec<String> = next.ok_or("settings")?.apps.iter().map(|app| app.name.clone()).collect();
         assert_eq!(names, ["two", "one"], "the one that is wrong now is still known as it was");
@@ -444,7 +489,7 @@ mod tests {
         let start = config(&file)?;
         std::fs::write(&file, text(", C = \"d\""))?;
         let source = start.source.as_ref().ok_or("a source")?;
-        let basis = ReadingBasis::after(&start, &[], &reach_by_group(&start));
+        let basis = ReadingBasis::new(&start, start.listeners.clone(), &reach_by_group(&start));
         let began = std::time::Instant::now();
         let read = read(source, CAPABILITIES, &basis);
         println!("read {:?}", began.elapsed());

@@ -1,10 +1,10 @@
 //! What a new reading of the settings changes: which apps are new, changed, gone or the same, and which number each has.
 //! Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use wasmhost_config::{APPS_MAX, App, AppId, Config};
+use wasmhost_config::{APPS_MAX, App, AppId};
 
 /// What becomes of an app that was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,38 +40,6 @@ fn is_same(one: &App, other: &App) -> bool {
         app.grants.dirs.iter().map(|dir| (dir.host.clone(), dir.guest.clone(), dir.writable)).collect()
     };
     text(one).is_some_and(|one| Some(one) == text(other)) && dirs(one) == dirs(other)
-}
-
-/// Settings of the host, but for apps and listeners, whose change has no effect before a restart: by their names.
-pub(crate) fn settings_for_a_restart(before: &Config, after: &Config) -> Vec<String> {
-    let fields = |config: &Config| -> BTreeMap<String, serde_json::Value> {
-        let bare = Config { apps: Vec::new(), listeners: Vec::new(), ..config.clone() };
-        match serde_json::to_value(bare) {
-            Ok(serde_json::Value::Object(fields)) => flattened(fields),
-            Ok(_) | Err(_) => BTreeMap::new(),
-        }
-    };
-    let (before, after) = (fields(before), fields(after));
-    let names: HashSet<&String> = before.keys().chain(after.keys()).collect();
-    let mut changed: Vec<String> = names
-        .into_iter()
-        .filter(|name| before.get(*name) != after.get(*name))
-        .map(|name| name.replace('_', "-"))
-        .collect();
-    changed.sort();
-    changed
-}
-
-/// The fields of objects within, by their own names: settings have one each.
-fn flattened(fields: serde_json::Map<String, serde_json::Value>) -> BTreeMap<String, serde_json::Value> {
-    let mut all = BTreeMap::new();
-    for (name, value) in fields {
-        match value {
-            serde_json::Value::Object(inner) if name == "limits" || name == "compilation" => all.extend(inner),
-            value => drop(all.insert(name, value)),
-        }
-    }
-    all
 }
 
 /// The numbers of the apps, by name. A number is an app's for as long as the host runs, also when the app was removed and

@@ -72,14 +72,17 @@ impl Acceptors {
         self.0.push(door);
     }
 
-    /// Gives up those whose addresses are not among these. Answers which.
-    pub(super) fn give_up_others(&mut self, kept: &[Listen]) -> Vec<Listen> {
-        let is_other = |door: &&mut Door| door.close_at.is_none() && !kept.contains(&door.listen);
-        let others = self.0.iter_mut().filter(is_other).map(|door| {
+    /// The addresses of all that are not given up.
+    pub(super) fn listening(&self) -> Vec<Listen> {
+        self.0.iter().filter(|door| door.close_at.is_none()).map(|door| door.listen.clone()).collect()
+    }
+
+    /// Gives up those of these addresses.
+    pub(super) fn give_up(&mut self, closed: &[Listen]) {
+        let is_closed = |door: &&mut Door| door.close_at.is_none() && closed.contains(&door.listen);
+        for door in self.0.iter_mut().filter(is_closed) {
             door.close_at = Some(Instant::now() + CLOSED_WITHIN);
-            door.listen.clone()
-        });
-        others.collect()
+        }
     }
 
     /// Closes those that are given up and at which no connection waits.

@@ -3,22 +3,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use wasmhost_config::{App, AppId, Balance, Config, Listen};
+use wasmhost_base::socket_file::SocketFile;
+use wasmhost_config::{APPS_MAX, App, AppId, Balance, Config, Listen, changed_host_settings};
 use wasmhost_confine::spawner::{NewListener, Reading};
 use wasmhost_sandbox::{LoadError, capabilities};
 use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::listener::{BindError, Bound, Listener};
 
 use super::acceptors::{Acceptors, Door};
+use super::addresses::{UnnamedAddresses, named};
 use super::reload::{DevOrder, LoadOutcome};
 use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
 use crate::apps::book::AppState;
-use crate::apps::difference::{Change, Difference, difference, settings_for_a_restart, with_routes_of};
+use crate::apps::difference::{Change, Difference, difference, with_routes_of};
 use crate::backend::{Backend, Worker};
 
 impl<B: Backend> Primary<B> {
@@ -63,21 +66,30 @@ impl<B: Backend> Primary<B> {
                 self.reload.is_reading = true;
                 let (spawner, config) = (Arc::clone(&self.spawner), Arc::clone(&self.config));
                 let (readings, held) = (self.reload.readings.clone(), self.reload.held);
-                let again: Vec<Listen> = self.reload.not_listening.iter().map(|(listen, _)| listen.clone()).collect();
+                let listening = self.reload.listening.clone();
                 tokio::task::spawn_local(async move {
                     // Without a receiver the host is stopping.
-                    let _ = readings.send(spawner.read_again(&config, held, &again, capabilities()).await).await;
+                    let _ = readings.send(spawner.read_again(&config, held, &listening, capabilities()).await).await;
                 });
             }
             (None, _) => self.reload.read_again = true,
         }
     }
 
+    /// Reads the file by itself, once the addresses are closed that are in the way of new ones.
+    pub(super) fn begin_due_reload(&mut self) {
+        if std::mem::take(&mut self.reload.is_due) {
+            self.reload.is_by_itself = true;
+            self.begin_reload();
+        }
+    }
+
     /// The file was read again.
     pub(super) fn on_reading(&mut self, read: io::Result<Reading>, acceptors: &mut Acceptors) {
         self.reload.is_reading = false;
+        let is_by_itself = std::mem::take(&mut self.reload.is_by_itself);
         match read {
-            Ok(reading) => self.follow(reading, acceptors),
+            Ok(reading) => self.follow(reading, is_by_itself, acceptors),
             Err(error) => {
                 self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
                 tracing::error!(
@@ -95,10 +107,10 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Does what a reading asks for.
-    fn follow(&mut self, reading: Reading, acceptors: &mut Acceptors) {
+    fn follow(&mut self, reading: Reading, is_by_itself: bool, acceptors: &mut Acceptors) {
         let Reading { number, config, mistakes, beyond, touched, listeners } = reading;
         for (app, mistake) in &mistakes {
-            let app = app.as_deref().unwrap_or_default();
+            // (Without an app there is no such field.)
             tracing::error!(app, "reload: {mistake}");
         }
         let Some(config) = config else {
@@ -118,7 +130,7 @@ impl<B: Backend> Primary<B> {
             difference(before, &config.apps, &mut self.apps.numbers)
         };
         self.tell_what_needs_a_restart(&config);
-        self.change_listeners(&config, listeners, acceptors);
+        self.change_listeners(&config, listeners, is_by_itself, acceptors);
         self.change_apps(found, &beyond, &touched.into_iter().collect());
     }
 
@@ -138,8 +150,13 @@ impl<B: Backend> Primary<B> {
             loads.remove(&id);
             self.reload.gone(id);
         }
-        for app in too_many {
-            tracing::error!(app = app.name, "reload: there are too many apps; restart the host to serve others");
+        if !too_many.is_empty() {
+            tracing::error!(
+                hint = "restart the host",
+                "reload: {} new apps are not served ({}): the host has had {APPS_MAX} apps of different names since its start",
+                too_many.len(),
+                first_names(&too_many)
+            );
         }
         for (nth, (id, app)) in added.into_iter().enumerate() {
             tracing::info!(app = app.name, "reload: the app is new");
@@ -174,10 +191,11 @@ impl<B: Backend> Primary<B> {
         is_touched: bool,
     ) -> bool {
         let Some(record) = self.apps.book.get(id) else { return false };
-        let (has_revision, has_failed) = (record.revision().is_some(), record.failure().is_some());
+        let has_failed = record.failure().is_some();
         let moved = moved(record.app(), app);
         let beyond = moved.as_ref().or(beyond);
-        if let (Some(what), true) = (beyond, change == Change::Settings || !has_revision) {
+        // Whatever has changed: what an app may not have is taken out of its settings, so that it may look as it was.
+        if let Some(what) = beyond {
             let routed = Arc::new(with_routes_of(record.app(), app));
             self.apps.book.set(id, routed);
             self.bar(id, app, what);
@@ -223,15 +241,22 @@ impl<B: Backend> Primary<B> {
     }
 
     fn tell_what_needs_a_restart(&self, config: &Config) {
-        let changed = settings_for_a_restart(&self.config, config);
+        let changed = changed_host_settings(&self.config, config);
         if !changed.is_empty() {
             let changed = changed.join(", ");
             tracing::warn!("reload: {changed} changed, which has no effect yet: restart the host to apply it");
         }
     }
 
-    /// Listens on new addresses, and gives up those that are gone.
-    fn change_listeners(&mut self, config: &Config, new: Vec<NewListener>, acceptors: &mut Acceptors) {
+    /// Listens on new addresses, and gives up those that are gone, once it listens on all new ones. `is_by_itself`: the reading
+    /// came by itself, to try some again.
+    fn change_listeners(
+        &mut self,
+        config: &Config,
+        new: Vec<NewListener>,
+        is_by_itself: bool,
+        acceptors: &mut Acceptors,
+    ) {
         if self.config.balance == Balance::Kernel {
             // Each worker has listeners of its own, from its start.
             if !new.is_empty() || self.config.listeners.iter().any(|listen| !config.listeners.contains(listen)) {
@@ -241,45 +266,67 @@ impl<B: Backend> Primary<B> {
             }
             return;
         }
-        let not_listening = &mut self.reload.not_listening;
-        not_listening.retain(|(listen, _)| config.listeners.contains(listen));
+        let mut errors = Vec::new();
         for NewListener { listen, bound } in new {
-            not_listening.retain(|(other, _)| *other != listen);
-            let listening = bound.map_err(|reason| BindError {
-                address: named(&listen),
-                reason,
-                hint: "free the address, or restart the host".to_owned(),
-            });
-            let listening = listening.and_then(|(socket, file)| {
-                self.files.add(file.clone());
-                let bound = Bound::received(socket, &listen, file)?;
-                if wasmhost_base::inject::goes_off("listen") {
-                    let (reason, hint) = ("injected by a test".to_owned(), "wait".to_owned());
-                    return Err(BindError { address: named(&listen), reason, hint });
-                }
-                Listener::new(bound)
-            });
-            match listening {
+            match self.listener(&listen, bound) {
                 Ok(listener) => {
                     tracing::info!("reload: now also listening on {}", listener.address());
                     let acceptor =
                         Acceptor::new(listener, Arc::clone(&self.admission), &self.host_status.host.accepting);
                     acceptors.add(Door::new(acceptor, listen));
                 }
-                Err(error) => {
-                    tracing::error!(
-                        hint = error.hint,
-                        "reload: {error}; it is tried again when the file is read again (SIGHUP)"
-                    );
-                    not_listening.push((listen, error.reason));
-                }
+                Err(error) => errors.push((listen, error)),
             }
         }
-        let shown = not_listening.iter().map(|(listen, reason)| (named(listen), reason.clone()));
-        self.host_status.set_not_listening(shown.collect());
-        for gone in acceptors.give_up_others(&config.listeners) {
-            tracing::info!("reload: no longer listening on {}", named(&gone));
+        let failed: Vec<Listen> = errors.iter().map(|(listen, _)| listen.clone()).collect();
+        let found = UnnamedAddresses::decide(&acceptors.listening(), &config.listeners, &failed, !is_by_itself);
+        for (listen, error) in &errors {
+            if found.again.contains(listen) {
+                tracing::info!(
+                    "reload: the host itself listens on the port of {}; that address is closed first",
+                    error.address
+                );
+            } else {
+                tracing::error!(
+                    hint = error.hint,
+                    "reload: {error}; it is tried again when the file is read again (SIGHUP)"
+                );
+            }
         }
+        for kept in &found.kept {
+            tracing::warn!(
+                "reload: still listening on {}, until the host listens on all addresses of the file",
+                named(kept)
+            );
+        }
+        for closed in &found.closed {
+            tracing::info!("reload: no longer listening on {}", named(closed));
+        }
+        acceptors.give_up(&found.closed);
+        self.reload.is_due |= !found.again.is_empty();
+        self.reload.listening = acceptors.listening();
+        let shown = errors.into_iter().map(|(listen, error)| (named(&listen), error.reason));
+        self.host_status.set_not_listening(shown.collect());
+    }
+
+    /// Listens on a new address.
+    fn listener(
+        &mut self,
+        listen: &Listen,
+        bound: Result<(OwnedFd, Option<SocketFile>), String>,
+    ) -> Result<Listener, BindError> {
+        let failed = |reason| BindError {
+            address: named(listen),
+            reason,
+            hint: "free the address, or restart the host".to_owned(),
+        };
+        let (socket, file) = bound.map_err(failed)?;
+        self.files.add(file.clone());
+        let bound = Bound::received(socket, listen, file)?;
+        if wasmhost_base::inject::goes_off("listen") {
+            return Err(failed("injected by a test".to_owned()));
+        }
+        Listener::new(bound)
     }
 
     /// Notes which apps have been loaded for the last reading.
@@ -303,6 +350,14 @@ impl<B: Backend> Primary<B> {
     }
 }
 
+/// The names of the first of these apps.
+fn first_names(apps: &[Arc<App>]) -> String {
+    const SHOWN_MAX: usize = 5;
+    let names: Vec<&str> = apps.iter().take(SHOWN_MAX).map(|app| &*app.name).collect();
+    let more = if apps.len() > SHOWN_MAX { ", …" } else { "" };
+    names.join(", ") + more
+}
+
 /// What an app wants that is in another group now.
 fn moved(before: &App, after: &App) -> Option<String> {
     let to = match &after.group {
@@ -314,13 +369,4 @@ fn moved(before: &App, after: &App) -> Option<String> {
         Some(group) => format!("{to}, and was in `{group}` when the host learned of it"),
         None => format!("{to}, and was in none when the host learned of it"),
     })
-}
-
-/// An address, as the settings name it.
-fn named(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp(address) => address.to_string(),
-        Listen::Unix(path) => format!("unix:{}", path.display()),
-        Listen::Inherited => "systemd".to_owned(),
-    }
 }

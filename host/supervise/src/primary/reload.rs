@@ -32,8 +32,12 @@ pub(super) struct Reload {
     pub(super) read_again: bool,
     /// Who waits for the end of the reading.
     pub(super) reader: Option<oneshot::Sender<()>>,
-    /// Addresses of the last reading on which the host does not listen, and why. The next reading tries them again.
-    pub(super) not_listening: Vec<(Listen, String)>,
+    /// Addresses on which the host listens. A reading binds all others of the file.
+    pub(super) listening: Vec<Listen>,
+    /// Another reading is to come by itself, as soon as the addresses are closed that are given up.
+    pub(super) is_due: bool,
+    /// The next reading is that one: no other comes by itself.
+    pub(super) is_by_itself: bool,
     /// Apps that are still loaded for the last reading; none: it is done.
     pub(super) loads: Option<BTreeSet<AppId>>,
     /// Who waits for the load of an app.
@@ -65,8 +69,8 @@ fn answer(waiting: &mut Option<LoadOutcome>, outcome: Result<(), LoadError>) {
 }
 
 impl Reload {
-    /// With nothing under way, and the end at which readings are heard.
-    pub(super) fn new() -> (Self, mpsc::Receiver<io::Result<Reading>>) {
+    /// With nothing under way, and the end at which readings are heard. `listening`: the addresses of the start.
+    pub(super) fn new(listening: Vec<Listen>) -> (Self, mpsc::Receiver<io::Result<Reading>>) {
         let (readings, read) = mpsc::channel(1);
         let reload = Self {
             readings,
@@ -74,7 +78,9 @@ impl Reload {
             held: 0,
             read_again: false,
             reader: None,
-            not_listening: Vec::new(),
+            listening,
+            is_due: false,
+            is_by_itself: false,
             loads: None,
             awaited: BTreeMap::new(),
         };
@@ -164,7 +170,7 @@ mod tests {
 
     #[test]
     fn who_waits_hears_of_their_own_app_once_all_workers_serve_with_it() {
-        let (mut reload, _read) = Reload::new();
+        let (mut reload, _read) = Reload::new(Vec::new());
         let (mut one, mut other) = (waiting(&mut reload, APP, false), waiting(&mut reload, OTHER, false));
         reload.wait_for(APP, workers(&[1, 2]));
         reload.wait_for(OTHER, workers(&[1, 2]));
@@ -180,7 +186,7 @@ mod tests {
 
     #[test]
     fn who_asks_during_a_load_waits_for_the_next() {
-        let (mut reload, _read) = Reload::new();
+        let (mut reload, _read) = Reload::new(Vec::new());
         let mut next = waiting(&mut reload, APP, true);
         reload.wait_for(APP, workers(&[]));
         assert!(next.try_recv().is_err() && !reload.is_awaited(APP));
@@ -205,7 +211,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_an_app_that_goes_hears_the_end_of_the_line() {
-        let (mut reload, _read) = Reload::new();
+        let (mut reload, _read) = Reload::new(Vec::new());
         let mut gone = waiting(&mut reload, APP, false);
         reload.gone(APP);
         assert_eq!(gone.try_recv().err(), Some(oneshot::error::TryRecvError::Closed));
