@@ -244,10 +244,7 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
                 let (known, sockets) = (Rc::clone(&known), Rc::clone(&sockets));
                 let listening = descriptors.take(Descriptor::Settings);
                 tokio::task::spawn_local(async move {
-                    let read = async {
-                        read_again(&known, &sockets, held, serde_json::from_slice(&unseal(&listening?)?)?).await
-                    };
-                    match read.await {
+                    match read_again(&known, &sockets, held, listening).await {
                         Ok(read) => deliver(&answer, &FromSpawner::Read, &read.descriptors()).await,
                         Err(error) => tell(&answer, &failed(&error), &[]),
                     }
@@ -298,8 +295,9 @@ async fn read_again(
     known: &Rc<KnownToSpawner>,
     sockets: &Sockets,
     held: u64,
-    listening: Vec<Listen>,
+    listening: io::Result<OwnedFd>,
 ) -> io::Result<reading::ReadingAnswer> {
+    let listening = serde_json::from_slice::<Vec<Listen>>(&unseal(&listening?)?)?;
     if !known.follow(held, sockets) {
         return Err(io::Error::other(format!("reading {held} of the file is not known any more; restart the host")));
     }
@@ -467,7 +465,7 @@ mod tests {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
         let sockets = Sockets::default();
-        let read_again = || runtime.block_on(read_again(&known, &sockets, 0, vec![]));
+        let read_again = || runtime.block_on(read_again(&known, &sockets, 0, wasmhost_base::sealed::seal(b"[]")));
         assert!(read_again()?.config.is_some() && socket.exists(), "it is on its way");
         assert!(known.follow(0, &sockets) && !socket.exists(), "it was lost");
         known.is_stopping.set(true);

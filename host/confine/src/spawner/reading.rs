@@ -472,6 +472,25 @@ mod tests {
     }
 
     #[test]
+    fn an_app_whose_new_route_is_kept_by_one_that_is_wrong_goes_on_as_it_was() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("wasmhost.toml");
+        std::fs::write(&file, app("one", "") + &app("two", "") + &app("three", ""))?;
+        let start = config(&file)?;
+        let one = app("one", "foo = 1").replace("one.test", "two.test");
+        std::fs::write(&file, one + &app("two", "").replace("two.test", "one.test") + &app("three", "args = [\"a\"]"))?;
+        let (reading, next, _) = read_again(&start, &Stamps::default(), &start.listeners)?;
+        let wrong: Vec<_> = reading.mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
+        assert_eq!(wrong, ["one", "two"], "{:?}", reading.mistakes);
+        let routes = |config: Option<Config>| -> Vec<String> {
+            config.into_iter().flat_map(|config| config.apps).flat_map(|app| app.routes.clone()).collect()
+        };
+        assert_eq!(routes(reading.config), ["three.test/*"]);
+        assert_eq!(routes(next), ["three.test/*", "one.test/*", "two.test/*"], "as they were");
+        Ok(())
+    }
+
+    #[test]
     #[expect(clippy::print_stdout, reason = "it shows what it has measured")]
     #[ignore = "a measurement: cargo test --release -p wasmhost-confine --lib -- --ignored --nocapture"]
     fn how_long_a_reading_of_ten_thousand_apps_takes() -> Tested {
