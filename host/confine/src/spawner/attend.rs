@@ -252,11 +252,7 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
             }
             ToSpawner::Own(_) | ToSpawner::Follows(_) => {}
             ToSpawner::RemoveSockets => {
-                known.is_stopping.set(true);
-                // Of a reading that the primary never followed, too.
-                known.readings.borrow().offered().iter().flat_map(|lost| &lost.files).for_each(SocketFile::remove);
-                // The second time, nothing.
-                sockets.borrow_mut().iter_mut().flat_map(|files| files.drain(..)).for_each(|file| file.remove());
+                known.stop(&sockets);
                 tell(&answer, &FromSpawner::Removed, &[]);
             }
         }
@@ -264,6 +260,14 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
 }
 
 impl KnownToSpawner {
+    /// The host stops: removes the files of its sockets. The second time there are none.
+    fn stop(&self, sockets: &Sockets) {
+        self.is_stopping.set(true);
+        // Of a reading that the primary never followed, too.
+        self.readings.borrow().offered().iter().flat_map(|lost| &lost.files).for_each(SocketFile::remove);
+        sockets.borrow_mut().iter_mut().flat_map(|files| files.drain(..)).for_each(|file| file.remove());
+    }
+
     /// The primary follows the reading of this number, and so does the spawner. Files of sockets that are not among the
     /// addresses any more are removed, and those that were bound for a reading that was lost. False: there is no such reading.
     fn follow(&self, number: u64, sockets: &Sockets) -> bool {

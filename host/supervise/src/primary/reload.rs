@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_an_app_that_is_barred_hears_so_also_of_the_next_load() {
-        let (mut reload, _read) = Reload::new();
+        let (mut reload, _read) = Reload::new(Vec::new());
         let (mut now, mut next) = (waiting(&mut reload, APP, false), waiting(&mut reload, APP, true));
         let mut other = waiting(&mut reload, OTHER, true);
         reload.barred(APP, LoadError { file: "a".into(), reason: "b".into(), hint: String::new() });
