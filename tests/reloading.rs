@@ -103,7 +103,7 @@ fn old_addresses_answer_until_the_host_listens_on_all_new_ones() -> TestResult {
         folder.write(&listen(&format!("\"0.0.0.0:{port}\"")))?;
         reload(&server);
         server.wait_for_record("the new address", |record| {
-            message(record).contains(&format!("now also listening on 0.0.0.0:{port}"))
+            message(record).contains(&format!("now also listening on http://0.0.0.0:{port}"))
         });
         assert!(is_answered(&one)? && is_answered(&format!("127.0.0.1:{port}"))?, "{kind}");
         eventually("nothing is missing", || server.status()["not_listening"].is_null());

@@ -19,7 +19,6 @@ use wasmhost_sandbox::{
 use super::common::{Common, PoolNotice};
 use super::instances::Pool;
 use super::lingering::LingeringBounds;
-use super::shortage::GROWTH_ASKS_EVERY;
 use super::supply::Supply;
 use crate::metrics::{AppMetrics, Flag};
 use crate::scoreboard::{HostScoreboard, Scoreboard, memory_of};
@@ -27,6 +26,8 @@ use crate::scoreboard::{HostScoreboard, Scoreboard, memory_of};
 /// Most apps of a worker that are awake at once; beyond, the one that was not used for the longest time is put to sleep.
 pub const AWAKE_MAX: usize = 1_024;
 
+/// For guests that grow, which may do so in a loop, other workers are asked to make room once in this time.
+const GROWTH_ASKS_EVERY: Duration = Duration::from_millis(100);
 /// At most so often the worker looks for apps to put to sleep.
 const SLEEPERS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
 

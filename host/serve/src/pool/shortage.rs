@@ -23,8 +23,6 @@ use crate::metrics::Shed;
 const OTHERS_ASKED_MAX: usize = 8;
 const LOOKS_MAX: usize = 10;
 const LOOKED_AGAIN_AFTER: Duration = Duration::from_millis(1);
-/// For guests that grow, which may do so in a loop, they are asked once in this time.
-pub(super) const GROWTH_ASKS_EVERY: Duration = Duration::from_millis(100);
 /// One request has so many other apps put to sleep at most, before it has an instance.
 const PUT_TO_SLEEP_MAX: usize = 4;
 /// An app that was used more lately is not put to sleep for another that has less than an equal part of the memory; and for
