@@ -76,14 +76,14 @@ pub(super) struct LinkerAnswer {
     pub(super) link: ToLink,
     /// No later code of the app is to be linked.
     pub(super) is_latest: bool,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: LinkOutcome,
 }
 
-type Outcome = Result<Arc<Guest>, Unlinked>;
+type LinkOutcome = Result<Arc<Guest>, Unlinked>;
 
 /// Code that is being linked.
 #[derive(Debug)]
-struct Running {
+struct RunningLink {
     link: ToLink,
     /// Nobody wants to know what comes of it any more.
     is_void: bool,
@@ -102,7 +102,7 @@ struct Later {
 #[derive(Debug, Default)]
 struct Schedule {
     waiting: BTreeMap<AppId, ToLink>,
-    running: BTreeMap<AppId, Running>,
+    running: BTreeMap<AppId, RunningLink>,
     later: BTreeMap<AppId, Later>,
 }
 
@@ -144,7 +144,7 @@ impl Schedule {
         // One app at a time, so that the latest comes last.
         let id = self.waiting.keys().find(|id| !self.running.contains_key(id)).copied()?;
         let link = self.waiting.remove(&id)?;
-        self.running.insert(id, Running { link: link.clone(), is_void: false });
+        self.running.insert(id, RunningLink { link: link.clone(), is_void: false });
         Some((id, link))
     }
 
@@ -171,8 +171,8 @@ impl Schedule {
 pub(super) struct Linker {
     sandbox: Arc<Sandbox>,
     schedule: Schedule,
-    answers: mpsc::Sender<(AppId, Outcome)>,
-    linked: mpsc::Receiver<(AppId, Outcome)>,
+    answers: mpsc::Sender<(AppId, LinkOutcome)>,
+    linked: mpsc::Receiver<(AppId, LinkOutcome)>,
 }
 
 impl Linker {
