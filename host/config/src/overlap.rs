@@ -35,7 +35,7 @@ fn items<'a>(config: &'a Config, file: Option<&'a Path>) -> Vec<TrustedItem<'a>>
     items
 }
 
-/// What the host trusts, and what of it is called how.
+/// What the host trusts, with a name for each in messages.
 #[derive(Debug, Default)]
 struct Trusted<'a> {
     /// Directories on the way to some of it.

@@ -35,7 +35,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 enum Freed {
     /// When it has been put to sleep.
     AtOnce,
-    /// Also in a moment: shared instances end in a task of their own.
+    /// Also in a moment: shared instances end in separate tasks.
     Soon,
 }
 

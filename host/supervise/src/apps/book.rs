@@ -321,8 +321,8 @@ impl<C: Clone> Book<C> {
         None
     }
 
-    /// A look into the cache for an app with these settings has ended. Without `is_over` it is loaded; with it, what comes of
-    /// it is told by [`Self::served`] or [`Self::failed`] next, as of a load.
+    /// A look into the cache for an app with these settings has ended. Without `is_over` it is loaded; with it,
+    /// [`Self::served`] or [`Self::failed`] comes next, as for a load.
     pub(crate) fn looked_up(&mut self, id: AppId, with: &Arc<App>, is_over: bool) {
         self.look_ups = self.look_ups.saturating_sub(1);
         if is_over {
