@@ -303,22 +303,28 @@ fn mistakes_are_all_reported_with_their_places() -> TestResult {
     Ok(())
 }
 
+/// A host with memory for the instances of a few of these apps only, which have 1 MiB and more each; all were loaded.
+fn short_of_memory(workers: &str) -> std::io::Result<(Folder, Server, Vec<String>)> {
+    let names: Vec<String> = (0..16).map(|nth| format!("a{nth}")).collect();
+    let file = (0..)
+        .zip(&names)
+        .map(|(nth, name)| app(name, ["hello.wasm", "hello-p3.wasm"][nth % 2], &format!("{name}.test/*"), ""));
+    let folder = Folder::new(&file.collect::<String>())?;
+    let server = folder.serve(&["--workers", workers, "--memory-total", "12MiB", "--balance", "round-robin"]);
+    for name in &names {
+        ask_until_loaded(server.address, &format!("{name}.test"), "/");
+    }
+    Ok((folder, server, names))
+}
+
 #[test]
 fn apps_that_have_no_memory_together_are_served_one_after_the_other() -> TestResult {
-    // An instance has 1 MiB and more, so that a few of them fit.
-    let (count, rounds) = (16, 3);
-    let apps = (0..count)
-        .map(|nth| app(&format!("a{nth}"), ["hello.wasm", "hello-p3.wasm"][nth % 2], &format!("a{nth}.test/*"), ""));
-    let folder = Folder::new(&apps.collect::<String>())?;
-    let server = folder.serve(&["--workers", "1", "--memory-total", "12MiB"]);
-    for nth in 0..count {
-        ask_until_loaded(server.address, &format!("a{nth}.test"), "/");
-    }
-    for nth in (0..rounds).flat_map(|_| 0..count) {
+    let (_folder, server, names) = short_of_memory("1")?;
+    for name in (0..3).flat_map(|_| &names) {
         // Longer than an app is spared that was just used.
         std::thread::sleep(Duration::from_millis(10));
-        let answer = ask(server.address, &format!("a{nth}.test"), "/");
-        assert_eq!(answer.status, 200, "a{nth}: {}", answer.text());
+        let answer = ask(server.address, &format!("{name}.test"), "/");
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
     }
     assert!(server.status()["instance_memory_bytes"].as_u64().is_some_and(|bytes| bytes <= 12 << 20));
     Ok(())
@@ -326,15 +332,7 @@ fn apps_that_have_no_memory_together_are_served_one_after_the_other() -> TestRes
 
 #[test]
 fn apps_that_idle_on_one_worker_make_room_for_requests_to_another() -> TestResult {
-    let names: Vec<String> = (0..16).map(|nth| format!("a{nth}")).collect();
-    let file = (0..)
-        .zip(&names)
-        .map(|(nth, name)| app(name, ["hello.wasm", "hello-p3.wasm"][nth % 2], &format!("{name}.test/*"), ""));
-    let folder = Folder::new(&file.collect::<String>())?;
-    let server = folder.serve(&["--workers", "2", "--memory-total", "12MiB", "--balance", "round-robin"]);
-    for name in &names {
-        ask_until_loaded(server.address, &format!("{name}.test"), "/");
-    }
+    let (_folder, server, names) = short_of_memory("2")?;
     // Each is another worker's.
     let mut connections = [Connection::open(server.address), Connection::open(server.address)];
     for turn in 0..4 {

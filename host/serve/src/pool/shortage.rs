@@ -51,10 +51,7 @@ impl WorkerApps {
         let (mut put_to_sleep, mut others_asked) = (0, 0);
         loop {
             match pool.take(alarm, latest, loading).await {
-                Err(NotTaken::NoMemory)
-                    if put_to_sleep < PUT_TO_SLEEP_MAX
-                        && self.make_room_for(pool.id(), self.memory_of(pool.id()), 1, Freed::Soon) =>
-                {
+                Err(NotTaken::NoMemory) if put_to_sleep < PUT_TO_SLEEP_MAX && self.make_room(pool.id()) => {
                     put_to_sleep += 1;
                     // Shared instances end in the meantime.
                     tokio::task::yield_now().await;
@@ -92,9 +89,10 @@ impl WorkerApps {
         app.inspect(|app| self.common.tell(PoolNotice::LacksMemory(*app))).is_some()
     }
 
-    /// Puts an app to sleep that nobody uses, for one that lacks memory on another worker.
-    pub(crate) fn make_room_for_another(&self, id: AppId) {
-        self.make_room_for(Some(id), self.memory_of(Some(id)), 1, Freed::Soon);
+    /// Puts one app to sleep that nobody uses, for this one, which has no memory for an instance here or on another worker.
+    /// False when there is none.
+    pub(crate) fn make_room(&self, id: Option<AppId>) -> bool {
+        self.make_room_for(id, self.memory_of(id), 1, Freed::Soon)
     }
 
     /// Puts one app to sleep for this one, which has or is to have `own_bytes`, and lacks `bytes`. False when there is none, or

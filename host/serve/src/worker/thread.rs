@@ -181,7 +181,9 @@ async fn serve(
                 let has_table = table.map(|table| apps.serve(table)).is_some();
                 let supplied: Vec<AppId> = supplies.keys().copied().collect();
                 supplies.into_iter().for_each(|(app, supply)| drop(apps.supply(app, supply)));
-                make_room_for.into_iter().for_each(|app| apps.make_room_for_another(app));
+                for app in make_room_for {
+                    apps.make_room(Some(app));
+                }
                 if has_table {
                     events.tell(WorkerEvent::Applied(id, Applied::Table)).await;
                 }
