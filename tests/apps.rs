@@ -303,7 +303,7 @@ fn mistakes_are_all_reported_with_their_places() -> TestResult {
     Ok(())
 }
 
-/// A host with memory for the instances of a few of these apps only, which have 1 MiB and more each; all were loaded.
+/// A host with memory for the instances of a few of these apps only, which have 1 MiB and more each.
 fn short_of_memory(workers: &str) -> std::io::Result<(Folder, Server, Vec<String>)> {
     let names: Vec<String> = (0..16).map(|nth| format!("a{nth}")).collect();
     let file = (0..)
@@ -311,15 +311,15 @@ fn short_of_memory(workers: &str) -> std::io::Result<(Folder, Server, Vec<String
         .map(|(nth, name)| app(name, ["hello.wasm", "hello-p3.wasm"][nth % 2], &format!("{name}.test/*"), ""));
     let folder = Folder::new(&file.collect::<String>())?;
     let server = folder.serve(&["--workers", workers, "--memory-total", "12MiB", "--balance", "round-robin"]);
-    for name in &names {
-        ask_until_loaded(server.address, &format!("{name}.test"), "/");
-    }
     Ok((folder, server, names))
 }
 
 #[test]
 fn apps_that_have_no_memory_together_are_served_one_after_the_other() -> TestResult {
     let (_folder, server, names) = short_of_memory("1")?;
+    for name in &names {
+        ask_until_loaded(server.address, &format!("{name}.test"), "/");
+    }
     for name in (0..3).flat_map(|_| &names) {
         // Longer than an app is spared that was just used.
         std::thread::sleep(Duration::from_millis(10));
@@ -333,8 +333,14 @@ fn apps_that_have_no_memory_together_are_served_one_after_the_other() -> TestRes
 #[test]
 fn apps_that_idle_on_one_worker_make_room_for_requests_to_another() -> TestResult {
     let (_folder, server, names) = short_of_memory("2")?;
-    // Each is another worker's.
+    // Each is another worker's: the first has all the memory before the second worker has an app.
     let mut connections = [Connection::open(server.address), Connection::open(server.address)];
+    for name in &names {
+        eventually("it is loaded", || {
+            connections[0].send(format!("GET / HTTP/1.1\r\nHost: {name}.test\r\n\r\n"));
+            connections[0].response().status == 200
+        });
+    }
     for turn in 0..4 {
         let connection = &mut connections[turn % 2];
         for name in &names {

@@ -56,10 +56,9 @@ impl WorkerApps {
                     // Shared instances end in the meantime.
                     tokio::task::yield_now().await;
                 }
-                Err(NotTaken::NoMemory)
-                    if others_asked < OTHERS_ASKED_MAX && self.others_make_room(pool.id()).await =>
-                {
-                    others_asked += 1;
+                Err(NotTaken::NoMemory) if others_asked < OTHERS_ASKED_MAX && self.ask_others(pool.id()) => {
+                    // Memory that others take meanwhile hides what was given back, so it is asked twice at least.
+                    others_asked += if self.memory_falls().await { 1 } else { OTHERS_ASKED_MAX / 2 };
                 }
                 Err(NotTaken::NoMemory) => return Err(pool.shed(Shed::Memory, pool.queue_timeout())),
                 Err(NotTaken::Refused(refusal)) => return Err(refusal),
@@ -68,12 +67,9 @@ impl WorkerApps {
         }
     }
 
-    /// Has an app of each other worker put to sleep for this one. False when none gave memory back in time.
-    async fn others_make_room(&self, id: Option<AppId>) -> bool {
+    /// Waits until somebody gives memory back, for a moment. False when nobody did.
+    async fn memory_falls(&self) -> bool {
         let before = self.parts.budget.used_bytes();
-        if !self.ask_others(id) {
-            return false;
-        }
         for _ in 0..LOOKS_MAX {
             tokio::time::sleep(LOOKED_AGAIN_AFTER).await;
             if self.parts.budget.used_bytes() < before {
