@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use super::epoch::TICK;
 use super::fairness::{AppTime, FREE_NS, FairQueue, Ticket};
 use super::meter::Meter;
+use super::soon_free::{CpuWait, SoonFree};
 
 /// While those released in a turn of the loop have used less than this in sum, the next is released in the same turn.
 const SLICE_NS: u64 = TICK.as_nanos() as u64 / 2;
@@ -56,6 +57,7 @@ pub(super) struct CpuUser {
     app: Rc<AppTime>,
     /// Its place in the queue, or its release.
     ticket: Option<Ticket>,
+    wait: CpuWait,
 }
 
 /// Why an instance is polled now.
@@ -75,7 +77,7 @@ impl WorkerCpu {
             apps.insert(app, Rc::downgrade(&time));
             time
         });
-        CpuUser { cpu: Rc::clone(self), app: time, ticket: None }
+        CpuUser { cpu: Rc::clone(self), app: time, ticket: None, wait: CpuWait::default() }
     }
 
     /// Releases those who wait, in turn: a task of the worker. It sleeps while nobody waits.
@@ -160,7 +162,12 @@ impl Drop for AttendedCpu {
 impl CpuUser {
     /// Another user of the same app.
     pub(super) fn another(&self) -> Self {
-        Self { cpu: Rc::clone(&self.cpu), app: Rc::clone(&self.app), ticket: None }
+        Self { cpu: Rc::clone(&self.cpu), app: Rc::clone(&self.app), ticket: None, wait: CpuWait::default() }
+    }
+
+    /// Those of the app's instances that wait for the CPU, and will soon be free.
+    pub(super) fn soon(&self) -> &Rc<SoonFree> {
+        self.app.soon()
     }
 
     /// Runs `poll`, a poll of guest code that `meter` counts, if it may run now; otherwise `context`'s task is woken when it
@@ -171,12 +178,14 @@ impl CpuUser {
         meter: &Meter,
         poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        let Some(runs) = self.may_run(context, meter.is_computing()) else { return Poll::Pending };
+        let Some(runs) = self.may_run(context, meter) else { return Poll::Pending };
         let before_ns = meter.cpu_ns();
         let polled = poll(context);
         self.charge(runs, meter.cpu_ns().saturating_sub(before_ns));
         if polled.is_pending() && meter.is_computing() {
-            self.line_up(context, true);
+            self.line_up(context, meter);
+        } else {
+            self.wait.forget();
         }
         if runs == CpuRuns::Released {
             self.hand_on();
@@ -184,28 +193,30 @@ impl CpuUser {
         polled
     }
 
-    fn may_run(&mut self, context: &mut Context<'_>, is_computing: bool) -> Option<CpuRuns> {
+    fn may_run(&mut self, context: &mut Context<'_>, meter: &Meter) -> Option<CpuRuns> {
         let cpu = &self.cpu;
         if !cpu.is_attended.get() {
             self.ticket = None;
+            self.wait.end(self.app.soon());
             return Some(CpuRuns::Free);
         }
         let Some(ticket) = self.ticket else {
             // An only app takes nobody's time. Its short calls would wait with an instance each, and others for instances.
             let has_others = cpu.apps.borrow().len() > 1;
-            if is_computing || (has_others && cpu.queue.borrow().is_closed_to(&self.app, cpu.turn.get())) {
-                self.line_up(context, is_computing);
+            if meter.is_computing() || (has_others && cpu.queue.borrow().is_closed_to(&self.app, cpu.turn.get())) {
+                self.line_up(context, meter);
                 return None;
             }
             return Some(CpuRuns::Free);
         };
         if cpu.take_release(ticket) {
             self.ticket = None;
+            self.wait.end(self.app.soon());
             return Some(CpuRuns::Released);
         }
         if !self.still_waits(ticket, context) {
             // Its release has lapsed.
-            self.line_up(context, is_computing);
+            self.line_up(context, meter);
         }
         None
     }
@@ -221,8 +232,9 @@ impl CpuUser {
     }
 
     /// Waits for the next turn of the loop, and for those who wait already.
-    fn line_up(&mut self, context: &mut Context<'_>, is_computing: bool) {
+    fn line_up(&mut self, context: &mut Context<'_>, meter: &Meter) {
         let cpu = &self.cpu;
+        self.wait.begin(self.app.soon(), meter.cpu_ns());
         let mut queue = cpu.queue.borrow_mut();
         if !cpu.is_attended.get() || (queue.is_empty() && cpu.released.get().is_none()) {
             // There is nobody to share with. tokio wakes the task when it has looked at the sockets.
@@ -233,7 +245,7 @@ impl CpuUser {
             let _ = pin!(tokio::task::yield_now()).poll(context);
             return;
         }
-        self.ticket = Some(queue.join(&self.app, !is_computing, context.waker().clone()));
+        self.ticket = Some(queue.join(&self.app, !meter.is_computing(), context.waker().clone()));
         drop(queue);
         cpu.wake_attendant();
     }
@@ -258,6 +270,7 @@ impl CpuUser {
 
     /// Waits no more.
     pub(super) fn leave(&mut self) {
+        self.wait.end(self.app.soon());
         let Some(ticket) = self.ticket.take() else { return };
         // The attendant is awake while anybody waits, and releases the next in the place of this one.
         if !self.cpu.take_release(ticket) {

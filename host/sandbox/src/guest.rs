@@ -31,6 +31,7 @@ use super::preempt::preempt;
 use super::prepare::Artifact;
 use super::provided::hint;
 use super::sandbox::{ON_DEMAND, Sandbox, SharedEngine};
+use super::soon_free::SoonFree;
 use super::source::{LoadError, Problem, wasi_version};
 use super::state::{GuestStore, State, StoreCommon};
 use super::symbols::Symbols;
@@ -75,6 +76,11 @@ impl InstanceContext {
         bounds: Arc<AppBounds>,
     ) -> Self {
         Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common: StoreCommon::new(Arc::clone(app), bounds) }
+    }
+
+    /// The app's instances on this worker that will soon be free.
+    pub fn soon_free(&self) -> &Rc<SoonFree> {
+        self.cpu.soon()
     }
 
     /// The sign that this worker runs guest code, and the clock it is read by.

@@ -32,6 +32,7 @@ mod provided;
 mod relief;
 mod sandbox;
 mod shared;
+mod soon_free;
 mod source;
 mod state;
 mod stdio;
@@ -61,6 +62,7 @@ pub use provided::provided;
 pub use relief::{MemoryLack, MemoryRelief, relieved_by};
 pub use sandbox::Sandbox;
 pub use shared::{Shared, SharedEnd, SharedPlace};
+pub use soon_free::SoonFree;
 pub use source::{
     Binary, Content, Description, NESTING_MAX, Problem, binary, content, core_module, damaged, describe, too_deep,
     validate, wasi_version, with_lines,

@@ -310,6 +310,10 @@ impl Meter {
         if sum > self.cpu_limit_ns {
             return self.exceed();
         }
+        if clock == 0 && used < saturating_ns(TICK) / 2 {
+            // The thread waited for a core for most of the poll; the guest has had little of its turn.
+            return Tick::Early;
+        }
         self.computing.store(true, Relaxed);
         Tick::Yield
     }
@@ -339,7 +343,8 @@ impl Meter {
 /// What a tick means for the guest that it fell into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tick {
-    /// The poll has only begun; the deadline was an old one.
+    /// The guest has used less than half a tick of CPU time in this poll: the deadline was an old one, or the thread waited
+    /// for a core.
     Early,
     /// It has had its turn.
     Yield,
@@ -352,8 +357,9 @@ fn saturating_ns(duration: Duration) -> u64 {
 }
 
 /// The longest that a thread that polls guests goes on with an old reading of its CPU clock. What a poll is charged too
-/// much, when its thread waited for a core, is less than this.
-const CLOCK_AGE_MAX: Duration = Duration::from_millis(10);
+/// much, when its thread waited for a core, is less than this. It is a small part of a [`TICK`], so that a short call is not
+/// taken for one that computes because its thread waited.
+const CLOCK_AGE_MAX: Duration = Duration::from_micros(250);
 
 /// The last reading of this thread's CPU clock.
 #[derive(Clone, Copy)]
@@ -465,6 +471,21 @@ mod tests {
         assert!(!meter.ends_for_heap());
         answer(HANDLES_NEARLY_SPENT + 1, 1);
         assert_eq!(meter.wants_to_retire(0), Some("handles"), "though others go on");
+    }
+
+    #[test]
+    fn a_tick_interrupts_a_guest_that_has_computed_and_not_one_whose_thread_waited_for_a_core() {
+        let meter = Meter::of_test(Duration::from_secs(1));
+        meter.begin_call(1);
+        meter.begin_poll(Instant::now());
+        std::thread::sleep(TICK * 3);
+        assert_eq!(meter.tick(), Tick::Early);
+        let turn = CpuClock::read(Instant::now());
+        while CpuClock::read(Instant::now()) - turn < saturating_ns(TICK) {
+            std::hint::spin_loop();
+        }
+        assert_eq!(meter.tick(), Tick::Yield);
+        assert!(meter.is_computing());
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub(crate) struct Pool {
     /// Shared instances that retire and hold no room any more.
     retiring: Cell<usize>,
     pub(super) queue: Queue<Grant>,
+    /// Some in the queue wait for an instance that waits for the CPU.
+    pub(super) waits_for_cpu: Notify,
     pub(super) holders: Holders,
     pub(super) codel: RefCell<CoDel>,
     pub(super) health: RefCell<Health>,
@@ -237,6 +239,7 @@ impl Pool {
             live: Cell::new(0),
             retiring: Cell::new(0),
             queue: Queue::default(),
+            waits_for_cpu: Notify::new(),
             holders: Holders::default(),
             codel: RefCell::default(),
             health: RefCell::default(),
@@ -581,13 +584,44 @@ impl Pool {
         self.holders.remove(holder);
     }
 
+    /// Rooms that nobody has.
+    pub(super) fn free_rooms(&self) -> usize {
+        self.capacity.get().instances_per_worker.saturating_sub(self.live.get())
+    }
+
+    /// Until when it is worth to wait for an instance that waits for the CPU, instead of making a further one.
+    pub(super) fn soon_free_until(&self, now: Instant) -> Option<Instant> {
+        self.context.borrow().soon_free().until(now)
+    }
+
+    /// Gives rooms to requests that wait for the CPU once no instance will soon be free; never ends.
+    pub(crate) async fn open(self: Rc<Self>) {
+        loop {
+            wasmhost_base::inject::panic_at("open");
+            self.waits_for_cpu.notified().await;
+            while !self.queue.is_empty() {
+                if let Some(until) = self.soon_free_until(Instant::now()) {
+                    let soon = Rc::clone(self.context.borrow().soon_free());
+                    let _ = tokio::time::timeout_at(until.into(), soon.none()).await;
+                    continue;
+                }
+                let Some(room) = Room::take(&self) else { break };
+                // Back if all who waited had waited for too long.
+                drop(self.queue.grant(Grant::Room(room)));
+                // What is made in it may be interrupted, and is waited for then.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
     /// Ends requests whose clients are slow for as long as others wait for an instance; never ends itself.
     pub(crate) async fn relieve(self: Rc<Self>) {
         loop {
             wasmhost_base::inject::panic_at("relieve");
             self.holders.short.notified().await;
             while !self.queue.is_empty() {
-                let next = self.holders.end_slowest(self.queue.len(), Instant::now());
+                let wanted = self.queue.len().saturating_sub(self.free_rooms());
+                let next = self.holders.end_slowest(wanted, Instant::now());
                 let Some(next) = next else { break };
                 tokio::time::sleep_until(next.into()).await;
             }

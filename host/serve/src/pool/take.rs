@@ -24,6 +24,25 @@ pub(crate) enum Refusal {
     Failed(Fault),
 }
 
+/// How a request has waited in the queue so far.
+#[derive(Default)]
+struct Waited {
+    /// For the CPU.
+    for_cpu: bool,
+    is_counted: bool,
+    /// Until when it may wait for what others have.
+    until: Option<Instant>,
+}
+
+impl Waited {
+    /// It waits; each request is counted once.
+    fn count(&mut self, pool: &Pool) {
+        if !std::mem::replace(&mut self.is_counted, true) {
+            pool.metrics.queued.add_one();
+        }
+    }
+}
+
 /// Why a pool gives no instance.
 pub(super) enum NotTaken {
     /// The request is refused.
@@ -58,7 +77,7 @@ impl Pool {
         if self.refuses() {
             return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR).into());
         }
-        let mut deadline = None;
+        let mut waited = Waited::default();
         loop {
             if let Some(lease) = self.take_kept() {
                 return Ok(lease);
@@ -67,14 +86,19 @@ impl Pool {
             if !has_guest {
                 self.waits_for_guest();
             }
-            let room = match if has_guest { Room::take(self) } else { None } {
-                Some(room) => room,
-                None => match self.wait_for_grant(alarm, &mut deadline, latest, loading).await? {
-                    Grant::Instance(kept) => return Ok(Lease::own(kept)),
-                    Grant::Place(kept, place) => return Ok(Lease::shared(kept, place)),
-                    Grant::Room(room) => room,
-                    Grant::Unavailable => return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR).into()),
-                },
+            let mut granted = None;
+            if has_guest && !waited.for_cpu && self.is_worth_waiting() {
+                granted = self.wait_for_cpu(alarm, &mut waited, latest.map(|latest| latest + loading.get())).await;
+            }
+            let granted = match granted.or_else(|| if has_guest { Room::take(self).map(Grant::Room) } else { None }) {
+                Some(granted) => granted,
+                None => self.wait_for_grant(alarm, &mut waited, latest, loading).await?,
+            };
+            let room = match granted {
+                Grant::Instance(kept) => return Ok(Lease::own(kept)),
+                Grant::Place(kept, place) => return Ok(Lease::shared(kept, place)),
+                Grant::Room(room) => room,
+                Grant::Unavailable => return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR).into()),
             };
             let latest = latest.map(|latest| latest + loading.get());
             let kept = self.make(room, latest).await.map_err(not_taken)?;
@@ -85,11 +109,37 @@ impl Pool {
         }
     }
 
-    /// Waits in the queue, from `deadline`'s first setting on no longer than a request may.
+    /// Whether a request rather waits for an instance that will soon be free than for one that is made for it. No more of
+    /// them do than there are rooms, so each can still have one; and none passes by those who do.
+    fn is_worth_waiting(&self) -> bool {
+        let before = self.queue.len();
+        before < self.free_rooms() && (before > 0 || self.soon_free_until(Instant::now()).is_some())
+    }
+
+    /// Waits in the queue for an instance that will soon be free, or for a room once there is none any more. None when that
+    /// took too long: there may be a room for it.
+    async fn wait_for_cpu(
+        self: &Rc<Self>,
+        alarm: &Alarm,
+        waited: &mut Waited,
+        latest: Option<Instant>,
+    ) -> Option<Grant> {
+        waited.for_cpu = true;
+        waited.count(self);
+        let until = Instant::now() + self.queue_timeout();
+        let until = latest.map_or(until, |latest| latest.min(until));
+        alarm.set(Some(until));
+        self.waits_for_cpu.notify_one();
+        let granted = self.queue.wait(alarm, until, |grant| self.give_back(grant)).await;
+        alarm.set(None);
+        granted
+    }
+
+    /// Waits in the queue, from the first time on no longer than a request may.
     async fn wait_for_grant(
         self: &Rc<Self>,
         alarm: &Alarm,
-        deadline: &mut Option<Instant>,
+        waited: &mut Waited,
         latest: Option<Instant>,
         loading: &Cell<Duration>,
     ) -> Result<Grant, Refusal> {
@@ -98,8 +148,8 @@ impl Pool {
             return Err(self.shed(Shed::QueueFull, queue_timeout));
         }
         let (now, is_loaded) = (Instant::now(), self.guest.borrow().is_some());
-        let deadline = *deadline.get_or_insert_with(|| {
-            self.metrics.queued.add_one();
+        waited.count(self);
+        let deadline = *waited.until.get_or_insert_with(|| {
             let (is_first, max) = (self.queue.is_empty(), queue_timeout);
             // While the app is loaded, nobody is served, however short the line.
             let wait = if is_loaded { self.codel.borrow_mut().of_one_who_comes(now, is_first, max) } else { max };
