@@ -51,6 +51,7 @@ mod limits;
 mod loading;
 mod machine;
 mod names;
+mod opening;
 mod outage;
 mod outgoing;
 mod overload;

@@ -4,28 +4,36 @@
 //! an upstream, a body), nor for those that have computed for long.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::meter::thread_cpu_ns;
+
 /// A call that has used so much CPU time is a long one.
-const LONG_CPU: Duration = Duration::from_millis(5);
-/// So is one that was interrupted so long ago: others use the CPU as well.
-const LONG_WAIT: Duration = Duration::from_millis(10);
+const LONG_CALL_NS: u64 = 5_000_000;
+/// So is one for whose interruption the worker has used so much since, whoever had it. The time in which the worker had no
+/// core itself does not count: a further instance would not have got on either.
+const LONG_WAIT_NS: u64 = 10_000_000;
 
 /// The instances of an app on one worker that wait for the CPU, and will soon be free.
 #[derive(Debug, Default)]
 pub struct SoonFree {
     instances: Cell<usize>,
-    /// When the last of them counts as a long one, whatever it has used.
-    until: Cell<Option<Instant>>,
+    /// When the last of them counts as a long one, whatever it has used: CPU time of the worker's thread.
+    until_ns: Cell<u64>,
     none: Notify,
 }
 
 impl SoonFree {
-    /// Until when it is worth to wait for one of them, instead of making a further instance; none: it is not.
-    pub fn until(&self, now: Instant) -> Option<Instant> {
-        self.until.get().filter(|until| self.instances.get() > 0 && *until > now)
+    /// For how much CPU time of the worker it is worth to wait for one of them, instead of making a further instance; none:
+    /// it is not. On the worker's thread.
+    pub fn wait_max(&self) -> Option<Duration> {
+        if self.instances.get() == 0 {
+            return None;
+        }
+        let left = self.until_ns.get().saturating_sub(thread_cpu_ns());
+        (left > 0).then(|| Duration::from_nanos(left))
     }
 
     /// Waits until there is none any more, from the moment of this call on.
@@ -37,20 +45,20 @@ impl SoonFree {
 /// The wait of one instance for the CPU, again and again until its call ends or waits for something else.
 #[derive(Debug, Default)]
 pub(super) struct CpuWait {
-    /// When its call was interrupted first.
-    since: Option<Instant>,
+    /// When its call counts as a long one, set when it was interrupted first: CPU time of the worker's thread.
+    until_ns: Option<u64>,
     is_counted: bool,
 }
 
 impl CpuWait {
     /// It begins to wait, with a call that has used so much CPU time (nanoseconds).
     pub(super) fn begin(&mut self, soon: &SoonFree, used_ns: u64) {
-        let now = Instant::now();
-        let until = *self.since.get_or_insert(now) + LONG_WAIT;
-        if !self.is_counted && u128::from(used_ns) < LONG_CPU.as_nanos() && now < until {
+        let now_ns = thread_cpu_ns();
+        let until_ns = *self.until_ns.get_or_insert(now_ns.saturating_add(LONG_WAIT_NS));
+        if !self.is_counted && used_ns < LONG_CALL_NS && now_ns < until_ns {
             self.is_counted = true;
             soon.instances.set(soon.instances.get().saturating_add(1));
-            soon.until.set(soon.until.get().max(Some(until)));
+            soon.until_ns.set(soon.until_ns.get().max(until_ns));
         }
     }
 
@@ -60,7 +68,7 @@ impl CpuWait {
             let left = soon.instances.get().saturating_sub(1);
             soon.instances.set(left);
             if left == 0 {
-                soon.until.set(None);
+                soon.until_ns.set(0);
                 soon.none.notify_waiters();
             }
         }
@@ -68,7 +76,7 @@ impl CpuWait {
 
     /// Its call has ended, or waits for something else than the CPU.
     pub(super) const fn forget(&mut self) {
-        self.since = None;
+        self.until_ns = None;
     }
 }
 
@@ -79,18 +87,22 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Waker};
 
+    fn compute(ns: u64) {
+        let until_ns = thread_cpu_ns() + ns;
+        while thread_cpu_ns() < until_ns {
+            std::hint::spin_loop();
+        }
+    }
+
     #[test]
     fn a_short_call_is_waited_for_and_one_that_has_computed_for_long_is_not() {
         let soon = SoonFree::default();
-        let now = Instant::now;
-        assert_eq!(soon.until(now()), None);
+        assert_eq!(soon.wait_max(), None);
         let [mut short, mut long] = <[CpuWait; 2]>::default();
-        long.begin(&soon, 5_000_000);
-        assert_eq!(soon.until(now()), None, "of 5 ms");
-        short.begin(&soon, 4_999_999);
-        let until = soon.until(now()).expect("it is short");
-        assert!(until <= now() + LONG_WAIT);
-        assert_eq!(soon.until(until), None, "it had its time");
+        long.begin(&soon, LONG_CALL_NS);
+        assert_eq!(soon.wait_max(), None);
+        short.begin(&soon, LONG_CALL_NS - 1);
+        assert!(soon.wait_max().is_some_and(|max| max <= Duration::from_nanos(LONG_WAIT_NS)));
         let mut none = pin!(soon.none());
         let mut context = Context::from_waker(Waker::noop());
         assert!(none.as_mut().poll(&mut context).is_pending());
@@ -98,20 +110,24 @@ mod tests {
         assert!(none.as_mut().poll(&mut context).is_pending());
         short.end(&soon);
         assert!(none.as_mut().poll(&mut context).is_ready());
-        assert_eq!(soon.until(now()), None);
+        assert_eq!(soon.wait_max(), None);
     }
 
     #[test]
-    fn a_call_that_was_interrupted_long_ago_counts_again_only_after_it_waited_for_something_else() {
+    fn a_call_is_long_when_others_had_the_cpu_for_long_and_not_when_the_worker_had_none() {
         let soon = SoonFree::default();
-        let mut wait = CpuWait { since: Instant::now().checked_sub(LONG_WAIT), is_counted: false };
+        let mut wait = CpuWait::default();
         wait.begin(&soon, 1);
-        assert_eq!(soon.until(Instant::now()), None);
+        std::thread::sleep(Duration::from_nanos(LONG_WAIT_NS * 2));
+        assert!(soon.wait_max().is_some());
+        compute(LONG_WAIT_NS);
+        assert_eq!(soon.wait_max(), None);
+        wait.end(&soon);
+        wait.begin(&soon, 1);
+        assert_eq!(soon.wait_max(), None, "it is the same call");
         wait.end(&soon);
         wait.forget();
         wait.begin(&soon, 1);
-        assert!(soon.until(Instant::now()).is_some());
-        wait.end(&soon);
-        assert_eq!(soon.instances.get(), 0);
+        assert!(soon.wait_max().is_some());
     }
 }

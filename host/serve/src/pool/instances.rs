@@ -589,9 +589,9 @@ impl Pool {
         self.capacity.get().instances_per_worker.saturating_sub(self.live.get())
     }
 
-    /// Until when it is worth to wait for an instance that waits for the CPU, instead of making a further one.
-    pub(super) fn soon_free_until(&self, now: Instant) -> Option<Instant> {
-        self.context.borrow().soon_free().until(now)
+    /// For how long it is worth to wait for an instance that waits for the CPU, instead of making a further one.
+    pub(super) fn soon_free_wait(&self) -> Option<Duration> {
+        self.context.borrow().soon_free().wait_max()
     }
 
     /// Gives rooms to requests that wait for the CPU once no instance will soon be free; never ends.
@@ -600,9 +600,13 @@ impl Pool {
             wasmhost_base::inject::panic_at("open");
             self.waits_for_cpu.notified().await;
             while !self.queue.is_empty() {
-                if let Some(until) = self.soon_free_until(Instant::now()) {
+                if let Some(max) = self.soon_free_wait() {
                     let soon = Rc::clone(self.context.borrow().soon_free());
-                    let _ = tokio::time::timeout_at(until.into(), soon.none()).await;
+                    let _ = tokio::time::timeout(max, soon.none()).await;
+                    continue;
+                }
+                if self.queue.has_grant_underway() {
+                    tokio::task::yield_now().await;
                     continue;
                 }
                 let Some(room) = Room::take(&self) else { break };
@@ -620,7 +624,8 @@ impl Pool {
             wasmhost_base::inject::panic_at("relieve");
             self.holders.short.notified().await;
             while !self.queue.is_empty() {
-                let wanted = self.queue.len().saturating_sub(self.free_rooms());
+                // While there are rooms, it is the CPU that they wait for.
+                let wanted = if self.free_rooms() > 0 { 0 } else { self.queue.len() };
                 let next = self.holders.end_slowest(wanted, Instant::now());
                 let Some(next) = next else { break };
                 tokio::time::sleep_until(next.into()).await;

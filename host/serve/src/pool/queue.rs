@@ -1,7 +1,7 @@
 //! The queue of requests that wait for an instance: first come, first served, except those whose time is over. What is
 //! granted to a request belongs to it; later requests cannot take it. Everything here runs on the worker's thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -11,11 +11,15 @@ use std::time::Instant;
 use crate::alarms::Alarm;
 
 /// A line in which grants of type `G` are waited for.
-pub(super) struct Queue<G>(RefCell<VecDeque<Rc<QueuePlace<G>>>>);
+pub(super) struct Queue<G> {
+    line: RefCell<VecDeque<Rc<QueuePlace<G>>>>,
+    /// Grants that nobody has taken yet.
+    underway: Cell<usize>,
+}
 
 impl<G> Default for Queue<G> {
     fn default() -> Self {
-        Self(RefCell::default())
+        Self { line: RefCell::default(), underway: Cell::new(0) }
     }
 }
 
@@ -35,11 +39,20 @@ enum QueueState<G> {
 impl<G> Queue<G> {
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.line.borrow().len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.line.borrow().is_empty()
+    }
+
+    /// Whether somebody was granted something, and has not come for it yet.
+    pub(super) const fn has_grant_underway(&self) -> bool {
+        self.underway.get() > 0
+    }
+
+    fn has_come(&self) {
+        self.underway.set(self.underway.get().saturating_sub(1));
     }
 
     /// Gives `grant` to the first in the line whose time is not over, or back when nobody waits. Those before it, whose
@@ -47,9 +60,10 @@ impl<G> Queue<G> {
     pub(super) fn grant(&self, grant: G) -> Option<G> {
         let mut now = None;
         loop {
-            let place = self.0.borrow_mut().pop_front();
+            let place = self.line.borrow_mut().pop_front();
             let Some(place) = place else { return Some(grant) };
             if place.deadline > *now.get_or_insert_with(Instant::now) {
+                self.underway.set(self.underway.get().saturating_add(1));
                 place.settle(QueueState::Granted(grant));
                 return None;
             }
@@ -61,12 +75,15 @@ impl<G> Queue<G> {
     /// what was granted to one who has gone meanwhile.
     pub(super) async fn wait(&self, alarm: &Alarm, deadline: Instant, give_back: impl Fn(G)) -> Option<G> {
         let place = Rc::new(QueuePlace { deadline, state: RefCell::new(QueueState::Waiting(None)) });
-        self.0.borrow_mut().push_back(Rc::clone(&place));
+        self.line.borrow_mut().push_back(Rc::clone(&place));
         let waiting = QueueWaiting { queue: self, place: &place, give_back };
         poll_fn(|context| {
             let mut state = waiting.place.state.borrow_mut();
             match std::mem::replace(&mut *state, QueueState::Done) {
-                QueueState::Granted(grant) => return Poll::Ready(Some(grant)),
+                QueueState::Granted(grant) => {
+                    self.has_come();
+                    return Poll::Ready(Some(grant));
+                }
                 QueueState::Expired => return Poll::Ready(None),
                 QueueState::Waiting(_) => *state = QueueState::Waiting(Some(context.waker().clone())),
                 QueueState::Done => {}
@@ -95,8 +112,11 @@ struct QueueWaiting<'a, G, F: Fn(G)> {
 impl<G, F: Fn(G)> Drop for QueueWaiting<'_, G, F> {
     fn drop(&mut self) {
         match self.place.state.replace(QueueState::Done) {
-            QueueState::Waiting(_) => self.queue.0.borrow_mut().retain(|place| !Rc::ptr_eq(place, self.place)),
-            QueueState::Granted(grant) => (self.give_back)(grant),
+            QueueState::Waiting(_) => self.queue.line.borrow_mut().retain(|place| !Rc::ptr_eq(place, self.place)),
+            QueueState::Granted(grant) => {
+                self.queue.has_come();
+                (self.give_back)(grant);
+            }
             QueueState::Expired | QueueState::Done => {}
         }
     }

@@ -88,7 +88,11 @@ impl Pool {
             }
             let mut granted = None;
             if has_guest && !waited.for_cpu && self.is_worth_waiting() {
-                granted = self.wait_for_cpu(alarm, &mut waited, latest.map(|latest| latest + loading.get())).await;
+                if self.queue.len() < self.free_rooms() {
+                    granted = self.wait_for_cpu(alarm, &mut waited, latest.map(|latest| latest + loading.get())).await;
+                } else {
+                    granted = Some(self.wait_for_grant(alarm, &mut waited, latest, loading).await?);
+                }
             }
             let granted = match granted.or_else(|| if has_guest { Room::take(self).map(Grant::Room) } else { None }) {
                 Some(granted) => granted,
@@ -109,15 +113,15 @@ impl Pool {
         }
     }
 
-    /// Whether a request rather waits for an instance that will soon be free than for one that is made for it. No more of
-    /// them do than there are rooms, so each can still have one; and none passes by those who do.
+    /// Whether a request rather waits for an instance that will soon be free than for one that is made for it. It passes by
+    /// nobody who does.
     fn is_worth_waiting(&self) -> bool {
-        let before = self.queue.len();
-        before < self.free_rooms() && (before > 0 || self.soon_free_until(Instant::now()).is_some())
+        let is_served = || !self.queue.is_empty() || self.queue.has_grant_underway();
+        self.free_rooms() > 0 && (is_served() || self.soon_free_wait().is_some())
     }
 
-    /// Waits in the queue for an instance that will soon be free, or for a room once there is none any more. None when that
-    /// took too long: there may be a room for it.
+    /// Waits in the queue for an instance that will soon be free, or for a room once there is none any more. Each of those who
+    /// wait so can still have a room: none is refused. None when it took too long.
     async fn wait_for_cpu(
         self: &Rc<Self>,
         alarm: &Alarm,
@@ -144,7 +148,7 @@ impl Pool {
         loading: &Cell<Duration>,
     ) -> Result<Grant, Refusal> {
         let Capacity { queue_max, queue_timeout, .. } = self.capacity.get();
-        if self.queue.len() >= queue_max {
+        if self.queue.len() >= queue_max.saturating_add(self.free_rooms()) {
             return Err(self.shed(Shed::QueueFull, queue_timeout));
         }
         let (now, is_loaded) = (Instant::now(), self.guest.borrow().is_some());
