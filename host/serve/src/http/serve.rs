@@ -144,7 +144,8 @@ impl Exchange {
         let worker = &self.worker;
         let (parts, mut body) = request.into_parts();
         if let Some(body) = &mut body
-            && let Err(stop) = self.gather(body).await
+            // In boxes, this one and others: hyper moves the future of each request, and few need them.
+            && let Err(stop) = Box::pin(self.gather(body)).await
         {
             return self.stop(None, stop);
         }
@@ -211,7 +212,7 @@ impl Exchange {
                     return self.fault(lease, &Fault::new(FaultKind::NeverAnswered, detail));
                 }
                 if is_head || has_no_body(response.status()) {
-                    self.respond_without_body(response, lease, is_head).await
+                    Box::pin(self.respond_without_body(response, lease, is_head)).await
                 } else {
                     self.respond(response, lease)
                 }

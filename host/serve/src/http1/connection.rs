@@ -64,7 +64,8 @@ pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Pe
         Err(error) => tracing::debug!(peer = %peer, %error, "a connection ended with an error"),
     }
     if guard.unread_body.get() && guard.stream.shut_down().is_ok() {
-        let discarding = guard.stream.discard();
+        // In a box: its buffer would be a part of every connection's task.
+        let discarding = Box::pin(guard.stream.discard());
         if tokio::time::timeout(LINGERING_CLOSE, discarding).await.is_err() {
             tracing::debug!(peer = %peer, "the client kept sending after the last response");
         }

@@ -48,6 +48,20 @@ impl WorkerApps {
         latest: Option<Instant>,
         loading: &Cell<Duration>,
     ) -> Result<Lease, Refusal> {
+        if let Some(lease) = pool.take_at_once() {
+            return Ok(lease);
+        }
+        // In a box: few requests wait, and hyper moves the future of each.
+        Box::pin(self.take_or_wait(pool, alarm, latest, loading)).await
+    }
+
+    async fn take_or_wait(
+        &self,
+        pool: &Rc<Pool>,
+        alarm: &Alarm,
+        latest: Option<Instant>,
+        loading: &Cell<Duration>,
+    ) -> Result<Lease, Refusal> {
         let (mut put_to_sleep, mut others_asked) = (0, 0);
         loop {
             match pool.take(alarm, latest, loading).await {

@@ -58,6 +58,11 @@ impl From<Refusal> for NotTaken {
 }
 
 impl Pool {
+    /// A kept instance for one request, if there is one, and no reason to look closer.
+    pub(super) fn take_at_once(self: &Rc<Self>) -> Option<Lease> {
+        if self.health.borrow().may_be_down() || self.refuses() { None } else { self.take_kept() }
+    }
+
     /// An instance for one request: a kept one, a new one, or one that becomes free while the request waits. `alarm`
     /// is the request's, and is left unset. Waits in the queue, or for an instance that is being made, no longer than until
     /// `latest`. While the app is not loaded, that does not count: the time is added to `loading`, and to `latest`.
