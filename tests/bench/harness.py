@@ -3,6 +3,7 @@
 Python 3.9's standard library only, on Linux. Every process started here is ended here, by its own id.
 """
 
+import argparse
 import contextlib
 import os
 import re
@@ -20,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "tests" / "bench"
 GUEST = ROOT / "guest"
 
-START_TIMEOUT_S = 60
+# Long, for a first start compiles the component, which on a busy machine takes a minute for JavaScript and Python.
+START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 5
 BUILD_TIMEOUT_S = 3600
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -48,9 +50,14 @@ def offer_smoke(parser):
     parser.add_argument("--smoke", action="store_true", help="a second of everything, to see that the script works; its figures mean nothing")
 
 
+def target_folder():
+    """Where cargo puts what it builds."""
+    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+
+
 def peer(name):
     """The program of a peer: by a variable of its name, in the path, or where `tests/bench/peers` has put it; none if nowhere."""
-    folder = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "peers"
+    folder = target_folder() / "peers"
     places = [os.environ.get(name.upper()), shutil.which(name), folder / "bin" / name, folder / "node_modules" / ".bin" / name]
     return next((str(place) for place in places if place and Path(place).exists()), None)
 
@@ -78,8 +85,7 @@ def build(profile, build_it=True, wasmhost=None):
         done = subprocess.run(command, cwd=ROOT, timeout=BUILD_TIMEOUT_S, check=False)
         if done.returncode != 0:
             raise Failed("the build failed")
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    folder = target / {"dev": "debug"}.get(profile, profile)
+    folder = target_folder() / {"dev": "debug"}.get(profile, profile)
     binaries = (wasmhost or folder / "wasmhost", folder / "examples" / "plain_hyper")
     for binary in binaries:
         if not binary.exists():
@@ -119,6 +125,11 @@ class Running:
 
 def tail(log, size=2000):
     return log.read_text(errors="replace")[-size:]
+
+
+def on_cores(cores):
+    """What a child process does before it starts, to stay on these CPU cores; none for all."""
+    return (lambda: os.sched_setaffinity(0, cores)) if cores else None
 
 
 @contextlib.contextmanager
@@ -161,6 +172,50 @@ def ask(server, path, timeout=10):
                 raise Failed(f"no answer to GET {path}")
             head += part
     return int(head.split(b" ", 2)[1])
+
+
+# -- shapes of load ---------------------------------------------------------------------------------------------------
+
+SHAPES = {
+    "t1": "wrk with one thread, on the server's cores",
+    "t2": "wrk with two threads, on the server's cores",
+    "pinned": "the server on one half of the cores with a worker on each, wrk on the other half with a thread on each",
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the load is put on: threads of wrk, workers of the server, and the cores on which each stays (none: all)."""
+
+    name: str
+    threads: int
+    workers: int
+    server_cores: tuple = None
+    load_cores: tuple = None
+
+
+def shape(name, workers=None):
+    """The shape of this name on this machine, for a server with so many workers (not counted where the cores decide)."""
+    cores = sorted(os.sched_getaffinity(0))
+    if name != "pinned":
+        return Shape(name, {"t1": 1, "t2": 2}[name], workers or len(cores))
+    half = len(cores) // 2
+    if not half:
+        raise Failed("the shape `pinned` needs two CPU cores, this machine offers one\nhint: --shape t1")
+    return Shape(name, len(cores) - half, half, tuple(cores[:half]), tuple(cores[half:]))
+
+
+def shape_names(text):
+    """The names in a list such as `t1,pinned`, as the type of an argument."""
+    names = list(SHAPES) if text == "all" else text.split(",")
+    if unknown := [name for name in names if name not in SHAPES]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no shape of load: one or more of {','.join(SHAPES)}, or all")
+    return names
+
+
+def offer_shapes(parser, default):
+    told = "; ".join(f"{name}: {meaning}" for name, meaning in SHAPES.items())
+    parser.add_argument("--shape", type=shape_names, default=[default], metavar="NAMES", help=f"shapes of the load, with commas between ({told}), or all [default: {default}]")
 
 
 # -- /proc ------------------------------------------------------------------------------------------------------------
@@ -246,14 +301,16 @@ class Load:
     output: str
 
 
-def wrk(url, connections, seconds, threads=1, headers=(), script=None, arguments=()):
+def wrk(url, connections, seconds, threads=1, headers=(), script=None, arguments=(), cores=None):
     command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
     for header in headers:
         command += ["-H", header]
     if script is not None:
         command += ["-s", str(script)]
     try:
-        done = subprocess.run([*command, url, *(["--", *map(str, arguments)] if arguments else [])], capture_output=True, text=True, timeout=seconds + 60, check=False)
+        done = subprocess.run(
+            [*command, url, *(["--", *map(str, arguments)] if arguments else [])], capture_output=True, text=True, timeout=seconds + 60, check=False, preexec_fn=on_cores(cores)
+        )
     except subprocess.TimeoutExpired as error:
         raise Failed(f"wrk did not end: {' '.join(command)} {url}") from error
     output = done.stdout
