@@ -97,9 +97,11 @@ def built(name, wasmhost):
             if time.time() - old.stat().st_mtime > KEPT_S:
                 old.unlink(missing_ok=True)
         print(f"building the guest {name}", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory(prefix="wasmhost-guest-", dir=kept) as scratch:
-            made = make(name, wasmhost, Path(scratch))
-            made.replace(file)
+        # Outside of the target folder, or cargo would take a project for a part of the repository's.
+        with tempfile.TemporaryDirectory(prefix="wasmhost-guest-") as scratch:
+            new = file.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(make(name, wasmhost, Path(scratch)), new)
+            new.replace(file)
     os.utime(file)
     return file
 

@@ -5,6 +5,7 @@ Python 3.9's standard library only, on Linux. Every process started here is ende
 
 import argparse
 import contextlib
+import datetime
 import os
 import re
 import shutil
@@ -34,6 +35,14 @@ ANNOUNCED = r"http://(?P<host>127\.0\.0\.1):(?P<port>\d+)"
 
 class Failed(Exception):
     """Something that ends a benchmark, told without a stack trace."""
+
+
+def stamp(profile, rounds, seconds, wasmhost=None):
+    """When, of what, and how something is measured."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    # Of which commit another program is, nobody knows.
+    what = f"`{wasmhost}`" if wasmhost else f"commit {done.stdout.strip()}, `{profile}` build"
+    return f"{datetime.date.today().isoformat()}, {what}, load before {os.getloadavg()[0]:.1f}; {rounds} rounds of {seconds} s in turn, medians."
 
 
 def end_on_signals():
@@ -108,7 +117,7 @@ class Running:
     host: str
     port: int
     log: Path
-    # Seconds until it said so, seen once in 10 ms.
+    # Seconds until it said so, seen once in a millisecond, after half a second once in ten.
     start_s: float
 
     @property
@@ -143,13 +152,13 @@ def running(argv, scratch, announced=ANNOUNCED, env=None, cwd=None, before_exec=
             [str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env or environment(scratch), cwd=cwd, preexec_fn=before_exec
         )
     try:
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = began + START_TIMEOUT_S
         while not (found := re.search(announced, log.read_text(errors="replace"))):
             if process.poll() is not None:
                 raise Failed(f"{' '.join(map(str, argv))}\nended with {process.returncode}:\n{tail(log)}")
-            if time.monotonic() > deadline:
+            if (now := time.monotonic()) > deadline:
                 raise Failed(f"{' '.join(map(str, argv))}\ndid not listen in {START_TIMEOUT_S} s:\n{tail(log)}")
-            time.sleep(0.01)
+            time.sleep(0.001 if now < began + 0.5 else 0.01)
         yield Running(process, found.groupdict().get("host", "127.0.0.1"), int(found["port"]), log, time.monotonic() - began)
     finally:
         process.terminate()
@@ -172,6 +181,21 @@ def ask(server, path, timeout=10):
                 raise Failed(f"no answer to GET {path}")
             head += part
     return int(head.split(b" ", 2)[1])
+
+
+# -- tables in Markdown -----------------------------------------------------------------------------------------------
+
+
+def section(text, title):
+    """What stands below the heading that begins with `### TITLE`, until the next heading."""
+    _, found, rest = text.partition(f"### {title}")
+    return rest.partition("\n###")[0] if found else ""
+
+
+def parsed(table):
+    """The heads of a table and its rows by their first cell, each a list of cells."""
+    lines = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
+    return (lines[0], {line[0]: line for line in lines[1:]}) if lines else ([], {})
 
 
 # -- shapes of load ---------------------------------------------------------------------------------------------------
@@ -214,9 +238,9 @@ def shape_names(text):
 
 
 def offer_shapes(parser, default):
+    """None are chosen where the flag is not given, so that a script can take others than the default."""
     told = "; ".join(f"{name}: {meaning}" for name, meaning in SHAPES.items())
-    parser.add_argument("--shape", type=shape_names, default=[default], metavar="NAMES", help=f"shapes of the load, with commas between ({told}), or all [default: {default}]")
-
+    parser.add_argument("--shape", type=shape_names, metavar="NAMES", help=f"shapes of the load, with commas between ({told}), or all [default: {default}]")
 
 # -- /proc ------------------------------------------------------------------------------------------------------------
 
