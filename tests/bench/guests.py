@@ -125,9 +125,8 @@ def make(name, wasmhost, scratch):
         return folder / "hello.wasm"
     shutil.copytree(BENCH / "guests" / name, folder)
     if guest.rust:
-        target = env.get("CARGO_TARGET_DIR", str(harness.target_folder().resolve() / "bench-guests" / "cargo"))
-        run([*WITH_STD, "cargo", "build", "--release", "--locked", "--target", "wasm32-wasip2", "--target-dir", target], folder, env)
-        return Path(shutil.copy(Path(target) / "wasm32-wasip2" / "release" / "hello_plain.wasm", scratch))
+        run([*WITH_STD, "cargo", "build", "--release", "--locked", "--target", "wasm32-wasip2"], folder, env)
+        return Path(env["CARGO_TARGET_DIR"]) / "wasm32-wasip2" / "release" / "hello_plain.wasm"
     run([wasmhost, "wit", "wit"], folder, env)
     run(["sh", "build.sh"], folder, env)
     return folder / "made.wasm"
@@ -140,7 +139,8 @@ WITH_STD = ["bash", "-euc", f'install=${{CI:-false}}; . "{GUEST}/rust-std.sh"; u
 def variables():
     """The environment of the toolchains."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("WASMHOST_", "RUST_"))}
-    env.pop("CARGO_TARGET_DIR", None)
+    # One build of std for all.
+    env["CARGO_TARGET_DIR"] = str(harness.target_folder().resolve() / "bench-guests" / "cargo")
     if folder := os.environ.get("WASMHOST_TEST_TOOLCHAINS"):
         lines = (Path(folder) / "environment").read_text().splitlines()
         env.update(line.split("=", 1) for line in lines if "=" in line)
