@@ -170,10 +170,10 @@ def running(argv, scratch, announced=ANNOUNCED, env=None, cwd=None, before_exec=
         log.unlink(missing_ok=True)
 
 
-def ask(server, path, timeout=10):
-    """One GET over a connection of its own; gives the status."""
+def ask(server, path, timeout=10, host=None):
+    """One GET over a connection of its own, to the app of that host if one is named; gives the status."""
     with socket.create_connection((server.host, server.port), timeout=timeout) as client:
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {server.host}\r\nConnection: close\r\n\r\n".encode())
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host or server.host}\r\nConnection: close\r\n\r\n".encode())
         head = b""
         while b"\r\n" not in head:
             part = client.recv(4096)
