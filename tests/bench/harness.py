@@ -3,7 +3,9 @@
 Python 3.9's standard library only, on Linux. Every process started here is ended here, by its own id.
 """
 
+import argparse
 import contextlib
+import datetime
 import os
 import re
 import shutil
@@ -20,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "tests" / "bench"
 GUEST = ROOT / "guest"
 
-START_TIMEOUT_S = 60
+# Long, for a first start compiles the component, which on a busy machine takes a minute for JavaScript and Python.
+START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 5
 BUILD_TIMEOUT_S = 3600
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -32,6 +35,14 @@ ANNOUNCED = r"http://(?P<host>127\.0\.0\.1):(?P<port>\d+)"
 
 class Failed(Exception):
     """Something that ends a benchmark, told without a stack trace."""
+
+
+def stamp(profile, rounds, seconds, wasmhost=None):
+    """When, of what, and how something is measured."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    # Of which commit another program is, nobody knows.
+    what = f"`{wasmhost}`" if wasmhost else f"commit {done.stdout.strip()}, `{profile}` build"
+    return f"{datetime.date.today().isoformat()}, {what}, load before {os.getloadavg()[0]:.1f}; {rounds} rounds of {seconds} s in turn, medians."
 
 
 def end_on_signals():
@@ -48,9 +59,14 @@ def offer_smoke(parser):
     parser.add_argument("--smoke", action="store_true", help="a second of everything, to see that the script works; its figures mean nothing")
 
 
+def target_folder():
+    """Where cargo puts what it builds."""
+    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+
+
 def peer(name):
     """The program of a peer: by a variable of its name, in the path, or where `tests/bench/peers` has put it; none if nowhere."""
-    folder = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "peers"
+    folder = target_folder() / "peers"
     places = [os.environ.get(name.upper()), shutil.which(name), folder / "bin" / name, folder / "node_modules" / ".bin" / name]
     return next((str(place) for place in places if place and Path(place).exists()), None)
 
@@ -78,8 +94,7 @@ def build(profile, build_it=True, wasmhost=None):
         done = subprocess.run(command, cwd=ROOT, timeout=BUILD_TIMEOUT_S, check=False)
         if done.returncode != 0:
             raise Failed("the build failed")
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    folder = target / {"dev": "debug"}.get(profile, profile)
+    folder = target_folder() / {"dev": "debug"}.get(profile, profile)
     binaries = (wasmhost or folder / "wasmhost", folder / "examples" / "plain_hyper")
     for binary in binaries:
         if not binary.exists():
@@ -102,7 +117,7 @@ class Running:
     host: str
     port: int
     log: Path
-    # Seconds until it said so, seen once in 10 ms.
+    # Seconds until it said so, seen once in a millisecond, after half a second once in ten.
     start_s: float
 
     @property
@@ -121,6 +136,11 @@ def tail(log, size=2000):
     return log.read_text(errors="replace")[-size:]
 
 
+def on_cores(cores):
+    """What a child process does before it starts, to stay on these CPU cores; none for all."""
+    return (lambda: os.sched_setaffinity(0, cores)) if cores else None
+
+
 @contextlib.contextmanager
 def running(argv, scratch, announced=ANNOUNCED, env=None, cwd=None, before_exec=None):
     """Starts a server, waits until it says where it listens, and ends it afterwards."""
@@ -132,13 +152,13 @@ def running(argv, scratch, announced=ANNOUNCED, env=None, cwd=None, before_exec=
             [str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env or environment(scratch), cwd=cwd, preexec_fn=before_exec
         )
     try:
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = began + START_TIMEOUT_S
         while not (found := re.search(announced, log.read_text(errors="replace"))):
             if process.poll() is not None:
                 raise Failed(f"{' '.join(map(str, argv))}\nended with {process.returncode}:\n{tail(log)}")
-            if time.monotonic() > deadline:
+            if (now := time.monotonic()) > deadline:
                 raise Failed(f"{' '.join(map(str, argv))}\ndid not listen in {START_TIMEOUT_S} s:\n{tail(log)}")
-            time.sleep(0.01)
+            time.sleep(0.001 if now < began + 0.5 else 0.01)
         yield Running(process, found.groupdict().get("host", "127.0.0.1"), int(found["port"]), log, time.monotonic() - began)
     finally:
         process.terminate()
@@ -150,10 +170,10 @@ def running(argv, scratch, announced=ANNOUNCED, env=None, cwd=None, before_exec=
         log.unlink(missing_ok=True)
 
 
-def ask(server, path, timeout=10):
-    """One GET over a connection of its own; gives the status."""
+def ask(server, path, timeout=10, host=None):
+    """One GET over a connection of its own, to the app of that host if one is named; gives the status."""
     with socket.create_connection((server.host, server.port), timeout=timeout) as client:
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {server.host}\r\nConnection: close\r\n\r\n".encode())
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host or server.host}\r\nConnection: close\r\n\r\n".encode())
         head = b""
         while b"\r\n" not in head:
             part = client.recv(4096)
@@ -162,6 +182,65 @@ def ask(server, path, timeout=10):
             head += part
     return int(head.split(b" ", 2)[1])
 
+
+# -- tables in Markdown -----------------------------------------------------------------------------------------------
+
+
+def section(text, title):
+    """What stands below the heading that begins with `### TITLE`, until the next heading."""
+    _, found, rest = text.partition(f"### {title}")
+    return rest.partition("\n###")[0] if found else ""
+
+
+def parsed(table):
+    """The heads of a table and its rows by their first cell, each a list of cells."""
+    lines = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
+    return (lines[0], {line[0]: line for line in lines[1:]}) if lines else ([], {})
+
+
+# -- shapes of load ---------------------------------------------------------------------------------------------------
+
+SHAPES = {
+    "t1": "wrk with one thread, on the server's cores",
+    "t2": "wrk with two threads, on the server's cores",
+    "pinned": "the server on one half of the cores with a worker on each, wrk on the other half with a thread on each",
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the load is put on: threads of wrk, workers of the server, and the cores on which each stays (none: all)."""
+
+    name: str
+    threads: int
+    workers: int
+    server_cores: tuple = None
+    load_cores: tuple = None
+
+
+def shape(name, workers=None):
+    """The shape of this name on this machine, for a server with so many workers (not counted where the cores decide)."""
+    cores = sorted(os.sched_getaffinity(0))
+    if name != "pinned":
+        return Shape(name, {"t1": 1, "t2": 2}[name], workers or len(cores))
+    half = len(cores) // 2
+    if not half:
+        raise Failed("the shape `pinned` needs two CPU cores, this machine offers one\nhint: --shape t1")
+    return Shape(name, len(cores) - half, half, tuple(cores[:half]), tuple(cores[half:]))
+
+
+def shape_names(text):
+    """The names in a list such as `t1,pinned`, as the type of an argument."""
+    names = list(SHAPES) if text == "all" else text.split(",")
+    if unknown := [name for name in names if name not in SHAPES]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no shape of load: one or more of {','.join(SHAPES)}, or all")
+    return names
+
+
+def offer_shapes(parser, default):
+    """None are chosen where the flag is not given, so that a script can take others than the default."""
+    told = "; ".join(f"{name}: {meaning}" for name, meaning in SHAPES.items())
+    parser.add_argument("--shape", type=shape_names, metavar="NAMES", help=f"shapes of the load, with commas between ({told}), or all [default: {default}]")
 
 # -- /proc ------------------------------------------------------------------------------------------------------------
 
@@ -246,14 +325,16 @@ class Load:
     output: str
 
 
-def wrk(url, connections, seconds, threads=1, headers=(), script=None, arguments=()):
+def wrk(url, connections, seconds, threads=1, headers=(), script=None, arguments=(), cores=None):
     command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
     for header in headers:
         command += ["-H", header]
     if script is not None:
         command += ["-s", str(script)]
     try:
-        done = subprocess.run([*command, url, *(["--", *map(str, arguments)] if arguments else [])], capture_output=True, text=True, timeout=seconds + 60, check=False)
+        done = subprocess.run(
+            [*command, url, *(["--", *map(str, arguments)] if arguments else [])], capture_output=True, text=True, timeout=seconds + 60, check=False, preexec_fn=on_cores(cores)
+        )
     except subprocess.TimeoutExpired as error:
         raise Failed(f"wrk did not end: {' '.join(command)} {url}") from error
     output = done.stdout
