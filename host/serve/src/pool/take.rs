@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use wasmhost_config::Capacity;
 use wasmhost_sandbox::{Fault, FaultKind};
 
 use super::instances::{Grant, Kept, Pool, Room};
@@ -15,6 +14,10 @@ use crate::metrics::Shed;
 
 /// When to ask again for an app that cannot be had.
 const UNAVAILABLE_FOR: Duration = Duration::from_secs(10);
+
+/// So many instances are made whenever none is free. While a call of the first is interrupted, those that come in the same
+/// turn of the worker's loop, which can be thousands, are served by the second without a wait.
+const MADE_AT_ONCE: usize = 2;
 
 /// Why a request gets no instance.
 pub(crate) enum Refusal {
@@ -95,7 +98,7 @@ impl Pool {
             if has_guest && !waited.for_cpu && self.is_worth_waiting() {
                 if self.queue.len() < self.free_rooms() {
                     granted = self.wait_for_cpu(alarm, &mut waited, latest.map(|latest| latest + loading.get())).await;
-                } else {
+                } else if !self.is_queue_full() {
                     granted = Some(self.wait_for_grant(alarm, &mut waited, latest, loading).await?);
                 }
             }
@@ -122,7 +125,12 @@ impl Pool {
     /// nobody who does.
     fn is_worth_waiting(&self) -> bool {
         let is_served = || !self.queue.is_empty() || self.queue.has_grant_underway();
-        self.free_rooms() > 0 && (is_served() || self.soon_free_wait().is_some())
+        self.live.get() >= MADE_AT_ONCE && self.free_rooms() > 0 && (is_served() || self.soon_free_wait().is_some())
+    }
+
+    /// Whether as many wait as may, beside those for whom there is a room.
+    fn is_queue_full(&self) -> bool {
+        self.queue.len() >= self.capacity.get().queue_max.saturating_add(self.free_rooms())
     }
 
     /// Waits in the queue for an instance that will soon be free, or for a room once there is none any more. Each of those who
@@ -152,8 +160,8 @@ impl Pool {
         latest: Option<Instant>,
         loading: &Cell<Duration>,
     ) -> Result<Grant, Refusal> {
-        let Capacity { queue_max, queue_timeout, .. } = self.capacity.get();
-        if self.queue.len() >= queue_max.saturating_add(self.free_rooms()) {
+        let queue_timeout = self.queue_timeout();
+        if self.is_queue_full() {
             return Err(self.shed(Shed::QueueFull, queue_timeout));
         }
         let (now, is_loaded) = (Instant::now(), self.guest.borrow().is_some());
