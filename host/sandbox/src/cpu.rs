@@ -30,7 +30,7 @@ const ASK_NS: u64 = FREE_NS / 2;
 pub struct WorkerCpu {
     queue: RefCell<FairQueue<Waker>>,
     /// The apps that have instances.
-    apps: RefCell<HashMap<u32, Weak<AppTime>>>,
+    apps: RefCell<HashMap<u32, CpuApp>>,
     released: Cell<Option<Released>>,
     /// What those who were released in this turn of the loop have used.
     slice_ns: Cell<u64>,
@@ -41,6 +41,12 @@ pub struct WorkerCpu {
     is_attended: Cell<bool>,
     /// The attendant, while it sleeps.
     attendant: RefCell<Option<Waker>>,
+}
+
+/// An app on a worker, while it has instances.
+struct CpuApp {
+    time: Weak<AppTime>,
+    soon: Weak<SoonFree>,
 }
 
 /// Who may run, and has not yet.
@@ -55,6 +61,8 @@ struct Released {
 pub(super) struct CpuUser {
     cpu: Rc<WorkerCpu>,
     app: Rc<AppTime>,
+    /// Its app's instances that would be free soon if they had the CPU.
+    soon: Rc<SoonFree>,
     /// Its place in the queue, or its release.
     ticket: Option<Ticket>,
     wait: CpuWait,
@@ -71,13 +79,13 @@ impl WorkerCpu {
     /// A user of this CPU, of the app with this key.
     pub(super) fn user(self: &Rc<Self>, app: u32) -> CpuUser {
         let mut apps = self.apps.borrow_mut();
-        let known = apps.get(&app).and_then(Weak::upgrade);
-        let time = known.unwrap_or_else(|| {
-            let time = Rc::new(AppTime::new(app));
-            apps.insert(app, Rc::downgrade(&time));
-            time
+        let known = apps.get(&app).and_then(|known| known.time.upgrade().zip(known.soon.upgrade()));
+        let (time, soon) = known.unwrap_or_else(|| {
+            let (time, soon) = (Rc::new(AppTime::new(app)), Rc::<SoonFree>::default());
+            apps.insert(app, CpuApp { time: Rc::downgrade(&time), soon: Rc::downgrade(&soon) });
+            (time, soon)
         });
-        CpuUser { cpu: Rc::clone(self), app: time, ticket: None, wait: CpuWait::default() }
+        CpuUser { cpu: Rc::clone(self), app: time, soon, ticket: None, wait: CpuWait::default() }
     }
 
     /// Releases those who wait, in turn: a task of the worker. It sleeps while nobody waits.
@@ -162,12 +170,13 @@ impl Drop for AttendedCpu {
 impl CpuUser {
     /// Another user of the same app.
     pub(super) fn another(&self) -> Self {
-        Self { cpu: Rc::clone(&self.cpu), app: Rc::clone(&self.app), ticket: None, wait: CpuWait::default() }
+        let (cpu, app, soon) = (Rc::clone(&self.cpu), Rc::clone(&self.app), Rc::clone(&self.soon));
+        Self { cpu, app, soon, ticket: None, wait: CpuWait::default() }
     }
 
     /// Those of the app's instances that wait for the CPU, and will soon be free.
     pub(super) fn soon(&self) -> &Rc<SoonFree> {
-        self.app.soon()
+        &self.soon
     }
 
     /// Runs `poll`, a poll of guest code that `meter` counts, if it may run now; otherwise `context`'s task is woken when it
@@ -197,7 +206,7 @@ impl CpuUser {
         let cpu = &self.cpu;
         if !cpu.is_attended.get() {
             self.ticket = None;
-            self.wait.end(self.app.soon());
+            self.wait.end(&self.soon);
             return Some(CpuRuns::Free);
         }
         let Some(ticket) = self.ticket else {
@@ -211,7 +220,7 @@ impl CpuUser {
         };
         if cpu.take_release(ticket) {
             self.ticket = None;
-            self.wait.end(self.app.soon());
+            self.wait.end(&self.soon);
             return Some(CpuRuns::Released);
         }
         if !self.still_waits(ticket, context) {
@@ -234,7 +243,7 @@ impl CpuUser {
     /// Waits for the next turn of the loop, and for those who wait already.
     fn line_up(&mut self, context: &mut Context<'_>, meter: &Meter) {
         let cpu = &self.cpu;
-        self.wait.begin(self.app.soon(), meter.cpu_ns());
+        self.wait.begin(&self.soon, meter.cpu_ns());
         let mut queue = cpu.queue.borrow_mut();
         if !cpu.is_attended.get() || (queue.is_empty() && cpu.released.get().is_none()) {
             // There is nobody to share with. tokio wakes the task when it has looked at the sockets.
@@ -270,7 +279,7 @@ impl CpuUser {
 
     /// Waits no more.
     pub(super) fn leave(&mut self) {
-        self.wait.end(self.app.soon());
+        self.wait.end(&self.soon);
         let Some(ticket) = self.ticket.take() else { return };
         // The attendant is awake while anybody waits, and releases the next in the place of this one.
         if !self.cpu.take_release(ticket) {

@@ -9,8 +9,6 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use super::soon_free::SoonFree;
-
 /// How much CPU time (nanoseconds) the calls of an app that do not wait in the queue may use: in one turn of the worker's loop, and more
 /// than the app that is next while others wait. With more, its calls have to wait in the queue, too.
 pub(super) const FREE_NS: u64 = 4_000_000;
@@ -27,26 +25,12 @@ pub(super) struct AppTime {
     short: Cell<usize>,
     /// A turn of the loop, and what was used in it without waiting.
     free: Cell<(u64, u64)>,
-    /// Instances that would be free soon if they had the CPU.
-    soon: Rc<SoonFree>,
 }
 
 impl AppTime {
     /// Of an app with this key, which no other app of the worker has.
     pub(super) fn new(app: u32) -> Self {
-        Self {
-            app,
-            virtual_ns: Cell::new(0),
-            waiting: Cell::new(0),
-            short: Cell::new(0),
-            free: Cell::new((0, 0)),
-            soon: Rc::default(),
-        }
-    }
-
-    /// Its instances that wait for the CPU with calls that have used little of it.
-    pub(super) const fn soon(&self) -> &Rc<SoonFree> {
-        &self.soon
+        Self { app, virtual_ns: Cell::new(0), waiting: Cell::new(0), short: Cell::new(0), free: Cell::new((0, 0)) }
     }
 
     /// The app's key.

@@ -102,7 +102,7 @@ pub(super) const GROUP: Group = Group {
             key: "instances-per-worker",
             form: Form::Count,
             default: Some("128"),
-            help: "Maximum number of instances of a worker. More than one exist only while the others wait (1: one request at a time); when all are busy, requests queue",
+            help: "Maximum number of instances of a worker. Further ones are made while the others wait for something (a timer, an upstream, a client) or compute for long (1: one request at a time); when all are busy, requests queue",
             takes: Takes::One,
             of: app(
                 |draft, text| put(&mut draft.app.capacity.instances_per_worker, count(text, 1, COUNT_MAX)),
