@@ -292,7 +292,6 @@ const REFUSED: CallGroup = &[
     libc::SYS_setgroups,
     libc::SYS_sethostname,
     libc::SYS_setns,
-    libc::SYS_setpriority,
     libc::SYS_setregid,
     libc::SYS_setresgid,
     libc::SYS_setresuid,
@@ -327,9 +326,12 @@ const OLDER_REFUSED: CallGroup = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER_REFUSED: CallGroup = &[];
 
+/// Of the calling thread only: a compiler lowers its priority before it confines itself further.
+const PRIORITY: CallGroup = &[libc::SYS_getpriority, libc::SYS_setpriority];
+
 /// Groups that some role is granted: what of them a role is not granted is refused to it. (Not [`WALLS`], with which the
 /// second filter is installed under the first.)
-const GRANTABLE: &[CallGroup] = &[LISTENING, PATHS, CHANGES, OUTGOING, BINDING, PROCESSES, OLDER_PROCESSES];
+const GRANTABLE: &[CallGroup] = &[LISTENING, PATHS, CHANGES, OUTGOING, BINDING, PROCESSES, OLDER_PROCESSES, PRIORITY];
 
 fn groups(role: Role, grants: CallGrants) -> Vec<CallGroup> {
     let mut groups = vec![MEMORY, THREADS, SIGNALS, DESCRIPTORS, CONNECTIONS, OLDER];
@@ -405,6 +407,10 @@ fn conditions(role: Role, grants: CallGrants) -> Result<Conditions, seccompiler:
     if role == Role::Spawner {
         // Processes and threads, but no namespaces.
         conditions.push((libc::SYS_clone, vec![vec![on(0, MaskedEq(bits(NAMESPACES)), 0)?]]));
+        for call in PRIORITY {
+            // `PRIO_PROCESS` is 0, and so is the caller.
+            conditions.push((*call, vec![vec![on(0, Eq, 0)?, on(1, Eq, 0)?]]));
+        }
     } else {
         let thread = bits(libc::CLONE_THREAD);
         conditions.extend([
@@ -470,6 +476,17 @@ mod tests {
                 assert!(!is_granted(role, EVERYTHING, *call), "{role:?} {call}");
             }
         }
+    }
+
+    #[test]
+    fn no_process_changes_the_priority_of_another() -> Result<(), seccompiler::BackendError> {
+        for role in [Role::Primary, Role::Worker, Role::Compiler] {
+            assert!(!is_granted(role, EVERYTHING, libc::SYS_setpriority), "{role:?}");
+        }
+        let all = conditions(Role::Spawner, EVERYTHING)?;
+        let of_priority: Vec<_> = all.iter().filter(|(call, _)| *call == libc::SYS_setpriority).collect();
+        assert!(matches!(&*of_priority, [(_, ways)] if ways.iter().all(|way| way.len() == 2)));
+        Ok(())
     }
 
     #[test]
