@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn guests_never_see_how_a_client_is_introduced() {
-        for (trusted, left) in [(false, vec!["accept"]), (true, vec!["x-real-ip", "accept"])] {
+        for (trusted, left) in [(false, vec!["accept"]), (true, vec!["accept", "x-real-ip"])] {
             let mut headers = HeaderMap::new();
             for name in [FIELD.as_str(), "x-real-ip", "accept"] {
                 if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
@@ -265,7 +265,9 @@ mod tests {
                 }
             }
             remove_unseen(&mut headers, trusted);
-            assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), left, "trusted: {trusted}");
+            let mut kept: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+            kept.sort_unstable();
+            assert_eq!(kept, left, "trusted: {trusted}");
         }
     }
 
