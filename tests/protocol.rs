@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, FAULTS, Response, Server, eventually, get, request};
+use crate::support::{Connection, FAULTS, Response, Server, TestResult, eventually, get, guest, request};
 
 /// Sends these bytes on a new connection and reads the answer.
 #[track_caller]
@@ -257,6 +257,56 @@ fn a_body_arrives_piece_by_piece_as_the_guest_writes_it() {
         let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(gaps.iter().all(|gap| *gap > Duration::from_millis(200)), "{component}: {gaps:?}");
     }
+}
+
+/// hello.wat, whose guest calls `blocking-write-and-flush` so many times in the place of `write`, and goes on with `then`.
+fn blocking_writer(writes: usize, then: &str, file: &std::path::Path) -> TestResult {
+    let call =
+        "(call $write (local.get $stream) (i32.const 288) (i32.const 13) (global.get $result))\n      (call $check)";
+    let hello = std::fs::read_to_string(guest("wat/hello.wat"))?;
+    assert!(hello.contains(call), "hello.wat is another");
+    let blocking = hello.replace("[method]output-stream.write", "[method]output-stream.blocking-write-and-flush");
+    std::fs::write(file, blocking.replacen(call, &format!("{} {then}", call.repeat(writes)), 1))?;
+    Ok(())
+}
+
+#[test]
+fn a_guest_may_write_its_body_in_as_many_blocking_calls_as_it_likes() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    for writes in [1, 2, 3, 20] {
+        let app = folder.path().join(format!("{writes}.wat"));
+        blocking_writer(writes, "", &app)?;
+        let server = Server::start(app.to_str().ok_or("a path in UTF-8")?, &[]);
+        let mut connection = Connection::open(server.address);
+        for _ in 0..3 {
+            let response = connection.get("/");
+            assert_eq!((response.status, response.text()), (200, "Hello, World!".repeat(writes)), "{writes}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_guest_has_written_arrives_though_it_computes_and_never_waits() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let app = folder.path().join("app.wat");
+    blocking_writer(2, "(loop $for-ever (br $for-ever))", &app)?;
+    let server = Server::start(app.to_str().ok_or("a path in UTF-8")?, &["--cpu-limit", "3s"]);
+    let mut connection = Connection::open(server.address);
+    connection.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut seen = Vec::new();
+    let written = |seen: &[u8]| String::from_utf8_lossy(seen).matches("Hello, World!").count();
+    while written(&seen) < 2 {
+        let mut some = [0; 1_024];
+        let read = connection.stream.read(&mut some)?;
+        assert!(read > 0, "the end before what was written: {seen:?}");
+        seen.extend(&some[..read]);
+    }
+    assert_eq!((server.sum("in_flight"), server.sum("faults.cpu")), (1, 0), "the guest is still at work");
+    connection.stream.read_to_end(&mut seen)?;
+    assert!(written(&seen) == 2 && !seen.ends_with(b"0\r\n\r\n"), "broken off, not ended: {seen:?}");
+    eventually("the fault is counted", || server.sum("faults.cpu") == 1);
+    Ok(())
 }
 
 #[test]

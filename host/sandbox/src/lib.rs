@@ -30,6 +30,7 @@ mod preempt;
 mod prepare;
 mod provided;
 mod relief;
+mod response_p2;
 mod sandbox;
 mod shared;
 mod soon_free;

@@ -7,6 +7,7 @@ use wasmhost_config::{App, Declaration, HostPattern, Interface, Needs, Port};
 
 use super::moments::{Capability, Holds};
 use super::wasi::{BOTH, P2, P3};
+use crate::response_p2;
 use crate::source::Problem;
 
 pub(crate) struct Http;
@@ -38,6 +39,7 @@ impl Capability for Http {
 
     fn link<S: Holds<Self>>(linker: &mut Linker<S>, concurrent: bool) -> wasmtime::Result<()> {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+        response_p2::link(linker)?;
         if concurrent {
             wasmtime_wasi_http::p3::add_to_linker(linker)?;
         }

@@ -170,7 +170,13 @@ pub(super) fn start(
         let before = ahead.len();
         while ahead.len() < AHEAD_FRAMES {
             match poll_given(&mut body, context) {
-                Poll::Ready(Some(Ok(frame))) => ahead.push_back(frame),
+                Poll::Ready(Some(Ok(frame))) => {
+                    let is_whole = ahead.is_empty() && body.is_end_stream();
+                    match if is_whole { frame.into_data() } else { Err(frame) } {
+                        Ok(bytes) => return Ok(ResponseStart::Whole(bytes)),
+                        Err(frame) => ahead.push_back(frame),
+                    }
+                }
                 Poll::Ready(Some(Err(error))) => return Ok(ResponseStart::Broken(error)),
                 Poll::Ready(None) => return Ok(ended(ahead, body)),
                 Poll::Pending => break,
