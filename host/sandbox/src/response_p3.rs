@@ -1,7 +1,7 @@
-//! `response.new` of WASI 0.3, in the place of wasmtime's. wasmtime asks for the body of a guest's response only after `handle`
-//! has returned it, so the guest waits with its first write, and runs at least once more. Here the host's end is there from the
-//! beginning: the first piece of a body, its end and its trailers are taken while the guest is still in its call. A short
-//! answer is whole then, after one run of the guest.
+//! `response.new` of WASI 0.3, in the place of wasmtime's. wasmtime asks for the body of a guest's response when `handle` has
+//! returned it, by way of two tasks and a channel for one piece, and the guest runs three times for a short answer. Here the
+//! host's end is there from the beginning. The guest waits with its first write until its response is returned, so that what
+//! it computes later holds up no head; from then on, small writes are taken at once and joined.
 //!
 //! A body that the host made itself (of a request, of a response to an outgoing request, of a file) still goes through
 //! wasmtime's function, which passes it on without copying it.
@@ -24,7 +24,7 @@ use wasmtime_wasi_http::{Error, FieldMap, WasiHttp, WasiHttpCtxView, WasiHttpVie
 
 use super::error_code::error_code;
 use super::files::check_is_defined;
-use super::limits::{BODY_CHUNK_BYTES_MAX, UNRETURNED_RESPONSES_MAX};
+use super::limits::BODY_CHUNK_BYTES_MAX;
 use super::state::State;
 
 /// The interface as wasmtime-wasi-http names it.
@@ -63,21 +63,21 @@ fn new(mut store: StoreContextMut<'_, State>, (headers, contents, trailers): New
     let promised = content_length(state.http().table.get(&headers)?);
     // What a response without a body promises is not compared with anything.
     let is_unchecked = contents.is_none() && promised.is_some();
-    let place = if is_from_host || is_unchecked { None } else { state.unreturned.another() };
-    let Some(place) = place else {
+    if is_from_host || is_unchecked {
         let access = Access::<State, WasiHttp>::new(store, WasiHttpView::http);
         return <WasiHttp as HostResponseWithStore<State>>::new(access, headers, contents, trailers)
             .map(|made| (made,));
-    };
+    }
     let WasiHttpCtxView { hooks, table, .. } = state.http();
     let mut headers = table.delete(headers)?;
     headers.set_immutable();
-    let pipe = Arc::new(Pipe::new(contents.is_none(), place));
+    let pipe = Arc::new(Pipe::new(contents.is_none()));
     let (mut response, transfer) = Response::from_http(hooks, http::Response::new(PipedBody(Arc::clone(&pipe))));
     // Boxed so that its type does not hold the borrow of the hooks.
     let transfer: Transfer = Box::pin(transfer);
     response.headers = headers;
     let response = table.push(response)?;
+    state.last_made.0 = Some(Arc::clone(&pipe));
     if let Some(contents) = contents {
         contents
             .pipe(store.as_context_mut(), Writer { pipe: Arc::clone(&pipe), promised, given: 0, is_closed: false })?;
@@ -100,19 +100,17 @@ fn content_length(fields: &FieldMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The places of an instance for responses that have been made and not been returned. Each may hold a piece of a body.
-#[derive(Debug, Default)]
-pub(super) struct Unreturned(Arc<()>);
+/// The body of the response that a guest made last.
+#[derive(Default)]
+pub(super) struct LastMade(Option<Arc<Pipe>>);
 
-/// A place of [`Unreturned`], for as long as it is there.
-#[derive(Debug)]
-struct Place {
-    _counted: Arc<()>,
-}
-
-impl Unreturned {
-    fn another(&self) -> Option<Place> {
-        (Arc::strong_count(&self.0) <= UNRETURNED_RESPONSES_MAX).then(|| Place { _counted: Arc::clone(&self.0) })
+impl LastMade {
+    /// The guest has returned a response, most likely this one: it may write. If it was another, that one's guest may write when
+    /// its body is read.
+    pub(super) fn returned(&mut self) {
+        if let Some(pipe) = self.0.take() {
+            pipe.let_write(|piped| piped.is_returned = true);
+        }
     }
 }
 
@@ -127,14 +125,15 @@ struct Piped {
     /// So many bytes came, which are not those that were promised.
     wrong_length: Option<u64>,
     trailers: PipedTrailers,
-    /// Until the body is asked for.
-    place: Option<Place>,
+    /// The response was returned.
+    is_returned: bool,
     /// The body was dropped.
     is_closed: bool,
     /// The error of the length was given to the one who reads.
     is_told: bool,
     reader: Option<Waker>,
-    writer: Option<Waker>,
+    /// Of the contents, and of the trailers.
+    writers: [Option<Waker>; 2],
 }
 
 enum PipedTrailers {
@@ -145,22 +144,32 @@ enum PipedTrailers {
 }
 
 impl Pipe {
-    fn new(is_written: bool, place: Place) -> Self {
+    fn new(is_written: bool) -> Self {
         Self(Mutex::new(Piped {
             piece: Vec::new(),
             is_written,
             wrong_length: None,
             trailers: PipedTrailers::Awaited,
-            place: Some(place),
+            is_returned: false,
             is_closed: false,
             is_told: false,
             reader: None,
-            writer: None,
+            writers: [None, None],
         }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Piped> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes it, and then wakes who writes.
+    fn let_write<T>(&self, change: impl FnOnce(&mut Piped) -> T) -> T {
+        let mut piped = self.lock();
+        let changed = change(&mut piped);
+        let writers = std::mem::take(&mut piped.writers);
+        drop(piped);
+        writers.into_iter().flatten().for_each(Waker::wake);
+        changed
     }
 
     /// Changes it, and then wakes who reads.
@@ -176,11 +185,10 @@ impl Pipe {
 }
 
 impl Piped {
-    /// Whether a write of so many bytes is taken now. Without a reader, small ones are; a large one waits until there is one,
-    /// who gets it in one piece then.
+    /// Whether a write of so many bytes is taken now: one of any size if nothing is held, and small ones behind others.
     fn has_room_for(&self, bytes: usize) -> bool {
-        let is_read = self.piece.is_empty() && self.place.is_none();
-        is_read || self.piece.len().saturating_add(bytes) <= BODY_CHUNK_BYTES_MAX
+        let is_small = self.piece.len().saturating_add(bytes) <= BODY_CHUNK_BYTES_MAX;
+        self.is_returned && (self.piece.is_empty() || is_small)
     }
 
     /// The next frame. None is the end.
@@ -211,18 +219,14 @@ impl http_body::Body for PipedBody {
     type Error = Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let mut piped = self.0.lock();
-        piped.place = None;
-        let taken = piped.take();
-        if taken.is_pending() {
-            piped.reader = Some(context.waker().clone());
-        }
-        let writer = piped.writer.take();
-        drop(piped);
-        if let Some(writer) = writer {
-            writer.wake();
-        }
-        taken
+        self.0.let_write(|piped| {
+            piped.is_returned = true;
+            let taken = piped.take();
+            if taken.is_pending() {
+                piped.reader = Some(context.waker().clone());
+            }
+            taken
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -239,14 +243,10 @@ impl http_body::Body for PipedBody {
 
 impl Drop for PipedBody {
     fn drop(&mut self) {
-        let mut piped = self.0.lock();
-        piped.is_closed = true;
-        piped.piece = Vec::new();
-        let writer = piped.writer.take();
-        drop(piped);
-        if let Some(writer) = writer {
-            writer.wake();
-        }
+        self.0.let_write(|piped| {
+            piped.is_closed = true;
+            piped.piece = Vec::new();
+        });
     }
 }
 
@@ -289,7 +289,7 @@ impl StreamConsumer<State> for Writer {
             if finish {
                 return Poll::Ready(Ok(StreamResult::Cancelled));
             }
-            piped.writer = Some(context.waker().clone());
+            piped.writers[0] = Some(context.waker().clone());
             return Poll::Pending;
         }
         let bytes = piece.len();
@@ -310,7 +310,7 @@ impl Drop for Writer {
         self.pipe.write(|piped| {
             piped.is_written = true;
             // Nobody misses the rest of a response that was dropped without being returned.
-            let is_missed = !self.is_closed && !(piped.is_closed && piped.place.is_some());
+            let is_missed = !self.is_closed && (piped.is_returned || !piped.is_closed);
             if is_missed && piped.wrong_length.is_none() && self.promised.is_some_and(|promised| promised != self.given)
             {
                 piped.wrong_length = Some(self.given);
@@ -327,11 +327,20 @@ impl FutureConsumer<State> for TrailersWriter {
 
     fn poll_consume(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
         mut store: StoreContextMut<'_, State>,
         mut source: Source<'_, GivenTrailers>,
-        _: bool,
+        finish: bool,
     ) -> Poll<wasmtime::Result<()>> {
+        let mut piped = self.0.lock();
+        if !piped.is_returned && !piped.is_closed {
+            if finish {
+                return Poll::Ready(Ok(()));
+            }
+            piped.writers[1] = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        drop(piped);
         let mut given = None;
         source.read(&mut store, &mut given)?;
         let trailers = match given {
