@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("confine/src/files.rs", &["cage"]),
     ("confine/src/spawner/openings.rs", &[]),
     ("confine/src/spawner/readings.rs", &[]),
+    ("sandbox/src/error_code.rs", &[]),
     ("sandbox/src/fairness.rs", &[]),
     ("serve/src/alarms", &[]),
     ("serve/src/crash.rs", &[]),

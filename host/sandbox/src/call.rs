@@ -199,7 +199,9 @@ async fn serve_http(
             let head = match outcome {
                 Ok(response) => accessor.with(|mut access| {
                     let response = access.data_mut().http().table.delete(response)?;
-                    response.into_http(access.as_context_mut(), transfer).map(Head::Response)
+                    let response = response.into_http(access.as_context_mut(), transfer)?;
+                    access.data_mut().last_made.returned();
+                    wasmtime::error::Ok(Head::Response(response))
                 })?,
                 Err(code) => Head::Error(format!("{code:?}")),
             };

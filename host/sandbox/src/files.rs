@@ -52,10 +52,10 @@ pub(super) fn guard(linker: &mut Linker<State>, concurrent: bool) -> wasmtime::R
 }
 
 /// Fails unless there is something to put another in the place of: to define it once more without shadowing is an error then.
-fn check_is_defined(linker: &mut Linker<State>, interface: &str, call: &str) -> wasmtime::Result<()> {
+pub(super) fn check_is_defined(linker: &mut Linker<State>, interface: &str, call: &str) -> wasmtime::Result<()> {
     let defined = linker.instance(interface)?.func_wrap(call, |_: StoreContextMut<'_, State>, (): ()| Ok(()));
     if defined.is_ok() {
-        wasmtime::bail!("wasmtime-wasi defines no `{call}` in `{interface}` that could be guarded");
+        wasmtime::bail!("wasmtime defines no `{call}` in `{interface}` that could be replaced");
     }
     Ok(())
 }

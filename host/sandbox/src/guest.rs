@@ -261,7 +261,7 @@ fn unknown_import(error: &wasmtime::Error) -> Problem {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::call::Call;
     use super::super::memory::AppMemory;
     use super::super::prepare::compiled_in_test;
@@ -304,16 +304,16 @@ mod tests {
     }
 
     /// A host of one worker.
-    struct Host {
-        folder: tempfile::TempDir,
+    pub(crate) struct Host {
+        pub(crate) folder: tempfile::TempDir,
         sandbox: Sandbox,
         app: Arc<App>,
         context: InstanceContext,
-        runtime: tokio::runtime::Runtime,
+        pub(crate) runtime: tokio::runtime::Runtime,
     }
 
     impl Host {
-        fn new(memory_max_bytes: u64) -> std::io::Result<Self> {
+        pub(crate) fn new(memory_max_bytes: u64) -> std::io::Result<Self> {
             let ticker = Ticker::start()?;
             let mut app = app_of_test();
             app.limits.memory_max_bytes = memory_max_bytes;
@@ -339,10 +339,14 @@ mod tests {
 
         fn link(&self, component: &str) -> Result<Guest, Problem> {
             let entry = self.folder.path().join("entry");
-            Guest::try_link(&compiled_in_test(component.as_bytes(), &entry)?, &self.app, &self.sandbox)
+            self.link_artifact(&compiled_in_test(component.as_bytes(), &entry)?)
         }
 
-        fn instance(&self, guest: &Guest) -> Result<Instance, Fault> {
+        pub(crate) fn link_artifact(&self, artifact: &Artifact) -> Result<Guest, Problem> {
+            Guest::try_link(artifact, &self.app, &self.sandbox)
+        }
+
+        pub(crate) fn instance(&self, guest: &Guest) -> Result<Instance, Fault> {
             self.runtime.block_on(guest.instantiate(&self.context, None))
         }
     }

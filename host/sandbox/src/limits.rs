@@ -14,7 +14,8 @@ pub(super) const HANDLES_AT_REST: usize = 16;
 pub(super) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
 /// Handles within one instance (resources, streams, futures, waitables), as wasmtime counts them in all its tables.
 pub(super) const COMPONENT_HANDLES_MAX: usize = 25_000;
-/// Bytes that a guest of wasi 0.2 may write to a body in one call, and that the host keeps for it until they are sent.
+/// Bytes that a guest of wasi 0.2 may write to a body in one call, and that the host keeps for it until they are sent. Of one of
+/// 0.3, bytes of small writes to a response's body that the host joins.
 pub(super) const BODY_CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one `get-random-bytes`. More is a trap in wasi 0.2; in 0.3 the guest gets this many.
 pub(super) const RANDOM_BYTES_MAX: u64 = 1 << 20;

@@ -16,7 +16,7 @@ use super::epoch::Ticker;
 use super::pool::PoolShape;
 use super::source::Problem;
 use super::state::State;
-use super::{capability, files, outbound};
+use super::{capability, files, outbound, response_p3};
 
 /// What all guests of a process share.
 pub struct Sandbox {
@@ -130,5 +130,8 @@ fn linker(engine: &Engine, concurrent: bool) -> wasmtime::Result<Linker<State>> 
     capability::link(&mut linker, concurrent)?;
     files::guard(&mut linker, concurrent)?;
     outbound::mend(&mut linker, concurrent)?;
+    if concurrent {
+        response_p3::attach(&mut linker)?;
+    }
     Ok(linker)
 }

@@ -21,6 +21,7 @@ use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_
 use super::memory::MemoryLimiter;
 use super::meter::{GROWTH_LINES_PER_SECOND, Meter};
 use super::outbound::{Outbound, Outgoing, Unsent};
+use super::response_p3::LastMade;
 use super::stdio::{GuestOutput, GuestStream, LINES_PER_SECOND};
 
 /// A store: never dropped by a panic.
@@ -35,6 +36,7 @@ pub(super) struct State {
     pub(super) hooks: Hooks,
     pub(super) limiter: MemoryLimiter,
     pub(super) unsent: Unsent,
+    pub(super) last_made: LastMade,
     /// The runtime of the worker, which may not be the one that is entered.
     pub(super) worker: Handle,
     held: Held,
@@ -112,6 +114,7 @@ impl State {
             },
             limiter,
             unsent: Unsent::default(),
+            last_made: LastMade::default(),
             worker,
             held,
             _place: place,
