@@ -4,13 +4,16 @@ Texts of headers are Latin-1: every byte is a character, and goes out as it came
 """
 
 import contextlib
+import gc
 import json
 import re
 import sys
 import traceback
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from componentize_py_runtime import drop_resource
 from componentize_py_types import Err, Ok
 from wit_world import exports
 from wit_world.imports import outgoing_handler, types
@@ -30,6 +33,8 @@ Headers = list[tuple[str, str]]
 
 # At most so much of a body is asked for in one call.
 CHUNK = 64 * 1024
+# At most so much can be sent by one call that waits until it is done.
+AT_ONCE = 4096
 
 METHODS = {
     "GET": types.Method_Get,
@@ -45,20 +50,61 @@ METHODS = {
 NAMES = {method: name for name, method in METHODS.items()}
 
 
+class _Handle:
+    """Gives a handle back to the host when the object that has it goes, unless it was given back before."""
+
+    __slots__ = ("_args",)
+
+    def __init__(self, args: tuple) -> None:
+        self._args = args
+
+    def detach(self) -> tuple | None:
+        args, self._args = self._args, None
+        return args and (None, drop_resource, args, None)
+
+    def __del__(self) -> None:
+        if self._args:
+            drop_resource(*self._args)
+
+
+class _Finalize(weakref.finalize):
+    """For the handles of componentize-py. Python's own finalizer takes some thousand instructions to make, and a request has
+    half a dozen handles."""
+
+    __slots__ = ()
+
+    def __new__(cls, thing: object, function: Callable, *args: object, **named: object) -> "_Handle | _Finalize":
+        return _Handle(args) if function is drop_resource else super().__new__(cls)
+
+
+weakref.finalize = _Finalize
+
+
 class Request:
-    """What the client asks."""
+    """What the client asks. The host is asked for the headers, the authority and the body when they are first used, which
+    must be before the response ends."""
 
     def __init__(self, request: IncomingRequest) -> None:
         self._request = request
         self._body: IncomingBody | None = None
+        self._headers: Headers | None = None
         method = request.method()
-        self.method = method.value if isinstance(method, types.Method_Other) else NAMES[type(method)]
+        self.method = NAMES.get(type(method)) or method.value
         self.target = request.path_with_query() or "/"
         path, _, self.query_string = self.target.partition("?")
-        self.path = unquote(path)
-        self.authority = request.authority()
-        with request.headers() as fields:
-            self.headers: Headers = [(name, value.decode("latin-1")) for name, value in fields.entries()]
+        self.path = unquote(path) if "%" in path else path
+
+    @property
+    def authority(self) -> str | None:
+        return self._request.authority()
+
+    @property
+    def headers(self) -> Headers:
+        """All fields, in their order."""
+        if self._headers is None:
+            with self._request.headers() as fields:
+                self._headers = [(name, value.decode("latin-1")) for name, value in fields.entries()]
+        return self._headers
 
     @property
     def query(self) -> dict[str, str]:
@@ -97,13 +143,13 @@ class Response:
         headers: Headers | None = None,
     ) -> None:
         self.status = status
-        self.headers = list(headers or [])
+        self.headers = list(headers) if headers else []
         kind = None
         if isinstance(body, str):
             body, kind = body.encode(), "text/plain; charset=utf-8"
         elif isinstance(body, (dict, list)):
             body, kind = json.dumps(body).encode(), "application/json"
-        if kind and not any(name.lower() == "content-type" for name, _ in self.headers):
+        if kind and not (headers and any(name.lower() == "content-type" for name, _ in headers)):
             self.headers.append(("content-type", kind))
         self.body: Iterable[str | bytes] = [body] if isinstance(body, bytes) else iter(body)
 
@@ -115,13 +161,15 @@ class App:
     """Routes: `{name}` in a path takes one part of it, and is an argument of the function."""
 
     def __init__(self) -> None:
-        self._routes: list[tuple[str, re.Pattern[str], Route]] = []
+        # With a pattern, or with the only path that the route has.
+        self._routes: list[tuple[str, re.Pattern[str] | str, Route]] = []
 
     def route(self, method: str, path: str) -> Callable[[Route], Route]:
-        pattern = re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(path)))
+        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(path))
+        place = path if pattern == re.escape(path) else re.compile(pattern)
 
         def add(function: Route) -> Route:
-            self._routes.append((method, pattern, function))
+            self._routes.append((method, place, function))
             return function
 
         return add
@@ -135,8 +183,14 @@ class App:
     def respond(self, request: Request) -> Response:
         # A HEAD request gets the response of GET; the host leaves out the body.
         wanted = "GET" if request.method == "HEAD" else request.method
-        for method, pattern, function in self._routes:
-            if method == wanted and (match := pattern.fullmatch(request.path)):
+        path = request.path
+        for method, place, function in self._routes:
+            if method != wanted:
+                continue
+            if isinstance(place, str):
+                if place == path:
+                    return _response(function, function(request))
+            elif match := place.fullmatch(path):
                 return _response(function, function(request, **match.groupdict()))
         return Response("not found", 404)
 
@@ -156,6 +210,10 @@ class App:
                 _send(head, response.body, response_out)
                 incoming._close()
 
+        # What was loaded until now lives as long as the instance. The garbage collector need not look at it, and writes to
+        # none of it: most of the memory stays shared with other instances.
+        gc.collect()
+        gc.freeze()
         return IncomingHandler
 
 
@@ -272,9 +330,21 @@ def _write(stream: OutputStream, data: bytes) -> None:
         data = data[room:]
 
 
+def _write_parts(stream: OutputStream, parts: Iterable[str | bytes]) -> None:
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        try:
+            _write(stream, data)
+        except Err:
+            return  # The client has gone.
+    with contextlib.suppress(Err):
+        stream.blocking_flush()
+
+
 def _head(response: Response) -> OutgoingResponse:
     outgoing = OutgoingResponse(_fields(response.headers))
-    outgoing.set_status_code(response.status)
+    if response.status != 200:
+        outgoing.set_status_code(response.status)
     return outgoing
 
 
@@ -283,15 +353,13 @@ def _send(outgoing: OutgoingResponse, parts: Iterable[str | bytes], response_out
     ResponseOutparam.set(response_out, Ok(outgoing))
     try:
         with body.write() as stream:
-            for part in parts:
-                data = part.encode() if isinstance(part, str) else part
+            if isinstance(parts, list) and len(parts) == 1 and len(parts[0]) <= AT_ONCE and isinstance(parts[0], bytes):
                 try:
-                    _write(stream, data)
+                    stream.blocking_write_and_flush(parts[0])
                 except Err:
-                    break  # The client has gone.
+                    pass  # The client has gone.
             else:
-                with contextlib.suppress(Err):
-                    stream.blocking_flush()
+                _write_parts(stream, parts)
     except Exception:
         # The parts could not be made, or what they are passed on from broke off. A body that is dropped without
         # `finish` is broken off, so that the client sees that it is not whole.

@@ -5,6 +5,7 @@ mod c;
 mod componentize;
 mod error;
 mod files;
+mod flatten;
 mod go;
 pub mod marker;
 mod options;
@@ -65,6 +66,8 @@ impl Project {
             Language::Zig => zig::build,
         };
         let made = build(self, options, &runner)?;
+        // A component that cannot be linked further serves as well, only slower.
+        let made = flatten::flatten(&made).unwrap_or(made);
         let path = options.output.clone().unwrap_or_else(|| self.folder().join(format!("{}.wasm", self.name())));
         let Checked { bytes, wasi, imports } = check(made, &path)?;
         let bytes = mark(&bytes, Marks { bears_reuse: true });

@@ -10,6 +10,8 @@
 
 // At most so much of a body is asked for in one call.
 enum { CHUNK = 64 * 1024 };
+// At most so much can be sent by one call that waits until it is done.
+enum { AT_ONCE = 4096 };
 
 // A block that lives until `handle` returns.
 struct block {
@@ -42,7 +44,8 @@ struct request {
 
 struct response {
   int outparam, status, fields, body, stream;
-  bool begun, broken, broken_off;
+  // `flushed`: the body was sent by one call, and there is nothing left to wait for.
+  bool begun, broken, broken_off, flushed;
 };
 
 static void *allocated(void *block) {
@@ -164,10 +167,12 @@ static bool write_all(int stream, const char *data, size_t length) {
   return true;
 }
 
-static void finish_body(int body, int stream) {
+static void finish_body(int body, int stream, bool flushed) {
   results into = {0};
-  wasi_stream_flush(stream, &into);
-  if (into.byte[0] != 0 && into.byte[4] == 0) wasi_error_drop(into.word[2]);
+  if (!flushed) {
+    wasi_stream_flush(stream, &into);
+    if (into.byte[0] != 0 && into.byte[4] == 0) wasi_error_drop(into.word[2]);
+  }
   wasi_output_stream_drop(stream);
   wasi_outgoing_body_finish(body, 0, 0, &into);
 }
@@ -301,7 +306,7 @@ static void begin(struct response *response) {
   response->begun = true;
   results into = {0};
   int handle = wasi_response_new(response->fields);
-  wasi_response_set_status(handle, response->status);
+  if (response->status != 200) wasi_response_set_status(handle, response->status);
   wasi_response_body(handle, &into);
   response->body = into.word[1];
   wasi_outgoing_body_write(response->body, &into);
@@ -311,8 +316,23 @@ static void begin(struct response *response) {
 
 bool response_write(struct response *response, const void *data, size_t length) {
   begin(response);
+  response->flushed = response->flushed && length == 0;
   if (!response->broken) response->broken = !write_all(response->stream, data, length);
   return !response->broken;
+}
+
+// The whole body in one call, if it is short enough for that.
+static void write_whole(struct response *response, const char *data, size_t length) {
+  if (response->begun || length == 0 || length > AT_ONCE) {
+    response_write(response, data, length);
+    return;
+  }
+  begin(response);
+  results into = {0};
+  wasi_stream_write_and_flush(response->stream, data, length, &into);
+  response->flushed = true;
+  response->broken = into.byte[0] != 0;
+  if (response->broken && into.byte[4] == 0) wasi_error_drop(into.word[2]);
 }
 
 void response_break_off(struct response *response) { response->broken_off = true; }
@@ -331,14 +351,14 @@ static void end(struct response *response) {
     wasi_output_stream_drop(response->stream);
     wasi_outgoing_body_drop(response->body);
   } else {
-    finish_body(response->body, response->stream);
+    finish_body(response->body, response->stream, response->flushed);
   }
 }
 
 void response_text(struct response *response, int status, const char *text) {
   response_status(response, status);
   response_header(response, "content-type", "text/plain; charset=utf-8");
-  response_write(response, text, strlen(text));
+  write_whole(response, text, strlen(text));
 }
 
 // The cases of the variant `error-code`, in their order.
@@ -418,7 +438,7 @@ struct fetched http_fetch(struct request *request, const char *method, const cha
   if (content.length > 0) {
     // Where the other side answers before it has read all, the answer is what counts.
     write_all(stream, content.data, content.length);
-    finish_body(body, stream);
+    finish_body(body, stream, false);
   }
   wait_for(wasi_future_subscribe(future));
   memset(&into, 0, sizeof into);

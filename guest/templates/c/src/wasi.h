@@ -70,6 +70,8 @@ TYPES("[resource-drop]incoming-response") void wasi_incoming_response_drop(int r
 STREAMS("[method]output-stream.check-write") void wasi_stream_check_write(int stream, results *into);
 STREAMS("[method]output-stream.write")
 void wasi_stream_write(int stream, const void *bytes, size_t length, results *into);
+STREAMS("[method]output-stream.blocking-write-and-flush")
+void wasi_stream_write_and_flush(int stream, const void *bytes, size_t length, results *into);
 STREAMS("[method]output-stream.blocking-flush") void wasi_stream_flush(int stream, results *into);
 STREAMS("[method]output-stream.subscribe") int wasi_output_stream_subscribe(int stream);
 STREAMS("[resource-drop]output-stream") void wasi_output_stream_drop(int stream);

@@ -173,6 +173,8 @@ pub const Response = struct {
     status: u16 = 200,
     begun: bool = false,
     failed: bool = false,
+    /// The body was sent by one call, and there is nothing left to wait for.
+    flushed: bool = false,
     body: i32 = 0,
     stream: i32 = 0,
 
@@ -187,14 +189,29 @@ pub const Response = struct {
     /// Sends a part of the body, and the response headers before the first.
     pub fn write(self: *Response, bytes: []const u8) Error!void {
         self.begin();
+        if (bytes.len > 0) self.flushed = false;
         try writeAll(self.stream, bytes);
+    }
+
+    /// The whole body in one call, if it is short enough for that.
+    fn writeWhole(self: *Response, bytes: []const u8) Error!void {
+        const at_once = 4096;
+        if (self.begun or bytes.len == 0 or bytes.len > at_once) return self.write(bytes);
+        self.begin();
+        self.flushed = true;
+        var into: Results = .{};
+        io.@"[method]output-stream.blocking-write-and-flush"(self.stream, bytes.ptr, bytes.len, &into);
+        if (into.tag(0) != 0) {
+            _ = failed(&into, 1);
+            return error.Broken;
+        }
     }
 
     /// A whole response in plain text.
     pub fn text(self: *Response, status: u16, bytes: []const u8) Error!void {
         self.status = status;
         try self.header("content-type", "text/plain; charset=utf-8");
-        try self.write(bytes);
+        try self.writeWhole(bytes);
     }
 
     fn begin(self: *Response) void {
@@ -202,7 +219,7 @@ pub const Response = struct {
         self.begun = true;
         var into: Results = .{};
         const handle = types.@"[constructor]outgoing-response"(self.fields);
-        _ = types.@"[method]outgoing-response.set-status-code"(handle, self.status);
+        if (self.status != 200) _ = types.@"[method]outgoing-response.set-status-code"(handle, self.status);
         types.@"[method]outgoing-response.body"(handle, &into);
         self.body = into.handle(1);
         types.@"[method]outgoing-body.write"(self.body, &into);
@@ -227,7 +244,7 @@ pub const Response = struct {
             io.@"[resource-drop]output-stream"(self.stream);
             types.@"[resource-drop]outgoing-body"(self.body);
         } else {
-            finishBody(self.body, self.stream);
+            finishBody(self.body, self.stream, self.flushed);
         }
     }
 };
@@ -342,10 +359,12 @@ fn writeAll(stream: i32, bytes: []const u8) Error!void {
     }
 }
 
-fn finishBody(body: i32, stream: i32) void {
+fn finishBody(body: i32, stream: i32, flushed: bool) void {
     var into: Results = .{};
-    io.@"[method]output-stream.blocking-flush"(stream, &into);
-    if (into.tag(0) != 0) _ = failed(&into, 1);
+    if (!flushed) {
+        io.@"[method]output-stream.blocking-flush"(stream, &into);
+        if (into.tag(0) != 0) _ = failed(&into, 1);
+    }
     io.@"[resource-drop]output-stream"(stream);
     types.@"[static]outgoing-body.finish"(body, 0, 0, &into);
 }
@@ -417,7 +436,7 @@ fn send(method: []const u8, url: []const u8, content: []const u8) Error!Fetched 
     // Where the other side answers before it has read all, the answer is what counts.
     if (content.len > 0) {
         writeAll(stream, content) catch {};
-        finishBody(body, stream);
+        finishBody(body, stream, false);
     }
     wait(types.@"[method]future-incoming-response.subscribe"(future));
     into = .{};

@@ -73,6 +73,7 @@ pub const outgoing = struct {
 pub const io = struct {
     pub extern "wasi:io/streams@0.2.12" fn @"[method]output-stream.check-write"(stream: i32, into: *Results) void;
     pub extern "wasi:io/streams@0.2.12" fn @"[method]output-stream.write"(stream: i32, bytes: [*]const u8, length: usize, into: *Results) void;
+    pub extern "wasi:io/streams@0.2.12" fn @"[method]output-stream.blocking-write-and-flush"(stream: i32, bytes: [*]const u8, length: usize, into: *Results) void;
     pub extern "wasi:io/streams@0.2.12" fn @"[method]output-stream.blocking-flush"(stream: i32, into: *Results) void;
     pub extern "wasi:io/streams@0.2.12" fn @"[method]output-stream.subscribe"(stream: i32) i32;
     pub extern "wasi:io/streams@0.2.12" fn @"[resource-drop]output-stream"(stream: i32) void;

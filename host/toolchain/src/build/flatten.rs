@@ -1,0 +1,165 @@
+//! Links the core modules of a component into one, when the component is built.
+//!
+//! componentize-py makes a component of a dozen core modules (libc, libpython, the bindings and others) that share a memory and
+//! a table. An instance of it costs the host a look-up for each of some 2,000 imports between them, and the table is filled
+//! function by function, because it belongs to another module than its elements. In one module, imports are plain calls, and
+//! the engine prepares the table once for all instances.
+//!
+//! What is linked: all core instances whose imports can be had before any of their exports is used outside. In components of
+//! `wit-component`, the only one left is the small module that puts the lowered imports into a table.
+
+mod link;
+mod merge;
+mod module;
+mod needs;
+mod parts;
+mod rewrite;
+mod unfit;
+
+use self::link::Linked;
+use self::module::CoreModule;
+use self::parts::Parts;
+use self::unfit::{Unfit, unfit};
+
+/// The component with its core modules linked into one, which does the same.
+///
+/// # Errors
+/// When it has nothing to link, or something that this does not know: the component is fine as it is. Says why.
+pub(super) fn flatten(component: &[u8]) -> Result<Vec<u8>, String> {
+    let flat = linked(component).map_err(|Unfit(reason)| reason)?;
+    let features = wasmparser::WasmFeatures::all();
+    wasmparser::Validator::new_with_features(features).validate_all(&flat).map_err(|error| error.to_string())?;
+    Ok(flat)
+}
+
+fn linked(component: &[u8]) -> Result<Vec<u8>, Unfit> {
+    let parts = Parts::read(component)?;
+    let modules = parts.modules.iter().map(|bytes| CoreModule::read(bytes)).collect::<Result<Vec<_>, _>>()?;
+    let mut members = parts.instantiated_once();
+    loop {
+        if members.len() < 2 {
+            return unfit("it has no two core modules that can be linked");
+        }
+        let linked = Linked::resolve(&parts, &modules, &members)?;
+        let late = needs::members_that_come_late(&parts, &linked)?;
+        if late.is_empty() {
+            let wanted = needs::roots(&parts, &linked)?.of_members;
+            let merged = merge::merge(&parts, &linked, &wanted)?;
+            return rewrite::component(&parts, &linked, &merged);
+        }
+        members.retain(|member| !late.contains(member));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two modules that share a memory and a table, as a linker of dynamic libraries leaves them, and the shim of
+    /// `wit-component` for the lowered import `f`.
+    const SHARED: &str = r#"(component
+        (import "f" (func $f (param "text" string)))
+        (core module $env
+            (memory (export "memory") 1)
+            (table (export "table") 4 funcref)
+            (global (export "base") i32 (i32.const 2))
+            (global (export "address") (mut i32) (i32.const 40))
+            (global (export "stack") (mut i32) (i32.const 1000)))
+        (core module $shim
+            (type $t (func (param i32 i32)))
+            (table (export "table") 1 funcref)
+            (func (export "f") (param i32 i32) (call_indirect (type $t) (local.get 0) (local.get 1) (i32.const 0))))
+        (core module $fixup
+            (import "" "f" (func $f (param i32 i32)))
+            (import "" "table" (table 1 funcref))
+            (elem (i32.const 0) func $f))
+        (core module $library
+            (import "env" "memory" (memory 1))
+            (import "env" "table" (table 4 funcref))
+            (import "env" "base" (global $base i32))
+            (import "env" "address" (global $address (mut i32)))
+            (import "env" "stack" (global $stack (mut i32)))
+            (import "host" "f" (func $f (param i32 i32)))
+            (elem (global.get $base) func $g)
+            (data (i32.const 40) "hello")
+            (func $g (global.set $stack (i32.const 7)) (call $f (global.get $address) (i32.const 5)))
+            (func $unused (export "unused") unreachable)
+            (func (export "run") (call_indirect (i32.add (global.get $base) (i32.const 0))))
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0)))
+        (core instance $shim (instantiate $shim))
+        (core instance $env (instantiate $env))
+        (alias core export $shim "f" (core func $shim-f))
+        (core instance $host (export "f" (func $shim-f)))
+        (core instance $library (instantiate $library (with "env" (instance $env)) (with "host" (instance $host))))
+        (alias core export $env "memory" (core memory $memory))
+        (alias core export $library "realloc" (core func $realloc))
+        (alias core export $shim "table" (core table $table))
+        (core func $lowered (canon lower (func $f) (memory $memory) (realloc $realloc)))
+        (core instance $arguments (export "f" (func $lowered)) (export "table" (table $table)))
+        (core instance (instantiate $fixup (with "" (instance $arguments))))
+        (alias core export $library "run" (core func $run))
+        (func (export "run") (canon lift (core func $run))))"#;
+
+    fn flat(text: &str) -> Result<Vec<u8>, String> {
+        flatten(&wat::parse_str(text).map_err(|error| error.to_string())?)
+    }
+
+    fn modules(component: &[u8]) -> Result<Vec<CoreModule<'_>>, String> {
+        let parts = Parts::read(component).map_err(|Unfit(reason)| reason)?;
+        parts
+            .modules
+            .iter()
+            .map(|bytes| CoreModule::read(bytes))
+            .collect::<Result<_, _>>()
+            .map_err(|Unfit(reason)| reason)
+    }
+
+    #[test]
+    fn modules_that_share_a_memory_become_one() -> Result<(), String> {
+        let flat = flat(SHARED)?;
+        let modules = modules(&flat)?;
+        let counts: Vec<usize> = modules.iter().map(|module| module.bodies.len()).collect();
+        // In order: the merged one (the shim's function, `g`, `run` and `realloc`, and not `unused`), the place of the shim,
+        // the fix-up, and the place of the library.
+        assert_eq!(counts, [4, 0, 0, 0]);
+        let merged = modules.first().ok_or("no module")?;
+        assert!(merged.imports.is_empty(), "all its imports were exports of members");
+        assert_eq!((merged.tables.len(), merged.memories.len(), merged.data.len()), (2, 1, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn globals_that_nothing_writes_are_numbers_and_elements_have_fixed_places() -> Result<(), String> {
+        let flat = flat(SHARED)?;
+        let modules = modules(&flat)?;
+        let merged = modules.first().ok_or("no module")?;
+        assert_eq!(merged.globals.len(), 1, "only the stack pointer is written");
+        let element = merged.elements.first().ok_or("no element")?;
+        let wasmparser::ElementKind::Active { offset_expr, .. } = &element.kind else {
+            return Err("passive".to_owned());
+        };
+        let offset = offset_expr.get_operators_reader().read().map_err(|error| error.to_string())?;
+        assert!(matches!(offset, wasmparser::Operator::I32Const { value: 2 }), "{offset:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_linked_already_stays_as_it_is() -> Result<(), String> {
+        let once = flat(SHARED)?;
+        assert_eq!(flatten(&once), Err("it has no two core modules that can be linked".to_owned()));
+        Ok(())
+    }
+
+    #[test]
+    fn modules_that_cannot_be_linked_are_left_alone_with_a_reason() {
+        let reason = |text: &str| flat(text).err().unwrap_or_default();
+        assert_eq!(reason("(component)"), "it has no two core modules that can be linked");
+        let twice = "(component (core module $m) (core instance (instantiate $m)) (core instance (instantiate $m)))";
+        assert_eq!(reason(twice), "it has no two core modules that can be linked");
+        let debug =
+            SHARED.replace("(global (export \"base\")", "(@custom \".debug_info\" \"\") (global (export \"base\")");
+        assert!(reason(&debug).contains("debug information"), "{}", reason(&debug));
+        let tag = SHARED.replace("(global (export \"base\")", "(tag) (global (export \"base\")");
+        assert!(reason(&tag).contains("not known"), "{}", reason(&tag));
+    }
+}
