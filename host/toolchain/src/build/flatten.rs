@@ -18,7 +18,7 @@ mod unfit;
 
 use self::link::Linked;
 use self::module::CoreModule;
-use self::parts::Parts;
+use self::parts::ComponentParts;
 use self::unfit::{Unfit, unfit};
 use wasmparser::Instance;
 
@@ -34,7 +34,7 @@ pub(super) fn flatten(component: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn linked(component: &[u8]) -> Result<Vec<u8>, Unfit> {
-    let parts = Parts::read(component)?;
+    let parts = ComponentParts::read(component)?;
     let modules = parts.modules.iter().map(|bytes| CoreModule::read(bytes)).collect::<Result<Vec<_>, _>>()?;
     let mut members = parts.instantiated_once();
     loop {
@@ -54,7 +54,7 @@ fn linked(component: &[u8]) -> Result<Vec<u8>, Unfit> {
 }
 
 /// What a module's start function sees must be as before: no module with one is linked, nor any that comes after one.
-fn keep_starts_in_order(parts: &Parts<'_>, modules: &[CoreModule<'_>], members: &mut Vec<u32>) {
+fn keep_starts_in_order(parts: &ComponentParts<'_>, modules: &[CoreModule<'_>], members: &mut Vec<u32>) {
     let starts = |instance: &u32| match parts.instance(*instance) {
         Ok(Instance::Instantiate { module_index, .. }) => {
             modules.get(*module_index as usize).is_none_or(|module| module.start.is_some())
@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn modules(component: &[u8]) -> Result<Vec<CoreModule<'_>>, String> {
-        let parts = Parts::read(component).map_err(|Unfit(reason)| reason)?;
+        let parts = ComponentParts::read(component).map_err(|Unfit(reason)| reason)?;
         parts
             .modules
             .iter()

@@ -13,7 +13,7 @@ use wasm_encoder::{
 use wasmparser::{ElementItems, FuncType, Operator, ValType};
 
 use super::link::{Home, Linked};
-use super::parts::{CoreAlias, CoreKind, Parts};
+use super::parts::{ComponentParts, CoreAlias, CoreKind};
 use super::unfit::{Unfit, unfit};
 
 /// The module's name of all that it imports.
@@ -31,7 +31,7 @@ pub(super) struct Merged<'a> {
 
 /// Merges the members. `wanted`: exports of theirs that are used outside.
 pub(super) fn merge<'a>(
-    parts: &Parts<'a>,
+    parts: &ComponentParts<'a>,
     linked: &Linked<'_, 'a>,
     wanted: &[CoreAlias<'a>],
 ) -> Result<Merged<'a>, Unfit> {
