@@ -3,10 +3,12 @@
 Texts of headers are Latin-1: every byte is a character, and goes out as it came in.
 """
 
+import gc
 import json
 import re
 import sys
 import traceback
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -14,6 +16,7 @@ import wit_world
 from componentize_py_async_support import spawn
 from componentize_py_async_support.futures import FutureReader, FutureWriter
 from componentize_py_async_support.streams import ByteStreamReader, ByteStreamWriter
+from componentize_py_runtime import drop_resource
 from componentize_py_types import Err, Ok
 from wit_world import exports
 from wit_world.imports import client, monotonic_clock
@@ -42,6 +45,36 @@ NAMES = {method: name for name, method in METHODS.items()}
 # The names that componentize-py makes of the two types of future that a body needs.
 _trailers = wit_world.result_option_wasi_http_types_fields_wasi_http_types_error_code_future
 _transmission = wit_world.result_unit_wasi_http_types_error_code_future
+
+
+class _Handle:
+    """Gives a handle back to the host when the object that has it goes, unless it was given back before."""
+
+    __slots__ = ("_args",)
+
+    def __init__(self, args: tuple) -> None:
+        self._args = args
+
+    def detach(self) -> tuple | None:
+        args, self._args = self._args, None
+        return args and (None, drop_resource, args, None)
+
+    def __del__(self) -> None:
+        if self._args:
+            drop_resource(*self._args)
+
+
+class _Finalize(weakref.finalize):
+    """For the handles of componentize-py. Python's own finalizer takes some thousand instructions to make, and a request has
+    half a dozen handles."""
+
+    __slots__ = ()
+
+    def __new__(cls, thing: object, function: Callable, *args: object, **named: object) -> "_Handle | _Finalize":
+        return _Handle(args) if function is drop_resource else super().__new__(cls)
+
+
+weakref.finalize = _Finalize
 
 
 class Request:
@@ -151,6 +184,10 @@ class App:
                     _report()
                     return _send(Response("internal server error", 500))
 
+        # What was loaded until now lives as long as the instance. The garbage collector need not look at it, and writes to
+        # none of it: most of the memory stays shared with other instances.
+        gc.collect()
+        gc.freeze()
         return Handler
 
 

@@ -127,6 +127,9 @@ func streamCheckWrite(stream int32, into *results)
 //go:wasmimport wasi:io/streams@0.2.12 [method]output-stream.write
 func streamWrite(stream int32, bytes unsafe.Pointer, length int32, into *results)
 
+//go:wasmimport wasi:io/streams@0.2.12 [method]output-stream.blocking-write-and-flush
+func streamWriteAndFlush(stream int32, bytes unsafe.Pointer, length int32, into *results)
+
 //go:wasmimport wasi:io/streams@0.2.12 [method]output-stream.blocking-flush
 func streamFlush(stream int32, into *results)
 

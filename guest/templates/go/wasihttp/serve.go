@@ -116,7 +116,9 @@ func (w *responseWriter) WriteHeader(status int) {
 		fields, status = fieldsNew(), http.StatusInternalServerError
 	}
 	response := responseNew(fields)
-	responseSetStatusCode(response, int32(status))
+	if status != http.StatusOK {
+		responseSetStatusCode(response, int32(status))
+	}
 	var into results
 	responseBody(response, &into)
 	w.body = newOutgoingBody(into.handle(1))

@@ -11,6 +11,9 @@ var errBroken = errors.New("wasihttp: the other side has gone")
 // At most so much is asked for in one call.
 const chunk = 64 * 1024
 
+// At most so much can be sent by one call that waits until it is done.
+const atOnce = 4096
+
 // What a body is read from: an incoming-body and its stream.
 type incomingBody struct {
 	body, stream int32
@@ -85,6 +88,8 @@ func (b *incomingBody) Close() error {
 // What a body is written to: an outgoing-body and its stream.
 type outgoingBody struct {
 	body, stream int32
+	// Something was written; and there is nothing left to wait for.
+	begun, flushed bool
 }
 
 func newOutgoingBody(body int32) *outgoingBody {
@@ -96,7 +101,18 @@ func newOutgoingBody(body int32) *outgoingBody {
 // Waits for room where there is none.
 func (b *outgoingBody) Write(bytes []byte) (int, error) {
 	written := 0
+	if !b.begun && 0 < len(bytes) && len(bytes) <= atOnce {
+		// Mostly the whole body.
+		b.begun, b.flushed = true, true
+		var wrote results
+		streamWriteAndFlush(b.stream, unsafe.Pointer(&bytes[0]), int32(len(bytes)), &wrote)
+		if failed(&wrote, 1) {
+			return 0, errBroken
+		}
+		return len(bytes), nil
+	}
 	for written < len(bytes) {
+		b.begun, b.flushed = true, false
 		var room results
 		streamCheckWrite(b.stream, &room)
 		if failed(&room, 2) {
@@ -122,6 +138,10 @@ func (b *outgoingBody) Write(bytes []byte) (int, error) {
 }
 
 func (b *outgoingBody) flush() {
+	if b.flushed {
+		return
+	}
+	b.flushed = true
 	var into results
 	streamFlush(b.stream, &into)
 	failed(&into, 1)

@@ -18,8 +18,9 @@ mod unfit;
 
 use self::link::Linked;
 use self::module::CoreModule;
-use self::parts::Parts;
+use self::parts::ComponentParts;
 use self::unfit::{Unfit, unfit};
+use wasmparser::Instance;
 
 /// The component with its core modules linked into one, which does the same.
 ///
@@ -33,10 +34,11 @@ pub(super) fn flatten(component: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn linked(component: &[u8]) -> Result<Vec<u8>, Unfit> {
-    let parts = Parts::read(component)?;
+    let parts = ComponentParts::read(component)?;
     let modules = parts.modules.iter().map(|bytes| CoreModule::read(bytes)).collect::<Result<Vec<_>, _>>()?;
     let mut members = parts.instantiated_once();
     loop {
+        keep_starts_in_order(&parts, &modules, &mut members);
         if members.len() < 2 {
             return unfit("it has no two core modules that can be linked");
         }
@@ -48,6 +50,19 @@ fn linked(component: &[u8]) -> Result<Vec<u8>, Unfit> {
             return rewrite::component(&parts, &linked, &merged);
         }
         members.retain(|member| !late.contains(member));
+    }
+}
+
+/// What a module's start function sees must be as before: no module with one is linked, nor any that comes after one.
+fn keep_starts_in_order(parts: &ComponentParts<'_>, modules: &[CoreModule<'_>], members: &mut Vec<u32>) {
+    let starts = |instance: &u32| match parts.instance(*instance) {
+        Ok(Instance::Instantiate { module_index, .. }) => {
+            modules.get(*module_index as usize).is_none_or(|module| module.start.is_some())
+        }
+        _ => false,
+    };
+    if let Some(first) = (0..).take(parts.instances.len()).find(starts) {
+        members.retain(|member| *member < first);
     }
 }
 
@@ -105,7 +120,7 @@ mod tests {
     }
 
     fn modules(component: &[u8]) -> Result<Vec<CoreModule<'_>>, String> {
-        let parts = Parts::read(component).map_err(|Unfit(reason)| reason)?;
+        let parts = ComponentParts::read(component).map_err(|Unfit(reason)| reason)?;
         parts
             .modules
             .iter()
@@ -140,6 +155,24 @@ mod tests {
         };
         let offset = offset_expr.get_operators_reader().read().map_err(|error| error.to_string())?;
         assert!(matches!(offset, wasmparser::Operator::I32Const { value: 2 }), "{offset:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_start_function_runs_after_what_came_before_it_and_is_not_linked() -> Result<(), String> {
+        // As `wit-component` calls a library's initialization, behind the fix-up.
+        let starting = SHARED.replace(
+            "(alias core export $library \"run\" (core func $run))",
+            r#"(alias core export $library "run" (core func $run))
+            (core module $start (import "" "run" (func $run)) (start $run))
+            (core instance $to-start (export "run" (func $run)))
+            (core instance (instantiate $start (with "" (instance $to-start))))"#,
+        );
+        let flat = flat(&starting)?;
+        let modules = modules(&flat)?;
+        let starts: Vec<bool> = modules.iter().map(|module| module.start.is_some()).collect();
+        assert_eq!(starts, [false, false, false, false, true]);
+        assert_eq!(modules.iter().map(|module| module.bodies.len()).collect::<Vec<_>>(), [4, 0, 0, 0, 0]);
         Ok(())
     }
 

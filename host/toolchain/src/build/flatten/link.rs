@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use wasmparser::{Instance, TypeRef};
 
 use super::module::CoreModule;
-use super::parts::{CoreKind, Part, Parts};
+use super::parts::{ComponentPart, ComponentParts, CoreKind};
 use super::unfit::{Unfit, unfit};
 
 /// What an index of a member's function, table, memory or global stands for.
@@ -70,7 +70,11 @@ pub(super) struct Linked<'m, 'a> {
 
 impl<'m, 'a> Linked<'m, 'a> {
     /// `instances`: the members' indices, in order.
-    pub(super) fn resolve(parts: &Parts<'a>, modules: &'m [CoreModule<'a>], instances: &[u32]) -> Result<Self, Unfit> {
+    pub(super) fn resolve(
+        parts: &ComponentParts<'a>,
+        modules: &'m [CoreModule<'a>],
+        instances: &[u32],
+    ) -> Result<Self, Unfit> {
         let mut linked = Self::default();
         for &instance in instances {
             let Instance::Instantiate { module_index, args } = parts.instance(instance)? else {
@@ -108,7 +112,13 @@ impl<'m, 'a> Linked<'m, 'a> {
     }
 
     /// What the export of a core instance is.
-    pub(super) fn export(&self, parts: &Parts<'a>, instance: u32, kind: CoreKind, name: &str) -> Result<Home, Unfit> {
+    pub(super) fn export(
+        &self,
+        parts: &ComponentParts<'a>,
+        instance: u32,
+        kind: CoreKind,
+        name: &str,
+    ) -> Result<Home, Unfit> {
         if let Some(member) = self.numbers.get(&instance).and_then(|&number| self.members.get(number)) {
             return match member.exports.get(name) {
                 Some((found, index)) if *found == kind => member.homes.get(kind, *index),
@@ -123,7 +133,7 @@ impl<'m, 'a> Linked<'m, 'a> {
             return unfit("an export is missing");
         };
         match parts.definition(kind, export.index)? {
-            Part::Alias(alias) if self.leads_to_members(parts, alias.instance)? => {
+            ComponentPart::Alias(alias) if self.leads_to_members(parts, alias.instance)? => {
                 self.export(parts, alias.instance, kind, alias.name)
             }
             _ if kind == CoreKind::Function => Ok(Home::Outside(export.index)),
@@ -131,7 +141,7 @@ impl<'m, 'a> Linked<'m, 'a> {
         }
     }
 
-    fn leads_to_members(&self, parts: &Parts<'a>, instance: u32) -> Result<bool, Unfit> {
+    fn leads_to_members(&self, parts: &ComponentParts<'a>, instance: u32) -> Result<bool, Unfit> {
         Ok(self.is_member(instance) || matches!(parts.instance(instance)?, Instance::FromExports(_)))
     }
 }

@@ -8,13 +8,12 @@ use std::collections::{HashMap, HashSet};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
     CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection, EntityType, ExportSection, FunctionSection,
-    GlobalSection, ImportSection, Instruction, MemorySection, Module, NameMap, NameSection, StartSection, TableSection,
-    TypeSection,
+    GlobalSection, ImportSection, Instruction, MemorySection, Module, NameMap, NameSection, TableSection, TypeSection,
 };
 use wasmparser::{ElementItems, FuncType, Operator, ValType};
 
 use super::link::{Home, Linked};
-use super::parts::{CoreAlias, CoreKind, Parts};
+use super::parts::{ComponentParts, CoreAlias, CoreKind};
 use super::unfit::{Unfit, unfit};
 
 /// The module's name of all that it imports.
@@ -32,7 +31,7 @@ pub(super) struct Merged<'a> {
 
 /// Merges the members. `wanted`: exports of theirs that are used outside.
 pub(super) fn merge<'a>(
-    parts: &Parts<'a>,
+    parts: &ComponentParts<'a>,
     linked: &Linked<'_, 'a>,
     wanted: &[CoreAlias<'a>],
 ) -> Result<Merged<'a>, Unfit> {
@@ -87,7 +86,6 @@ impl Plan {
         let mut open: Vec<Home> = functions.map(|(_, home)| *home).collect();
         for member in &linked.members {
             let function = |index: u32| member.homes.get(CoreKind::Function, index);
-            open.extend(member.module.start.map(function).transpose()?);
             let mut inits: Vec<wasmparser::ConstExpr<'_>> =
                 member.module.globals.iter().map(|global| global.init_expr.clone()).collect();
             for element in &member.module.elements {
@@ -206,7 +204,6 @@ impl Plan {
         let (mut tables, mut memories) = (TableSection::new(), MemorySection::new());
         let (mut globals, mut elements) = (GlobalSection::new(), ElementSection::new());
         let (mut data, mut names) = (DataSection::new(), NameMap::new());
-        let mut start = None;
         if let Some(which) = (0..linked.members.len()).next() {
             let mut inside = Inside { plan: self, linked, which };
             for (ty, _) in types {
@@ -244,19 +241,10 @@ impl Plan {
             for segment in &module.data {
                 inside.parse_data(&mut data, segment.clone())?;
             }
-            if let Some(function) = module.start {
-                if which + 1 != linked.members.len() {
-                    return unfit("a core module starts before others are there");
-                }
-                start = Some(inside.function_index(function)?);
-            }
         }
         let mut module = Module::new();
         module.section(&type_section).section(&self.imports(linked)?).section(&functions).section(&tables);
         module.section(&memories).section(&globals).section(exports);
-        if let Some(function_index) = start {
-            module.section(&StartSection { function_index });
-        }
         module.section(&elements).section(&DataCountSection { count: data.len() }).section(&code).section(&data);
         let mut section = NameSection::new();
         section.functions(&names);

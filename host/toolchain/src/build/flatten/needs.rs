@@ -8,7 +8,7 @@ use wasm_encoder::reencode::{Error, Reencode, ReencodeComponent};
 use wasmparser::{CanonicalFunction, Instance};
 
 use super::link::{Home, Linked};
-use super::parts::{CoreAlias, CoreKind, Part, Parts};
+use super::parts::{ComponentPart, ComponentParts, CoreAlias, CoreKind};
 use super::unfit::{Unfit, unfit};
 
 /// Core definitions of the component that are needed for some others, without those within members.
@@ -24,23 +24,23 @@ impl<'a> Needed<'a> {
     /// Adds these definitions, with what they need.
     pub(super) fn add(
         &mut self,
-        parts: &Parts<'a>,
+        parts: &ComponentParts<'a>,
         linked: &Linked<'_, 'a>,
         definitions: impl IntoIterator<Item = (CoreKind, u32)>,
     ) -> Result<(), Unfit> {
         self.add_all(parts, linked, Indices { definitions: definitions.into_iter().collect(), instances: Vec::new() })
     }
 
-    fn add_all(&mut self, parts: &Parts<'a>, linked: &Linked<'_, 'a>, mut open: Indices) -> Result<(), Unfit> {
+    fn add_all(&mut self, parts: &ComponentParts<'a>, linked: &Linked<'_, 'a>, mut open: Indices) -> Result<(), Unfit> {
         loop {
             if let Some((kind, index)) = open.definitions.pop() {
                 if !self.definitions.insert((kind, index)) {
                     continue;
                 }
                 match parts.definition(kind, index)? {
-                    Part::Alias(alias) if linked.is_member(alias.instance) => self.of_members.push(*alias),
-                    Part::Alias(alias) => open.instances.push(alias.instance),
-                    Part::Canonical(function) => open.canonical(function)?,
+                    ComponentPart::Alias(alias) if linked.is_member(alias.instance) => self.of_members.push(*alias),
+                    ComponentPart::Alias(alias) => open.instances.push(alias.instance),
+                    ComponentPart::Canonical(function) => open.canonical(function)?,
                     _ => return unfit("a definition is of an unknown kind"),
                 }
             } else if let Some(index) = open.instances.pop() {
@@ -100,11 +100,11 @@ impl Reencode for Indices {
 impl ReencodeComponent for Indices {}
 
 /// What is needed whatever the merged module imports: by the component's own exports, and by instances that are no members.
-pub(super) fn roots<'a>(parts: &Parts<'a>, linked: &Linked<'_, 'a>) -> Result<Needed<'a>, Unfit> {
+pub(super) fn roots<'a>(parts: &ComponentParts<'a>, linked: &Linked<'_, 'a>) -> Result<Needed<'a>, Unfit> {
     let mut needed = Needed::default();
     let mut open = Indices::default();
     for part in &parts.parts {
-        if let Part::Canonical(function @ CanonicalFunction::Lift { .. }) = part {
+        if let ComponentPart::Canonical(function @ CanonicalFunction::Lift { .. }) = part {
             open.canonical(function)?;
         }
     }
@@ -118,7 +118,10 @@ pub(super) fn roots<'a>(parts: &Parts<'a>, linked: &Linked<'_, 'a>) -> Result<Ne
 }
 
 /// The members whose imports from outside need an export of a member: they are instantiated after the others.
-pub(super) fn members_that_come_late(parts: &Parts<'_>, linked: &Linked<'_, '_>) -> Result<HashSet<u32>, Unfit> {
+pub(super) fn members_that_come_late(
+    parts: &ComponentParts<'_>,
+    linked: &Linked<'_, '_>,
+) -> Result<HashSet<u32>, Unfit> {
     let mut known: HashMap<u32, bool> = HashMap::new();
     let mut late = HashSet::new();
     for member in &linked.members {

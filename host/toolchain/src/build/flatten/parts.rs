@@ -47,7 +47,7 @@ impl From<CoreKind> for ExportKind {
 
 /// One definition, or a section that defines nothing of the core.
 #[derive(Debug)]
-pub(super) enum Part<'a> {
+pub(super) enum ComponentPart<'a> {
     /// A core instance.
     Instance(Instance<'a>),
     /// An export of a core instance.
@@ -72,8 +72,8 @@ pub(super) struct CoreAlias<'a> {
 
 /// A component's parts in their order, and where each core definition is among them.
 #[derive(Debug, Default)]
-pub(super) struct Parts<'a> {
-    pub(super) parts: Vec<Part<'a>>,
+pub(super) struct ComponentParts<'a> {
+    pub(super) parts: Vec<ComponentPart<'a>>,
     pub(super) modules: Vec<&'a [u8]>,
     /// The part that defines each core instance.
     pub(super) instances: Vec<usize>,
@@ -81,7 +81,7 @@ pub(super) struct Parts<'a> {
     spaces: HashMap<CoreKind, Vec<usize>>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> ComponentParts<'a> {
     pub(super) fn read(component: &'a [u8]) -> Result<Self, Unfit> {
         let mut read = Self::default();
         let mut parser = Parser::new(0);
@@ -97,33 +97,33 @@ impl<'a> Parts<'a> {
                 Payload::Version { .. } => return unfit("it is not a component"),
                 Payload::End(_) => return Ok(read),
                 Payload::ModuleSection { unchecked_range, .. } => {
-                    read.push(Part::Module(read.modules.len()));
+                    read.push(ComponentPart::Module(read.modules.len()));
                     read.modules.push(slice(component, unchecked_range.clone())?);
                     rest = rest.get(unchecked_range.len()..).unwrap_or_default();
                 }
                 Payload::ComponentSection { unchecked_range, .. } => {
                     let id = wasm_encoder::ComponentSectionId::Component as u8;
-                    read.push(Part::Section(id, slice(component, unchecked_range.clone())?));
+                    read.push(ComponentPart::Section(id, slice(component, unchecked_range.clone())?));
                     rest = rest.get(unchecked_range.len()..).unwrap_or_default();
                 }
                 Payload::InstanceSection(section) => {
                     for instance in section {
-                        read.push(Part::Instance(instance?));
+                        read.push(ComponentPart::Instance(instance?));
                     }
                 }
                 Payload::ComponentAliasSection(section) => {
                     for alias in section {
                         read.push(match alias? {
                             ComponentAlias::CoreInstanceExport { kind, instance_index, name } => {
-                                Part::Alias(CoreAlias { kind: kind.into(), instance: instance_index, name })
+                                ComponentPart::Alias(CoreAlias { kind: kind.into(), instance: instance_index, name })
                             }
-                            alias => Part::ComponentAlias(alias),
+                            alias => ComponentPart::ComponentAlias(alias),
                         });
                     }
                 }
                 Payload::ComponentCanonicalSection(section) => {
                     for function in section {
-                        read.push(Part::Canonical(function?));
+                        read.push(ComponentPart::Canonical(function?));
                     }
                 }
                 Payload::ComponentTypeSection(section) => {
@@ -161,16 +161,16 @@ impl<'a> Parts<'a> {
 
     fn push_section(&mut self, component: &'a [u8], payload: &Payload<'a>) -> Result<(), Unfit> {
         let Some((id, range)) = payload.as_section() else { return unfit("it has something unknown") };
-        self.push(Part::Section(id, slice(component, range)?));
+        self.push(ComponentPart::Section(id, slice(component, range)?));
         Ok(())
     }
 
-    fn push(&mut self, part: Part<'a>) {
+    fn push(&mut self, part: ComponentPart<'a>) {
         let number = self.parts.len();
         match &part {
-            Part::Instance(_) => self.instances.push(number),
-            Part::Alias(alias) => self.spaces.entry(alias.kind).or_default().push(number),
-            Part::Canonical(function) if !matches!(function, CanonicalFunction::Lift { .. }) => {
+            ComponentPart::Instance(_) => self.instances.push(number),
+            ComponentPart::Alias(alias) => self.spaces.entry(alias.kind).or_default().push(number),
+            ComponentPart::Canonical(function) if !matches!(function, CanonicalFunction::Lift { .. }) => {
                 self.spaces.entry(CoreKind::Function).or_default().push(number);
             }
             _ => {}
@@ -179,7 +179,7 @@ impl<'a> Parts<'a> {
     }
 
     /// The part that defines the core function, table, memory or global with this index.
-    pub(super) fn definition(&self, kind: CoreKind, index: u32) -> Result<&Part<'a>, Unfit> {
+    pub(super) fn definition(&self, kind: CoreKind, index: u32) -> Result<&ComponentPart<'a>, Unfit> {
         let number = self.spaces.get(&kind).and_then(|space| space.get(index as usize));
         match number.and_then(|&number| self.parts.get(number)) {
             Some(part) => Ok(part),
@@ -190,7 +190,11 @@ impl<'a> Parts<'a> {
     /// The core instance with this index.
     pub(super) fn instance(&self, index: u32) -> Result<&Instance<'a>, Unfit> {
         let part = self.instances.get(index as usize).and_then(|&number| self.parts.get(number));
-        if let Some(Part::Instance(instance)) = part { Ok(instance) } else { unfit("an index is out of bounds") }
+        if let Some(ComponentPart::Instance(instance)) = part {
+            Ok(instance)
+        } else {
+            unfit("an index is out of bounds")
+        }
     }
 
     /// The instances of modules that have one instance, in their order.

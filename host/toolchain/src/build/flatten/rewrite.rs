@@ -13,22 +13,26 @@ use wasmparser::CanonicalFunction;
 use super::link::Linked;
 use super::merge::{Merged, OUTSIDE};
 use super::needs::{Needed, roots};
-use super::parts::{CoreKind, Part, Parts};
+use super::parts::{ComponentPart, ComponentParts, CoreKind};
 use super::unfit::{Unfit, unfit};
 
 /// The component with `merged` in the place of its members.
-pub(super) fn component<'a>(parts: &Parts<'a>, linked: &Linked<'_, 'a>, merged: &Merged<'a>) -> Result<Vec<u8>, Unfit> {
+pub(super) fn component<'a>(
+    parts: &ComponentParts<'a>,
+    linked: &Linked<'_, 'a>,
+    merged: &Merged<'a>,
+) -> Result<Vec<u8>, Unfit> {
     let mut needed = roots(parts, linked)?;
     let outside = merged.outside.iter().map(|&index| (CoreKind::Function, index));
     needed.add(parts, linked, outside)?;
-    let mut writer = Writer { merged, needed, ..Writer::new(parts, linked, merged) };
+    let mut writer = ComponentWriter { merged, needed, ..ComponentWriter::new(parts, linked, merged) };
     writer.write_all(linked)?;
     Ok(writer.component.finish())
 }
 
 /// Writes parts, with their new indices.
-struct Writer<'w, 'a> {
-    parts: &'w Parts<'a>,
+struct ComponentWriter<'w, 'a> {
+    parts: &'w ComponentParts<'a>,
     merged: &'w Merged<'a>,
     /// The module of a member that the merged one replaces.
     place: u32,
@@ -54,8 +58,8 @@ enum Written {
     Lifted,
 }
 
-impl<'w, 'a> Writer<'w, 'a> {
-    fn new(parts: &'w Parts<'a>, linked: &Linked<'_, 'a>, merged: &'w Merged<'a>) -> Self {
+impl<'w, 'a> ComponentWriter<'w, 'a> {
+    fn new(parts: &'w ComponentParts<'a>, linked: &Linked<'_, 'a>, merged: &'w Merged<'a>) -> Self {
         Self {
             parts,
             merged,
@@ -76,14 +80,14 @@ impl<'w, 'a> Writer<'w, 'a> {
         let replaced: Vec<u32> = linked.members.iter().map(|member| member.module_index).collect();
         let mut seen: HashMap<CoreKind, u32> = HashMap::new();
         let mut instances_seen = 0;
-        let mut early: Vec<(&'w Part<'a>, Written)> = Vec::new();
+        let mut early: Vec<(&'w ComponentPart<'a>, Written)> = Vec::new();
         for part in &self.parts.parts {
             let written = match part {
-                Part::Section(id, data) => {
+                ComponentPart::Section(id, data) => {
                     self.component.section(&RawSection { id: *id, data });
                     continue;
                 }
-                Part::Module(number) => {
+                ComponentPart::Module(number) => {
                     let index = u32::try_from(*number).unwrap_or(u32::MAX);
                     let bytes = if index == self.place {
                         self.merged.bytes.as_slice()
@@ -97,17 +101,19 @@ impl<'w, 'a> Writer<'w, 'a> {
                         .section(&RawSection { id: wasm_encoder::ComponentSectionId::CoreModule as u8, data: bytes });
                     continue;
                 }
-                Part::ComponentAlias(alias) => {
+                ComponentPart::ComponentAlias(alias) => {
                     let mut section = ComponentAliasSection::new();
                     let alias = self.component_alias(alias.clone())?;
                     section.alias(alias);
                     self.component.section(&section);
                     continue;
                 }
-                Part::Canonical(CanonicalFunction::Lift { .. }) => Written::Lifted,
-                Part::Canonical(_) => Written::Definition(CoreKind::Function, next(seen.entry(CoreKind::Function))),
-                Part::Alias(alias) => Written::Definition(alias.kind, next(seen.entry(alias.kind))),
-                Part::Instance(_) => {
+                ComponentPart::Canonical(CanonicalFunction::Lift { .. }) => Written::Lifted,
+                ComponentPart::Canonical(_) => {
+                    Written::Definition(CoreKind::Function, next(seen.entry(CoreKind::Function)))
+                }
+                ComponentPart::Alias(alias) => Written::Definition(alias.kind, next(seen.entry(alias.kind))),
+                ComponentPart::Instance(_) => {
                     instances_seen += 1;
                     Written::Instance(instances_seen - 1)
                 }
@@ -164,10 +170,10 @@ impl<'w, 'a> Writer<'w, 'a> {
     }
 
     /// Writes a part of the core. Not when it needs one that is not written yet.
-    fn write(&mut self, part: &Part<'a>, written: Written) -> Result<bool, Unfit> {
+    fn write(&mut self, part: &ComponentPart<'a>, written: Written) -> Result<bool, Unfit> {
         self.is_early = false;
         match part {
-            Part::Alias(alias) => {
+            ComponentPart::Alias(alias) => {
                 let mut section = ComponentAliasSection::new();
                 let kind = alias.kind.into();
                 if self.members.contains(&alias.instance) {
@@ -184,12 +190,12 @@ impl<'w, 'a> Writer<'w, 'a> {
                 }
                 self.finish(&section, written);
             }
-            Part::Canonical(function) => {
+            ComponentPart::Canonical(function) => {
                 let mut section = CanonicalFunctionSection::new();
                 self.parse_component_canonical(&mut section, function.clone())?;
                 self.finish(&section, written);
             }
-            Part::Instance(instance) => {
+            ComponentPart::Instance(instance) => {
                 let mut section = InstanceSection::new();
                 self.parse_instance(&mut section, instance.clone())?;
                 self.finish(&section, written);
@@ -232,7 +238,7 @@ fn next(entry: std::collections::hash_map::Entry<'_, CoreKind, u32>) -> u32 {
     *count - 1
 }
 
-impl Reencode for Writer<'_, '_> {
+impl Reencode for ComponentWriter<'_, '_> {
     type Error = Infallible;
 
     fn function_index(&mut self, index: u32) -> Result<u32, Error> {
@@ -252,7 +258,7 @@ impl Reencode for Writer<'_, '_> {
     }
 }
 
-impl ReencodeComponent for Writer<'_, '_> {
+impl ReencodeComponent for ComponentWriter<'_, '_> {
     fn instance_index(&mut self, index: u32) -> u32 {
         self.instances.get(&index).copied().unwrap_or_else(|| {
             self.is_early = true;
