@@ -1,10 +1,13 @@
 //! What request headers mean for the guest: which authority the request is for, and which headers can be trusted. Pure.
 
+use std::cell::RefCell;
+
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 
 use wasmhost_config::routes::host_of;
 
+use super::forward::introduction::FIELD;
 use super::respond::Failure;
 
 /// Whether a head can be understood in one way only.
@@ -26,6 +29,7 @@ pub(super) fn authority(
     headers: &HeaderMap,
     version: Version,
     own: &Authority,
+    known: &KnownAuthority,
 ) -> Result<Authority, Failure> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
@@ -33,16 +37,33 @@ pub(super) fn authority(
         return Err(Failure::BadRequest);
     }
     let host = match host {
-        Some(host) if !host.is_empty() => {
-            let authority = Authority::try_from(host.as_bytes()).map_err(|_| Failure::BadRequest)?;
-            Some(checked(authority)?)
-        }
+        Some(host) if !host.is_empty() => Some(known.of(host)?),
         Some(_) => Some(own.clone()),
         None if version >= Version::HTTP_11 => return Err(Failure::BadRequest),
         None => None,
     };
     let target = uri.authority().cloned().map(checked).transpose()?;
     Ok(target.or(host).unwrap_or_else(|| own.clone()))
+}
+
+/// The last `Host` of a connection that was found valid: its requests name the same one mostly, and to read it again costs
+/// more than to compare it.
+#[derive(Default)]
+pub(super) struct KnownAuthority(RefCell<Option<Authority>>);
+
+/// Longest `Host` that a connection keeps, in bytes.
+const KNOWN_BYTES_MAX: usize = 256;
+
+impl KnownAuthority {
+    fn of(&self, host: &HeaderValue) -> Result<Authority, Failure> {
+        let mut known = self.0.borrow_mut();
+        if let Some(known) = known.as_ref().filter(|known| known.as_str().as_bytes() == host.as_bytes()) {
+            return Ok(known.clone());
+        }
+        let authority = checked(Authority::try_from(host.as_bytes()).map_err(|_| Failure::BadRequest)?)?;
+        *known = (host.len() <= KNOWN_BYTES_MAX).then(|| authority.clone());
+        Ok(authority)
+    }
 }
 
 /// The host that a request names, without its port: of an absolute target, else of the first `Host`. Whether it is valid is
@@ -67,6 +88,10 @@ fn checked(authority: Authority) -> Result<Authority, Failure> {
 /// Refuses what the head asks of the host and the host does not do: transfer codings beside `chunked` (RFC 9112, section
 /// 6.1), expectations beside `100-continue` (RFC 9110, section 10.1.1).
 pub(super) fn check_demands(headers: &HeaderMap) -> Result<(), Failure> {
+    // Few have any; a walk over the names costs less than to look up each.
+    if !headers.keys().any(|name| *name == header::TRANSFER_ENCODING || *name == header::EXPECT) {
+        return Ok(());
+    }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).into_iter();
     if let Some(coding) = codings.next() {
         // One that does not stand by itself (`, chunked`) is one that others may overlook.
@@ -140,13 +165,25 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
 }
 
 /// Takes away what only a proxy that is trusted may say.
-pub(super) fn remove_forwarded(headers: &mut HeaderMap) {
-    let is_forwarded = |name: &HeaderName| {
-        let name = name.as_str();
-        name == "forwarded" || name.starts_with("x-forwarded-") || name == "x-real-ip"
-    };
-    if headers.keys().any(is_forwarded) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
+fn remove_forwarded(headers: &mut HeaderMap) {
+    remove_all(headers, is_forwarded);
+}
+
+/// Takes away what guests never see (how another worker introduces a client) and, unless the client is `trusted`, what only
+/// a proxy that is trusted may say.
+pub(super) fn remove_unseen(headers: &mut HeaderMap, trusted: bool) {
+    remove_all(headers, |name| *name == FIELD || (!trusted && is_forwarded(name)));
+}
+
+fn is_forwarded(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name == "forwarded" || name.starts_with("x-forwarded-") || name == "x-real-ip"
+}
+
+/// Takes away all fields of these names, of which there are mostly none.
+fn remove_all(headers: &mut HeaderMap, is_one: impl Fn(&HeaderName) -> bool) {
+    if headers.keys().any(&is_one) {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| is_one(name)).cloned().collect();
         for name in names {
             headers.remove(name);
         }
@@ -175,7 +212,11 @@ mod tests {
     fn check(target: &'static str, hosts_given: &[&'static str], version: Version) -> Option<String> {
         let uri = Uri::from_static(target);
         let own = Authority::from_static("127.0.0.1:8080");
-        authority(&uri, &hosts(hosts_given), version, &own).ok().map(|authority| authority.to_string())
+        let known = KnownAuthority::default();
+        let find = || authority(&uri, &hosts(hosts_given), version, &own, &known).ok().map(|found| found.to_string());
+        let first = find();
+        assert_eq!(find(), first, "the same request again");
+        first
     }
 
     #[test]
@@ -195,6 +236,38 @@ mod tests {
                 let parsed = Authority::try_from(&*text).map_err(|_| Failure::BadRequest).and_then(checked);
                 assert_eq!(parsed.is_ok(), is_one, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_known_stands_for_itself_only_and_a_long_one_is_not_kept() {
+        let known = KnownAuthority::default();
+        let find = |host: &str| {
+            let value = HeaderValue::from_str(host).map_err(|_| Failure::BadRequest)?;
+            known.of(&value).map(|found| found.to_string())
+        };
+        let long = "a".repeat(KNOWN_BYTES_MAX + 1);
+        for host in ["a.example", "a.example", "A.example", "a.example:80", "b.example", &long, "a.example"] {
+            assert_eq!(find(host).as_deref(), Ok(host));
+            assert_eq!(find("user@a.example"), Err(Failure::BadRequest));
+            let kept = known.0.borrow().as_ref().map(|kept| kept.as_str().len());
+            assert!(kept.is_none_or(|bytes| bytes <= KNOWN_BYTES_MAX), "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn guests_never_see_how_a_client_is_introduced() {
+        for (trusted, left) in [(false, vec!["accept"]), (true, vec!["accept", "x-real-ip"])] {
+            let mut headers = HeaderMap::new();
+            for name in [FIELD.as_str(), "x-real-ip", "accept"] {
+                if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+                    headers.append(name, HeaderValue::from_static("x"));
+                }
+            }
+            remove_unseen(&mut headers, trusted);
+            let mut kept: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+            kept.sort_unstable();
+            assert_eq!(kept, left, "trusted: {trusted}");
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use wasmhost_config::AppId;
 
+use super::head::KnownAuthority;
 use super::pace::{Late, Pace, Slow, SlowPart};
 use super::shared::WorkerShared;
 use crate::alarms::Alarm;
@@ -63,6 +64,8 @@ pub(crate) struct Link {
     /// When to look whether the whole response is late. hyper does not ask for more of a body while the socket is full, and
     /// goes on asking while it is not: the connection looks at the time itself.
     pub(crate) response_alarm: Alarm,
+    /// Whom its last request was for, by `Host`.
+    pub(super) known_authority: KnownAuthority,
     /// The app that the last request was for.
     pub(super) app: Cell<Option<AppId>>,
     /// How long the client may take nothing of the present response.
@@ -100,6 +103,7 @@ impl Link {
             client: Cell::new(ClientFacts { peer, trusted, has_host: true }),
             request_alarm,
             response_alarm,
+            known_authority: KnownAuthority::default(),
             app: Cell::new(None),
             idle: Cell::new(None),
             stalled: Cell::new(None),

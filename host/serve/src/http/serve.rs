@@ -19,7 +19,7 @@ use super::exchange::{Ending, Exchange};
 use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
 use super::forward::trailers::take_announcement;
-use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_forwarded};
+use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_unseen};
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
 use super::request_body::RequestBody;
@@ -87,14 +87,11 @@ impl Exchange {
             parts.headers.remove(header::HOST);
         }
         let authority = self.check(&parts, framing)?;
-        parts.headers.remove(FIELD);
         let is_forwarded = self.link().peer == Peer::Front;
         if is_forwarded {
             take_announcement(&mut parts.headers);
         }
-        if !trusted {
-            remove_forwarded(&mut parts.headers);
-        }
+        remove_unseen(&mut parts.headers, trusted);
         let scheme = if trusted { forwarded_scheme(&parts.headers) } else { Scheme::HTTP };
         if self.pool.id().is_none() {
             // One that was forwarded is for an app of which this worker will hear in a moment.
@@ -136,7 +133,7 @@ impl Exchange {
         check_demands(&parts.headers)?;
         check_target(&parts.uri, &parts.method)?;
         let version = if self.link().has_host() { parts.version } else { Version::HTTP_10 };
-        authority(&parts.uri, &parts.headers, version, &self.worker.authority)
+        authority(&parts.uri, &parts.headers, version, &self.worker.authority, &self.link().known_authority)
     }
 
     /// Has an instance answer.
