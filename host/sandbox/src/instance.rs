@@ -73,7 +73,7 @@ impl Instance {
     /// Begins a call, on an idle instance; `request_number` stands in the log lines that it causes. Nothing runs before the
     /// next poll.
     pub fn begin(&mut self, call: Call, request_number: u64) {
-        let answer = Arc::new(Answer::default());
+        let answer = renewed(self.answer.take());
         self.meter.begin_call(request_number);
         self.served += 1;
         self.desk.put(Job { call, answer: Arc::clone(&answer) });
@@ -169,6 +169,16 @@ impl Drop for Instance {
     }
 }
 
+/// The place of the last call's answer for the next one, unless somebody still has it.
+fn renewed(answer: Option<Arc<Answer>>) -> Arc<Answer> {
+    let mut answer = answer.unwrap_or_default();
+    match Arc::get_mut(&mut answer) {
+        Some(old) => *old = Answer::default(),
+        None => answer = Arc::default(),
+    }
+    answer
+}
+
 fn fault_of(outcome: wasmtime::Result<()>, meter: &Meter) -> Fault {
     match outcome {
         Ok(()) => Fault::new(FaultKind::Host, "the driver of an instance ended"),
@@ -199,4 +209,22 @@ fn metered_poll<T>(meter: &Meter, ticker: &Ticker, pulse: &Pulse, poll: impl FnO
     let polled = ticker.during(pulse, now, poll);
     meter.end_poll();
     polled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_an_answer_is_used_again_empty_and_only_if_nobody_has_it() {
+        let first = renewed(None);
+        let place = Arc::as_ptr(&first);
+        first.give(Head::Error("of the last call".to_owned()));
+        let again = renewed(Some(first));
+        assert!(std::ptr::eq(place, Arc::as_ptr(&again)));
+        assert!(!again.was_given() && again.take().is_none());
+        let kept = Arc::clone(&again);
+        let other = renewed(Some(again));
+        assert!(!Arc::ptr_eq(&kept, &other));
+    }
 }
