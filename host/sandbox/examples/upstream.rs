@@ -2,6 +2,8 @@
 //! not. `docs/DEPENDENCIES.md` says what is behind each. Prints nanoseconds for each of some sizes; run it in the release
 //! profile.
 
+#![expect(clippy::print_stdout, reason = "it prints what it measures")]
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::Instant;

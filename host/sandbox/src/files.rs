@@ -18,6 +18,7 @@ use wasmtime_wasi::filesystem::{Descriptor, Dir, File, OpenMode, WasiFilesystem,
 use wasmtime_wasi::{p2, p3};
 
 use super::meter::Meter;
+use super::replacing::check_is_defined;
 use super::state::State;
 
 type P2Error = p2::bindings::filesystem::types::ErrorCode;
@@ -48,15 +49,6 @@ pub(super) fn guard(linker: &mut Linker<State>, concurrent: bool) -> wasmtime::R
             .func_wrap_concurrent(SET_TIMES_AT, |accessor, arguments| Box::pin(set_times_at_p3(accessor, arguments)))?;
     }
     linker.allow_shadowing(false);
-    Ok(())
-}
-
-/// Fails unless there is something to put another in the place of: to define it once more without shadowing is an error then.
-pub(super) fn check_is_defined(linker: &mut Linker<State>, interface: &str, call: &str) -> wasmtime::Result<()> {
-    let defined = linker.instance(interface)?.func_wrap(call, |_: StoreContextMut<'_, State>, (): ()| Ok(()));
-    if defined.is_ok() {
-        wasmtime::bail!("wasmtime defines no `{call}` in `{interface}` that could be replaced");
-    }
     Ok(())
 }
 

@@ -31,6 +31,7 @@ mod preempt;
 mod prepare;
 mod provided;
 mod relief;
+mod replacing;
 mod response_p2;
 mod response_p3;
 mod sandbox;

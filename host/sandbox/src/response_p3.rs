@@ -6,13 +6,13 @@
 //! A body that the host made itself (of a request, of a response to an outgoing request, of a file) still goes through
 //! wasmtime's function, which passes it on without copying it.
 
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+pub(super) mod pipe;
 
-use bytes::Bytes;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
 use http::header::CONTENT_LENGTH;
-use http_body::{Frame, SizeHint};
 use wasmtime::component::{
     Access, FutureConsumer, FutureProducer, FutureReader, Linker, Resource, Source, StreamAny, StreamConsumer,
     StreamReader, StreamResult,
@@ -22,9 +22,9 @@ use wasmtime_wasi_http::p3::Response;
 use wasmtime_wasi_http::p3::bindings::http::types::{ErrorCode, HostResponseWithStore};
 use wasmtime_wasi_http::{Error, FieldMap, WasiHttp, WasiHttpCtxView, WasiHttpView, p3};
 
+use self::pipe::{Pipe, PipedBody, PipedTrailers};
 use super::error_code::error_code;
-use super::files::check_is_defined;
-use super::limits::BODY_CHUNK_BYTES_MAX;
+use super::replacing::check_is_defined;
 use super::state::State;
 
 /// The interface as wasmtime-wasi-http names it.
@@ -77,7 +77,7 @@ fn new(mut store: StoreContextMut<'_, State>, (headers, contents, trailers): New
     let transfer: Transfer = Box::pin(transfer);
     response.headers = headers;
     let response = table.push(response)?;
-    state.last_made.0 = Some(Arc::clone(&pipe));
+    state.last_made.is(&pipe);
     if let Some(contents) = contents {
         contents
             .pipe(store.as_context_mut(), Writer { pipe: Arc::clone(&pipe), promised, given: 0, is_closed: false })?;
@@ -98,156 +98,6 @@ fn origin(store: StoreContextMut<'_, State>, stream: StreamReader<u8>) -> wasmti
 /// that is too large when the response is returned.
 fn content_length(fields: &FieldMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// The body of the response that a guest made last.
-#[derive(Default)]
-pub(super) struct LastMade(Option<Arc<Pipe>>);
-
-impl LastMade {
-    /// The guest has returned a response, most likely this one: it may write. If it was another, that one's guest may write when
-    /// its body is read.
-    pub(super) fn returned(&mut self) {
-        if let Some(pipe) = self.0.take() {
-            pipe.let_write(|piped| piped.is_returned = true);
-        }
-    }
-}
-
-/// What a guest writes, on its way to the one who reads the response's body.
-struct Pipe(Mutex<Piped>);
-
-struct Piped {
-    /// What was written and nobody has read: a write, or several small ones.
-    piece: Vec<u8>,
-    /// The guest writes no more.
-    is_written: bool,
-    /// So many bytes came, which are not those that were promised.
-    wrong_length: Option<u64>,
-    trailers: PipedTrailers,
-    /// The response was returned.
-    is_returned: bool,
-    /// The body was dropped.
-    is_closed: bool,
-    /// The error of the length was given to the one who reads.
-    is_told: bool,
-    reader: Option<Waker>,
-    /// Of the contents, and of the trailers.
-    writers: [Option<Waker>; 2],
-}
-
-enum PipedTrailers {
-    Awaited,
-    Given(Result<Option<FieldMap>, ErrorCode>),
-    /// They were taken, or there will be none.
-    Over,
-}
-
-impl Pipe {
-    fn new(is_written: bool) -> Self {
-        Self(Mutex::new(Piped {
-            piece: Vec::new(),
-            is_written,
-            wrong_length: None,
-            trailers: PipedTrailers::Awaited,
-            is_returned: false,
-            is_closed: false,
-            is_told: false,
-            reader: None,
-            writers: [None, None],
-        }))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Piped> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes it, and then wakes who writes.
-    fn let_write<T>(&self, change: impl FnOnce(&mut Piped) -> T) -> T {
-        let mut piped = self.lock();
-        let changed = change(&mut piped);
-        let writers = std::mem::take(&mut piped.writers);
-        drop(piped);
-        writers.into_iter().flatten().for_each(Waker::wake);
-        changed
-    }
-
-    /// Changes it, and then wakes who reads.
-    fn write(&self, change: impl FnOnce(&mut Piped)) {
-        let mut piped = self.lock();
-        change(&mut piped);
-        let reader = piped.reader.take();
-        drop(piped);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-}
-
-impl Piped {
-    /// Whether a write of so many bytes is taken now: one of any size if nothing is held, and small ones behind others.
-    fn has_room_for(&self, bytes: usize) -> bool {
-        let is_small = self.piece.len().saturating_add(bytes) <= BODY_CHUNK_BYTES_MAX;
-        self.is_returned && (self.piece.is_empty() || is_small)
-    }
-
-    /// The next frame. None is the end.
-    fn take(&mut self) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if !self.piece.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.piece).into()))));
-        }
-        if let Some(given) = self.wrong_length.filter(|_| !self.is_told) {
-            self.is_told = true;
-            return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(given)))));
-        }
-        if !self.is_written || matches!(self.trailers, PipedTrailers::Awaited) {
-            return Poll::Pending;
-        }
-        Poll::Ready(match std::mem::replace(&mut self.trailers, PipedTrailers::Over) {
-            PipedTrailers::Given(Ok(Some(trailers))) => Some(Ok(Frame::trailers(trailers.into()))),
-            PipedTrailers::Given(Err(code)) => Some(Err(code.into())),
-            PipedTrailers::Given(Ok(None)) | PipedTrailers::Over | PipedTrailers::Awaited => None,
-        })
-    }
-}
-
-/// The body of the response, for the one who sends it.
-struct PipedBody(Arc<Pipe>);
-
-impl http_body::Body for PipedBody {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.0.let_write(|piped| {
-            piped.is_returned = true;
-            let taken = piped.take();
-            if taken.is_pending() {
-                piped.reader = Some(context.waker().clone());
-            }
-            taken
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        let piped = self.0.lock();
-        let is_right = piped.wrong_length.is_none() || piped.is_told;
-        let has_no_trailers = matches!(piped.trailers, PipedTrailers::Given(Ok(None)) | PipedTrailers::Over);
-        piped.piece.is_empty() && piped.is_written && is_right && has_no_trailers
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
-}
-
-impl Drop for PipedBody {
-    fn drop(&mut self) {
-        self.0.let_write(|piped| {
-            piped.is_closed = true;
-            piped.piece = Vec::new();
-        });
-    }
 }
 
 /// Takes what the guest writes.

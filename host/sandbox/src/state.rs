@@ -21,7 +21,7 @@ use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_
 use super::memory::MemoryLimiter;
 use super::meter::{GROWTH_LINES_PER_SECOND, Meter};
 use super::outbound::{Outbound, Outgoing, Unsent};
-use super::response_p3::LastMade;
+use super::response_p3::pipe::LastMade;
 use super::stdio::{GuestOutput, GuestStream, LINES_PER_SECOND};
 
 /// A store: never dropped by a panic.

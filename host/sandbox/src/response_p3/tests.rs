@@ -1,8 +1,10 @@
 //! Tests of `response.new`: how far a guest comes in its first run, and what its client gets.
 
 use std::path::Path;
+use std::task::Waker;
 
-use http_body::Body as _;
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::WasiBody;
 
@@ -10,6 +12,7 @@ use super::super::call::{Call, Head};
 use super::super::engine::{Allocation, engine};
 use super::super::guest::tests::Host;
 use super::super::instance::Instance;
+use super::super::limits::BODY_CHUNK_BYTES_MAX;
 use super::super::prepare::compiled_in_test;
 use super::*;
 
@@ -146,7 +149,8 @@ fn a_body_of_the_host_passes_without_the_guest() -> Outcome {
 
 #[test]
 fn writes_wait_for_the_response_to_be_returned_and_small_ones_are_joined_then() -> Outcome {
-    let mut piped = Pipe::new(false).0.into_inner()?;
+    let pipe = Pipe::new(false);
+    let mut piped = pipe.lock();
     assert!(!piped.has_room_for(1));
     piped.is_returned = true;
     assert!(piped.has_room_for(PIECE_BYTES_MAX));
