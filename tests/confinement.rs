@@ -271,16 +271,18 @@ fn a_host_that_was_broken_into_gets_no_compiler_with_less_confinement_or_other_l
         compilers = server.compiler_pids();
         compilers.len() == 1
     });
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", compilers[0])).expect("it lives");
-    let space = limits.lines().find(|line| line.starts_with("Max address space")).expect("a limit");
-    assert!(space.contains(&(777 << 20).to_string()), "{space}");
+    eventually("it has bounded itself as the host was told to", || {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", compilers[0])).expect("it lives");
+        let space = limits.lines().find(|line| line.starts_with("Max address space")).expect("a limit");
+        space.contains(&(777 << 20).to_string())
+    });
     let niceness = |pid: u32| -> Option<i64> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The nineteenth field; the second one ends with the last parenthesis (proc_pid_stat(5)).
         stat.rsplit_once(") ")?.1.split(' ').nth(16)?.parse().ok()
     };
     let spawners = niceness(server.spawner_pid().expect("a spawner")).expect("its niceness");
-    assert_eq!(niceness(compilers[0]), Some((spawners + 5).min(19)), "requests go first");
+    eventually("requests go first", || niceness(compilers[0]) == Some((spawners + 5).min(19)));
     // It serves on, and its spawner with it.
     server.signal("HUP");
     eventually("it is loaded again", || server.status()["reloads"] == 1);

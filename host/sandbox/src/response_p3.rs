@@ -47,11 +47,14 @@ pub(super) fn attach(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 type GivenTrailers = Result<Option<Resource<FieldMap>>, ErrorCode>;
-type New = (Resource<FieldMap>, Option<StreamReader<u8>>, FutureReader<GivenTrailers>);
+type ResponseArguments = (Resource<FieldMap>, Option<StreamReader<u8>>, FutureReader<GivenTrailers>);
 /// A response, and the result of its transmission.
-type Made = (Resource<Response>, FutureReader<Result<(), ErrorCode>>);
+type MadeResponse = (Resource<Response>, FutureReader<Result<(), ErrorCode>>);
 
-fn new(mut store: StoreContextMut<'_, State>, (headers, contents, trailers): New) -> wasmtime::Result<(Made,)> {
+fn new(
+    mut store: StoreContextMut<'_, State>,
+    (headers, contents, trailers): ResponseArguments,
+) -> wasmtime::Result<(MadeResponse,)> {
     let (contents, is_from_host) = match contents {
         Some(contents) => {
             let (contents, is_from_host) = origin(store.as_context_mut(), contents)?;
@@ -74,13 +77,15 @@ fn new(mut store: StoreContextMut<'_, State>, (headers, contents, trailers): New
     let pipe = Arc::new(Pipe::new(contents.is_none()));
     let (mut response, transfer) = Response::from_http(hooks, http::Response::new(PipedBody(Arc::clone(&pipe))));
     // Boxed so that its type does not hold the borrow of the hooks.
-    let transfer: Transfer = Box::pin(transfer);
+    let transfer: ResponseTransfer = Box::pin(transfer);
     response.headers = headers;
     let response = table.push(response)?;
     state.last_made.is(&pipe);
     if let Some(contents) = contents {
-        contents
-            .pipe(store.as_context_mut(), Writer { pipe: Arc::clone(&pipe), promised, given: 0, is_closed: false })?;
+        contents.pipe(
+            store.as_context_mut(),
+            ContentsWriter { pipe: Arc::clone(&pipe), promised, given: 0, is_closed: false },
+        )?;
     }
     trailers.pipe(store.as_context_mut(), TrailersWriter(Arc::clone(&pipe)))?;
     Ok(((response, FutureReader::new(store, Transmission { pipe, transfer })?),))
@@ -101,7 +106,7 @@ fn content_length(fields: &FieldMap) -> Option<u64> {
 }
 
 /// Takes what the guest writes.
-struct Writer {
+struct ContentsWriter {
     pipe: Arc<Pipe>,
     /// By `content-length`, in bytes.
     promised: Option<u64>,
@@ -110,7 +115,7 @@ struct Writer {
     is_closed: bool,
 }
 
-impl StreamConsumer<State> for Writer {
+impl StreamConsumer<State> for ContentsWriter {
     type Item = u8;
 
     fn poll_consume(
@@ -155,7 +160,7 @@ impl StreamConsumer<State> for Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for ContentsWriter {
     fn drop(&mut self) {
         self.pipe.write(|piped| {
             piped.is_written = true;
@@ -214,12 +219,12 @@ impl Drop for TrailersWriter {
 }
 
 /// What wasmtime says of sending a response.
-type Transfer = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+type ResponseTransfer = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// What a guest learns of sending its response.
 struct Transmission {
     pipe: Arc<Pipe>,
-    transfer: Transfer,
+    transfer: ResponseTransfer,
 }
 
 impl FutureProducer<State> for Transmission {

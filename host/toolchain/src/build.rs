@@ -66,8 +66,8 @@ impl Project {
             Language::Zig => zig::build,
         };
         let made = build(self, options, &runner)?;
-        // A component that cannot be linked further serves as well, only slower.
-        let made = flatten::flatten(&made).unwrap_or(made);
+        // A component that cannot be linked further serves as well, only slower. One for a debugger stays as it is.
+        let made = if options.debug { made } else { flatten::flatten(&made).unwrap_or(made) };
         let path = options.output.clone().unwrap_or_else(|| self.folder().join(format!("{}.wasm", self.name())));
         let Checked { bytes, wasi, imports } = check(made, &path)?;
         let bytes = mark(&bytes, Marks { bears_reuse: true });
