@@ -198,9 +198,10 @@ async fn serve_http(
             let (outcome,) = handle.finish_call_concurrent(accessor, call).await?;
             let head = match outcome {
                 Ok(response) => accessor.with(|mut access| {
+                    let number = response.rep();
                     let response = access.data_mut().http().table.delete(response)?;
                     let response = response.into_http(access.as_context_mut(), transfer)?;
-                    access.data_mut().last_made.returned();
+                    access.data_mut().last_made.returned(number);
                     wasmtime::error::Ok(Head::Response(response))
                 })?,
                 Err(code) => Head::Error(format!("{code:?}")),

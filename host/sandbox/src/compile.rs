@@ -109,8 +109,8 @@ const COMPILING_NICENESS: i32 = 5;
 /// When the system refuses.
 pub fn bound_compiling_child(bounds: &Compilation) -> Result<(), CompileError> {
     bound_this_process(bounds.timeout, bounds.memory_max_bytes).map_err(CompileError::Bound)?;
-    // Requests go first. (Of this thread and those that it starts; who started the host may have lowered it already.)
-    rustix::process::nice(COMPILING_NICENESS).map_err(|error| CompileError::Bound(error.into()))?;
+    // Of this thread and those that it starts. Where the system refuses that, it compiles all the same.
+    let _ = rustix::process::nice(COMPILING_NICENESS);
     // A host that is gone wants nothing compiled. (The thread that waits for this child outlives it.)
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(|error| CompileError::Bound(error.into()))

@@ -311,7 +311,8 @@ impl Meter {
             return self.exceed();
         }
         if clock == 0 && used < saturating_ns(TICK) / 2 {
-            // The thread waited for a core for most of the poll; the guest has had little of its turn.
+            // The thread waited for a core for most of the time before the poll's first tick that counts; the guest has had
+            // little of its turn. The next tick ends it.
             return Tick::Early;
         }
         self.computing.store(true, Relaxed);

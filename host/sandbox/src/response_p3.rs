@@ -67,6 +67,7 @@ fn new(
     // What a response without a body promises is not compared with anything.
     let is_unchecked = contents.is_none() && promised.is_some();
     if is_from_host || is_unchecked {
+        state.last_made.is_other();
         let access = Access::<State, WasiHttp>::new(store, WasiHttpView::http);
         return <WasiHttp as HostResponseWithStore<State>>::new(access, headers, contents, trailers)
             .map(|made| (made,));
@@ -80,7 +81,7 @@ fn new(
     let transfer: ResponseTransfer = Box::pin(transfer);
     response.headers = headers;
     let response = table.push(response)?;
-    state.last_made.is(&pipe);
+    state.last_made.is(response.rep(), &pipe);
     if let Some(contents) = contents {
         contents.pipe(
             store.as_context_mut(),

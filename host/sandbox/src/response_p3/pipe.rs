@@ -12,20 +12,24 @@ use wasmtime_wasi_http::{Error, FieldMap};
 
 use crate::limits::BODY_CHUNK_BYTES_MAX;
 
-/// The body of the response that a guest made last.
+/// The response that a guest made last, by the number of its handle's resource, and its body.
 #[derive(Default)]
-pub(crate) struct LastMade(Option<Arc<Pipe>>);
+pub(crate) struct LastMade(Option<(u32, Arc<Pipe>)>);
 
 impl LastMade {
     /// It is this one from now on.
-    pub(super) fn is(&mut self, pipe: &Arc<Pipe>) {
-        self.0 = Some(Arc::clone(pipe));
+    pub(super) fn is(&mut self, response: u32, pipe: &Arc<Pipe>) {
+        self.0 = Some((response, Arc::clone(pipe)));
     }
 
-    /// The guest has returned a response, most likely this one: it may write. If it was another, that one's guest may write when
-    /// its body is read.
-    pub(crate) fn returned(&mut self) {
-        if let Some(pipe) = self.0.take() {
+    /// It is one whose body is not of this kind.
+    pub(super) fn is_other(&mut self) {
+        self.0 = None;
+    }
+
+    /// The guest has returned this response: it may write, if it was the last one. Of another one it may when its body is read.
+    pub(crate) fn returned(&mut self, response: u32) {
+        if let Some((_, pipe)) = self.0.take_if(|(last, _)| *last == response) {
             pipe.let_write(|piped| piped.is_returned = true);
         }
     }

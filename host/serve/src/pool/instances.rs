@@ -324,6 +324,11 @@ impl Pool {
         self.show_down(false);
         self.clear();
         self.refill.notify_one();
+        self.give_rooms();
+    }
+
+    /// Gives the rooms that nobody has to those who wait.
+    fn give_rooms(self: &Rc<Self>) {
         while !self.queue.is_empty() {
             let Some(room) = Room::take(self) else { break };
             // Back if all who waited had waited for too long.
@@ -378,12 +383,14 @@ impl Pool {
     }
 
     /// Lets go of all that it keeps. Requests that have an instance, or wait for one, are served to their end.
-    pub(super) fn retire(&self) {
+    pub(super) fn retire(self: &Rc<Self>) {
         self.retired.set(true);
         self.tasks.take().iter().for_each(AbortHandle::abort);
         if self.guest.borrow().is_none() {
             while self.queue.grant(Grant::Unavailable).is_none() {}
         }
+        // Nobody does so later.
+        self.give_rooms();
         self.edition.set(self.edition.get() + 1);
         self.show_down(false);
         self.clear();

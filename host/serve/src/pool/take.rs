@@ -100,6 +100,12 @@ impl Pool {
                     granted = self.wait_for_cpu(alarm, &mut waited, latest.map(|latest| latest + loading.get())).await;
                 } else if !self.is_queue_full() {
                     granted = Some(self.wait_for_grant(alarm, &mut waited, latest, loading).await?);
+                } else {
+                    // The first in the line has a room before this one has.
+                    granted = Room::take(self).and_then(|room| self.queue.grant(Grant::Room(room)));
+                    if granted.is_none() {
+                        granted = self.wait_for_cpu(alarm, &mut waited, latest.map(|latest| latest + loading.get())).await;
+                    }
                 }
             }
             let granted = match granted.or_else(|| if has_guest { Room::take(self).map(Grant::Room) } else { None }) {
@@ -125,7 +131,8 @@ impl Pool {
     /// nobody who does.
     fn is_worth_waiting(&self) -> bool {
         let is_served = || !self.queue.is_empty() || self.queue.has_grant_underway();
-        self.live.get() >= MADE_AT_ONCE && self.free_rooms() > 0 && (is_served() || self.soon_free_wait().is_some())
+        let may_wait = !self.retired.get() && self.live.get() >= MADE_AT_ONCE && self.free_rooms() > 0;
+        may_wait && (is_served() || self.soon_free_wait().is_some())
     }
 
     /// Whether as many wait as may, beside those for whom there is a room.
@@ -133,8 +140,8 @@ impl Pool {
         self.queue.len() >= self.capacity.get().queue_max.saturating_add(self.free_rooms())
     }
 
-    /// Waits in the queue for an instance that will soon be free, or for a room once there is none any more. Each of those who
-    /// wait so can still have a room: none is refused. None when it took too long.
+    /// Waits in the queue for an instance that will soon be free, or for a room once there is none any more, no longer than a
+    /// request may wait in all. None when it took too long.
     async fn wait_for_cpu(
         self: &Rc<Self>,
         alarm: &Alarm,
@@ -143,10 +150,15 @@ impl Pool {
     ) -> Option<Grant> {
         waited.for_cpu = true;
         waited.count(self);
-        let until = Instant::now() + self.queue_timeout();
+        let (now, timeout) = (Instant::now(), self.queue_timeout());
+        if self.queue.is_empty() {
+            self.codel.borrow_mut().of_one_who_comes(now, true, timeout);
+        }
+        let until = *waited.until.get_or_insert(now + timeout);
         let until = latest.map_or(until, |latest| latest.min(until));
         alarm.set(Some(until));
         self.waits_for_cpu.notify_one();
+        self.holders.short.notify_one();
         let granted = self.queue.wait(alarm, until, |grant| self.give_back(grant)).await;
         alarm.set(None);
         granted

@@ -27,10 +27,18 @@ use wasmparser::Instance;
 /// # Errors
 /// When it has nothing to link, or something that this does not know: the component is fine as it is. Says why.
 pub(super) fn flatten(component: &[u8]) -> Result<Vec<u8>, String> {
+    valid(component)?;
     let flat = linked(component).map_err(|Unfit(reason)| reason)?;
-    let features = wasmparser::WasmFeatures::all();
-    wasmparser::Validator::new_with_features(features).validate_all(&flat).map_err(|error| error.to_string())?;
+    valid(&flat)?;
     Ok(flat)
+}
+
+/// Fails where the engine would refuse it.
+fn valid(component: &[u8]) -> Result<(), String> {
+    let mut features = wasmparser::WasmFeatures::all();
+    features.remove(wasmparser::WasmFeatures::GC | wasmparser::WasmFeatures::MEMORY64);
+    let validated = wasmparser::Validator::new_with_features(features).validate_all(component);
+    validated.map(drop).map_err(|error| error.to_string())
 }
 
 fn linked(component: &[u8]) -> Result<Vec<u8>, Unfit> {
@@ -38,7 +46,7 @@ fn linked(component: &[u8]) -> Result<Vec<u8>, Unfit> {
     let modules = parts.modules.iter().map(|bytes| CoreModule::read(bytes)).collect::<Result<Vec<_>, _>>()?;
     let mut members = parts.instantiated_once();
     loop {
-        keep_starts_in_order(&parts, &modules, &mut members);
+        keep_order(&parts, &modules, &mut members);
         if members.len() < 2 {
             return unfit("it has no two core modules that can be linked");
         }
@@ -53,15 +61,17 @@ fn linked(component: &[u8]) -> Result<Vec<u8>, Unfit> {
     }
 }
 
-/// What a module's start function sees must be as before: no module with one is linked, nor any that comes after one.
-fn keep_starts_in_order(parts: &ComponentParts<'_>, modules: &[CoreModule<'_>], members: &mut Vec<u32>) {
-    let starts = |instance: &u32| match parts.instance(*instance) {
-        Ok(Instance::Instantiate { module_index, .. }) => {
-            modules.get(*module_index as usize).is_none_or(|module| module.start.is_some())
-        }
-        _ => false,
+/// Whoever runs code or writes into a memory or a table, when it is made, finds and leaves what it did before: no module with
+/// a start function is linked, nor any that comes after an instance that is not linked, or is of another component.
+fn keep_order(parts: &ComponentParts<'_>, modules: &[CoreModule<'_>], members: &mut Vec<u32>) {
+    let module_of = |instance: u32| match parts.instance(instance) {
+        Ok(Instance::Instantiate { module_index, .. }) => Some(modules.get(*module_index as usize)),
+        _ => None,
     };
-    if let Some(first) = (0..).take(parts.instances.len()).find(starts) {
+    let starts = |instance: u32| module_of(instance).flatten().is_none_or(|module| module.start.is_some());
+    members.retain(|member| !starts(*member) && !parts.comes_after_others(*member));
+    let is_other = |instance: &u32| module_of(*instance).is_some() && !members.contains(instance);
+    if let Some(first) = (0..).take(parts.instances.len()).find(is_other) {
         members.retain(|member| *member < first);
     }
 }
@@ -194,5 +204,80 @@ mod tests {
         assert!(reason(&debug).contains("debug information"), "{}", reason(&debug));
         let tag = SHARED.replace("(global (export \"base\")", "(tag) (global (export \"base\")");
         assert!(reason(&tag).contains("not known"), "{}", reason(&tag));
+    }
+
+    #[test]
+    fn what_the_engine_would_refuse_is_left_as_it_is() {
+        // A global that is given to a module outside, too, stays a global, and a constant expression may not read it.
+        let shown = SHARED
+            .replace("(import \"\" \"table\"", "(import \"\" \"base\" (global i32)) (import \"\" \"table\"")
+            .replace(
+                "(core instance $arguments",
+                "(alias core export $env \"base\" (core global $base)) (core instance $arguments",
+            )
+            .replace(
+                "(export \"table\" (table $table)))",
+                "(export \"table\" (table $table)) (export \"base\" (global $base)))",
+            );
+        let reason = flat(&shown).err().unwrap_or_default();
+        assert!(reason.contains("constant expression required"), "{reason}");
+        assert!(flat("(component (core instance (instantiate 3)))").is_err(), "it was not valid before");
+    }
+
+    #[test]
+    fn core_modules_that_others_have_too_are_left_alone() {
+        for (more, why) in [
+            ("(import \"m\" (core module))", "imports a core module"),
+            ("(component (alias outer 1 $env (core module $m)) (core instance (instantiate $m)))", "around it"),
+            (
+                "(component $c (core module (export \"m\"))) (instance $c (instantiate $c)) (alias export $c \"m\" (core module $other))",
+                "from elsewhere",
+            ),
+        ] {
+            let at = if more.starts_with("(import") { "(import \"f\" " } else { "(core instance $shim (instantiate" };
+            let reason = flat(&SHARED.replacen(at, &format!("{more} {at}"), 1)).err().unwrap_or_default();
+            assert!(reason.contains(why), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_module_that_writes_into_a_memory_between_two_others_keeps_them_from_being_linked() {
+        // The one in between imports a lowered function, so it cannot be linked with them.
+        let between = SHARED.replace(
+            "(alias core export $library \"run\" (core func $run))",
+            r#"(alias core export $library "run" (core func $run))
+            (core module $between (import "" "memory" (memory 1)) (import "" "f" (func (param i32 i32)))
+                (data (i32.const 0) "first"))
+            (core instance $given (export "memory" (memory $memory)) (export "f" (func $lowered)))
+            (core instance (instantiate $between (with "" (instance $given))))
+            (core module $second (import "env" "memory" (memory 1)) (data (i32.const 0) "second"))
+            (core instance (instantiate $second (with "env" (instance $env))))"#,
+        );
+        assert_eq!(flat(&between).err().as_deref(), Some("its definitions need each other"));
+    }
+
+    #[test]
+    fn it_still_says_who_made_it() -> Result<(), String> {
+        let made = r#"(@producers (language "Rust" "2024"))"#;
+        let made = SHARED.replace("(global (export \"base\")", &format!("{made} (global (export \"base\")"));
+        let python = made.replace(
+            "(import \"host\" \"f\"",
+            "(import \"env\" \"base\" (global $libpython3.14.so:memory_base i32)) (import \"host\" \"f\"",
+        );
+        let python =
+            python.replace("(export \"base\") i32", "(export \"base\") (export \"libpython3.14.so:memory_base\") i32");
+        let python = python.replace(
+            "\"env\" \"base\" (global $libpython",
+            "\"env\" \"libpython3.14.so:memory_base\" (global $libpython",
+        );
+        let flat = flat(&python)?;
+        let languages: Vec<String> = modules(&flat)?
+            .iter()
+            .filter_map(|module| module.producers)
+            .map(|data| String::from_utf8_lossy(data).into_owned())
+            .collect();
+        assert!(languages.iter().any(|made| made.contains("Rust")), "{languages:?}");
+        assert!(languages.iter().any(|made| made.contains("Python")), "{languages:?}");
+        Ok(())
     }
 }

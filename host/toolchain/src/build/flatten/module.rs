@@ -1,8 +1,8 @@
 //! What is in a core module, as far as linking needs it.
 
 use wasmparser::{
-    CompositeInnerType, Data, Element, Export, FuncType, FunctionBody, Global, Import, KnownCustom, MemoryType, Name,
-    Parser, Payload, Table, TypeRef,
+    CompositeInnerType, Data, Element, Export, FuncType, FunctionBody, Global, HeapType, Import, KnownCustom,
+    MemoryType, Name, Parser, Payload, Table, TypeRef, ValType,
 };
 
 use super::unfit::{Unfit, unfit};
@@ -24,6 +24,8 @@ pub(super) struct CoreModule<'a> {
     pub(super) data: Vec<Data<'a>>,
     /// Functions' names, for traces.
     pub(super) names: Vec<(u32, &'a str)>,
+    /// What its toolchain says of itself: the section `producers`.
+    pub(super) producers: Option<&'a [u8]>,
 }
 
 impl<'a> CoreModule<'a> {
@@ -36,7 +38,12 @@ impl<'a> CoreModule<'a> {
                         module.types.push(function_type(&group?)?);
                     }
                 }
-                Payload::ImportSection(section) => module.imports = section.into_imports().collect::<Result<_, _>>()?,
+                Payload::ImportSection(section) => {
+                    module.imports = section.into_imports().collect::<Result<_, _>>()?;
+                    if module.imports.iter().any(|import| matches!(import.ty, TypeRef::FuncExact(_))) {
+                        return unfit("a core module imports functions of an exact type");
+                    }
+                }
                 Payload::FunctionSection(section) => module.functions = all(section)?,
                 Payload::TableSection(section) => module.tables = all(section)?,
                 Payload::MemorySection(section) => module.memories = all(section)?,
@@ -49,6 +56,9 @@ impl<'a> CoreModule<'a> {
                 Payload::CustomSection(section) => {
                     if section.name() == ".debug_info" {
                         return unfit("it has debug information, which would no longer fit");
+                    }
+                    if section.name() == "producers" {
+                        module.producers = Some(section.data());
                     }
                     if let KnownCustom::Name(names) = section.as_known() {
                         for name in names {
@@ -85,11 +95,25 @@ fn all<'a, T: wasmparser::FromReader<'a>>(section: wasmparser::SectionLimited<'a
     Ok(section.into_iter().collect::<Result<_, _>>()?)
 }
 
+/// Whether a type means the same in every module: it names no type by its number.
+fn is_known_alike(ty: &ValType) -> bool {
+    match ty {
+        ValType::Ref(reference) => matches!(reference.heap_type(), HeapType::Abstract { .. }),
+        _ => true,
+    }
+}
+
 fn function_type(group: &wasmparser::RecGroup) -> Result<FuncType, Unfit> {
     let mut types = group.types();
     match (types.next(), types.next()) {
         (Some(one), None) if one.is_final && one.supertype_idx.is_none() => match &one.composite_type.inner {
-            CompositeInnerType::Func(function) if !one.composite_type.shared => Ok(function.clone()),
+            CompositeInnerType::Func(function) if !one.composite_type.shared => {
+                if function.params().iter().chain(function.results()).all(is_known_alike) {
+                    Ok(function.clone())
+                } else {
+                    unfit("a core module has a type that refers to another")
+                }
+            }
             _ => unfit("a core module has a type that is not a function's"),
         },
         _ => unfit("a core module has types that refer to each other"),

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use wasm_encoder::ExportKind;
 use wasmparser::{
-    CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentType, ExternalKind, Instance,
-    Parser, Payload,
+    CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
+    ComponentType, ComponentTypeRef, ExternalKind, Instance, Parser, Payload,
 };
 
 use super::unfit::{Unfit, unfit};
@@ -77,6 +77,8 @@ pub(super) struct ComponentParts<'a> {
     pub(super) modules: Vec<&'a [u8]>,
     /// The part that defines each core instance.
     pub(super) instances: Vec<usize>,
+    /// The first part that makes an instance of another component.
+    first_other: Option<usize>,
     /// The part that defines each core function, table, memory and global.
     spaces: HashMap<CoreKind, Vec<usize>>,
 }
@@ -103,7 +105,9 @@ impl<'a> ComponentParts<'a> {
                 }
                 Payload::ComponentSection { unchecked_range, .. } => {
                     let id = wasm_encoder::ComponentSectionId::Component as u8;
-                    read.push(ComponentPart::Section(id, slice(component, unchecked_range.clone())?));
+                    let nested = slice(component, unchecked_range.clone())?;
+                    refuse_modules_of_others(nested)?;
+                    read.push(ComponentPart::Section(id, nested));
                     rest = rest.get(unchecked_range.len()..).unwrap_or_default();
                 }
                 Payload::InstanceSection(section) => {
@@ -116,6 +120,10 @@ impl<'a> ComponentParts<'a> {
                         read.push(match alias? {
                             ComponentAlias::CoreInstanceExport { kind, instance_index, name } => {
                                 ComponentPart::Alias(CoreAlias { kind: kind.into(), instance: instance_index, name })
+                            }
+                            ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. }
+                            | ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. } => {
+                                return unfit("it has a core module from elsewhere");
                             }
                             alias => ComponentPart::ComponentAlias(alias),
                         });
@@ -134,6 +142,14 @@ impl<'a> ComponentParts<'a> {
                     }
                     read.push_section(component, &Payload::ComponentTypeSection(section))?;
                 }
+                Payload::ComponentImportSection(section) => {
+                    for import in section.clone() {
+                        if matches!(import?.ty, ComponentTypeRef::Module(_)) {
+                            return unfit("it imports a core module");
+                        }
+                    }
+                    read.push_section(component, &Payload::ComponentImportSection(section))?;
+                }
                 Payload::ComponentExportSection(section) => {
                     for export in section.clone() {
                         if export?.kind == ComponentExternalKind::Module {
@@ -144,14 +160,22 @@ impl<'a> ComponentParts<'a> {
                 }
                 Payload::ComponentInstanceSection(section) => {
                     for instance in section.clone() {
-                        if let ComponentInstance::Instantiate { args, .. } = instance?
-                            && args.iter().any(|argument| argument.kind == ComponentExternalKind::Module)
-                        {
+                        let has_module = match instance? {
+                            ComponentInstance::Instantiate { args, .. } => {
+                                read.first_other.get_or_insert(read.parts.len());
+                                args.iter().any(|argument| argument.kind == ComponentExternalKind::Module)
+                            }
+                            ComponentInstance::FromExports(exports) => {
+                                exports.iter().any(|export| export.kind == ComponentExternalKind::Module)
+                            }
+                        };
+                        if has_module {
                             return unfit("it gives a core module to another component");
                         }
                     }
                     read.push_section(component, &Payload::ComponentInstanceSection(section))?;
                 }
+                Payload::ComponentStartSection { .. } => return unfit("it has a start function"),
                 // Names of core definitions that are there no more.
                 Payload::CustomSection(section) if section.name() == "component-name" => {}
                 other => read.push_section(component, &other)?,
@@ -197,6 +221,12 @@ impl<'a> ComponentParts<'a> {
         }
     }
 
+    /// Whether this core instance is made after one of another component.
+    pub(super) fn comes_after_others(&self, index: u32) -> bool {
+        let number = self.instances.get(index as usize);
+        self.first_other.is_some_and(|first| number.is_none_or(|number| *number > first))
+    }
+
     /// The instances of modules that have one instance, in their order.
     pub(super) fn instantiated_once(&self) -> Vec<u32> {
         let indices = (0..).take(self.instances.len());
@@ -213,6 +243,20 @@ impl<'a> ComponentParts<'a> {
         }
         made.into_iter().filter(|(_, module)| !twice.contains(module)).map(|(index, _)| index).collect()
     }
+}
+
+/// Fails where a nested component uses a core module of a component around it, which would be another one.
+fn refuse_modules_of_others(nested: &[u8]) -> Result<(), Unfit> {
+    for payload in Parser::new(0).parse_all(nested) {
+        if let Payload::ComponentAliasSection(section) = payload? {
+            for alias in section {
+                if matches!(alias?, ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. }) {
+                    return unfit("a nested component uses a core module of a component around it");
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn slice(bytes: &[u8], range: Range<usize>) -> Result<&[u8], Unfit> {

@@ -5,13 +5,14 @@ use std::convert::Infallible;
 
 use wasm_encoder::reencode::{Error, Reencode, ReencodeComponent};
 use wasm_encoder::{
-    Alias, CanonicalFunctionSection, Component, ComponentAliasSection, ComponentSection, ExportKind, InstanceSection,
-    ModuleArg, RawSection,
+    Alias, CanonicalFunctionSection, Component, ComponentAliasSection, ComponentSection, CustomSection, ExportKind,
+    InstanceSection, ModuleArg, ProducersField, ProducersSection, RawSection, Section as _,
 };
 use wasmparser::CanonicalFunction;
 
 use super::link::Linked;
 use super::merge::{Merged, OUTSIDE};
+use super::module::CoreModule;
 use super::needs::{Needed, roots};
 use super::parts::{ComponentPart, ComponentParts, CoreKind};
 use super::unfit::{Unfit, unfit};
@@ -89,16 +90,19 @@ impl<'w, 'a> ComponentWriter<'w, 'a> {
                 }
                 ComponentPart::Module(number) => {
                     let index = u32::try_from(*number).unwrap_or(u32::MAX);
-                    let bytes = if index == self.place {
-                        self.merged.bytes.as_slice()
+                    let mut bytes = if index == self.place {
+                        self.merged.bytes.clone()
                     } else if replaced.contains(&index) {
                         // An empty one keeps the numbers of those behind it.
-                        &wasm_encoder::Module::HEADER
+                        wasm_encoder::Module::HEADER.to_vec()
                     } else {
-                        self.parts.modules.get(*number).copied().unwrap_or_default()
+                        self.parts.modules.get(*number).copied().unwrap_or_default().to_vec()
                     };
+                    if let Some(member) = linked.members.iter().find(|member| member.module_index == index) {
+                        bytes.extend(producers_of(member.module));
+                    }
                     self.component
-                        .section(&RawSection { id: wasm_encoder::ComponentSectionId::CoreModule as u8, data: bytes });
+                        .section(&RawSection { id: wasm_encoder::ComponentSectionId::CoreModule as u8, data: &bytes });
                     continue;
                 }
                 ComponentPart::ComponentAlias(alias) => {
@@ -265,4 +269,21 @@ impl ReencodeComponent for ComponentWriter<'_, '_> {
             0
         })
     }
+}
+
+/// How componentize-py's modules name what they import from Python's interpreter, whose toolchain leaves no word in the
+/// producers.
+const PYTHON: &str = "libpython";
+
+/// The section of a linked module that says who made it, and in which language, for those who look (`inspect`).
+fn producers_of(module: &CoreModule<'_>) -> Vec<u8> {
+    let mut section = Vec::new();
+    if let Some(data) = module.producers {
+        CustomSection { name: "producers".into(), data: data.into() }.append_to(&mut section);
+    } else if module.imports.iter().any(|import| import.name.starts_with(PYTHON)) {
+        let mut python = ProducersField::new();
+        python.value("Python", "");
+        ProducersSection::new().field("language", &python).append_to(&mut section);
+    }
+    section
 }
