@@ -104,7 +104,8 @@ impl Pool {
                     // The first in the line has a room before this one has.
                     granted = Room::take(self).and_then(|room| self.queue.grant(Grant::Room(room)));
                     if granted.is_none() {
-                        granted = self.wait_for_cpu(alarm, &mut waited, latest.map(|latest| latest + loading.get())).await;
+                        granted =
+                            self.wait_for_cpu(alarm, &mut waited, latest.map(|latest| latest + loading.get())).await;
                     }
                 }
             }

@@ -14,6 +14,7 @@ mod module;
 mod needs;
 mod parts;
 mod rewrite;
+mod segments;
 mod unfit;
 
 use self::link::Linked;
@@ -46,12 +47,13 @@ fn linked(component: &[u8]) -> Result<Vec<u8>, Unfit> {
     let modules = parts.modules.iter().map(|bytes| CoreModule::read(bytes)).collect::<Result<Vec<_>, _>>()?;
     let mut members = parts.instantiated_once();
     loop {
-        keep_order(&parts, &modules, &mut members);
+        keep_starts_in_order(&parts, &modules, &mut members);
         if members.len() < 2 {
             return unfit("it has no two core modules that can be linked");
         }
         let linked = Linked::resolve(&parts, &modules, &members)?;
-        let late = needs::members_that_come_late(&parts, &linked)?;
+        let mut late = needs::members_that_come_late(&parts, &linked)?;
+        late.extend(segments::members_that_write_after_others(&parts, &modules, &linked)?);
         if late.is_empty() {
             let wanted = needs::roots(&parts, &linked)?.of_members;
             let merged = merge::merge(&parts, &linked, &wanted)?;
@@ -61,17 +63,17 @@ fn linked(component: &[u8]) -> Result<Vec<u8>, Unfit> {
     }
 }
 
-/// Whoever runs code or writes into a memory or a table, when it is made, finds and leaves what it did before: no module with
-/// a start function is linked, nor any that comes after an instance that is not linked, or is of another component.
-fn keep_order(parts: &ComponentParts<'_>, modules: &[CoreModule<'_>], members: &mut Vec<u32>) {
-    let module_of = |instance: u32| match parts.instance(instance) {
-        Ok(Instance::Instantiate { module_index, .. }) => Some(modules.get(*module_index as usize)),
-        _ => None,
+/// What a start function sees must be as before: no module with one is linked, nor any that comes after one, or after an
+/// instance of another component, which may have one.
+fn keep_starts_in_order(parts: &ComponentParts<'_>, modules: &[CoreModule<'_>], members: &mut Vec<u32>) {
+    let starts = |instance: &u32| match parts.instance(*instance) {
+        Ok(Instance::Instantiate { module_index, .. }) => {
+            modules.get(*module_index as usize).is_none_or(|module| module.start.is_some())
+        }
+        _ => false,
     };
-    let starts = |instance: u32| module_of(instance).flatten().is_none_or(|module| module.start.is_some());
-    members.retain(|member| !starts(*member) && !parts.comes_after_others(*member));
-    let is_other = |instance: &u32| module_of(*instance).is_some() && !members.contains(instance);
-    if let Some(first) = (0..).take(parts.instances.len()).find(is_other) {
+    members.retain(|member| !parts.comes_after_others(*member));
+    if let Some(first) = (0..).take(parts.instances.len()).find(starts) {
         members.retain(|member| *member < first);
     }
 }

@@ -5,6 +5,7 @@ use wasmparser::{
     MemoryType, Name, Parser, Payload, Table, TypeRef, ValType,
 };
 
+use super::parts::CoreKind;
 use super::unfit::{Unfit, unfit};
 
 /// A core module. Indices count imports first, as in the module.
@@ -80,6 +81,16 @@ impl<'a> CoreModule<'a> {
             return unfit("a core module has functions without bodies");
         }
         Ok(module)
+    }
+
+    /// The import that is the memory or table with this index; none: it is its own.
+    pub(super) fn imported(&self, kind: CoreKind, index: u32) -> Option<&Import<'a>> {
+        let is_one = |import: &&Import<'_>| match import.ty {
+            TypeRef::Memory(_) => kind == CoreKind::Memory,
+            TypeRef::Table(_) => kind == CoreKind::Table,
+            _ => false,
+        };
+        self.imports.iter().filter(is_one).nth(index as usize)
     }
 
     /// The type of the function that is imported so.
