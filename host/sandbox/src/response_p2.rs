@@ -15,6 +15,7 @@ use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use self::pipe::{BodyWriter, pipe};
+use crate::replacing::check_is_defined;
 
 /// The interface as wasmtime-wasi-http names it. Another name would define what no component imports: [`link`] fails then.
 const TYPES: &str = "wasi:http/types@0.2.12";
@@ -32,7 +33,7 @@ enum OutgoingBody {
 
 /// Replaces `outgoing-body`, and all functions that make or take one.
 pub(crate) fn link<S: WasiHttpView + 'static>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
-    check_is_defined(linker)?;
+    check_all_are_defined(linker)?;
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES)?;
     types.resource(OUTGOING_BODY, ResourceType::host::<OutgoingBody>(), |mut store, body| {
@@ -54,17 +55,12 @@ pub(crate) fn link<S: WasiHttpView + 'static>(linker: &mut Linker<S>) -> wasmtim
     Ok(())
 }
 
-/// Fails unless there is something to put another in the place of: to define it once more without shadowing is an error then.
-fn check_is_defined<S: 'static>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
-    let mut types = linker.instance(TYPES)?;
-    let mut missing = types.resource(OUTGOING_BODY, ResourceType::host::<()>(), |_, _| Ok(())).is_ok();
-    for call in [RESPONSE_BODY, REQUEST_BODY, WRITE, FINISH] {
-        missing |= types.func_wrap(call, |_: StoreContextMut<'_, S>, (): ()| Ok(())).is_ok();
+/// Fails unless all that is replaced is there: to define it once more without shadowing is an error then.
+fn check_all_are_defined<S: 'static>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
+    if linker.instance(TYPES)?.resource(OUTGOING_BODY, ResourceType::host::<()>(), |_, _| Ok(())).is_ok() {
+        wasmtime::bail!("wasmtime defines no `{OUTGOING_BODY}` in `{TYPES}` that could be replaced");
     }
-    if missing {
-        wasmtime::bail!("wasmtime-wasi-http does not define all of `{OUTGOING_BODY}` in `{TYPES}` that is replaced");
-    }
-    Ok(())
+    [RESPONSE_BODY, REQUEST_BODY, WRITE, FINISH].into_iter().try_for_each(|call| check_is_defined(linker, TYPES, call))
 }
 
 /// The outer error is a trap, the inner one what the guest gets.

@@ -86,6 +86,7 @@ impl Pool {
             return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR).into());
         }
         let mut waited = Waited::default();
+        let at_latest = || latest.map(|latest| latest + loading.get());
         loop {
             if let Some(lease) = self.take_kept() {
                 return Ok(lease);
@@ -96,17 +97,14 @@ impl Pool {
             }
             let mut granted = None;
             if has_guest && !waited.for_cpu && self.is_worth_waiting() {
-                if self.queue.len() < self.free_rooms() {
-                    granted = self.wait_for_cpu(alarm, &mut waited, latest.map(|latest| latest + loading.get())).await;
-                } else if !self.is_queue_full() {
-                    granted = Some(self.wait_for_grant(alarm, &mut waited, latest, loading).await?);
-                } else {
+                if self.is_queue_full() {
                     // The first in the line has a room before this one has.
                     granted = Room::take(self).and_then(|room| self.queue.grant(Grant::Room(room)));
-                    if granted.is_none() {
-                        granted =
-                            self.wait_for_cpu(alarm, &mut waited, latest.map(|latest| latest + loading.get())).await;
-                    }
+                } else if self.queue.len() >= self.free_rooms() {
+                    granted = Some(self.wait_for_grant(alarm, &mut waited, latest, loading).await?);
+                }
+                if granted.is_none() {
+                    granted = self.wait_for_cpu(alarm, &mut waited, at_latest()).await;
                 }
             }
             let granted = match granted.or_else(|| if has_guest { Room::take(self).map(Grant::Room) } else { None }) {
@@ -119,8 +117,7 @@ impl Pool {
                 Grant::Room(room) => room,
                 Grant::Unavailable => return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR).into()),
             };
-            let latest = latest.map(|latest| latest + loading.get());
-            let kept = self.make(room, latest).await.map_err(not_taken)?;
+            let kept = self.make(room, at_latest()).await.map_err(not_taken)?;
             // Else a reload came in between.
             if !kept.origin.is_outdated() {
                 return Ok(self.lease(kept));
