@@ -4,8 +4,8 @@ A server runs under valgrind (--tool=callgrind) and is asked over one connection
 is what the requests took. System calls count as nothing.
 
 Valgrind 3.19 lacks two things. It cannot start `/proc/self/exe`, by which wasmhost starts its spawner: a copy of the program
-starts it by another path, outside valgrind. And it does not hide the vDSO where prctl(2) tells of it (PR_GET_AUXV), so that
-call is refused.
+starts it by another path, outside valgrind; only a child that compiles runs in valgrind again. And it does not hide the vDSO
+where prctl(2) tells of it (PR_GET_AUXV), so that call is refused.
 
 Python 3.9's standard library only, on Linux.
 """
@@ -24,6 +24,8 @@ import harness
 from harness import Failed
 
 OWN_PROGRAM = b"/proc/self/exe"
+# What wasmhost sets for a child that compiles.
+COMPILING_CHILD = "WASMHOST_COMPILE_CHILD"
 # Of the same length, relative to the server's working directory.
 OTHER_PATH = b"./the-wasmhost"
 FEW = 1_000
@@ -85,10 +87,12 @@ def counted(argv, scratch, host, requests, announced, env):
     program, *words = argv
     program = Path(program).resolve()
     folder = Path(tempfile.mkdtemp(dir=scratch))
-    (folder / OTHER_PATH.decode()).symlink_to(program)
-    copy, out = folder / "copy", folder / "callgrind"
+    copy, out, other = folder / "copy", folder / "callgrind", folder / OTHER_PATH.decode()
     copy.write_bytes(program.read_bytes().replace(OWN_PROGRAM, OTHER_PATH))
+    # Who compiles must see the CPU that valgrind shows, as the server does.
+    other.write_text(f'#!/bin/sh\ntest -z "${COMPILING_CHILD}" || set -- --tool=none {copy} "$@"\ntest "$1" = --tool=none && exec {shutil.which("valgrind")} "$@"\nexec {copy} "$@"\n')
     copy.chmod(0o700)
+    other.chmod(0o700)
     command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", copy, *words]
     with harness.running(command, scratch, announced=announced, env=env, cwd=folder, before_exec=refuse_auxv) as server:
         with socket.create_connection((server.host, server.port), timeout=STARTS_WITHIN_S) as client, client.makefile("rb") as lines:
