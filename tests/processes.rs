@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::cgroup::{Bound, Cgroups};
 use crate::support::server::{command, limit_descriptors, signal, try_signal};
-use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, run};
+use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get, guest, run};
 
 fn start(component: &str, flags: &[&str]) -> Server {
     Server::start(component, &[&["--worker-kind", "process"][..], flags].concat())
@@ -27,6 +27,35 @@ fn on_both(server: &Server) -> (Connection, Connection, u32) {
 fn states(server: &Server) -> Vec<Value> {
     let status = server.status();
     status["workers"].as_array().expect("workers").iter().map(|worker| worker["state"].clone()).collect()
+}
+
+#[test]
+fn workers_are_processes_by_default_where_instances_are_fresh_or_apps_have_groups() -> TestResult {
+    let are_processes = |flags: &[&str]| {
+        let mut command = command();
+        command.env_remove("WASMHOST_WORKER_KIND").args(flags);
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
+        let server = Server::spawn(command);
+        let start = server.wait_for_record("the start", |record| record["message"] == "starting");
+        let workers = server.worker_pids().len();
+        assert_eq!(get(server.address, "/hello").status, 200);
+        assert_eq!(start["worker_kind"], if workers == 0 { "thread" } else { "process" }, "{start}");
+        workers > 0
+    };
+    let faults = &*guest("faults.wasm");
+    let fresh = [faults, "--isolation", "request", "--workers"];
+    assert!(!are_processes(&[faults, "--workers", "2"]));
+    assert!(are_processes(&[&fresh[..], &["2"]].concat()));
+    assert!(!are_processes(&[&fresh[..], &["1"]].concat()), "one worker shares its memory with no other");
+    assert!(!are_processes(&[&fresh[..], &["2", "--worker-kind", "thread"]].concat()));
+    for (more, expected) in [("", false), ("isolation = \"request\"", true), ("group = \"alone\"", true)] {
+        let apps = app("first", "faults.wasm", "*", more) + &app("second", "hello.wasm", "second/*", "");
+        let folder = Folder::new(&apps)?;
+        let file = folder.file();
+        let file = file.to_str().ok_or("a path in UTF-8")?;
+        assert_eq!(are_processes(&["serve", "-c", file, "--workers", "2"]), expected, "{more}");
+    }
+    Ok(())
 }
 
 #[test]

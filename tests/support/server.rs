@@ -70,11 +70,16 @@ pub fn within(place: &[&str]) -> Command {
     prepared(command)
 }
 
+/// The kind of workers that all tests are run with.
+fn kind_of_all() -> Option<OsString> {
+    std::env::var_os("WASMHOST_TEST_WORKER_KIND")
+}
+
 /// A command that runs the binary in whatever way: with a cache that all tests share, and workers of the kind that
 /// `WASMHOST_TEST_WORKER_KIND` names.
 pub fn prepared(mut command: Command) -> Command {
     command.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
-    if let Ok(kind) = std::env::var("WASMHOST_TEST_WORKER_KIND") {
+    if let Some(kind) = kind_of_all() {
         command.env("WASMHOST_WORKER_KIND", kind);
     }
     command
@@ -96,7 +101,7 @@ fn in_a_group(component: &str) -> PathBuf {
 
 impl Server {
     /// Serves `component` (a name for [`guest`]) on a free port with two workers, an admin page and a JSON log; `flags`
-    /// are added, and win over these.
+    /// are added, and win over these. Where nothing says of which kind workers are, they are threads, whatever the app is.
     #[track_caller]
     pub fn start(component: &str, flags: &[&str]) -> Self {
         Self::start_within(CEILING, component, flags)
@@ -110,6 +115,9 @@ impl Server {
             command.arg("serve").arg("-c").arg(in_a_group(component));
         } else {
             command.arg(guest(component));
+            if kind_of_all().is_none() && !flags.contains(&"--worker-kind") {
+                command.args(["--worker-kind", "thread"]);
+            }
         }
         command.args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
         if !flags.contains(&"--listen") {

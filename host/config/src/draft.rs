@@ -60,6 +60,8 @@ impl Folder {
 pub(super) struct HostDraft {
     /// All but the apps.
     pub(super) config: Config,
+    /// None: it follows from the apps ([`together::kind_of`](super::together::kind_of)).
+    pub(super) worker_kind: Option<WorkerKind>,
     pub(super) folder: Folder,
     machine: Machine,
 }
@@ -87,7 +89,7 @@ impl HostDraft {
             development: None,
             source: None,
         };
-        Self { config, folder: Folder::current(), machine }
+        Self { config, worker_kind: None, folder: Folder::current(), machine }
     }
 
     pub(super) fn listen(&mut self, text: &str) -> Result<(), String> {

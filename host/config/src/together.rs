@@ -6,7 +6,7 @@ use super::document::ValuePlaces;
 use super::draft::latest;
 use super::mistake::{Mistakes, Offset};
 use super::routes::{AppRoute, ROUTES_MAX, Router};
-use super::{App, Balance, Config, DIRECTORIES_MAX, Listen, MAX_WORKERS, WorkerKind};
+use super::{App, Balance, Config, DIRECTORIES_MAX, Isolation, Listen, MAX_WORKERS, WorkerKind};
 
 /// The guest's variables in sum; no process gets more from the system by far.
 const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
@@ -115,6 +115,14 @@ pub(super) fn check_apps(apps: &mut [FoundApp], config: &Config, mistakes: &mut 
     check_groups(apps, config.workers, mistakes);
     check_names(apps, mistakes);
     check_routes(apps, mistakes);
+}
+
+/// What workers are where the settings leave it open. Groups need processes. So do several workers whose instances are fresh
+/// for each request: in one address space they wait for each other whenever the system maps and clears their memory.
+pub(super) fn kind_of(apps: &[FoundApp], workers: u16) -> WorkerKind {
+    let needs_process = |app: &App| app.group.is_some() || (workers > 1 && app.isolation == Isolation::Request);
+    let is_needed = apps.iter().any(|found| needs_process(&found.app));
+    if is_needed { WorkerKind::Process } else { WorkerKind::Thread }
 }
 
 /// Each group has as many workers as there are beside the groups. The first app that makes too many of them is named.

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 use wasmhost_base::log;
 use wasmhost_base::panics::{caught, guarded};
-use wasmhost_config::{Config, WorkerKind};
+use wasmhost_config::{Config, Isolation, WorkerKind};
 use wasmhost_confine::spawner::Reading;
 use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::worker::inbox::{Admission, PerClient};
@@ -370,6 +370,10 @@ impl<B: Backend> Primary<B> {
         if let Some(revision) = only {
             let (isolation, wasi) = (&*revision.isolation, &*revision.wasi);
             tracing::info!(target: log::LISTENING, workers, isolation, wasi, max_connections, "listening on {addresses}");
+            let is_by_component = self.config.apps.iter().all(|app| app.isolation == Isolation::Auto);
+            if is_by_component && isolation == "request" && workers > 1 && self.config.worker_kind == WorkerKind::Thread {
+                tracing::info!("this component gets a fresh instance for each request; with --worker-kind process that takes about half the CPU");
+            }
         } else {
             let apps = self.config.apps.len();
             tracing::info!(target: log::LISTENING, workers, apps, max_connections, "listening on {addresses}");

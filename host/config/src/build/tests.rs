@@ -228,7 +228,7 @@ fn every_mistake_is_reported_with_its_place_and_a_way_out() {
             &format!("{app}dirs = [\"/no/such/dir::/x\", \"/\"]"),
             &["4:9: dirs `/no/such/dir::/x`: `/no/such/dir` cannot be opened", "4:29: dirs `/`: names no guest path"],
         ),
-        (&format!("{app}group = \"g\""), &["4:9: `group` needs processes as workers"]),
+        (&format!("worker-kind = \"thread\"\n{app}group = \"g\""), &["5:9: `group` needs processes as workers"]),
         (
             &format!("workers = 300\nworker-kind = \"process\"\n{app}group = \"g\""),
             &["6:9: 300 workers, and as many for each of 1 groups, are 600 processes, of 512 at most"],
@@ -557,8 +557,21 @@ fn too_many_apps_are_a_mistake() {
 }
 
 #[test]
-fn a_setting_in_processes_may_group_apps() {
-    let config = config(&format!("worker-kind = \"process\"\n{EXAMPLE}group = \"g\"\n"), &[]);
+fn workers_are_processes_where_an_app_has_a_group_or_several_have_fresh_instances() {
+    let kind = |more: &str, flags: &[&str]| config(&format!("{EXAMPLE}{more}"), flags).worker_kind;
+    let (fresh, two) = ("isolation = \"request\"\n", "--workers=2");
+    assert_eq!(kind("", &[two]), WorkerKind::Thread);
+    assert_eq!(kind(fresh, &[two]), WorkerKind::Process);
+    assert_eq!(kind(fresh, &["--workers=1"]), WorkerKind::Thread);
+    assert_eq!(kind(fresh, &[two, "--worker-kind=thread"]), WorkerKind::Thread);
+    assert_eq!(kind("", &[two, "--isolation=request"]), WorkerKind::Process);
+    assert_eq!(kind("group = \"g\"\n", &["--workers=1"]), WorkerKind::Process);
+    assert_eq!(kind("", &[two, "--worker-kind=process"]), WorkerKind::Process);
+}
+
+#[test]
+fn apps_may_have_groups() {
+    let config = config(&format!("{EXAMPLE}group = \"g\"\n"), &[]);
     assert_eq!((config.worker_kind, config.apps[0].group.as_deref()), (WorkerKind::Process, Some("g")));
     assert_eq!(config.groups().into_iter().collect::<Vec<_>>(), ["g"]);
     assert_eq!(config.all_workers(), 2 * usize::from(config.workers));

@@ -6,8 +6,12 @@ use crate::{Balance, Confine, Isolation, MAX_WORKERS, WorkerKind, parse};
 
 use super::entry::{Form, Group, Setting, Takes, app, host, host_list};
 
-const WORKER_KINDS: &[(&str, WorkerKind)] =
-    &[(WorkerKind::Thread.name(), WorkerKind::Thread), (WorkerKind::Process.name(), WorkerKind::Process)];
+/// (None: `auto`.)
+const WORKER_KINDS: &[(&str, Option<WorkerKind>)] = &[
+    ("auto", None),
+    (WorkerKind::Thread.name(), Some(WorkerKind::Thread)),
+    (WorkerKind::Process.name(), Some(WorkerKind::Process)),
+];
 const BALANCES: &[(&str, Balance)] = &[
     ("round-robin", Balance::RoundRobin),
     ("least-connections", Balance::LeastConnections),
@@ -53,12 +57,12 @@ pub(super) const GROUP: Group = Group {
             name: "worker-kind",
             key: "worker-kind",
             form: Form::Choice("KIND", || names(WORKER_KINDS)),
-            default: Some("thread"),
-            help: "What a worker is: thread, or process (its own address space: a crash ends only that worker's connections)",
+            default: Some("auto"),
+            help: "What a worker is: thread, process (its own address space: a crash ends only that worker's connections), or auto (process where an app has `isolation` request or a `group` and there is more than one worker, else thread)",
             takes: Takes::One,
             of: host(
-                |draft, text| put(&mut draft.config.worker_kind, choice(text, WORKER_KINDS)),
-                |config| shown::choice(config.worker_kind, WORKER_KINDS),
+                |draft, text| put(&mut draft.worker_kind, choice(text, WORKER_KINDS)),
+                |config| shown::choice(Some(config.worker_kind), WORKER_KINDS),
             ),
         },
         Setting {
