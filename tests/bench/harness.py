@@ -105,8 +105,9 @@ def build(profile, build_it=True, wasmhost=None):
 def environment(scratch, **more):
     """The environment without what would change a server: back-traces slow `wasmtime serve` down by 10 to 20 %."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WASMHOST_", "RUST_", "NODE_"))}
-    # Servers that cache compiled code do it here, and not in the user's home.
-    return {**kept, "XDG_CACHE_HOME": str(scratch), **more}
+    # Servers that cache compiled code do it here, and not in the user's home. Rows whose workers are processes say so by a flag; by
+    # default, fresh instances would have processes everywhere.
+    return {**kept, "XDG_CACHE_HOME": str(scratch), "WASMHOST_WORKER_KIND": "thread", **more}
 
 
 @dataclass

@@ -1,5 +1,6 @@
 //! The binary as a child: started, read, asked, signalled, ended.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

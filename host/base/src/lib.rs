@@ -13,3 +13,4 @@ pub mod sealed;
 pub mod socket_file;
 pub mod throttle;
 pub mod wire;
+pub mod woken;

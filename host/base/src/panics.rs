@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::task::Poll;
 
 /// What a panic says of itself.
@@ -20,12 +21,13 @@ pub fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| text(&*panic))
 }
 
-/// The same for a task. What it still held after a panic is leaked: it may hold stores, in any state.
+/// The same for a task, which the caller has put in a box: it is not copied again. What it still held after a panic is leaked: it
+/// may hold stores, in any state.
 ///
 /// # Errors
 /// What the panic says.
-pub async fn guarded<T>(task: impl Future<Output = T>) -> Result<T, String> {
-    let mut running = Some(Box::pin(task));
+pub async fn guarded<F: Future + ?Sized>(task: Pin<Box<F>>) -> Result<F::Output, String> {
+    let mut running = Some(task);
     poll_fn(|context| {
         let Some(task) = running.as_mut() else { return Poll::Pending };
         match caught(|| task.as_mut().poll(context)) {
@@ -95,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_task_that_panics_ends_with_the_panics_words() {
-        let task = pin!(guarded(async { panic!("{}", "as asked") }));
+        let task = pin!(guarded(Box::pin(async { panic!("{}", "as asked") })));
         let polled: Poll<Result<(), String>> = task.poll(&mut Context::from_waker(Waker::noop()));
         assert_eq!(polled, Poll::Ready(Err("as asked".to_owned())));
     }

@@ -2,6 +2,7 @@
 //! the supervisor replaces the worker. Everything here runs on the worker's thread.
 
 use std::cell::RefCell;
+use std::pin::Pin;
 
 use tokio::sync::Notify;
 
@@ -16,7 +17,7 @@ pub(crate) struct Crash {
 
 impl Crash {
     /// Runs a task. If it panics, the panic is reported, what the task held may be leaked, and this never ends.
-    pub(crate) async fn watch<T>(&self, task: impl Future<Output = T>) -> T {
+    pub(crate) async fn watch<F: Future + ?Sized>(&self, task: Pin<Box<F>>) -> F::Output {
         match self.survive(task).await {
             Some(output) => output,
             None => std::future::pending().await,
@@ -24,7 +25,7 @@ impl Crash {
     }
 
     /// The same for one who has something to give back after the task: none if it panicked.
-    pub(crate) async fn survive<T>(&self, task: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn survive<F: Future + ?Sized>(&self, task: Pin<Box<F>>) -> Option<F::Output> {
         match guarded(task).await {
             Ok(output) => Some(output),
             Err(text) => {

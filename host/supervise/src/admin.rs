@@ -37,7 +37,7 @@ const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
 /// Serves the page; never ends, not by a bug of its own.
 pub async fn serve(listener: Listener, host_status: Arc<HostStatus>) {
-    while guarded(accept(&listener, &host_status)).await.is_err() {
+    while guarded(Box::pin(accept(&listener, &host_status))).await.is_err() {
         tokio::time::sleep(AFTER_A_PANIC).await;
     }
 }

@@ -6,6 +6,7 @@ mod addresses;
 mod bootstrap;
 mod dispatch;
 mod division;
+mod ears;
 mod error;
 mod event_turns;
 mod held;
@@ -19,6 +20,7 @@ mod state;
 mod unpublished;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,8 +28,8 @@ use tokio::sync::mpsc;
 
 use wasmhost_base::log;
 use wasmhost_base::panics::{caught, guarded};
+use wasmhost_base::woken::when_woken;
 use wasmhost_config::{Config, Isolation, WorkerKind};
-use wasmhost_confine::spawner::Reading;
 use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::worker::inbox::{Admission, PerClient};
 use wasmhost_serve::worker::{Stage, WorkerEvent, WorkerId};
@@ -35,8 +37,9 @@ use wasmhost_serve::worker::{Stage, WorkerEvent, WorkerId};
 use self::acceptors::{Acceptors, Door};
 pub use self::bootstrap::Bootstrap;
 use self::bootstrap::{authority, forwarded_connections, max_connections, per_client};
-use self::dispatch::{DISPATCH_AGAIN, HeldConnection, Rest, next_connection};
+use self::dispatch::{HeldConnection, Rest, next_connection};
 use self::division::{Division, FRONT};
+use self::ears::{DueTask, Ears, Heard};
 pub use self::error::PrimaryError;
 use self::error::system;
 use self::event_turns::EventTurns;
@@ -47,7 +50,7 @@ use self::serving::joined;
 use self::state::Primary;
 use self::unpublished::Unpublished;
 use crate::admin;
-use crate::apps::{Apps, Done, wait};
+use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
 use crate::host_status::{HostStatus, is_single};
 use crate::process::Processes;
@@ -172,7 +175,15 @@ async fn run_on<B: Backend>(
     }
     drop(guest);
     primary.show_all();
-    let ears = Ears { heard: &mut heard, orders: &mut orders, done: &mut done, read: &mut read, signals: &mut signals };
+    let watched = Arc::clone(&primary.spawner);
+    let ears = Ears {
+        workers: &mut heard,
+        orders: &mut orders,
+        done: &mut done,
+        read: &mut read,
+        signals: &mut signals,
+        spawner: Some(pin!(watched.ended())),
+    };
     let ended = primary.serve(acceptors, &joined(&listening.addresses), ears).await;
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
@@ -201,15 +212,6 @@ async fn load_now<B: Backend>(apps: &mut Apps<B>, backend: &B) -> Result<Option<
     let guest = loaded.guest.clone();
     apps.served(id, &with, loaded);
     Ok(Some(guest))
-}
-
-/// What the primary hears.
-struct Ears<'a, B: Backend> {
-    heard: &'a mut mpsc::Receiver<WorkerEvent>,
-    orders: &'a mut mpsc::Receiver<DevOrder>,
-    done: &'a mut mpsc::Receiver<Done<B>>,
-    read: &'a mut mpsc::Receiver<std::io::Result<Reading>>,
-    signals: &'a mut Signals,
 }
 
 /// A place for each worker of each division, none of which has started.
@@ -241,13 +243,10 @@ impl<B: Backend> Primary<B> {
         &mut self,
         mut acceptors: Acceptors,
         addresses: &str,
-        Ears { heard, orders, done, read, signals }: Ears<'_, B>,
+        mut ears: Ears<'_, B>,
     ) -> Result<Ended, PrimaryError> {
         // A connection that no worker can take at the moment.
         let mut held: Option<HeldConnection> = None;
-        let spawner = Arc::clone(&self.spawner);
-        let mut spawner_lost = std::pin::pin!(spawner.ended());
-        let mut has_spawner = true;
         let mut announced = false;
         let mut deadline: Option<Instant> = None;
         // What a host that stops still takes from its backlogs, before its workers drain.
@@ -266,11 +265,7 @@ impl<B: Backend> Primary<B> {
                 tracing::info!("all workers have ended");
                 return Ok(Ended::Drained);
             }
-            for place in &self.places {
-                if let Some(handle) = &place.handle {
-                    handle.reconcile(place.division == FRONT && self.admission.is_spent());
-                }
-            }
+            self.reconcile();
             self.run_apps();
             if acceptors.has_given_up() {
                 acceptors.close_given_up();
@@ -279,28 +274,51 @@ impl<B: Backend> Primary<B> {
                 self.begin_due_reload();
             }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
-            let next_respawn = self.respawns.keys().next().copied();
-            let (apps_due_at, held_due_at) = (self.apps_due_at(), self.held_due_at());
-            let may_hear = turns.begin();
-            tokio::select! {
-                biased;
-                request = signals.next() => match request {
-                    Request::Stop(signal) if draining => {
-                        tracing::warn!(signal, "second signal: the host ends at once");
-                        return Ok(Ended::AtOnce);
+            let due = [
+                (DueTask::Apps, self.apps_due_at()),
+                (DueTask::HeldForwards, self.held_due_at()),
+                (DueTask::EndOfDrain, deadline),
+                (DueTask::Respawn, self.respawns.keys().next().copied()),
+                (DueTask::Beat, beat_at),
+            ];
+            let (may_hear, looks_again) = (turns.begin(), acceptors.has_given_up() || rest.is_some());
+            let heard = {
+                // Connections come often, and everything else seldom: it is not looked at for each of them.
+                let next = pin!(ears.next(may_hear, draining, due, looks_again));
+                let mut next = pin!(when_woken(next));
+                loop {
+                    tokio::select! {
+                        biased;
+                        heard = &mut next => break heard,
+                        connection = guarded(Box::pin(next_connection(&mut acceptors, &mut held))), if announced && !draining => {
+                            let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, &mut acceptors)));
+                            held = taken_in.or_else(|panic| self.on_panic(panic))?;
+                            self.reconcile();
+                            if held.is_some() || (beat_at.is_none() && self.wants_beats()) {
+                                break Heard::Nothing;
+                            }
+                        }
+                        // Nothing else is to be done: more events may be.
+                        () = std::future::ready(()), if !may_hear => break Heard::Nothing,
                     }
-                    Request::Reload if draining => {}
-                    // (With `wasmhost dev`, a SIGHUP says that the terminal was closed.)
-                    Request::Reload if self.config.development.is_none() => self.begin_reload(),
-                    stop => {
-                        let signal = if let Request::Stop(signal) = stop { signal } else { "SIGHUP" };
-                        deadline = Some(self.stop_accepting(signal));
-                        // What waits at a socket that was handed over stays there, for whoever is handed it next.
-                        acceptors.leave_handed_over();
-                        rest = Some(Rest::new(self.config.drain_timeout));
-                    }
-                },
-                Some(event) = heard.recv(), if may_hear => {
+                }
+            };
+            match heard {
+                Heard::Signal(Request::Stop(signal)) if draining => {
+                    tracing::warn!(signal, "second signal: the host ends at once");
+                    return Ok(Ended::AtOnce);
+                }
+                Heard::Signal(Request::Reload) if draining => {}
+                // (With `wasmhost dev`, a SIGHUP says that the terminal was closed.)
+                Heard::Signal(Request::Reload) if self.config.development.is_none() => self.begin_reload(),
+                Heard::Signal(stop) => {
+                    let signal = if let Request::Stop(signal) = stop { signal } else { "SIGHUP" };
+                    deadline = Some(self.stop_accepting(signal));
+                    // What waits at a socket that was handed over stays there, for whoever is handed it next.
+                    acceptors.leave_handed_over();
+                    rest = Some(Rest::new(self.config.drain_timeout));
+                }
+                Heard::Worker(event) => {
                     turns.heard();
                     if let WorkerEvent::Exited(worker, _) = &event {
                         self.reload.caught_up(*worker, None);
@@ -311,34 +329,33 @@ impl<B: Backend> Primary<B> {
                         self.announce(addresses);
                     }
                 }
-                Some(order) = orders.recv(), if !draining => self.follow_order(order),
-                lost = &mut spawner_lost, if has_spawner => {
-                    has_spawner = false;
-                    self.on_spawner_lost(lost, draining)?;
-                }
-                Some(done) = done.recv() => self.on_done(done),
-                Some(reading) = read.recv(), if !draining => self.on_reading(reading, &mut acceptors),
-                () = sleep_until(apps_due_at) => self.tend_apps(),
-                () = sleep_until(held_due_at) => self.forward_held(),
-                () = tokio::time::sleep(DISPATCH_AGAIN), if acceptors.has_given_up() => {}
-                () = sleep_until(deadline) => {
+                Heard::Order(order) => self.follow_order(order),
+                Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
+                Heard::Done(done) => self.on_done(done),
+                Heard::Read(reading) => self.on_reading(reading, &mut acceptors),
+                Heard::Due(DueTask::Apps) => self.tend_apps(),
+                Heard::Due(DueTask::HeldForwards) => self.forward_held(),
+                Heard::Due(DueTask::EndOfDrain) => {
                     if !self.config.drain_timeout.is_zero() {
                         tracing::warn!(limit = "--drain-timeout", "--drain-timeout is over: requests still in flight are broken off; raise it to wait longer");
                     }
                     return Ok(Ended::Drained);
                 }
-                () = sleep_until(next_respawn) => self.respawn_due()?,
-                () = tokio::time::sleep(DISPATCH_AGAIN), if rest.is_some() => {}
-                () = sleep_until(beat_at) => {
+                Heard::Due(DueTask::Respawn) => self.respawn_due()?,
+                Heard::Due(DueTask::Beat) => {
                     beat_at = None;
                     self.beat();
                 }
-                connection = guarded(next_connection(&mut acceptors, &mut held)), if announced && !draining => {
-                    let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, &mut acceptors)));
-                    held = taken_in.or_else(|panic| self.on_panic(panic))?;
-                }
-                // Nothing else is to be done: more events may be.
-                () = std::future::ready(()), if !may_hear => {}
+                Heard::Nothing => {}
+            }
+        }
+    }
+
+    /// Takes back the permits of connections that have ended in other processes.
+    fn reconcile(&self) {
+        for place in &self.places {
+            if let Some(handle) = &place.handle {
+                handle.reconcile(place.division == FRONT && self.admission.is_spent());
             }
         }
     }
@@ -420,13 +437,5 @@ impl<B: Backend> Primary<B> {
         {
             self.go_on(Stage::Drain, |place| place.division != FRONT);
         }
-    }
-}
-
-/// Waits for the moment; for ever without one.
-async fn sleep_until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -57,6 +57,7 @@ impl WorkerShared {
     pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         let worker = Rc::clone(self);
         worker.tasks.set(worker.tasks.get() + 1);
+        let task = Box::pin(task);
         tokio::task::spawn_local(async move {
             worker.crash.watch(task).await;
             worker.tasks.set(worker.tasks.get() - 1);

@@ -193,9 +193,9 @@ impl WorkerApps {
         }
         let pool = Pool::new(Some(id), app, (context, bounds), (metrics, has_answered), Rc::clone(&self.common));
         let [tended, relieved, opened] = std::array::from_fn(|_| (Rc::clone(&pool), Rc::clone(&self.common)));
-        let tend = async move { tended.1.crash.watch(tended.0.tend()).await };
-        let relieve = async move { relieved.1.crash.watch(relieved.0.relieve()).await };
-        let open = async move { opened.1.crash.watch(opened.0.open()).await };
+        let tend = async move { tended.1.crash.watch(Box::pin(tended.0.tend())).await };
+        let relieve = async move { relieved.1.crash.watch(Box::pin(relieved.0.relieve())).await };
+        let open = async move { opened.1.crash.watch(Box::pin(opened.0.open())).await };
         let tend = tokio::task::spawn_local(tend).abort_handle();
         let relieve = tokio::task::spawn_local(relieve).abort_handle();
         pool.runs([tend, relieve, tokio::task::spawn_local(open).abort_handle()]);

@@ -39,7 +39,7 @@ impl Pool {
                 pool.faulted(&member.origin, 0, &fault);
             }
         };
-        tokio::task::spawn_local(async move { crash.watch(running).await });
+        tokio::task::spawn_local(async move { crash.watch(Box::pin(running)).await });
         (kept, first)
     }
 

@@ -1,7 +1,7 @@
 //! What runs in a worker's thread: its event loop, from the first instance to the end of the last connection.
 
 use std::cell::{Cell, OnceCell};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
+use wasmhost_base::woken::when_woken;
 use wasmhost_config::AppId;
 use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
 
@@ -147,13 +148,13 @@ async fn serve(
         }
     }
     let watcher = Rc::clone(&crash);
-    tokio::task::spawn_local(async move { watcher.watch(alarms.run()).await });
+    tokio::task::spawn_local(async move { watcher.watch(Box::pin(alarms.run())).await });
     let supplied: Vec<AppId> = first.supplies.keys().copied().collect();
     let pools: Vec<_> = first.supplies.into_iter().filter_map(|(app, supply)| apps.begin_with(app, supply)).collect();
     if let [only] = &*pools {
         // So that no request waits for its first instance.
         tokio::select! {
-            () = crash.watch(only.warm()) => {}
+            () = crash.watch(Box::pin(only.warm())) => {}
             text = crash.happened() => return Exit::Panic(text),
         }
     }
@@ -169,10 +170,39 @@ async fn serve(
     let crew = Crew { worker: Rc::clone(&worker), open: Rc::default() };
     loop {
         wasmhost_base::inject::panic_at("loop");
-        tokio::select! {
-            biased;
-            text = crash.happened() => break Exit::Panic(text),
-            latest = next(&mut orders, &mut stage) => {
+        let heard = {
+            let other = pin!(async {
+                tokio::select! {
+                    biased;
+                    text = crash.happened() => Heard::Crash(text),
+                    latest = next(&mut orders, &mut stage) => Heard::Orders(latest),
+                    notice = common.next_notice() => Heard::Notice(notice),
+                    (group, socket) = worker.connections.next_asked() => Heard::Forward(group, socket),
+                    () = common.rested(), if worker.draining.get() => Heard::Nothing,
+                    () = worker.changed.notified() => Heard::Nothing,
+                }
+            });
+            let mut other = pin!(when_woken(other));
+            loop {
+                tokio::select! {
+                    biased;
+                    heard = &mut other => break heard,
+                    Some(connection) = connections.recv() => crew.take_in(connection, || connections.try_recv().ok()),
+                    (index, connection) = next_of(&mut own_acceptors, |acceptor| acceptor) => {
+                        crew.take_in(connection, || own_acceptors.get_mut(index).and_then(Acceptor::next_waiting));
+                        // The others go first the next time.
+                        own_acceptors.rotate_left(index + 1);
+                    }
+                }
+                wasmhost_base::inject::panic_at("loop");
+                if worker.draining.get() {
+                    break Heard::Nothing;
+                }
+            }
+        };
+        match heard {
+            Heard::Crash(text) => break Exit::Panic(text),
+            Heard::Orders(latest) => {
                 let Some(Orders { stage, table, supplies, make_room_for }) = latest.filter(|orders| orders.stage != Stage::Stop) else {
                     worker.stopping.set(true);
                     break Exit::Voluntary;
@@ -198,22 +228,18 @@ async fn serve(
                     worker.changed.notify_one();
                 }
             }
-            notice = common.next_notice() => events.tell(match notice {
-                PoolNotice::Wants(app) => WorkerEvent::Wants(id, app),
-                PoolNotice::Asleep(app) => WorkerEvent::Asleep(id, app),
-                PoolNotice::LacksMemory(app) => WorkerEvent::LacksMemory(id, app),
-            }).await,
-            (group, socket) = worker.connections.next_asked() => {
+            Heard::Notice(notice) => {
+                let event = match notice {
+                    PoolNotice::Wants(app) => WorkerEvent::Wants(id, app),
+                    PoolNotice::Asleep(app) => WorkerEvent::Asleep(id, app),
+                    PoolNotice::LacksMemory(app) => WorkerEvent::LacksMemory(id, app),
+                };
+                events.tell(event).await;
+            }
+            Heard::Forward(group, socket) => {
                 events.tell(WorkerEvent::Forward(id, group.as_ref().to_owned(), socket)).await;
             }
-            () = common.rested(), if worker.draining.get() => {}
-            () = worker.changed.notified() => {}
-            Some(connection) = connections.recv() => crew.take_in(connection, || connections.try_recv().ok()),
-            (index, connection) = next_of(&mut own_acceptors, |acceptor| acceptor) => {
-                crew.take_in(connection, || own_acceptors.get_mut(index).and_then(Acceptor::next_waiting));
-                // The others go first the next time.
-                own_acceptors.rotate_left(index + 1);
-            }
+            Heard::Nothing => {}
         }
         if worker.draining.get()
             && connections.is_empty()
@@ -224,6 +250,19 @@ async fn serve(
             break Exit::Voluntary;
         }
     }
+}
+
+/// What a worker's loop hears of besides connections.
+enum Heard {
+    /// A task has panicked.
+    Crash(String),
+    /// None: nobody gives orders any more.
+    Orders(Option<Orders>),
+    Notice(PoolNotice),
+    /// A request for an app of this group needs a connection to one of its workers.
+    Forward(Rc<str>, std::os::unix::net::UnixStream),
+    /// The loop looks at everything again.
+    Nothing,
 }
 
 /// Starts the tasks that a worker has beside its connections. A panic of one ends the worker.
@@ -292,8 +331,8 @@ impl Crew {
         self.open.set(self.open.get() + 1);
         let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
         let stream = Rc::new(stream);
+        let serving = Box::pin(http1::serve(Rc::clone(&worker), Rc::clone(&stream), peer));
         tokio::task::spawn_local(async move {
-            let serving = http1::serve(Rc::clone(&worker), Rc::clone(&stream), peer);
             if worker.crash.survive(serving).await.is_none() {
                 // Others may hold it still, in what was leaked.
                 stream.cut();

@@ -112,7 +112,7 @@ impl ProcessHandle {
         let (unsent, hung) = (Rc::clone(&handle.unsent), Rc::clone(&handle.hung));
         tokio::task::spawn_local(async move {
             let attending = attend(id, child, wire, unsent, (events.clone(), hung), scoreboard, ended);
-            if let Err(panic) = guarded(attending).await {
+            if let Err(panic) = guarded(Box::pin(attending)).await {
                 // The child went with what was dropped.
                 scoreboard.metrics.listening.set(false);
                 let _ = events.send(WorkerEvent::Exited(id, Exit::Panic(panic))).await;

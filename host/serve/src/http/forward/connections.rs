@@ -153,7 +153,7 @@ impl ForwardConnections {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX).max_header_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
         let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
-        let crash = Rc::clone(crash);
+        let (crash, connection) = (Rc::clone(crash), Box::pin(connection));
         let task = tokio::task::spawn_local(async move {
             if let Err(error) = crash.watch(connection).await {
                 tracing::debug!(%error, "a connection to a worker of a group ended with an error");

@@ -1,0 +1,97 @@
+//! What the primary's loop waits for besides connections.
+
+use std::io;
+use std::pin::Pin;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use wasmhost_confine::spawner::Reading;
+use wasmhost_serve::worker::WorkerEvent;
+
+use super::dispatch::DISPATCH_AGAIN;
+use super::reload::DevOrder;
+use crate::apps::Done;
+use crate::backend::Backend;
+use crate::shutdown::{Request, Signals};
+
+/// What it hears with.
+pub(super) struct Ears<'a, B: Backend> {
+    pub(super) workers: &'a mut mpsc::Receiver<WorkerEvent>,
+    pub(super) orders: &'a mut mpsc::Receiver<DevOrder>,
+    pub(super) done: &'a mut mpsc::Receiver<Done<B>>,
+    pub(super) read: &'a mut mpsc::Receiver<io::Result<Reading>>,
+    pub(super) signals: &'a mut Signals,
+    /// Ends with the spawner. None once it has.
+    pub(super) spawner: Option<Pin<&'a mut (dyn Future<Output = io::Result<()>> + 'a)>>,
+}
+
+/// Something that was heard, or a time that has come.
+pub(super) enum Heard<B: Backend> {
+    Signal(Request),
+    Worker(WorkerEvent),
+    Order(DevOrder),
+    SpawnerLost(io::Result<()>),
+    Done(Done<B>),
+    Read(io::Result<Reading>),
+    Due(DueTask),
+    /// Nothing: the loop looks at everything again.
+    Nothing,
+}
+
+/// What has its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DueTask {
+    Apps,
+    HeldForwards,
+    EndOfDrain,
+    Respawn,
+    Beat,
+}
+
+/// When each is due that is.
+pub(super) type DueTimes = [(DueTask, Option<Instant>); 5];
+
+impl<B: Backend> Ears<'_, B> {
+    /// Waits for the next. `hears_workers`: else their events wait. `is_draining`: what only a host that goes on does waits, too.
+    /// `looks_again`: in any case, it returns soon. May be dropped at any moment.
+    pub(super) async fn next(
+        &mut self,
+        hears_workers: bool,
+        is_draining: bool,
+        due: DueTimes,
+        looks_again: bool,
+    ) -> Heard<B> {
+        let Self { workers, orders, done, read, signals, spawner } = self;
+        let lost = async {
+            match spawner {
+                Some(lost) => lost.await,
+                None => std::future::pending().await,
+            }
+        };
+        let next_due = due.into_iter().filter_map(|(task, at)| Some((at?, task))).min_by_key(|(at, _)| *at);
+        let due = async {
+            match next_due {
+                Some((at, task)) => {
+                    tokio::time::sleep_until(at.into()).await;
+                    task
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            request = signals.next() => Heard::Signal(request),
+            Some(event) = workers.recv(), if hears_workers => Heard::Worker(event),
+            Some(order) = orders.recv(), if !is_draining => Heard::Order(order),
+            lost = lost => {
+                *spawner = None;
+                Heard::SpawnerLost(lost)
+            }
+            Some(done) = done.recv() => Heard::Done(done),
+            Some(reading) = read.recv(), if !is_draining => Heard::Read(reading),
+            task = due => Heard::Due(task),
+            () = tokio::time::sleep(DISPATCH_AGAIN), if looks_again => Heard::Nothing,
+        }
+    }
+}
