@@ -35,6 +35,7 @@ mod crowding;
 mod deploy;
 mod dev;
 mod dev_apps;
+mod dev_compiling;
 mod draining;
 mod environment;
 mod fairness;

@@ -131,7 +131,7 @@ pub struct DevArgs {
     /// Those of serving.
     #[command(flatten)]
     pub serve: ServeArgs,
-    /// Build as for production: with optimisations, without debug information.
+    /// Build and compile as for production: with optimisations, without debug information.
     #[arg(long, env = "WASMHOST_RELEASE", help_heading = "Development")]
     pub release: bool,
 }

@@ -466,6 +466,42 @@ pub struct Compilation {
     pub cache: CacheChoice,
     /// Size of all that the cache keeps.
     pub cache_max_bytes: u64,
+    /// How much is done for the speed of the code. It is no setting: `wasmhost dev` changes it.
+    pub tier: Tier,
+}
+
+/// How much is done for the speed of compiled code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Cranelift optimises it.
+    #[default]
+    Optimised,
+    /// Winch translates it in one pass: it is there much sooner, and runs slower. What Winch cannot compile is optimised.
+    Baseline,
+}
+
+impl Tier {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Optimised, Self::Baseline];
+
+    /// The one whose code is there soonest. On aarch64 that is Cranelift's: there, Winch is not complete (it lacks SIMD).
+    pub const fn soonest() -> Self {
+        if cfg!(target_arch = "x86_64") { Self::Baseline } else { Self::Optimised }
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Optimised => "optimised",
+            Self::Baseline => "baseline",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|tier| tier.name() == name)
+    }
 }
 
 /// Where compiled components are kept.

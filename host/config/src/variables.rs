@@ -8,8 +8,14 @@ const PREFIX: &str = "WASMHOST_";
 
 /// Those that are no settings: which component and which file, `wasmhost dev`'s flag, and what the host's own processes and
 /// its tests say to each other.
-const OTHERS: [&str; 5] =
-    ["WASMHOST_COMPONENT", "WASMHOST_CONFIG", "WASMHOST_RELEASE", "WASMHOST_COMPILE_CHILD", "WASMHOST_WRITE_DOCUMENTS"];
+const OTHERS: [&str; 6] = [
+    "WASMHOST_COMPONENT",
+    "WASMHOST_CONFIG",
+    "WASMHOST_RELEASE",
+    "WASMHOST_COMPILE_CHILD",
+    "WASMHOST_COMPILE_TIER",
+    "WASMHOST_WRITE_DOCUMENTS",
+];
 
 /// Those of tests (what they inject among them, whose full name no build for users has); and those that Kubernetes sets in
 /// every container when a service is named `wasmhost` (Kubernetes documentation, "Service", "Environment variables").

@@ -66,6 +66,9 @@ enum Program {
 /// Variable that tells a compiling process that it is a host's child, and how it is to confine itself.
 pub const COMPILING_CHILD: &str = "WASMHOST_COMPILE_CHILD";
 
+/// Variable that tells it the tier of the code that is wanted.
+pub const COMPILING_TIER: &str = "WASMHOST_COMPILE_TIER";
+
 /// Standard input, output and error of a process.
 #[derive(Debug)]
 pub struct Streams {
@@ -117,7 +120,8 @@ fn compiler(bounds: &Compilation, confine: Confine, streams: Streams) -> Command
     command.arg(format!("--compile-memory-max={}", bounds.memory_max_bytes));
     // Confined, it cannot read the cgroup's quota.
     let threads = num_cpus::get().to_string();
-    command.env_clear().env(COMPILING_CHILD, confine.name()).env("RAYON_NUM_THREADS", threads);
+    command.env_clear().env(COMPILING_CHILD, confine.name()).env(COMPILING_TIER, bounds.tier.name());
+    command.env("RAYON_NUM_THREADS", threads);
     command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
     command
 }

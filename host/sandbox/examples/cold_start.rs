@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 
 use wasmhost_config::cli::{Parsed, parse};
-use wasmhost_config::{App, build, machine};
+use wasmhost_config::{App, Tier, build, machine};
 use wasmhost_confine::spawner::{COMPILING_CHILD, Launcher};
 use wasmhost_sandbox::{
     AppBounds, Artifact, Guest, Instance, InstanceContext, MemoryBudget, PulseCells, Sandbox, StoredCode, Ticker,
@@ -27,7 +27,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 fn main() -> Outcome<()> {
     // This program is its own compiler, as the host is.
     if std::env::var_os(COMPILING_CHILD).is_some() {
-        return Ok(compile_here()?);
+        return Ok(compile_here(Tier::Optimised)?);
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [component, apps] = &arguments[..] else { return Err("cold_start COMPONENT APPS".into()) };

@@ -15,7 +15,10 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::engine;
+use wasmhost_base::panics::caught;
+use wasmhost_config::Tier;
+
+use super::engine::{self, Allocation, EngineKind};
 use super::source::{Description, Problem};
 
 /// Tells builds of this program apart that could write different artifacts for one component, though their version is the
@@ -59,20 +62,46 @@ struct Trailer {
     producers: Vec<String>,
     marked_reusable: bool,
     concurrent: bool,
+    /// How it was compiled.
+    tier: Tier,
     /// SHA-256, in hex, of the machine code and then of this trailer as it stands with an empty sum.
     sha256: String,
 }
 
+/// Machine code that was just compiled.
+pub(super) struct NewCode {
+    bytes: Vec<u8>,
+    tier: Tier,
+    /// `engine::compatibility` of the engine that compiled it.
+    compatibility: String,
+}
+
+impl NewCode {
+    /// Compiles a component whose description is complete. What the baseline compiler cannot compile is optimised.
+    pub(super) fn of(component: &[u8], description: &Description, wanted: Tier) -> wasmtime::Result<Self> {
+        let by = |tier| {
+            let kind = EngineKind { concurrent: description.concurrent, tier };
+            let engine = engine::engine(kind, &Allocation::OnDemand)?;
+            let bytes = engine.precompile_component(component)?;
+            Ok(Self { bytes, tier, compatibility: engine::compatibility(&engine) })
+        };
+        match wanted {
+            Tier::Optimised => by(wanted),
+            // (At what it does not know it may panic.)
+            Tier::Baseline => match caught(|| by(wanted)) {
+                Ok(Ok(code)) => Ok(code),
+                Ok(Err(_)) | Err(_) => by(Tier::Optimised),
+            },
+        }
+    }
+}
+
 /// Writes an artifact to `output`, which is empty.
-pub(super) fn write(
-    output: &mut impl Write,
-    code: &[u8],
-    compatibility: &str,
-    description: &Description,
-) -> std::io::Result<()> {
+pub(super) fn write(output: &mut impl Write, code: &NewCode, description: &Description) -> std::io::Result<()> {
     let mut trailer = Trailer {
         wasmhost: env!("CARGO_PKG_VERSION").to_owned(),
-        compatibility: compatibility.to_owned(),
+        compatibility: code.compatibility.clone(),
+        tier: code.tier,
         sha256: String::new(),
         imports: description.imports.clone(),
         exports: description.exports.clone(),
@@ -81,12 +110,12 @@ pub(super) fn write(
         concurrent: description.concurrent,
     };
     let mut hasher = Sha256::new();
-    hasher.update(code);
+    hasher.update(&code.bytes);
     hasher.update(serde_json::to_vec(&trailer)?);
     trailer.sha256 = hex(&hasher.finalize());
     let trailer = serde_json::to_vec(&trailer)?;
     let length = u32::try_from(trailer.len()).unwrap_or(u32::MAX);
-    output.write_all(code)?;
+    output.write_all(&code.bytes)?;
     output.write_all(&trailer)?;
     output.write_all(&length.to_le_bytes())?;
     output.write_all(MAGIC)?;
@@ -117,6 +146,13 @@ impl Unusable {
     }
 }
 
+impl Trailer {
+    /// The kind of engine that it is for.
+    fn kind(&self) -> EngineKind {
+        EngineKind { concurrent: self.concurrent, tier: self.tier }
+    }
+}
+
 impl From<Trailer> for Description {
     fn from(trailer: Trailer) -> Self {
         Self {
@@ -129,18 +165,30 @@ impl From<Trailer> for Description {
     }
 }
 
-/// Checks an artifact's whole content, for an engine of the kind that it says that it needs. Tells what it was made from.
-pub(super) fn check(path: &Path) -> Result<Description, Problem> {
+/// Checks an artifact's whole content, for an engine of the kind that it says that it needs. Tells what it was made from, and
+/// how.
+pub(super) fn check(path: &Path) -> Result<(Description, Tier), Problem> {
     let (mut file, code_bytes, trailer) = opened(path).map_err(Unusable::into_problem)?;
-    let here = engine::compatibility_here(trailer.concurrent)?;
-    check_whole(&mut file, code_bytes, trailer, here).map(Description::from).map_err(Unusable::into_problem)
+    let here = engine::compatibility_here(trailer.kind())?;
+    let trailer = check_whole(&mut file, code_bytes, trailer, here).map_err(Unusable::into_problem)?;
+    let tier = trailer.tier;
+    Ok((trailer.into(), tier))
 }
 
-/// Tells what an artifact was made from whose content was checked before.
-pub(super) fn trust(path: &Path) -> Result<Description, Problem> {
+/// Tells what an artifact was made from, and how, whose content was checked before.
+pub(super) fn trust(path: &Path) -> Result<(Description, Tier), Problem> {
     let (_, _, trailer) = opened(path).map_err(Unusable::into_problem)?;
-    check_fits(&trailer, engine::compatibility_here(trailer.concurrent)?).map_err(Unusable::into_problem)?;
-    Ok(trailer.into())
+    check_fits(&trailer, engine::compatibility_here(trailer.kind())?).map_err(Unusable::into_problem)?;
+    let tier = trailer.tier;
+    Ok((trailer.into(), tier))
+}
+
+/// Why a host that is not developed with does not serve an artifact of the baseline compiler.
+pub(super) fn not_optimised() -> Problem {
+    Problem::new(
+        "its code was compiled for `wasmhost dev`, without optimisation",
+        "compile the component with `wasmhost compile`, or serve it as it is",
+    )
 }
 
 fn opened(path: &Path) -> Result<(File, u64, Trailer), Unusable> {
@@ -241,9 +289,10 @@ pub struct Survey {
 /// Looks at an artifact; one without a trailer of ours is an error.
 pub fn survey(file: &mut (impl Read + Seek)) -> Result<Survey, Problem> {
     let (code_bytes, trailer) = read_trailer(file).map_err(Unusable::into_problem)?;
-    let here = engine::compatibility_here(trailer.concurrent)?;
+    let here = engine::compatibility_here(trailer.kind())?;
     let (_, to_check) = read_trailer(file).map_err(Unusable::into_problem)?;
     let problem = check_whole(file, code_bytes, to_check, here).err().map(Unusable::into_problem);
+    let problem = problem.or_else(|| (trailer.tier == Tier::Baseline).then(not_optimised));
     let io = |error| unreadable(error).into_problem();
     // `e_machine`, at the same place in ELF files of 32 and 64 bits; wasmtime writes it in the byte order of the CPU that
     // the code is for, and both that it knows here are little endian.

@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use sha2::{Digest, Sha256};
-
 use wasmhost_config::{CacheChoice, Compilation};
 
 use super::artifact::{FORMAT, hex};
@@ -107,12 +105,14 @@ impl Cache {
         }
     }
 
-    /// Where the component of these bytes is kept for engines of this compatibility, by this build of the program.
+    /// Where the component of these bytes is kept.
+    #[cfg(test)]
     pub(super) fn entry(&self, component: &[u8], compatibility: &str) -> PathBuf {
-        self.entry_of(&Sha256::digest(component), compatibility)
+        use sha2::Digest;
+        self.entry_of(&sha2::Sha256::digest(component), compatibility)
     }
 
-    /// The same, of a component with this SHA-256.
+    /// Where the component with this SHA-256 is kept for engines of this compatibility, by this build of the program.
     pub(super) fn entry_of(&self, digest: &[u8], compatibility: &str) -> PathBuf {
         self.dir.join(format!("{}{}", hex(digest), end_of_name(compatibility)))
     }
@@ -207,7 +207,7 @@ fn is_note_name(name: &str) -> bool {
     parts.is_some_and(|(device, inode)| is_hex(device, NUMBER_DIGITS) && is_hex(inode, NUMBER_DIGITS))
 }
 
-/// Whether a file of this name is an entry, of whatever engine and version: as [`Cache::entry`] makes it.
+/// Whether a file of this name is an entry, of whatever engine and version: as [`Cache::entry_of`] makes it.
 pub(super) fn is_entry_name(name: &str) -> bool {
     let parts = || {
         let whole = name.strip_suffix(ENDING)?.strip_suffix('.')?;
@@ -312,6 +312,7 @@ mod tests {
             cache_max_bytes: 0,
             timeout: Duration::from_secs(1),
             memory_max_bytes: 1 << 30,
+            ..Compilation::default()
         };
         let old = SystemTime::now() - 2 * LEFTOVER_AFTER;
         let cache = Cache { dir: dir.path().to_owned(), max_bytes: 0 };

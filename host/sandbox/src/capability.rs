@@ -75,10 +75,10 @@ pub(super) trait StoreData: wasmtime_wasi::WasiView + wasmtime_wasi_http::WasiHt
 
 #[cfg(test)]
 mod tests {
-    use wasmhost_config::{Interface, Versions};
+    use wasmhost_config::{Interface, Tier, Versions};
     use wasmtime::component::ResourceType;
 
-    use super::super::engine::{Allocation, engine};
+    use super::super::engine::{Allocation, EngineKind, engine};
     use super::super::state::State;
     use super::*;
 
@@ -96,7 +96,8 @@ mod tests {
     #[test]
     fn what_is_declared_is_linked_and_in_no_other_series() -> wasmtime::Result<()> {
         for concurrent in [false, true] {
-            let mut linker = Linker::<State>::new(&engine(concurrent, &Allocation::OnDemand)?);
+            let mut linker =
+                Linker::<State>::new(&engine(EngineKind { concurrent, tier: Tier::Optimised }, &Allocation::OnDemand)?);
             link(&mut linker, concurrent)?;
             let declared = capabilities().all().flat_map(|declaration| declaration.interfaces);
             for Interface { name, versions } in declared.filter(|one| !WITHOUT_FUNCTIONS.contains(&one.name)) {

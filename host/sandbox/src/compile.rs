@@ -10,11 +10,10 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use wasmhost_config::{Compilation, Confine};
+use wasmhost_config::{Compilation, Confine, Tier};
 use wasmhost_confine::spawner::{Launcher, Process, Streams, open_component};
 
-use super::artifact;
-use super::engine::{self, Allocation};
+use super::artifact::{self, NewCode};
 use super::source::{self, Description, LoadError, Problem};
 
 /// Why compiling here failed.
@@ -116,11 +115,12 @@ pub fn bound_compiling_child(bounds: &Compilation) -> Result<(), CompileError> {
         .map_err(|error| CompileError::Bound(error.into()))
 }
 
-/// Compiles standard input to standard output, in this process.
+/// Compiles standard input to standard output, in this process; without optimisation where the tier says so and that can be
+/// done.
 ///
 /// # Errors
 /// When the component cannot be read or served, or the output not written.
-pub fn compile_here() -> Result<(), CompileError> {
+pub fn compile_here(tier: Tier) -> Result<(), CompileError> {
     let component = Path::new(STDIN);
     let (bytes, mut description) = component_of(component)?;
     let validated = source::validate(&bytes, &description);
@@ -129,11 +129,8 @@ pub fn compile_here() -> Result<(), CompileError> {
         let reason = format!("it cannot be compiled: {}", error.root_cause());
         LoadError::new(component, Problem::new(reason, "build it again with a current toolchain"))
     };
-    let engine = engine::engine(description.concurrent, &Allocation::OnDemand).map_err(|error| not_compiled(&error))?;
-    let code = engine.precompile_component(&bytes).map_err(|error| not_compiled(&error))?;
-    let compatibility = engine::compatibility(&engine);
-    artifact::write(&mut std::io::stdout().lock(), &code, &compatibility, &description)
-        .map_err(io("write", Path::new(STDOUT)))
+    let code = NewCode::of(&bytes, &description, tier).map_err(|error| not_compiled(&error))?;
+    artifact::write(&mut std::io::stdout().lock(), &code, &description).map_err(io("write", Path::new(STDOUT)))
 }
 
 /// Sets the address space limit, and the CPU time limit that no compilation within `timeout` on all cores exceeds.

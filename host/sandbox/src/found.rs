@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use wasmhost_config::{App, Compilation, Config, Isolation};
+use wasmhost_config::{App, Compilation, Config, Isolation, Tier};
 use wasmhost_confine::spawner::{CacheLookUp, Launcher};
 
 use super::cache::Cache;
@@ -47,7 +47,8 @@ pub(super) fn is_fresh_each_request(isolation: Isolation, bears_reuse: bool) -> 
 /// The look-up, for [`wasmhost_confine::spawner::run`].
 pub fn look_up() -> CacheLookUp {
     CacheLookUp {
-        make_ready: || drop(engine::compatibility_here(true)),
+        // (Who develops is not confined.)
+        make_ready: || drop(engine::cached_as(Tier::Optimised)),
         find: |compilation, component| serde_json::to_value(find(compilation, component)?).ok(),
     }
 }
@@ -79,14 +80,14 @@ fn code_of(compilation: &Compilation, component: &File) -> Option<Artifact> {
         return None;
     }
     let cache = Cache::open(compilation).ok()??;
-    let compatibility = engine::compatibility_here(true).ok()?;
+    let usable = engine::usable_as(compilation.tier).ok()?;
     let known = KnownComponent::of(&component.metadata().ok()?);
-    let noted = Artifact::noted(&known, &cache, compatibility);
-    noted.or_else(|| by_hash(&cache, component, compatibility))
+    let noted = Artifact::noted(&known, &cache, &usable);
+    noted.or_else(|| by_hash(&cache, component, &usable))
 }
 
 /// The code of a component that was not noted, or has changed since: the component and the entry are hashed.
-fn by_hash(cache: &Cache, component: &File, compatibility: &str) -> Option<Artifact> {
+fn by_hash(cache: &Cache, component: &File, usable: &[&str]) -> Option<Artifact> {
     let mut hasher = Sha256::new();
     // (By its position the file is read from the beginning afterwards.)
     let mut reader = Positioned { file: component, at: 0 };
@@ -94,8 +95,11 @@ fn by_hash(cache: &Cache, component: &File, compatibility: &str) -> Option<Artif
     if length >= COMPONENT_BYTES_MAX {
         return None;
     }
-    let entry = cache.entry_of(&hasher.finalize(), compatibility);
-    Artifact::of_entry(File::open(&entry).ok()?, &entry).ok()
+    let digest = hasher.finalize();
+    usable.iter().find_map(|compatibility| {
+        let entry = cache.entry_of(&digest, compatibility);
+        Artifact::of_entry(File::open(&entry).ok()?, &entry).ok()
+    })
 }
 
 /// Reads a file without moving its position.
@@ -114,7 +118,7 @@ impl Read for Positioned<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::prepare::compiled_in_test;
+    use super::super::prepare::compiled_as_in_test;
     use super::*;
     use std::io::Write;
     use wasmhost_config::CacheChoice;
@@ -134,8 +138,18 @@ mod tests {
         component.write_all(&binary)?;
         assert!(find(&compilation, &component).is_none(), "it was never compiled");
         let cache = Cache::open(&compilation)?.ok_or("a cache")?;
-        let entry = cache.entry(&binary, engine::compatibility_here(true).map_err(|problem| problem.reason)?);
-        compiled_in_test(&binary, &entry).map_err(|problem| problem.reason)?;
+        let cached = |tier: Tier| -> Result<_, String> {
+            let entry = cache.entry(&binary, engine::cached_as(tier).map_err(|problem| problem.reason)?);
+            compiled_as_in_test(&binary, &entry, tier).map_err(|problem| problem.reason)?;
+            Ok(entry)
+        };
+        let soon = cached(Tier::Baseline)?;
+        assert!(find(&compilation, &component).is_none(), "it is not optimised");
+        let developed = Compilation { tier: Tier::Baseline, ..compilation.clone() };
+        let found_in_development = || find(&developed, &component).map(|found| found.stored.entry().to_owned());
+        assert_eq!(found_in_development(), Some(soon));
+        let entry = cached(Tier::Optimised)?;
+        assert_eq!(found_in_development().as_ref(), Some(&entry), "it runs faster");
         let found = find(&compilation, &component).ok_or("it is there")?;
         assert!(found.stored.is_entry_of(folder.path()));
         assert_eq!((&*found.wasi, found.isolation(&App::default())), ("0.2", "worker"));

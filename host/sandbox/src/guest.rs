@@ -12,7 +12,7 @@ use wasmtime_wasi_http::handler::ProxyPre;
 pub use super::source::WasiVersion;
 
 use wasmhost_base::quota::Account;
-use wasmhost_config::App;
+use wasmhost_config::{App, Tier};
 
 use super::artifact;
 use super::bounds::AppBounds;
@@ -99,6 +99,9 @@ impl Guest {
     }
 
     fn try_link(artifact: &Artifact, app: &Arc<App>, sandbox: &Sandbox) -> Result<Self, Problem> {
+        if artifact.tier == Tier::Baseline && sandbox.tier != Tier::Baseline {
+            return Err(artifact::not_optimised());
+        }
         let description = &artifact.description;
         let version = wasi_version(description)?;
         let Mapped { shared, component, on_demand } = mapped(artifact, app, sandbox)?;
@@ -212,18 +215,18 @@ struct Mapped {
 
 /// Maps the code into the engine with the pool if it fits there, and otherwise into the one without.
 fn mapped(artifact: &Artifact, app: &App, sandbox: &Sandbox) -> Result<Mapped, Problem> {
-    let concurrent = artifact.description.concurrent;
-    let (reason, is_told) = match sandbox.pooled(concurrent) {
+    let kind = artifact.kind();
+    let (reason, is_told) = match sandbox.pooled(kind) {
         Ok(shared) => match artifact.map(&shared.engine) {
             Ok(component) => return Ok(Mapped { shared, component, on_demand: None }),
             Err(error) => (error.root_cause().to_string().into(), false),
         },
         Err(reason) => {
-            sandbox.tell_without_pool(concurrent, &reason);
+            sandbox.tell_without_pool(kind, &reason);
             (reason, true)
         }
     };
-    let shared = sandbox.on_demand(concurrent)?;
+    let shared = sandbox.on_demand(kind)?;
     let component = artifact.map(&shared.engine).map_err(|error| artifact::unmappable(&error))?;
     if !is_told {
         tracing::warn!(app = app.name, "{ON_DEMAND}: {reason}");
@@ -264,7 +267,7 @@ fn unknown_import(error: &wasmtime::Error) -> Problem {
 pub(super) mod tests {
     use super::super::call::Call;
     use super::super::memory::AppMemory;
-    use super::super::prepare::compiled_in_test;
+    use super::super::prepare::{compiled_as_in_test, compiled_in_test};
     use super::super::relief::{MemoryLack, MemoryRelief, relieved_by};
     use super::super::testing::app_of_test;
     use super::*;
@@ -382,6 +385,36 @@ pub(super) mod tests {
         drop((last, host.instance(&guests[1]).map_err(detail)?));
         drop(instances);
         host.instance(&guests[0]).map_err(detail)?;
+        Ok(())
+    }
+
+    #[test]
+    fn code_that_is_not_optimised_is_for_development_only_and_runs_in_a_pool_there() -> Outcome {
+        let mut host = Host::new(1 << 30)?;
+        let entry = host.folder.path().join("entry");
+        let soon = compiled_as_in_test(handler("").as_bytes(), &entry, Tier::Baseline).map_err(reason)?;
+        assert_eq!(soon.tier, Tier::Baseline);
+        let refused = host.link_artifact(&soon).err().ok_or("it was served")?;
+        assert!(refused.reason.contains("without optimisation"), "{}", refused.reason);
+        host.sandbox.tier = Tier::Baseline;
+        let optimised = host.link(&handler("")).map_err(reason)?;
+        for guest in [host.link_artifact(&soon).map_err(reason)?, optimised] {
+            assert_eq!(guest.on_demand(), None);
+            host.instance(&guest).map_err(detail)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_the_baseline_compiler_cannot_compile_is_optimised() -> Outcome {
+        let host = Host::new(1 << 30)?;
+        let entry = host.folder.path().join("entry");
+        for lacking in ["(tag $t) (func (throw $t))", "(func $last) (func (return_call $last))"] {
+            let component = handler(lacking);
+            let artifact = compiled_as_in_test(component.as_bytes(), &entry, Tier::Baseline).map_err(reason)?;
+            assert_eq!(artifact.tier, Tier::Optimised, "{lacking}");
+            host.link_artifact(&artifact).map_err(reason)?;
+        }
         Ok(())
     }
 

@@ -48,13 +48,14 @@ impl KnownComponent {
         cache.note(self.file.device, self.file.inode)
     }
 
-    /// The code that was noted for this file and for engines of this compatibility.
-    pub(super) fn find(&self, cache: &Cache, compatibility: &str) -> Option<StoredCode> {
+    /// The code that was noted for this file and for engines of one of these compatibilities.
+    pub(super) fn find(&self, cache: &Cache, usable: &[&str]) -> Option<StoredCode> {
         let mut text = Vec::new();
         let note = File::open(self.note(cache)).ok().filter(|note| note.metadata().is_ok_and(|note| is_ours(&note)))?;
         note.take(NOTE_BYTES_MAX).read_to_end(&mut text).ok()?;
         let note: Note = serde_json::from_slice(&text).ok()?;
-        (note.component == *self && cache.has(note.code.entry(), compatibility)).then_some(note.code)
+        let is_usable = usable.iter().any(|compatibility| cache.has(note.code.entry(), compatibility));
+        (note.component == *self && is_usable).then_some(note.code)
     }
 
     /// Notes where the code of this file is, which [`Self::is_settled`]; `entry`: the same, open. What goes wrong costs time at
@@ -125,13 +126,13 @@ mod tests {
     fn a_file_that_was_noted_is_known_until_it_changes() -> Outcome {
         let files = files()?;
         let known = files.known()?;
-        assert_eq!(known.find(&files.cache, "engine"), None);
+        assert_eq!(known.find(&files.cache, &["engine"]), None);
         known.write(&files.cache, files.code.clone(), &files.entry);
-        assert_eq!(known.find(&files.cache, "engine"), Some(files.code.clone()));
-        assert_eq!(known.find(&files.cache, "another"), None, "of another engine");
-        assert_eq!(KnownComponent { changed: (1, 1), ..known }.find(&files.cache, "engine"), None, "it was changed");
+        assert_eq!(known.find(&files.cache, &["engine"]), Some(files.code.clone()));
+        assert_eq!(known.find(&files.cache, &["another"]), None, "of another engine");
+        assert_eq!(KnownComponent { changed: (1, 1), ..known }.find(&files.cache, &["engine"]), None, "it was changed");
         std::fs::write(&files.component, b"(component )")?;
-        assert_eq!(files.known()?.find(&files.cache, "engine"), None, "it has another size");
+        assert_eq!(files.known()?.find(&files.cache, &["engine"]), None, "it has another size");
         Ok(())
     }
 
@@ -142,7 +143,7 @@ mod tests {
         let known = files.known()?;
         known.write(&files.cache, files.code.clone(), &files.entry);
         std::fs::set_permissions(known.note(&files.cache), std::fs::Permissions::from_mode(0o620))?;
-        assert_eq!(known.find(&files.cache, "engine"), None);
+        assert_eq!(known.find(&files.cache, &["engine"]), None);
         Ok(())
     }
 
@@ -168,11 +169,11 @@ mod tests {
         let code = StoredCode::of(&outside.path().join(name), &entry).ok_or("its identity")?;
         known.write(&files.cache, code, &entry);
         assert!(known.note(&files.cache).exists() && known.note(&files.cache).starts_with(files.folder.path()));
-        assert_eq!(known.find(&files.cache, "engine"), None);
+        assert_eq!(known.find(&files.cache, &["engine"]), None);
         known.write(&files.cache, files.code.clone(), &files.entry);
         let text = std::fs::read(known.note(&files.cache))?;
         std::fs::write(known.note(&files.cache), &text[..text.len() - 1])?;
-        assert_eq!(known.find(&files.cache, "engine"), None);
+        assert_eq!(known.find(&files.cache, &["engine"]), None);
         Ok(())
     }
 }

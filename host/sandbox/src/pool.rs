@@ -12,8 +12,9 @@ use super::limits::CORE_INSTANCES_MAX;
 const SPARE_INSTANCES: usize = 8;
 
 /// Instances of a pool that several apps share. With them come 6,144 memories of 4 GiB and their guards: 24 TiB of the
-/// 128 TiB of address space that a process has on x86-64, 48 TiB for both kinds of engines. Mappings bound them, too: a
-/// stack is two of the 65,530 that Linux gives a process, a memory in use about three.
+/// 128 TiB of address space that a process has on x86-64, 48 TiB for both kinds of engines in production; in development there
+/// may be four. Mappings bound them, too: a stack is two of the 65,530 that Linux gives a process, a memory in use about
+/// three.
 const INSTANCES_MAX: u32 = 4_096;
 const MEMORIES_MAX: u32 = INSTANCES_MAX / 2 * 3;
 const TABLES_MAX: u32 = INSTANCES_MAX * 3;

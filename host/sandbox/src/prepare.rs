@@ -6,19 +6,22 @@ use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use wasmhost_base::log::DETAILS;
+use wasmhost_base::log::{DETAILS, DEV};
 use wasmhost_base::sealed::{SEALS, make_unchangeable};
-use wasmhost_config::{App, Compilation, Config};
+use wasmhost_config::{App, Compilation, Config, Tier};
 use wasmhost_confine::spawner::Launcher;
 
 use super::cache::{Cache, is_ours};
 use super::compile::{ChildError, ENTRY_MODE, How, compile_in_child, compile_to_file};
+use super::engine::EngineKind;
 use super::known::KnownComponent;
 use super::source::{self, Description, LoadError, Problem, ReadSource, wasi_version};
 use super::stored::StoredCode;
@@ -29,6 +32,7 @@ pub struct Artifact {
     /// An entry of the cache, which may lose its name, or an anonymous file in memory.
     file: File,
     pub(super) description: Description,
+    pub(super) tier: Tier,
     /// Where it is in the cache.
     entry: Option<StoredCode>,
     /// It was compiled for this.
@@ -44,8 +48,8 @@ fn reopening(file: &File) -> PathBuf {
 impl Artifact {
     /// Checks what is in a file.
     fn of(file: File) -> Result<Self, Problem> {
-        let description = artifact::check(&reopening(&file))?;
-        Ok(Self { file, description, entry: None, is_new: false })
+        let (description, tier) = artifact::check(&reopening(&file))?;
+        Ok(Self { file, description, tier, entry: None, is_new: false })
     }
 
     /// Checks an entry of the cache, and notes that it is used.
@@ -62,9 +66,14 @@ impl Artifact {
         Ok(Self { entry: stored, ..Self::of(file)? })
     }
 
-    /// The code that was noted in the cache for this file and for engines of this compatibility, if it is there still.
-    pub(super) fn noted(known: &KnownComponent, cache: &Cache, compatibility: &str) -> Option<Self> {
-        known.find(cache, compatibility)?.try_open().ok()
+    /// The code that was noted in the cache for this file and for engines of these compatibilities, if it is there still.
+    pub(super) fn noted(known: &KnownComponent, cache: &Cache, usable: &[&str]) -> Option<Self> {
+        known.find(cache, usable)?.try_open().ok()
+    }
+
+    /// The kind of engine that it is for.
+    pub(super) fn kind(&self) -> EngineKind {
+        EngineKind { concurrent: self.description.concurrent, tier: self.tier }
     }
 
     /// Whether it was compiled for this. It was found otherwise: in the cache, or in a file of `wasmhost compile`.
@@ -101,7 +110,7 @@ impl Artifact {
         let is_now = || file.metadata().ok().as_ref().map(KnownComponent::of);
         let known = is_now().map(|known| (known, known.is_settled()));
         if let (Some(cache), Some((known, _))) = (&cache, known)
-            && let Some(artifact) = Self::noted(&known, cache, engine::compatibility_here(true)?)
+            && let Some(artifact) = Self::noted(&known, cache, &engine::usable_as(config.compilation.tier)?)
         {
             return Ok(artifact);
         }
@@ -165,8 +174,8 @@ impl StoredCode {
             return Artifact::of_entry(file, entry);
         }
         Cache::touch(&file, entry);
-        let description = artifact::trust(&reopening(&file))?;
-        Ok(Artifact { file, description, entry: Some(self.clone()), is_new: false })
+        let (description, tier) = artifact::trust(&reopening(&file))?;
+        Ok(Artifact { file, description, tier, entry: Some(self.clone()), is_new: false })
     }
 }
 
@@ -199,10 +208,11 @@ fn compiled(
     let shows_progress = config.apps.len() == 1;
     let how = How { name: &name, bounds: &config.compilation, launcher, confine: config.confine, shows_progress };
     if let Some(cache) = cache {
-        // Either kind of engine tells versions, settings and CPUs apart; which kind the code is for, it says itself.
-        let entry = cache.entry(bytes, engine::compatibility_here(true)?);
-        // Opened once: another host with the same cache may remove it at any moment.
-        if let Ok(file) = File::open(&entry) {
+        let (digest, wanted) = (Sha256::digest(bytes), config.compilation.tier);
+        for compatibility in engine::usable_as(wanted)? {
+            let entry = cache.entry_of(&digest, compatibility);
+            // Opened once: another host with the same cache may remove it at any moment.
+            let Ok(file) = File::open(&entry) else { continue };
             match Artifact::of_entry(file, &entry) {
                 Ok(artifact) => return Ok(artifact),
                 Err(problem) => {
@@ -210,11 +220,19 @@ fn compiled(
                 }
             }
         }
+        let mut entry = cache.entry_of(&digest, engine::cached_as(wanted)?);
         let began = std::time::Instant::now();
         match compile_to_file(bytes, &entry, ENTRY_MODE, &how) {
             Ok(()) => {
-                let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(target: DETAILS, elapsed_ms, entry = %entry.display(), "compiled");
+                let elapsed = began.elapsed();
+                if let Ok((_, tier)) = artifact::trust(&entry) {
+                    tell_compiled(tier, elapsed, &entry, (config, app));
+                    // Optimised after all: also for hosts that serve nothing else.
+                    let own = cache.entry_of(&digest, engine::cached_as(tier)?);
+                    if std::fs::rename(&entry, &own).is_ok() {
+                        entry = own;
+                    }
+                }
                 let opened = File::open(&entry);
                 cache.shrink(&entry);
                 match opened {
@@ -233,6 +251,21 @@ fn compiled(
     let memory = memory_file()?;
     compile_in_child(bytes, &memory, &how).map_err(ChildError::into_problem)?;
     Ok(Artifact { is_new: true, ..Artifact::of(fixed(memory)?)? })
+}
+
+/// Compilations that took longer are told on the terminal of who develops.
+const TOLD_AFTER: Duration = Duration::from_millis(100);
+
+fn tell_compiled(tier: Tier, elapsed: Duration, entry: &Path, (config, app): (&Config, &App)) {
+    let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let tier = tier.name();
+    if config.development.is_some() && elapsed >= TOLD_AFTER {
+        let app = config.source.is_some().then_some(&*app.name);
+        let seconds = elapsed.as_secs_f64();
+        tracing::info!(target: DEV, app, tier, elapsed_ms, "compiled in {seconds:.1} s: {tier} code");
+    } else {
+        tracing::info!(target: DETAILS, tier, elapsed_ms, entry = %entry.display(), "compiled");
+    }
 }
 
 /// An anonymous file in memory, which can be written until it is [`fixed`].
@@ -293,15 +326,18 @@ fn private_copy(mut file: File) -> Result<File, Problem> {
 /// The code of a component, compiled in this process into an entry of this name.
 #[cfg(test)]
 pub(super) fn compiled_in_test(component: &[u8], entry: &Path) -> Result<Artifact, Problem> {
+    compiled_as_in_test(component, entry, Tier::Optimised)
+}
+
+/// The same, for this tier.
+#[cfg(test)]
+pub(super) fn compiled_as_in_test(component: &[u8], entry: &Path, wanted: Tier) -> Result<Artifact, Problem> {
     let (bytes, mut description) = source::component(component.to_vec(), Path::new("app.wat"))?;
     description.concurrent = source::validate(&bytes, &description)?;
-    let unusable = |error: &wasmtime::Error| engine::unusable(error);
-    let engine = engine::engine(description.concurrent, &engine::Allocation::OnDemand);
-    let engine = engine.map_err(|error| unusable(&error))?;
-    let code = engine.precompile_component(&bytes).map_err(|error| unusable(&error))?;
+    let code = artifact::NewCode::of(&bytes, &description, wanted).map_err(|error| engine::unusable(&error))?;
     let io = |error: std::io::Error| Problem::new(error.to_string(), "");
     let mut file = File::create(entry).map_err(io)?;
-    artifact::write(&mut file, &code, &engine::compatibility(&engine), &description).map_err(io)?;
+    artifact::write(&mut file, &code, &description).map_err(io)?;
     Artifact::of_entry(File::open(entry).map_err(io)?, entry)
 }
 

@@ -1,6 +1,6 @@
-//! What all guests of a process share: the clock that preempts them, and the engines that run them. There are two kinds of
-//! engines, with and without concurrency, and each takes the memory of instances from a pool. A component that does not
-//! fit into the pool's shape runs in an engine of its kind without a pool. Each engine is made when it is first needed.
+//! What all guests of a process share: the clock that preempts them, and the engines that run them. There are several kinds of
+//! engines ([`EngineKind`]), and each takes the memory of instances from a pool. A component that does not fit into the
+//! pool's shape runs in an engine of its kind without a pool. Each engine is made when it is first needed.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,9 +9,9 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use wasmhost_base::quota::Quota;
-use wasmhost_config::{App, Config, Development};
+use wasmhost_config::{App, Config, Development, Tier};
 
-use super::engine::{self, Allocation};
+use super::engine::{self, Allocation, EngineKind};
 use super::epoch::Ticker;
 use super::pool::PoolShape;
 use super::source::Problem;
@@ -23,13 +23,15 @@ pub struct Sandbox {
     ticker: Arc<Ticker>,
     /// Where the sources of guests are, in development.
     pub(super) development: Option<Development>,
-    plain: Engines,
-    concurrent: Engines,
+    /// How the code of its guests is compiled. Code that is optimised is always served.
+    pub(super) tier: Tier,
+    /// By the numbers of their kinds.
+    engines: [Engines; EngineKind::ALL.len()],
 }
 
 /// The engines of one kind.
 struct Engines {
-    concurrent: bool,
+    kind: EngineKind,
     shape: PoolShape,
     /// With a pool, or why there is none.
     pooled: OnceLock<Result<Arc<SharedEngine>, Arc<str>>>,
@@ -50,27 +52,28 @@ impl Sandbox {
     pub fn new(config: &Config, workers: u16, ticker: Arc<Ticker>) -> Arc<Self> {
         Arc::new(Self {
             development: config.development.clone(),
+            tier: config.compilation.tier,
             ..Self::of(&config.apps, config.source.is_some(), workers, ticker)
         })
     }
 
     pub(super) fn of(apps: &[Arc<App>], may_grow: bool, workers: u16, ticker: Arc<Ticker>) -> Self {
         let instances_max = wasmhost_base::inject::pool_max();
-        let engines = |concurrent| Engines {
-            concurrent,
-            shape: PoolShape::of(apps.iter().map(|app| &**app), may_grow, workers, concurrent, instances_max),
+        let engines = |kind: EngineKind| Engines {
+            kind,
+            shape: PoolShape::of(apps.iter().map(|app| &**app), may_grow, workers, kind.concurrent, instances_max),
             pooled: OnceLock::new(),
             told_without_pool: AtomicBool::new(false),
             on_demand: Mutex::new(None),
         };
-        Self { ticker, development: None, plain: engines(false), concurrent: engines(true) }
+        Self { ticker, development: None, tier: Tier::Optimised, engines: EngineKind::ALL.map(engines) }
     }
 
-    /// Makes the engines of both kinds now, each with a pool, which blocks for some 25 ms a kind: it maps thousands of stacks.
+    /// Makes the engines now that are likely to be needed, each with a pool, which blocks for some 25 ms a kind: it maps thousands of stacks.
     /// Of one that cannot be made, the log tells when an app needs it.
     pub fn make_engines(&self) {
         for concurrent in [false, true] {
-            let _ = self.pooled(concurrent);
+            let _ = self.pooled(EngineKind { concurrent, tier: self.tier });
         }
     }
 
@@ -79,13 +82,13 @@ impl Sandbox {
         &self.ticker
     }
 
-    fn engines(&self, concurrent: bool) -> &Engines {
-        if concurrent { &self.concurrent } else { &self.plain }
+    fn engines(&self, kind: EngineKind) -> &Engines {
+        &self.engines[kind.number()]
     }
 
     /// The engine of this kind with a pool; or why the machine has no room for one.
-    pub(super) fn pooled(&self, concurrent: bool) -> Result<Arc<SharedEngine>, Arc<str>> {
-        let engines = self.engines(concurrent);
+    pub(super) fn pooled(&self, kind: EngineKind) -> Result<Arc<SharedEngine>, Arc<str>> {
+        let engines = self.engines(kind);
         let made = engines.pooled.get_or_init(|| {
             let made = self.make(engines, &Allocation::Pool(engines.shape));
             made.map_err(|error| {
@@ -96,15 +99,15 @@ impl Sandbox {
     }
 
     /// Warns once that an app of this kind gets no place in a pool, for there is none.
-    pub(super) fn tell_without_pool(&self, concurrent: bool, reason: &str) {
-        if !self.engines(concurrent).told_without_pool.swap(true, Relaxed) {
+    pub(super) fn tell_without_pool(&self, kind: EngineKind, reason: &str) {
+        if !self.engines(kind).told_without_pool.swap(true, Relaxed) {
             tracing::warn!("{ON_DEMAND}: {reason}");
         }
     }
 
     /// The engine of this kind without a pool.
-    pub(super) fn on_demand(&self, concurrent: bool) -> Result<Arc<SharedEngine>, Problem> {
-        let engines = self.engines(concurrent);
+    pub(super) fn on_demand(&self, kind: EngineKind) -> Result<Arc<SharedEngine>, Problem> {
+        let engines = self.engines(kind);
         let mut on_demand = engines.on_demand.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(made) = &*on_demand {
             return Ok(Arc::clone(made));
@@ -114,8 +117,8 @@ impl Sandbox {
     }
 
     fn make(&self, engines: &Engines, allocation: &Allocation) -> wasmtime::Result<Arc<SharedEngine>> {
-        let engine = engine::engine(engines.concurrent, allocation)?;
-        let linker = linker(&engine, engines.concurrent)?;
+        let engine = engine::engine(engines.kind, allocation)?;
+        let linker = linker(&engine, engines.kind.concurrent)?;
         self.ticker.watch_engine(&engine);
         Ok(Arc::new(SharedEngine { engine, linker, places: Quota::new(engines.shape.instances.into()) }))
     }

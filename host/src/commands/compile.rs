@@ -4,8 +4,8 @@
 pub(crate) mod all;
 
 use wasmhost_config::cli::CompileArgs;
-use wasmhost_config::{Compilation, Confine, Mistake, compile_bounds};
-use wasmhost_confine::spawner::COMPILING_CHILD;
+use wasmhost_config::{Compilation, Confine, Mistake, Tier, compile_bounds};
+use wasmhost_confine::spawner::{COMPILING_CHILD, COMPILING_TIER};
 use wasmhost_confine::{self as confine, Cage, Unconfined};
 use wasmhost_sandbox::{CompileError, bound_compiling_child, capabilities, compile_ahead, compile_here};
 
@@ -58,5 +58,6 @@ pub(crate) fn run(
 fn run_child(bounds: &Compilation, mode: Confine) -> Result<(), CompileCommandError> {
     bound_compiling_child(bounds)?;
     confine::apply(mode, &Cage::compiler())?;
-    Ok(compile_here()?)
+    let tier = std::env::var(COMPILING_TIER).ok().and_then(|name| Tier::named(&name));
+    Ok(compile_here(tier.unwrap_or_default())?)
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use wasmhost_base::log::{DEV, EarlyLog};
-use wasmhost_config::{App, Config, Confine, Development, Listen, Source};
+use wasmhost_config::{App, Config, Confine, Development, Listen, Source, Tier};
 use wasmhost_confine::spawner::Settings;
 use wasmhost_supervise::primary::{Bootstrap, Ended};
 
@@ -27,10 +27,13 @@ use super::serve;
 /// Orders to the primary that may wait: builders wait for each of theirs.
 const ORDERS_MAX: usize = 16;
 
-/// Sets what is otherwise in development.
-fn develop(config: &mut Config, development: Development) {
+/// Sets what is otherwise in development; `release`: where the code is to be as in production.
+fn develop(config: &mut Config, development: Development, release: bool) {
     config.development = Some(development);
     config.access_log = true;
+    if !release {
+        config.compilation.tier = Tier::soonest();
+    }
     // Toolchains are run, and whatever they run; the guest is one's own.
     config.confine = Confine::Off;
 }
@@ -72,7 +75,7 @@ pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Resul
     for app in &config.apps {
         set_stage(&development, &app.name)?;
     }
-    develop(config, development.clone());
+    develop(config, development.clone(), release);
     let (orders, heard) = mpsc::channel(ORDERS_MAX);
     let mut builders = Builders::new(config, (development, &root), release, orders);
     tell_who_can_reach(&config.listeners);

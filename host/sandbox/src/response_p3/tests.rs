@@ -8,8 +8,10 @@ use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::WasiBody;
 
+use wasmhost_config::Tier;
+
 use super::super::call::{Call, Head};
-use super::super::engine::{Allocation, engine};
+use super::super::engine::{Allocation, EngineKind, engine};
 use super::super::guest::tests::Host;
 use super::super::instance::Instance;
 use super::super::limits::BODY_CHUNK_BYTES_MAX;
@@ -161,7 +163,7 @@ fn writes_wait_for_the_response_to_be_returned_and_small_ones_are_joined_then() 
 
 #[test]
 fn what_is_replaced_is_there_and_that_it_is_not_is_an_error() -> wasmtime::Result<()> {
-    let engine = engine(true, &Allocation::OnDemand)?;
+    let engine = engine(EngineKind { concurrent: true, tier: Tier::Optimised }, &Allocation::OnDemand)?;
     assert!(attach(&mut Linker::new(&engine)).is_err(), "nothing is defined");
     let mut linker = Linker::<State>::new(&engine);
     p3::add_to_linker(&mut linker)?;
