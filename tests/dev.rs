@@ -94,7 +94,7 @@ fn ask(connection: &mut Connection, path: &str) -> Response {
 
 /// The same on a new connection.
 #[track_caller]
-fn get(address: SocketAddr, path: &str) -> Response {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
     ask(&mut Connection::open(address), path)
 }
 

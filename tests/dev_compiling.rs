@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::dev::SERVED;
-use crate::support::{Server, TestResult, command, eventually, get, guest, message};
+use crate::dev::{SERVED, get};
+use crate::support::{Server, TestResult, command, eventually, guest, message};
 
 /// The code that is there soonest; see `Tier::soonest`.
 const SOONEST: &str = if cfg!(target_arch = "x86_64") { "baseline" } else { "optimised" };
@@ -48,48 +48,68 @@ fn develop(dir: &Path, component: &str, flags: &[&str]) -> Server {
     server
 }
 
-/// The tiers of what was compiled. (`wasmhost dev` compiles a placeholder first, if that is not in the cache.)
-fn compiled(server: &Server) -> Vec<String> {
+/// What was compiled, by the beginning of its entry's name, which is of its content alone; and the tiers. (`wasmhost dev` may
+/// have loaded its placeholder before.)
+fn compiled(server: &Server) -> Vec<(String, String)> {
     let records = server.records(|record| message(record).starts_with("compiled"));
-    records.iter().map(|record| record["tier"].as_str().expect("a tier").to_owned()).collect()
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let content = |record: &Value| text(&record["entry"])["cache/".len()..][..64].to_owned();
+    records.iter().map(|record| (content(record), text(&record["tier"]))).collect()
+}
+
+/// What was compiled last.
+#[track_caller]
+fn compiled_last(server: &Server) -> (String, String) {
+    compiled(server).pop().expect("something was compiled")
+}
+
+/// As what this content was compiled.
+fn tiers_of(server: &Server, content: &str) -> Vec<String> {
+    compiled(server).into_iter().filter(|(of, _)| of == content).map(|(_, tier)| tier).collect()
 }
 
 #[test]
-fn production_does_not_run_code_of_development_which_does_run_that_of_production() -> TestResult {
+fn production_runs_optimised_code_only_and_development_that_too_where_it_is_there() -> TestResult {
     let dir = tempfile::tempdir()?;
     fs::copy(guest("hello.wasm"), dir.path().join("app.wasm"))?;
     let answers = |server: &Server| assert_eq!(get(server.address, "/").text(), "Hello, World!");
+    let none: [&str; 0] = [];
     let server = develop(dir.path(), "app.wasm", &[]);
     answers(&server);
-    assert_eq!(compiled(&server), [SOONEST; 2], "the placeholder and the component");
+    let (content, tier) = compiled_last(&server);
+    assert_eq!(tier, SOONEST);
     drop(server);
     let server = develop(dir.path(), "app.wasm", &[]);
     answers(&server);
-    assert_eq!(compiled(&server).len(), 0, "it is in the cache");
+    assert_eq!(tiers_of(&server, &content), none, "it is in the cache");
     drop(server);
-
     let server = start("serve", dir.path(), "app.wasm", &[]);
     answers(&server);
-    let in_production = if SOONEST == "optimised" { &[][..] } else { &["optimised"] };
-    assert_eq!(compiled(&server), in_production);
+    let missing = if SOONEST == "optimised" { &none[..] } else { &["optimised"] };
+    assert_eq!(tiers_of(&server, &content), missing);
     drop(server);
 
-    fs::write(dir.path().join("app.wasm"), wat::parse_str(TAIL_CALL)?)?;
-    let server = develop(dir.path(), "app.wasm", &["--release"]);
-    assert_eq!(compiled(&server).last().map(String::as_str), Some("optimised"));
-    drop(server);
-    fs::copy(guest("hello.wasm"), dir.path().join("app.wasm"))?;
+    // Without the code of development.
     for entry in fs::read_dir(dir.path().join("cache"))? {
-        let entry = entry?;
-        let code = fs::read(entry.path())?;
-        if code.windows(17).any(|words| words == br#""tier":"baseline""#) {
-            fs::remove_file(entry.path())?;
+        let entry = entry?.path();
+        let words = br#""tier":"baseline""#;
+        if fs::read(&entry)?.windows(words.len()).any(|found| found == words) {
+            fs::remove_file(entry)?;
         }
     }
     let server = develop(dir.path(), "app.wasm", &[]);
     answers(&server);
-    let placeholder = if SOONEST == "optimised" { &[][..] } else { &["baseline"] };
-    assert_eq!(compiled(&server), placeholder, "the component's code is that of production");
+    assert_eq!(tiers_of(&server, &content), none, "the code of production is there");
+    Ok(())
+}
+
+#[test]
+fn with_release_it_is_developed_as_in_production() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    fs::copy(guest("hello.wasm"), dir.path().join("app.wasm"))?;
+    let server = develop(dir.path(), "app.wasm", &["--release"]);
+    assert_eq!(get(server.address, "/").text(), "Hello, World!");
+    assert_eq!(compiled_last(&server).1, "optimised");
     Ok(())
 }
 
@@ -98,13 +118,14 @@ fn what_the_baseline_compiler_lacks_is_served_all_the_same_and_its_code_is_good_
     let dir = tempfile::tempdir()?;
     fs::write(dir.path().join("app.wasm"), wat::parse_str(TAIL_CALL)?)?;
     let server = develop(dir.path(), "app.wasm", &[]);
-    assert_eq!(compiled(&server), [SOONEST, "optimised"], "the placeholder and the component");
+    let (content, tier) = compiled_last(&server);
+    assert_eq!(tier, "optimised");
     let told = get(server.address, "/");
     assert!(told.status == 500 && told.text().contains("called_last"), "{}", told.text());
     drop(server);
     let server = start("serve", dir.path(), "app.wasm", &[]);
     assert_eq!(get(server.address, "/").status, 500);
-    assert_eq!(compiled(&server).len(), 0, "it is in the cache");
+    assert!(tiers_of(&server, &content).is_empty(), "it is in the cache");
     Ok(())
 }
 
@@ -114,7 +135,7 @@ fn limits_hold_for_code_that_is_not_optimised() -> TestResult {
     for component in ["faults.wasm", "faults-p3.wasm"] {
         let flags = ["--cpu-limit", "200ms", "--request-timeout", "2s", "--memory-max", "64MiB"];
         let server = develop(dir.path(), &guest(component), &flags);
-        assert_eq!(compiled(&server).last().map(String::as_str), Some(SOONEST), "{component}");
+        assert_eq!(compiled_last(&server).1, SOONEST, "{component}");
         let ends = |path: &str, word: &str| {
             let told = get(server.address, path);
             assert!(told.status == 500 && told.text().contains(word), "{component} {path}: {}", told.text());

@@ -258,13 +258,13 @@ const TOLD_AFTER: Duration = Duration::from_millis(100);
 
 fn tell_compiled(tier: Tier, elapsed: Duration, entry: &Path, (config, app): (&Config, &App)) {
     let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    let tier = tier.name();
+    let how = if tier == Tier::Optimised { "with" } else { "without" };
+    let (tier, entry) = (tier.name(), entry.display());
     if config.development.is_some() && elapsed >= TOLD_AFTER {
-        let app = config.source.is_some().then_some(&*app.name);
-        let seconds = elapsed.as_secs_f64();
-        tracing::info!(target: DEV, app, tier, elapsed_ms, "compiled in {seconds:.1} s: {tier} code");
+        let (app, seconds) = (config.source.is_some().then_some(&*app.name), elapsed.as_secs_f64());
+        tracing::info!(target: DEV, app, tier, elapsed_ms, %entry, "compiled in {seconds:.1} s, {how} optimisation");
     } else {
-        tracing::info!(target: DETAILS, tier, elapsed_ms, entry = %entry.display(), "compiled");
+        tracing::info!(target: DETAILS, tier, elapsed_ms, %entry, "compiled");
     }
 }
 
