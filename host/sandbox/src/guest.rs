@@ -391,7 +391,7 @@ pub(super) mod tests {
     #[test]
     fn code_that_is_not_optimised_is_for_development_only_and_runs_in_a_pool_there() -> Outcome {
         let mut host = Host::new(1 << 30)?;
-        let entry = host.folder.path().join("entry");
+        let entry = host.folder.path().join("soon");
         let soon = compiled_as_in_test(handler("").as_bytes(), &entry, Tier::Baseline).map_err(reason)?;
         assert_eq!(soon.tier, Tier::Baseline);
         let refused = host.link_artifact(&soon).err().ok_or("it was served")?;
