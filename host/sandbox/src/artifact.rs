@@ -183,7 +183,7 @@ pub(super) fn trust(path: &Path) -> Result<(Description, Tier), Problem> {
     Ok((trailer.into(), tier))
 }
 
-/// Why a host that is not developed with does not serve an artifact of the baseline compiler.
+/// Why a host in production does not serve code of the baseline compiler.
 pub(super) fn not_optimised() -> Problem {
     Problem::new(
         "its code was compiled for `wasmhost dev`, without optimisation",

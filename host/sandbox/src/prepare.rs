@@ -226,12 +226,12 @@ fn compiled(
             Ok(()) => {
                 let elapsed = began.elapsed();
                 if let Ok((_, tier)) = artifact::trust(&entry) {
-                    tell_compiled(tier, elapsed, &entry, (config, app));
-                    // Optimised after all: also for hosts that serve nothing else.
+                    // What was optimised after all is for hosts, too, that serve nothing else.
                     let own = cache.entry_of(&digest, engine::cached_as(tier)?);
                     if std::fs::rename(&entry, &own).is_ok() {
                         entry = own;
                     }
+                    tell_compiled(tier, elapsed, &entry, (config, app));
                 }
                 let opened = File::open(&entry);
                 cache.shrink(&entry);
