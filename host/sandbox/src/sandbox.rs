@@ -69,8 +69,8 @@ impl Sandbox {
         Self { ticker, development: None, tier: Tier::Optimised, engines: EngineKind::ALL.map(engines) }
     }
 
-    /// Makes the engines now that are likely to be needed, each with a pool, which blocks for some 25 ms a kind: it maps thousands of stacks.
-    /// Of one that cannot be made, the log tells when an app needs it.
+    /// Makes the engines now that are likely to be needed, each with a pool, which blocks for some 25 ms a kind: it maps thousands
+    /// of stacks. Of one that cannot be made, the log tells when an app needs it.
     pub fn make_engines(&self) {
         for concurrent in [false, true] {
             let _ = self.pooled(EngineKind { concurrent, tier: self.tier });
