@@ -197,6 +197,7 @@ fn read(
     };
     drafts.host.listen_by_default();
     let mut config = drafts.host.config;
+    config.is_worker_kind_auto = drafts.host.worker_kind.is_none();
     config.worker_kind = drafts.host.worker_kind.unwrap_or_else(|| together::kind_of(&apps, config.workers));
     let labels = decisions.iter().map(|(setting, given)| (setting.name, given.label(setting))).collect();
     together::check_host(&config, &labels, &places, &mut mistakes);

@@ -74,6 +74,7 @@ impl HostDraft {
             listeners: Vec::new(),
             workers: u16::try_from(machine.cores).unwrap_or(MAX_WORKERS).clamp(1, MAX_WORKERS),
             worker_kind: WorkerKind::default(),
+            is_worker_kind_auto: false,
             worker_hang_timeout: None,
             balance: Balance::default(),
             trust_proxy: Vec::new(),

@@ -77,6 +77,8 @@ pub struct Config {
     pub workers: u16,
     /// What a worker is.
     pub worker_kind: WorkerKind,
+    /// Nobody has said what a worker is: it follows from the apps.
+    pub is_worker_kind_auto: bool,
     /// How long a worker's process may give no sign of life.
     pub worker_hang_timeout: Option<Duration>,
     /// How connections are given to workers.
@@ -501,6 +503,11 @@ impl Tier {
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|tier| tier.name() == name)
+    }
+
+    /// Whether code of this tier may be served where `wanted` is: what is optimised, anywhere.
+    pub fn may_serve(self, wanted: Self) -> bool {
+        self == Self::Optimised || self == wanted
     }
 }
 

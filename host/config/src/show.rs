@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::capability::Capabilities;
 use super::settings::{self, Of, Setting};
 use super::shown::Shown;
-use super::{App, Config};
+use super::{App, Config, WorkerKind};
 
 /// What stands in the place of values that may be secrets.
 const HIDDEN: &str = "…";
@@ -26,10 +26,15 @@ pub fn show(config: &Config, capabilities: Capabilities, values: bool) -> String
     text
 }
 
-/// The keys of the host's settings that differ, without `listen`. In the order of the help.
+/// The keys of the host's settings that differ, without `listen`. In the order of the help. Processes serve, too, what threads
+/// would be chosen for.
 pub fn changed_host_settings(before: &Config, after: &Config) -> Vec<&'static str> {
+    let is_served = |key| key == "worker-kind" && after.is_worker_kind_auto && after.worker_kind == WorkerKind::Thread;
     let has_changed = |setting: &&Setting| match &setting.of {
-        Of::Host(access) => setting.key != "listen" && (access.get)(before) != (access.get)(after),
+        Of::Host(access) => {
+            let key = setting.key;
+            key != "listen" && !is_served(key) && (access.get)(before) != (access.get)(after)
+        }
         Of::App(_) | Of::Capability(_) => false,
     };
     settings::of_host().filter(has_changed).map(|setting| setting.key).collect()

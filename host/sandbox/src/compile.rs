@@ -10,6 +10,8 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use tempfile::NamedTempFile;
+
 use wasmhost_config::{Compilation, Confine, Tier};
 use wasmhost_confine::spawner::{Launcher, Process, Streams, open_component};
 
@@ -197,12 +199,31 @@ pub(super) struct How<'a> {
 }
 
 /// Compiles `component` in a child into a file of this name and with this mode, which appears when it is whole.
-pub(super) fn compile_to_file(component: &[u8], output: &Path, mode: u32, how: &How<'_>) -> Result<(), ChildError> {
-    let cannot = |error: std::io::Error| ChildError::Output(format!("`{}`: {error}", output.display()));
+fn compile_to_file(component: &[u8], output: &Path, mode: u32, how: &How<'_>) -> Result<(), ChildError> {
+    put(compile_beside(component, output, mode, how)?, output)
+}
+
+/// Gives a file its name.
+pub(super) fn put(unfinished: NamedTempFile, output: &Path) -> Result<(), ChildError> {
+    unfinished.persist(output).map_err(|error| cannot_write(output, &error.error))?;
+    Ok(())
+}
+
+fn cannot_write(output: &Path, error: &std::io::Error) -> ChildError {
+    ChildError::Output(format!("`{}`: {error}", output.display()))
+}
+
+/// Compiles `component` in a child into a file with this mode, which has no name of its own yet, in the directory of `output`.
+pub(super) fn compile_beside(
+    component: &[u8],
+    output: &Path,
+    mode: u32,
+    how: &How<'_>,
+) -> Result<NamedTempFile, ChildError> {
     let directory = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mode = std::fs::Permissions::from_mode(mode);
     let unfinished = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).permissions(mode).tempfile_in(directory);
-    let unfinished = unfinished.map_err(cannot)?;
+    let unfinished = unfinished.map_err(|error| cannot_write(output, &error))?;
     compile_in_child(component, unfinished.as_file(), how).map_err(|error| match error {
         // The child knows no name.
         ChildError::Output(reason) => {
@@ -210,8 +231,7 @@ pub(super) fn compile_to_file(component: &[u8], output: &Path, mode: u32, how: &
         }
         error => error,
     })?;
-    unfinished.persist(output).map_err(|error| cannot(error.error))?;
-    Ok(())
+    Ok(unfinished)
 }
 
 /// Compiles `component` in a child into an open file.

@@ -14,8 +14,11 @@ use super::source::Problem;
 
 /// Stack of a guest's call, above which it ends with a stack overflow.
 const GUEST_STACK_BYTES: usize = 512 * 1024;
-/// Stack on which a call and the host functions below it run.
-const FIBER_STACK_BYTES: usize = 2 * 1024 * 1024;
+/// The same of code that is not optimised, whose frames have a place for every local variable: who recurses as deeply as in
+/// production needs more.
+const BASELINE_STACK_BYTES: usize = 3 * GUEST_STACK_BYTES;
+/// Stack for the host functions below a call.
+const HOST_STACK_BYTES: usize = 3 * 512 * 1024;
 /// Frames of a guest's stack that a trap keeps.
 const BACKTRACE_FRAMES: usize = 20;
 
@@ -67,8 +70,13 @@ fn settings(EngineKind { concurrent, tier }: EngineKind) -> Config {
         Tier::Baseline => Strategy::Winch,
     });
     config.cranelift_opt_level(OptLevel::Speed);
-    config.max_wasm_stack(GUEST_STACK_BYTES);
-    config.async_stack_size(FIBER_STACK_BYTES);
+    let stack_bytes = match tier {
+        Tier::Optimised => GUEST_STACK_BYTES,
+        Tier::Baseline => BASELINE_STACK_BYTES,
+    };
+    config.max_wasm_stack(stack_bytes);
+    // What a call and the host functions below it run on.
+    config.async_stack_size(stack_bytes + HOST_STACK_BYTES);
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES));
     // Source lines would be read from the component's debug information on the worker's thread.
     config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);

@@ -83,7 +83,8 @@ fn code_of(compilation: &Compilation, component: &File) -> Option<Artifact> {
     let usable = engine::usable_as(compilation.tier).ok()?;
     let known = KnownComponent::of(&component.metadata().ok()?);
     let noted = Artifact::noted(&known, &cache, &usable);
-    noted.or_else(|| by_hash(&cache, component, &usable))
+    let found = noted.or_else(|| by_hash(&cache, component, &usable))?;
+    found.for_tier(compilation.tier).ok()
 }
 
 /// The code of a component that was not noted, or has changed since: the component and the entry are hashed.

@@ -12,7 +12,7 @@ use wasmtime_wasi_http::handler::ProxyPre;
 pub use super::source::WasiVersion;
 
 use wasmhost_base::quota::Account;
-use wasmhost_config::{App, Tier};
+use wasmhost_config::App;
 
 use super::artifact;
 use super::bounds::AppBounds;
@@ -99,7 +99,7 @@ impl Guest {
     }
 
     fn try_link(artifact: &Artifact, app: &Arc<App>, sandbox: &Sandbox) -> Result<Self, Problem> {
-        if artifact.tier == Tier::Baseline && sandbox.tier != Tier::Baseline {
+        if !artifact.tier.may_serve(sandbox.tier) {
             return Err(artifact::not_optimised());
         }
         let description = &artifact.description;
@@ -274,7 +274,9 @@ pub(super) mod tests {
     use std::cell::RefCell;
     use std::path::Path;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
     use std::task::Poll;
+    use wasmhost_config::Tier;
 
     use wasmhost_config::AppId;
 

@@ -20,7 +20,7 @@ use wasmhost_config::{App, Compilation, Config, Tier};
 use wasmhost_confine::spawner::Launcher;
 
 use super::cache::{Cache, is_ours};
-use super::compile::{ChildError, ENTRY_MODE, How, compile_in_child, compile_to_file};
+use super::compile::{ChildError, ENTRY_MODE, How, compile_beside, compile_in_child, put};
 use super::engine::EngineKind;
 use super::known::KnownComponent;
 use super::source::{self, Description, LoadError, Problem, ReadSource, wasi_version};
@@ -71,6 +71,11 @@ impl Artifact {
         known.find(cache, usable)?.try_open().ok()
     }
 
+    /// Itself, where code of this tier is wanted.
+    pub(super) fn for_tier(self, wanted: Tier) -> Result<Self, Problem> {
+        if self.tier.may_serve(wanted) { Ok(self) } else { Err(artifact::not_optimised()) }
+    }
+
     /// The kind of engine that it is for.
     pub(super) fn kind(&self) -> EngineKind {
         EngineKind { concurrent: self.description.concurrent, tier: self.tier }
@@ -111,6 +116,7 @@ impl Artifact {
         let known = is_now().map(|known| (known, known.is_settled()));
         if let (Some(cache), Some((known, _))) = (&cache, known)
             && let Some(artifact) = Self::noted(&known, cache, &engine::usable_as(config.compilation.tier)?)
+            && let Ok(artifact) = artifact.for_tier(config.compilation.tier)
         {
             return Ok(artifact);
         }
@@ -213,26 +219,17 @@ fn compiled(
             let entry = cache.entry_of(&digest, compatibility);
             // Opened once: another host with the same cache may remove it at any moment.
             let Ok(file) = File::open(&entry) else { continue };
-            match Artifact::of_entry(file, &entry) {
+            match Artifact::of_entry(file, &entry).and_then(|artifact| artifact.for_tier(wanted)) {
                 Ok(artifact) => return Ok(artifact),
                 Err(problem) => {
                     tracing::warn!(entry = %entry.display(), reason = problem.reason, "a cache entry cannot be used; the component is compiled again");
                 }
             }
         }
-        let mut entry = cache.entry_of(&digest, engine::cached_as(wanted)?);
         let began = std::time::Instant::now();
-        match compile_to_file(bytes, &entry, ENTRY_MODE, &how) {
-            Ok(()) => {
-                let elapsed = began.elapsed();
-                if let Ok((_, tier)) = artifact::trust(&entry) {
-                    // What was optimised after all is for hosts, too, that serve nothing else.
-                    let own = cache.entry_of(&digest, engine::cached_as(tier)?);
-                    if std::fs::rename(&entry, &own).is_ok() {
-                        entry = own;
-                    }
-                    tell_compiled(tier, elapsed, &entry, (config, app));
-                }
+        match compile_entry(bytes, (cache, &digest), &how) {
+            Ok((entry, tier)) => {
+                tell_compiled(tier, began.elapsed(), &entry, (config, app));
                 let opened = File::open(&entry);
                 cache.shrink(&entry);
                 match opened {
@@ -251,6 +248,17 @@ fn compiled(
     let memory = memory_file()?;
     compile_in_child(bytes, &memory, &how).map_err(ChildError::into_problem)?;
     Ok(Artifact { is_new: true, ..Artifact::of(fixed(memory)?)? })
+}
+
+/// Compiles into an entry of the cache, and names it by what has come of it: what was optimised after all is for hosts, too, that
+/// serve nothing else.
+fn compile_entry(bytes: &[u8], (cache, digest): (&Cache, &[u8]), how: &How<'_>) -> Result<(PathBuf, Tier), ChildError> {
+    let entry_as = |tier| engine::cached_as(tier).map(|compatibility| cache.entry_of(digest, compatibility));
+    let unfinished = compile_beside(bytes, &entry_as(how.bounds.tier)?, ENTRY_MODE, how)?;
+    let (_, tier) = artifact::trust(unfinished.path())?;
+    let entry = entry_as(tier)?;
+    put(unfinished, &entry)?;
+    Ok((entry, tier))
 }
 
 /// Compilations that took longer are told on the terminal of who develops.

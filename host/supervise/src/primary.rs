@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use wasmhost_base::log;
 use wasmhost_base::panics::{caught, guarded};
 use wasmhost_base::woken::when_woken;
-use wasmhost_config::{Config, Isolation, WorkerKind};
+use wasmhost_config::{Config, WorkerKind};
 use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::worker::inbox::{Admission, PerClient};
 use wasmhost_serve::worker::{Stage, WorkerEvent, WorkerId};
@@ -294,7 +294,7 @@ impl<B: Backend> Primary<B> {
                             let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, &mut acceptors)));
                             held = taken_in.or_else(|panic| self.on_panic(panic))?;
                             self.reconcile();
-                            if held.is_some() || (beat_at.is_none() && self.wants_beats()) {
+                            if !may_hear || held.is_some() || (beat_at.is_none() && self.wants_beats()) {
                                 break Heard::Nothing;
                             }
                         }
@@ -332,12 +332,15 @@ impl<B: Backend> Primary<B> {
                 Heard::Order(order) => self.follow_order(order),
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
-                Heard::Read(reading) => self.on_reading(reading, &mut acceptors),
+                Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
                 Heard::Due(DueTask::HeldForwards) => self.forward_held(),
                 Heard::Due(DueTask::EndOfDrain) => {
                     if !self.config.drain_timeout.is_zero() {
-                        tracing::warn!(limit = "--drain-timeout", "--drain-timeout is over: requests still in flight are broken off; raise it to wait longer");
+                        tracing::warn!(
+                            limit = "--drain-timeout",
+                            "--drain-timeout is over: requests still in flight are broken off; raise it to wait longer"
+                        );
                     }
                     return Ok(Ended::Drained);
                 }
@@ -386,11 +389,12 @@ impl<B: Backend> Primary<B> {
         let only = self.only.and_then(|app| self.apps.book.get(app)).and_then(|record| record.revision());
         if let Some(revision) = only {
             let (isolation, wasi) = (&*revision.isolation, &*revision.wasi);
-            tracing::info!(target: log::LISTENING, workers, isolation, wasi, max_connections, "listening on {addresses}");
-            let is_by_component = self.config.apps.iter().all(|app| app.isolation == Isolation::Auto);
-            if is_by_component && isolation == "request" && workers > 1 && self.config.worker_kind == WorkerKind::Thread {
-                tracing::info!("this component gets a fresh instance for each request; with --worker-kind process that takes about half the CPU");
+            let is_thread = self.config.is_worker_kind_auto && self.config.worker_kind == WorkerKind::Thread;
+            if isolation == "request" && workers > 1 && is_thread {
+                // What its toolchain wants was not known when the kind was chosen.
+                tracing::info!(target: log::DETAILS, "this component gets a fresh instance for each request, which takes less CPU with --worker-kind process");
             }
+            tracing::info!(target: log::LISTENING, workers, isolation, wasi, max_connections, "listening on {addresses}");
         } else {
             let apps = self.config.apps.len();
             tracing::info!(target: log::LISTENING, workers, apps, max_connections, "listening on {addresses}");

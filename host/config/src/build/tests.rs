@@ -144,6 +144,10 @@ fn settings_of_the_host_that_differ_are_named_as_the_file_names_them() {
     let mut elsewhere = before.clone();
     elsewhere.listeners.clear();
     assert!(changed_host_settings(&before, &elsewhere).is_empty(), "addresses change without a restart");
+    let with = |more: &str| read(&format!("{EXAMPLE}{more}"), &["--workers=2"]).unwrap();
+    let (fresh, reused) = (with("isolation = \"request\"\n"), with(""));
+    assert_eq!(changed_host_settings(&reused, &fresh), ["worker-kind"]);
+    assert!(changed_host_settings(&fresh, &reused).is_empty(), "processes serve what threads would serve");
 }
 
 #[test]

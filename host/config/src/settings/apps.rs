@@ -73,7 +73,7 @@ pub(super) const FILE_ONLY: &[Setting] = &[
         key: "group",
         form: Form::Name,
         default: None,
-        help: "Apps of one group share worker processes that apps of other groups, and those without a group, do not enter. Needs `worker-kind = \"process\"`",
+        help: "Apps of one group share worker processes that apps of other groups, and those without a group, do not enter. Workers are processes then (`worker-kind`)",
         takes: Takes::One,
         of: app(
             |draft, text| put(&mut draft.app.group, parse::name(text).map(Some)),

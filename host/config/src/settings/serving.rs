@@ -58,7 +58,7 @@ pub(super) const GROUP: Group = Group {
             key: "worker-kind",
             form: Form::Choice("KIND", || names(WORKER_KINDS)),
             default: Some("auto"),
-            help: "What a worker is: thread, process (its own address space: a crash ends only that worker's connections), or auto (process where an app has `isolation` request or a `group` and there is more than one worker, else thread)",
+            help: "What a worker is: thread, process (its own address space: a crash ends only that worker's connections), or auto (process where an app has a `group`, or `isolation` request and there is more than one worker; else thread)",
             takes: Takes::One,
             of: host(
                 |draft, text| put(&mut draft.worker_kind, choice(text, WORKER_KINDS)),

@@ -174,12 +174,12 @@ async fn serve(
             let other = pin!(async {
                 tokio::select! {
                     biased;
-                    text = crash.happened() => Heard::Crash(text),
-                    latest = next(&mut orders, &mut stage) => Heard::Orders(latest),
-                    notice = common.next_notice() => Heard::Notice(notice),
-                    (group, socket) = worker.connections.next_asked() => Heard::Forward(group, socket),
-                    () = common.rested(), if worker.draining.get() => Heard::Nothing,
-                    () = worker.changed.notified() => Heard::Nothing,
+                    text = crash.happened() => HeardByWorker::Crash(text),
+                    latest = next(&mut orders, &mut stage) => HeardByWorker::Orders(latest),
+                    notice = common.next_notice() => HeardByWorker::Notice(notice),
+                    (group, socket) = worker.connections.next_asked() => HeardByWorker::Forward(group, socket),
+                    () = common.rested(), if worker.draining.get() => HeardByWorker::Nothing,
+                    () = worker.changed.notified() => HeardByWorker::Nothing,
                 }
             });
             let mut other = pin!(when_woken(other));
@@ -196,14 +196,16 @@ async fn serve(
                 }
                 wasmhost_base::inject::panic_at("loop");
                 if worker.draining.get() {
-                    break Heard::Nothing;
+                    break HeardByWorker::Nothing;
                 }
             }
         };
         match heard {
-            Heard::Crash(text) => break Exit::Panic(text),
-            Heard::Orders(latest) => {
-                let Some(Orders { stage, table, supplies, make_room_for }) = latest.filter(|orders| orders.stage != Stage::Stop) else {
+            HeardByWorker::Crash(text) => break Exit::Panic(text),
+            HeardByWorker::Orders(latest) => {
+                let Some(Orders { stage, table, supplies, make_room_for }) =
+                    latest.filter(|orders| orders.stage != Stage::Stop)
+                else {
                     worker.stopping.set(true);
                     break Exit::Voluntary;
                 };
@@ -228,7 +230,7 @@ async fn serve(
                     worker.changed.notify_one();
                 }
             }
-            Heard::Notice(notice) => {
+            HeardByWorker::Notice(notice) => {
                 let event = match notice {
                     PoolNotice::Wants(app) => WorkerEvent::Wants(id, app),
                     PoolNotice::Asleep(app) => WorkerEvent::Asleep(id, app),
@@ -236,10 +238,10 @@ async fn serve(
                 };
                 events.tell(event).await;
             }
-            Heard::Forward(group, socket) => {
+            HeardByWorker::Forward(group, socket) => {
                 events.tell(WorkerEvent::Forward(id, group.as_ref().to_owned(), socket)).await;
             }
-            Heard::Nothing => {}
+            HeardByWorker::Nothing => {}
         }
         if worker.draining.get()
             && connections.is_empty()
@@ -253,7 +255,7 @@ async fn serve(
 }
 
 /// What a worker's loop hears of besides connections.
-enum Heard {
+enum HeardByWorker {
     /// A task has panicked.
     Crash(String),
     /// None: nobody gives orders any more.

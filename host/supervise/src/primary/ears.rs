@@ -33,7 +33,7 @@ pub(super) enum Heard<B: Backend> {
     Order(DevOrder),
     SpawnerLost(io::Result<()>),
     Done(Done<B>),
-    Read(io::Result<Reading>),
+    Read(Box<io::Result<Reading>>),
     Due(DueTask),
     /// Nothing: the loop looks at everything again.
     Nothing,
@@ -89,7 +89,7 @@ impl<B: Backend> Ears<'_, B> {
                 Heard::SpawnerLost(lost)
             }
             Some(done) = done.recv() => Heard::Done(done),
-            Some(reading) = read.recv(), if !is_draining => Heard::Read(reading),
+            Some(reading) = read.recv(), if !is_draining => Heard::Read(Box::new(reading)),
             task = due => Heard::Due(task),
             () = tokio::time::sleep(DISPATCH_AGAIN), if looks_again => Heard::Nothing,
         }

@@ -241,7 +241,14 @@ impl<B: Backend> Primary<B> {
     }
 
     fn tell_what_needs_a_restart(&self, config: &Config) {
-        let changed = changed_host_settings(&self.config, config);
+        let changed = match &self.config.development {
+            // It has its own.
+            Some(_) => changed_host_settings(
+                &self.config,
+                &Config { access_log: self.config.access_log, confine: self.config.confine, ..config.clone() },
+            ),
+            None => changed_host_settings(&self.config, config),
+        };
         if !changed.is_empty() {
             let changed = changed.join(", ");
             tracing::warn!("reload: {changed} changed, which has no effect yet: restart the host to apply it");
