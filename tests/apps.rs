@@ -418,6 +418,18 @@ fn an_app_that_nobody_asks_for_is_asleep_and_wakes_for_its_next_request() -> Tes
     Ok(())
 }
 
+#[test]
+fn how_long_nobody_has_asked_for_an_app_counts_from_its_last_answer() -> TestResult {
+    let folder = Folder::new(&("app-idle-timeout = \"2s\"\n".to_owned() + &two()))?;
+    let server = folder.serve(&["--workers", "1"]);
+    assert_eq!(ask_until_loaded(server.address, "two.test", "/count").status, 200);
+    assert_eq!(ask(server.address, "two.test", "/sleep?ms=3000").status, 200);
+    // Whether an app has had its time is looked at every half second.
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(ask(server.address, "two.test", "/count").text().trim(), "2", "the same instance");
+    Ok(())
+}
+
 /// An upstream that takes every connection and never says a word.
 fn silent() -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;

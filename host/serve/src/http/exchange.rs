@@ -192,7 +192,7 @@ impl Exchange {
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.began);
         if self.is_counted.get() {
-            self.record(ending, elapsed);
+            self.record(ending, now, elapsed);
         }
         if self.held.replace(false) {
             self.pool.holds_no_more(self);
@@ -211,9 +211,9 @@ impl Exchange {
         }
     }
 
-    fn record(&self, ending: Ending, elapsed: Duration) {
+    fn record(&self, ending: Ending, now: Instant, elapsed: Duration) {
         let metrics = self.pool.metrics;
-        metrics.in_flight.change(-1);
+        self.pool.ends(now);
         metrics.answered(self.status.get(), elapsed, self.cpu.get());
         match ending {
             Ending::ClientLeft => metrics.client_left.add_one(),

@@ -65,7 +65,7 @@ pub(crate) struct Pool {
     /// Some worker has had an answer of the guest since it was loaded.
     has_answered: &'static Flag,
     pub(super) common: Rc<Common>,
-    /// When a request came last.
+    /// When a request began or ended last.
     pub(super) last_used: Cell<Instant>,
     /// Its app is asleep, or gone: what its last requests leave is not kept.
     pub(super) retired: Cell<bool>,
@@ -260,6 +260,12 @@ impl Pool {
     pub(crate) fn begins(&self, now: Instant) {
         self.last_used.set(now);
         self.metrics.in_flight.change(1);
+    }
+
+    /// A request ends.
+    pub(crate) fn ends(&self, now: Instant) {
+        self.last_used.set(now);
+        self.metrics.in_flight.change(-1);
     }
 
     /// Bounds on a request that begins now.
