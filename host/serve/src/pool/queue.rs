@@ -1,5 +1,8 @@
 //! The queue of requests that wait for an instance: first come, first served, except those whose time is over. What is
-//! granted to a request belongs to it; later requests cannot take it. Everything here runs on the worker's thread.
+//! granted to a request is kept for it until its task runs, which may be after thousands of others in a turn of the worker's loop.
+//! One that runs now may borrow it: in most cases it gives it back before the other runs. A request from which was borrowed goes
+//! first again, and from one that came too early because of that, nobody borrows a third time. Everything here runs on the
+//! worker's thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,19 +16,25 @@ use crate::alarms::Alarm;
 /// A line in which grants of type `G` are waited for.
 pub(super) struct Queue<G> {
     line: RefCell<VecDeque<Rc<QueuePlace<G>>>>,
-    /// Grants that nobody has taken yet.
-    underway: Cell<usize>,
+    /// Those who have not come yet for what they were granted, in the order of the grants.
+    granted: RefCell<VecDeque<Rc<QueuePlace<G>>>>,
 }
+
+/// A request waits in vain so often because of those that borrow what it was granted.
+const BORROWED_MAX: u32 = 2;
 
 impl<G> Default for Queue<G> {
     fn default() -> Self {
-        Self { line: RefCell::default(), underway: Cell::new(0) }
+        Self { line: RefCell::default(), granted: RefCell::default() }
     }
 }
 
 struct QueuePlace<G> {
     deadline: Instant,
     state: RefCell<QueueState<G>>,
+    /// It has run in vain so often: what it was granted was borrowed.
+    in_vain: Cell<u32>,
+    is_borrowed_from: Cell<bool>,
 }
 
 enum QueueState<G> {
@@ -47,12 +56,32 @@ impl<G> Queue<G> {
     }
 
     /// Whether somebody was granted something, and has not come for it yet.
-    pub(super) const fn has_grant_underway(&self) -> bool {
-        self.underway.get() > 0
+    pub(super) fn has_grant_underway(&self) -> bool {
+        !self.granted.borrow().is_empty()
     }
 
-    fn has_come(&self) {
-        self.underway.set(self.underway.get().saturating_sub(1));
+    fn has_come(&self, place: &Rc<QueuePlace<G>>) {
+        let mut granted = self.granted.borrow_mut();
+        if let Some(at) = granted.iter().position(|other| Rc::ptr_eq(other, place)) {
+            granted.remove(at);
+        }
+    }
+
+    /// Takes what was granted to another that has not run since, if it `may_be_borrowed`. The other is the first in the line again.
+    pub(super) fn borrow_granted(&self, may_be_borrowed: impl Fn(&G) -> bool) -> Option<G> {
+        let mut granted = self.granted.borrow_mut();
+        // The last one runs last.
+        let at = granted.iter().rposition(|place| {
+            let state = place.state.borrow();
+            place.in_vain.get() < BORROWED_MAX
+                && matches!(&*state, QueueState::Granted(grant) if may_be_borrowed(grant))
+        })?;
+        let place = granted.remove(at)?;
+        // (It was woken, and looks again when it runs.)
+        let QueueState::Granted(grant) = place.state.replace(QueueState::Waiting(None)) else { return None };
+        place.is_borrowed_from.set(true);
+        self.line.borrow_mut().push_front(place);
+        Some(grant)
     }
 
     /// Gives `grant` to the first in the line whose time is not over, or back when nobody waits. Those before it, whose
@@ -63,7 +92,8 @@ impl<G> Queue<G> {
             let place = self.line.borrow_mut().pop_front();
             let Some(place) = place else { return Some(grant) };
             if place.deadline > *now.get_or_insert_with(Instant::now) {
-                self.underway.set(self.underway.get().saturating_add(1));
+                self.granted.borrow_mut().push_back(Rc::clone(&place));
+                place.is_borrowed_from.set(false);
                 place.settle(QueueState::Granted(grant));
                 return None;
             }
@@ -74,18 +104,28 @@ impl<G> Queue<G> {
     /// Waits at the end of the line until `deadline`, for which `alarm` is set; none when it has passed. `give_back` gets
     /// what was granted to one who has gone meanwhile.
     pub(super) async fn wait(&self, alarm: &Alarm, deadline: Instant, give_back: impl Fn(G)) -> Option<G> {
-        let place = Rc::new(QueuePlace { deadline, state: RefCell::new(QueueState::Waiting(None)) });
+        let place = Rc::new(QueuePlace {
+            deadline,
+            state: RefCell::new(QueueState::Waiting(None)),
+            in_vain: Cell::new(0),
+            is_borrowed_from: Cell::new(false),
+        });
         self.line.borrow_mut().push_back(Rc::clone(&place));
         let waiting = QueueWaiting { queue: self, place: &place, give_back };
         poll_fn(|context| {
             let mut state = waiting.place.state.borrow_mut();
             match std::mem::replace(&mut *state, QueueState::Done) {
                 QueueState::Granted(grant) => {
-                    self.has_come();
+                    self.has_come(waiting.place);
                     return Poll::Ready(Some(grant));
                 }
                 QueueState::Expired => return Poll::Ready(None),
-                QueueState::Waiting(_) => *state = QueueState::Waiting(Some(context.waker().clone())),
+                QueueState::Waiting(_) => {
+                    *state = QueueState::Waiting(Some(context.waker().clone()));
+                    if waiting.place.is_borrowed_from.take() {
+                        waiting.place.in_vain.set(waiting.place.in_vain.get() + 1);
+                    }
+                }
                 QueueState::Done => {}
             }
             alarm.poll(context).map(|()| None)
@@ -114,7 +154,7 @@ impl<G, F: Fn(G)> Drop for QueueWaiting<'_, G, F> {
         match self.place.state.replace(QueueState::Done) {
             QueueState::Waiting(_) => self.queue.line.borrow_mut().retain(|place| !Rc::ptr_eq(place, self.place)),
             QueueState::Granted(grant) => {
-                self.queue.has_come();
+                self.queue.has_come(self.place);
                 (self.give_back)(grant);
             }
             QueueState::Expired | QueueState::Done => {}
@@ -153,6 +193,53 @@ mod tests {
         assert_eq!(queue.grant(3), None);
         assert_eq!(second.as_mut().poll(&mut context()), Poll::Ready(Some(3)));
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn one_that_runs_borrows_what_was_granted_to_one_that_does_not_run_yet() {
+        let alarms = Rc::new(Alarms::default());
+        let [alarm_1, alarm_2] = std::array::from_fn(|_| alarms.alarm());
+        let queue = Queue::default();
+        let later = Instant::now() + Duration::from_secs(60);
+        let mut first = pin!(queue.wait(&alarm_1, later, |_| {}));
+        let mut second = pin!(queue.wait(&alarm_2, later, |_| {}));
+        assert!(first.as_mut().poll(&mut context()).is_pending());
+        assert!(second.as_mut().poll(&mut context()).is_pending());
+        assert_eq!(queue.borrow_granted(|_| true), None, "nothing was granted");
+        assert_eq!(queue.grant(1), None);
+        assert_eq!(queue.borrow_granted(|_| false), None);
+        for _ in 0..100 {
+            // Given back in time, it is the first one's again, which does not notice.
+            assert_eq!(queue.borrow_granted(|_| true), Some(1));
+            assert!(!queue.has_grant_underway());
+            assert_eq!(queue.grant(1), None);
+        }
+        assert_eq!(first.as_mut().poll(&mut context()), Poll::Ready(Some(1)));
+        for _ in 0..BORROWED_MAX {
+            assert_eq!(queue.grant(2), None);
+            assert_eq!(queue.borrow_granted(|_| true), Some(2));
+            assert!(second.as_mut().poll(&mut context()).is_pending(), "it ran in vain");
+        }
+        assert_eq!(queue.grant(3), None);
+        assert_eq!(queue.borrow_granted(|_| true), None, "it has waited often enough");
+        assert_eq!(second.as_mut().poll(&mut context()), Poll::Ready(Some(3)));
+        assert!(queue.is_empty() && !queue.has_grant_underway());
+    }
+
+    #[test]
+    fn one_who_goes_while_its_grant_is_borrowed_leaves_no_place_behind() {
+        let alarms = Rc::new(Alarms::default());
+        let alarm = alarms.alarm();
+        let queue = Queue::default();
+        let later = Instant::now() + Duration::from_secs(60);
+        {
+            let mut waiting = Box::pin(queue.wait(&alarm, later, |_| {}));
+            assert!(waiting.as_mut().poll(&mut context()).is_pending());
+            assert_eq!(queue.grant(7), None);
+            assert_eq!(queue.borrow_granted(|_| true), Some(7));
+        }
+        assert!(queue.is_empty());
+        assert_eq!(queue.grant(7), Some(7));
     }
 
     #[test]

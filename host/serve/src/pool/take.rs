@@ -239,11 +239,20 @@ impl Pool {
             let shared = self.shared.borrow();
             return shared.iter().find_map(|kept| Some(Lease::shared(kept.clone(), kept.shared.place()?)));
         }
-        let kept = self.idle.borrow_mut().pop()?;
+        let idle = self.idle.borrow_mut().pop();
         if self.is_fresh_each_request() {
+            let kept = idle?;
             self.refill.notify_one();
+            return Some(Lease::own(kept));
         }
-        Some(Lease::own(kept))
+        let borrowed = || match self.queue.borrow_granted(|grant| matches!(grant, Grant::Instance(_)))? {
+            Grant::Instance(kept) => Some(kept),
+            other => {
+                self.give_back(other);
+                None
+            }
+        };
+        idle.or_else(borrowed).map(Lease::own)
     }
 
     /// The lease of an instance that was made for this request.
