@@ -484,11 +484,13 @@ impl Pool {
             return;
         }
         kept.idle_since = Instant::now();
-        if let Some(Grant::Instance(kept)) = self.queue.grant(Grant::Instance(kept))
-            && !self.retired.get()
-        {
-            self.idle.borrow_mut().push(kept);
-            self.note_surplus();
+        match self.queue.grant(Grant::Instance(kept)) {
+            None => self.queue.wake_some(),
+            Some(Grant::Instance(kept)) if !self.retired.get() => {
+                self.idle.borrow_mut().push(kept);
+                self.note_surplus();
+            }
+            Some(_) => {}
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Queue<G> {
     granted: RefCell<VecDeque<Rc<QueuePlace<G>>>>,
 }
 
+/// So many others are woken with one that is granted something: most of them can use it, too, one after the other.
+const WOKEN_WITH_ONE: usize = 64;
 /// A request waits in vain so often because of those that borrow what it was granted.
 const BORROWED_MAX: u32 = 2;
 
@@ -60,10 +62,25 @@ impl<G> Queue<G> {
         !self.granted.borrow().is_empty()
     }
 
+    fn leave(&self, place: &Rc<QueuePlace<G>>) {
+        self.line.borrow_mut().retain(|other| !Rc::ptr_eq(other, place));
+    }
+
     fn has_come(&self, place: &Rc<QueuePlace<G>>) {
         let mut granted = self.granted.borrow_mut();
         if let Some(at) = granted.iter().position(|other| Rc::ptr_eq(other, place)) {
             granted.remove(at);
+        }
+    }
+
+    /// Wakes some that wait: what was granted to another may be borrowed.
+    pub(super) fn wake_some(&self) {
+        for place in self.line.borrow().iter().take(WOKEN_WITH_ONE) {
+            if let QueueState::Waiting(waker) = &mut *place.state.borrow_mut()
+                && let Some(waker) = waker.take()
+            {
+                waker.wake();
+            }
         }
     }
 
@@ -101,9 +118,15 @@ impl<G> Queue<G> {
         }
     }
 
-    /// Waits at the end of the line until `deadline`, for which `alarm` is set; none when it has passed. `give_back` gets
-    /// what was granted to one who has gone meanwhile.
-    pub(super) async fn wait(&self, alarm: &Alarm, deadline: Instant, give_back: impl Fn(G)) -> Option<G> {
+    /// Waits at the end of the line until `deadline`, for which `alarm` is set; none when it has passed. Whenever it runs, it
+    /// takes what `borrow` gives. `give_back` gets what was granted to one who has gone meanwhile.
+    pub(super) async fn wait(
+        &self,
+        alarm: &Alarm,
+        deadline: Instant,
+        borrow: impl Fn() -> Option<G>,
+        give_back: impl Fn(G),
+    ) -> Option<G> {
         let place = Rc::new(QueuePlace {
             deadline,
             state: RefCell::new(QueueState::Waiting(None)),
@@ -121,6 +144,10 @@ impl<G> Queue<G> {
                 }
                 QueueState::Expired => return Poll::Ready(None),
                 QueueState::Waiting(_) => {
+                    if let Some(grant) = borrow() {
+                        self.leave(waiting.place);
+                        return Poll::Ready(Some(grant));
+                    }
                     *state = QueueState::Waiting(Some(context.waker().clone()));
                     if waiting.place.is_borrowed_from.take() {
                         waiting.place.in_vain.set(waiting.place.in_vain.get() + 1);
@@ -152,7 +179,7 @@ struct QueueWaiting<'a, G, F: Fn(G)> {
 impl<G, F: Fn(G)> Drop for QueueWaiting<'_, G, F> {
     fn drop(&mut self) {
         match self.place.state.replace(QueueState::Done) {
-            QueueState::Waiting(_) => self.queue.line.borrow_mut().retain(|place| !Rc::ptr_eq(place, self.place)),
+            QueueState::Waiting(_) => self.queue.leave(self.place),
             QueueState::Granted(grant) => {
                 self.queue.has_come(self.place);
                 (self.give_back)(grant);
@@ -166,7 +193,9 @@ impl<G, F: Fn(G)> Drop for QueueWaiting<'_, G, F> {
 mod tests {
     use super::*;
     use std::pin::pin;
-    use std::task::Context;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::task::{Context, Wake};
 
     use std::time::Duration;
 
@@ -183,8 +212,8 @@ mod tests {
         let queue = Queue::default();
         assert_eq!(queue.grant(1), Some(1), "nobody waits");
         let later = Instant::now() + Duration::from_secs(60);
-        let mut first = pin!(queue.wait(&alarm_1, later, |_| {}));
-        let mut second = pin!(queue.wait(&alarm_2, later, |_| {}));
+        let mut first = pin!(queue.wait(&alarm_1, later, || None, |_| {}));
+        let mut second = pin!(queue.wait(&alarm_2, later, || None, |_| {}));
         assert!(first.as_mut().poll(&mut context()).is_pending());
         assert!(second.as_mut().poll(&mut context()).is_pending());
         assert_eq!(queue.grant(2), None);
@@ -201,8 +230,8 @@ mod tests {
         let [alarm_1, alarm_2] = std::array::from_fn(|_| alarms.alarm());
         let queue = Queue::default();
         let later = Instant::now() + Duration::from_secs(60);
-        let mut first = pin!(queue.wait(&alarm_1, later, |_| {}));
-        let mut second = pin!(queue.wait(&alarm_2, later, |_| {}));
+        let mut first = pin!(queue.wait(&alarm_1, later, || None, |_| {}));
+        let mut second = pin!(queue.wait(&alarm_2, later, || None, |_| {}));
         assert!(first.as_mut().poll(&mut context()).is_pending());
         assert!(second.as_mut().poll(&mut context()).is_pending());
         assert_eq!(queue.borrow_granted(|_| true), None, "nothing was granted");
@@ -227,13 +256,45 @@ mod tests {
     }
 
     #[test]
+    fn others_that_wait_run_too_and_use_what_one_was_granted() {
+        let alarms = Rc::new(Alarms::default());
+        let [alarm_1, alarm_2] = std::array::from_fn(|_| alarms.alarm());
+        let queue = Queue::default();
+        let later = Instant::now() + Duration::from_secs(60);
+        let borrow = || queue.borrow_granted(|_| true);
+        let mut first = pin!(queue.wait(&alarm_1, later, borrow, |_| {}));
+        let mut second = pin!(queue.wait(&alarm_2, later, borrow, |_| {}));
+        let woken = Arc::new(WakeCount::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(first.as_mut().poll(&mut context()).is_pending());
+        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(queue.grant(1), None);
+        queue.wake_some();
+        queue.wake_some();
+        assert_eq!(woken.0.load(Relaxed), 1, "it is woken once until it runs");
+        assert_eq!(second.as_mut().poll(&mut context()), Poll::Ready(Some(1)));
+        assert_eq!(queue.grant(1), None, "given back, it is the first one's");
+        assert_eq!(first.as_mut().poll(&mut context()), Poll::Ready(Some(1)));
+        assert!(queue.is_empty() && !queue.has_grant_underway());
+    }
+
+    #[derive(Default)]
+    struct WakeCount(AtomicU32);
+
+    impl Wake for WakeCount {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
     fn one_who_goes_while_its_grant_is_borrowed_leaves_no_place_behind() {
         let alarms = Rc::new(Alarms::default());
         let alarm = alarms.alarm();
         let queue = Queue::default();
         let later = Instant::now() + Duration::from_secs(60);
         {
-            let mut waiting = Box::pin(queue.wait(&alarm, later, |_| {}));
+            let mut waiting = Box::pin(queue.wait(&alarm, later, || None, |_| {}));
             assert!(waiting.as_mut().poll(&mut context()).is_pending());
             assert_eq!(queue.grant(7), None);
             assert_eq!(queue.borrow_granted(|_| true), Some(7));
@@ -250,13 +311,13 @@ mod tests {
         let back = RefCell::new(Vec::new());
         let later = Instant::now() + Duration::from_secs(60);
         {
-            let mut waiting = Box::pin(queue.wait(&alarm, later, |grant| back.borrow_mut().push(grant)));
+            let mut waiting = Box::pin(queue.wait(&alarm, later, || None, |grant| back.borrow_mut().push(grant)));
             assert!(waiting.as_mut().poll(&mut context()).is_pending());
             assert_eq!(queue.grant(7), None);
         }
         assert_eq!(*back.borrow(), [7]);
         {
-            let mut waiting = Box::pin(queue.wait(&alarm, later, |grant| back.borrow_mut().push(grant)));
+            let mut waiting = Box::pin(queue.wait(&alarm, later, || None, |grant| back.borrow_mut().push(grant)));
             assert!(waiting.as_mut().poll(&mut context()).is_pending());
         }
         assert!(queue.is_empty(), "one who left without a grant leaves no place behind");
@@ -268,8 +329,8 @@ mod tests {
         let [alarm_1, alarm_2] = std::array::from_fn(|_| alarms.alarm());
         let queue = Queue::default();
         let now = Instant::now();
-        let mut expired = pin!(queue.wait(&alarm_1, now, |_| {}));
-        let mut in_time = pin!(queue.wait(&alarm_2, now + Duration::from_secs(60), |_| {}));
+        let mut expired = pin!(queue.wait(&alarm_1, now, || None, |_| {}));
+        let mut in_time = pin!(queue.wait(&alarm_2, now + Duration::from_secs(60), || None, |_| {}));
         assert!(expired.as_mut().poll(&mut context()).is_pending());
         assert!(in_time.as_mut().poll(&mut context()).is_pending());
         assert_eq!(queue.grant(1), None);

@@ -97,10 +97,7 @@ impl Pool {
             }
             let mut granted = None;
             if has_guest && !waited.for_cpu && self.is_worth_waiting() {
-                if self.is_queue_full() {
-                    // The first in the line has a room before this one has.
-                    granted = Room::take(self).and_then(|room| self.queue.grant(Grant::Room(room)));
-                } else if self.queue.len() >= self.free_rooms() {
+                if self.queue.len() >= self.free_rooms() {
                     granted = Some(self.wait_for_grant(alarm, &mut waited, latest, loading).await?);
                 }
                 if granted.is_none() {
@@ -126,11 +123,12 @@ impl Pool {
     }
 
     /// Whether a request rather waits for an instance that will soon be free than for one that is made for it. It passes by
-    /// nobody who does.
+    /// nobody who does, while few wait: thousands may come before one of those runs, and would find the queue full.
     fn is_worth_waiting(&self) -> bool {
         let is_served = || !self.queue.is_empty() || self.queue.has_grant_underway();
+        let few = self.free_rooms().saturating_add(self.capacity.get().queue_max / 2);
         let may_wait = !self.retired.get() && self.live.get() >= MADE_AT_ONCE && self.free_rooms() > 0;
-        may_wait && (is_served() || self.soon_free_wait().is_some())
+        may_wait && self.queue.len() < few && (is_served() || self.soon_free_wait().is_some())
     }
 
     /// Whether as many wait as may, beside those for whom there is a room.
@@ -157,7 +155,7 @@ impl Pool {
         alarm.set(Some(until));
         self.waits_for_cpu.notify_one();
         self.holders.short.notify_one();
-        let granted = self.queue.wait(alarm, until, |grant| self.give_back(grant)).await;
+        let granted = self.queue.wait(alarm, until, || self.borrow_instance(), |grant| self.give_back(grant)).await;
         alarm.set(None);
         granted
     }
@@ -187,7 +185,7 @@ impl Pool {
         let deadline = of_request.unwrap_or(deadline);
         alarm.set(Some(deadline));
         self.holders.short.notify_one();
-        let granted = self.queue.wait(alarm, deadline, |grant| self.give_back(grant)).await;
+        let granted = self.queue.wait(alarm, deadline, || self.borrow_instance(), |grant| self.give_back(grant)).await;
         alarm.set(None);
         if !is_loaded {
             loading.set(loading.get() + now.elapsed());
@@ -245,7 +243,7 @@ impl Pool {
             self.refill.notify_one();
             return Some(Lease::own(kept));
         }
-        let borrowed = || match self.queue.borrow_granted(|grant| matches!(grant, Grant::Instance(_)))? {
+        let borrowed = || match self.borrow_instance()? {
             Grant::Instance(kept) => Some(kept),
             other => {
                 self.give_back(other);
@@ -253,6 +251,11 @@ impl Pool {
             }
         };
         idle.or_else(borrowed).map(Lease::own)
+    }
+
+    /// An instance that is kept for a request that does not run yet.
+    fn borrow_instance(&self) -> Option<Grant> {
+        self.queue.borrow_granted(|grant| matches!(grant, Grant::Instance(_)))
     }
 
     /// The lease of an instance that was made for this request.
