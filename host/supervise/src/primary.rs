@@ -39,7 +39,7 @@ pub use self::bootstrap::Bootstrap;
 use self::bootstrap::{authority, forwarded_connections, max_connections, per_client};
 use self::dispatch::{HeldConnection, Rest, next_connection};
 use self::division::{Division, FRONT};
-use self::ears::{DueTask, Ears, Heard};
+use self::ears::{DueTask, DueTimes, Ears, Heard};
 pub use self::error::PrimaryError;
 use self::error::system;
 use self::event_turns::EventTurns;
@@ -274,13 +274,7 @@ impl<B: Backend> Primary<B> {
                 self.begin_due_reload();
             }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
-            let due = [
-                (DueTask::Apps, self.apps_due_at()),
-                (DueTask::HeldForwards, self.held_due_at()),
-                (DueTask::EndOfDrain, deadline),
-                (DueTask::Respawn, self.respawns.keys().next().copied()),
-                (DueTask::Beat, beat_at),
-            ];
+            let due = self.due_times(deadline, beat_at);
             let (may_hear, looks_again) = (turns.begin(), acceptors.has_given_up() || rest.is_some());
             let heard = {
                 // Connections come often, and everything else seldom: it is not looked at for each of them.
@@ -352,6 +346,16 @@ impl<B: Backend> Primary<B> {
                 Heard::Nothing => {}
             }
         }
+    }
+
+    fn due_times(&self, end_of_drain: Option<Instant>, beat: Option<Instant>) -> DueTimes {
+        [
+            (DueTask::Apps, self.apps_due_at()),
+            (DueTask::HeldForwards, self.held_due_at()),
+            (DueTask::EndOfDrain, end_of_drain),
+            (DueTask::Respawn, self.respawns.keys().next().copied()),
+            (DueTask::Beat, beat),
+        ]
     }
 
     /// Takes back the permits of connections that have ended in other processes.
