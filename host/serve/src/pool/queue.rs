@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::alarms::Alarm;
 
@@ -20,8 +20,11 @@ pub(super) struct Queue<G> {
     granted: RefCell<VecDeque<Rc<QueuePlace<G>>>>,
 }
 
-/// So many others are woken with one that is granted something: most of them can use it, too, one after the other.
-const WOKEN_WITH_ONE: usize = 64;
+/// So many others are woken with one that is granted something: they can use it, too, one after the other, and each that gives it
+/// back wakes further ones.
+const WOKEN_WITH_ONE: usize = 4;
+/// From one whose time is over so soon, nobody borrows.
+const KEPT_BEFORE_DEADLINE: Duration = Duration::from_millis(50);
 /// A request waits in vain so often because of those that borrow what it was granted.
 const BORROWED_MAX: u32 = 2;
 
@@ -63,7 +66,10 @@ impl<G> Queue<G> {
     }
 
     fn leave(&self, place: &Rc<QueuePlace<G>>) {
-        self.line.borrow_mut().retain(|other| !Rc::ptr_eq(other, place));
+        let mut line = self.line.borrow_mut();
+        if let Some(at) = line.iter().position(|other| Rc::ptr_eq(other, place)) {
+            line.remove(at);
+        }
     }
 
     fn has_come(&self, place: &Rc<QueuePlace<G>>) {
@@ -87,10 +93,12 @@ impl<G> Queue<G> {
     /// Takes what was granted to another that has not run since, if it `may_be_borrowed`. The other is the first in the line again.
     pub(super) fn borrow_granted(&self, may_be_borrowed: impl Fn(&G) -> bool) -> Option<G> {
         let mut granted = self.granted.borrow_mut();
+        let soon = Instant::now() + KEPT_BEFORE_DEADLINE;
         // The last one runs last.
         let at = granted.iter().rposition(|place| {
             let state = place.state.borrow();
             place.in_vain.get() < BORROWED_MAX
+                && place.deadline > soon
                 && matches!(&*state, QueueState::Granted(grant) if may_be_borrowed(grant))
         })?;
         let place = granted.remove(at)?;
@@ -197,8 +205,6 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
     use std::task::{Context, Wake};
 
-    use std::time::Duration;
-
     use crate::alarms::Alarms;
 
     fn context() -> Context<'static> {
@@ -253,6 +259,19 @@ mod tests {
         assert_eq!(queue.borrow_granted(|_| true), None, "it has waited often enough");
         assert_eq!(second.as_mut().poll(&mut context()), Poll::Ready(Some(3)));
         assert!(queue.is_empty() && !queue.has_grant_underway());
+    }
+
+    #[test]
+    fn nobody_borrows_from_one_whose_time_is_nearly_over() {
+        let alarms = Rc::new(Alarms::default());
+        let alarm = alarms.alarm();
+        let queue = Queue::default();
+        let soon = Instant::now() + KEPT_BEFORE_DEADLINE / 2;
+        let mut waiting = pin!(queue.wait(&alarm, soon, || None, |_| {}));
+        assert!(waiting.as_mut().poll(&mut context()).is_pending());
+        assert_eq!(queue.grant(1), None);
+        assert_eq!(queue.borrow_granted(|_| true), None);
+        assert_eq!(waiting.as_mut().poll(&mut context()), Poll::Ready(Some(1)));
     }
 
     #[test]

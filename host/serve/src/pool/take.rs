@@ -253,9 +253,16 @@ impl Pool {
         idle.or_else(borrowed).map(Lease::own)
     }
 
-    /// An instance that is kept for a request that does not run yet.
+    /// An instance that is kept for a request that does not run yet, and can be given back to it.
     fn borrow_instance(&self) -> Option<Grant> {
-        self.queue.borrow_granted(|grant| matches!(grant, Grant::Instance(_)))
+        if !self.queue.has_grant_underway() || self.retired.get() || self.is_fresh_each_request() || self.is_shared() {
+            return None;
+        }
+        let is_current = |grant: &Grant| matches!(grant, Grant::Instance(kept) if !kept.origin.is_outdated());
+        let borrowed = self.queue.borrow_granted(is_current)?;
+        // There is somebody in the line again, who may need a room if this takes long.
+        self.waits_for_cpu.notify_one();
+        Some(borrowed)
     }
 
     /// The lease of an instance that was made for this request.
