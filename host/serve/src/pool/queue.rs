@@ -66,17 +66,11 @@ impl<G> Queue<G> {
     }
 
     fn leave(&self, place: &Rc<QueuePlace<G>>) {
-        let mut line = self.line.borrow_mut();
-        if let Some(at) = line.iter().position(|other| Rc::ptr_eq(other, place)) {
-            line.remove(at);
-        }
+        remove(&mut self.line.borrow_mut(), place);
     }
 
     fn has_come(&self, place: &Rc<QueuePlace<G>>) {
-        let mut granted = self.granted.borrow_mut();
-        if let Some(at) = granted.iter().position(|other| Rc::ptr_eq(other, place)) {
-            granted.remove(at);
-        }
+        remove(&mut self.granted.borrow_mut(), place);
     }
 
     /// Wakes some that wait: what was granted to another may be borrowed.
@@ -166,6 +160,13 @@ impl<G> Queue<G> {
             alarm.poll(context).map(|()| None)
         })
         .await
+    }
+}
+
+/// Takes a place out, which mostly stands in front.
+fn remove<G>(places: &mut VecDeque<Rc<QueuePlace<G>>>, place: &Rc<QueuePlace<G>>) {
+    if let Some(at) = places.iter().position(|other| Rc::ptr_eq(other, place)) {
+        places.remove(at);
     }
 }
 
