@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the ready-made components from source: hello, hello-p3, faults, faults-p3.
+# Builds the ready-made components from source: hello, hello-p3, faults, faults-p3, js-native.
 #
 #   guest/build.sh [--install] [OUTPUT_DIR]      OUTPUT_DIR: this folder, unless given
 #
@@ -68,7 +68,7 @@ PYTHON
 }
 
 mkdir -p "$output"
-for name in hello hello-p3 faults faults-p3; do
+for name in hello hello-p3 faults faults-p3 js-native; do
   built=$target_dir/$target/release/${name//-/_}.wasm
   without_names "$built" "$output/$name.wasm"
   size=$(wc -c <"$output/$name.wasm")

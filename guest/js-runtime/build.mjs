@@ -45,15 +45,15 @@ function hintOf(errors) {
   return packages.length > 0 ? `npm install ${[...new Set(packages)].join(' ')}` : undefined;
 }
 
-// The application and the runtime in one file, and what reads its places.
+// The application and the runtime in one file; what reads its places, and whether it uses `crypto.subtle`.
 async function bundle(entry, output) {
   const { default: esbuild } = await load(installed('esbuild'), 'lib', 'main.js');
   const show = async (messages, kind) => {
     for (const text of await esbuild.formatMessages(messages, { kind, color: process.stderr.isTTY })) process.stderr.write(text);
   };
-  let made;
-  try {
-    made = await esbuild.build({
+  const make = (inject) =>
+    esbuild.build({
+      inject,
       entryPoints: [join(here, 'src', 'entry.js')],
       alias: { 'wasmhost:app': resolve(entry) },
       external: ['wasmhost:raw'],
@@ -74,6 +74,14 @@ async function bundle(entry, output) {
       write: false,
       outfile: output,
     });
+  const outputOf = (made, end) => made.outputFiles.find(({ path }) => path.endsWith(end)).text;
+  let made;
+  let usesCrypto;
+  try {
+    made = await make([]);
+    // Nothing else of the runtime has this word: the whole of it and the native part come with applications that do.
+    usesCrypto = /\bsubtle\b/.test(outputOf(made, '.js'));
+    if (usesCrypto) made = await make([join(here, 'src', 'crypto', 'install.js')]);
   } catch (error) {
     if (!Array.isArray(error.errors)) throw error;
     const advice = /mark the path|platform/;
@@ -82,7 +90,7 @@ async function bundle(entry, output) {
     throw new Failure(hint === undefined ? '' : `hint: ${hint}\n`);
   }
   await show(made.warnings, 'warning');
-  const [map, code] = ['.map', '.js'].map((end) => made.outputFiles.find(({ path }) => path.endsWith(end)).text);
+  const [map, code] = ['.map', '.js'].map((end) => outputOf(made, end));
   const { sources, mappings } = JSON.parse(map);
   const runtime = join(here, 'src') + sep;
   const names = sources.map((source) => {
@@ -91,10 +99,10 @@ async function bundle(entry, output) {
   });
   const table = encode(mappings, names);
   await writeFile(output, code.replace('"wasmhost:places"', () => JSON.stringify(table)));
-  return reader(table);
+  return { places: reader(table), usesCrypto };
 }
 
-async function componentize(source, places) {
+async function componentize(source, { places, usesCrypto }) {
   const folder = installed('@bytecodealliance/componentize-js');
   const { version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'));
   if (version !== VERSION) {
@@ -119,7 +127,7 @@ async function componentize(source, places) {
     const { component } = await componentizer.componentize({
       sourcePath: source,
       witPath: join(here, 'wit'),
-      worldName: 'handler',
+      worldName: usesCrypto ? 'handler-with-crypto' : 'handler',
       disableFeatures: ['fetch-event'],
     });
     return component;
@@ -155,8 +163,7 @@ async function main() {
   }
   try {
     const source = join(work, BUNDLE);
-    const places = await bundle(entry, source);
-    await writeFile(output, await componentize(source, places));
+    await writeFile(output, await componentize(source, await bundle(entry, source)));
   } finally {
     clear();
   }

@@ -6,6 +6,11 @@ import './urls.js';
 import './streams.js';
 import './platform.js';
 import './fetching.js';
+import './crypto/secrets.js';
+import './crypto/aes.js';
+import './crypto/curves.js';
+import './crypto/rsa.js';
+import './crypto/keys.js';
 import { runAll } from './check.js';
 
 const remembered = new Set();

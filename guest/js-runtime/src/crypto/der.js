@@ -1,0 +1,153 @@
+// DER (X.690), as far as keys are written in it.
+
+export const INTEGER = 0x02;
+export const BIT_STRING = 0x03;
+export const OCTET_STRING = 0x04;
+export const NULL = 0x05;
+export const OID = 0x06;
+export const SEQUENCE = 0x30;
+// Of a context, constructed.
+export const tagged = (number) => 0xa0 | number;
+
+const malformed = () => new DOMException('the key is not well-formed', 'DataError');
+
+// Reads elements one after another.
+export class Reader {
+  constructor(bytes) {
+    this.bytes = bytes;
+    this.at = 0;
+  }
+
+  get isAtEnd() {
+    return this.at === this.bytes.length;
+  }
+
+  // Whether the next element has this tag.
+  is(tag) {
+    return this.bytes[this.at] === tag;
+  }
+
+  // The content of the next element, which has to have this tag.
+  take(tag) {
+    const { bytes } = this;
+    if (!this.is(tag) || this.at + 2 > bytes.length) throw malformed();
+    let length = bytes[this.at + 1];
+    let from = this.at + 2;
+    if (length >= 0x80) {
+      const count = length & 0x7f;
+      if (count === 0 || count > 4 || from + count > bytes.length) throw malformed();
+      length = 0;
+      for (let index = 0; index < count; index++) length = length * 256 + bytes[from + index];
+      // In as few bytes as it can be.
+      if (length < 0x80 || bytes[from] === 0) throw malformed();
+      from += count;
+    }
+    if (from + length > bytes.length) throw malformed();
+    this.at = from + length;
+    return bytes.subarray(from, this.at);
+  }
+
+  sequence() {
+    return new Reader(this.take(SEQUENCE));
+  }
+
+  // Passes over an element, whatever its tag.
+  skip() {
+    if (this.isAtEnd) throw malformed();
+    this.take(this.bytes[this.at]);
+  }
+
+  // A number that is not negative, without zeros in front.
+  unsigned() {
+    const content = this.take(INTEGER);
+    if (content.length === 0 || content[0] >= 0x80) throw malformed();
+    return trimmed(content);
+  }
+
+  small() {
+    const content = this.unsigned();
+    if (content.length > 1) throw malformed();
+    return content[0];
+  }
+
+  // The bytes of a string of whole bytes.
+  bits() {
+    const content = this.take(BIT_STRING);
+    if (content.length === 0 || content[0] !== 0) throw malformed();
+    return content.subarray(1);
+  }
+
+  // Nothing comes after this.
+  end() {
+    if (!this.isAtEnd) throw malformed();
+  }
+}
+
+// A number in big endian without zeros in front; zero is one byte.
+export function trimmed(bytes) {
+  let from = 0;
+  while (from < bytes.length - 1 && bytes[from] === 0) from++;
+  return bytes.subarray(from);
+}
+
+export function concat(...parts) {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+export function element(tag, ...parts) {
+  const content = concat(...parts);
+  const { length } = content;
+  const head = [tag];
+  if (length < 0x80) head.push(length);
+  else if (length < 0x100) head.push(0x81, length);
+  else if (length < 0x10000) head.push(0x82, length >> 8, length & 0xff);
+  else head.push(0x83, length >> 16, (length >> 8) & 0xff, length & 0xff);
+  return concat(head, content);
+}
+
+export const sequence = (...parts) => element(SEQUENCE, ...parts);
+export const bitString = (content) => element(BIT_STRING, [0], content);
+export const integer = (bytes) => {
+  const number = trimmed(bytes);
+  return element(INTEGER, number[0] >= 0x80 || number.length === 0 ? [0] : [], number);
+};
+
+export const isSame = (one, other) => one.length === other.length && one.every((byte, index) => byte === other[index]);
+
+// SubjectPublicKeyInfo (RFC 5280): { oid, parameters, key }; the parameters are a Reader.
+export function readSpki(bytes) {
+  const outer = new Reader(bytes);
+  const info = outer.sequence();
+  outer.end();
+  const parameters = info.sequence();
+  const oid = parameters.take(OID);
+  const key = info.bits();
+  info.end();
+  return { oid, parameters, key };
+}
+
+export const writeSpki = (oid, parameters, key) => sequence(sequence(element(OID, oid), parameters), bitString(key));
+
+// PrivateKeyInfo (RFC 5208), and its later form with a public key (RFC 5958), which is passed over.
+export function readPkcs8(bytes) {
+  const outer = new Reader(bytes);
+  const info = outer.sequence();
+  outer.end();
+  if (info.small() > 1) throw malformed();
+  const parameters = info.sequence();
+  const oid = parameters.take(OID);
+  const key = info.take(OCTET_STRING);
+  if (info.is(tagged(0))) info.skip();
+  if (info.is(0x81)) info.skip();
+  info.end();
+  return { oid, parameters, key };
+}
+
+export const writePkcs8 = (oid, parameters, key) =>
+  sequence(integer([0]), sequence(element(OID, oid), parameters), element(OCTET_STRING, key));
