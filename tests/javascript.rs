@@ -213,6 +213,29 @@ fn a_build_that_fails_tells_the_place_in_the_source_and_what_to_do() -> TestResu
     Ok(())
 }
 
+/// The part is large enough to be left out, and what runs in the build has no randomness that could be kept secret.
+#[test(needs(Javascript))]
+fn cryptography_comes_with_applications_that_use_it_and_makes_no_keys_in_the_build() -> TestResult {
+    let dir = tempfile::tempdir_in(facility::javascript())?;
+    let handler = "export default { fetch() { return new Response('x'); } };";
+    let made = dir.path().join("made.wasm");
+    let part = b"wasmhost:native/crypto";
+    let imported = "const key = crypto.subtle.importKey('raw', new Uint8Array(16), 'AES-GCM', false, ['encrypt']);";
+    for (source, has_part) in [("", false), (imported, true)] {
+        let output = build(dir.path(), &format!("{source}\n{handler}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let component = std::fs::read(&made)?;
+        assert_eq!(component.windows(part.len()).any(|bytes| bytes == part), has_part, "{source}");
+    }
+    for what in ["{ name: 'AES-GCM', length: 128 }, false, ['encrypt']", "'Ed25519', false, ['sign']"] {
+        let output = build(dir.path(), &format!("await crypto.subtle.generateKey({what});\n{handler}"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("at the top level") && said.contains("entry.js:1"), "{said}");
+    }
+    Ok(())
+}
+
 #[test(needs(Javascript))]
 fn a_body_that_fails_is_broken_off_and_a_handler_that_never_answers_costs_its_instance() {
     let server = conformance(&[]);

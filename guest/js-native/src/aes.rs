@@ -9,6 +9,7 @@ use aes::cipher::{
 };
 use ghash::GHash;
 use ghash::universal_hash::UniversalHash;
+use p256::elliptic_curve::subtle::ConstantTimeEq;
 
 use crate::Made;
 
@@ -99,8 +100,7 @@ fn authenticate(hash_key: &Block, additional: &[u8], text: &[u8]) -> Block {
 
 /// In a time that does not tell where they differ.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
-    use ghash::universal_hash::ctutils::CtEq;
-    one.ct_eq(other).to_bool()
+    one.ct_eq(other).into()
 }
 
 pub(crate) fn cbc(encrypt: bool, key: &[u8], iv: &[u8], data: &[u8]) -> Made {

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use p256::elliptic_curve::sec1::ToSec1Point;
 use rsa::rand_core::Rng;
 use rsa::{Generate, signature::hazmat::{PrehashSigner, PrehashVerifier}};
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -98,7 +99,7 @@ pub(crate) fn sign(curve: Curve, hash: Hash, private: &[u8], data: &[u8]) -> Mad
             let made: of::ecdsa::Signature = private.sign_prehash(&number(hash, data, LENGTH)).map_err(drop)?;
             Ok(made.to_bytes().to_vec())
         },
-        Ed25519 => Ok(SigningKey::from_bytes(&key(private)?).sign(data).to_vec()),
+        Ed25519 => Ok(SigningKey::from_bytes(&key(private)?).sign(data).to_bytes().to_vec()),
         X25519 => Err(()),
     )
 }

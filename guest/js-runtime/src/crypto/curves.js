@@ -15,17 +15,19 @@ const id = (text) => Uint8Array.from(text.split(' '), (byte) => parseInt(byte, 1
 const EC = id('2a 86 48 ce 3d 02 01');
 // Of the curves: their name in DER, the length of their numbers in bytes, and which `alg` a JWK for ECDSA has.
 const NIST = {
+  __proto__: null,
   'P-256': { oid: id('2a 86 48 ce 3d 03 01 07'), length: 32, alg: 'ES256' },
   'P-384': { oid: id('2b 81 04 00 22'), length: 48, alg: 'ES384' },
   'P-521': { oid: id('2b 81 04 00 23'), length: 66, alg: 'ES512' },
 };
-const EDWARDS = { Ed25519: { oid: id('2b 65 70'), length: 32 }, X25519: { oid: id('2b 65 6e'), length: 32 } };
+const EDWARDS = { __proto__: null, Ed25519: { oid: id('2b 65 70'), length: 32 }, X25519: { oid: id('2b 65 6e'), length: 32 } };
 
 const number = (name) => CURVES.indexOf(name);
 
-// A public key, if it is one. At the top level an uncompressed one is looked at when it is used.
+// A public key, if it is one. At the top level one of the right form is looked at when it is used.
 function pointOf(curve, bytes) {
-  if (!isThere() && (NIST[curve] === undefined || (bytes[0] === 4 && bytes.length === 1 + 2 * NIST[curve].length))) return bytes;
+  const isOfForm = NIST[curve] === undefined ? bytes.length === 32 : bytes[0] === 4 && bytes.length === 1 + 2 * NIST[curve].length;
+  if (isOfForm && !isThere()) return bytes;
   const point = made('ec-point', number(curve), bytes);
   if (point === null) throw invalid();
   return point;

@@ -4,7 +4,7 @@ import { define, hash } from './algorithms.js';
 import { bytes, error, long, octet, optional, short } from './convert.js';
 import * as jwks from './jwk.js';
 import { allow, newKey } from './keys.js';
-import { HASHES, made } from './native.js';
+import { HASHES, isThere, made } from './native.js';
 
 const failed = (message) => error('OperationError', message);
 
@@ -18,7 +18,11 @@ export const unsupported = (name, format) => error('NotSupportedError', `${name}
 
 for (const name of HASHES) define(name, { digest: (_, data) => must(made('digest', HASHES.indexOf(name), data)) });
 
-const random = (length) => crypto.getRandomValues(new Uint8Array(length));
+function random(length) {
+  // One that is made in the build would be the same for all instances, and could be read in the component.
+  if (!isThere()) throw error('NotSupportedError', 'keys are made within a request, not at the top level');
+  return crypto.getRandomValues(new Uint8Array(length));
+}
 
 // The bytes of a key in the formats that secrets have.
 function secretOf(name, format, data, how, extractable, usages) {
