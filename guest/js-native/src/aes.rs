@@ -4,8 +4,7 @@ use alloc::{vec, vec::Vec};
 
 use aes::cipher::block_padding::Pkcs7;
 use aes::cipher::{
-    Array, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, KeyInit, KeyIvInit,
-    StreamCipher, consts::U16,
+    Array, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, KeyInit, KeyIvInit, StreamCipher, consts::U16,
 };
 use ghash::GHash;
 use ghash::universal_hash::UniversalHash;

@@ -5,7 +5,10 @@ use alloc::vec::Vec;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use p256::elliptic_curve::sec1::ToSec1Point;
 use rsa::rand_core::Rng;
-use rsa::{Generate, signature::hazmat::{PrehashSigner, PrehashVerifier}};
+use rsa::{
+    Generate,
+    signature::hazmat::{PrehashSigner, PrehashVerifier},
+};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::exports::wasmhost::native::crypto::{Curve, Hash};
@@ -128,8 +131,7 @@ pub(crate) fn derive(curve: Curve, private: &[u8], public: &[u8]) -> Made {
         (of, LENGTH) => {
             let private = of::SecretKey::from_slice(exactly(private, LENGTH)?).map_err(drop)?;
             let public = of::PublicKey::from_sec1_bytes(public).map_err(drop)?;
-            let shared = of::ecdh::diffie_hellman(private.to_nonzero_scalar(), public.as_affine());
-            Ok(shared.raw_secret_bytes().to_vec())
+            Ok(private.diffie_hellman(&public).raw_secret_bytes().to_vec())
         },
         Ed25519 => Err(()),
         X25519 => {

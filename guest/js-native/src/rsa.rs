@@ -39,14 +39,7 @@ pub(crate) fn sign(scheme: RsaScheme, hash: Hash, salt: usize, key: &[u8], data:
     made.map_err(drop)
 }
 
-pub(crate) fn verify(
-    scheme: RsaScheme,
-    hash: Hash,
-    salt: usize,
-    key: &[u8],
-    signature: &[u8],
-    data: &[u8],
-) -> bool {
+pub(crate) fn verify(scheme: RsaScheme, hash: Hash, salt: usize, key: &[u8], signature: &[u8], data: &[u8]) -> bool {
     let Ok(key) = public(key) else { return false };
     let digest = digest(hash, data);
     let verified = with_hash!(hash, D => match scheme {

@@ -152,7 +152,7 @@ const nist = {
     return { d, point: point === null ? null : pointOf(curve, point) };
   },
   writePrivate: ({ d, point }) =>
-    der.sequence(der.integer([1]), der.element(der.OCTET_STRING, d), der.element(der.tagged(1), der.bitString(point))),
+    der.sequence(der.small(1), der.element(der.OCTET_STRING, d), der.element(der.tagged(1), der.bitString(point))),
   jwk: (name, curve) => (name === 'ECDSA' ? { kty: 'EC', use: 'sig', alg: NIST[curve].alg } : { kty: 'EC', use: 'enc' }),
   pointOf(curve, jwk) {
     const [x, y] = [jwks.decode(jwk, 'x'), jwks.decode(jwk, 'y')];

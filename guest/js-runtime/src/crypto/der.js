@@ -118,6 +118,9 @@ export const integer = (bytes) => {
   return element(INTEGER, number[0] >= 0x80 || number.length === 0 ? [0] : [], number);
 };
 
+// A number below 128.
+export const small = (number) => element(INTEGER, [number]);
+
 export const isSame = (one, other) => one.length === other.length && one.every((byte, index) => byte === other[index]);
 
 // SubjectPublicKeyInfo (RFC 5280): { oid, parameters, key }; the parameters are a Reader.
@@ -150,4 +153,4 @@ export function readPkcs8(bytes) {
 }
 
 export const writePkcs8 = (oid, parameters, key) =>
-  sequence(integer([0]), sequence(element(OID, oid), parameters), element(OCTET_STRING, key));
+  sequence(small(0), sequence(element(OID, oid), parameters), element(OCTET_STRING, key));

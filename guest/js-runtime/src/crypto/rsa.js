@@ -27,7 +27,7 @@ function numbersOf(material, hasVersion) {
   return numbers;
 }
 
-const materialOf = (numbers) => der.sequence(...(isPrivate(numbers) ? [der.integer([0])] : []), ...numbers.map(der.integer));
+const materialOf = (numbers) => der.sequence(...(isPrivate(numbers) ? [der.small(0)] : []), ...numbers.map(der.integer));
 
 // The public key of a private one.
 const publicOf = (material) => materialOf(numbersOf(material, true).slice(0, 2));

@@ -35,7 +35,8 @@ fn plug_part(component: Vec<u8>, part: &[u8]) -> Result<Vec<u8>, String> {
     }
     let part = flatten(part).unwrap_or_else(|_| part.to_vec());
     let needs = imports_of(&part).map_err(|error| error.to_string())?;
-    let mut plug = Plug { part: &part, needs, instances: 0, components: 0, found: HashMap::new(), place: None, lacks: None };
+    let mut plug =
+        Plug { part: &part, needs, instances: 0, components: 0, found: HashMap::new(), place: None, lacks: None };
     let mut plugged = Component::new();
     plug.parse_component(&mut plugged, Parser::new(0), &component).map_err(|error| error.to_string())?;
     match plug.lacks {
