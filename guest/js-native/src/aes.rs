@@ -125,7 +125,8 @@ pub(crate) fn ctr(key: &[u8], counter: &[u8], bits: u32, mut data: Vec<u8>) -> M
         return Err(());
     }
     let before = usize::try_from(before.saturating_add(1)).unwrap_or(usize::MAX).saturating_mul(BLOCK);
-    let (now, after) = data.split_at_mut(before.min(data.len()));
+    let before = before.min(data.len());
+    let (now, after) = data.split_at_mut(before);
     with_cipher!(key, C => {
         for (counter, part) in [(counter, now), (counter & !mask, after)] {
             ctr::Ctr128BE::<C>::new_from_slices(key, &counter.to_be_bytes()).map_err(drop)?.apply_keystream(part);

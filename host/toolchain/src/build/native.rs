@@ -24,7 +24,7 @@ const INTERFACE: &str = "wasmhost:native/crypto@0.1.0";
 /// The component with the native part in it; as it is, where it does not import it.
 ///
 /// # Errors
-/// When the part needs something that the component does not import before it.
+/// When the part needs something that the component does not import.
 pub(super) fn plug(component: Vec<u8>) -> Result<Vec<u8>, String> {
     plug_part(component, PART)
 }
@@ -40,7 +40,7 @@ fn plug_part(component: Vec<u8>, part: &[u8]) -> Result<Vec<u8>, String> {
     let mut plugged = Component::new();
     plug.parse_component(&mut plugged, Parser::new(0), &component).map_err(|error| error.to_string())?;
     match plug.lacks {
-        Some(name) => Err(format!("the part for crypto needs {name}, which the component does not import before it")),
+        Some(name) => Err(format!("the part for crypto needs {name}, which the component does not import")),
         None => Ok(plugged.finish()),
     }
 }
@@ -67,7 +67,8 @@ fn without_version(name: &str) -> &str {
     name.split('@').next().unwrap_or(name)
 }
 
-/// Writes a component anew, with the part in it.
+/// Writes a component anew, with the part in it. The part comes behind all imports, for those that it needs may stand behind
+/// its own.
 struct Plug<'a> {
     part: &'a [u8],
     needs: Vec<String>,
@@ -76,29 +77,39 @@ struct Plug<'a> {
     components: u32,
     /// Imported instances by their interfaces.
     found: HashMap<String, u32>,
-    /// The numbers that the import's instance had, and the component behind it has; both and all higher ones are one more.
+    /// The number of the instance that the import was.
+    import: Option<u32>,
+    /// How many instances and components there were before the part.
     place: Option<(u32, u32)>,
     /// What the part needs in vain.
     lacks: Option<String>,
 }
 
 impl Plug<'_> {
-    /// An instance of the part in the place of the import.
+    /// An instance of the part, once the import was left out.
     fn put(&mut self, component: &mut Component) {
+        if self.import.is_none() || self.place.is_some() {
+            return;
+        }
         component.section(&RawSection { id: ComponentSectionId::Component as u8, data: self.part });
         let mut arguments = Vec::new();
         for name in &self.needs {
             match self.found.get(without_version(name)) {
-                Some(&index) => arguments.push((name.as_str(), ComponentExportKind::Instance, index)),
+                Some(&index) => arguments.push((name.clone(), ComponentExportKind::Instance, index)),
                 None => self.lacks = Some(name.clone()),
             }
         }
+        for (_, _, index) in &mut arguments {
+            *index = self.component_instance_index(*index);
+        }
         let mut instances = ComponentInstanceSection::new();
-        instances.instantiate(self.components, arguments);
+        instances
+            .instantiate(self.components, arguments.iter().map(|(name, kind, index)| (name.as_str(), *kind, *index)));
         component.section(&instances);
         let mut aliases = ComponentAliasSection::new();
-        let kind = ComponentExportKind::Instance;
-        aliases.alias(Alias::InstanceExport { instance: self.instances, kind, name: INTERFACE });
+        // The import is not there.
+        let instance = self.instances.saturating_sub(1);
+        aliases.alias(Alias::InstanceExport { instance, kind: ComponentExportKind::Instance, name: INTERFACE });
         component.section(&aliases);
         self.place = Some((self.instances, self.components));
     }
@@ -108,13 +119,11 @@ impl Plug<'_> {
         for import in section {
             let import = import?;
             let is_instance = matches!(import.ty, ComponentTypeRef::Instance(_));
-            if is_instance && import.name.name == INTERFACE && self.place.is_none() {
-                component.section(&std::mem::take(&mut imports));
-                self.put(component);
+            if is_instance && import.name.name == INTERFACE && self.import.is_none() {
+                self.import = Some(self.instances);
             } else {
                 if is_instance {
-                    let index = self.component_instance_index(self.instances);
-                    self.found.insert(without_version(import.name.name).to_owned(), index);
+                    self.found.insert(without_version(import.name.name).to_owned(), self.instances);
                 }
                 imports.import(import.name, self.component_type_ref(import.ty)?);
             }
@@ -122,6 +131,10 @@ impl Plug<'_> {
         }
         component.section(&imports);
         Ok(())
+    }
+
+    fn is_of_import(&self, alias: &ComponentAlias<'_>) -> bool {
+        matches!(alias, ComponentAlias::InstanceExport { instance_index, .. } if Some(*instance_index) == self.import)
     }
 }
 
@@ -131,11 +144,17 @@ impl Reencode for Plug<'_> {
 
 impl ReencodeComponent for Plug<'_> {
     fn component_instance_index(&mut self, index: u32) -> u32 {
-        index + u32::from(self.place.is_some_and(|(instance, _)| index >= instance))
+        match (self.import, self.place) {
+            (Some(import), Some((before, _))) if index == import => before,
+            // Two more are there, and the import is not.
+            (_, Some((before, _))) if index >= before => index + 1,
+            (Some(import), _) if index > import => index - 1,
+            _ => index,
+        }
     }
 
     fn component_index(&mut self, index: u32) -> u32 {
-        index + u32::from(self.place.is_some_and(|(_, component)| index >= component))
+        index + u32::from(self.place.is_some_and(|(_, before)| index >= before))
     }
 
     fn parse_component_payload(
@@ -148,6 +167,7 @@ impl ReencodeComponent for Plug<'_> {
             Payload::ComponentImportSection(section) => self.imports(component, section),
             // What names instances and components by their numbers.
             Payload::ComponentInstanceSection(section) => {
+                self.put(component);
                 self.instances += section.count();
                 let mut instances = ComponentInstanceSection::new();
                 self.parse_component_instance_section(&mut instances, section)?;
@@ -156,7 +176,11 @@ impl ReencodeComponent for Plug<'_> {
             }
             Payload::ComponentAliasSection(section) => {
                 for alias in section.clone() {
-                    match alias? {
+                    let alias = alias?;
+                    if self.is_of_import(&alias) {
+                        self.put(component);
+                    }
+                    match alias {
                         ComponentAlias::InstanceExport { kind: ComponentExternalKind::Instance, .. } => {
                             self.instances += 1;
                         }
@@ -188,7 +212,13 @@ impl ReencodeComponent for Plug<'_> {
             // Names by numbers that would be wrong.
             Payload::CustomSection(section) if section.name() == "component-name" => Ok(()),
             other => {
-                self.components += u32::from(matches!(other, Payload::ComponentSection { .. }));
+                let is_component = matches!(other, Payload::ComponentSection { .. });
+                if is_component
+                    || matches!(other, Payload::ModuleSection { .. } | Payload::ComponentCanonicalSection(_))
+                {
+                    self.put(component);
+                }
+                self.components += u32::from(is_component);
                 // As it is: nothing in it names what has another number now.
                 let Some((id, range)) = other.as_section() else { return Ok(()) };
                 component.section(&RawSection { id, data: whole.get(range).unwrap_or_default() });
@@ -216,14 +246,14 @@ mod tests {
         (instance $crypto (export "digest" (func $digest)))
         (export "wasmhost:native/crypto@0.1.0" (instance $crypto)))"#;
 
-    /// Imports it between two others, has instances and components before and behind it, and calls it.
+    /// Imports it before what it needs and another, has instances and components before and behind it, and calls it.
     const OUTER: &str = r#"(component
-        (import "wasi:random/random@0.2.10" (instance $random
-            (export "get-random-u64" (func (result u64)))))
         (component $first (export "a" (instance (instance))))
         (instance $of-first (instantiate $first))
         (import "wasmhost:native/crypto@0.1.0" (instance $crypto
             (export "digest" (func (result u32)))))
+        (import "wasi:random/random@0.2.10" (instance $random
+            (export "get-random-u64" (func (result u64)))))
         (import "wasi:clocks/other@0.2.10" (instance $other
             (export "now" (func (result u64)))))
         (component $second
@@ -255,12 +285,9 @@ mod tests {
 
     #[test]
     fn the_import_becomes_an_instance_that_is_given_what_the_component_imports() -> Result<(), String> {
-        let imports = imports_of(&plugged(OUTER)?).map_err(|error| error.to_string())?;
-        // (Those before the first component.)
-        assert_eq!(imports, ["wasi:random/random@0.2.10"]);
         let made = plugged(OUTER)?;
         let count = |name: &str| memchr::memmem::find_iter(&made, name.as_bytes()).count();
-        assert_eq!(count("wasi:clocks/other@0.2.10"), 1);
+        assert_eq!((count("wasi:random/random@0.2.10"), count("wasi:clocks/other@0.2.10")), (1, 1));
         // What the part exports, and the alias of it: no import.
         assert_eq!(count(INTERFACE), 2);
         Ok(())
@@ -274,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_part_needs_has_to_be_there_before() -> Result<(), String> {
+    fn what_the_part_needs_has_to_be_there() -> Result<(), String> {
         let without = OUTER.replace("wasi:random/random@0.2.10", "wasi:random/insecure@0.2.10");
         let reason = plugged(&without).err().unwrap_or_default();
         assert!(reason.contains("needs wasi:random/random@0.2.12"), "{reason}");
