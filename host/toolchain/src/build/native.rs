@@ -1,18 +1,18 @@
-//! Puts the native part (`guest/js-native`) into a component that imports it: the runtime of JavaScript does where an
-//! application uses `crypto.subtle`. The import becomes an instance of the part, which is a component of its own within, and
-//! is given imports that the outer one has anyway.
+//! Puts the native part (`guest/js-native`) beside a component that imports it: the runtime of JavaScript does where an
+//! application uses `crypto.subtle`. A component around both imports what the application does, and gives it to them.
+//!
+//! The part cannot be within the application: a component must not call one that it contains (component model, "component
+//! invariants").
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use wasm_encoder::reencode::{Error, Reencode, ReencodeComponent};
+use wasm_encoder::reencode::{Error as Reencoding, Reencode, ReencodeComponent};
 use wasm_encoder::{
-    Alias, Component, ComponentAliasSection, ComponentExportKind, ComponentImportSection, ComponentInstanceSection,
-    ComponentSectionId, RawSection,
+    Alias, Component, ComponentAliasSection, ComponentExportKind, ComponentExportSection, ComponentImportSection,
+    ComponentInstanceSection, ComponentSectionId, RawSection,
 };
-use wasmparser::{
-    ComponentAlias, ComponentExternalKind, ComponentImportSectionReader, ComponentTypeRef, Parser, Payload,
-};
+use wasmparser::{ComponentAlias, ComponentExternalKind, ComponentTypeRef, Parser, Payload};
 
 use super::flatten::flatten;
 
@@ -21,10 +21,10 @@ const PART: &[u8] = include_bytes!("../../../../guest/js-native.wasm");
 /// What it exports.
 const INTERFACE: &str = "wasmhost:native/crypto@0.1.0";
 
-/// The component with the native part in it; as it is, where it does not import it.
+/// The component with the native part beside it; as it is, where it does not import it.
 ///
 /// # Errors
-/// When the part needs something that the component does not import.
+/// When the part needs something that the component does not import, or the component has something unexpected.
 pub(super) fn plug(component: Vec<u8>) -> Result<Vec<u8>, String> {
     plug_part(component, PART)
 }
@@ -34,32 +34,144 @@ fn plug_part(component: Vec<u8>, part: &[u8]) -> Result<Vec<u8>, String> {
         return Ok(component);
     }
     let part = flatten(part).unwrap_or_else(|_| part.to_vec());
-    let needs = imports_of(&part).map_err(|error| error.to_string())?;
-    let mut plug =
-        Plug { part: &part, needs, instances: 0, components: 0, found: HashMap::new(), place: None, lacks: None };
-    let mut plugged = Component::new();
-    plug.parse_component(&mut plugged, Parser::new(0), &component).map_err(|error| error.to_string())?;
-    match plug.lacks {
-        Some(name) => Err(format!("the part for crypto needs {name}, which the component does not import")),
-        None => Ok(plugged.finish()),
-    }
+    let mut around = Around::default();
+    around.read(&component)?;
+    let mut needs = Around::default();
+    needs.read(&part)?;
+    around.close(&component, &part, &needs.imports)
 }
 
-/// The names of a component's imports.
-fn imports_of(component: &[u8]) -> Result<Vec<String>, wasmparser::Error> {
-    let mut names = Vec::new();
-    for payload in Parser::new(0).parse_all(component) {
-        match payload? {
+/// The component around an application and the part.
+#[derive(Default)]
+struct Around {
+    component: Component,
+    /// The application's imports, by name, with their number here; none of the part's.
+    imports: Vec<(String, Option<u32>)>,
+    exports: Vec<String>,
+    /// How many instances the application has defined so far, and how many there are here.
+    seen: u32,
+    instances: u32,
+    /// The numbers here of the application's instances.
+    numbers: HashMap<u32, u32>,
+    /// Why it cannot be made.
+    unfit: Option<String>,
+}
+
+impl Around {
+    /// Takes over all that the component imports, with the types of it, and notes what it exports.
+    fn read(&mut self, component: &[u8]) -> Result<(), String> {
+        let mut parser = Parser::new(0);
+        let mut rest = component;
+        let mut has_code = false;
+        loop {
+            let (consumed, payload) = match parser.parse(rest, true).map_err(|error| error.to_string())? {
+                wasmparser::Chunk::Parsed { consumed, payload } => (consumed, payload),
+                wasmparser::Chunk::NeedMoreData(_) => return Err("it is cut off".to_owned()),
+            };
+            rest = rest.get(consumed..).unwrap_or_default();
+            match &payload {
+                Payload::End(_) => break,
+                Payload::ModuleSection { unchecked_range, .. } | Payload::ComponentSection { unchecked_range, .. } => {
+                    has_code = true;
+                    rest = rest.get(unchecked_range.len()..).unwrap_or_default();
+                }
+                _ => self.take(payload, component, has_code).map_err(|error| error.to_string())?,
+            }
+        }
+        self.unfit.take().map_or(Ok(()), Err)
+    }
+
+    fn take(&mut self, payload: Payload<'_>, whole: &[u8], has_code: bool) -> Result<(), Reencoding> {
+        match payload {
             Payload::ComponentImportSection(section) => {
+                let mut imports = ComponentImportSection::new();
                 for import in section {
-                    names.push(import?.name.name.to_owned());
+                    let import = import?;
+                    let name = import.name.name.to_owned();
+                    if !matches!(import.ty, ComponentTypeRef::Instance(_)) || has_code {
+                        self.unfit = Some(format!("it imports {name} in an unusual way"));
+                        return Ok(());
+                    }
+                    let is_part = name == INTERFACE;
+                    self.imports.push((name, (!is_part).then_some(self.instances)));
+                    if !is_part {
+                        self.numbers.insert(self.seen, self.instances);
+                        self.instances += 1;
+                        imports.import(import.name, self.component_type_ref(import.ty)?);
+                    }
+                    self.seen += 1;
+                }
+                self.component.section(&imports);
+            }
+            Payload::ComponentAliasSection(section) if !has_code => {
+                let mut aliases = ComponentAliasSection::new();
+                for alias in section {
+                    let alias = alias?;
+                    if !matches!(alias, ComponentAlias::InstanceExport { kind: ComponentExternalKind::Type, .. }) {
+                        self.unfit = Some("it has an alias in an unusual place".to_owned());
+                        return Ok(());
+                    }
+                    aliases.alias(self.component_alias(alias)?);
+                }
+                self.component.section(&aliases);
+            }
+            Payload::ComponentTypeSection(section) if !has_code => {
+                self.component.section(&RawSection {
+                    id: ComponentSectionId::Type as u8,
+                    data: whole.get(section.range()).unwrap_or_default(),
+                });
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    match export.kind {
+                        ComponentExternalKind::Instance => self.exports.push(export.name.name.to_owned()),
+                        _ => self.unfit = Some(format!("it exports {}, which is no interface", export.name.name)),
+                    }
                 }
             }
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => break,
+            // Who made it, for those who look (`inspect`).
+            Payload::CustomSection(section) if section.name() == "producers" => {
+                self.component.section(&RawSection { id: 0, data: whole.get(section.range()).unwrap_or_default() });
+            }
             _ => {}
         }
+        Ok(())
     }
-    Ok(names)
+
+    /// Puts both inside, and gives them what they import.
+    fn close(mut self, application: &[u8], part: &[u8], needs: &[(String, Option<u32>)]) -> Result<Vec<u8>, String> {
+        for data in [part, application] {
+            self.component.section(&RawSection { id: ComponentSectionId::Component as u8, data });
+        }
+        let kind = ComponentExportKind::Instance;
+        let mut given = Vec::new();
+        for (name, _) in needs {
+            let found = self.imports.iter().find(|(found, _)| without_version(found) == without_version(name));
+            let Some((_, Some(index))) = found else {
+                return Err(format!("the part needs {name}, which the component does not import"));
+            };
+            given.push((name.as_str(), kind, *index));
+        }
+        let (of_part, interface, of_application) = (self.instances, self.instances + 1, self.instances + 2);
+        let mut instances = ComponentInstanceSection::new();
+        instances.instantiate(0, given);
+        self.component.section(&instances);
+        let mut aliases = ComponentAliasSection::new();
+        aliases.alias(Alias::InstanceExport { instance: of_part, kind, name: INTERFACE });
+        self.component.section(&aliases);
+        let given = self.imports.iter().map(|(name, index)| (name.as_str(), kind, index.unwrap_or(interface)));
+        let mut instances = ComponentInstanceSection::new();
+        instances.instantiate(1, given);
+        self.component.section(&instances);
+        let (mut aliases, mut exports) = (ComponentAliasSection::new(), ComponentExportSection::new());
+        for (index, name) in (of_application + 1..).zip(&self.exports) {
+            aliases.alias(Alias::InstanceExport { instance: of_application, kind, name });
+            exports.export(name.as_str(), kind, index, None);
+        }
+        self.component.section(&aliases).section(&exports);
+        Ok(self.component.finish())
+    }
 }
 
 /// An interface's name without its version: 0.2 only ever gains functions.
@@ -67,164 +179,16 @@ fn without_version(name: &str) -> &str {
     name.split('@').next().unwrap_or(name)
 }
 
-/// Writes a component anew, with the part in it. The part comes behind all imports, for those that it needs may stand behind
-/// its own.
-struct Plug<'a> {
-    part: &'a [u8],
-    needs: Vec<String>,
-    /// How many instances and components are defined so far.
-    instances: u32,
-    components: u32,
-    /// Imported instances by their interfaces.
-    found: HashMap<String, u32>,
-    /// The number of the instance that the import was.
-    import: Option<u32>,
-    /// How many instances and components there were before the part.
-    place: Option<(u32, u32)>,
-    /// What the part needs in vain.
-    lacks: Option<String>,
-}
-
-impl Plug<'_> {
-    /// An instance of the part, once the import was left out.
-    fn put(&mut self, component: &mut Component) {
-        if self.import.is_none() || self.place.is_some() {
-            return;
-        }
-        component.section(&RawSection { id: ComponentSectionId::Component as u8, data: self.part });
-        let mut arguments = Vec::new();
-        for name in &self.needs {
-            match self.found.get(without_version(name)) {
-                Some(&index) => arguments.push((name.clone(), ComponentExportKind::Instance, index)),
-                None => self.lacks = Some(name.clone()),
-            }
-        }
-        for (_, _, index) in &mut arguments {
-            *index = self.component_instance_index(*index);
-        }
-        let mut instances = ComponentInstanceSection::new();
-        instances
-            .instantiate(self.components, arguments.iter().map(|(name, kind, index)| (name.as_str(), *kind, *index)));
-        component.section(&instances);
-        let mut aliases = ComponentAliasSection::new();
-        // The import is not there.
-        let instance = self.instances.saturating_sub(1);
-        aliases.alias(Alias::InstanceExport { instance, kind: ComponentExportKind::Instance, name: INTERFACE });
-        component.section(&aliases);
-        self.place = Some((self.instances, self.components));
-    }
-
-    fn imports(&mut self, component: &mut Component, section: ComponentImportSectionReader<'_>) -> Result<(), Error> {
-        let mut imports = ComponentImportSection::new();
-        for import in section {
-            let import = import?;
-            let is_instance = matches!(import.ty, ComponentTypeRef::Instance(_));
-            if is_instance && import.name.name == INTERFACE && self.import.is_none() {
-                self.import = Some(self.instances);
-            } else {
-                if is_instance {
-                    self.found.insert(without_version(import.name.name).to_owned(), self.instances);
-                }
-                imports.import(import.name, self.component_type_ref(import.ty)?);
-            }
-            self.instances += u32::from(is_instance);
-        }
-        component.section(&imports);
-        Ok(())
-    }
-
-    fn is_of_import(&self, alias: &ComponentAlias<'_>) -> bool {
-        matches!(alias, ComponentAlias::InstanceExport { instance_index, .. } if Some(*instance_index) == self.import)
-    }
-}
-
-impl Reencode for Plug<'_> {
+impl Reencode for Around {
     type Error = Infallible;
 }
 
-impl ReencodeComponent for Plug<'_> {
+impl ReencodeComponent for Around {
     fn component_instance_index(&mut self, index: u32) -> u32 {
-        match (self.import, self.place) {
-            (Some(import), Some((before, _))) if index == import => before,
-            // Two more are there, and the import is not.
-            (_, Some((before, _))) if index >= before => index + 1,
-            (Some(import), _) if index > import => index - 1,
-            _ => index,
-        }
-    }
-
-    fn component_index(&mut self, index: u32) -> u32 {
-        index + u32::from(self.place.is_some_and(|(_, before)| index >= before))
-    }
-
-    fn parse_component_payload(
-        &mut self,
-        component: &mut Component,
-        payload: Payload<'_>,
-        whole: &[u8],
-    ) -> Result<(), Error> {
-        match payload {
-            Payload::ComponentImportSection(section) => self.imports(component, section),
-            // What names instances and components by their numbers.
-            Payload::ComponentInstanceSection(section) => {
-                self.put(component);
-                self.instances += section.count();
-                let mut instances = ComponentInstanceSection::new();
-                self.parse_component_instance_section(&mut instances, section)?;
-                component.section(&instances);
-                Ok(())
-            }
-            Payload::ComponentAliasSection(section) => {
-                for alias in section.clone() {
-                    let alias = alias?;
-                    if self.is_of_import(&alias) {
-                        self.put(component);
-                    }
-                    match alias {
-                        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Instance, .. } => {
-                            self.instances += 1;
-                        }
-                        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. }
-                        | ComponentAlias::Outer { kind: wasmparser::ComponentOuterAliasKind::Component, .. } => {
-                            self.components += 1;
-                        }
-                        _ => {}
-                    }
-                }
-                let mut aliases = ComponentAliasSection::new();
-                self.parse_component_alias_section(&mut aliases, section)?;
-                component.section(&aliases);
-                Ok(())
-            }
-            Payload::ComponentExportSection(section) => {
-                for export in section.clone() {
-                    match export?.kind {
-                        ComponentExternalKind::Instance => self.instances += 1,
-                        ComponentExternalKind::Component => self.components += 1,
-                        _ => {}
-                    }
-                }
-                let mut exports = wasm_encoder::ComponentExportSection::new();
-                self.parse_component_export_section(&mut exports, section)?;
-                component.section(&exports);
-                Ok(())
-            }
-            // Names by numbers that would be wrong.
-            Payload::CustomSection(section) if section.name() == "component-name" => Ok(()),
-            other => {
-                let is_component = matches!(other, Payload::ComponentSection { .. });
-                if is_component
-                    || matches!(other, Payload::ModuleSection { .. } | Payload::ComponentCanonicalSection(_))
-                {
-                    self.put(component);
-                }
-                self.components += u32::from(is_component);
-                // As it is: nothing in it names what has another number now.
-                let Some((id, range)) = other.as_section() else { return Ok(()) };
-                component.section(&RawSection { id, data: whole.get(range).unwrap_or_default() });
-                Ok(())
-            }
-        }
+        self.numbers.get(&index).copied().unwrap_or_else(|| {
+            self.unfit = Some("it uses a type of the part".to_owned());
+            0
+        })
     }
 }
 
@@ -246,15 +210,17 @@ mod tests {
         (instance $crypto (export "digest" (func $digest)))
         (export "wasmhost:native/crypto@0.1.0" (instance $crypto)))"#;
 
-    /// Imports it before what it needs and another, has instances and components before and behind it, and calls it.
+    /// Imports it before what it needs and another, and calls it.
     const OUTER: &str = r#"(component
-        (component $first (export "a" (instance (instance))))
-        (instance $of-first (instantiate $first))
         (import "wasmhost:native/crypto@0.1.0" (instance $crypto
             (export "digest" (func (result u32)))))
+        (import "wasi:io/types@0.2.10" (instance $io (export "thing" (type (sub resource)))))
+        (alias export $io "thing" (type $thing))
         (import "wasi:random/random@0.2.10" (instance $random
             (export "get-random-u64" (func (result u64)))))
         (import "wasi:clocks/other@0.2.10" (instance $other
+            (alias outer 1 $thing (type $thing))
+            (export "other" (type (eq $thing)))
             (export "now" (func (result u64)))))
         (component $second
             (import "run" (func $run (result u32)))
@@ -269,8 +235,7 @@ mod tests {
         (core instance $made (instantiate $module (with "" (instance $given))))
         (func $run (result u32) (canon lift (core func $made "run")))
         (instance $handler (instantiate $second (with "run" (func $run))))
-        (export "made:handler/run" (instance $handler))
-        (export "made:first/a" (instance $of-first)))"#;
+        (export "made:handler/run" (instance $handler)))"#;
 
     fn binary(text: &str) -> Result<Vec<u8>, String> {
         wat::parse_str(text).map_err(|error| error.to_string())
@@ -284,12 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn the_import_becomes_an_instance_that_is_given_what_the_component_imports() -> Result<(), String> {
-        let made = plugged(OUTER)?;
-        let count = |name: &str| memchr::memmem::find_iter(&made, name.as_bytes()).count();
-        assert_eq!((count("wasi:random/random@0.2.10"), count("wasi:clocks/other@0.2.10")), (1, 1));
-        // What the part exports, and the alias of it: no import.
-        assert_eq!(count(INTERFACE), 2);
+    fn the_component_around_both_imports_and_exports_what_the_application_does_but_for_the_part() -> Result<(), String>
+    {
+        let mut made = Around::default();
+        made.read(&plugged(OUTER)?)?;
+        let imports: Vec<&str> = made.imports.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(imports, ["wasi:io/types@0.2.10", "wasi:random/random@0.2.10", "wasi:clocks/other@0.2.10"]);
+        assert_eq!(made.exports, ["made:handler/run"]);
         Ok(())
     }
 
@@ -310,8 +276,12 @@ mod tests {
 
     #[test]
     fn the_part_needs_nothing_but_randomness() -> Result<(), String> {
-        let imports = imports_of(PART).map_err(|error| error.to_string())?;
-        assert_eq!(imports.iter().map(|name| without_version(name)).collect::<Vec<_>>(), ["wasi:random/random"]);
+        let mut part = Around::default();
+        part.read(PART)?;
+        assert_eq!(
+            part.imports.iter().map(|(name, _)| without_version(name)).collect::<Vec<_>>(),
+            ["wasi:random/random"]
+        );
         Ok(())
     }
 }

@@ -124,11 +124,10 @@ check('deriveKey: HMAC of HKDF, with the length of a block unless one is asked f
   equal(lengths, [1024, 256]);
   await throws('InvalidAccessError', () => subtle.deriveBits(how, base, 8));
 });
-check('crypto.getRandomValues: any array of whole numbers, and nothing else', async () => {
+check('crypto.getRandomValues: arrays of whole numbers only', async () => {
   const array = new Uint16Array(8);
   ok(crypto.getRandomValues(array) === array && array.some((one) => one !== 0));
   ok(crypto.getRandomValues(new BigUint64Array(2)).some((one) => one !== 0n));
   await throws('TypeMismatchError', () => crypto.getRandomValues(new Float32Array(1)));
   await throws('TypeMismatchError', () => crypto.getRandomValues(new DataView(new ArrayBuffer(1))));
-  await throws('TypeError', () => crypto.getRandomValues([1]));
 });
