@@ -274,7 +274,9 @@ fn the_repository_holds_only_what_we_wrote_and_small_binaries_of_it() {
     assert_eq!(guests.len(), 5, "the guests that guest/build.sh builds: {guests:?}");
     for path in guests {
         let bytes = path.metadata().expect("a file").len();
-        assert!(bytes <= 300_000, "{} has {bytes} bytes", path.display());
+        // The cryptography of JavaScript, which goes into those applications only that use it, may be larger.
+        let max = if path.ends_with("js-native.wasm") { 600_000 } else { 300_000 };
+        assert!(bytes <= max, "{} has {bytes} bytes", path.display());
     }
 }
 
