@@ -53,6 +53,8 @@ struct Around {
     instances: u32,
     /// The numbers here of the application's instances.
     numbers: HashMap<u32, u32>,
+    /// Whether something was read that is no import and no type for one.
+    is_behind_imports: bool,
     /// Why it cannot be made.
     unfit: Option<String>,
 }
@@ -62,7 +64,6 @@ impl Around {
     fn read(&mut self, component: &[u8]) -> Result<(), String> {
         let mut parser = Parser::new(0);
         let mut rest = component;
-        let mut has_code = false;
         loop {
             let (consumed, payload) = match parser.parse(rest, true).map_err(|error| error.to_string())? {
                 wasmparser::Chunk::Parsed { consumed, payload } => (consumed, payload),
@@ -72,23 +73,23 @@ impl Around {
             match &payload {
                 Payload::End(_) => break,
                 Payload::ModuleSection { unchecked_range, .. } | Payload::ComponentSection { unchecked_range, .. } => {
-                    has_code = true;
+                    self.is_behind_imports = true;
                     rest = rest.get(unchecked_range.len()..).unwrap_or_default();
                 }
-                _ => self.take(payload, component, has_code).map_err(|error| error.to_string())?,
+                _ => self.take(payload, component).map_err(|error| error.to_string())?,
             }
         }
         self.unfit.take().map_or(Ok(()), Err)
     }
 
-    fn take(&mut self, payload: Payload<'_>, whole: &[u8], has_code: bool) -> Result<(), Reencoding> {
+    fn take(&mut self, payload: Payload<'_>, whole: &[u8]) -> Result<(), Reencoding> {
         match payload {
             Payload::ComponentImportSection(section) => {
                 let mut imports = ComponentImportSection::new();
                 for import in section {
                     let import = import?;
                     let name = import.name.name.to_owned();
-                    if !matches!(import.ty, ComponentTypeRef::Instance(_)) || has_code {
+                    if !matches!(import.ty, ComponentTypeRef::Instance(_)) || self.is_behind_imports {
                         self.unfit = Some(format!("it imports {name} in an unusual way"));
                         return Ok(());
                     }
@@ -103,19 +104,20 @@ impl Around {
                 }
                 self.component.section(&imports);
             }
-            Payload::ComponentAliasSection(section) if !has_code => {
+            Payload::ComponentAliasSection(section) if !self.is_behind_imports => {
                 let mut aliases = ComponentAliasSection::new();
                 for alias in section {
                     let alias = alias?;
+                    // Aliases of functions are for what is behind the imports.
                     if !matches!(alias, ComponentAlias::InstanceExport { kind: ComponentExternalKind::Type, .. }) {
-                        self.unfit = Some("it has an alias in an unusual place".to_owned());
-                        return Ok(());
+                        self.is_behind_imports = true;
+                        break;
                     }
                     aliases.alias(self.component_alias(alias)?);
                 }
                 self.component.section(&aliases);
             }
-            Payload::ComponentTypeSection(section) if !has_code => {
+            Payload::ComponentTypeSection(section) if !self.is_behind_imports => {
                 self.component.section(&RawSection {
                     id: ComponentSectionId::Type as u8,
                     data: whole.get(section.range()).unwrap_or_default(),
