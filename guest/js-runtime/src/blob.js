@@ -93,12 +93,13 @@ Object.defineProperties(
 );
 showMembers(NativeBlob.prototype);
 
-const { get: lastModifiedOf } = Object.getOwnPropertyDescriptor(NativeFile.prototype, 'lastModified');
 Object.defineProperties(
   NativeFile.prototype,
   Object.getOwnPropertyDescriptors({
+    // The engine makes Files itself, of the Blobs in a FormData.
     get lastModified() {
-      return this[INNER]?.lastModified ?? lastModifiedOf.call(this);
+      if (this[INNER]?.lastModified === undefined) know(this, { lastModified: Date.now() });
+      return this[INNER].lastModified;
     },
   }),
 );

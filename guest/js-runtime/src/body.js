@@ -9,7 +9,7 @@ import { formOf, multipart, urlencodedFormOf } from './forms.js';
 import { collectStream, HostBody, sourceOf } from './host-body.js';
 import { mimeOf, serializeMime } from './mime.js';
 import { INNER } from './shape.js';
-import { byteStream, isDisturbed, spend } from './streams.js';
+import { branches, byteStream, isDisturbed, spend } from './streams.js';
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -91,7 +91,7 @@ export function shareBody(inner) {
   if (body === null || typeof body === 'string') return body;
   if (body instanceof Uint8Array) return body.slice();
   if (body instanceof HostBody) body = body.stream();
-  const [one, other] = body.tee();
+  const [one, other] = branches(body);
   inner.body = one;
   return other;
 }

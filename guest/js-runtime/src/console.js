@@ -8,10 +8,14 @@ import { define, showMembers } from './shape.js';
 
 function words(value) {
   if (isError(value)) return describe(value);
-  if (value instanceof Request) return `Request { method: "${value.method}", url: "${value.url}" }`;
-  if (value instanceof Response) return `Response { status: ${value.status}, url: "${value.url}" }`;
-  if (value instanceof ReadableStream || value instanceof WritableStream) return `${value}`;
-  return value;
+  try {
+    if (value instanceof Request) return `Request { method: "${value.method}", url: "${value.url}" }`;
+    if (value instanceof Response) return `Response { status: ${value.status}, url: "${value.url}" }`;
+  } catch {
+    // It is over, and nobody had asked the host for these parts.
+    return `${value}`;
+  }
+  return value instanceof ReadableStream || value instanceof WritableStream ? `${value}` : value;
 }
 
 const isObject = (value) => typeof value === 'object' && value !== null;

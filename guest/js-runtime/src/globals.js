@@ -30,11 +30,11 @@ const provided = {
   Response,
   URL,
   fetch,
-  addEventListener(type, listener, options) {
+  addEventListener(type, listener, options = undefined) {
     if (type === 'fetch') listeners.push(listener);
     else listen.call(globalThis, type, listener, options);
   },
-  removeEventListener(type, listener, options) {
+  removeEventListener(type, listener, options = undefined) {
     const index = type === 'fetch' ? listeners.indexOf(listener) : -1;
     if (index >= 0) listeners.splice(index, 1);
     else unlisten.call(globalThis, type, listener, options);

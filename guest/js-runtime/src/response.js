@@ -62,7 +62,7 @@ export class Response {
   }
 
   get url() {
-    return (this[INNER].more ?? PLAIN).url;
+    return (this[INNER].more ?? PLAIN).url.replace(/#[^]*$/, '');
   }
 
   get redirected() {

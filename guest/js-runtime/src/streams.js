@@ -4,9 +4,15 @@
 
 import * as streams from 'wasmhost:streams';
 
-import { INNER, provide, shape } from './shape.js';
+import { define, INNER, provide, shape } from './shape.js';
 
 for (const [name, value] of Object.entries(streams)) provide(name, value);
+
+// The package's iterators are of no kind, and are made by a function of their own.
+const iterators = Object.getPrototypeOf(new ReadableStream().values());
+delete iterators[Symbol.asyncIterator];
+Object.setPrototypeOf(iterators, Object.getPrototypeOf(Object.getPrototypeOf((async function* () {}).prototype)));
+define(ReadableStream.prototype, Symbol.asyncIterator, ReadableStream.prototype.values);
 
 // Whether a stream was read from or cancelled. The package keeps that here, and `build.mjs` takes no other version.
 export const isDisturbed = (stream) => stream._disturbed;
@@ -31,6 +37,26 @@ export const byteStream = (next, cancel) =>
     },
     cancel,
   });
+
+// Two streams of what one gives, neither of which sees what is done to the chunks of the other (Fetch, "clone a body"). Byte streams
+// see to that themselves.
+export function branches(stream) {
+  const [one, other] = stream.tee();
+  if (stream._readableStreamController instanceof ReadableByteStreamController) return [one, other];
+  const reader = other.getReader();
+  const copy = new ReadableStream(
+    {
+      async pull(controller) {
+        const { done, value } = await reader.read();
+        if (done) controller.close();
+        else controller.enqueue(structuredClone(value));
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  );
+  return [one, copy];
+}
 
 const sides = {
   get readable() {
