@@ -15,25 +15,40 @@ const isPlatform = (value) =>
 const isObject = (value) => typeof value === 'object' && value !== null;
 const refused = (value) => new DOMException(`${Object.prototype.toString.call(value)} cannot be cloned`, 'DataCloneError');
 
-// The values that are cloned with a plain object or an array; what a getter gives is left to the engine.
+// The objects in an object or an array, with their names, among those of its properties that are cloned.
 function* partsOf(object) {
-  for (const [name, { enumerable, value }] of Object.entries(Object.getOwnPropertyDescriptors(object))) {
-    if (enumerable && isObject(value)) yield [name, value];
+  if (ArrayBuffer.isView(object)) return;
+  for (const name of Object.keys(object)) {
+    const value = object[name];
+    if (isObject(value)) yield [name, value];
   }
 }
 
-const isPlain = (value) => Array.isArray(value) || Object.prototype.toString.call(value) === '[object Object]';
-
 // Whether there is a Blob in it. Throws for what cannot be cloned.
-function hasBlob(value, seen) {
-  if (!isObject(value) || seen.has(value)) return false;
-  seen.add(value);
-  if (value instanceof Blob) return true;
-  if (isPlatform(value)) throw refused(value);
+function hasBlob(value) {
   let found = false;
-  if (value instanceof Map) for (const entry of value) for (const part of entry) found = hasBlob(part, seen) || found;
-  else if (value instanceof Set) for (const part of value) found = hasBlob(part, seen) || found;
-  else if (isPlain(value)) for (const [, part] of partsOf(value)) found = hasBlob(part, seen) || found;
+  // Going through a set also comes to what is added meanwhile.
+  const seen = new Set();
+  const look = (part) => {
+    if (isObject(part)) seen.add(part);
+  };
+  look(value);
+  for (const one of seen) {
+    if (one instanceof Blob) {
+      found = true;
+    } else if (isPlatform(one)) {
+      throw refused(one);
+    } else if (Array.isArray(one) || one instanceof Set) {
+      one.forEach(look);
+    } else if (one instanceof Map) {
+      one.forEach((part, key) => {
+        look(key);
+        look(part);
+      });
+    } else {
+      for (const [, part] of partsOf(one)) look(part);
+    }
+  }
   return found;
 }
 
@@ -58,7 +73,7 @@ function mended(original, clone, done) {
     const values = [...clone];
     clone.clear();
     [...original].forEach((value, index) => clone.add(mended(value, values[index], done)));
-  } else if (isPlain(original)) {
+  } else {
     for (const [name, value] of partsOf(original)) clone[name] = mended(value, clone[name], done);
   }
   return right;
@@ -66,7 +81,7 @@ function mended(original, clone, done) {
 
 export function structuredClone(value, options = undefined) {
   if (arguments.length === 0) throw new TypeError('structuredClone needs a value');
-  const needsMending = isObject(value) && hasBlob(value, new Set());
+  const needsMending = hasBlob(value);
   const clone = native(value, options);
   return needsMending ? mended(value, clone, new Map()) : clone;
 }

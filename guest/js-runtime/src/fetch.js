@@ -46,8 +46,13 @@ function withLength(list, method, body, streamLength) {
   return length === undefined || has(list, 'content-length') ? list : [...list, 'content-length', String(length)];
 }
 
+// A data: URL may be of any length.
+const SHOWN_MAX = 500;
+
 const failed = (url, code) => {
-  const error = new TypeError(`fetch of ${url.href} failed: ${code}`);
+  const { href } = url;
+  const shown = href.length > SHOWN_MAX ? `${href.slice(0, SHOWN_MAX)}…` : href;
+  const error = new TypeError(`fetch of ${shown} failed: ${code}`);
   error.code = code;
   return error;
 };
