@@ -7,7 +7,7 @@ const NativeBlob = globalThis.Blob;
 const NativeFile = globalThis.File;
 const CHUNK_BYTES = 65536;
 
-// The engine takes any `endings`, and a type only if it is a string.
+// The engine takes a type only if it is a string.
 function bagOf({ endings, type }) {
   const bag = {};
   if (endings !== undefined) {
@@ -37,12 +37,21 @@ function interfaceOf(Native, length, construct) {
   provide(Native.name, Interface);
 }
 
-interfaceOf(NativeBlob, 0, ([parts = [], options], newTarget) =>
-  Reflect.construct(NativeBlob, [parts, bagOf(optionsOf(options))], newTarget),
-);
+// The engine leaves the ends of lines as they are.
+function partsOf(parts, { endings }) {
+  if (endings !== 'native') return parts;
+  const isText = (part) => !(part instanceof NativeBlob || part instanceof ArrayBuffer || ArrayBuffer.isView(part));
+  return [...parts].map((part) => (isText(part) ? `${part}`.replace(/\r\n?/g, '\n') : part));
+}
+
+interfaceOf(NativeBlob, 0, ([parts = [], options], newTarget) => {
+  const bag = bagOf(optionsOf(options));
+  return Reflect.construct(NativeBlob, [partsOf(parts, bag), bag], newTarget);
+});
 interfaceOf(NativeFile, 2, ([parts, name, options], newTarget) => {
   const given = optionsOf(options);
-  const file = Reflect.construct(NativeFile, [parts, name, bagOf(given)], newTarget);
+  const bag = bagOf(given);
+  const file = Reflect.construct(NativeFile, [partsOf(parts, bag), name, bag], newTarget);
   // The engine keeps 32 bits of it.
   know(file, { lastModified: given.lastModified === undefined ? Date.now() : Math.trunc(Number(given.lastModified)) || 0 });
   return file;

@@ -15,39 +15,41 @@ const isPlatform = (value) =>
 const isObject = (value) => typeof value === 'object' && value !== null;
 const refused = (value) => new DOMException(`${Object.prototype.toString.call(value)} cannot be cloned`, 'DataCloneError');
 
-// The objects in an object or an array, with their names, among those of its properties that are cloned.
-function* partsOf(object) {
-  if (ArrayBuffer.isView(object)) return;
-  for (const name of Object.keys(object)) {
-    const value = object[name];
-    if (isObject(value)) yield [name, value];
-  }
-}
-
 // Whether there is a Blob in it. Throws for what cannot be cloned.
 function hasBlob(value) {
   let found = false;
   // Going through a set also comes to what is added meanwhile.
   const seen = new Set();
   const look = (part) => {
-    if (isObject(part)) seen.add(part);
+    if (typeof part === 'object') {
+      if (part !== null) seen.add(part);
+    } else if (typeof part === 'symbol') {
+      throw refused(part);
+    }
   };
   look(value);
   for (const one of seen) {
-    if (one instanceof Blob) {
-      found = true;
-    } else if (isPlatform(one)) {
-      throw refused(one);
-    } else if (Array.isArray(one) || one instanceof Set) {
-      one.forEach(look);
-    } else if (one instanceof Map) {
-      one.forEach((part, key) => {
-        look(key);
-        look(part);
-      });
-    } else {
-      for (const [, part] of partsOf(one)) look(part);
+    // Most are plain objects and arrays.
+    if (Array.isArray(one)) {
+      for (let index = 0; index < one.length; index++) look(one[index]);
+      continue;
     }
+    if (Object.getPrototypeOf(one) !== Object.prototype) {
+      if (ArrayBuffer.isView(one)) continue;
+      if (one instanceof Blob) {
+        found = true;
+        continue;
+      }
+      if (isPlatform(one)) throw refused(one);
+      if (one instanceof Set) one.forEach(look);
+      if (one instanceof Map) {
+        for (const [key, part] of one) {
+          look(key);
+          look(part);
+        }
+      }
+    }
+    for (const name of Object.keys(one)) look(one[name]);
   }
   return found;
 }
@@ -73,8 +75,8 @@ function mended(original, clone, done) {
     const values = [...clone];
     clone.clear();
     [...original].forEach((value, index) => clone.add(mended(value, values[index], done)));
-  } else {
-    for (const [name, value] of partsOf(original)) clone[name] = mended(value, clone[name], done);
+  } else if (!ArrayBuffer.isView(original)) {
+    for (const name of Object.keys(original)) clone[name] = mended(original[name], clone[name], done);
   }
   return right;
 }
