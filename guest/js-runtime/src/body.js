@@ -117,7 +117,7 @@ const methods = {
   get bodyUsed() {
     const inner = this[INNER];
     const body = kindOf(inner);
-    return body !== null && (inner.used || (body instanceof ReadableStream && isDisturbed(body)));
+    return body !== null && (inner.used === true || (body instanceof ReadableStream && isDisturbed(body)));
   },
 
   async bytes() {

@@ -61,7 +61,7 @@ export async function fetch(input, init) {
   const request = init === undefined && input instanceof Request ? input : new Request(input, init);
   const inner = request[INNER];
   // Null, unless one was given or somebody looked for one.
-  const { signal } = inner;
+  const { signal = null } = inner;
   const { redirect } = request;
   signal?.throwIfAborted();
   let url = new URL(request.url);
@@ -74,7 +74,7 @@ export async function fetch(input, init) {
   const repeatable = body === null || body instanceof Uint8Array;
   for (let redirects = 0; ; redirects++) {
     if (url.protocol === 'data:' && redirects === 0) return fetchData(url, method);
-    if (url.protocol === 'blob:' && redirects === 0) return fetchBlob(url, method, inner.blob);
+    if (url.protocol === 'blob:' && redirects === 0) return fetchBlob(url, method, inner.blob ?? null);
     if (url.protocol !== 'http:' && url.protocol !== 'https:') throw failed(url, `scheme ${url.protocol} is not supported`);
     const answer = await exchange(url, method, withLength(list, method, body, inner.length), body, signal);
     const location = answer.list.findIndex((name, index) => index % 2 === 0 && name === 'location');

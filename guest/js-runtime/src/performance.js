@@ -214,8 +214,9 @@ function deliverLater() {
 
 // Nothing of a request is left for the next.
 export function clearTimeline() {
-  isDelivering = false;
   if (entries.length > 0) entries = [];
+  if (observers.size === 0) return;
+  isDelivering = false;
   for (const observer of observers) observer[INNER].queue = [];
 }
 
@@ -258,6 +259,7 @@ class PerformanceObserver {
 
   disconnect() {
     observers.delete(this);
+    if (observers.size === 0) isDelivering = false;
     Object.assign(this[INNER], { types: new Set(), queue: [], isOfSeveral: null });
   }
 

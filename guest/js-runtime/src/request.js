@@ -30,37 +30,26 @@ function seen(inner) {
   return method === 'GET' || method === 'HEAD' ? null : new HostBody(() => consumeRequest(handleOf(inner)));
 }
 
-// What is known of a request that came in, or (without a handle) of one that is being made.
-const blank = (handle) => ({
-  // The host's request while it is there.
-  handle,
-  method: null,
-  url: null,
-  list: null,
-  headers: null,
-  body: UNSEEN,
-  used: false,
-  // Of a body that is a stream, where its length is known.
-  length: undefined,
-  // What a blob: URL stood for when the request was made.
-  blob: null,
-  signal: null,
-  options: DEFAULTS,
-  seen,
-});
+// What is known of a request: at first only these, of one that came in. Later, or of one that is made, there may be:
+//
+// method, url, list (of header fields), headers, signal, and options, if they are not the defaults
+// used    whether the body was
+// length  of a body that is a stream, where it is known
+// blob    what a blob: URL stood for when the request was made
+const known = (handle, body) => ({ handle, body, seen });
 
 export class Request {
   constructor(input, init) {
     if (input === INTERNAL) {
-      this[INNER] = blank(init);
+      this[INNER] = known(init, UNSEEN);
       return;
     }
     if (arguments.length === 0) throw new TypeError('Request needs a URL or a Request');
-    const inner = blank(0);
+    const inner = known(0, null);
     const from = input instanceof Request ? input[INNER] : null;
     const given = init ?? {};
     if (typeof given !== 'object' && typeof given !== 'function') throw new TypeError('what a request is made with is an object');
-    inner.options = optionsOf(from === null ? DEFAULTS : from.options, given);
+    inner.options = optionsOf(from?.options ?? DEFAULTS, given);
     const method = given.method !== undefined ? normalize(given.method) : from !== null ? methodOfRequest(from) : 'GET';
     const bodiless = method === 'GET' || method === 'HEAD';
     const hasBody = given.body !== undefined && given.body !== null;
@@ -76,7 +65,7 @@ export class Request {
     }
     inner.method = method;
     inner.list = given.headers !== undefined ? listOf(given.headers) : from !== null ? listOfRequest(from).slice() : [];
-    inner.signal = given.signal !== undefined ? given.signal : from === null ? null : from.signal;
+    inner.signal = given.signal !== undefined ? given.signal : from?.signal ?? null;
     if (inner.signal !== null && !(inner.signal instanceof AbortSignal)) throw new TypeError('signal is no AbortSignal');
     if (hasBody) {
       const [body, type, length] = extract(given.body);
@@ -111,15 +100,16 @@ export class Request {
     const inner = this[INNER];
     const body = shareBody(inner);
     const copy = new Request(INTERNAL, 0);
-    Object.assign(copy[INNER], inner, {
+    copy[INNER] = {
+      ...inner,
       handle: 0,
       method: methodOfRequest(inner),
       url: urlOfRequest(inner),
       list: listOfRequest(inner).slice(),
-      headers: null,
+      headers: undefined,
       body,
-      signal: inner.signal === null ? null : AbortSignal.any([inner.signal]),
-    });
+      signal: inner.signal ? AbortSignal.any([inner.signal]) : null,
+    };
     return copy;
   }
 }
@@ -128,7 +118,7 @@ for (const name of Object.keys(DEFAULTS)) {
   const { get } = Object.getOwnPropertyDescriptor(
     {
       get [name]() {
-        return this[INNER].options[name];
+        return (this[INNER].options ?? DEFAULTS)[name];
       },
     },
     name,
@@ -151,6 +141,6 @@ export const incoming = (handle) => new Request(INTERNAL, handle);
 
 // The header fields as they stand now.
 export function listOfRequest(inner) {
-  if (inner.headers !== null) return listOfHeaders(inner.headers);
+  if (inner.headers !== undefined) return listOfHeaders(inner.headers);
   return (inner.list ??= headersOfRequest(handleOf(inner)));
 }

@@ -13,8 +13,8 @@ const TEXT = 'text/plain;charset=UTF-8';
 
 export class Response {
   constructor(body, init) {
-    // `more` is what few responses have: reason, type, URL.
-    const inner = { body, used: false, status: 200, list: null, headers: null, more: null };
+    // There may be more: `headers`, `used` (the body), and in `more` what few responses have: reason, type, URL.
+    const inner = { body, status: 200, list: null };
     this[INNER] = inner;
     let type = TEXT;
     if (typeof body !== 'string') [inner.body, type] = extract(body);
@@ -110,7 +110,7 @@ function made(status, list, body, more) {
 }
 
 // The header fields as they stand now, for sending.
-export const listOfResponse = (inner) => (inner.headers === null ? inner.list : listOfHeaders(inner.headers));
+export const listOfResponse = (inner) => (inner.headers === undefined ? inner.list : listOfHeaders(inner.headers));
 
 // What a server answered that was asked.
 export const received = ({ status, statusText = '', list, body, url, redirected }) =>

@@ -59,27 +59,20 @@ export class URL {
   constructor(url, base) {
     if (arguments.length === 0) throw new TypeError('URL needs a text');
     // Either the engine's URL, or a text with its origin and the place where the path begins.
-    const inner = { native: null, href: '', origin: null, path: 0 };
-    this[INNER] = inner;
     if (base !== undefined) {
-      inner.native = new Native(`${url}`, `${base}`);
+      this[INNER] = { native: new Native(`${url}`, `${base}`) };
       return;
     }
     const href = typeof url === 'string' ? url : `${url}`;
-    const at = href.indexOf('/', 8);
-    const origin = originOfPlain(href, at);
-    if (origin === null) {
-      inner.native = new Native(href);
-    } else {
-      inner.href = href;
-      inner.origin = origin;
-      inner.path = at;
-    }
+    const path = href.indexOf('/', 8);
+    const origin = originOfPlain(href, path);
+    this[INNER] = origin === null ? { native: new Native(href) } : { native: null, href, origin, path };
   }
 
   get pathname() {
-    const { native, href, path } = this[INNER];
-    if (native !== null) return native.pathname;
+    const inner = this[INNER];
+    if (inner.native !== null) return inner.native.pathname;
+    const { href, path } = inner;
     const query = href.indexOf('?', path);
     return query < 0 ? href.slice(path) : href.slice(path, query);
   }
@@ -89,8 +82,9 @@ export class URL {
   }
 
   get search() {
-    const { native, href, path } = this[INNER];
-    if (native !== null) return native.search;
+    const inner = this[INNER];
+    if (inner.native !== null) return inner.native.search;
+    const { href, path } = inner;
     const query = href.indexOf('?', path);
     return query < 0 || query === href.length - 1 ? '' : href.slice(query);
   }
