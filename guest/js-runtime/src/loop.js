@@ -33,6 +33,8 @@ function arm() {
   }
 }
 
+export const isActive = () => active;
+
 export function beginCall() {
   active = true;
   idle = 0;
