@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::support::wat::component_of;
 use crate::support::{Connection, Response, Server, TestResult, command, eventually, guest, message, run};
 
 /// A project in C whose `make` is a script: it copies the component that `app.c` names, after the seconds in `delay`, and
@@ -323,30 +324,17 @@ fn a_build_that_changes_its_own_sources_does_not_go_on_for_ever() -> TestResult 
 }
 
 /// A handler whose trap is two functions deep.
-const FAILING: &str = r#"(component
-  (import "wasi:http/types@0.2.0" (instance $types
-    (export "incoming-request" (type (sub resource)))
-    (export "response-outparam" (type (sub resource)))))
-  (alias export $types "incoming-request" (type $incoming-request))
-  (alias export $types "response-outparam" (type $response-outparam))
-  (core module $guest
-    (func $price_of_basket (param $items i32) (result i32)
+const FAILING: &str = "    (func $price_of_basket (param $items i32) (result i32)
       i32.const 100
       local.get $items
       i32.div_u ;; an empty <basket>
       return)
-    (func $handle (export "handle") (param $request i32) (param $out i32)
-      (drop (call $price_of_basket (i32.const 0)))))
-  (core instance $guest (instantiate $guest))
-  (func $handle (param "request" (own $incoming-request)) (param "response-out" (own $response-outparam))
-    (canon lift (core func $guest "handle")))
-  (instance $handler (export "handle" (func $handle)))
-  (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))
-"#;
+    (func $handle (export \"handle\") (param $request i32) (param $out i32)
+      (drop (call $price_of_basket (i32.const 0))))";
 
-/// The number of the line that has these words.
-fn line_of(words: &str) -> usize {
-    FAILING.lines().position(|line| line.contains(words)).expect("a line") + 1
+/// The number of the line of a text that has these words.
+fn line_of(text: &str, words: &str) -> usize {
+    text.lines().position(|line| line.contains(words)).expect("a line") + 1
 }
 
 /// Serves a component's file out of a folder.
@@ -361,10 +349,11 @@ fn start_file(dir: &Path, file: &str, format: &str) -> Server {
 #[test]
 fn a_trap_is_told_with_the_guests_own_source() -> TestResult {
     let dir = tempfile::tempdir()?;
-    fs::write(dir.path().join("app.wat"), FAILING)?;
+    let failing = component_of(FAILING);
+    fs::write(dir.path().join("app.wat"), &failing)?;
     let server = start_file(dir.path(), "app.wat", "json");
     until_served(&server, 1);
-    let (inner, outer) = (line_of("i32.div_u"), line_of("call $price_of_basket"));
+    let (inner, outer) = (line_of(&failing, "i32.div_u"), line_of(&failing, "call $price_of_basket"));
     let (inner, outer) = (format!("app.wat:{inner}"), format!("app.wat:{outer}"));
     let told = page(server.address, "/");
     is_page(&told, 500, &["price_of_basket", &inner, "handle", &outer, "an empty &lt;basket&gt;", "divide by zero"]);
@@ -387,10 +376,11 @@ fn a_project_is_told_of_its_own_source_only() -> TestResult {
     for (folder, shown) in [(fake.path("elsewhere"), false), (fake.path("app"), true)] {
         fs::create_dir_all(&folder)?;
         let text = folder.join("main.wat.txt");
-        fs::write(&text, FAILING)?;
+        let failing = component_of(FAILING);
+        fs::write(&text, &failing)?;
         let component = wat::Parser::new()
             .generate_dwarf(wat::GenerateDwarf::Lines)
-            .parse_bytes(Some(&text), FAILING.as_bytes())?
+            .parse_bytes(Some(&text), failing.as_bytes())?
             .into_owned();
         fs::write(fake.path("component"), component)?;
         fake.save(fake.path("component").to_str().ok_or("a path in UTF-8")?)?;

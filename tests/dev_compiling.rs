@@ -8,28 +8,16 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::dev::{SERVED, get};
+use crate::support::wat::component_of;
 use crate::support::{Server, TestResult, command, eventually, guest, message};
 
 /// The code that is there soonest; see `Tier::soonest`.
 const SOONEST: &str = if cfg!(target_arch = "x86_64") { "baseline" } else { "optimised" };
 
-/// A component that uses `return_call`, which the baseline compiler lacks, and traps in the function that it calls so.
-const TAIL_CALL: &str = r#"(component
-  (import "wasi:http/types@0.2.0" (instance $types
-    (export "incoming-request" (type (sub resource)))
-    (export "response-outparam" (type (sub resource)))))
-  (alias export $types "incoming-request" (type $incoming-request))
-  (alias export $types "response-outparam" (type $response-outparam))
-  (core module $guest
-    (func $called_last unreachable)
-    (func $handle (export "handle") (param $request i32) (param $out i32)
-      return_call $called_last))
-  (core instance $guest (instantiate $guest))
-  (func $handle (param "request" (own $incoming-request)) (param "response-out" (own $response-outparam))
-    (canon lift (core func $guest "handle")))
-  (instance $handler (export "handle" (func $handle)))
-  (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))
-"#;
+/// Uses `return_call`, which the baseline compiler lacks, and traps in the function that it calls so.
+const TAIL_CALL: &str = "    (func $called_last unreachable)
+    (func $handle (export \"handle\") (param $request i32) (param $out i32)
+      return_call $called_last)";
 
 /// Runs `verb` with a component in this folder, where the cache is, too.
 fn start(verb: &str, dir: &Path, component: &str, flags: &[&str]) -> Server {
@@ -116,7 +104,7 @@ fn with_release_it_is_developed_as_in_production() -> TestResult {
 #[test]
 fn what_the_baseline_compiler_lacks_is_served_all_the_same_and_its_code_is_good_for_production() -> TestResult {
     let dir = tempfile::tempdir()?;
-    fs::write(dir.path().join("app.wasm"), wat::parse_str(TAIL_CALL)?)?;
+    fs::write(dir.path().join("app.wasm"), wat::parse_str(component_of(TAIL_CALL))?)?;
     let server = develop(dir.path(), "app.wasm", &[]);
     let (content, tier) = compiled_last(&server);
     assert_eq!(tier, "optimised");

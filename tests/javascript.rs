@@ -98,7 +98,7 @@ fn the_standards_hold_but_for_the_known_failures() -> TestResult {
             }
         }
     }
-    assert!(results.len() >= 250, "only {} checks", results.len());
+    assert!(results.len() >= 350, "only {} checks", results.len());
     let failures: BTreeMap<String, String> = serde_json::from_str(FAILURES)?;
     let wrong: Vec<&Value> = results
         .iter()
@@ -234,6 +234,21 @@ fn cryptography_comes_with_applications_that_use_it_and_makes_no_keys_in_the_bui
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("at the top level") && said.contains("hint: they run once"), "{said}");
     }
+    Ok(())
+}
+
+/// The runtime relies on what this version keeps in a stream.
+#[test(needs(Javascript))]
+fn a_build_with_another_version_of_the_streams_tells_which_is_wanted() -> TestResult {
+    let dir = tempfile::tempdir_in(facility::javascript())?;
+    let package = dir.path().join("node_modules/web-streams-polyfill");
+    std::fs::create_dir_all(&package)?;
+    std::fs::write(package.join("package.json"), r#"{"name": "web-streams-polyfill", "version": "3.0.0"}"#)?;
+    let output = build(dir.path(), "export default { fetch() { return new Response('x'); } };\n");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("web-streams-polyfill is of version 3.0.0, and 4.3.0 is wanted"), "{said}");
+    assert!(said.contains("hint: npm install --save-dev --save-exact web-streams-polyfill@4.3.0"), "{said}");
     Ok(())
 }
 

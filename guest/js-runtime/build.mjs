@@ -3,7 +3,7 @@
 // ENTRY exports the application by default, or adds a listener for `fetch`. esbuild and componentize-js are taken from
 // the node_modules of the present folder or of one above it.
 
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import { constants, tmpdir } from 'node:os';
@@ -13,8 +13,9 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { BUNDLE, encode, reader } from './src/places.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
-// The version whose engine `bindings.js` fits.
-const VERSION = '0.23.0';
+// The versions that the runtime fits: `bindings.js` the engine of the one, `src/streams.js` what the other keeps in a stream.
+const COMPONENTIZE = ['@bytecodealliance/componentize-js', '0.23.0'];
+const STREAMS = ['web-streams-polyfill', '4.3.0'];
 
 // What went wrong, for the user.
 class Failure extends Error {}
@@ -23,14 +24,18 @@ function fail(reason, hint) {
   throw new Failure(`error: ${reason}\nhint: ${hint}\n`);
 }
 
-// The folder of an installed package.
-function installed(name) {
+// The folder of an installed package, which has to be of one version if that is named.
+function installed(name, version) {
+  const hint = `npm install --save-dev ${version === undefined ? name : `--save-exact ${name}@${version}`}`;
   for (let folder = process.cwd(); ; folder = dirname(folder)) {
     const found = join(folder, 'node_modules', name);
-    if (existsSync(join(found, 'package.json'))) return found;
-    if (folder === dirname(folder)) {
-      fail(`${name} is not installed here`, 'npm install, or npm install --save-dev ' + name);
+    const description = join(found, 'package.json');
+    if (existsSync(description)) {
+      const is = JSON.parse(readFileSync(description, 'utf8')).version;
+      if (version !== undefined && is !== version) fail(`${name} is of version ${is}, and ${version} is wanted`, hint);
+      return found;
     }
+    if (folder === dirname(folder)) fail(`${name} is not installed here`, `npm install, or ${hint}`);
   }
 }
 const load = (...path) => import(pathToFileURL(join(...path)));
@@ -48,6 +53,7 @@ function hintOf(errors) {
 // The application and the runtime in one file; what reads its places, and whether it uses `crypto.subtle`.
 async function bundle(entry, output) {
   const { default: esbuild } = await load(installed('esbuild'), 'lib', 'main.js');
+  const streams = join(installed(...STREAMS), 'dist', 'ponyfill.mjs');
   const show = async (messages, kind) => {
     for (const text of await esbuild.formatMessages(messages, { kind, color: process.stderr.isTTY })) process.stderr.write(text);
   };
@@ -55,7 +61,7 @@ async function bundle(entry, output) {
     esbuild.build({
       inject,
       entryPoints: [join(here, 'src', 'entry.js')],
-      alias: { 'wasmhost:app': resolve(entry) },
+      alias: { 'wasmhost:app': resolve(entry), 'wasmhost:streams': streams },
       external: ['wasmhost:raw'],
       bundle: true,
       format: 'esm',
@@ -95,6 +101,7 @@ async function bundle(entry, output) {
   const runtime = join(here, 'src') + sep;
   const names = sources.map((source) => {
     const path = resolve(dirname(output), source);
+    if (path === streams) return 'wasmhost:streams';
     return path.startsWith(runtime) ? `wasmhost:${path.slice(runtime.length)}` : relative(process.cwd(), path);
   });
   const table = encode(mappings, names);
@@ -102,13 +109,17 @@ async function bundle(entry, output) {
   return { places: reader(table), usesCrypto };
 }
 
+// A module in which an import of wasi's first preview has another name, of the same length.
+function withImport(name, other, wasm) {
+  const renamed = Buffer.from(wasm);
+  const found = renamed.indexOf(`\x16wasi_snapshot_preview1\x0a${name}`);
+  if (found < 0) throw new Error(`the engine does not import ${name}`);
+  renamed.write(other, found + 24);
+  return renamed;
+}
+
 async function componentize(source, { places, usesCrypto }) {
-  const folder = installed('@bytecodealliance/componentize-js');
-  const { version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'));
-  if (version !== VERSION) {
-    const name = '@bytecodealliance/componentize-js';
-    fail(`${name} is of version ${version}, and ${VERSION} is wanted`, `npm install --save-dev --save-exact ${name}@${VERSION}`);
-  }
+  const folder = installed(...COMPONENTIZE);
   const { splicer } = await load(folder, 'lib', 'spidermonkey-embedding-splicer.js');
   const componentizer = await load(folder, 'src', 'componentize.js');
   const bindings = await readFile(join(here, 'bindings.js'), 'utf8');
@@ -121,6 +132,11 @@ async function componentize(source, { places, usesCrypto }) {
     spliced.jsBindings = `const names = ${JSON.stringify(names)};\n${bindings.replace('function exported(', `function ${exported}(`)}`;
     return spliced;
   };
+  // Without its name this import is not stubbed. The stub traps, and OpenSSL, which the engine's own crypto.subtle uses, seeds itself
+  // with it.
+  const { stubWasi } = splicer;
+  splicer.stubWasi = (wasm, ...args) =>
+    withImport('random_hid', 'random_get', stubWasi.call(splicer, withImport('random_get', 'random_hid', wasm), ...args));
   try {
     // Its own temporary folder goes with ours.
     process.env.TMPDIR = dirname(source);

@@ -282,6 +282,17 @@ def thread_cpu_seconds(pid):
     return {task.name: stat_ticks(task / "stat") / TICKS_PER_S for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
+def preemptions(pid):
+    """How often the kernel has taken the CPU from a thread of a process and its descendants that wanted to go on."""
+    count = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{member}/task").iterdir():
+                found = re.search(r"^nonvoluntary_ctxt_switches:\s+(\d+)", (task / "status").read_text(), re.MULTILINE)
+                count += int(found[1]) if found else 0
+    return count
+
+
 def stat_ticks(stat):
     # The second field is a name in parentheses, which may hold spaces; utime and stime are fields 14 and 15.
     fields = stat.read_text().rpartition(")")[2].split()

@@ -66,3 +66,23 @@ pub const WAIT_FUNCTION: &str = "
       (call $block (local.get $timer))
       (call $drop-pollable (local.get $timer)))
 ";
+
+/// A component in text whose module has no memory: `functions`, of which one is exported as `handle` with two parameters.
+pub fn component_of(functions: &str) -> String {
+    format!(
+        r#"(component
+  (import "wasi:http/types@0.2.0" (instance $types
+    (export "incoming-request" (type (sub resource)))
+    (export "response-outparam" (type (sub resource)))))
+  (alias export $types "incoming-request" (type $incoming-request))
+  (alias export $types "response-outparam" (type $response-outparam))
+  (core module $guest
+{functions})
+  (core instance $guest (instantiate $guest))
+  (func $handle (param "request" (own $incoming-request)) (param "response-out" (own $response-outparam))
+    (canon lift (core func $guest "handle")))
+  (instance $handler (export "handle" (func $handle)))
+  (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))
+"#
+    )
+}

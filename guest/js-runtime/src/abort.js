@@ -2,88 +2,129 @@
 // of their own, beside `loop.js`.
 
 import { globals } from './loop.js';
+import { INNER, shape } from './shape.js';
 
-const INTERNAL = Symbol('internal');
+const KEY = Symbol('key');
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
 const aborted = () => new DOMException('the operation was aborted', 'AbortError');
 
 export class AbortSignal extends EventTarget {
   constructor(key) {
-    if (key !== INTERNAL) throw new TypeError('Illegal constructor');
+    if (key !== KEY) throw new TypeError('Illegal constructor');
     super();
-    this._aborted = false;
-    this._reason = undefined;
-    this._listener = null;
+    // `steps` are done when it comes, before listeners hear of it. `sources` are those that one of `any` follows (null for
+    // others), `dependents` those that follow this one.
+    this[INNER] = { aborted: false, reason: undefined, listener: null, steps: null, sources: null, dependents: null };
   }
 
   get aborted() {
-    return this._aborted;
+    return this[INNER].aborted;
   }
 
   get reason() {
-    return this._reason;
+    return this[INNER].reason;
   }
 
   get onabort() {
-    return this._listener;
+    return this[INNER].listener;
   }
 
   set onabort(listener) {
-    if (this._listener !== null) this.removeEventListener('abort', this._listener);
-    this._listener = typeof listener === 'function' ? listener : null;
-    if (this._listener !== null) this.addEventListener('abort', this._listener);
+    const inner = this[INNER];
+    if (inner.listener !== null) this.removeEventListener('abort', inner.listener);
+    inner.listener = typeof listener === 'function' ? listener : null;
+    if (inner.listener !== null) this.addEventListener('abort', inner.listener);
   }
 
   throwIfAborted() {
-    if (this._aborted) throw this._reason;
+    const { aborted, reason } = this[INNER];
+    if (aborted) throw reason;
   }
 
-  static abort(reason) {
-    const signal = new AbortSignal(INTERNAL);
-    abort(signal, reason);
+  static abort(reason = undefined) {
+    const signal = new AbortSignal(KEY);
+    mark(signal, reason);
     return signal;
   }
 
   static timeout(ms) {
     const most = Number(ms);
     if (!(most > -1 && most <= Number.MAX_SAFE_INTEGER)) throw new TypeError(`${ms} is no time-out: a number of milliseconds is`);
-    const signal = new AbortSignal(INTERNAL);
+    const signal = new AbortSignal(KEY);
     // No call lives as long as the longest timer, 24 days.
     globals.setTimeout(() => abort(signal, new DOMException('the time is over', 'TimeoutError')), Math.min(most, TIMER_MAX_MS));
     return signal;
   }
 
   static any(signals) {
-    const signal = new AbortSignal(INTERNAL);
-    for (const one of signals) {
-      if (one.aborted) {
-        abort(signal, one.reason);
-        break;
-      }
-      one.addEventListener('abort', () => abort(signal, one.reason), { once: true });
+    const signal = new AbortSignal(KEY);
+    const given = [...signals];
+    if (!given.every((one) => one instanceof AbortSignal)) throw new TypeError('AbortSignal.any takes AbortSignals');
+    const first = given.find((one) => one.aborted);
+    if (first !== undefined) {
+      mark(signal, first.reason);
+      return signal;
     }
+    const sources = new Set(given.flatMap((one) => (one[INNER].sources === null ? one : [...one[INNER].sources])));
+    signal[INNER].sources = sources;
+    for (const source of sources) (source[INNER].dependents ??= new Set()).add(signal);
     return signal;
   }
 }
+shape(AbortSignal, 'AbortSignal');
 
+function mark(signal, reason) {
+  signal[INNER].aborted = true;
+  signal[INNER].reason = reason === undefined ? aborted() : reason;
+}
+
+// All that depend on it are marked before anybody hears of it.
 function abort(signal, reason) {
-  if (signal._aborted) return;
-  signal._aborted = true;
-  signal._reason = reason === undefined ? aborted() : reason;
-  signal.dispatchEvent(new Event('abort'));
+  const inner = signal[INNER];
+  if (inner.aborted) return;
+  mark(signal, reason);
+  const told = [signal];
+  for (const dependent of inner.dependents ?? []) {
+    if (dependent.aborted) continue;
+    mark(dependent, inner.reason);
+    told.push(dependent);
+  }
+  inner.dependents = null;
+  told.forEach(tell);
+}
+
+function tell(signal) {
+  const inner = signal[INNER];
+  const { steps, sources } = inner;
+  inner.steps = null;
+  for (const source of sources ?? []) source[INNER].dependents?.delete(signal);
+  for (const step of steps ?? []) step();
+  const event = new Event('abort');
+  Object.defineProperty(event, 'isTrusted', { value: true });
+  signal.dispatchEvent(event);
+}
+
+// Has something done when the signal comes.
+export function onAbort(signal, step) {
+  (signal[INNER].steps ??= new Set()).add(step);
+}
+
+export function offAbort(signal, step) {
+  signal[INNER].steps?.delete(step);
 }
 
 export class AbortController {
   constructor() {
-    this._signal = new AbortSignal(INTERNAL);
+    this[INNER] = { signal: new AbortSignal(KEY) };
   }
 
   get signal() {
-    return this._signal;
+    return this[INNER].signal;
   }
 
-  abort(reason) {
-    abort(this._signal, reason);
+  abort(reason = undefined) {
+    abort(this[INNER].signal, reason);
   }
 }
+shape(AbortController, 'AbortController');

@@ -1,17 +1,20 @@
 // What Request and Response have in common: a body, kept as it was given until somebody asks for it in another form
 // (Fetch, section "Body mixin"). Kinds: null, a string, a Uint8Array of its own, a ReadableStream, a HostBody, or UNSEEN.
 //
-// The properties that begin with `_` are the runtime's. They are no private ones, and there is no class above these two,
-// since each private field costs the engine, an interpreter, more than all the rest of an object.
+// The functions take what INNER of a Request or Response holds. There is no class above these two, since that costs the
+// engine more than all the rest of an object.
 
-import { collectStream, HostBody } from './host-body.js';
-import { formOf, multipart } from './platform.js';
+import { withType } from './blob.js';
+import { formOf, multipart, urlencodedFormOf } from './forms.js';
+import { collectStream, HostBody, sourceOf } from './host-body.js';
+import { mimeOf, serializeMime } from './mime.js';
+import { INNER } from './shape.js';
+import { branches, byteStream, isDisturbed, spend } from './streams.js';
 
-const NativeResponse = globalThis.Response;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-// Of a request that came in and nobody has looked at: its owner's `_seen` gives what it is.
+// Of a request that came in and nobody has looked at: `seen` gives what it is.
 export const UNSEEN = Symbol('unseen');
 
 const viewOf = (given) => {
@@ -38,94 +41,91 @@ export function extract(given) {
     const [blob, type] = multipart(given);
     return [blob.stream(), type, blob.size];
   }
-  return [String(given), 'text/plain;charset=UTF-8'];
+  return [`${given}`, 'text/plain;charset=UTF-8'];
 }
 
-// The engine alone knows whether a stream was read from; its own Response takes none that was, nor a locked one.
-function isUnusable(stream) {
-  if (stream.locked) return true;
-  try {
-    new NativeResponse(stream);
-    return false;
-  } catch {
-    return true;
-  }
+const isUnusable = (stream) => stream.locked || isDisturbed(stream);
+
+// A stream of bytes that are there already.
+function streamOf(bytes) {
+  const chunks = bytes.length > 0 ? [bytes] : [];
+  return byteStream(() => chunks.pop() ?? null);
 }
 
-// A stream of bytes that are there already. `taken` is told when somebody reads.
-const streamOf = (bytes, taken) =>
-  new ReadableStream(
-    {
-      pull(controller) {
-        taken();
-        if (bytes.length > 0) controller.enqueue(bytes);
-        controller.close();
-      },
-      cancel: taken,
-    },
-    { highWaterMark: 0 },
-  );
+const kindOf = (inner) => (inner.body === UNSEEN ? (inner.body = inner.seen(inner)) : inner.body);
 
-const kindOf = (owner) => (owner._body === UNSEEN ? (owner._body = owner._seen()) : owner._body);
-
-const usable = (owner) => {
-  const body = kindOf(owner);
-  if (body !== null && (owner._used || (body instanceof ReadableStream && isUnusable(body)))) {
+const usable = (inner) => {
+  const body = kindOf(inner);
+  if (body !== null && (inner.used || (body instanceof ReadableStream && isUnusable(body)))) {
     throw new TypeError('the body was used already, or is locked');
   }
   return body;
 };
 
 // The body as it is, for somebody who uses it up.
-export function takeBody(owner) {
-  const body = owner._body;
-  if (typeof body === 'string' && !owner._used) {
-    owner._used = true;
+export function takeBody(inner) {
+  const { body } = inner;
+  if (typeof body === 'string' && !inner.used) {
+    inner.used = true;
     return body;
   }
-  const usableBody = usable(owner);
-  if (usableBody !== null) owner._used = true;
-  return usableBody;
+  const usableBody = usable(inner);
+  if (usableBody === null) return null;
+  inner.used = true;
+  // What a stream of the host would give is read without it.
+  const source = usableBody instanceof ReadableStream ? sourceOf(usableBody) : undefined;
+  if (source === undefined) return usableBody;
+  spend(usableBody);
+  return source;
+}
+
+// The body for another owner, in the place of the first. A stream that the first has shown stays there, locked.
+export function passBody(inner) {
+  const body = takeBody(inner);
+  return body instanceof ReadableStream ? body.pipeThrough(new TransformStream()) : body;
 }
 
 // The body for a second owner, beside the first.
-export function shareBody(owner) {
-  let body = usable(owner);
+export function shareBody(inner) {
+  let body = usable(inner);
   if (body === null || typeof body === 'string') return body;
   if (body instanceof Uint8Array) return body.slice();
-  if (body instanceof HostBody) body = body.stream(() => {});
-  const [one, other] = body.tee();
-  owner._body = one;
+  if (body instanceof HostBody) body = body.stream();
+  const [one, other] = branches(body);
+  inner.body = one;
   return other;
 }
 
 const collect = (body) => (body instanceof HostBody ? body.collect() : collectStream(body));
 
+const bytesOf = (body) => {
+  if (body === null) return new Uint8Array(0);
+  if (typeof body === 'string') return encoder.encode(body);
+  return body instanceof Uint8Array ? body : collect(body);
+};
+
 const methods = {
   get body() {
-    const body = kindOf(this);
+    const inner = this[INNER];
+    const body = kindOf(inner);
     if (body === null || body instanceof ReadableStream) return body;
-    const taken = () => {
-      this._used = true;
-    };
-    if (body instanceof HostBody) return (this._body = body.stream(taken));
-    return (this._body = streamOf(typeof body === 'string' ? encoder.encode(body) : body, taken));
+    if (inner.used) return (inner.body = spend(new ReadableStream()));
+    if (body instanceof HostBody) return (inner.body = body.stream());
+    return (inner.body = streamOf(bytesOf(body)));
   },
 
   get bodyUsed() {
-    const body = kindOf(this);
-    return this._used || (body instanceof ReadableStream && !body.locked && isUnusable(body));
+    const inner = this[INNER];
+    const body = kindOf(inner);
+    return body !== null && (inner.used === true || (body instanceof ReadableStream && isDisturbed(body)));
   },
 
   async bytes() {
-    const body = takeBody(this);
-    if (body === null) return new Uint8Array(0);
-    if (typeof body === 'string') return encoder.encode(body);
-    return body instanceof Uint8Array ? body : collect(body);
+    return bytesOf(takeBody(this[INNER]));
   },
 
   async text() {
-    const body = takeBody(this);
+    const body = takeBody(this[INNER]);
     if (body === null) return '';
     // Through UTF-8 only where that would change it: a mark at its beginning goes, and halves of pairs.
     if (typeof body === 'string') {
@@ -139,33 +139,24 @@ const methods = {
   },
 
   async arrayBuffer() {
-    const bytes = await this.bytes();
+    const bytes = await bytesOf(takeBody(this[INNER]));
     return bytes.byteLength === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
   },
 
   async blob() {
-    const bytes = await this.bytes();
-    return new Blob([bytes], { type: this.headers.get('content-type') ?? '' });
+    const bytes = await bytesOf(takeBody(this[INNER]));
+    const type = mimeOf(this.headers);
+    return withType(new Blob([bytes]), type === null ? '' : serializeMime(type));
   },
 
   async formData() {
-    const type = this.headers.get('content-type') ?? '';
-    if (/^application\/x-www-form-urlencoded\s*(;|$)/i.test(type)) {
-      const form = new FormData();
-      for (const [name, value] of new URLSearchParams(await this.text())) form.append(name, value);
-      return form;
-    }
-    if (!/^multipart\/form-data\s*;/i.test(type)) throw new TypeError(`a body of type "${type}" is no form`);
-    return formOf(await this.bytes(), type);
+    const bytes = await bytesOf(takeBody(this[INNER]));
+    const type = mimeOf(this.headers);
+    if (type?.essence === 'application/x-www-form-urlencoded') return urlencodedFormOf(bytes);
+    if (type?.essence === 'multipart/form-data') return formOf(bytes, type.parameters.get('boundary'));
+    throw new TypeError(`a body of type "${type === null ? '' : serializeMime(type)}" is no form`);
   },
 };
 
 // Gives a class the body's methods.
-export function mixin(Owner, name) {
-  for (const [key, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(methods))) {
-    Object.defineProperty(Owner.prototype, key, { ...descriptor, enumerable: true });
-  }
-  // Bundling may have renamed it.
-  Object.defineProperty(Owner, 'name', { value: name, configurable: true });
-  Object.defineProperty(Owner.prototype, Symbol.toStringTag, { value: name, configurable: true });
-}
+export const mixin = (Owner) => Object.defineProperties(Owner.prototype, Object.getOwnPropertyDescriptors(methods));

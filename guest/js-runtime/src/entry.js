@@ -9,8 +9,10 @@ import { takeBody } from './body.js';
 import { listeners } from './globals.js';
 import { closeAll, sendBody } from './host-body.js';
 import { beginCall, endCall, tell } from './loop.js';
+import { clearTimeline } from './performance.js';
 import { incoming } from './request.js';
 import { listOfResponse, Response } from './response.js';
+import { INNER } from './shape.js';
 import { dropRequest, environment, respond, respondText, TEXT_MAX } from './wasi.js';
 
 const fetchOf = () => {
@@ -30,11 +32,11 @@ let env = null;
 class Context {
   constructor() {
     // What was given to `waitUntil`.
-    this._tasks = null;
+    this[INNER] = null;
   }
 
   waitUntil(promise) {
-    (this._tasks ??= []).push(promise);
+    (this[INNER] ??= []).push(promise);
   }
 
   // There is nothing behind the application that a request could be passed to.
@@ -78,7 +80,7 @@ export function handle(request, outparam) {
 // Sends the response, and ends the call when nothing is left to do; else gives a promise of that.
 function finish(call, response) {
   const rest = send(call.outparam, response);
-  if (rest === undefined && call.ctx._tasks === null) return end(call);
+  if (rest === undefined && call.ctx[INNER] === null) return end(call);
   return linger(call, rest);
 }
 
@@ -88,9 +90,9 @@ async function linger(call, rest) {
   } catch (error) {
     tell(error);
   }
-  while (call.ctx._tasks !== null) {
-    const tasks = call.ctx._tasks;
-    call.ctx._tasks = null;
+  while (call.ctx[INNER] !== null) {
+    const tasks = call.ctx[INNER];
+    call.ctx[INNER] = null;
     for (const { status, reason } of await Promise.allSettled(tasks)) {
       if (status === 'rejected') tell(reason);
     }
@@ -102,8 +104,10 @@ async function linger(call, rest) {
 function end({ request }) {
   endCall();
   closeAll();
-  const handle = request._handle;
-  request._handle = 0;
+  clearTimeline();
+  const inner = request[INNER];
+  const { handle } = inner;
+  inner.handle = 0;
   dropRequest(handle);
   return undefined;
 }
@@ -121,15 +125,16 @@ function trySend(outparam, response) {
   if (!(response instanceof Response)) {
     throw new TypeError(`the handler answers with ${Object.prototype.toString.call(response)}, which is no Response`);
   }
-  const content = takeBody(response);
-  const list = listOfResponse(response);
+  const inner = response[INNER];
+  const content = takeBody(inner);
+  const list = listOfResponse(inner);
   if (typeof content === 'string' && content.length <= TEXT_MAX && content !== '') {
-    if (respondText(outparam, response._status, list, content)) return undefined;
+    if (respondText(outparam, inner.status, list, content)) return undefined;
   } else {
-    const body = respond(outparam, response._status, list);
+    const body = respond(outparam, inner.status, list);
     if (body !== null) return sendBody(body, content);
   }
-  throw new TypeError(`the host does not take a response of status ${response.status} with these headers`);
+  throw new TypeError(`the host does not take a response of status ${inner.status} with these headers`);
 }
 
 // What is answered for an error, which is told of on standard error.

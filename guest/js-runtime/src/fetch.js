@@ -1,12 +1,15 @@
 // fetch: outgoing requests, with redirects and abort signals.
 
+import { offAbort, onAbort } from './abort.js';
 import { takeBody } from './body.js';
+import { dataOf } from './data-url.js';
 import { has } from './fields.js';
 import { HostBody, sendBody } from './host-body.js';
 import { giveUp, ready, tell } from './loop.js';
-import { dataOf } from './platform.js';
 import { listOfRequest, Request } from './request.js';
+import { serializeMime } from './mime.js';
 import { received as response } from './response.js';
+import { INNER } from './shape.js';
 import {
   consumeResponse,
   dropFutureResponse,
@@ -43,28 +46,37 @@ function withLength(list, method, body, streamLength) {
   return length === undefined || has(list, 'content-length') ? list : [...list, 'content-length', String(length)];
 }
 
+// A data: URL may be of any length.
+const SHOWN_MAX = 500;
+
 const failed = (url, code) => {
-  const error = new TypeError(`fetch of ${url.href} failed: ${code}`);
+  const { href } = url;
+  const shown = href.length > SHOWN_MAX ? `${href.slice(0, SHOWN_MAX)}…` : href;
+  const error = new TypeError(`fetch of ${shown} failed: ${code}`);
   error.code = code;
   return error;
 };
 
 export async function fetch(input, init) {
-  const request = new Request(input, init);
-  const { signal, redirect } = request;
-  signal.throwIfAborted();
+  const request = init === undefined && input instanceof Request ? input : new Request(input, init);
+  const inner = request[INNER];
+  // Null, unless one was given or somebody looked for one.
+  const { signal = null } = inner;
+  const { redirect } = request;
+  signal?.throwIfAborted();
   let url = new URL(request.url);
   let { method } = request;
-  let list = listOfRequest(request);
-  let body = takeBody(request);
+  let list = listOfRequest(inner);
+  let body = takeBody(inner);
   // What is sent again and again is encoded once; its length is known then.
   if (typeof body === 'string') body = encoder.encode(body);
   // A body that is there can be sent again to where a redirect leads.
   const repeatable = body === null || body instanceof Uint8Array;
   for (let redirects = 0; ; redirects++) {
-    if (url.protocol === 'data:' && redirects === 0) return fetchData(url);
+    if (url.protocol === 'data:' && redirects === 0) return fetchData(url, method);
+    if (url.protocol === 'blob:' && redirects === 0) return fetchBlob(url, method, inner.blob ?? null);
     if (url.protocol !== 'http:' && url.protocol !== 'https:') throw failed(url, `scheme ${url.protocol} is not supported`);
-    const answer = await exchange(url, method, withLength(list, method, body, request._length), body, signal);
+    const answer = await exchange(url, method, withLength(list, method, body, inner.length), body, signal);
     const location = answer.list.findIndex((name, index) => index % 2 === 0 && name === 'location');
     if (redirect === 'manual' || !REDIRECTS.has(answer.status) || location < 0) {
       return response({ ...answer, url: url.href, redirected: redirects > 0 });
@@ -87,10 +99,20 @@ export async function fetch(input, init) {
   }
 }
 
-function fetchData(url) {
+const there = (url, list, body) => response({ status: 200, statusText: 'OK', list, body, url: url.href, redirected: false });
+
+function fetchData(url, method) {
   const data = dataOf(url);
   if (data === null) throw failed(url, 'it is not valid');
-  return response({ status: 200, list: ['content-type', data.type], body: data.bytes, url: url.href, redirected: false });
+  return there(url, ['content-type', serializeMime(data.type)], method === 'HEAD' ? null : data.bytes);
+}
+
+// Of the Blob that the URL stood for when the request was made.
+async function fetchBlob(url, method, blob) {
+  if (method !== 'GET') throw failed(url, `it cannot be asked with ${method}`);
+  if (blob === null) throw failed(url, 'it stands for nothing');
+  const list = ['content-length', String(blob.size), 'content-type', blob.type];
+  return there(url, blob.type === '' ? list.slice(0, 2) : list, await blob.bytes());
 }
 
 // One request and its response.
@@ -114,7 +136,7 @@ async function exchange(url, method, list, body, signal) {
   }
   const content = HostBody.of(consumeResponse(answer.response));
   dropIncomingResponse(answer.response);
-  content.abortWith(signal);
+  if (signal !== null) content.abortWith(signal);
   return { status, list: fields, body: content };
 }
 
@@ -122,7 +144,7 @@ async function exchange(url, method, list, body, signal) {
 async function answered(future, signal) {
   let pollable = 0;
   const abort = () => giveUp(pollable, signal.reason);
-  signal.addEventListener('abort', abort);
+  if (signal !== null) onAbort(signal, abort);
   try {
     for (;;) {
       const answer = received(future);
@@ -131,7 +153,7 @@ async function answered(future, signal) {
       await ready(pollable);
     }
   } finally {
-    signal.removeEventListener('abort', abort);
+    if (signal !== null) offAbort(signal, abort);
     dropFutureResponse(future);
   }
 }

@@ -1,6 +1,8 @@
 // Header fields on their way out: a flat list of lower-case names and values. A list is made and checked at once, since
 // what it was made of may change; `Headers` is made of it only for those who look.
 
+import { define } from './shape.js';
+
 // Names seen before, with their lower-case forms, and values, as they are sent: looking up costs a third of checking.
 // Bounded, since an application may make up new ones for ever.
 const KNOWN_MAX = 512;
@@ -14,7 +16,9 @@ function remember(known, given, form) {
 }
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-const NOT_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
+// All but these may stand in a value (Fetch, "header value"). Of the control characters that are left, the host takes only the
+// tab when it is to send them.
+const NOT_VALUE = /[\0\r\n]|[^\0-\xff]/;
 
 function nameOf(given) {
   const found = names.get(given);
@@ -73,6 +77,14 @@ export function headersOf(list) {
   for (let index = 0; index < list.length; index += 2) headers.append(list[index], list[index + 1]);
   return headers;
 }
+
+// Headers that nobody may change (Fetch, the guard "immutable"), of a response that came.
+const refuse = () => {
+  throw new TypeError('these headers cannot be changed: make a new Response, as in `new Response(response.body, response)`');
+};
+const immutable = Object.create(Headers.prototype);
+for (const name of ['append', 'delete', 'set']) define(immutable, name, refuse);
+export const immutableHeadersOf = (list) => Object.setPrototypeOf(headersOf(list), immutable);
 
 export function has(list, name) {
   for (let index = 0; index < list.length; index += 2) if (list[index] === name) return true;

@@ -1,6 +1,8 @@
 // Bodies of the host: those that come, of a request or of the response to an outgoing one, and those that go.
 
+import { onAbort } from './abort.js';
 import { giveUp, ready } from './loop.js';
+import { byteStream } from './streams.js';
 import {
   CLOSED,
   FAILED,
@@ -44,6 +46,10 @@ const broken = () => new TypeError('the body broke off');
 // Whoever was to receive a body has gone.
 const GONE = new TypeError('the receiver of the body has gone');
 
+// Of a stream: the HostBody that it reads.
+const SOURCE = Symbol('source');
+export const sourceOf = (stream) => stream[SOURCE];
+
 // One that comes. It is read as somebody asks for it, through one of `stream`, `collect` and `pipe`.
 export class HostBody {
   // `consume` gives the body's handle, the first time that somebody reads.
@@ -70,7 +76,7 @@ export class HostBody {
 
   // Breaks off when the signal comes.
   abortWith(signal) {
-    signal.addEventListener('abort', () => this.close(signal.reason), { once: true });
+    onAbort(signal, () => this.close(signal.reason));
   }
 
   // Some bytes; null at the end.
@@ -108,24 +114,17 @@ export class HostBody {
     open.delete(this);
   }
 
-  // From which the host is asked for no more than is read. `taken` is told when somebody reads.
-  stream(taken) {
-    return new ReadableStream(
-      {
-        pull: async (controller) => {
-          taken();
-          const chunk = await this._next();
-          if (chunk === null) controller.close();
-          else controller.enqueue(chunk);
-        },
-        cancel: () => {
-          taken();
-          this._consume = null;
-          this.close();
-        },
+  // From which the host is asked for no more than is read.
+  stream() {
+    const stream = byteStream(
+      () => this._next(),
+      () => {
+        this._consume = null;
+        this.close();
       },
-      { highWaterMark: 0 },
     );
+    stream[SOURCE] = this;
+    return stream;
   }
 
   async collect() {

@@ -10,7 +10,6 @@ const nextTurn = globalThis.setTimeout;
 
 // Whether a call of the component is under way. Outside of one nothing can be waited for.
 let active = false;
-export const underway = () => active;
 let armed = false;
 // Turns in a row in which nothing was waited for.
 let idle = 0;
@@ -33,6 +32,8 @@ function arm() {
     nextTurn(turn, 0);
   }
 }
+
+export const isActive = () => active;
 
 export function beginCall() {
   active = true;

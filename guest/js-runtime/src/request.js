@@ -1,9 +1,12 @@
 // Request as the Fetch standard has it. One that came in asks the host for its parts when somebody looks at them.
 
 import { AbortController, AbortSignal } from './abort.js';
-import { extract, mixin, shareBody, takeBody, UNSEEN } from './body.js';
+import { blobOf } from './blob.js';
+import { extract, mixin, passBody, shareBody, UNSEEN } from './body.js';
 import { has, headersOf, listOf, listOfHeaders } from './fields.js';
 import { HostBody } from './host-body.js';
+import { DEFAULTS, optionsOf } from './request-options.js';
+import { INNER, shape } from './shape.js';
 import { serialized } from './url.js';
 import { consumeRequest, headersOfRequest, method as methodOf, url as urlOf } from './wasi.js';
 
@@ -13,131 +16,131 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 // What a call of the constructor from here gives in the place of a URL.
 const INTERNAL = Symbol('internal');
 
-const DEFAULTS = {
-  cache: 'default',
-  credentials: 'same-origin',
-  destination: '',
-  integrity: '',
-  keepalive: false,
-  mode: 'cors',
-  redirect: 'follow',
-  referrer: 'about:client',
-  referrerPolicy: '',
-  duplex: 'half',
-};
-
 function normalize(given) {
-  const method = String(given);
+  const method = `${given}`;
   if (!TOKEN.test(method)) throw new TypeError(`"${method}" is no method`);
   const upper = method.toUpperCase();
   if (REFUSED.has(upper)) throw new TypeError(`requests with the method ${upper} cannot be made`);
   return NORMALIZED.has(upper) ? upper : method;
 }
 
+// The body of a request that came in. It has none with these methods, whatever it says.
+function seen(inner) {
+  const method = methodOfRequest(inner);
+  return method === 'GET' || method === 'HEAD' ? null : new HostBody(() => consumeRequest(handleOf(inner)));
+}
+
+// What is known of a request: at first only these, of one that came in. Later, or of one that is made, there may be:
+//
+// method, url, list (of header fields), headers, signal, and options, if they are not the defaults
+// used    whether the body was
+// length  of a body that is a stream, where it is known
+// blob    what a blob: URL stood for when the request was made
+const known = (handle, body) => ({ handle, body, seen });
+
 export class Request {
   constructor(input, init) {
-    // The host's request while it is there.
-    this._handle = 0;
-    this._used = false;
-    // Of a body that is a stream, where its length is known.
-    this._length = undefined;
-    this._headers = null;
-    this._signal = null;
-    this._options = DEFAULTS;
     if (input === INTERNAL) {
-      this._handle = init;
-      this._method = null;
-      this._url = null;
-      this._list = null;
-      this._body = UNSEEN;
+      this[INNER] = known(init, UNSEEN);
       return;
     }
-    const from = input instanceof Request ? input : null;
+    if (arguments.length === 0) throw new TypeError('Request needs a URL or a Request');
+    const inner = known(0, null);
+    const from = input instanceof Request ? input[INNER] : null;
     const given = init ?? {};
-    const method = given.method !== undefined ? normalize(given.method) : from !== null ? from.method : 'GET';
+    if (typeof given !== 'object' && typeof given !== 'function') throw new TypeError('what a request is made with is an object');
+    inner.options = optionsOf(from?.options ?? DEFAULTS, given);
+    const method = given.method !== undefined ? normalize(given.method) : from !== null ? methodOfRequest(from) : 'GET';
     const bodiless = method === 'GET' || method === 'HEAD';
     const hasBody = given.body !== undefined && given.body !== null;
     if (hasBody && bodiless) throw new TypeError(`a request with the method ${method} has no body`);
-    if (given.duplex !== undefined && given.duplex !== 'half') throw new TypeError('duplex is "half"');
     if (from !== null) {
-      this._url = from.url;
-      this._options = from._options;
+      inner.url = urlOfRequest(from);
+      inner.blob = from.blob;
     } else {
       const url = new URL(input);
       if (url.username !== '' || url.password !== '') throw new TypeError('a URL with credentials cannot be asked');
-      this._url = url.href;
+      inner.url = url.href;
+      if (url.protocol === 'blob:') inner.blob = blobOf(inner.url);
     }
-    this._method = method;
-    this._list = given.headers !== undefined ? listOf(given.headers) : from !== null ? listOfRequest(from).slice() : [];
-    const signal = given.signal !== undefined ? given.signal : from === null ? null : from._signal;
-    if (signal !== null && !(signal instanceof AbortSignal)) throw new TypeError('signal is no AbortSignal');
-    this._signal = signal;
-    for (const name of Object.keys(DEFAULTS)) {
-      if (given[name] !== undefined) this._options = { ...this._options, [name]: given[name] };
-    }
+    inner.method = method;
+    inner.list = given.headers !== undefined ? listOf(given.headers) : from !== null ? listOfRequest(from).slice() : [];
+    inner.signal = given.signal !== undefined ? given.signal : from?.signal ?? null;
+    if (inner.signal !== null && !(inner.signal instanceof AbortSignal)) throw new TypeError('signal is no AbortSignal');
     if (hasBody) {
       const [body, type, length] = extract(given.body);
-      this._body = body;
-      this._length = length;
-      if (type !== null && !has(this._list, 'content-type')) this._list.push('content-type', type);
+      inner.body = body;
+      inner.length = length;
+      if (type !== null && !has(inner.list, 'content-type')) inner.list.push('content-type', type);
     } else {
-      this._body = from === null || given.body === null || bodiless ? null : takeBody(from);
-      if (this._body !== null) this._length = from._length;
+      inner.body = from === null || given.body === null || bodiless ? null : passBody(from);
+      if (inner.body !== null) inner.length = from.length;
     }
-  }
-
-  // A request that came in has no body with these methods, whatever it says.
-  _seen() {
-    const { method } = this;
-    return method === 'GET' || method === 'HEAD' ? null : new HostBody(() => consumeRequest(handleOf(this)));
+    this[INNER] = inner;
   }
 
   get method() {
-    return (this._method ??= methodOf(handleOf(this)));
+    return methodOfRequest(this[INNER]);
   }
 
   get url() {
-    return (this._url ??= serialized(urlOf(handleOf(this))));
+    return urlOfRequest(this[INNER]);
   }
 
   get headers() {
-    return (this._headers ??= headersOf(listOfRequest(this)));
+    const inner = this[INNER];
+    return (inner.headers ??= headersOf(listOfRequest(inner)));
   }
 
   get signal() {
-    return (this._signal ??= new AbortController().signal);
+    return (this[INNER].signal ??= new AbortController().signal);
   }
 
   clone() {
-    const body = shareBody(this);
-    const copy = new Request(this.url, { method: this.method, headers: this.headers, signal: this._signal ?? undefined });
-    copy._body = body;
-    copy._length = this._length;
-    copy._options = this._options;
+    const inner = this[INNER];
+    const body = shareBody(inner);
+    const copy = new Request(INTERNAL, 0);
+    copy[INNER] = {
+      ...inner,
+      handle: 0,
+      method: methodOfRequest(inner),
+      url: urlOfRequest(inner),
+      list: listOfRequest(inner).slice(),
+      headers: undefined,
+      body,
+      signal: inner.signal ? AbortSignal.any([inner.signal]) : null,
+    };
     return copy;
   }
 }
-mixin(Request, 'Request');
+mixin(Request);
 for (const name of Object.keys(DEFAULTS)) {
-  Object.defineProperty(Request.prototype, name, {
-    get() {
-      return this._options[name];
+  const { get } = Object.getOwnPropertyDescriptor(
+    {
+      get [name]() {
+        return (this[INNER].options ?? DEFAULTS)[name];
+      },
     },
-    enumerable: true,
-    configurable: true,
-  });
+    name,
+  );
+  Object.defineProperty(Request.prototype, name, { get, enumerable: true, configurable: true });
+}
+shape(Request, 'Request', 1);
+
+function handleOf(inner) {
+  if (!(inner.handle > 0)) throw new TypeError('the request is over');
+  return inner.handle;
 }
 
-function handleOf(request) {
-  if (request._handle === 0) throw new TypeError('the request is over');
-  return request._handle;
-}
+const methodOfRequest = (inner) => (inner.method ??= methodOf(handleOf(inner)));
+
+const urlOfRequest = (inner) => (inner.url ??= serialized(urlOf(handleOf(inner))));
 
 // Of the host's request, which it does not take.
 export const incoming = (handle) => new Request(INTERNAL, handle);
 
 // The header fields as they stand now.
-export function listOfRequest(request) {
-  if (request._headers !== null) return listOfHeaders(request._headers);
-  return (request._list ??= headersOfRequest(handleOf(request)));
+export function listOfRequest(inner) {
+  if (inner.headers !== undefined) return listOfHeaders(inner.headers);
+  return (inner.list ??= headersOfRequest(handleOf(inner)));
 }

@@ -1,7 +1,8 @@
 // Response as the Fetch standard has it, built for answering: status, a list of header fields, and a body as it was given.
 
 import { extract, mixin, shareBody } from './body.js';
-import { has, headersOf, listOf, listOfHeaders } from './fields.js';
+import { has, headersOf, immutableHeadersOf, listOf, listOfHeaders } from './fields.js';
+import { INNER, shape } from './shape.js';
 
 const NULL_BODY = new Set([101, 103, 204, 205, 304]);
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
@@ -12,102 +13,105 @@ const TEXT = 'text/plain;charset=UTF-8';
 
 export class Response {
   constructor(body, init) {
-    this._used = false;
-    this._headers = null;
-    this._status = 200;
-    // What few responses have: reason, type, URL.
-    this._more = null;
+    // There may be more: `headers`, `used` (the body), and in `more` what few responses have: reason, type, URL.
+    const inner = { body, status: 200, list: null };
+    this[INNER] = inner;
     let type = TEXT;
-    if (typeof body === 'string') this._body = body;
-    else [this._body, type] = extract(body);
+    if (typeof body !== 'string') [inner.body, type] = extract(body);
     if (init === undefined || init === null) {
-      this._list = type === null ? [] : ['content-type', type];
+      inner.list = type === null ? [] : ['content-type', type];
       return;
     }
+    if (typeof init !== 'object' && typeof init !== 'function') throw new TypeError('what a response is made with is an object');
     const { status, statusText, headers } = init;
     if (status !== undefined && status !== 200) {
       const number = Math.trunc(Number(status));
       if (!(number >= 200 && number <= 599)) throw new RangeError(`${status} is no status of a response`);
-      if (this._body !== null && NULL_BODY.has(number)) throw new TypeError(`a response of status ${number} has no body`);
-      this._status = number;
+      if (inner.body !== null && NULL_BODY.has(number)) throw new TypeError(`a response of status ${number} has no body`);
+      inner.status = number;
     }
     if (statusText !== undefined && statusText !== '') {
-      const text = String(statusText);
+      const text = `${statusText}`;
       if (!REASON.test(text)) throw new TypeError('the status text has characters that are not allowed');
-      this._more = { ...PLAIN, statusText: text };
+      inner.more = { ...PLAIN, statusText: text };
     }
-    this._list = listOf(headers);
-    if (type !== null && !has(this._list, 'content-type')) this._list.push('content-type', type);
+    inner.list = listOf(headers);
+    if (type !== null && !has(inner.list, 'content-type')) inner.list.push('content-type', type);
   }
 
   get status() {
-    return this._status;
+    return this[INNER].status;
   }
 
   get statusText() {
-    return (this._more ?? PLAIN).statusText;
+    return (this[INNER].more ?? PLAIN).statusText;
   }
 
   get ok() {
-    return this._status >= 200 && this._status <= 299;
+    const { status } = this[INNER];
+    return status >= 200 && status <= 299;
   }
 
   get headers() {
-    return (this._headers ??= headersOf(this._list));
+    const inner = this[INNER];
+    return (inner.headers ??= (inner.more?.isFixed ? immutableHeadersOf : headersOf)(inner.list));
   }
 
   get type() {
-    return (this._more ?? PLAIN).type;
+    return (this[INNER].more ?? PLAIN).type;
   }
 
   get url() {
-    return (this._more ?? PLAIN).url;
+    return (this[INNER].more ?? PLAIN).url.replace(/#[^]*$/, '');
   }
 
   get redirected() {
-    return (this._more ?? PLAIN).redirected;
+    return (this[INNER].more ?? PLAIN).redirected;
   }
 
   clone() {
-    return made(this._status, listOfResponse(this).slice(), shareBody(this), this._more);
+    const inner = this[INNER];
+    return made(inner.status, listOfResponse(inner).slice(), shareBody(inner), inner.more);
   }
 
   static error() {
-    return made(0, [], null, { ...PLAIN, type: 'error' });
+    return made(0, [], null, { ...PLAIN, type: 'error', isFixed: true });
   }
 
-  static json(data, init) {
+  static json(data, init = undefined) {
     const text = JSON.stringify(data);
     if (text === undefined) throw new TypeError('the data has no form in JSON');
     const response = new Response(null, init);
-    if (NULL_BODY.has(response._status)) throw new TypeError(`a response of status ${response._status} has no body`);
-    response._body = text;
-    if (!has(response._list, 'content-type')) response._list.push('content-type', 'application/json');
+    const inner = response[INNER];
+    if (NULL_BODY.has(inner.status)) throw new TypeError(`a response of status ${inner.status} has no body`);
+    inner.body = text;
+    if (!has(inner.list, 'content-type')) inner.list.push('content-type', 'application/json');
     return response;
   }
 
   static redirect(url, status = 302) {
     const target = new URL(url).href;
     if (!REDIRECTS.has(status)) throw new RangeError(`${status} is no status of a redirect`);
-    return made(status, ['location', target], null, null);
+    return made(status, ['location', target], null, { ...PLAIN, isFixed: true });
   }
 }
-mixin(Response, 'Response');
+mixin(Response);
+shape(Response, 'Response');
 
-// A response of which everything is known to be right.
+// A response of which everything is known to be right. With `isFixed` in `more`, nobody may change its headers.
 function made(status, list, body, more) {
   const response = new Response();
-  response._status = status;
-  response._list = list;
-  response._body = body;
-  response._more = more;
+  const inner = response[INNER];
+  inner.status = status;
+  inner.list = list;
+  inner.body = body;
+  inner.more = more;
   return response;
 }
 
 // The header fields as they stand now, for sending.
-export const listOfResponse = (response) =>
-  response._headers === null ? response._list : listOfHeaders(response._headers);
+export const listOfResponse = (inner) => (inner.headers === undefined ? inner.list : listOfHeaders(inner.headers));
 
 // What a server answered that was asked.
-export const received = ({ status, list, body, url, redirected }) =>
-  made(status, list, body, { statusText: '', type: 'basic', url, redirected });
+export const received = ({ status, statusText = '', list, body, url, redirected }) =>
+  made(status, list, body, { statusText, type: 'basic', url, redirected, isFixed: true });

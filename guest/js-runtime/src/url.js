@@ -2,6 +2,9 @@
 // parts are cut out when somebody asks: making one of the engine's costs as much as the half of a short request. All
 // others, and those that are written to, are the engine's.
 
+import { createObjectURL, revokeObjectURL } from './blob.js';
+import { INNER, shape } from './shape.js';
+
 const Native = globalThis.URL;
 
 // Origins that the engine's parser leaves as they are, with their parts; null for others. Bounded, since clients name them.
@@ -55,31 +58,23 @@ export function serialized(url) {
 export class URL {
   constructor(url, base) {
     if (arguments.length === 0) throw new TypeError('URL needs a text');
-    this._native = null;
-    this._href = '';
-    this._origin = null;
-    // Where the path begins.
-    this._path = 0;
-    if (base === undefined) {
-      const href = typeof url === 'string' ? url : `${url}`;
-      const at = href.indexOf('/', 8);
-      const origin = originOfPlain(href, at);
-      if (origin !== null) {
-        this._href = href;
-        this._origin = origin;
-        this._path = at;
-        return;
-      }
-      this._native = new Native(href);
-    } else {
-      this._native = new Native(`${url}`, `${base}`);
+    // Either the engine's URL, or a text with its origin and the place where the path begins.
+    if (base !== undefined) {
+      this[INNER] = { native: new Native(`${url}`, `${base}`) };
+      return;
     }
+    const href = typeof url === 'string' ? url : `${url}`;
+    const path = href.indexOf('/', 8);
+    const origin = originOfPlain(href, path);
+    this[INNER] = origin === null ? { native: new Native(href) } : { native: null, href, origin, path };
   }
 
   get pathname() {
-    if (this._native !== null) return this._native.pathname;
-    const query = this._href.indexOf('?', this._path);
-    return query < 0 ? this._href.slice(this._path) : this._href.slice(this._path, query);
+    const inner = this[INNER];
+    if (inner.native !== null) return inner.native.pathname;
+    const { href, path } = inner;
+    const query = href.indexOf('?', path);
+    return query < 0 ? href.slice(path) : href.slice(path, query);
   }
 
   set pathname(value) {
@@ -87,9 +82,11 @@ export class URL {
   }
 
   get search() {
-    if (this._native !== null) return this._native.search;
-    const query = this._href.indexOf('?', this._path);
-    return query < 0 || query === this._href.length - 1 ? '' : this._href.slice(query);
+    const inner = this[INNER];
+    if (inner.native !== null) return inner.native.search;
+    const { href, path } = inner;
+    const query = href.indexOf('?', path);
+    return query < 0 || query === href.length - 1 ? '' : href.slice(query);
   }
 
   set search(value) {
@@ -102,15 +99,18 @@ export class URL {
   }
 
   get href() {
-    return this._native === null ? this._href : this._native.href;
+    const { native, href } = this[INNER];
+    return native === null ? href : native.href;
   }
 
+  // The engine resolves it against the URL as it is.
   set href(value) {
-    nativeOf(this).href = value;
+    nativeOf(this).href = new Native(`${value}`).href;
   }
 
   get origin() {
-    return (this._native ?? this._origin).origin;
+    const { native, origin } = this[INNER];
+    return (native ?? origin).origin;
   }
 
   toString() {
@@ -121,7 +121,8 @@ export class URL {
     return this.href;
   }
 
-  static parse(url, base) {
+  static parse(url, base = undefined) {
+    if (arguments.length === 0) throw new TypeError('URL.parse needs a text');
     try {
       return new URL(url, base);
     } catch {
@@ -129,35 +130,39 @@ export class URL {
     }
   }
 
-  static canParse(url, base) {
+  static canParse(url, base = undefined) {
+    if (arguments.length === 0) throw new TypeError('URL.canParse needs a text');
     return URL.parse(url, base) !== null;
+  }
+
+  static createObjectURL(blob) {
+    return createObjectURL(blob);
+  }
+
+  static revokeObjectURL(url) {
+    revokeObjectURL(url);
   }
 }
 
 function nativeOf(url) {
-  return (url._native ??= new Native(url._href));
+  const inner = url[INNER];
+  return (inner.native ??= new Native(inner.href));
 }
 
 // The parts of the origin, and those that a plain URL does not have.
 for (const name of ['protocol', 'host', 'hostname', 'port', 'hash', 'username', 'password']) {
   const isOfOrigin = ['protocol', 'host', 'hostname', 'port'].includes(name);
-  Object.defineProperty(URL.prototype, name, {
-    get: isOfOrigin
-      ? function () {
-          return (this._native ?? this._origin)[name];
-        }
-      : function () {
-          return this._native === null ? '' : this._native[name];
-        },
-    set(value) {
+  const members = {
+    get [name]() {
+      const { native, origin } = this[INNER];
+      if (native !== null) return native[name];
+      return isOfOrigin ? origin[name] : '';
+    },
+
+    set [name](value) {
       nativeOf(this)[name] = value;
     },
-    enumerable: true,
-    configurable: true,
-  });
+  };
+  Object.defineProperty(URL.prototype, name, Object.getOwnPropertyDescriptor(members, name));
 }
-Object.defineProperty(URL, 'name', { value: 'URL', configurable: true });
-Object.defineProperty(URL.prototype, Symbol.toStringTag, { value: 'URL', configurable: true });
-for (const name of ['createObjectURL', 'revokeObjectURL']) {
-  if (typeof Native[name] === 'function') Object.defineProperty(URL, name, { value: Native[name], configurable: true });
-}
+shape(URL, 'URL', 1);

@@ -2,9 +2,13 @@
 // The other routes are what the checks ask for.
 
 import './messages.js';
+import './bodies.js';
 import './urls.js';
 import './streams.js';
 import './platform.js';
+import './events.js';
+import './blobs.js';
+import './shapes.js';
 import './fetching.js';
 import './crypto/secrets.js';
 import './crypto/aes.js';
@@ -103,6 +107,10 @@ const routes = {
   '/leave-timer': () => {
     setTimeout(() => console.log('a timer of another request'), 1);
     return new Response('left');
+  },
+  '/marks': () => {
+    performance.mark('a mark');
+    return new Response(performance.getEntries().length);
   },
   '/host': ({ request }) => new Response(request.headers.get('host')),
   '/remembered': ({ params }) => new Response(remembered.has(params.get('name')) ? 'yes' : 'no'),

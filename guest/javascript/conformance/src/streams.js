@@ -158,3 +158,110 @@ for (const format of ['gzip', 'deflate', 'deflate-raw']) {
     equal(await new Response(back).text(), 'abc'.repeat(1000));
   });
 }
+check('CompressionStream: chunks that are no bytes, and an unknown format', async () => {
+  for (const chunk of [undefined, null, 1, 'x', {}]) {
+    await throws('TypeError', () => all(new ReadableStream({ start(c) { c.enqueue(chunk); c.close(); } }).pipeThrough(new CompressionStream('gzip'))));
+  }
+  await throws('TypeError', () => new CompressionStream('nothing'));
+  await throws('TypeError', () => new DecompressionStream());
+});
+check('DecompressionStream: what is no gzip is a TypeError', () =>
+  throws('TypeError', () => all(new Response('no gzip at all').body.pipeThrough(new DecompressionStream('gzip')))));
+check('DecompressionStream: input that breaks off is a TypeError', async () => {
+  const packed = await new Response(new Response('abc').body.pipeThrough(new CompressionStream('deflate'))).bytes();
+  await throws('TypeError', () => all(new Response(packed.slice(0, -5)).body.pipeThrough(new DecompressionStream('deflate'))));
+});
+check('CompressionStream: brotli', () => ok(new CompressionStream('brotli')));
+
+about('streams in corners');
+check('pipeTo: with a signal, both ends hear of it, and writes under way are waited for', async () => {
+  const controller = new AbortController();
+  const seen = [];
+  let wrote;
+  const source = new ReadableStream({ pull(c) { c.enqueue(1); }, cancel(reason) { seen.push(`cancel ${reason}`); } });
+  const sink = new WritableStream({
+    write: () => new Promise((resolve) => { wrote = () => { seen.push('written'); resolve(); }; }),
+    abort(reason) { seen.push(`abort ${reason}`); },
+  });
+  const piped = source.pipeTo(sink, { signal: controller.signal });
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  controller.abort('why');
+  await Promise.resolve();
+  wrote();
+  let reason;
+  await piped.catch((error) => { reason = error; });
+  equal([reason, seen], ['why', ['written', 'abort why', 'cancel why']]);
+});
+check('pipeTo: an error of cancel() or abort() is the result', async () => {
+  const source = new ReadableStream({ cancel() { throw new RangeError('x'); } });
+  await throws('RangeError', () => source.pipeTo(new WritableStream(), { signal: AbortSignal.abort() }));
+});
+check('pipeTo, pipeThrough: what is no signal is a TypeError', async () => {
+  for (const signal of [null, 'x', {}, 1]) {
+    await throws('TypeError', () => numbers(1).pipeTo(new WritableStream(), { signal }));
+    await throws('TypeError', () => numbers(1).pipeThrough(new TransformStream(), { signal }));
+  }
+});
+check('ReadableStream: asynchronous iteration, calls in a queue', async () => {
+  const iterator = numbers(2)[Symbol.asyncIterator]();
+  const [one, end, two] = await Promise.all([iterator.next(), iterator.return('x'), iterator.next()]);
+  equal([one, end.value, end.done, two.done], [{ value: 1, done: false }, 'x', true, true]);
+  const prototypeOf = Object.getPrototypeOf;
+  ok(prototypeOf(prototypeOf(iterator)) === prototypeOf(prototypeOf((async function* () {}).prototype)));
+  equal([Object.keys(prototypeOf(iterator)), ReadableStream.prototype.values === ReadableStream.prototype[Symbol.asyncIterator]], [['next', 'return'], true]);
+});
+check('ReadableStream: asynchronous iteration, the lock', async () => {
+  const stream = numbers(1);
+  const iterator = stream.values({ preventCancel: true });
+  ok(stream.locked);
+  await iterator.return();
+  ok(!stream.locked);
+  equal(await all(stream), [1]);
+});
+check('ReadableStream.from: kinds of iterables, and what is none', async () => {
+  equal(await all(ReadableStream.from('ab')), ['a', 'b']);
+  equal(await all(ReadableStream.from(new Set([Promise.resolve(1)]))), [1]);
+  equal(await all(ReadableStream.from((async function* () { yield 1; })())), [1]);
+  equal(await all(ReadableStream.from(numbers(2))), [1, 2]);
+  for (const source of [null, undefined, 1, {}, { [Symbol.iterator]: () => 1 }, { [Symbol.asyncIterator]: 1 }]) {
+    await throws('TypeError', () => ReadableStream.from(source));
+  }
+  await throws('TypeError', () => all(ReadableStream.from({ [Symbol.iterator]: () => ({ next: () => 1 }) })));
+});
+check('tee: of a byte stream, with bytes of their own', async () => {
+  const stream = new ReadableStream({ type: 'bytes', start(c) { c.enqueue(new Uint8Array([1, 2])); c.close(); } });
+  const [one, other] = stream.tee();
+  const reader = one.getReader({ mode: 'byob' });
+  const { value } = await reader.read(new Uint8Array(2));
+  const [chunk] = await all(other);
+  value[0] = 9;
+  equal([[...value], [...chunk]], [[9, 2], [1, 2]]);
+});
+check('read into a buffer: min', async () => {
+  let n = 0;
+  const stream = new ReadableStream({ type: 'bytes', pull(c) { c.enqueue(new Uint8Array([++n])); } });
+  const reader = stream.getReader({ mode: 'byob' });
+  equal([...(await reader.read(new Uint8Array(5), { min: 3 })).value], [1, 2, 3]);
+  await throws('TypeError', () => reader.read(new Uint8Array(5), { min: 0 }));
+  await throws('RangeError', () => reader.read(new Uint8Array(5), { min: 6 }));
+});
+check('TransformStream: cancel', async () => {
+  const seen = [];
+  const made = () => new TransformStream({ cancel(reason) { seen.push(reason); }, flush() { seen.push('flushed'); } });
+  await made().readable.cancel('read');
+  await made().writable.abort('written');
+  equal(seen, ['read', 'written']);
+});
+check('WritableStreamDefaultController: signal', async () => {
+  let signal;
+  const stream = new WritableStream({ start(controller) { signal = controller.signal; } });
+  ok(signal instanceof AbortSignal && !signal.aborted);
+  await stream.abort('why');
+  equal([signal.aborted, signal.reason], [true, 'why']);
+});
+check('ReadableStream: types and strategies that are not valid', async () => {
+  await throws('TypeError', () => new ReadableStream({ type: null }));
+  await throws('RangeError', () => new ReadableStream({ type: 'bytes' }, { size() {} }));
+  await throws('RangeError', () => new TransformStream({ readableType: 1 }));
+  await throws('RangeError', () => new WritableStream({}, { highWaterMark: -1 }));
+});

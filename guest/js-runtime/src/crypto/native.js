@@ -2,7 +2,7 @@
 
 import { dealloc, imports, memory, realloc } from 'wasmhost:raw';
 
-import { underway } from '../loop.js';
+import { isActive } from '../loop.js';
 
 // In the order of the WIT's enums.
 export const HASHES = ['SHA-1', 'SHA-256', 'SHA-384', 'SHA-512'];
@@ -11,7 +11,7 @@ export const PKCS1 = 0;
 export const PSS = 1;
 
 // The component's instance is there only while a request is answered: at the top level, which runs in the build, it is not.
-export const isThere = underway;
+export const isThere = isActive;
 
 function call(name, args) {
   if (!isThere()) {

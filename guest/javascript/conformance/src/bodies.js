@@ -1,0 +1,218 @@
+// Bodies of Request and Response: which state they are in, their types, forms; and what fetch gives of data: and blob: URLs.
+
+import { about, check, equal, ok, throws } from './check.js';
+
+const bytes = (text) => new TextEncoder().encode(text);
+const post = (body, init) => new Request('http://a.test/', { method: 'POST', body, ...init });
+const isObjectOf = (value) => Object.prototype.toString.call(value);
+
+about('bodies');
+check('bodyUsed: while a stream of one is read', async () => {
+  const response = new Response(new ReadableStream({ pull(c) { c.enqueue(bytes('a')); } }));
+  const reader = response.body.getReader();
+  equal([response.bodyUsed, response.body.locked], [false, true]);
+  await reader.read();
+  ok(response.bodyUsed);
+});
+check('bodyUsed: of one that is cancelled or piped', async () => {
+  const [one, other] = [new Response('a'), new Response('b')];
+  await one.body.cancel();
+  const piped = other.body.pipeTo(new WritableStream());
+  equal([one.bodyUsed, other.bodyUsed], [true, true]);
+  await piped;
+});
+check('bodyUsed: of no body stays false', async () => {
+  const response = new Response();
+  await response.text();
+  equal([response.bodyUsed, await response.text()], [false, '']);
+});
+check('body: after text() it is there still, and locked', async () => {
+  for (const response of [new Response('a'), new Response(bytes('a')), new Response(new Response('a').body)]) {
+    await response.text();
+    ok(response.body.locked && response.bodyUsed);
+    await throws('TypeError', () => response.body.getReader());
+  }
+});
+check('body: of a Request that gave its own away', async () => {
+  const one = post('a');
+  const { body } = one;
+  const other = new Request(one);
+  ok(one.body === body && body.locked && one.bodyUsed);
+  ok(other.body instanceof ReadableStream && other.body !== body);
+  equal(await other.text(), 'a');
+});
+check('body: the one of the request that came in, handed on', async ({ request }) => {
+  const asked = new Request(new URL('/echo', request.url), { method: 'POST', body: 'there and back' });
+  equal(await (await fetch(asked)).text(), 'there and back');
+  ok(asked.bodyUsed);
+});
+check('body: is a byte stream', async () => {
+  for (const response of [new Response('abc'), new Response(bytes('abc')), new Response(new Blob(['abc'])), await fetch('data:,abc')]) {
+    const reader = response.body.getReader({ mode: 'byob' });
+    const { value, done } = await reader.read(new Uint8Array(2));
+    equal([[...value], done], [[97, 98], false]);
+    equal([...(await reader.read(new Uint8Array(2))).value], [99]);
+    const end = await reader.read(new Uint8Array(2));
+    equal([end.done, end.value.length], [true, 0]);
+  }
+});
+check('body: of a response to fetch is a byte stream', async ({ request }) => {
+  const reader = (await fetch(new URL('/slow?chunks=2&ms=1', request.url))).body.getReader({ mode: 'byob' });
+  let text = '';
+  for (let read = await reader.read(new Uint8Array(3)); !read.done; read = await reader.read(new Uint8Array(3))) {
+    text += new TextDecoder().decode(read.value);
+  }
+  equal(text, 'chunkchunk');
+});
+check('clone(): chunks are copied', async () => {
+  const chunk = bytes('a');
+  const other = new Response(new ReadableStream({ start(c) { c.enqueue(chunk); c.close(); } })).clone();
+  const { value } = await other.body.getReader().read();
+  ok(value !== chunk && value.buffer !== chunk.buffer);
+});
+check('text(): Object.prototype.then is not asked', async () => {
+  const response = new Response(new ReadableStream({ start(c) { c.enqueue(bytes('hello')); c.close(); } }));
+  Object.prototype.then = function (resolve) {
+    delete Object.prototype.then;
+    resolve({ done: false, value: bytes('bye') });
+  };
+  const text = response.text();
+  equal(await text.finally(() => delete Object.prototype.then), 'hello');
+});
+check('blob(): the type is a parsed MIME type', async () => {
+  for (const [given, type] of [
+    ['TEXT/HTML;CHARSET=GBK', 'text/html;charset=GBK'],
+    ['text/html;charset=gbk(', 'text/html;charset="gbk("'],
+    ['text/html ; ; charset="gbk"x', 'text/html;charset=gbk'],
+    ['text/html;test;charset= gbk', 'text/html;charset=" gbk"'],
+    ['text/html;a="b;c";A=d', 'text/html;a="b;c"'],
+    ['text/html, x/x;a=b', 'x/x;a=b'],
+    ['text/html;charset=gbk, text/html;a=","', 'text/html;a=",";charset=gbk'],
+    ['nonsense', ''],
+    ['a/b/c', ''],
+  ]) {
+    const init = { headers: { 'content-type': given } };
+    equal([given, (await new Response('', init).blob()).type], [given, type]);
+    equal([given, (await post('', init).blob()).type], [given, type]);
+  }
+});
+check('formData(): a byte order mark stays', async () => {
+  const text = '\ufefftest=\ufeff';
+  const form = await new Response(text, { headers: { 'content-type': 'application/x-www-form-urlencoded' } }).formData();
+  equal([...form], [['\ufefftest', '\ufeff']]);
+});
+check('formData(): a question mark at the beginning stays', async () => {
+  const form = await new Response('?a=1', { headers: { 'content-type': 'application/x-www-form-urlencoded' } }).formData();
+  equal([...form], [['?a', '1']]);
+});
+check('formData(): an error of the stream comes before one of the type', () => {
+  const body = new ReadableStream({ start(c) { c.error(new RangeError('x')); } });
+  return throws('RangeError', () => new Response(body).formData());
+});
+check('formData(): the type in capitals, the boundary in quotes', async () => {
+  const body = '--a b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n--a b--\r\n';
+  const form = await new Response(body, { headers: { 'content-type': 'MULTIPART/form-data; Boundary="a b"' } }).formData();
+  equal(form.get('x'), '1');
+});
+check('FormData as body: names of header fields as browsers write them', async () => {
+  const form = new FormData();
+  form.append('name', 'value');
+  form.append('file', new Blob(['x'], { type: 'a/b' }));
+  const text = await new Response(form).text();
+  ok(text.includes('Content-Disposition: form-data; name="name"\r\n\r\nvalue\r\n') && text.includes('Content-Type: a/b\r\n'));
+});
+check('FormData as body: an empty form, there and back', async () => equal([...(await new Response(new FormData()).formData())], []));
+check('FormData as body: an empty form has no bytes', async () => equal(await new Response(new FormData()).text(), ''));
+check('headers of received responses, of error() and redirect() cannot be changed', async ({ request }) => {
+  const received = await fetch(new URL('/json', request.url));
+  for (const response of [received, await fetch('data:,'), Response.error(), Response.redirect('http://a.test/')]) {
+    await throws('TypeError', () => response.headers.append('a', 'b'));
+    await throws('TypeError', () => response.headers.set('a', 'b'));
+    await throws('TypeError', () => response.headers.delete('content-type'));
+    ok(response.headers instanceof Headers && isObjectOf(response.headers) === '[object Headers]');
+  }
+  const copy = new Response(received.body, received);
+  copy.headers.set('a', 'b');
+  equal([copy.headers.get('a'), copy.headers.get('content-type')], ['b', 'application/json']);
+});
+
+about('data: and blob: URLs');
+check('fetch of a data: URL: bytes, types', async () => {
+  for (const [url, type, content] of [
+    ['data:,X', 'text/plain;charset=US-ASCII', [88]],
+    ['data:,%FF%fg%', 'text/plain;charset=US-ASCII', [255, 37, 102, 103, 37]],
+    ['data:,X#Y', 'text/plain;charset=US-ASCII', [88]],
+    ['data:text/plain;charset=windows-1252,%C2%B1', 'text/plain;charset=windows-1252', [194, 177]],
+    ['data:IMAGE/gif;CHARSET=x,', 'image/gif;charset=x', []],
+    ['data:;x=y;charset=z,X', 'text/plain;x=y;charset=z', [88]],
+    ['data:text/html  ,a b', 'text/html', [97, 32, 98]],
+    ['data:X,X', 'text/plain;charset=US-ASCII', [88]],
+    ['data:;base64,W%20A', 'text/plain;charset=US-ASCII', [88]],
+    ['data:;BASe64,//A', 'text/plain;charset=US-ASCII', [255, 240]],
+    ['data:x/x;base64;charset=x,WA', 'x/x;charset=x', [87, 65]],
+    ['data:x/x;base64;base64,WA==', 'x/x', [88]],
+  ]) {
+    const response = await fetch(url);
+    equal([url, response.headers.get('content-type')], [url, type]);
+    equal([response.status, response.statusText, response.type, response.url], [200, 'OK', 'basic', new URL(url).href.replace(/#.*/, '')]);
+    equal([url, [...(await response.bytes())]], [url, content]);
+  }
+});
+check('fetch of a data: URL that is not valid is a TypeError', async () => {
+  for (const url of ['data:text/plain', 'data:;base64,a', 'data:;base64,ab===', 'data:;base64,ab=c', 'data:;base64,ä']) {
+    await throws('TypeError', () => fetch(url));
+  }
+});
+check('fetch of a data: URL: HEAD and POST', async () => {
+  equal(await (await fetch('data:,x', { method: 'HEAD' })).text(), '');
+  equal(await (await fetch('data:,x', { method: 'POST' })).text(), 'x');
+});
+check('fetch of a blob: URL', async () => {
+  const url = URL.createObjectURL(new Blob(['content'], { type: 'a/b' }));
+  ok(url.startsWith('blob:'));
+  const response = await fetch(`${url}#fragment`);
+  const { headers } = response;
+  equal([response.status, response.statusText, headers.get('content-type'), headers.get('content-length')], [200, 'OK', 'a/b', '7']);
+  equal(await response.text(), 'content');
+  const request = new Request(url);
+  URL.revokeObjectURL(url);
+  await throws('TypeError', () => fetch(url));
+  // What it stood for when the request was made.
+  equal(await (await fetch(request)).text(), 'content');
+});
+check('fetch of a blob: URL by another method than GET is a TypeError', async () => {
+  const url = URL.createObjectURL(new Blob(['x']));
+  for (const method of ['HEAD', 'POST']) await throws('TypeError', () => fetch(url, { method }));
+  await throws('TypeError', () => URL.createObjectURL('x'));
+});
+
+about('what a Request is made with');
+check('Request: values that are none of those allowed are a TypeError', async () => {
+  for (const init of [
+    { mode: 'nonsense' }, { mode: 'navigate' }, { cache: 'nonsense' }, { cache: 'only-if-cached', mode: 'cors' }, { credentials: 'nonsense' },
+    { redirect: 'nonsense' }, { referrerPolicy: 'nonsense' }, { referrer: 'http://:x' }, { priority: 'nonsense' }, { window: 'http://a.test' },
+    { duplex: 'full' }, { signal: {} }, { method: 'a b' }, { headers: 'x' }, 1,
+  ]) {
+    await throws('TypeError', () => new Request('http://a.test/', init));
+  }
+});
+check('Request: values that are allowed', () => {
+  const given = { mode: 'same-origin', cache: 'only-if-cached', credentials: 'omit', redirect: 'manual', referrerPolicy: 'origin', integrity: 'x', keepalive: true };
+  const request = new Request('http://a.test/', { ...given, window: null, priority: 'high', signal: null, referrer: '' });
+  for (const one of [request, request.clone(), new Request(request)]) {
+    for (const [name, value] of Object.entries(given)) equal([name, one[name]], [name, value]);
+    equal([one.referrer, one.duplex, one.destination], ['', 'half', '']);
+  }
+});
+check('Request: a stream as body without duplex is a TypeError', () => throws('TypeError', () => post(new ReadableStream())));
+check('Request: header names that browsers forbid are left out', () =>
+  equal(new Request('http://a.test/', { headers: { cookie: 'a=1', 'x-a': '1' } }).headers.has('cookie'), false));
+check('header values may have control characters, but for NUL, CR and LF', async () => {
+  const value = 'a\x01\x0b\x7fb';
+  const init = { headers: { a: value } };
+  for (const one of [new Headers(init.headers), new Response('', init).headers, post('', init).headers]) equal(one.get('a'), value);
+  for (const bad of ['a\0b', 'a\rb', 'a\nb', 'a\u0100']) {
+    await throws('TypeError', () => new Headers({ a: bad }));
+    await throws('TypeError', () => new Response('', { headers: { a: bad } }));
+  }
+});

@@ -1,0 +1,34 @@
+// The shape that Web IDL asks of interfaces, and that classes of JavaScript do not have by themselves.
+
+// Where the runtime keeps what it knows of an object. Nothing of it shows in JSON or among the object's keys. One symbol
+// costs the engine, an interpreter, much less than private fields do. What is no object of the runtime has none, so that
+// reading a part of it is a TypeError, which is what the standards ask for.
+export const INNER = Symbol('inner');
+
+export const define = (target, name, value) =>
+  Object.defineProperty(target, name, { value, writable: true, configurable: true, enumerable: false });
+
+// Makes a function or an interface global, under its name, which bundling may have changed.
+export function provide(name, value) {
+  Object.defineProperty(value, 'name', { value: name, configurable: true });
+  define(globalThis, name, value);
+}
+
+const OF_FUNCTIONS = new Set(['constructor', 'length', 'name', 'prototype']);
+
+// Operations and attributes are enumerable.
+export function showMembers(target) {
+  for (const [name, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(target))) {
+    if (OF_FUNCTIONS.has(name) || !descriptor.configurable) continue;
+    Object.defineProperty(target, name, { ...descriptor, enumerable: true });
+  }
+}
+
+// Gives an interface its name, which bundling may have changed, and the number of arguments that its constructor needs.
+export function shape(Interface, name, length = 0) {
+  Object.defineProperty(Interface, 'name', { value: name, configurable: true });
+  Object.defineProperty(Interface, 'length', { value: length, configurable: true });
+  Object.defineProperty(Interface.prototype, Symbol.toStringTag, { value: name, configurable: true });
+  showMembers(Interface);
+  showMembers(Interface.prototype);
+}
