@@ -57,6 +57,7 @@ pub(crate) fn gcm(encrypt: bool, key: &[u8], iv: &[u8], additional: &[u8], tag: 
         if encrypt {
             stream.apply_keystream(&mut data);
             let made = tag_of(&data);
+            data.reserve_exact(tag);
             data.extend(made.iter().take(tag));
         } else {
             let length = data.len().checked_sub(tag).ok_or(())?;

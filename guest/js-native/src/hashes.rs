@@ -46,13 +46,22 @@ pub(crate) fn hmac(hash: Hash, key: &[u8], data: &[u8]) -> Made {
 }
 
 pub(crate) fn hkdf(hash: Hash, key: &[u8], salt: &[u8], info: &[u8], length: usize) -> Made {
-    let mut made = vec![0; length];
-    with_hash!(hash, D => hkdf::Hkdf::<D>::new(Some(salt), key).expand(info, &mut made).map_err(drop)?);
-    Ok(made)
+    with_hash!(hash, D => {
+        // RFC 5869, section 2.3.
+        if length > 255 * D::output_size() {
+            return Err(());
+        }
+        let mut made = vec![0; length];
+        hkdf::Hkdf::<D>::new(Some(salt), key).expand(info, &mut made).map_err(drop)?;
+        Ok(made)
+    })
 }
 
-pub(crate) fn pbkdf2(hash: Hash, password: &[u8], salt: &[u8], iterations: u32, length: usize) -> Vec<u8> {
-    let mut made = vec![0; length];
+/// Fails where there is no memory for so many bytes.
+pub(crate) fn pbkdf2(hash: Hash, password: &[u8], salt: &[u8], iterations: u32, length: usize) -> Made {
+    let mut made = Vec::new();
+    made.try_reserve_exact(length).map_err(drop)?;
+    made.resize(length, 0);
     with_hash!(hash, D => pbkdf2::pbkdf2_hmac::<D>(password, salt, iterations, &mut made));
-    made
+    Ok(made)
 }

@@ -87,7 +87,7 @@ impl Guest for Native {
     }
 
     fn pbkdf2(hash: Hash, password: Bytes, salt: Bytes, iterations: u32, length: u32) -> Made {
-        Ok(hashes::pbkdf2(hash, &password, &salt, iterations, length as usize))
+        hashes::pbkdf2(hash, &password, &salt, iterations, length as usize)
     }
 
     fn aes_gcm(encrypt: bool, key: Bytes, iv: Bytes, additional: Bytes, tag: u32, data: Bytes) -> Made {

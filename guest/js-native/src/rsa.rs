@@ -1,6 +1,7 @@
 //! RSA. Keys are read, and checked, for each operation.
 
 use rsa::pkcs1::{DecodeRsaPrivateKey, DecodeRsaPublicKey, EncodeRsaPrivateKey};
+use rsa::traits::PublicKeyParts;
 use rsa::{BoxedUint, Oaep, Pkcs1v15Sign, PrivateKey, Pss, PublicKey};
 
 use crate::exports::wasmhost::native::crypto::{Hash, RsaScheme};
@@ -25,13 +26,22 @@ fn public(key: &[u8]) -> Result<PublicKey, ()> {
     PublicKey::from_pkcs1_der(key).map_err(drop)
 }
 
+/// Reading a private key passes over the numbers that follow from the others: what is written again has the right ones.
 pub(crate) fn check(is_private: bool, key: &[u8]) -> bool {
-    if is_private { private(key).is_ok() } else { public(key).is_ok() }
+    if is_private {
+        private(key).is_ok_and(|read| read.to_pkcs1_der().is_ok_and(|written| written.as_bytes() == key))
+    } else {
+        public(key).is_ok()
+    }
 }
 
 /// Signing and decrypting are blinded: their time tells nothing of the key.
 pub(crate) fn sign(scheme: RsaScheme, hash: Hash, salt: usize, key: &[u8], data: &[u8]) -> Made {
     let (key, digest, mut rng) = (private(key)?, digest(hash, data), HostRng::default());
+    // The crate allocates the salt before it looks whether there is room for it.
+    if salt > key.size() {
+        return Err(());
+    }
     let made = with_hash!(hash, D => match scheme {
         RsaScheme::Pkcs1 => key.sign_with_rng(&mut rng, Pkcs1v15Sign::new::<D>(), &digest),
         RsaScheme::Pss => key.sign_with_rng(&mut rng, Pss::<D>::new_with_salt(salt), &digest),
