@@ -57,12 +57,21 @@ async function bundle(entry, output) {
   const show = async (messages, kind) => {
     for (const text of await esbuild.formatMessages(messages, { kind, color: process.stderr.isTTY })) process.stderr.write(text);
   };
-  const make = (inject) =>
+  // The host's functions reach all memory of the guest, keys too: only the runtime has them.
+  const runtime = join(here, 'src') + sep;
+  const raw = {
+    name: 'raw',
+    setup: ({ onResolve }) =>
+      onResolve({ filter: /^wasmhost:raw$/ }, ({ path, importer }) =>
+        importer.startsWith(runtime) ? { path, external: true } : { errors: [{ text: `${path} is for the runtime alone` }] },
+      ),
+  };
+  const make = (options) =>
     esbuild.build({
-      inject,
+      ...options,
+      plugins: [raw],
       entryPoints: [join(here, 'src', 'entry.js')],
       alias: { 'wasmhost:app': resolve(entry), 'wasmhost:streams': streams },
-      external: ['wasmhost:raw'],
       bundle: true,
       format: 'esm',
       target: 'es2022',
@@ -84,10 +93,10 @@ async function bundle(entry, output) {
   let made;
   let usesCrypto;
   try {
-    made = await make([]);
+    made = await make({ legalComments: 'none' });
     // Nothing else of the runtime has this word: the whole of it and the native part come with applications that do.
-    usesCrypto = /\bsubtle\b/.test(outputOf(made, '.js'));
-    if (usesCrypto) made = await make([join(here, 'src', 'crypto', 'install.js')]);
+    usesCrypto = /(?<![-\w])subtle(?![-\w])/.test(outputOf(made, '.js'));
+    made = await make(usesCrypto ? { inject: [join(here, 'src', 'crypto', 'install.js')] } : {});
   } catch (error) {
     if (!Array.isArray(error.errors)) throw error;
     const advice = /mark the path|platform/;
@@ -98,7 +107,6 @@ async function bundle(entry, output) {
   await show(made.warnings, 'warning');
   const [map, code] = ['.map', '.js'].map((end) => outputOf(made, end));
   const { sources, mappings } = JSON.parse(map);
-  const runtime = join(here, 'src') + sep;
   const names = sources.map((source) => {
     const path = resolve(dirname(output), source);
     if (path === streams) return 'wasmhost:streams';

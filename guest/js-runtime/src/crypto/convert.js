@@ -1,29 +1,49 @@
 // What arguments become (Web IDL): bytes are copied, numbers have to be in range, members of dictionaries may be required.
 
+import { ByteArray, contains, copied, reader, zeroed } from './own.js';
+
 export const error = (name, message) => new DOMException(message, name);
 
-// Whether it is an ArrayBuffer or a view of one.
-export function isBytes(value) {
-  return ArrayBuffer.isView(value) || isBuffer(value);
-}
+const { isView } = ArrayBuffer;
+const typed = Object.getPrototypeOf(ByteArray.prototype);
+const typeOf = reader(typed, Symbol.toStringTag);
+const partsOf = (target) => ['buffer', 'byteOffset', 'byteLength'].map((name) => reader(target, name));
+const [bufferOfTyped, offsetOfTyped, lengthOfTyped] = partsOf(typed);
+const [bufferOfView, offsetOfView, lengthOfView] = partsOf(DataView.prototype);
+const lengthOf = reader(ArrayBuffer.prototype, 'byteLength');
 
-const { get: byteLength } = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, 'byteLength');
-
+// (The accessor throws for all else, a SharedArrayBuffer too.)
 function isBuffer(value) {
   try {
-    byteLength.call(value);
+    lengthOf(value);
     return true;
   } catch {
     return false;
   }
 }
 
-// A copy of the bytes.
-export function bytes(value, what = 'it') {
-  if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength).slice();
-  if (isBuffer(value)) return new Uint8Array(value).slice();
-  throw new TypeError(`${what} is no ArrayBuffer and no view of one`);
+// Whether it is an ArrayBuffer or a view of one.
+export function isBytes(value) {
+  if (!isView(value)) return isBuffer(value);
+  return isBuffer(typeOf(value) === undefined ? bufferOfView(value) : bufferOfTyped(value));
 }
+
+// Fails where it is no bytes: before all else, and before they are copied.
+export function needBytes(value, what) {
+  if (!isBytes(value)) throw new TypeError(`${what} is no ArrayBuffer and no view of one`);
+}
+
+// A copy of the bytes. Of a buffer that was given away there are none.
+export function bytes(value, what = 'it') {
+  needBytes(value, what);
+  if (!isView(value)) return lengthOf(value) === 0 ? zeroed(0) : copied(new ByteArray(value));
+  if (typeOf(value) !== undefined) return part(bufferOfTyped(value), offsetOfTyped(value), lengthOfTyped(value));
+  const buffer = bufferOfView(value);
+  // The accessors of a DataView throw then.
+  return lengthOf(buffer) === 0 ? zeroed(0) : part(buffer, offsetOfView(value), lengthOfView(value));
+}
+
+const part = (buffer, offset, length) => (length === 0 ? zeroed(0) : copied(new ByteArray(buffer, offset, length)));
 
 const whole = (max) => (value, what) => {
   const number = Number(value);
@@ -42,7 +62,7 @@ export const optional = (convert) => ({ convert, isOptional: true });
 
 // The members of a dictionary, in the order of their names.
 export function dictionary(value, members, what) {
-  const made = {};
+  const made = { __proto__: null };
   for (const name of Object.keys(members).sort()) {
     const { convert = members[name], isOptional = false } = members[name];
     const given = value[name];
@@ -54,7 +74,7 @@ export function dictionary(value, members, what) {
 
 export function oneOf(values, value, what) {
   const given = `${value}`;
-  if (!values.includes(given)) throw new TypeError(`${given} is no ${what}`);
+  if (!contains(values, given)) throw new TypeError(`${given} is no ${what}`);
   return given;
 }
 

@@ -2,16 +2,17 @@
 // part or null, and the public one as the native part has it.
 
 import { define, hash } from './algorithms.js';
-import { bytes as copy, error, text } from './convert.js';
+import { error, text } from './convert.js';
 import * as der from './der.js';
 import * as jwks from './jwk.js';
 import { allow, common, known, need, newKey } from './keys.js';
-import { CURVES, HASHES, holds, isThere, made } from './native.js';
+import { CURVES, hashNumber, holds, isThere, made } from './native.js';
+import { copied, indexIn } from './own.js';
 import { must, unsupported } from './symmetric.js';
 
 const invalid = (message = 'the key is not valid') => error('DataError', message);
 
-const id = (text) => Uint8Array.from(text.split(' '), (byte) => parseInt(byte, 16));
+const id = (text) => copied(Uint8Array.from(text.split(' '), (byte) => parseInt(byte, 16)));
 const EC = id('2a 86 48 ce 3d 02 01');
 // Of the curves: their name in DER, the length of their numbers in bytes, and which `alg` a JWK for ECDSA has.
 const NIST = {
@@ -22,7 +23,7 @@ const NIST = {
 };
 const EDWARDS = { __proto__: null, Ed25519: { oid: id('2b 65 70'), length: 32 }, X25519: { oid: id('2b 65 6e'), length: 32 } };
 
-const number = (name) => CURVES.indexOf(name);
+const number = (name) => indexIn(CURVES, name);
 
 // A public key, if it is one. At the top level one of the right form is looked at when it is used.
 function pointOf(curve, bytes) {
@@ -77,7 +78,7 @@ function keys(name, family, privateUses, publicUses) {
   const exporters = {
     raw(curve, key) {
       need(key, 'public');
-      return key.material.point.slice();
+      return copied(key.material.point);
     },
     spki(curve, key) {
       need(key, 'public');
@@ -91,6 +92,7 @@ function keys(name, family, privateUses, publicUses) {
       const { d, point } = key.material;
       const made = { kty: family.jwk(name, curve).kty, crv: curve, ...family.coordinates(curve, point) };
       if (d !== null) made.d = jwks.encode(d);
+      if (name === 'Ed25519') made.alg = name;
       return { ...made, ...jwks.ends(key) };
     },
   };
@@ -146,10 +148,16 @@ const nist = {
     if (info.is(der.tagged(0))) {
       const named = new der.Reader(info.take(der.tagged(0)));
       if (!der.isSame(named.take(der.OID), NIST[curve].oid)) throw invalid();
+      named.end();
     }
-    const point = info.is(der.tagged(1)) ? new der.Reader(info.take(der.tagged(1))).bits() : null;
+    let point = null;
+    if (info.is(der.tagged(1))) {
+      const named = new der.Reader(info.take(der.tagged(1)));
+      point = pointOf(curve, named.bits());
+      named.end();
+    }
     info.end();
-    return { d, point: point === null ? null : pointOf(curve, point) };
+    return { d, point };
   },
   writePrivate: ({ d, point }) =>
     der.sequence(der.small(1), der.element(der.OCTET_STRING, d), der.element(der.tagged(1), der.bitString(point))),
@@ -211,17 +219,17 @@ const deriving = [
     const secret = must(made('ec-derive', number(namedCurve), key.material.d, other.material.point));
     if (length === null) return secret;
     if (length > secret.length * 8) throw error('OperationError', `the secret has ${secret.length * 8} bits`);
-    const taken = copy(secret.subarray(0, Math.ceil(length / 8)));
+    const taken = copied(secret.subarray(0, (length + 7) >>> 3));
     if (length % 8 !== 0) taken[taken.length - 1] &= 0xff << (8 - (length % 8));
     return taken;
   },
 ];
 
 define('ECDSA', {
-  sign: [{ hash }, ({ hash }, key, data) => sign(key.algorithm.namedCurve, HASHES.indexOf(hash), key, data)],
+  sign: [{ hash }, ({ hash }, key, data) => sign(key.algorithm.namedCurve, hashNumber(hash), key, data)],
   verify: [
     { hash },
-    ({ hash }, key, signature, data) => verify(key.algorithm.namedCurve, HASHES.indexOf(hash), key, signature, data),
+    ({ hash }, key, signature, data) => verify(key.algorithm.namedCurve, hashNumber(hash), key, signature, data),
   ],
   ...keys('ECDSA', nist, ['sign'], ['verify']),
 });

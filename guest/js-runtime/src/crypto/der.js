@@ -1,5 +1,7 @@
 // DER (X.690), as far as keys are written in it.
 
+import { setBytes, zeroed } from './own.js';
+
 export const INTEGER = 0x02;
 export const BIT_STRING = 0x03;
 export const OCTET_STRING = 0x04;
@@ -13,9 +15,12 @@ const malformed = () => new DOMException('the key is not well-formed', 'DataErro
 
 // Reads elements one after another.
 export class Reader {
+  // Declared, so that assigning calls no accessor of another.
+  bytes;
+  at = 0;
+
   constructor(bytes) {
     this.bytes = bytes;
-    this.at = 0;
   }
 
   get isAtEnd() {
@@ -90,28 +95,32 @@ export function trimmed(bytes) {
   return bytes.subarray(from);
 }
 
-export function concat(...parts) {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+function join(parts) {
+  let length = 0;
+  for (let index = 0; index < parts.length; index++) length += parts[index].length;
+  const whole = zeroed(length);
   let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
+  for (let index = 0; index < parts.length; index++) {
+    setBytes(whole, parts[index], at);
+    at += parts[index].length;
   }
   return whole;
 }
+export const concat = (...parts) => join(parts);
 
-export function element(tag, ...parts) {
-  const content = concat(...parts);
-  const { length } = content;
-  const head = [tag];
-  if (length < 0x80) head.push(length);
-  else if (length < 0x100) head.push(0x81, length);
-  else if (length < 0x10000) head.push(0x82, length >> 8, length & 0xff);
-  else head.push(0x83, length >> 16, (length >> 8) & 0xff, length & 0xff);
-  return concat(head, content);
+function headOf(tag, length) {
+  if (length < 0x80) return [tag, length];
+  if (length < 0x100) return [tag, 0x81, length];
+  if (length < 0x10000) return [tag, 0x82, length >> 8, length & 0xff];
+  return [tag, 0x83, length >> 16, (length >> 8) & 0xff, length & 0xff];
 }
 
-export const sequence = (...parts) => element(SEQUENCE, ...parts);
+function elementOf(tag, parts) {
+  const content = join(parts);
+  return concat(headOf(tag, content.length), content);
+}
+export const element = (tag, ...parts) => elementOf(tag, parts);
+export const sequence = (...parts) => elementOf(SEQUENCE, parts);
 export const bitString = (content) => element(BIT_STRING, [0], content);
 export const integer = (bytes) => {
   const number = trimmed(bytes);
@@ -121,7 +130,11 @@ export const integer = (bytes) => {
 // A number below 128.
 export const small = (number) => element(INTEGER, [number]);
 
-export const isSame = (one, other) => one.length === other.length && one.every((byte, index) => byte === other[index]);
+export function isSame(one, other) {
+  if (one.length !== other.length) return false;
+  for (let index = 0; index < one.length; index++) if (one[index] !== other[index]) return false;
+  return true;
+}
 
 // SubjectPublicKeyInfo (RFC 5280): { oid, parameters, key }; the parameters are a Reader.
 export function readSpki(bytes) {

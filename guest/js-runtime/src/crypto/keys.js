@@ -1,6 +1,7 @@
 // CryptoKey, and what the runtime keeps of a key.
 
 import { error, oneOf, sequenceOf } from './convert.js';
+import { contains, plain } from './own.js';
 
 const INTERNAL = Symbol('internal');
 
@@ -9,16 +10,21 @@ export const USAGES = ['encrypt', 'decrypt', 'sign', 'verify', 'deriveKey', 'der
 // What a caller names, each once and in the order of the standard.
 export function usagesOf(value) {
   const given = sequenceOf(value, (usage) => oneOf(USAGES, usage, 'use of a key'), 'the uses of a key');
-  return USAGES.filter((usage) => given.includes(usage));
+  return common(USAGES, given);
 }
 
 // Fails where a use is named that the key cannot have.
 export function allow(usages, allowed) {
-  const wrong = usages.find((usage) => !allowed.includes(usage));
-  if (wrong !== undefined) throw error('SyntaxError', `such a key is not used to ${wrong}`);
+  for (let index = 0; index < usages.length; index++) {
+    if (!contains(allowed, usages[index])) throw error('SyntaxError', `such a key is not used to ${usages[index]}`);
+  }
 }
 
-export const common = (usages, allowed) => usages.filter((usage) => allowed.includes(usage));
+export function common(usages, allowed) {
+  const made = [];
+  for (let index = 0; index < usages.length; index++) if (contains(allowed, usages[index])) made[made.length] = usages[index];
+  return made;
+}
 
 export class CryptoKey {
   #type;
@@ -70,7 +76,7 @@ Object.defineProperty(CryptoKey.prototype, Symbol.toStringTag, { value: 'CryptoK
 export function newKey(type, extractable, algorithm, usages, material) {
   const shown = { ...algorithm };
   if (algorithm.hash !== undefined) shown.hash = { name: algorithm.hash };
-  if (algorithm.publicExponent !== undefined) shown.publicExponent = algorithm.publicExponent.slice();
+  if (algorithm.publicExponent !== undefined) shown.publicExponent = plain(algorithm.publicExponent);
   return new CryptoKey(INTERNAL, type, extractable, shown, [...usages], { type, extractable, algorithm, usages, material });
 }
 

@@ -3,9 +3,11 @@
 import { dealloc, imports, memory, realloc } from 'wasmhost:raw';
 
 import { isActive } from '../loop.js';
+import { apply, ByteArray, copied, indexIn, setBytes, zeroed } from './own.js';
 
 // In the order of the WIT's enums.
 export const HASHES = ['SHA-1', 'SHA-256', 'SHA-384', 'SHA-512'];
+export const hashNumber = (name) => indexIn(HASHES, name);
 export const CURVES = ['P-256', 'P-384', 'P-521', 'Ed25519', 'X25519'];
 export const PKCS1 = 0;
 export const PSS = 1;
@@ -17,37 +19,43 @@ function call(name, args) {
   if (!isThere()) {
     throw new DOMException(`crypto.subtle needs a request for this (${name}): at the top level there is none`, 'NotSupportedError');
   }
-  const content = args.reduce((sum, arg) => sum + (typeof arg === 'object' ? arg.length : 0), 0);
+  let content = 0;
+  for (let index = 0; index < args.length; index++) if (typeof args[index] === 'object') content += args[index].length;
   const at = content > 0 ? realloc(0, 0, 1, content) : 0;
   // An allocation may have made the memory another one.
-  const bytes = new Uint8Array(memory.buffer);
-  const flat = [];
+  const bytes = new ByteArray(memory.buffer);
+  const flat = { __proto__: null, length: 0 };
   let to = at;
-  for (const arg of args) {
+  for (let index = 0; index < args.length; index++) {
+    const arg = args[index];
     if (typeof arg === 'object') {
-      bytes.set(arg, to);
-      flat.push(to === 0 ? 1 : to, arg.length);
+      setBytes(bytes, arg, to);
+      flat[flat.length++] = to === 0 ? 1 : to;
+      flat[flat.length++] = arg.length;
       to += arg.length;
     } else {
-      flat.push(Number(arg));
+      flat[flat.length++] = +arg;
     }
   }
-  const result = imports[`wasmhost:native/crypto ${name}`](...flat);
+  const result = apply(imports[`wasmhost:native/crypto ${name}`], undefined, flat);
   if (at !== 0) dealloc(at);
   return result;
 }
 
+const WordArray = globalThis.Uint32Array;
+
 // What a function gives that may fail: bytes, or null.
 export function made(name, ...args) {
   const result = call(name, args);
-  const bytes = new Uint8Array(memory.buffer);
-  const words = new Uint32Array(memory.buffer, result, 3);
-  const isMade = bytes[result] === 0;
-  const [, at, length] = words;
+  const words = new WordArray(memory.buffer, result, 3);
+  // The first byte is the case; the others of its word may be anything.
+  const isMade = (words[0] & 0xff) === 0;
+  const at = words[1];
+  const length = words[2];
   dealloc(result);
   if (!isMade) return null;
-  if (length === 0) return new Uint8Array(0);
-  const taken = bytes.slice(at, at + length);
+  if (length === 0) return zeroed(0);
+  const taken = copied(new ByteArray(memory.buffer, at, length));
   dealloc(at);
   return taken;
 }

@@ -5,13 +5,17 @@ import { bytes, error, long, optional } from './convert.js';
 import * as der from './der.js';
 import * as jwks from './jwk.js';
 import { allow, common, need, newKey } from './keys.js';
-import { HASHES, holds, isThere, made, PKCS1, PSS } from './native.js';
+import { HASHES, hashNumber, holds, isThere, made, PKCS1, PSS } from './native.js';
+import { copied, zeroed } from './own.js';
 import { must, unsupported } from './symmetric.js';
 
 const invalid = (message = 'the key is not valid') => error('DataError', message);
 
-const RSA = Uint8Array.of(0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01);
-const PARAMETERS = Uint8Array.of(der.NULL, 0);
+const RSA = copied([0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01]);
+const PARAMETERS = copied([der.NULL, 0]);
+const BITS_MIN = 1024;
+const BITS_MAX = 8192;
+const EXPONENT_BYTES_MAX = 4;
 // The numbers of a private key behind its version, by the names that they have in a JWK; those of a public one are the first.
 const NUMBERS = ['n', 'e', 'd', 'p', 'q', 'dp', 'dq', 'qi'];
 const isPrivate = (numbers) => numbers.length > 2;
@@ -21,16 +25,25 @@ function numbersOf(material, hasVersion) {
   const info = outer.sequence();
   outer.end();
   if (hasVersion && info.small() !== 0) throw invalid('keys of more than two primes are not supported');
-  const numbers = [];
-  while (!info.isAtEnd) numbers.push(info.unsigned());
-  if (numbers.length !== (hasVersion ? NUMBERS.length : 2)) throw invalid();
+  const next = () => info.unsigned();
+  const numbers = hasVersion ? [next(), next(), next(), next(), next(), next(), next(), next()] : [next(), next()];
+  info.end();
   return numbers;
 }
 
-const materialOf = (numbers) => der.sequence(...(isPrivate(numbers) ? [der.small(0)] : []), ...numbers.map(der.integer));
+function materialOf(numbers) {
+  const at = (index) => der.integer(numbers[index]);
+  if (!isPrivate(numbers)) return der.sequence(at(0), at(1));
+  return der.sequence(der.small(0), at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
+}
 
 // The public key of a private one.
-const publicOf = (material) => materialOf(numbersOf(material, true).slice(0, 2));
+function publicOf(material) {
+  const numbers = numbersOf(material, true);
+  return materialOf([numbers[0], numbers[1]]);
+}
+
+const bitsOf = (n) => n.length * 8 - Math.clz32(n[0]) + 24;
 
 function exponentOf(value) {
   if (!(value instanceof Uint8Array)) throw new TypeError('the public exponent is no Uint8Array');
@@ -39,10 +52,10 @@ function exponentOf(value) {
 
 // `algs`: what a JWK calls the algorithm with each hash.
 function keys(name, use, algs, privateUses, publicUses) {
-  const algorithmOf = (hash, [n, e]) => ({
+  const algorithmOf = (hash, numbers) => ({
     name,
-    modulusLength: n.length * 8 - Math.clz32(n[0]) + 24,
-    publicExponent: e.slice(),
+    modulusLength: bitsOf(numbers[0]),
+    publicExponent: copied(numbers[1]),
     hash,
   });
   const read = {
@@ -60,9 +73,13 @@ function keys(name, use, algs, privateUses, publicUses) {
       allow(usages, data.d === undefined ? publicUses : privateUses);
       jwks.check(data, { kty: 'RSA', use, alg: algs[hash] }, extractable, usages);
       if (data.oth !== undefined) throw error('NotSupportedError', 'keys of more than two primes are not supported');
-      const numbers = (data.d === undefined ? NUMBERS.slice(0, 2) : NUMBERS).map((number) => der.trimmed(jwks.decode(data, number)));
-      if (numbers.some((number) => number.length === 0)) throw invalid();
-      return numbers;
+      const of = (number) => {
+        const bytes = der.trimmed(jwks.decode(data, number));
+        if (bytes.length === 0) throw invalid();
+        return bytes;
+      };
+      if (data.d === undefined) return [of('n'), of('e')];
+      return [of('n'), of('e'), of('d'), of('p'), of('q'), of('dp'), of('dq'), of('qi')];
     },
     ...Object.fromEntries(
       Object.entries(read).map(([format, reading]) => [
@@ -85,7 +102,8 @@ function keys(name, use, algs, privateUses, publicUses) {
         allow(usages, [...privateUses, ...publicUses]);
         const e = der.trimmed(publicExponent);
         // Of four bytes at most, which is what the crate takes.
-        const exponent = e.length > 4 ? 0 : e.reduce((sum, byte) => sum * 256 + byte, 0);
+        let exponent = 0;
+        for (let index = 0; e.length <= EXPONENT_BYTES_MAX && index < e.length; index++) exponent = exponent * 256 + e[index];
         if (exponent < 3 || exponent % 2 === 0) throw error('OperationError', 'the public exponent is no odd number of 3 to 2³² - 1');
         const material = must(made('rsa-generate', modulusLength, exponent), `no key of ${modulusLength} bits can be made`);
         const algorithm = algorithmOf(hash, numbersOf(material, true));
@@ -100,6 +118,9 @@ function keys(name, use, algs, privateUses, publicUses) {
       ({ hash }, format, data, extractable, usages) => {
         if (importNumbers[format] === undefined) throw unsupported(name, format);
         const numbers = importNumbers[format](data, hash, extractable, usages);
+        const bits = bitsOf(numbers[0]);
+        if (bits < BITS_MIN || bits > BITS_MAX) throw invalid(`a key of RSA has ${BITS_MIN} to ${BITS_MAX} bits, not ${bits}`);
+        if (numbers[1].length > EXPONENT_BYTES_MAX) throw invalid('the public exponent is 2³² or more');
         const material = materialOf(numbers);
         // At the top level it is looked at when it is used.
         if (isThere() && !holds('rsa-check', isPrivate(numbers), material)) throw invalid();
@@ -125,7 +146,7 @@ function keys(name, use, algs, privateUses, publicUses) {
 
 // The names of an algorithm with each hash.
 const named = (...names) => Object.fromEntries(HASHES.map((hash, index) => [hash, names[index]]));
-const hashOf = (key) => HASHES.indexOf(key.algorithm.hash);
+const hashOf = (key) => hashNumber(key.algorithm.hash);
 
 const signing = (scheme, members) => ({
   sign: [
@@ -155,7 +176,7 @@ define('RSA-PSS', {
 
 const ciphering = (operation, type) => [
   { label: optional(bytes) },
-  ({ label = new Uint8Array(0) }, key, data) => {
+  ({ label = zeroed(0) }, key, data) => {
     need(key, type);
     return must(made(operation, hashOf(key), label, key.material, data));
   },

@@ -4,7 +4,8 @@ import { define, hash } from './algorithms.js';
 import { bytes, error, long, octet, optional, short } from './convert.js';
 import * as jwks from './jwk.js';
 import { allow, newKey } from './keys.js';
-import { HASHES, isThere, made } from './native.js';
+import { HASHES, hashNumber, isThere, made } from './native.js';
+import { contains, copied, zeroed } from './own.js';
 
 const failed = (message) => error('OperationError', message);
 
@@ -16,12 +17,18 @@ export function must(result, message = 'the operation failed') {
 
 export const unsupported = (name, format) => error('NotSupportedError', `${name} has no keys in the format ${format}`);
 
-for (const name of HASHES) define(name, { digest: (_, data) => must(made('digest', HASHES.indexOf(name), data)) });
+for (const name of HASHES) define(name, { digest: (_, data) => must(made('digest', hashNumber(name), data)) });
+
+const randomize = crypto.getRandomValues.bind(crypto);
+// So much is given at once.
+const PORTION = 65_536;
 
 function random(length) {
   // One that is made in the build would be the same for all instances, and could be read in the component.
   if (!isThere()) throw error('NotSupportedError', 'keys are made within a request, not at the top level');
-  return crypto.getRandomValues(new Uint8Array(length));
+  const made = zeroed(length);
+  for (let at = 0; at < length; at += PORTION) randomize(made.subarray(at, at + PORTION < length ? at + PORTION : length));
+  return made;
 }
 
 // The bytes of a key in the formats that secrets have.
@@ -34,7 +41,7 @@ function secretOf(name, format, data, how, extractable, usages) {
 
 // `alg`: the name in a JWK.
 function exportSecret(format, key, alg) {
-  if (format === 'raw') return key.material.slice();
+  if (format === 'raw') return copied(key.material);
   if (format !== 'jwk') throw unsupported(key.algorithm.name, format);
   return { kty: 'oct', k: jwks.encode(key.material), alg, ...jwks.ends(key) };
 }
@@ -43,6 +50,8 @@ function exportSecret(format, key, alg) {
 
 const BLOCK_BITS = { 'SHA-1': 512, 'SHA-256': 512, 'SHA-384': 1024, 'SHA-512': 1024 };
 const HS = { 'SHA-1': 'HS1', 'SHA-256': 'HS256', 'SHA-384': 'HS384', 'SHA-512': 'HS512' };
+// A key of a megabyte is none that anyone needs: more than a block is hashed first.
+const HMAC_BITS_MAX = 8 << 20;
 const hmacUses = ['sign', 'verify'];
 
 // The bits that a key has not are zero.
@@ -51,7 +60,7 @@ function cut(secret, length) {
   return secret;
 }
 
-const hmacSign = (_, key, data) => must(made('hmac', HASHES.indexOf(key.algorithm.hash), key.material, data));
+const hmacSign = (_, key, data) => must(made('hmac', hashNumber(key.algorithm.hash), key.material, data));
 
 // In a time that does not tell where they differ.
 function isEqual(one, other) {
@@ -67,8 +76,8 @@ define('HMAC', {
     { hash, length: optional(long) },
     ({ name, hash, length = BLOCK_BITS[hash] }, extractable, usages) => {
       allow(usages, hmacUses);
-      if (length === 0) throw failed('a key of HMAC has at least one bit');
-      return newKey('secret', extractable, { name, hash, length }, usages, cut(random(Math.ceil(length / 8)), length));
+      if (length === 0 || length > HMAC_BITS_MAX) throw failed(`a new key of HMAC has 1 to ${HMAC_BITS_MAX} bits`);
+      return newKey('secret', extractable, { name, hash, length }, usages, cut(random((length + 7) >>> 3), length));
     },
   ],
   importKey: [
@@ -99,7 +108,7 @@ const LENGTHS = [128, 192, 256];
 
 function aes(name, suffix, allowed, operations) {
   const needLength = (length) => {
-    if (!LENGTHS.includes(length)) throw failed(`a key of AES has 128, 192 or 256 bits, not ${length}`);
+    if (!contains(LENGTHS, length)) throw failed(`a key of AES has 128, 192 or 256 bits, not ${length}`);
     return length;
   };
   define(name, {
@@ -116,7 +125,7 @@ function aes(name, suffix, allowed, operations) {
       const alg = data.k === undefined ? undefined : `A${jwks.decode(data, 'k').length * 8}${suffix}`;
       const secret = secretOf(name, format, data, { use: 'enc', alg }, extractable, usages);
       const length = secret.length * 8;
-      if (!LENGTHS.includes(length)) throw error('DataError', `a key of AES has 128, 192 or 256 bits, not ${length}`);
+      if (!contains(LENGTHS, length)) throw error('DataError', `a key of AES has 128, 192 or 256 bits, not ${length}`);
       return newKey('secret', extractable, { name, length }, usages, secret);
     },
     exportKey: (format, key) => exportSecret(format, key, `A${key.algorithm.length}${suffix}`),
@@ -148,8 +157,8 @@ aes('AES-CTR', 'CTR', ciphering, { encrypt: ctr, decrypt: ctr });
 const TAGS = [32, 64, 96, 104, 112, 120, 128];
 const gcm = (encrypts) => [
   { iv: bytes, additionalData: optional(bytes), tagLength: optional(octet) },
-  ({ iv, additionalData = new Uint8Array(0), tagLength = 128 }, key, data) => {
-    if (!TAGS.includes(tagLength)) throw failed(`the tag has one of ${TAGS} bits`);
+  ({ iv, additionalData = zeroed(0), tagLength = 128 }, key, data) => {
+    if (!contains(TAGS, tagLength)) throw failed(`the tag has one of ${TAGS} bits`);
     if (iv.length === 0) throw failed('the iv of AES-GCM has at least one byte');
     return must(made('aes-gcm', encrypts, key.material, iv, additionalData, tagLength / 8, data));
   },
@@ -181,9 +190,9 @@ function derivation(name, members, derive) {
 }
 
 derivation('HKDF', { hash, salt: bytes, info: bytes }, ({ hash, salt, info }, secret, length) =>
-  must(made('hkdf', HASHES.indexOf(hash), secret, salt, info, length), 'so much cannot be derived'),
+  must(made('hkdf', hashNumber(hash), secret, salt, info, length), 'so much cannot be derived'),
 );
 derivation('PBKDF2', { salt: bytes, iterations: long, hash }, ({ hash, salt, iterations }, secret, length) => {
   if (iterations === 0) throw failed('there has to be an iteration');
-  return must(made('pbkdf2', HASHES.indexOf(hash), secret, salt, iterations, length));
+  return must(made('pbkdf2', hashNumber(hash), secret, salt, iterations, length));
 });

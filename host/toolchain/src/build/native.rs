@@ -33,9 +33,13 @@ fn plug_part(component: Vec<u8>, part: &[u8]) -> Result<Vec<u8>, String> {
     if memchr::memmem::find(&component, INTERFACE.as_bytes()).is_none() {
         return Ok(component);
     }
-    let part = flatten(part).unwrap_or_else(|_| part.to_vec());
     let mut around = Around::default();
-    around.read(&component)?;
+    let read = around.read(&component);
+    if !around.imports_part {
+        return Ok(component);
+    }
+    read?;
+    let part = flatten(part).unwrap_or_else(|_| part.to_vec());
     let mut needs = Around::default();
     needs.read(&part)?;
     around.close(&component, &part, &needs.imports)
@@ -53,14 +57,17 @@ struct Around {
     instances: u32,
     /// The numbers here of the application's instances.
     numbers: HashMap<u32, u32>,
-    /// Whether something was read that is no import and no type for one.
+    /// Whether the application imports the part.
+    imports_part: bool,
+    /// Whether something was read that is no import and no type for one: numbers of what comes then are others here.
     is_behind_imports: bool,
     /// Why it cannot be made.
     unfit: Option<String>,
 }
 
 impl Around {
-    /// Takes over all that the component imports, with the types of it, and notes what it exports.
+    /// Takes over all that the component imports, with the types of it, and notes what it exports. Reads on where something
+    /// is unfit: whether the part is imported is to be known of every component.
     fn read(&mut self, component: &[u8]) -> Result<(), String> {
         let mut parser = Parser::new(0);
         let mut rest = component;
@@ -76,10 +83,19 @@ impl Around {
                     self.is_behind_imports = true;
                     rest = rest.get(unchecked_range.len()..).unwrap_or_default();
                 }
-                _ => self.take(payload, component).map_err(|error| error.to_string())?,
+                _ => {
+                    if let Err(error) = self.take(payload, component) {
+                        self.refuse(error.to_string());
+                    }
+                }
             }
         }
         self.unfit.take().map_or(Ok(()), Err)
+    }
+
+    /// Keeps the first reason.
+    fn refuse(&mut self, reason: String) {
+        self.unfit.get_or_insert(reason);
     }
 
     fn take(&mut self, payload: Payload<'_>, whole: &[u8]) -> Result<(), Reencoding> {
@@ -89,11 +105,12 @@ impl Around {
                 for import in section {
                     let import = import?;
                     let name = import.name.name.to_owned();
-                    if !matches!(import.ty, ComponentTypeRef::Instance(_)) || self.is_behind_imports {
-                        self.unfit = Some(format!("it imports {name} in an unusual way"));
-                        return Ok(());
-                    }
                     let is_part = name == INTERFACE;
+                    self.imports_part |= is_part;
+                    if !matches!(import.ty, ComponentTypeRef::Instance(_)) || self.is_behind_imports {
+                        self.refuse(format!("it imports {name} in an unusual way"));
+                        continue;
+                    }
                     self.imports.push((name, (!is_part).then_some(self.instances)));
                     if !is_part {
                         self.numbers.insert(self.seen, self.instances);
@@ -124,11 +141,12 @@ impl Around {
                 });
             }
             Payload::ComponentExportSection(section) => {
+                self.is_behind_imports = true;
                 for export in section {
                     let export = export?;
                     match export.kind {
                         ComponentExternalKind::Instance => self.exports.push(export.name.name.to_owned()),
-                        _ => self.unfit = Some(format!("it exports {}, which is no interface", export.name.name)),
+                        _ => self.refuse(format!("it exports {}, which is no interface", export.name.name)),
                     }
                 }
             }
@@ -136,9 +154,19 @@ impl Around {
             Payload::CustomSection(section) if section.name() == "producers" => {
                 self.component.section(&RawSection { id: 0, data: whole.get(section.range()).unwrap_or_default() });
             }
-            _ => {}
+            Payload::Version { .. } | Payload::CustomSection(_) => {}
+            // An instance, a function, a core type: all that has a number, and comes behind the imports as tools write them.
+            _ => self.is_behind_imports = true,
         }
         Ok(())
+    }
+
+    /// The number of the application's import that gives the part what it needs: the one of this name, or one of another
+    /// version that fits.
+    fn given(&self, name: &str) -> Option<u32> {
+        let imports = || self.imports.iter().filter_map(|(found, index)| Some((found.as_str(), (*index)?)));
+        let of_version = || imports().find(|(found, _)| family(found) == family(name));
+        imports().find(|(found, _)| *found == name).or_else(of_version).map(|(_, index)| index)
     }
 
     /// Puts both inside, and gives them what they import.
@@ -149,11 +177,10 @@ impl Around {
         let kind = ComponentExportKind::Instance;
         let mut given = Vec::new();
         for (name, _) in needs {
-            let found = self.imports.iter().find(|(found, _)| without_version(found) == without_version(name));
-            let Some((_, Some(index))) = found else {
+            let Some(index) = self.given(name) else {
                 return Err(format!("the part needs {name}, which the component does not import"));
             };
-            given.push((name.as_str(), kind, *index));
+            given.push((name.as_str(), kind, index));
         }
         let (of_part, interface, of_application) = (self.instances, self.instances + 1, self.instances + 2);
         let mut instances = ComponentInstanceSection::new();
@@ -176,9 +203,11 @@ impl Around {
     }
 }
 
-/// An interface's name without its version: 0.2 only ever gains functions.
-fn without_version(name: &str) -> &str {
-    name.split('@').next().unwrap_or(name)
+/// An interface's name, and the first two numbers of its version: of the same 0.2, all give what the part needs.
+fn family(name: &str) -> (&str, Option<&str>, Option<&str>) {
+    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+    let mut numbers = version.split('.');
+    (interface, numbers.next(), numbers.next())
 }
 
 impl Reencode for Around {
@@ -188,7 +217,7 @@ impl Reencode for Around {
 impl ReencodeComponent for Around {
     fn component_instance_index(&mut self, index: u32) -> u32 {
         self.numbers.get(&index).copied().unwrap_or_else(|| {
-            self.unfit = Some("it uses a type of the part".to_owned());
+            self.refuse("it uses a type of the part".to_owned());
             0
         })
     }
@@ -268,6 +297,54 @@ mod tests {
         Ok(())
     }
 
+    /// The name may be in its data, and what is unusual for those with the part is not for them.
+    #[test]
+    fn a_component_that_only_has_the_name_in_it_stays_as_it_is() -> Result<(), String> {
+        let other = binary(
+            r#"(component
+                (import "run" (func $run (result u32)))
+                (core module (memory 1) (data (i32.const 0) "wasmhost:native/crypto@0.1.0"))
+                (export "made" (func $run)))"#,
+        )?;
+        assert_eq!(plug(other.clone())?, other);
+        Ok(())
+    }
+
+    #[test]
+    fn an_import_behind_anything_else_is_refused() -> Result<(), String> {
+        let before = OUTER.replacen("(component", "(component (instance $none)", 1);
+        let module = OUTER.replacen("(component", "(component (core module)", 1);
+        let exported = OUTER.replacen(
+            "(component",
+            r#"(component (instance $none) (export "made:none/none" (instance $none))"#,
+            1,
+        );
+        for outer in [before, module, exported] {
+            let reason = plugged(&outer).err().unwrap_or_default();
+            assert!(reason.contains("imports wasmhost:native/crypto@0.1.0 in an unusual way"), "{reason}");
+        }
+        Ok(())
+    }
+
+    /// The one of another 0.x is found first, and has not the function.
+    #[test]
+    fn the_part_gets_the_import_whose_version_fits() -> Result<(), String> {
+        let other = r#"(import "wasi:random/random@0.3.0" (instance (export "other" (func))))"#;
+        for version in ["0.2.10", "0.2.12"] {
+            let outer = OUTER.replacen("(component", &format!("(component {other}"), 1);
+            plugged(&outer.replace("random@0.2.10", &format!("random@{version}")))?;
+        }
+        let reason = plugged(&OUTER.replace("random@0.2.10", "random@0.3.0")).err().unwrap_or_default();
+        assert!(reason.contains("needs wasi:random/random@0.2.12"), "{reason}");
+        let exact = OUTER.replacen(
+            "(component",
+            r#"(component (import "wasi:random/random@0.2.3" (instance (export "other" (func))))"#,
+            1,
+        );
+        plugged(&exact.replace("random@0.2.10", "random@0.2.12"))?;
+        Ok(())
+    }
+
     #[test]
     fn what_the_part_needs_has_to_be_there() -> Result<(), String> {
         let without = OUTER.replace("wasi:random/random@0.2.10", "wasi:random/insecure@0.2.10");
@@ -281,8 +358,8 @@ mod tests {
         let mut part = Around::default();
         part.read(PART)?;
         assert_eq!(
-            part.imports.iter().map(|(name, _)| without_version(name)).collect::<Vec<_>>(),
-            ["wasi:random/random"]
+            part.imports.iter().map(|(name, _)| family(name)).collect::<Vec<_>>(),
+            [family("wasi:random/random@0.2")]
         );
         Ok(())
     }
