@@ -18,7 +18,7 @@ export const setBytes = uncurried(typed.set);
 const OWN = { __proto__: null };
 function Own() {}
 Own.prototype = OWN;
-for (const name of ['length', 'buffer', 'byteOffset']) defineProperty(OWN, name, getOwnPropertyDescriptor(typed, name));
+for (const name of ['length', 'buffer', 'byteOffset', 'byteLength']) defineProperty(OWN, name, getOwnPropertyDescriptor(typed, name));
 
 export const zeroed = (length) => construct(ByteArray, [length], Own);
 // A copy of a typed array.

@@ -275,6 +275,7 @@ check('Ed25519 and X25519: keys are generated, written and read in all formats',
     for (const format of ['pkcs8', 'jwk']) {
       const data = await subtle.exportKey(format, pair.privateKey);
       const found = await subtle.importKey(format, data, name, true, privateUses);
+      if (format === 'jwk') equal(data.alg, name === 'Ed25519' ? name : undefined);
       equal(hex(await subtle.exportKey('pkcs8', found)), hex(await subtle.exportKey('pkcs8', pair.privateKey)));
     }
     await throws('DataError', () => subtle.importKey('raw', new Uint8Array(31), name, true, publicUses));

@@ -131,3 +131,45 @@ check('crypto.getRandomValues: arrays of whole numbers only', async () => {
   await throws('TypeMismatchError', () => crypto.getRandomValues(new Float32Array(1)));
   await throws('TypeMismatchError', () => crypto.getRandomValues(new DataView(new ArrayBuffer(1))));
 });
+check('bytes: of a buffer that was given away there are none', async () => {
+  const empty = 'da39a3ee5e6b4b0d3255bfef95601890afd80709';
+  for (const of of [(buffer) => buffer, (buffer) => new Uint8Array(buffer, 4), (buffer) => new DataView(buffer, 4)]) {
+    const buffer = new ArrayBuffer(16);
+    const view = of(buffer);
+    structuredClone(buffer, { transfer: [buffer] });
+    equal(hex(await subtle.digest('SHA-1', view)), empty);
+  }
+});
+check('bytes: properties of the object itself are not asked', async () => {
+  const data = text('abc');
+  Object.defineProperties(data, { byteLength: { value: 1 }, byteOffset: { value: 1 }, length: { value: 1 } });
+  equal(hex(await subtle.digest('SHA-1', data)), 'a9993e364706816aba3e25717850c26c9cd0d89d');
+});
+check('what is no bytes is a TypeError before the algorithm is looked at', async () => {
+  const key = await subtle.importKey('raw', counting(16), 'AES-GCM', false, ['encrypt', 'decrypt', 'unwrapKey']);
+  const none = { name: 'none' };
+  for (const operation of ['encrypt', 'decrypt', 'sign']) await throws('TypeError', () => subtle[operation](none, key, 'x'));
+  await throws('TypeError', () => subtle.verify(none, key, 'x', text('x')));
+  await throws('TypeError', () => subtle.verify(none, key, text('x'), [1]));
+  await throws('TypeError', () => subtle.digest(none, 'x'));
+  await throws('TypeError', () => subtle.unwrapKey('raw', 'x', key, none, none, true, []));
+  await throws('NotSupportedError', () => subtle.encrypt(none, key, text('x')));
+});
+check('the methods are for crypto.subtle', async () => {
+  const { digest, importKey } = SubtleCrypto.prototype;
+  for (const self of [undefined, {}, Object.create(SubtleCrypto.prototype)]) {
+    await throws('TypeError', () => digest.call(self, 'SHA-1', text('x')));
+    await throws('TypeError', () => importKey.call(self, 'raw', counting(16), 'AES-GCM', false, ['encrypt']));
+  }
+});
+check('importKey: key_ops of a JWK has to be a list', async () => {
+  const jwk = { kty: 'oct', k: 'AAECAwQFBgcICQoLDA0ODw' };
+  for (const key_ops of ['encrypt', 1, {}, null]) {
+    await throws('TypeError', () => subtle.importKey('jwk', { ...jwk, key_ops }, 'AES-GCM', true, ['encrypt']));
+  }
+});
+check('structuredClone: of a key nothing is left', async () => {
+  const key = await subtle.importKey('raw', counting(16), 'AES-GCM', true, ['encrypt']);
+  const clone = structuredClone(key);
+  await throws('TypeError', () => subtle.exportKey('raw', clone));
+});

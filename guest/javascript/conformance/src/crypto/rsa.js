@@ -1,7 +1,7 @@
 // RSA: the key and the signature of RFC 7515, appendix A.2; what OpenSSL made with that key; and new keys.
 
 import { about, check, equal, ok, throws } from '../check.js';
-import { fromBase64url, hex, text } from './bytes.js';
+import { base64url, fromBase64url, hex, text } from './bytes.js';
 
 const { subtle } = crypto;
 
@@ -70,7 +70,9 @@ check('RSA-PSS: sign and verify, with every hash and salts of two lengths', asyn
 });
 check('RSA-PSS: a salt that is too long is an OperationError', async () => {
   const privateKey = await key(PRIVATE, 'RSA-PSS', ['sign']);
-  await throws('OperationError', () => subtle.sign({ name: 'RSA-PSS', saltLength: 255 }, privateKey, text('x')));
+  for (const saltLength of [255, 257, 2 ** 32 - 1]) {
+    await throws('OperationError', () => subtle.sign({ name: 'RSA-PSS', saltLength }, privateKey, text('x')));
+  }
 });
 check('RSA-OAEP: what OpenSSL encrypted', async () => {
   const privateKey = await key(PRIVATE, 'RSA-OAEP', ['decrypt']);
@@ -124,6 +126,15 @@ check('RSA: what is no key is a DataError', async () => {
     ['jwk', { ...PUBLIC, alg: 'RS256' }, ['verify']],
     ['jwk', { ...PUBLIC, use: 'enc' }, ['verify']],
     ['jwk', { ...PRIVATE, p: PRIVATE.q }, ['sign']],
+    // Numbers that follow from the others, but not so.
+    ['jwk', { ...PRIVATE, dp: PRIVATE.dq }, ['sign']],
+    ['jwk', { ...PRIVATE, dq: PRIVATE.dp }, ['sign']],
+    ['jwk', { ...PRIVATE, qi: 'Aw' }, ['sign']],
+    // Of 1,016 and 8,200 bits, and an exponent of five bytes.
+    ['jwk', { ...PUBLIC, n: base64url(new Uint8Array(127).fill(255)) }, ['verify']],
+    ['jwk', { ...PUBLIC, n: base64url(new Uint8Array(1025).fill(255)) }, ['verify']],
+    ['jwk', { ...PRIVATE, n: base64url(new Uint8Array(1025).fill(255)) }, ['sign']],
+    ['jwk', { ...PUBLIC, e: 'AQAAAAE' }, ['verify']],
   ]) {
     await throws('DataError', () => subtle.importKey(format, data, of(name), true, usages));
   }

@@ -55,6 +55,14 @@ check('HMAC: generate, with the length of a block, and one that is asked for', a
   }
   equal(lengths, [512, 64, 1024, 128, 100, 13]);
 });
+check('HMAC: generate a long key, and refuse one that is too long', async () => {
+  const key = await subtle.generateKey({ name: 'HMAC', hash: 'SHA-256', length: 8 * 200_000 }, true, ['sign']);
+  const raw = new Uint8Array(await subtle.exportKey('raw', key));
+  equal([raw.length, key.algorithm.length], [200_000, 1_600_000]);
+  // All of it is random.
+  for (const at of [0, 65_536, 131_072, 199_900]) ok(raw.subarray(at, at + 100).some((byte) => byte !== 0));
+  await throws('OperationError', () => subtle.generateKey({ name: 'HMAC', hash: 'SHA-256', length: 2 ** 32 - 8 }, true, ['sign']));
+});
 check('HMAC: an empty key is a DataError', () =>
   throws('DataError', () => subtle.importKey('raw', new Uint8Array(0), { name: 'HMAC', hash: 'SHA-1' }, false, ['sign'])));
 
@@ -75,7 +83,7 @@ check('HKDF with SHA-256: RFC 5869', async () => {
 check('HKDF: more than 255 times the hash is an OperationError', async () => {
   const key = await subtle.importKey('raw', text('x'), 'HKDF', false, ['deriveBits']);
   const how = { name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(0), info: new Uint8Array(0) };
-  await throws('OperationError', () => subtle.deriveBits(how, key, 8 * (255 * 32 + 1)));
+  for (const length of [8 * (255 * 32 + 1), 2 ** 32 - 8]) await throws('OperationError', () => subtle.deriveBits(how, key, length));
   equal((await subtle.deriveBits(how, key, 8 * 255 * 32)).byteLength, 255 * 32);
 });
 
@@ -117,6 +125,8 @@ check('PBKDF2: no iteration, or a length that is no number of bytes, is an Opera
   const key = await subtle.importKey('raw', text('x'), 'PBKDF2', false, ['deriveBits']);
   const how = { name: 'PBKDF2', hash: 'SHA-256', salt: bytes(''), iterations: 1 };
   await throws('OperationError', () => subtle.deriveBits({ ...how, iterations: 0 }, key, 8));
+  // There is no memory for so much.
+  await throws('OperationError', () => subtle.deriveBits(how, key, 2 ** 32 - 8));
   await throws('OperationError', () => subtle.deriveBits(how, key, 9));
   await throws('OperationError', () => subtle.deriveBits(how, key, null));
 });
