@@ -55,7 +55,7 @@ function hasBlob(value) {
 }
 
 function cloneBlob(blob) {
-  if (!(blob instanceof File)) return withType(blob.slice(), blob.type);
+  if (!(blob instanceof File)) return withType(blob.slice(0, blob.size, blob.type), blob.type);
   return withType(new File([blob], blob.name, { type: blob.type, lastModified: blob.lastModified }), blob.type);
 }
 
