@@ -138,7 +138,12 @@ export class HostBody {
   }
 
   async pipe(sink) {
-    for (let chunk = await this._next(); chunk !== null; chunk = await this._next()) await sink.write(chunk);
+    try {
+      for (let chunk = await this._next(); chunk !== null; chunk = await this._next()) await sink.write(chunk);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 }
 
