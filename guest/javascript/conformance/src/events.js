@@ -37,6 +37,32 @@ check('addEventListener: on the global object', () => {
   dispatchEvent(new Event('conformance'));
   equal(seen, ['conformance', true]);
 });
+check('addEventListener: a signal that comes late leaves a listener that was added again', () => {
+  const [target, controller] = [new EventTarget(), new AbortController()];
+  let count = 0;
+  const listener = () => { count += 1; };
+  target.addEventListener('x', listener, { signal: controller.signal });
+  target.removeEventListener('x', listener);
+  target.addEventListener('x', listener);
+  controller.abort();
+  target.dispatchEvent(new Event('x'));
+  equal(count, 1);
+});
+check('listeners: one that is removed and added again within its event is called once', () => {
+  const target = new EventTarget();
+  let count = 0;
+  const listener = () => {
+    count += 1;
+    target.removeEventListener('x', listener);
+    target.addEventListener('x', listener, { once: count === 2 });
+  };
+  target.addEventListener('x', listener);
+  target.dispatchEvent(new Event('x'));
+  equal(count, 1);
+  target.dispatchEvent(new Event('x'));
+  target.dispatchEvent(new Event('x'));
+  equal(count, 3);
+});
 check('listeners: this, handleEvent, each once, removed ones', () => {
   const target = new EventTarget();
   const seen = [];
