@@ -1,7 +1,7 @@
 // Bodies of the host: those that come, of a request or of the response to an outgoing one, and those that go.
 
 import { onAbort } from './abort.js';
-import { giveUp, ready } from './loop.js';
+import { giveUp, ready, whenOver } from './loop.js';
 import { byteStream } from './streams.js';
 import {
   CLOSED,
@@ -26,9 +26,13 @@ const CHUNK_BYTES = 65536n;
 // Bodies that hold something of the host, which has to go when the call ends.
 const open = new Set();
 
-export function closeAll() {
-  if (open.size === 0) return;
+function closeAll() {
   for (const body of open) body.close();
+}
+
+function keep(body) {
+  open.add(body);
+  whenOver(closeAll);
 }
 
 export function concat(chunks, length) {
@@ -71,7 +75,7 @@ export class HostBody {
   _take(handle) {
     this._body = handle;
     this._input = inputOf(handle);
-    open.add(this);
+    keep(this);
   }
 
   // Breaks off when the signal comes.
@@ -153,7 +157,7 @@ export class Sink {
     this._body = body;
     this._output = output;
     this._pollable = 0;
-    open.add(this);
+    keep(this);
   }
 
   // Writes all of these bytes, as fast as they are taken.

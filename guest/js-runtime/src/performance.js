@@ -1,7 +1,7 @@
 // The clock and the timeline (High Resolution Time, Performance Timeline, User Timing). The engine has the clock only, counted in
 // 32 bits from the time of the build. Marks and measures last until the call ends.
 
-import { globals, isActive, tell } from './loop.js';
+import { globals, isActive, tell, whenOver } from './loop.js';
 import { INNER, provide, shape } from './shape.js';
 import { now } from './wasi.js';
 
@@ -188,6 +188,7 @@ function clear(type, name) {
 
 function add(entry) {
   entries.push(entry);
+  whenOver(clearTimeline);
   for (const observer of observers) {
     const inner = observer[INNER];
     if (inner.types.has(entry.entryType)) inner.queue.push(entry);
@@ -213,11 +214,13 @@ function deliverLater() {
 }
 
 // Nothing of a request is left for the next.
-export function clearTimeline() {
-  if (entries.length > 0) entries = [];
-  if (observers.size === 0) return;
+function clearTimeline() {
+  entries = [];
   isDelivering = false;
-  for (const observer of observers) observer[INNER].queue = [];
+  for (const observer of observers) {
+    if (observer[INNER].isOfCall) observer.disconnect();
+    else observer[INNER].queue = [];
+  }
 }
 
 class PerformanceObserverEntryList {
@@ -233,7 +236,7 @@ class PerformanceObserver {
   constructor(callback) {
     if (typeof callback !== 'function') throw new TypeError('a PerformanceObserver takes a function');
     // With `entryTypes` it observes several types, given at once; with `type`, one more at each call.
-    this[INNER] = { callback, types: new Set(), queue: [], isOfSeveral: null };
+    this[INNER] = { callback, types: new Set(), queue: [], isOfSeveral: null, isOfCall: false };
   }
 
   observe(options = {}) {
@@ -252,7 +255,9 @@ class PerformanceObserver {
     if (known.length === 0) return;
     if (isOfSeveral) inner.types = new Set(known);
     else inner.types.add(known[0]);
+    if (!observers.has(this)) inner.isOfCall = isActive();
     observers.add(this);
+    whenOver(clearTimeline);
     if (buffered) inner.queue.push(...entries.filter(({ entryType }) => entryType === known[0]));
     deliverLater();
   }
