@@ -1,5 +1,6 @@
 // Blob and File in front of the engine's (File API), and the URLs of blobs.
 
+import { isActive, whenOver } from './loop.js';
 import { define, INNER, provide, shape, showMembers } from './shape.js';
 import { byteStream } from './streams.js';
 
@@ -119,8 +120,14 @@ export function withType(blob, type) {
   return blob;
 }
 
-// What URLs stand for, until they are revoked (File API, "blob URL store").
+// What URLs stand for, until they are revoked (File API, "blob URL store"), or the call is over in which they were made.
 const store = new Map();
+const ofCall = new Set();
+
+function revokeAll() {
+  ofCall.forEach(revokeObjectURL);
+  ofCall.clear();
+}
 
 // What a URL stands for, whatever its fragment is; null for nothing.
 export const blobOf = (href) => store.get(href.replace(/#[^]*$/, '')) ?? null;
@@ -129,9 +136,14 @@ export function createObjectURL(blob) {
   if (!(blob instanceof NativeBlob)) throw new TypeError('only a Blob has such a URL');
   const url = `blob:null/${crypto.randomUUID()}`;
   store.set(url, blob);
+  if (isActive()) {
+    ofCall.add(url);
+    whenOver(revokeAll);
+  }
   return url;
 }
 
 export function revokeObjectURL(url) {
   store.delete(`${url}`);
+  ofCall.delete(`${url}`);
 }
