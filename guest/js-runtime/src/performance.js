@@ -11,7 +11,9 @@ const TYPES = Object.freeze(['mark', 'measure']);
 
 // { monotonic, wall }: the two clocks at the first look of an instance. There is no instance yet while the component is built.
 let origin = null;
-const originOf = () => (isActive() ? (origin ??= { monotonic: now(), wall: Date.now() }) : null);
+// The largest time that was told of before, which an instance goes on from.
+let told = 0;
+const originOf = () => (isActive() ? (origin ??= { monotonic: now() - told, wall: Date.now() - told }) : origin);
 
 let entries = [];
 const observers = new Set();
@@ -151,7 +153,8 @@ class Performance extends EventTarget {
   now() {
     if (this[INNER] === undefined) throw new TypeError('this is no Performance');
     const from = originOf();
-    return from === null ? native.now() : now() - from.monotonic;
+    if (from !== null) return now() - from.monotonic;
+    return (told = Math.max(told, native.now()));
   }
 
   mark(name, options = undefined) {
