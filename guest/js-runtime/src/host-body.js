@@ -1,6 +1,6 @@
 // Bodies of the host: those that come, of a request or of the response to an outgoing one, and those that go.
 
-import { onAbort } from './abort.js';
+import { offAbort, onAbort } from './abort.js';
 import { giveUp, ready, whenOver } from './loop.js';
 import { byteStream } from './streams.js';
 import {
@@ -63,6 +63,8 @@ export class HostBody {
     this._input = 0;
     this._pollable = 0;
     this._reason = null;
+    this._signal = null;
+    this._abort = null;
   }
 
   // One whose handle is here already.
@@ -80,7 +82,9 @@ export class HostBody {
 
   // Breaks off when the signal comes.
   abortWith(signal) {
-    onAbort(signal, () => this.close(signal.reason));
+    this._signal = signal;
+    this._abort = () => this.close(signal.reason);
+    onAbort(signal, this._abort);
   }
 
   // Some bytes; null at the end.
@@ -116,6 +120,7 @@ export class HostBody {
     dropIncomingBody(this._body);
     this._input = 0;
     open.delete(this);
+    if (this._signal !== null) offAbort(this._signal, this._abort);
   }
 
   // From which the host is asked for no more than is read.
