@@ -122,7 +122,7 @@ check('MessageChannel: messages arrive in order, in a later turn', async () => {
   port1.postMessage(undefined);
   seen.push('posted');
   await pause(10);
-  equal(seen, ['posted', { a: [1] }, true, null, true]);
+  equal(seen, ['posted', { a: [1] }, true, undefined, true]);
 });
 check('MessageChannel: messages wait for start(), none comes after close()', async () => {
   const { port1, port2 } = new MessageChannel();
