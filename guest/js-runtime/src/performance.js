@@ -1,17 +1,17 @@
-// The clock and the timeline (High Resolution Time, Performance Timeline, User Timing). The engine has the clock only, counted in
-// 32 bits from the time of the build. Marks and measures last until the call ends.
+// The clock and the timeline (High Resolution Time, Performance Timeline, User Timing). The engine has the clock only, which
+// fails while the component is built, and is counted in 32 bits from then. Marks and measures last until the call ends.
 
 import { globals, isActive, tell, whenOver } from './loop.js';
 import { INNER, provide, shape } from './shape.js';
 import { now } from './wasi.js';
 
 const KEY = Symbol('key');
-const native = globalThis.performance;
 const TYPES = Object.freeze(['mark', 'measure']);
 
-// { monotonic, wall }: the two clocks at the first look of an instance. There is no instance yet while the component is built.
+// { monotonic, wall }: the two clocks when an instance's time was 0. There is no instance yet while the component is built: its time
+// is that of the wall clock, and an instance goes on from what was told then.
 let origin = null;
-// The largest time that was told of before, which an instance goes on from.
+const began = Date.now();
 let told = 0;
 const originOf = () => (isActive() ? (origin ??= { monotonic: now() - told, wall: Date.now() - told }) : origin);
 
@@ -147,14 +147,14 @@ class Performance extends EventTarget {
 
   get timeOrigin() {
     if (this[INNER] === undefined) throw new TypeError('this is no Performance');
-    return originOf()?.wall ?? Date.now() - native.now();
+    return originOf()?.wall ?? began;
   }
 
   now() {
     if (this[INNER] === undefined) throw new TypeError('this is no Performance');
     const from = originOf();
     if (from !== null) return now() - from.monotonic;
-    return (told = Math.max(told, native.now()));
+    return (told = Math.max(told, Date.now() - began));
   }
 
   mark(name, options = undefined) {
