@@ -1,6 +1,6 @@
 // Blob and File in front of the engine's (File API), and the URLs of blobs.
 
-import { isActive, whenOver } from './loop.js';
+import { whenOver } from './loop.js';
 import { define, INNER, provide, shape, showMembers } from './shape.js';
 import { byteStream } from './streams.js';
 
@@ -120,14 +120,10 @@ export function withType(blob, type) {
   return blob;
 }
 
-// What URLs stand for, until they are revoked (File API, "blob URL store"), or the call is over in which they were made.
+// What URLs stand for, until they are revoked (File API, "blob URL store"), or the call is over. There are none of the top
+// level, which has no random numbers.
 const store = new Map();
-const ofCall = new Set();
-
-function revokeAll() {
-  ofCall.forEach(revokeObjectURL);
-  ofCall.clear();
-}
+const revokeAll = () => store.clear();
 
 // What a URL stands for, whatever its fragment is; null for nothing.
 export const blobOf = (href) => store.get(href.replace(/#[^]*$/, '')) ?? null;
@@ -136,14 +132,10 @@ export function createObjectURL(blob) {
   if (!(blob instanceof NativeBlob)) throw new TypeError('only a Blob has such a URL');
   const url = `blob:null/${crypto.randomUUID()}`;
   store.set(url, blob);
-  if (isActive()) {
-    ofCall.add(url);
-    whenOver(revokeAll);
-  }
+  whenOver(revokeAll);
   return url;
 }
 
 export function revokeObjectURL(url) {
   store.delete(`${url}`);
-  ofCall.delete(`${url}`);
 }
