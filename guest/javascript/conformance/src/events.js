@@ -111,6 +111,13 @@ check('AbortSignal.any: all are aborted before the first event, which come in or
   controller.abort('why');
   equal(order, '1true 3true 0true 2true ');
 });
+check('AbortSignal: one that came while a request is made', async ({ request }) => {
+  const controller = new AbortController();
+  const asked = fetch(new URL('/slow?ms=2000', request.url), { signal: controller.signal });
+  controller.abort(new RangeError('x'));
+  await throws('RangeError', () => asked);
+  await throws('RangeError', () => fetch(request.url, { signal: controller.signal }));
+});
 check('AbortSignal.any: what is no signal is a TypeError', () => throws('TypeError', () => AbortSignal.any([{}])));
 
 about('MessageChannel');
@@ -137,6 +144,23 @@ check('MessageChannel: messages wait for start(), none comes after close()', asy
   port1.postMessage(2);
   await pause(5);
   equal(seen, [1]);
+});
+check('MessageChannel: a port as the message, and one beside it', async () => {
+  const { port1, port2 } = new MessageChannel();
+  const [one, other] = [new MessageChannel(), new MessageChannel()];
+  const came = [];
+  port2.onmessage = ({ data, ports }) => came.push(data === one.port1, ports.length, ports[0] === one.port1);
+  port1.postMessage(one.port1, [one.port1]);
+  port1.postMessage('beside', [other.port1]);
+  await pause(10);
+  equal(came, [true, 1, true, false, 1, false]);
+});
+check('MessageChannel: a port within a message', async () => {
+  const { port1, port2 } = new MessageChannel();
+  const sent = new MessageChannel();
+  const came = new Promise((resolve) => { port2.onmessage = ({ data }) => resolve(data.port instanceof MessagePort); });
+  port1.postMessage({ port: sent.port1 }, [sent.port1]);
+  ok(await came);
 });
 check('MessageChannel: transfers buffers, and what cannot be cloned is a DataCloneError', async () => {
   const { port1, port2 } = new MessageChannel();
@@ -220,8 +244,19 @@ check('PerformanceObserver', async () => {
   performance.clearMarks();
   performance.clearMeasures();
 });
-check('performance: what a request marks is gone with it', async ({ request }) => {
-  for (let asked = 0; asked < 3; asked++) equal(await (await fetch(new URL('/marks', request.url))).text(), '1');
+check('performance.now: goes on from the top level to the first request', ({ clock }) => ok(clock.top > 0 && clock.first >= clock.top));
+
+about('from one request to the next');
+check('marks, observers, blob: URLs, messages and signals of a request are gone with it', async ({ request }) => {
+  const gone = { marks: 0, observed: 0, messages: 0, aborted: 0, url: 'nothing' };
+  let later = 0;
+  // Until one instance has answered several times.
+  for (let asked = 0; later < 3 && asked < 100; asked++) {
+    const { requests, ...found } = await (await fetch(new URL('/leave', request.url))).json();
+    if (requests > 0) equal(found, gone);
+    later = Math.max(later, requests);
+  }
+  equal(later, 3);
 });
 
 about('microtasks and timers');
