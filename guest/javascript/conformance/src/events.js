@@ -111,13 +111,6 @@ check('AbortSignal.any: all are aborted before the first event, which come in or
   controller.abort('why');
   equal(order, '1true 3true 0true 2true ');
 });
-check('AbortSignal: one that came while a request is made', async ({ request }) => {
-  const controller = new AbortController();
-  const asked = fetch(new URL('/slow?ms=2000', request.url), { signal: controller.signal });
-  controller.abort(new RangeError('x'));
-  await throws('RangeError', () => asked);
-  await throws('RangeError', () => fetch(request.url, { signal: controller.signal }));
-});
 check('AbortSignal.any: what is no signal is a TypeError', () => throws('TypeError', () => AbortSignal.any([{}])));
 
 about('MessageChannel');
