@@ -76,7 +76,8 @@ fn report(results: &[Value], failures: &BTreeMap<String, String>) -> Result<Stri
 
 #[test(needs(Javascript))]
 fn the_standards_hold_but_for_the_known_failures() -> TestResult {
-    let server = conformance(&["--env", "CONFORMANCE=granted"]);
+    // All checks are one request, and some make keys of RSA.
+    let server = conformance(&["--env", "CONFORMANCE=granted", "--cpu-limit", "60s"]);
     // Some checks ask the application itself, at the address that the request names.
     let mut connection = Connection::open(server.address);
     connection.send(format!("GET /run HTTP/1.1\r\nHost: {}\r\n\r\n", server.address));
@@ -218,6 +219,29 @@ fn a_build_that_fails_tells_the_place_in_the_source_and_what_to_do() -> TestResu
     }
     let left: Vec<_> = std::fs::read_dir(dir.path())?.collect::<Result<_, _>>()?;
     assert_eq!(left.len(), 2, "entry.js and package.json: {left:?}");
+    Ok(())
+}
+
+/// The part is large enough to be left out, and what runs in the build has no randomness that could be kept secret.
+#[test(needs(Javascript))]
+fn cryptography_comes_with_applications_that_use_it_and_makes_no_keys_in_the_build() -> TestResult {
+    let dir = tempfile::tempdir_in(facility::javascript())?;
+    let handler = "export default { fetch() { return new Response('x'); } };";
+    let made = dir.path().join("made.wasm");
+    let part = b"wasmhost:native/crypto";
+    let imported = "const key = crypto.subtle.importKey('raw', new Uint8Array(16), 'AES-GCM', false, ['encrypt']);";
+    for (source, has_part) in [("", false), (imported, true)] {
+        let output = build(dir.path(), &format!("{source}\n{handler}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let component = std::fs::read(&made)?;
+        assert_eq!(component.windows(part.len()).any(|bytes| bytes == part), has_part, "{source}");
+    }
+    for what in ["{ name: 'AES-GCM', length: 128 }, false, ['encrypt']", "'Ed25519', false, ['sign']"] {
+        let output = build(dir.path(), &format!("await crypto.subtle.generateKey({what});\n{handler}"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("at the top level") && said.contains("hint: they run once"), "{said}");
+    }
     Ok(())
 }
 

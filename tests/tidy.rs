@@ -271,10 +271,12 @@ fn the_repository_holds_only_what_we_wrote_and_small_binaries_of_it() {
         assert!(!text.contains("package wasi:"), "{} is of others", path.display());
     }
     let guests: Vec<&PathBuf> = files.iter().filter(|path| ends(path, "wasm")).collect();
-    assert_eq!(guests.len(), 4, "the guests that guest/build.sh builds: {guests:?}");
+    assert_eq!(guests.len(), 5, "the guests that guest/build.sh builds: {guests:?}");
     for path in guests {
         let bytes = path.metadata().expect("a file").len();
-        assert!(bytes <= 300_000, "{} has {bytes} bytes", path.display());
+        // The cryptography of JavaScript, which goes into those applications only that use it, may be larger.
+        let max = if path.ends_with("js-native.wasm") { 600_000 } else { 300_000 };
+        assert!(bytes <= max, "{} has {bytes} bytes", path.display());
     }
 }
 

@@ -60,19 +60,28 @@ function hintOf(errors) {
   return packages.length > 0 ? `npm install ${[...new Set(packages)].join(' ')}` : undefined;
 }
 
-// The application and the runtime in one file, and what reads its places.
+// The application and the runtime in one file; what reads its places, and whether it uses `crypto.subtle`.
 async function bundle(entry, output) {
   const { default: esbuild } = await load(installed('esbuild'), 'lib', 'main.js');
   const streams = join(installed(...STREAMS), 'dist', 'ponyfill.mjs');
   const show = async (messages, kind) => {
     for (const text of await esbuild.formatMessages(messages, { kind, color: process.stderr.isTTY })) process.stderr.write(text);
   };
-  let made;
-  try {
-    made = await esbuild.build({
+  // The host's functions reach all memory of the guest, keys too: only the runtime has them.
+  const runtime = join(here, 'src') + sep;
+  const raw = {
+    name: 'raw',
+    setup: ({ onResolve }) =>
+      onResolve({ filter: /^wasmhost:raw$/ }, ({ path, importer }) =>
+        importer.startsWith(runtime) ? { path, external: true } : { errors: [{ text: `${path} is for the runtime alone` }] },
+      ),
+  };
+  const make = (options) =>
+    esbuild.build({
+      ...options,
+      plugins: [raw],
       entryPoints: [join(here, 'src', 'entry.js')],
       alias: { 'wasmhost:app': resolve(entry), 'wasmhost:streams': streams },
-      external: ['wasmhost:raw'],
       bundle: true,
       format: 'esm',
       target: 'es2022',
@@ -90,6 +99,14 @@ async function bundle(entry, output) {
       write: false,
       outfile: output,
     });
+  const outputOf = (made, end) => made.outputFiles.find(({ path }) => path.endsWith(end)).text;
+  let made;
+  let usesCrypto;
+  try {
+    made = await make({ legalComments: 'none' });
+    // Nothing else of the runtime has this word: the whole of it and the native part come with applications that do.
+    usesCrypto = /(?<![-\w])subtle(?![-\w])/.test(outputOf(made, '.js'));
+    made = await make(usesCrypto ? { inject: [join(here, 'src', 'crypto', 'install.js')] } : {});
   } catch (error) {
     if (!Array.isArray(error.errors)) throw error;
     const advice = /mark the path|platform/;
@@ -98,9 +115,8 @@ async function bundle(entry, output) {
     throw new Failure(hint === undefined ? '' : `hint: ${hint}\n`);
   }
   await show(made.warnings, 'warning');
-  const [map, code] = ['.map', '.js'].map((end) => made.outputFiles.find(({ path }) => path.endsWith(end)).text);
+  const [map, code] = ['.map', '.js'].map((end) => outputOf(made, end));
   const { sources, mappings } = JSON.parse(map);
-  const runtime = join(here, 'src') + sep;
   const names = sources.map((source) => {
     const path = resolve(dirname(output), source);
     if (path === streams) return 'wasmhost:streams';
@@ -108,7 +124,7 @@ async function bundle(entry, output) {
   });
   const table = encode(mappings, names);
   await writeFile(output, code.replace('"wasmhost:places"', () => JSON.stringify(table)));
-  return reader(table);
+  return { places: reader(table), usesCrypto };
 }
 
 // A module in which an import of wasi's first preview has another name, of the same length.
@@ -120,7 +136,7 @@ function withImport(name, other, wasm) {
   return renamed;
 }
 
-async function componentize(source, places) {
+async function componentize(source, { places, usesCrypto }) {
   const folder = installed(...COMPONENTIZE);
   const { splicer } = await load(folder, 'lib', 'spidermonkey-embedding-splicer.js');
   const componentizer = await load(folder, 'src', 'componentize.js');
@@ -134,7 +150,7 @@ async function componentize(source, places) {
     spliced.jsBindings = `const names = ${JSON.stringify(names)};\n${bindings.replace('function exported(', `function ${exported}(`)}`;
     return spliced;
   };
-  // Without its name this import is not stubbed. The stub traps, and OpenSSL, which crypto.subtle has its keys from, seeds itself
+  // Without its name this import is not stubbed. The stub traps, and OpenSSL, which the engine's own crypto.subtle uses, seeds itself
   // with it.
   const { stubWasi } = splicer;
   splicer.stubWasi = (wasm, ...args) =>
@@ -145,7 +161,7 @@ async function componentize(source, places) {
     const { component } = await componentizer.componentize({
       sourcePath: source,
       witPath: join(here, 'wit'),
-      worldName: 'handler',
+      worldName: usesCrypto ? 'handler-with-crypto' : 'handler',
       disableFeatures: ['fetch-event'],
     });
     return component;
@@ -181,8 +197,7 @@ async function main() {
   }
   try {
     const source = join(work, BUNDLE);
-    const places = await bundle(entry, source);
-    await writeFile(output, await componentize(source, places));
+    await writeFile(output, await componentize(source, await bundle(entry, source)));
   } finally {
     clear();
   }

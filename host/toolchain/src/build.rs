@@ -8,6 +8,7 @@ mod files;
 mod flatten;
 mod go;
 pub mod marker;
+mod native;
 mod options;
 pub mod project;
 mod python;
@@ -68,6 +69,8 @@ impl Project {
         let made = build(self, options, &runner)?;
         // A component that cannot be linked further serves as well, only slower. One for a debugger stays as it is.
         let made = if options.debug { made } else { flatten::flatten(&made).unwrap_or(made) };
+        // Afterwards: core modules behind an instance of another component are not linked.
+        let made = native::plug(made).map_err(Error::NoPart)?;
         let path = options.output.clone().unwrap_or_else(|| self.folder().join(format!("{}.wasm", self.name())));
         let Checked { bytes, wasi, imports } = check(made, &path)?;
         let bytes = mark(&bytes, Marks { bears_reuse: true });

@@ -10,6 +10,11 @@ import './events.js';
 import './blobs.js';
 import './shapes.js';
 import './fetching.js';
+import './crypto/secrets.js';
+import './crypto/aes.js';
+import './crypto/curves.js';
+import './crypto/rsa.js';
+import './crypto/keys.js';
 import { runAll } from './check.js';
 
 const remembered = new Set();

@@ -44,6 +44,9 @@ pub enum Error {
         /// The error message of the encoder.
         reason: String,
     },
+    /// The native part of JavaScript could not be added to the component.
+    #[error("cannot put the part for crypto.subtle into the component: {0}")]
+    NoPart(String),
     /// The toolchain succeeded, but the file that it should have written does not exist.
     #[error("`{command}` succeeded, but did not write {}", expected.display())]
     NothingMade {
@@ -78,6 +81,7 @@ impl Error {
                 "it must export `wasi:http/incoming-handler@0.2.x#handle` and import only WASI; `wasmhost new` writes an example"
                     .to_owned()
             }
+            Self::NoPart(_) => "`npm install --save-dev --save-exact @bytecodealliance/componentize-js@0.23.0`".to_owned(),
             Self::NothingMade { .. } => "`wasmhost new` writes an example of a project that builds".to_owned(),
             Self::Io { .. } => "check the path, its permissions and the disk".to_owned(),
         }
