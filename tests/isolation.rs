@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::support::wat::More;
 use crate::support::{CEILING, Connection, FAULTS, Server, get, request};
 
 #[test]
@@ -50,6 +52,69 @@ fn memory_of_one_request_is_not_seen_by_another_under_request_isolation() {
         }
         assert_eq!(server.status()["isolation"], "request");
         assert!(server.sum("generation") >= 150, "{component}: an instance for each request");
+    }
+}
+
+/// Searches all of a memory and of a table for what another instance wrote, and traps if it finds some. Then it writes to
+/// every second page, from the first or the second, as the path's letter says: more pieces than wasmtime 50 asks the kernel
+/// about at once.
+const SEARCHING: More = More {
+    component: "",
+    imports: &[],
+    module: r#"
+    (memory $own 64)
+    (data (memory $own) (i32.const 0x200000) "of image")
+    (table $slots 4096 funcref)
+    (elem declare func $search)
+    (func $search (param $letter i32) (local $at i32)
+      (drop (memory.grow $own (i32.const 16)))
+      (loop $next
+        (if (i64.ne (i64.load $own offset=2048 (local.get $at)) (i64.const 0)) (then unreachable))
+        (local.set $at (i32.add (local.get $at) (i32.const 4096)))
+        (br_if $next (i32.lt_u (local.get $at) (i32.const 0x500000))))
+      (if (i64.ne (i64.load $own (i32.const 0x200000)) (i64.const 0x6567616d6920666f)) (then unreachable))
+      (local.set $at (i32.const 0))
+      (loop $next
+        (if (i32.eqz (ref.is_null (table.get $slots (local.get $at)))) (then unreachable))
+        (table.set $slots (local.get $at) (ref.func $search))
+        (local.set $at (i32.add (local.get $at) (i32.const 1)))
+        (br_if $next (i32.lt_u (local.get $at) (i32.const 4096))))
+      (i64.store $own (i32.const 0x200000) (i64.const 7))
+      (local.set $at (i32.shl (i32.and (local.get $letter) (i32.const 1)) (i32.const 12)))
+      (loop $next
+        (i64.store $own offset=2048 (local.get $at) (i64.const 7))
+        (local.set $at (i32.add (local.get $at) (i32.const 0x2000)))
+        (br_if $next (i32.lt_u (local.get $at) (i32.const 0x500000)))))"#,
+    handle: "(call $search (i32.load8_u (i32.const 1025)))",
+};
+
+#[test]
+fn a_fresh_instance_finds_nothing_of_others_while_the_kernel_moves_pages() {
+    const LASTS: Duration = Duration::from_secs(2);
+    let component = SEARCHING.file();
+    for kind in ["thread", "process"] {
+        let component = component.path().to_str().expect("a path in UTF-8");
+        let server = Server::start(component, &["--isolation", "request", "--worker-kind", kind]);
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // It takes root; without, the search goes on alone.
+            scope.spawn(|| while !over.load(Relaxed) && fs::write("/proc/sys/vm/compact_memory", "1").is_ok() {});
+            let search = || {
+                let mut connection = Connection::open(server.address);
+                let began = Instant::now();
+                for path in ["/a", "/b", "/b", "/a"].into_iter().cycle() {
+                    let response = connection.get(path);
+                    if response.status != 200 || began.elapsed() > LASTS {
+                        return response.status;
+                    }
+                }
+                0
+            };
+            let clients: Vec<_> = (0..8).map(|_| scope.spawn(search)).collect();
+            let statuses: Vec<u16> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
+            over.store(true, Relaxed);
+            assert_eq!(statuses, [200; 8], "{kind}: an instance found what another wrote");
+        });
     }
 }
 

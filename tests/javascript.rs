@@ -185,7 +185,15 @@ fn line_of(text: &str) -> usize {
 /// # Panics
 /// When a file cannot be written.
 fn build(dir: &Path, source: &str) -> std::process::Output {
-    std::fs::write(dir.join("package.json"), r#"{"name": "made", "main": "entry.js"}"#).expect("a file");
+    build_of(dir, r#"{"name": "made", "main": "entry.js"}"#, source)
+}
+
+/// The same with another package.json.
+///
+/// # Panics
+/// When a file cannot be written.
+fn build_of(dir: &Path, package: &str, source: &str) -> std::process::Output {
+    std::fs::write(dir.join("package.json"), package).expect("a file");
     std::fs::write(dir.join("entry.js"), source).expect("a file");
     let mut build = command();
     build.args(["build", "--no-install"]).current_dir(dir).env("TMPDIR", dir);
@@ -249,6 +257,30 @@ fn a_build_with_another_version_of_the_streams_tells_which_is_wanted() -> TestRe
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("web-streams-polyfill is of version 3.0.0, and 4.3.0 is wanted"), "{said}");
     assert!(said.contains("hint: npm install --save-dev --save-exact web-streams-polyfill@4.3.0"), "{said}");
+    Ok(())
+}
+
+/// A project that never named it gets the command that adds it, and one that names it the one that installs what is named.
+#[test(needs(Javascript))]
+fn a_build_without_the_streams_tells_the_command_that_gets_them() -> TestResult {
+    // Not below the packages that the tests' guests have, but with two of them.
+    let dir = tempfile::tempdir()?;
+    let packages = dir.path().join("node_modules");
+    std::fs::create_dir(&packages)?;
+    for name in ["@bytecodealliance", "esbuild"] {
+        std::os::unix::fs::symlink(facility::javascript().join("node_modules").join(name), packages.join(name))?;
+    }
+    let source = "export default { fetch() { return new Response('x'); } };\n";
+    let said = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let unnamed = build(dir.path(), source);
+    let hint = "hint: npm install --save-dev --save-exact web-streams-polyfill@4.3.0\n";
+    assert_eq!(unnamed.status.code(), Some(1), "{}", said(&unnamed));
+    assert!(said(&unnamed).contains("web-streams-polyfill is not installed here"), "{}", said(&unnamed));
+    assert!(said(&unnamed).contains(hint), "{}", said(&unnamed));
+    let package = r#"{"name": "made", "main": "entry.js", "devDependencies": {"web-streams-polyfill": "4.3.0"}}"#;
+    let named = build_of(dir.path(), package, source);
+    assert_eq!(named.status.code(), Some(1), "{}", said(&named));
+    assert!(said(&named).contains("hint: npm install\n"), "{}", said(&named));
     Ok(())
 }
 

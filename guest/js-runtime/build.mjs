@@ -3,7 +3,7 @@
 // ENTRY exports the application by default, or adds a listener for `fetch`. esbuild and componentize-js are taken from
 // the node_modules of the present folder or of one above it.
 
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import { constants, tmpdir } from 'node:os';
@@ -27,16 +27,26 @@ function fail(reason, hint) {
 // The folder of an installed package, which has to be of one version if that is named.
 function installed(name, version) {
   const hint = `npm install --save-dev ${version === undefined ? name : `--save-exact ${name}@${version}`}`;
+  let isNamed = false;
   for (let folder = process.cwd(); ; folder = dirname(folder)) {
     const found = join(folder, 'node_modules', name);
-    const description = join(found, 'package.json');
-    if (existsSync(description)) {
-      const is = JSON.parse(readFileSync(description, 'utf8')).version;
+    const described = describe(found);
+    if (described !== null) {
+      const is = described.version;
       if (version !== undefined && is !== version) fail(`${name} is of version ${is}, and ${version} is wanted`, hint);
-      return found;
+      // Package managers link to where they keep it.
+      return realpathSync(found);
     }
-    if (folder === dirname(folder)) fail(`${name} is not installed here`, `npm install, or ${hint}`);
+    const { dependencies, devDependencies } = describe(folder) ?? {};
+    isNamed ||= dependencies?.[name] !== undefined || devDependencies?.[name] !== undefined;
+    if (folder === dirname(folder)) fail(`${name} is not installed here`, isNamed ? 'npm install' : hint);
   }
+}
+
+// The package.json of a folder; null if there is none.
+function describe(folder) {
+  const file = join(folder, 'package.json');
+  return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : null;
 }
 const load = (...path) => import(pathToFileURL(join(...path)));
 

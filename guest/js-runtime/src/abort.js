@@ -1,7 +1,7 @@
 // AbortController and AbortSignal (DOM, section 3). The engine's own keep no reason, and its time-outs would wait in a loop
 // of their own, beside `loop.js`.
 
-import { globals } from './loop.js';
+import { globals, isActive, whenOver } from './loop.js';
 import { INNER, shape } from './shape.js';
 
 const KEY = Symbol('key');
@@ -69,10 +69,26 @@ export class AbortSignal extends EventTarget {
     const sources = new Set(given.flatMap((one) => (one[INNER].sources === null ? one : [...one[INNER].sources])));
     signal[INNER].sources = sources;
     for (const source of sources) (source[INNER].dependents ??= new Set()).add(signal);
+    if (isActive()) {
+      ofCall.add(signal);
+      whenOver(release);
+    }
     return signal;
   }
 }
 shape(AbortSignal, 'AbortSignal');
+
+// Those of `any` that the present call has made. Their sources may stay longer.
+const ofCall = new Set();
+
+function release() {
+  ofCall.forEach(unfollow);
+  ofCall.clear();
+}
+
+function unfollow(signal) {
+  for (const source of signal[INNER].sources ?? []) source[INNER].dependents?.delete(signal);
+}
 
 function mark(signal, reason) {
   signal[INNER].aborted = true;
@@ -96,18 +112,19 @@ function abort(signal, reason) {
 
 function tell(signal) {
   const inner = signal[INNER];
-  const { steps, sources } = inner;
+  const { steps } = inner;
   inner.steps = null;
-  for (const source of sources ?? []) source[INNER].dependents?.delete(signal);
+  unfollow(signal);
   for (const step of steps ?? []) step();
   const event = new Event('abort');
   Object.defineProperty(event, 'isTrusted', { value: true });
   signal.dispatchEvent(event);
 }
 
-// Has something done when the signal comes.
+// Has something done when the signal comes, or at once if it has come.
 export function onAbort(signal, step) {
-  (signal[INNER].steps ??= new Set()).add(step);
+  if (signal.aborted) step();
+  else (signal[INNER].steps ??= new Set()).add(step);
 }
 
 export function offAbort(signal, step) {

@@ -1,5 +1,6 @@
 // Blob and File in front of the engine's (File API), and the URLs of blobs.
 
+import { whenOver } from './loop.js';
 import { define, INNER, provide, shape, showMembers } from './shape.js';
 import { byteStream } from './streams.js';
 
@@ -119,8 +120,10 @@ export function withType(blob, type) {
   return blob;
 }
 
-// What URLs stand for, until they are revoked (File API, "blob URL store").
+// What URLs stand for, until they are revoked (File API, "blob URL store"), or the call is over. There are none of the top
+// level, which has no random numbers.
 const store = new Map();
+const revokeAll = () => store.clear();
 
 // What a URL stands for, whatever its fragment is; null for nothing.
 export const blobOf = (href) => store.get(href.replace(/#[^]*$/, '')) ?? null;
@@ -129,6 +132,7 @@ export function createObjectURL(blob) {
   if (!(blob instanceof NativeBlob)) throw new TypeError('only a Blob has such a URL');
   const url = `blob:null/${crypto.randomUUID()}`;
   store.set(url, blob);
+  whenOver(revokeAll);
   return url;
 }
 

@@ -146,7 +146,9 @@ const methods = {
   async blob() {
     const bytes = await bytesOf(takeBody(this[INNER]));
     const type = mimeOf(this.headers);
-    return withType(new Blob([bytes]), type === null ? '' : serializeMime(type));
+    const text = type === null ? '' : serializeMime(type);
+    // A FormData asks the engine for the type, not the runtime.
+    return withType(new Blob([bytes], { type: text }), text);
   },
 
   async formData() {

@@ -12,7 +12,12 @@ const isPlatform = (value) =>
   value instanceof WritableStream ||
   value instanceof TransformStream;
 
+// Longer arrays may have few elements.
+const WALKED_MAX = 65536;
+
 const isObject = (value) => typeof value === 'object' && value !== null;
+// Whose keys are those of what they hold.
+const isFlat = (value) => ArrayBuffer.isView(value) || value instanceof String;
 const refused = (value) => new DOMException(`${Object.prototype.toString.call(value)} cannot be cloned`, 'DataCloneError');
 
 // Whether there is a Blob in it. Throws for what cannot be cloned.
@@ -30,12 +35,12 @@ function hasBlob(value) {
   look(value);
   for (const one of seen) {
     // Most are plain objects and arrays.
-    if (Array.isArray(one)) {
+    if (Array.isArray(one) && one.length <= WALKED_MAX) {
       for (let index = 0; index < one.length; index++) look(one[index]);
       continue;
     }
     if (Object.getPrototypeOf(one) !== Object.prototype) {
-      if (ArrayBuffer.isView(one)) continue;
+      if (isFlat(one)) continue;
       if (one instanceof Blob) {
         found = true;
         continue;
@@ -55,36 +60,41 @@ function hasBlob(value) {
 }
 
 function cloneBlob(blob) {
-  if (!(blob instanceof File)) return withType(blob.slice(), blob.type);
+  if (!(blob instanceof File)) return withType(blob.slice(0, blob.size, blob.type), blob.type);
   return withType(new File([blob], blob.name, { type: blob.type, lastModified: blob.lastModified }), blob.type);
 }
 
-// The engine's clone with the Blobs in it put right, by walking through both. `done` has the clones by their originals.
-function mended(original, clone, done) {
-  if (!isObject(original)) return clone;
-  if (done.has(original)) return done.get(original);
-  const right = original instanceof Blob ? cloneBlob(original) : clone;
-  done.set(original, right);
-  if (original instanceof Map) {
-    const entries = [...clone];
-    clone.clear();
-    [...original].forEach(([key, value], index) => {
-      clone.set(mended(key, entries[index][0], done), mended(value, entries[index][1], done));
-    });
-  } else if (original instanceof Set) {
-    const values = [...clone];
-    clone.clear();
-    [...original].forEach((value, index) => clone.add(mended(value, values[index], done)));
-  } else if (!ArrayBuffer.isView(original)) {
-    for (const name of Object.keys(original)) clone[name] = mended(original[name], clone[name], done);
+// The engine's clone with the Blobs in it put right, by walking through both.
+function mended(value, engines) {
+  // The clones by their originals. Going through it also comes to what is added meanwhile.
+  const done = new Map();
+  const right = (original, clone) => {
+    if (!isObject(original)) return clone;
+    if (!done.has(original)) done.set(original, original instanceof Blob ? cloneBlob(original) : clone);
+    return done.get(original);
+  };
+  const whole = right(value, engines);
+  for (const [original, clone] of done) {
+    if (original instanceof Blob || isFlat(original)) continue;
+    if (original instanceof Map) {
+      const entries = [...clone];
+      clone.clear();
+      [...original].forEach(([key, part], index) => clone.set(right(key, entries[index][0]), right(part, entries[index][1])));
+    } else if (original instanceof Set) {
+      const values = [...clone];
+      clone.clear();
+      [...original].forEach((part, index) => clone.add(right(part, values[index])));
+    } else {
+      for (const name of Object.keys(original)) clone[name] = right(original[name], clone[name]);
+    }
   }
-  return right;
+  return whole;
 }
 
 export function structuredClone(value, options = undefined) {
   if (arguments.length === 0) throw new TypeError('structuredClone needs a value');
   const needsMending = hasBlob(value);
   const clone = native(value, options);
-  return needsMending ? mended(value, clone, new Map()) : clone;
+  return needsMending ? mended(value, clone) : clone;
 }
 provide('structuredClone', structuredClone);

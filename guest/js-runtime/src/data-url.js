@@ -1,6 +1,7 @@
 // What a data: URL holds (Fetch, "data: URL processor").
 
 import { parseMime } from './mime.js';
+import { trimmed } from './spaces.js';
 
 const SPACES = /[\t\n\f\r ]+/g;
 const BASE64 = /; *base64$/i;
@@ -37,7 +38,7 @@ export function dataOf(url) {
   const text = url.href.slice('data:'.length).replace(/#[^]*$/, '');
   const comma = text.indexOf(',');
   if (comma < 0) return null;
-  let mime = text.slice(0, comma).replace(/^[\t\n\f\r ]+|[\t\n\f\r ]+$/g, '');
+  let mime = trimmed(text.slice(0, comma));
   let bytes = percentDecoded(text.slice(comma + 1));
   if (BASE64.test(mime)) {
     bytes = base64Decoded(bytes);

@@ -7,9 +7,8 @@ import * as app from 'wasmhost:app';
 
 import { takeBody } from './body.js';
 import { listeners } from './globals.js';
-import { closeAll, sendBody } from './host-body.js';
+import { sendBody } from './host-body.js';
 import { beginCall, endCall, tell } from './loop.js';
-import { clearTimeline } from './performance.js';
 import { incoming } from './request.js';
 import { listOfResponse, Response } from './response.js';
 import { INNER } from './shape.js';
@@ -103,8 +102,6 @@ async function linger(call, rest) {
 // Nothing of the request is left in the instance.
 function end({ request }) {
   endCall();
-  closeAll();
-  clearTimeline();
   const inner = request[INNER];
   const { handle } = inner;
   inner.handle = 0;

@@ -146,6 +146,7 @@ async function answered(future, signal) {
   const abort = () => giveUp(pollable, signal.reason);
   if (signal !== null) onAbort(signal, abort);
   try {
+    signal?.throwIfAborted();
     for (;;) {
       const answer = received(future);
       if (answer !== null) return answer;

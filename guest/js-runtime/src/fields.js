@@ -2,6 +2,7 @@
 // what it was made of may change; `Headers` is made of it only for those who look.
 
 import { define } from './shape.js';
+import { trimmed } from './spaces.js';
 
 // Names seen before, with their lower-case forms, and values, as they are sent: looking up costs a third of checking.
 // Bounded, since an application may make up new ones for ever.
@@ -30,16 +31,11 @@ function nameOf(given) {
   return lower;
 }
 
-const isSpace = (code) => code === 32 || code === 9 || code === 10 || code === 13;
-
 function valueOf(given) {
   const found = values.get(given);
   if (found !== undefined) return found;
   const text = String(given);
-  let value = text;
-  if (isSpace(value.charCodeAt(0)) || isSpace(value.charCodeAt(value.length - 1))) {
-    value = value.replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, '');
-  }
+  const value = trimmed(text);
   if (NOT_VALUE.test(value)) throw new TypeError(`${JSON.stringify(value)} is no value of a header`);
   if (text.length <= KNOWN_LENGTH_MAX) remember(values, text, value);
   return value;

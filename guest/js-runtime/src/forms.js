@@ -1,5 +1,7 @@
 // Forms as bodies: FormData as multipart/form-data (RFC 7578; HTML, "multipart/form-data encoding algorithm"), and back.
 
+import { trimmed } from './spaces.js';
+
 // The bytes, as a Blob, and the type.
 export function multipart(form) {
   const boundary = `----form-${crypto.randomUUID()}`;
@@ -49,7 +51,7 @@ export function formOf(bytes, boundary) {
     if (file === undefined) {
       form.append(unquoted(name), plainDecoder.decode(content));
     } else {
-      const kind = /^content-type:\s*(\S.*?)\s*$/im.exec(head)?.[1] ?? 'text/plain';
+      const kind = trimmed(/^content-type:(.*)/im.exec(head)?.[1] ?? '') || 'text/plain';
       form.append(unquoted(name), new File([content], unquoted(file), { type: kind }));
     }
     at = end + 2;

@@ -20,7 +20,7 @@ import { URL } from './url.js';
 // Listeners for the event `fetch`, for applications without a default export.
 export const listeners = [];
 
-const { addEventListener: listen, removeEventListener: unlisten } = listening(globalThis.addEventListener);
+const { addEventListener: listen, removeEventListener: unlisten } = listening(globalThis.addEventListener, globalThis.removeEventListener);
 
 const provided = {
   ...globals,

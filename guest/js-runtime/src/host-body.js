@@ -1,7 +1,7 @@
 // Bodies of the host: those that come, of a request or of the response to an outgoing one, and those that go.
 
-import { onAbort } from './abort.js';
-import { giveUp, ready } from './loop.js';
+import { offAbort, onAbort } from './abort.js';
+import { giveUp, ready, whenOver } from './loop.js';
 import { byteStream } from './streams.js';
 import {
   CLOSED,
@@ -26,9 +26,13 @@ const CHUNK_BYTES = 65536n;
 // Bodies that hold something of the host, which has to go when the call ends.
 const open = new Set();
 
-export function closeAll() {
-  if (open.size === 0) return;
+function closeAll() {
   for (const body of open) body.close();
+}
+
+function keep(body) {
+  open.add(body);
+  whenOver(closeAll);
 }
 
 export function concat(chunks, length) {
@@ -59,6 +63,8 @@ export class HostBody {
     this._input = 0;
     this._pollable = 0;
     this._reason = null;
+    this._signal = null;
+    this._abort = null;
   }
 
   // One whose handle is here already.
@@ -71,12 +77,14 @@ export class HostBody {
   _take(handle) {
     this._body = handle;
     this._input = inputOf(handle);
-    open.add(this);
+    keep(this);
   }
 
   // Breaks off when the signal comes.
   abortWith(signal) {
-    onAbort(signal, () => this.close(signal.reason));
+    this._signal = signal;
+    this._abort = () => this.close(signal.reason);
+    onAbort(signal, this._abort);
   }
 
   // Some bytes; null at the end.
@@ -112,6 +120,7 @@ export class HostBody {
     dropIncomingBody(this._body);
     this._input = 0;
     open.delete(this);
+    if (this._signal !== null) offAbort(this._signal, this._abort);
   }
 
   // From which the host is asked for no more than is read.
@@ -138,7 +147,12 @@ export class HostBody {
   }
 
   async pipe(sink) {
-    for (let chunk = await this._next(); chunk !== null; chunk = await this._next()) await sink.write(chunk);
+    try {
+      for (let chunk = await this._next(); chunk !== null; chunk = await this._next()) await sink.write(chunk);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 }
 
@@ -148,7 +162,7 @@ export class Sink {
     this._body = body;
     this._output = output;
     this._pollable = 0;
-    open.add(this);
+    keep(this);
   }
 
   // Writes all of these bytes, as fast as they are taken.

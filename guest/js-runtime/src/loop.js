@@ -20,6 +20,8 @@ let waiting = [];
 // Timers by their numbers: { due, run, every }.
 const timers = new Map();
 let lastTimer = 0;
+// What is left to do at the end of the call.
+const atEnd = new Set();
 
 const OUTSIDE = 'timers and I/O need a request: at the top level there is none, nor once the response was sent (see ctx.waitUntil)';
 
@@ -34,6 +36,9 @@ function arm() {
 }
 
 export const isActive = () => active;
+
+// Has something done, once, at the end of the call, or of the first one if there is none yet.
+export const whenOver = (step) => atEnd.add(step);
 
 export function beginCall() {
   active = true;
@@ -51,6 +56,10 @@ export function endCall() {
       reject(new DOMException('the request is over', 'AbortError'));
     }
     waiting = [];
+  }
+  if (atEnd.size > 0) {
+    for (const step of atEnd) step();
+    atEnd.clear();
   }
 }
 

@@ -1,7 +1,7 @@
 // MessageChannel (HTML, "Channel messaging"), within an instance: there are no workers to send to. A message arrives in a later turn
 // of the loop, if the call lasts until then.
 
-import { globals, isActive } from './loop.js';
+import { globals, isActive, whenOver } from './loop.js';
 import { INNER, provide, shape } from './shape.js';
 
 const KEY = Symbol('key');
@@ -23,6 +23,14 @@ for (const name of ['data', 'origin', 'lastEventId', 'source', 'ports']) {
 }
 shape(MessageEvent, 'MessageEvent', 1);
 
+// Those that got a message in the present call.
+const used = new Set();
+
+function forget() {
+  for (const port of used) port[INNER].waiting = [];
+  used.clear();
+}
+
 class MessagePort extends EventTarget {
   constructor(key) {
     if (key !== KEY) throw new TypeError('Illegal constructor');
@@ -42,6 +50,10 @@ class MessagePort extends EventTarget {
     const { other } = this[INNER];
     if (other === null) return;
     other[INNER].waiting.push({ data, ports });
+    if (isActive()) {
+      used.add(other);
+      whenOver(forget);
+    }
     deliver(other);
   }
 
@@ -79,8 +91,13 @@ shape(MessagePort, 'MessagePort');
 function deliver(port) {
   const { waiting, hasStarted } = port[INNER];
   if (!hasStarted || !isActive()) return;
-  for (const message of waiting.splice(0)) {
-    globals.setTimeout(() => port.dispatchEvent(new MessageEvent('message', message)), 0);
+  for (const { data, ports } of waiting.splice(0)) {
+    globals.setTimeout(() => {
+      const event = new MessageEvent('message', { ports });
+      // The constructor takes undefined for null.
+      event[INNER].data = data;
+      port.dispatchEvent(event);
+    }, 0);
   }
 }
 

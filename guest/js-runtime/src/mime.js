@@ -1,25 +1,26 @@
 // MIME types (MIME Sniffing, section 4).
 
+import { trimmed, trimmedEnd } from './spaces.js';
+
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const QUOTABLE = /^[\t\x20-\x7e\x80-\xff]*$/;
 // A parameter: its name and value, the value as a quoted string or not, up to the next semicolon. A quoted string need not end.
 const PARAMETER = /;[\t\n\r ]*([^;=]*)(?:=(?:"((?:\\[^]|[^"\\])*(?:\\$)?)"?[^;]*|([^;]*)))?/gy;
 
-const trimmed = (text) => text.replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, '');
 const lower = (text) => text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 
 // { essence, parameters }, the latter a Map; null for what is no MIME type.
 export function parseMime(text) {
   const given = trimmed(text);
   const end = given.indexOf(';');
-  const essence = (end < 0 ? given : given.slice(0, end)).replace(/[\t\n\r ]+$/, '');
+  const essence = end < 0 ? given : trimmedEnd(given.slice(0, end));
   const slash = essence.indexOf('/');
   if (slash < 0 || !TOKEN.test(essence.slice(0, slash)) || !TOKEN.test(essence.slice(slash + 1))) return null;
   const parameters = new Map();
   if (end >= 0) {
     for (const [, name, quoted, plain] of given.slice(end).matchAll(PARAMETER)) {
       const key = lower(name);
-      const value = quoted === undefined ? plain?.replace(/[\t\n\r ]+$/, '') : quoted.replace(/\\([^]|$)/g, (_, char) => char || '\\');
+      const value = quoted === undefined ? plain && trimmedEnd(plain) : quoted.replace(/\\([^]|$)/g, (_, char) => char || '\\');
       const isValid = TOKEN.test(key) && value !== undefined && QUOTABLE.test(value) && (quoted !== undefined || value !== '');
       if (isValid && !parameters.has(key)) parameters.set(key, value);
     }

@@ -1,17 +1,19 @@
-// The clock and the timeline (High Resolution Time, Performance Timeline, User Timing). The engine has the clock only, counted in
-// 32 bits from the time of the build. Marks and measures last until the call ends.
+// The clock and the timeline (High Resolution Time, Performance Timeline, User Timing). The engine has the clock only, which
+// fails while the component is built, and is counted in 32 bits from then. Marks and measures last until the call ends.
 
-import { globals, isActive, tell } from './loop.js';
+import { globals, isActive, tell, whenOver } from './loop.js';
 import { INNER, provide, shape } from './shape.js';
 import { now } from './wasi.js';
 
 const KEY = Symbol('key');
-const native = globalThis.performance;
 const TYPES = Object.freeze(['mark', 'measure']);
 
-// { monotonic, wall }: the two clocks at the first look of an instance. There is no instance yet while the component is built.
+// { monotonic, wall }: the two clocks when an instance's time was 0. There is no instance yet while the component is built: its time
+// is that of the wall clock, and an instance goes on from what was told then.
 let origin = null;
-const originOf = () => (isActive() ? (origin ??= { monotonic: now(), wall: Date.now() }) : null);
+const began = Date.now();
+let told = 0;
+const originOf = () => (isActive() ? (origin ??= { monotonic: now() - told, wall: Date.now() - told }) : origin);
 
 let entries = [];
 const observers = new Set();
@@ -145,13 +147,14 @@ class Performance extends EventTarget {
 
   get timeOrigin() {
     if (this[INNER] === undefined) throw new TypeError('this is no Performance');
-    return originOf()?.wall ?? Date.now() - native.now();
+    return originOf()?.wall ?? began;
   }
 
   now() {
     if (this[INNER] === undefined) throw new TypeError('this is no Performance');
     const from = originOf();
-    return from === null ? native.now() : now() - from.monotonic;
+    if (from !== null) return now() - from.monotonic;
+    return (told = Math.max(told, Date.now() - began));
   }
 
   mark(name, options = undefined) {
@@ -188,6 +191,7 @@ function clear(type, name) {
 
 function add(entry) {
   entries.push(entry);
+  whenOver(clearTimeline);
   for (const observer of observers) {
     const inner = observer[INNER];
     if (inner.types.has(entry.entryType)) inner.queue.push(entry);
@@ -213,11 +217,13 @@ function deliverLater() {
 }
 
 // Nothing of a request is left for the next.
-export function clearTimeline() {
-  if (entries.length > 0) entries = [];
-  if (observers.size === 0) return;
+function clearTimeline() {
+  entries = [];
   isDelivering = false;
-  for (const observer of observers) observer[INNER].queue = [];
+  for (const observer of observers) {
+    if (observer[INNER].isOfCall) observer.disconnect();
+    else observer[INNER].queue = [];
+  }
 }
 
 class PerformanceObserverEntryList {
@@ -233,7 +239,7 @@ class PerformanceObserver {
   constructor(callback) {
     if (typeof callback !== 'function') throw new TypeError('a PerformanceObserver takes a function');
     // With `entryTypes` it observes several types, given at once; with `type`, one more at each call.
-    this[INNER] = { callback, types: new Set(), queue: [], isOfSeveral: null };
+    this[INNER] = { callback, types: new Set(), queue: [], isOfSeveral: null, isOfCall: false };
   }
 
   observe(options = {}) {
@@ -252,7 +258,9 @@ class PerformanceObserver {
     if (known.length === 0) return;
     if (isOfSeveral) inner.types = new Set(known);
     else inner.types.add(known[0]);
+    if (!observers.has(this)) inner.isOfCall = isActive();
     observers.add(this);
+    whenOver(clearTimeline);
     if (buffered) inner.queue.push(...entries.filter(({ entryType }) => entryType === known[0]));
     deliverLater();
   }

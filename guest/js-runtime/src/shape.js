@@ -1,6 +1,6 @@
 // The shape that Web IDL asks of interfaces, and that classes of JavaScript do not have by themselves.
 
-// Where the runtime keeps what it knows of an object. Nothing of it shows in JSON or among the object's keys. One symbol
+// Where the runtime keeps what it knows of an object. Nothing of it shows in JSON or among the keys that are strings. One symbol
 // costs the engine, an interpreter, much less than private fields do. What is no object of the runtime has none, so that
 // reading a part of it is a TypeError, which is what the standards ask for.
 export const INNER = Symbol('inner');

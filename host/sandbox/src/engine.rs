@@ -58,9 +58,9 @@ fn settings(EngineKind { concurrent, tier }: EngineKind) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     // No toolchain for wasi:http emits them, and each is more of wasmtime for a guest to reach. Exceptions stay: C's
-    // setjmp and C++ are compiled to them. (Threads, stack switching, custom page sizes, wide arithmetic and the
-    // component model's own unfinished proposals are off unless they are asked for.)
-    config.wasm_memory64(false).wasm_gc(false);
+    // setjmp and C++ are compiled to them. (Threads, stack switching, custom page sizes and the component model's own
+    // unfinished proposals are off unless they are asked for; so is wide arithmetic before wasmtime 50.)
+    config.wasm_memory64(false).wasm_gc(false).wasm_wide_arithmetic(false);
     config.wasm_component_model_async(concurrent);
     // Without it wasmtime keeps no record of tasks, and a call of a host function takes fewer steps.
     config.concurrency_support(concurrent);

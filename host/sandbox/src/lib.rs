@@ -32,6 +32,7 @@ mod prepare;
 mod provided;
 mod relief;
 mod replacing;
+mod reset;
 mod response_p2;
 mod response_p3;
 mod sandbox;

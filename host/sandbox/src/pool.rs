@@ -6,6 +6,7 @@ use wasmtime::PoolingAllocationConfig;
 use wasmhost_config::App;
 
 use super::limits::CORE_INSTANCES_MAX;
+use super::reset;
 
 /// Instances of an app on a worker that may exist beyond its `instances_per_worker` for a moment: those that are being
 /// made while others are being dropped, and those of a component that a reload has replaced.
@@ -36,10 +37,6 @@ const TABLES_PER_COMPONENT_MAX: u32 = 16;
 /// Room for tables to start with and to grow to. The largest that was seen at the start of an instance has 10,339 elements
 /// (a small program in Go; 7,785 for JavaScript, 5,816 for Python, 342 for Rust); toolchains seldom grow them at all.
 const TABLE_ELEMENTS_MAX: usize = 1 << 15;
-/// Bytes of a table that are zeroed in place when its instance goes; what is beyond is given back to the system and comes
-/// back zeroed. Toolchains make tables of a few hundred to a few thousand elements of 8 bytes: to zero them costs less
-/// than the system call and the page fault that giving them back does.
-const TABLE_KEPT_BYTES: usize = 32 * 1024;
 /// A memory may have as much as its place in the pool has anyway, for the engine leaves out checks of bounds.
 /// `--memory-max` bounds it below that.
 const MEMORY_MAX_BYTES: usize = 1 << 32;
@@ -109,8 +106,8 @@ impl PoolShape {
             .max_memories_per_module(MEMORIES_PER_COMPONENT_MAX)
             .max_tables_per_module(TABLES_PER_COMPONENT_MAX)
             .max_memory_size(MEMORY_MAX_BYTES)
-            .table_elements(TABLE_ELEMENTS_MAX)
-            .table_keep_resident(TABLE_KEPT_BYTES);
+            .table_elements(TABLE_ELEMENTS_MAX);
+        reset::choose(&mut pool);
         pool
     }
 }

@@ -63,6 +63,28 @@ check('structuredClone: Blob and File, at the top and within', async () => {
   ok(key === copy.list[1] && held === copy.list[0] && copy.set.has(key));
   equal([key instanceof File, key.name, key.type, key.lastModified, await key.text()], [true, 'f.txt', 'c/d', 5, 'x']);
 });
+check('FormData keeps the type of a Blob, of response.blob(), and of clones', async () => {
+  const init = { headers: { 'content-type': 'image/png' } };
+  const made = new Blob(['x'], { type: 'image/png' });
+  for (const blob of [made, await new Response('x', init).blob(), structuredClone(made), made.slice(0, 1, 'image/png')]) {
+    const form = new FormData();
+    form.append('file', blob, 'f.png');
+    const { type } = (await new Response(form).formData()).get('file');
+    equal([form.get('file').type, type], ['image/png', 'image/png']);
+  }
+});
+check('structuredClone: sparse arrays, boxed strings, and deep values beside a Blob', () => {
+  const sparse = [];
+  sparse[4_000_000_000] = new Blob(['x'], { type: 'a/b' });
+  let deep = { blob: new Blob([], { type: 'c/d' }) };
+  for (let depth = 0; depth < 3000; depth++) deep = [deep];
+  const copy = structuredClone({ sparse, deep, text: new String('text') });
+  equal([copy.sparse.length, copy.sparse[4_000_000_000].type, Object.keys(copy.sparse)], [4_000_000_001, 'a/b', ['4000000000']]);
+  equal([copy.text instanceof String, `${copy.text}`, structuredClone(sparse).length], [true, 'text', 4_000_000_001]);
+  let inner = copy.deep;
+  while (Array.isArray(inner)) [inner] = inner;
+  equal(inner.blob.type, 'c/d');
+});
 check('structuredClone: what cannot be cloned is a DataCloneError', async () => {
   for (const value of [
     new Response(), new Request('http://a.test'), new Headers(), new URL('http://a.test'), new AbortController(), new AbortController().signal,

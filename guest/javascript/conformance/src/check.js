@@ -9,13 +9,28 @@ export const about = (name) => {
 };
 export const check = (name, run) => checks.push({ group, name, run });
 
+const isObject = (value) => typeof value === 'object' && value !== null;
+
+// As Object.is, and in plain objects and arrays so for each part.
+function isSame(found, expected) {
+  if (!isObject(found) || !isObject(expected)) return Object.is(found, expected);
+  if (found === expected) return true;
+  const isPlain = (value) => Array.isArray(value) || [Object.prototype, null].includes(Object.getPrototypeOf(value));
+  if (!isPlain(found) || !isPlain(expected) || Array.isArray(found) !== Array.isArray(expected)) return false;
+  const [names, others] = [Object.keys(found), Object.keys(expected)];
+  if (found.length !== expected.length || names.length !== others.length) return false;
+  return names.every((name, index) => name === others[index] && isSame(found[name], expected[name]));
+}
+
+function show(value) {
+  if (typeof value === 'string') return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map(show).join(', ')}]`;
+  if (!isObject(value) || Object.getPrototypeOf(value) !== Object.prototype) return Object.is(value, -0) ? '-0' : String(value);
+  return `{${Object.keys(value).map((name) => ` ${name}: ${show(value[name])}`).join(',')} }`;
+}
+
 export function equal(found, expected) {
-  const show = (value) => (typeof value === 'string' ? JSON.stringify(value) : String(value));
-  const same = Object.is(found, expected) || JSON.stringify(found) === JSON.stringify(expected);
-  if (!same || typeof found !== typeof expected) {
-    const text = (value) => (typeof value === 'object' && value !== null ? JSON.stringify(value) : show(value));
-    throw new Error(`${text(found)}, not ${text(expected)}`);
-  }
+  if (!isSame(found, expected)) throw new Error(`${show(found)}, not ${show(expected)}`);
 }
 
 export const ok = (found) => equal(Boolean(found), true);

@@ -18,6 +18,11 @@ import './crypto/keys.js';
 import { runAll } from './check.js';
 
 const remembered = new Set();
+// The time at the top level, which is not 0, and the one at the first request.
+const clock = { top: 0, first: null };
+while (clock.top < 2) clock.top = performance.now();
+// What requests leave for those after them in this instance.
+const left = { requests: 0, observed: 0, messages: 0, aborted: 0, url: '', port: null, controller: null };
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const routes = {
@@ -108,9 +113,26 @@ const routes = {
     setTimeout(() => console.log('a timer of another request'), 1);
     return new Response('left');
   },
-  '/marks': () => {
+  async '/leave'() {
+    const found = { requests: left.requests, marks: performance.getEntries().length };
+    if (found.requests > 0) {
+      performance.mark('seen by no observer');
+      left.port.onmessage = () => { left.messages += 1; };
+      left.controller.abort();
+      await pause(5);
+      const url = await fetch(left.url).then((response) => response.text(), () => 'nothing');
+      Object.assign(found, { observed: left.observed, messages: left.messages, aborted: left.aborted, url });
+    }
+    left.requests += 1;
     performance.mark('a mark');
-    return new Response(performance.getEntries().length);
+    new PerformanceObserver(() => { left.observed += 1; }).observe({ type: 'mark' });
+    left.url = URL.createObjectURL(new Blob(['of a request']));
+    const { port1, port2 } = new MessageChannel();
+    port1.postMessage('of a request');
+    left.port = port2;
+    left.controller = new AbortController();
+    AbortSignal.any([left.controller.signal]).onabort = () => { left.aborted += 1; };
+    return Response.json(found);
   },
   '/host': ({ request }) => new Response(request.headers.get('host')),
   '/remembered': ({ params }) => new Response(remembered.has(params.get('name')) ? 'yes' : 'no'),
@@ -118,10 +140,11 @@ const routes = {
 
 export default {
   async fetch(request, env, ctx) {
+    clock.first ??= performance.now();
     const { pathname, searchParams } = new URL(request.url);
     const route = routes[pathname];
     return route === undefined
       ? new Response('not found', { status: 404 })
-      : route({ request, env, ctx, params: searchParams });
+      : route({ request, env, ctx, params: searchParams, clock });
   },
 };

@@ -74,7 +74,11 @@ check('getters on what is no such object are a TypeError', async () => {
 });
 check('methods on what is no such object reject with a TypeError', async () => {
   for (const name of ['text', 'json', 'bytes', 'arrayBuffer', 'blob', 'formData']) {
-    for (const Interface of [Request, Response]) await throws('TypeError', () => Interface.prototype[name].call({}));
+    for (const Interface of [Request, Response]) {
+      const promise = Interface.prototype[name].call({});
+      ok(promise instanceof Promise);
+      await throws('TypeError', () => promise);
+    }
   }
 });
 check('console: members are enumerable', () => {
