@@ -15,6 +15,7 @@ import './crypto/aes.js';
 import './crypto/curves.js';
 import './crypto/rsa.js';
 import './crypto/keys.js';
+import './crypto/spies.js';
 import { runAll } from './check.js';
 
 const remembered = new Set();
