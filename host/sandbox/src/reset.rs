@@ -13,7 +13,5 @@ const MEMORY_KEPT_BYTES: usize = 0;
 /// Has the pool do it so.
 pub(super) fn choose(pool: &mut PoolingAllocationConfig) {
     // wasmtime 48 would leave what was written in pages that the kernel moves or has swapped out (wasmtime#14357).
-    pool.pagemap_scan(Enabled::No)
-        .linear_memory_keep_resident(MEMORY_KEPT_BYTES)
-        .table_keep_resident(TABLE_KEPT_BYTES);
+    pool.pagemap_scan(Enabled::No).linear_memory_keep_resident(MEMORY_KEPT_BYTES).table_keep_resident(TABLE_KEPT_BYTES);
 }
