@@ -3,6 +3,7 @@
 // ENTRY exports the application by default, or adds a listener for `fetch`. esbuild and componentize-js are taken from
 // the node_modules of the present folder or of one above it.
 
+import { randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
@@ -16,6 +17,10 @@ const here = dirname(fileURLToPath(import.meta.url));
 // The versions that the runtime fits: `bindings.js` the engine of the one, `src/streams.js` what the other keeps in a stream.
 const COMPONENTIZE = ['@bytecodealliance/componentize-js', '0.23.0'];
 const STREAMS = ['web-streams-polyfill', '4.3.0'];
+
+// The host's functions reach all memory of the guest, keys too: only the runtime has them. `import()` of an application, which
+// nobody sees here, cannot tell their module's name.
+const RAW = `wasmhost:raw-${randomUUID()}`;
 
 // What went wrong, for the user.
 class Failure extends Error {}
@@ -67,13 +72,12 @@ async function bundle(entry, output) {
   const show = async (messages, kind) => {
     for (const text of await esbuild.formatMessages(messages, { kind, color: process.stderr.isTTY })) process.stderr.write(text);
   };
-  // The host's functions reach all memory of the guest, keys too: only the runtime has them.
   const runtime = join(here, 'src') + sep;
   const raw = {
     name: 'raw',
     setup: ({ onResolve }) =>
       onResolve({ filter: /^wasmhost:raw$/ }, ({ path, importer }) =>
-        importer.startsWith(runtime) ? { path, external: true } : { errors: [{ text: `${path} is for the runtime alone` }] },
+        importer.startsWith(runtime) ? { path: RAW, external: true } : { errors: [{ text: `${path} is for the runtime alone` }] },
       ),
   };
   const make = (options) =>
@@ -147,7 +151,7 @@ async function componentize(source, { places, usesCrypto }) {
     const spliced = spliceBindings.apply(splicer, args);
     const names = spliced.imports.map(([from, name]) => `${from.replace(/@.*/, '')} ${name}`);
     const [[exported]] = spliced.exports;
-    spliced.jsBindings = `const names = ${JSON.stringify(names)};\n${bindings.replace('function exported(', `function ${exported}(`)}`;
+    spliced.jsBindings = `const names = ${JSON.stringify(names)};\n${bindings.replace('wasmhost:raw', RAW).replace('function exported(', `function ${exported}(`)}`;
     return spliced;
   };
   // Without its name this import is not stubbed. The stub traps, and OpenSSL, which the engine's own crypto.subtle uses, seeds itself
