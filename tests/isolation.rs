@@ -98,7 +98,11 @@ fn a_fresh_instance_finds_nothing_of_others_while_the_kernel_moves_pages() {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             // It takes root; without, the search goes on alone.
-            scope.spawn(|| while !over.load(Relaxed) && fs::write("/proc/sys/vm/compact_memory", "1").is_ok() {});
+            scope.spawn(|| {
+                while !over.load(Relaxed) && fs::write("/proc/sys/vm/compact_memory", "1").is_ok() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
             let search = || {
                 let mut connection = Connection::open(server.address);
                 let began = Instant::now();
