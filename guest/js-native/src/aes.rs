@@ -38,7 +38,7 @@ macro_rules! with_cipher {
 
 /// NIST SP 800-38D, with initialization vectors of any length and tags of 4 to 16 bytes.
 pub(crate) fn gcm(encrypt: bool, key: &[u8], iv: &[u8], additional: &[u8], tag: usize, mut data: Vec<u8>) -> Made {
-    if tag > BLOCK || tag < 4 || iv.is_empty() {
+    if !(4..=BLOCK).contains(&tag) || iv.is_empty() {
         return Err(());
     }
     with_cipher!(key, C => {
