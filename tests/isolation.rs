@@ -100,7 +100,7 @@ fn a_fresh_instance_finds_nothing_of_others_while_the_kernel_moves_pages() {
             // It takes root; without, the search goes on alone.
             scope.spawn(|| {
                 while !over.load(Relaxed) && fs::write("/proc/sys/vm/compact_memory", "1").is_ok() {
-                    thread::sleep(Duration::from_millis(1));
+                    thread::sleep(Duration::from_millis(5));
                 }
             });
             let search = || {
@@ -115,8 +115,9 @@ fn a_fresh_instance_finds_nothing_of_others_while_the_kernel_moves_pages() {
                 0
             };
             let clients: Vec<_> = (0..8).map(|_| scope.spawn(search)).collect();
-            let statuses: Vec<u16> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
+            let statuses: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
             over.store(true, Relaxed);
+            let statuses: Vec<u16> = statuses.into_iter().map(|status| status.expect("a client")).collect();
             assert_eq!(statuses, [200; 8], "{kind}: an instance found what another wrote");
         });
     }

@@ -35,23 +35,25 @@ function installed(name, version) {
   let isNamed = false;
   for (let folder = process.cwd(); ; folder = dirname(folder)) {
     const found = join(folder, 'node_modules', name);
-    const described = describe(found);
-    if (described !== null) {
-      const is = described.version;
+    const is = described(found)?.version;
+    if (is !== undefined) {
       if (version !== undefined && is !== version) fail(`${name} is of version ${is}, and ${version} is wanted`, hint);
       // Package managers link to where they keep it.
       return realpathSync(found);
     }
-    const { dependencies, devDependencies } = describe(folder) ?? {};
+    const { dependencies, devDependencies } = described(folder) ?? {};
     isNamed ||= dependencies?.[name] !== undefined || devDependencies?.[name] !== undefined;
     if (folder === dirname(folder)) fail(`${name} is not installed here`, isNamed ? 'npm install' : hint);
   }
 }
 
-// The package.json of a folder; null if there is none.
-function describe(folder) {
-  const file = join(folder, 'package.json');
-  return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : null;
+// The package.json of a folder; undefined if there is none that can be read.
+function described(folder) {
+  try {
+    return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+  } catch {
+    return undefined;
+  }
 }
 const load = (...path) => import(pathToFileURL(join(...path)));
 

@@ -76,7 +76,7 @@ export function headersOf(list) {
 
 // Headers that nobody may change (Fetch, the guard "immutable"), of a response that came.
 const refuse = () => {
-  throw new TypeError('these headers cannot be changed: make a new Response, as in `new Response(response.body, response)`');
+  throw new TypeError('these headers are immutable: make a new Response, as in `new Response(response.body, response)`');
 };
 const immutable = Object.create(Headers.prototype);
 for (const name of ['append', 'delete', 'set']) define(immutable, name, refuse);

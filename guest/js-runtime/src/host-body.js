@@ -177,6 +177,8 @@ export class Sink {
   }
 
   async _room() {
+    // The call that it was of is over.
+    if (this._body === 0) throw GONE;
     if (this._output === 0) this._output = outputOf(this._body);
     for (;;) {
       const allowed = room(this._output);
@@ -208,7 +210,7 @@ export class Sink {
     if (this._pollable !== 0) giveUp(this._pollable, broken());
     if (this._output !== 0) dropOutput(this._output);
     dropOutgoingBody(this._body);
-    this._body = 0;
+    this._body = this._output = 0;
   }
 }
 

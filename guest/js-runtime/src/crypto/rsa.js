@@ -59,14 +59,8 @@ function keys(name, use, algs, privateUses, publicUses) {
     hash,
   });
   const read = {
-    spki(data) {
-      const { oid, parameters, key } = der.readSpki(data);
-      return [oid, parameters, key, false];
-    },
-    pkcs8(data) {
-      const { oid, parameters, key } = der.readPkcs8(data);
-      return [oid, parameters, key, true];
-    },
+    spki: (data) => ({ ...der.readSpki(data), hasVersion: false }),
+    pkcs8: (data) => ({ ...der.readPkcs8(data), hasVersion: true }),
   };
   const importNumbers = {
     jwk(data, hash, extractable, usages) {
@@ -86,7 +80,7 @@ function keys(name, use, algs, privateUses, publicUses) {
         format,
         (data, _, extractable, usages) => {
           allow(usages, format === 'spki' ? publicUses : privateUses);
-          const [oid, parameters, key, hasVersion] = reading(data);
+          const { oid, parameters, key, hasVersion } = reading(data);
           if (!der.isSame(oid, RSA)) throw invalid('the key is none of rsaEncryption');
           parameters.take(der.NULL);
           parameters.end();

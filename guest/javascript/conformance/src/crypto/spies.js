@@ -75,7 +75,6 @@ async function whatSees(secret, run) {
   spy(RegExp.prototype, ['exec', 'test']);
   spy(String.prototype, ['charCodeAt', 'replace', 'split']);
   spy(globalThis, ['atob', 'btoa']);
-  
   spy(Array.prototype, ['includes', 'indexOf', 'reduce', 'map', 'push', 'every', 'some', 'filter', Symbol.iterator]);
   spy(Object.getPrototypeOf([][Symbol.iterator]()), ['next']);
   try {
@@ -128,6 +127,18 @@ check('a key of a curve: sign, derive', async () => {
   const seen = await whatSees(SECRET, async () => {
     await subtle.sign('Ed25519', await signing('Ed25519', ['sign']), text('x'));
     await subtle.deriveBits({ name: 'X25519', public: publicKey }, await deriving('X25519', ['deriveBits']), 256);
+  });
+  equal(seen, []);
+});
+check('a key of RSA: sign', async () => {
+  const how = { name: 'RSA-PSS', hash: 'SHA-256' };
+  const shape = { ...how, modulusLength: 1024, publicExponent: Uint8Array.of(1, 0, 1) };
+  const { privateKey } = await subtle.generateKey(shape, true, ['sign', 'verify']);
+  const { p } = await subtle.exportKey('jwk', privateKey);
+  const prime = Uint8Array.from(atob(p.replaceAll('-', '+').replaceAll('_', '/')), (letter) => letter.charCodeAt(0));
+  const unwrap = await wrapped('pkcs8', new Uint8Array(await subtle.exportKey('pkcs8', privateKey)));
+  const seen = await whatSees(prime, async () => {
+    await subtle.sign({ name: 'RSA-PSS', saltLength: 32 }, await unwrap(how, ['sign']), text('x'));
   });
   equal(seen, []);
 });
