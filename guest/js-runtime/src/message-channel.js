@@ -2,7 +2,7 @@
 // of the loop, if the call lasts until then.
 
 import { globals, isActive, whenOver } from './loop.js';
-import { INNER, provide, shape } from './shape.js';
+import { attributes, INNER, provide, shape } from './shape.js';
 
 const KEY = Symbol('key');
 
@@ -13,14 +13,7 @@ class MessageEvent extends Event {
     this[INNER] = { data, origin: `${origin}`, lastEventId: `${lastEventId}`, source, ports: Object.freeze([...ports]) };
   }
 }
-for (const name of ['data', 'origin', 'lastEventId', 'source', 'ports']) {
-  const members = {
-    get [name]() {
-      return this[INNER][name];
-    },
-  };
-  Object.defineProperty(MessageEvent.prototype, name, Object.getOwnPropertyDescriptor(members, name));
-}
+attributes(MessageEvent, ['data', 'origin', 'lastEventId', 'source', 'ports']);
 shape(MessageEvent, 'MessageEvent', 1);
 
 // Those that got a message in the present call.
@@ -108,15 +101,8 @@ class MessageChannel {
     port2[INNER].other = port1;
     this[INNER] = { port1, port2 };
   }
-
-  get port1() {
-    return this[INNER].port1;
-  }
-
-  get port2() {
-    return this[INNER].port2;
-  }
 }
+attributes(MessageChannel, ['port1', 'port2']);
 shape(MessageChannel, 'MessageChannel');
 
 for (const [name, Interface] of Object.entries({ MessageChannel, MessageEvent, MessagePort })) provide(name, Interface);

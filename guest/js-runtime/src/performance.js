@@ -2,7 +2,7 @@
 // fails while the component is built, and is counted in 32 bits from then. Marks and measures last until the call ends.
 
 import { globals, isActive, tell, whenOver } from './loop.js';
-import { INNER, provide, shape } from './shape.js';
+import { attributes, INNER, provide, shape } from './shape.js';
 import { now } from './wasi.js';
 
 const KEY = Symbol('key');
@@ -25,27 +25,12 @@ class PerformanceEntry {
     this[INNER] = inner;
   }
 
-  get name() {
-    return this[INNER].name;
-  }
-
-  get entryType() {
-    return this[INNER].entryType;
-  }
-
-  get startTime() {
-    return this[INNER].startTime;
-  }
-
-  get duration() {
-    return this[INNER].duration;
-  }
-
   toJSON() {
     const { name, entryType, startTime, duration, detail } = this[INNER];
     return { name, entryType, startTime, duration, ...(detail === undefined ? {} : { detail }) };
   }
 }
+attributes(PerformanceEntry, ['name', 'entryType', 'startTime', 'duration']);
 shape(PerformanceEntry, 'PerformanceEntry');
 
 const detailOf = (given) => (given === undefined || given === null ? null : structuredClone(given));

@@ -6,7 +6,7 @@ import { extract, mixin, passBody, shareBody, UNSEEN } from './body.js';
 import { has, headersOf, listOf, listOfHeaders } from './fields.js';
 import { HostBody } from './host-body.js';
 import { DEFAULTS, optionsOf } from './request-options.js';
-import { INNER, shape } from './shape.js';
+import { attributes, INNER, shape } from './shape.js';
 import { serialized } from './url.js';
 import { consumeRequest, headersOfRequest, method as methodOf, url as urlOf } from './wasi.js';
 
@@ -114,17 +114,7 @@ export class Request {
   }
 }
 mixin(Request);
-for (const name of Object.keys(DEFAULTS)) {
-  const { get } = Object.getOwnPropertyDescriptor(
-    {
-      get [name]() {
-        return (this[INNER].options ?? DEFAULTS)[name];
-      },
-    },
-    name,
-  );
-  Object.defineProperty(Request.prototype, name, { get, enumerable: true, configurable: true });
-}
+attributes(Request, Object.keys(DEFAULTS), (inner) => inner.options ?? DEFAULTS);
 shape(Request, 'Request', 1);
 
 function handleOf(inner) {

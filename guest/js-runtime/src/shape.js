@@ -24,6 +24,21 @@ export function showMembers(target) {
   }
 }
 
+// Gives an interface attributes that cannot be set: members of INNER, or of what `of` takes from it.
+export function attributes(Interface, names, of = (inner) => inner) {
+  for (const name of names) {
+    const { get } = Object.getOwnPropertyDescriptor(
+      {
+        get [name]() {
+          return of(this[INNER])[name];
+        },
+      },
+      name,
+    );
+    Object.defineProperty(Interface.prototype, name, { get, enumerable: true, configurable: true });
+  }
+}
+
 // Gives an interface its name, which bundling may have changed, and the number of arguments that its constructor needs.
 export function shape(Interface, name, length = 0) {
   Object.defineProperty(Interface, 'name', { value: name, configurable: true });
