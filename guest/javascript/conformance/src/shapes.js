@@ -97,7 +97,7 @@ check('classes that extend Blob, File, URL, Request, Response, EventTarget', asy
   }
 });
 check('XMLHttpRequest, FileReader', () => equal([typeof XMLHttpRequest, typeof FileReader], ['function', 'function']));
-check('QuotaExceededError is a class of its own', () => equal(typeof QuotaExceededError, 'function'));
+check('QuotaExceededError is a class', () => equal(typeof QuotaExceededError, 'function'));
 check('the global object keeps its prototype', async () => {
   const prototype = Object.getPrototypeOf(globalThis);
   try {
