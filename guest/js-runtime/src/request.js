@@ -8,7 +8,7 @@ import { HostBody } from './host-body.js';
 import { DEFAULTS, optionsOf } from './request-options.js';
 import { attributes, INNER, shape } from './shape.js';
 import { serialized } from './url.js';
-import { consumeRequest, headersOfRequest, method as methodOf, url as urlOf } from './wasi.js';
+import { consumeRequest, headOf } from './wasi.js';
 
 const NORMALIZED = new Set(['DELETE', 'GET', 'HEAD', 'OPTIONS', 'POST', 'PUT']);
 const REFUSED = new Set(['CONNECT', 'TRACE', 'TRACK']);
@@ -122,9 +122,18 @@ function handleOf(inner) {
   return inner.handle;
 }
 
-const methodOfRequest = (inner) => (inner.method ??= methodOf(handleOf(inner)));
+// Asks the host for all that is asked for later.
+function readHead(inner) {
+  const list = headOf(handleOf(inner));
+  inner.url = serialized(list.pop());
+  inner.method = list.pop();
+  inner.list = list;
+  return inner;
+}
 
-const urlOfRequest = (inner) => (inner.url ??= serialized(urlOf(handleOf(inner))));
+const methodOfRequest = (inner) => inner.method ?? readHead(inner).method;
+
+const urlOfRequest = (inner) => inner.url ?? readHead(inner).url;
 
 // Of the host's request, which it does not take.
 export const incoming = (handle) => new Request(INTERNAL, handle);
@@ -132,5 +141,5 @@ export const incoming = (handle) => new Request(INTERNAL, handle);
 // The header fields as they stand now.
 export function listOfRequest(inner) {
   if (inner.headers !== undefined) return listOfHeaders(inner.headers);
-  return (inner.list ??= headersOfRequest(handleOf(inner)));
+  return inner.list ?? readHead(inner).list;
 }

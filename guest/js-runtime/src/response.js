@@ -3,21 +3,28 @@
 import { extract, mixin, shareBody } from './body.js';
 import { has, headersOf, immutableHeadersOf, listOf, listOfHeaders } from './fields.js';
 import { INNER, shape } from './shape.js';
+import { plainTextList } from './wasi.js';
 
 const NULL_BODY = new Set([101, 103, 204, 205, 304]);
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const REASON = /^[\t\x20-\x7e\x80-\xff]*$/;
 const PLAIN = { statusText: '', type: 'default', url: '', redirected: false };
 
-const TEXT = 'text/plain;charset=UTF-8';
-
 export class Response {
   constructor(body, init) {
     // There may be more: `headers`, `used` (the body), and in `more` what few responses have: reason, type, URL.
     const inner = { body, status: 200, list: null };
     this[INNER] = inner;
-    let type = TEXT;
-    if (typeof body !== 'string') [inner.body, type] = extract(body);
+    let type = null;
+    if (typeof body === 'string') {
+      if (init === undefined) {
+        inner.list = plainTextList;
+        return;
+      }
+      [, type] = plainTextList;
+    } else {
+      [inner.body, type] = extract(body);
+    }
     if (init === undefined || init === null) {
       inner.list = type === null ? [] : ['content-type', type];
       return;
