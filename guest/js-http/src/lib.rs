@@ -76,14 +76,11 @@ export!(Native);
 impl Guest for Native {
     fn head(request: &IncomingRequest) -> Vec<u8> {
         let fields = request.headers().entries();
+        let authority = request.authority();
+        let path = request.path_with_query();
+        let (authority, path) = (authority.as_deref().unwrap_or("localhost"), path.as_deref().unwrap_or("/"));
         let size = fields.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
-        let mut head = Vec::with_capacity(size + 256);
-        for (name, value) in fields {
-            head.extend_from_slice(name.as_bytes());
-            head.push(message::END);
-            message::write_value(&mut head, &value);
-            head.push(message::END);
-        }
+        let mut head = Vec::with_capacity(size + authority.len() + path.len() + 32);
         head.extend_from_slice(match &request.method() {
             Method::Get => b"GET",
             Method::Head => b"HEAD",
@@ -101,8 +98,14 @@ impl Guest for Native {
             Some(Scheme::Https) => b"https://",
             _ => b"http://",
         });
-        head.extend_from_slice(request.authority().as_deref().unwrap_or("localhost").as_bytes());
-        head.extend_from_slice(request.path_with_query().as_deref().unwrap_or("/").as_bytes());
+        head.extend_from_slice(authority.as_bytes());
+        head.extend_from_slice(path.as_bytes());
+        for (name, value) in &fields {
+            head.push(message::END);
+            head.extend_from_slice(name.as_bytes());
+            head.push(message::END);
+            message::write_value(&mut head, value);
+        }
         head
     }
 

@@ -33,6 +33,7 @@ function seen(inner) {
 // What is known of a request: at first only these, of one that came in. Later, or of one that is made, there may be:
 //
 // method, url, list (of header fields), headers, signal, and options, if they are not the defaults
+// head    what the host has said, all in one
 // used    whether the body was
 // length  of a body that is a stream, where it is known
 // blob    what a blob: URL stood for when the request was made
@@ -122,12 +123,13 @@ function handleOf(inner) {
   return inner.handle;
 }
 
-// Asks the host for all that is asked for later.
+// Asks the host for all at once; the header fields are cut out when somebody looks at them.
 function readHead(inner) {
-  const list = headOf(handleOf(inner));
-  inner.url = serialized(list.pop());
-  inner.method = list.pop();
-  inner.list = list;
+  const head = headOf(handleOf(inner));
+  const [method, url] = head.split('\n', 2);
+  inner.method = method;
+  inner.url = serialized(url);
+  inner.head = head;
   return inner;
 }
 
@@ -141,5 +143,7 @@ export const incoming = (handle) => new Request(INTERNAL, handle);
 // The header fields as they stand now.
 export function listOfRequest(inner) {
   if (inner.headers !== undefined) return listOfHeaders(inner.headers);
-  return inner.list ?? readHead(inner).list;
+  if (inner.list !== undefined) return inner.list;
+  const { head } = inner.head === undefined ? readHead(inner) : inner;
+  return (inner.list = head.split('\n').slice(2));
 }

@@ -133,7 +133,8 @@ function place(string) {
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH'];
 const OTHER_METHOD = METHODS.length;
 
-// The names and values of a request's header fields in turn, repeated ones one by one, its method and its URL.
+// A request's method, its URL, and the names and values of its header fields in turn, repeated ones one by one, with line feeds
+// between them.
 export function headOf(request) {
   const result = requestHead(request);
   reach(result + 8);
@@ -143,7 +144,7 @@ export function headOf(request) {
   reach(end);
   const head = decoder.decode(bytes.subarray(at, end));
   dealloc(at);
-  return head.split('\n');
+  return head;
 }
 
 function entries(fields) {
