@@ -30,7 +30,7 @@ export class Response {
       return;
     }
     if (typeof init !== 'object' && typeof init !== 'function') throw new TypeError('what a response is made with is an object');
-    const { status, statusText, headers } = init;
+    const { status, statusText } = init;
     if (status !== undefined && status !== 200) {
       const number = Math.trunc(Number(status));
       if (!(number >= 200 && number <= 599)) throw new RangeError(`${status} is no status of a response`);
@@ -42,7 +42,9 @@ export class Response {
       if (!REASON.test(text)) throw new TypeError('the status text has characters that are not allowed');
       inner.more = { ...PLAIN, statusText: text };
     }
-    inner.list = listOf(headers);
+    // Those of another response need not be made for this.
+    const isOther = init instanceof Response && Object.getPrototypeOf(init) === Response.prototype;
+    inner.list = isOther ? listOfResponse(init[INNER]).slice() : listOf(init.headers);
     if (type !== null && !has(inner.list, 'content-type')) inner.list.push('content-type', type);
   }
 
