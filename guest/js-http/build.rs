@@ -46,7 +46,8 @@ fn sources(here: &Path) -> Result<(PathBuf, String), Box<dyn Error>> {
     let manifests = text.split("\"manifest_path\":\"").skip(1).filter_map(|rest| rest.split('"').next());
     for folder in manifests.filter_map(|manifest| Path::new(manifest).parent()) {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        if let Some(version) = name.strip_prefix(CRATE).and_then(|rest| rest.split_once("+wasi-")).map(|(_, wasi)| wasi) {
+        if let Some(version) = name.strip_prefix(CRATE).and_then(|rest| rest.split_once("+wasi-")).map(|(_, wasi)| wasi)
+        {
             return Ok((folder.to_owned(), version.to_owned()));
         }
     }

@@ -23,9 +23,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use exports::wasmhost::http::exchange::Guest;
 use message::Message;
-use wasi::http::types::{
-    Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam, Scheme,
-};
+use wasi::http::types::{Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam, Scheme};
 
 #[cfg(target_family = "wasm")]
 #[panic_handler]
