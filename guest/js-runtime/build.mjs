@@ -172,10 +172,37 @@ const SIZES = [
 ];
 const withSmallHeap = (wasm) => SIZES.reduce((changed, [from, to]) => withConstant(from, to, changed), wasm);
 
+// What the tools of componentize-js, which are WebAssembly, take of memory at most. It is theirs from the start, and used only
+// as far as they need it: their memory would grow page by page, and node look for garbage each time, which took two thirds of a build.
+const TOOL_BYTES = 512 * 1024 * 1024;
+
+// Loads modules whose tools have that room.
+async function loadTools(...paths) {
+  const { instantiate } = WebAssembly;
+  WebAssembly.instantiate = async (...args) => {
+    const made = await instantiate(...args);
+    const { memory, cabi_realloc: realloc } = made.exports ?? {};
+    try {
+      // Their allocator keeps what it gets back.
+      if (memory !== undefined && realloc !== undefined) realloc(realloc(0, 0, 8, TOOL_BYTES), TOOL_BYTES, 8, 8);
+    } catch {
+      // There is no room: it grows as it did.
+    }
+    return made;
+  };
+  try {
+    return await Promise.all(paths.map((path) => load(path)));
+  } finally {
+    WebAssembly.instantiate = instantiate;
+  }
+}
+
 async function componentize(source, { places, usesCrypto }) {
   const folder = installed(...COMPONENTIZE);
-  const { splicer } = await load(folder, 'lib', 'spidermonkey-embedding-splicer.js');
-  const componentizer = await load(folder, 'src', 'componentize.js');
+  const [{ splicer }, componentizer] = await loadTools(
+    join(folder, 'lib', 'spidermonkey-embedding-splicer.js'),
+    join(folder, 'src', 'componentize.js'),
+  );
   const bindings = await readFile(join(here, 'bindings.js'), 'utf8');
   // Ours in the place of the generated ones; what the engine is told of imports and exports stays.
   const { spliceBindings } = splicer;
