@@ -340,6 +340,114 @@ fn an_instance_serves_thousands_of_requests_in_bounded_memory() {
     assert!(bytes < 96 << 20, "{bytes} bytes");
 }
 
+/// What each of them takes of the guest's memory is given back.
+#[test(needs(Javascript))]
+fn long_heads_and_answers_leave_nothing_in_the_instance() {
+    let server = conformance(&["--workers", "1", "--instances-per-worker", "1"]);
+    let mut connection = Connection::open(server.address);
+    let field = format!("X-Long: {}\r\n", "x".repeat(8_000));
+    for asked in 0..10_000 {
+        let response = ask(&mut connection, "GET", "/answer?kind=text&length=4000&fields=2", &field, "");
+        assert_eq!((response.status, response.body.len()), (200, 4_000), "request {asked}");
+    }
+    assert_eq!(server.sum("generation"), 1, "the first instance lives still");
+    let bytes = server.status()["instance_memory_bytes"].as_u64().unwrap_or(u64::MAX);
+    assert!(bytes < 40 << 20, "{bytes} bytes");
+}
+
+#[test(needs(Javascript))]
+fn header_values_have_one_character_a_byte() -> TestResult {
+    let server = conformance(&[]);
+    let value: Vec<u8> = (0..=255)
+        .filter(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
+        .chain([b'.'])
+        .skip_while(|byte| *byte < b'!')
+        .collect();
+    for value in [value.as_slice(), b"a\tb", "ä€".as_bytes()] {
+        let mut connection = Connection::open(server.address);
+        let request = [b"GET /bytes HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-Bytes: ", value, b"\r\n\r\n"];
+        connection.send(request.concat());
+        let raw = connection.raw_to_end();
+        let sent = [b"\r\nx-bytes: ", value, b"\r\n"].concat();
+        assert!(raw.windows(sent.len()).any(|found| found == sent), "{}", String::from_utf8_lossy(&raw));
+        let body = raw.windows(4).position(|found| found == b"\r\n\r\n").ok_or("no body")? + 4;
+        assert_eq!(serde_json::from_slice::<Vec<u8>>(&raw[body..])?, value);
+    }
+    Ok(())
+}
+
+#[test(needs(Javascript))]
+fn bodies_of_every_kind_and_length_arrive_with_all_header_fields() {
+    let server = conformance(&["--workers", "1", "--instances-per-worker", "1"]);
+    let mut connection = Connection::open(server.address);
+    // What is sent with the head in one call, what is too long for that, and what does not fit the memory kept for it.
+    for length in [0, 1, 4_095, 4_096, 4_097, 20_000, 300_000] {
+        for (kind, unit) in [
+            ("text", "a".as_bytes()),
+            ("wide", "€".as_bytes()),
+            ("half", "\u{fffd}".as_bytes()),
+            ("bytes", &[0xff]),
+            ("stream", b"a"),
+            ("none", b""),
+        ] {
+            for fields in [0, 1, 60] {
+                let path = format!("/answer?kind={kind}&length={length}&fields={fields}");
+                let response = connection.get(&path);
+                assert!(response.whole && response.status == 200, "{path}: {response:?}");
+                assert_eq!(response.body, unit.repeat(length), "{path}");
+                let found =
+                    response.headers.iter().filter(|(name, value)| name.starts_with("x-") && value.len() == 200);
+                assert_eq!(found.count(), fields, "{path}");
+                let head = ask(&mut connection, "HEAD", &path, "", "");
+                assert_eq!((head.status, head.body.len()), (200, 0), "HEAD {path}");
+            }
+        }
+    }
+    for status in [204, 205, 304, 404, 599] {
+        let response = connection.get(&format!("/answer?kind=none&fields=3&status={status}"));
+        assert_eq!((response.status, response.body.len()), (status, 0));
+    }
+    assert_eq!(server.sum("generation"), 1, "one instance and one connection for all");
+}
+
+#[test(needs(Javascript))]
+fn header_fields_that_the_host_sends_itself_are_left_out_and_others_that_it_refuses_are_errors() {
+    let server = conformance(&["--workers", "1", "--instances-per-worker", "1"]);
+    let mut connection = Connection::open(server.address);
+    for kind in ["text", "stream"] {
+        let answer = format!("/answer?kind={kind}&length=5&fields=1&name");
+        for name in ["connection", "transfer-encoding", "keep-alive", "upgrade"] {
+            let response = connection.get(&format!("{answer}={name}&value=of-the-guest"));
+            assert_eq!((response.status, response.text().as_str()), (200, "aaaaa"), "{name}");
+            assert!(response.header(name) != Some("of-the-guest") && response.header("x-0").is_some(), "{response:?}");
+        }
+        let refused = connection.get(&format!("{answer}=x-bad&value=%01"));
+        assert_eq!((refused.status, refused.text().as_str()), (500, "Internal Server Error\n"));
+        server.wait_for_record("what was wrong", |record| {
+            is_of_guest(record, "TypeError: the host does not take a response of status 200 with these headers")
+        });
+        let line_feed = connection.get(&format!("{answer}=x-bad&value=a%0Ab:c"));
+        assert_eq!((line_feed.status, line_feed.header("b")), (500, None));
+    }
+    assert_eq!(connection.get("/json").status, 200);
+    assert_eq!(server.sum("generation"), 1, "the instance goes on");
+}
+
+#[test(needs(Javascript))]
+fn a_response_that_is_made_of_another_has_its_body_and_leaves_it_none() {
+    let server = conformance(&["--workers", "1", "--instances-per-worker", "1"]);
+    let mut connection = Connection::open(server.address);
+    for query in ["", "?look", "?read", "?look&read"] {
+        let response = connection.get(&format!("/rewrapped{query}"));
+        assert_eq!((response.status, response.text().as_str()), (200, "of the first"), "{query}");
+        assert_eq!((response.header("x-first"), response.header("x-second")), (Some("1"), Some("2")), "{query}");
+        let read = if query.contains("read") { "of the first" } else { "" };
+        assert_eq!(response.header("x-read").unwrap_or_default(), read, "{query}");
+    }
+    let again = connection.get("/rewrapped?again");
+    assert_eq!(again.text(), r#"[false,false,"of the first",true,"TypeError"]"#);
+}
+
 #[test(needs(Javascript))]
 fn hono_runs_as_it_is() -> TestResult {
     let server = serve("hono.wasm", &["--workers", "1", "--instances-per-worker", "1", "--env", "GREETING=Servus"]);

@@ -142,15 +142,72 @@ function withImport(name, other, wasm) {
   return renamed;
 }
 
+// A module in which the only constant of this value is another one, which takes as many bytes.
+function withConstant(from, to, wasm) {
+  const bytesOf = (value, length = 0) => {
+    const bytes = [0x42];
+    for (let rest = value; bytes.length === 1 || rest > 0n || (bytes.at(-1) & 0x40) !== 0; rest >>= 7n) bytes.push(Number(rest & 0x7fn) | 0x80);
+    while (bytes.length < length) bytes.push(0x80);
+    bytes[bytes.length - 1] &= 0x7f;
+    return Buffer.from(bytes);
+  };
+  const old = bytesOf(from);
+  const changed = Buffer.from(wasm);
+  const at = changed.indexOf(old);
+  const made = bytesOf(to, old.length);
+  if (at < 0 || changed.indexOf(old, at + 1) >= 0 || made.length !== old.length) throw new Error(`the engine has not one constant ${from}`);
+  made.copy(changed, at);
+  return changed;
+}
+
+// What the engine sets its garbage collector up with, two sizes in one constant each: it is made for browsers. Objects that
+// are new may take so much before they are looked through, and old ones, or what they hold outside of the engine's own heap, grow
+// by so much before all of it is.
+const MIB = 1024n * 1024n;
+const pair = (low, high) => low | (high << 32n);
+const SIZES = [
+  [pair(MIB / 4n, 64n * MIB), pair(MIB / 4n, 2n * MIB)],
+  [pair(27n * MIB, 100n * MIB), pair(6n * MIB, 100n * MIB)],
+  [pair(38n * MIB, MIB), pair(6n * MIB, MIB)],
+];
+const withSmallHeap = (wasm) => SIZES.reduce((changed, [from, to]) => withConstant(from, to, changed), wasm);
+
+// What the tools of componentize-js, which are WebAssembly, take of memory at most. It is theirs from the start, and used only
+// as far as they need it: their memory would grow page by page, and node look for garbage each time, which took two thirds of a build.
+const TOOL_BYTES = 512 * 1024 * 1024;
+
+// Loads modules whose tools have that room.
+async function loadTools(...paths) {
+  const { instantiate } = WebAssembly;
+  WebAssembly.instantiate = async (...args) => {
+    const made = await instantiate(...args);
+    const { memory, cabi_realloc: realloc } = made.exports ?? {};
+    try {
+      // Their allocator keeps what it gets back.
+      if (memory !== undefined && realloc !== undefined) realloc(realloc(0, 0, 8, TOOL_BYTES), TOOL_BYTES, 8, 8);
+    } catch {
+      // There is no room: it grows as it did.
+    }
+    return made;
+  };
+  try {
+    return await Promise.all(paths.map((path) => load(path)));
+  } finally {
+    WebAssembly.instantiate = instantiate;
+  }
+}
+
 async function componentize(source, { places, usesCrypto }) {
   const folder = installed(...COMPONENTIZE);
-  const { splicer } = await load(folder, 'lib', 'spidermonkey-embedding-splicer.js');
-  const componentizer = await load(folder, 'src', 'componentize.js');
+  const [{ splicer }, componentizer] = await loadTools(
+    join(folder, 'lib', 'spidermonkey-embedding-splicer.js'),
+    join(folder, 'src', 'componentize.js'),
+  );
   const bindings = await readFile(join(here, 'bindings.js'), 'utf8');
   // Ours in the place of the generated ones; what the engine is told of imports and exports stays.
   const { spliceBindings } = splicer;
-  splicer.spliceBindings = (...args) => {
-    const spliced = spliceBindings.apply(splicer, args);
+  splicer.spliceBindings = (engine, ...args) => {
+    const spliced = spliceBindings.call(splicer, withSmallHeap(engine), ...args);
     const names = spliced.imports.map(([from, name]) => `${from.replace(/@.*/, '')} ${name}`);
     const [[exported]] = spliced.exports;
     spliced.jsBindings = `const names = ${JSON.stringify(names)};\n${bindings.replace('wasmhost:raw', RAW).replace('function exported(', `function ${exported}(`)}`;

@@ -43,6 +43,7 @@ GUESTS = {
     "wstd": Guest("wstd", "0.2", new="rust", rust=True),
     "http-compat": Guest("http_compat", "0.3", new="rust", rust=True),
     "javascript": Guest("JavaScript", "0.2", new="js"),
+    "hono": Guest("Hono, three middlewares", "0.2"),
     "python": Guest("Python", "0.2", new="python"),
     "python-p3": Guest("Python 0.3", "0.3", new="python"),
     "go": Guest("Go", "0.2", new="go"),
@@ -127,9 +128,13 @@ def make(name, wasmhost, scratch):
     if guest.rust:
         run([*WITH_STD, "cargo", "build", "--release", "--locked", "--target", "wasm32-wasip2"], folder, env)
         return Path(env["CARGO_TARGET_DIR"]) / "wasm32-wasip2" / "release" / "hello_plain.wasm"
+    made = folder / "made.wasm"
+    if (folder / "package.json").exists():
+        run([wasmhost, "build", "--output", made], folder, env)
+        return made
     run([wasmhost, "wit", "wit"], folder, env)
     run(["sh", "build.sh"], folder, env)
-    return folder / "made.wasm"
+    return made
 
 
 # A command with a std of wasm32-wasip2, as `guest/rust-std.sh` finds or builds it.

@@ -9,7 +9,7 @@ import { formOf, multipart, urlencodedFormOf } from './forms.js';
 import { collectStream, HostBody, sourceOf } from './host-body.js';
 import { mimeOf, serializeMime } from './mime.js';
 import { INNER } from './shape.js';
-import { branches, byteStream, isDisturbed, spend } from './streams.js';
+import { branches, contentOf, isDisturbed, isUnusable, spend, streamOf } from './streams.js';
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -44,14 +44,6 @@ export function extract(given) {
   return [`${given}`, 'text/plain;charset=UTF-8'];
 }
 
-const isUnusable = (stream) => stream.locked || isDisturbed(stream);
-
-// A stream of bytes that are there already.
-function streamOf(bytes) {
-  const chunks = bytes.length > 0 ? [bytes] : [];
-  return byteStream(() => chunks.pop() ?? null);
-}
-
 const kindOf = (inner) => (inner.body === UNSEEN ? (inner.body = inner.seen(inner)) : inner.body);
 
 const usable = (inner) => {
@@ -72,8 +64,8 @@ export function takeBody(inner) {
   const usableBody = usable(inner);
   if (usableBody === null) return null;
   inner.used = true;
-  // What a stream of the host would give is read without it.
-  const source = usableBody instanceof ReadableStream ? sourceOf(usableBody) : undefined;
+  // What a stream of the host would give is read without it, and so is content that is there.
+  const source = usableBody instanceof ReadableStream ? (contentOf(usableBody) ?? sourceOf(usableBody)) : undefined;
   if (source === undefined) return usableBody;
   spend(usableBody);
   return source;
@@ -111,7 +103,7 @@ const methods = {
     if (body === null || body instanceof ReadableStream) return body;
     if (inner.used) return (inner.body = spend(new ReadableStream()));
     if (body instanceof HostBody) return (inner.body = body.stream());
-    return (inner.body = streamOf(bytesOf(body)));
+    return (inner.body = streamOf(body));
   },
 
   get bodyUsed() {

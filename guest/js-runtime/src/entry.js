@@ -12,7 +12,7 @@ import { beginCall, endCall, tell } from './loop.js';
 import { incoming } from './request.js';
 import { listOfResponse, Response } from './response.js';
 import { INNER } from './shape.js';
-import { dropRequest, environment, respond, respondText, TEXT_MAX } from './wasi.js';
+import { dropRequest, environment, keptOutparam, respond, respondWhole, WHOLE_MAX } from './wasi.js';
 
 const fetchOf = () => {
   const exported = app.default;
@@ -29,11 +29,6 @@ const answer = fetchOf();
 let env = null;
 
 class Context {
-  constructor() {
-    // What was given to `waitUntil`.
-    this[INNER] = null;
-  }
-
   waitUntil(promise) {
     (this[INNER] ??= []).push(promise);
   }
@@ -41,6 +36,8 @@ class Context {
   // There is nothing behind the application that a request could be passed to.
   passThroughOnException() {}
 }
+// What was given to `waitUntil`.
+Context.prototype[INNER] = null;
 
 // Calls the listeners for `fetch` until one answers.
 function answerEvent(request, _, ctx) {
@@ -78,7 +75,7 @@ export function handle(request, outparam) {
 
 // Sends the response, and ends the call when nothing is left to do; else gives a promise of that.
 function finish(call, response) {
-  const rest = send(call.outparam, response);
+  const rest = send(call, response);
   if (rest === undefined && call.ctx[INNER] === null) return end(call);
   return linger(call, rest);
 }
@@ -102,35 +99,42 @@ async function linger(call, rest) {
 // Nothing of the request is left in the instance.
 function end({ request }) {
   endCall();
-  const inner = request[INNER];
-  const { handle } = inner;
-  inner.handle = 0;
-  dropRequest(handle);
+  const handle = takeHandle(request[INNER]);
+  if (handle !== 0) dropRequest(handle);
   return undefined;
 }
 
-function send(outparam, response) {
+function takeHandle(inner) {
+  const { handle } = inner;
+  inner.handle = 0;
+  return handle;
+}
+
+function send(call, response) {
   try {
-    return trySend(outparam, response);
+    return trySend(call, response);
   } catch (error) {
-    return trySend(outparam, failure(error));
+    return trySend(call, failure(error));
   }
 }
 
 // Gives a promise of what is left to send of the body. Throws while nothing was sent.
-function trySend(outparam, response) {
+function trySend(call, response) {
   if (!(response instanceof Response)) {
     throw new TypeError(`the handler answers with ${Object.prototype.toString.call(response)}, which is no Response`);
   }
   const inner = response[INNER];
-  const content = takeBody(inner);
+  const content = takeBody(inner) ?? '';
   const list = listOfResponse(inner);
-  if (typeof content === 'string' && content.length <= TEXT_MAX && content !== '') {
-    if (respondText(outparam, inner.status, list, content)) return undefined;
+  if (content.length <= WHOLE_MAX) {
+    // Where nothing goes on behind the response, the request goes with it.
+    const over = call.ctx[INNER] === null ? takeHandle(call.request[INNER]) : 0;
+    if (respondWhole(call.outparam, over, inner.status, list, content)) return undefined;
   } else {
-    const body = respond(outparam, inner.status, list);
+    const body = respond(call.outparam, inner.status, list);
     if (body !== null) return sendBody(body, content);
   }
+  call.outparam = keptOutparam();
   throw new TypeError(`the host does not take a response of status ${inner.status} with these headers`);
 }
 

@@ -8,7 +8,7 @@ import { HostBody } from './host-body.js';
 import { DEFAULTS, optionsOf } from './request-options.js';
 import { attributes, INNER, shape } from './shape.js';
 import { serialized } from './url.js';
-import { consumeRequest, headersOfRequest, method as methodOf, url as urlOf } from './wasi.js';
+import { consumeRequest, headOf } from './wasi.js';
 
 const NORMALIZED = new Set(['DELETE', 'GET', 'HEAD', 'OPTIONS', 'POST', 'PUT']);
 const REFUSED = new Set(['CONNECT', 'TRACE', 'TRACK']);
@@ -33,6 +33,7 @@ function seen(inner) {
 // What is known of a request: at first only these, of one that came in. Later, or of one that is made, there may be:
 //
 // method, url, list (of header fields), headers, signal, and options, if they are not the defaults
+// head    what the host has said, all in one
 // used    whether the body was
 // length  of a body that is a stream, where it is known
 // blob    what a blob: URL stood for when the request was made
@@ -122,9 +123,19 @@ function handleOf(inner) {
   return inner.handle;
 }
 
-const methodOfRequest = (inner) => (inner.method ??= methodOf(handleOf(inner)));
+// Asks the host for all at once; the header fields are cut out when somebody looks at them.
+function readHead(inner) {
+  const head = headOf(handleOf(inner));
+  const [method, url] = head.split('\n', 2);
+  inner.method = method;
+  inner.url = serialized(url);
+  inner.head = head;
+  return inner;
+}
 
-const urlOfRequest = (inner) => (inner.url ??= serialized(urlOf(handleOf(inner))));
+const methodOfRequest = (inner) => inner.method ?? readHead(inner).method;
+
+const urlOfRequest = (inner) => inner.url ?? readHead(inner).url;
 
 // Of the host's request, which it does not take.
 export const incoming = (handle) => new Request(INTERNAL, handle);
@@ -132,5 +143,7 @@ export const incoming = (handle) => new Request(INTERNAL, handle);
 // The header fields as they stand now.
 export function listOfRequest(inner) {
   if (inner.headers !== undefined) return listOfHeaders(inner.headers);
-  return (inner.list ??= headersOfRequest(handleOf(inner)));
+  if (inner.list !== undefined) return inner.list;
+  const { head } = inner.head === undefined ? readHead(inner) : inner;
+  return (inner.list = head.split('\n').slice(2));
 }

@@ -3,27 +3,34 @@
 import { extract, mixin, shareBody } from './body.js';
 import { has, headersOf, immutableHeadersOf, listOf, listOfHeaders } from './fields.js';
 import { INNER, shape } from './shape.js';
+import { plainTextList } from './wasi.js';
 
 const NULL_BODY = new Set([101, 103, 204, 205, 304]);
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const REASON = /^[\t\x20-\x7e\x80-\xff]*$/;
 const PLAIN = { statusText: '', type: 'default', url: '', redirected: false };
 
-const TEXT = 'text/plain;charset=UTF-8';
-
 export class Response {
   constructor(body, init) {
     // There may be more: `headers`, `used` (the body), and in `more` what few responses have: reason, type, URL.
     const inner = { body, status: 200, list: null };
     this[INNER] = inner;
-    let type = TEXT;
-    if (typeof body !== 'string') [inner.body, type] = extract(body);
+    let type = null;
+    if (typeof body === 'string') {
+      if (init === undefined) {
+        inner.list = plainTextList;
+        return;
+      }
+      [, type] = plainTextList;
+    } else {
+      [inner.body, type] = extract(body);
+    }
     if (init === undefined || init === null) {
       inner.list = type === null ? [] : ['content-type', type];
       return;
     }
     if (typeof init !== 'object' && typeof init !== 'function') throw new TypeError('what a response is made with is an object');
-    const { status, statusText, headers } = init;
+    const { status, statusText } = init;
     if (status !== undefined && status !== 200) {
       const number = Math.trunc(Number(status));
       if (!(number >= 200 && number <= 599)) throw new RangeError(`${status} is no status of a response`);
@@ -35,7 +42,9 @@ export class Response {
       if (!REASON.test(text)) throw new TypeError('the status text has characters that are not allowed');
       inner.more = { ...PLAIN, statusText: text };
     }
-    inner.list = listOf(headers);
+    // Those of another response need not be made for this.
+    const isOther = init instanceof Response && Object.getPrototypeOf(init) === Response.prototype;
+    inner.list = isOther ? listOfResponse(init[INNER]).slice() : listOf(init.headers);
     if (type !== null && !has(inner.list, 'content-type')) inner.list.push('content-type', type);
   }
 

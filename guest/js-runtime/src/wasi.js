@@ -14,14 +14,16 @@ const named = (name) => {
   if (found === undefined) throw new Error(`the component's world lacks ${name}`);
   return found;
 };
+const exchange = (name) => named(`wasmhost:http/exchange ${name}`);
 const http = (name) => named(`wasi:http/types ${name}`);
 const io = (name) => named(`wasi:io/streams ${name}`);
 
-const requestMethod = http('[method]incoming-request.method');
-const requestPath = http('[method]incoming-request.path-with-query');
-const requestScheme = http('[method]incoming-request.scheme');
-const requestAuthority = http('[method]incoming-request.authority');
-const requestHeaders = http('[method]incoming-request.headers');
+const requestHead = exchange('head');
+const respondTo = exchange('respond');
+const keptBody = exchange('body');
+// What was to be answered with and was not: `respond` says so.
+export const keptOutparam = exchange('outparam');
+const newSpace = exchange('space');
 const requestConsume = http('[method]incoming-request.consume');
 export const dropRequest = http('[resource-drop]incoming-request');
 const fieldsEntries = http('[method]fields.entries');
@@ -29,11 +31,6 @@ const fieldsFromList = http('[static]fields.from-list');
 const dropFields = http('[resource-drop]fields');
 const bodyStream = http('[method]incoming-body.stream');
 export const dropIncomingBody = http('[resource-drop]incoming-body');
-const newResponse = http('[constructor]outgoing-response');
-const setStatus = http('[method]outgoing-response.set-status-code');
-const responseBody = http('[method]outgoing-response.body');
-const dropResponse = http('[resource-drop]outgoing-response');
-const setOutparam = http('[static]response-outparam.set');
 const bodyWrite = http('[method]outgoing-body.write');
 const bodyFinish = http('[static]outgoing-body.finish');
 export const dropOutgoingBody = http('[resource-drop]outgoing-body');
@@ -77,7 +74,8 @@ let buffer;
 let bytes;
 let words;
 
-// The buffer is another one when the memory has grown, which any import or allocation may have caused.
+// The buffer is another one when the memory has grown, which any import or allocation may have caused. What lies within the old
+// one is read through it as well.
 function refresh() {
   const current = memory.buffer;
   if (current !== buffer) {
@@ -85,6 +83,11 @@ function refresh() {
     bytes = new Uint8Array(current);
     words = new Uint32Array(current, 0, current.byteLength >>> 2);
   }
+}
+
+// Makes the bytes up to `end` readable. Asking for the buffer costs as much as any call out of the engine.
+function reach(end) {
+  if (bytes === undefined || end > bytes.length) refresh();
 }
 
 // A string that the host has allocated; freed.
@@ -130,29 +133,18 @@ function place(string) {
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH'];
 const OTHER_METHOD = METHODS.length;
 
-export function method(request) {
-  const result = requestMethod(request);
-  refresh();
-  const which = bytes[result];
-  const name = which < OTHER_METHOD ? METHODS[which] : takeText((result + 4) >> 2);
+// A request's method, its URL, and the names and values of its header fields in turn, repeated ones one by one, with line feeds
+// between them.
+export function headOf(request) {
+  const result = requestHead(request);
+  reach(result + 8);
+  const at = words[result >> 2];
+  const end = at + words[(result >> 2) + 1];
   dealloc(result);
-  return name;
-}
-
-// An optional string, or what stands for none.
-function option(result, none) {
-  refresh();
-  const given = bytes[result] === 1 ? takeText((result + 4) >> 2) : none;
-  dealloc(result);
-  return given;
-}
-
-export function url(request) {
-  const result = requestScheme(request);
-  refresh();
-  const scheme = bytes[result] === 1 && bytes[result + 4] === 1 ? 'https://' : 'http://';
-  dealloc(result);
-  return scheme + option(requestAuthority(request), 'localhost') + option(requestPath(request), '/');
+  reach(end);
+  const head = decoder.decode(bytes.subarray(at, end));
+  dealloc(at);
+  return head;
 }
 
 function entries(fields) {
@@ -168,8 +160,7 @@ function entries(fields) {
   return read;
 }
 
-// The header fields of a request: names, which the host has in lower case, and values in turn, repeated ones one by one.
-export const headersOfRequest = (request) => entries(requestHeaders(request));
+// The header fields of a response: names, which the host has in lower case, and values in turn, repeated ones one by one.
 export const headersOfResponse = (response) => entries(responseHeaders(response));
 
 const okHandle = (result, what) => {
@@ -246,10 +237,6 @@ export function write(stream, chunk, from, to) {
   return wrote;
 }
 
-// Where the content of a message lies that `fields` has put there, and its length.
-let contentAt = 0;
-let contentLength = 0;
-
 // Fields that speak of a connection, not of a message (RFC 9110, section 7.6.1), and what stands in a request's URL: the
 // host sets them itself, and allows nobody else to. They are left out, as browsers and Workers do.
 const OF_HOST = new Set([
@@ -257,12 +244,11 @@ const OF_HOST = new Set([
   'transfer-encoding', 'upgrade',
 ]);
 
-// Header fields of a list of names and values in turn; null if one is not allowed. Beside them, in the same allocation,
-// goes a content, a string.
-function fields(list, content) {
+// Header fields of a list of names and values in turn; null if one is not allowed.
+function fields(list) {
   const head = list.join('');
   const tableBytes = list.length * 8;
-  const table = realloc(0, 0, 4, tableBytes + (head.length * 2) + content.length * 3 + 1);
+  const table = realloc(0, 0, 4, tableBytes + head.length + 1);
   refresh();
   let at = table + tableBytes;
   const isAscii = encoder.encodeInto(head, bytes.subarray(at, at + head.length)).read === head.length;
@@ -278,49 +264,69 @@ function fields(list, content) {
     words[word + 1] = string.length;
     at += string.length;
   }
-  contentAt = at;
-  contentLength =
-    content === '' ? 0 : encoder.encodeInto(content, bytes.subarray(at, at + content.length * 3)).written;
   const result = fieldsFromList(table, list.length >> 1);
   refresh();
   const made = bytes[result] === 0 ? words[(result + 4) >> 2] : null;
   dealloc(result);
   if (made !== null) return made;
   const allowed = list.filter((_, index) => !OF_HOST.has(list[index & ~1]));
-  return allowed.length < list.length ? fields(allowed, content) : null;
+  return allowed.length < list.length ? fields(allowed) : null;
+}
+
+// Memory for what is passed of a response, of which as many calls as there are requests would have to be asked otherwise. It
+// stays for good.
+const SPACE_BYTES = 16384;
+let space;
+let spaceAt = 0;
+
+function makeSpace() {
+  const result = newSpace(SPACE_BYTES);
+  refresh();
+  spaceAt = words[result >> 2];
+  dealloc(result);
+  space = new Uint8Array(buffer, spaceAt, SPACE_BYTES);
+}
+
+// The head of a text as most responses have it: made once.
+const PLAIN_TEXT = 'text/plain;charset=UTF-8';
+export const plainTextList = ['content-type', PLAIN_TEXT];
+const PLAIN_TEXT_HEAD = `content-type\n${PLAIN_TEXT}\n\n`;
+
+const headText = (list) => (list === plainTextList ? PLAIN_TEXT_HEAD : list.length === 0 ? '\n' : `${list.join('\n')}\n\n`);
+
+// A content of so many units or bytes goes with its head: three times as many bytes are always taken.
+export const WHOLE_MAX = 4096;
+
+// Answers with status, header fields and the whole content, a short string or bytes; false if the host takes no such head. That
+// nobody is left to receive the content is no error. The request is dropped in any case if a handle is given, or 0.
+export function respondWhole(outparam, over, status, list, content) {
+  return respondWith(outparam, over, status, headText(list), content, 1);
 }
 
 // Answers with status and header fields; gives the body's handle, or null if the host takes no such head.
 export function respond(outparam, status, list) {
-  return respondWith(outparam, status, fields(list, ''));
+  return respondWith(outparam, 0, status, headText(list), '', 0) ? keptBody() : null;
 }
 
-function respondWith(outparam, status, head) {
-  if (head === null) return null;
-  const response = newResponse(head);
-  if (status !== 200 && setStatus(response, status) !== 0) {
-    dropResponse(response);
-    return null;
+function respondWith(outparam, over, status, head, content, whole) {
+  if (spaceAt === 0) makeSpace();
+  const isText = typeof content === 'string';
+  const text = isText ? head + content : head;
+  let at = spaceAt;
+  let target = space;
+  let { read: taken, written: length } = encoder.encodeInto(text, target);
+  if (taken < text.length || (!isText && length + content.length > SPACE_BYTES)) {
+    const most = text.length * 3 + content.length;
+    at = realloc(0, 0, 1, most);
+    refresh();
+    target = bytes.subarray(at, at + most);
+    length = encoder.encodeInto(text, target).written;
   }
-  const body = okHandle(responseBody(response), 'the body was taken before');
-  setOutparam(outparam, 0, response, 0, 0n, 0, 0, 0, 0);
-  return body;
-}
-
-// Content of so many units of a string may be sent with `respondText`: three times as many bytes are always taken.
-export const TEXT_MAX = 4096;
-
-// The whole of a response with a short text. Whether the host takes such a head; that nobody is left to receive the text
-// is no error.
-export function respondText(outparam, status, list, content) {
-  const body = respondWith(outparam, status, fields(list, content));
-  if (body === null) return false;
-  const output = outputOf(body);
-  const wrote = room(output) >= contentLength && outcome(streamWrite(output, contentAt, contentLength)) === 0;
-  dropOutput(output);
-  if (wrote) finish(body);
-  else dropOutgoingBody(body);
-  return true;
+  if (!isText) {
+    target.set(content, length);
+    length += content.length;
+  }
+  return respondTo(outparam, over === 0 ? 0 : 1, over, status, at, length, whole) !== 0;
 }
 
 export function outputOf(body) {
@@ -334,7 +340,7 @@ export function finish(body) {
 
 // A request to be sent: { request, body }, the body null unless it is wanted; or null where the host takes no such headers.
 export function outgoing(method, url, list, hasBody) {
-  const head = fields(list, '');
+  const head = fields(list);
   if (head === null) return null;
   const request = newRequest(head);
   const which = METHODS.indexOf(method);

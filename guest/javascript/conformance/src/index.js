@@ -43,6 +43,40 @@ const routes = {
     ctx.passThroughOnException();
     throw new RangeError('to be passed on');
   },
+  // What comes in a header field, and goes back in one.
+  '/bytes': ({ request }) => {
+    const value = request.headers.get('x-bytes');
+    return Response.json([...value].map((character) => character.charCodeAt(0)), { headers: { 'x-bytes': value } });
+  },
+  // A body of this kind and length, with so many header fields of 200 characters.
+  '/answer': ({ params }) => {
+    const length = Number(params.get('length') ?? 0);
+    const body = {
+      text: () => 'a'.repeat(length),
+      wide: () => '€'.repeat(length),
+      half: () => '\ud800'.repeat(length),
+      bytes: () => new Uint8Array(length).fill(0xff),
+      stream: () => new Response('a'.repeat(length)).body,
+      none: () => null,
+    }[params.get('kind')]();
+    const headers = {};
+    for (let number = 0; number < Number(params.get('fields') ?? 0); number++) headers[`x-${number}`] = 'v'.repeat(200);
+    if (params.has('name')) headers[params.get('name')] = params.get('value');
+    return new Response(body, { status: Number(params.get('status') ?? 200), headers });
+  },
+  // Made of another response: its body is given on, and is then nobody else's.
+  async '/rewrapped'({ params }) {
+    const first = new Response('of the first', { headers: { 'x-first': '1' } });
+    const { body } = first;
+    if (params.has('look')) body.getReader().releaseLock();
+    const second = new Response(body, first);
+    second.headers.set('x-second', '2');
+    second.headers.set('x-read', params.has('read') ? await second.clone().text() : '');
+    if (!params.has('again')) return second;
+    const used = [first.bodyUsed, second.bodyUsed];
+    const text = await second.text();
+    return Response.json([...used, text, first.bodyUsed, await first.text().catch(({ name }) => name)]);
+  },
   '/cookies': () => new Response('', { headers: [['set-cookie', 'a=1; Path=/'], ['set-cookie', 'b=2']] }),
   '/json': () => Response.json({ a: [1, null] }),
   '/status': ({ params }) => new Response(null, { status: Number(params.get('code')) }),

@@ -1,7 +1,7 @@
-//! Puts the native part (`guest/js-native`) beside a component that imports it: the runtime of JavaScript does where an
-//! application uses `crypto.subtle`. A component around both imports what the application does, and gives it to them.
+//! Puts native parts (`guest/js-http`, `guest/js-native`) beside a component that imports them: the runtime of JavaScript does.
+//! A component around both imports what the application does, and gives it to them.
 //!
-//! The part cannot be within the application: a component must not call one that it contains (component model, "component
+//! A part cannot be within the application: a component must not call one that it contains (component model, "component
 //! invariants").
 
 use std::collections::HashMap;
@@ -16,39 +16,50 @@ use wasmparser::{ComponentAlias, ComponentExternalKind, ComponentTypeRef, Parser
 
 use super::flatten::flatten;
 
-/// Built by `guest/build.sh`.
-const PART: &[u8] = include_bytes!("../../../../guest/js-native.wasm");
-/// What it exports.
-const INTERFACE: &str = "wasmhost:native/crypto@0.1.0";
-
-/// The component with the native part beside it; as it is, where it does not import it.
-///
-/// # Errors
-/// When the part needs something that the component does not import, or the component has something unexpected.
-pub(super) fn plug(component: Vec<u8>) -> Result<Vec<u8>, String> {
-    plug_part(component, PART)
+/// A component that exports one interface.
+struct Part<'a> {
+    /// Built by `guest/build.sh`.
+    bytes: &'a [u8],
+    interface: &'static str,
 }
 
-fn plug_part(component: Vec<u8>, part: &[u8]) -> Result<Vec<u8>, String> {
-    if memchr::memmem::find(&component, INTERFACE.as_bytes()).is_none() {
+/// What every request goes through.
+const EXCHANGE: Part<'_> =
+    Part { bytes: include_bytes!("../../../../guest/js-http.wasm"), interface: "wasmhost:http/exchange@0.1.0" };
+/// What `crypto.subtle` calls.
+const CRYPTO: Part<'_> =
+    Part { bytes: include_bytes!("../../../../guest/js-native.wasm"), interface: "wasmhost:native/crypto@0.1.0" };
+
+/// The component with those parts beside it that it imports.
+///
+/// # Errors
+/// When a part needs something that the component does not import, or the component has something unexpected.
+pub(super) fn plug(component: Vec<u8>) -> Result<Vec<u8>, String> {
+    [EXCHANGE, CRYPTO].iter().try_fold(component, plug_part)
+}
+
+fn plug_part(component: Vec<u8>, part: &Part<'_>) -> Result<Vec<u8>, String> {
+    if memchr::memmem::find(&component, part.interface.as_bytes()).is_none() {
         return Ok(component);
     }
-    let mut around = Around::default();
+    let mut around = Around::of(part);
     let read = around.read(&component);
     if !around.imports_part {
         return Ok(component);
     }
     read?;
-    let part = flatten(part).unwrap_or_else(|_| part.to_vec());
-    let mut needs = Around::default();
-    needs.read(&part)?;
-    around.close(&component, &part, &needs.imports)
+    let bytes = flatten(part.bytes).unwrap_or_else(|_| part.bytes.to_vec());
+    let mut needs = Around::of(part);
+    needs.read(&bytes)?;
+    around.close(&component, &bytes, &needs.imports)
 }
 
 /// The component around an application and the part.
 #[derive(Default)]
 struct Around {
     component: Component,
+    /// What the part exports.
+    interface: &'static str,
     /// The application's imports, by name, with their number here; none of the part's.
     imports: Vec<(String, Option<u32>)>,
     exports: Vec<String>,
@@ -66,6 +77,10 @@ struct Around {
 }
 
 impl Around {
+    fn of(part: &Part<'_>) -> Self {
+        Self { interface: part.interface, ..Self::default() }
+    }
+
     /// Takes over all that the component imports, with the types of it, and notes what it exports. Reads on where something
     /// is unfit: whether the part is imported is to be known of every component.
     fn read(&mut self, component: &[u8]) -> Result<(), String> {
@@ -105,7 +120,7 @@ impl Around {
                 for import in section {
                     let import = import?;
                     let name = import.name.name.to_owned();
-                    let is_part = name == INTERFACE;
+                    let is_part = name == self.interface;
                     self.imports_part |= is_part;
                     if !matches!(import.ty, ComponentTypeRef::Instance(_)) || self.is_behind_imports {
                         self.refuse(format!("it imports {name} in an unusual way"));
@@ -187,7 +202,7 @@ impl Around {
         instances.instantiate(0, given);
         self.component.section(&instances);
         let mut aliases = ComponentAliasSection::new();
-        aliases.alias(Alias::InstanceExport { instance: of_part, kind, name: INTERFACE });
+        aliases.alias(Alias::InstanceExport { instance: of_part, kind, name: self.interface });
         self.component.section(&aliases);
         let given = self.imports.iter().map(|(name, index)| (name.as_str(), kind, index.unwrap_or(interface)));
         let mut instances = ComponentInstanceSection::new();
@@ -273,7 +288,7 @@ mod tests {
     }
 
     fn plugged(outer: &str) -> Result<Vec<u8>, String> {
-        let made = plug_part(binary(outer)?, &binary(SMALL_PART)?)?;
+        let made = plug_part(binary(outer)?, &Part { bytes: &binary(SMALL_PART)?, ..CRYPTO })?;
         let mut validator = wasmparser::Validator::new();
         validator.validate_all(&made).map_err(|error| error.to_string())?;
         Ok(made)
@@ -282,7 +297,7 @@ mod tests {
     #[test]
     fn the_component_around_both_imports_and_exports_what_the_application_does_but_for_the_part() -> Result<(), String>
     {
-        let mut made = Around::default();
+        let mut made = Around::of(&CRYPTO);
         made.read(&plugged(OUTER)?)?;
         let imports: Vec<&str> = made.imports.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(imports, ["wasi:io/types@0.2.10", "wasi:random/random@0.2.10", "wasi:clocks/other@0.2.10"]);
@@ -354,13 +369,16 @@ mod tests {
     }
 
     #[test]
-    fn the_part_needs_nothing_but_randomness() -> Result<(), String> {
-        let mut part = Around::default();
-        part.read(PART)?;
-        assert_eq!(
-            part.imports.iter().map(|(name, _)| family(name)).collect::<Vec<_>>(),
-            [family("wasi:random/random@0.2")]
-        );
+    fn the_parts_need_only_what_their_work_is_about() -> Result<(), String> {
+        for (part, needed) in [
+            (EXCHANGE, &["wasi:io/error@0.2", "wasi:io/poll@0.2", "wasi:io/streams@0.2", "wasi:http/types@0.2"][..]),
+            (CRYPTO, &["wasi:random/random@0.2"]),
+        ] {
+            let mut read = Around::of(&part);
+            read.read(part.bytes)?;
+            let imports: Vec<_> = read.imports.iter().map(|(name, _)| family(name)).collect();
+            assert_eq!(imports, needed.iter().map(|name| family(name)).collect::<Vec<_>>());
+        }
         Ok(())
     }
 }
