@@ -34,6 +34,9 @@ if (native?.get !== undefined) {
   });
 }
 
+// The stack as the engine has it.
+export const stackOf = (error) => String(native?.get?.call(error) ?? '');
+
 export const isError = (value) => value instanceof Error || value instanceof DOMException;
 
 // What was thrown, with where it comes from, and what caused it.
