@@ -6,7 +6,7 @@ import './globals.js';
 import * as app from 'wasmhost:app';
 
 import { takeBody } from './body.js';
-import { environmentOf, isDevelopment } from './development.js';
+import { environmentOf, fieldsOf, isDevelopment } from './development.js';
 import { listeners } from './globals.js';
 import { sendBody } from './host-body.js';
 import { beginCall, endCall, microtasksOver, tell } from './loop.js';
@@ -147,5 +147,5 @@ function trySend(outparam, response) {
 // What is answered for an error, which is told of on standard error.
 function failure(error) {
   tell(error);
-  return new Response('Internal Server Error\n', { status: 500 });
+  return new Response('Internal Server Error\n', { status: 500, headers: fieldsOf(error) });
 }

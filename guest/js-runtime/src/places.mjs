@@ -1,10 +1,10 @@
 // Where the bundle's lines come from. `build.mjs` writes a table from esbuild's source map, which is a small part of the map's
 // size; the runtime reads it when an error is told of.
 //
-// The table is JSON: the sources' names, and a text of steps in the digits of source maps. A step has five numbers, of which each
-// is the difference to the step before: line and column of the bundle (the column begins anew with each line), the source, and
-// what to add to a line and to a column of the bundle from here on. All count from 0. The runtime's own sources, whose names
-// begin with `wasmhost:`, have no columns.
+// The table is JSON: the sources' names, and blocks, each with its first line of the bundle and a text of steps in the digits of
+// source maps. A step has five numbers: line and column of the bundle, the source, and what to add to a line and to a column of
+// the bundle from here on. All count from 0, and each is the difference to the step before in the block (but for the column of
+// a step in another line). The runtime's own sources, whose names begin with `wasmhost:`, have no columns.
 
 export const BUNDLE = 'wasmhost-bundle.js';
 
@@ -36,14 +36,18 @@ function digitsOf(number) {
   return text;
 }
 
+// Few steps are read for a place. It takes the interpreter a tenth of a second to read all.
+const BLOCK_STEPS = 128;
+
 const isOfRuntime = (name) => name.startsWith('wasmhost:');
 
 // The table of a source map.
 export function encode(mappings, names) {
-  let steps = '';
+  const blocks = [];
+  let count = 0;
   // The place in the source that the map's last segment names, and the last step.
   const from = { source: 0, line: 0, column: 0 };
-  let last = { line: 0, column: 0, source: 0, addLine: 0, addColumn: 0 };
+  let last = {};
   mappings.split(';').forEach((segments, line) => {
     let column = 0;
     for (const segment of segments.split(',')) {
@@ -57,38 +61,63 @@ export function encode(mappings, names) {
       const addColumn = isOfRuntime(names[from.source]) ? 0 : from.column - column;
       const step = { line, column, source: from.source, addLine: from.line - line, addColumn };
       const isSame = ['source', 'addLine', 'addColumn'].every((member) => step[member] === last[member]);
-      if (isSame && steps !== '') continue;
+      if (isSame) continue;
+      if (count % BLOCK_STEPS === 0) {
+        blocks.push([line, '']);
+        last = { line, column: 0, source: 0, addLine: 0, addColumn: 0 };
+      }
+      count += 1;
+      const block = blocks.at(-1);
       for (const member of Object.keys(step)) {
-        steps += digitsOf(step[member] - (member === 'column' && line > last.line ? 0 : last[member]));
+        block[1] += digitsOf(step[member] - (member === 'column' && line > last.line ? 0 : last[member]));
       }
       last = step;
     }
   });
-  return JSON.stringify([names, steps]);
+  return JSON.stringify([names, blocks]);
 }
 
 // Gives the function that writes sources' places in the place of the bundle's.
 export function reader(table) {
-  const [names, text] = JSON.parse(table);
-  const steps = numbersOf(text);
-  // From here on these are no differences.
-  for (let at = 5; at < steps.length; at += 5) {
-    if (steps[at] === 0) steps[at + 1] += steps[at - 4];
-    for (const member of [0, 2, 3, 4]) steps[at + member] += steps[at + member - 5];
-  }
-  const place = (line, column) => {
+  const [names, blocks] = JSON.parse(table);
+  // Where the last of those that are not behind this place begins.
+  const lastOf = (count, isBehind) => {
     let low = 0;
-    let high = steps.length / 5;
+    let high = count;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const at = middle * 5;
-      if (steps[at] < line || (steps[at] === line && steps[at + 1] <= column)) low = middle + 1;
-      else high = middle;
+      if (isBehind(middle)) high = middle;
+      else low = middle + 1;
     }
-    const at = (low - 1) * 5;
-    if (at < 0) return undefined;
-    const found = `${names[steps[at + 2]]}:${line + steps[at + 3] + 1}`;
-    return isOfRuntime(found) ? found : `${found}:${Math.max(0, column + steps[at + 4]) + 1}`;
+    return low - 1;
+  };
+  // A block's steps, which are no differences any more.
+  const stepsOf = (block) => {
+    const [first, text] = blocks[block];
+    const steps = numbersOf(text);
+    steps[0] += first;
+    for (let at = 5; at < steps.length; at += 5) {
+      if (steps[at] === 0) steps[at + 1] += steps[at - 4];
+      for (const member of [0, 2, 3, 4]) steps[at + member] += steps[at + member - 5];
+    }
+    return steps;
+  };
+  const inBlock = (block, line, column) => {
+    if (block < 0) return undefined;
+    const steps = stepsOf(block);
+    const step = lastOf(steps.length / 5, (one) => {
+      const [atLine, atColumn] = steps.slice(one * 5, one * 5 + 2);
+      return atLine > line || (atLine === line && atColumn > column);
+    });
+    // The block may begin behind the place, in the same line.
+    return step < 0 ? inBlock(block - 1, line, column) : steps.slice(step * 5, step * 5 + 5);
+  };
+  const place = (line, column) => {
+    const step = inBlock(lastOf(blocks.length, (block) => blocks[block][0] > line), line, column);
+    if (step === undefined) return undefined;
+    const [, , source, addLine, addColumn] = step;
+    const found = `${names[source]}:${line + addLine + 1}`;
+    return isOfRuntime(found) ? found : `${found}:${Math.max(0, column + addColumn) + 1}`;
   };
   // The engine counts from 1.
   return (words) =>
