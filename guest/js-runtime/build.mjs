@@ -130,7 +130,7 @@ async function bundle(entry, output, isProfiled) {
     if (path === streams) return 'wasmhost:streams';
     return path.startsWith(runtime) ? `wasmhost:${path.slice(runtime.length)}` : relative(process.cwd(), path);
   });
-  const table = encode(mappings, names);
+  const table = encode(mappings, names, code);
   const places = reader(table);
   const text = isProfiled ? await profiled(code, places) : code;
   await writeFile(output, text.replace('"wasmhost:places"', () => JSON.stringify(table)));

@@ -41,23 +41,27 @@ const BLOCK_STEPS = 128;
 
 const isOfRuntime = (name) => name.startsWith('wasmhost:');
 
-// The table of a source map.
-export function encode(mappings, names) {
+// The table of a source map, which is that of this code.
+export function encode(mappings, names, code) {
+  const text = code.split('\n');
   const blocks = [];
   let count = 0;
   // The place in the source that the map's last segment names, and the last step.
   const from = { source: 0, line: 0, column: 0 };
   let last = {};
   mappings.split(';').forEach((segments, line) => {
-    let column = 0;
+    let mapped = 0;
     for (const segment of segments.split(',')) {
       const [columns, sources, lines, sourceColumns] = numbersOf(segment);
       if (columns === undefined) continue;
-      column += columns;
+      mapped += columns;
       if (lines === undefined) continue;
       from.source += sources;
       from.line += lines;
       from.column += sourceColumns;
+      // esbuild names the column before the space that it puts there.
+      let column = mapped;
+      while (text[line][column] === ' ') column += 1;
       const addColumn = isOfRuntime(names[from.source]) ? 0 : from.column - column;
       const step = { line, column, source: from.source, addLine: from.line - line, addColumn };
       const isSame = ['source', 'addLine', 'addColumn'].every((member) => step[member] === last[member]);
