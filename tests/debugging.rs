@@ -1,5 +1,5 @@
-//! What does a developer of JavaScript see of errors, of the log and of time? `guest/javascript.sh` has installed the packages, and
-//! has built the conformance application.
+//! What does a developer of JavaScript see of errors, of the log and of time? `guest/javascript.sh` has installed the
+//! packages, and has built the conformance application.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,7 @@
 // Makes a component of an application: node build.mjs ENTRY OUTPUT [--profile]
 //
-// With --profile, it tells of how long its functions run. ENTRY exports the application by default, or adds a listener for `fetch`. esbuild and componentize-js are taken from
-// the node_modules of the present folder or of one above it.
+// With --profile, the component tells how long its functions run. ENTRY exports the application by default, or adds a listener for
+// `fetch`. esbuild and componentize-js are taken from the node_modules of the present folder or of one above it.
 
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';

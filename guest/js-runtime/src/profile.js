@@ -80,8 +80,9 @@ function profiler() {
       return `${column(self.toFixed(2))}${column(total.toFixed(2))}${column(calls)}  ${name} (${place})`;
     });
     const rest = rows.length > ROWS_MAX ? [`and ${rows.length - ROWS_MAX} more functions`] : [];
-    const head = [`CPU profile: ${sum.toFixed(2)} ms in ${rows.length} functions`, `${column('self ms')}${column('total ms')}${column('calls')}  function`];
-    console.log([...head, ...lines, ...rest].join('\n'));
+    const head = `CPU profile: ${sum.toFixed(2)} ms in ${rows.length} functions`;
+    const titles = `${column('self ms')}${column('total ms')}${column('calls')}  function`;
+    console.log([head, titles, ...lines, ...rest].join('\n'));
   }
 
   return Object.freeze({ enter, leave, wait, resume });

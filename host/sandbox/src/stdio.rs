@@ -72,9 +72,9 @@ enum GuestLevel {
     Error,
 }
 
-/// The level that a message on standard error chooses by its first two bytes, and the rest of its line: U+0001 to U+0004, from `debug`
-/// to `error`, and a space. No terminal shows these characters. The message ends at the line that ends with [`MESSAGE_END`], and
-/// another cannot begin before.
+/// The level that a message on standard error chooses by its first two bytes, and the rest of its line: U+0001 to U+0004,
+/// from `debug` to `error`, and a space. No terminal shows these characters. The message ends at the line that ends with
+/// [`MESSAGE_END`], and another cannot begin before.
 fn marked(line: &[u8]) -> Option<(GuestLevel, &[u8])> {
     let [mark @ 1..=4, b' ', rest @ ..] = line else { return None };
     let level = match mark {

@@ -1,5 +1,5 @@
-//! An error that a handler in JavaScript has thrown. The runtime answers with status 500, and in development tells of the error in
-//! a field of the response, in JSON. The client gets a page in the place of this answer, and never the field.
+//! An error that a handler in JavaScript has thrown. The runtime answers with status 500, and in development tells of the
+//! error in a field of the response, in JSON. The client gets a page in the place of this answer, and never the field.
 
 use std::path::Path;
 
