@@ -36,7 +36,7 @@ function digitsOf(number) {
   return text;
 }
 
-// Few steps are read for a place. It takes the interpreter a tenth of a second to read all.
+// So few steps are read for a place. It takes the interpreter a tenth of a second to read all.
 const BLOCK_STEPS = 128;
 
 const isOfRuntime = (name) => name.startsWith('wasmhost:');
@@ -95,10 +95,14 @@ export function reader(table) {
     }
     return low - 1;
   };
-  // A block's steps, which are no differences any more.
+  // A block's steps, which are no differences any more. The same places come again.
+  const read = new Map();
   const stepsOf = (block) => {
+    const found = read.get(block);
+    if (found !== undefined) return found;
     const [first, text] = blocks[block];
     const steps = numbersOf(text);
+    read.set(block, steps);
     steps[0] += first;
     for (let at = 5; at < steps.length; at += 5) {
       if (steps[at] === 0) steps[at + 1] += steps[at - 4];
