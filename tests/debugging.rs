@@ -132,8 +132,10 @@ fn while_developing_an_error_is_shown_with_the_lines_of_the_typescript_that_it_c
         ("node_modules/mapped/index.js", code),
         ("node_modules/mapped/index.js.map", map),
     ])?;
+    // Not within the project, which is built again when its files change.
+    let stage = tempfile::tempdir()?;
     let mut command = command();
-    command.env("TMPDIR", dir.path()).arg("dev").arg(dir.path());
+    command.env("TMPDIR", stage.path()).arg("dev").arg(dir.path());
     command.args(["--listen", "127.0.0.1:0", "--workers", "1", "--log-format", "json"]);
     let server = Server::spawn(command);
     until_served_in_time(&server);
