@@ -229,7 +229,7 @@ fn a_profile_tells_how_long_each_function_runs_and_leaves_out_what_it_waits() ->
     // fib(10) makes 177 calls, fib(5) 15.
     assert_eq!(calls, 192);
     assert!(own > 0.0 && own <= total, "{own} {total}");
-    let (own, total, calls) = row("fetch (entry.js:4:24)")?;
+    let (own, total, calls) = row("fetch (entry.js:4:29)")?;
     assert_eq!(calls, 1);
     assert!(total >= own && total < 250.0, "without what it waits: {head}");
     assert_eq!((row("pause (entry.js:2:15)")?.2, row("fails (entry.js:3:15)")?.2), (2, 1));

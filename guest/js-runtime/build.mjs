@@ -12,7 +12,7 @@ import { dirname, join, relative, resolve, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 import { instrument } from './instrument.mjs';
-import { BUNDLE, encode, reader } from './src/places.mjs';
+import { BUNDLE, encode, originals, reader } from './src/places.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 // The versions that the runtime fits: `bindings.js` the engine of the one, `src/streams.js` what the other keeps in a stream.
@@ -124,7 +124,7 @@ async function bundle(entry, output, isProfiled) {
   }
   await show(made.warnings, 'warning');
   const [map, code] = ['.map', '.js'].map((end) => outputOf(made, end));
-  const { sources, mappings } = JSON.parse(map);
+  const { sources, mappings, names: renamed } = JSON.parse(map);
   const names = sources.map((source) => {
     const path = resolve(dirname(output), source);
     if (path === streams) return 'wasmhost:streams';
@@ -132,18 +132,19 @@ async function bundle(entry, output, isProfiled) {
   });
   const table = encode(mappings, names, code);
   const places = reader(table);
-  const text = isProfiled ? await profiled(code, places) : code;
+  const text = isProfiled ? await profiled(code, places, originals(mappings, renamed)) : code;
   await writeFile(output, text.replace('"wasmhost:places"', () => JSON.stringify(table)));
   return { places, usesCrypto };
 }
 
 // The bundle, in which the functions of the application and of its packages are measured.
-async function profiled(bundled, places) {
+async function profiled(bundled, places, renamed) {
   const acorn = await load(installed('acorn'), 'dist', 'acorn.mjs');
-  const { code, functions } = instrument(acorn, bundled, (line, column) => {
+  const placeOf = (line, column) => {
     const place = places(`${BUNDLE}:${line}:${column}`);
     return place.startsWith('wasmhost') ? undefined : place;
-  });
+  };
+  const { code, functions } = instrument(acorn, bundled, placeOf, renamed);
   return code.replace('"wasmhost:functions"', () => JSON.stringify(JSON.stringify(functions)));
 }
 

@@ -19,15 +19,16 @@ const hasForAwait = (node) =>
   (node.type === 'ForOfStatement' && node.await) || [...childrenOf(node)].some((child) => !isFunction(child) && hasForAwait(child));
 
 // What a function is called by: its own name, or that of what it is assigned to.
-function nameOf(node, parent) {
+function nameOf(node, parent, renamed) {
   const named = node.id ?? { VariableDeclarator: parent?.id, AssignmentExpression: parent?.left }[parent?.type] ?? parent?.key;
   const name = named?.type === 'MemberExpression' ? named.property : named;
-  return name?.name ?? name?.value ?? '(anonymous)';
+  if (name === undefined) return '(anonymous)';
+  return renamed.get(`${name.loc.start.line}:${name.loc.start.column}`) ?? name.name ?? name.value ?? '(anonymous)';
 }
 
 // The code with the calls, and name and place of each function that has some. `placeOf` gives the place of a line and a column, which
-// count from 1; none where the function is not to be measured.
-export function instrument(acorn, code, placeOf) {
+// count from 1; none where the function is not to be measured. `renamed` has original names by their places.
+export function instrument(acorn, code, placeOf, renamed) {
   const functions = [];
   const inserted = [];
   const around = (begin, before, end, after, visit) => {
@@ -43,7 +44,7 @@ export function instrument(acorn, code, placeOf) {
     const { start, end } = node.body;
     const begin = `const ${CALL}=__wasmhostProfile.enter(${functions.length});try{`;
     const over = `}finally{__wasmhostProfile.leave(${CALL})}`;
-    functions.push([String(nameOf(node, parent)), place]);
+    functions.push([String(nameOf(node, parent, renamed)), place]);
     if (node.body.type === 'BlockStatement') return around(start + 1, begin, end - 1, over, () => visit(node.body, node, true));
     return around(start, `{${begin}return (`, end, `);${over}}`, () => visit(node.body, node, true));
   };

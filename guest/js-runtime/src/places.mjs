@@ -81,6 +81,25 @@ export function encode(mappings, names, code) {
   return JSON.stringify([names, blocks]);
 }
 
+// What a source map says of names that bundling has changed: the original ones, by `LINE:COLUMN` of the bundle. These count as a parser
+// of JavaScript does, from 1 and from 0.
+export function originals(mappings, names) {
+  const found = new Map();
+  let name = 0;
+  mappings.split(';').forEach((segments, line) => {
+    let column = 0;
+    for (const segment of segments.split(',')) {
+      const [columns, , , , namesOn] = numbersOf(segment);
+      if (columns === undefined) continue;
+      column += columns;
+      if (namesOn === undefined) continue;
+      name += namesOn;
+      found.set(`${line + 1}:${column}`, names[name]);
+    }
+  });
+  return found;
+}
+
 // Gives the function that writes sources' places in the place of the bundle's.
 export function reader(table) {
   const [names, blocks] = JSON.parse(table);
