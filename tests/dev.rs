@@ -76,7 +76,7 @@ fn count(server: &Server, words: &str) -> usize {
 pub(crate) const SERVED: &str = "it takes all new requests";
 
 #[track_caller]
-fn until_served(server: &Server, times: usize) {
+pub(crate) fn until_served(server: &Server, times: usize) {
     eventually(&format!("{times} components were served"), || count(server, SERVED) >= times);
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn page(address: SocketAddr, path: &str) -> Response {
 }
 
 #[track_caller]
-fn is_page(response: &Response, status: u16, words: &[&str]) {
+pub(crate) fn is_page(response: &Response, status: u16, words: &[&str]) {
     let text = response.text();
     assert_eq!((response.status, response.whole), (status, true), "{text}");
     assert_eq!(response.header("content-type"), Some("text/html; charset=utf-8"), "{text}");

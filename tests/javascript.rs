@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::{Connection, Response, Server, TestResult, command, eventually, facility, get, request};
 
 /// Ceiling of a first start: 20 to 60 s of CPU time to compile a component, several tests at once.
-const FIRST_START_CEILING: Duration = Duration::from_secs(300);
+pub(crate) const FIRST_START_CEILING: Duration = Duration::from_secs(300);
 const FAILURES: &str = include_str!("../guest/javascript/conformance/failures.json");
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/JAVASCRIPT.md");
 const BEGIN: &str = "<!-- Written by tests/javascript.rs. -->\n";
@@ -21,7 +21,7 @@ const END: &str = "<!-- To here. -->\n";
 ///
 /// # Panics
 /// When the folder lacks the component.
-fn serve(name: &str, flags: &[&str]) -> Server {
+pub(crate) fn serve(name: &str, flags: &[&str]) -> Server {
     let path = facility::javascript().join(name);
     assert!(path.is_file(), "{} is missing: guest/javascript.sh builds it", path.display());
     let flags = [&["--isolation", "worker", "--allow-host", "127.0.0.1"], flags].concat();
@@ -176,7 +176,7 @@ fn an_error_is_answered_500_and_told_with_its_place_and_cause() -> TestResult {
 }
 
 /// The line of the conformance application that holds this text.
-fn line_of(text: &str) -> usize {
+pub(crate) fn line_of(text: &str) -> usize {
     let source = include_str!("../guest/javascript/conformance/src/index.js");
     source.lines().position(|line| line.contains(text)).expect("a line") + 1
 }
@@ -206,7 +206,7 @@ fn a_build_that_fails_tells_the_place_in_the_source_and_what_to_do() -> TestResu
     // Below the packages that the tests' guests have.
     let dir = tempfile::tempdir_in(facility::javascript())?;
     for (source, words) in [
-        ("\n\nundefinedFunction();\n", ["entry.js:3 ReferenceError: undefinedFunction", "hint: they run once"]),
+        ("\n\nundefinedFunction();\n", ["entry.js:3:1 ReferenceError: undefinedFunction", "hint: they run once"]),
         ("\nconst word = /\\p{L}/u;\n", ["SyntaxError: invalid property name", "docs/JAVASCRIPT.md"]),
         ("import 'node:fs';\n", ["Could not resolve \"node:fs\"", "hint: there are no modules of Node.js here"]),
         ("import '@scope/gone/part';\n", ["Could not resolve \"@scope/gone/part\"", "hint: npm install @scope/gone\n"]),

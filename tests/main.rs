@@ -32,6 +32,7 @@ mod confinement;
 mod connections;
 mod counting;
 mod crowding;
+mod debugging;
 mod deploy;
 mod dev;
 mod dev_apps;

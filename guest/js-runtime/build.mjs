@@ -1,7 +1,7 @@
-// Makes a component of an application: node build.mjs ENTRY OUTPUT
+// Makes a component of an application: node build.mjs ENTRY OUTPUT [--profile]
 //
-// ENTRY exports the application by default, or adds a listener for `fetch`. esbuild and componentize-js are taken from
-// the node_modules of the present folder or of one above it.
+// With --profile, the component tells how long its functions run. ENTRY exports the application by default, or adds a listener for
+// `fetch`. esbuild and componentize-js are taken from the node_modules of the present folder or of one above it.
 
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
@@ -11,7 +11,8 @@ import { constants, tmpdir } from 'node:os';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
-import { BUNDLE, encode, reader } from './src/places.mjs';
+import { instrument } from './instrument.mjs';
+import { BUNDLE, encode, originals, reader } from './src/places.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 // The versions that the runtime fits: `bindings.js` the engine of the one, `src/streams.js` what the other keeps in a stream.
@@ -68,7 +69,7 @@ function hintOf(errors) {
 }
 
 // The application and the runtime in one file; what reads its places, and whether it uses `crypto.subtle`.
-async function bundle(entry, output) {
+async function bundle(entry, output, isProfiled) {
   const { default: esbuild } = await load(installed('esbuild'), 'lib', 'main.js');
   const streams = join(installed(...STREAMS), 'dist', 'ponyfill.mjs');
   const show = async (messages, kind) => {
@@ -109,10 +110,11 @@ async function bundle(entry, output) {
   let made;
   let usesCrypto;
   try {
-    made = await make({ legalComments: 'none' });
+    const profile = isProfiled ? [join(here, 'src', 'profile.js')] : [];
+    made = await make({ legalComments: 'none', inject: profile });
     // Nothing else of the runtime has this word: the whole of it and the native part come with applications that do.
     usesCrypto = /(?<![-\w])subtle(?![-\w])/.test(outputOf(made, '.js'));
-    made = await make(usesCrypto ? { inject: [join(here, 'src', 'crypto', 'install.js')] } : {});
+    made = await make({ inject: [...profile, ...(usesCrypto ? [join(here, 'src', 'crypto', 'install.js')] : [])] });
   } catch (error) {
     if (!Array.isArray(error.errors)) throw error;
     const advice = /mark the path|platform/;
@@ -122,15 +124,28 @@ async function bundle(entry, output) {
   }
   await show(made.warnings, 'warning');
   const [map, code] = ['.map', '.js'].map((end) => outputOf(made, end));
-  const { sources, mappings } = JSON.parse(map);
+  const { sources, mappings, names: renamed } = JSON.parse(map);
   const names = sources.map((source) => {
     const path = resolve(dirname(output), source);
     if (path === streams) return 'wasmhost:streams';
     return path.startsWith(runtime) ? `wasmhost:${path.slice(runtime.length)}` : relative(process.cwd(), path);
   });
-  const table = encode(mappings, names);
-  await writeFile(output, code.replace('"wasmhost:places"', () => JSON.stringify(table)));
-  return { places: reader(table), usesCrypto };
+  const table = encode(mappings, names, code);
+  const places = reader(table);
+  const text = isProfiled ? await profiled(code, places, originals(mappings, renamed)) : code;
+  await writeFile(output, text.replace('"wasmhost:places"', () => JSON.stringify(table)));
+  return { places, usesCrypto };
+}
+
+// The bundle, in which the functions of the application and of its packages are measured.
+async function profiled(bundled, places, renamed) {
+  const acorn = await load(installed('acorn'), 'dist', 'acorn.mjs');
+  const placeOf = (line, column) => {
+    const place = places(`${BUNDLE}:${line}:${column}`);
+    return place.startsWith('wasmhost') ? undefined : place;
+  };
+  const { code, functions } = instrument(acorn, bundled, placeOf, renamed);
+  return code.replace('"wasmhost:functions"', () => JSON.stringify(JSON.stringify(functions)));
 }
 
 // A module in which an import of wasi's first preview has another name, of the same length.
@@ -247,7 +262,7 @@ async function componentize(source, { places, usesCrypto }) {
 }
 
 async function main() {
-  const [entry, output] = process.argv.slice(2);
+  const [entry, output, flag] = process.argv.slice(2);
   if (output === undefined) fail('ENTRY and OUTPUT are not named', 'node build.mjs src/index.js app.wasm');
   if (!existsSync(entry)) fail(`there is no ${entry}`, 'name the module that exports the application by default');
   const work = mkdtempSync(join(tmpdir(), 'wasmhost-js-'));
@@ -260,7 +275,7 @@ async function main() {
   }
   try {
     const source = join(work, BUNDLE);
-    await writeFile(output, await componentize(source, await bundle(entry, source)));
+    await writeFile(output, await componentize(source, await bundle(entry, source, flag === '--profile')));
   } finally {
     clear();
   }

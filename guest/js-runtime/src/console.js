@@ -1,7 +1,7 @@
 // console in front of the engine's, which shows an error without its stack and cause, and a request or a stream with all that the
 // runtime keeps in it.
 
-import { describe, isError } from './errors.js';
+import { describe, isError, placesOf } from './errors.js';
 import { Request } from './request.js';
 import { Response } from './response.js';
 import { define, showMembers } from './shape.js';
@@ -20,15 +20,28 @@ function words(value) {
 
 const isObject = (value) => typeof value === 'object' && value !== null;
 
+// What stands before and behind a message for the host to know its level (host/sandbox/src/stdio.rs). No terminal shows these
+// characters, and the engine puts a space between.
+const MARKS = { debug: '\x01', warn: '\x03', error: '\x04' };
+const END = '\x17';
+const unmarked = (value) => (typeof value === 'string' ? value.replace(/[\x01-\x04\x17]/g, '') : value);
+
 for (const name of ['debug', 'error', 'info', 'log', 'warn']) {
   const native = console[name];
-  define(console, name, (...args) => native.apply(console, args.some(isObject) ? args.map(words) : args));
+  const mark = MARKS[name];
+  define(console, name, (...args) => {
+    const given = args.some(isObject) ? args.map(words) : args;
+    native.apply(console, mark === undefined ? given : [mark, ...(given.length === 0 ? [''] : given.map(unmarked)), END]);
+  });
 }
 
 // The engine's prints nothing.
 define(console, 'assert', (holds, ...args) => {
   if (!holds) console.error('Assertion failed', ...args);
 });
+
+// The engine's knows only the bundle's places.
+define(console, 'trace', (...args) => console.log('Trace:', ...args, placesOf(new Error()).replace(/\n.*/, '')));
 
 showMembers(console);
 Object.defineProperty(console, Symbol.toStringTag, { value: 'console', configurable: true });

@@ -6,13 +6,15 @@ import './globals.js';
 import * as app from 'wasmhost:app';
 
 import { takeBody } from './body.js';
+import { environmentOf, fieldsOf, isDevelopment } from './development.js';
 import { listeners } from './globals.js';
 import { sendBody } from './host-body.js';
-import { beginCall, endCall, tell } from './loop.js';
+import { beginCall, endCall, microtasksOver, tell } from './loop.js';
+import { look } from './rejections.js';
 import { incoming } from './request.js';
 import { listOfResponse, Response } from './response.js';
 import { INNER } from './shape.js';
-import { dropRequest, environment, keptOutparam, respond, respondWhole, WHOLE_MAX } from './wasi.js';
+import { dropRequest, keptOutparam, respond, respondWhole, WHOLE_MAX } from './wasi.js';
 
 const fetchOf = () => {
   const exported = app.default;
@@ -28,9 +30,13 @@ const answer = fetchOf();
 // Read by an instance's first request: what the build's environment was is of no interest.
 let env = null;
 
+const ignore = () => {};
+
 class Context {
   waitUntil(promise) {
     (this[INNER] ??= []).push(promise);
+    // It counts as handled: what it is rejected with is told of when the response was sent.
+    if (promise instanceof Promise) promise.then(undefined, ignore);
   }
 
   // There is nothing behind the application that a request could be passed to.
@@ -65,7 +71,7 @@ export function handle(request, outparam) {
   const call = { request: incoming(request), outparam, ctx: new Context() };
   let given;
   try {
-    given = answer(call.request, (env ??= environment()), call.ctx);
+    given = answer(call.request, (env ??= environmentOf()), call.ctx);
     if (given instanceof Promise) return given.then((response) => finish(call, response), (error) => finish(call, failure(error)));
   } catch (error) {
     given = failure(error);
@@ -76,7 +82,7 @@ export function handle(request, outparam) {
 // Sends the response, and ends the call when nothing is left to do; else gives a promise of that.
 function finish(call, response) {
   const rest = send(call, response);
-  if (rest === undefined && call.ctx[INNER] === null) return end(call);
+  if (rest === undefined && call.ctx[INNER] === null && !isDevelopment()) return end(call);
   return linger(call, rest);
 }
 
@@ -94,6 +100,10 @@ async function linger(call, rest) {
     }
   }
   end(call);
+  if (isDevelopment()) {
+    await microtasksOver();
+    look();
+  }
 }
 
 // Nothing of the request is left in the instance.
@@ -141,5 +151,5 @@ function trySend(call, response) {
 // What is answered for an error, which is told of on standard error.
 function failure(error) {
   tell(error);
-  return new Response('Internal Server Error\n', { status: 500 });
+  return new Response('Internal Server Error\n', { status: 500, headers: fieldsOf(error) });
 }

@@ -34,16 +34,43 @@ if (native?.get !== undefined) {
   });
 }
 
+// The stack as the engine has it.
+export const stackOf = (error) => String(native?.get?.call(error) ?? '');
+
 export const isError = (value) => value instanceof Error || value instanceof DOMException;
+
+const isThrown = (value) => typeof value === 'object' && value !== null && 'message' in value;
+
+// The same in parts: names and messages, and the places of the stack.
+export function toldOf(error) {
+  const whats = [];
+  const frames = [];
+  try {
+    for (let one = error; one !== undefined && whats.length <= CAUSES_MAX; one = isThrown(one) ? one.cause : undefined) {
+      whats.push(isThrown(one) ? `${one.name}: ${one.message}` : `error: ${String(one)}`);
+    }
+    const stack = isThrown(error) ? readable(String(error.stack ?? '')) : '';
+    for (const [, name, file, line, column = 0] of stack.matchAll(/^(.*?)@(.+?):(\d+)(?::(\d+))?$/gm)) {
+      frames.push({ function: name || '(anonymous)', file, line: Number(line), column: Number(column) });
+    }
+  } catch {
+    whats.push('error: what was thrown cannot be shown');
+  }
+  return { what: whats.join('\ncaused by: '), frames };
+}
+
+// The places of its stack, each in a line behind a line's end.
+export function placesOf(error) {
+  const stack = readable(String(error.stack ?? '')).trim();
+  return stack === '' ? '' : `\n${stack.replace(/^/gm, '    at ')}`;
+}
 
 // What was thrown, with where it comes from, and what caused it.
 export function describe(error, causes = 0) {
   try {
-    if (typeof error !== 'object' || error === null || !('message' in error)) return `error: ${String(error)}`;
-    const stack = readable(String(error.stack ?? '')).trim();
-    const places = stack === '' ? '' : `\n${stack.replace(/^/gm, '    at ')}`;
+    if (!isThrown(error)) return `error: ${String(error)}`;
     const cause = error.cause === undefined || causes === CAUSES_MAX ? '' : `\ncaused by: ${describe(error.cause, causes + 1)}`;
-    return `${error.name}: ${error.message}${places}${cause}`;
+    return `${error.name}: ${error.message}${placesOf(error)}${cause}`;
   } catch {
     return 'error: what was thrown cannot be shown';
   }

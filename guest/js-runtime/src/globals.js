@@ -12,6 +12,7 @@ import { AbortController, AbortSignal } from './abort.js';
 import { listening } from './events.js';
 import { fetch } from './fetch.js';
 import { globals } from './loop.js';
+import { lookAlways } from './rejections.js';
 import { Request } from './request.js';
 import { Response } from './response.js';
 import { provide } from './shape.js';
@@ -31,6 +32,7 @@ const provided = {
   URL,
   fetch,
   addEventListener(type, listener, options = undefined) {
+    if (type === 'unhandledrejection') lookAlways();
     if (type === 'fetch') listeners.push(listener);
     else listen.call(globalThis, type, listener, options);
   },

@@ -23,6 +23,11 @@ let lastTimer = 0;
 // What is left to do at the end of the call.
 const atEnd = new Set();
 
+// What is done between turns, and at the end of the call.
+let settled = () => {};
+// The reasons that were given to those who waited for what a call left.
+const over = new WeakSet();
+
 const OUTSIDE = 'timers and I/O need a request: at the top level there is none, nor once the response was sent (see ctx.waitUntil)';
 
 const ENDLESS =
@@ -40,6 +45,17 @@ export const isActive = () => active;
 // Has something done, once, at the end of the call, or of the first one if there is none yet.
 export const whenOver = (step) => atEnd.add(step);
 
+// Has something done at each point at which the microtasks have run, and at the end of each call.
+export const whenSettled = (step) => {
+  settled = step;
+};
+
+// Resolves when the microtasks have run, also at the end of a call.
+export const microtasksOver = () => new Promise((resolve) => nextTurn(resolve, 0));
+
+// Whether a promise was rejected with this only because its request was over.
+export const isOver = (reason) => over.has(reason);
+
 export function beginCall() {
   active = true;
   idle = 0;
@@ -48,12 +64,15 @@ export function beginCall() {
 
 // What is still waited for is given up: it would go on within another request.
 export function endCall() {
+  settled();
   active = false;
   if (timers.size > 0) timers.clear();
   if (waiting.length > 0) {
+    const reason = new DOMException('the request is over', 'AbortError');
+    over.add(reason);
     for (const { pollable, reject } of waiting) {
       dropPollable(pollable);
-      reject(new DOMException('the request is over', 'AbortError'));
+      reject(reason);
     }
     waiting = [];
   }
@@ -86,6 +105,7 @@ export function giveUp(pollable, reason) {
 
 function turn() {
   armed = false;
+  settled();
   if (waiting.length === 0 && timers.size === 0) return pause();
   idle = 0;
   const due = earliest();

@@ -24,6 +24,9 @@ use super::outbound::{Outbound, Outgoing, Unsent};
 use super::response_p3::pipe::LastMade;
 use super::stdio::{GuestOutput, GuestStream, LINES_PER_SECOND};
 
+/// The variable that tells a guest that it runs in `wasmhost dev`.
+const DEVELOPMENT: &str = "WASMHOST_DEVELOPMENT";
+
 /// A store: never dropped by a panic.
 pub(super) type GuestStore = LeakedByPanic<wasmtime::Store<State>>;
 
@@ -89,6 +92,9 @@ impl State {
         wasi.stdout(stdout).stderr(stderr).max_random_size(RANDOM_BYTES_MAX);
         for (name, value) in &common.app.grants.env {
             wasi.env(name, value);
+        }
+        if meter.symbols().is_some() {
+            wasi.env(DEVELOPMENT, "1");
         }
         for argument in &common.app.grants.args {
             wasi.arg(argument);

@@ -1,5 +1,6 @@
 //! What guests write to standard output and standard error. It is cut into lines; each is a log line with the app, the worker
-//! and the request. The number of lines per second is bounded.
+//! and the request. The number of lines per second is bounded. A guest may choose the level of a line among those of programs
+//! (see [`marked`]); it chooses nothing else.
 
 use std::borrow::Cow;
 use std::io;
@@ -22,6 +23,9 @@ const LINE_BYTES_MAX: usize = 8 * 1024;
 pub(super) const LINES_PER_SECOND: u64 = 1_000;
 /// How much a guest may write at once.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
+
+/// What stands behind the last line of a message whose level is chosen.
+const MESSAGE_END: &[u8] = b" \x17";
 
 /// Which stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,30 +51,60 @@ struct Writer {
     stream: GuestStream,
     meter: Arc<Meter>,
     budget: Arc<LineBudget>,
-    partial: Mutex<Vec<u8>>,
+    pending: Mutex<Pending>,
+}
+
+/// What a stream has begun.
+#[derive(Default)]
+struct Pending {
+    /// What came after the last newline.
+    line: Vec<u8>,
+    /// The level of the message that has begun.
+    message: Option<GuestLevel>,
+}
+
+/// The level of a line of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GuestLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// The level that a message on standard error chooses by its first two bytes, and the rest of its line: U+0001 to U+0004,
+/// from `debug` to `error`, and a space. No terminal shows these characters. The message ends at the line that ends with
+/// [`MESSAGE_END`], and another cannot begin before.
+fn marked(line: &[u8]) -> Option<(GuestLevel, &[u8])> {
+    let [mark @ 1..=4, b' ', rest @ ..] = line else { return None };
+    let level = match mark {
+        1 => GuestLevel::Debug,
+        2 => GuestLevel::Info,
+        3 => GuestLevel::Warn,
+        _ => GuestLevel::Error,
+    };
+    Some((level, rest))
 }
 
 impl GuestOutput {
     pub(super) fn new(stream: GuestStream, meter: Arc<Meter>, budget: Arc<LineBudget>) -> Self {
-        Self(Arc::new(Writer { stream, meter, budget, partial: Mutex::new(Vec::new()) }))
+        Self(Arc::new(Writer { stream, meter, budget, pending: Mutex::default() }))
     }
 
     /// Logs what came after the last newline, for the request that wrote it.
     pub(super) fn end_line(&self) {
-        let mut partial = self.0.partial.lock().unwrap_or_else(PoisonError::into_inner);
-        if !partial.is_empty() {
-            self.0.log(&partial);
-            partial.clear();
-        }
+        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.log_pending(&mut pending);
+        pending.message = None;
     }
 }
 
 impl Writer {
     fn take_in(&self, mut bytes: &[u8]) {
         wasmhost_base::inject::panic_at("host-function");
-        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         while !bytes.is_empty() {
-            let room = LINE_BYTES_MAX - partial.len();
+            let room = LINE_BYTES_MAX - pending.line.len();
             let window = &bytes[..bytes.len().min(room)];
             let (piece, ends_line) = match window.iter().position(|byte| *byte == b'\n') {
                 Some(end) => (&window[..end], true),
@@ -78,21 +112,45 @@ impl Writer {
             };
             let newline = usize::from(piece.len() < window.len());
             if ends_line {
-                if partial.is_empty() {
-                    self.log(piece);
+                if pending.line.is_empty() {
+                    self.log(&mut pending.message, piece);
                 } else {
-                    partial.extend_from_slice(piece);
-                    self.log(&partial);
-                    partial.clear();
+                    pending.line.extend_from_slice(piece);
+                    self.log_pending(&mut pending);
                 }
             } else {
-                partial.extend_from_slice(piece);
+                pending.line.extend_from_slice(piece);
             }
             bytes = &bytes[piece.len() + newline..];
         }
     }
 
-    fn log(&self, line: &[u8]) {
+    /// Logs a line without its end, if anything of one came.
+    fn log_pending(&self, pending: &mut Pending) {
+        if !pending.line.is_empty() {
+            self.log(&mut pending.message, &pending.line);
+            pending.line.clear();
+        }
+    }
+
+    fn log(&self, message: &mut Option<GuestLevel>, line: &[u8]) {
+        let mut line = line.strip_suffix(b"\r").unwrap_or(line);
+        if message.is_none()
+            && self.stream == GuestStream::Stderr
+            && let Some((level, rest)) = marked(line)
+        {
+            (*message, line) = (Some(level), rest);
+        }
+        let level = message.unwrap_or(GuestLevel::Info);
+        if message.is_some()
+            && let Some(rest) = line.strip_suffix(MESSAGE_END)
+        {
+            (*message, line) = (None, rest);
+        }
+        self.log_at(level, line);
+    }
+
+    fn log_at(&self, level: GuestLevel, line: &[u8]) {
         let (admitted, left_out) = self.budget.admit();
         let (worker, request) = self.meter.whose();
         if left_out > 0 {
@@ -104,10 +162,15 @@ impl Writer {
             );
         }
         if admitted {
-            let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
+            let line = String::from_utf8_lossy(line);
             let line = one_line(&line);
             let (app, stream) = (self.meter.app(), self.stream.name());
-            tracing::info!(target: "guest", app, worker, request, stream, "{line}");
+            match level {
+                GuestLevel::Debug => tracing::debug!(target: "guest", app, worker, request, stream, "{line}"),
+                GuestLevel::Info => tracing::info!(target: "guest", app, worker, request, stream, "{line}"),
+                GuestLevel::Warn => tracing::warn!(target: "guest", app, worker, request, stream, "{line}"),
+                GuestLevel::Error => tracing::error!(target: "guest", app, worker, request, stream, "{line}"),
+            }
         }
     }
 }
@@ -136,10 +199,8 @@ fn one_line(line: &str) -> Cow<'_, str> {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let partial = std::mem::take(self.partial.get_mut().unwrap_or_else(PoisonError::into_inner));
-        if !partial.is_empty() {
-            self.log(&partial);
-        }
+        let mut pending = std::mem::take(self.pending.get_mut().unwrap_or_else(PoisonError::into_inner));
+        self.log_pending(&mut pending);
     }
 }
 
@@ -212,8 +273,27 @@ mod tests {
         let meter = Arc::new(Meter::of_test(std::time::Duration::from_secs(1)));
         let output = GuestOutput::new(GuestStream::Stdout, meter, Arc::new(LineBudget::of(LINES_PER_SECOND)));
         output.0.take_in(&vec![b'x'; LINE_BYTES_MAX * 2 + 10]);
-        assert_eq!(output.0.partial.lock().map(|partial| partial.len()).unwrap_or_default(), 10);
+        assert_eq!(output.0.pending.lock().map(|pending| pending.line.len()).unwrap_or_default(), 10);
         output.0.take_in(b"\n\nab");
-        assert_eq!(output.0.partial.lock().map(|partial| partial.clone()).unwrap_or_default(), b"ab");
+        assert_eq!(output.0.pending.lock().map(|pending| pending.line.clone()).unwrap_or_default(), b"ab");
+    }
+
+    #[test]
+    fn a_message_has_the_level_that_it_chooses_until_its_end() {
+        let meter = Arc::new(Meter::of_test(std::time::Duration::from_secs(1)));
+        let output = |stream| GuestOutput::new(stream, Arc::clone(&meter), Arc::new(LineBudget::of(LINES_PER_SECOND)));
+        let message_behind = |output: &GuestOutput, bytes: &[u8]| {
+            output.0.take_in(bytes);
+            output.0.pending.lock().map(|pending| pending.message).unwrap_or_default()
+        };
+        let stderr = output(GuestStream::Stderr);
+        assert_eq!(message_behind(&stderr, b"\x03 it failed:\n  here"), Some(GuestLevel::Warn));
+        assert_eq!(message_behind(&stderr, b"\n\x01 no message within one\n"), Some(GuestLevel::Warn));
+        assert_eq!(message_behind(&stderr, b"  and there \x17\r\n"), None);
+        assert_eq!(message_behind(&stderr, b"\x04 a\n"), Some(GuestLevel::Error));
+        stderr.end_line();
+        assert_eq!(message_behind(&stderr, b"\x05 c\n\x04d\n \x04 e\n"), None);
+        assert_eq!(marked(b"\x02  a"), Some((GuestLevel::Info, &b" a"[..])));
+        assert_eq!(message_behind(&output(GuestStream::Stdout), b"\x04 a\n"), None);
     }
 }

@@ -45,6 +45,20 @@ pub struct TraceFrame {
     pub place: Option<SourcePlace>,
 }
 
+impl Trace {
+    /// Reads the lines around the places in the project's own files, which are named from its folder on.
+    pub fn read_sources(&mut self, root: &Path) {
+        let located = self.frames.iter_mut().filter_map(|frame| frame.place.as_mut());
+        let own = located.filter(|place| {
+            let file = Path::new(&place.file);
+            !file.is_absolute() && file.components().all(|part| part.as_os_str() != "node_modules")
+        });
+        for place in own.take(EXCERPTS_MAX) {
+            place.excerpt = excerpt(root, &place.file, place.line);
+        }
+    }
+}
+
 impl TraceFrame {
     /// Whether another frame is at the same place of the same function, as those of a recursion are.
     pub fn is_same_place(&self, other: &Self) -> bool {
@@ -65,6 +79,16 @@ pub struct SourcePlace {
     pub column: u32,
     /// The lines around it, where the file is below the project's folder.
     pub excerpt: Vec<(u32, String)>,
+}
+
+impl SourcePlace {
+    /// A line with a caret below the column, for behind the line of the excerpt at which it happened.
+    pub fn caret(&self) -> Option<String> {
+        let (_, line) = self.excerpt.iter().find(|(number, _)| *number == self.line)?;
+        let column = usize::try_from(self.column.checked_sub(1)?).ok()?;
+        let before = line.chars().take(column).map(|character| if character == '\t' { '\t' } else { ' ' });
+        (column < line.chars().count()).then(|| before.chain(['^']).collect())
+    }
 }
 
 impl fmt::Display for SourcePlace {
@@ -115,11 +139,7 @@ impl Symbols {
                 trace.frames.push(TraceFrame { function: function.unwrap_or_else(|| frame.function.clone()), place });
             }
         }
-        let located = trace.frames.iter_mut().filter_map(|frame| frame.place.as_mut());
-        let own = located.filter(|place| !Path::new(&place.file).is_absolute());
-        for place in own.take(EXCERPTS_MAX) {
-            place.excerpt = excerpt(&self.root, &place.file, place.line);
-        }
+        trace.read_sources(&self.root);
         trace
     }
 
@@ -215,8 +235,8 @@ fn excerpt(root: &Path, file: &str, line: u32) -> Vec<(u32, String)> {
     let text = String::from_utf8_lossy(&text);
     let first = line.saturating_sub(LINES_AROUND).max(1);
     let shown = |text: &str| {
-        let text = text.replace('\t', "    ");
-        text.chars().filter(|character| !character.is_control()).take(CHARS_MAX).collect()
+        let is_shown = |character: &char| *character == '\t' || !character.is_control();
+        text.chars().filter(is_shown).take(CHARS_MAX).collect()
     };
     let numbered = (1_u32..).zip(text.lines());
     numbered
@@ -307,6 +327,16 @@ mod tests {
         assert_eq!(excerpt(dir.path(), &place.file, place.line)[3], (6, "      unreachable)))".to_owned()));
         assert!(symbols.places(&frame(1)).is_empty(), "another function");
         Ok(())
+    }
+
+    #[test]
+    fn a_caret_stands_below_the_column() {
+        let at = |column| {
+            let excerpt = vec![(6, "\tä = b();".to_owned()), (7, "}".to_owned())];
+            SourcePlace { file: "a.js".to_owned(), line: 6, column, excerpt }.caret()
+        };
+        assert_eq!((at(1).as_deref(), at(6).as_deref()), (Some("^"), Some("\t    ^")));
+        assert_eq!((at(0), at(11)), (None, None));
     }
 
     #[test]

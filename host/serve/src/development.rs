@@ -2,6 +2,7 @@
 //! failed, as a page for browsers and as text for other clients. In production there is none of this.
 
 mod page;
+mod thrown;
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use wasmhost_config::Development;
 use wasmhost_sandbox::{Fault, Trace};
+
+pub use thrown::Thrown;
 
 /// Longest notice that is read.
 const NOTICE_BYTES_MAX: u64 = 2 << 20;
@@ -143,6 +146,8 @@ pub enum Reason<'a> {
     Text(&'a str),
     /// A fault of the guest.
     Fault(&'a Fault),
+    /// An error that a handler has thrown.
+    Thrown(&'a Thrown),
 }
 
 /// A failure as this client is told of it; `headline` is what production says.
@@ -155,6 +160,7 @@ pub fn failure(audience: Audience, headline: &str, reason: Reason<'_>) -> Develo
             let flag = fault.flag().map(|flag| format!("{flag} raises the limit"));
             (format!("{}: {}", fault.kind, fault.detail), flag, fault.trace.as_deref())
         }
+        Reason::Thrown(thrown) => (thrown.what.clone(), None, Some(&thrown.trace)),
     };
     match audience {
         Audience::Browser => {
@@ -188,6 +194,9 @@ pub fn trace_text(trace: &Trace) -> String {
                     for (number, line) in &place.excerpt {
                         let mark = if *number == place.line { '>' } else { ' ' };
                         text.push_str(&format!("  {mark} {number:>5} | {line}\n"));
+                        if let Some(caret) = place.caret().filter(|_| *number == place.line) {
+                            text.push_str(&format!("    {:>5} | {caret}\n", ""));
+                        }
                     }
                 }
             }

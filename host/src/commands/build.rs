@@ -93,7 +93,7 @@ fn build_all(apps: &[Outline], args: &BuildArgs, tell: &dyn Fn(&str)) -> Result<
 }
 
 fn options(args: &BuildArgs, output: Option<std::path::PathBuf>) -> Options {
-    Options { output, debug: args.debug, install: !args.no_install, says: Says::Shown }
+    Options { output, debug: args.debug, profile: args.profile, install: !args.no_install, says: Says::Shown }
 }
 
 /// What was built, for people.

@@ -114,6 +114,27 @@ const routes = {
     console.error('it failed:', error);
     return new Response(error.stack);
   },
+  '/levels': () => {
+    console.debug('level debug', { a: 1 });
+    console.info('level info');
+    console.log('level log');
+    console.warn('level warn\nlevel warn, continued');
+    console.error(new RangeError('level error'));
+    console.log('\x04 level log of a text with a mark');
+    console.warn('level warn of a text \x17\n\x01 level warn with marks');
+    console.trace('level trace');
+    return new Response('said');
+  },
+  '/reject': () => {
+    Promise.reject(new RangeError('rejected as asked'));
+    Promise.reject(new RangeError('handled at once')).catch(() => {});
+    return new Response('rejected');
+  },
+  // What the request leaves is given up, which is no rejection that anybody should have handled.
+  '/reject-nothing': ({ url }) => {
+    fetch(new URL('/slow?ms=1000', url)).then((response) => response.text());
+    return new Response('left');
+  },
   // The engine refuses the literal.
   '/unicode': () => new Response(String(/\p{Letter}/u.test('ä'))),
   '/no-response': () => 'a string',

@@ -325,6 +325,33 @@ check('unhandledrejection', async () => {
   removeEventListener('unhandledrejection', listener);
   equal(seen, 'nobody waits');
 });
+check('unhandledrejection: not of a promise that is handled in the same turn', async () => {
+  const seen = [];
+  const listener = (event) => { seen.push(event.reason); };
+  addEventListener('unhandledrejection', listener);
+  const handled = Promise.reject('handled in time');
+  await null;
+  handled.catch(() => {});
+  await pause(20);
+  removeEventListener('unhandledrejection', listener);
+  equal(seen, []);
+});
+check('unhandledrejection: a PromiseRejectionEvent with the promise, which can be cancelled', async () => {
+  let seen;
+  const listener = (event) => {
+    seen = event;
+    event.preventDefault();
+  };
+  addEventListener('unhandledrejection', listener);
+  const promise = (async () => { throw new RangeError('of an async function'); })();
+  await pause(20);
+  removeEventListener('unhandledrejection', listener);
+  ok(seen instanceof PromiseRejectionEvent && seen.promise === promise && seen.cancelable && seen.defaultPrevented);
+  equal([seen.reason.message, Object.prototype.toString.call(seen)], ['of an async function', '[object PromiseRejectionEvent]']);
+});
+check('unhandledrejection: the log tells of it with its place', () =>
+  said('Unhandled rejection: RangeError: told in the log', () => { Promise.reject(new RangeError('told in the log')); }));
+check('console.trace: the places are the source\'s', () => said('at run@src/check.js', () => console.trace('traced')));
 check('EventSource', () => equal(typeof EventSource, 'function'));
 check('BroadcastChannel', () => equal(typeof BroadcastChannel, 'function'));
 about('the language');

@@ -1,6 +1,6 @@
 export default {
   /** Answers every request. An instance serves many. */
-  async fetch(request: Request): Promise<Response> {
+  async fetch(request, env, ctx) {
     const { pathname } = new URL(request.url);
     // A HEAD request gets the response headers of GET; the host leaves out the body.
     const route = `${request.method === 'HEAD' ? 'GET' : request.method} ${pathname}`;
@@ -16,7 +16,7 @@ export default {
     }
     return new Response('not found', { status: 404 });
   },
-};
+} satisfies ExportedHandler<Env>;
 
 /** A part of a path without its percent encoding; null where the client has sent none that is right. */
 function decoded(text: string): string | null {

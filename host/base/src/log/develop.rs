@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::targets::{DEV, LISTENING};
+use super::targets::{self, DEV, LISTENING};
 
 /// Which events are shown at this level.
 pub(super) fn targets(level: LevelFilter) -> Targets {
@@ -22,7 +22,7 @@ pub(super) fn targets(level: LevelFilter) -> Targets {
         .with_target("wasmhost", host)
         .with_target(DEV, level)
         .with_target(LISTENING, level)
-        .with_target("guest", level)
+        .with_target("guest", targets::guest(level))
         .with_target("access", level)
 }
 
@@ -120,17 +120,23 @@ where
             }
         }
         match event.metadata().target() {
-            "guest" => guest(&mut painter, &fields),
+            "guest" => guest(&mut painter, *event.metadata().level(), &fields),
             "access" => access(&mut painter, &fields),
             target => host(&mut painter, target, *event.metadata().level(), &fields),
         }
     }
 }
 
-fn guest(painter: &mut Painter<'_>, fields: &DevelopFields) -> fmt::Result {
-    let (colour, stream) =
-        if fields.get("stream") == "stderr" { (Colour::Yellow, "stderr") } else { (Colour::Cyan, "stdout") };
-    painter.paint(colour, stream)?;
+fn guest(painter: &mut Painter<'_>, level: Level, fields: &DevelopFields) -> fmt::Result {
+    // The level that the guest has chosen, in the place of the stream.
+    let (colour, origin) = match level {
+        Level::ERROR => (Colour::Red, " error"),
+        Level::WARN => (Colour::Yellow, "  warn"),
+        Level::INFO if fields.get("stream") == "stderr" => (Colour::Yellow, "stderr"),
+        Level::INFO => (Colour::Cyan, "stdout"),
+        _ => (Colour::Dim, " debug"),
+    };
+    painter.paint(colour, origin)?;
     painter.paint(Colour::Dim, " │ ")?;
     writeln!(painter.writer, "{}", harmless(&fields.message))
 }
@@ -205,5 +211,6 @@ mod tests {
         assert!(!shows(LevelFilter::INFO, "wasmhost_supervise::primary", &Level::INFO));
         assert!(shows(LevelFilter::DEBUG, "wasmhost_supervise::primary", &Level::INFO));
         assert!(!shows(LevelFilter::ERROR, "wasmhost_serve::pool::slot", &Level::WARN));
+        assert!(shows(LevelFilter::INFO, "guest", &Level::DEBUG) && !shows(LevelFilter::WARN, "guest", &Level::INFO));
     }
 }

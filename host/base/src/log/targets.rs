@@ -14,5 +14,13 @@ pub const DEV: &str = "wasmhost::dev";
 
 /// Which events are shown at this level, unless the log's form chooses otherwise.
 pub(super) fn usual(level: LevelFilter) -> Targets {
-    Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("wasmhost", level).with_target("guest", level)
+    Targets::new()
+        .with_default(LevelFilter::WARN.min(level))
+        .with_target("wasmhost", level)
+        .with_target("guest", guest(level))
+}
+
+/// Which lines of guests are shown at this level: all that a guest writes, unless only what is wrong is.
+pub(super) fn guest(level: LevelFilter) -> LevelFilter {
+    if level >= LevelFilter::INFO { LevelFilter::TRACE } else { level }
 }

@@ -37,6 +37,9 @@ pub struct BuildArgs {
     /// Build without optimisations and with debug information (Rust, Go, C, Zig).
     #[arg(long)]
     pub debug: bool,
+    /// Measure how long functions run: the component prints a table by function name after each request (JavaScript, TypeScript).
+    #[arg(long)]
+    pub profile: bool,
     /// Fail if packages of the project are not installed, instead of installing them into its folder.
     #[arg(long)]
     pub no_install: bool,

@@ -3,12 +3,12 @@
 
 use std::fmt::Write;
 
-use wasmhost_sandbox::{Trace, TraceFrame};
+use wasmhost_sandbox::{SourcePlace, Trace, TraceFrame};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.3rem;color:#c62828;margin:0 0 1rem}pre{font:13px/1.5 ui-monospace,monospace;background:#8881;\
-border-left:4px solid #c62828;padding:.8rem 1rem;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}\
+border-left:4px solid #c62828;padding:.8rem 1rem;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere;tab-size:4}\
 ol{padding-left:1.5rem}li{margin:.3rem 0;overflow-wrap:anywhere}code{font:13px ui-monospace,monospace}.place{opacity:.7}\
 .at{display:block;background:#c6282833;margin:0 -1rem;padding:0 1rem}footer{margin-top:2rem;font-size:.85rem;opacity:.7}";
 
@@ -60,17 +60,18 @@ fn show(body: &mut String, frame: &TraceFrame) {
     if let Some(place) = &frame.place {
         let _ = write!(body, " <code class=place>{}</code>", escape(&place.to_string()));
         if !place.excerpt.is_empty() {
-            let _ = write!(body, "<pre>{}</pre>", excerpt(&place.excerpt, place.line));
+            let _ = write!(body, "<pre>{}</pre>", excerpt(place));
         }
     }
 }
 
-fn excerpt(lines: &[(u32, String)], at: u32) -> String {
+fn excerpt(place: &SourcePlace) -> String {
     let mut text = String::new();
-    for (number, line) in lines {
+    let caret = place.caret().map(|caret| format!("\n{:>5} | {caret}", "")).unwrap_or_default();
+    for (number, line) in &place.excerpt {
         let line = escape(line);
-        let _ = if *number == at {
-            write!(text, "<span class=at>{number:>5} | {line}</span>")
+        let _ = if *number == place.line {
+            write!(text, "<span class=at>{number:>5} | {line}{caret}</span>")
         } else {
             writeln!(text, "{number:>5} | {line}")
         };
@@ -107,7 +108,6 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmhost_sandbox::SourcePlace;
 
     #[test]
     fn nothing_becomes_markup() {

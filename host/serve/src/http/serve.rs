@@ -30,7 +30,7 @@ use super::response_body::{
 use super::response_head::{has_no_body, promised};
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
-use crate::development::{Notice, Reason};
+use crate::development::{Notice, Reason, Thrown};
 use crate::metrics::Shed;
 use crate::net::Peer;
 use crate::pool::{Lease, Refusal, Route};
@@ -71,6 +71,12 @@ impl Exchange {
         let (development, audience) = (self.worker.config.development.as_ref()?, self.audience?);
         let notice = Notice::read(development, &self.pool.name(), audience)?;
         Some(self.answer(respond::notice(audience, &notice)))
+    }
+
+    /// In development, the error that the guest's answer tells of.
+    fn thrown(&self, headers: &mut HeaderMap) -> Option<Thrown> {
+        let development = self.worker.config.development.as_ref()?;
+        Thrown::take(headers, development.root(&self.pool.app()))
     }
 
     /// Puts the request into the form that a guest sees: an absolute URI, true headers.
@@ -196,8 +202,13 @@ impl Exchange {
         alarm.set(None);
         self.used(lease.cpu());
         match outcome {
-            Ok(Some(response)) => {
+            Ok(Some(mut response)) => {
                 lease.answered();
+                if let Some(thrown) = self.thrown(response.headers_mut()) {
+                    drop(response);
+                    self.linger(lease);
+                    return self.fail(Failure::GuestError, Reason::Thrown(&thrown));
+                }
                 let may_read = !(lease.is_idle() && response.body().is_whole());
                 if may_read && self.upload.wants_continue() {
                     // hyper sends `100 Continue` when it is asked for the body and the response has not begun.

@@ -251,6 +251,11 @@ impl Pool {
         })
     }
 
+    /// Its app.
+    pub(crate) fn app(&self) -> std::cell::Ref<'_, App> {
+        std::cell::Ref::map(self.app.borrow(), |app| &**app)
+    }
+
     /// Its app's name.
     pub(crate) fn name(&self) -> std::cell::Ref<'_, str> {
         std::cell::Ref::map(self.app.borrow(), |app| &*app.name)

@@ -150,7 +150,13 @@ impl Make {
 
 fn build_project(folder: &Path, release: bool, output: PathBuf) -> Result<MadeComponent, Trouble> {
     let built = Project::find(folder).and_then(|project| {
-        project.build(&Options { output: Some(output), debug: !release, install: true, says: Says::Kept })
+        project.build(&Options {
+            output: Some(output),
+            debug: !release,
+            profile: false,
+            install: true,
+            says: Says::Kept,
+        })
     });
     let built = built.map_err(|error| Trouble::of_build(&error))?;
     let (seconds, size) = (built.took.as_secs_f64(), ByteSize(built.bytes).display().si());

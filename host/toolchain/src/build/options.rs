@@ -18,6 +18,8 @@ pub struct Options {
     pub output: Option<PathBuf>,
     /// Build without optimisations and with debug information, in languages whose toolchains distinguish these.
     pub debug: bool,
+    /// Measure how long functions run, in JavaScript and TypeScript.
+    pub profile: bool,
     /// Whether to install the project's packages if some are missing (`npm install`, `pip install`).
     pub install: bool,
     /// What happens to the toolchain's output.
