@@ -1,5 +1,5 @@
-// Node's modules, for applications that import them: esbuild takes them from `src/node`, from the package @jspm/core, and hashes from
-// @noble/hashes. An application that imports none needs none of these packages.
+// Node's modules, for applications that import them: esbuild takes them from `src/node`, and from packages that the application has
+// then. One that imports none of these modules needs none of the packages.
 
 import { existsSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
@@ -27,7 +27,7 @@ const MODULES = {
   perf_hooks: [],
   process: [],
   punycode: ['jspm'],
-  querystring: ['jspm'],
+  querystring: [],
   stream: ['jspm'],
   'stream/consumers': ['jspm'],
   'stream/promises': ['jspm'],
@@ -85,12 +85,9 @@ export function nodeModules(runtime, find) {
   };
   // Where a module is, or what it lacks.
   const locate = (path, name) => {
-    for (const key of MODULES[name]) {
-      const { root, found } = folderOf(key);
-      if (root !== undefined) continue;
-      missing.add(key);
-      return { errors: [{ text: textOf(path, PACKAGES[key], found) }] };
-    }
+    const lacking = MODULES[name].filter((key) => folderOf(key).root === undefined);
+    for (const key of lacking) missing.add(key);
+    if (lacking.length > 0) return { errors: lacking.map((key) => ({ text: textOf(path, PACKAGES[key], folderOf(key).found) })) };
     const file = join(own, `${name.replace('/', '_')}.js`);
     return { path: existsSync(file) ? file : join(folderOf('jspm').root, `${name}.js`) };
   };
@@ -112,13 +109,13 @@ export function nodeModules(runtime, find) {
       contents: `module.exports = require(${JSON.stringify(path)}).default;`,
       resolveDir: own,
     }));
-    onResolve({ filter: /^wasmhost:(jspm|noble)\// }, ({ path }) => {
+    onResolve({ filter: new RegExp(`^wasmhost:(${Object.keys(PACKAGES).join('|')})/`) }, ({ path }) => {
       const [, key, name] = /^wasmhost:(\w+)\/(.*)$/.exec(path);
       return { path: join(folderOf(key).root, `${name}.js`) };
     });
-    // Its `process`, in the version above.
+    // The `process` of @jspm/core, in the version above.
     onResolve({ filter: /\/chunk-DEMDiNwt\.js$/ }, ({ importer }) =>
-      importer.startsWith(folderOf('jspm').root) ? { path: join(own, 'jspm-process.js') } : undefined,
+      importer.startsWith(`${folderOf('jspm').root}${sep}`) ? { path: join(own, 'jspm-process.js') } : undefined,
     );
   };
   return { plugin: { name: 'node', setup }, missing, has: (key) => folderOf(key).root !== undefined };

@@ -7,8 +7,6 @@ import { define } from '../shape.js';
 
 // The stores of the code that runs: a Map that nobody changes, from AsyncLocalStorage to store, or null for none.
 let current = null;
-// Whether `enterWith` has set the stores of the call, so that what runs without any has to be told.
-let entered = false;
 
 function runWith(stores, run, receiver, args) {
   const before = current;
@@ -22,7 +20,7 @@ function runWith(stores, run, receiver, args) {
 
 // A function that runs with the present stores.
 function held(run) {
-  if (typeof run !== 'function' || (current === null && !entered)) return run;
+  if (typeof run !== 'function') return run;
   const stores = current;
   return function (...args) {
     return runWith(stores, run, this, args);
@@ -40,9 +38,9 @@ for (const name of ['queueMicrotask', 'setInterval', 'setTimeout']) {
   define(globalThis, name, { [name]: (run, ...args) => plain(held(run), ...args) }[name]);
 }
 
+// What `enterWith` sets outlasts the code that it ran in.
 function leave() {
   current = null;
-  entered = false;
 }
 
 export class AsyncLocalStorage {
@@ -67,7 +65,6 @@ export class AsyncLocalStorage {
 
   enterWith(store) {
     current = new Map(current).set(this, store);
-    entered = true;
     whenOver(leave);
   }
 

@@ -1,7 +1,7 @@
 // node:util of @jspm/core, and what it has not.
 
-import util from 'wasmhost:jspm/util';
 import assert from 'wasmhost:jspm/assert';
+import util from 'wasmhost:jspm/util';
 
 export const { callbackify, debuglog, deprecate, format, inherits, inspect, isArray, log, promisify, types, TextDecoder, TextEncoder } = util;
 
@@ -14,7 +14,6 @@ export function isDeepStrictEqual(a, b) {
   }
 }
 
-// eslint-disable-next-line no-control-regex
 const CONTROL = /[\u001b\u009b][[\]()#;?]*(?:\d{1,4}(?:;\d{0,4})*)?[\dA-PR-TZcf-nq-uy=><~]/g;
 export const stripVTControlCharacters = (text) => text.replace(CONTROL, '');
 export const toUSVString = (text) => `${text}`.toWellFormed();
