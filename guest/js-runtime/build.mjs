@@ -77,6 +77,9 @@ const load = (...path) => import(pathToFileURL(join(...path)));
 // What else there is to say of errors of esbuild: its own advice is about other platforms than this.
 function hintOf(errors) {
   const names = errors.map(({ text }) => /^Could not resolve "([^"]+)"/.exec(text)?.[1]).filter(Boolean);
+  if (errors.some(({ text }) => text.startsWith('Top-level await'))) {
+    return 'an application that uses node:async_hooks has no await at the top level: put it into the handler';
+  }
   const modules = hintOfModules(names);
   if (modules !== undefined) return modules;
   const packages = names.filter((name) => !/^[./#]/.test(name)).map((name) => /^(@[^/]+\/)?[^/]+/.exec(name)[0]);

@@ -112,6 +112,11 @@ export const parsed = () => ({
   same: new url.URL('http://x.example') instanceof URL,
 });
 
+class Named {
+  #hidden = 1;
+  shown = [1, [2, [3, [4]]]];
+}
+
 export async function shown() {
   const slow = (value, done) => setTimeout(() => (value === 0 ? done(new Error('zero')) : done(null, value)), 1);
   const later = promisify(slow);
@@ -120,8 +125,8 @@ export async function shown() {
   function Child() {}
   inherits(Child, Parent);
   return {
-    formatted: format('%s %d %j %%', 'a', 1.5, { b: 1 }, [1]),
-    inspected: [inspect({ a: 1, b: 'x', c: [null, undefined], d: () => {} }), inspect([1, [2, [3, [4]]]]), inspect(new Error('e').message), inspect({ at: new Date(0), re: /x/g })],
+    formatted: format('%s %d %i %j %O %%', 'a', 1.5, 2.9, { b: 1 }, [1], new Map()),
+    inspected: [inspect({ a: 1, b: 'x', c: [null, undefined], d: () => {} }), inspect(new Map([['k', new Set([1])]])), inspect(new Named()), inspect('q\'"'), inspect([1, [2, [3, [4]]]]), inspect({ at: new Date(0), re: /x/g }), inspect({ long: 'x'.repeat(90), other: ['y'.repeat(60)] })],
     promised: [await later(1), await later(0).catch((error) => error.message)],
     back,
     inherits: new Child() instanceof Parent,
