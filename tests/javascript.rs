@@ -218,6 +218,31 @@ fn a_build_that_fails_tells_the_place_in_the_source_and_what_to_do() -> TestResu
     Ok(())
 }
 
+/// Packages say in package.json what browsers get in the place of modules that need Node.js.
+#[test(needs(Javascript))]
+fn a_package_has_other_modules_for_the_web() -> TestResult {
+    let dir = tempfile::tempdir_in(facility::javascript())?;
+    let package = dir.path().join("node_modules/both");
+    std::fs::create_dir_all(&package)?;
+    std::fs::write(
+        package.join("index.js"),
+        "module.exports = [require('fs'), require('crypto'), require('./node.js')];",
+    )?;
+    std::fs::write(package.join("node.js"), "require('net');")?;
+    std::fs::write(package.join("web.js"), "module.exports = 'for the web';")?;
+    let source = "import both from 'both';\nif (both[2] !== 'for the web') throw new Error(both[2]);\n\
+        export default { fetch() { return new Response('x'); } };\n";
+    for (map, is_built) in [(r#"{"fs": false, "crypto": false, "./node.js": "./web.js"}"#, true), ("{}", false)] {
+        std::fs::write(
+            package.join("package.json"),
+            format!(r#"{{"name": "both", "version": "1.0.0", "browser": {map}}}"#),
+        )?;
+        let output = build(dir.path(), source);
+        assert_eq!(output.status.success(), is_built, "{map}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
 /// The part is large enough to be left out, and what runs in the build has no randomness that could be kept secret.
 #[test(needs(Javascript))]
 fn cryptography_comes_with_applications_that_use_it_and_makes_no_keys_in_the_build() -> TestResult {

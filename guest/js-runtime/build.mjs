@@ -126,7 +126,8 @@ async function bundle(entry, output) {
       target: 'es2022',
       // The engine has no tables for these, and refuses the literal: as `new RegExp` it fails only where it is reached.
       supported: { 'regexp-unicode-property-escapes': false, ...supported },
-      platform: 'neutral',
+      // Packages may have other modules for browsers.
+      platform: 'browser',
       mainFields: ['module', 'browser', 'main'],
       conditions: ['worker', 'browser', 'import', 'module'],
       define: { 'process.env.NODE_ENV': '"production"', global: 'globalThis' },
@@ -148,7 +149,8 @@ async function bundle(entry, output) {
     // Nothing else of the runtime has this word: the whole of it and the native part come with applications that do.
     usesCrypto = /(?<![-\w])subtle(?![-\w])/.test(code);
     classes = classesOf(code);
-    const needs = needsOf(code, Object.values(made.metafile.outputs).at(-1), node);
+    const [, { inputs }] = Object.entries(made.metafile.outputs).find(([path]) => path.endsWith('.js'));
+    const needs = needsOf(code, inputs, node);
     made = await make({
       installs: [
         ...(usesCrypto ? ['crypto/install.js'] : []),

@@ -1,7 +1,8 @@
-// Classes of Unicode in regular expressions (`\p{L}`), which the engine has no tables for: those that a bundle names go into it, from
-// Node's own tables. `src/classes.js` reads them.
+// Classes of Unicode in regular expressions (`\p{L}`), which the engine has no tables for: those that a bundle names go into it,
+// from Node's own tables. `src/classes.js` reads them.
 
-// For esbuild: what has the flags `u` or `v` is written as `new RegExp`. (Asked for classes of Unicode alone, it leaves out those in brackets.)
+// For esbuild: what has the flags `u` or `v` is written as `new RegExp`. (Asked for classes of Unicode alone, it leaves out those
+// in brackets.)
 export const WITHOUT_LITERALS = { 'regexp-sticky-and-unicode-flags': false, 'regexp-set-notation': false };
 
 // All characters of some parts of Unicode, in the order of their numbers; those of the last part take two units each.

@@ -1,9 +1,9 @@
-// Node's modules, for applications that import them: esbuild takes them from `src/node`, and from packages that the application has
-// then. One that imports none of these modules needs none of the packages.
+// Node's modules, for applications that import them: esbuild takes them from `src/node`, and from packages that the application
+// has then. One that imports none of these modules needs none of the packages.
 
 import { existsSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
-import { join, sep } from 'node:path';
+import { join, resolve, sep } from 'node:path';
 
 // The packages, in the versions that `src/node` fits. A module of the runtime names them as `wasmhost:jspm/…`.
 const PACKAGES = {
@@ -58,7 +58,7 @@ export function hintOfModules(paths) {
   const instead = names.map((name) => INSTEAD.find(([pattern]) => pattern.test(name))?.[1]).find(Boolean);
   return (
     `Node.js's ${names[0]} is not here; ${instead ?? 'take what the web has (fetch, crypto, URL, streams)'}. ` +
-    'For a package that imports it, look for its entry for Workers or browsers; docs/JAVASCRIPT.md lists the modules that there are'
+    'A package that imports it may have an entry for Workers or browsers. docs/JAVASCRIPT.md lists the modules that there are'
   );
 }
 
@@ -69,7 +69,8 @@ export const commandOf = (names) =>
 const textOf = (path, { name, version }, found) =>
   `${path} needs the package ${name} ${version}, ${found === undefined ? 'which is not installed here' : `and ${found} is installed`}`;
 
-// The plugin, with the packages that were missing. `find` gives the folder and version of an installed package.
+// The plugin, the packages that were missing, which there are, and the module that needs stores. `find` gives the folder and the
+// version of an installed package.
 export function nodeModules(runtime, find) {
   const own = join(runtime, 'node') + sep;
   const missing = new Set();
@@ -91,15 +92,16 @@ export function nodeModules(runtime, find) {
     const file = join(own, `${name.replace('/', '_')}.js`);
     return { path: existsSync(file) ? file : join(folderOf('jspm').root, `${name}.js`) };
   };
-  const setup = ({ onResolve, onLoad, resolve }) => {
+  const setup = ({ onResolve, onLoad, resolve: resolveAs }) => {
     onResolve({ filter: new RegExp(`^(node:)?(${Object.keys(MODULES).join('|')})$`) }, async (args) => {
       const { path, importer, kind, pluginData, resolveDir } = args;
       if (pluginData === own) return undefined;
       const name = nameOf(path);
-      // A package of the same name, where ours are not.
-      if (name === path && MODULES[name].some((key) => folderOf(key).root === undefined)) {
-        const found = await resolve(path, { importer, kind, resolveDir, pluginData: own });
-        if (found.errors.length === 0) return { path: found.path, sideEffects: found.sideEffects };
+      const other = await resolveAs(path, { importer, kind, resolveDir, pluginData: own });
+      if (other.errors.length === 0) {
+        // What the importer's package.json has for browsers goes first, then ours, then a package of the same name.
+        const isPackage = name === path && other.path.includes(`${sep}node_modules${sep}${name.split('/')[0]}${sep}`);
+        if (!isPackage || MODULES[name].some((key) => folderOf(key).root === undefined)) return undefined;
       }
       const found = locate(path, name);
       // What `require` gives is the default export.
@@ -118,16 +120,20 @@ export function nodeModules(runtime, find) {
       importer.startsWith(`${folderOf('jspm').root}${sep}`) ? { path: join(own, 'jspm-process.js') } : undefined,
     );
   };
-  return { plugin: { name: 'node', setup }, missing, has: (key) => folderOf(key).root !== undefined };
+  return {
+    plugin: { name: 'node', setup },
+    missing,
+    has: (key) => folderOf(key).root !== undefined,
+    hooks: join(own, 'async_hooks.js'),
+  };
 }
 
 // What a bundle needs beside it: globals of Node.js that it names, and stores for its async functions.
-export function needsOf(code, { inputs }, modules) {
+export function needsOf(code, inputs, { has, hooks }) {
   const names = (word) => new RegExp(`(?<![-\\w])${word}(?![-\\w])`).test(code);
   const installs = [];
   if (names('process') || names('(set|clear)Immediate')) installs.push('node/install-process.js');
-  if (names('Buffer') && modules.has('jspm')) installs.push('node/install-buffer.js');
-  const isHooks = ([path, { bytesInOutput }]) => /[/\\]node[/\\]async_hooks\.js$/.test(path) && bytesInOutput > 0;
-  const hasStores = Object.entries(inputs).some(isHooks);
+  if (names('Buffer') && has('jspm')) installs.push('node/install-buffer.js');
+  const hasStores = Object.entries(inputs).some(([path, { bytesInOutput }]) => resolve(path) === hooks && bytesInOutput > 0);
   return { installs, supported: hasStores ? { 'async-await': false, 'async-generator': false, 'for-await': false } : {} };
 }

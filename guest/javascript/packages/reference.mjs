@@ -17,7 +17,15 @@ async function answersOf(name, env) {
   const folder = mkdtempSync(join(import.meta.dirname, 'reference-'));
   try {
     const outfile = join(folder, 'bundle.mjs');
-    await build({ entryPoints: [join(import.meta.dirname, name, 'src', 'index.js')], bundle: true, platform: 'node', format: 'esm', banner, outfile, logLevel: 'error' });
+    await build({
+      entryPoints: [join(import.meta.dirname, name, 'src', 'index.js')],
+      bundle: true,
+      platform: 'node',
+      format: 'esm',
+      banner,
+      outfile,
+      logLevel: 'error',
+    });
     const { default: app } = await import(pathToFileURL(outfile));
     const ask = (path) => app.fetch(new Request(`http://test.example/${path}`), { WORD: 'granted', ...env });
     const answers = {};

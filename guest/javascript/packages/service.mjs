@@ -18,7 +18,12 @@ const page = (query) => {
   const ids = ['cus_1', 'cus_2', 'cus_3'];
   const from = ids.indexOf(query.get('starting_after')) + 1;
   const to = from + Number(query.get('limit'));
-  return { object: 'list', url: '/v1/customers', has_more: to < ids.length, data: ids.slice(from, to).map((id) => ({ id, object: 'customer' })) };
+  return {
+    object: 'list',
+    url: '/v1/customers',
+    has_more: to < ids.length,
+    data: ids.slice(from, to).map((id) => ({ id, object: 'customer' })),
+  };
 };
 
 function answer({ method, path, query, fields, body }, response) {
@@ -32,13 +37,22 @@ function answer({ method, path, query, fields, body }, response) {
     case 'POST /v1/chat/completions': {
       const { stream: isStream, messages } = JSON.parse(body);
       if (isStream) return stream(response);
-      return give(200, { choices: [{ index: 0, message: { role: 'assistant', content: `${messages[0].content}! ${fields.authorization}` } }] });
+      return give(200, {
+        choices: [{ index: 0, message: { role: 'assistant', content: `${messages[0].content}! ${fields.authorization}` } }],
+      });
     }
     case 'GET /v1/models':
       failures += 1;
-      return failures % 2 === 1 ? give(500, { error: { message: 'again' } }) : give(200, { object: 'list', data: [{ id: 'a' }, { id: 'b' }] });
+      return failures % 2 === 1
+        ? give(500, { error: { message: 'again' } })
+        : give(200, { object: 'list', data: [{ id: 'a' }, { id: 'b' }] });
     case 'POST /v1/customers':
-      return give(200, { id: 'cus_1', object: 'customer', sent: Object.fromEntries(new URLSearchParams(body)), key: fields['idempotency-key'] });
+      return give(200, {
+        id: 'cus_1',
+        object: 'customer',
+        sent: Object.fromEntries(new URLSearchParams(body)),
+        key: fields['idempotency-key'],
+      });
     case 'GET /v1/customers':
       return give(200, page(query));
     default:
@@ -50,7 +64,9 @@ createServer((request, response) => {
   const { pathname: path, searchParams: query } = new URL(request.url, 'http://service');
   const chunks = [];
   request.on('data', (chunk) => chunks.push(chunk));
-  request.on('end', () => answer({ method: request.method, path, query, fields: request.headers, body: Buffer.concat(chunks).toString() }, response));
+  request.on('end', () =>
+    answer({ method: request.method, path, query, fields: request.headers, body: Buffer.concat(chunks).toString() }, response),
+  );
 }).listen(0, '127.0.0.1', function () {
   console.log(`http://127.0.0.1:${this.address().port}`);
 });

@@ -1,5 +1,5 @@
-// RegExp with classes of Unicode (`\p{L}`) in front of the engine's, which has no tables for them. `build.mjs` imports this before all
-// modules of an application that names such classes, with the tables of those.
+// RegExp with classes of Unicode (`\p{L}`) in front of the engine's, which has no tables for them. `build.mjs` imports this before
+// all modules of an application that names such classes, with the tables of those.
 
 import table from 'wasmhost:classes';
 
@@ -44,7 +44,7 @@ function written(source, hasSets) {
   let made = '';
   // How many brackets are open: only with the flag `v` there are some within others.
   let open = 0;
-  for (let at = 0; at < source.length; ) {
+  for (let at = 0; at < source.length;) {
     const character = source[at];
     CLASS.lastIndex = at;
     const found = CLASS.exec(source);

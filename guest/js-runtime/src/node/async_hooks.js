@@ -28,11 +28,15 @@ function held(run) {
 }
 
 const { then } = Promise.prototype;
-define(Promise.prototype, 'then', {
-  then(onFulfilled, onRejected) {
-    return then.call(this, held(onFulfilled), held(onRejected));
-  },
-}.then);
+define(
+  Promise.prototype,
+  'then',
+  {
+    then(onFulfilled, onRejected) {
+      return then.call(this, held(onFulfilled), held(onRejected));
+    },
+  }.then,
+);
 for (const name of ['queueMicrotask', 'setInterval', 'setTimeout']) {
   const plain = globalThis[name];
   define(globalThis, name, { [name]: (run, ...args) => plain(held(run), ...args) }[name]);

@@ -15,11 +15,15 @@ for (const [target, names] of [
 ]) {
   for (const name of names) {
     const plain = target[name];
-    define(target, name, {
-      [name](...args) {
-        return plain.apply(this, asBase64(args));
-      },
-    }[name]);
+    define(
+      target,
+      name,
+      {
+        [name](...args) {
+          return plain.apply(this, asBase64(args));
+        },
+      }[name],
+    );
   }
 }
 
@@ -29,7 +33,11 @@ define(Buffer, 'isEncoding', (encoding) => isUrl(encoding) || isEncoding(encodin
 const { toString } = Buffer.prototype;
 define(Buffer.prototype, 'toString', function (encoding, ...range) {
   if (!isUrl(encoding)) return toString.call(this, encoding, ...range);
-  return toString.call(this, 'base64', ...range).replace(/=+$/, '').replaceAll('+', '-').replaceAll('/', '_');
+  return toString
+    .call(this, 'base64', ...range)
+    .replace(/=+$/, '')
+    .replaceAll('+', '-')
+    .replaceAll('/', '_');
 });
 
 function holds(decoder, bytes) {
@@ -42,7 +50,8 @@ function holds(decoder, bytes) {
 }
 
 export const isUtf8 = (bytes) => holds(new TextDecoder('utf-8', { fatal: true }), bytes);
-export const isAscii = (bytes) => new Uint8Array(bytes.buffer ?? bytes, bytes.byteOffset, bytes.byteLength).every((byte) => byte < 128);
+export const isAscii = (bytes) =>
+  new Uint8Array(bytes.buffer ?? bytes, bytes.byteOffset, bytes.byteLength).every((byte) => byte < 128);
 export const { atob, btoa, Blob, File } = globalThis;
 export const constants = { MAX_LENGTH: kMaxLength, MAX_STRING_LENGTH: 0x1fffffe8 };
 export { Buffer, INSPECT_MAX_BYTES, kMaxLength };

@@ -107,26 +107,30 @@ export const getHashes = () => Object.keys(functions);
 const RANDOM_MAX = 65_536;
 
 export function randomFillSync(target, offset = 0, size = undefined) {
-  const all = ArrayBuffer.isView(target) ? new Uint8Array(target.buffer, target.byteOffset, target.byteLength) : new Uint8Array(target);
+  const all = ArrayBuffer.isView(target)
+    ? new Uint8Array(target.buffer, target.byteOffset, target.byteLength)
+    : new Uint8Array(target);
   const bytes = all.subarray(offset, size === undefined ? undefined : offset + size);
   for (let at = 0; at < bytes.length; at += RANDOM_MAX) crypto.getRandomValues(bytes.subarray(at, at + RANDOM_MAX));
   return target;
 }
 
 // A function with a callback, of one without.
-const calledBack = (compute) => (...args) => {
-  const callback = args.pop();
-  queueMicrotask(() => {
-    let result;
-    try {
-      result = compute(...args);
-    } catch (error) {
-      callback(error);
-      return;
-    }
-    callback(null, result);
-  });
-};
+const calledBack =
+  (compute) =>
+  (...args) => {
+    const callback = args.pop();
+    queueMicrotask(() => {
+      let result;
+      try {
+        result = compute(...args);
+      } catch (error) {
+        callback(error);
+        return;
+      }
+      callback(null, result);
+    });
+  };
 
 const randomBytesSync = (size) => randomFillSync(Buffer.alloc(size));
 const randomBytesLater = calledBack(randomBytesSync);
@@ -156,7 +160,9 @@ export const randomInt = (...args) => (typeof args.at(-1) === 'function' ? rando
 export function timingSafeEqual(a, b) {
   const [left, right] = [bytesOf(a), bytesOf(b)];
   if (left.length !== right.length) {
-    throw Object.assign(new RangeError('Input buffers must have the same byte length'), { code: 'ERR_CRYPTO_TIMING_SAFE_EQUAL_LENGTH' });
+    throw Object.assign(new RangeError('Input buffers must have the same byte length'), {
+      code: 'ERR_CRYPTO_TIMING_SAFE_EQUAL_LENGTH',
+    });
   }
   let differences = 0;
   for (let index = 0; index < left.length; index++) differences |= left[index] ^ right[index];

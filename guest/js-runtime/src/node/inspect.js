@@ -3,11 +3,22 @@
 import { describe, isError } from '../errors.js';
 
 const custom = Symbol.for('nodejs.util.inspect.custom');
-const DEFAULTS = { depth: 2, maxArrayLength: 100, maxStringLength: 10_000, breakLength: 128, compact: 3, showHidden: false, sorted: false };
+const DEFAULTS = {
+  depth: 2,
+  maxArrayLength: 100,
+  maxStringLength: 10_000,
+  breakLength: 128,
+  compact: 3,
+  showHidden: false,
+  sorted: false,
+};
 
 function quoted(text) {
   const quote = ["'", '"', '`'].find((one) => !text.includes(one)) ?? "'";
-  const escaped = JSON.stringify(text).slice(1, -1).replaceAll('\\"', '"').replace(/\\u00([01][\da-f])/g, (_, digits) => `\\x${digits.toUpperCase()}`);
+  const escaped = JSON.stringify(text)
+    .slice(1, -1)
+    .replaceAll('\\"', '"')
+    .replace(/\\u00([01][\da-f])/g, (_, digits) => `\\x${digits.toUpperCase()}`);
   return `${quote}${quote === "'" ? escaped.replaceAll("'", "\\'") : escaped}${quote}`;
 }
 
@@ -28,7 +39,9 @@ function classOf(object) {
 function primitive(value, context) {
   if (typeof value === 'string') {
     const over = value.length - context.maxStringLength;
-    return over > 0 ? `${quoted(value.slice(0, context.maxStringLength))}... ${over} more character${over > 1 ? 's' : ''}` : quoted(value);
+    return over > 0
+      ? `${quoted(value.slice(0, context.maxStringLength))}... ${over} more character${over > 1 ? 's' : ''}`
+      : quoted(value);
   }
   if (typeof value === 'bigint') return `${value}n`;
   return Object.is(value, -0) ? '-0' : String(value);
@@ -71,7 +84,7 @@ const isTyped = (value) => ArrayBuffer.isView(value) && !(value instanceof DataV
 // What stands before the braces, which braces, and what is within, beside properties.
 function partsOf(value, context, level) {
   const name = classOf(value);
-  const tag = Object.hasOwn(value, Symbol.toStringTag) ? '' : value[Symbol.toStringTag];
+  const tag = Object.prototype.propertyIsEnumerable.call(value, Symbol.toStringTag) ? '' : value[Symbol.toStringTag];
   const called = (plain) => {
     const shown = name === null ? `[${plain}: null prototype]` : name;
     return typeof tag === 'string' && tag !== '' && tag !== name ? `${shown} [${tag}]` : shown;
@@ -81,23 +94,46 @@ function partsOf(value, context, level) {
     const entries = shortened(itemsOf(value), context, (item) => (typeof item === 'number' ? inner(value[item]) : item));
     return { base: name === 'Array' ? '' : `${called('Array')}(${value.length})`, braces: '[]', entries, isList: true };
   }
-  if (isTyped(value)) return { base: `${called('TypedArray')}(${value.length})`, braces: '[]', entries: shortened(Array.from(value), context, inner), isList: true };
-  if (value instanceof Map) return { base: `${called('Map')}(${value.size})`, braces: '{}', entries: shortened([...value], context, ([key, one]) => `${inner(key)} => ${inner(one)}`) };
-  if (value instanceof Set) return { base: `${called('Set')}(${value.size})`, braces: '{}', entries: shortened([...value], context, inner) };
+  if (isTyped(value))
+    return {
+      base: `${called('TypedArray')}(${value.length})`,
+      braces: '[]',
+      entries: shortened(Array.from(value), context, inner),
+      isList: true,
+    };
+  if (value instanceof Map)
+    return {
+      base: `${called('Map')}(${value.size})`,
+      braces: '{}',
+      entries: shortened([...value], context, ([key, one]) => `${inner(key)} => ${inner(one)}`),
+    };
+  if (value instanceof Set)
+    return { base: `${called('Set')}(${value.size})`, braces: '{}', entries: shortened([...value], context, inner) };
   if (value instanceof ArrayBuffer) {
     const bytes = Array.from(new Uint8Array(value).subarray(0, 50), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
-    return { base: called('ArrayBuffer'), braces: '{}', entries: [`[Uint8Contents]: <${bytes}${value.byteLength > 50 ? ' ...' : ''}>`, `byteLength: ${value.byteLength}`] };
+    return {
+      base: called('ArrayBuffer'),
+      braces: '{}',
+      entries: [`[Uint8Contents]: <${bytes}${value.byteLength > 50 ? ' ...' : ''}>`, `byteLength: ${value.byteLength}`],
+    };
   }
   if (value instanceof Promise) return { base: called('Promise'), braces: '{}', entries: ['<unknown>'] };
-  if (value instanceof WeakMap || value instanceof WeakSet) return { base: called('WeakMap'), braces: '{}', entries: ['<items unknown>'] };
+  if (value instanceof WeakMap || value instanceof WeakSet)
+    return { base: called('WeakMap'), braces: '{}', entries: ['<items unknown>'] };
   if (typeof value === 'function') return { alone: functionName(value, name), braces: '{}', entries: [] };
   if (isError(value)) return { alone: describe(value), braces: '{}', entries: [] };
-  if (value instanceof Date) return { alone: Number.isNaN(value.getTime()) ? 'Invalid Date' : value.toISOString(), braces: '{}', entries: [] };
+  if (value instanceof Date)
+    return { alone: Number.isNaN(value.getTime()) ? 'Invalid Date' : value.toISOString(), braces: '{}', entries: [] };
   if (value instanceof RegExp) return { alone: RegExp.prototype.toString.call(value), braces: '{}', entries: [] };
   for (const Kind of [Number, String, Boolean, Symbol, BigInt]) {
-    if (value instanceof Kind) return { alone: `[${Kind.name}: ${primitive(value.valueOf(), context)}]`, braces: '{}', entries: [], isBoxed: true };
+    if (value instanceof Kind)
+      return { alone: `[${Kind.name}: ${primitive(value.valueOf(), context)}]`, braces: '{}', entries: [], isBoxed: true };
   }
-  return { base: name === 'Object' && (typeof tag !== 'string' || tag === '') ? '' : called('Object'), braces: '{}', entries: [] };
+  return {
+    base: name === 'Object' && (typeof tag !== 'string' || tag === '') ? '' : called('Object'),
+    braces: '{}',
+    entries: [],
+  };
 }
 
 function property(value, key, context, level) {
@@ -134,7 +170,8 @@ function show(value, context, level) {
   }
   if (context.depth !== null && level > context.depth && !isEmpty(value)) {
     if (Array.isArray(value)) return '[Array]';
-    if (!(value instanceof Date || value instanceof RegExp || isError(value) || typeof value === 'function')) return `[${classOf(value) ?? 'Object: null prototype'}]`;
+    if (!(value instanceof Date || value instanceof RegExp || isError(value) || typeof value === 'function'))
+      return `[${classOf(value) ?? 'Object: null prototype'}]`;
   }
   context.seen.push(value);
   context.indent += 2;
@@ -163,7 +200,10 @@ function laidOut(base, [open, close], entries, context, level) {
 
 export function inspect(value, options = {}, ...older) {
   // `inspect(value, showHidden, depth)`, as it once was.
-  const given = typeof options === 'object' && options !== null ? options : { showHidden: options, ...(older[0] === undefined ? {} : { depth: older[0] }) };
+  const given =
+    typeof options === 'object' && options !== null
+      ? options
+      : { showHidden: options, ...(older[0] === undefined ? {} : { depth: older[0] }) };
   const context = { ...DEFAULTS, ...given, seen: [], circular: new Map(), indent: 0, last: 0 };
   context.depth = context.depth === Infinity ? null : context.depth;
   return show(value, context, 0);
@@ -171,7 +211,8 @@ export function inspect(value, options = {}, ...older) {
 inspect.custom = custom;
 inspect.defaultOptions = DEFAULTS;
 
-const asNumber = (value, make) => (typeof value === 'bigint' ? `${value}n` : ['symbol', 'object'].includes(typeof value) ? 'NaN' : `${make(value)}`);
+const asNumber = (value, make) =>
+  typeof value === 'bigint' ? `${value}n` : ['symbol', 'object'].includes(typeof value) ? 'NaN' : `${make(value)}`;
 
 // Those of the language show as `inspect` has them.
 const BUILT_IN = [Object, Array, Date, Error, Function, RegExp, Map, Set].map(({ prototype }) => prototype);

@@ -76,7 +76,16 @@ function makeProcess() {
     listenerCount: () => 0,
   };
   // A process hears of no signal, and does not end.
-  for (const name of ['addListener', 'off', 'on', 'once', 'prependListener', 'removeAllListeners', 'removeListener', 'setMaxListeners']) {
+  for (const name of [
+    'addListener',
+    'off',
+    'on',
+    'once',
+    'prependListener',
+    'removeAllListeners',
+    'removeListener',
+    'setMaxListeners',
+  ]) {
     process[name] = () => process;
   }
   return process;
@@ -84,6 +93,22 @@ function makeProcess() {
 
 export const process = makeProcess();
 export default process;
-export const { arch, argv, cwd, emitWarning, env, execArgv, exit, nextTick, pid, platform, stderr, stdout, title, uptime, version, versions } =
-  process;
+export const {
+  arch,
+  argv,
+  cwd,
+  emitWarning,
+  env,
+  execArgv,
+  exit,
+  nextTick,
+  pid,
+  platform,
+  stderr,
+  stdout,
+  title,
+  uptime,
+  version,
+  versions,
+} = process;
 export { hrtime };

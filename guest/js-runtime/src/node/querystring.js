@@ -7,7 +7,9 @@ export function unescape(text) {
   try {
     return decodeURIComponent(text);
   } catch {
-    return text.replace(/(%[\da-f]{2})+/gi, (run) => new TextDecoder().decode(Uint8Array.from(run.slice(1).split('%'), (byte) => parseInt(byte, 16))));
+    return text.replace(/(%[\da-f]{2})+/gi, (run) =>
+      new TextDecoder().decode(Uint8Array.from(run.slice(1).split('%'), (byte) => parseInt(byte, 16))),
+    );
   }
 }
 
@@ -18,7 +20,9 @@ export function parse(text, separator = '&', equals = '=', { decodeURIComponent:
   for (const pair of maxKeys > 0 ? pairs.slice(0, maxKeys) : pairs) {
     const at = pair.indexOf(equals || '=');
     const end = at < 0 ? pair.length : at;
-    const [name, value] = [pair.slice(0, end), pair.slice(end + (equals || '=').length)].map((part) => decoded(part.replaceAll('+', ' ')));
+    const [name, value] = [pair.slice(0, end), pair.slice(end + (equals || '=').length)].map((part) =>
+      decoded(part.replaceAll('+', ' ')),
+    );
     if (!(name in values)) values[name] = value;
     else if (Array.isArray(values[name])) values[name].push(value);
     else values[name] = [values[name], value];

@@ -21,13 +21,27 @@ async function aws4fetch(_, { SERVICE }) {
     datetime: '20130524T000000Z',
   });
   const { url, headers } = await signer.sign();
-  const response = await client.fetch(`${SERVICE}/echo`, { method: 'PUT', body: 'content', aws: { datetime: '20130524T000000Z' } });
+  const response = await client.fetch(`${SERVICE}/echo`, {
+    method: 'PUT',
+    body: 'content',
+    aws: { datetime: '20130524T000000Z' },
+  });
   const { method, fields, body } = await response.json();
-  return { url: url.toString(), signed: headers.get('authorization'), sent: [method, fields['x-amz-content-sha256'], body], hasSignature: /Signature=[\da-f]{64}$/.test(fields.authorization) };
+  return {
+    url: url.toString(),
+    signed: headers.get('authorization'),
+    sent: [method, fields['x-amz-content-sha256'], body],
+    hasSignature: /Signature=[\da-f]{64}$/.test(fields.authorization),
+  };
 }
 
 async function smithy() {
-  const signer = new SignatureV4({ credentials: { accessKeyId, secretAccessKey }, region: 'us-east-1', service: 'service', sha256: Sha256 });
+  const signer = new SignatureV4({
+    credentials: { accessKeyId, secretAccessKey },
+    region: 'us-east-1',
+    service: 'service',
+    sha256: Sha256,
+  });
   const request = {
     method: 'POST',
     protocol: 'https:',
@@ -46,7 +60,11 @@ async function smithy() {
 async function openai(_, { SERVICE }) {
   const client = new OpenAI({ apiKey: 'sk-test', baseURL: `${SERVICE}/v1`, maxRetries: 1 });
   const made = await client.chat.completions.create({ model: 'm', messages: [{ role: 'user', content: 'Grüß Gott' }] });
-  const stream = await client.chat.completions.create({ model: 'm', messages: [{ role: 'user', content: 'count' }], stream: true });
+  const stream = await client.chat.completions.create({
+    model: 'm',
+    messages: [{ role: 'user', content: 'count' }],
+    stream: true,
+  });
   const pieces = [];
   for await (const { choices } of stream) pieces.push(choices[0].delta.content);
   // The server answers the first attempt with 500.
@@ -57,16 +75,29 @@ async function openai(_, { SERVICE }) {
 
 async function stripe(_, { SERVICE }) {
   const { hostname, port } = new URL(SERVICE);
-  const client = new Stripe('sk_test_x', { host: hostname, port, protocol: 'http', httpClient: Stripe.createFetchHttpClient(), telemetry: false });
+  const client = new Stripe('sk_test_x', {
+    host: hostname,
+    port,
+    protocol: 'http',
+    httpClient: Stripe.createFetchHttpClient(),
+    telemetry: false,
+  });
   const customer = await client.customers.create({ name: 'Åsa', metadata: { a: '1' } }, { idempotencyKey: 'k' });
   const all = [];
   for await (const { id } of client.customers.list({ limit: 2 })) all.push(id);
   const refused = await client.charges.retrieve('none').catch((error) => [error.type, error.statusCode, error.message]);
   const payload = '{"id":"evt_1","object":"event","type":"x"}';
   const webCrypto = Stripe.createSubtleCryptoProvider();
-  const header = await client.webhooks.generateTestHeaderStringAsync({ payload, secret: 'whsec', timestamp: 1_700_000_000, cryptoProvider: webCrypto });
+  const header = await client.webhooks.generateTestHeaderStringAsync({
+    payload,
+    secret: 'whsec',
+    timestamp: 1_700_000_000,
+    cryptoProvider: webCrypto,
+  });
   const event = await client.webhooks.constructEventAsync(payload, header, 'whsec', Infinity, webCrypto);
-  const forged = await client.webhooks.constructEventAsync(`${payload} `, header, 'whsec', Infinity, webCrypto).catch((error) => error.type);
+  const forged = await client.webhooks
+    .constructEventAsync(`${payload} `, header, 'whsec', Infinity, webCrypto)
+    .catch((error) => error.type);
   return { customer, all, refused, header, event: event.id, forged };
 }
 

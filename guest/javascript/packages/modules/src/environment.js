@@ -16,7 +16,15 @@ export async function environment() {
   delete process.env.NUMBER;
   const streams = [typeof process.stdout.write, typeof process.stderr.write];
   return {
-    words: [process.env.WORD, env.WORD, WORD, NUMBER, 'NUMBER' in process.env, process.env.MISSING ?? null, Object.keys(env).includes('WORD')],
+    words: [
+      process.env.WORD,
+      env.WORD,
+      WORD,
+      NUMBER,
+      'NUMBER' in process.env,
+      process.env.MISSING ?? null,
+      Object.keys(env).includes('WORD'),
+    ],
     same: [imported === process, globalThis.process === process, global === globalThis],
     order,
     streams,

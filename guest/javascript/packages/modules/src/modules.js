@@ -34,7 +34,13 @@ export async function asserted() {
       () => strict.equal(1, '1'),
       () => assert.deepStrictEqual({ a: [1, new Map([[1, new Set([2])]])] }, { a: [1, new Map([[1, new Set([2])]])] }),
       () => assert.deepStrictEqual({ a: 1 }, { a: '1' }),
-      () => assert.throws(() => { throw new RangeError('r'); }, { name: 'RangeError', message: /r/ }),
+      () =>
+        assert.throws(
+          () => {
+            throw new RangeError('r');
+          },
+          { name: 'RangeError', message: /r/ },
+        ),
       () => assert.match('abc', /b/),
       () => assert.fail('m'),
     ].map(failure),
@@ -58,7 +64,14 @@ export async function emitted() {
     values.push(value);
     if (value === 2) break;
   }
-  return { heard, returned, later: await later, values, counts: [emitter.listenerCount('a'), getEventListeners(emitter, 'a').length], error: failure(() => emitter.emit('error', new RangeError('x'))) };
+  return {
+    heard,
+    returned,
+    later: await later,
+    values,
+    counts: [emitter.listenerCount('a'), getEventListeners(emitter, 'a').length],
+    error: failure(() => emitter.emit('error', new RangeError('x'))),
+  };
 }
 
 export const placed = () => [
@@ -81,11 +94,21 @@ export const queried = () => ({
 export async function streamed() {
   const upper = () => new Transform({ transform: (chunk, _, done) => done(null, `${chunk}`.toUpperCase()) });
   const chunks = [];
-  const sink = () => new Writable({ write: (chunk, _, done) => { chunks.push(`${chunk}`); done(); } });
+  const sink = () =>
+    new Writable({
+      write: (chunk, _, done) => {
+        chunks.push(`${chunk}`);
+        done();
+      },
+    });
   await piped(Readable.from(['a', 'b', 'ä']), upper(), sink());
   const read = [];
   for await (const value of Readable.from([{ n: 1 }, { n: 2 }])) read.push(value.n);
-  const failed = await piped(Readable.from(['x']), new Transform({ transform: (_, __, done) => done(new Error('broken')) }), sink()).catch((error) => error.message);
+  const failed = await piped(
+    Readable.from(['x']),
+    new Transform({ transform: (_, __, done) => done(new Error('broken')) }),
+    sink(),
+  ).catch((error) => error.message);
   const through = new PassThrough();
   through.end('passed');
   const called = await new Promise((resolve) => pipeline(Readable.from(['y']), sink(), (error) => resolve(error ?? 'no error')));
@@ -104,7 +127,9 @@ export async function timed() {
 }
 
 export const parsed = () => ({
-  legacy: (({ protocol, host, port, pathname, query, hash }) => ({ protocol, host, port, pathname, query, hash }))(url.parse('http://a.example:8080/p?x=1#h')),
+  legacy: (({ protocol, host, port, pathname, query, hash }) => ({ protocol, host, port, pathname, query, hash }))(
+    url.parse('http://a.example:8080/p?x=1#h'),
+  ),
   query: { ...url.parse('/p?a=1&b=2', true).query },
   resolved: url.resolve('http://a.example/b/c', '../d'),
   formatted: url.format({ protocol: 'https', hostname: 'a.example', pathname: '/p', query: { x: 1 } }),
@@ -126,11 +151,25 @@ export async function shown() {
   inherits(Child, Parent);
   return {
     formatted: format('%s %d %i %j %O %%', 'a', 1.5, 2.9, { b: 1 }, [1], new Map()),
-    inspected: [inspect({ a: 1, b: 'x', c: [null, undefined], d: () => {} }), inspect(new Map([['k', new Set([1])]])), inspect(new Named()), inspect('q\'"'), inspect([1, [2, [3, [4]]]]), inspect({ at: new Date(0), re: /x/g }), inspect({ long: 'x'.repeat(90), other: ['y'.repeat(60)] })],
+    inspected: [
+      inspect({ a: 1, b: 'x', c: [null, undefined], d: () => {} }),
+      inspect(new Map([['k', new Set([1])]])),
+      inspect(new Named()),
+      inspect('q\'"'),
+      inspect([1, [2, [3, [4]]]]),
+      inspect({ at: new Date(0), re: /x/g }),
+      inspect({ long: 'x'.repeat(90), other: ['y'.repeat(60)] }),
+    ],
     promised: [await later(1), await later(0).catch((error) => error.message)],
     back,
     inherits: new Child() instanceof Parent,
-    types: [types.isPromise(Promise.resolve()), types.isDate(new Date()), types.isRegExp(/x/), types.isUint8Array(new Uint8Array()), types.isMap({})],
+    types: [
+      types.isPromise(Promise.resolve()),
+      types.isDate(new Date()),
+      types.isRegExp(/x/),
+      types.isUint8Array(new Uint8Array()),
+      types.isMap({}),
+    ],
     equal: [isDeepStrictEqual({ a: [1] }, { a: [1] }), isDeepStrictEqual([1], ['1'])],
     stripped: util.stripVTControlCharacters('\u001b[31mred\u001b[0m'),
     deprecated: util.deprecate((x) => x, 'old')(1),

@@ -21,5 +21,11 @@ module.exports = () => {
   }
   assert(true);
   assert.equal(1, '1');
-  return [heard, Buffer.from('a').toString('hex'), path.join('a', '..', 'b'), typeof Readable.from, crypto.createHash('md5').update('a').digest('hex')];
+  return [
+    heard,
+    Buffer.from('a').toString('hex'),
+    path.join('a', '..', 'b'),
+    typeof Readable.from,
+    crypto.createHash('md5').update('a').digest('hex'),
+  ];
 };

@@ -17,7 +17,11 @@ export function dates() {
 export const identifiers = {
   nanoid() {
     const made = [nanoid(), nanoid(10), customAlphabet('01', 12)()];
-    return { shapes: made.map((id) => [id.length, /^[\w-]+$/.test(id)]), distinct: nanoid() !== nanoid(), binary: /^[01]+$/.test(made[2]) };
+    return {
+      shapes: made.map((id) => [id.length, /^[\w-]+$/.test(id)]),
+      distinct: nanoid() !== nanoid(),
+      binary: /^[01]+$/.test(made[2]),
+    };
   },
   uuid() {
     const random = v4();

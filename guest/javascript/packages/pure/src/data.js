@@ -4,7 +4,11 @@ import { combineLatest, from, interval, lastValueFrom, map, mergeMap, of, take, 
 import superjson from 'superjson';
 
 export function lodash() {
-  const people = [{ name: 'b', age: 2 }, { name: 'a', age: 2 }, { name: 'c', age: 1 }];
+  const people = [
+    { name: 'b', age: 2 },
+    { name: 'a', age: 2 },
+    { name: 'c', age: 1 },
+  ];
   const nested = { a: { b: [1, { c: new Date(0) }] } };
   return {
     ordered: orderBy(people, ['age', 'name'], ['desc', 'asc']),
@@ -19,8 +23,15 @@ export function lodash() {
 }
 
 export async function observed() {
-  const squares = from([1, 2, 3]).pipe(mergeMap((x) => of(x, x * x)), toArray());
-  const ticks = interval(5).pipe(take(3), map((x) => x * 10), toArray());
+  const squares = from([1, 2, 3]).pipe(
+    mergeMap((x) => of(x, x * x)),
+    toArray(),
+  );
+  const ticks = interval(5).pipe(
+    take(3),
+    map((x) => x * 10),
+    toArray(),
+  );
   return lastValueFrom(combineLatest([squares, ticks]));
 }
 
@@ -37,8 +48,24 @@ export function produced() {
 }
 
 export function serialized() {
-  const value = { at: new Date(0), set: new Set([1, 'a']), map: new Map([[{ a: 1 }, 2n]]), none: undefined, pattern: /a+/gi, nan: NaN };
+  const value = {
+    at: new Date(0),
+    set: new Set([1, 'a']),
+    map: new Map([[{ a: 1 }, 2n]]),
+    none: undefined,
+    pattern: /a+/gi,
+    nan: NaN,
+  };
   const text = superjson.stringify(value);
   const again = superjson.parse(text);
-  return { text, kinds: [again.at instanceof Date, again.set.has('a'), [...again.map.values()][0] === 2n, again.pattern.flags, 'none' in again] };
+  return {
+    text,
+    kinds: [
+      again.at instanceof Date,
+      again.set.has('a'),
+      [...again.map.values()][0] === 2n,
+      again.pattern.flags,
+      'none' in again,
+    ],
+  };
 }

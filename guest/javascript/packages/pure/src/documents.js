@@ -9,7 +9,9 @@ export function cheerio() {
   $('li.apple').addClass('red').after('<li>Plum</li>');
   $('p').replaceWith((_, node) => `<b>${$(node).html()}</b>`);
   return {
-    texts: $('#fruits > li').map((_, node) => $(node).text()).get(),
+    texts: $('#fruits > li')
+      .map((_, node) => $(node).text())
+      .get(),
     found: $('li:contains("Birne")').attr('class'),
     html: $.html(),
   };
@@ -48,5 +50,9 @@ let x = '<y>';
 export async function marked() {
   const plain = new Marked({ gfm: true });
   const own = new Marked({ renderer: { heading: ({ depth, text }) => `<h${depth} id="x">${text}</h${depth}>` }, async: true });
-  return { html: plain.parse(TEXT), own: await own.parse('# Title'), tokens: plain.lexer('a **b** c')[0].tokens.map(({ type }) => type) };
+  return {
+    html: plain.parse(TEXT),
+    own: await own.parse('# Title'),
+    tokens: plain.lexer('a **b** c')[0].tokens.map(({ type }) => type),
+  };
 }

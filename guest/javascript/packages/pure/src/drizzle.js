@@ -4,7 +4,11 @@ import { drizzle as overProxy } from 'drizzle-orm/sqlite-proxy';
 import { integer as whole, sqliteTable, text as words } from 'drizzle-orm/sqlite-core';
 
 const users = pgTable('users', { id: integer('id').primaryKey(), name: text('name').notNull(), at: timestamp('at') });
-const posts = pgTable('posts', { id: integer('id').primaryKey(), author: integer('author').references(() => users.id), title: text('title') });
+const posts = pgTable('posts', {
+  id: integer('id').primaryKey(),
+  author: integer('author').references(() => users.id),
+  title: text('title'),
+});
 const notes = sqliteTable('notes', { id: whole('id').primaryKey({ autoIncrement: true }), title: words('title').notNull() });
 
 export async function drizzle() {

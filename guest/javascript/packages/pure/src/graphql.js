@@ -22,7 +22,8 @@ export async function graphql() {
     },
     users: () => names.map((_, id) => userOf(id)),
   };
-  const source = 'query ($id: ID!) { user(id: $id) { id name(upper: true) friends { ...f } } none: user(id: "9") { id } } fragment f on User { name }';
+  const source =
+    'query ($id: ID!) { user(id: $id) { id name(upper: true) friends { ...f } } none: user(id: "9") { id } } fragment f on User { name }';
   return {
     result: await run({ schema, source, rootValue, variableValues: { id: '0' } }),
     invalid: await run({ schema, source: '{ user { wrong } }', rootValue }),

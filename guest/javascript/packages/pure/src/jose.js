@@ -1,8 +1,24 @@
-import { CompactEncrypt, compactDecrypt, createLocalJWKSet, importJWK, importPKCS8, importSPKI, jwtVerify, SignJWT, UnsecuredJWT, errors } from 'jose';
+import {
+  CompactEncrypt,
+  compactDecrypt,
+  createLocalJWKSet,
+  importJWK,
+  importPKCS8,
+  importSPKI,
+  jwtVerify,
+  SignJWT,
+  UnsecuredJWT,
+  errors,
+} from 'jose';
 
 const SECRET = new TextEncoder().encode('a secret that is long enough for HS256');
 // RFC 8037, appendix A.
-const EDWARDS = { kty: 'OKP', crv: 'Ed25519', d: 'nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A', x: '11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo' };
+const EDWARDS = {
+  kty: 'OKP',
+  crv: 'Ed25519',
+  d: 'nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A',
+  x: '11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo',
+};
 
 export async function jose() {
   const now = 1_700_000_000;
@@ -21,14 +37,18 @@ export async function jose() {
   ]) {
     failures.push(await jwtVerify(given, SECRET, options).catch((error) => [error.code, error instanceof errors.JOSEError]));
   }
-  const signed = await new SignJWT({ n: 1 }).setProtectedHeader({ alg: 'EdDSA', kid: 'k' }).sign(await importJWK(EDWARDS, 'EdDSA'));
+  const signed = await new SignJWT({ n: 1 })
+    .setProtectedHeader({ alg: 'EdDSA', kid: 'k' })
+    .sign(await importJWK(EDWARDS, 'EdDSA'));
   const { d: _, ...open } = EDWARDS;
   const set = createLocalJWKSet({ keys: [{ ...open, kid: 'k', alg: 'EdDSA' }] });
   const verified = await jwtVerify(signed, set);
   const key = await importPKCS8(PRIVATE, 'ES256');
   const curve = await new SignJWT({ n: 2 }).setProtectedHeader({ alg: 'ES256' }).sign(key);
   const spki = await importSPKI(PUBLIC, 'ES256');
-  const encrypted = await new CompactEncrypt(new TextEncoder().encode('hidden')).setProtectedHeader({ alg: 'dir', enc: 'A256GCM' }).encrypt(new Uint8Array(32));
+  const encrypted = await new CompactEncrypt(new TextEncoder().encode('hidden'))
+    .setProtectedHeader({ alg: 'dir', enc: 'A256GCM' })
+    .encrypt(new Uint8Array(32));
   const { plaintext } = await compactDecrypt(encrypted, new Uint8Array(32));
   return {
     token,

@@ -31,7 +31,11 @@ app.get('/stored/late', async (c) => {
 app.get('/page', (c) => c.html(html`<p>${c.req.query('q')}</p>`));
 app.get('/token', bearerAuth({ token: 'tok' }), (c) => c.text('in'));
 
-const told = async (response, ...fields) => [response.status, await response.text(), ...fields.map((field) => response.headers.get(field))];
+const told = async (response, ...fields) => [
+  response.status,
+  await response.text(),
+  ...fields.map((field) => response.headers.get(field)),
+];
 
 export async function hono() {
   const token = await sign({ sub: 'ada', exp: 4_000_000_000 }, 'secret', 'HS256');
@@ -63,7 +67,8 @@ router
   .get('/fail', () => error(418, { reason: 'tea' }));
 
 export async function itty() {
-  const ask = (path, init) => router.fetch(new Request(`http://test.example${path}`, { headers: { origin: 'https://a.example' }, ...init }));
+  const ask = (path, init) =>
+    router.fetch(new Request(`http://test.example${path}`, { headers: { origin: 'https://a.example' }, ...init }));
   return {
     item: await told(await ask('/items/7?a=1&a=2'), 'access-control-allow-origin', 'content-type'),
     made: await told(await ask('/items', { method: 'POST', body: '{"a":[1]}', headers: { 'content-type': 'application/json' } })),

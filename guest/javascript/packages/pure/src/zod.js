@@ -15,10 +15,21 @@ const User = z
   .refine(({ name, tags }) => !tags.includes(name), { message: 'a name is no tag', path: ['tags'] });
 
 export async function zod() {
-  const good = { name: ' Ada ', mail: 'ada@example.com', born: '1815-12-10', tags: ['mathé', 'Ελλάδα'], home: 'https://example.com', mood: '😀', kind: { type: 'a', n: 1 } };
+  const good = {
+    name: ' Ada ',
+    mail: 'ada@example.com',
+    born: '1815-12-10',
+    tags: ['mathé', 'Ελλάδα'],
+    home: 'https://example.com',
+    mood: '😀',
+    kind: { type: 'a', n: 1 },
+  };
   const bad = { name: 'x', mail: 'no', tags: ['1'], home: 'no', mood: 'sad', kind: { type: 'c' }, more: 1 };
   const issues = User.safeParse(bad).error.issues.map(({ path, code, message }) => [path.join('.'), code, message]);
-  const piped = z.string().transform(async (text) => text.length).pipe(z.number().min(3));
+  const piped = z
+    .string()
+    .transform(async (text) => text.length)
+    .pipe(z.number().min(3));
   return {
     good: User.parse(good),
     issues,

@@ -34,5 +34,9 @@ export async function preact() {
       <Late />
     </Suspense>
   );
-  return { page: render(page), raw: render(<p dangerouslySetInnerHTML={{ __html: '<b>x</b>' }} />), late: await renderToStringAsync(late) };
+  return {
+    page: render(page),
+    raw: render(<p dangerouslySetInnerHTML={{ __html: '<b>x</b>' }} />),
+    late: await renderToStringAsync(late),
+  };
 }

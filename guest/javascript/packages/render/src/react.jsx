@@ -47,7 +47,11 @@ export async function react() {
   const failed = await renderToReadableStream(<Failing />, { onError: () => {} }).catch((error) => error.message);
   return {
     markup: renderToStaticMarkup(<List names={names} />),
-    string: renderToString(<p>{names[0]} and {names[1]}</p>),
+    string: renderToString(
+      <p>
+        {names[0]} and {names[1]}
+      </p>,
+    ),
     streamed,
     inPieces: chunks.length > 1,
     failed,

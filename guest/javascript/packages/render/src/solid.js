@@ -11,17 +11,32 @@ function App({ names }) {
   return ssr(
     ['<ul>', '</ul>', '<p>', '</p>'],
     escape(createComponent(For, { each: names, children: (name) => createComponent(Row, { name }) })),
-    escape(createComponent(Show, { get when() { return doubled() > 2; }, children: 'many' })),
+    escape(
+      createComponent(Show, {
+        get when() {
+          return doubled() > 2;
+        },
+        children: 'many',
+      }),
+    ),
     escape(doubled()),
   );
 }
 
 export async function solid() {
   const app = () => createComponent(App, { names: ['Ada', '"<Grace>"', 'Ä'] });
-  const streamed = await new Promise((resolve) => renderToStream(app).pipeTo(new WritableStream({
-    chunks: [],
-    write(chunk) { this.chunks.push(new TextDecoder().decode(chunk)); },
-    close() { resolve(this.chunks.join('')); },
-  })));
+  const streamed = await new Promise((resolve) =>
+    renderToStream(app).pipeTo(
+      new WritableStream({
+        chunks: [],
+        write(chunk) {
+          this.chunks.push(new TextDecoder().decode(chunk));
+        },
+        close() {
+          resolve(this.chunks.join(''));
+        },
+      }),
+    ),
+  );
   return { string: renderToString(app), later: await renderToStringAsync(app), streamed };
 }
