@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Connection, Response, Server, TestResult, command, eventually, facility, get, request};
+use crate::support::{Connection, Response, Server, TestResult, command, document, eventually, facility, get, request};
 
 /// Ceiling of a first start: 20 to 60 s of CPU time to compile a component, several tests at once.
 pub(crate) const FIRST_START_CEILING: Duration = Duration::from_secs(300);
@@ -112,16 +112,7 @@ fn the_standards_hold_but_for_the_known_failures() -> TestResult {
     let known_only = failures.keys().filter(|&name| !results.iter().any(|result| result["name"] == name.as_str()));
     assert_eq!(known_only.count(), 0, "failures.json names checks that do not exist");
 
-    let report = report(&results, &failures)?;
-    let document = std::fs::read_to_string(DOCUMENT)?;
-    let (before, rest) = document.split_once(BEGIN).ok_or("the document has no place for the report")?;
-    let (old, after) = rest.split_once(END).ok_or("the document's report has no end")?;
-    if std::env::var_os("WASMHOST_WRITE_DOCUMENTS").is_some() {
-        std::fs::write(DOCUMENT, [before, BEGIN, &report, END, after].concat())?;
-    } else {
-        assert_eq!(old, report, "docs/JAVASCRIPT.md is out of date: run this with WASMHOST_WRITE_DOCUMENTS=1");
-    }
-    Ok(())
+    document::check_part(DOCUMENT, BEGIN, END, &report(&results, &failures)?)
 }
 
 /// A router that looks at `request.url` and a guard that parses it see the same path.
@@ -209,6 +200,10 @@ fn a_build_that_fails_tells_the_place_in_the_source_and_what_to_do() -> TestResu
         ("\n\nundefinedFunction();\n", ["entry.js:3:1 ReferenceError: undefinedFunction", "hint: they run once"]),
         ("\nconst word = /\\p{L}/u;\n", ["SyntaxError: invalid property name", "docs/JAVASCRIPT.md"]),
         ("import 'node:fs';\n", ["Could not resolve \"node:fs\"", "hint: there are no modules of Node.js here"]),
+        (
+            "import { AsyncLocalStorage } from 'node:async_hooks';\nawait new AsyncLocalStorage().run(1, async () => {});\n",
+            ["entry.js:2:0", "hint: an application that uses node:async_hooks has no await at the top level"],
+        ),
         ("import '@scope/gone/part';\n", ["Could not resolve \"@scope/gone/part\"", "hint: npm install @scope/gone\n"]),
     ] {
         let source = format!("{source}export default {{ fetch() {{ return new Response('x'); }} }};\n");
@@ -220,6 +215,31 @@ fn a_build_that_fails_tells_the_place_in_the_source_and_what_to_do() -> TestResu
     }
     let left: Vec<_> = std::fs::read_dir(dir.path())?.collect::<Result<_, _>>()?;
     assert_eq!(left.len(), 2, "entry.js and package.json: {left:?}");
+    Ok(())
+}
+
+/// Packages say in package.json what browsers get in the place of modules that need Node.js.
+#[test(needs(Javascript))]
+fn a_package_has_other_modules_for_the_web() -> TestResult {
+    let dir = tempfile::tempdir_in(facility::javascript())?;
+    let package = dir.path().join("node_modules/both");
+    std::fs::create_dir_all(&package)?;
+    std::fs::write(
+        package.join("index.js"),
+        "module.exports = [require('fs'), require('crypto'), require('./node.js')];",
+    )?;
+    std::fs::write(package.join("node.js"), "require('net');")?;
+    std::fs::write(package.join("web.js"), "module.exports = 'for the web';")?;
+    let source = "import both from 'both';\nif (both[2] !== 'for the web') throw new Error(both[2]);\n\
+        export default { fetch() { return new Response('x'); } };\n";
+    for (map, is_built) in [(r#"{"fs": false, "crypto": false, "./node.js": "./web.js"}"#, true), ("{}", false)] {
+        std::fs::write(
+            package.join("package.json"),
+            format!(r#"{{"name": "both", "version": "1.0.0", "browser": {map}}}"#),
+        )?;
+        let output = build(dir.path(), source);
+        assert_eq!(output.status.success(), is_built, "{map}: {}", String::from_utf8_lossy(&output.stderr));
+    }
     Ok(())
 }
 

@@ -57,6 +57,7 @@ mod opening;
 mod outage;
 mod outgoing;
 mod overload;
+mod packages;
 mod processes;
 mod programs;
 mod projects;

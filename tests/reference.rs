@@ -14,13 +14,12 @@ use serde_json::Value;
 use wasmhost_config::settings::{self, Form, Setting, Takes};
 use wasmhost_sandbox::capabilities;
 
-use crate::support::{Connection, Server, TestResult, eventually, get, run};
+use crate::support::{Connection, Server, TestResult, document, eventually, get, run};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/REFERENCE.md");
 const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
-const AGAIN: &str = "the document is out of date: run `reference::` with WASMHOST_WRITE_DOCUMENTS=1";
 
-/// One test at a time, of whatever process, reads and writes the document.
+/// No test writes the document meanwhile.
 fn turn() -> std::io::Result<fs::File> {
     let file = fs::File::open(DOCUMENT)?;
     file.lock()?;
@@ -35,17 +34,8 @@ fn check(section: &str, text: &str) -> TestResult {
 /// Compares what stands between the marks of `section` with `text`, or writes it there.
 #[track_caller]
 fn check_in(file: &str, section: &str, text: &str) -> TestResult {
-    let _turn = turn()?;
-    let document = fs::read_to_string(file)?;
     let (begin, end) = (format!("<!-- reference:{section} -->\n"), format!("<!-- /reference:{section} -->"));
-    let (before, rest) = document.split_once(&begin).ok_or(format!("no {begin}"))?;
-    let (old, after) = rest.split_once(&end).ok_or(format!("no {end}"))?;
-    if std::env::var_os("WASMHOST_WRITE_DOCUMENTS").is_some() {
-        fs::write(file, format!("{before}{begin}{text}{end}{after}"))?;
-    } else {
-        assert_eq!(old, text, "{AGAIN}");
-    }
-    Ok(())
+    document::check_part(file, &begin, &end, text)
 }
 
 /// The first cells of the table below a heading, without back quotes; a cell may have several names.

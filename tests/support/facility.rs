@@ -46,6 +46,8 @@ facilities! {
     Toolchains = "toolchains", folder("WASMHOST_TEST_TOOLCHAINS", "guest/toolchains.sh");
     /// Components of JavaScript.
     Javascript = "javascript", folder("WASMHOST_TEST_JAVASCRIPT", "guest/javascript.sh");
+    /// Components of JavaScript that use packages of npm.
+    Packages = "packages", folder("WASMHOST_TEST_PACKAGES", "guest/packages.sh");
     /// The proxy.
     Nginx = "nginx", server_program("nginx");
     /// The proxy.
@@ -152,6 +154,14 @@ pub fn toolchains() -> PathBuf {
 /// When the test that asks does not say `needs(Javascript)`.
 pub fn javascript() -> PathBuf {
     absolute("WASMHOST_TEST_JAVASCRIPT")
+}
+
+/// The folder that `guest/packages.sh` has filled.
+///
+/// # Panics
+/// When the test that asks does not say `needs(Packages)`.
+pub fn packages() -> PathBuf {
+    absolute("WASMHOST_TEST_PACKAGES")
 }
 
 fn absolute(variable: &str) -> PathBuf {

@@ -3,6 +3,7 @@
 pub mod apps;
 pub mod cgroup;
 pub mod client;
+pub mod document;
 pub mod facility;
 pub mod harness;
 pub mod neighbours;

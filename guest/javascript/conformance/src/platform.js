@@ -389,5 +389,26 @@ check('Array.fromAsync, Object.groupBy, Promise.withResolvers', async () => {
 check('regular expressions: named groups, look-behind', () => {
   equal('a1'.match(new RegExp('(?<digit>(?<=a)\\d)')).groups.digit, '1');
 });
-check('regular expressions: classes of Unicode', () => ok(new RegExp('\\p{Letter}', 'u').test('ä')));
+check('regular expressions: classes of Unicode', () => {
+  ok(new RegExp('\\p{Letter}', 'u').test('ä'));
+  ok(/^\p{Lu}\P{Lu}$/u.test('Äö') && !/^\p{Lu}/u.test('ä'));
+  ok(/^\p{Script=Gothic}$/u.test('𐌰') && /^\p{Extended_Pictographic}$/u.test('😀'));
+  ok(/^\p{Lu}$/iu.test('ä'));
+});
+check('regular expressions: classes of Unicode in brackets', () => {
+  equal('a1-ä_𐌰 €'.match(/[\p{L}\p{N}_]+/gu), ['a1', 'ä_𐌰']);
+  equal('a1 ä'.match(/[^\p{L}\s]/gu), ['1']);
+  equal('a1ä'.match(/[\P{L}]/gu), ['1']);
+  ok(/^[\]\p{L}[]+$/u.test(']ä['));
+  ok(/^[\p{L}&&[a-zé]]$/v.test('é') && !/^[\p{L}--[a-z]]$/v.test('a'));
+});
+check('regular expressions: classes of Unicode are shown as they were given', () => {
+  const one = /[\p{L}]+x/gu;
+  equal([one.source, `${one}`, one.flags], ['[\\p{L}]+x', '/[\\p{L}]+x/gu', 'gu']);
+  equal(['aäx bx'.split(/\P{L}+/u), [...'äx bx'.matchAll(one)].length], [['aäx', 'bx'], 2]);
+  ok(new RegExp(one, 'u').test('äx') && RegExp('^\\p{L}$', 'u').test('ß') && one instanceof RegExp && one.constructor === RegExp);
+  class Own extends RegExp {}
+  ok(new Own('\\p{L}', 'u') instanceof Own && new Own('\\p{L}', 'u').test('ä'));
+  ok(!/\p{L}/.test('ä') && /\p{L}/.test('p{L}'));
+});
 check('regular expressions: sets', () => ok(new RegExp('[\\w--a]', 'v').test('b')));

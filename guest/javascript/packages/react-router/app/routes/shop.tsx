@@ -1,0 +1,9 @@
+import { Outlet } from 'react-router';
+
+export default function Shop() {
+  return (
+    <section id="shop">
+      <Outlet />
+    </section>
+  );
+}
