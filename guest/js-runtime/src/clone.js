@@ -8,6 +8,9 @@ const native = globalThis.structuredClone;
 // What the runtime or the streams' package made, and the engine takes for a plain object. Its own it refuses itself.
 const isPlatform = (value) =>
   value[INNER] !== undefined ||
+  value instanceof URLSearchParams ||
+  value instanceof Headers ||
+  value instanceof FormData ||
   value instanceof ReadableStream ||
   value instanceof WritableStream ||
   value instanceof TransformStream;

@@ -91,4 +91,10 @@ Object.assign(Event.prototype, {
     stopped.add(this);
   },
 });
+Object.defineProperty(Event.prototype, 'returnValue', {
+  ...Object.getOwnPropertyDescriptor(Event.prototype, 'returnValue'),
+  set(value) {
+    if (!value) this.preventDefault();
+  },
+});
 showMembers(Event.prototype);

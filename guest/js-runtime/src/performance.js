@@ -234,6 +234,7 @@ class PerformanceObserver {
     if (entryTypes !== undefined && (type !== undefined || buffered !== undefined)) {
       throw new TypeError('observe takes entryTypes alone, or a type');
     }
+    if (typeof entryTypes === 'string') throw new TypeError('entryTypes is a list');
     const isOfSeveral = entryTypes !== undefined;
     if (inner.isOfSeveral !== null && inner.isOfSeveral !== isOfSeveral) {
       throw new DOMException('this observer was given its types in the other way before', 'InvalidModificationError');
