@@ -8,6 +8,7 @@ import './performance.js';
 import './message-channel.js';
 import './platform.js';
 import './console.js';
+import './uncaught.js';
 import { AbortController, AbortSignal } from './abort.js';
 import { listening } from './events.js';
 import { fetch } from './fetch.js';

@@ -1,6 +1,6 @@
 // What the engine lacks of the platform, or does in another way than the standards say, where a few lines mend it.
 
-import { tell } from './loop.js';
+import { report } from './loop.js';
 import { define, provide, shape } from './shape.js';
 
 // HTML, section "Base64 utility methods": the error's name.
@@ -23,7 +23,7 @@ function queueMicrotask(run) {
     try {
       run();
     } catch (error) {
-      tell(error);
+      report(error);
     }
   });
 }
