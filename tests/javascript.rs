@@ -99,7 +99,7 @@ fn the_standards_hold_but_for_the_known_failures() -> TestResult {
             }
         }
     }
-    assert!(results.len() >= 470, "only {} checks", results.len());
+    assert!(results.len() >= 500, "only {} checks", results.len());
     let failures: BTreeMap<String, String> = serde_json::from_str(FAILURES)?;
     let wrong: Vec<&Value> = results
         .iter()
@@ -319,6 +319,18 @@ fn work_goes_on_after_the_response_and_nothing_is_left_for_the_next_request() {
     }
     assert_eq!(said("a timer of another request"), 0);
     assert!(said("rejected afterwards") > 0);
+    assert_eq!(server.sum("generation"), 1);
+}
+
+#[test(needs(Javascript))]
+fn bodies_that_are_given_up_with_their_request_cost_no_instance() {
+    let server = conformance(&["--workers", "1", "--instances-per-worker", "1"]);
+    let mut connection = Connection::open(server.address);
+    for _ in 0..5 {
+        connection.send(format!("GET /abandon HTTP/1.1\r\nHost: {}\r\n\r\n", server.address));
+        assert_eq!(connection.response().text(), "abandoned");
+    }
+    assert_eq!(connection.get("/json").text(), r#"{"a":[1,null]}"#);
     assert_eq!(server.sum("generation"), 1);
 }
 
