@@ -6,11 +6,12 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
-import { isBuiltin } from 'node:module';
 import { constants, tmpdir } from 'node:os';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
+import { classesOf, WITHOUT_LITERALS } from './classes.mjs';
+import { commandOf, hintOfModules, needsOf, nodeModules } from './node.mjs';
 import { BUNDLE, encode, reader } from './src/places.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -29,22 +30,38 @@ function fail(reason, hint) {
   throw new Failure(`error: ${reason}\nhint: ${hint}\n`);
 }
 
+// The present folder, and those above it.
+function* foldersUp() {
+  for (let folder = process.cwd(); ; folder = dirname(folder)) {
+    yield folder;
+    if (folder === dirname(folder)) return;
+  }
+}
+
+// The folder and the version of an installed package; undefined if there is none.
+function find(name) {
+  for (const above of foldersUp()) {
+    const folder = join(above, 'node_modules', name);
+    const version = described(folder)?.version;
+    // Package managers link to where they keep it.
+    if (version !== undefined) return { folder: realpathSync(folder), version };
+  }
+  return undefined;
+}
+
 // The folder of an installed package, which has to be of one version if that is named.
 function installed(name, version) {
   const hint = `npm install --save-dev ${version === undefined ? name : `--save-exact ${name}@${version}`}`;
-  let isNamed = false;
-  for (let folder = process.cwd(); ; folder = dirname(folder)) {
-    const found = join(folder, 'node_modules', name);
-    const is = described(found)?.version;
-    if (is !== undefined) {
-      if (version !== undefined && is !== version) fail(`${name} is of version ${is}, and ${version} is wanted`, hint);
-      // Package managers link to where they keep it.
-      return realpathSync(found);
-    }
-    const { dependencies, devDependencies } = described(folder) ?? {};
-    isNamed ||= dependencies?.[name] !== undefined || devDependencies?.[name] !== undefined;
-    if (folder === dirname(folder)) fail(`${name} is not installed here`, isNamed ? 'npm install' : hint);
+  const found = find(name);
+  if (found === undefined) {
+    const isNamed = [...foldersUp()].some((folder) => {
+      const { dependencies, devDependencies } = described(folder) ?? {};
+      return dependencies?.[name] !== undefined || devDependencies?.[name] !== undefined;
+    });
+    fail(`${name} is not installed here`, isNamed ? 'npm install' : hint);
   }
+  if (version !== undefined && found.version !== version) fail(`${name} is of version ${found.version}, and ${version} is wanted`, hint);
+  return found.folder;
 }
 
 // The package.json of a folder; undefined if there is none that can be read.
@@ -60,9 +77,8 @@ const load = (...path) => import(pathToFileURL(join(...path)));
 // What else there is to say of errors of esbuild: its own advice is about other platforms than this.
 function hintOf(errors) {
   const names = errors.map(({ text }) => /^Could not resolve "([^"]+)"/.exec(text)?.[1]).filter(Boolean);
-  if (names.some(isBuiltin)) {
-    return 'there are no modules of Node.js here: take what the web has (fetch, crypto, URL, streams), or a package that needs none of them';
-  }
+  const modules = hintOfModules(names);
+  if (modules !== undefined) return modules;
   const packages = names.filter((name) => !/^[./#]/.test(name)).map((name) => /^(@[^/]+\/)?[^/]+/.exec(name)[0]);
   return packages.length > 0 ? `npm install ${[...new Set(packages)].join(' ')}` : undefined;
 }
@@ -82,26 +98,41 @@ async function bundle(entry, output) {
         importer.startsWith(runtime) ? { path: RAW, external: true } : { errors: [{ text: `${path} is for the runtime alone` }] },
       ),
   };
-  const make = (options) =>
+  const node = nodeModules(join(here, 'src'), find);
+  let classes;
+  const tables = {
+    name: 'classes',
+    setup: ({ onResolve, onLoad }) => {
+      onResolve({ filter: /^wasmhost:classes$/ }, ({ path }) => ({ path, namespace: 'wasmhost' }));
+      onLoad({ filter: /^wasmhost:classes$/, namespace: 'wasmhost' }, () => ({ contents: JSON.stringify(classes), loader: 'json' }));
+    },
+  };
+  // `installs` puts something in the place of globals, before the application's modules run.
+  const make = ({ installs = [], supported, ...options }) =>
     esbuild.build({
       ...options,
-      plugins: [raw],
-      entryPoints: [join(here, 'src', 'entry.js')],
+      plugins: [raw, node.plugin, tables],
+      stdin: {
+        contents: [...['globals.js', ...installs].map((file) => `import './${file}';`), "export * from './entry.js';"].join('\n'),
+        resolveDir: join(here, 'src'),
+        sourcefile: join(here, 'src', 'main.js'),
+      },
       alias: { 'wasmhost:app': resolve(entry), 'wasmhost:streams': streams },
       bundle: true,
       format: 'esm',
       target: 'es2022',
       // The engine has no tables for these, and refuses the literal: as `new RegExp` it fails only where it is reached.
-      supported: { 'regexp-unicode-property-escapes': false },
+      supported: { 'regexp-unicode-property-escapes': false, ...supported },
       platform: 'neutral',
       mainFields: ['module', 'browser', 'main'],
       conditions: ['worker', 'browser', 'import', 'module'],
-      define: { 'process.env.NODE_ENV': '"production"' },
+      define: { 'process.env.NODE_ENV': '"production"', global: 'globalThis' },
       logLevel: 'silent',
       // An application that listens for `fetch` has no default export.
       logOverride: { 'import-is-undefined': 'silent' },
       sourcemap: 'external',
       sourcesContent: false,
+      metafile: true,
       write: false,
       outfile: output,
     });
@@ -110,14 +141,24 @@ async function bundle(entry, output) {
   let usesCrypto;
   try {
     made = await make({ legalComments: 'none' });
+    const code = outputOf(made, '.js');
     // Nothing else of the runtime has this word: the whole of it and the native part come with applications that do.
-    usesCrypto = /(?<![-\w])subtle(?![-\w])/.test(outputOf(made, '.js'));
-    made = await make(usesCrypto ? { inject: [join(here, 'src', 'crypto', 'install.js')] } : {});
+    usesCrypto = /(?<![-\w])subtle(?![-\w])/.test(code);
+    classes = classesOf(code);
+    const needs = needsOf(code, Object.values(made.metafile.outputs).at(-1), node);
+    made = await make({
+      installs: [
+        ...(usesCrypto ? ['crypto/install.js'] : []),
+        ...(classes === undefined ? [] : ['classes.js']),
+        ...needs.installs,
+      ],
+      supported: { ...needs.supported, ...(classes === undefined ? {} : WITHOUT_LITERALS) },
+    });
   } catch (error) {
     if (!Array.isArray(error.errors)) throw error;
     const advice = /mark the path|platform/;
     await show(error.errors.map((one) => ({ ...one, notes: one.notes.filter(({ text }) => !advice.test(text)) })), 'error');
-    const hint = hintOf(error.errors);
+    const hint = node.missing.size > 0 ? commandOf([...node.missing]) : hintOf(error.errors);
     throw new Failure(hint === undefined ? '' : `hint: ${hint}\n`);
   }
   await show(made.warnings, 'warning');

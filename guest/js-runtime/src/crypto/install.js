@@ -1,4 +1,4 @@
-// Puts `crypto.subtle` in the place of the engine's. `build.mjs` injects this before all modules of an application that uses
+// Puts `crypto.subtle` in the place of the engine's. `build.mjs` imports this before all modules of an application that uses
 // it, and `wasmhost build` adds the native part then.
 
 import { CryptoKey, subtle, SubtleCrypto } from './subtle.js';
