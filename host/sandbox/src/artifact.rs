@@ -236,19 +236,32 @@ fn read_trailer(file: &mut (impl Read + Seek)) -> Result<(u64, Trailer), Unusabl
     file.seek(SeekFrom::Start(code_bytes)).map_err(unreadable)?;
     let mut trailer = vec![0_u8; length as usize];
     file.read_exact(&mut trailer).map_err(unreadable)?;
-    let trailer = serde_json::from_slice(&trailer).map_err(|error| Unusable::Damaged(error.to_string()))?;
+    let trailer = serde_json::from_slice(&trailer).map_err(|error| unknown_trailer(&trailer, &error))?;
     Ok((code_bytes, trailer))
+}
+
+/// Why a trailer cannot be used that does not say what this version's says: another version wrote it, or nobody.
+fn unknown_trailer(trailer: &[u8], error: &serde_json::Error) -> Unusable {
+    /// What every version has written.
+    #[derive(Deserialize)]
+    struct AnyTrailer {
+        wasmhost: String,
+    }
+    match serde_json::from_slice::<AnyTrailer>(trailer) {
+        Ok(other) => not_of_this_version(&other.wasmhost),
+        Err(_) => Unusable::Damaged(error.to_string()),
+    }
+}
+
+fn not_of_this_version(wasmhost: &str) -> Unusable {
+    Unusable::Foreign(format!(
+        "it was compiled by wasmhost {wasmhost} with another version of wasmtime, other settings or for another CPU"
+    ))
 }
 
 /// Compares what the trailer says with an engine of compatibility `here`.
 fn check_fits(trailer: &Trailer, here: &str) -> Result<(), Unusable> {
-    if trailer.compatibility == here {
-        return Ok(());
-    }
-    Err(Unusable::Foreign(format!(
-        "it was compiled by wasmhost {} with another version of wasmtime, other settings or for another CPU",
-        trailer.wasmhost
-    )))
+    if trailer.compatibility == here { Ok(()) } else { Err(not_of_this_version(&trailer.wasmhost)) }
 }
 
 /// Compares what the trailer says with an engine of compatibility `here` and with the whole file.
@@ -342,5 +355,21 @@ mod tests {
             assert!(!prints[..nth].contains(print), "{nth}");
         }
         assert_eq!(fingerprint(&[b"a"]), fingerprint(&[b"a"]));
+    }
+
+    /// What a file is taken for that ends with this trailer.
+    fn unusable(trailer: &[u8]) -> Option<Unusable> {
+        let length = u32::try_from(trailer.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let file = [b"code", trailer, &length, MAGIC].concat();
+        read_trailer(&mut std::io::Cursor::new(file)).err()
+    }
+
+    #[test]
+    fn an_artifact_with_another_versions_trailer_is_foreign_and_not_damaged() {
+        let old = unusable(br#"{"wasmhost":"0.0.1","compatibility":"x","unknown":1}"#);
+        assert!(matches!(&old, Some(Unusable::Foreign(what)) if what.contains("wasmhost 0.0.1")), "{old:?}");
+        for nobodys in [&b"{}"[..], b"[]", b"", br#"{"wasmhost":1}"#] {
+            assert!(matches!(unusable(nobodys), Some(Unusable::Damaged(_))), "{nobodys:?}");
+        }
     }
 }
