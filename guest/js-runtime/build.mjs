@@ -13,6 +13,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { classesOf, WITHOUT_LITERALS } from './classes.mjs';
 import { commandOf, hintOfModules, needsOf, nodeModules } from './node.mjs';
 import { BUNDLE, encode, reader } from './src/places.mjs';
+import { LACKING, namesUrlPattern, urlPattern } from './url-pattern.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 // The versions that the runtime fits: `bindings.js` the engine of the one, `src/streams.js` what the other keeps in a stream.
@@ -99,6 +100,7 @@ async function bundle(entry, output) {
       ),
   };
   const node = nodeModules(join(here, 'src'), find);
+  const pattern = urlPattern(join(here, 'src'), find);
   let classes;
   const tables = {
     name: 'classes',
@@ -111,7 +113,7 @@ async function bundle(entry, output) {
   const make = ({ installs = [], supported, ...options }) =>
     esbuild.build({
       ...options,
-      plugins: [raw, node.plugin, tables],
+      plugins: [raw, node.plugin, pattern.plugin, tables],
       stdin: {
         contents: [...['globals.js', ...installs].map((file) => `import './${file}';`), "export * from './entry.js';"].join('\n'),
         resolveDir: join(here, 'src'),
@@ -145,11 +147,14 @@ async function bundle(entry, output) {
     // Nothing else of the runtime has this word: the whole of it and the native part come with applications that do.
     usesCrypto = /(?<![-\w])subtle(?![-\w])/.test(code);
     classes = classesOf(code);
+    const usesPattern = namesUrlPattern(code);
+    if (usesPattern && !pattern.isHere) process.stderr.write(LACKING);
     const needs = needsOf(code, Object.values(made.metafile.outputs).at(-1), node);
     made = await make({
       installs: [
         ...(usesCrypto ? ['crypto/install.js'] : []),
         ...(classes === undefined ? [] : ['classes.js']),
+        ...(usesPattern && pattern.isHere ? ['url-pattern.js'] : []),
         ...needs.installs,
       ],
       supported: { ...needs.supported, ...(classes === undefined ? {} : WITHOUT_LITERALS) },
