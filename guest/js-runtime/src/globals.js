@@ -2,6 +2,7 @@
 
 import './streams.js';
 import './text-streams.js';
+import './compression.js';
 import './blob.js';
 import './clone.js';
 import './performance.js';
