@@ -94,6 +94,9 @@ check('structuredClone: what cannot be cloned is a DataCloneError', async () => 
     await throws('DataCloneError', () => structuredClone(value));
   }
 });
+check('structuredClone: transfers ports and streams', () => {
+  for (const one of [new MessageChannel().port1, new ReadableStream()]) ok(structuredClone(one, { transfer: [one] }) !== one);
+});
 check('structuredClone: buffers that were transferred, and views beside them', async () => {
   const buffer = new ArrayBuffer(8, { maxByteLength: 8 });
   const views = [new Uint8Array(buffer, 4, 4), new DataView(buffer, 4, 4)];

@@ -252,6 +252,8 @@ check('Request: of no navigation', () => {
 check('Request: a stream as body without duplex is a TypeError', () => throws('TypeError', () => post(new ReadableStream())));
 check('Request: header names that browsers forbid are left out', () =>
   equal(new Request('http://a.test/', { headers: { cookie: 'a=1', 'x-a': '1' } }).headers.has('cookie'), false));
+check('Request: headers with the mode no-cors are filtered', () =>
+  equal(new Request('http://a.test/', { mode: 'no-cors', headers: { 'x-a': '1' } }).headers.has('x-a'), false));
 check('header values may have control characters, but for NUL, CR and LF', async () => {
   const value = 'a\x01\x0b\x7fb';
   const init = { headers: { a: value } };

@@ -326,6 +326,11 @@ check('onerror: five arguments, and true cancels', async () => {
   await errorsOf(() => reportError(1));
   equal([seen.length, seen[0].length, seen[0][0], seen[0][4] === error, onerror], [1, 5, 'TypeError: x', true, null]);
 });
+check('reportError: getters of an object that is no error are not called', () => {
+  let isAsked = false;
+  reportError({ get message() { isAsked = true; return 'an object that is no error'; } });
+  equal(isAsked, false);
+});
 check('reportError needs an argument', () => throws('TypeError', () => reportError()));
 check('Event: returnValue, also of a passive listener', () => {
   const results = [{ passive: true }, { passive: false }].map((options) => {

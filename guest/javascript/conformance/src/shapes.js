@@ -110,6 +110,21 @@ check('classes that extend Blob, File, URL, Request, Response, EventTarget', asy
 });
 check('XMLHttpRequest, FileReader', () => equal([typeof XMLHttpRequest, typeof FileReader], ['function', 'function']));
 check('Event: isTrusted is of the event itself', () => ok(Object.hasOwn(new Event('x'), 'isTrusted')));
+check('operations of the global object are enumerable, and interfaces are not', () => {
+  const isEnumerable = (name) => Object.getOwnPropertyDescriptor(globalThis, name).enumerable;
+  equal(['fetch', 'setTimeout', 'atob', 'structuredClone', 'Request', 'URL', 'Blob', 'ReadableStream'].map(isEnumerable), [true, true, true, true, false, false, false, false]);
+});
+check('File extends Blob, and methods of what is no Blob reject', async () => {
+  ok(Object.getPrototypeOf(File) === Blob && Object.getPrototypeOf(File.prototype) === Blob.prototype);
+  for (const name of ['arrayBuffer', 'bytes', 'text']) {
+    const promise = Blob.prototype[name].call({});
+    ok(promise instanceof Promise);
+    await throws('TypeError', () => promise);
+  }
+  await throws('TypeError', () => Blob.prototype.stream.call({}));
+});
+check('interfaces: length and name come before prototype', () => equal(Object.getOwnPropertyNames(Blob).slice(0, 3), ['length', 'name', 'prototype']));
+check('the global object: self is an accessor', () => ok(Object.getOwnPropertyDescriptor(globalThis, 'self').get));
 check('QuotaExceededError is a class', () => equal(typeof QuotaExceededError, 'function'));
 check('the global object keeps its prototype', async () => {
   const prototype = Object.getPrototypeOf(globalThis);

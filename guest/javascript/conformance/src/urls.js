@@ -178,6 +178,8 @@ check('URLSearchParams: sort', () => {
 check('URLSearchParams: iteration', () => equal([...new URLSearchParams('a=1&b=2')], [['a', '1'], ['b', '2']]));
 check('URLSearchParams: what is encoded', () => equal(`${new URLSearchParams({ a: "ä &='*~" })}`, 'a=%C3%A4+%26%3D%27*%7E'));
 
+check('URLSearchParams: size of the prototype is a TypeError', () => throws('TypeError', () => URLSearchParams.prototype.size));
+
 about('encoding: TextEncoder, TextDecoder, base64');
 check('TextEncoder: UTF-8', () => equal([...new TextEncoder().encode('ä€😀')], [195, 164, 226, 130, 172, 240, 159, 152, 128]));
 check('TextEncoder: half of a pair', () => equal([...new TextEncoder().encode('\ud800')], [239, 191, 189]));
@@ -214,5 +216,17 @@ check('TextDecoderStream', async () => {
 check('btoa, atob', () => equal([btoa('a\xff'), atob('Yf8='), atob(' Y Q ')], ['Yf8=', 'a\xff', 'a']));
 check('btoa of a character above one byte is an InvalidCharacterError', () => throws('InvalidCharacterError', () => btoa('€')));
 check('atob of nonsense is an InvalidCharacterError', () => throws('InvalidCharacterError', () => atob('a')));
-about('others');
+about('URLPattern');
 check('URLPattern', () => ok(new URLPattern({ pathname: '/a/:id' }).exec('http://a.test/a/1').pathname.groups.id === '1'));
+check('URLPattern: hosts, optional parts, wildcards, expressions, other scripts', () => {
+  const pattern = new URLPattern('https://{*.}?a.test/:kind(x|y)/:n\u00e4me{/*}?');
+  const groups = (url) => pattern.exec(url)?.pathname.groups;
+  equal(groups('https://b.a.test/y/z/r/s?q'), { kind: 'y', n\u00e4me: 'z', 0: 'r/s' });
+  equal([pattern.test('https://a.test/x/1'), pattern.test('https://a.test/z/1'), pattern.test('http://a.test/x/1')], [true, false, false]);
+  equal([pattern.hasRegExpGroups, pattern.protocol, pattern.hostname], [true, 'https', '{*.}?a.test']);
+});
+check('URLPattern: with a base, without regard to case, and what is none', async () => {
+  equal(new URLPattern('/A/*', 'http://a.test', { ignoreCase: true }).test('/a/b', 'http://a.test'), true);
+  for (const bad of ['(', '{', { pathname: '/:a/:a' }, 'no-base']) await throws('TypeError', () => new URLPattern(bad));
+  equal([URLPattern.name, Object.prototype.toString.call(new URLPattern())], ['URLPattern', '[object URLPattern]']);
+});
