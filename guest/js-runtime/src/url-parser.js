@@ -197,8 +197,21 @@ function parseByEngine(given, base) {
   return text.includes('^') || base?.includes('^') ? assign(url, 'pathname', url.pathname) : url;
 }
 
+const isHttp = (text) => text.startsWith('http:') || text.startsWith('https:');
+const isSlash = (code) => code === 47 || code === 92;
+
+// Whether the engine parses it as it should, which is to be found out fast: most are of `http:` or relative to it.
+function isUsual(text, base) {
+  if (text.includes('^') || (base !== undefined && (!isHttp(base) || base.includes('^')))) return false;
+  if (base === undefined || isHttp(text)) return isHttp(text);
+  const first = text.charCodeAt(0);
+  if (isSlash(first)) return text.length === 1 || (text.charCodeAt(1) > 32 && !isSlash(text.charCodeAt(1)));
+  return first > 32 && !text.includes(':');
+}
+
 // A URL with the parts that the engine's has. They are set with `assign`. Throws for what is none.
 export function parse(given, base) {
+  if (isUsual(given, base)) return base === undefined ? new Native(given) : new Native(given, base);
   const text = cleaned(given);
   const scheme = SCHEME.exec(text)?.[0].toLowerCase();
   const behindFile = scheme === 'file' ? text.slice(5) : undefined;
