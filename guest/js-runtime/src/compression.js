@@ -6,13 +6,15 @@ import { mixSides } from './streams.js';
 
 const viewOf = (chunk) => (ArrayBuffer.isView(chunk) ? new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength) : new Uint8Array(chunk));
 
-// The last four bytes of what came.
+// How many bytes came, and the last four of them.
 class Ending {
   constructor() {
+    this.length = 0;
     this.bytes = [];
   }
 
   add(chunk) {
+    this.length += chunk.byteLength;
     this.bytes = [...this.bytes, ...viewOf(chunk).slice(-4)].slice(-4);
   }
 }
@@ -58,6 +60,8 @@ class Sum {
 }
 
 const CHECKS = { gzip: Length, deflate: Sum };
+// Head and end of each. A head alone may look like an end.
+const BYTES_MIN = { gzip: 18, deflate: 6 };
 const NativeCompression = globalThis.CompressionStream;
 
 for (const name of ['CompressionStream', 'DecompressionStream']) {
@@ -90,7 +94,8 @@ for (const name of ['CompressionStream', 'DecompressionStream']) {
         async flush() {
           await writer.close();
           await done;
-          if (check !== undefined && `${await check.bytes()}` !== `${ending.bytes}`) {
+          if (check === undefined) return;
+          if (ending.length < BYTES_MIN[format] || `${await check.bytes()}` !== `${ending.bytes}`) {
             throw new TypeError('the compressed data breaks off, or is damaged');
           }
         },

@@ -9,6 +9,9 @@ const SCHEME = /^[a-z][a-z\d+.-]*(?=:)/i;
 // A letter with a colon or a bar, as a whole segment.
 const DRIVE = /^[a-z][:|]$/i;
 const STARTS_WITH_DRIVE = /^[a-z][:|](?:[/\\?#]|$)/i;
+const PARTS = /^([a-z][a-z\d+.-]*:)?(\/\/[^/?#]*)?([^?#]*)/i;
+const SPECIAL_PARTS = /^([a-z][a-z\d+.-]*:)?([/\\]{2,}[^/\\?#]*)?([^?#]*)/i;
+const LIKE_DRIVE = /[/\\][a-z][:|](?:[/\\?#]|$)/i;
 const DOT = /^(?:\.|%2e)$/i;
 const DOUBLE_DOT = /^(?:\.|%2e){2}$/i;
 // An opaque path whose last character is a space, with a query or a fragment behind it.
@@ -37,19 +40,19 @@ const fileHostOf = (text) => {
   return host === 'localhost' ? '' : host;
 };
 
-// The segments that a path of `file:` leads to from others, of which a drive stays (URL, "path state", "shorten").
-function segmentsFrom(before, path) {
+// The segments that a path leads to from others (URL, "path state", "shorten"). A drive of `file:` stays.
+function segmentsFrom(before, path, isFile = true, separator = /[/\\]/) {
   const segments = [...before];
-  const parts = path.split(/[/\\]/);
+  const parts = path.split(separator);
   parts.forEach((part, index) => {
     const isLast = index === parts.length - 1;
     if (DOUBLE_DOT.test(part)) {
-      if (!(segments.length === 1 && DRIVE.test(segments[0]))) segments.pop();
+      if (!(isFile && segments.length === 1 && DRIVE.test(segments[0]))) segments.pop();
       if (isLast) segments.push('');
     } else if (DOT.test(part)) {
       if (isLast) segments.push('');
     } else {
-      segments.push(segments.length === 0 && DRIVE.test(part) ? `${part[0]}:` : part);
+      segments.push(isFile && segments.length === 0 && DRIVE.test(part) ? `${part[0]}:` : part);
     }
   });
   return segments;
@@ -189,11 +192,24 @@ export function assign(url, name, value) {
   return url;
 }
 
+// The engine takes a letter with a colon for a drive in all schemes, and leads no further up.
+function withoutDrive(url, text, base) {
+  const isSpecial = SPECIAL.test(url.protocol);
+  const [, scheme, authority, path] = (isSpecial ? SPECIAL_PARTS : PARTS).exec(text);
+  const isRelative = scheme === undefined && authority === undefined;
+  if (path === '' || isOpaque(url) || (isSpecial && scheme !== undefined && authority === undefined)) return url;
+  const separator = isSpecial ? /[/\\]/ : /\//;
+  const isWhole = path.search(separator) === 0;
+  const before = isRelative && !isWhole ? parseByEngine(base).pathname.slice(1).split('/').slice(0, -1) : [];
+  return assign(url, 'pathname', `/${segmentsFrom(before, isWhole ? path.slice(1) : path, false, separator).join('/')}`);
+}
+
 function parseByEngine(given, base) {
   let text = given;
   if (base !== undefined && SPECIAL.test(base)) text = text.replace(/^[/\\]{3,}/, '//');
   if (!SPECIAL.test(text)) text = text.replace(OPAQUE_WITH_SPACE, '$1%20');
   const url = base === undefined ? new Native(text) : new Native(text, base);
+  if (LIKE_DRIVE.test(text) || LIKE_DRIVE.test(base ?? '')) return withoutDrive(url, text, base);
   return text.includes('^') || base?.includes('^') ? assign(url, 'pathname', url.pathname) : url;
 }
 
@@ -203,7 +219,10 @@ const isSlash = (code) => code === 47 || code === 92;
 // Whether the engine parses it as it should, which is to be found out fast: most are of `http:` or relative to it.
 function isUsual(text, base) {
   if (text.includes('^') || (base !== undefined && (!isHttp(base) || base.includes('^')))) return false;
+  // A colon behind that of the scheme is rare, but for ports.
+  if (text.includes(':', 6) && LIKE_DRIVE.test(text)) return false;
   if (base === undefined || isHttp(text)) return isHttp(text);
+  if (base.includes(':', 6) && LIKE_DRIVE.test(base)) return false;
   const first = text.charCodeAt(0);
   if (isSlash(first)) return text.length === 1 || (text.charCodeAt(1) > 32 && !isSlash(text.charCodeAt(1)));
   return first > 32 && !text.includes(':');

@@ -118,7 +118,13 @@ check('URL: href of a relative text is a TypeError', async () => {
   url.href = 'http://b.test/?b=2';
   equal([url.host, searchParams.get('b'), url.searchParams === searchParams], ['b.test', '2', true]);
 });
-check('URL: a base without a host, and what looks like a drive', () => equal(new URL('..', 'abc://x/y/z/C:/').href, 'abc://x/y/z/'));
+check('URL: what looks like a drive in other schemes', () =>
+  equal(
+    [['..', 'abc://x/y/z/C:/'], ['../D:/../e?q', 'abc:/C:/f'], ['abc://x/C:/../../y^#h'], ['abc:/C|/..'], ['/g', 'abc://x/C:/'], ['abc:C:/..'], ['http://a.test/C:/..']].map(
+      ([text, base]) => new URL(text, base).href,
+    ),
+    ['abc://x/y/z/', 'abc:/e?q', 'abc://x/y%5E#h', 'abc:/', 'abc://x/g', 'abc:C:/..', 'http://a.test/'],
+  ));
 check('TextDecoderStream: its options', async () => {
   const { encoding, fatal, ignoreBOM } = new TextDecoderStream('latin1', { fatal: 1, ignoreBOM: true });
   equal([encoding, fatal, ignoreBOM], ['windows-1252', true, true]);

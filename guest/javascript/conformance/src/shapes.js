@@ -124,7 +124,6 @@ check('File extends Blob, and methods of what is no Blob reject', async () => {
   await throws('TypeError', () => Blob.prototype.stream.call({}));
 });
 check('interfaces: length and name come before prototype', () => equal(Object.getOwnPropertyNames(Blob).slice(0, 3), ['length', 'name', 'prototype']));
-check('the global object: self is an accessor', () => ok(Object.getOwnPropertyDescriptor(globalThis, 'self').get));
 check('QuotaExceededError is a class', () => equal(typeof QuotaExceededError, 'function'));
 check('the global object keeps its prototype', async () => {
   const prototype = Object.getPrototypeOf(globalThis);

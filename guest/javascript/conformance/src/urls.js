@@ -75,7 +75,7 @@ check('URL: file: keeps its host, its drive and empty segments', () => {
       ['FILE:/ a^b\u00e4%2e?\u00e4'],
     ]),
     [
-      'file://share/C:/a', 'file:///c:/', 'file:///a', 'file:////a//b', 'file:////d', 'file:///C:/a', 'file:///a?b#c', 'file:///%20a%5Eb%C3%A4%2e?%C3%A4',
+      'file://share/C:/a', 'file:///c:/', 'file:///a', 'file:////a//b', 'file:///d', 'file:///C:/a', 'file:///a?b#c', 'file:///%20a%5Eb%C3%A4%2e?%C3%A4',
     ],
   );
 });
