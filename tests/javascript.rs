@@ -246,6 +246,27 @@ fn cryptography_comes_with_applications_that_use_it_and_makes_no_keys_in_the_bui
     Ok(())
 }
 
+/// It comes from a package. An application may name it only to find out whether it is there.
+#[test(needs(Javascript))]
+fn a_build_that_names_urlpattern_without_its_package_says_so_and_goes_on() -> TestResult {
+    let source = "export default { fetch() { return new Response(typeof URLPattern); } };\n";
+    let hint = "hint: npm install --save-dev --save-exact urlpattern-polyfill@10.1.0\n";
+    let with = tempfile::tempdir_in(facility::javascript())?;
+    let without = tempfile::tempdir()?;
+    let packages = without.path().join("node_modules");
+    std::fs::create_dir(&packages)?;
+    for name in ["@bytecodealliance", "esbuild", "web-streams-polyfill"] {
+        std::os::unix::fs::symlink(facility::javascript().join("node_modules").join(name), packages.join(name))?;
+    }
+    for (dir, lacks) in [(&with, false), (&without, true)] {
+        let output = build(dir.path(), source);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert_eq!((said.contains("the application names URLPattern"), said.contains(hint)), (lacks, lacks), "{said}");
+    }
+    Ok(())
+}
+
 /// The runtime relies on what this version keeps in a stream.
 #[test(needs(Javascript))]
 fn a_build_with_another_version_of_the_streams_tells_which_is_wanted() -> TestResult {
