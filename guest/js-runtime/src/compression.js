@@ -4,7 +4,8 @@
 import { INNER, provide, shape } from './shape.js';
 import { mixSides } from './streams.js';
 
-const viewOf = (chunk) => (ArrayBuffer.isView(chunk) ? new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength) : new Uint8Array(chunk));
+const viewOf = (chunk) =>
+  ArrayBuffer.isView(chunk) ? new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength) : new Uint8Array(chunk);
 
 // How many bytes came, and the last four of them.
 class Ending {

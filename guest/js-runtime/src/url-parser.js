@@ -1,6 +1,6 @@
-// What parses URLs: the engine's parser, put right where it is older than the standard of today (URL, sections 4.4 to 6.1). It
-// drops hosts of `file:` beside drives and empty segments, takes what follows an opaque path's spaces with them, leaves `^` in
-// paths as it is, and loses the `/.` before a path with `//` when parts are set.
+// What parses URLs: the engine's parser, put right where it is older than the standard of today. It drops hosts and empty segments
+// of `file:`, takes a letter with a colon for a drive in all schemes, drops spaces at the end of an opaque path, leaves `^` in paths
+// as it is, and loses the `/.` before a path with `//` when parts are set.
 
 const Native = globalThis.URL;
 
