@@ -36,7 +36,7 @@ const routes = {
     return new Response(request.body, { headers });
   },
   // Requests whose bodies are still on their way when the signal comes and this one is over.
-  '/abandon'({ request }) {
+  async '/abandon'({ request }) {
     for (let left = 3; left > 0; left--) {
       const controller = new AbortController();
       const body = new Blob(['x'.repeat(left)]);
