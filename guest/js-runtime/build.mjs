@@ -14,6 +14,7 @@ import { classesOf, WITHOUT_LITERALS } from './classes.mjs';
 import { instrument } from './instrument.mjs';
 import { commandOf, hintOfModules, needsOf, nodeModules } from './node.mjs';
 import { BUNDLE, encode, originals, reader } from './src/places.mjs';
+import { LACKING, namesUrlPattern, urlPattern } from './url-pattern.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 // The versions that the runtime fits: `bindings.js` the engine of the one, `src/streams.js` what the other keeps in a stream.
@@ -103,6 +104,7 @@ async function bundle(entry, output, isProfiled) {
       ),
   };
   const node = nodeModules(join(here, 'src'), find);
+  const pattern = urlPattern(join(here, 'src'), find);
   let classes;
   const tables = {
     name: 'classes',
@@ -115,7 +117,7 @@ async function bundle(entry, output, isProfiled) {
   const make = ({ installs = [], supported, ...options }) =>
     esbuild.build({
       ...options,
-      plugins: [raw, node.plugin, tables],
+      plugins: [raw, node.plugin, pattern.plugin, tables],
       stdin: {
         contents: [...['globals.js', ...installs].map((file) => `import './${file}';`), "export * from './entry.js';"].join('\n'),
         resolveDir: join(here, 'src'),
@@ -151,6 +153,8 @@ async function bundle(entry, output, isProfiled) {
     // Nothing else of the runtime has this word: the whole of it and the native part come with applications that do.
     usesCrypto = /(?<![-\w])subtle(?![-\w])/.test(code);
     classes = classesOf(code);
+    const usesPattern = namesUrlPattern(code);
+    if (usesPattern && !pattern.isHere) process.stderr.write(LACKING);
     const [, { inputs }] = Object.entries(made.metafile.outputs).find(([path]) => path.endsWith('.js'));
     const needs = needsOf(code, inputs, node);
     made = await make({
@@ -158,6 +162,7 @@ async function bundle(entry, output, isProfiled) {
       installs: [
         ...(usesCrypto ? ['crypto/install.js'] : []),
         ...(classes === undefined ? [] : ['classes.js']),
+        ...(usesPattern && pattern.isHere ? ['url-pattern.js'] : []),
         ...needs.installs,
       ],
       supported: { ...needs.supported, ...(classes === undefined ? {} : WITHOUT_LITERALS) },

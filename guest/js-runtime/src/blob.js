@@ -58,6 +58,8 @@ interfaceOf(NativeFile, 2, ([parts, name, options], newTarget) => {
   return file;
 });
 
+Object.setPrototypeOf(NativeFile, globalThis.Blob);
+
 function know(blob, more) {
   Object.defineProperty(blob, INNER, { value: { ...blob[INNER], ...more }, configurable: true });
 }
@@ -70,7 +72,8 @@ function clamped(given) {
   return rounded - number === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
 }
 
-const { slice } = NativeBlob.prototype;
+const { arrayBuffer, bytes, slice, text } = NativeBlob.prototype;
+const { get: sizeOf } = Object.getOwnPropertyDescriptor(NativeBlob.prototype, 'size');
 const { get: typeOf } = Object.getOwnPropertyDescriptor(NativeBlob.prototype, 'type');
 
 Object.defineProperties(
@@ -86,7 +89,7 @@ Object.defineProperties(
 
     // The engine's reads in its own loop, beside `loop.js`.
     stream() {
-      const { size } = this;
+      const size = sizeOf.call(this);
       let at = 0;
       return byteStream(async () => {
         if (at >= size) return null;
@@ -94,6 +97,18 @@ Object.defineProperties(
         at += CHUNK_BYTES;
         return new Uint8Array(await part.arrayBuffer());
       });
+    },
+
+    async arrayBuffer() {
+      return arrayBuffer.call(this);
+    },
+
+    async bytes() {
+      return bytes.call(this);
+    },
+
+    async text() {
+      return text.call(this);
     },
 
     textStream() {

@@ -8,6 +8,9 @@ const native = globalThis.structuredClone;
 // What the runtime or the streams' package made, and the engine takes for a plain object. Its own it refuses itself.
 const isPlatform = (value) =>
   value[INNER] !== undefined ||
+  value instanceof URLSearchParams ||
+  value instanceof Headers ||
+  value instanceof FormData ||
   value instanceof ReadableStream ||
   value instanceof WritableStream ||
   value instanceof TransformStream;
@@ -16,6 +19,17 @@ const isPlatform = (value) =>
 const WALKED_MAX = 65536;
 
 const isObject = (value) => typeof value === 'object' && value !== null;
+// The engine has a TypeError for buffers that are no more, and for views beside them.
+function isLost(value) {
+  if (value instanceof ArrayBuffer) return value.detached;
+  if (!ArrayBuffer.isView(value)) return false;
+  try {
+    return value instanceof DataView ? value.byteLength < 0 : value.keys() === null;
+  } catch {
+    return true;
+  }
+}
+
 // Whose keys are those of what they hold.
 const isFlat = (value) => ArrayBuffer.isView(value) || value instanceof String;
 const refused = (value) => new DOMException(`${Object.prototype.toString.call(value)} cannot be cloned`, 'DataCloneError');
@@ -40,6 +54,7 @@ function hasBlob(value) {
       continue;
     }
     if (Object.getPrototypeOf(one) !== Object.prototype) {
+      if (isLost(one)) throw refused(one);
       if (isFlat(one)) continue;
       if (one instanceof Blob) {
         found = true;
@@ -94,7 +109,10 @@ function mended(value, engines) {
 export function structuredClone(value, options = undefined) {
   if (arguments.length === 0) throw new TypeError('structuredClone needs a value');
   const needsMending = hasBlob(value);
-  const clone = native(value, options);
+  const transfer = [...(options?.transfer ?? [])];
+  const unfit = transfer.find((one) => !(one instanceof ArrayBuffer) || one.detached);
+  if (unfit !== undefined) throw refused(unfit);
+  const clone = native(value, { transfer });
   return needsMending ? mended(value, clone) : clone;
 }
 provide('structuredClone', structuredClone);

@@ -36,7 +36,7 @@ for (const name of ['debug', 'error', 'info', 'log', 'warn']) {
 }
 
 // The engine's prints nothing.
-define(console, 'assert', (holds, ...args) => {
+define(console, 'assert', (...[holds, ...args]) => {
   if (!holds) console.error('Assertion failed', ...args);
 });
 

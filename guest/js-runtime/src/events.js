@@ -3,7 +3,7 @@
 // one listener for each type, which calls ours.
 
 import { AbortSignal, offAbort, onAbort } from './abort.js';
-import { tell } from './loop.js';
+import { report } from './loop.js';
 import { shape, showMembers } from './shape.js';
 
 // Of each target, by type: { list, remove }, the list of { callback, capture, once, passive, removed, signal, step } and what removes the
@@ -23,7 +23,7 @@ function dispatch(target, event) {
       if (typeof listener.callback === 'function') listener.callback.call(target, event);
       else listener.callback.handleEvent(event);
     } catch (error) {
-      tell(error);
+      report(error);
     }
     passiveEvent = null;
     if (stopped.delete(event)) break;
@@ -89,6 +89,12 @@ Object.assign(Event.prototype, {
   stopImmediatePropagation() {
     stopImmediatePropagation.call(this);
     stopped.add(this);
+  },
+});
+Object.defineProperty(Event.prototype, 'returnValue', {
+  ...Object.getOwnPropertyDescriptor(Event.prototype, 'returnValue'),
+  set(value) {
+    if (!value) this.preventDefault();
   },
 });
 showMembers(Event.prototype);

@@ -112,7 +112,7 @@ async function fetchBlob(url, method, blob) {
   if (method !== 'GET') throw failed(url, `it cannot be asked with ${method}`);
   if (blob === null) throw failed(url, 'it stands for nothing');
   const list = ['content-length', String(blob.size), 'content-type', blob.type];
-  return there(url, blob.type === '' ? list.slice(0, 2) : list, await blob.bytes());
+  return there(url, list, await blob.bytes());
 }
 
 // One request and its response.

@@ -5,11 +5,12 @@ import { trimmed } from './spaces.js';
 // The bytes, as a Blob, and the type.
 export function multipart(form) {
   const boundary = `----form-${crypto.randomUUID()}`;
-  const quoted = (name) => name.replace(/\n|\r\n?/g, '\r\n').replace(/["\r\n]/g, (c) => ({ '"': '%22', '\r': '%0D', '\n': '%0A' })[c]);
+  const quoted = (name) => name.replace(/["\r\n]/g, encodeURIComponent);
+  const withBreaks = (text) => text.replace(/\r\n?|\n/g, '\r\n');
   const parts = [];
   for (const [name, value] of form) {
-    const head = `--${boundary}\r\nContent-Disposition: form-data; name="${quoted(name)}"`;
-    if (typeof value === 'string') parts.push(`${head}\r\n\r\n${value.replace(/\r?\n|\r/g, '\r\n')}\r\n`);
+    const head = `--${boundary}\r\nContent-Disposition: form-data; name="${quoted(withBreaks(name))}"`;
+    if (typeof value === 'string') parts.push(`${head}\r\n\r\n${withBreaks(value)}\r\n`);
     else parts.push(`${head}; filename="${quoted(value.name)}"\r\nContent-Type: ${value.type || 'application/octet-stream'}\r\n\r\n`, value, '\r\n');
   }
   parts.push(`--${boundary}--\r\n`);

@@ -2,12 +2,14 @@
 
 import './streams.js';
 import './text-streams.js';
+import './compression.js';
 import './blob.js';
 import './clone.js';
 import './performance.js';
 import './message-channel.js';
 import './platform.js';
 import './console.js';
+import './uncaught.js';
 import { AbortController, AbortSignal } from './abort.js';
 import { listening } from './events.js';
 import { fetch } from './fetch.js';

@@ -177,10 +177,10 @@ export class Sink {
   }
 
   async _room() {
-    // The call that it was of is over.
-    if (this._body === 0) throw GONE;
-    if (this._output === 0) this._output = outputOf(this._body);
     for (;;) {
+      // The call that it was of is over.
+      if (this._body === 0) throw GONE;
+      if (this._output === 0) this._output = outputOf(this._body);
       const allowed = room(this._output);
       if (allowed > 0) return allowed;
       if (allowed < 0) this._gone();
@@ -197,6 +197,7 @@ export class Sink {
 
   // Ends it well.
   end() {
+    if (this._body === 0) throw GONE;
     open.delete(this);
     if (this._output !== 0) dropOutput(this._output);
     const body = this._body;

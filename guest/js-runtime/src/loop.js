@@ -157,7 +157,7 @@ function fire(one) {
   try {
     one.run();
   } catch (error) {
-    tell(error);
+    report(error);
   }
 }
 
@@ -165,6 +165,14 @@ function fire(one) {
 export function tell(error) {
   console.error(describe(error));
 }
+
+let reporter = tell;
+
+// What is done with an error that nobody catches.
+export const reportWith = (step) => {
+  reporter = step;
+};
+export const report = (error) => reporter(error);
 
 function start(callback, ms, args, repeats) {
   if (typeof callback !== 'function') throw new TypeError('a timer takes a function');
@@ -191,5 +199,8 @@ export const globals = {
   setInterval: (callback, ms, ...args) => start(callback, ms, args, true),
   clearTimeout: (number) => stop(number),
   clearInterval: (number) => stop(number),
-  reportError: (error) => tell(error),
+  reportError(error) {
+    if (arguments.length === 0) throw new TypeError('reportError needs what to report');
+    report(error);
+  },
 };

@@ -1,7 +1,7 @@
 // The clock and the timeline (High Resolution Time, Performance Timeline, User Timing). The engine has the clock only, which
 // fails while the component is built, and is counted in 32 bits from then. Marks and measures last until the call ends.
 
-import { globals, isActive, tell, whenOver } from './loop.js';
+import { globals, isActive, report, whenOver } from './loop.js';
 import { attributes, INNER, provide, shape } from './shape.js';
 import { now } from './wasi.js';
 
@@ -112,11 +112,13 @@ const queries = {
   },
 
   getEntriesByType(type) {
+    if (arguments.length === 0) throw new TypeError('getEntriesByType needs a type');
     const text = `${type}`;
     return inOrder(this[INNER].entries()).filter(({ entryType }) => entryType === text);
   },
 
   getEntriesByName(name, type = undefined) {
+    if (arguments.length === 0) throw new TypeError('getEntriesByName needs a name');
     const text = `${name}`;
     return inOrder(this[INNER].entries()).filter((entry) => entry.name === text && (type === undefined || entry.entryType === `${type}`));
   },
@@ -195,7 +197,7 @@ function deliverLater() {
       try {
         observer[INNER].callback.call(observer, new PerformanceObserverEntryList(KEY, list), observer, { droppedEntriesCount: 0 });
       } catch (error) {
-        tell(error);
+        report(error);
       }
     }
   }, 0);
@@ -234,6 +236,7 @@ class PerformanceObserver {
     if (entryTypes !== undefined && (type !== undefined || buffered !== undefined)) {
       throw new TypeError('observe takes entryTypes alone, or a type');
     }
+    if (typeof entryTypes === 'string') throw new TypeError('entryTypes is a list');
     const isOfSeveral = entryTypes !== undefined;
     if (inner.isOfSeveral !== null && inner.isOfSeveral !== isOfSeveral) {
       throw new DOMException('this observer was given its types in the other way before', 'InvalidModificationError');

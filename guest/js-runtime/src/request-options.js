@@ -6,6 +6,8 @@ export const DEFAULTS = {
   credentials: 'same-origin',
   destination: '',
   integrity: '',
+  isHistoryNavigation: false,
+  isReloadNavigation: false,
   keepalive: false,
   mode: 'cors',
   redirect: 'follow',

@@ -54,7 +54,12 @@ export class Request {
     const method = given.method !== undefined ? normalize(given.method) : from !== null ? methodOfRequest(from) : 'GET';
     const bodiless = method === 'GET' || method === 'HEAD';
     const hasBody = given.body !== undefined && given.body !== null;
-    if (hasBody && bodiless) throw new TypeError(`a request with the method ${method} has no body`);
+    if (inner.options.mode === 'no-cors' && !['GET', 'HEAD', 'POST'].includes(method)) {
+      throw new TypeError(`a request with the mode "no-cors" cannot have the method ${method}`);
+    }
+    // Of one that came in, it is not known here whether its body is empty.
+    const isKnownToHave = hasBody || (given.body === undefined && from !== null && hasKnownBody(from));
+    if (isKnownToHave && bodiless) throw new TypeError(`a request with the method ${method} has no body`);
     if (from !== null) {
       inner.url = urlOfRequest(from);
       inner.blob = from.blob;
@@ -70,6 +75,9 @@ export class Request {
     if (inner.signal !== null && !(inner.signal instanceof AbortSignal)) throw new TypeError('signal is no AbortSignal');
     if (hasBody) {
       const [body, type, length] = extract(given.body);
+      if (inner.options.keepalive && body instanceof ReadableStream && length === undefined) {
+        throw new TypeError('a request with keepalive cannot have a stream as body');
+      }
       inner.body = body;
       inner.length = length;
       if (type !== null && !has(inner.list, 'content-type')) inner.list.push('content-type', type);
@@ -136,6 +144,8 @@ function readHead(inner) {
 const methodOfRequest = (inner) => inner.method ?? readHead(inner).method;
 
 const urlOfRequest = (inner) => inner.url ?? readHead(inner).url;
+
+const hasKnownBody = ({ body }) => body !== null && body !== UNSEEN && !(body instanceof HostBody);
 
 // Of the host's request, which it does not take.
 export const incoming = (handle) => new Request(INTERNAL, handle);

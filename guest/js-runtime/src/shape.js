@@ -8,10 +8,10 @@ export const INNER = Symbol('inner');
 export const define = (target, name, value) =>
   Object.defineProperty(target, name, { value, writable: true, configurable: true, enumerable: false });
 
-// Makes a function or an interface global, under its name, which bundling may have changed.
+// Makes a function or an interface global, under its name, which bundling may have changed. Functions are enumerable.
 export function provide(name, value) {
   Object.defineProperty(value, 'name', { value: name, configurable: true });
-  define(globalThis, name, value);
+  Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: /^[a-z]/.test(name) });
 }
 
 const OF_FUNCTIONS = new Set(['constructor', 'length', 'name', 'prototype']);

@@ -120,38 +120,3 @@ const sides = {
 
 // Gives an interface the two sides (Streams, "GenericTransformStream") of the TransformStream that INNER's `stream` is.
 export const mixSides = (Interface) => Object.defineProperties(Interface.prototype, Object.getOwnPropertyDescriptors(sides));
-
-// The engine's, between streams of these kinds.
-for (const name of ['CompressionStream', 'DecompressionStream']) {
-  const Native = globalThis[name];
-  const Interface = class {
-    constructor(format) {
-      if (arguments.length === 0) throw new TypeError(`${name} needs a format`);
-      const native = new Native(format);
-      const writer = native.writable.getWriter();
-      const reader = native.readable.getReader();
-      let done;
-      const stream = new TransformStream({
-        start(controller) {
-          const handOn = async () => {
-            for (let read = await reader.read(); !read.done; read = await reader.read()) controller.enqueue(read.value);
-          };
-          done = handOn().catch((error) => controller.error(error));
-        },
-        transform: (chunk) => writer.write(chunk),
-        async flush() {
-          await writer.close();
-          await done;
-        },
-        async cancel(reason) {
-          // Nobody waits for what the engine makes of it.
-          await Promise.allSettled([writer.abort(reason), reader.cancel(reason)]);
-        },
-      });
-      this[INNER] = { stream };
-    }
-  };
-  mixSides(Interface);
-  shape(Interface, name, 1);
-  provide(name, Interface);
-}

@@ -1,9 +1,10 @@
 // URL in front of the engine's. Of what most URLs are, plain absolute ones with no parts to be written in another way, the
 // parts are cut out when somebody asks: making one of the engine's costs as much as the half of a short request. All
-// others, and those that are written to, are the engine's.
+// others, and those that are written to, are what `url-parser.js` makes.
 
 import { createObjectURL, revokeObjectURL } from './blob.js';
 import { INNER, shape } from './shape.js';
+import { assign, parse } from './url-parser.js';
 
 const Native = globalThis.URL;
 
@@ -21,7 +22,7 @@ function originOf(text) {
   let found = null;
   if (/^https?:\/\/[^\\?#@]+$/.test(text)) {
     try {
-      const { href, protocol, host, hostname, port, origin } = new Native(`${text}/`);
+      const { href, protocol, host, hostname, port, origin } = parse(`${text}/`);
       if (href === `${text}/`) found = { protocol, host, hostname, port, origin };
     } catch {
       // Not a URL at all, which the engine will say when it is asked.
@@ -49,7 +50,7 @@ function originOfPlain(href, at) {
 export function serialized(url) {
   if (originOfPlain(url, url.indexOf('/', 8)) !== null) return url;
   try {
-    return new Native(url).href;
+    return parse(url).href;
   } catch {
     return url;
   }
@@ -58,15 +59,15 @@ export function serialized(url) {
 export class URL {
   constructor(url, base) {
     if (arguments.length === 0) throw new TypeError('URL needs a text');
-    // Either the engine's URL, or a text with its origin and the place where the path begins.
+    // Either a parsed URL, or a text with its origin and the place where the path begins.
     if (base !== undefined) {
-      this[INNER] = { native: new Native(`${url}`, `${base}`) };
+      this[INNER] = { native: parse(`${url}`, `${base}`) };
       return;
     }
     const href = typeof url === 'string' ? url : `${url}`;
     const path = href.indexOf('/', 8);
     const origin = originOfPlain(href, path);
-    this[INNER] = origin === null ? { native: new Native(href) } : { native: null, href, origin, path };
+    this[INNER] = origin === null ? { native: parse(href) } : { native: null, href, origin, path };
   }
 
   get pathname() {
@@ -78,7 +79,7 @@ export class URL {
   }
 
   set pathname(value) {
-    nativeOf(this).pathname = value;
+    setPart(this, 'pathname', value);
   }
 
   get search() {
@@ -90,7 +91,7 @@ export class URL {
   }
 
   set search(value) {
-    nativeOf(this).search = value;
+    setPart(this, 'search', value);
   }
 
   // It writes through to the URL that it is of.
@@ -99,26 +100,24 @@ export class URL {
   }
 
   get href() {
-    const { native, href } = this[INNER];
-    return native === null ? href : native.href;
+    return hrefOf(this);
   }
 
-  // The engine resolves it against the URL as it is.
   set href(value) {
-    nativeOf(this).href = new Native(`${value}`).href;
+    setPart(this, 'href', value);
   }
 
   get origin() {
     const { native, origin } = this[INNER];
-    return (native ?? origin).origin;
+    return native?.protocol === 'blob:' ? originOfBlob(native) : (native ?? origin).origin;
   }
 
   toString() {
-    return this.href;
+    return hrefOf(this);
   }
 
   toJSON() {
-    return this.href;
+    return hrefOf(this);
   }
 
   static parse(url, base = undefined) {
@@ -144,9 +143,24 @@ export class URL {
   }
 }
 
+// That of the URL within it (URL, "origin").
+function originOfBlob({ pathname }) {
+  const url = URL.parse(pathname);
+  return url?.protocol === 'http:' || url?.protocol === 'https:' ? url.origin : 'null';
+}
+
+function hrefOf(url) {
+  const { native, href } = url[INNER];
+  return native === null ? href : native.href;
+}
+
 function nativeOf(url) {
   const inner = url[INNER];
   return (inner.native ??= new Native(inner.href));
+}
+
+function setPart(url, name, value) {
+  url[INNER].native = assign(nativeOf(url), name, `${value}`);
 }
 
 // The parts of the origin, and those that a plain URL does not have.
@@ -160,7 +174,7 @@ for (const name of ['protocol', 'host', 'hostname', 'port', 'hash', 'username', 
     },
 
     set [name](value) {
-      nativeOf(this)[name] = value;
+      setPart(this, name, value);
     },
   };
   Object.defineProperty(URL.prototype, name, Object.getOwnPropertyDescriptor(members, name));

@@ -89,10 +89,24 @@ check('structuredClone: what cannot be cloned is a DataCloneError', async () => 
   for (const value of [
     new Response(), new Request('http://a.test'), new Headers(), new URL('http://a.test'), new AbortController(), new AbortController().signal,
     new ReadableStream(), new WritableStream(), new TransformStream(), new TextDecoderStream(), performance, new MessageChannel(), { a: [new Response()] },
-    new WeakMap(), Promise.resolve(), Symbol('x'),
+    new WeakMap(), Promise.resolve(), Symbol('x'), new URLSearchParams(), new FormData(),
   ]) {
     await throws('DataCloneError', () => structuredClone(value));
   }
+});
+check('structuredClone: transfers ports and streams', () => {
+  for (const one of [new MessageChannel().port1, new ReadableStream()]) ok(structuredClone(one, { transfer: [one] }) !== one);
+});
+check('structuredClone: buffers that were transferred, and views beside them', async () => {
+  const buffer = new ArrayBuffer(8, { maxByteLength: 8 });
+  const views = [new Uint8Array(buffer, 4, 4), new DataView(buffer, 4, 4)];
+  equal(structuredClone(views)[0].length, 4);
+  buffer.resize(2);
+  for (const view of views) await throws('DataCloneError', () => structuredClone({ view }));
+  const gone = new ArrayBuffer(1);
+  equal([structuredClone(gone, { transfer: [gone] }).byteLength, gone.detached], [1, true]);
+  await throws('DataCloneError', () => structuredClone(gone));
+  for (const one of [gone, new Uint8Array(1), new Blob([]), {}]) await throws('DataCloneError', () => structuredClone(1, { transfer: [one] }));
 });
 
 about('URL in corners');
@@ -104,7 +118,13 @@ check('URL: href of a relative text is a TypeError', async () => {
   url.href = 'http://b.test/?b=2';
   equal([url.host, searchParams.get('b'), url.searchParams === searchParams], ['b.test', '2', true]);
 });
-check('URL: a base without a host, and a drive', () => equal(new URL('..', 'abc://x/y/z/C:/').href, 'abc://x/y/z/'));
+check('URL: what looks like a drive in other schemes', () =>
+  equal(
+    [['..', 'abc://x/y/z/C:/'], ['../D:/../e?q', 'abc:/C:/f'], ['abc://x/C:/../../y^#h'], ['abc:/C|/..'], ['/g', 'abc://x/C:/'], ['abc:C:/..'], ['http://a.test/C:/..']].map(
+      ([text, base]) => new URL(text, base).href,
+    ),
+    ['abc://x/y/z/', 'abc:/e?q', 'abc://x/y%5E#h', 'abc:/', 'abc://x/g', 'abc:C:/..', 'http://a.test/'],
+  ));
 check('TextDecoderStream: its options', async () => {
   const { encoding, fatal, ignoreBOM } = new TextDecoderStream('latin1', { fatal: 1, ignoreBOM: true });
   equal([encoding, fatal, ignoreBOM], ['windows-1252', true, true]);

@@ -133,6 +133,21 @@ check('FormData as body: names of header fields as browsers write them', async (
   const text = await new Response(form).text();
   ok(text.includes('Content-Disposition: form-data; name="name"\r\n\r\nvalue\r\n') && text.includes('Content-Type: a/b\r\n'));
 });
+check('FormData as body: ends of lines in names and values, but not in names of files', async () => {
+  const form = new FormData();
+  form.append('a\nb', 'c\rd\ne\r\nf');
+  form.append('g', new Blob(['h\n']), 'i\nj"\r');
+  const text = await new Response(form).text();
+  for (const part of ['; name="a%0D%0Ab"\r\n\r\nc\r\nd\r\ne\r\nf\r\n', '; name="g"; filename="i%0Aj%22%0D"\r\n', '\r\n\r\nh\n\r\n--']) ok(text.includes(part));
+});
+check('FormData: a File under another name keeps its time and type', () => {
+  const form = new FormData();
+  const file = new File(['x'], 'a', { type: 'b/c', lastModified: 5 });
+  form.append('f', file, 'd');
+  form.set('g', file, 'e');
+  form.set('h', file);
+  equal(['f', 'g', 'h'].map((name) => form.get(name)).map(({ name, type, lastModified }) => [name, type, lastModified]), [['d', 'b/c', 5], ['e', 'b/c', 5], ['a', 'b/c', 5]]);
+});
 check('FormData as body: an empty form, there and back', async () => equal([...(await new Response(new FormData()).formData())], []));
 check('FormData as body: an empty form has no bytes', async () => equal(await new Response(new FormData()).text(), ''));
 check('headers of received responses, of error() and redirect() cannot be changed', async ({ request }) => {
@@ -192,6 +207,10 @@ check('fetch of a blob: URL', async () => {
   // What it stood for when the request was made.
   equal(await (await fetch(request)).text(), 'content');
 });
+check('fetch of a blob: URL: the type, also an empty one', async () => {
+  const typeOf = async (blob) => (await fetch(URL.createObjectURL(blob))).headers.get('content-type');
+  equal([await typeOf(new Blob(['x'])), await typeOf(new Blob(['x'], { type: 'a/b;c=d' }))], ['', 'a/b;c=d']);
+});
 check('fetch of a blob: URL by another method than GET is a TypeError', async () => {
   const url = URL.createObjectURL(new Blob(['x']));
   for (const method of ['HEAD', 'POST']) await throws('TypeError', () => fetch(url, { method }));
@@ -216,9 +235,25 @@ check('Request: values that are allowed', () => {
     equal([one.referrer, one.duplex, one.destination], ['', 'half', '']);
   }
 });
+check('Request: what does not go together is a TypeError', async () => {
+  for (const init of [
+    { method: 'PUT', mode: 'no-cors' }, { method: 'POST', keepalive: true, body: new ReadableStream(), duplex: 'half' },
+  ]) {
+    await throws('TypeError', () => new Request('http://a.test/', init));
+  }
+  const request = post('x');
+  await throws('TypeError', () => new Request(request, { method: 'GET' }));
+  equal([request.bodyUsed, new Request(request, { method: 'GET', body: null }).method], [false, 'GET']);
+});
+check('Request: of no navigation', () => {
+  const { isReloadNavigation, isHistoryNavigation } = new Request('http://a.test/');
+  equal([isReloadNavigation, isHistoryNavigation], [false, false]);
+});
 check('Request: a stream as body without duplex is a TypeError', () => throws('TypeError', () => post(new ReadableStream())));
 check('Request: header names that browsers forbid are left out', () =>
   equal(new Request('http://a.test/', { headers: { cookie: 'a=1', 'x-a': '1' } }).headers.has('cookie'), false));
+check('Request: headers with the mode no-cors are filtered', () =>
+  equal(new Request('http://a.test/', { mode: 'no-cors', headers: { 'x-a': '1' } }).headers.has('x-a'), false));
 check('header values may have control characters, but for NUL, CR and LF', async () => {
   const value = 'a\x01\x0b\x7fb';
   const init = { headers: { a: value } };

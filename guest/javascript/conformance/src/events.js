@@ -227,6 +227,7 @@ check('PerformanceObserver', async () => {
   equal(seen, ['before', 'after', true]);
   performance.mark('taken');
   equal(observer.takeRecords().map(({ name }) => name), ['taken']);
+  await throws('TypeError', () => new PerformanceObserver(() => {}).observe({ entryTypes: 'mark' }));
   await throws('InvalidModificationError', () => observer.observe({ entryTypes: ['mark'] }));
   observer.disconnect();
   performance.mark('too late');
@@ -269,4 +270,74 @@ check('setTimeout: 2 ** 32 is 0', async () => {
   const began = Date.now();
   await pause(2 ** 32);
   ok(Date.now() - began < 2000);
+});
+
+// Those that come while something is done, of which the first listener cancels each.
+async function errorsOf(run) {
+  const events = [];
+  const listener = (event) => {
+    events.push(event);
+    event.preventDefault();
+  };
+  addEventListener('error', listener);
+  try {
+    await run();
+    await pause(5);
+  } finally {
+    removeEventListener('error', listener);
+  }
+  return events;
+}
+check('the event error: of timers, listeners, microtasks and reportError', async () => {
+  const target = new EventTarget();
+  const fail = (message) => () => { throw new RangeError(message); };
+  target.addEventListener('x', fail('a listener'));
+  const events = await errorsOf(() => {
+    setTimeout(fail('a timer'), 0);
+    queueMicrotask(fail('a microtask'));
+    target.dispatchEvent(new Event('x'));
+    reportError('a text');
+  });
+  equal(events.map(({ error }) => error?.message ?? error), ['a listener', 'a text', 'a microtask', 'a timer']);
+  for (const event of events) ok(event instanceof ErrorEvent && event.type === 'error' && event.cancelable);
+  const [{ message, filename, lineno, colno }] = events;
+  equal([message, filename.replace(/:.*/, '')], ['RangeError: a listener', 'src/events.js']);
+  ok(lineno > 0 && colno > 0);
+});
+check('the event error: one that no listener cancels is told of', () =>
+  said('Error: not cancelled', () => {
+    const listener = () => {};
+    addEventListener('error', listener);
+    reportError(new Error('not cancelled'));
+    removeEventListener('error', listener);
+  }));
+check('the event error: a listener that throws is told of once', () =>
+  said('Error: thrown by a listener for errors', () => {
+    const listener = () => { throw new Error('thrown by a listener for errors'); };
+    addEventListener('error', listener, { once: true });
+    reportError(new Error('x'));
+  }));
+check('onerror: five arguments, and true cancels', async () => {
+  const seen = [];
+  const error = new TypeError('x');
+  onerror = (...args) => seen.push(args) > 0;
+  reportError(error);
+  onerror = null;
+  await errorsOf(() => reportError(1));
+  equal([seen.length, seen[0].length, seen[0][0], seen[0][4] === error, onerror], [1, 5, 'TypeError: x', true, null]);
+});
+check('reportError: getters of an object that is no error are not called', () => {
+  let isAsked = false;
+  reportError({ get message() { isAsked = true; return 'an object that is no error'; } });
+  equal(isAsked, false);
+});
+check('reportError needs an argument', () => throws('TypeError', () => reportError()));
+check('Event: returnValue, also of a passive listener', () => {
+  const results = [{ passive: true }, { passive: false }].map((options) => {
+    const [target, event] = [new EventTarget(), new Event('x', { cancelable: true })];
+    target.addEventListener('x', () => { event.returnValue = false; }, options);
+    target.dispatchEvent(event);
+    return [event.defaultPrevented, event.returnValue];
+  });
+  equal(results, [[false, true], [true, false]]);
 });

@@ -35,6 +35,16 @@ const routes = {
     for (const [name, value] of request.headers) if (name.startsWith('x-')) headers.append(name, value);
     return new Response(request.body, { headers });
   },
+  // Requests whose bodies are still on their way when the signal comes and this one is over.
+  async '/abandon'({ request }) {
+    for (let left = 3; left > 0; left--) {
+      const controller = new AbortController();
+      const body = new Blob(['x'.repeat(left)]);
+      fetch(new URL('/echo', request.url), { method: 'POST', body, signal: controller.signal }).catch(() => {});
+      controller.abort();
+    }
+    return new Response('abandoned');
+  },
   async '/framing'({ request }) {
     return Response.json({ length: request.headers.get('content-length'), read: (await request.bytes()).length });
   },

@@ -304,6 +304,8 @@ check('FormData: iteration', () => {
 about('others');
 check('globalThis and self', () => ok(globalThis === self));
 check('navigator.userAgent', () => equal(typeof navigator.userAgent, 'string'));
+check('navigator: appName, platform and others', () => equal([typeof navigator.appName, typeof navigator.platform], ['string', 'string']));
+check('performance: entries of fetches', () => ok(typeof performance.setResourceTimingBufferSize === 'function'));
 check('WebSocketPair and caches of Workers', () => equal([typeof WebSocketPair, typeof caches], ['function', 'object']));
 check('WebSocket', () => equal(typeof WebSocket, 'function'));
 check('reportError: on stderr', () => said('reported as asked', () => reportError(new Error('reported as asked'))));

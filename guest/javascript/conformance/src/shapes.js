@@ -45,6 +45,18 @@ check('lengths and names of functions', () => {
   const { get, set } = Object.getOwnPropertyDescriptor(URL.prototype, 'host');
   equal([get.name, set.name], ['get host', 'set host']);
 });
+check('iterators, forEach, and console.assert', () => {
+  for (const [one, name] of [[new Headers(), 'Headers'], [new FormData(), 'FormData'], [new URLSearchParams(), 'URLSearchParams']]) {
+    equal([classOf(one.entries()), one.forEach.length], [`[object ${name} Iterator]`, 1]);
+  }
+  equal([URLSearchParams.length, console.assert.length], [0, 0]);
+});
+check('Error.isError: of a DOMException', () => {
+  equal([new DOMException(), new RangeError(), {}, Object.create(Error.prototype)].map(Error.isError), [true, true, false, false]);
+});
+check('toString of what is no URL is a TypeError', async () => {
+  for (const name of ['toString', 'toJSON']) await throws('TypeError', () => URL.prototype[name].call({ href: 'x' }));
+});
 check('too few arguments are a TypeError', async () => {
   for (const run of [() => new URL(), () => URL.parse(), () => URL.canParse(), () => new Request(), () => new File([]), () => structuredClone()]) {
     await throws('TypeError', run);
@@ -97,6 +109,21 @@ check('classes that extend Blob, File, URL, Request, Response, EventTarget', asy
   }
 });
 check('XMLHttpRequest, FileReader', () => equal([typeof XMLHttpRequest, typeof FileReader], ['function', 'function']));
+check('Event: isTrusted is of the event itself', () => ok(Object.hasOwn(new Event('x'), 'isTrusted')));
+check('operations of the global object are enumerable, and interfaces are not', () => {
+  const isEnumerable = (name) => Object.getOwnPropertyDescriptor(globalThis, name).enumerable;
+  equal(['fetch', 'setTimeout', 'atob', 'structuredClone', 'Request', 'URL', 'Blob', 'ReadableStream'].map(isEnumerable), [true, true, true, true, false, false, false, false]);
+});
+check('File extends Blob, and methods of what is no Blob reject', async () => {
+  ok(Object.getPrototypeOf(File) === Blob && Object.getPrototypeOf(File.prototype) === Blob.prototype);
+  for (const name of ['arrayBuffer', 'bytes', 'text']) {
+    const promise = Blob.prototype[name].call({});
+    ok(promise instanceof Promise);
+    await throws('TypeError', () => promise);
+  }
+  await throws('TypeError', () => Blob.prototype.stream.call({}));
+});
+check('interfaces: length and name come before prototype', () => equal(Object.getOwnPropertyNames(Blob).slice(0, 3), ['length', 'name', 'prototype']));
 check('QuotaExceededError is a class', () => equal(typeof QuotaExceededError, 'function'));
 check('the global object keeps its prototype', async () => {
   const prototype = Object.getPrototypeOf(globalThis);

@@ -171,6 +171,23 @@ check('DecompressionStream: input that breaks off is a TypeError', async () => {
   const packed = await new Response(new Response('abc').body.pipeThrough(new CompressionStream('deflate'))).bytes();
   await throws('TypeError', () => all(new Response(packed.slice(0, -5)).body.pipeThrough(new DecompressionStream('deflate'))));
 });
+check('DecompressionStream: any input that breaks off is a TypeError, and what is damaged at its end', async () => {
+  const unpacked = (bytes, format) => all(new Response(bytes).body.pipeThrough(new DecompressionStream(format)));
+  const text = 'expected output '.repeat(40);
+  for (const format of ['gzip', 'deflate']) {
+    const packed = await new Response(new Response(text).body.pipeThrough(new CompressionStream(format))).bytes();
+    const byByte = new ReadableStream({ start(c) { for (const byte of packed) c.enqueue(new Uint8Array([byte])); c.close(); } });
+    equal((await new Response(byByte.pipeThrough(new DecompressionStream(format))).text()) === text, true);
+    for (let length = 0; length < packed.length; length++) await throws('TypeError', () => unpacked(packed.slice(0, length), format));
+    packed[packed.length - 1] ^= 1;
+    await throws('TypeError', () => unpacked(packed, format));
+  }
+});
+check('DecompressionStream: deflate-raw that breaks off is a TypeError', async () => {
+  const packed = await new Response(new Response('expected output').body.pipeThrough(new CompressionStream('deflate-raw'))).bytes();
+  await throws('TypeError', () => all(new Response(packed.slice(0, -4)).body.pipeThrough(new DecompressionStream('deflate-raw'))));
+});
+check('ReadableStream: the type owning', () => ok(new ReadableStream({ type: 'owning' })));
 check('CompressionStream: brotli', () => ok(new CompressionStream('brotli')));
 
 about('streams in corners');

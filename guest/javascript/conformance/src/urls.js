@@ -67,6 +67,90 @@ check('URL: a plain one is written to', () => {
 check('URL.canParse', () => equal([URL.canParse('http://a.test'), URL.canParse('x')], [true, false]));
 check('URL.parse', () => equal([URL.parse('http://a.test')?.href, URL.parse('x')], ['http://a.test/', null]));
 
+const hrefs = (pairs) => pairs.map(([text, base]) => new URL(text, base).href);
+check('URL: file: keeps its host, its drive and empty segments', () => {
+  equal(
+    hrefs([
+      ['file://share/C:/a'], ['file:///c|/x/../..'], ['file://localhost/a'], ['file:////a//b'], ['file:\\\\\\d'], ['file://C:/a'], ['file:a?b#c'],
+      ['FILE:/ a^b\u00e4%2e?\u00e4'],
+    ]),
+    [
+      'file://share/C:/a', 'file:///c:/', 'file:///a', 'file:////a//b', 'file:///d', 'file:///C:/a', 'file:///a?b#c', 'file:///%20a%5Eb%C3%A4%2e?%C3%A4',
+    ],
+  );
+});
+check('URL: relative to a file:', () => {
+  const base = 'file://share/D:/a/b?q#h';
+  equal(
+    hrefs([['c', base], ['/c', base], ['//other/c', base], ['..', base], ['../../..', base], ['E|', base], ['', base], ['#i', base], ['?r', base], ['http:x', base]]),
+    [
+      'file://share/D:/a/c', 'file://share/D:/c', 'file://other/c', 'file://share/D:/', 'file://share/D:/', 'file://share/E:', 'file://share/D:/a/b?q',
+      'file://share/D:/a/b?q#i', 'file://share/D:/a/b?r', 'http://x/',
+    ],
+  );
+});
+check('URL: parts of a file: are set', () => {
+  const url = new URL('file:///a');
+  const { searchParams } = url;
+  Object.assign(url, { pathname: '//x/../c|', host: 'share', search: 'q=1', hash: 'h', port: '8', username: 'u', protocol: 'mailto' });
+  equal([url.href, url.origin, url.host, searchParams.get('q')], ['file://share//c|?q=1#h', 'null', 'share', '1']);
+  searchParams.set('q', '2');
+  url.host = 'localhost';
+  equal(url.href, 'file:////c|?q=2#h');
+  url.host = 'a:80';
+  equal([url.host, url.protocol, url.port, url.username, url.password], ['', 'file:', '', '', '']);
+  url.href = 'http://a.test/?q=3';
+  equal([url.host, searchParams.get('q'), url.searchParams === searchParams], ['a.test', '3', true]);
+  url.href = 'file://b/?q=4';
+  equal([url.href, searchParams.get('q'), url.searchParams === searchParams], ['file://b/?q=4', '4', true]);
+  url.protocol = 'https';
+  equal([url.href, url.origin, url.searchParams === searchParams], ['https://b/?q=4', 'https://b', true]);
+});
+check('URL: hosts of file: that are none are a TypeError', async () => {
+  for (const text of ['file://a:80/', 'file://u@a/', 'file://a b/', 'file://[::1/', 'file://%zz/']) await throws('TypeError', () => new URL(text));
+  await throws('TypeError', () => new URL('file:a', 'nothing'));
+});
+check('URL: the space at the end of an opaque path', () => {
+  equal(hrefs([['a:b  ?c'], ['a:b #c'], ['a:b  '], ['data: x ?q ']]), ['a:b %20?c', 'a:b%20#c', 'a:b', 'data: x%20?q']);
+  const url = new URL('a:b ?c#d');
+  Object.assign(url, { search: '', hash: '' });
+  equal(url.href, 'a:b%20');
+});
+check('URL: ^ in a path is encoded', () => {
+  equal(hrefs([['http://a.test/^?^#^'], ['a://b/^'], ['^', 'http://a.test/']]), ['http://a.test/%5E?^#^', 'a://b/%5E', 'http://a.test/%5E']);
+  const url = new URL('http://a.test/');
+  url.pathname = '/x^y';
+  equal(url.pathname, '/x%5Ey');
+});
+check('URL: three slashes and more lead to a host', () =>
+  equal(hrefs([['///b.test/x', 'http://a.test/y'], ['\\\\\\/b.test', 'https://a.test/']]), ['http://b.test/x', 'https://b.test/']));
+check('URL: paths with // where there is no host', () => {
+  const set = (href, name, value) => {
+    const url = new URL(href);
+    url[name] = value;
+    return url.href;
+  };
+  equal(
+    [
+      set('a:/', 'pathname', '//b'), set('a:/', 'pathname', '/..//b'), set('a:/.//b', 'pathname', 'c'), set('a:/.//b', 'host', 'h'), set('a:/.//b', 'hostname', ''),
+      set('a:///b', 'pathname', ''), set('a:/b', 'pathname', ''), set('a:b', 'pathname', '/c'), set('a:/b', 'pathname', 'x^y'),
+    ],
+    ['a:/.//b', 'a:/.//b', 'a:/c', 'a://h//b', 'a:////b', 'a://', 'a:/', 'a:b', 'a:/x%5Ey'],
+  );
+});
+check('URL: hostname with a port is none', () => {
+  const url = new URL('http://a.test:81/');
+  url.hostname = 'b.test:82';
+  equal(url.host, 'a.test:81');
+  url.hostname = '[::1]';
+  equal(url.host, '[::1]:81');
+});
+check('URL: origins of blob:', () =>
+  equal(
+    ['blob:https://a.test/x', 'blob:http://a.test:81/x', 'blob:ws://a.test/x', 'blob:blob:https://a.test/x', 'blob:null/x'].map((text) => new URL(text).origin),
+    ['https://a.test', 'http://a.test:81', 'null', 'null', 'null'],
+  ));
+
 about('URLSearchParams');
 check('URLSearchParams: of a string, with repeats', () => {
   const params = new URLSearchParams('?a=1&a=2&b=x+y&c=%C3%A4');
@@ -93,6 +177,8 @@ check('URLSearchParams: sort', () => {
 });
 check('URLSearchParams: iteration', () => equal([...new URLSearchParams('a=1&b=2')], [['a', '1'], ['b', '2']]));
 check('URLSearchParams: what is encoded', () => equal(`${new URLSearchParams({ a: "ä &='*~" })}`, 'a=%C3%A4+%26%3D%27*%7E'));
+
+check('URLSearchParams: size of the prototype is a TypeError', () => throws('TypeError', () => URLSearchParams.prototype.size));
 
 about('encoding: TextEncoder, TextDecoder, base64');
 check('TextEncoder: UTF-8', () => equal([...new TextEncoder().encode('ä€😀')], [195, 164, 226, 130, 172, 240, 159, 152, 128]));
@@ -130,5 +216,17 @@ check('TextDecoderStream', async () => {
 check('btoa, atob', () => equal([btoa('a\xff'), atob('Yf8='), atob(' Y Q ')], ['Yf8=', 'a\xff', 'a']));
 check('btoa of a character above one byte is an InvalidCharacterError', () => throws('InvalidCharacterError', () => btoa('€')));
 check('atob of nonsense is an InvalidCharacterError', () => throws('InvalidCharacterError', () => atob('a')));
-about('others');
+about('URLPattern');
 check('URLPattern', () => ok(new URLPattern({ pathname: '/a/:id' }).exec('http://a.test/a/1').pathname.groups.id === '1'));
+check('URLPattern: hosts, optional parts, wildcards, expressions, other scripts', () => {
+  const pattern = new URLPattern('https://{*.}?a.test/:kind(x|y)/:n\u00e4me{/*}?');
+  const groups = (url) => pattern.exec(url)?.pathname.groups;
+  equal(groups('https://b.a.test/y/z/r/s?q'), { kind: 'y', n\u00e4me: 'z', 0: 'r/s' });
+  equal([pattern.test('https://a.test/x/1'), pattern.test('https://a.test/z/1'), pattern.test('http://a.test/x/1')], [true, false, false]);
+  equal([pattern.hasRegExpGroups, pattern.protocol, pattern.hostname], [true, 'https', '{*.}?a.test']);
+});
+check('URLPattern: with a base, without regard to case, and what is none', async () => {
+  equal(new URLPattern('/A/*', 'http://a.test', { ignoreCase: true }).test('/a/b', 'http://a.test'), true);
+  for (const bad of ['(', '{', { pathname: '/:a/:a' }, 'no-base']) await throws('TypeError', () => new URLPattern(bad));
+  equal([URLPattern.name, Object.prototype.toString.call(new URLPattern())], ['URLPattern', '[object URLPattern]']);
+});

@@ -281,3 +281,6 @@ check('Ed25519 and X25519: keys are generated, written and read in all formats',
     await throws('DataError', () => subtle.importKey('raw', new Uint8Array(31), name, true, publicUses));
   }
 });
+check('crypto.subtle: Ed448, X448', async () => {
+  for (const [name, uses] of [['Ed448', ['sign', 'verify']], ['X448', ['deriveBits']]]) await subtle.generateKey(name, true, uses);
+});
