@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn the_parts_need_only_what_their_work_is_about() -> Result<(), String> {
         for (part, needed) in [
-            (EXCHANGE, &["wasi:io/error@0.2", "wasi:io/poll@0.2", "wasi:io/streams@0.2", "wasi:http/types@0.2"][..]),
+            (EXCHANGE, &["wasi:io/error@0.2", "wasi:io/streams@0.2", "wasi:http/types@0.2"][..]),
             (CRYPTO, &["wasi:random/random@0.2"]),
         ] {
             let mut read = Around::of(&part);
