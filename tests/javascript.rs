@@ -119,9 +119,13 @@ fn the_standards_hold_but_for_the_known_failures() -> TestResult {
 #[test(needs(Javascript))]
 fn the_url_of_a_request_is_serialized() -> TestResult {
     let server = conformance(&[]);
-    for (target, path) in
-        [("/a/../url", "/url"), ("/C:/../url", "/url"), ("/./url", "/url"), ("/a/%2e%2E/url", "/url"), ("/url?a=%41&b", "/url?a=%41&b")]
-    {
+    for (target, path) in [
+        ("/a/../url", "/url"),
+        ("/C:/../url", "/url"),
+        ("/./url", "/url"),
+        ("/a/%2e%2E/url", "/url"),
+        ("/url?a=%41&b", "/url?a=%41&b"),
+    ] {
         let mut connection = Connection::open(server.address);
         connection.send(format!("GET {target} HTTP/1.1\r\nHost: EXAMPLE.test:80\r\n\r\n"));
         let response = connection.response();
