@@ -305,7 +305,7 @@ async function componentize(source, { places, usesCrypto }) {
     return fail(
       `the application's modules cannot be evaluated:\n${words}`,
       /SyntaxError:.*regular expression/.test(words)
-        ? 'the engine knows no classes of Unicode (\\p{…}) in regular expressions; docs/JAVASCRIPT.md has a table of what it lacks'
+        ? 'a class of Unicode (\\p{…}) has to stand in the code by its whole name; docs/JAVASCRIPT.md has a table of what the engine lacks'
         : /SyntaxError:/.test(words)
           ? 'the engine does not take this; docs/JAVASCRIPT.md has a table of what it lacks'
           : 'they run once, while the component is built: what needs a request, the network or a timer belongs into the handler',

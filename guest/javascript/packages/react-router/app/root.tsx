@@ -22,6 +22,6 @@ export default function App() {
 }
 
 export function ErrorBoundary({ error }: { error: unknown }) {
-  const text = isRouteErrorResponse(error) ? `${error.status}: ${error.statusText || error.data}` : 'failed';
+  const text = isRouteErrorResponse(error) ? `${error.status}: ${error.data}` : 'failed';
   return <h1 id="error">{text}</h1>;
 }
