@@ -51,12 +51,12 @@ struct Writer {
     stream: GuestStream,
     meter: Arc<Meter>,
     budget: Arc<LineBudget>,
-    pending: Mutex<Pending>,
+    pending: Mutex<UnloggedOutput>,
 }
 
 /// What a stream has begun.
 #[derive(Default)]
-struct Pending {
+struct UnloggedOutput {
     /// What came after the last newline.
     line: Vec<u8>,
     /// The level of the message that has begun.
@@ -126,7 +126,7 @@ impl Writer {
     }
 
     /// Logs a line without its end, if anything of one came.
-    fn log_pending(&self, pending: &mut Pending) {
+    fn log_pending(&self, pending: &mut UnloggedOutput) {
         if !pending.line.is_empty() {
             self.log(&mut pending.message, &pending.line);
             pending.line.clear();

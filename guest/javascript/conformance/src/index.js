@@ -141,8 +141,8 @@ const routes = {
     return new Response('rejected');
   },
   // What the request leaves is given up, which is no rejection that anybody should have handled.
-  '/reject-nothing': ({ url }) => {
-    fetch(new URL('/slow?ms=1000', url)).then((response) => response.text());
+  '/reject-nothing': ({ request }) => {
+    fetch(new URL('/slow?ms=1000', request.url)).then((response) => response.text());
     return new Response('left');
   },
   // The engine refuses the literal.

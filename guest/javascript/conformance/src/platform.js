@@ -353,7 +353,7 @@ check('unhandledrejection: a PromiseRejectionEvent with the promise, which can b
 });
 check('unhandledrejection: the log tells of it with its place', () =>
   said('Unhandled rejection: RangeError: told in the log', () => { Promise.reject(new RangeError('told in the log')); }));
-check('console.trace: the places are the source\'s', () => said('at run@src/check.js', () => console.trace('traced')));
+check('console.trace: the places are the source\'s', () => said('at said@src/check.js', () => console.trace('traced')));
 check('EventSource', () => equal(typeof EventSource, 'function'));
 check('BroadcastChannel', () => equal(typeof BroadcastChannel, 'function'));
 about('the language');

@@ -17,18 +17,18 @@ use wasmparser::{ComponentAlias, ComponentExternalKind, ComponentTypeRef, Parser
 use super::flatten::flatten;
 
 /// A component that exports one interface.
-struct Part<'a> {
+struct NativePart<'a> {
     /// Built by `guest/build.sh`.
     bytes: &'a [u8],
     interface: &'static str,
 }
 
 /// What every request goes through.
-const EXCHANGE: Part<'_> =
-    Part { bytes: include_bytes!("../../../../guest/js-http.wasm"), interface: "wasmhost:http/exchange@0.1.0" };
+const EXCHANGE: NativePart<'_> =
+    NativePart { bytes: include_bytes!("../../../../guest/js-http.wasm"), interface: "wasmhost:http/exchange@0.1.0" };
 /// What `crypto.subtle` calls.
-const CRYPTO: Part<'_> =
-    Part { bytes: include_bytes!("../../../../guest/js-native.wasm"), interface: "wasmhost:native/crypto@0.1.0" };
+const CRYPTO: NativePart<'_> =
+    NativePart { bytes: include_bytes!("../../../../guest/js-native.wasm"), interface: "wasmhost:native/crypto@0.1.0" };
 
 /// The component with those parts beside it that it imports.
 ///
@@ -38,7 +38,7 @@ pub(super) fn plug(component: Vec<u8>) -> Result<Vec<u8>, String> {
     [EXCHANGE, CRYPTO].iter().try_fold(component, plug_part)
 }
 
-fn plug_part(component: Vec<u8>, part: &Part<'_>) -> Result<Vec<u8>, String> {
+fn plug_part(component: Vec<u8>, part: &NativePart<'_>) -> Result<Vec<u8>, String> {
     if memchr::memmem::find(&component, part.interface.as_bytes()).is_none() {
         return Ok(component);
     }
@@ -77,7 +77,7 @@ struct Around {
 }
 
 impl Around {
-    fn of(part: &Part<'_>) -> Self {
+    fn of(part: &NativePart<'_>) -> Self {
         Self { interface: part.interface, ..Self::default() }
     }
 
@@ -288,7 +288,7 @@ mod tests {
     }
 
     fn plugged(outer: &str) -> Result<Vec<u8>, String> {
-        let made = plug_part(binary(outer)?, &Part { bytes: &binary(SMALL_PART)?, ..CRYPTO })?;
+        let made = plug_part(binary(outer)?, &NativePart { bytes: &binary(SMALL_PART)?, ..CRYPTO })?;
         let mut validator = wasmparser::Validator::new();
         validator.validate_all(&made).map_err(|error| error.to_string())?;
         Ok(made)

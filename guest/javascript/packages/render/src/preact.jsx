@@ -15,9 +15,9 @@ function Greeting({ name, children }) {
   );
 }
 
-const Late = lazy(() => new Promise((resolve) => setTimeout(resolve, 2, { default: () => <b>late</b> })));
-
 export async function preact() {
+  // Not for all requests: what was loaded once is there.
+  const Late = lazy(() => new Promise((resolve) => setTimeout(resolve, 2, { default: () => <b>late</b> })));
   const page = (
     <Language.Provider value="de">
       <Greeting name="<Ada>">
