@@ -80,6 +80,7 @@ mod startup;
 mod streaming;
 mod table;
 mod tidy;
+mod tls;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()

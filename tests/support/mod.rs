@@ -9,6 +9,7 @@ pub mod harness;
 pub mod neighbours;
 pub mod run;
 pub mod server;
+pub mod tls;
 pub mod wat;
 
 use std::time::{Duration, Instant};

@@ -8,8 +8,13 @@ pub mod clients;
 pub mod inbox;
 pub(crate) mod last_answer;
 pub mod listener;
+pub(crate) mod listeners;
 mod peer;
+mod socket;
 mod stream;
+pub(crate) mod tls;
 
+pub use self::listeners::{ListenerId, ListenerRow, Listeners};
 pub use self::peer::Peer;
+pub(crate) use self::socket::ClientSocket;
 pub(crate) use self::stream::Stream;

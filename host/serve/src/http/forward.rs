@@ -31,6 +31,7 @@ use self::share::ShareTaken;
 use self::upload::{ForwardedUpload, Gate};
 use super::exchange::{Ending, Exchange};
 use super::head::Framing;
+use super::head::certify;
 use super::lines::LineKind;
 use super::request_body::RequestBody;
 use super::respond::Failure;
@@ -124,8 +125,11 @@ impl Exchange {
             client: link.client(),
             trusted: link.is_trusted(),
             has_host,
+            is_encrypted: link.is_encrypted(),
+            is_certified: link.stream.client_certificate().is_some(),
         };
         let headers = &mut parts.headers;
+        certify(headers, link);
         headers.insert(FIELD, introduction.value().ok_or(Failure::BadRequest)?);
         if !has_host {
             let own = HeaderValue::try_from(self.worker.authority.as_str()).map_err(|_| Failure::BadRequest)?;

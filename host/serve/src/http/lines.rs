@@ -22,6 +22,7 @@ pub(crate) struct Lines {
     pub(crate) header_max: Throttle,
     pub(crate) header_timeout: Throttle,
     pub(crate) unreadable: Throttle,
+    pub(crate) handshakes: Throttle,
     /// Those about requests for an app; none: for no app.
     by_app: Throttles<(Option<AppId>, LineKind)>,
 }
@@ -40,10 +41,10 @@ pub(super) enum LineKind {
 
 impl Default for Lines {
     fn default() -> Self {
-        let [last_request, silent, idle, header_max, header_timeout, unreadable] =
+        let [last_request, silent, idle, header_max, header_timeout, unreadable, handshakes] =
             std::array::from_fn(|_| Throttle::new(LINE_EVERY));
         let by_app = Throttles::new(LINE_EVERY, KINDS_MAX);
-        Self { last_request, silent, idle, header_max, header_timeout, unreadable, by_app }
+        Self { last_request, silent, idle, header_max, header_timeout, unreadable, handshakes, by_app }
     }
 }
 

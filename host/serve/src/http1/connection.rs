@@ -58,7 +58,7 @@ pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Pe
             });
             if let Some(count) = worker.lines.unreadable.admit(Instant::now()) {
                 let worker = worker.id.0;
-                tracing::info!(worker, count, %peer, %error, "requests could not be read as HTTP/1.1 (count: since the last such line); TLS and HTTP/2 need a proxy in front of wasmhost");
+                tracing::info!(worker, count, %peer, %error, "requests could not be read as HTTP/1.1 (count: since the last such line); TLS needs a certificate (--tls-cert) or a proxy in front of wasmhost");
             }
         }
         Err(error) => tracing::debug!(peer = %peer, %error, "a connection ended with an error"),
@@ -82,6 +82,7 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
         let carrier: Rc<dyn Carrier> = Rc::clone(guard) as _;
         async move {
             let mut response = crate::http::serve(carrier, request, framing).await;
+            guard.link.complete(&mut response);
             guard.limit_requests(&mut response, version);
             Ok::<_, Infallible>(response)
         }

@@ -91,7 +91,7 @@ impl Guard {
     pub(super) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
         let [phase_alarm, stall_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
         Self {
-            link: Link::new(worker, peer),
+            link: Link::new(worker, Rc::clone(&stream), peer),
             stream,
             phase: Cell::new(ConnectionPhase::New),
             coming: Cell::new(Coming::Nothing),

@@ -107,6 +107,36 @@ impl Refused {
     }
 }
 
+/// Why there is no TLS session with a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// Too many clients shook hands at once.
+    Shed,
+    /// The client was late.
+    Late,
+    /// The client does not speak TLS as the host does, has no valid certificate, or left.
+    Failed,
+}
+
+impl HandshakeFailure {
+    /// All reasons, in the order of [`Self::index`].
+    pub const ALL: [Self; 3] = [Self::Shed, Self::Late, Self::Failed];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in log fields and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shed => "shed",
+            Self::Late => "late",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Names of errors of accepting; the last stands for all others.
 pub const ACCEPT_ERRORS: [&str; 6] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "other"];
 
