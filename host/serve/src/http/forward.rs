@@ -115,7 +115,7 @@ impl Exchange {
     ) -> Result<Request<ForwardedUpload>, Failure> {
         let (mut parts, incoming) = request.into_parts();
         self.check(&parts, framing)?;
-        let expects = !self.is_old && parts.headers.contains_key(header::EXPECT);
+        let expects = self.may_expect() && parts.headers.contains_key(header::EXPECT);
         let has_host = parts.headers.contains_key(header::HOST);
         let link = self.link();
         let introduction = Introduction {
@@ -134,17 +134,19 @@ impl Exchange {
         // What is said of the client's connection is not so of the next one (RFC 9110, section 7.6.1).
         headers.remove(header::CONNECTION);
         headers.remove(KEEP_ALIVE);
-        if self.is_old {
-            // (RFC 9110, section 10.1.1.)
+        if !self.may_expect() {
             headers.remove(header::EXPECT);
         }
-        if headers.contains_key(header::TRANSFER_ENCODING) {
+        // (What has no length on a stream of HTTP/2 goes in chunks.)
+        let is_stream = self.is_on_stream && !self.upload.has_ended() && !headers.contains_key(header::CONTENT_LENGTH);
+        if is_stream || headers.contains_key(header::TRANSFER_ENCODING) {
             trailers::announce(headers);
         }
         parts.version = Version::HTTP_11;
         let gate = expects.then(Arc::<Gate>::default);
         let body = (!self.upload.has_ended())
-            .then(|| RequestBody::new(incoming, Arc::clone(&self.upload), None, false, &self.buffers.requests));
+            .then(|| RequestBody::new(incoming, Arc::clone(&self.upload), None, false, &self.buffers.requests))
+            .map(|body| if self.is_on_stream { body.on_stream() } else { body });
         Ok(Request::from_parts(parts, ForwardedUpload::new(body, gate)))
     }
 

@@ -120,10 +120,13 @@ impl Exchange {
             return Err(Failure::BodyTooLarge);
         }
         let body = (!self.upload.has_ended()).then(|| {
-            // RFC 9110, section 10.1.1: the expectation of an older client is ignored, and it gets no `100 Continue`.
-            let expects = !self.is_old && parts.headers.contains_key(header::EXPECT);
+            let expects = self.may_expect() && parts.headers.contains_key(header::EXPECT);
             let body = RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &self.buffers.requests);
-            if is_forwarded { body.forwarded() } else { body }
+            match (is_forwarded, self.is_on_stream) {
+                (true, _) => body.forwarded(),
+                (_, true) => body.on_stream(),
+                (false, false) => body,
+            }
         });
         Ok(Request::from_parts(parts, body))
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, Version, header};
 
 use wasmhost_config::HostLimits;
@@ -16,6 +17,7 @@ use crate::alarms::Alarm;
 use crate::http::{Carrier, Framing, INTRODUCTION_BYTES_MAX, Link, Pace, Slow, UNSEEN_BYTES, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream, last_answer};
+use crate::preface::{PREFACE, Preface};
 
 /// How long a head that has begun may still take to arrive once the host stops.
 pub(super) const HEAD_AT_DRAIN: Duration = Duration::from_secs(1);
@@ -50,6 +52,10 @@ pub(super) struct Guard {
     phase: Cell<ConnectionPhase>,
     coming: Cell<Coming>,
     head: Cell<HeadLines>,
+    /// What came so far may be the beginning of HTTP/2.
+    preface: Cell<Preface>,
+    /// It is: what came.
+    of_http2: Cell<Option<Bytes>>,
     /// Of the last head that came whole.
     framing: Cell<Framing>,
     phase_alarm: Alarm,
@@ -90,12 +96,15 @@ impl Carrier for Guard {
 impl Guard {
     pub(super) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
         let [phase_alarm, stall_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
+        let speaks_http2 = peer != Peer::Front && worker.config.limits.http2_streams_max > 0;
         Self {
             link: Link::new(worker, peer),
             stream,
             phase: Cell::new(ConnectionPhase::New),
             coming: Cell::new(Coming::Nothing),
             head: Cell::default(),
+            preface: Cell::new(if speaks_http2 { Preface::EXPECTED } else { Preface::OTHER }),
+            of_http2: Cell::default(),
             framing: Cell::default(),
             phase_alarm,
             stall_alarm,
@@ -182,9 +191,12 @@ impl Guard {
     /// Records bytes that came, and returns how many of them hyper may have: only those of the present headers or body.
     ///
     /// # Errors
-    /// When a body in chunks is not well formed.
+    /// When a body in chunks is not well formed, or the connection speaks HTTP/2.
     pub(super) fn did_read(&self, came: &[u8]) -> io::Result<usize> {
         match self.coming.get() {
+            Coming::Nothing if self.preface.get() != Preface::OTHER && self.tells_http2(came) => {
+                Err(io::Error::other("the connection speaks HTTP/2"))
+            }
             Coming::Nothing => Ok(self.did_read_head(came)),
             Coming::Bytes(left) => {
                 let body = usize::try_from(left).map_or(came.len(), |left| left.min(came.len()));
@@ -198,6 +210,23 @@ impl Guard {
                 Ok(taken)
             }
         }
+    }
+
+    /// Whether the first bytes of the connection, of which these are the next, are those of HTTP/2.
+    fn tells_http2(&self, came: &[u8]) -> bool {
+        let before = self.preface.get();
+        let (preface, is_told) = before.take(came);
+        self.preface.set(preface);
+        if is_told {
+            let earlier = &PREFACE[..before.come().unwrap_or(0)];
+            self.of_http2.set(Some([earlier, came].concat().into()));
+        }
+        is_told
+    }
+
+    /// What came of a connection that speaks HTTP/2; none: it does not.
+    pub(super) fn take_http2(&self) -> Option<Bytes> {
+        self.of_http2.take()
     }
 
     fn did_read_head(&self, came: &[u8]) -> usize {
@@ -275,11 +304,8 @@ impl Guard {
     pub(super) fn limit_requests<T>(&self, response: &mut Response<T>, version: Version) {
         let limit = self.limits().max_requests_per_connection.filter(|_| !self.is_from_front());
         let is_last = limit.is_some_and(|limit| self.requests.get() >= limit) || self.worker().draining.get();
-        if is_last
-            && !self.worker().draining.get()
-            && let Some(count) = self.worker().lines.last_request.admit(Instant::now())
-        {
-            tracing::info!(worker = self.worker().id.0, count, peer = %self.link.peer, limit = "--max-requests-per-connection", "connections were closed after their last request (count: since the last such line); raise --max-requests-per-connection to allow more");
+        if is_last && !self.worker().draining.get() {
+            self.worker().lines.last_request(self.worker().id.0, self.link.peer);
         }
         if is_last && version >= Version::HTTP_11 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -310,21 +336,11 @@ impl Guard {
         match self.phase.get() {
             ConnectionPhase::Head { .. } => {
                 worker.metrics.unrouted.refused(Refused::HeadTimeout);
-                if let Some(count) = worker.lines.header_timeout.admit(Instant::now()) {
-                    tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--header-timeout", "request headers did not arrive in time (count: since the last such line); raise --header-timeout to wait longer");
-                }
+                worker.lines.head_late(worker.id.0, self.link.peer);
                 self.close_with(last_answer::REQUEST_TIMEOUT);
             }
-            ConnectionPhase::New => {
-                if let Some(count) = worker.lines.silent.admit(Instant::now()) {
-                    tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--header-timeout", "connections that sent nothing were closed (count: since the last such line); raise --header-timeout to wait longer");
-                }
-            }
-            ConnectionPhase::Idle => {
-                if let Some(count) = worker.lines.idle.admit(Instant::now()) {
-                    tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--keepalive-timeout", "idle connections were closed (count: since the last such line); raise --keepalive-timeout to keep them longer");
-                }
-            }
+            ConnectionPhase::New => worker.lines.silent(worker.id.0, self.link.peer),
+            ConnectionPhase::Idle => worker.lines.idle(worker.id.0, self.link.peer),
             ConnectionPhase::Busy | ConnectionPhase::Closing => {}
         }
     }

@@ -22,12 +22,12 @@ use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::http::{ForwardConnections, Lines, Shares, WorkerShared, share_max};
-use crate::http1;
 use crate::net::acceptor::{Acceptor, next_of};
 use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
 use crate::net::listener::Listener;
 use crate::net::{Peer, Stream};
 use crate::pool::{Common, PoolNotice, WorkerApps, WorkerParts};
+use crate::protocol;
 
 /// Threads of a worker that do file system calls for guests whose app could not have its own.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -333,7 +333,7 @@ impl Crew {
         self.open.set(self.open.get() + 1);
         let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
         let stream = Rc::new(stream);
-        let serving = Box::pin(http1::serve(Rc::clone(&worker), Rc::clone(&stream), peer));
+        let serving = Box::pin(protocol::serve(Rc::clone(&worker), Rc::clone(&stream), peer));
         tokio::task::spawn_local(async move {
             if worker.crash.survive(serving).await.is_none() {
                 // Others may hold it still, in what was leaked.
