@@ -45,6 +45,8 @@ mod groups;
 mod host_faults;
 mod host_resources;
 mod hostile_guests;
+mod http2;
+mod http2_floods;
 mod inspect;
 mod isolation;
 mod javascript;

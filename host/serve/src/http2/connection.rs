@@ -36,7 +36,7 @@ const SEND_BUFFER_MAX: usize = 64 * 1024;
 /// Requests that the client gives up before hyper has given them to the service, at once.
 const RESETS_BEFORE_ACCEPT_MAX: usize = 64;
 /// Requests of one connection that break HTTP's rules, in all.
-const MALFORMED_MAX: usize = 256;
+const MALFORMED_MAX: usize = 1_024;
 /// Most fields of a head: as in HTTP/1.1.
 const FIELDS_MAX: usize = 100;
 /// Rounds in a turn: a response is written in the round behind the one in which it was given.
