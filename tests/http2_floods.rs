@@ -219,16 +219,22 @@ fn what_does_not_come_in_time_ends_the_connection() {
 
 #[test]
 fn a_client_that_is_gone_without_a_word_is_found_out() {
-    let server = Server::start("faults.wasm", &["--request-timeout", "none", "--body-idle-timeout", "none"]);
+    let times = ["--keepalive-timeout", "700ms", "--header-timeout", "500ms", "--request-timeout", "none"];
+    let server = Server::start("faults.wasm", &times);
     let mut client = Frames::open(server.address);
     client.ask(1, "/wait-forever");
     eventually("it is under way", || server.sum("in_flight") == 1);
-    client.stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
+    let mut asked = 0;
+    // It answers two PINGs, and no more.
+    while asked < 2 {
+        let ping = client.wait_for(|frame| frame.kind == kind::PING && frame.flags & 1 == 0).expect("a PING");
+        assert_eq!(ping.payload, b"wasmhost");
+        asked += 1;
+        assert_eq!(server.sum("in_flight"), 1);
+    }
     let began = Instant::now();
-    // It answers the first PING, and no other.
-    let ping = client.wait_for(|frame| frame.kind == kind::PING && frame.flags & 1 == 0).expect("a PING");
-    assert_eq!(ping.payload, b"wasmhost");
-    assert!(began.elapsed() > Duration::from_secs(20), "{:?}", began.elapsed());
-    assert_eq!(server.sum("in_flight"), 1);
-    std::mem::forget(client);
+    eventually("its request is over", || server.sum("in_flight") == 0);
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(3), "{took:?}");
+    server.wait_for_record("the line", |record| message(record).contains("did not answer a PING"));
 }

@@ -16,10 +16,6 @@ use crate::net::{Peer, Stream};
 
 /// How long a client may take to see that the connection ends.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
-/// After so long without a byte of a client whose requests are under way, it is asked whether it is still there.
-const SILENT_MAX: Duration = Duration::from_secs(30);
-/// And has so long to answer.
-const PONG_MAX: Duration = Duration::from_secs(15);
 /// Reads in one turn of the connection, of eight KiB each mostly.
 const READS_A_TURN: u32 = 16;
 /// Polls of streams in one round of a turn.
@@ -285,10 +281,12 @@ impl FrameGuard {
 
     // ---- limits ----
 
+    /// A client whose requests are under way may be silent for as long as it could be without any; then it is asked whether
+    /// it is still there.
     fn listen(&self) {
         self.is_asked.set(false);
         self.reads_at_alarm.set(self.reads.get());
-        self.silence_alarm.set(Some(Instant::now() + SILENT_MAX));
+        self.silence_alarm.set(Some(Instant::now() + self.worker.config.limits.keepalive_timeout));
     }
 
     /// The client's flood, if hyper ended because of one.
@@ -344,7 +342,7 @@ impl FrameGuard {
             } else if self.is_asked.replace(true) {
                 return Poll::Ready(LimitMet::Gone);
             } else {
-                self.silence_alarm.set(Some(Instant::now() + PONG_MAX));
+                self.silence_alarm.set(Some(Instant::now() + self.worker.config.limits.header_timeout));
                 self.send_own(&PING);
             }
             let _ = self.silence_alarm.poll(context);
