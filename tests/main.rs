@@ -47,6 +47,7 @@ mod host_resources;
 mod hostile_guests;
 mod http2;
 mod http2_floods;
+mod http2_rules;
 mod inspect;
 mod isolation;
 mod javascript;

@@ -142,6 +142,10 @@ impl Exchange {
         if is_stream || headers.contains_key(header::TRANSFER_ENCODING) {
             trailers::announce(headers);
         }
+        if self.is_on_stream {
+            // A client of HTTP/2 takes trailers, whether it says so or not.
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
         parts.version = Version::HTTP_11;
         let gate = expects.then(Arc::<Gate>::default);
         let body = (!self.upload.has_ended())
@@ -259,6 +263,7 @@ impl Exchange {
         // `Connection: close` holds for the client's, too: the worker of the group does not know where a next request would
         // begin, or it ends.
         remove_hop_by_hop(&mut parts.headers);
+        trailers::take_announcement(&mut parts.headers);
         if is_head || has_no_body(parts.status) {
             self.keep(line);
             self.finish(Ending::Whole);

@@ -18,7 +18,7 @@ use wasmhost_sandbox::{Body, Call, Fault, FaultKind, Head};
 use super::exchange::{Ending, Exchange};
 use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
-use super::forward::trailers::take_announcement;
+use super::forward::trailers;
 use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_unseen};
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
@@ -95,7 +95,7 @@ impl Exchange {
         let authority = self.check(&parts, framing)?;
         let is_forwarded = self.link().peer == Peer::Front;
         if is_forwarded {
-            take_announcement(&mut parts.headers);
+            trailers::take_announcement(&mut parts.headers);
         }
         remove_unseen(&mut parts.headers, trusted);
         let scheme = if trusted { forwarded_scheme(&parts.headers) } else { Scheme::HTTP };
@@ -333,6 +333,9 @@ impl Exchange {
             }
             ResponseStart::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
+                if self.link().peer == Peer::Front {
+                    trailers::announce(&mut parts.headers);
+                }
                 let streaming = Streaming::new((ahead, ended, inner), lease, Rc::clone(self), promised);
                 ResponseBody::Streaming(streaming)
             }

@@ -30,9 +30,18 @@ fn rewrite(parts: &mut Parts) -> Option<()> {
     if let Some(authority) = uri.authority {
         host_of(&mut parts.headers, authority.as_str())?;
     }
+    if !parts.headers.values().all(is_trimmed) {
+        return None;
+    }
     one_cookie(&mut parts.headers)?;
     parts.uri = Uri::from(target);
     Some(())
+}
+
+/// A value has no space around it (section 8.2.1), which some would take away and others not.
+fn is_trimmed(value: &HeaderValue) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    !is_space(value.as_bytes().first()) && !is_space(value.as_bytes().last())
 }
 
 /// Sees to it that `Host` says what `:authority` says (section 8.3.1): one that differs may be believed by others.
