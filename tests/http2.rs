@@ -351,3 +351,41 @@ fn neighbours_on_http1_lose_nothing_beside_many_streams() {
     }
     neighbours.end("streams");
 }
+
+/// What a program says, which succeeds.
+fn output_of(program: &str, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(program).args(arguments).output().expect("the program runs");
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test(needs(Curl))]
+fn curl_is_served() {
+    for guest in FAULTS {
+        let server = Server::start(guest, &[]);
+        let url = |path: &str| format!("http://{}{path}", server.address);
+        let told = ["--silent", "--http2-prior-knowledge", "--write-out", " %{http_version} %{http_code}"];
+        let ask = |more: &[&str]| output_of("curl", &[&told, more].concat());
+        assert_eq!(ask(&[&url("/hello")]), "Hello, World! 2 200", "{guest}");
+        let body = "x".repeat(200_000);
+        assert_eq!(ask(&["--data", &body, &url("/body-size")]), "bytes: 200000\n 2 200", "{guest}");
+        assert_eq!(ask(&["--head", &url("/hello")]).lines().next(), Some("HTTP/2 200 "), "{guest}");
+        // One that offers an upgrade gets HTTP/1.1.
+        let offer = ["--silent", "--http2", "--write-out", " %{http_version}", &url("/hello")];
+        assert_eq!(output_of("curl", &offer), "Hello, World! 1.1", "{guest}");
+    }
+}
+
+#[test(needs(Nghttp2))]
+fn nghttp_and_h2load_are_served() {
+    for guest in FAULTS {
+        let server = Server::start(guest, &[]);
+        let url = |path: &str| format!("http://{}{path}", server.address);
+        let text =
+            output_of("nghttp", &["--stat", &url("/hello"), &url("/trailers"), &url("/stream?chunks=3&bytes=4")]);
+        assert!(text.contains("Hello, World!") && text.contains("aaaabbbbcccc"), "{guest}: {text}");
+        let loaded = output_of("h2load", &["-n", "20000", "-c", "10", "-m", "32", &url("/hello")]);
+        assert!(loaded.contains("20000 succeeded, 0 failed, 0 errored"), "{guest}: {loaded}");
+        assert!(loaded.contains("20000 2xx"), "{guest}: {loaded}");
+    }
+}
