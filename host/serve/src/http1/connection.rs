@@ -49,9 +49,8 @@ pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Pe
     guard.enter(ConnectionPhase::New, guard.header_timeout());
     wasmhost_base::inject::panic_at("connection");
     let ended = drive(&guard).await;
-    let of_http2 = guard.take_http2();
-    if of_http2.is_some() {
-        return of_http2;
+    if let Some(came) = guard.of_http2() {
+        return Some(came.clone());
     }
     match ended {
         Ok(()) => {}
@@ -144,7 +143,7 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
         if let Poll::Ready(outcome) = turns.take(context, |context| hyper.as_mut().poll(context)) {
             return Poll::Ready(outcome);
         }
-        if client_has_left(context) {
+        if client_has_left(context) || guard.of_http2().is_some() {
             return Poll::Ready(Ok(()));
         }
         while link.response_alarm.poll(context).is_ready() {

@@ -1,7 +1,7 @@
 //! The limits that hyper lacks, on one connection: how long request headers may take and how large they may be, how long a
 //! connection may be idle, a client that does not read its response, and the host's shutdown.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -55,7 +55,7 @@ pub(super) struct Guard {
     /// What came so far may be the beginning of HTTP/2.
     preface: Cell<Preface>,
     /// It is: what came.
-    of_http2: Cell<Option<Bytes>>,
+    of_http2: OnceCell<Bytes>,
     /// Of the last head that came whole.
     framing: Cell<Framing>,
     phase_alarm: Alarm,
@@ -104,7 +104,7 @@ impl Guard {
             coming: Cell::new(Coming::Nothing),
             head: Cell::default(),
             preface: Cell::new(if speaks_http2 { Preface::EXPECTED } else { Preface::OTHER }),
-            of_http2: Cell::default(),
+            of_http2: OnceCell::new(),
             framing: Cell::default(),
             phase_alarm,
             stall_alarm,
@@ -191,12 +191,9 @@ impl Guard {
     /// Records bytes that came, and returns how many of them hyper may have: only those of the present headers or body.
     ///
     /// # Errors
-    /// When a body in chunks is not well formed, or the connection speaks HTTP/2.
+    /// When a body in chunks is not well formed.
     pub(super) fn did_read(&self, came: &[u8]) -> io::Result<usize> {
         match self.coming.get() {
-            Coming::Nothing if self.preface.get() != Preface::OTHER && self.tells_http2(came) => {
-                Err(io::Error::other("the connection speaks HTTP/2"))
-            }
             Coming::Nothing => Ok(self.did_read_head(came)),
             Coming::Bytes(left) => {
                 let body = usize::try_from(left).map_or(came.len(), |left| left.min(came.len()));
@@ -213,20 +210,23 @@ impl Guard {
     }
 
     /// Whether the first bytes of the connection, of which these are the next, are those of HTTP/2.
-    fn tells_http2(&self, came: &[u8]) -> bool {
+    pub(super) fn tells_http2(&self, came: &[u8]) -> bool {
         let before = self.preface.get();
+        if before == Preface::OTHER {
+            return false;
+        }
         let (preface, is_told) = before.take(came);
         self.preface.set(preface);
         if is_told {
             let earlier = &PREFACE[..before.come().unwrap_or(0)];
-            self.of_http2.set(Some([earlier, came].concat().into()));
+            let _ = self.of_http2.set([earlier, came].concat().into());
         }
         is_told
     }
 
     /// What came of a connection that speaks HTTP/2; none: it does not.
-    pub(super) fn take_http2(&self) -> Option<Bytes> {
-        self.of_http2.take()
+    pub(super) fn of_http2(&self) -> Option<&Bytes> {
+        self.of_http2.get()
     }
 
     fn did_read_head(&self, came: &[u8]) -> usize {
