@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method};
 
+use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::http2::{
     Asked, END_HEADERS, END_STREAM, Frames, Http2, Outcome, PREFACE, frame, get, kind, request,
 };
-use crate::support::{Connection, FAULTS, Neighbours, Server, eventually, message};
+use crate::support::{Connection, FAULTS, Neighbours, Server, TestResult, eventually, message};
 
 fn header(name: &'static str, value: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(name.parse().expect("a name"), HeaderValue::from_static(value))])
@@ -337,6 +338,44 @@ fn a_call_like_grpcs_has_its_status_in_trailers() {
         });
         assert_eq!((last.expect("an end").kind, body == message, heads.len()), (kind::HEADERS, true, 2), "{guest}");
     }
+}
+
+#[test]
+fn requests_for_apps_of_groups_are_forwarded_with_their_trailers() -> TestResult {
+    let more = |guest: &str| app(guest, &format!("{guest}.wasm"), &format!("{guest}.test/*"), "group = \"one\"");
+    let folder = Folder::new(&("worker-kind = \"process\"\n".to_owned() + &more("faults") + &more("faults-p3")))?;
+    let server = folder.serve(&[]);
+    for guest in ["faults", "faults-p3"] {
+        ask_until_loaded(server.address, &format!("{guest}.test"), "/hello");
+        let mut client = Http2::open(server.address);
+        let of = |asked: Asked| Asked { authority: Some(format!("{guest}.test")), ..asked };
+        let told = client.ask(of(Asked::get("/request?x=y")))?.text();
+        assert!(told.contains(&format!("authority: {guest}.test\n")) && told.contains("path: /request?x=y"), "{told}");
+        let large: Vec<u8> = (0..500_000_u32).map(|n| (n % 251) as u8).collect();
+        let asked = of(Asked { trailers: Some(header("x-sum", "7")), ..Asked::post("/echo", &[&large]) });
+        let answer = client.ask(asked)?;
+        assert!(answer.status == 200 && answer.body == large, "{guest}: {} {}", answer.status, answer.body.len());
+        assert_eq!(answer.trailers.ok_or("trailers")?["x-sum"], "7", "{guest}");
+        assert!(
+            !answer.headers.contains_key("x-wasmhost-trailer") && !answer.headers.contains_key("trailer"),
+            "{guest}"
+        );
+        assert_eq!(client.ask(of(Asked::get("/trailers")))?.trailers.ok_or("trailers")?["x-checksum"], "1234");
+        // Half of a body that the client gives up is no whole one there either.
+        let mut raw = Frames::open(server.address);
+        let block = crate::support::http2::fields(&[
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", &format!("{guest}.test")),
+            (":path", "/remember?value=whole"),
+        ]);
+        raw.send(frame(kind::HEADERS, END_HEADERS, 1, &block));
+        raw.send(frame(kind::DATA, 0, 1, b"half"));
+        raw.send(reset(1, 0));
+        let answers = client.all((0..40).map(|_| of(Asked::get("/hello"))).collect());
+        assert!(answers.into_iter().all(|(_, answer)| answer.is_ok_and(|answer| answer.status == 200)), "{guest}");
+    }
+    Ok(())
 }
 
 #[test]
