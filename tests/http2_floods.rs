@@ -21,17 +21,15 @@ struct Attack {
     /// Sent so many times at most; the number is that of the stream.
     again: Box<dyn Fn(u32) -> Vec<u8>>,
     times: u32,
-    /// What the host counts it as.
-    refusal: Option<&'static str>,
 }
 
 fn attack(name: &'static str, again: impl Fn(u32) -> Vec<u8> + 'static) -> Attack {
-    Attack { name, first: Vec::new(), again: Box::new(again), times: 200_000, refusal: Some("flood") }
+    Attack { name, first: Vec::new(), again: Box::new(again), times: 200_000 }
 }
 
-/// The same of frames that h2 bounds.
-fn attack_on_h2(name: &'static str, first: Vec<u8>, again: impl Fn(u32) -> Vec<u8> + 'static) -> Attack {
-    Attack { first, refusal: None, ..attack(name, again) }
+/// The same behind what is sent first.
+fn attack_behind(name: &'static str, first: Vec<u8>, again: impl Fn(u32) -> Vec<u8> + 'static) -> Attack {
+    Attack { first, ..attack(name, again) }
 }
 
 /// The stream of the request with this number.
@@ -66,25 +64,22 @@ fn attacks() -> Vec<Attack> {
         // CVE-2023-44487.
         attack("rapid reset", move |number| [ask(number, "/hello"), reset(number)].concat()),
         attack("rapid reset of guests that wait", move |number| [ask(number, "/sleep?ms=100"), reset(number)].concat()),
-        Attack {
-            refusal: None,
-            ..attack("requests beyond the streams at once", move |number| ask(number, "/sleep?ms=3000"))
-        },
+        attack("requests beyond the streams at once", move |number| ask(number, "/sleep?ms=3000")),
         // CVE-2025-8671: the client has the host reset its streams.
-        attack_on_h2("resets that the host is brought to", Vec::new(), move |number| {
+        attack_behind("resets that the host is brought to", Vec::new(), move |number| {
             [ask(number, "/sleep?ms=100"), frame(kind::WINDOW_UPDATE, 0, stream(number), &[0; 4])].concat()
         }),
-        attack_on_h2("empty DATA", post(), |_| frame(kind::DATA, 0, 1, &[])),
-        attack_on_h2("DATA of one byte", post(), |_| frame(kind::DATA, 0, 1, b"x")),
-        attack_on_h2("DATA of padding", post(), |_| frame(kind::DATA, 8, 1, &[3, 0, 0, 0])),
+        attack_behind("empty DATA", post(), |_| frame(kind::DATA, 0, 1, &[])),
+        attack_behind("DATA of one byte", post(), |_| frame(kind::DATA, 0, 1, b"x")),
+        attack_behind("DATA of padding", post(), |_| frame(kind::DATA, 8, 1, &[3, 0, 0, 0])),
         // CVE-2024-27316.
-        attack_on_h2("CONTINUATION", frame(kind::HEADERS, 0, 1, &get("/hello")), |number| {
+        attack_behind("CONTINUATION", frame(kind::HEADERS, 0, 1, &get("/hello")), |number| {
             frame(kind::CONTINUATION, 0, 1, &fields(&[("x", &number.to_string())]))
         }),
-        attack_on_h2("empty CONTINUATION", frame(kind::HEADERS, 0, 1, &get("/hello")), |_| {
+        attack_behind("empty CONTINUATION", frame(kind::HEADERS, 0, 1, &get("/hello")), |_| {
             frame(kind::CONTINUATION, 0, 1, &[])
         }),
-        attack_on_h2("a bomb of HPACK", frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, &bomb), named),
+        attack_behind("a bomb of HPACK", frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, &bomb), named),
     ]
 }
 
@@ -92,10 +87,10 @@ fn attacks() -> Vec<Attack> {
 fn floods_end_their_own_connection_and_cost_nobody_else_anything() {
     let server = Server::start("faults.wasm", &["--workers", "1"]);
     let before = server.resident_kib();
-    for Attack { name, first, again, times, refusal } in attacks() {
+    for Attack { name, first, again, times } in attacks() {
         let neighbours = Neighbours::begin(server.address);
         let (over, address) = (AtomicBool::new(false), server.address);
-        let refusals = || server.status()["refusals"]["flood"].as_u64().unwrap_or(0);
+        let refusals = || server.sum("refusals.flood");
         let counted = refusals();
         let (answered, reason, sent) = std::thread::scope(|scope| {
             let over = &over;
@@ -105,7 +100,7 @@ fn floods_end_their_own_connection_and_cost_nobody_else_anything() {
                     let answers = client.all((0..8).map(|_| Asked::get("/hello")).collect());
                     for (took, answer) in answers {
                         assert_eq!(answer.expect("an answer").status, 200);
-                        assert!(took < Duration::from_secs(1), "a good client waited for {took:?}");
+                        assert!(took < Duration::from_secs(3), "a good client waited for {took:?}");
                     }
                     answered += 8;
                 }
@@ -132,7 +127,7 @@ fn floods_end_their_own_connection_and_cost_nobody_else_anything() {
         assert!(sent < times, "{name}");
         assert!(answered > 0, "{name}");
         neighbours.end(name);
-        assert_eq!(refusals() - counted, u64::from(refusal.is_some()), "{name}");
+        assert_eq!(refusals() - counted, u64::from(reason == Some(CALM)), "{name}");
         eventually("its requests are over", || server.sum("in_flight") == 0);
     }
     server.wait_for_record("the line", |record| message(record).contains("because of floods of frames"));
@@ -185,7 +180,7 @@ fn streams_beyond_the_limit_are_refused_and_may_be_sent_again() {
 #[test]
 fn what_does_not_come_in_time_ends_the_connection() {
     let server = Server::start("faults.wasm", &["--header-timeout", "600ms", "--keepalive-timeout", "900ms"]);
-    let refusals = || server.status()["refusals"]["head-timeout"].as_u64().unwrap_or(0);
+    let refusals = || server.sum("refusals.head-timeout");
     let lasted = |mut client: Frames| {
         let began = Instant::now();
         (client.goaway(), began.elapsed())

@@ -156,6 +156,9 @@ async fn exchange(sender: &mut h2::client::SendRequest<Bytes>, asked: Asked) -> 
                     None => return Ok(()),
                 }
                 let room = body.capacity().min(piece.len());
+                if room == 0 {
+                    continue;
+                }
                 let is_last = index + 1 == count && room == piece.len() && asked.trailers.is_none();
                 body.send_data(piece.split_to(room), is_last)?;
             }

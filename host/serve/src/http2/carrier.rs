@@ -19,7 +19,7 @@ use crate::http::{BrokenOff, Carrier, Link, ResponseBody, Slow, UNSEEN_BYTES, wi
 /// Longest piece of a body that hyper gets at once: a frame of the size that every client takes (RFC 9113, section 4.2).
 const PIECE_MAX: usize = 16 * 1024;
 /// How much of a response may wait in hyper when its end is given to hyper. A response that waits with more keeps its task,
-/// which can end it alone.
+/// which can end it alone; what waits with less keeps its place among the connection's streams.
 const LEFT_AT_END_MAX: usize = 16 * 1024;
 /// What a connection's responses may have waiting in hyper. Beyond it each has one piece.
 const HELD_MAX: usize = 1024 * 1024;
@@ -37,7 +37,6 @@ pub(super) struct StreamCarrier {
     pub(super) is_watched: Cell<bool>,
     /// The request ends, and its stream alone.
     is_ended: Cell<bool>,
-    has_task: Cell<bool>,
 }
 
 impl Carrier for StreamCarrier {
@@ -66,7 +65,6 @@ impl StreamCarrier {
             waiting: RefCell::default(),
             is_watched: Cell::new(false),
             is_ended: Cell::new(false),
-            has_task: Cell::new(true),
         }
     }
 
@@ -75,7 +73,6 @@ impl StreamCarrier {
         self.link.renew();
         self.stall_alarm.set(None);
         self.is_ended.set(false);
-        self.has_task.set(true);
     }
 
     fn give(self: &Rc<Self>, bytes: Bytes) -> Piece {
@@ -111,11 +108,11 @@ impl StreamCarrier {
         self.let_go(bytes);
     }
 
-    /// hyper has written what it could: what is left waits for the client. Ready when it has waited for too long. False:
-    /// nothing is left.
-    pub(super) fn poll_stall(&self, now: &mut Option<Instant>, context: &Context<'_>) -> Poll<bool> {
+    /// hyper has written what it could: what is left waits for the client, and ends the request when it has waited for too
+    /// long. False: nothing is left.
+    pub(super) fn poll_stall(&self, now: &mut Option<Instant>, context: &Context<'_>) -> bool {
         if self.held.get() == 0 {
-            return Poll::Ready(false);
+            return false;
         }
         if self.link.stalled.get().is_none() {
             let now = *now.get_or_insert_with(Instant::now);
@@ -125,18 +122,20 @@ impl StreamCarrier {
             let soonest = [self.link.idle.get(), behind].into_iter().flatten().min();
             self.stall_alarm.set(soonest.map(|wait| now + wait));
         }
-        self.stall_alarm.poll(context).map(|()| true)
+        if self.stall_alarm.poll(context).is_ready() {
+            self.stall_alarm.set(None);
+            let stalled = self.link.stalled.get().map(|since| since.elapsed()).unwrap_or_default();
+            let is_silent = self.link.idle.get().is_some_and(|idle| stalled >= idle);
+            self.link.end_for(if is_silent { Slow::Silent } else { Slow::Behind });
+            self.is_ended.set(true);
+            self.link.response_alarm.wake();
+        }
+        true
     }
 
-    /// The client has let the response wait for too long. Whether its stream can be ended alone.
-    pub(super) fn end_for_stall(&self) -> bool {
-        self.stall_alarm.set(None);
-        let stalled = self.link.stalled.get().map(|since| since.elapsed()).unwrap_or_default();
-        let is_silent = self.link.idle.get().is_some_and(|idle| stalled >= idle);
-        self.link.end_for(if is_silent { Slow::Silent } else { Slow::Behind });
-        self.is_ended.set(true);
-        self.link.response_alarm.wake();
-        self.has_task.get()
+    /// Whether the client has let its response wait for too long.
+    pub(super) fn is_ended(&self) -> bool {
+        self.is_ended.get()
     }
 }
 
@@ -294,7 +293,6 @@ impl Drop for StreamTask {
     fn drop(&mut self) {
         // A stream whose answer has not ended is reset by this.
         drop(self.answering.take());
-        self.carrier.has_task.set(false);
         self.carrier.guard.stream_ended(&self.carrier);
     }
 }

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::carrier::StreamBody;
+use super::frames::Flood;
 use super::guard::{FrameGuard, LimitMet};
 use super::head::as_http1;
 use super::socket::FrameSocket;
@@ -63,17 +64,19 @@ pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Pe
     }
 }
 
+/// Counts and logs an error of hyper's.
 fn tell_error(guard: &FrameGuard, error: &hyper::Error) {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    let (worker, peer) = (&guard.worker, guard.peer);
-    if cause.is_some_and(|cause| cause.is_go_away() && cause.is_library()) {
-        worker.metrics.unrouted.refused(Refused::BadRequest);
-        if let Some(count) = worker.lines.broken_frames.admit(Instant::now()) {
-            let reason = cause.map(ToString::to_string).unwrap_or_default();
-            tracing::info!(worker = worker.id.0, count, %peer, reason, "connections were closed that broke the rules of HTTP/2 (count: since the last such line)");
-        }
-    } else {
-        tracing::debug!(%peer, %error, "a connection ended with an error");
+    let Some(cause) = cause.filter(|cause| cause.is_go_away() && cause.is_library()) else {
+        return tracing::debug!(peer = %guard.peer, %error, "a connection ended with an error");
+    };
+    if cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
+        return guard.tell(LimitMet::Flood(Flood::Library));
+    }
+    let worker = &guard.worker;
+    worker.metrics.unrouted.refused(Refused::BadRequest);
+    if let Some(count) = worker.lines.broken_frames.admit(Instant::now()) {
+        tracing::info!(worker = worker.id.0, count, peer = %guard.peer, %error, "connections were closed that broke the rules of HTTP/2 (count: since the last such line)");
     }
 }
 

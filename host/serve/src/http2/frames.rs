@@ -150,6 +150,8 @@ pub(super) enum Flood {
     Frames,
     /// With requests that it gives up.
     Resets,
+    /// With what h2 itself bounds.
+    Library,
 }
 
 /// What a client may still send.

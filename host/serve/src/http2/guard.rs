@@ -294,23 +294,20 @@ impl FrameGuard {
         self.flood.take()
     }
 
-    /// Looks at the streams of which hyper holds something that it could not write. Ready when one has waited for too long
-    /// that cannot be ended alone.
+    /// Looks at the streams of which hyper holds something that it could not write. Ready when nothing is left of the
+    /// connection but ends of responses that its client does not take: those cannot be ended alone.
     fn poll_watched(&self, context: &Context<'_>) -> Poll<()> {
         let mut watched = self.watched.take();
-        let (mut now, mut ends) = (None, false);
-        watched.retain(|carrier| match carrier.poll_stall(&mut now, context) {
-            Poll::Pending => true,
-            Poll::Ready(true) => {
-                ends |= !carrier.end_for_stall();
-                true
-            }
-            Poll::Ready(false) => {
+        let mut now = None;
+        watched.retain(|carrier| {
+            let is_held = carrier.poll_stall(&mut now, context);
+            if !is_held {
                 carrier.is_watched.set(false);
                 self.spare_if_free(carrier);
-                false
             }
+            is_held
         });
+        let ends = self.streams.get() == 0 && watched.iter().any(|carrier| carrier.is_ended());
         self.watched.borrow_mut().append(&mut watched);
         if ends { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -395,6 +392,7 @@ impl FrameGuard {
                     let reason = match flood {
                         Flood::Frames => "frames that make no request go on",
                         Flood::Resets => "requests that were given up",
+                        Flood::Library => "frames that h2 bounds",
                     };
                     tracing::info!(worker = id, count, %peer, reason, "connections were closed because of floods of frames (count: since the last such line)");
                 }
@@ -425,7 +423,7 @@ pub(super) enum LimitMet {
     HeadTimeout,
     /// It had no request for too long.
     Rest,
-    /// Its client did not take the end of a response.
+    /// Its client did not take what was left of its responses.
     Stall,
     /// It had been told that it ends, and has no request.
     End,
