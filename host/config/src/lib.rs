@@ -398,6 +398,8 @@ pub struct HostLimits {
     pub max_connections: Option<usize>,
     /// Connections at once of one client.
     pub max_connections_per_client: Option<usize>,
+    /// Requests at once of one connection of HTTP/2; 0: HTTP/2 is not spoken.
+    pub http2_streams_max: u32,
     /// Requests that one connection may carry.
     pub max_requests_per_connection: Option<u64>,
 }

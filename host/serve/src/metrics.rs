@@ -61,6 +61,8 @@ counters! {
     WorkerMetrics, WorkerFigures {
         /// Connections taken
         connections: Count => Counter "connections", "connections", [count];
+        /// Connections that speak HTTP/2
+        http2_connections: Count => Counter "http2_connections", "http2_connections", [count];
         /// Connections given to another worker although it was this one's turn: it was late, full, down or not running
         passed_over: AtomicU64 => Counter "passed_over", "passed_over", [count];
         /// Connections open or waiting in the worker's inbox

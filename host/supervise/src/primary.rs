@@ -134,8 +134,7 @@ async fn run_on<B: Backend>(
     let bootstrap_tls = bootstrap.tls.take();
     let listening = bootstrap.listen()?;
     let tls = bootstrap_tls;
-    let (listeners, mut looked) =
-        HostListeners::new(&config.listeners, tls, &backend).map_err(system("make ready for TLS"))?;
+    let (listeners, mut looked) = HostListeners::new(&config, tls, &backend).map_err(system("make ready for TLS"))?;
     let shown = listening.addresses.iter().map(|(address, listen)| address.shown(listeners.number(listen).1));
     let addresses = shown.collect::<Vec<_>>().join(" and ");
     for (place, own) in places.iter_mut().zip(listening.each) {

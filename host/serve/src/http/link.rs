@@ -130,6 +130,18 @@ impl Link {
         }
     }
 
+    /// Makes it ready for a request on another stream of its connection.
+    pub(crate) fn renew(&self) {
+        self.request_alarm.set(None);
+        self.response_alarm.set(None);
+        self.stalled.set(None);
+        self.reading.set(Pace::default());
+        self.transfers(None);
+        self.in_the_way.set(false);
+        self.slow.set(None);
+        self.overdue.set(false);
+    }
+
     /// The client of the present request.
     pub(crate) fn client(&self) -> Peer {
         self.client.get().peer

@@ -18,7 +18,7 @@ use wasmhost_sandbox::{Body, Call, Fault, FaultKind, Head};
 use super::exchange::{Ending, Exchange};
 use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
-use super::forward::trailers::take_announcement;
+use super::forward::trailers;
 use super::head::{Framing, authority, certify, check_demands, check_target, forwarded_scheme, host, remove_unseen};
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
@@ -114,7 +114,7 @@ impl Exchange {
         let authority = self.check(&parts, framing)?;
         let is_forwarded = self.link().peer == Peer::Front;
         if is_forwarded {
-            take_announcement(&mut parts.headers);
+            trailers::take_announcement(&mut parts.headers);
         }
         remove_unseen(&mut parts.headers, trusted);
         certify(&mut parts.headers, self.link());
@@ -142,10 +142,13 @@ impl Exchange {
             return Err(Failure::BodyTooLarge);
         }
         let body = (!self.upload.has_ended()).then(|| {
-            // RFC 9110, section 10.1.1: the expectation of an older client is ignored, and it gets no `100 Continue`.
-            let expects = !self.is_old && parts.headers.contains_key(header::EXPECT);
+            let expects = self.may_expect() && parts.headers.contains_key(header::EXPECT);
             let body = RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &self.buffers.requests);
-            if is_forwarded { body.forwarded() } else { body }
+            match (is_forwarded, self.is_on_stream) {
+                (true, _) => body.forwarded(),
+                (_, true) => body.on_stream(),
+                (false, false) => body,
+            }
         });
         Ok(Request::from_parts(parts, body))
     }
@@ -352,6 +355,9 @@ impl Exchange {
             }
             ResponseStart::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
+                if self.link().peer == Peer::Front {
+                    trailers::announce(&mut parts.headers);
+                }
                 let streaming = Streaming::new((ahead, ended, inner), lease, Rc::clone(self), promised);
                 ResponseBody::Streaming(streaming)
             }

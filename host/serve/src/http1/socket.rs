@@ -90,6 +90,10 @@ impl AsyncRead for Socket {
                     if read > 0 && read < room {
                         stream.clear_read_ready();
                     }
+                    if guard.tells_http2(&buffer.filled()[before..]) {
+                        // The connection's task looks at that next.
+                        return Poll::Pending;
+                    }
                     let given = before + guard.did_read(&buffer.filled()[before..])?;
                     if given < buffer.filled().len() {
                         *ahead = Bytes::copy_from_slice(&buffer.filled()[given..]);

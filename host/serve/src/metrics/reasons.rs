@@ -76,17 +76,20 @@ pub enum Refused {
     BodyTimeout,
     /// The client sent a body, or read a response, too slowly after the response's headers were sent.
     SlowClient,
+    /// The client sent too many frames, or gave up too many requests, on a connection of HTTP/2.
+    Flood,
 }
 
 impl Refused {
     /// All reasons, in the order of [`Self::index`].
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::BadRequest,
         Self::HeadTooLarge,
         Self::HeadTimeout,
         Self::BodyTooLarge,
         Self::BodyTimeout,
         Self::SlowClient,
+        Self::Flood,
     ];
 
     /// Position in [`Self::ALL`].
@@ -103,6 +106,7 @@ impl Refused {
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
             Self::SlowClient => "slow-client",
+            Self::Flood => "flood",
         }
     }
 }

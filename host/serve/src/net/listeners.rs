@@ -26,6 +26,8 @@ pub struct ListenerRow {
     pub listen: Listen,
     /// Its clients speak TLS.
     pub speaks_tls: bool,
+    /// And may speak HTTP/2 on it.
+    pub speaks_http2: bool,
     /// Each request is answered with a redirect to `https`.
     pub redirects: bool,
     /// The `Strict-Transport-Security` of its responses.
@@ -33,10 +35,10 @@ pub struct ListenerRow {
 }
 
 impl ListenerRow {
-    /// Of this listener, which has this number.
-    pub fn new(id: ListenerId, listener: &Listener) -> Self {
+    /// Of this listener, which has this number. `speaks_http2`: the host does.
+    pub fn new(id: ListenerId, listener: &Listener, speaks_http2: bool) -> Self {
         let Listener { listen, tls, redirects, hsts } = listener.clone();
-        Self { id, listen, speaks_tls: tls.is_some(), redirects, hsts }
+        Self { id, listen, speaks_tls: tls.is_some(), speaks_http2, redirects, hsts }
     }
 }
 
@@ -71,7 +73,7 @@ impl Listeners {
             let material = tls.listeners.iter().find(|(listen, _)| *listen == row.listen);
             let tls = match (row.speaks_tls, material) {
                 (false, _) => None,
-                (true, Some((_, material))) => Some(tls::server_config(material, &tls.ticket_keys)?),
+                (true, Some((_, material))) => Some(tls::server_config(material, &tls.ticket_keys, row.speaks_http2)?),
                 (true, None) => return Err(format!("there is no certificate for {:?}", row.listen)),
             };
             let hsts = row.hsts.as_deref().and_then(|value| HeaderValue::from_str(value).ok());

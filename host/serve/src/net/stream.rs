@@ -49,6 +49,11 @@ impl Stream {
         self.tls.is_some()
     }
 
+    /// Whether the client has chosen HTTP/2 in TLS's handshake.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.is_http2())
+    }
+
     /// Who the client's certificate says it is, if it has one.
     pub(crate) fn client_certificate(&self) -> Option<Rc<ClientCertificate>> {
         self.tls.as_ref().and_then(|session| session.client())

@@ -19,14 +19,19 @@ use wasmhost_config::{ClientAuth, certificates, tls};
 
 use self::tickets::Tickets;
 
-/// Protocols that a client may choose from (RFC 7301), the best first.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+/// The names of protocols that a client may choose from (RFC 7301, section 6).
+const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
 
-/// How a listener speaks TLS.
+/// How a listener speaks TLS; `speaks_http2`: clients may choose HTTP/2.
 ///
 /// # Errors
 /// What of it cannot be used. (It was checked when it was read.)
-pub(super) fn server_config(material: &TlsMaterial, tickets: &[TicketKey]) -> Result<Arc<ServerConfig>, String> {
+pub(super) fn server_config(
+    material: &TlsMaterial,
+    tickets: &[TicketKey],
+    speaks_http2: bool,
+) -> Result<Arc<ServerConfig>, String> {
     let provider = Arc::new(ring::default_provider());
     let resolver = Arc::new(Certificates::new(&material.identities)?);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
@@ -46,7 +51,8 @@ pub(super) fn server_config(material: &TlsMaterial, tickets: &[TicketKey]) -> Re
         builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
     };
     let mut config = builder.with_cert_resolver(resolver);
-    config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+    let protocols = [HTTP2, HTTP1].into_iter().filter(|name| speaks_http2 || *name != HTTP2);
+    config.alpn_protocols = protocols.map(<[u8]>::to_vec).collect();
     // Sessions are resumed by any worker, since all have the keys of tickets; none keeps them.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.ticketer = Arc::new(Tickets::new(tickets.to_vec()));

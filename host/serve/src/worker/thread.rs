@@ -23,7 +23,6 @@ use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::http::{ForwardConnections, Lines, Shares, WorkerShared, share_max};
-use crate::http1;
 use crate::metrics::HandshakeFailure;
 use crate::net::ListenerId;
 use crate::net::acceptor::{Acceptor, next_of};
@@ -32,6 +31,7 @@ use crate::net::listener::Listener;
 use crate::net::tls::handshakes::{Handshakes, NoSession};
 use crate::net::{ClientSocket, Peer, Stream};
 use crate::pool::{Common, PoolNotice, WorkerApps, WorkerParts};
+use crate::protocol;
 
 /// Threads of a worker that do file system calls for guests whose app could not have its own.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -351,7 +351,7 @@ impl Crew {
         tokio::task::spawn_local(async move {
             if let Some(stream) = begin(&worker, socket, listener, peer).await {
                 let stream = Rc::new(stream);
-                let serving = Box::pin(http1::serve(Rc::clone(&worker), Rc::clone(&stream), peer));
+                let serving = Box::pin(protocol::serve(Rc::clone(&worker), Rc::clone(&stream), peer));
                 if worker.crash.survive(serving).await.is_none() {
                     // Others may hold it still, in what was leaked.
                     stream.cut();

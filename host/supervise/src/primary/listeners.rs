@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
 use wasmhost_config::tls::CertificateFacts;
-use wasmhost_config::{Listen, Listener};
+use wasmhost_config::{Config, Listen, Listener};
 use wasmhost_confine::spawner::{TlsLook, TlsReading};
 use wasmhost_serve::worker::{ListenerId, ListenerRow};
 
@@ -61,19 +61,19 @@ impl<L> HostListeners<L> {
     /// # Errors
     /// What the system says.
     pub(super) fn new<B: Backend<Listeners = L>>(
-        settings: &[Listener],
+        config: &Config,
         tls: Option<HeldTls>,
         backend: &B,
     ) -> io::Result<(Self, mpsc::Receiver<io::Result<TlsLook>>)> {
         let (looks, looked) = mpsc::channel(1);
         let mut known = Vec::new();
-        let rows = rows(&mut known, settings);
+        let rows = rows(&mut known, &config.listeners, speaks_http2(config));
         let told = backend.listeners(rows, tls.as_ref().map(|tls| &tls.sealed))?;
         let none = backend.listeners(Vec::new(), None)?;
         let look_at = Some(Instant::now() + LOOK_EVERY);
         let all = Self {
             known,
-            settings: settings.to_vec(),
+            settings: config.listeners.clone(),
             tls,
             told,
             none,
@@ -99,15 +99,19 @@ impl<L> HostListeners<L> {
     }
 }
 
+fn speaks_http2(config: &Config) -> bool {
+    config.limits.http2_streams_max > 0
+}
+
 /// What workers are told of these listeners. Those that have no number yet get one.
-fn rows(known: &mut Vec<Listen>, settings: &[Listener]) -> Vec<ListenerRow> {
+fn rows(known: &mut Vec<Listen>, settings: &[Listener], speaks_http2: bool) -> Vec<ListenerRow> {
     let row = |listener: &Listener| {
         let number = known.iter().position(|known| *known == listener.listen).unwrap_or_else(|| {
             known.push(listener.listen.clone());
             known.len() - 1
         });
         // (Some sixty addresses at a time: a host that has had more of them keeps from these that connections begin.)
-        u16::try_from(number).ok().map(|number| ListenerRow::new(ListenerId(number), listener))
+        u16::try_from(number).ok().map(|number| ListenerRow::new(ListenerId(number), listener, speaks_http2))
     };
     settings.iter().filter_map(row).collect()
 }
@@ -119,7 +123,7 @@ impl<B: Backend> Primary<B> {
     /// What the system says. Nothing has changed then.
     pub(super) fn follow_listeners(&mut self, settings: &[Listener], tls: Option<TlsReading>) -> io::Result<()> {
         let tls = tls.map(HeldTls::from);
-        let rows = rows(&mut self.listeners.known, settings);
+        let rows = rows(&mut self.listeners.known, settings, speaks_http2(&self.config));
         self.listeners.told = self.backend.listeners(rows, tls.as_ref().map(|tls| &tls.sealed))?;
         self.listeners.settings = settings.to_vec();
         self.listeners.tls = tls;
@@ -155,7 +159,8 @@ impl<B: Backend> Primary<B> {
             Ok(TlsLook::New(reading)) => {
                 let tls = HeldTls::from(reading);
                 let is_rotation = self.listeners.tls.as_ref().is_some_and(|before| before.facts == tls.facts);
-                let rows = rows(&mut self.listeners.known, &self.listeners.settings.clone());
+                let rows =
+                    rows(&mut self.listeners.known, &self.listeners.settings.clone(), speaks_http2(&self.config));
                 match self.backend.listeners(rows, Some(&tls.sealed)) {
                     Ok(told) => {
                         self.listeners.told = told;

@@ -11,6 +11,7 @@ use rustls::{ServerConfig, ServerConnection};
 use tokio::io::ReadBuf;
 
 use super::super::socket::ClientSocket;
+use super::HTTP2;
 use super::subject::ClientCertificate;
 
 /// Most bytes of plain text that are encrypted ahead of the socket: two records (RFC 8446, section 5.1).
@@ -185,9 +186,9 @@ impl Session {
         self.connection.borrow().handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }
 
-    /// The protocol that the client has chosen (RFC 7301); none: it named none.
-    pub(crate) fn protocol(&self) -> Option<Vec<u8>> {
-        self.connection.borrow().alpn_protocol().map(<[u8]>::to_vec)
+    /// Whether the client has chosen HTTP/2 (RFC 9113, section 3.2).
+    pub(crate) fn is_http2(&self) -> bool {
+        self.connection.borrow().alpn_protocol() == Some(HTTP2)
     }
 }
 
