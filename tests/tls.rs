@@ -7,9 +7,10 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio_rustls::rustls::version;
+use tokio_rustls::rustls::{ClientConfig, version};
 
 use crate::support::apps::{Folder, app, reload};
+use crate::support::http2::{Asked, Http2};
 use crate::support::tls::{Authority, Files, TlsClient, VERSIONS};
 use crate::support::{CEILING, Connection, FAULTS, Server, TestResult, command, eventually, get, guest, message, run};
 
@@ -43,6 +44,40 @@ fn both_versions_are_spoken_and_the_guest_sees_https() -> TestResult {
         assert_eq!(get_plain(&server).unwrap_or_default(), "", "who speaks no TLS gets no answer in plain text");
         eventually("it is counted", || server.sum("tls_handshake_failures.failed") == 1);
     }
+    Ok(())
+}
+
+#[test]
+fn http2_is_chosen_in_the_handshake() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new();
+    let files = authority.server(folder.path(), "a", &["a.test"], 30);
+    let config = authority.trusted(VERSIONS, None);
+    for (component, kind) in FAULTS.iter().flat_map(|component| KINDS.map(|kind| (component, kind))) {
+        let server = speaking(component, &files, &["--worker-kind", kind, "--hsts", "max-age=9"]);
+        let mut client = Http2::open_tls(server.address, ClientConfig::clone(&config), "a.test")?;
+        let mut asked: Vec<Asked> = (0..40).map(|_| Asked::get("/sleep?ms=50")).collect();
+        asked.push(Asked::get("/request"));
+        asked.push(Asked::get("/trailers"));
+        let piece = vec![7; 30_000];
+        asked.push(Asked::post("/echo", &[piece.as_slice(); 20]));
+        asked.push(Asked::get("/stream?chunks=100&bytes=20000"));
+        let answers: Vec<_> = client.all(asked).into_iter().map(|(_, answer)| answer).collect::<Result<_, _>>()?;
+        assert!(answers.iter().all(|answer| answer.status == 200), "{component} {kind}");
+        assert!(answers.iter().all(|answer| answer.headers["strict-transport-security"] == "max-age=9"));
+        assert!(answers[40].text().contains("scheme: https"), "{component}: {}", answers[40].text());
+        assert!(answers[41].trailers.is_some(), "{component}");
+        assert_eq!((answers[42].body.len(), answers[43].body.len()), (600_000, 2_000_000), "{component}");
+        assert_eq!(server.sum("http2_connections"), 1, "{component} {kind}");
+        // Who offers HTTP/1.1 alone gets that.
+        assert_eq!(TlsClient::open(server.address, &config, "a.test")?.get("/hello", "")?.status, 200);
+        assert_eq!(server.sum("http2_connections"), 1, "{component} {kind}");
+    }
+    // Switched off, nobody is offered it, and who speaks nothing else hears so in the handshake.
+    let server = speaking("hello.wasm", &files, &["--http2-streams-max", "0"]);
+    let refused = Http2::open_tls(server.address, ClientConfig::clone(&config), "a.test").err();
+    assert!(refused.is_some_and(|error| error.to_string().contains("NoApplicationProtocol")));
+    assert_eq!(TlsClient::open(server.address, &config, "a.test")?.get("/", "")?.status, 200);
     Ok(())
 }
 

@@ -3,11 +3,15 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::CEILING;
 
@@ -84,6 +88,25 @@ impl Http2 {
             (sender, tokio::spawn(connection))
         });
         Self { runtime, sender, connection }
+    }
+
+    /// Connects with TLS, to a server of this name.
+    ///
+    /// # Errors
+    /// What went wrong with the handshake.
+    pub fn open_tls(address: SocketAddr, config: ClientConfig, name: &str) -> std::io::Result<Self> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a loop");
+        let config = ClientConfig { alpn_protocols: vec![b"h2".to_vec()], ..config };
+        let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
+        let (sender, connection) = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+            let (sender, connection) = h2::client::handshake(stream).await.map_err(std::io::Error::other)?;
+            std::io::Result::Ok((sender, tokio::spawn(connection)))
+        })?;
+        Ok(Self { runtime, sender, connection })
     }
 
     /// One request and its answer.
