@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("serve/src/scoreboard.rs", &["metrics"]),
     ("serve/src/net", &["metrics", "scoreboard"]),
     ("serve/src/net/clients.rs", &[]),
+    ("serve/src/net/proxy_header.rs", &[]),
     ("serve/src/buffers.rs", &[]),
     ("serve/src/pool", &["alarms", "buffers", "crash", "development", "metrics", "scoreboard", "worker_id"]),
     ("serve/src/pool/health.rs", &[]),

@@ -9,6 +9,8 @@ pub mod inbox;
 pub(crate) mod last_answer;
 pub mod listener;
 mod peer;
+#[allow(dead_code, reason = "the listeners are about to call it")]
+mod proxy_header;
 mod stream;
 
 pub use self::peer::Peer;
