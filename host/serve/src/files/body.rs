@@ -1,0 +1,231 @@
+//! The bytes of a file on their way to a client. What the page cache has is read on the worker's thread; what has to come from
+//! a disk is read on another one, so that nobody else waits for it.
+
+use std::io::{Error, ErrorKind, IoSliceMut, Result};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use rustix::io::{Errno, ReadWriteFlags};
+use tokio::task::JoinHandle;
+
+use super::Patience;
+
+/// Bytes that are read at once, at most.
+pub(super) const PIECE_BYTES: usize = 64 * 1024;
+
+/// A part of a file, or all of it.
+#[derive(Debug)]
+pub(crate) struct FileBody {
+    file: Arc<OwnedFd>,
+    /// What has not been read yet.
+    left: Range<u64>,
+    /// The disk is asked.
+    reading: Option<JoinHandle<Result<Bytes>>>,
+}
+
+impl FileBody {
+    pub(super) fn new(file: OwnedFd, part: Range<u64>) -> Self {
+        Self { file: Arc::new(file), left: part, reading: None }
+    }
+
+    /// Bytes that are still to come.
+    pub(crate) fn size(&self) -> u64 {
+        self.left.end.saturating_sub(self.left.start)
+    }
+
+    /// All that is to come, if it is little enough to be read at once.
+    pub(super) fn whole(&self, patience: Patience) -> Result<Option<Bytes>> {
+        if self.size() > PIECE_BYTES as u64 {
+            return Ok(None);
+        }
+        let bytes = self.read(patience)?;
+        // Otherwise the rest was not in memory.
+        Ok((bytes.len() as u64 == self.size()).then_some(bytes))
+    }
+
+    /// Bytes at the beginning of what is to come, at least one if there is one.
+    fn read(&self, patience: Patience) -> Result<Bytes> {
+        read_at(&self.file, self.left.clone(), patience)
+    }
+
+    /// What another thread reads, when it has.
+    fn await_disk(&mut self, mut reading: JoinHandle<Result<Bytes>>, context: &mut Context<'_>) -> Poll<Result<Bytes>> {
+        let read = Pin::new(&mut reading).poll(context);
+        if read.is_pending() {
+            self.reading = Some(reading);
+        }
+        read.map(|read| read.unwrap_or_else(|error| Err(Error::other(error))))
+    }
+}
+
+/// Reads at the beginning of a part of a file.
+///
+/// # Errors
+/// [`ErrorKind::WouldBlock`] where a disk would have to be asked and there is no patience for that.
+fn read_at(file: &OwnedFd, part: Range<u64>, patience: Patience) -> Result<Bytes> {
+    let left = usize::try_from(part.end.saturating_sub(part.start)).unwrap_or(usize::MAX);
+    let mut buffer = BytesMut::zeroed(left.min(PIECE_BYTES));
+    if buffer.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let flags = match patience {
+        Patience::None => ReadWriteFlags::NOWAIT,
+        Patience::Some => ReadWriteFlags::empty(),
+    };
+    let read = loop {
+        match rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut buffer)], part.start, flags) {
+            Err(Errno::INTR) => {}
+            // File systems that cannot tell what is in memory.
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) if patience == Patience::None => {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            read => break read?,
+        }
+    };
+    if read == 0 {
+        return Err(Error::new(ErrorKind::UnexpectedEof, "the file became shorter while it was read"));
+    }
+    buffer.truncate(read);
+    Ok(buffer.freeze())
+}
+
+impl http_body::Body for FileBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        if self.size() == 0 {
+            return Poll::Ready(None);
+        }
+        let read = match self.reading.take() {
+            Some(reading) => self.await_disk(reading, context),
+            None => match self.read(Patience::None) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let (file, left) = (Arc::clone(&self.file), self.left.clone());
+                    let reading = tokio::task::spawn_blocking(move || read_at(&file, left, Patience::Some));
+                    self.await_disk(reading, context)
+                }
+                read => Poll::Ready(read),
+            },
+        };
+        let read = ready!(read);
+        // Nothing comes behind an error.
+        let passed = read.as_ref().map_or(u64::MAX, |bytes| bytes.len() as u64);
+        self.left.start = self.left.start.saturating_add(passed);
+        Poll::Ready(Some(read.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.size() == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.size())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write as _;
+    use std::task::Waker;
+
+    use http_body::Body as _;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn file(bytes: &[u8]) -> std::fs::File {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(bytes).expect("written");
+        file
+    }
+
+    fn body(file: &std::fs::File, part: Range<u64>) -> FileBody {
+        FileBody::new(file.try_clone().expect("a descriptor").into(), part)
+    }
+
+    fn counting(bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|at| (at % 251) as u8).collect()
+    }
+
+    #[tokio::test]
+    async fn a_part_comes_whole_in_pieces() {
+        let bytes = counting(5 * PIECE_BYTES + 7);
+        let file = file(&bytes);
+        for part in [0..bytes.len(), 3..PIECE_BYTES + 4, 0..1, bytes.len() - 1..bytes.len(), 9..9] {
+            let mut body = body(&file, part.start as u64..part.end as u64);
+            let mut found = Vec::new();
+            loop {
+                assert_eq!(body.size(), (part.len() - found.len()) as u64);
+                assert_eq!(body.size_hint().exact(), Some(body.size()));
+                assert_eq!(body.is_end_stream(), found.len() == part.len());
+                let Some(frame) = body.frame().await else { break };
+                let piece = frame.expect("a frame").into_data().expect("data");
+                assert!((1..=PIECE_BYTES).contains(&piece.len()));
+                found.extend_from_slice(&piece);
+            }
+            assert!(found == bytes[part.clone()], "{part:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_memory_comes_at_once_and_the_rest_later() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a");
+        let bytes = counting(2 * PIECE_BYTES);
+        std::fs::write(&path, &bytes).expect("written");
+        let file = std::fs::File::open(&path).expect("opened");
+        let mut context = Context::from_waker(Waker::noop());
+        let present = body(&file, 0..10);
+        match present.whole(Patience::None) {
+            Ok(whole) => assert_eq!(whole.as_deref(), Some(&bytes[..10])),
+            // Such a file system.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        file.sync_all().expect("synced");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("out of memory");
+        let mut absent = body(&file, 0..bytes.len() as u64);
+        let first = Pin::new(&mut absent).poll_frame(&mut context);
+        let is_later = first.is_pending();
+        let mut found = match first {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().expect("data").to_vec(),
+            Poll::Pending => Vec::new(),
+            other => panic!("{other:?}"),
+        };
+        found.extend_from_slice(&absent.collect().await.expect("a body").to_bytes());
+        assert!(found == bytes);
+        // (The system may have kept it.)
+        if body(&file, 0..1).read(Patience::None).is_err() {
+            assert!(is_later, "read on this thread, which would have waited");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_becomes_shorter_breaks_off() {
+        let file = file(&counting(PIECE_BYTES + 100));
+        let mut body = body(&file, 0..PIECE_BYTES as u64 + 100);
+        let first = body.frame().await.expect("a frame").expect("read").into_data().expect("data");
+        assert_eq!(first.len(), PIECE_BYTES);
+        file.set_len(50).expect("cut");
+        let broken = body.frame().await.expect("a frame").expect_err("not whole");
+        assert_eq!(broken.kind(), ErrorKind::UnexpectedEof);
+        assert!(poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.is_none(), "and ends");
+    }
+
+    #[test]
+    fn little_is_read_at_once_and_much_is_not() {
+        let bytes = counting(PIECE_BYTES + 1);
+        let file = file(&bytes);
+        let whole = |part: Range<u64>| body(&file, part).whole(Patience::Some).expect("read").map(|bytes| bytes.len());
+        assert_eq!(whole(0..PIECE_BYTES as u64), Some(PIECE_BYTES));
+        assert_eq!(whole(0..PIECE_BYTES as u64 + 1), None);
+        assert_eq!(whole(5..5), Some(0));
+        assert_eq!(whole(5..6), Some(1));
+    }
+}
