@@ -46,6 +46,8 @@ pub(crate) struct StaticFolder {
     folder: OwnedFd,
     /// How the paths of its files begin, without a slash at the end.
     prefix: Box<str>,
+    /// Coded forms of its files are looked for beside them: `app.js.br`, `app.js.zst`, `app.js.gz`.
+    precompressed: bool,
 }
 
 /// An answer without the guest.
@@ -83,9 +85,11 @@ struct Found {
 }
 
 impl StaticFolder {
-    /// A folder that is open (`O_PATH` is enough), and the prefix of its files' paths: `/`, `/static`, `/static/`.
-    pub(crate) fn new(folder: OwnedFd, prefix: &str) -> Self {
-        Self { folder, prefix: prefix.trim_end_matches('/').into() }
+    /// A folder that is open (`O_PATH` is enough), and the prefix of its files' paths: `/`, `/static`, `/static/`. Where its
+    /// files are `precompressed`, clients get the coded form that they like best; to look for forms that are not there
+    /// makes a small answer a quarter dearer.
+    pub(crate) fn new(folder: OwnedFd, prefix: &str, precompressed: bool) -> Self {
+        Self { folder, prefix: prefix.trim_end_matches('/').into(), precompressed }
     }
 
     /// The answer to a request; none: there is no such file, and the guest answers. To be called on a worker's thread, which
@@ -142,8 +146,14 @@ impl StaticFolder {
         if !is_one {
             return Ok(redirect(target));
         }
-        let found = self.coded(&path, headers, patience)?.unwrap_or(Found { file, stat, coding: None });
-        answer_found(found, content_type(&path), method, headers, patience).map(Some)
+        let coded = if self.precompressed { self.coded(&path, headers, patience)? } else { None };
+        let found = coded.unwrap_or(Found { file, stat, coding: None });
+        let mut answer = answer_found(found, content_type(&path), method, headers, patience)?;
+        if self.precompressed {
+            // With files that have no coded form too: it may appear at any time.
+            answer.headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
+        Ok(Some(answer))
     }
 
     /// The coded form of a file that the client likes best, if there is one.
@@ -205,8 +215,6 @@ fn answer_found(
     let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
     let version = FileVersion::new(stat.st_mtime, nanoseconds, size, coding, SystemTime::now());
     let mut told = HeaderMap::with_capacity(8);
-    // Of all that could be coded: a form of it may appear at any time.
-    told.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     version.put(&mut told);
     if let Some(status) = version.refusal(headers) {
         return Ok(StaticAnswer { status, headers: told, body: StaticBody::None });

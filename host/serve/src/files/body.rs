@@ -1,6 +1,7 @@
 //! The bytes of a file on their way to a client. What the page cache has is read on the worker's thread; what has to come from
 //! a disk is read on another one, so that nobody else waits for it.
 
+use std::cell::RefCell;
 use std::io::{Error, ErrorKind, IoSliceMut, Result};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -8,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::task::JoinHandle;
@@ -17,6 +18,13 @@ use super::Patience;
 
 /// Bytes that are read at once, at most.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
+/// Pieces that a thread keeps for later: hyper takes seven ahead of a client. Memory that is given back and asked for again
+/// costs as much as reading does.
+const SPARE_MAX: usize = 32;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A part of a file, or all of it.
 #[derive(Debug)]
@@ -69,16 +77,16 @@ impl FileBody {
 /// [`ErrorKind::WouldBlock`] where a disk would have to be asked and there is no patience for that.
 fn read_at(file: &OwnedFd, part: Range<u64>, patience: Patience) -> Result<Bytes> {
     let left = usize::try_from(part.end.saturating_sub(part.start)).unwrap_or(usize::MAX);
-    let mut buffer = BytesMut::zeroed(left.min(PIECE_BYTES));
-    if buffer.is_empty() {
+    if left == 0 {
         return Ok(Bytes::new());
     }
+    let mut piece = Piece::new(left.min(PIECE_BYTES));
     let flags = match patience {
         Patience::None => ReadWriteFlags::NOWAIT,
         Patience::Some => ReadWriteFlags::empty(),
     };
     let read = loop {
-        match rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut buffer)], part.start, flags) {
+        match rustix::io::preadv2(file, &mut [IoSliceMut::new(piece.as_mut())], part.start, flags) {
             Err(Errno::INTR) => {}
             // File systems that cannot tell what is in memory.
             Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) if patience == Patience::None => {
@@ -90,8 +98,52 @@ fn read_at(file: &OwnedFd, part: Range<u64>, patience: Patience) -> Result<Bytes
     if read == 0 {
         return Err(Error::new(ErrorKind::UnexpectedEof, "the file became shorter while it was read"));
     }
-    buffer.truncate(read);
-    Ok(buffer.freeze())
+    piece.length = read;
+    Ok(Bytes::from_owner(piece))
+}
+
+/// Bytes of a file. The memory is kept for another piece.
+struct Piece {
+    memory: Vec<u8>,
+    length: usize,
+}
+
+impl Piece {
+    /// One of this many bytes, which are to be overwritten.
+    fn new(length: usize) -> Self {
+        // A small file has its own memory: most of a piece would lie idle.
+        let is_large = length > PIECE_BYTES / 4;
+        let spare = is_large.then(|| SPARE.with_borrow_mut(Vec::pop)).flatten();
+        let memory = spare.unwrap_or_else(|| vec![0; if is_large { PIECE_BYTES } else { length }]);
+        Self { memory, length }
+    }
+}
+
+impl AsMut<[u8]> for Piece {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.memory.get_mut(..self.length).unwrap_or_default()
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        self.memory.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if self.memory.len() == PIECE_BYTES {
+            let memory = std::mem::take(&mut self.memory);
+            // (A thread that ends keeps nothing.)
+            let _ = SPARE.try_with(|spare| {
+                let mut spare = spare.borrow_mut();
+                if spare.len() < SPARE_MAX {
+                    spare.push(memory);
+                }
+            });
+        }
+    }
 }
 
 impl http_body::Body for FileBody {
@@ -216,6 +268,28 @@ mod tests {
         let broken = body.frame().await.expect("a frame").expect_err("not whole");
         assert_eq!(broken.kind(), ErrorKind::UnexpectedEof);
         assert!(poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.is_none(), "and ends");
+    }
+
+    #[test]
+    fn memory_of_pieces_is_used_again_and_shows_nothing_of_the_last_one() {
+        let kept = || SPARE.with_borrow(Vec::len);
+        let read = |bytes: &[u8]| {
+            let all = 0..bytes.len() as u64;
+            body(&file(bytes), all).read(Patience::Some).expect("read")
+        };
+        let first = read(&vec![1; PIECE_BYTES]);
+        assert_eq!(kept(), 0, "in use");
+        drop(first);
+        assert_eq!(kept(), 1);
+        let second = read(&vec![2; PIECE_BYTES / 2]);
+        assert_eq!((kept(), &*second), (0, &*vec![2; PIECE_BYTES / 2]));
+        let small = read(&[3; 100]);
+        assert_eq!(&*small, [3; 100]);
+        drop((small, second));
+        assert_eq!(kept(), 1, "small ones are not kept");
+        let pieces: Vec<Bytes> = (0..SPARE_MAX + 5).map(|_| read(&vec![4; PIECE_BYTES])).collect();
+        drop(pieces);
+        assert_eq!(kept(), SPARE_MAX);
     }
 
     #[test]

@@ -23,6 +23,10 @@ struct Answered {
 
 impl Site {
     fn new(prefix: &str) -> Self {
+        Self::with(prefix, true)
+    }
+
+    fn with(prefix: &str, precompressed: bool) -> Self {
         let dir = TempDir::new().expect("a folder");
         let site = dir.path().join("site");
         fs::create_dir_all(site.join("docs/empty")).expect("folders");
@@ -56,7 +60,7 @@ impl Site {
         let pipe = rustix::fs::mknodat(rustix::fs::CWD, site.join("pipe"), FileType::Fifo, Mode::RWXU, 0);
         pipe.expect("a pipe");
         let folder = rustix::fs::open(&site, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        Self { dir, folder: Arc::new(StaticFolder::new(folder.expect("a folder"), prefix)) }
+        Self { dir, folder: Arc::new(StaticFolder::new(folder.expect("a folder"), prefix, precompressed)) }
     }
 
     async fn ask(&self, method: &str, target: &str, headers: &[(&'static str, &str)]) -> Option<Answered> {
@@ -298,6 +302,8 @@ async fn coded_files_go_to_those_who_take_them() {
         assert_eq!(answered.header("content-length"), Some(&*body.len().to_string()));
         assert_eq!(answered.header("vary"), Some("Accept-Encoding"));
     }
+    let plain = Site::with("/", false).ask("GET", "/a.css", &[("accept-encoding", "gzip")]).await.expect("an answer");
+    assert_eq!((&*plain.body, plain.header("vary")), (&b"a{color:red}"[..], None), "only where it is asked for");
     let tag_for = |accepted: &'static str| {
         let site = &site;
         async move {
