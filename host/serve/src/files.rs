@@ -249,8 +249,8 @@ fn answer_found(
 }
 
 fn body_of(file: OwnedFd, part: Range<u64>, patience: Patience) -> Result<StaticBody> {
-    let body = FileBody::new(file, part);
-    Ok(match body.whole(patience)? {
+    let body = FileBody::new(file, part, patience);
+    Ok(match body.whole()? {
         Some(bytes) => StaticBody::Whole(bytes),
         None => StaticBody::File(body),
     })

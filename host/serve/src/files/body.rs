@@ -32,13 +32,15 @@ pub(crate) struct FileBody {
     file: Arc<OwnedFd>,
     /// What has not been read yet.
     left: Range<u64>,
+    /// Whether a disk was waited for when it was opened.
+    opened: Patience,
     /// The disk is asked.
     reading: Option<JoinHandle<Result<Bytes>>>,
 }
 
 impl FileBody {
-    pub(super) fn new(file: OwnedFd, part: Range<u64>) -> Self {
-        Self { file: Arc::new(file), left: part, reading: None }
+    pub(super) fn new(file: OwnedFd, part: Range<u64>, opened: Patience) -> Self {
+        Self { file: Arc::new(file), left: part, opened, reading: None }
     }
 
     /// Bytes that are still to come.
@@ -47,18 +49,33 @@ impl FileBody {
     }
 
     /// All that is to come, if it is little enough to be read at once.
-    pub(super) fn whole(&self, patience: Patience) -> Result<Option<Bytes>> {
+    pub(super) fn whole(&self) -> Result<Option<Bytes>> {
         if self.size() > PIECE_BYTES as u64 {
             return Ok(None);
         }
-        let bytes = self.read(patience)?;
+        let bytes = match self.opened {
+            Patience::None => self.read()?,
+            Patience::Some => read_at(&self.file, self.left.clone(), ReadWriteFlags::empty())?,
+        };
         // Otherwise the rest was not in memory.
         Ok((bytes.len() as u64 == self.size()).then_some(bytes))
     }
 
-    /// Bytes at the beginning of what is to come, at least one if there is one.
-    fn read(&self, patience: Patience) -> Result<Bytes> {
-        read_at(&self.file, self.left.clone(), patience)
+    /// Bytes at the beginning of what is to come, at least one if there is one, without waiting for a disk.
+    ///
+    /// Some file systems (overlayfs, tmpfs) cannot tell what is in memory. There a file counts as read before if it was known
+    /// when it was opened. At worst the thread waits for one piece of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] where a disk would have to be waited for.
+    fn read(&self) -> Result<Bytes> {
+        match read_at(&self.file, self.left.clone(), ReadWriteFlags::NOWAIT) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => match self.opened {
+                Patience::None => read_at(&self.file, self.left.clone(), ReadWriteFlags::empty()),
+                Patience::Some => Err(ErrorKind::WouldBlock.into()),
+            },
+            read => read,
+        }
     }
 
     /// What another thread reads, when it has.
@@ -72,26 +89,15 @@ impl FileBody {
 }
 
 /// Reads at the beginning of a part of a file.
-///
-/// # Errors
-/// [`ErrorKind::WouldBlock`] where a disk would have to be asked and there is no patience for that.
-fn read_at(file: &OwnedFd, part: Range<u64>, patience: Patience) -> Result<Bytes> {
+fn read_at(file: &OwnedFd, part: Range<u64>, flags: ReadWriteFlags) -> Result<Bytes> {
     let left = usize::try_from(part.end.saturating_sub(part.start)).unwrap_or(usize::MAX);
     if left == 0 {
         return Ok(Bytes::new());
     }
     let mut piece = Piece::new(left.min(PIECE_BYTES));
-    let flags = match patience {
-        Patience::None => ReadWriteFlags::NOWAIT,
-        Patience::Some => ReadWriteFlags::empty(),
-    };
     let read = loop {
         match rustix::io::preadv2(file, &mut [IoSliceMut::new(piece.as_mut())], part.start, flags) {
             Err(Errno::INTR) => {}
-            // File systems that cannot tell what is in memory.
-            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) if patience == Patience::None => {
-                return Err(ErrorKind::WouldBlock.into());
-            }
             read => break read?,
         }
     };
@@ -156,10 +162,10 @@ impl http_body::Body for FileBody {
         }
         let read = match self.reading.take() {
             Some(reading) => self.await_disk(reading, context),
-            None => match self.read(Patience::None) {
+            None => match self.read() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let (file, left) = (Arc::clone(&self.file), self.left.clone());
-                    let reading = tokio::task::spawn_blocking(move || read_at(&file, left, Patience::Some));
+                    let reading = tokio::task::spawn_blocking(move || read_at(&file, left, ReadWriteFlags::empty()));
                     self.await_disk(reading, context)
                 }
                 read => Poll::Ready(read),
@@ -199,7 +205,7 @@ mod tests {
     }
 
     fn body(file: &std::fs::File, part: Range<u64>) -> FileBody {
-        FileBody::new(file.try_clone().expect("a descriptor").into(), part)
+        FileBody::new(file.try_clone().expect("a descriptor").into(), part, Patience::None)
     }
 
     fn counting(bytes: usize) -> Vec<u8> {
@@ -235,14 +241,10 @@ mod tests {
         let file = std::fs::File::open(&path).expect("opened");
         let mut context = Context::from_waker(Waker::noop());
         let present = body(&file, 0..10);
-        match present.whole(Patience::None) {
-            Ok(whole) => assert_eq!(whole.as_deref(), Some(&bytes[..10])),
-            // Such a file system.
-            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
-        }
+        assert_eq!(present.whole().expect("read").as_deref(), Some(&bytes[..10]));
         file.sync_all().expect("synced");
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("out of memory");
-        let mut absent = body(&file, 0..bytes.len() as u64);
+        let mut absent = FileBody::new(file.try_clone().expect("a descriptor").into(), 0..131_072, Patience::Some);
         let first = Pin::new(&mut absent).poll_frame(&mut context);
         let is_later = first.is_pending();
         let mut found = match first {
@@ -253,8 +255,29 @@ mod tests {
         found.extend_from_slice(&absent.collect().await.expect("a body").to_bytes());
         assert!(found == bytes);
         // (The system may have kept it.)
-        if body(&file, 0..1).read(Patience::None).is_err() {
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("out of memory");
+        if read_at(&OwnedFd::from(file), 0..1, ReadWriteFlags::NOWAIT).is_err() {
             assert!(is_later, "read on this thread, which would have waited");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_cannot_tell_is_asked_at_once_for_known_files_only() {
+        let memory = rustix::fs::memfd_create("a", rustix::fs::MemfdFlags::CLOEXEC).expect("a file");
+        rustix::io::pwrite(&memory, b"bytes", 0).expect("written");
+        let cannot_tell = read_at(&memory, 0..5, ReadWriteFlags::NOWAIT).is_err();
+        for (opened, is_later) in [(Patience::None, false), (Patience::Some, cannot_tell)] {
+            let mut body = FileBody::new(memory.try_clone().expect("a descriptor"), 0..5, opened);
+            assert_eq!(body.whole().expect("read").as_deref(), Some(&b"bytes"[..]));
+            assert_eq!(body.read().map_err(|error| error.kind()).err(), is_later.then_some(ErrorKind::WouldBlock));
+            let first = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(first.is_pending(), is_later);
+            let mut found = match first {
+                Poll::Ready(frame) => frame.expect("one").expect("read").into_data().expect("data").to_vec(),
+                Poll::Pending => Vec::new(),
+            };
+            found.extend_from_slice(&body.collect().await.expect("a body").to_bytes());
+            assert_eq!(found, b"bytes");
         }
     }
 
@@ -267,6 +290,11 @@ mod tests {
         file.set_len(50).expect("cut");
         let broken = body.frame().await.expect("a frame").expect_err("not whole");
         assert_eq!(broken.kind(), ErrorKind::UnexpectedEof);
+        let mut short = self::body(&file, 0..300);
+        assert!(short.whole().expect("read").is_none());
+        let all = short.frame().await.expect("a frame").expect("read").into_data().expect("data");
+        assert_eq!(&*all, counting(50), "what there is, and no more");
+        assert!(short.frame().await.expect("a frame").is_err());
         assert!(poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.is_none(), "and ends");
     }
 
@@ -275,12 +303,15 @@ mod tests {
         let kept = || SPARE.with_borrow(Vec::len);
         let read = |bytes: &[u8]| {
             let all = 0..bytes.len() as u64;
-            body(&file(bytes), all).read(Patience::Some).expect("read")
+            body(&file(bytes), all).read().expect("read")
         };
-        let first = read(&vec![1; PIECE_BYTES]);
+        let first = read(&vec![1; PIECE_BYTES / 2]);
         assert_eq!(kept(), 0, "in use");
         drop(first);
         assert_eq!(kept(), 1);
+        let second = read(&vec![2; PIECE_BYTES]);
+        assert_eq!((kept(), &*second), (0, &*vec![2; PIECE_BYTES]));
+        drop(second);
         let second = read(&vec![2; PIECE_BYTES / 2]);
         assert_eq!((kept(), &*second), (0, &*vec![2; PIECE_BYTES / 2]));
         let small = read(&[3; 100]);
@@ -296,7 +327,7 @@ mod tests {
     fn little_is_read_at_once_and_much_is_not() {
         let bytes = counting(PIECE_BYTES + 1);
         let file = file(&bytes);
-        let whole = |part: Range<u64>| body(&file, part).whole(Patience::Some).expect("read").map(|bytes| bytes.len());
+        let whole = |part: Range<u64>| body(&file, part).whole().expect("read").map(|bytes| bytes.len());
         assert_eq!(whole(0..PIECE_BYTES as u64), Some(PIECE_BYTES));
         assert_eq!(whole(0..PIECE_BYTES as u64 + 1), None);
         assert_eq!(whole(5..5), Some(0));

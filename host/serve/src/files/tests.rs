@@ -54,6 +54,8 @@ impl Site {
         symlink("../a.css", site.join("docs/within.css")).expect("a link");
         symlink("../outside.txt", site.join("out.txt")).expect("a link");
         symlink(dir.path().join("outside.txt"), site.join("absolute.txt")).expect("a link");
+        symlink("/a.css", site.join("rooted.css")).expect("a link");
+        symlink("../../a.css", site.join("docs/clamped.css")).expect("a link");
         symlink("..", site.join("parent")).expect("a link");
         symlink("loop", site.join("loop")).expect("a link");
         symlink("/proc/self/fd/0", site.join("magic")).expect("a link");
@@ -138,6 +140,8 @@ async fn nothing_else_is_opened() {
         "/absolute.txt",
         "/parent/outside.txt",
         "/docs/up.css",
+        "/docs/clamped.css",
+        "/rooted.css",
         "/loop",
         "/magic",
         "/pipe",
