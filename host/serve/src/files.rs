@@ -31,7 +31,7 @@ use rustix::io::Errno;
 
 pub(crate) use self::body::FileBody;
 use self::coding::{Coding, preferred};
-use self::place::{Place, place};
+use self::place::{FilePlace, place};
 use self::range::{Wanted, wanted};
 use self::version::FileVersion;
 
@@ -72,13 +72,13 @@ pub(crate) enum StaticBody {
 
 /// Whether a disk may be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Patience {
+enum DiskPatience {
     None,
     Some,
 }
 
 /// A file of the folder.
-struct Found {
+struct OpenedFile {
     file: OwnedFd,
     stat: Stat,
     coding: Option<Coding>,
@@ -104,11 +104,11 @@ impl StaticFolder {
         headers: &HeaderMap,
     ) -> Result<Option<StaticAnswer>> {
         let Some(place) = place(target.path(), &self.prefix) else { return Ok(None) };
-        match self.answer_with(&place, method, target, headers, Patience::None) {
+        match self.answer_with(&place, method, target, headers, DiskPatience::None) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let (own, method, target, headers) =
                     (Arc::clone(self), method.clone(), target.clone(), headers.clone());
-                let patient = move || own.answer_with(&place, &method, &target, &headers, Patience::Some);
+                let patient = move || own.answer_with(&place, &method, &target, &headers, DiskPatience::Some);
                 tokio::task::spawn_blocking(patient).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
             }
             answer => answer,
@@ -117,11 +117,11 @@ impl StaticFolder {
 
     fn answer_with(
         &self,
-        place: &Place,
+        place: &FilePlace,
         method: &Method,
         target: &PathAndQuery,
         headers: &HeaderMap,
-        patience: Patience,
+        patience: DiskPatience,
     ) -> Result<Option<StaticAnswer>> {
         let mut path = place.path.clone();
         if place.is_folder {
@@ -147,7 +147,7 @@ impl StaticFolder {
             return Ok(redirect(target));
         }
         let coded = if self.precompressed { self.coded(&path, headers, patience)? } else { None };
-        let found = coded.unwrap_or(Found { file, stat, coding: None });
+        let found = coded.unwrap_or(OpenedFile { file, stat, coding: None });
         let mut answer = answer_found(found, content_type(&path), method, headers, patience)?;
         if self.precompressed {
             // With files that have no coded form too: it may appear at any time.
@@ -157,24 +157,24 @@ impl StaticFolder {
     }
 
     /// The coded form of a file that the client likes best, if there is one.
-    fn coded(&self, path: &[u8], headers: &HeaderMap, patience: Patience) -> Result<Option<Found>> {
+    fn coded(&self, path: &[u8], headers: &HeaderMap, patience: DiskPatience) -> Result<Option<OpenedFile>> {
         for coding in preferred(headers) {
             let path = [path, coding.ending().as_bytes()].concat();
             if let Some((file, stat)) = self.open(&path, patience)?
                 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             {
-                return Ok(Some(Found { file, stat, coding: Some(coding) }));
+                return Ok(Some(OpenedFile { file, stat, coding: Some(coding) }));
             }
         }
         Ok(None)
     }
 
     /// Opens what a path below the folder leads to, for reading; none: nothing that may be read.
-    fn open(&self, path: &[u8], patience: Patience) -> Result<Option<(OwnedFd, Stat)>> {
+    fn open(&self, path: &[u8], patience: DiskPatience) -> Result<Option<(OwnedFd, Stat)>> {
         // Without waiting for the other end of a pipe.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        resolve.set(ResolveFlags::CACHED, patience == Patience::None);
+        resolve.set(ResolveFlags::CACHED, patience == DiskPatience::None);
         let mut tries = 0;
         loop {
             match rustix::fs::openat2(self.folder.as_fd(), OsStr::from_bytes(path), flags, Mode::empty(), resolve) {
@@ -195,7 +195,7 @@ impl StaticFolder {
                     | Errno::ILSEQ,
                 ) => return Ok(None),
                 // Something was renamed while the path was resolved.
-                Err(Errno::AGAIN) if patience == Patience::Some && tries < TRIES_MAX => tries += 1,
+                Err(Errno::AGAIN) if patience == DiskPatience::Some && tries < TRIES_MAX => tries += 1,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -205,11 +205,11 @@ impl StaticFolder {
 
 /// The answer with a file.
 fn answer_found(
-    Found { file, stat, coding }: Found,
+    OpenedFile { file, stat, coding }: OpenedFile,
     content_type: HeaderValue,
     method: &Method,
     headers: &HeaderMap,
-    patience: Patience,
+    patience: DiskPatience,
 ) -> Result<StaticAnswer> {
     let size = u64::try_from(stat.st_size).unwrap_or_default();
     let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
@@ -248,7 +248,7 @@ fn answer_found(
     Ok(StaticAnswer { status, headers: told, body })
 }
 
-fn body_of(file: OwnedFd, part: Range<u64>, patience: Patience) -> Result<StaticBody> {
+fn body_of(file: OwnedFd, part: Range<u64>, patience: DiskPatience) -> Result<StaticBody> {
     let body = FileBody::new(file, part, patience);
     Ok(match body.whole()? {
         Some(bytes) => StaticBody::Whole(bytes),

@@ -14,7 +14,7 @@ use http_body::{Frame, SizeHint};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::task::JoinHandle;
 
-use super::Patience;
+use super::DiskPatience;
 
 /// Bytes that are read at once, at most.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
@@ -33,13 +33,13 @@ pub(crate) struct FileBody {
     /// What has not been read yet.
     left: Range<u64>,
     /// Whether a disk was waited for when it was opened.
-    opened: Patience,
+    opened: DiskPatience,
     /// The disk is asked.
     reading: Option<JoinHandle<Result<Bytes>>>,
 }
 
 impl FileBody {
-    pub(super) fn new(file: OwnedFd, part: Range<u64>, opened: Patience) -> Self {
+    pub(super) fn new(file: OwnedFd, part: Range<u64>, opened: DiskPatience) -> Self {
         Self { file: Arc::new(file), left: part, opened, reading: None }
     }
 
@@ -54,8 +54,8 @@ impl FileBody {
             return Ok(None);
         }
         let bytes = match self.opened {
-            Patience::None => self.read()?,
-            Patience::Some => read_at(&self.file, self.left.clone(), ReadWriteFlags::empty())?,
+            DiskPatience::None => self.read()?,
+            DiskPatience::Some => read_at(&self.file, self.left.clone(), ReadWriteFlags::empty())?,
         };
         // Otherwise the rest was not in memory.
         Ok((bytes.len() as u64 == self.size()).then_some(bytes))
@@ -71,8 +71,8 @@ impl FileBody {
     fn read(&self) -> Result<Bytes> {
         match read_at(&self.file, self.left.clone(), ReadWriteFlags::NOWAIT) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => match self.opened {
-                Patience::None => read_at(&self.file, self.left.clone(), ReadWriteFlags::empty()),
-                Patience::Some => Err(ErrorKind::WouldBlock.into()),
+                DiskPatience::None => read_at(&self.file, self.left.clone(), ReadWriteFlags::empty()),
+                DiskPatience::Some => Err(ErrorKind::WouldBlock.into()),
             },
             read => read,
         }
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn body(file: &std::fs::File, part: Range<u64>) -> FileBody {
-        FileBody::new(file.try_clone().expect("a descriptor").into(), part, Patience::None)
+        FileBody::new(file.try_clone().expect("a descriptor").into(), part, DiskPatience::None)
     }
 
     fn counting(bytes: usize) -> Vec<u8> {
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(present.whole().expect("read").as_deref(), Some(&bytes[..10]));
         file.sync_all().expect("synced");
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("out of memory");
-        let mut absent = FileBody::new(file.try_clone().expect("a descriptor").into(), 0..131_072, Patience::Some);
+        let mut absent = FileBody::new(file.try_clone().expect("a descriptor").into(), 0..131_072, DiskPatience::Some);
         let first = Pin::new(&mut absent).poll_frame(&mut context);
         let is_later = first.is_pending();
         let mut found = match first {
@@ -266,7 +266,7 @@ mod tests {
         let memory = rustix::fs::memfd_create("a", rustix::fs::MemfdFlags::CLOEXEC).expect("a file");
         rustix::io::pwrite(&memory, b"bytes", 0).expect("written");
         let cannot_tell = read_at(&memory, 0..5, ReadWriteFlags::NOWAIT).is_err();
-        for (opened, is_later) in [(Patience::None, false), (Patience::Some, cannot_tell)] {
+        for (opened, is_later) in [(DiskPatience::None, false), (DiskPatience::Some, cannot_tell)] {
             let mut body = FileBody::new(memory.try_clone().expect("a descriptor"), 0..5, opened);
             assert_eq!(body.whole().expect("read").as_deref(), Some(&b"bytes"[..]));
             assert_eq!(body.read().map_err(|error| error.kind()).err(), is_later.then_some(ErrorKind::WouldBlock));

@@ -2,7 +2,7 @@
 
 /// What a path names below a folder.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FilePlace {
     /// The path from the folder, as file systems have it: bytes, and `.` for the folder itself.
     pub(super) path: Vec<u8>,
     /// The path ends with a slash: a folder's own page is meant.
@@ -12,10 +12,10 @@ pub(super) struct Place {
 /// The place that a path names in a folder that is served below `prefix`, which does not end with a slash. None: a path that
 /// does not begin so, and one that no file is served for: with an empty segment, with one that begins with a dot (encoded or
 /// not), or with an encoded slash or zero byte, which would be another path in a file system.
-pub(super) fn place(path: &str, prefix: &str) -> Option<Place> {
+pub(super) fn place(path: &str, prefix: &str) -> Option<FilePlace> {
     let below = path.strip_prefix(prefix)?;
     if below.is_empty() {
-        return Some(Place { path: b".".to_vec(), is_folder: false });
+        return Some(FilePlace { path: b".".to_vec(), is_folder: false });
     }
     let below = below.strip_prefix('/')?;
     let (names, is_folder) = match below.strip_suffix('/') {
@@ -23,7 +23,7 @@ pub(super) fn place(path: &str, prefix: &str) -> Option<Place> {
         None => (below, below.is_empty()),
     };
     if below.is_empty() {
-        return Some(Place { path: b".".to_vec(), is_folder });
+        return Some(FilePlace { path: b".".to_vec(), is_folder });
     }
     let mut path = Vec::with_capacity(names.len());
     for segment in names.split('/') {
@@ -37,7 +37,7 @@ pub(super) fn place(path: &str, prefix: &str) -> Option<Place> {
             return None;
         }
     }
-    Some(Place { path, is_folder })
+    Some(FilePlace { path, is_folder })
 }
 
 /// Adds what a segment of a path stands for (RFC 3986, section 2.1).

@@ -332,14 +332,14 @@ async fn a_path_that_is_not_in_memory_is_opened_by_another_thread() {
     let place = place("/docs/index.html", "").expect("a place");
     let (method, target, headers) = (Method::GET, PathAndQuery::from_static("/docs/index.html"), HeaderMap::new());
     let ask = |patience| site.folder.answer_with(&place, &method, &target, &headers, patience);
-    let found = ask(Patience::Some).expect("no error").expect("an answer");
+    let found = ask(DiskPatience::Some).expect("no error").expect("an answer");
     assert_eq!(found.status, StatusCode::OK);
     // Names that nobody has asked for are in no cache of the kernel's, unless the folder's file system keeps all in memory.
-    match site.folder.open(b"docs/never-asked-for", Patience::None) {
+    match site.folder.open(b"docs/never-asked-for", DiskPatience::None) {
         Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
         Ok(found) => assert!(found.is_none()),
     }
-    assert!(site.folder.open(b"docs/never-asked-for-2", Patience::Some).expect("no error").is_none());
+    assert!(site.folder.open(b"docs/never-asked-for-2", DiskPatience::Some).expect("no error").is_none());
     assert!(site.ask("GET", "/docs/never-asked-for-3", &[]).await.is_none(), "and this is how it is asked for");
 }
 

@@ -24,7 +24,7 @@ const CHECKSUM: u8 = 3;
 
 /// What is known of a header after some of a connection's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum ProxyHeader {
     /// It may be one; there are not enough bytes yet.
     Incomplete,
     /// It is none, or not a valid one, whatever follows: the connection ends.
@@ -39,7 +39,7 @@ pub(crate) enum Outcome {
 }
 
 /// Reads the header at the beginning of what a connection has sent so far.
-pub(crate) fn read(bytes: &[u8]) -> Outcome {
+pub(crate) fn read(bytes: &[u8]) -> ProxyHeader {
     let read = if begins(bytes, TEXT) {
         read_text(bytes)
     } else if begins(bytes, SIGNATURE) {
@@ -48,14 +48,14 @@ pub(crate) fn read(bytes: &[u8]) -> Outcome {
         Err("the connection does not begin with a PROXY header (section 2.2)")
     };
     match read {
-        Ok(Some((bytes_used, client))) => Outcome::Complete { bytes_used, client },
-        Ok(None) => Outcome::Incomplete,
-        Err(reason) => Outcome::Invalid(reason),
+        Ok(Some((bytes_used, client))) => ProxyHeader::Complete { bytes_used, client },
+        Ok(None) => ProxyHeader::Incomplete,
+        Err(reason) => ProxyHeader::Invalid(reason),
     }
 }
 
 /// The header's bytes and the client; none: there are not enough bytes yet.
-type Read = Result<Option<(usize, Option<SocketAddr>)>, &'static str>;
+type HeaderStep = Result<Option<(usize, Option<SocketAddr>)>, &'static str>;
 
 /// Whether the bytes begin in this way, as far as there are any.
 fn begins(bytes: &[u8], way: &[u8]) -> bool {
@@ -64,7 +64,7 @@ fn begins(bytes: &[u8], way: &[u8]) -> bool {
 }
 
 /// Version 1 (section 2.1).
-fn read_text(bytes: &[u8]) -> Read {
+fn read_text(bytes: &[u8]) -> HeaderStep {
     let line = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
     let Some(end) = line.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
         let is_too_long = line.len() == LINE_BYTES_MAX;
@@ -109,7 +109,7 @@ fn port(text: &str) -> Option<u16> {
 }
 
 /// Version 2 (section 2.2).
-fn read_binary(bytes: &[u8]) -> Read {
+fn read_binary(bytes: &[u8]) -> HeaderStep {
     let Some(&command) = bytes.get(12) else { return Ok(None) };
     let is_local = match command {
         0x20 => true,
@@ -191,12 +191,12 @@ mod tests {
 
     use super::*;
 
-    fn complete(bytes_used: usize, client: Option<&str>) -> Outcome {
-        Outcome::Complete { bytes_used, client: client.map(|client| client.parse().expect("an address")) }
+    fn complete(bytes_used: usize, client: Option<&str>) -> ProxyHeader {
+        ProxyHeader::Complete { bytes_used, client: client.map(|client| client.parse().expect("an address")) }
     }
 
     fn is_invalid(bytes: &[u8]) -> bool {
-        matches!(read(bytes), Outcome::Invalid(_))
+        matches!(read(bytes), ProxyHeader::Invalid(_))
     }
 
     /// A header of version 2.
@@ -296,7 +296,7 @@ mod tests {
         assert!(is_invalid(b"PROXY TCP4 1.2.3.4 1.2.3.4\xC2\xA01 2\r\n"), "a space of another kind");
         let mut long = [b'a'; LINE_BYTES_MAX];
         long[..14].copy_from_slice(b"PROXY UNKNOWN ");
-        assert_eq!(read(&long[..LINE_BYTES_MAX - 1]), Outcome::Incomplete);
+        assert_eq!(read(&long[..LINE_BYTES_MAX - 1]), ProxyHeader::Incomplete);
         assert!(is_invalid(&long));
         long[LINE_BYTES_MAX - 1] = b'\r';
         assert!(is_invalid(&long));
@@ -340,7 +340,7 @@ mod tests {
         let mut broken = sealed(binary(0x21, 0x11, &with(&sum)));
         broken[FIXED_BYTES] ^= 1;
         let twice = binary(0x21, 0x11, &with(&[sum.clone(), sum].concat()));
-        assert_eq!(read(&twice), Outcome::Invalid("there are two checksums (section 2.2.3)"));
+        assert_eq!(read(&twice), ProxyHeader::Invalid("there are two checksums (section 2.2.3)"));
         for header in [
             b"\r\n\r\n\0\r\nQUIT\r".to_vec(),
             b"\r\nGET / HTTP/1.1\r\n".to_vec(),
@@ -366,7 +366,7 @@ mod tests {
         ] {
             assert!(is_invalid(&header), "{header:02x?}: {:?}", read(&header));
         }
-        assert_eq!(read(&[SIGNATURE, &[0x20, 0x00, 0x0F, 0xF0]].concat()), Outcome::Incomplete, "4096 bytes");
+        assert_eq!(read(&[SIGNATURE, &[0x20, 0x00, 0x0F, 0xF0]].concat()), ProxyHeader::Incomplete, "4096 bytes");
     }
 
     #[test]
@@ -416,16 +416,16 @@ mod tests {
 
     /// Whatever can be read of the bytes, it is the same for however many of them there are.
     fn check_pieces(bytes: &[u8]) -> Result<(), TestCaseError> {
-        let mut known = Outcome::Incomplete;
+        let mut known = ProxyHeader::Incomplete;
         for length in 0..=bytes.len() {
             let found = read(&bytes[..length]);
-            prop_assert!(known == Outcome::Incomplete || found == known, "{length}: {known:?}, then {found:?}");
-            if let (Outcome::Incomplete, Outcome::Complete { bytes_used, .. }) = (known, found) {
+            prop_assert!(known == ProxyHeader::Incomplete || found == known, "{length}: {known:?}, then {found:?}");
+            if let (ProxyHeader::Incomplete, ProxyHeader::Complete { bytes_used, .. }) = (known, found) {
                 prop_assert_eq!(bytes_used, length, "known as soon as it is there, and not before");
             }
             known = found;
         }
-        prop_assert!(known != Outcome::Incomplete || bytes.len() < PROXY_HEADER_BYTES_MAX, "it always ends");
+        prop_assert!(known != ProxyHeader::Incomplete || bytes.len() < PROXY_HEADER_BYTES_MAX, "it always ends");
         Ok(())
     }
 
@@ -434,7 +434,7 @@ mod tests {
         fn what_is_written_is_read((header, client) in headers(), behind in prop::collection::vec(any::<u8>(), 0..20)) {
             let bytes_used = header.len();
             let bytes = [header, behind].concat();
-            prop_assert_eq!(read(&bytes), Outcome::Complete { bytes_used, client });
+            prop_assert_eq!(read(&bytes), ProxyHeader::Complete { bytes_used, client });
             check_pieces(&bytes)?;
         }
 
