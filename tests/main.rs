@@ -45,6 +45,9 @@ mod groups;
 mod host_faults;
 mod host_resources;
 mod hostile_guests;
+mod http2;
+mod http2_floods;
+mod http2_rules;
 mod inspect;
 mod isolation;
 mod javascript;
@@ -80,6 +83,7 @@ mod startup;
 mod streaming;
 mod table;
 mod tidy;
+mod tls;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()

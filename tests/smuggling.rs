@@ -275,8 +275,6 @@ fn targets() -> Vec<Row> {
             0,
         ),
         row("CONNECT", format!("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n{SMUGGLED}"), &[501], Then::Closed, 0),
-        // HTTP/2 is not offered; closed without a word is what HTTP/2 clients understand, and 400 what the others do.
-        row("the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", &[400], Then::Closed, 0),
         row("TLS", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n", &[400], Then::Closed, 0),
         // An upgrade is an offer (RFC 9110, section 7.8); what follows is HTTP/1.1 still.
         row(

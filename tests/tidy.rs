@@ -51,9 +51,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("serve/src/pool/codel.rs", &[]),
     ("serve/src/http", &["alarms", "buffers", "crash", "development", "metrics", "net::Peer", "pool", "worker_id"]),
     ("serve/src/http/pace.rs", &[]),
-    ("serve/src/http1", &["alarms", "http", "metrics", "net"]),
+    ("serve/src/http1", &["alarms", "http", "metrics", "net", "preface", "turns"]),
     ("serve/src/http1/framing.rs", &["http::Framing"]),
-    ("serve/src/worker", &["alarms", "crash", "http", "http1", "metrics", "net", "pool", "scoreboard", "worker_id"]),
+    ("serve/src/http2", &["alarms", "http", "metrics", "net", "preface", "turns"]),
+    ("serve/src/http2/frames.rs", &["preface"]),
+    ("serve/src/http2/head.rs", &["http::Framing"]),
+    ("serve/src/preface.rs", &[]),
+    ("serve/src/protocol.rs", &["http", "http1", "http2", "net"]),
+    ("serve/src/turns.rs", &[]),
+    ("serve/src/worker", &["alarms", "crash", "http", "metrics", "net", "pool", "protocol", "scoreboard", "worker_id"]),
     ("supervise/src/supervisor.rs", &[]),
     ("supervise/src/balancer.rs", &[]),
     ("supervise/src/shutdown.rs", &[]),
@@ -75,7 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("toolchain/src/templates.rs", &["build"]),
 ];
 /// What speaks HTTP.
-const SPEAK_HYPER: [&str; 9] = [
+const SPEAK_HYPER: [&str; 11] = [
     "serve/src/http/forward.rs",
     "serve/src/http/forward/connections.rs",
     "serve/src/http/forward/response.rs",
@@ -85,6 +91,8 @@ const SPEAK_HYPER: [&str; 9] = [
     "serve/src/http/serve.rs",
     "serve/src/http/source.rs",
     "serve/src/http1/connection.rs",
+    "serve/src/http2/connection.rs",
+    "serve/src/http2/streams.rs",
     "supervise/src/admin.rs",
 ];
 

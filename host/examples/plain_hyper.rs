@@ -16,7 +16,7 @@ use clap::Parser;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustix::net::SocketFlags;
@@ -42,6 +42,9 @@ struct Args {
     /// A listener a worker (SO_REUSEPORT) in the place of one acceptor.
     #[arg(long)]
     reuseport: bool,
+    /// HTTP/2 with prior knowledge in the place of HTTP/1.1.
+    #[arg(long)]
+    http2: bool,
     /// Threads beside the workers that only compute: what a looping guest is to wasmhost.
     #[arg(long, default_value_t = 0)]
     busy_threads: u16,
@@ -58,7 +61,7 @@ fn main() -> io::Result<()> {
         listeners.iter().try_for_each(listen).map_err(io::Error::other)?;
         let threads = listeners
             .into_iter()
-            .map(|listener| spawn_worker(move || serve_own(listener)))
+            .map(|listener| spawn_worker(move || serve_own(listener, args.http2)))
             .collect::<io::Result<Vec<_>>>()?;
         announce(&address)?;
         return threads
@@ -70,7 +73,7 @@ fn main() -> io::Result<()> {
     let inboxes = (0..workers)
         .map(|_| {
             let (inbox, connections) = mpsc::channel(INBOX_MAX);
-            spawn_worker(move || serve_inbox(connections)).map(|_| inbox)
+            spawn_worker(move || serve_inbox(connections, args.http2)).map(|_| inbox)
         })
         .collect::<io::Result<Vec<_>>>()?;
     announce(&format!("http://{}", listener.local_addr()?))?;
@@ -117,28 +120,42 @@ fn spawn_worker<F: Future<Output = io::Result<()>>>(
     })
 }
 
-async fn serve_inbox(mut connections: mpsc::Receiver<TcpStream>) -> io::Result<()> {
+async fn serve_inbox(mut connections: mpsc::Receiver<TcpStream>, is_http2: bool) -> io::Result<()> {
     while let Some(stream) = connections.recv().await {
-        serve_connection(tokio::net::TcpStream::from_std(stream)?)?;
+        serve_connection(tokio::net::TcpStream::from_std(stream)?, is_http2)?;
     }
     Ok(())
 }
 
-async fn serve_own(listener: TcpListener) -> io::Result<()> {
+async fn serve_own(listener: TcpListener, is_http2: bool) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     loop {
         let (stream, _) = listener.accept().await?;
-        serve_connection(stream)?;
+        serve_connection(stream, is_http2)?;
     }
 }
 
-fn serve_connection(stream: tokio::net::TcpStream) -> io::Result<()> {
+fn serve_connection(stream: tokio::net::TcpStream, is_http2: bool) -> io::Result<()> {
     stream.set_nodelay(true)?;
     tokio::task::spawn_local(async move {
         // A client that leaves in the middle is its own affair.
+        if is_http2 {
+            let _ = http2::Builder::new(Tasks).serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+            return;
+        }
         let _ = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(stream), service_fn(answer)).await;
     });
     Ok(())
+}
+
+/// Each stream has a task of its own.
+#[derive(Clone)]
+struct Tasks;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, stream: F) {
+        tokio::task::spawn_local(stream);
+    }
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {

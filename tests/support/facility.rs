@@ -54,6 +54,10 @@ facilities! {
     Haproxy = "haproxy", server_program("haproxy");
     /// The proxy; it only reads a configuration here.
     Caddy = "caddy", succeeds("caddy", &["version"]);
+    /// A client of HTTP/2, and one that sends many requests.
+    Nghttp2 = "nghttp2-client", succeeds("sh", &["-c", "nghttp --version && h2load --version"]);
+    /// A client of HTTP/2.
+    Curl = "curl-http2", succeeds("sh", &["-c", "curl --version | grep -q HTTP2"]);
     /// Checks of systemd's units.
     Systemd = "systemd-analyze", succeeds("systemd-analyze", &["--version"]);
     /// Containers without an image registry.

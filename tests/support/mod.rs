@@ -6,9 +6,11 @@ pub mod client;
 pub mod document;
 pub mod facility;
 pub mod harness;
+pub mod http2;
 pub mod neighbours;
 pub mod run;
 pub mod server;
+pub mod tls;
 pub mod wat;
 
 use std::time::{Duration, Instant};

@@ -157,7 +157,7 @@ impl Server {
             if line == "<end of the log>" {
                 return Some(None);
             }
-            line.contains("listening on ").then(|| Some(address_in(line, "listening on http://")))
+            line.contains("listening on ").then(|| Some(addresses_in(line).first().copied()))
         });
         match listening {
             Some(Some(address)) => {
@@ -167,6 +167,15 @@ impl Server {
             }
             Some(None) | None => panic!("the server did not listen:\n{}", server.lines().join("\n")),
         }
+    }
+
+    /// All TCP addresses on which it has listened from its start, in the order of its settings.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.lines()
+            .iter()
+            .find(|line| line.contains("listening on "))
+            .map(|line| addresses_in(line))
+            .unwrap_or_default()
     }
 
     /// All lines of the log so far.
@@ -385,6 +394,14 @@ pub fn limit_descriptors(pid: u32, soft: usize) {
 pub fn lowest_free_descriptor(pid: u32) -> usize {
     let is_open = |number: &usize| std::fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
     (0..).find(|number| !is_open(number)).expect("there is a free one")
+}
+
+/// The addresses that a line says the host listens on.
+fn addresses_in(line: &str) -> Vec<SocketAddr> {
+    let told = line.split_once("listening on ").map_or("", |(_, told)| told);
+    told.split(" and ")
+        .filter_map(|part| address_in(part, "http://").or_else(|| address_in(part, "https://")))
+        .collect()
 }
 
 fn address_in(line: &str, before: &str) -> Option<SocketAddr> {

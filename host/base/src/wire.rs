@@ -53,6 +53,8 @@ pub enum Descriptor {
     Listener(usize),
     /// A client's socket.
     Socket,
+    /// A sealed file of what listeners need to speak TLS.
+    Tls,
 }
 
 /// A descriptor to be sent, and what it is.

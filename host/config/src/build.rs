@@ -9,15 +9,17 @@ use toml::de::{DeTable, DeValue};
 
 use super::capability::Capabilities;
 use super::cli::{FileArgs, ServeArgs};
-use super::document::{APPS, DEFAULTS, Drafts, Keys, TableReader, ValuePlaces, at};
+use super::document::{APPS, DEFAULTS, Drafts, Keys, LISTENERS, TableReader, ValuePlaces, at};
 use super::draft::{AppDraft, Folder, HostDraft};
 use super::file::{self, ConfigFile};
 use super::given::{Given, Origin, Source};
+use super::listener::{self, ListenerDraft};
 use super::machine::Machine;
 use super::mistake::{Mistake, Mistakes, Offset};
 use super::nearest::shown;
 use super::overlap;
-use super::settings::{Setting, Takes};
+use super::settings::{self, Setting, Takes};
+use super::shown::listen as listened;
 use super::together::{self, AppPlace, FoundApp};
 use super::{APPS_MAX, CacheChoice, Compilation, Config, parse, variables};
 
@@ -181,13 +183,16 @@ fn read(
     (capabilities, machine): Known,
     mut mistakes: Mistakes,
 ) -> (Config, Mistakes) {
-    let mut drafts = Drafts { host: HostDraft::new(machine), app: AppDraft::new() };
+    let listener = ListenerDraft::new(Folder::current(), machine.has_inherited_socket);
+    let mut drafts = Drafts { host: HostDraft::new(&machine), listener, app: AppDraft::new() };
     let given = given.iter().filter_map(|given| Some((given.setting(capabilities)?, given)));
     let (defaults, decisions): (Vec<_>, Vec<_>) = given.partition(|(_, given)| given.origin == Origin::Default);
     apply(&defaults, &mut drafts, &mut mistakes);
     let (places, mut apps) = match served {
         ServedFrom::Component(component) => {
             apply(&decisions, &mut drafts, &mut mistakes);
+            let top = drafts.listener.clone();
+            end_listeners(&mut drafts, top, &ValuePlaces::default(), Vec::new(), &mut mistakes);
             drafts.app.end_place();
             let mut app = drafts.app.app;
             (app.component, app.name, app.routes) = (component.to_owned(), name_of(component), vec!["*".to_owned()]);
@@ -195,7 +200,6 @@ fn read(
         }
         ServedFrom::File(file) => of_tables(file, capabilities, &decisions, &mut drafts, &mut mistakes),
     };
-    drafts.host.listen_by_default();
     let mut config = drafts.host.config;
     config.is_worker_kind_auto = drafts.host.worker_kind.is_none();
     config.worker_kind = drafts.host.worker_kind.unwrap_or_else(|| together::kind_of(&apps, config.workers));
@@ -234,6 +238,22 @@ fn of_tables(
     drafts.start_at(&Folder::current());
     let declared_before = std::mem::take(&mut drafts.app.app.grants.declared);
     apply(decisions, drafts, reader.mistakes);
+    let top = drafts.listener.clone();
+    drafts.start_at(&Folder::of(file.folder()));
+    let mut more = Vec::new();
+    for (begin, table) in tables_of_listeners(&table, reader.mistakes) {
+        drafts.listener = ListenerDraft::new(drafts.listener.folder.clone(), top.has_inherited_socket);
+        reader.table(table, &Keys::of_listener(), drafts);
+        let places = std::mem::take(&mut reader.places);
+        if places.of("listen").is_none() {
+            reader.mistakes.absent(begin, None, "this listener has no address: write `listen = \"0.0.0.0:443\"`");
+        }
+        more.push((drafts.listener.clone(), begin, places));
+    }
+    // Who says by a flag where to listen wants no other address.
+    more.retain(|_| !decided.contains("listen"));
+    end_listeners(drafts, top, &places, more, reader.mistakes);
+    drafts.start_at(&Folder::current());
     let variables = drafts.app.take_variables();
     let declared = std::mem::replace(&mut drafts.app.app.grants.declared, declared_before);
     drafts.start_at(&Folder::of(file.folder()));
@@ -250,6 +270,56 @@ fn of_tables(
         apps.push(FoundApp { app, place: Some(AppPlace { begin, places: std::mem::take(&mut reader.places) }) });
     }
     (places, apps)
+}
+
+/// Puts the listeners of all places together: of the top with the flags, and of the file's tables.
+fn end_listeners(
+    drafts: &mut Drafts,
+    mut top: ListenerDraft,
+    at_top: &ValuePlaces,
+    more: Vec<(ListenerDraft, Offset, ValuePlaces)>,
+    mistakes: &mut Mistakes,
+) {
+    if top.listens.is_empty() && more.is_empty() {
+        top.listen_by_default();
+    }
+    let mut add = |draft: ListenerDraft, begin: Option<Offset>, places: &ValuePlaces| {
+        let listeners = &mut drafts.host.config.listeners;
+        let added = draft.finish().and_then(|more| {
+            listener::add(listeners, more)
+                .map_err(|(listen, reason)| ("listen", format!("`{}` {reason}", listened(&listen))))
+        });
+        let Err((key, reason)) = added else { return };
+        match places.of(key).or(begin) {
+            Some(at) => mistakes.at(at, None, format!("{key}: {reason}")),
+            None => mistakes.note(flag_of(key), reason),
+        }
+    };
+    add(top, None, at_top);
+    more.into_iter().for_each(|(draft, begin, places)| add(draft, Some(begin), &places));
+}
+
+/// The flag of a key of addresses.
+fn flag_of(key: &str) -> String {
+    settings::of_listener().find(|setting| setting.key == key).map_or_else(|| key.to_owned(), Setting::flag)
+}
+
+/// The tables of further addresses, and where each begins.
+fn tables_of_listeners<'t>(table: &'t DeTable<'t>, mistakes: &mut Mistakes) -> Vec<(Offset, &'t DeTable<'t>)> {
+    let Some(value) = table.get(LISTENERS) else { return Vec::new() };
+    const EXPECTED: &str = "write `[[listener]]`, and below it `listen = \"0.0.0.0:443\"`";
+    let DeValue::Array(values) = value.get_ref() else {
+        mistakes.at(at(value), None, format!("`listener` must be a list of tables: {EXPECTED}"));
+        return Vec::new();
+    };
+    let mut tables = Vec::new();
+    for value in values {
+        match value.get_ref() {
+            DeValue::Table(table) => tables.push((at(value), table)),
+            _ => mistakes.at(at(value), None, format!("a listener must be a table: {EXPECTED}")),
+        }
+    }
+    tables
 }
 
 /// The tables of the apps, and where each begins.

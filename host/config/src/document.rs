@@ -9,12 +9,15 @@ use toml::de::{DeTable, DeValue};
 
 use super::capability::{self, Capabilities};
 use super::draft::{AppDraft, Folder, HostDraft};
+use super::listener::ListenerDraft;
 use super::mistake::{Mistakes, Offset};
 use super::nearest::{nearest, shown};
 use super::settings::{self, Form, Of, Setting, Takes};
 
 /// The key of the apps' tables.
 pub(super) const APPS: &str = "app";
+/// The key of the tables of addresses that have settings apart from the others.
+pub(super) const LISTENERS: &str = "listener";
 /// The key of what all apps have that do not say otherwise.
 pub(super) const DEFAULTS: &str = "defaults";
 
@@ -22,6 +25,8 @@ pub(super) const DEFAULTS: &str = "defaults";
 #[derive(Debug, Clone)]
 pub(super) struct Drafts {
     pub(super) host: HostDraft,
+    /// Of the place that is read.
+    pub(super) listener: ListenerDraft,
     pub(super) app: AppDraft,
 }
 
@@ -30,6 +35,7 @@ impl Drafts {
     pub(super) fn set(&mut self, setting: &Setting, text: &str) -> Result<(), String> {
         match &setting.of {
             Of::Host(access) => (access.set)(&mut self.host, text),
+            Of::Listener(access) => (access.set)(&mut self.listener, text),
             Of::App(access) => (access.set)(&mut self.app, text),
             Of::Capability(check) => capability::store(&mut self.app.app.grants.declared, setting, *check, text),
         }
@@ -38,6 +44,7 @@ impl Drafts {
     /// Relative paths begin at `folder` from here on.
     pub(super) fn start_at(&mut self, folder: &Folder) {
         self.host.folder.clone_from(folder);
+        self.listener.folder.clone_from(folder);
         self.app.folder.clone_from(folder);
     }
 
@@ -45,6 +52,7 @@ impl Drafts {
     pub(super) fn clear(&mut self, setting: &Setting) {
         match &setting.of {
             Of::Host(access) => (access.clear)(&mut self.host),
+            Of::Listener(access) => (access.clear)(&mut self.listener),
             Of::App(access) => (access.clear)(&mut self.app),
             Of::Capability(_) => self.app.app.grants.declared.clear(setting),
         }
@@ -76,7 +84,7 @@ impl Keys {
         Self::new(
             capabilities,
             settings::of_host(),
-            &[APPS, DEFAULTS],
+            &[APPS, LISTENERS, DEFAULTS],
             |_| "is a setting of apps; write it below an `[[app]]`, or below `[defaults]` for all",
         )
     }
@@ -86,6 +94,14 @@ impl Keys {
         Self::new(capabilities, settings::of_defaults(capabilities), &[], |setting| match setting.is_of_app() {
             true => "differs between apps; write it below each `[[app]]`",
             false => "is a setting of the host; write it above `[defaults]` and the first `[[app]]`",
+        })
+    }
+
+    /// Of a `[[listener]]`.
+    pub(super) fn of_listener() -> Self {
+        Self::new(Capabilities::NONE, settings::of_listener(), &[], |setting| match setting.is_of_app() {
+            true => "is a setting of apps; write it below an `[[app]]`, or below `[defaults]` for all",
+            false => "is a setting of the host; write it at the top of the file",
         })
     }
 
@@ -106,6 +122,11 @@ impl Keys {
     /// Whether some settings have their keys in a table of this name.
     fn has_table(&self, name: &str) -> bool {
         self.by_key.keys().any(|key| table_of(key) == Some(name))
+    }
+
+    /// How a key of this table may be written.
+    fn example(&self, table: &str) -> &'static str {
+        if table == "tls" { "cert = \"cert.pem\", key = \"key.pem\"" } else { "cpu = \"2s\"" }
     }
 
     /// What is wrong with a key that is none of these; `table`: where it stands, if in a table of the table.
@@ -183,7 +204,7 @@ impl TableReader<'_> {
                 (Some(setting), _) => self.setting(setting, value, drafts),
                 (None, DeValue::Table(inner)) if keys.has_table(name) => self.inner(name, inner, keys, drafts),
                 (None, _) if keys.has_table(name) => {
-                    self.wrong(at(value), format!("`{name}` must be a table: `{name} = {{ cpu = \"2s\" }}`"));
+                    self.wrong(at(value), format!("`{name}` must be a table: `{name} = {{ {} }}`", keys.example(name)));
                 }
                 (None, _) if keys.others.contains(&name) => {}
                 (None, _) => self.wrong(start(key), keys.unknown(None, name)),

@@ -63,12 +63,11 @@ pub(super) struct HostDraft {
     /// None: it follows from the apps ([`together::kind_of`](super::together::kind_of)).
     pub(super) worker_kind: Option<WorkerKind>,
     pub(super) folder: Folder,
-    machine: Machine,
 }
 
 impl HostDraft {
     /// What holds where nothing is given and the table has no default.
-    pub(super) fn new(machine: Machine) -> Self {
+    pub(super) fn new(machine: &Machine) -> Self {
         let config = Config {
             apps: Vec::new(),
             listeners: Vec::new(),
@@ -90,25 +89,7 @@ impl HostDraft {
             development: None,
             source: None,
         };
-        Self { config, worker_kind: None, folder: Folder::current(), machine }
-    }
-
-    pub(super) fn listen(&mut self, text: &str) -> Result<(), String> {
-        let listen = self.folder.listen(parse::listen(text)?);
-        if listen == Listen::Inherited && !self.machine.has_inherited_socket {
-            return Err(
-                "no socket was handed over: LISTEN_FDS is not set for this process (see sd_listen_fds(3))".to_owned()
-            );
-        }
-        let is_any_port = matches!(listen, Listen::Tcp(address) if address.port() == 0);
-        if !is_any_port && self.config.listeners.contains(&listen) {
-            return Err("is already listened on".to_owned());
-        }
-        if self.config.listeners.len() >= LISTENERS_MAX {
-            return Err(format!("is one too many; the host listens on {LISTENERS_MAX} addresses at most"));
-        }
-        self.config.listeners.push(listen);
-        Ok(())
+        Self { config, worker_kind: None, folder: Folder::current() }
     }
 
     pub(super) fn cache_dir(&mut self, text: &str) -> Result<(), String> {
@@ -119,18 +100,7 @@ impl HostDraft {
         }
         Ok(())
     }
-
-    /// Where clients connect when nothing is said.
-    pub(super) fn listen_by_default(&mut self) {
-        if self.config.listeners.is_empty() {
-            let local = Listen::Tcp(([127, 0, 0, 1], 8080).into());
-            self.config.listeners.push(if self.machine.has_inherited_socket { Listen::Inherited } else { local });
-        }
-    }
 }
-
-/// Most addresses that a host listens on; each costs descriptors in several processes.
-const LISTENERS_MAX: usize = 64;
 
 /// An app's settings as far as they have been read.
 #[derive(Debug, Clone)]

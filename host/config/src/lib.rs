@@ -14,6 +14,7 @@ mod file;
 mod given;
 mod host_name;
 pub mod links;
+mod listener;
 mod machine;
 mod mistake;
 mod nearest;
@@ -26,6 +27,7 @@ pub mod settings;
 mod show;
 mod shown;
 mod table;
+pub mod tls;
 mod together;
 mod variables;
 mod ways;
@@ -44,6 +46,7 @@ use serde::{Deserialize, Serialize};
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use given::Source;
+pub use listener::{ClientAuth, Listener, TlsFiles};
 pub use machine::{Machine, available_bytes, machine};
 pub use mistake::Mistake;
 pub use outline::{Outline, outline};
@@ -71,8 +74,8 @@ pub enum Balance {
 pub struct Config {
     /// What is served; one app at least, [`APPS_MAX`] at most. No two have the same name.
     pub apps: Vec<Arc<App>>,
-    /// Where clients connect; one at least.
-    pub listeners: Vec<Listen>,
+    /// Where clients connect, and how; one at least. No two have the same address.
+    pub listeners: Vec<Listener>,
     /// Number of workers, 1 to [`MAX_WORKERS`]; each group has as many more.
     pub workers: u16,
     /// What a worker is.
@@ -115,6 +118,11 @@ impl Config {
     /// The groups of its apps, each once.
     pub fn groups(&self) -> BTreeSet<&str> {
         self.apps.iter().filter_map(|app| app.group.as_deref()).collect()
+    }
+
+    /// The addresses of the listeners.
+    pub fn addresses(&self) -> impl Iterator<Item = &Listen> {
+        self.listeners.iter().map(|listener| &listener.listen)
     }
 
     /// How many workers there are in all: [`Self::workers`] that take connections, and as many for each group.
@@ -390,6 +398,8 @@ pub struct HostLimits {
     pub max_connections: Option<usize>,
     /// Connections at once of one client.
     pub max_connections_per_client: Option<usize>,
+    /// Requests at once of one connection of HTTP/2; 0: HTTP/2 is not spoken.
+    pub http2_streams_max: u32,
     /// Requests that one connection may carry.
     pub max_requests_per_connection: Option<u64>,
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::mistake::Mistakes;
 use super::together::FoundApp;
 use super::ways::{DirectoryIdentity, FoundWay, NoAnswer, ways};
-use super::{App, Config, Listen, Preopen};
+use super::{App, Config, Listen, Preopen, TlsFiles};
 
 /// Something that the host trusts, besides components.
 struct TrustedItem<'a> {
@@ -26,11 +26,13 @@ fn items<'a>(config: &'a Config, file: Option<&'a Path>) -> Vec<TrustedItem<'a>>
     let folders = folders.into_iter().filter_map(|(what, path)| Some((what, path?)));
     let mut items: Vec<_> = folders.map(|(what, path)| TrustedItem { what, path, is_whole: true }).collect();
     let mut add = |what, path| items.push(TrustedItem { what, path, is_whole: false });
-    for listen in config.listeners.iter().chain(&config.admin) {
+    for listen in config.addresses().chain(&config.admin) {
         if let Listen::Unix(socket) = listen {
             add("a socket of the host", socket);
         }
     }
+    let tls = config.listeners.iter().filter_map(|listener| listener.tls.as_deref());
+    tls.flat_map(TlsFiles::paths).for_each(|file| add("a file of TLS", file));
     file.into_iter().for_each(|file| add("the file of settings", file));
     items
 }

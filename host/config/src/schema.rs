@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::capability::Capabilities;
-use super::document::{APPS, DEFAULTS};
+use super::document::{APPS, DEFAULTS, LISTENERS};
 use super::settings::{self, Form, Setting, Takes};
 
 /// The schema (draft 2020-12).
@@ -11,6 +11,9 @@ pub fn schema(capabilities: Capabilities) -> Value {
     let mut top = properties(settings::of_host());
     let defaults = object(properties(settings::of_defaults(capabilities)), "What apps have that do not say otherwise");
     top.insert(DEFAULTS.to_owned(), defaults);
+    let listener =
+        object(properties(settings::of_listener()), "Addresses to listen on, with settings apart from the others");
+    top.insert(LISTENERS.to_owned(), json!({ "type": "array", "description": "More addresses", "items": listener }));
     let mut app =
         object(properties(settings::of_app(capabilities)), "An app: a component with its routes, limits and grants");
     insert(&mut app, "required", json!(["name"]));
@@ -51,7 +54,9 @@ fn properties(settings: impl Iterator<Item = &'static Setting>) -> Map<String, V
     }
     for (name, inner) in tables {
         let inner = if let Value::Object(inner) = inner { inner } else { Map::new() };
-        properties.insert(name, object(inner, "Bounds on the guest, and on its requests"));
+        let description =
+            if name == "tls" { "TLS of these addresses" } else { "Bounds on the guest, and on its requests" };
+        properties.insert(name, object(inner, description));
     }
     properties
 }

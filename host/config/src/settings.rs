@@ -9,6 +9,7 @@ mod grants;
 mod limits;
 mod output;
 mod serving;
+mod tls;
 
 use crate::capability::{Capabilities, Declaration};
 
@@ -17,7 +18,7 @@ pub(crate) use self::entry::Of;
 pub use self::entry::{Form, Setting, Takes};
 
 /// The host's own settings with a flag, by their headings.
-const GROUPS: &[Group] = &[serving::GROUP, limits::GROUP, grants::GROUP, output::GROUP, compilation::GROUP];
+const GROUPS: &[Group] = &[serving::GROUP, tls::GROUP, limits::GROUP, grants::GROUP, output::GROUP, compilation::GROUP];
 
 /// The heading of the settings that compiling has.
 pub(crate) const COMPILATION: &str = compilation::GROUP.heading;
@@ -45,6 +46,11 @@ pub fn all(capabilities: Capabilities) -> impl Iterator<Item = &'static Setting>
 /// Those at the top of the file.
 pub fn of_host() -> impl Iterator<Item = &'static Setting> {
     all(Capabilities::NONE).filter(|setting| !setting.is_of_app())
+}
+
+/// Those of a `[[listener]]`.
+pub fn of_listener() -> impl Iterator<Item = &'static Setting> {
+    of_host().filter(|setting| setting.is_of_listener())
 }
 
 /// Those in `[defaults]`.

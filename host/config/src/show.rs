@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::capability::Capabilities;
 use super::settings::{self, Of, Setting};
-use super::shown::Shown;
-use super::{App, Config, WorkerKind};
+use super::shown::{self, Shown};
+use super::{App, Config, Listener, WorkerKind};
 
 /// What stands in the place of values that may be secrets.
 const HIDDEN: &str = "…";
@@ -14,10 +14,18 @@ const HIDDEN: &str = "…";
 /// without which the text does not mean the same.
 pub fn show(config: &Config, capabilities: Capabilities, values: bool) -> String {
     let mut text = String::new();
+    // Addresses that have all settings in common stand at the top, as the most have them.
+    let is_one_place = config.listeners.windows(2).all(|pair| pair[0].has_settings_of(&pair[1]));
     for setting in settings::of_host() {
-        if let Of::Host(access) = &setting.of {
-            line(&mut text, setting, &(access.get)(config), values);
+        match &setting.of {
+            Of::Host(access) => line(&mut text, setting, &(access.get)(config), values),
+            Of::Listener(_) if is_one_place => show_listeners(&mut text, setting, &config.listeners),
+            Of::Listener(_) | Of::App(_) | Of::Capability(_) => {}
         }
+    }
+    for listener in config.listeners.iter().filter(|_| !is_one_place) {
+        text.push_str("\n[[listener]]\n");
+        settings::of_listener().for_each(|setting| show_listeners(&mut text, setting, std::slice::from_ref(listener)));
     }
     for app in &config.apps {
         text.push_str("\n[[app]]\n");
@@ -26,18 +34,29 @@ pub fn show(config: &Config, capabilities: Capabilities, values: bool) -> String
     text
 }
 
-/// The keys of the host's settings that differ, without `listen`. In the order of the help. Processes serve, too, what threads
+/// The keys of the host's settings that differ, without those of addresses. In the order of the help. Processes serve, too, what threads
 /// would be chosen for.
 pub fn changed_host_settings(before: &Config, after: &Config) -> Vec<&'static str> {
     let is_served = |key| key == "worker-kind" && after.is_worker_kind_auto && after.worker_kind == WorkerKind::Thread;
     let has_changed = |setting: &&Setting| match &setting.of {
-        Of::Host(access) => {
-            let key = setting.key;
-            key != "listen" && !is_served(key) && (access.get)(before) != (access.get)(after)
-        }
-        Of::App(_) | Of::Capability(_) => false,
+        Of::Host(access) => !is_served(setting.key) && (access.get)(before) != (access.get)(after),
+        // A reload follows it.
+        Of::Listener(_) | Of::App(_) | Of::Capability(_) => false,
     };
     settings::of_host().filter(has_changed).map(|setting| setting.key).collect()
+}
+
+/// A setting of addresses that have all in common; the first stands for them, but for the addresses themselves.
+fn show_listeners(text: &mut String, setting: &Setting, listeners: &[Listener]) {
+    let (Of::Listener(access), Some(first)) = (&setting.of, listeners.first()) else { return };
+    let value = match (access.get)(first) {
+        Shown::Text(_) if setting.key == "listen" => {
+            Shown::List(listeners.iter().map(|listener| shown::listen(&listener.listen)).collect())
+        }
+        Shown::Switch(false) => Shown::Nothing,
+        value => value,
+    };
+    line(text, setting, &value, true);
 }
 
 fn show_app(text: &mut String, app: &App, capabilities: Capabilities, values: bool) {
@@ -45,7 +64,7 @@ fn show_app(text: &mut String, app: &App, capabilities: Capabilities, values: bo
         match &setting.of {
             Of::App(access) => line(text, setting, &(access.get)(app), values),
             Of::Capability(_) => line(text, setting, &app.grants.declared.shown(setting), values),
-            Of::Host(_) => {}
+            Of::Host(_) | Of::Listener(_) => {}
         }
     }
 }

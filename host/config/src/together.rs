@@ -62,7 +62,7 @@ impl AppPlace {
 /// Checks the host's settings. `places`: where they stand in the file.
 pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
     let is_tcp = |listen: &Listen| matches!(listen, Listen::Tcp(_));
-    if config.balance == Balance::Kernel && !config.listeners.iter().all(is_tcp) {
+    if config.balance == Balance::Kernel && !config.addresses().all(is_tcp) {
         let reason = "needs TCP addresses to listen on, and no others (`--listen ADDRESS:PORT`)";
         match (labels.get("balance"), places.of("balance")) {
             (None, Some(at)) => mistakes.at(at, None, format!("balance `kernel`: {reason}")),

@@ -218,7 +218,7 @@ impl ProcessReach {
 
 /// The paths of Unix sockets that the host makes.
 fn socket_files(config: &Config) -> impl Iterator<Item = &Path> {
-    config.listeners.iter().chain(&config.admin).filter_map(|listen| match listen {
+    config.addresses().chain(&config.admin).filter_map(|listen| match listen {
         Listen::Unix(path) => Some(path.as_path()),
         Listen::Tcp(_) | Listen::Inherited => None,
     })

@@ -14,6 +14,7 @@ mod reading;
 mod readings;
 mod settings;
 mod stamps;
+mod tls;
 
 use std::fs::File;
 use std::io;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use self::attend::{AttendError, run};
 pub use self::openings::OPENINGS_ON_ONE_MAX;
 pub use self::reading::{NewListener, Reading};
+pub use self::tls::{TlsLook, TlsReading};
 
 use wasmhost_base::backoff::Backoff;
 use wasmhost_base::sealed::seal;
@@ -145,6 +147,8 @@ enum ToSpawner {
     ReadAgain {
         held: u64,
     },
+    /// Look whether the files of TLS are still those of the reading of this number, and read them if they are not.
+    LookAtTls(u64),
     /// The primary follows the reading of this number from now on.
     Follows(u64),
     RemoveSockets,
@@ -161,6 +165,13 @@ enum FromSpawner {
     Component(Option<serde_json::Value>),
     /// The file was read: what came of it is in [`Descriptor::Settings`], with new sockets beside.
     Read,
+    /// The files of TLS are those that are known.
+    SameTls,
+    /// They were read, for the time of this number: [`Descriptor::Tls`], and what the operator sees of the certificates in
+    /// [`Descriptor::Settings`].
+    Tls(u64),
+    /// They are others, and cannot be used, for this reason.
+    WrongTls(String),
     /// The sockets' files are gone.
     Removed,
 }
@@ -187,9 +198,7 @@ impl End {
         match answer {
             Ok(Some((FromSpawner::Exited(status), _))) => Self::Exited(ExitStatus::from_raw(status)),
             Ok(Some((FromSpawner::Failed(_, words), _))) => Self::NotStarted(words),
-            Ok(Some((FromSpawner::Component(_) | FromSpawner::Read | FromSpawner::Removed, _)) | None) | Err(_) => {
-                Self::Lost
-            }
+            Ok(_) | Err(_) => Self::Lost,
         }
     }
 }
@@ -299,6 +308,23 @@ impl Spawner {
         }
     }
 
+    /// Looks at the files of TLS, at the start: waits for it.
+    ///
+    /// # Errors
+    /// When the spawner does not do it.
+    pub fn look_at_tls_first(&self) -> io::Result<TlsLook> {
+        looked(self.ask_and_hear(&ToSpawner::LookAtTls(0))?)
+    }
+
+    /// Looks whether the files of TLS are still those of the reading of this number. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the spawner does not do it.
+    pub async fn look_at_tls(&self, known: u64) -> io::Result<TlsLook> {
+        let answer = Wire::new(self.ask(&ToSpawner::LookAtTls(known), &[])?)?;
+        looked(received(&answer).await?.ok_or_else(|| io::Error::other("the spawner has ended"))?)
+    }
+
     /// Opens the component of an app, as the reading named it that the app is from; `look_up`: and finds its code in the
     /// cache, if it is there ([`CacheLookUp::find`]). Needs a tokio runtime.
     ///
@@ -347,6 +373,17 @@ pub struct CacheLookUp {
     pub make_ready: fn(),
     /// What the cache has of an open component, for whoever asks. Blocks, and leaves the file's position as it is.
     pub find: fn(&Compilation, &File) -> Option<serde_json::Value>,
+}
+
+/// What came of looking at the files of TLS.
+fn looked(heard: (FromSpawner, Descriptors)) -> io::Result<TlsLook> {
+    match heard {
+        (FromSpawner::SameTls, _) => Ok(TlsLook::Same),
+        (FromSpawner::Tls(number), mut descriptors) => TlsReading::received(number, &mut descriptors).map(TlsLook::New),
+        (FromSpawner::WrongTls(reason), _) => Ok(TlsLook::Wrong(reason)),
+        (FromSpawner::Failed(_, words), _) => Err(io::Error::other(words)),
+        (answer, _) => Err(io::Error::other(format!("the spawner answered {answer:?}"))),
+    }
 }
 
 /// The component of which the spawner tells.

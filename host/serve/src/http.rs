@@ -32,5 +32,7 @@ pub(crate) use self::head::Framing;
 pub(crate) use self::lines::Lines;
 pub(crate) use self::link::{Carrier, Link, UNSEEN_BYTES};
 pub(crate) use self::pace::{Pace, Slow};
+pub(crate) use self::response_body::{BrokenOff, ResponseBody};
+pub(crate) use self::response_head::without_connection_fields;
 pub(crate) use self::serve::serve;
 pub(crate) use self::shared::WorkerShared;

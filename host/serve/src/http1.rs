@@ -4,6 +4,5 @@ mod connection;
 mod framing;
 mod guard;
 mod socket;
-mod turns;
 
 pub(crate) use self::connection::serve;

@@ -1,8 +1,8 @@
-//! The data plane. A connection's way: `net` accepts it and hands it to a worker, `http1` speaks HTTP/1.1 on it, `http` answers
-//! its requests with instances from a `pool`. The last three run in a [`worker`]. What happens is counted in [`metrics`], in
+//! The data plane. A connection's way: `net` accepts it and hands it to a worker, `http1` or `http2` speaks HTTP on it, `http`
+//! answers its requests with instances from a `pool`. The last three run in a [`worker`]. What happens is counted in [`metrics`], in
 //! memory ([`scoreboard`]) that the control plane reads.
 //!
-//! Each of these folders uses only those that stand before it here: `net`, `pool`, `http`, `http1`, `worker`.
+//! Each of these folders uses only those that stand before it here: `net`, `pool`, `http`, `http1` and `http2`, `worker`.
 
 mod alarms;
 mod buffers;
@@ -12,10 +12,14 @@ pub mod development;
 mod files;
 mod http;
 mod http1;
+mod http2;
 pub mod metrics;
 mod net;
 mod pool;
+mod preface;
+mod protocol;
 pub mod scoreboard;
+mod turns;
 pub mod worker;
 mod worker_id;
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use wasmhost_sandbox::{FaultKind, SharedBound};
 
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
-pub use self::reasons::{ACCEPT_ERRORS, Refused, Shed};
+pub use self::reasons::{ACCEPT_ERRORS, HandshakeFailure, Refused, Shed};
 pub use self::table::{Labelled, MetricKind, MetricRow, MetricValue, Shows};
 
 /// Names of the classes of status, by the first digit (0: others).
@@ -61,10 +61,18 @@ counters! {
     WorkerMetrics, WorkerFigures {
         /// Connections taken
         connections: Count => Counter "connections", "connections", [count];
+        /// Connections that speak HTTP/2
+        http2_connections: Count => Counter "http2_connections", "http2_connections", [count];
         /// Connections given to another worker although it was this one's turn: it was late, full, down or not running
         passed_over: AtomicU64 => Counter "passed_over", "passed_over", [count];
         /// Connections open or waiting in the worker's inbox
         open_connections: AtomicUsize => Gauge "open_connections", "open_connections", [count];
+        /// TLS handshakes that succeeded
+        handshakes: Count => Counter "tls_handshakes", "tls_handshakes", [count];
+        /// TLS handshakes that resumed an earlier session
+        resumptions: Count => Counter "tls_resumptions", "tls_resumptions", [count];
+        /// TLS handshakes that failed, by reason
+        handshake_failures: [Count; HandshakeFailure::ALL.len()] => Counter "tls_handshake_failures", "tls_handshake_failures", [by "reason": HandshakeFailure::ALL.map(HandshakeFailure::name)];
         /// Threads or processes that the worker has had
         respawns: AtomicU64 => Counter "worker_starts", "thread_generation", [count];
     }
@@ -133,6 +141,13 @@ impl AppMetrics {
     /// Takes note of a refusal for what the client did.
     pub fn refused(&self, reason: Refused) {
         self.refusals[reason.index()].add_one();
+    }
+}
+
+impl WorkerMetrics {
+    /// Takes note of a handshake that failed.
+    pub fn handshake_failed(&self, reason: HandshakeFailure) {
+        self.handshake_failures[reason.index()].add_one();
     }
 }
 

@@ -8,10 +8,15 @@ pub mod clients;
 pub mod inbox;
 pub(crate) mod last_answer;
 pub mod listener;
+pub(crate) mod listeners;
 mod peer;
 #[allow(dead_code, reason = "the listeners are about to call it")]
 mod proxy_header;
+mod socket;
 mod stream;
+pub(crate) mod tls;
 
+pub use self::listeners::{ListenerId, ListenerRow, Listeners};
 pub use self::peer::Peer;
+pub(crate) use self::socket::ClientSocket;
 pub(crate) use self::stream::Stream;

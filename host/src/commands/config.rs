@@ -1,6 +1,9 @@
 //! `wasmhost config`: what a `wasmhost.toml` says, and whether it can be served.
 
+use std::time::SystemTime;
+
 use wasmhost_config::cli::{ConfigCommand, FileArgs};
+use wasmhost_config::tls::HostTls;
 use wasmhost_config::{Config, FILE_NAME, Machine, Mistake, build, machine, schema, show};
 use wasmhost_sandbox::capabilities;
 
@@ -13,7 +16,14 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<String, Vec<Mistake>> {
         // (A socket of the service manager's is there only when that starts the host.)
         ConfigCommand::Check(file) => {
             let machine = Machine { has_inherited_socket: true, ..machine() };
-            Ok(summary(file, &build(&file.0, capabilities(), machine)?))
+            let config = build(&file.0, capabilities(), machine)?;
+            match HostTls::read(&config, SystemTime::now()) {
+                Ok(_) => Ok(summary(file, &config)),
+                Err(wrong) => {
+                    let place = || name(file);
+                    Err(wrong.into_iter().map(|reason| Mistake { place: place(), app: None, reason }).collect())
+                }
+            }
         }
         ConfigCommand::Show(args) => {
             Ok(show(&build(&args.file.0, capabilities(), machine())?, capabilities(), args.values))
@@ -22,10 +32,15 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<String, Vec<Mistake>> {
     }
 }
 
+/// The file's name.
+fn name(file: &FileArgs) -> String {
+    file.0.config.as_ref().map_or_else(|| FILE_NAME.to_owned(), |file| file.display().to_string())
+}
+
 /// `wasmhost.toml: 2 apps, 3 routes, 1 listener: ok`.
 fn summary(file: &FileArgs, config: &Config) -> String {
     let counted = |count: usize, name: &str| format!("{count} {name}{}", if count == 1 { "" } else { "s" });
-    let name = file.0.config.as_ref().map_or_else(|| FILE_NAME.to_owned(), |file| file.display().to_string());
+    let name = name(file);
     let routes = config.apps.iter().map(|app| app.routes.len()).sum();
     let (apps, routes) = (counted(config.apps.len(), "app"), counted(routes, "route"));
     format!("{name}: {apps}, {routes}, {}: ok\n", counted(config.listeners.len(), "listener"))

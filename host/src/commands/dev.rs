@@ -78,7 +78,7 @@ pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Resul
     develop(config, development.clone(), release);
     let (orders, heard) = mpsc::channel(ORDERS_MAX);
     let mut builders = Builders::new(config, (development, &root), release, orders);
-    tell_who_can_reach(&config.listeners);
+    tell_who_can_reach(config.addresses());
     if matches!(&developed, Developed::All(apps, _) if apps.iter().all(|app| app.project.as_os_str().is_empty())) {
         tracing::warn!(target: DEV, "no app of the file has a `project`, so nothing is built; `wasmhost dev .` builds the project in this folder");
     }
@@ -100,8 +100,8 @@ pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Resul
 }
 
 /// Warns of addresses that others can reach.
-fn tell_who_can_reach(listeners: &[Listen]) {
-    for listen in listeners {
+fn tell_who_can_reach<'a>(addresses: impl Iterator<Item = &'a Listen>) {
+    for listen in addresses {
         if let Listen::Tcp(address) = listen
             && !address.ip().is_loopback()
         {

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use http::uri::Authority;
@@ -15,7 +16,7 @@ use wasmhost_confine::spawner::Spawner;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::inbox::{Admission, Connection};
-use wasmhost_serve::worker::{Stage, WorkerEvent, WorkerId};
+use wasmhost_serve::worker::{ListenerId, ListenerRow, Stage, WorkerEvent, WorkerId};
 
 /// What comes of work that runs elsewhere; without an answer, the thread or process that did it has died.
 pub(crate) type Pending<T> = oneshot::Receiver<Result<T, LoadError>>;
@@ -29,9 +30,11 @@ pub(crate) trait Backend: Sized + 'static {
     /// Where another process sees what a worker shows.
     type VitalsFile;
     /// The primary's side of a worker.
-    type Worker: Worker<Guest = Self::Guest, Table = Self::Table>;
+    type Worker: Worker<Guest = Self::Guest, Table = Self::Table, Listeners = Self::Listeners>;
     /// The table of apps, as a worker is given it.
     type Table: Clone;
+    /// The host's addresses, as a worker is given them.
+    type Listeners;
 
     /// A worker can be killed: it is asked for signs of life, and ended when it gives none.
     const CAN_BE_KILLED: bool;
@@ -58,6 +61,12 @@ pub(crate) trait Backend: Sized + 'static {
     /// # Errors
     /// What the system says.
     fn table(&self, table: AppTable) -> io::Result<Self::Table>;
+
+    /// The host's addresses as workers are given them; `tls`: what is needed for TLS, sealed.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn listeners(&self, rows: Vec<ListenerRow>, tls: Option<&Arc<OwnedFd>>) -> io::Result<Self::Listeners>;
 
     /// Begins to look an app up in the cache, of which nothing is known yet. What the cache has may be served untried, where
     /// that is quicker.
@@ -133,8 +142,10 @@ pub(crate) struct Start<'a, B: Backend> {
     pub(crate) authority: &'a Authority,
     /// The capacity that connections take from.
     pub(crate) admission: &'a Arc<Admission>,
-    /// Listeners of its own, with `--balance kernel`.
-    pub(crate) listeners: Vec<TcpListener>,
+    /// How connections begin that come to the host's addresses.
+    pub(crate) listeners: &'a B::Listeners,
+    /// Sockets that it alone listens on, with `--balance kernel`.
+    pub(crate) own_listeners: Vec<(ListenerId, TcpListener)>,
     /// Whether to go on.
     pub(crate) stage: Stage,
     /// The apps.
@@ -149,6 +160,8 @@ pub(crate) trait Worker {
     type Guest;
     /// See [`Backend::Table`].
     type Table;
+    /// See [`Backend::Listeners`].
+    type Listeners;
 
     /// Connections that it can still be given.
     fn room(&self) -> usize;
@@ -170,6 +183,9 @@ pub(crate) trait Worker {
 
     /// Tells it which apps there are.
     fn table(&self, table: &Self::Table);
+
+    /// Tells it how connections begin that come to the host's addresses.
+    fn listeners(&self, listeners: &Self::Listeners);
 
     /// Gives it what an app is to be served with.
     fn supply(&self, app: AppId, guest: Self::Guest);

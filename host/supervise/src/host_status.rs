@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use wasmhost_base::log;
+use wasmhost_config::tls::CertificateFacts;
 use wasmhost_config::{AppId, Config};
 use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::HostMetrics;
@@ -35,6 +36,7 @@ pub struct HostStatus {
 struct BoardState {
     phase: Phase,
     not_listening: Vec<(String, String)>,
+    certificates: Vec<CertificateFacts>,
     apps: BTreeMap<AppId, AppRow>,
     /// Apps that were ever wanted or loaded, gone or not: workers may have counted something of them.
     touched: BTreeSet<AppId>,
@@ -86,6 +88,7 @@ impl HostStatus {
             state: Mutex::new(BoardState {
                 phase: Phase::Starting,
                 not_listening: Vec::new(),
+                certificates: Vec::new(),
                 apps: BTreeMap::new(),
                 touched: BTreeSet::new(),
             }),
@@ -109,6 +112,11 @@ impl HostStatus {
     /// Addresses of the settings on which the host does not listen, and why.
     pub fn not_listening(&self) -> Vec<(String, String)> {
         self.state().not_listening.clone()
+    }
+
+    /// The certificates of TLS.
+    pub fn certificates(&self) -> Vec<CertificateFacts> {
+        self.state().certificates.clone()
     }
 
     /// All apps, by number.
@@ -141,6 +149,10 @@ impl HostStatus {
 
     pub(crate) fn set_not_listening(&self, addresses: Vec<(String, String)>) {
         self.state().not_listening = addresses;
+    }
+
+    pub(crate) fn set_certificates(&self, certificates: Vec<CertificateFacts>) {
+        self.state().certificates = certificates;
     }
 
     /// Workers count something of this app from now on.

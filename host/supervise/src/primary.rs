@@ -11,6 +11,7 @@ mod error;
 mod event_turns;
 mod held;
 mod life;
+mod listeners;
 mod liveness;
 mod place;
 mod reading;
@@ -43,10 +44,10 @@ use self::ears::{DueTask, DueTimes, Ears, Heard};
 pub use self::error::PrimaryError;
 use self::error::system;
 use self::event_turns::EventTurns;
+use self::listeners::HostListeners;
 use self::place::Place;
 use self::reload::Reload;
 pub use self::reload::{DevOrder, LoadOutcome};
-use self::serving::joined;
 use self::state::Primary;
 use self::unpublished::Unpublished;
 use crate::admin;
@@ -130,14 +131,20 @@ async fn run_on<B: Backend>(
         None => None,
     };
 
+    let bootstrap_tls = bootstrap.tls.take();
     let listening = bootstrap.listen()?;
-    for (place, listeners) in places.iter_mut().zip(listening.each) {
-        place.listeners = listeners;
+    let tls = bootstrap_tls;
+    let (listeners, mut looked) = HostListeners::new(&config, tls, &backend).map_err(system("make ready for TLS"))?;
+    let shown = listening.addresses.iter().map(|(address, listen)| address.shown(listeners.number(listen).1));
+    let addresses = shown.collect::<Vec<_>>().join(" and ");
+    for (place, own) in places.iter_mut().zip(listening.each) {
+        place.listeners = own.into_iter().map(|(listen, socket)| (listeners.number(&listen).0, socket)).collect();
     }
     let (events, mut heard) = mpsc::channel(EVENTS_MAX);
     let admission = Admission::new(max_connections(&config), per_client(&config));
     let doors = listening.own.into_iter().map(|(listener, listen)| {
-        Door::new(Acceptor::new(listener, Arc::clone(&admission), &host_status.host.accepting), listen)
+        let number = listeners.number(&listen);
+        Door::new(Acceptor::new(listener, number, Arc::clone(&admission), &host_status.host.accepting), listen)
     });
     let acceptors = Acceptors::new(doors.collect());
     let mut divisions = Vec::new();
@@ -150,7 +157,7 @@ async fn run_on<B: Backend>(
         };
         divisions.push(Division::new(number, group, config.workers, admission, table));
     }
-    let (reload, mut read) = Reload::new(config.listeners.clone());
+    let (reload, mut read) = Reload::new(config.addresses().cloned().collect());
     let mut primary = Primary {
         backend,
         apps,
@@ -158,6 +165,7 @@ async fn run_on<B: Backend>(
         only,
         unpublished: Unpublished::default(),
         reload,
+        listeners,
         admission,
         spawner,
         files: listening.files,
@@ -175,16 +183,18 @@ async fn run_on<B: Backend>(
     }
     drop(guest);
     primary.show_all();
+    primary.show_certificates();
     let watched = Arc::clone(&primary.spawner);
     let ears = Ears {
         workers: &mut heard,
         orders: &mut orders,
         done: &mut done,
         read: &mut read,
+        looked: &mut looked,
         signals: &mut signals,
         spawner: Some(pin!(watched.ended())),
     };
-    let ended = primary.serve(acceptors, &joined(&listening.addresses), ears).await;
+    let ended = primary.serve(acceptors, &addresses, ears).await;
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
     ended
@@ -327,6 +337,8 @@ impl<B: Backend> Primary<B> {
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
+                Heard::LookedAtTls(look) => self.on_tls_look(look),
+                Heard::Due(DueTask::LookAtTls) => self.look_at_tls(),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
                 Heard::Due(DueTask::HeldForwards) => self.forward_held(),
                 Heard::Due(DueTask::EndOfDrain) => {
@@ -355,6 +367,7 @@ impl<B: Backend> Primary<B> {
             (DueTask::EndOfDrain, end_of_drain),
             (DueTask::Respawn, self.respawns.keys().next().copied()),
             (DueTask::Beat, beat),
+            (DueTask::LookAtTls, self.listeners.look_at().filter(|_| end_of_drain.is_none())),
         ]
     }
 

@@ -26,10 +26,11 @@ use wasmhost_config::{App, AppId, AppTable, Config};
 use wasmhost_confine::Confinement;
 use wasmhost_confine::spawner::Spawner;
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
+use wasmhost_serve::worker::ListenerRow;
 
 use self::handle::{Hired, ProcessHandle};
 use self::protocol::{Share, ToWorker};
-use self::unsent::code_of;
+use self::unsent::{ListenersOrder, code_of};
 use crate::backend::{Backend, Loaded, Pending, Start, clear_rows};
 use crate::descriptors::connections_by_descriptors;
 use crate::loader::CodeAtRest;
@@ -54,6 +55,7 @@ impl Backend for Processes {
     type VitalsFile = Arc<OwnedFd>;
     type Worker = ProcessHandle;
     type Table = Arc<OwnedFd>;
+    type Listeners = Arc<ListenersOrder>;
 
     const CAN_BE_KILLED: bool = true;
     const ENDS_WITH_SPAWNER: bool = true;
@@ -83,6 +85,10 @@ impl Backend for Processes {
         table::write(table.rows()).map(Arc::new)
     }
 
+    fn listeners(&self, rows: Vec<ListenerRow>, tls: Option<&Arc<OwnedFd>>) -> io::Result<Arc<ListenersOrder>> {
+        Ok(Arc::new(ListenersOrder { rows, tls: tls.map(Arc::clone) }))
+    }
+
     fn look_up(&self, app: &Arc<App>) -> io::Result<Pending<Option<Loaded<Self>>>> {
         Ok(loading::look_up(&self.config, app, &self.spawner))
     }
@@ -105,7 +111,7 @@ impl Backend for Processes {
     fn start(&self, start: Start<'_, Self>) -> io::Result<ProcessHandle> {
         // Each has its part of the connections, since none sees the others' listeners.
         let workers = usize::from(self.config.workers);
-        let share = (!start.listeners.is_empty()).then(|| Share {
+        let share = (!start.own_listeners.is_empty()).then(|| Share {
             connections: (start.admission.max() / workers).max(1),
             per_client: self.config.limits.max_connections_per_client.map(|max| max.div_ceil(workers)),
         });
@@ -114,8 +120,9 @@ impl Backend for Processes {
             (Descriptor::Scoreboard, start.scoreboard_file.as_fd()),
             (Descriptor::HostScoreboard, self.host_file.as_fd()),
         ];
-        let listeners = start.listeners.iter().enumerate();
-        descriptors.extend(listeners.map(|(number, listener)| (Descriptor::Listener(number), listener.as_fd())));
+        let own = start.own_listeners.iter().enumerate();
+        descriptors.extend(own.map(|(number, (_, listener))| (Descriptor::Listener(number), listener.as_fd())));
+        descriptors.extend(start.listeners.tls.iter().map(|tls| (Descriptor::Tls, tls.as_fd())));
         let first = start.first.as_ref().map(|(app, code)| {
             let (code, file) = code_of(*app, code);
             descriptors.extend(file);
@@ -125,7 +132,8 @@ impl Backend for Processes {
             id: start.id.0,
             group: start.group.cloned(),
             authority: start.authority.to_string(),
-            listeners: start.listeners.len(),
+            listeners: start.listeners.rows.clone(),
+            own_listeners: start.own_listeners.iter().map(|(id, _)| *id).collect(),
             share,
             missing: self.missing.clone(),
             first,

@@ -3,18 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
 
 use wasmhost_base::heap;
+use wasmhost_base::sealed::unseal;
+use wasmhost_config::tls::HostTls;
 use wasmhost_config::{App, AppId, AppTable, Config};
 use wasmhost_confine::Confinement;
 use wasmhost_confine::spawner::{Launcher, Spawner};
 use wasmhost_sandbox::{Artifact, Guest, LoadError, Sandbox, Ticker};
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::inbox::Connection;
-use wasmhost_serve::worker::{Stage, Supply, ThreadHandle, WorkerSetup, orders};
+use wasmhost_serve::worker::{ListenerRow, Listeners, Stage, Supply, ThreadHandle, WorkerSetup, orders};
 
 use crate::backend::{Backend, Loaded, Pending, Start, Worker, clear_rows};
 use crate::loader::{CodeAtRest, Trial, budget, link_and_try, make_engines_ahead, short};
@@ -41,6 +44,7 @@ impl Backend for Threads {
     type VitalsFile = ();
     type Worker = ThreadHandle;
     type Table = Arc<AppTable>;
+    type Listeners = Arc<Listeners>;
 
     const CAN_BE_KILLED: bool = false;
     const ENDS_WITH_SPAWNER: bool = false;
@@ -68,6 +72,10 @@ impl Backend for Threads {
 
     fn table(&self, table: AppTable) -> io::Result<Arc<AppTable>> {
         Ok(Arc::new(table))
+    }
+
+    fn listeners(&self, rows: Vec<ListenerRow>, tls: Option<&Arc<OwnedFd>>) -> io::Result<Arc<Listeners>> {
+        opened(&rows, tls.map(|tls| &**tls))
     }
 
     fn look_up(&self, app: &Arc<App>) -> io::Result<Pending<Option<Loaded<Self>>>> {
@@ -118,7 +126,8 @@ impl Backend for Threads {
             host: self.host,
             sandbox: Arc::clone(&self.trial.sandbox),
             authority: start.authority.clone(),
-            listeners: start.listeners,
+            listeners: Arc::clone(start.listeners),
+            own_listeners: start.own_listeners,
             admission: Arc::clone(start.admission),
         };
         let orders = orders(Arc::clone(start.table), start.stage, supplies);
@@ -133,6 +142,18 @@ impl Backend for Threads {
     fn stop(&self) {
         self.trial.sandbox.ticker().stop();
     }
+}
+
+/// How connections begin at these addresses; `tls`: what is needed for TLS, sealed.
+///
+/// # Errors
+/// When that is not what the spawner makes.
+pub(crate) fn opened(rows: &[ListenerRow], tls: Option<&OwnedFd>) -> io::Result<Arc<Listeners>> {
+    let tls: HostTls = match tls {
+        Some(tls) => serde_json::from_slice(&unseal(tls)?)?,
+        None => HostTls::default(),
+    };
+    Listeners::new(rows, &tls).map(Arc::new).map_err(io::Error::other)
 }
 
 /// What was prepared of an app, linked and tried.
@@ -160,6 +181,7 @@ fn in_thread<T: Send + 'static>(
 impl Worker for ThreadHandle {
     type Guest = Arc<Guest>;
     type Table = Arc<AppTable>;
+    type Listeners = Arc<Listeners>;
 
     fn room(&self) -> usize {
         Self::room(self)
@@ -184,6 +206,10 @@ impl Worker for ThreadHandle {
 
     fn table(&self, table: &Arc<AppTable>) {
         self.orders.table(Arc::clone(table));
+    }
+
+    fn listeners(&self, listeners: &Arc<Listeners>) {
+        self.orders.listeners(Arc::clone(listeners));
     }
 
     fn supply(&self, app: AppId, guest: Arc<Guest>) {

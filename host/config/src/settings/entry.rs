@@ -2,8 +2,9 @@
 //! holds is written again.
 
 use crate::draft::{AppDraft, HostDraft};
+use crate::listener::ListenerDraft;
 use crate::shown::Shown;
-use crate::{App, Config};
+use crate::{App, Config, Listener};
 
 /// A setting: the flag `--NAME`, the variable `WASMHOST_NAME` with underscores, and a key of `wasmhost.toml`. (Those of
 /// `settings::FILE_ONLY` and [`super::ONE_APP_ONLY`] are keys alone.)
@@ -83,6 +84,8 @@ pub(super) struct Group {
 pub(crate) enum Of {
     /// The host's.
     Host(SettingAccess<HostDraft, Config>),
+    /// Of the addresses that are named in the same place: at the top of the file and by flags, or in a `[[listener]]`.
+    Listener(SettingAccess<ListenerDraft, Listener>),
     /// Each app's.
     App(SettingAccess<AppDraft, App>),
     /// Each app's, declared by a capability, with its check.
@@ -112,6 +115,23 @@ pub(super) const fn host_list(
     get: fn(&Config) -> Shown,
 ) -> Of {
     Of::Host(SettingAccess { set, clear, get })
+}
+
+/// A setting of addresses.
+pub(super) const fn listener(
+    set: fn(&mut ListenerDraft, &str) -> Result<(), String>,
+    get: fn(&Listener) -> Shown,
+) -> Of {
+    listener_list(|_| (), set, get)
+}
+
+/// A list of addresses, or of what they have.
+pub(super) const fn listener_list(
+    clear: fn(&mut ListenerDraft),
+    set: fn(&mut ListenerDraft, &str) -> Result<(), String>,
+    get: fn(&Listener) -> Shown,
+) -> Of {
+    Of::Listener(SettingAccess { set, clear, get })
 }
 
 /// A setting of an app.
@@ -170,9 +190,14 @@ impl Setting {
         }
     }
 
-    /// Whether it is of an app; otherwise of the host.
+    /// Whether it is of an app; otherwise of the host, or of its addresses.
     pub fn is_of_app(&self) -> bool {
-        !matches!(self.of, Of::Host(_))
+        !matches!(self.of, Of::Host(_) | Of::Listener(_))
+    }
+
+    /// Whether it is of addresses, and may stand in a `[[listener]]`, too.
+    pub fn is_of_listener(&self) -> bool {
+        matches!(self.of, Of::Listener(_))
     }
 
     /// Whether values of several places are put together by their names, instead of the one that counts most replacing the

@@ -8,6 +8,8 @@ use super::entry::{Form, Group, Setting, Takes, app, host};
 
 /// Below, ordinary requests with cookies fail.
 const HEADER_MAX_RANGE: std::ops::RangeInclusive<u64> = 8 * 1024..=1024 * 1024;
+/// The windows of so many streams are far from what a window can be (RFC 9113, section 6.9.1).
+const HTTP2_STREAMS_MAX: u64 = 4_096;
 
 pub(super) const GROUP: Group = Group {
     heading: "Limits",
@@ -161,6 +163,18 @@ pub(super) const GROUP: Group = Group {
             of: app(
                 |draft, text| put(&mut draft.app.limits.body_max_bytes, size_or_none(text)),
                 |app| shown::size_or_none(app.limits.body_max_bytes),
+            ),
+        },
+        Setting {
+            name: "http2-streams-max",
+            key: "http2-streams-max",
+            form: Form::Count,
+            default: Some("128"),
+            help: "Maximum number of requests at once on one HTTP/2 connection; a client that sends more gets them refused, and may send them again (0: HTTP/2 is not spoken)",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.limits.http2_streams_max, count(text, 0, HTTP2_STREAMS_MAX)),
+                |config| shown::count(config.limits.http2_streams_max.into()),
             ),
         },
         Setting {

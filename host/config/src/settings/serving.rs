@@ -1,10 +1,11 @@
 //! How connections are served, and by what.
 
-use crate::draft::{COUNT_MAX, HostDraft, REQUESTS_MAX, choice, count, names, put};
+use crate::draft::{COUNT_MAX, REQUESTS_MAX, choice, count, names, put};
+use crate::listener::ListenerDraft;
 use crate::shown::{self, Shown};
 use crate::{Balance, Confine, Isolation, MAX_WORKERS, WorkerKind, parse};
 
-use super::entry::{Form, Group, Setting, Takes, app, host, host_list};
+use super::entry::{Form, Group, Setting, Takes, app, host, host_list, listener_list};
 
 /// (None: `auto`.)
 const WORKER_KINDS: &[(&str, Option<WorkerKind>)] = &[
@@ -35,10 +36,10 @@ pub(super) const GROUP: Group = Group {
             default: None,
             help: "Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, or systemd (a socket passed by systemd, also used if the flag is not given). Several with commas, or by several flags [default: 127.0.0.1:8080]",
             takes: Takes::Commas,
-            of: host_list(
-                |draft| draft.config.listeners.clear(),
-                HostDraft::listen,
-                |config| shown::list(config.listeners.iter().map(shown::listen)),
+            of: listener_list(
+                |draft| draft.listens.clear(),
+                ListenerDraft::listen,
+                |listener| Shown::Text(shown::listen(&listener.listen)),
             ),
         },
         Setting {

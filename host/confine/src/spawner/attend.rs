@@ -25,6 +25,7 @@ use super::reading;
 use super::readings::{Components, Readings};
 use super::settings::{GrantsByGroup, InheritError, SealedSettings, Settings, inherit, reach_by_group};
 use super::stamps::{self, Stamps};
+use super::tls::{self, TlsKept, TlsLook};
 use super::{CacheLookUp, FromSpawner, Program, SpawnerOrder, Streams, ToSpawner, compiler, own_program};
 use crate::{Cage, Unconfined};
 
@@ -100,6 +101,8 @@ pub fn run(capabilities: Capabilities, look_up: CacheLookUp) -> Result<(), Atten
         capabilities,
         reach,
         is_reading: Cell::new(false),
+        tls: RefCell::default(),
+        is_reading_tls: Cell::new(false),
         is_stopping: Cell::new(false),
         look_up: looks_up.then_some(look_up),
     };
@@ -118,6 +121,9 @@ struct KnownToSpawner {
     reach: GrantsByGroup,
     /// A reading of the file is under way, or has not ended in time.
     is_reading: Cell<bool>,
+    tls: RefCell<TlsKept>,
+    /// The files of TLS are being read, or that has not ended in time.
+    is_reading_tls: Cell<bool>,
     /// The host stops: the files of its sockets are removed, and no others are to be made.
     is_stopping: Cell<bool>,
     /// How the code of components is found in the cache; none: it is not.
@@ -250,6 +256,24 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
                     }
                 });
             }
+            ToSpawner::LookAtTls(number) => {
+                let known = Rc::clone(&known);
+                tokio::task::spawn_local(async move {
+                    match look_at_tls(&known, &given, number).await {
+                        Ok(TlsLook::Same) => tell(&answer, &FromSpawner::SameTls, &[]),
+                        Ok(TlsLook::Wrong(reason)) => tell(&answer, &FromSpawner::WrongTls(cut(&reason)), &[]),
+                        Ok(TlsLook::New(reading)) => match reading.sealed_facts() {
+                            Ok(facts) => {
+                                let both =
+                                    [(Descriptor::Tls, reading.sealed.as_fd()), (Descriptor::Settings, facts.as_fd())];
+                                deliver(&answer, &FromSpawner::Tls(reading.number), &both).await;
+                            }
+                            Err(error) => tell(&answer, &failed(&error), &[]),
+                        },
+                        Err(error) => tell(&answer, &failed(&error), &[]),
+                    }
+                });
+            }
             ToSpawner::Own(_) | ToSpawner::Follows(_) => {}
             ToSpawner::RemoveSockets => {
                 known.stop(&sockets);
@@ -276,7 +300,7 @@ impl KnownToSpawner {
         let own = sockets.get_or_insert_default();
         if let Some(before) = followed.replaced {
             self.components.borrow_mut().note(number, components_of(&held.config));
-            for gone in before.config.listeners.iter().filter(|listen| !held.config.listeners.contains(listen)) {
+            for gone in before.config.addresses().filter(|listen| held.config.addresses().all(|held| held != *listen)) {
                 if let Listen::Unix(path) = gone
                     && let Ok(there) = SocketFile::at(path)
                 {
@@ -336,7 +360,8 @@ async fn read_again(
     if known.is_stopping.get() {
         return Err(io::Error::other("the host stops"));
     }
-    let mut answer = reading::answer(number, read, (&before.config, &before.stamps), &known.reach)?;
+    let kept = &mut known.tls.borrow_mut();
+    let mut answer = reading::answer(number, read, (&before.config, &before.stamps), &known.reach, kept)?;
     if let Some(config) = &answer.config {
         let settings = settings_by_group(config, known.log, &known.reach)?;
         let (stamps, files) = (std::mem::take(&mut answer.stamps), answer.files.keep());
@@ -344,6 +369,37 @@ async fn read_again(
         known.readings.borrow_mut().offer(number, Rc::new(given));
     }
     Ok(answer)
+}
+
+/// Looks at the files of TLS of a reading, and reads them if they are not those of the time of this number.
+async fn look_at_tls(known: &Rc<KnownToSpawner>, given: &Rc<GivenToSpawner>, number: u64) -> io::Result<TlsLook> {
+    if known.is_reading_tls.replace(true) {
+        return Err(io::Error::other(
+            "an earlier reading of the files of TLS has not ended: they are on a file system that does not answer",
+        ));
+    }
+    let (config, kept) = (given.config.clone(), known.tls.borrow().clone());
+    let mut reading = tokio::task::spawn_blocking(move || {
+        let is_same = number > 0 && kept.is_latest(number, &tls::look(&config));
+        (!is_same).then(|| tls::read(&config))
+    });
+    let Ok(outcome) = tokio::time::timeout(READ_WITHIN, &mut reading).await else {
+        let known = Rc::clone(known);
+        tokio::task::spawn_local(async move {
+            // Whatever came of it comes too late.
+            drop(reading.await);
+            known.is_reading_tls.set(false);
+        });
+        return Err(io::Error::other(
+            "the files of TLS were not read in time: they are on a file system that does not answer",
+        ));
+    };
+    known.is_reading_tls.set(false);
+    match outcome.map_err(io::Error::other)? {
+        None => Ok(TlsLook::Same),
+        Some(Ok(read)) => known.tls.borrow_mut().take(read).map(TlsLook::New),
+        Some(Err(wrong)) => Ok(TlsLook::Wrong(wrong.join("; "))),
+    }
 }
 
 /// Tells with descriptors, of which the kernel may have too many on their way now.
@@ -463,6 +519,8 @@ mod tests {
             capabilities: Capabilities::NONE,
             reach,
             is_reading: Cell::new(false),
+            tls: RefCell::default(),
+            is_reading_tls: Cell::new(false),
             is_stopping: Cell::new(false),
             look_up: None,
         });

@@ -9,12 +9,12 @@ use std::time::Duration;
 use wasmhost_config::Config;
 
 /// Device, inode, size, and when the content and the state changed last; none: the file cannot be looked at.
-type ComponentStamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
+pub(super) type FileStamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
 
 /// The components' files of apps, by the apps' names, as they were at the last reading.
-pub(super) type Stamps = HashMap<String, (PathBuf, ComponentStamp)>;
+pub(super) type Stamps = HashMap<String, (PathBuf, FileStamp)>;
 
-fn stamp(file: &Path) -> ComponentStamp {
+pub(super) fn stamp(file: &Path) -> FileStamp {
     let found = std::fs::metadata(file).ok()?;
     Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()))
 }
@@ -42,7 +42,7 @@ pub(super) async fn look_within(config: &Config, within: Duration) -> Stamps {
 async fn look_by(
     files: Vec<(String, PathBuf)>,
     within: Duration,
-    look: impl Fn(&Path) -> ComponentStamp + Send + 'static,
+    look: impl Fn(&Path) -> FileStamp + Send + 'static,
 ) -> Stamps {
     let shared = Arc::<Mutex<Stamps>>::default();
     let seen = Arc::clone(&shared);

@@ -51,6 +51,8 @@ pub(super) struct Exchange {
     method: Method,
     /// The client speaks HTTP/1.0: a body without a length ends with the connection.
     pub(super) is_old: bool,
+    /// It came on a stream of HTTP/2.
+    pub(super) is_on_stream: bool,
     /// Kept for the access log only.
     path: Option<PathAndQuery>,
     pub(super) upload: Arc<Upload>,
@@ -102,6 +104,7 @@ impl Exchange {
             loading: Cell::new(Duration::ZERO),
             method: request.method().clone(),
             is_old: request.version() < Version::HTTP_11,
+            is_on_stream: request.version() == Version::HTTP_2,
             path: worker.config.access_log.then(|| request.uri().path_and_query().cloned()).flatten(),
             upload: Arc::new(Upload::new(began, request.body().is_end_stream(), worker.config.limits.body_rate_min)),
             version: Cell::new(None),
@@ -126,6 +129,12 @@ impl Exchange {
         if !self.is_counted.replace(true) {
             self.pool.begins(self.began);
         }
+    }
+
+    /// Whether the client may wait for `100 Continue`. The expectation of an older one is ignored (RFC 9110, section
+    /// 10.1.1); and hyper has no way to say so in HTTP/2, where clients send the body after a moment all the same.
+    pub(super) fn may_expect(&self) -> bool {
+        !self.is_old && !self.is_on_stream
     }
 
     /// What the request and its connection know of each other.

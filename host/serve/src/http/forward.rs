@@ -31,6 +31,7 @@ use self::share::ShareTaken;
 use self::upload::{ForwardedUpload, Gate};
 use super::exchange::{Ending, Exchange};
 use super::head::Framing;
+use super::head::certify;
 use super::lines::LineKind;
 use super::request_body::RequestBody;
 use super::respond::Failure;
@@ -115,7 +116,7 @@ impl Exchange {
     ) -> Result<Request<ForwardedUpload>, Failure> {
         let (mut parts, incoming) = request.into_parts();
         self.check(&parts, framing)?;
-        let expects = !self.is_old && parts.headers.contains_key(header::EXPECT);
+        let expects = self.may_expect() && parts.headers.contains_key(header::EXPECT);
         let has_host = parts.headers.contains_key(header::HOST);
         let link = self.link();
         let introduction = Introduction {
@@ -124,8 +125,11 @@ impl Exchange {
             client: link.client(),
             trusted: link.is_trusted(),
             has_host,
+            is_encrypted: link.is_encrypted(),
+            is_certified: link.stream.client_certificate().is_some(),
         };
         let headers = &mut parts.headers;
+        certify(headers, link);
         headers.insert(FIELD, introduction.value().ok_or(Failure::BadRequest)?);
         if !has_host {
             let own = HeaderValue::try_from(self.worker.authority.as_str()).map_err(|_| Failure::BadRequest)?;
@@ -134,17 +138,23 @@ impl Exchange {
         // What is said of the client's connection is not so of the next one (RFC 9110, section 7.6.1).
         headers.remove(header::CONNECTION);
         headers.remove(KEEP_ALIVE);
-        if self.is_old {
-            // (RFC 9110, section 10.1.1.)
+        if !self.may_expect() {
             headers.remove(header::EXPECT);
         }
-        if headers.contains_key(header::TRANSFER_ENCODING) {
+        // (What has no length on a stream of HTTP/2 goes in chunks.)
+        let is_stream = self.is_on_stream && !self.upload.has_ended() && !headers.contains_key(header::CONTENT_LENGTH);
+        if is_stream || headers.contains_key(header::TRANSFER_ENCODING) {
             trailers::announce(headers);
+        }
+        if self.is_on_stream {
+            // A client of HTTP/2 takes trailers, whether it says so or not.
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
         parts.version = Version::HTTP_11;
         let gate = expects.then(Arc::<Gate>::default);
         let body = (!self.upload.has_ended())
-            .then(|| RequestBody::new(incoming, Arc::clone(&self.upload), None, false, &self.buffers.requests));
+            .then(|| RequestBody::new(incoming, Arc::clone(&self.upload), None, false, &self.buffers.requests))
+            .map(|body| if self.is_on_stream { body.on_stream() } else { body });
         Ok(Request::from_parts(parts, ForwardedUpload::new(body, gate)))
     }
 
@@ -257,6 +267,7 @@ impl Exchange {
         // `Connection: close` holds for the client's, too: the worker of the group does not know where a next request would
         // begin, or it ends.
         remove_hop_by_hop(&mut parts.headers);
+        trailers::take_announcement(&mut parts.headers);
         if is_head || has_no_body(parts.status) {
             self.keep(line);
             self.finish(Ending::Whole);

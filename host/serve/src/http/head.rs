@@ -1,4 +1,4 @@
-//! What request headers mean for the guest: which authority the request is for, and which headers can be trusted. Pure.
+//! What request headers mean for the guest: which authority the request is for, and which headers can be trusted. Pure but for [`certify`], which asks the connection.
 
 use std::cell::RefCell;
 
@@ -8,7 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use wasmhost_config::routes::host_of;
 
 use super::forward::introduction::FIELD;
+use super::link::Link;
 use super::respond::Failure;
+use crate::net::tls::subject::{CERTIFICATE, SUBJECT};
 
 /// Whether a head can be understood in one way only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -180,6 +182,19 @@ fn is_forwarded(name: &HeaderName) -> bool {
     name == "forwarded" || name.starts_with("x-forwarded-") || name == "x-real-ip"
 }
 
+/// Says whose the client's certificate is, where it has one that was verified, and takes away what the client itself says of
+/// one.
+pub(super) fn certify(headers: &mut HeaderMap, link: &Link) {
+    if link.is_certified() {
+        return;
+    }
+    remove_all(headers, |name| *name == CERTIFICATE || *name == SUBJECT);
+    if let Some(client) = link.stream.client_certificate() {
+        headers.insert(CERTIFICATE, client.certificate.clone());
+        headers.insert(SUBJECT, client.subject.clone());
+    }
+}
+
 /// Takes away all fields of these names, of which there are mostly none.
 fn remove_all(headers: &mut HeaderMap, is_one: impl Fn(&HeaderName) -> bool) {
     if headers.keys().any(&is_one) {
@@ -190,10 +205,10 @@ fn remove_all(headers: &mut HeaderMap, is_one: impl Fn(&HeaderName) -> bool) {
     }
 }
 
-/// The scheme that a trusted proxy says its client used.
-pub(super) fn forwarded_scheme(headers: &HeaderMap) -> Scheme {
-    let said = headers.get("x-forwarded-proto").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"));
-    if said { Scheme::HTTPS } else { Scheme::HTTP }
+/// The scheme that a trusted proxy says its client used; none: it says none.
+pub(super) fn forwarded_scheme(headers: &HeaderMap) -> Option<Scheme> {
+    let said = headers.get("x-forwarded-proto")?.as_bytes();
+    Some(if said.eq_ignore_ascii_case(b"https") { Scheme::HTTPS } else { Scheme::HTTP })
 }
 
 #[cfg(test)]

@@ -16,12 +16,16 @@ const KINDS_MAX: usize = 1_024;
 
 /// What a worker's log tells of all clients together, and not of each one.
 pub(crate) struct Lines {
-    pub(crate) last_request: Throttle,
-    pub(crate) silent: Throttle,
-    pub(crate) idle: Throttle,
+    last_request: Throttle,
+    silent: Throttle,
+    idle: Throttle,
+    head_late: Throttle,
     pub(crate) header_max: Throttle,
-    pub(crate) header_timeout: Throttle,
     pub(crate) unreadable: Throttle,
+    pub(crate) handshakes: Throttle,
+    pub(crate) broken_frames: Throttle,
+    pub(crate) flood: Throttle,
+    pub(crate) gone: Throttle,
     /// Those about requests for an app; none: for no app.
     by_app: Throttles<(Option<AppId>, LineKind)>,
 }
@@ -40,10 +44,22 @@ pub(super) enum LineKind {
 
 impl Default for Lines {
     fn default() -> Self {
-        let [last_request, silent, idle, header_max, header_timeout, unreadable] =
+        let [last_request, silent, idle, head_late, header_max, unreadable, broken_frames, flood, gone, handshakes] =
             std::array::from_fn(|_| Throttle::new(LINE_EVERY));
         let by_app = Throttles::new(LINE_EVERY, KINDS_MAX);
-        Self { last_request, silent, idle, header_max, header_timeout, unreadable, by_app }
+        Self {
+            last_request,
+            silent,
+            idle,
+            head_late,
+            header_max,
+            unreadable,
+            broken_frames,
+            flood,
+            gone,
+            handshakes,
+            by_app,
+        }
     }
 }
 
@@ -51,6 +67,34 @@ impl Lines {
     /// Whether such a line of this app is written now, and then how many it stands for.
     pub(super) fn admit(&self, app: Option<AppId>, kind: LineKind) -> Option<u64> {
         self.by_app.admit((app, kind), Instant::now())
+    }
+
+    /// A connection has had as many requests as it may.
+    pub(crate) fn last_request(&self, worker: u16, peer: Peer) {
+        if let Some(count) = self.last_request.admit(Instant::now()) {
+            tracing::info!(worker, count, %peer, limit = "--max-requests-per-connection", "connections were closed after their last request (count: since the last such line); raise --max-requests-per-connection to allow more");
+        }
+    }
+
+    /// The head of a request did not come in time.
+    pub(crate) fn head_late(&self, worker: u16, peer: Peer) {
+        if let Some(count) = self.head_late.admit(Instant::now()) {
+            tracing::info!(worker, count, %peer, limit = "--header-timeout", "request headers did not arrive in time (count: since the last such line); raise --header-timeout to wait longer");
+        }
+    }
+
+    /// A client connected and sent nothing.
+    pub(crate) fn silent(&self, worker: u16, peer: Peer) {
+        if let Some(count) = self.silent.admit(Instant::now()) {
+            tracing::info!(worker, count, %peer, limit = "--header-timeout", "connections that sent nothing were closed (count: since the last such line); raise --header-timeout to wait longer");
+        }
+    }
+
+    /// A connection had no request for too long.
+    pub(crate) fn idle(&self, worker: u16, peer: Peer) {
+        if let Some(count) = self.idle.admit(Instant::now()) {
+            tracing::info!(worker, count, %peer, limit = "--keepalive-timeout", "idle connections were closed (count: since the last such line); raise --keepalive-timeout to keep them longer");
+        }
     }
 
     /// A client was too slow, and is not waited for any longer. `app`: the number and the name of the one that its request

@@ -6,13 +6,16 @@ use std::rc::Rc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
+use http::{Response, header};
+
 use wasmhost_config::AppId;
 
+use super::forward::introduction::Introduction;
 use super::head::KnownAuthority;
 use super::pace::{Late, Pace, Slow, SlowPart};
 use super::shared::WorkerShared;
 use crate::alarms::Alarm;
-use crate::net::Peer;
+use crate::net::{Peer, Stream};
 
 /// How much of a response a client may have taken without the socket showing it: half of what the kernel queues beyond
 /// the client's window (`TCP_NOTSENT_LOWAT`).
@@ -50,6 +53,10 @@ struct ClientFacts {
     trusted: bool,
     /// Its request names a host.
     has_host: bool,
+    /// It speaks TLS.
+    is_encrypted: bool,
+    /// What its request says of its certificate another worker has said.
+    is_certified: bool,
 }
 
 /// State that a connection shares with its present request, all on the worker's thread.
@@ -57,6 +64,7 @@ pub(crate) struct Link {
     pub(crate) worker: Rc<WorkerShared>,
     /// Who is at the other end.
     pub(crate) peer: Peer,
+    pub(crate) stream: Rc<Stream>,
     /// What is known of the client of the present request.
     client: Cell<ClientFacts>,
     /// Deadline of the request in progress.
@@ -85,7 +93,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(worker: Rc<WorkerShared>, peer: Peer) -> Self {
+    pub(crate) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
         let trusted = match peer {
             Peer::Tcp(address) => {
                 let ip = address.ip().to_canonical();
@@ -100,7 +108,14 @@ impl Link {
         Self {
             worker,
             peer,
-            client: Cell::new(ClientFacts { peer, trusted, has_host: true }),
+            client: Cell::new(ClientFacts {
+                peer,
+                trusted,
+                has_host: true,
+                is_encrypted: stream.is_encrypted(),
+                is_certified: false,
+            }),
+            stream,
             request_alarm,
             response_alarm,
             known_authority: KnownAuthority::default(),
@@ -113,6 +128,18 @@ impl Link {
             slow: Cell::new(None),
             overdue: Cell::new(false),
         }
+    }
+
+    /// Makes it ready for a request on another stream of its connection.
+    pub(crate) fn renew(&self) {
+        self.request_alarm.set(None);
+        self.response_alarm.set(None);
+        self.stalled.set(None);
+        self.reading.set(Pace::default());
+        self.transfers(None);
+        self.in_the_way.set(false);
+        self.slow.set(None);
+        self.overdue.set(false);
     }
 
     /// The client of the present request.
@@ -130,10 +157,42 @@ impl Link {
         self.client.get().has_host
     }
 
+    /// Whether the client of the present request speaks TLS.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.client.get().is_encrypted
+    }
+
+    /// Whether another worker has said what the present request's head says of its client's certificate.
+    pub(super) fn is_certified(&self) -> bool {
+        self.client.get().is_certified
+    }
+
     /// The worker that forwards the present request says this of its client.
-    pub(super) fn introduce(&self, said: Option<(Peer, bool, bool)>) {
-        let (peer, trusted, has_host) = said.unwrap_or((self.peer, false, true));
-        self.client.set(ClientFacts { peer, trusted, has_host });
+    pub(super) fn introduce(&self, said: Option<&Introduction>) {
+        self.client.set(match said {
+            Some(said) => ClientFacts {
+                peer: said.client,
+                trusted: said.trusted,
+                has_host: said.has_host,
+                is_encrypted: said.is_encrypted,
+                is_certified: said.is_certified,
+            },
+            None => {
+                let (has_host, is_encrypted, is_certified) = (true, false, false);
+                ClientFacts { peer: self.peer, trusted: false, has_host, is_encrypted, is_certified }
+            }
+        });
+    }
+
+    /// Adds what responses have for the address that their requests came to.
+    pub(crate) fn complete<B>(&self, response: &mut Response<B>) {
+        let hsts = self.stream.setup().and_then(|setup| setup.hsts.as_ref());
+        // Over TLS only (RFC 6797, section 7.2).
+        if let Some(hsts) = hsts.filter(|_| self.stream.is_encrypted())
+            && let http::header::Entry::Vacant(entry) = response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY)
+        {
+            entry.insert(hsts.clone());
+        }
     }
 
     /// For how long the client has taken nothing, or how far it is behind a pace of `rate` bytes a second; none: it reads.

@@ -31,6 +31,8 @@ pub(super) struct RequestBody {
     gathered: Arc<Mutex<Gathered>>,
     /// Another worker forwards it.
     is_forwarded: bool,
+    /// It comes on a stream of HTTP/2, which the client can reset.
+    is_on_stream: bool,
 }
 
 impl RequestBody {
@@ -54,12 +56,18 @@ impl RequestBody {
         };
         let gathered = Arc::new(Mutex::new(Gathered { ahead: Ahead::none_of(room), early: None }));
         let _ = upload.gathered.set(Arc::downgrade(&gathered));
-        Self { source, upload, max, left: max.unwrap_or(u64::MAX), gathered, is_forwarded: false }
+        Self { source, upload, max, left: max.unwrap_or(u64::MAX), gathered, is_forwarded: false, is_on_stream: false }
     }
 
     /// The same as another worker forwards it.
     pub(super) fn forwarded(mut self) -> Self {
         self.is_forwarded = true;
+        self
+    }
+
+    /// The same on a stream of HTTP/2.
+    pub(super) fn on_stream(mut self) -> Self {
+        self.is_on_stream = true;
         self
     }
 
@@ -105,6 +113,11 @@ impl RequestBody {
 
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.source.poll_frame(context);
+        if self.is_on_stream && was_reset(&polled, &self.source) {
+            // The client has given up the request, which ends with its stream: that is neither an end of the body nor a
+            // fault of it.
+            return Poll::Pending;
+        }
         match &polled {
             Poll::Ready(frame) => {
                 let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
@@ -153,11 +166,29 @@ impl Drop for RequestBody {
     }
 }
 
+/// Whether the client has reset the body's stream, or its connection is gone. (hyper takes one reset, `NO_ERROR`, for the
+/// body's end.)
+fn was_reset(polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>, source: &BodySource) -> bool {
+    match polled {
+        Poll::Ready(None) => !source.is_end_stream(),
+        Poll::Ready(Some(Err(error))) => of_stream(error).is_some_and(|error| !error.is_library()),
+        Poll::Ready(Some(Ok(_))) | Poll::Pending => false,
+    }
+}
+
+fn of_stream(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error).and_then(|cause| cause.downcast_ref())
+}
+
 /// What is wrong with the bytes that came, or that they ended early; a broken connection is no flaw.
-fn flaw_of(error: &hyper::Error) -> Option<&std::io::Error> {
+fn flaw_of(error: &hyper::Error) -> Option<&(dyn std::error::Error + 'static)> {
     use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    cause.filter(|cause| matches!(cause.kind(), InvalidData | InvalidInput | UnexpectedEof))
+    if let Some(error) = of_stream(error) {
+        return error.is_library().then_some(error as _);
+    }
+    let cause = std::error::Error::source(error)?;
+    let kind = cause.downcast_ref::<std::io::Error>()?.kind();
+    matches!(kind, InvalidData | InvalidInput | UnexpectedEof).then_some(cause)
 }
 
 impl http_body::Body for RequestBody {

@@ -108,6 +108,16 @@ impl Failure {
     }
 }
 
+/// The answer that the same is to be had elsewhere, with the same method and body (RFC 9110, section 15.4.9).
+pub(super) fn redirect(location: HeaderValue) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(b"308 this address is served with https only\n"));
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::LOCATION, location);
+    response
+}
+
 /// The answer in development, when no component answers.
 pub(super) fn notice(audience: Audience, notice: &Notice) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());

@@ -13,11 +13,13 @@ use http_body::{Body as _, Frame, SizeHint};
 use wasmhost_sandbox::{Body, BodyError, Fault, FaultKind};
 
 use super::exchange::{Ending, Exchange};
+use super::forward::trailers::packed;
 use super::link::Transfer;
 use super::pace::Late;
 use super::upload::{FLAW_DETAIL, Flaw};
 use super::waits::Silence;
 use crate::buffers::{Held, RESPONSE_AHEAD_MAX};
+use crate::net::Peer;
 use crate::pool::Lease;
 
 /// What the log says of a guest whose body has no end.
@@ -305,7 +307,10 @@ impl Flow {
             }
         };
         Poll::Ready(match given {
-            GivenBody::Frame(frame) => {
+            GivenBody::Frame(mut frame) => {
+                if let Some(trailers) = frame.trailers_mut().filter(|_| self.exchange.link().peer == Peer::Front) {
+                    *trailers = packed(trailers);
+                }
                 self.passed = self.passed.saturating_add(length_of(&frame) as u64);
                 self.exchange.sent(length_of(&frame));
                 Some(Ok(frame))

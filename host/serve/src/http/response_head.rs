@@ -30,6 +30,14 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Trailers without what is said of a connection, which in HTTP/2 makes them malformed (RFC 9113, section 8.2.2).
+pub(crate) fn without_connection_fields(mut trailers: HeaderMap) -> HeaderMap {
+    for name in HOP_BY_HOP.iter().chain([&header::TE]) {
+        trailers.remove(name);
+    }
+    trailers
+}
+
 /// Whether an answer of this status never has a body (RFC 9110, sections 15.3.5 and 15.4.5).
 pub(super) fn has_no_body(status: StatusCode) -> bool {
     status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED

@@ -18,8 +18,8 @@ use wasmhost_sandbox::{Body, Call, Fault, FaultKind, Head};
 use super::exchange::{Ending, Exchange};
 use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
-use super::forward::trailers::take_announcement;
-use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_unseen};
+use super::forward::trailers;
+use super::head::{Framing, authority, certify, check_demands, check_target, forwarded_scheme, host, remove_unseen};
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
 use super::request_body::RequestBody;
@@ -41,6 +41,10 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
     framing: Framing,
 ) -> Response<ResponseBody> {
+    if carrier.link().stream.setup().is_some_and(|setup| setup.redirects) {
+        let pool = carrier.link().worker.apps.no_app();
+        return Rc::new(Exchange::new(carrier, &request, pool)).redirect(request, framing);
+    }
     let (pool, stripped) = match route(carrier.link(), &request) {
         Route::Here { pool, stripped } => (pool, stripped),
         Route::Elsewhere(to) => {
@@ -66,6 +70,21 @@ pub(crate) async fn serve(
 }
 
 impl Exchange {
+    /// Answers that the same is to be had with `https`.
+    fn redirect(&self, request: Request<Incoming>, framing: Framing) -> Response<ResponseBody> {
+        let (parts, _) = request.into_parts();
+        let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let target = if target == "*" { "/" } else { target };
+        let location = self.check(&parts, framing).and_then(|authority| {
+            let location = format!("https://{}{target}", authority.host());
+            HeaderValue::try_from(location).map_err(|_| Failure::BadRequest)
+        });
+        match location {
+            Ok(location) => self.answer(respond::redirect(location)),
+            Err(failure) => self.fail(failure, Reason::Status),
+        }
+    }
+
     /// In development, what is told in the component's place.
     fn notice(&self) -> Option<Response<ResponseBody>> {
         let (development, audience) = (self.worker.config.development.as_ref()?, self.audience?);
@@ -95,10 +114,13 @@ impl Exchange {
         let authority = self.check(&parts, framing)?;
         let is_forwarded = self.link().peer == Peer::Front;
         if is_forwarded {
-            take_announcement(&mut parts.headers);
+            trailers::take_announcement(&mut parts.headers);
         }
         remove_unseen(&mut parts.headers, trusted);
-        let scheme = if trusted { forwarded_scheme(&parts.headers) } else { Scheme::HTTP };
+        certify(&mut parts.headers, self.link());
+        let own = if self.link().is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP };
+        let said = if trusted { forwarded_scheme(&parts.headers) } else { None };
+        let scheme = said.unwrap_or(own);
         if self.pool.id().is_none() {
             // One that was forwarded is for an app of which this worker will hear in a moment.
             return Err(if is_forwarded { Failure::Unavailable(Duration::ZERO) } else { Failure::NotFound });
@@ -120,10 +142,13 @@ impl Exchange {
             return Err(Failure::BodyTooLarge);
         }
         let body = (!self.upload.has_ended()).then(|| {
-            // RFC 9110, section 10.1.1: the expectation of an older client is ignored, and it gets no `100 Continue`.
-            let expects = !self.is_old && parts.headers.contains_key(header::EXPECT);
+            let expects = self.may_expect() && parts.headers.contains_key(header::EXPECT);
             let body = RequestBody::new(incoming, Arc::clone(&self.upload), max, expects, &self.buffers.requests);
-            if is_forwarded { body.forwarded() } else { body }
+            match (is_forwarded, self.is_on_stream) {
+                (true, _) => body.forwarded(),
+                (_, true) => body.on_stream(),
+                (false, false) => body,
+            }
         });
         Ok(Request::from_parts(parts, body))
     }
@@ -330,6 +355,9 @@ impl Exchange {
             }
             ResponseStart::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
+                if self.link().peer == Peer::Front {
+                    trailers::announce(&mut parts.headers);
+                }
                 let streaming = Streaming::new((ahead, ended, inner), lease, Rc::clone(self), promised);
                 ResponseBody::Streaming(streaming)
             }
@@ -444,7 +472,7 @@ fn route<B>(link: &Link, request: &Request<B>) -> Route {
     let none = || Route::Here { pool: worker.apps.no_app(), stripped: 0 };
     if link.peer == Peer::Front {
         let introduction = request.headers().get(FIELD).and_then(Introduction::read);
-        link.introduce(introduction.map(|found| (found.client, found.trusted, found.has_host)));
+        link.introduce(introduction.as_ref());
         let found = introduction.and_then(|found| Some((worker.apps.pool(found.app)?, found.stripped)));
         return found.map_or_else(none, |(pool, stripped)| Route::Here { pool, stripped });
     }

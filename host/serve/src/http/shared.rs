@@ -1,8 +1,9 @@
 //! What all tasks of a worker share: its apps, its alarms, its counts, and how far it is from its end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::Authority;
 use tokio::sync::Notify;
@@ -15,8 +16,14 @@ use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::metrics::WorkerMetrics;
+use crate::net::listeners::ListenerSetup;
+use crate::net::tls::handshakes::Handshakes;
+use crate::net::{ListenerId, Listeners};
 use crate::pool::WorkerApps;
 use crate::worker_id::WorkerId;
+
+/// How long a connection waits for the word of its address.
+const LISTENER_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a worker's thread shares with its connections and requests. Never leaves the thread.
 pub(crate) struct WorkerShared {
@@ -37,6 +44,10 @@ pub(crate) struct WorkerShared {
     pub(crate) shares: Shares,
     /// Stands for the authority where a client names none.
     pub(crate) authority: Authority,
+    /// How connections begin that come to the host's addresses.
+    pub(crate) listeners: RefCell<Arc<Listeners>>,
+    pub(crate) listeners_changed: Notify,
+    pub(crate) handshakes: Handshakes,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.
     pub(crate) tasks: Cell<usize>,
     /// What the drain waits for may have come: a connection or a task ended.
@@ -51,6 +62,21 @@ impl WorkerShared {
         let number = self.requests.get() + 1;
         self.requests.set(number);
         number
+    }
+
+    /// How connections of this listener begin, once the worker hears of it: a connection may come before the word of a new
+    /// address.
+    pub(crate) async fn listener_in_time(&self, id: ListenerId) -> Option<Arc<ListenerSetup>> {
+        let heard = async {
+            loop {
+                let changed = self.listeners_changed.notified();
+                if let Some(setup) = self.listeners.borrow().get(id).cloned() {
+                    return setup;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(LISTENER_WITHIN, heard).await.ok()
     }
 
     /// Runs a task that the drain waits for.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http_body::Body as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -15,10 +16,10 @@ use hyper_util::rt::TokioIo;
 
 use super::guard::{ConnectionPhase, Guard, HEAD_AT_DRAIN};
 use super::socket::Socket;
-use super::turns::Turns;
 use crate::http::{Carrier, GREETING, INTRODUCTION_FIELDS_MAX, PACKED_BYTES_MAX, Slow, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream};
+use crate::turns::Turns;
 
 /// How long the host keeps reading from a client that still sends while the host closes the connection. The client has this
 /// time to read the response.
@@ -34,19 +35,23 @@ const TRAILERS_BYTES_MAX: usize = 16 * 1024;
 /// own limit is the guard's.)
 const _: () = assert!(TRAILERS_BYTES_MAX + FIELDS_MAX * PACKED_BYTES_MAX <= READ_BUFFER_SPARE_BYTES);
 
-/// Serves a connection to its end.
-pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) {
+/// Serves a connection to its end; or until its first bytes tell that it speaks HTTP/2, and then returns what came.
+pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Option<Bytes> {
     let guard = Rc::new(Guard::new(Rc::clone(&worker), stream, peer));
     if peer == Peer::Front {
         // Which a new socket takes.
         let ready = poll_fn(|context| guard.stream.poll_write_ready(context)).await;
         if let Err(error) = ready.and_then(|()| guard.stream.try_write(GREETING)) {
-            return tracing::debug!(%error, "the worker that forwards requests has gone");
+            tracing::debug!(%error, "the worker that forwards requests has gone");
+            return None;
         }
     }
     guard.enter(ConnectionPhase::New, guard.header_timeout());
     wasmhost_base::inject::panic_at("connection");
     let ended = drive(&guard).await;
+    if let Some(came) = guard.of_http2() {
+        return Some(came.clone());
+    }
     match ended {
         Ok(()) => {}
         Err(error) if error.is_parse() || error.is_parse_too_large() => {
@@ -58,7 +63,7 @@ pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Pe
             });
             if let Some(count) = worker.lines.unreadable.admit(Instant::now()) {
                 let worker = worker.id.0;
-                tracing::info!(worker, count, %peer, %error, "requests could not be read as HTTP/1.1 (count: since the last such line); TLS and HTTP/2 need a proxy in front of wasmhost");
+                tracing::info!(worker, count, %peer, %error, "requests could not be read as HTTP (count: since the last such line); TLS needs a certificate (--tls-cert) or a proxy in front of wasmhost");
             }
         }
         Err(error) => tracing::debug!(peer = %peer, %error, "a connection ended with an error"),
@@ -70,6 +75,7 @@ pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Pe
             tracing::debug!(peer = %peer, "the client kept sending after the last response");
         }
     }
+    None
 }
 
 /// Runs hyper and the limits around it.
@@ -82,6 +88,7 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
         let carrier: Rc<dyn Carrier> = Rc::clone(guard) as _;
         async move {
             let mut response = crate::http::serve(carrier, request, framing).await;
+            guard.link.complete(&mut response);
             guard.limit_requests(&mut response, version);
             Ok::<_, Infallible>(response)
         }
@@ -137,7 +144,7 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
         if let Poll::Ready(outcome) = turns.take(context, |context| hyper.as_mut().poll(context)) {
             return Poll::Ready(outcome);
         }
-        if client_has_left(context) {
+        if client_has_left(context) || guard.of_http2().is_some() {
             return Poll::Ready(Ok(()));
         }
         while link.response_alarm.poll(context).is_ready() {

@@ -1,12 +1,13 @@
 //! The limits that hyper lacks, on one connection: how long request headers may take and how large they may be, how long a
 //! connection may be idle, a client that does not read its response, and the host's shutdown.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, Version, header};
 
 use wasmhost_config::HostLimits;
@@ -16,6 +17,7 @@ use crate::alarms::Alarm;
 use crate::http::{Carrier, Framing, INTRODUCTION_BYTES_MAX, Link, Pace, Slow, UNSEEN_BYTES, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream, last_answer};
+use crate::preface::{PREFACE, Preface};
 
 /// How long a head that has begun may still take to arrive once the host stops.
 pub(super) const HEAD_AT_DRAIN: Duration = Duration::from_secs(1);
@@ -50,6 +52,10 @@ pub(super) struct Guard {
     phase: Cell<ConnectionPhase>,
     coming: Cell<Coming>,
     head: Cell<HeadLines>,
+    /// What came so far may be the beginning of HTTP/2.
+    preface: Cell<Preface>,
+    /// It is: what came.
+    of_http2: OnceCell<Bytes>,
     /// Of the last head that came whole.
     framing: Cell<Framing>,
     phase_alarm: Alarm,
@@ -90,12 +96,17 @@ impl Carrier for Guard {
 impl Guard {
     pub(super) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
         let [phase_alarm, stall_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
+        // (With TLS, it is known before.)
+        let may_tell = peer != Peer::Front && !stream.is_encrypted();
+        let speaks_http2 = may_tell && worker.config.limits.http2_streams_max > 0;
         Self {
-            link: Link::new(worker, peer),
+            link: Link::new(worker, Rc::clone(&stream), peer),
             stream,
             phase: Cell::new(ConnectionPhase::New),
             coming: Cell::new(Coming::Nothing),
             head: Cell::default(),
+            preface: Cell::new(if speaks_http2 { Preface::EXPECTED } else { Preface::OTHER }),
+            of_http2: OnceCell::new(),
             framing: Cell::default(),
             phase_alarm,
             stall_alarm,
@@ -200,6 +211,26 @@ impl Guard {
         }
     }
 
+    /// Whether the first bytes of the connection, of which these are the next, are those of HTTP/2.
+    pub(super) fn tells_http2(&self, came: &[u8]) -> bool {
+        let before = self.preface.get();
+        if before == Preface::OTHER {
+            return false;
+        }
+        let (preface, is_told) = before.take(came);
+        self.preface.set(preface);
+        if is_told {
+            let earlier = &PREFACE[..before.come().unwrap_or(0)];
+            let _ = self.of_http2.set([earlier, came].concat().into());
+        }
+        is_told
+    }
+
+    /// What came of a connection that speaks HTTP/2; none: it does not.
+    pub(super) fn of_http2(&self) -> Option<&Bytes> {
+        self.of_http2.get()
+    }
+
     fn did_read_head(&self, came: &[u8]) -> usize {
         let mut head = self.head.get();
         let (read, framing) = head.take(came);
@@ -275,11 +306,8 @@ impl Guard {
     pub(super) fn limit_requests<T>(&self, response: &mut Response<T>, version: Version) {
         let limit = self.limits().max_requests_per_connection.filter(|_| !self.is_from_front());
         let is_last = limit.is_some_and(|limit| self.requests.get() >= limit) || self.worker().draining.get();
-        if is_last
-            && !self.worker().draining.get()
-            && let Some(count) = self.worker().lines.last_request.admit(Instant::now())
-        {
-            tracing::info!(worker = self.worker().id.0, count, peer = %self.link.peer, limit = "--max-requests-per-connection", "connections were closed after their last request (count: since the last such line); raise --max-requests-per-connection to allow more");
+        if is_last && !self.worker().draining.get() {
+            self.worker().lines.last_request(self.worker().id.0, self.link.peer);
         }
         if is_last && version >= Version::HTTP_11 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -310,21 +338,11 @@ impl Guard {
         match self.phase.get() {
             ConnectionPhase::Head { .. } => {
                 worker.metrics.unrouted.refused(Refused::HeadTimeout);
-                if let Some(count) = worker.lines.header_timeout.admit(Instant::now()) {
-                    tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--header-timeout", "request headers did not arrive in time (count: since the last such line); raise --header-timeout to wait longer");
-                }
+                worker.lines.head_late(worker.id.0, self.link.peer);
                 self.close_with(last_answer::REQUEST_TIMEOUT);
             }
-            ConnectionPhase::New => {
-                if let Some(count) = worker.lines.silent.admit(Instant::now()) {
-                    tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--header-timeout", "connections that sent nothing were closed (count: since the last such line); raise --header-timeout to wait longer");
-                }
-            }
-            ConnectionPhase::Idle => {
-                if let Some(count) = worker.lines.idle.admit(Instant::now()) {
-                    tracing::info!(worker = worker.id.0, count, peer = %self.link.peer, limit = "--keepalive-timeout", "idle connections were closed (count: since the last such line); raise --keepalive-timeout to keep them longer");
-                }
-            }
+            ConnectionPhase::New => worker.lines.silent(worker.id.0, self.link.peer),
+            ConnectionPhase::Idle => worker.lines.idle(worker.id.0, self.link.peer),
             ConnectionPhase::Busy | ConnectionPhase::Closing => {}
         }
     }

@@ -90,6 +90,10 @@ impl AsyncRead for Socket {
                     if read > 0 && read < room {
                         stream.clear_read_ready();
                     }
+                    if guard.tells_http2(&buffer.filled()[before..]) {
+                        // The connection's task looks at that next.
+                        return Poll::Pending;
+                    }
                     let given = before + guard.did_read(&buffer.filled()[before..])?;
                     if given < buffer.filled().len() {
                         *ahead = Bytes::copy_from_slice(&buffer.filled()[given..]);
@@ -131,8 +135,12 @@ impl AsyncWrite for Socket {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.guard.stream.poll_flush(context);
+        if flushed.is_pending() {
+            self.guard.write_stalled();
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -76,17 +76,20 @@ pub enum Refused {
     BodyTimeout,
     /// The client sent a body, or read a response, too slowly after the response's headers were sent.
     SlowClient,
+    /// The client sent too many frames, or gave up too many requests, on a connection of HTTP/2.
+    Flood,
 }
 
 impl Refused {
     /// All reasons, in the order of [`Self::index`].
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::BadRequest,
         Self::HeadTooLarge,
         Self::HeadTimeout,
         Self::BodyTooLarge,
         Self::BodyTimeout,
         Self::SlowClient,
+        Self::Flood,
     ];
 
     /// Position in [`Self::ALL`].
@@ -103,6 +106,37 @@ impl Refused {
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
             Self::SlowClient => "slow-client",
+            Self::Flood => "flood",
+        }
+    }
+}
+
+/// Why there is no TLS session with a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// Too many clients shook hands at once.
+    Shed,
+    /// The client was late.
+    Late,
+    /// The client does not speak TLS as the host does, has no valid certificate, or left.
+    Failed,
+}
+
+impl HandshakeFailure {
+    /// All reasons, in the order of [`Self::index`].
+    pub const ALL: [Self; 3] = [Self::Shed, Self::Late, Self::Failed];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in log fields and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shed => "shed",
+            Self::Late => "late",
+            Self::Failed => "failed",
         }
     }
 }

@@ -41,7 +41,7 @@ pub enum Shows<Figures: 'static> {
 }
 
 /// Numbers by the value of a label.
-pub type Labelled = Vec<(&'static str, u64)>;
+pub type Labelled = Vec<(std::borrow::Cow<'static, str>, u64)>;
 
 /// A number. `/metrics` shows times in seconds, `/status` in the unit that the field's name ends in.
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +119,9 @@ macro_rules! counters {
         $crate::metrics::Shows::Number(|figures: &$figures| $crate::metrics::MetricValue::Micros(figures.$field))
     };
     (@shows $figures:ident, $field:ident, by $label:literal: $names:expr) => {
-        $crate::metrics::Shows::By($label, |figures: &$figures| $names.into_iter().zip(figures.$field).collect())
+        $crate::metrics::Shows::By($label, |figures: &$figures| {
+            $names.into_iter().map(std::borrow::Cow::Borrowed).zip(figures.$field).collect()
+        })
     };
     (@shows $figures:ident, $field:ident, durations) => {
         $crate::metrics::Shows::Durations(|figures: &$figures| &figures.$field)

@@ -14,6 +14,7 @@ use super::admission::Admission;
 use super::bind::BACKLOG;
 use super::inbox::Connection;
 use super::listener::{AcceptPause, Listener, accept_error_name};
+use super::listeners::ListenerId;
 use super::peer::Peer;
 use crate::metrics::Accepting;
 
@@ -29,6 +30,9 @@ const REFUSALS_A_TURN: usize = 16;
 /// A listener, with what bounds it.
 pub struct Acceptor {
     listener: Listener,
+    id: ListenerId,
+    /// Its clients speak TLS: they cannot read a refusal in plain text.
+    speaks_tls: bool,
     admission: Arc<Admission>,
     pause: AcceptPause,
     counts: &'static Accepting,
@@ -85,10 +89,15 @@ enum Next {
 }
 
 impl Acceptor {
-    /// Takes from `listener` as long as `admission` has one to give.
-    pub fn new(listener: Listener, admission: Arc<Admission>, counts: &'static Accepting) -> Self {
+    /// Takes from `listener`, which has this number, as long as `admission` has one to give. `speaks_tls`: its clients do.
+    pub fn new(
+        listener: Listener,
+        (id, speaks_tls): (ListenerId, bool),
+        admission: Arc<Admission>,
+        counts: &'static Accepting,
+    ) -> Self {
         let [waiting_told, refused_told] = std::array::from_fn(|_| Throttle::new(LINE_EVERY));
-        Self { listener, admission, pause: AcceptPause::default(), counts, waiting_told, refused_told }
+        Self { listener, id, speaks_tls, admission, pause: AcceptPause::default(), counts, waiting_told, refused_told }
     }
 
     /// Ready when a connection may wait, and accepting is not paused. The task of the last poll is woken.
@@ -162,7 +171,7 @@ impl Acceptor {
                     self.refuse(socket, peer);
                     return Next::Refused;
                 }
-                Next::Taken(Connection { socket, peer, permit })
+                Next::Taken(Connection { socket, peer, listener: Some(self.id), permit })
             }
             Some(Err(error)) => {
                 self.failed(&error);
@@ -174,7 +183,9 @@ impl Acceptor {
 
     fn refuse(&self, socket: Accepted, peer: Peer) {
         self.counts.refused.add_one();
-        socket.refuse();
+        if !self.speaks_tls {
+            socket.refuse();
+        }
         if let Some(count) = self.refused_told.admit(Instant::now()) {
             tracing::warn!(count, %peer, limit = "--max-connections-per-client", "a client has reached --max-connections-per-client; its further connections are closed (count: since the last such line); raise the limit, or name a proxy with --trust-proxy");
         }

@@ -46,6 +46,17 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// As it is told; `speaks_tls`: its clients do.
+    pub fn shown(&self, speaks_tls: bool) -> String {
+        match self {
+            Self::Tcp(address) if speaks_tls => format!("https://{address}"),
+            Self::Unix(path) if speaks_tls => format!("unix:{} (TLS)", path.display()),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

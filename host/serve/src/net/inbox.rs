@@ -2,6 +2,7 @@
 
 use tokio::sync::mpsc;
 
+use super::listeners::ListenerId;
 use super::peer::Peer;
 
 pub use super::accepted::Accepted;
@@ -18,6 +19,8 @@ pub struct Connection {
     pub socket: Accepted,
     /// The client.
     pub peer: Peer,
+    /// The address that it came to; none: another worker's.
+    pub listener: Option<ListenerId>,
     /// Its share of the host's capacity.
     pub permit: Permit,
 }

@@ -13,6 +13,7 @@ use wasmhost_config::{AppId, AppTable, Config};
 use wasmhost_sandbox::Sandbox;
 
 use crate::net::inbox::Admission;
+use crate::net::{ListenerId, Listeners};
 use crate::pool::Supply;
 use crate::scoreboard::{HostScoreboard, Scoreboard};
 use crate::worker_id::WorkerId;
@@ -33,9 +34,11 @@ pub struct WorkerSetup {
     pub sandbox: Arc<Sandbox>,
     /// The address that stands for the authority where a client names none.
     pub authority: Authority,
-    /// Listeners that only this worker has, with `--balance kernel`, and the capacity that their connections take from.
-    pub listeners: Vec<TcpListener>,
-    /// See `listeners`.
+    /// How connections begin that come to the host's addresses.
+    pub listeners: Arc<Listeners>,
+    /// Sockets that only this worker listens on, with `--balance kernel`, and the capacity that their connections take from.
+    pub own_listeners: Vec<(ListenerId, TcpListener)>,
+    /// See `own_listeners`.
     pub admission: Arc<Admission>,
 }
 
@@ -56,6 +59,8 @@ pub struct Orders {
     pub stage: Stage,
     /// The apps and their routes, if they have changed. Apps that are not in it any more are not served any more.
     pub table: Option<Arc<AppTable>>,
+    /// How connections begin that come to the host's addresses, if that has changed.
+    pub listeners: Option<Arc<Listeners>>,
     /// What was ordered for apps. Others stay as they are.
     pub supplies: BTreeMap<AppId, Supply>,
     /// Apps that lack memory on another worker: for each, an app that nobody uses is to go to sleep.
@@ -86,7 +91,7 @@ pub fn orders(table: Arc<AppTable>, stage: Stage, supplies: BTreeMap<AppId, Supp
 impl Orders {
     /// Only to go on so.
     pub(super) fn to(stage: Stage) -> Self {
-        Self { stage, table: None, supplies: BTreeMap::new(), make_room_for: BTreeSet::new() }
+        Self { stage, table: None, listeners: None, supplies: BTreeMap::new(), make_room_for: BTreeSet::new() }
     }
 }
 
@@ -108,6 +113,11 @@ impl OrderSender {
     /// Which apps there are, and their routes.
     pub fn table(&self, table: Arc<AppTable>) {
         self.0.change(|orders| orders.table = Some(table));
+    }
+
+    /// How connections begin that come to the host's addresses.
+    pub fn listeners(&self, listeners: Arc<Listeners>) {
+        self.0.change(|orders| orders.listeners = Some(listeners));
     }
 
     /// What to serve an app with.

@@ -1,10 +1,11 @@
 //! What runs in a worker's thread: its event loop, from the first instance to the end of the last connection.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
@@ -22,12 +23,15 @@ use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::http::{ForwardConnections, Lines, Shares, WorkerShared, share_max};
-use crate::http1;
+use crate::metrics::HandshakeFailure;
+use crate::net::ListenerId;
 use crate::net::acceptor::{Acceptor, next_of};
 use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
 use crate::net::listener::Listener;
-use crate::net::{Peer, Stream};
+use crate::net::tls::handshakes::{Handshakes, NoSession};
+use crate::net::{ClientSocket, Peer, Stream};
 use crate::pool::{Common, PoolNotice, WorkerApps, WorkerParts};
+use crate::protocol;
 
 /// Threads of a worker that do file system calls for guests whose app could not have its own.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -94,7 +98,8 @@ async fn serve(
     mut orders: OrderReceiver,
     kept: &OnceCell<Rc<WorkerApps>>,
 ) -> Exit {
-    let WorkerSetup { id, group, config, scoreboard, host, sandbox, authority, listeners, admission } = setup;
+    let WorkerSetup { id, group, config, scoreboard, host, sandbox, authority, listeners, own_listeners, admission } =
+        setup;
     let metrics = &scoreboard.metrics;
     events.tell(WorkerEvent::Online(id, thread)).await;
     // What a thread that died left behind here went with it.
@@ -136,14 +141,21 @@ async fn serve(
         connections: ForwardConnections::default(),
         shares,
         authority,
+        listeners: RefCell::new(listeners),
+        listeners_changed: Notify::new(),
+        handshakes: Handshakes::default(),
         tasks: Cell::new(0),
         changed: Notify::new(),
         crash: Rc::clone(&crash),
     });
     let mut own_acceptors = Vec::new();
-    for listener in listeners {
+    for (id, listener) in own_listeners {
+        let speaks_tls = worker.listeners.borrow().get(id).is_some_and(|setup| setup.tls.is_some());
         match Listener::from_tcp(listener) {
-            Ok(listener) => own_acceptors.push(Acceptor::new(listener, Arc::clone(&admission), &metrics.accepting)),
+            Ok(listener) => {
+                let admission = Arc::clone(&admission);
+                own_acceptors.push(Acceptor::new(listener, (id, speaks_tls), admission, &metrics.accepting));
+            }
             Err(error) => return Exit::NotStarted(format!("a listener of it cannot be used: {error}")),
         }
     }
@@ -203,12 +215,16 @@ async fn serve(
         match heard {
             HeardByWorker::Crash(text) => break Exit::Panic(text),
             HeardByWorker::Orders(latest) => {
-                let Some(Orders { stage, table, supplies, make_room_for }) =
+                let Some(Orders { stage, table, listeners, supplies, make_room_for }) =
                     latest.filter(|orders| orders.stage != Stage::Stop)
                 else {
                     worker.stopping.set(true);
                     break Exit::Voluntary;
                 };
+                if let Some(listeners) = listeners {
+                    *worker.listeners.borrow_mut() = listeners;
+                    worker.listeners_changed.notify_waiters();
+                }
                 // Without a wait in between, in which a request could wake an app anew that an older supply is for.
                 let has_table = table.map(|table| apps.serve(table)).is_some();
                 let supplied: Vec<AppId> = supplies.keys().copied().collect();
@@ -312,16 +328,16 @@ impl Crew {
     }
 
     fn start(&self, connection: Connection) {
-        let Connection { socket, peer, mut permit } = connection;
+        let Connection { socket, peer, listener, mut permit } = connection;
         self.worker.metrics.connections.add_one();
         // From a listener of the worker's own; the primary has seen to it already.
         permit.assign(self.worker.metrics);
-        let stream = match socket {
-            Accepted::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
-            Accepted::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+        let socket = match socket {
+            Accepted::Tcp(stream) => TcpStream::from_std(stream).map(ClientSocket::Tcp),
+            Accepted::Unix(stream) => UnixStream::from_std(stream).map(ClientSocket::Unix),
         };
-        match stream {
-            Ok(stream) => self.run(stream, peer, permit),
+        match socket {
+            Ok(socket) => self.run(socket, listener, peer, permit),
             Err(error) => {
                 tracing::warn!(worker = self.worker.id.0, %peer, %error, "a connection could not be registered with the event loop")
             }
@@ -329,17 +345,19 @@ impl Crew {
     }
 
     /// Serves a connection in a task of its own. Its socket and its permit are held here, outside what a panic may leak.
-    fn run(&self, stream: Stream, peer: Peer, permit: Permit) {
+    fn run(&self, socket: ClientSocket, listener: Option<ListenerId>, peer: Peer, permit: Permit) {
         self.open.set(self.open.get() + 1);
         let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
-        let stream = Rc::new(stream);
-        let serving = Box::pin(http1::serve(Rc::clone(&worker), Rc::clone(&stream), peer));
         tokio::task::spawn_local(async move {
-            if worker.crash.survive(serving).await.is_none() {
-                // Others may hold it still, in what was leaked.
-                stream.cut();
+            if let Some(stream) = begin(&worker, socket, listener, peer).await {
+                let stream = Rc::new(stream);
+                let serving = Box::pin(protocol::serve(Rc::clone(&worker), Rc::clone(&stream), peer));
+                if worker.crash.survive(serving).await.is_none() {
+                    // Others may hold it still, in what was leaked.
+                    stream.cut();
+                }
             }
-            drop((stream, permit));
+            drop(permit);
             open.set(open.get() - 1);
             worker.apps.common.trim.ask();
             if worker.draining.get() {
@@ -347,6 +365,56 @@ impl Crew {
             }
         });
     }
+}
+
+/// A connection on which a protocol can begin: after TLS's handshake, where its clients speak TLS.
+async fn begin(
+    worker: &Rc<WorkerShared>,
+    socket: ClientSocket,
+    listener: Option<ListenerId>,
+    peer: Peer,
+) -> Option<Stream> {
+    let setup = match listener {
+        Some(id) => {
+            let known = worker.listeners.borrow().get(id).cloned();
+            let known = match known {
+                Some(setup) => Some(setup),
+                None => Box::pin(worker.listener_in_time(id)).await,
+            };
+            let Some(setup) = known else {
+                tracing::debug!(%peer, "a connection of an address that is not listened on any more was closed");
+                return None;
+            };
+            Some(setup)
+        }
+        None => None,
+    };
+    let Some(tls) = setup.as_ref().and_then(|setup| setup.tls.clone()) else {
+        return Some(Stream::new(socket, setup, None));
+    };
+    // In a box: connections without TLS need not carry it.
+    let shaking = Box::pin(worker.handshakes.shake(&socket, tls));
+    let within = worker.config.limits.header_timeout;
+    let failure = match tokio::time::timeout(within, shaking).await {
+        Ok(Ok(session)) => {
+            worker.metrics.handshakes.add_one();
+            if session.is_resumed() {
+                worker.metrics.resumptions.add_one();
+            }
+            return Some(Stream::new(socket, setup, Some(session)));
+        }
+        Ok(Err(NoSession::Shed)) => (HandshakeFailure::Shed, None),
+        Ok(Err(NoSession::Failed(error))) => (HandshakeFailure::Failed, Some(error)),
+        Err(_) => (HandshakeFailure::Late, None),
+    };
+    let (failure, error) = failure;
+    worker.metrics.handshake_failed(failure);
+    if let Some(count) = worker.lines.handshakes.admit(Instant::now()) {
+        let (worker, reason) = (worker.id.0, failure.name());
+        let error = error.map(|error| error.to_string());
+        tracing::info!(worker, count, %peer, reason, error, "TLS handshakes failed (count: since the last such line)");
+    }
+    None
 }
 
 /// The next orders: the stage of the first ones, once, and then those that come.

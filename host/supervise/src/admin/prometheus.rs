@@ -1,5 +1,6 @@
 //! The metrics page, in the text format that Prometheus reads: the metrics of `table` with their values.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -115,7 +116,8 @@ fn samples<Of: 'static>(row: &MetricRow<Of>, of: &Of) -> Vec<Sample> {
     match row.shows {
         Shows::Number(value) => vec![(Vec::new(), Figure::Number(seconds_or_count(value(of))))],
         Shows::By(label, counts) => {
-            let one = |(value, count): (&str, u64)| (vec![(label, value.to_owned())], Figure::Number(float(count)));
+            let one =
+                |(value, count): (Cow<'_, str>, u64)| (vec![(label, value.into_owned())], Figure::Number(float(count)));
             counts(of).into_iter().map(one).collect()
         }
         Shows::Durations(sum) => {

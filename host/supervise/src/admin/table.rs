@@ -1,7 +1,9 @@
 //! What `/metrics` and `/status` show. What is counted has its rows where it is counted ([`wasmhost_serve::metrics`]); rows of
 //! what is not counted, but read off the state of the host, stand here. A test compares `docs/REFERENCE.md` with all of them.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
 
 use wasmhost_serve::metrics::{
     AcceptingFigures, AppFigures, HostFigures, Labelled, MetricKind, MetricRow, MetricValue, Shows, WorkerFigures,
@@ -43,7 +45,7 @@ pub(super) const OF_APP: &[MetricRow<AppRow>] = &[
         (Gauge, "state", None),
         "1 for the state that the app is in, else 0",
         By("state", |app| {
-            AppState::ALL.into_iter().map(|state| (state.name(), u64::from(state.name() == app.state))).collect()
+            AppState::ALL.into_iter().map(|state| (state.name().into(), u64::from(state.name() == app.state))).collect()
         }),
     ),
 ];
@@ -71,12 +73,26 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
         "Time since the start",
         Number(|host_status| Seconds(host_status.started.elapsed().as_secs_f64())),
     ),
+    row(
+        (Gauge, "tls_certificate_days_left", Some("tls_certificate_days_left")),
+        "Whole days until a certificate of TLS ends, by its file",
+        By("certificate", days_left),
+    ),
 ];
+
+fn days_left(host_status: &HostStatus) -> Labelled {
+    let now = SystemTime::now();
+    let certificates = host_status.certificates().into_iter();
+    certificates.map(|facts| (Cow::Owned(facts.file.clone()), facts.days_left(now).max(0).unsigned_abs())).collect()
+}
 
 fn apps_by_state(host_status: &HostStatus) -> Labelled {
     let apps = host_status.apps();
     let count = |state: AppState| apps.values().filter(|app| app.state == state.name()).count();
-    AppState::ALL.into_iter().map(|state| (state.name(), u64::try_from(count(state)).unwrap_or(u64::MAX))).collect()
+    AppState::ALL
+        .into_iter()
+        .map(|state| (state.name().into(), u64::try_from(count(state)).unwrap_or(u64::MAX)))
+        .collect()
 }
 
 /// Series of one name, as `/metrics` shows them.

@@ -8,7 +8,7 @@ use http::uri::Authority;
 
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_config::{Balance, Config, Listen};
-use wasmhost_confine::spawner::{Settings, Spawner};
+use wasmhost_confine::spawner::{Settings, Spawner, TlsLook};
 use wasmhost_confine::{self as confine, Cage, Confinement};
 use wasmhost_sandbox::{capabilities, make_cache_dir};
 use wasmhost_serve::clients::Clients;
@@ -16,6 +16,7 @@ use wasmhost_serve::listener::{Address, BindError, Bound, Listener, bind_for_eac
 use wasmhost_serve::worker::inbox::PerClient;
 
 use super::error::{PrimaryError, system};
+use super::listeners::HeldTls;
 use crate::descriptors::{connections_by_descriptors, too_few_for_code};
 
 /// What the primary took from the machine while it was not confined. Made before any thread.
@@ -26,6 +27,8 @@ pub struct Bootstrap {
     pub(super) spawner: Arc<Spawner>,
     pub(super) confinement: Confinement,
     pub(super) files: BoundFiles,
+    /// What the spawner has read of TLS.
+    pub(super) tls: Option<HeldTls>,
 }
 
 /// The files of the Unix sockets that this host has bound. Whichever way the host ends, they go when this is dropped;
@@ -65,7 +68,7 @@ enum BootstrapSocket {
     /// The primary accepts. With the address as the settings name it.
     One(Bound, Listen),
     /// Each worker does, on a listener of its own.
-    Each(Vec<TcpListener>, Address),
+    Each(Vec<TcpListener>, Address, Listen),
 }
 
 impl BootstrapSocket {
@@ -74,7 +77,7 @@ impl BootstrapSocket {
         match (listen, config.balance) {
             (Listen::Tcp(address), Balance::Kernel) => {
                 let (listeners, address) = bind_for_each(*address, config.workers)?;
-                Ok(vec![Self::Each(listeners, address)])
+                Ok(vec![Self::Each(listeners, address, listen.clone())])
             }
             (Listen::Inherited, _) => {
                 let handed_over = Bound::handed_over()?.into_iter();
@@ -105,7 +108,7 @@ impl Bootstrap {
         }
         let mut files = BoundFiles { files: Vec::new(), spawner: None };
         let mut sockets = Vec::new();
-        for listen in &config.listeners {
+        for listen in config.addresses() {
             // The files of those that were bound go when a later one cannot be.
             let bound = BootstrapSocket::bind(listen, config)?;
             files.files.extend(bound.iter().filter_map(BootstrapSocket::file).cloned());
@@ -120,8 +123,16 @@ impl Bootstrap {
         let spawner = Spawner::start(&settings, files.files.clone()).map_err(system("start the spawner"))?;
         let spawner = Arc::new(spawner);
         files.spawner = Some(Arc::clone(&spawner));
+        let speaks_tls = config.listeners.iter().any(|listener| listener.tls.is_some());
+        let tls = match speaks_tls.then(|| spawner.look_at_tls_first()).transpose() {
+            Ok(None) => None,
+            Ok(Some(TlsLook::New(reading))) => Some(HeldTls::from(reading)),
+            Ok(Some(TlsLook::Wrong(reason))) => return Err(PrimaryError::Tls(reason)),
+            Ok(Some(TlsLook::Same)) => return Err(PrimaryError::Tls("the spawner has read no file of TLS".to_owned())),
+            Err(error) => return Err(PrimaryError::Tls(error.to_string())),
+        };
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
-        Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files })
+        Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files, tls })
     }
 
     /// Begins to listen for the admin page, before anything is loaded. Needs a tokio runtime.
@@ -137,14 +148,14 @@ impl Bootstrap {
             match socket {
                 BootstrapSocket::One(bound, listen) => {
                     let listener = Listener::new(bound)?;
-                    listening.addresses.push(listener.address().clone());
+                    listening.addresses.push((listener.address().clone(), listen.clone()));
                     listening.own.push((listener, listen));
                 }
-                BootstrapSocket::Each(listeners, address) => {
+                BootstrapSocket::Each(listeners, address, listen_on) => {
                     listeners.iter().try_for_each(listen)?;
-                    listening.addresses.push(address);
+                    listening.addresses.push((address, listen_on.clone()));
                     for (worker, listener) in listening.each.iter_mut().zip(listeners) {
-                        worker.push(listener);
+                        worker.push((listen_on.clone(), listener));
                     }
                 }
             }
@@ -158,15 +169,15 @@ pub(super) struct Listening {
     /// On which the primary accepts, and their addresses as the settings name them.
     pub(super) own: Vec<(Listener, Listen)>,
     /// On which each worker does.
-    pub(super) each: Vec<Vec<TcpListener>>,
-    /// Of all, in the order of the settings.
-    pub(super) addresses: Vec<Address>,
+    pub(super) each: Vec<Vec<(Listen, TcpListener)>>,
+    /// Of all, in the order of the settings, also as these name them.
+    pub(super) addresses: Vec<(Address, Listen)>,
     pub(super) files: BoundFiles,
 }
 
 /// What stands for the authority where a client names none: the first address.
-pub(super) fn authority(addresses: &[Address]) -> Authority {
-    let parsed = addresses.iter().find_map(|address| match address {
+pub(super) fn authority(addresses: &[(Address, Listen)]) -> Authority {
+    let parsed = addresses.iter().find_map(|(address, _)| match address {
         Address::Tcp(address) => address.to_string().parse().ok(),
         Address::Unix(_) => None,
     });

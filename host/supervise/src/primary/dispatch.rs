@@ -91,7 +91,8 @@ impl<B: Backend> Primary<B> {
         let division = self.divisions.iter().position(|division| division.group.as_deref() == Some(group));
         let Some(division) = division.filter(|_| is_front) else { return };
         let Some(permit) = self.divisions[division].admission.try_take() else { return };
-        let connection = inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Front, permit };
+        let connection =
+            inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Front, listener: None, permit };
         self.with_held(division, |primary, held| {
             held.take_in(connection, Instant::now(), |connection| primary.dispatch_in(division, connection));
         });
@@ -216,8 +217,12 @@ mod tests {
     fn events_do_not_put_off_when_a_held_connection_is_tried_again() -> std::io::Result<()> {
         let (socket, _other) = UnixStream::pair()?;
         let permit = Admission::new(1, PerClient::Unbounded).try_take().ok_or(std::io::ErrorKind::Other)?;
-        let mut held =
-            Some(HeldConnection::new(inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Unix, permit }));
+        let mut held = Some(HeldConnection::new(inbox::Connection {
+            socket: Accepted::Unix(socket),
+            peer: Peer::Unix,
+            listener: None,
+            permit,
+        }));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(async {
             let mut acceptors = Acceptors::default();

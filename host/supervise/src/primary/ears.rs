@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use wasmhost_confine::spawner::Reading;
+use wasmhost_confine::spawner::{Reading, TlsLook};
 use wasmhost_serve::worker::WorkerEvent;
 
 use super::dispatch::DISPATCH_AGAIN;
@@ -21,6 +21,7 @@ pub(super) struct Ears<'a, B: Backend> {
     pub(super) orders: &'a mut mpsc::Receiver<DevOrder>,
     pub(super) done: &'a mut mpsc::Receiver<Done<B>>,
     pub(super) read: &'a mut mpsc::Receiver<io::Result<Reading>>,
+    pub(super) looked: &'a mut mpsc::Receiver<io::Result<TlsLook>>,
     pub(super) signals: &'a mut Signals,
     /// Ends with the spawner. None once it has.
     pub(super) spawner: Option<Pin<&'a mut (dyn Future<Output = io::Result<()>> + 'a)>>,
@@ -34,6 +35,7 @@ pub(super) enum Heard<B: Backend> {
     SpawnerLost(io::Result<()>),
     Done(Done<B>),
     Read(Box<io::Result<Reading>>),
+    LookedAtTls(io::Result<TlsLook>),
     Due(DueTask),
     /// Nothing: the loop looks at everything again.
     Nothing,
@@ -47,10 +49,11 @@ pub(super) enum DueTask {
     EndOfDrain,
     Respawn,
     Beat,
+    LookAtTls,
 }
 
 /// When each is due that is.
-pub(super) type DueTimes = [(DueTask, Option<Instant>); 5];
+pub(super) type DueTimes = [(DueTask, Option<Instant>); 6];
 
 impl<B: Backend> Ears<'_, B> {
     /// Waits for the next. `hears_workers`: else their events wait. `is_draining`: what only a host that goes on does waits, too.
@@ -62,7 +65,7 @@ impl<B: Backend> Ears<'_, B> {
         due: DueTimes,
         looks_again: bool,
     ) -> Heard<B> {
-        let Self { workers, orders, done, read, signals, spawner } = self;
+        let Self { workers, orders, done, read, looked, signals, spawner } = self;
         let lost = async {
             match spawner {
                 Some(lost) => lost.await,
@@ -90,6 +93,7 @@ impl<B: Backend> Ears<'_, B> {
             }
             Some(done) = done.recv() => Heard::Done(done),
             Some(reading) = read.recv(), if !is_draining => Heard::Read(Box::new(reading)),
+            Some(look) = looked.recv(), if !is_draining => Heard::LookedAtTls(look),
             task = due => Heard::Due(task),
             () = tokio::time::sleep(DISPATCH_AGAIN), if looks_again => Heard::Nothing,
         }

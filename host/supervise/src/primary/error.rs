@@ -17,6 +17,9 @@ pub enum PrimaryError {
     /// The address cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The files of TLS cannot be used.
+    #[error("cannot speak TLS: {0}")]
+    Tls(String),
     /// The system refused something.
     #[error("cannot {action}: {error}")]
     System {
@@ -71,6 +74,7 @@ impl PrimaryError {
             Self::Descriptors { .. } => {
                 "raise the limit on file descriptors (ulimit -n, LimitNOFILE=), or serve components with a cache (--cache-dir)"
             }
+            Self::Tls(_) => "`wasmhost config check` reads the same files and says all that is wrong with them",
             Self::SpawnerLost => "find out what ended it: the kernel log (dmesg) shows out-of-memory kills and crashes",
             Self::System { .. } => "check that the system has file descriptors, threads and memory left",
             Self::Panicked { .. } | Self::WorkerLost { reason: Exit::Panic(_) | Exit::Voluntary, .. } => {

@@ -13,7 +13,7 @@ use wasmhost_serve::worker::inbox::INBOX_MAX;
 use crate::backend::{Backend, Worker};
 use crate::balancer::WorkerView;
 use crate::supervisor::{Heartbeat, Liveness};
-use wasmhost_serve::worker::WorkerId;
+use wasmhost_serve::worker::{ListenerId, WorkerId};
 
 /// A worker that has left connections in its inbox for so long, and taken none, counts as late: by far more than a burst
 /// on a busy machine keeps one waiting.
@@ -34,7 +34,7 @@ pub(super) struct Place<B: Backend> {
     /// Its first start is over: it has listened, or has died.
     pub(super) has_begun: bool,
     /// Of its own, with `--balance kernel`.
-    pub(super) listeners: Vec<TcpListener>,
+    pub(super) listeners: Vec<(ListenerId, TcpListener)>,
     /// How many connections it had taken, and since when it has been seen with others waiting and none taken.
     pub(super) waiting_since: Cell<Option<(u64, Instant)>>,
     /// The calls for a sign of life to it, where it is a process, and what they came to.

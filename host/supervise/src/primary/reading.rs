@@ -60,7 +60,10 @@ impl<B: Backend> Primary<B> {
     /// Begins a reload.
     pub(super) fn begin_reload(&mut self) {
         match (self.only, &self.config.source) {
-            (Some(app), _) => self.begin_reload_of(app),
+            (Some(app), _) => {
+                self.look_at_tls();
+                self.begin_reload_of(app);
+            }
             (None, Some(source)) if !self.reload.is_reading => {
                 tracing::info!(file = %source.file().display(), "reload: reading the file of settings again");
                 self.reload.is_reading = true;
@@ -108,7 +111,7 @@ impl<B: Backend> Primary<B> {
 
     /// Does what a reading asks for.
     fn follow(&mut self, reading: Reading, is_by_itself: bool, acceptors: &mut Acceptors) {
-        let Reading { number, config, mistakes, beyond, touched, listeners } = reading;
+        let Reading { number, config, mistakes, beyond, touched, listeners, tls } = reading;
         for (app, mistake) in &mistakes {
             // (Without an app there is no such field.)
             tracing::error!(app, "reload: {mistake}");
@@ -130,6 +133,12 @@ impl<B: Backend> Primary<B> {
             difference(before, &config.apps, &mut self.apps.numbers)
         };
         self.tell_what_needs_a_restart(&config);
+        // Before any connection comes to a new address.
+        if let Err(error) = self.follow_listeners(&config.listeners, tls) {
+            self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
+            tracing::error!("reload: the addresses go on as they were: {error}");
+            return;
+        }
         self.change_listeners(&config, listeners, is_by_itself, acceptors);
         self.change_apps(found, &beyond, &touched.into_iter().collect());
     }
@@ -266,7 +275,8 @@ impl<B: Backend> Primary<B> {
     ) {
         if self.config.balance == Balance::Kernel {
             // Each worker has listeners of its own, from its start.
-            if !new.is_empty() || self.config.listeners.iter().any(|listen| !config.listeners.contains(listen)) {
+            if !new.is_empty() || self.config.addresses().any(|listen| config.addresses().all(|other| other != listen))
+            {
                 tracing::warn!(
                     "reload: the addresses changed, which has no effect yet: with --balance kernel, restart the host to apply it"
                 );
@@ -277,16 +287,18 @@ impl<B: Backend> Primary<B> {
         for NewListener { listen, bound } in new {
             match self.listener(&listen, bound) {
                 Ok(listener) => {
-                    tracing::info!("reload: now also listening on {}", listener.address());
-                    let acceptor =
-                        Acceptor::new(listener, Arc::clone(&self.admission), &self.host_status.host.accepting);
+                    let (id, speaks_tls) = self.listeners.number(&listen);
+                    tracing::info!("reload: now also listening on {}", listener.address().shown(speaks_tls));
+                    let (admission, accepting) = (Arc::clone(&self.admission), &self.host_status.host.accepting);
+                    let acceptor = Acceptor::new(listener, (id, speaks_tls), admission, accepting);
                     acceptors.add(Door::new(acceptor, listen));
                 }
                 Err(error) => errors.push((listen, error)),
             }
         }
         let failed: Vec<Listen> = errors.iter().map(|(listen, _)| listen.clone()).collect();
-        let found = UnnamedAddresses::decide(&acceptors.listening(), &config.listeners, &failed, !is_by_itself);
+        let named_now: Vec<Listen> = config.addresses().cloned().collect();
+        let found = UnnamedAddresses::decide(&acceptors.listening(), &named_now, &failed, !is_by_itself);
         for (listen, error) in &errors {
             if found.again.contains(listen) {
                 tracing::info!(

@@ -1,7 +1,6 @@
 //! Which worker serves which app with what: hears what workers wish, and what came of loading, and tells the workers, the
 //! log and the host status.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -305,9 +304,4 @@ impl<B: Backend> Primary<B> {
         };
         self.host_status.show(id, row, has_failed);
     }
-}
-
-/// Addresses, for the log.
-pub(super) fn joined(addresses: &[wasmhost_serve::listener::Address]) -> Arc<str> {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ").into()
 }

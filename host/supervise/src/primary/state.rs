@@ -16,6 +16,7 @@ use wasmhost_serve::worker::{Stage, WorkerEvent};
 use super::bootstrap::BoundFiles;
 use super::division::{Division, FRONT};
 use super::error::{PrimaryError, system};
+use super::listeners::HostListeners;
 use super::place::Place;
 use super::reload::Reload;
 use super::unpublished::Unpublished;
@@ -35,6 +36,7 @@ pub(super) struct Primary<B: Backend> {
     /// Changes of apps of which workers are not told yet.
     pub(super) unpublished: Unpublished<Tell<B::Guest>>,
     pub(super) reload: Reload,
+    pub(super) listeners: HostListeners<B::Listeners>,
     pub(super) host_status: Arc<HostStatus>,
     /// What clients' connections take from.
     pub(super) admission: Arc<Admission>,
@@ -57,8 +59,9 @@ impl<B: Backend> Primary<B> {
         let division = &self.divisions[place.division];
         place.heart.take();
         place.liveness.take();
-        let listeners: Result<Vec<_>, _> = place.listeners.iter().map(std::net::TcpListener::try_clone).collect();
-        let listeners = listeners.map_err(system("start a worker"))?;
+        let cloned = place.listeners.iter().map(|(id, listener)| Ok((*id, listener.try_clone()?)));
+        let own_listeners: std::io::Result<Vec<_>> = cloned.collect();
+        let own_listeners = own_listeners.map_err(system("start a worker"))?;
         let is_front = place.division == FRONT;
         let first = self.only.filter(|_| is_front).and_then(|app| self.apps.first(place.id, app, &self.backend));
         let start = Start {
@@ -69,7 +72,8 @@ impl<B: Backend> Primary<B> {
             events: &self.events,
             authority: &self.authority,
             admission: &division.admission,
-            listeners,
+            listeners: if is_front { &self.listeners.told } else { &self.listeners.none },
+            own_listeners,
             stage: self.stage,
             table: &division.table,
             first,

@@ -26,13 +26,15 @@ use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::WorkerId;
 use wasmhost_serve::worker::inbox::{self, Accepted, Admission, Connection, PerClient};
 use wasmhost_serve::worker::{
-    Applied, Events, Exit, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent, WorkerSetup, orders, thread,
+    Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent,
+    WorkerSetup, orders, thread,
 };
 
 use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
 use super::protocol::{Code, ENDED_MAX, FromWorker, Share, ToWorker};
 use super::table;
 use crate::loader::{CodeAtRest, Trial, budget, link_and_try, make_engines_ahead};
+use crate::threads::opened;
 
 /// That there is no descriptor for a connection is told of once in this time.
 const SHORT_LINE_EVERY: Duration = Duration::from_secs(10);
@@ -88,11 +90,16 @@ pub fn run() -> Result<bool, WorkerProcessError> {
             report.log_beyond("the process that tries the component", &missing);
             load(&wire, &config, &app, artifact, descriptors)
         }
-        Some((wire, ToWorker::Start { id, group, authority, listeners, share, missing, first }, descriptors)) => {
+        Some((
+            wire,
+            ToWorker::Start { id, group, authority, listeners, own_listeners, share, missing, first },
+            descriptors,
+        )) => {
             let (report, _log) = confined(&config, &cage, log)?;
             report.log_beyond("a worker's process", &missing);
             tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
-            let start = ChildStart { id: WorkerId(id), group, authority, listeners, share, first, directories };
+            let start =
+                ChildStart { id: WorkerId(id), group, authority, listeners, own_listeners, share, first, directories };
             let exit = match work(&wire, config, start, descriptors, runtime) {
                 Exit::Panic(text) => Exit::Panic(cut(&text)),
                 exit => exit,
@@ -165,7 +172,8 @@ struct ChildStart {
     id: WorkerId,
     group: Option<Arc<str>>,
     authority: String,
-    listeners: usize,
+    listeners: Vec<ListenerRow>,
+    own_listeners: Vec<ListenerId>,
     share: Option<Share>,
     first: Option<Code>,
     /// What this process was given open.
@@ -245,7 +253,12 @@ fn prepare(
         Some(_) | None => PerClient::Unbounded,
     };
     let admission = Admission::new(start.share.map_or(usize::MAX, |share| share.connections), per_client);
-    let listeners = (0..start.listeners).map(|number| take(Descriptor::Listener(number)).map(Into::into));
+    let of_its_own = start.own_listeners.into_iter().enumerate();
+    let of_its_own =
+        of_its_own.map(|(number, id)| take(Descriptor::Listener(number)).map(|socket| (id, socket.into())));
+    let own_listeners = of_its_own.collect::<Result<_, String>>()?;
+    let tls = start.listeners.iter().any(|row| row.speaks_tls).then(|| take(Descriptor::Tls)).transpose()?;
+    let listeners = opened(&start.listeners, tls.as_ref()).map_err(text)?;
     let setup = WorkerSetup {
         id: start.id,
         group: start.group.clone(),
@@ -254,7 +267,8 @@ fn prepare(
         host,
         sandbox: Arc::clone(&sandbox),
         authority: start.authority.parse().unwrap_or_else(|_| Authority::from_static("localhost")),
-        listeners: listeners.collect::<Result<_, String>>()?,
+        listeners,
+        own_listeners,
         admission: Arc::clone(&admission),
     };
     let attendance = Attendance {
@@ -317,7 +331,8 @@ impl Attendance {
                         shortages = shortages.saturating_add(1);
                         continue;
                     }
-                    Ok(Some((ToWorker::Connection(peer), descriptors))) => self.hand_on(&inbox, peer, descriptors),
+                    Ok(Some((ToWorker::Connection(peer, listener), descriptors))) => self.hand_on(&inbox, (peer, listener), descriptors),
+                    Ok(Some((ToWorker::Listeners(rows), descriptors))) => self.take_listeners(&rows, descriptors, &orders),
                     Ok(Some((ToWorker::Table, descriptors))) => {
                         if let Err(error) = self.take_table(descriptors, &orders, &mut linker) {
                             self.retire(&orders, &format!("it cannot take the table of apps: {error}"), &mut deadline);
@@ -382,6 +397,17 @@ impl Attendance {
         self.table = Arc::new(table);
         orders.table(Arc::clone(&self.table));
         Ok(())
+    }
+
+    /// What cannot be used changes nothing: connections begin as before.
+    fn take_listeners(&self, rows: &[ListenerRow], mut descriptors: Descriptors, orders: &OrderSender) {
+        let tls = rows.iter().any(|row| row.speaks_tls).then(|| descriptors.take(Descriptor::Tls)).transpose();
+        match tls.and_then(|tls| opened(rows, tls.as_ref())) {
+            Ok(listeners) => orders.listeners(listeners),
+            Err(error) => {
+                tracing::error!(worker = self.id.0, %error, "what was sent of the host's addresses cannot be used; this is a bug of wasmhost");
+            }
+        }
     }
 
     /// Begins to link the code of an app.
@@ -485,7 +511,12 @@ impl Attendance {
         }
     }
 
-    fn hand_on(&self, inbox: &inbox::Sender, peer: Peer, mut descriptors: Descriptors) {
+    fn hand_on(
+        &self,
+        inbox: &inbox::Sender,
+        (peer, listener): (Peer, Option<ListenerId>),
+        mut descriptors: Descriptors,
+    ) {
         let Some(mut permit) = self.admission.try_take() else { return };
         permit.adopt(&self.scoreboard.metrics);
         permit.claim(peer);
@@ -496,7 +527,7 @@ impl Attendance {
             Peer::Unix | Peer::Front => Accepted::Unix(socket.into()),
         };
         // The primary hands no more over than the inbox takes.
-        if inbox.try_send(Connection { socket, peer, permit }).is_err() {
+        if inbox.try_send(Connection { socket, peer, listener, permit }).is_err() {
             self.scoreboard.metrics.connections.add_one();
             tracing::error!(worker = self.id.0, %peer, "a connection was lost, since the worker's inbox is full; this is a bug of wasmhost");
         }

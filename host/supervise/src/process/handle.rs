@@ -24,7 +24,7 @@ use wasmhost_serve::worker::{Exit, Stage, WorkerEvent, WorkerId};
 
 use super::forwarded;
 use super::protocol::{FromWorker, ToWorker};
-use super::unsent::{GivenSupply, UnsentOrders};
+use super::unsent::{GivenSupply, ListenersOrder, UnsentOrders};
 use crate::backend::Worker;
 use crate::loader::CodeAtRest;
 
@@ -125,6 +125,7 @@ impl ProcessHandle {
 impl Worker for ProcessHandle {
     type Guest = CodeAtRest;
     type Table = Arc<OwnedFd>;
+    type Listeners = Arc<ListenersOrder>;
 
     fn room(&self) -> usize {
         if self.scoreboard.is_short.get() {
@@ -145,7 +146,10 @@ impl Worker for ProcessHandle {
             Accepted::Tcp(stream) => stream.as_fd(),
             Accepted::Unix(stream) => stream.as_fd(),
         };
-        match self.wire.try_send(&ToWorker::Connection(connection.peer), &[(Descriptor::Socket, socket)]) {
+        match self
+            .wire
+            .try_send(&ToWorker::Connection(connection.peer, connection.listener), &[(Descriptor::Socket, socket)])
+        {
             Ok(()) => {
                 self.handed.set(self.handed.get() + 1);
                 self.outstanding.set(self.outstanding.get() + 1);
@@ -156,6 +160,10 @@ impl Worker for ProcessHandle {
             }
             Err(_) => Err(connection),
         }
+    }
+
+    fn listeners(&self, listeners: &Arc<ListenersOrder>) {
+        self.unsent.listeners(Arc::clone(listeners));
     }
 
     fn ask(&self) -> bool {

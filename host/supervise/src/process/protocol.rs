@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_config::AppId;
 use wasmhost_sandbox::StoredCode;
 use wasmhost_serve::clients::Client;
-use wasmhost_serve::worker::{Applied, Exit, Peer};
+use wasmhost_serve::worker::{Applied, Exit, ListenerId, ListenerRow, Peer};
 
 use crate::loader::Tried;
 
@@ -32,8 +32,10 @@ pub(super) enum ToWorker {
         group: Option<Arc<str>>,
         /// Stands for the authority where a client names none.
         authority: String,
-        /// How many listeners of its own it has.
-        listeners: usize,
+        /// How connections begin that come to the host's addresses. With what is needed for TLS, where one speaks it.
+        listeners: Vec<ListenerRow>,
+        /// The addresses of the listeners of its own.
+        own_listeners: Vec<ListenerId>,
         /// Its part of the connections, with listeners of its own.
         share: Option<Share>,
         /// What of its confinement the primary lacks, and has told.
@@ -41,8 +43,10 @@ pub(super) enum ToWorker {
         /// The app that it has from its beginning.
         first: Option<Code>,
     },
-    /// Serve this client. With its socket.
-    Connection(Peer),
+    /// Serve this client, which came to this address (none: another worker of this host). With its socket.
+    Connection(Peer, Option<ListenerId>),
+    /// How connections begin from now on that come to the host's addresses. With what is needed for TLS, where one speaks it.
+    Listeners(Vec<ListenerRow>),
     /// Serve these apps from now on. With the table.
     Table,
     /// Serve an app with this code from now on. With the code where that is not stored.

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
 use wasmhost_config::AppId;
-use wasmhost_serve::worker::Stage;
+use wasmhost_serve::worker::{ListenerRow, Stage};
 
 use super::protocol::{Code, ToWorker};
 use crate::loader::CodeAtRest;
@@ -28,12 +28,20 @@ pub(super) enum GivenSupply {
     Refusal(Arc<str>),
 }
 
+/// How connections begin that come to the host's addresses, and what is needed for TLS, sealed.
+#[derive(Debug)]
+pub(crate) struct ListenersOrder {
+    pub(super) rows: Vec<ListenerRow>,
+    pub(super) tls: Option<Arc<OwnedFd>>,
+}
+
 /// Orders that wait, each with the number by which it is known whether a later one has taken its place.
 #[derive(Debug, Default)]
 struct WaitingOrders {
     latest: u64,
     stage: Option<(u64, Stage)>,
     table: Option<(u64, Arc<OwnedFd>)>,
+    listeners: Option<(u64, Arc<ListenersOrder>)>,
     apps: BTreeMap<AppId, (u64, GivenSupply)>,
 }
 
@@ -41,6 +49,7 @@ struct WaitingOrders {
 enum WorkerOrder {
     Stage(Stage),
     Table(Arc<OwnedFd>),
+    Listeners(Arc<ListenersOrder>),
     App(AppId, GivenSupply),
 }
 
@@ -63,6 +72,11 @@ impl UnsentOrders {
     /// Which apps there are.
     pub(super) fn table(&self, table: Arc<OwnedFd>) {
         self.change(|waiting, number| waiting.table = Some((number, table)));
+    }
+
+    /// How connections begin that come to the host's addresses.
+    pub(super) fn listeners(&self, listeners: Arc<ListenersOrder>) {
+        self.change(|waiting, number| waiting.listeners = Some((number, listeners)));
     }
 
     /// What is said of an app.
@@ -95,6 +109,9 @@ impl UnsentOrders {
         if let Some((number, stage)) = waiting.stage {
             return Some((number, WorkerOrder::Stage(stage)));
         }
+        if let Some((number, listeners)) = &waiting.listeners {
+            return Some((*number, WorkerOrder::Listeners(Arc::clone(listeners))));
+        }
         if let Some((number, table)) = &waiting.table {
             return Some((*number, WorkerOrder::Table(Arc::clone(table))));
         }
@@ -108,6 +125,7 @@ impl UnsentOrders {
         match order {
             WorkerOrder::Stage(_) => drop(waiting.stage.take_if(|(at, _)| *at == number)),
             WorkerOrder::Table(_) => drop(waiting.table.take_if(|(at, _)| *at == number)),
+            WorkerOrder::Listeners(_) => drop(waiting.listeners.take_if(|(at, _)| *at == number)),
             WorkerOrder::App(app, _) => {
                 if waiting.apps.get(app).is_some_and(|(at, _)| *at == number) {
                     waiting.apps.remove(app);
@@ -159,6 +177,10 @@ async fn send(wire: &Wire, order: &WorkerOrder) -> io::Result<()> {
         WorkerOrder::Stage(Stage::Drain) => wire.send(&ToWorker::Drain, &[]).await,
         WorkerOrder::Stage(Stage::Stop) => wire.send(&ToWorker::Stop, &[]).await,
         WorkerOrder::Table(table) => wire.send(&ToWorker::Table, &[(Descriptor::Table, table.as_fd())]).await,
+        WorkerOrder::Listeners(listeners) => {
+            let tls: Vec<Sent<'_>> = listeners.tls.iter().map(|tls| (Descriptor::Tls, tls.as_fd())).collect();
+            wire.send(&ToWorker::Listeners(listeners.rows.clone()), &tls).await
+        }
         WorkerOrder::App(app, GivenSupply::Code(code)) => {
             let (code, file) = code_of(*app, code);
             wire.send(&ToWorker::Supply(code), &file.into_iter().collect::<Vec<_>>()).await

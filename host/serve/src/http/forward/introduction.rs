@@ -6,14 +6,15 @@ use http::{HeaderName, HeaderValue};
 use wasmhost_config::AppId;
 
 use crate::net::Peer;
+use crate::net::tls::subject::CERTIFICATE_FIELDS_BYTES_MAX;
 
 /// The field. Whoever has a request from a client takes it away.
 pub(crate) const FIELD: HeaderName = HeaderName::from_static("x-wasmhost-client");
 
 /// Longest head beyond `--header-max` that an introduction, and a `Host` for a client that named none, make.
-pub(crate) const INTRODUCTION_BYTES_MAX: usize = 1024;
-/// Fields that they add at most.
-pub(crate) const INTRODUCTION_FIELDS_MAX: usize = 2;
+pub(crate) const INTRODUCTION_BYTES_MAX: usize = 1024 + CERTIFICATE_FIELDS_BYTES_MAX;
+/// Fields that they add at most, with those of a client's certificate.
+pub(crate) const INTRODUCTION_FIELDS_MAX: usize = 4;
 
 /// What a worker that forwards knows of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +29,18 @@ pub(crate) struct Introduction {
     pub(crate) trusted: bool,
     /// The client named a host (HTTP/1.0 asks for none).
     pub(crate) has_host: bool,
+    /// The client speaks TLS.
+    pub(crate) is_encrypted: bool,
+    /// The worker that forwards has put into the head what it has verified of the client's certificate.
+    pub(crate) is_certified: bool,
 }
 
 impl Introduction {
     /// As it is written.
     pub(super) fn value(&self) -> Option<HeaderValue> {
-        let Self { app, stripped, client, trusted, has_host } = self;
-        HeaderValue::try_from(format!("{} {stripped} {trusted} {has_host} {client}", app.0)).ok()
+        let Self { app, stripped, client, trusted, has_host, is_encrypted, is_certified } = self;
+        let facts = [trusted, has_host, is_encrypted, is_certified].map(bool::to_string).join(" ");
+        HeaderValue::try_from(format!("{} {stripped} {facts} {client}", app.0)).ok()
     }
 
     /// Reads it.
@@ -42,12 +48,14 @@ impl Introduction {
         let mut words = value.to_str().ok()?.split(' ');
         let app = AppId(words.next()?.parse().ok()?);
         let stripped = words.next()?.parse().ok()?;
-        let (trusted, has_host) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let mut fact = || words.next()?.parse().ok();
+        let (trusted, has_host, is_encrypted, is_certified) = (fact()?, fact()?, fact()?, fact()?);
         let client = match words.next()? {
             "unix" => Peer::Unix,
             address => Peer::Tcp(address.parse().ok()?),
         };
-        words.next().is_none().then_some(Self { app, stripped, client, trusted, has_host })
+        let read = Self { app, stripped, client, trusted, has_host, is_encrypted, is_certified };
+        words.next().is_none().then_some(read)
     }
 }
 
@@ -60,9 +68,20 @@ mod tests {
         for client in ["1.2.3.4:5".parse().map(Peer::Tcp), "[fe80::1]:65535".parse().map(Peer::Tcp), Ok(Peer::Unix)] {
             let client = client.unwrap_or(Peer::Unix);
             for (trusted, has_host) in [(true, false), (false, true)] {
-                let introduction = Introduction { app: AppId(16_383), stripped: 7, client, trusted, has_host };
+                let (is_encrypted, is_certified) = (has_host, trusted);
+                let introduction = Introduction {
+                    app: AppId(16_383),
+                    stripped: 7,
+                    client,
+                    trusted,
+                    has_host,
+                    is_encrypted,
+                    is_certified,
+                };
                 let value = introduction.value().expect("a value");
-                assert!(value.len() + FIELD.as_str().len() + 300 < INTRODUCTION_BYTES_MAX);
+                assert!(
+                    value.len() + FIELD.as_str().len() + 300 < INTRODUCTION_BYTES_MAX - CERTIFICATE_FIELDS_BYTES_MAX
+                );
                 assert_eq!(Introduction::read(&value), Some(introduction));
             }
         }
@@ -70,8 +89,15 @@ mod tests {
 
     #[test]
     fn what_is_no_introduction_is_none() {
-        for text in ["", "1", "1 0 true true", "1 0 true true nobody", "1 0 true true unix more", "-1 0 true true unix"]
-        {
+        for text in [
+            "",
+            "1",
+            "1 0 true true true true",
+            "1 0 true true unix",
+            "1 0 true true true true nobody",
+            "1 0 true true true true unix more",
+            "-1 0 true true true true unix",
+        ] {
             assert_eq!(Introduction::read(&HeaderValue::from_static(text)), None, "{text}");
         }
     }

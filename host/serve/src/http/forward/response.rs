@@ -16,6 +16,7 @@ use super::super::response_body::BrokenOff;
 use super::connections::ForwardLine;
 use super::patience::LOOK_AGAIN_MIN;
 use super::share::ShareTaken;
+use super::trailers::unpacked;
 
 /// A body that a worker of a group gives.
 pub(super) struct ForwardedBody {
@@ -105,8 +106,11 @@ impl Body for ForwardedBody {
                 }
                 Some(Err(BrokenOff(BROKE_OFF)))
             }),
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.silent_since = None;
+                if let Some(trailers) = frame.trailers_mut() {
+                    *trailers = unpacked(trailers);
+                }
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 self.passed = self.passed.saturating_add(bytes as u64);
                 self.exchange.sent(bytes);

@@ -1,5 +1,6 @@
-//! How the trailers of a request are forwarded. hyper sends only those that the head has announced, and clients need not
-//! announce them. So each goes as a value of one field, which is announced. Pure.
+//! How trailers are passed on between workers, those of requests and of responses. hyper sends only those that the head has
+//! announced, and neither clients nor guests need to announce them. So each goes as a value of one field, which is announced.
+//! Pure.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -10,7 +11,7 @@ const PACKED: HeaderName = HeaderName::from_static("x-wasmhost-trailer");
 pub(crate) const PACKED_BYTES_MAX: usize = "x-wasmhost-trailer: ".len();
 
 /// Announces what [`packed`] makes.
-pub(super) fn announce(head: &mut HeaderMap) {
+pub(crate) fn announce(head: &mut HeaderMap) {
     head.append(header::TRAILER, HeaderValue::from_static("x-wasmhost-trailer"));
 }
 
@@ -25,7 +26,7 @@ pub(crate) fn take_announcement(head: &mut HeaderMap) {
 }
 
 /// Trailers as they are sent.
-pub(super) fn packed(trailers: &HeaderMap) -> HeaderMap {
+pub(crate) fn packed(trailers: &HeaderMap) -> HeaderMap {
     let one = |(name, value): (&HeaderName, &HeaderValue)| {
         HeaderValue::from_bytes(&[name.as_str().as_bytes(), b" ", value.as_bytes()].concat()).ok()
     };

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 /// Polls one future, in turns.
 #[derive(Default)]
-pub(super) struct Turns(Option<(Arc<Turn>, Waker)>);
+pub(crate) struct Turns(Option<(Arc<Turn>, Waker)>);
 
 struct Turn {
     task: Waker,
@@ -39,23 +39,37 @@ impl Wake for Turn {
 
 impl Turns {
     /// One turn.
-    pub(super) fn take<T>(
+    pub(crate) fn take<T>(
         &mut self,
         context: &mut Context<'_>,
-        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+        poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.take_rounds(1, context, poll)
+    }
+
+    /// One turn, in which the future is polled again at once when it woke itself, so many times in all.
+    pub(crate) fn take_rounds<T>(
+        &mut self,
+        rounds: usize,
+        context: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         let known = self.0.take().filter(|(turn, _)| turn.task.will_wake(context.waker()));
         let (turn, waker) = self.0.insert(known.unwrap_or_else(|| {
             let turn = Arc::new(Turn { task: context.waker().clone(), state: AtomicU8::new(RESTS) });
             (Arc::clone(&turn), Waker::from(turn))
         }));
-        turn.state.swap(RUNS, AcqRel);
-        let outcome = poll(&mut Context::from_waker(waker));
-        if turn.state.swap(RESTS, AcqRel) == WOKEN && outcome.is_pending() {
-            // tokio wakes the task when it has looked at the sockets; what is woken then stands before it in the queue.
-            let _ = pin!(tokio::task::yield_now()).poll(context);
+        for _ in 0..rounds {
+            turn.state.swap(RUNS, AcqRel);
+            let outcome = poll(&mut Context::from_waker(waker));
+            let was_woken = turn.state.swap(RESTS, AcqRel) == WOKEN;
+            if outcome.is_ready() || !was_woken {
+                return outcome;
+            }
         }
-        outcome
+        // tokio wakes the task when it has looked at the sockets; what is woken then stands before it in the queue.
+        let _ = pin!(tokio::task::yield_now()).poll(context);
+        Poll::Pending
     }
 }
 

@@ -1,0 +1,11 @@
+//! HTTP/2 on one connection: hyper speaks it, within limits that hyper lacks. `connection` drives both.
+
+mod carrier;
+mod connection;
+mod frames;
+mod guard;
+mod head;
+mod socket;
+mod streams;
+
+pub(crate) use self::connection::serve;

@@ -1,0 +1,89 @@
+//! What a worker knows of the addresses on which the host listens: how a connection that came to one of them begins.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use rustls::ServerConfig;
+use serde::{Deserialize, Serialize};
+
+use wasmhost_config::tls::HostTls;
+use wasmhost_config::{Listen, Listener};
+
+use super::tls;
+
+/// The number of an address on which the host listens; an address keeps it over reloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ListenerId(pub u16);
+
+/// What the primary says of a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerRow {
+    /// Its number.
+    pub id: ListenerId,
+    /// Its address, as the settings name it.
+    pub listen: Listen,
+    /// Its clients speak TLS.
+    pub speaks_tls: bool,
+    /// And may speak HTTP/2 on it.
+    pub speaks_http2: bool,
+    /// Each request is answered with a redirect to `https`.
+    pub redirects: bool,
+    /// The `Strict-Transport-Security` of its responses.
+    pub hsts: Option<Arc<str>>,
+}
+
+impl ListenerRow {
+    /// Of this listener, which has this number. `speaks_http2`: the host does.
+    pub fn new(id: ListenerId, listener: &Listener, speaks_http2: bool) -> Self {
+        let Listener { listen, tls, redirects, hsts } = listener.clone();
+        Self { id, listen, speaks_tls: tls.is_some(), speaks_http2, redirects, hsts }
+    }
+}
+
+/// How connections that came to an address begin.
+#[derive(Clone, Default)]
+pub(crate) struct ListenerSetup {
+    /// They begin with TLS.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// Each request is answered with a redirect to `https`.
+    pub(crate) redirects: bool,
+    /// The `Strict-Transport-Security` of responses that have none.
+    pub(crate) hsts: Option<HeaderValue>,
+}
+
+/// All listeners of a host, by number.
+#[derive(Clone, Default)]
+pub struct Listeners(BTreeMap<ListenerId, Arc<ListenerSetup>>);
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Listeners {
+    /// Of these rows, with what is needed for TLS.
+    ///
+    /// # Errors
+    /// When a listener speaks TLS and what it needs is not there, or cannot be used.
+    pub fn new(rows: &[ListenerRow], tls: &HostTls) -> Result<Self, String> {
+        let setups = rows.iter().map(|row| {
+            let material = tls.listeners.iter().find(|(listen, _)| *listen == row.listen);
+            let tls = match (row.speaks_tls, material) {
+                (false, _) => None,
+                (true, Some((_, material))) => Some(tls::server_config(material, &tls.ticket_keys, row.speaks_http2)?),
+                (true, None) => return Err(format!("there is no certificate for {:?}", row.listen)),
+            };
+            let hsts = row.hsts.as_deref().and_then(|value| HeaderValue::from_str(value).ok());
+            Ok((row.id, Arc::new(ListenerSetup { tls, redirects: row.redirects, hsts })))
+        });
+        setups.collect::<Result<_, String>>().map(Self)
+    }
+
+    /// How connections of this listener begin; none: it is not known (any more).
+    pub(crate) fn get(&self, id: ListenerId) -> Option<&Arc<ListenerSetup>> {
+        self.0.get(&id)
+    }
+}
