@@ -12,6 +12,8 @@ mod link;
 #[cfg(feature = "fault-injection")]
 mod misdeeds;
 mod pace;
+#[allow(dead_code, reason = "the setting `forwarded-headers` is about to switch it on")]
+mod proxied;
 mod request_body;
 mod respond;
 mod response_body;

@@ -10,6 +10,8 @@ pub(crate) mod last_answer;
 pub mod listener;
 pub(crate) mod listeners;
 mod peer;
+#[allow(dead_code, reason = "the listeners are about to call it")]
+mod proxy_header;
 mod socket;
 mod stream;
 pub(crate) mod tls;
