@@ -66,6 +66,7 @@ mod programs;
 mod projects;
 mod protocol;
 mod proxies;
+mod proxy_protocol;
 mod ready;
 mod recovery;
 mod reference;

@@ -164,6 +164,8 @@ pub struct App {
     pub routes: Vec<String>,
     /// Whether it sees paths without what its route matched.
     pub strip_prefix: bool,
+    /// Whether it sees who its clients are, in headers.
+    pub forwarded_headers: bool,
     /// With which other apps it shares worker processes, of the same form as a name; none: with all that have none.
     pub group: Option<String>,
     /// How long an instance lives.

@@ -16,6 +16,8 @@ pub struct Listener {
     pub listen: Listen,
     /// Clients speak TLS, with these files; none: they do not.
     pub tls: Option<Arc<TlsFiles>>,
+    /// A balancer says in a PROXY header, before anything else, who the client is.
+    pub has_proxy_header: bool,
     /// Each request is answered with a redirect to `https`.
     pub redirects: bool,
     /// The `Strict-Transport-Security` of its responses (RFC 6797, section 6.1).
@@ -89,6 +91,7 @@ pub(super) struct ListenerDraft {
     pub(super) ocsp: Vec<PathBuf>,
     pub(super) client_ca: Option<PathBuf>,
     pub(super) client_auth: Option<ClientAuth>,
+    pub(super) has_proxy_header: bool,
     pub(super) redirects: bool,
     pub(super) hsts: Option<Arc<str>>,
     pub(super) folder: Folder,
@@ -105,6 +108,7 @@ impl ListenerDraft {
             ocsp: Vec::new(),
             client_ca: None,
             client_auth: None,
+            has_proxy_header: false,
             redirects: false,
             hsts: None,
             folder,
@@ -184,8 +188,8 @@ impl ListenerDraft {
             let reason = "is for addresses whose clients speak TLS (RFC 6797, section 7.2); name `tls` here, or the proxy in front of the host says it";
             return Err(("hsts", reason.to_owned()));
         }
-        let Self { listens, redirects, hsts, .. } = self;
-        let listener = |listen| Listener { listen, tls: tls.clone(), redirects, hsts: hsts.clone() };
+        let Self { listens, has_proxy_header, redirects, hsts, .. } = self;
+        let listener = |listen| Listener { listen, tls: tls.clone(), has_proxy_header, redirects, hsts: hsts.clone() };
         Ok(listens.into_iter().map(listener).collect())
     }
 

@@ -6,6 +6,7 @@ mod admission;
 mod bind;
 pub mod clients;
 pub mod inbox;
+pub(crate) mod introduced;
 pub(crate) mod last_answer;
 pub mod listener;
 pub(crate) mod listeners;

@@ -5,7 +5,7 @@ use crate::listener::ListenerDraft;
 use crate::shown::{self, Shown};
 use crate::{Balance, Confine, Isolation, MAX_WORKERS, WorkerKind, parse};
 
-use super::entry::{Form, Group, Setting, Takes, app, host, host_list, listener_list};
+use super::entry::{Form, Group, Setting, Takes, app, host, host_list, listener, listener_list};
 
 /// (None: `auto`.)
 const WORKER_KINDS: &[(&str, Option<WorkerKind>)] = &[
@@ -40,6 +40,18 @@ pub(super) const GROUP: Group = Group {
                 |draft| draft.listens.clear(),
                 ListenerDraft::listen,
                 |listener| Shown::Text(shown::listen(&listener.listen)),
+            ),
+        },
+        Setting {
+            name: "proxy-protocol",
+            key: "proxy-protocol",
+            form: Form::Switch,
+            default: None,
+            help: "Require a header of the PROXY protocol (version 1 or 2) at the beginning of each connection, in which a balancer of a --trust-proxy network names the client. It comes before TLS. Connections without one, or from elsewhere, are closed",
+            takes: Takes::One,
+            of: listener(
+                |draft, text| put(&mut draft.has_proxy_header, parse::switch(text)),
+                |listener| Shown::Switch(listener.has_proxy_header),
             ),
         },
         Setting {

@@ -395,7 +395,7 @@ mod tests {
     fn earlier_addresses_stay_until_all_new_ones_are_bound() {
         let unix =
             |names: &str| -> Vec<Listen> { names.split_whitespace().map(|name| Listen::Unix(name.into())).collect() };
-        let listener = |listen| Listener { listen, tls: None, redirects: false, hsts: None };
+        let listener = |listen| Listener { listen, tls: None, has_proxy_header: false, redirects: false, hsts: None };
         let all = |names: &str| -> Vec<Listener> { unix(names).into_iter().map(listener).collect() };
         let rows =
             [("a b", "b c", "", "b c"), ("a b", "b c", "c", "b a"), ("a", "a", "", "a"), ("a", "c d", "d", "c a")];

@@ -22,6 +22,7 @@ use super::forward::trailers;
 use super::head::{Framing, authority, certify, check_demands, check_target, forwarded_scheme, host, remove_unseen};
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
+use super::proxied::Hop;
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
 use super::response_body::{
@@ -120,6 +121,10 @@ impl Exchange {
         certify(&mut parts.headers, self.link());
         let own = if self.link().is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP };
         let said = if trusted { forwarded_scheme(&parts.headers) } else { None };
+        if self.pool.app().forwarded_headers {
+            let hop = Hop { client: self.link().client(), scheme: &own, authority: &authority };
+            hop.tell(&mut parts.headers);
+        }
         let scheme = said.unwrap_or(own);
         if self.pool.id().is_none() {
             // One that was forwarded is for an app of which this worker will hear in a moment.

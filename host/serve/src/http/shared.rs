@@ -16,6 +16,7 @@ use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::metrics::WorkerMetrics;
+use crate::net::introduced::IntroducedClients;
 use crate::net::listeners::ListenerSetup;
 use crate::net::tls::handshakes::Handshakes;
 use crate::net::{ListenerId, Listeners};
@@ -48,6 +49,7 @@ pub(crate) struct WorkerShared {
     pub(crate) listeners: RefCell<Arc<Listeners>>,
     pub(crate) listeners_changed: Notify,
     pub(crate) handshakes: Handshakes,
+    pub(crate) introduced: IntroducedClients,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.
     pub(crate) tasks: Cell<usize>,
     /// What the drain waits for may have come: a connection or a task ended.

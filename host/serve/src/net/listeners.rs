@@ -28,6 +28,8 @@ pub struct ListenerRow {
     pub speaks_tls: bool,
     /// And may speak HTTP/2 on it.
     pub speaks_http2: bool,
+    /// Its connections begin with a PROXY header.
+    pub has_proxy_header: bool,
     /// Each request is answered with a redirect to `https`.
     pub redirects: bool,
     /// The `Strict-Transport-Security` of its responses.
@@ -37,15 +39,17 @@ pub struct ListenerRow {
 impl ListenerRow {
     /// Of this listener, which has this number. `speaks_http2`: the host does.
     pub fn new(id: ListenerId, listener: &Listener, speaks_http2: bool) -> Self {
-        let Listener { listen, tls, redirects, hsts } = listener.clone();
-        Self { id, listen, speaks_tls: tls.is_some(), speaks_http2, redirects, hsts }
+        let Listener { listen, tls, has_proxy_header, redirects, hsts } = listener.clone();
+        Self { id, listen, speaks_tls: tls.is_some(), speaks_http2, has_proxy_header, redirects, hsts }
     }
 }
 
 /// How connections that came to an address begin.
 #[derive(Clone, Default)]
 pub(crate) struct ListenerSetup {
-    /// They begin with TLS.
+    /// They begin with a PROXY header, which names the client.
+    pub(crate) has_proxy_header: bool,
+    /// They begin with TLS, or go on with it.
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// Each request is answered with a redirect to `https`.
     pub(crate) redirects: bool,
@@ -77,7 +81,10 @@ impl Listeners {
                 (true, None) => return Err(format!("there is no certificate for {:?}", row.listen)),
             };
             let hsts = row.hsts.as_deref().and_then(|value| HeaderValue::from_str(value).ok());
-            Ok((row.id, Arc::new(ListenerSetup { tls, redirects: row.redirects, hsts })))
+            Ok((
+                row.id,
+                Arc::new(ListenerSetup { has_proxy_header: row.has_proxy_header, tls, redirects: row.redirects, hsts }),
+            ))
         });
         setups.collect::<Result<_, String>>().map(Self)
     }
