@@ -81,6 +81,7 @@ mod smuggling;
 mod sockets;
 mod starting;
 mod startup;
+mod static_files;
 mod streaming;
 mod table;
 mod tidy;

@@ -3,6 +3,7 @@
 
 mod deadline;
 mod exchange;
+mod file_answer;
 mod forward;
 mod gathered;
 mod head;

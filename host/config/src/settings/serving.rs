@@ -3,9 +3,9 @@
 use crate::draft::{COUNT_MAX, REQUESTS_MAX, choice, count, names, put};
 use crate::listener::ListenerDraft;
 use crate::shown::{self, Shown};
-use crate::{Balance, Confine, Isolation, MAX_WORKERS, WorkerKind, parse};
+use crate::{Balance, Confine, DIRECTORIES_MAX, DirectoryPurpose, Isolation, MAX_WORKERS, WorkerKind, parse};
 
-use super::entry::{Form, Group, Setting, Takes, app, host, host_list, listener, listener_list};
+use super::entry::{Form, Group, Setting, Takes, app, app_list, host, host_list, listener, listener_list};
 
 /// (None: `auto`.)
 const WORKER_KINDS: &[(&str, Option<WorkerKind>)] = &[
@@ -184,6 +184,21 @@ pub(super) const GROUP: Group = Group {
             of: host(
                 |draft, text| put(&mut draft.config.confine, choice(text, CONFINES)),
                 |config| shown::choice(config.confine, CONFINES),
+            ),
+        },
+        Setting {
+            name: "static",
+            key: "static",
+            form: Form::Text("PREFIX::DIR"),
+            default: None,
+            help: "Answer requests whose path begins with PREFIX with files of this directory, in front of the guest, which gets those for which there is no file. With index.html, ranges, ETag, and .br, .zst and .gz forms that stand beside a file; without dot files, and links only within the directory",
+            takes: Takes::Lines { most: DIRECTORIES_MAX, beyond: "directories at most" },
+            of: app_list(
+                |draft| draft.app.grants.dirs.retain(|dir| dir.purpose != DirectoryPurpose::Static),
+                |draft, text| {
+                    parse::static_folder(text, draft.folder.as_path()).map(|dir| draft.app.grants.dirs.push(dir))
+                },
+                |app| shown::list(app.grants.of_purpose(DirectoryPurpose::Static).map(shown::static_folder)),
             ),
         },
         Setting {

@@ -62,7 +62,7 @@ impl Site {
         let pipe = rustix::fs::mknodat(rustix::fs::CWD, site.join("pipe"), FileType::Fifo, Mode::RWXU, 0);
         pipe.expect("a pipe");
         let folder = rustix::fs::open(&site, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        Self { dir, folder: Arc::new(StaticFolder::new(folder.expect("a folder"), prefix, precompressed)) }
+        Self { dir, folder: Arc::new(StaticFolder::new(Arc::new(folder.expect("a folder")), prefix, precompressed)) }
     }
 
     async fn ask(&self, method: &str, target: &str, headers: &[(&'static str, &str)]) -> Option<Answered> {

@@ -63,6 +63,16 @@ pub(crate) async fn serve(
     let is_head = request.method() == Method::HEAD;
     match exchange.notice() {
         Some(response) => response,
+        None if exchange.pool.files().is_some() => {
+            // In a box: hyper moves the future of each request, and few apps have files.
+            match Box::pin(exchange.file_answer(request, framing)).await {
+                Ok(response) => response,
+                Err(request) => match exchange.accept(request, framing, stripped) {
+                    Ok(request) => Box::pin(exchange.run(request, is_head)).await,
+                    Err(failure) => exchange.fail(failure, Reason::Status),
+                },
+            }
+        }
         None => match exchange.accept(request, framing, stripped) {
             Ok(request) => exchange.run(request, is_head).await,
             Err(failure) => exchange.fail(failure, Reason::Status),
