@@ -404,7 +404,7 @@ fn curl_is_served() {
         let server = Server::start(guest, &[]);
         let url = |path: &str| format!("http://{}{path}", server.address);
         let told = ["--silent", "--http2-prior-knowledge", "--write-out", " %{http_version} %{http_code}"];
-        let ask = |more: &[&str]| output_of("curl", &[&told, more].concat());
+        let ask = |more: &[&str]| output_of("curl", &[&told[..], more].concat());
         assert_eq!(ask(&[&url("/hello")]), "Hello, World! 2 200", "{guest}");
         let body = "x".repeat(200_000);
         assert_eq!(ask(&["--data", &body, &url("/body-size")]), "bytes: 200000\n 2 200", "{guest}");
