@@ -142,7 +142,7 @@ fn a_reset_cancels_its_own_request_and_no_other() {
 fn half_of_a_body_is_never_taken_for_a_whole_one() {
     for guest in FAULTS {
         let folder = tempfile::tempdir().expect("a folder");
-        let flags = ["--dir", &format!("{}::/data:rw", folder.path().display())];
+        let flags = ["--dir", &format!("{}::/data", folder.path().display())];
         let server = Server::start(guest, &flags);
         for reason in [0, 8, 5] {
             let mut client = Frames::open(server.address);
