@@ -142,7 +142,7 @@ fn a_reset_cancels_its_own_request_and_no_other() {
 fn half_of_a_body_is_never_taken_for_a_whole_one() {
     for guest in FAULTS {
         let folder = tempfile::tempdir().expect("a folder");
-        let flags = ["--dir", &format!("{}::/data:rw", folder.path().display())];
+        let flags = ["--dir", &format!("{}::/data", folder.path().display())];
         let server = Server::start(guest, &flags);
         for reason in [0, 8, 5] {
             let mut client = Frames::open(server.address);
@@ -404,7 +404,7 @@ fn curl_is_served() {
         let server = Server::start(guest, &[]);
         let url = |path: &str| format!("http://{}{path}", server.address);
         let told = ["--silent", "--http2-prior-knowledge", "--write-out", " %{http_version} %{http_code}"];
-        let ask = |more: &[&str]| output_of("curl", &[&told, more].concat());
+        let ask = |more: &[&str]| output_of("curl", &[&told[..], more].concat());
         assert_eq!(ask(&[&url("/hello")]), "Hello, World! 2 200", "{guest}");
         let body = "x".repeat(200_000);
         assert_eq!(ask(&["--data", &body, &url("/body-size")]), "bytes: 200000\n 2 200", "{guest}");

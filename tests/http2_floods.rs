@@ -67,7 +67,8 @@ fn attacks() -> Vec<Attack> {
         attack("requests beyond the streams at once", move |number| ask(number, "/sleep?ms=3000")),
         // CVE-2025-8671: the client has the host reset its streams.
         attack_behind("resets that the host is brought to", Vec::new(), move |number| {
-            [ask(number, "/sleep?ms=100"), frame(kind::WINDOW_UPDATE, 0, stream(number), &[0; 4])].concat()
+            let too_much = 0x7fff_ffff_u32.to_be_bytes();
+            [ask(number, "/sleep?ms=100"), frame(kind::WINDOW_UPDATE, 0, stream(number), &too_much)].concat()
         }),
         attack_behind("empty DATA", post(), |_| frame(kind::DATA, 0, 1, &[])),
         attack_behind("DATA of one byte", post(), |_| frame(kind::DATA, 0, 1, b"x")),

@@ -295,7 +295,7 @@ pub fn get(path: &str) -> Vec<u8> {
 /// The head of a request to `test`.
 pub fn request(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let head = [(":method", method), (":scheme", "http"), (":authority", "test"), (":path", path)];
-    fields(&[&head, more].concat())
+    fields(&[&head[..], more].concat())
 }
 
 /// A client that hides nothing.
@@ -326,7 +326,7 @@ impl Frames {
     #[track_caller]
     pub fn open_with(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
         let mut client = Self::connect(address);
-        let settings = [&[(1, 0)], settings].concat();
+        let settings = [&[(1, 0)][..], settings].concat();
         let payload: Vec<u8> = settings
             .iter()
             .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()[..]].concat())

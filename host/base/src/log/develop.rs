@@ -19,6 +19,7 @@ pub(super) fn targets(level: LevelFilter) -> Targets {
     let host = if level > LevelFilter::INFO { level } else { LevelFilter::WARN.min(level) };
     Targets::new()
         .with_default(LevelFilter::WARN.min(level))
+        .with_target("h2", LevelFilter::ERROR.min(level))
         .with_target("wasmhost", host)
         .with_target(DEV, level)
         .with_target(LISTENING, level)

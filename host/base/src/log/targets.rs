@@ -16,6 +16,8 @@ pub const DEV: &str = "wasmhost::dev";
 pub(super) fn usual(level: LevelFilter) -> Targets {
     Targets::new()
         .with_default(LevelFilter::WARN.min(level))
+        // Warns of frames, which clients send as often as they like.
+        .with_target("h2", LevelFilter::ERROR.min(level))
         .with_target("wasmhost", level)
         .with_target("guest", guest(level))
 }
