@@ -46,7 +46,7 @@ use serde::{Deserialize, Serialize};
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use given::Source;
-pub use listener::{ClientAuth, Listener, TlsFiles};
+pub use listener::{ClientAuth, ListenerConfig, TlsFiles};
 pub use machine::{Machine, available_bytes, machine};
 pub use mistake::Mistake;
 pub use outline::{Outline, outline};
@@ -75,7 +75,7 @@ pub struct Config {
     /// What is served; one app at least, [`APPS_MAX`] at most. No two have the same name.
     pub apps: Vec<Arc<App>>,
     /// Where clients connect, and how; one at least. No two have the same address.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerConfig>,
     /// Number of workers, 1 to [`MAX_WORKERS`]; each group has as many more.
     pub workers: u16,
     /// What a worker is.

@@ -11,7 +11,7 @@ use super::{Listen, encoding, parse};
 
 /// An address on which the host listens, and how connections there begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listener {
+pub struct ListenerConfig {
     /// The address.
     pub listen: Listen,
     /// Clients speak TLS, with these files; none: they do not.
@@ -24,7 +24,7 @@ pub struct Listener {
     pub hsts: Option<Arc<str>>,
 }
 
-impl Listener {
+impl ListenerConfig {
     /// Whether both differ in their addresses only.
     pub(super) fn has_settings_of(&self, other: &Self) -> bool {
         Self { listen: other.listen.clone(), ..self.clone() } == *other
@@ -178,7 +178,7 @@ impl ListenerDraft {
     ///
     /// # Errors
     /// What its settings do not say together: the key that it is about, and why.
-    pub(super) fn finish(self) -> Result<Vec<Listener>, (&'static str, String)> {
+    pub(super) fn finish(self) -> Result<Vec<ListenerConfig>, (&'static str, String)> {
         let tls = self.tls()?.map(Arc::new);
         if self.redirects && tls.is_some() {
             let reason = "clients of this address speak TLS already; redirect those of another one";
@@ -189,7 +189,8 @@ impl ListenerDraft {
             return Err(("hsts", reason.to_owned()));
         }
         let Self { listens, has_proxy_header, redirects, hsts, .. } = self;
-        let listener = |listen| Listener { listen, tls: tls.clone(), has_proxy_header, redirects, hsts: hsts.clone() };
+        let listener =
+            |listen| ListenerConfig { listen, tls: tls.clone(), has_proxy_header, redirects, hsts: hsts.clone() };
         Ok(listens.into_iter().map(listener).collect())
     }
 
@@ -259,7 +260,7 @@ fn is_any_port(listen: &Listen) -> bool {
 ///
 /// # Errors
 /// An address that cannot be added, and why.
-pub(super) fn add(all: &mut Vec<Listener>, more: Vec<Listener>) -> Result<(), (Listen, String)> {
+pub(super) fn add(all: &mut Vec<ListenerConfig>, more: Vec<ListenerConfig>) -> Result<(), (Listen, String)> {
     for listener in more {
         if let Some(other) = all.iter().find(|other| other.listen == listener.listen) {
             // By its address it is known what a listener is to be.

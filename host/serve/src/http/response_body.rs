@@ -12,8 +12,9 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use wasmhost_sandbox::{Body, BodyError, Fault, FaultKind};
 
+use super::broken_off::BrokenOff;
 use super::exchange::{Ending, Exchange};
-use super::file_answer::FileTransfer;
+use super::file_transfer::FileTransfer;
 use super::forward::trailers::packed;
 use super::link::Transfer;
 use super::pace::Late;
@@ -86,11 +87,6 @@ impl http_body::Body for ResponseBody {
         }
     }
 }
-
-/// A transfer that must not look whole: hyper closes the connection on it.
-#[derive(Debug, thiserror::Error)]
-#[error("the response was broken off: {0}")]
-pub(crate) struct BrokenOff(pub(super) &'static str);
 
 /// hyper's end of a response's body. The connection holds the other: it goes on taking what the guest gives while hyper
 /// cannot write.

@@ -15,11 +15,12 @@ use hyper::body::Incoming;
 
 use wasmhost_sandbox::{Body, Call, Fault, FaultKind, Head};
 
+use super::certified::certify;
 use super::exchange::{Ending, Exchange};
 use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
 use super::forward::trailers;
-use super::head::{Framing, authority, certify, check_demands, check_target, forwarded_scheme, host, remove_unseen};
+use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_unseen};
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
 use super::proxied::Hop;

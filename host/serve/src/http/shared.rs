@@ -16,10 +16,7 @@ use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::metrics::WorkerMetrics;
-use crate::net::introduced::IntroducedClients;
-use crate::net::listeners::ListenerSetup;
-use crate::net::tls::handshakes::Handshakes;
-use crate::net::{ListenerId, Listeners};
+use crate::net::{Handshakes, IntroducedClients, ListenerId, ListenerSetup, Listeners};
 use crate::pool::WorkerApps;
 use crate::worker_id::WorkerId;
 

@@ -227,6 +227,7 @@ async fn serve(
                     break Exit::Voluntary;
                 };
                 if let Some(listeners) = listeners {
+                    let listeners = listeners.after(&worker.listeners.borrow());
                     *worker.listeners.borrow_mut() = listeners;
                     worker.listeners_changed.notify_waiters();
                 }
@@ -373,7 +374,7 @@ impl Crew {
 }
 
 /// A connection on which a protocol can begin, its client, and that this one is counted, where a balancer has named it.
-type Begun = (Stream, Peer, Option<CountedClient>);
+type BegunConnection = (Stream, Peer, Option<CountedClient>);
 
 /// Brings a connection to where a protocol can begin: behind the PROXY header and TLS's handshake, where there are any.
 async fn begin(
@@ -381,7 +382,7 @@ async fn begin(
     socket: ClientSocket,
     listener: Option<ListenerId>,
     peer: Peer,
-) -> Option<Begun> {
+) -> Option<BegunConnection> {
     let Some(id) = listener else { return Some((Stream::new(socket, None, None), peer, None)) };
     let known = worker.listeners.borrow().get(id).cloned();
     let setup = match known {
@@ -405,7 +406,7 @@ async fn begin_with(
     socket: ClientSocket,
     setup: Arc<ListenerSetup>,
     mut peer: Peer,
-) -> Option<Begun> {
+) -> Option<BegunConnection> {
     let mut counted = None;
     if setup.has_proxy_header {
         if !may_introduce(peer, &worker.config.trust_proxy) {
