@@ -139,6 +139,27 @@ fn a_reset_cancels_its_own_request_and_no_other() {
 }
 
 #[test]
+fn the_end_of_a_connection_ends_its_requests() {
+    for guest in FAULTS {
+        let server = Server::start(guest, &["--request-timeout", "none", "--cpu-limit", "60s"]);
+        let before = server.resident_kib();
+        for _ in 0..10 {
+            let mut client = Frames::open(server.address);
+            for (number, path) in
+                ["/wait-forever", "/loop", "/stream?chunks=1000000&bytes=1&ms=50"].into_iter().enumerate()
+            {
+                client.ask(2 * number as u32 + 1, path);
+            }
+            eventually("all are under way", || server.sum("in_flight") == 3);
+            drop(client);
+            eventually("all are over", || server.sum("in_flight") == 0);
+        }
+        assert_eq!(server.sum("client_left"), 30, "{guest}");
+        server.memory_is_back(before + (8 << 10), "the connections");
+    }
+}
+
+#[test]
 fn half_of_a_body_is_never_taken_for_a_whole_one() {
     for guest in FAULTS {
         let folder = tempfile::tempdir().expect("a folder");

@@ -109,8 +109,8 @@ async fn drive(guard: &Rc<FrameGuard>, ahead: Bytes) -> Result<Option<LimitMet>,
         }
     });
     let limits = &worker.config.limits;
-    let streams = Streams::new(Rc::clone(guard));
-    let mut builder = http2::Builder::new(streams.clone());
+    let streams = Streams::new();
+    let mut builder = http2::Builder::new(streams.spawner(Rc::clone(guard)));
     builder
         .max_concurrent_streams(limits.http2_streams_max)
         .initial_stream_window_size(STREAM_WINDOW)
