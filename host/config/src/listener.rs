@@ -168,6 +168,20 @@ impl ListenerDraft {
         Ok(())
     }
 
+    /// A key that says something of the addresses of this place; none: nothing is said of them.
+    pub(super) fn says(&self) -> Option<&'static str> {
+        let said = [
+            ("tls.cert", !self.chains.is_empty()),
+            ("tls.key", !self.keys.is_empty()),
+            ("tls.client-ca", self.client_ca.is_some()),
+            ("tls.ocsp", !self.ocsp.is_empty()),
+            ("proxy-protocol", self.has_proxy_header),
+            ("https-redirect", self.redirects),
+            ("hsts", self.hsts.is_some()),
+        ];
+        said.into_iter().find(|(_, is_said)| *is_said).map(|(key, _)| key)
+    }
+
     /// Where clients connect when nothing is said.
     pub(super) fn listen_by_default(&mut self) {
         let local = Listen::Tcp(([127, 0, 0, 1], 8080).into());

@@ -24,4 +24,4 @@ pub use self::peer::Peer;
 pub(crate) use self::socket::ClientSocket;
 pub(crate) use self::stream::Stream;
 pub(crate) use self::tls::handshakes::Handshakes;
-pub(crate) use self::tls::subject::{CERTIFICATE, CERTIFICATE_FIELDS_BYTES_MAX, SUBJECT};
+pub(crate) use self::tls::subject::{CERTIFICATE, CERTIFICATE_FIELDS_BYTES_MAX, SUBJECT, is_of_certificate};

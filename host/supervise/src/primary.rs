@@ -10,6 +10,7 @@ mod ears;
 mod error;
 mod event_turns;
 mod held;
+mod held_tls;
 mod life;
 mod listeners;
 mod liveness;

@@ -13,7 +13,7 @@ use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
 use wasmhost_config::routes::still_taken;
-use wasmhost_config::tls::CertificateFacts;
+use wasmhost_config::tls::{CertificateFacts, EndedCertificates};
 use wasmhost_config::{
     App, Capabilities, Config, Listen, ListenerConfig, Preopen, Source, components_within, read_apps_again,
 };
@@ -119,7 +119,12 @@ pub(super) fn read(source: &Source, capabilities: Capabilities, basis: &ReadingB
         mistakes.extend(without_taken(config, &mistakes, &basis.before));
     }
     let speaks_tls = |config: &Config| config.listeners.iter().any(|listener| listener.tls.is_some());
-    let tls = match config.as_ref().filter(|config| speaks_tls(config)).map(tls::read).transpose() {
+    let tls = match config
+        .as_ref()
+        .filter(|config| speaks_tls(config))
+        .map(|config| tls::read(config, EndedCertificates::Accept))
+        .transpose()
+    {
         Ok(tls) => tls,
         Err(wrong) => {
             config = None;
@@ -178,7 +183,7 @@ impl ReadingAnswer {
     /// The descriptors that go with it.
     pub(super) fn descriptors(&self) -> Vec<Sent<'_>> {
         let sockets = self.sockets.iter().map(|(number, socket)| (Descriptor::Listener(*number), socket.as_fd()));
-        let tls = self.tls.iter().map(|tls| (Descriptor::Tls, tls.sealed.as_fd()));
+        let tls = self.tls.iter().map(|tls| (Descriptor::Tls(0), tls.sealed.as_fd()));
         [(Descriptor::Settings, self.text.as_fd())].into_iter().chain(sockets).chain(tls).collect()
     }
 }
@@ -282,7 +287,7 @@ pub(super) fn open(mut descriptors: Descriptors, start: &Config, capabilities: C
     });
     let listeners = listeners.collect();
     let tls = match tls {
-        Some((number, facts)) => Some(TlsReading { number, facts, sealed: descriptors.take(Descriptor::Tls)? }),
+        Some((number, facts)) => Some(TlsReading { number, facts, sealed: descriptors.take(Descriptor::Tls(0))? }),
         None => None,
     };
     Ok(Reading { number, config, mistakes, beyond: wants_beyond, touched, listeners, tls })

@@ -4,16 +4,17 @@ use http::HeaderMap;
 
 use super::head::remove_all;
 use super::link::Link;
-use crate::net::{CERTIFICATE, SUBJECT};
+use crate::net::{CERTIFICATE, SUBJECT, is_of_certificate};
 
 /// Says whose the client's certificate is, where it has one that was verified, and takes away what the client itself says of
-/// one.
+/// one. (A proxy that is trusted may say it of its own client: RFC 9440, section 2.)
 pub(super) fn certify(headers: &mut HeaderMap, link: &Link) {
-    if link.is_certified() {
+    let certificate = link.stream.client_certificate();
+    if link.is_certified() || (link.is_trusted() && certificate.is_none()) {
         return;
     }
-    remove_all(headers, |name| *name == CERTIFICATE || *name == SUBJECT);
-    if let Some(client) = link.stream.client_certificate() {
+    remove_all(headers, is_of_certificate);
+    if let Some(client) = certificate {
         headers.insert(CERTIFICATE, client.certificate.clone());
         headers.insert(SUBJECT, client.subject.clone());
     }

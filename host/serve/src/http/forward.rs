@@ -126,7 +126,7 @@ impl Exchange {
             trusted: link.is_trusted(),
             has_host,
             is_encrypted: link.is_encrypted(),
-            is_certified: link.stream.client_certificate().is_some(),
+            is_certified: link.stream.client_certificate().is_some() || link.is_trusted(),
         };
         let headers = &mut parts.headers;
         certify(headers, link);

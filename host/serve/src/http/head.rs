@@ -9,6 +9,7 @@ use wasmhost_config::routes::host_of;
 
 use super::forward::introduction::FIELD;
 use super::respond::Failure;
+use crate::net::is_of_certificate;
 
 /// Whether a head can be understood in one way only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -162,6 +163,7 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
         trailers.remove(name);
     }
     remove_forwarded(trailers);
+    remove_all(trailers, is_of_certificate);
 }
 
 /// Takes away what only a proxy that is trusted may say.

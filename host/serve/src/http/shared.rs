@@ -45,6 +45,8 @@ pub(crate) struct WorkerShared {
     /// How connections begin that come to the host's addresses.
     pub(crate) listeners: RefCell<Arc<Listeners>>,
     pub(crate) listeners_changed: Notify,
+    /// `draining` is true from now on.
+    pub(crate) drain_begins: Notify,
     pub(crate) handshakes: Handshakes,
     pub(crate) introduced: IntroducedClients,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.
@@ -76,6 +78,15 @@ impl WorkerShared {
             }
         };
         tokio::time::timeout(LISTENER_WITHIN, heard).await.ok()
+    }
+
+    /// Waits until the host has been stopping for so long.
+    pub(crate) async fn drained_for(&self, time: Duration) {
+        let begins = self.drain_begins.notified();
+        if !self.draining.get() {
+            begins.await;
+        }
+        tokio::time::sleep(time).await;
     }
 
     /// Runs a task that the drain waits for.

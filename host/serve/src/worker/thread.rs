@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
@@ -147,6 +147,7 @@ async fn serve(
         authority,
         listeners: RefCell::new(listeners),
         listeners_changed: Notify::new(),
+        drain_begins: Notify::new(),
         handshakes: Handshakes::default(),
         introduced,
         tasks: Cell::new(0),
@@ -248,6 +249,7 @@ async fn serve(
                     own_acceptors.drain(..).for_each(|acceptor| crew.take_in_the_last(acceptor));
                     metrics.listening.set(false);
                     events.tell(WorkerEvent::Disconnect(id)).await;
+                    worker.drain_begins.notify_waiters();
                     worker.alarms.wake_all();
                     worker.changed.notify_one();
                 }
@@ -275,6 +277,9 @@ async fn serve(
         }
     }
 }
+
+/// How long TLS's handshake, or a PROXY header, may still take once the host stops.
+const BEGIN_AT_DRAIN: Duration = Duration::from_secs(1);
 
 /// What a worker's loop hears of besides connections.
 enum HeardByWorker {
@@ -355,7 +360,9 @@ impl Crew {
         self.open.set(self.open.get() + 1);
         let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
         tokio::task::spawn_local(async move {
-            if let Some((stream, peer, _counted)) = begin(&worker, socket, listener, peer).await {
+            let beginning = begin(&worker, socket, listener, peer);
+            let begun = worker.crash.survive(Box::pin(beginning)).await.flatten();
+            if let Some((stream, peer, _counted)) = begun {
                 let stream = Rc::new(stream);
                 let serving = Box::pin(protocol::serve(Rc::clone(&worker), Rc::clone(&stream), peer));
                 if worker.crash.survive(serving).await.is_none() {
@@ -395,10 +402,14 @@ async fn begin(
     }
     let within = worker.config.limits.header_timeout;
     let beginning = Box::pin(begin_with(worker, socket, setup, peer));
-    tokio::time::timeout(within, beginning).await.unwrap_or_else(|_| {
-        fail(worker, peer, HandshakeFailure::Late, None);
-        None
-    })
+    tokio::select! {
+        begun = tokio::time::timeout(within, beginning) => begun.unwrap_or_else(|_| {
+            fail(worker, peer, HandshakeFailure::Late, None);
+            None
+        }),
+        // Who has not said anything that could be answered does not keep the host from stopping.
+        () = worker.drained_for(BEGIN_AT_DRAIN) => None,
+    }
 }
 
 async fn begin_with(

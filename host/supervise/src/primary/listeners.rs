@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
-use wasmhost_config::tls::CertificateFacts;
 use wasmhost_config::{Config, Listen, ListenerConfig};
 use wasmhost_confine::spawner::{TlsLook, TlsReading};
 use wasmhost_serve::worker::{ListenerId, ListenerRow};
 
+use super::held_tls::HeldTls;
 use super::state::Primary;
 use crate::backend::{Backend, Worker};
 
@@ -29,6 +29,8 @@ pub(super) struct HostListeners<L> {
     /// As the settings have them now.
     settings: Vec<ListenerConfig>,
     tls: Option<HeldTls>,
+    /// Addresses that are given up and speak TLS, with what they need for it.
+    tls_of_kept: Vec<(Listen, Arc<OwnedFd>)>,
     /// What the workers know that take clients' connections.
     pub(super) told: L,
     /// What those of groups know, to whom no client comes.
@@ -39,20 +41,6 @@ pub(super) struct HostListeners<L> {
     /// What was wrong with the files, and when that was told.
     wrong_told: Option<(String, Instant)>,
     soon_told: Option<Instant>,
-}
-
-/// What the spawner has read of TLS.
-#[derive(Clone)]
-pub(super) struct HeldTls {
-    number: u64,
-    pub(super) facts: Vec<CertificateFacts>,
-    sealed: Arc<OwnedFd>,
-}
-
-impl From<TlsReading> for HeldTls {
-    fn from(TlsReading { number, facts, sealed }: TlsReading) -> Self {
-        Self { number, facts, sealed: Arc::new(sealed) }
-    }
 }
 
 impl<L> HostListeners<L> {
@@ -68,13 +56,14 @@ impl<L> HostListeners<L> {
         let (looks, looked) = mpsc::channel(1);
         let mut known = Vec::new();
         let rows = rows(&mut known, &config.listeners, speaks_http2(config));
-        let told = backend.listeners(rows, tls.as_ref().map(|tls| &tls.sealed))?;
-        let none = backend.listeners(Vec::new(), None)?;
+        let told = backend.listeners(rows, sealed(tls.as_ref(), &[]))?;
+        let none = backend.listeners(Vec::new(), Vec::new())?;
         let look_at = Some(Instant::now() + LOOK_EVERY);
         let all = Self {
             known,
             settings: config.listeners.clone(),
             tls,
+            tls_of_kept: Vec::new(),
             told,
             none,
             looks,
@@ -97,6 +86,17 @@ impl<L> HostListeners<L> {
     pub(super) fn look_at(&self) -> Option<Instant> {
         self.look_at.filter(|_| self.tls.is_some())
     }
+}
+
+/// What workers are given for TLS: the latest, and what addresses need that are given up, each once.
+fn sealed(latest: Option<&HeldTls>, of_kept: &[(Listen, Arc<OwnedFd>)]) -> Vec<Arc<OwnedFd>> {
+    let mut all: Vec<Arc<OwnedFd>> = latest.iter().map(|tls| Arc::clone(&tls.sealed)).collect();
+    for (_, tls) in of_kept {
+        if !all.iter().any(|known| Arc::ptr_eq(known, tls)) {
+            all.push(Arc::clone(tls));
+        }
+    }
+    all
 }
 
 fn speaks_http2(config: &Config) -> bool {
@@ -127,10 +127,18 @@ impl<B: Backend> Primary<B> {
         let is_kept = |old: &&ListenerConfig| {
             self.reload.listening.contains(&old.listen) && settings.iter().all(|new| new.listen != old.listen)
         };
-        let kept = self.listeners.settings.iter().filter(is_kept).cloned();
+        let kept: Vec<ListenerConfig> = self.listeners.settings.iter().filter(is_kept).cloned().collect();
+        let earlier = self.listeners.tls_of_kept.clone();
+        let had = |listen: &Listen| earlier.iter().find(|(of, _)| of == listen).map(|(_, tls)| Arc::clone(tls));
+        let latest = self.listeners.tls.as_ref().map(|tls| Arc::clone(&tls.sealed));
+        let speaks_tls = kept.iter().filter(|listener| listener.tls.is_some());
+        let tls_of_kept: Vec<_> = speaks_tls
+            .filter_map(|listener| Some((listener.listen.clone(), had(&listener.listen).or_else(|| latest.clone())?)))
+            .collect();
         let settings: Vec<ListenerConfig> = settings.iter().cloned().chain(kept).collect();
         let rows = rows(&mut self.listeners.known, &settings, speaks_http2(&self.config));
-        self.listeners.told = self.backend.listeners(rows, tls.as_ref().map(|tls| &tls.sealed))?;
+        self.listeners.told = self.backend.listeners(rows, sealed(tls.as_ref(), &tls_of_kept))?;
+        self.listeners.tls_of_kept = tls_of_kept;
         self.listeners.settings = settings;
         self.listeners.tls = tls;
         self.show_certificates();
@@ -167,7 +175,7 @@ impl<B: Backend> Primary<B> {
                 let is_rotation = self.listeners.tls.as_ref().is_some_and(|before| before.facts == tls.facts);
                 let rows =
                     rows(&mut self.listeners.known, &self.listeners.settings.clone(), speaks_http2(&self.config));
-                match self.backend.listeners(rows, Some(&tls.sealed)) {
+                match self.backend.listeners(rows, sealed(Some(&tls), &self.listeners.tls_of_kept)) {
                     Ok(told) => {
                         self.listeners.told = told;
                         self.listeners.tls = Some(tls);
@@ -209,7 +217,19 @@ impl<B: Backend> Primary<B> {
         let now = SystemTime::now();
         for soon in facts.iter().filter(|facts| facts.ends_soon(now)) {
             let (days_left, file) = (soon.days_left(now), &soon.file);
-            tracing::warn!(days_left, file, "a certificate ends soon: renew it; the host takes a new file by itself");
+            if days_left < 0 {
+                tracing::error!(
+                    days_left,
+                    file,
+                    "a certificate has ended: renew it; the host takes a new file by itself"
+                );
+            } else {
+                tracing::warn!(
+                    days_left,
+                    file,
+                    "a certificate ends soon: renew it; the host takes a new file by itself"
+                );
+            }
         }
         self.host_status.set_certificates(facts);
     }
