@@ -42,7 +42,7 @@ fn both_versions_are_spoken_and_the_guest_sees_https() -> TestResult {
         }
         assert_eq!(server.sum("tls_handshakes"), 2, "{component} {kind}");
         assert_eq!(get_plain(&server).unwrap_or_default(), "", "who speaks no TLS gets no answer in plain text");
-        eventually("it is counted", || server.sum("tls_handshake_failures.failed") == 1);
+        eventually("it is counted", || server.sum("handshake_failures.failed") == 1);
     }
     Ok(())
 }
@@ -429,7 +429,7 @@ fn clients_that_do_not_shake_hands_are_sent_away_and_keep_nobody_waiting() -> Te
             assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
         }
         eventually("they are counted", || {
-            (server.sum("tls_handshake_failures.late"), server.sum("tls_handshake_failures.failed")) == (67, 33)
+            (server.sum("handshake_failures.late"), server.sum("handshake_failures.failed")) == (67, 33)
         });
         eventually("they are gone", || server.sum("open_connections") == 1);
         assert_eq!(client.get("/", "")?.status, 200, "{kind}");

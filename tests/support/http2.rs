@@ -97,7 +97,8 @@ impl Http2 {
     pub fn open_tls(address: SocketAddr, config: ClientConfig, name: &str) -> std::io::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a loop");
-        let config = ClientConfig { alpn_protocols: vec![b"h2".to_vec()], ..config };
+        let mut config = config;
+        config.alpn_protocols = vec![b"h2".to_vec()];
         let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
         let (sender, connection) = runtime.block_on(async {
             let stream = tokio::net::TcpStream::connect(address).await?;

@@ -115,7 +115,21 @@ impl TlsClient {
     /// # Errors
     /// What went wrong with the handshake.
     pub fn open(address: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<Self> {
-        let socket = TcpStream::connect_timeout(&address, CEILING)?;
+        Self::open_behind(address, config, name, b"")
+    }
+
+    /// [`Self::open`], with these bytes before TLS.
+    ///
+    /// # Errors
+    /// What went wrong with the handshake.
+    pub fn open_behind(
+        address: SocketAddr,
+        config: &Arc<ClientConfig>,
+        name: &str,
+        before: &[u8],
+    ) -> std::io::Result<Self> {
+        let mut socket = TcpStream::connect_timeout(&address, CEILING)?;
+        socket.write_all(before)?;
         socket.set_read_timeout(Some(CEILING))?;
         socket.set_write_timeout(Some(CEILING))?;
         socket.set_nodelay(true)?;

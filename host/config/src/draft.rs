@@ -125,6 +125,7 @@ impl AppDraft {
             project: PathBuf::new(),
             routes: Vec::new(),
             strip_prefix: false,
+            forwarded_headers: false,
             group: None,
             isolation: Isolation::default(),
             capacity: Capacity::default(),

@@ -46,7 +46,7 @@ use serde::{Deserialize, Serialize};
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use given::Source;
-pub use listener::{ClientAuth, Listener, TlsFiles};
+pub use listener::{ClientAuth, ListenerConfig, TlsFiles};
 pub use machine::{Machine, available_bytes, machine};
 pub use mistake::Mistake;
 pub use outline::{Outline, outline};
@@ -75,7 +75,7 @@ pub struct Config {
     /// What is served; one app at least, [`APPS_MAX`] at most. No two have the same name.
     pub apps: Vec<Arc<App>>,
     /// Where clients connect, and how; one at least. No two have the same address.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerConfig>,
     /// Number of workers, 1 to [`MAX_WORKERS`]; each group has as many more.
     pub workers: u16,
     /// What a worker is.
@@ -164,6 +164,8 @@ pub struct App {
     pub routes: Vec<String>,
     /// Whether it sees paths without what its route matched.
     pub strip_prefix: bool,
+    /// Whether it sees who its clients are, in headers.
+    pub forwarded_headers: bool,
     /// With which other apps it shares worker processes, of the same form as a name; none: with all that have none.
     pub group: Option<String>,
     /// How long an instance lives.
@@ -436,7 +438,7 @@ pub struct Grants {
 /// Most directories that all guests together are granted; each costs every process a descriptor.
 pub const DIRECTORIES_MAX: usize = 1_024;
 
-/// A directory of the host, and under which name the guest sees it. It is opened when the flags are read and stays the
+/// A directory of the host, and under which name the guest sees it, or clients do. It is opened when the flags are read and stays the
 /// one that was opened then, also when it is removed or another one takes its name.
 #[derive(Debug, Clone)]
 pub struct Preopen {
@@ -446,8 +448,28 @@ pub struct Preopen {
     pub guest: String,
     /// Whether the guest may write in it.
     pub writable: bool,
+    /// What it is for.
+    pub purpose: DirectoryPurpose,
     /// The directory itself (`O_PATH`).
     pub opened: Arc<OwnedFd>,
+}
+
+/// What an app has a directory for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum DirectoryPurpose {
+    /// Its guest sees it.
+    #[default]
+    Guest,
+    /// The host answers requests with its files, in front of the guest, which does not see it. Its name is how the paths of
+    /// these requests begin.
+    Static,
+}
+
+impl Grants {
+    /// The directories that it has for this.
+    pub fn of_purpose(&self, purpose: DirectoryPurpose) -> impl Iterator<Item = &Preopen> {
+        self.dirs.iter().filter(move |dir| dir.purpose == purpose)
+    }
 }
 
 impl Preopen {
@@ -458,7 +480,7 @@ impl Preopen {
     pub fn open(host: PathBuf, guest: String, writable: bool) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = Arc::new(rustix::fs::open(&host, flags, Mode::empty())?);
-        Ok(Self { host, guest, writable, opened })
+        Ok(Self { host, guest, writable, purpose: DirectoryPurpose::Guest, opened })
     }
 
     /// A path to what was opened, valid in this process while the descriptor is open.

@@ -11,18 +11,20 @@ use super::{Listen, encoding, parse};
 
 /// An address on which the host listens, and how connections there begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listener {
+pub struct ListenerConfig {
     /// The address.
     pub listen: Listen,
     /// Clients speak TLS, with these files; none: they do not.
     pub tls: Option<Arc<TlsFiles>>,
+    /// A balancer says in a PROXY header, before anything else, who the client is.
+    pub has_proxy_header: bool,
     /// Each request is answered with a redirect to `https`.
     pub redirects: bool,
     /// The `Strict-Transport-Security` of its responses (RFC 6797, section 6.1).
     pub hsts: Option<Arc<str>>,
 }
 
-impl Listener {
+impl ListenerConfig {
     /// Whether both differ in their addresses only.
     pub(super) fn has_settings_of(&self, other: &Self) -> bool {
         Self { listen: other.listen.clone(), ..self.clone() } == *other
@@ -89,6 +91,7 @@ pub(super) struct ListenerDraft {
     pub(super) ocsp: Vec<PathBuf>,
     pub(super) client_ca: Option<PathBuf>,
     pub(super) client_auth: Option<ClientAuth>,
+    pub(super) has_proxy_header: bool,
     pub(super) redirects: bool,
     pub(super) hsts: Option<Arc<str>>,
     pub(super) folder: Folder,
@@ -105,6 +108,7 @@ impl ListenerDraft {
             ocsp: Vec::new(),
             client_ca: None,
             client_auth: None,
+            has_proxy_header: false,
             redirects: false,
             hsts: None,
             folder,
@@ -174,7 +178,7 @@ impl ListenerDraft {
     ///
     /// # Errors
     /// What its settings do not say together: the key that it is about, and why.
-    pub(super) fn finish(self) -> Result<Vec<Listener>, (&'static str, String)> {
+    pub(super) fn finish(self) -> Result<Vec<ListenerConfig>, (&'static str, String)> {
         let tls = self.tls()?.map(Arc::new);
         if self.redirects && tls.is_some() {
             let reason = "clients of this address speak TLS already; redirect those of another one";
@@ -184,8 +188,9 @@ impl ListenerDraft {
             let reason = "is for addresses whose clients speak TLS (RFC 6797, section 7.2); name `tls` here, or the proxy in front of the host says it";
             return Err(("hsts", reason.to_owned()));
         }
-        let Self { listens, redirects, hsts, .. } = self;
-        let listener = |listen| Listener { listen, tls: tls.clone(), redirects, hsts: hsts.clone() };
+        let Self { listens, has_proxy_header, redirects, hsts, .. } = self;
+        let listener =
+            |listen| ListenerConfig { listen, tls: tls.clone(), has_proxy_header, redirects, hsts: hsts.clone() };
         Ok(listens.into_iter().map(listener).collect())
     }
 
@@ -255,7 +260,7 @@ fn is_any_port(listen: &Listen) -> bool {
 ///
 /// # Errors
 /// An address that cannot be added, and why.
-pub(super) fn add(all: &mut Vec<Listener>, more: Vec<Listener>) -> Result<(), (Listen, String)> {
+pub(super) fn add(all: &mut Vec<ListenerConfig>, more: Vec<ListenerConfig>) -> Result<(), (Listen, String)> {
     for listener in more {
         if let Some(other) = all.iter().find(|other| other.listen == listener.listen) {
             // By its address it is known what a listener is to be.

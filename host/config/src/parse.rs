@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::env_file::open_regular;
-use super::{Listen, Preopen, host_name};
+use super::{DirectoryPurpose, Listen, Preopen, host_name};
 
 /// A rule of `--allow-host`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +196,21 @@ pub(super) fn preopen(text: &str, folder: &Path) -> Result<Preopen, String> {
         ErrorKind::NotADirectory => format!("`{host}` is not a directory"),
         _ => format!("`{host}` cannot be opened: {error}"),
     })
+}
+
+/// A directory whose files are served, at paths that begin in a way.
+pub(super) fn static_folder(text: &str, folder: &Path) -> Result<Preopen, String> {
+    const WANTED: &str = "write `PREFIX::DIR`, as in `/assets::public` or `/::public`";
+    let (prefix, host) = text.split_once("::").ok_or_else(|| format!("names no directory; {WANTED}"))?;
+    let is_path = prefix.starts_with('/') && prefix.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_path || prefix.contains(['?', '#', '%']) || prefix.split('/').any(|part| part == ".." || part == ".") {
+        return Err(format!("the beginning of the paths must be a path itself; {WANTED}"));
+    }
+    if host.is_empty() {
+        return Err(format!("names no directory; {WANTED}"));
+    }
+    let opened = preopen(&format!("{host}::{prefix}"), folder)?;
+    Ok(Preopen { purpose: DirectoryPurpose::Static, ..opened })
 }
 
 const HOST_RULE: &str = "write `HOST`, `HOST:PORT`, `ADDRESS/BITS` or `*`, and `:private` behind a name that leads to \

@@ -81,6 +81,10 @@ pub(super) fn dir(dir: &Preopen) -> String {
     format!("{}::{}:{mode}", dir.host.display(), dir.guest)
 }
 
+pub(super) fn static_folder(dir: &Preopen) -> String {
+    format!("{}::{}", dir.guest, dir.host.display())
+}
+
 /// The user's own directory is what holds when nothing is said.
 pub(super) fn cache(cache: &CacheChoice) -> Shown {
     match cache {

@@ -28,7 +28,7 @@ pub const EXPIRY_WARNING: Duration = Duration::from_hours(14 * 24);
 #[derive(Serialize, Deserialize)]
 pub struct TlsMaterial {
     /// The first is for clients that name no server, or one of which there is no certificate.
-    pub identities: Vec<Identity>,
+    pub identities: Vec<ServerIdentity>,
     /// The roots of clients' certificates in PEM; empty: clients are not asked for any.
     pub client_roots: String,
     /// Whether clients need one.
@@ -37,7 +37,7 @@ pub struct TlsMaterial {
 
 /// A certificate with its key.
 #[derive(Serialize, Deserialize)]
-pub struct Identity {
+pub struct ServerIdentity {
     /// The certificate, and those between it and a root, in PEM.
     pub chain: String,
     /// Its private key, in PEM.
@@ -106,7 +106,7 @@ pub fn read(files: &TlsFiles, now: SystemTime) -> Result<(TlsMaterial, Vec<Certi
     Ok((TlsMaterial { identities, client_roots, client_auth: files.client_auth }, facts))
 }
 
-fn read_identity(files: &CertificateFiles, now: SystemTime) -> Result<(Identity, i64), String> {
+fn read_identity(files: &CertificateFiles, now: SystemTime) -> Result<(ServerIdentity, i64), String> {
     let (chain_file, key_file) = (files.chain.display(), files.key.display());
     let chain = read_text(&files.chain)?;
     let key = read_text(&files.key)?;
@@ -134,7 +134,7 @@ fn read_identity(files: &CertificateFiles, now: SystemTime) -> Result<(Identity,
     if not_before > now {
         return Err(format!("the certificate `{chain_file}` is not valid yet: check this machine's clock"));
     }
-    Ok((Identity { chain, key, ocsp, names }, not_after))
+    Ok((ServerIdentity { chain, key, ocsp, names }, not_after))
 }
 
 /// The certificates of a chain in PEM.

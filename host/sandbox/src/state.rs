@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, Wa
 use wasmhost_base::line_budget::LineBudget;
 use wasmhost_base::panics::LeakedByPanic;
 use wasmhost_base::quota::Claim;
-use wasmhost_config::App;
+use wasmhost_config::{App, DirectoryPurpose};
 
 use super::bounds::AppBounds;
 use super::capability::{Held, StoreData};
@@ -71,7 +71,8 @@ impl StoreCommon {
 
     /// The runtime in which its guests are polled; none: the worker's.
     pub(super) fn files(&self) -> Option<&Handle> {
-        if self.app.grants.dirs.is_empty() { None } else { self.bounds.files() }
+        let mut dirs = self.app.grants.of_purpose(DirectoryPurpose::Guest);
+        dirs.next().and_then(|_| self.bounds.files())
     }
 }
 
@@ -99,7 +100,7 @@ impl State {
         for argument in &common.app.grants.args {
             wasi.arg(argument);
         }
-        for dir in &common.app.grants.dirs {
+        for dir in common.app.grants.of_purpose(DirectoryPurpose::Guest) {
             let permissions = if dir.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
             wasi.preopened_dir(dir.path(), &dir.guest, permissions)?;
         }

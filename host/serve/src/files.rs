@@ -20,6 +20,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -28,6 +29,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
+
+use wasmhost_config::{App, DirectoryPurpose, Preopen};
 
 pub(crate) use self::body::FileBody;
 use self::coding::{Coding, preferred};
@@ -43,7 +46,7 @@ const TRIES_MAX: u32 = 16;
 /// A folder whose files are served.
 #[derive(Debug)]
 pub(crate) struct StaticFolder {
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
     /// How the paths of its files begin, without a slash at the end.
     prefix: Box<str>,
     /// Coded forms of its files are looked for beside them: `app.js.br`, `app.js.zst`, `app.js.gz`.
@@ -70,6 +73,13 @@ pub(crate) enum StaticBody {
     File(FileBody),
 }
 
+/// Those of an app, in the order of its settings.
+pub(crate) fn static_folders(app: &App) -> Rc<[Arc<StaticFolder>]> {
+    // (The same file description, which nothing here reads or moves in.)
+    let folder = |dir: &Preopen| Arc::new(StaticFolder::new(Arc::clone(&dir.opened), &dir.guest, true));
+    app.grants.of_purpose(DirectoryPurpose::Static).map(folder).collect()
+}
+
 /// Whether a disk may be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DiskPatience {
@@ -88,7 +98,7 @@ impl StaticFolder {
     /// A folder that is open (`O_PATH` is enough), and the prefix of its files' paths: `/`, `/static`, `/static/`. Where its
     /// files are `precompressed`, clients get the coded form that they like best; to look for forms that are not there
     /// makes a small answer a quarter dearer.
-    pub(crate) fn new(folder: OwnedFd, prefix: &str, precompressed: bool) -> Self {
+    pub(crate) fn new(folder: Arc<OwnedFd>, prefix: &str, precompressed: bool) -> Self {
         Self { folder, prefix: prefix.trim_end_matches('/').into(), precompressed }
     }
 

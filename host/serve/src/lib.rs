@@ -8,7 +8,6 @@ mod alarms;
 mod buffers;
 mod crash;
 pub mod development;
-#[allow(dead_code, reason = "the setting `[[app.static]]` is about to use it")]
 mod files;
 mod http;
 mod http1;

@@ -71,8 +71,8 @@ counters! {
         handshakes: Count => Counter "tls_handshakes", "tls_handshakes", [count];
         /// TLS handshakes that resumed an earlier session
         resumptions: Count => Counter "tls_resumptions", "tls_resumptions", [count];
-        /// TLS handshakes that failed, by reason
-        handshake_failures: [Count; HandshakeFailure::ALL.len()] => Counter "tls_handshake_failures", "tls_handshake_failures", [by "reason": HandshakeFailure::ALL.map(HandshakeFailure::name)];
+        /// Connections that ended before their first request (TLS handshakes, PROXY headers), by reason
+        handshake_failures: [Count; HandshakeFailure::ALL.len()] => Counter "handshake_failures", "handshake_failures", [by "reason": HandshakeFailure::ALL.map(HandshakeFailure::name)];
         /// Threads or processes that the worker has had
         respawns: AtomicU64 => Counter "worker_starts", "thread_generation", [count];
     }

@@ -69,6 +69,18 @@ pub(super) const FILE_ONLY: &[Setting] = &[
         ),
     },
     Setting {
+        name: "forwarded-headers",
+        key: "forwarded-headers",
+        form: Form::Switch,
+        default: Some("false"),
+        help: "Tell the guest of its client in Forwarded (RFC 7239) and X-Forwarded-For, -Proto and -Host. Behind a proxy of --trust-proxy, the proxy is added to the list that it sends",
+        takes: Takes::One,
+        of: app(
+            |draft, text| put(&mut draft.app.forwarded_headers, parse::switch(text)),
+            |app| Shown::Switch(app.forwarded_headers),
+        ),
+    },
+    Setting {
         name: "group",
         key: "group",
         form: Form::Name,

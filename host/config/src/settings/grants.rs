@@ -2,7 +2,7 @@
 
 use crate::draft::AppDraft;
 use crate::shown::{self, Shown};
-use crate::{DIRECTORIES_MAX, parse};
+use crate::{DIRECTORIES_MAX, DirectoryPurpose, parse};
 
 use super::entry::{Form, Group, Setting, Takes, app, app_list};
 
@@ -54,9 +54,9 @@ pub(super) const GROUP: Group = Group {
             help: "Give the guest a directory: read-only, or writable with `:rw` at the end",
             takes: Takes::Lines { most: DIRECTORIES_MAX, beyond: "directories at most; grant one that holds several" },
             of: app_list(
-                |draft| draft.app.grants.dirs.clear(),
+                |draft| draft.app.grants.dirs.retain(|dir| dir.purpose != DirectoryPurpose::Guest),
                 |draft, text| parse::preopen(text, draft.folder.as_path()).map(|dir| draft.app.grants.dirs.push(dir)),
-                |app| shown::list(app.grants.dirs.iter().map(shown::dir)),
+                |app| shown::list(app.grants.of_purpose(DirectoryPurpose::Guest).map(shown::dir)),
             ),
         },
         Setting {

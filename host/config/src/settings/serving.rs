@@ -3,9 +3,9 @@
 use crate::draft::{COUNT_MAX, REQUESTS_MAX, choice, count, names, put};
 use crate::listener::ListenerDraft;
 use crate::shown::{self, Shown};
-use crate::{Balance, Confine, Isolation, MAX_WORKERS, WorkerKind, parse};
+use crate::{Balance, Confine, DIRECTORIES_MAX, DirectoryPurpose, Isolation, MAX_WORKERS, WorkerKind, parse};
 
-use super::entry::{Form, Group, Setting, Takes, app, host, host_list, listener_list};
+use super::entry::{Form, Group, Setting, Takes, app, app_list, host, host_list, listener, listener_list};
 
 /// (None: `auto`.)
 const WORKER_KINDS: &[(&str, Option<WorkerKind>)] = &[
@@ -40,6 +40,18 @@ pub(super) const GROUP: Group = Group {
                 |draft| draft.listens.clear(),
                 ListenerDraft::listen,
                 |listener| Shown::Text(shown::listen(&listener.listen)),
+            ),
+        },
+        Setting {
+            name: "proxy-protocol",
+            key: "proxy-protocol",
+            form: Form::Switch,
+            default: None,
+            help: "Require a header of the PROXY protocol (version 1 or 2) at the beginning of each connection, in which a balancer of a --trust-proxy network names the client. It comes before TLS. Connections without one, or from elsewhere, are closed",
+            takes: Takes::One,
+            of: listener(
+                |draft, text| put(&mut draft.has_proxy_header, parse::switch(text)),
+                |listener| Shown::Switch(listener.has_proxy_header),
             ),
         },
         Setting {
@@ -172,6 +184,21 @@ pub(super) const GROUP: Group = Group {
             of: host(
                 |draft, text| put(&mut draft.config.confine, choice(text, CONFINES)),
                 |config| shown::choice(config.confine, CONFINES),
+            ),
+        },
+        Setting {
+            name: "static",
+            key: "static",
+            form: Form::Text("PREFIX::DIR"),
+            default: None,
+            help: "Answer requests whose path begins with PREFIX with files of this directory, in front of the guest, which gets those for which there is no file. With index.html, ranges, ETag, and .br, .zst and .gz forms that stand beside a file; without dot files, and links only within the directory",
+            takes: Takes::Lines { most: DIRECTORIES_MAX, beyond: "directories at most" },
+            of: app_list(
+                |draft| draft.app.grants.dirs.retain(|dir| dir.purpose != DirectoryPurpose::Static),
+                |draft, text| {
+                    parse::static_folder(text, draft.folder.as_path()).map(|dir| draft.app.grants.dirs.push(dir))
+                },
+                |app| shown::list(app.grants.of_purpose(DirectoryPurpose::Static).map(shown::static_folder)),
             ),
         },
         Setting {

@@ -3,7 +3,7 @@
 use crate::draft::{choice, names, put};
 use crate::listener::{CERTIFICATES_MAX, ClientAuth, ListenerDraft, TlsFiles};
 use crate::shown::{self, Shown};
-use crate::{Listener, parse};
+use crate::{ListenerConfig, parse};
 
 use super::entry::{Form, Group, Setting, Takes, listener, listener_list};
 
@@ -112,7 +112,7 @@ pub(super) const GROUP: Group = Group {
 };
 
 /// Files of a listener's TLS, if it has any.
-fn files(listener: &Listener, of: fn(&TlsFiles) -> Vec<String>) -> Shown {
+fn files(listener: &ListenerConfig, of: fn(&TlsFiles) -> Vec<String>) -> Shown {
     let files = listener.tls.as_ref().map(|tls| of(tls)).unwrap_or_default();
     if files.is_empty() { Shown::Nothing } else { Shown::List(files) }
 }

@@ -15,7 +15,7 @@ use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
 use wasmhost_config::routes::still_taken;
 use wasmhost_config::tls::CertificateFacts;
 use wasmhost_config::{
-    App, Capabilities, Config, Listen, Listener, Preopen, Source, components_within, read_apps_again,
+    App, Capabilities, Config, Listen, ListenerConfig, Preopen, Source, components_within, read_apps_again,
 };
 
 use super::binding::{BoundListeners, NewFiles, bind_new};
@@ -244,12 +244,12 @@ pub(super) fn answer(
 /// The addresses of the host after a reading, whose sockets' files stay: those of the file that could be bound, and the
 /// earlier ones as long as one could not (the primary closes none before).
 fn listeners_after(
-    before: &[Listener],
-    named: &[Listener],
+    before: &[ListenerConfig],
+    named: &[ListenerConfig],
     new: &[(Listen, Result<Option<SocketFile>, String>)],
-) -> Vec<Listener> {
+) -> Vec<ListenerConfig> {
     let failed: Vec<&Listen> = new.iter().filter(|(_, bound)| bound.is_err()).map(|(listen, _)| listen).collect();
-    let is_named = |listener: &Listener| named.iter().any(|other| other.listen == listener.listen);
+    let is_named = |listener: &ListenerConfig| named.iter().any(|other| other.listen == listener.listen);
     let earlier = before.iter().filter(|listener| !failed.is_empty() && !is_named(listener));
     named.iter().filter(|listener| !failed.contains(&&listener.listen)).chain(earlier).cloned().collect()
 }
@@ -395,8 +395,9 @@ mod tests {
     fn earlier_addresses_stay_until_all_new_ones_are_bound() {
         let unix =
             |names: &str| -> Vec<Listen> { names.split_whitespace().map(|name| Listen::Unix(name.into())).collect() };
-        let listener = |listen| Listener { listen, tls: None, redirects: false, hsts: None };
-        let all = |names: &str| -> Vec<Listener> { unix(names).into_iter().map(listener).collect() };
+        let listener =
+            |listen| ListenerConfig { listen, tls: None, has_proxy_header: false, redirects: false, hsts: None };
+        let all = |names: &str| -> Vec<ListenerConfig> { unix(names).into_iter().map(listener).collect() };
         let rows =
             [("a b", "b c", "", "b c"), ("a b", "b c", "c", "b a"), ("a", "a", "", "a"), ("a", "c d", "d", "c a")];
         for (before, named, failed, expected) in rows {

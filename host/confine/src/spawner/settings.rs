@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_base::log::LogSettings;
 use wasmhost_base::sealed;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent};
-use wasmhost_config::{App, Config, DIRECTORIES_MAX, Grants, HostRule, Preopen};
+use wasmhost_config::{App, Config, DIRECTORIES_MAX, DirectoryPurpose, Grants, HostRule, Preopen};
 
 /// Directories that go with one message: what the kernel takes ([`wire::DESCRIPTORS_MAX`]), in round numbers.
 const DIRECTORIES_A_MESSAGE: usize = 200;
@@ -48,17 +48,23 @@ pub struct Directory {
     host: std::ffi::OsString,
     guest: String,
     writable: bool,
+    purpose: DirectoryPurpose,
 }
 
 impl Directory {
     /// Of one that is open.
     pub fn of(dir: &Preopen) -> Self {
-        Self { host: dir.host.clone().into_os_string(), guest: dir.guest.clone(), writable: dir.writable }
+        Self {
+            host: dir.host.clone().into_os_string(),
+            guest: dir.guest.clone(),
+            writable: dir.writable,
+            purpose: dir.purpose,
+        }
     }
 
     fn with(self, opened: &Arc<OwnedFd>) -> Preopen {
-        let Self { host, guest, writable } = self;
-        Preopen { host: PathBuf::from(host), guest, writable, opened: Arc::clone(opened) }
+        let Self { host, guest, writable, purpose } = self;
+        Preopen { host: PathBuf::from(host), guest, writable, purpose, opened: Arc::clone(opened) }
     }
 }
 

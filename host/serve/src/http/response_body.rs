@@ -12,7 +12,9 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use wasmhost_sandbox::{Body, BodyError, Fault, FaultKind};
 
+use super::broken_off::BrokenOff;
 use super::exchange::{Ending, Exchange};
+use super::file_transfer::FileTransfer;
 use super::forward::trailers::packed;
 use super::link::Transfer;
 use super::pace::Late;
@@ -38,6 +40,8 @@ pub(crate) enum ResponseBody {
     Streaming(Streaming),
     /// As the worker gives it that serves the request.
     Forwarded(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BrokenOff>>>),
+    /// As it is read from a file.
+    File(FileTransfer),
     /// None is sent, and how long it would have been is not said (an answer to HEAD).
     Unsent,
 }
@@ -61,6 +65,7 @@ impl http_body::Body for ResponseBody {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Streaming(streaming) => streaming.poll_frame(context),
             Self::Forwarded(body) => body.as_mut().poll_frame(context),
+            Self::File(file) => file.poll_frame(context),
             Self::Unsent => Poll::Ready(None),
         }
     }
@@ -68,6 +73,7 @@ impl http_body::Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Forwarded(body) => body.is_end_stream(),
+            Self::File(file) => file.left() == 0,
             _ => matches!(self, Self::Whole(None)),
         }
     }
@@ -76,15 +82,11 @@ impl http_body::Body for ResponseBody {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Forwarded(body) => body.size_hint(),
+            Self::File(file) => SizeHint::with_exact(file.left()),
             Self::Streaming(_) | Self::Unsent => SizeHint::default(),
         }
     }
 }
-
-/// A transfer that must not look whole: hyper closes the connection on it.
-#[derive(Debug, thiserror::Error)]
-#[error("the response was broken off: {0}")]
-pub(crate) struct BrokenOff(pub(super) &'static str);
 
 /// hyper's end of a response's body. The connection holds the other: it goes on taking what the guest gives while hyper
 /// cannot write.

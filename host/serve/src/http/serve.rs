@@ -15,13 +15,15 @@ use hyper::body::Incoming;
 
 use wasmhost_sandbox::{Body, Call, Fault, FaultKind, Head};
 
+use super::certified::certify;
 use super::exchange::{Ending, Exchange};
 use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
 use super::forward::trailers;
-use super::head::{Framing, authority, certify, check_demands, check_target, forwarded_scheme, host, remove_unseen};
+use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_unseen};
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
+use super::proxied::Hop;
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
 use super::response_body::{
@@ -62,6 +64,16 @@ pub(crate) async fn serve(
     let is_head = request.method() == Method::HEAD;
     match exchange.notice() {
         Some(response) => response,
+        None if exchange.pool.files().is_some() => {
+            // In a box: hyper moves the future of each request, and few apps have files.
+            match Box::pin(exchange.file_answer(request, framing)).await {
+                Ok(response) => response,
+                Err(request) => match exchange.accept(request, framing, stripped) {
+                    Ok(request) => Box::pin(exchange.run(request, is_head)).await,
+                    Err(failure) => exchange.fail(failure, Reason::Status),
+                },
+            }
+        }
         None => match exchange.accept(request, framing, stripped) {
             Ok(request) => exchange.run(request, is_head).await,
             Err(failure) => exchange.fail(failure, Reason::Status),
@@ -120,6 +132,10 @@ impl Exchange {
         certify(&mut parts.headers, self.link());
         let own = if self.link().is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP };
         let said = if trusted { forwarded_scheme(&parts.headers) } else { None };
+        if self.pool.app().forwarded_headers {
+            let hop = Hop { client: self.link().client(), scheme: &own, authority: &authority };
+            hop.tell(&mut parts.headers);
+        }
         let scheme = said.unwrap_or(own);
         if self.pool.id().is_none() {
             // One that was forwarded is for an app of which this worker will hear in a moment.

@@ -16,9 +16,7 @@ use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::metrics::WorkerMetrics;
-use crate::net::listeners::ListenerSetup;
-use crate::net::tls::handshakes::Handshakes;
-use crate::net::{ListenerId, Listeners};
+use crate::net::{Handshakes, IntroducedClients, ListenerId, ListenerSetup, Listeners};
 use crate::pool::WorkerApps;
 use crate::worker_id::WorkerId;
 
@@ -48,6 +46,7 @@ pub(crate) struct WorkerShared {
     pub(crate) listeners: RefCell<Arc<Listeners>>,
     pub(crate) listeners_changed: Notify,
     pub(crate) handshakes: Handshakes,
+    pub(crate) introduced: IntroducedClients,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.
     pub(crate) tasks: Cell<usize>,
     /// What the drain waits for may have come: a connection or a task ended.

@@ -111,7 +111,7 @@ impl Refused {
     }
 }
 
-/// Why there is no TLS session with a client.
+/// Why a connection ended before a protocol began on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandshakeFailure {
     /// Too many clients shook hands at once.
@@ -120,11 +120,17 @@ pub enum HandshakeFailure {
     Late,
     /// The client does not speak TLS as the host does, has no valid certificate, or left.
     Failed,
+    /// A PROXY header is required, and this peer may not send one.
+    Untrusted,
+    /// There is no PROXY header, or it is not valid.
+    NoClient,
+    /// The client that a PROXY header names has as many connections as it may.
+    PerClient,
 }
 
 impl HandshakeFailure {
     /// All reasons, in the order of [`Self::index`].
-    pub const ALL: [Self; 3] = [Self::Shed, Self::Late, Self::Failed];
+    pub const ALL: [Self; 6] = [Self::Shed, Self::Late, Self::Failed, Self::Untrusted, Self::NoClient, Self::PerClient];
 
     /// Position in [`Self::ALL`].
     pub const fn index(self) -> usize {
@@ -137,6 +143,9 @@ impl HandshakeFailure {
             Self::Shed => "shed",
             Self::Late => "late",
             Self::Failed => "failed",
+            Self::Untrusted => "untrusted-proxy",
+            Self::NoClient => "proxy-header",
+            Self::PerClient => "per-client",
         }
     }
 }

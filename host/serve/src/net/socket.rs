@@ -46,6 +46,27 @@ impl ClientSocket {
         };
     }
 
+    /// What waits to be read, without taking it.
+    pub(crate) fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        let flags = rustix::net::RecvFlags::PEEK;
+        let peeked = match self {
+            Self::Tcp(stream) => rustix::net::recv(stream, bytes, flags),
+            Self::Unix(stream) => rustix::net::recv(stream, bytes, flags),
+        };
+        Ok(peeked?.1)
+    }
+
+    /// Whether the client has closed its side. Asks the kernel.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut asked = match self {
+            Self::Tcp(stream) => [rustix::event::PollFd::new(stream, rustix::event::PollFlags::RDHUP)],
+            Self::Unix(stream) => [rustix::event::PollFd::new(stream, rustix::event::PollFlags::RDHUP)],
+        };
+        let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let polled = rustix::event::poll(&mut asked, Some(&at_once));
+        polled.is_ok() && asked.iter().any(|asked| asked.revents().contains(rustix::event::PollFlags::RDHUP))
+    }
+
     /// Writes what the socket accepts at once.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {

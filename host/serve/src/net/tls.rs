@@ -14,7 +14,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
-use wasmhost_config::tls::{Identity, TicketKey, TlsMaterial};
+use wasmhost_config::tls::{ServerIdentity, TicketKey, TlsMaterial};
 use wasmhost_config::{ClientAuth, certificates, tls};
 
 use self::tickets::Tickets;
@@ -71,7 +71,7 @@ struct Certificates {
 }
 
 impl Certificates {
-    fn new(identities: &[Identity]) -> Result<Self, String> {
+    fn new(identities: &[ServerIdentity]) -> Result<Self, String> {
         let mut found = Self { by_name: HashMap::new(), default: Vec::new() };
         let provider = ring::default_provider();
         let mut first_names: Option<&[String]> = None;

@@ -23,6 +23,7 @@ use super::holders::{Holder, Holders};
 use super::queue::Queue;
 use crate::buffers::Buffers;
 use crate::development::trace_text;
+use crate::files::{StaticFolder, static_folders};
 use crate::metrics::{AppMetrics, Flag, Shed};
 use crate::worker_id::WorkerId;
 
@@ -48,6 +49,8 @@ pub(crate) struct Pool {
     id: Option<AppId>,
     /// Its settings: those of its guest, once there is one.
     app: RefCell<Arc<App>>,
+    /// Folders whose files are answered in front of its guest.
+    files: RefCell<Rc<[Arc<StaticFolder>]>>,
     pub(super) guest: RefCell<Option<Arc<Guest>>>,
     /// The primary has said that there will be no guest for now, and when it was asked last.
     unavailable: Cell<Option<Instant>>,
@@ -226,6 +229,7 @@ impl Pool {
             limits: Cell::new(app.limits),
             buffers: RefCell::new(Rc::new(Buffers::new(&app.capacity, &bounds))),
             bounds,
+            files: RefCell::new(static_folders(&app)),
             app: RefCell::new(app),
             metrics,
             has_answered,
@@ -254,6 +258,12 @@ impl Pool {
     /// Its app.
     pub(crate) fn app(&self) -> std::cell::Ref<'_, App> {
         std::cell::Ref::map(self.app.borrow(), |app| &**app)
+    }
+
+    /// Folders whose files are answered in front of its guest.
+    pub(crate) fn files(&self) -> Option<Rc<[Arc<StaticFolder>]>> {
+        let files = self.files.borrow();
+        (!files.is_empty()).then(|| Rc::clone(&files))
     }
 
     /// Its app's name.
@@ -325,6 +335,7 @@ impl Pool {
             self.capacity.set(app.capacity);
             self.limits.set(app.limits);
             *self.buffers.borrow_mut() = Rc::new(Buffers::new(&app.capacity, &self.bounds));
+            *self.files.borrow_mut() = static_folders(&app);
             *self.app.borrow_mut() = app;
         }
         *self.guest.borrow_mut() = Some(guest);

@@ -27,7 +27,9 @@ use crate::metrics::HandshakeFailure;
 use crate::net::ListenerId;
 use crate::net::acceptor::{Acceptor, next_of};
 use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
+use crate::net::introduced::{CountedClient, IntroducedClients, client_of, may_introduce};
 use crate::net::listener::Listener;
+use crate::net::listeners::ListenerSetup;
 use crate::net::tls::handshakes::{Handshakes, NoSession};
 use crate::net::{ClientSocket, Peer, Stream};
 use crate::pool::{Common, PoolNotice, WorkerApps, WorkerParts};
@@ -128,6 +130,8 @@ async fn serve(
     let _ = kept.set(Rc::clone(&apps));
     let alarms = Rc::new(Alarms::default());
     let shares = Shares::new(share_max(&config));
+    let limits = &config.limits;
+    let introduced = IntroducedClients::new(limits.max_connections_per_client, config.workers, &config.trust_proxy);
     let worker = Rc::new(WorkerShared {
         id,
         apps: Rc::clone(&apps),
@@ -144,6 +148,7 @@ async fn serve(
         listeners: RefCell::new(listeners),
         listeners_changed: Notify::new(),
         handshakes: Handshakes::default(),
+        introduced,
         tasks: Cell::new(0),
         changed: Notify::new(),
         crash: Rc::clone(&crash),
@@ -222,6 +227,7 @@ async fn serve(
                     break Exit::Voluntary;
                 };
                 if let Some(listeners) = listeners {
+                    let listeners = listeners.after(&worker.listeners.borrow());
                     *worker.listeners.borrow_mut() = listeners;
                     worker.listeners_changed.notify_waiters();
                 }
@@ -349,7 +355,7 @@ impl Crew {
         self.open.set(self.open.get() + 1);
         let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
         tokio::task::spawn_local(async move {
-            if let Some(stream) = begin(&worker, socket, listener, peer).await {
+            if let Some((stream, peer, _counted)) = begin(&worker, socket, listener, peer).await {
                 let stream = Rc::new(stream);
                 let serving = Box::pin(protocol::serve(Rc::clone(&worker), Rc::clone(&stream), peer));
                 if worker.crash.survive(serving).await.is_none() {
@@ -367,54 +373,89 @@ impl Crew {
     }
 }
 
-/// A connection on which a protocol can begin: after TLS's handshake, where its clients speak TLS.
+/// A connection on which a protocol can begin, its client, and that this one is counted, where a balancer has named it.
+type BegunConnection = (Stream, Peer, Option<CountedClient>);
+
+/// Brings a connection to where a protocol can begin: behind the PROXY header and TLS's handshake, where there are any.
 async fn begin(
     worker: &Rc<WorkerShared>,
     socket: ClientSocket,
     listener: Option<ListenerId>,
     peer: Peer,
-) -> Option<Stream> {
-    let setup = match listener {
-        Some(id) => {
-            let known = worker.listeners.borrow().get(id).cloned();
-            let known = match known {
-                Some(setup) => Some(setup),
-                None => Box::pin(worker.listener_in_time(id)).await,
-            };
-            let Some(setup) = known else {
-                tracing::debug!(%peer, "a connection of an address that is not listened on any more was closed");
-                return None;
-            };
-            Some(setup)
-        }
-        None => None,
+) -> Option<BegunConnection> {
+    let Some(id) = listener else { return Some((Stream::new(socket, None, None), peer, None)) };
+    let known = worker.listeners.borrow().get(id).cloned();
+    let setup = match known {
+        Some(setup) => setup,
+        // In boxes, this one and others: connections that need none of it need not carry it.
+        None => Box::pin(worker.listener_in_time(id)).await?,
     };
-    let Some(tls) = setup.as_ref().and_then(|setup| setup.tls.clone()) else {
-        return Some(Stream::new(socket, setup, None));
-    };
-    // In a box: connections without TLS need not carry it.
-    let shaking = Box::pin(worker.handshakes.shake(&socket, tls));
+    if !setup.has_proxy_header && setup.tls.is_none() {
+        return Some((Stream::new(socket, Some(setup), None), peer, None));
+    }
     let within = worker.config.limits.header_timeout;
-    let failure = match tokio::time::timeout(within, shaking).await {
-        Ok(Ok(session)) => {
+    let beginning = Box::pin(begin_with(worker, socket, setup, peer));
+    tokio::time::timeout(within, beginning).await.unwrap_or_else(|_| {
+        fail(worker, peer, HandshakeFailure::Late, None);
+        None
+    })
+}
+
+async fn begin_with(
+    worker: &WorkerShared,
+    socket: ClientSocket,
+    setup: Arc<ListenerSetup>,
+    mut peer: Peer,
+) -> Option<BegunConnection> {
+    let mut counted = None;
+    if setup.has_proxy_header {
+        if !may_introduce(peer, &worker.config.trust_proxy) {
+            fail(worker, peer, HandshakeFailure::Untrusted, None);
+            return None;
+        }
+        match client_of(&socket).await {
+            Ok(Some(client)) => {
+                peer = Peer::Tcp(client);
+                let Ok(count) = worker.introduced.count(client) else {
+                    fail(worker, peer, HandshakeFailure::PerClient, None);
+                    return None;
+                };
+                counted = count;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                fail(worker, peer, HandshakeFailure::NoClient, Some(error));
+                return None;
+            }
+        }
+    }
+    let Some(tls) = setup.tls.clone() else { return Some((Stream::new(socket, Some(setup), None), peer, counted)) };
+    match worker.handshakes.shake(&socket, tls).await {
+        Ok(session) => {
             worker.metrics.handshakes.add_one();
             if session.is_resumed() {
                 worker.metrics.resumptions.add_one();
             }
-            return Some(Stream::new(socket, setup, Some(session)));
+            Some((Stream::new(socket, Some(setup), Some(session)), peer, counted))
         }
-        Ok(Err(NoSession::Shed)) => (HandshakeFailure::Shed, None),
-        Ok(Err(NoSession::Failed(error))) => (HandshakeFailure::Failed, Some(error)),
-        Err(_) => (HandshakeFailure::Late, None),
-    };
-    let (failure, error) = failure;
+        Err(NoSession::Shed) => {
+            fail(worker, peer, HandshakeFailure::Shed, None);
+            None
+        }
+        Err(NoSession::Failed(error)) => {
+            fail(worker, peer, HandshakeFailure::Failed, Some(error));
+            None
+        }
+    }
+}
+
+/// Counts and logs that a connection did not come to its protocol.
+fn fail(worker: &WorkerShared, peer: Peer, failure: HandshakeFailure, error: Option<std::io::Error>) {
     worker.metrics.handshake_failed(failure);
     if let Some(count) = worker.lines.handshakes.admit(Instant::now()) {
-        let (worker, reason) = (worker.id.0, failure.name());
-        let error = error.map(|error| error.to_string());
-        tracing::info!(worker, count, %peer, reason, error, "TLS handshakes failed (count: since the last such line)");
+        let (worker, reason, error) = (worker.id.0, failure.name(), error.map(|error| error.to_string()));
+        tracing::info!(worker, count, %peer, reason, error, "connections ended before their first request (count: since the last such line)");
     }
-    None
 }
 
 /// The next orders: the stage of the first ones, once, and then those that come.

@@ -37,7 +37,7 @@ fn is_same(one: &App, other: &App) -> bool {
     // What cannot be written is other than anything.
     let text = |app: &App| serde_json::to_vec(app).ok();
     let dirs = |app: &App| -> Vec<_> {
-        app.grants.dirs.iter().map(|dir| (dir.host.clone(), dir.guest.clone(), dir.writable)).collect()
+        app.grants.dirs.iter().map(|dir| (dir.host.clone(), dir.guest.clone(), dir.writable, dir.purpose)).collect()
     };
     text(one).is_some_and(|one| Some(one) == text(other)) && dirs(one) == dirs(other)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
 use wasmhost_config::tls::CertificateFacts;
-use wasmhost_config::{Config, Listen, Listener};
+use wasmhost_config::{Config, Listen, ListenerConfig};
 use wasmhost_confine::spawner::{TlsLook, TlsReading};
 use wasmhost_serve::worker::{ListenerId, ListenerRow};
 
@@ -27,7 +27,7 @@ pub(super) struct HostListeners<L> {
     /// By number. An address keeps its number when it goes.
     known: Vec<Listen>,
     /// As the settings have them now.
-    settings: Vec<Listener>,
+    settings: Vec<ListenerConfig>,
     tls: Option<HeldTls>,
     /// What the workers know that take clients' connections.
     pub(super) told: L,
@@ -104,8 +104,8 @@ fn speaks_http2(config: &Config) -> bool {
 }
 
 /// What workers are told of these listeners. Those that have no number yet get one.
-fn rows(known: &mut Vec<Listen>, settings: &[Listener], speaks_http2: bool) -> Vec<ListenerRow> {
-    let row = |listener: &Listener| {
+fn rows(known: &mut Vec<Listen>, settings: &[ListenerConfig], speaks_http2: bool) -> Vec<ListenerRow> {
+    let row = |listener: &ListenerConfig| {
         let number = known.iter().position(|known| *known == listener.listen).unwrap_or_else(|| {
             known.push(listener.listen.clone());
             known.len() - 1
@@ -121,11 +121,17 @@ impl<B: Backend> Primary<B> {
     ///
     /// # Errors
     /// What the system says. Nothing has changed then.
-    pub(super) fn follow_listeners(&mut self, settings: &[Listener], tls: Option<TlsReading>) -> io::Result<()> {
+    pub(super) fn follow_listeners(&mut self, settings: &[ListenerConfig], tls: Option<TlsReading>) -> io::Result<()> {
         let tls = tls.map(HeldTls::from);
-        let rows = rows(&mut self.listeners.known, settings, speaks_http2(&self.config));
+        // Those that are given up, now or when all new ones are bound: until then connections come to them.
+        let is_kept = |old: &&ListenerConfig| {
+            self.reload.listening.contains(&old.listen) && settings.iter().all(|new| new.listen != old.listen)
+        };
+        let kept = self.listeners.settings.iter().filter(is_kept).cloned();
+        let settings: Vec<ListenerConfig> = settings.iter().cloned().chain(kept).collect();
+        let rows = rows(&mut self.listeners.known, &settings, speaks_http2(&self.config));
         self.listeners.told = self.backend.listeners(rows, tls.as_ref().map(|tls| &tls.sealed))?;
-        self.listeners.settings = settings.to_vec();
+        self.listeners.settings = settings;
         self.listeners.tls = tls;
         self.show_certificates();
         self.tell_listeners();

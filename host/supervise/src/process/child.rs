@@ -257,7 +257,8 @@ fn prepare(
     let of_its_own =
         of_its_own.map(|(number, id)| take(Descriptor::Listener(number)).map(|socket| (id, socket.into())));
     let own_listeners = of_its_own.collect::<Result<_, String>>()?;
-    let tls = start.listeners.iter().any(|row| row.speaks_tls).then(|| take(Descriptor::Tls)).transpose()?;
+    // (It does not come where no address needs it.)
+    let tls = take(Descriptor::Tls).ok();
     let listeners = opened(&start.listeners, tls.as_ref()).map_err(text)?;
     let setup = WorkerSetup {
         id: start.id,
@@ -401,8 +402,7 @@ impl Attendance {
 
     /// What cannot be used changes nothing: connections begin as before.
     fn take_listeners(&self, rows: &[ListenerRow], mut descriptors: Descriptors, orders: &OrderSender) {
-        let tls = rows.iter().any(|row| row.speaks_tls).then(|| descriptors.take(Descriptor::Tls)).transpose();
-        match tls.and_then(|tls| opened(rows, tls.as_ref())) {
+        match opened(rows, descriptors.take(Descriptor::Tls).ok().as_ref()) {
             Ok(listeners) => orders.listeners(listeners),
             Err(error) => {
                 tracing::error!(worker = self.id.0, %error, "what was sent of the host's addresses cannot be used; this is a bug of wasmhost");
