@@ -19,7 +19,7 @@ use super::frames::Flood;
 use super::guard::{FrameGuard, LimitMet};
 use super::head::as_http1;
 use super::socket::FrameSocket;
-use super::streams::Streams;
+use super::streams::StreamSet;
 use crate::http::{Carrier, ResponseBody, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream};
@@ -109,7 +109,7 @@ async fn drive(guard: &Rc<FrameGuard>, ahead: Bytes) -> Result<Option<LimitMet>,
         }
     });
     let limits = &worker.config.limits;
-    let streams = Streams::new();
+    let streams = StreamSet::new();
     let mut builder = http2::Builder::new(streams.spawner(Rc::clone(guard)));
     builder
         .max_concurrent_streams(limits.http2_streams_max)

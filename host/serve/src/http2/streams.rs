@@ -11,7 +11,7 @@ use super::carrier::StreamTask;
 use super::guard::FrameGuard;
 
 /// Those of one connection.
-pub(super) struct Streams(Rc<RefCell<FuturesUnordered<StreamTask>>>);
+pub(super) struct StreamSet(Rc<RefCell<FuturesUnordered<StreamTask>>>);
 
 /// Takes the future of each request from hyper. Each of these futures has one: it must not keep the streams alive.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub(super) struct StreamSpawner {
     guard: Rc<FrameGuard>,
 }
 
-impl Streams {
+impl StreamSet {
     pub(super) fn new() -> Self {
         Self(Rc::default())
     }
