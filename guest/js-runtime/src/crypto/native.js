@@ -3,7 +3,7 @@
 import { dealloc, imports, memory, realloc } from 'wasmhost:raw';
 
 import { isActive } from '../loop.js';
-import { apply, ByteArray, copied, indexIn, setBytes, zeroed } from './own.js';
+import { apply, ByteArray, copied, indexIn, setBytes, zeroed } from '../own.js';
 
 // In the order of the WIT's enums.
 export const HASHES = ['SHA-1', 'SHA-256', 'SHA-384', 'SHA-512'];
