@@ -354,7 +354,9 @@ fn a_build_without_the_streams_tells_the_command_that_gets_them() -> TestResult 
         ("pnpm-lock.yaml", "pnpm add --save-dev --save-exact web-streams-polyfill@4.3.0", "pnpm install"),
     ] {
         std::fs::write(dir.path().join(lock), "")?;
-        for (output, hint) in [(build(dir.path(), source), hint), (build_of(dir.path(), package, source), hint_of_named)] {
+        for (output, hint) in
+            [(build(dir.path(), source), hint), (build_of(dir.path(), package, source), hint_of_named)]
+        {
             assert!(said(&output).contains(&format!("hint: {hint}\n")), "{}", said(&output));
         }
     }

@@ -55,7 +55,8 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     RUNTIME.extract(work.path()).map_err(Error::io("write", work.path()))?;
     wit::write_packages(WasiVersion::P2, ENGINE_WASI, &work.path().join("wit"))?;
     let component = work.path().join("component.wasm");
-    let mut line = ToolLine::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component).arg(manager);
+    let mut line =
+        ToolLine::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component).arg(manager);
     if options.profile {
         line = line.arg("--profile");
     }
