@@ -320,7 +320,7 @@ fn a_build_with_another_version_of_the_streams_tells_which_is_wanted() -> TestRe
     let output = build(dir.path(), "export default { fetch() { return new Response('x'); } };\n");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("web-streams-polyfill is of version 3.0.0, and 4.3.0 is wanted"), "{said}");
+    assert!(said.contains("the build needs the package web-streams-polyfill 4.3.0, and 3.0.0 is installed"), "{said}");
     assert!(said.contains("hint: npm install --save-dev --save-exact web-streams-polyfill@4.3.0"), "{said}");
     Ok(())
 }
@@ -340,12 +340,26 @@ fn a_build_without_the_streams_tells_the_command_that_gets_them() -> TestResult 
     let unnamed = build(dir.path(), source);
     let hint = "hint: npm install --save-dev --save-exact web-streams-polyfill@4.3.0\n";
     assert_eq!(unnamed.status.code(), Some(1), "{}", said(&unnamed));
-    assert!(said(&unnamed).contains("web-streams-polyfill is not installed here"), "{}", said(&unnamed));
+    let lacks = "the build needs the package web-streams-polyfill 4.3.0, which is not installed here";
+    assert!(said(&unnamed).contains(lacks), "{}", said(&unnamed));
     assert!(said(&unnamed).contains(hint), "{}", said(&unnamed));
     let package = r#"{"name": "made", "main": "entry.js", "devDependencies": {"web-streams-polyfill": "4.3.0"}}"#;
     let named = build_of(dir.path(), package, source);
     assert_eq!(named.status.code(), Some(1), "{}", said(&named));
     assert!(said(&named).contains("hint: npm install\n"), "{}", said(&named));
+    // In the words of the package manager whose lock file is there.
+    for (lock, hint, hint_of_named) in [
+        ("bun.lock", "bun add --dev --exact web-streams-polyfill@4.3.0", "bun install"),
+        ("yarn.lock", "yarn add --dev --exact web-streams-polyfill@4.3.0", "yarn install"),
+        ("pnpm-lock.yaml", "pnpm add --save-dev --save-exact web-streams-polyfill@4.3.0", "pnpm install"),
+    ] {
+        std::fs::write(dir.path().join(lock), "")?;
+        for (output, hint) in
+            [(build(dir.path(), source), hint), (build_of(dir.path(), package, source), hint_of_named)]
+        {
+            assert!(said(&output).contains(&format!("hint: {hint}\n")), "{}", said(&output));
+        }
+    }
     Ok(())
 }
 

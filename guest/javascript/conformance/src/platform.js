@@ -397,6 +397,17 @@ check('regular expressions: classes of Unicode', () => {
   ok(/^\p{Script=Gothic}$/u.test('𐌰') && /^\p{Extended_Pictographic}$/u.test('😀'));
   ok(/^\p{Lu}$/iu.test('ä'));
 });
+check('regular expressions: classes of Unicode begin and end where they do', () => {
+  for (const [pattern, within, beside] of [
+    [/^\p{Lu}$/u, 'A Z À Ö Ø Þ \u{10400} \u{10427}', '@ [ × ß \u{103ff} \u{10428}'],
+    [/^\p{Script=Gothic}$/u, '\u{10330} \u{1034a}', '\u{1032f} \u{1034b}'],
+    [/^\p{Cs}$/u, '\ud800 \udfff', '\ud7ff \ue000'],
+    [/^\p{Co}$/u, '\ue000 \uf8ff \u{f0000} \u{10fffd}', '\udfff \uf900 \u{effff} \u{10fffe}'],
+  ]) {
+    for (const character of within.split(' ')) ok(pattern.test(character));
+    for (const character of beside.split(' ')) ok(!pattern.test(character));
+  }
+});
 check('regular expressions: classes of Unicode in brackets', () => {
   equal('a1-ä_𐌰 €'.match(/[\p{L}\p{N}_]+/gu), ['a1', 'ä_𐌰']);
   equal('a1 ä'.match(/[^\p{L}\s]/gu), ['1']);

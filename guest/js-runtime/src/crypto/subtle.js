@@ -8,7 +8,7 @@ import { bytes, error, isBytes, long, needBytes, oneOf } from './convert.js';
 import { jwkOf } from './jwk.js';
 import { CryptoKey, known, usagesOf } from './keys.js';
 import { isThere } from './native.js';
-import { contains, uncurried } from './own.js';
+import { contains, uncurried } from '../own.js';
 
 // As they were before the application was there: they see the material of keys.
 const { parse, stringify } = JSON;

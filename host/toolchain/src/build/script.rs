@@ -1,7 +1,7 @@
 //! JavaScript and TypeScript: esbuild bundles the application with our runtime, which turns calls of wasi:http into `Request` and
 //! `Response`; componentize-js adds the engine. Both tools come from the project's node_modules.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
 
@@ -17,6 +17,15 @@ use super::{Error, wit};
 static RUNTIME: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/js-runtime");
 /// The version of wasi that its world names (`wit/world.wit`), which is the one that componentize-js 0.23 speaks.
 const ENGINE_WASI: &str = "0.2.10";
+const NPM: &str = "npm";
+/// Who has written a lock file.
+const LOCKS: [(&str, &str); 5] = [
+    ("package-lock.json", NPM),
+    ("pnpm-lock.yaml", "pnpm"),
+    ("yarn.lock", "yarn"),
+    ("bun.lock", "bun"),
+    ("bun.lockb", "bun"),
+];
 /// Where an application is looked for that package.json does not name.
 const ENTRIES: [&str; 8] =
     ["src/index.ts", "src/index.tsx", "src/index.js", "src/index.mjs", "index.ts", "index.js", "index.mjs", "app.js"];
@@ -34,18 +43,20 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
         let found = format!("package.json names no `main`, and there is none of {}", ENTRIES.join(", "));
         return Err(Error::NoProject { folder: folder.to_owned(), found });
     };
+    let manager = manager(folder);
     if let Some((missing, install)) = wanted(folder, &package) {
         if options.install {
-            runner.run(&ToolLine::new(npm).args([install, "--no-audit", "--no-fund", "--loglevel=error"]))?;
+            runner.run(&installing(manager, npm, install)?)?;
         } else if let Some(tool) = missing {
-            return Err(Error::Missing { tool, install: format!("npm {install}") });
+            return Err(Error::Missing { tool, install: format!("{manager} {install}") });
         }
     }
     let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
     RUNTIME.extract(work.path()).map_err(Error::io("write", work.path()))?;
     wit::write_packages(WasiVersion::P2, ENGINE_WASI, &work.path().join("wit"))?;
     let component = work.path().join("component.wasm");
-    let mut line = ToolLine::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component);
+    let mut line =
+        ToolLine::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component).arg(manager);
     if options.profile {
         line = line.arg("--profile");
     }
@@ -53,7 +64,24 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     read(&component)
 }
 
-/// What is not installed, and the npm command that installs it. There is no name if package.json or its lock file is only newer
+/// The package manager of a project: the one whose lock file is in its folder or, as in a workspace, in one above it.
+fn manager(folder: &Path) -> &'static str {
+    let of = |folder: &Path| LOCKS.iter().find(|(file, _)| folder.join(file).is_file()).map(|&(_, manager)| manager);
+    folder.ancestors().find_map(of).unwrap_or(NPM)
+}
+
+/// The line that installs the packages.
+fn installing(manager: &str, npm: PathBuf, install: &str) -> Result<ToolLine, Error> {
+    if manager == NPM {
+        return Ok(ToolLine::new(npm).args([install, "--no-audit", "--no-fund", "--loglevel=error"]));
+    }
+    let Some(program) = find(manager, &[]) else {
+        return Err(Error::Missing { tool: manager.to_owned(), install: format!("npm install --global {manager}") });
+    };
+    Ok(ToolLine::new(program).args([install]))
+}
+
+/// What is not installed, and the command that installs it. There is no name if package.json or its lock file is only newer
 /// than what is installed: version control may have caused that, so a build that may not install anything goes on.
 fn wanted(folder: &Path, package: &str) -> Option<(Option<String>, &'static str)> {
     if !has_module(folder, "@bytecodealliance/componentize-js") {
@@ -113,6 +141,21 @@ mod tests {
         // Installed by another tool.
         std::fs::remove_file(folder.join("node_modules/.package-lock.json"))?;
         assert_eq!(wanted(folder, package), None);
+        Ok(())
+    }
+
+    #[test]
+    fn the_lock_file_names_the_package_manager_also_above_the_project() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let project = dir.path().join("packages/one");
+        std::fs::create_dir_all(&project)?;
+        assert_eq!(manager(&project), "npm");
+        std::fs::write(dir.path().join("pnpm-lock.yaml"), "")?;
+        assert_eq!(manager(&project), "pnpm");
+        for (file, named) in [("bun.lock", "bun"), ("yarn.lock", "yarn"), ("package-lock.json", "npm")] {
+            std::fs::write(project.join(file), "")?;
+            assert_eq!(manager(&project), named);
+        }
         Ok(())
     }
 
