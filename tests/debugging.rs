@@ -40,6 +40,7 @@ fn console_output_keeps_its_level() {
     }
     let place = format!("src/index.js:{}", line_of("new RangeError('level error')"));
     assert_eq!(wait_for_line(&server, &place)["level"], "ERROR", "the lines of the stack");
+    assert_eq!(wait_for_line(&server, "level of an object with marks")["level"], "WARN");
     // Standard output has no levels, so that a text that is printed there cannot choose one.
     assert_eq!(wait_for_line(&server, "level log of a text with a mark")["level"], "INFO");
     let place = format!("/levels@src/index.js:{}:13", line_of("console.trace('level trace')"));
@@ -266,6 +267,7 @@ fn a_new_typescript_project_has_types_that_refuse_a_wrong_use() -> TestResult {
         ("return new Response(env.GREETING);", Some("Property 'GREETING' does not exist on type 'Env'")),
         ("ctx.waitUntill(fetch('https://a.test')); return new Response();", Some("Did you mean 'waitUntil'?")),
         ("return new Response('', { staus: 404 });", Some("Did you mean to write 'status'?")),
+        ("return new Response(`${crypto.subtle.timingSafeEqual(new Uint8Array(1), new ArrayBuffer(1))}`);", None),
         ("return 'a string';", Some("is not assignable to type 'Promise<Response>'")),
     ] {
         refuses(&handler(body), error)?;

@@ -77,7 +77,7 @@ fn report(results: &[Value], failures: &BTreeMap<String, String>) -> Result<Stri
 #[test(needs(Javascript))]
 fn the_standards_hold_but_for_the_known_failures() -> TestResult {
     // All checks are one request, and some make keys of RSA.
-    let server = conformance(&["--env", "CONFORMANCE=granted", "--cpu-limit", "60s"]);
+    let server = conformance(&["--env", "CONFORMANCE=granted", "--env", "MARKED=\u{feff}marked", "--cpu-limit", "60s"]);
     // Some checks ask the application itself, at the address that the request names.
     let mut connection = Connection::open(server.address);
     connection.stream.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -226,6 +226,17 @@ fn a_build_that_fails_tells_the_place_in_the_source_and_what_to_do() -> TestResu
         (
             "import { AsyncLocalStorage } from 'node:async_hooks';\nawait new AsyncLocalStorage().run(1, async () => {});\n",
             ["entry.js:2:0", "hint: an application that uses node:async_hooks has no await at the top level"],
+        ),
+        (
+            "import { env } from 'cloudflare:workers';\n",
+            ["Could not resolve \"cloudflare:workers\"", "hint: the modules cloudflare:… are there on Workers only"],
+        ),
+        (
+            "import 'node:util';\nimport 'gone';\n",
+            [
+                "Could not resolve \"gone\"",
+                "hint: npm install --save-dev --save-exact @jspm/core@2.1.0 && npm install gone\n",
+            ],
         ),
         ("import '@scope/gone/part';\n", ["Could not resolve \"@scope/gone/part\"", "hint: npm install @scope/gone\n"]),
     ] {
@@ -453,7 +464,7 @@ fn header_values_have_one_character_a_byte() -> TestResult {
         .chain([b'.'])
         .skip_while(|byte| *byte < b'!')
         .collect();
-    for value in [value.as_slice(), b"a\tb", "ä€".as_bytes()] {
+    for value in [value.as_slice(), b"a\tb", "ä€".as_bytes(), b"\xef\xbb\xbfa"] {
         let mut connection = Connection::open(server.address);
         let request = [b"GET /bytes HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-Bytes: ", value, b"\r\n\r\n"];
         connection.send(request.concat());
@@ -477,6 +488,7 @@ fn bodies_of_every_kind_and_length_arrive_with_all_header_fields() {
             ("wide", "€".as_bytes()),
             ("half", "\u{fffd}".as_bytes()),
             ("bytes", &[0xff]),
+            ("blob", b"a"),
             ("stream", b"a"),
             ("none", b""),
         ] {

@@ -48,6 +48,7 @@ mod hostile_guests;
 mod inspect;
 mod isolation;
 mod javascript;
+mod javascript_corners;
 mod javascript_memory;
 mod languages;
 mod limits;

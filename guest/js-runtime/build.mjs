@@ -1,7 +1,8 @@
-// Makes a component of an application: node build.mjs ENTRY OUTPUT MANAGER [--profile]
+// Makes a component of an application: node build.mjs ENTRY OUTPUT MANAGER [--profile] [--ignores=KEYS]
 //
 // With --profile, the component tells how long its functions run. ENTRY exports the application by default, or adds a listener for
-// `fetch`. MANAGER is the project's package manager, for hints. esbuild and componentize-js are taken from the node_modules of the present folder or of one above it.
+// `fetch`. MANAGER is the project's package manager, for hints. KEYS are those of wrangler.toml that are not read. esbuild and
+// componentize-js are taken from the node_modules of the present folder or of one above it.
 
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
@@ -21,6 +22,8 @@ import { has } from './words.mjs';
 const here = dirname(fileURLToPath(import.meta.url));
 // The versions that the runtime fits: `bindings.js` the engine of the one, `src/streams.js` what the other keeps in a stream.
 const COMPONENTIZE = { name: '@bytecodealliance/componentize-js', version: '0.23.0' };
+// componentize-js imports it and names it nowhere, so package managers remove it from projects that do not.
+const SHIM = { name: '@bytecodealliance/preview2-shim', version: '0.17.9', isAny: true };
 const STREAMS = { name: 'web-streams-polyfill', version: '4.3.0' };
 const ESBUILD = { name: 'esbuild' };
 const ACORN = { name: 'acorn' };
@@ -38,6 +41,9 @@ const PARTS = [
 // nobody sees here, cannot tell their module's name.
 const RAW = `wasmhost:raw-${randomUUID()}`;
 
+// How the runtime's error begins where there is none (`src/entry.js`).
+const NO_HANDLER = 'the application has no handler';
+
 // What went wrong, for the user.
 class Failure extends Error {}
 
@@ -45,31 +51,48 @@ function fail(reason, hint) {
   throw new Failure(`error: ${reason}\nhint: ${hint}\n`);
 }
 
-// The folder of a package that has to be installed.
-function installed(wanted) {
-  const { folder, lacks, isOther } = find(wanted);
-  if (folder === undefined) fail(`the build needs ${lacks}`, !isOther && isNamed(wanted) ? installAll() : addTools([wanted]));
-  return folder;
+// The folders of packages that have to be installed.
+function installed(...wanted) {
+  const found = wanted.map((one) => ({ one, ...find(one) }));
+  const lacking = found.filter(({ folder }) => folder === undefined);
+  if (lacking.length > 0) {
+    const areNamed = lacking.every(({ one, isOther }) => !isOther && isNamed(one));
+    fail(
+      `the build needs ${lacking.map(({ lacks }) => lacks).join(', and ')}`,
+      areNamed ? installAll() : addTools(lacking.map(({ one }) => one)),
+    );
+  }
+  return found.map(({ folder }) => folder);
 }
 
 const load = (...path) => import(pathToFileURL(join(...path)));
 
 // What else there is to say of errors of esbuild: its own advice is about other platforms than this.
-function hintOf(errors) {
+function hintOf(errors, missing) {
   const names = errors.map(({ text }) => /^Could not resolve "([^"]+)"/.exec(text)?.[1]).filter(Boolean);
   if (errors.some(({ text }) => text.startsWith('Top-level await'))) {
     return 'an application that uses node:async_hooks has no await at the top level: put it into the handler';
   }
+  if (names.some((name) => name.startsWith('cloudflare:'))) {
+    return (
+      'the modules cloudflare:… are there on Workers only: take `env` and `ctx` from the arguments of the handler, and export an object ' +
+      'with `fetch` in the place of a WorkerEntrypoint'
+    );
+  }
   const modules = hintOfModules(names);
   if (modules !== undefined) return modules;
   const packages = names.filter((name) => !/^[./#]/.test(name)).map((name) => /^(@[^/]+\/)?[^/]+/.exec(name)[0]);
-  return packages.length > 0 ? addPackages([...new Set(packages)]) : undefined;
+  const lines = [];
+  if (missing.size > 0) lines.push(addTools([...missing]));
+  if (packages.length > 0) lines.push(addPackages([...new Set(packages)]));
+  return lines.length > 0 ? lines.join(' && ') : undefined;
 }
 
 // The application and the runtime in one file; what reads its places, and which PARTS it has.
 async function bundle(entry, output, isProfiled) {
-  const { default: esbuild } = await load(installed(ESBUILD), 'lib', 'main.js');
-  const streams = join(installed(STREAMS), 'dist', 'ponyfill.mjs');
+  const [tool, polyfill] = installed(ESBUILD, STREAMS, COMPONENTIZE, SHIM);
+  const { default: esbuild } = await load(tool, 'lib', 'main.js');
+  const streams = join(polyfill, 'dist', 'ponyfill.mjs');
   const show = async (messages, kind) => {
     for (const text of await esbuild.formatMessages(messages, { kind, color: process.stderr.isTTY })) process.stderr.write(text);
   };
@@ -111,6 +134,8 @@ async function bundle(entry, output, isProfiled) {
       platform: 'browser',
       mainFields: ['module', 'browser', 'main'],
       conditions: ['worker', 'browser', 'import', 'module'],
+      // As wrangler has them.
+      loader: { '.html': 'text', '.sql': 'text', '.txt': 'text' },
       define: { 'process.env.NODE_ENV': '"production"', global: 'globalThis' },
       logLevel: 'silent',
       // An application that listens for `fetch` has no default export.
@@ -148,11 +173,11 @@ async function bundle(entry, output, isProfiled) {
     if (!Array.isArray(error.errors)) throw error;
     const advice = /mark the path|platform/;
     await show(error.errors.map((one) => ({ ...one, notes: one.notes.filter(({ text }) => !advice.test(text)) })), 'error');
-    const hint = node.missing.size > 0 ? addTools([...node.missing]) : hintOf(error.errors);
+    const hint = hintOf(error.errors, node.missing);
     throw new Failure(hint === undefined ? '' : `hint: ${hint}\n`);
   }
   await show(made.warnings, 'warning');
-  const [map, code] = ['.map', '.js'].map((end) => outputOf(made, end));
+  const [map, code] = [outputOf(made, '.map'), withShallowAsync(outputOf(made, '.js'))];
   const { sources, mappings, names: renamed } = JSON.parse(map);
   const names = sources.map((source) => {
     const path = resolve(dirname(output), source);
@@ -166,9 +191,18 @@ async function bundle(entry, output, isProfiled) {
   return { places, parts };
 }
 
+// esbuild's helper for `async` functions starts them within the constructor of a promise, and so takes the engine's own stack: they
+// nest some 170 deep then, and some thousands without. The lines stay as they are. Another esbuild may have another helper.
+const withShallowAsync = (code) =>
+  code.replace(
+    /(\nvar __async = \(__this, __arguments, generator\) => \{\n) {2}return new Promise\(\(resolve, reject\) => \{\n([^]*?\n) {4}(step\(\(generator = .*\);)\n {2}\}\);\n\};/,
+    (_, head, body, begin) =>
+      `${head}  var resolve, reject, promise = new Promise((yes, no) => { resolve = yes; reject = no; });\n${body}    try { ${begin} } catch (e) { reject(e); }\n  return promise;\n};`,
+  );
+
 // The bundle, in which the functions of the application and of its packages are measured.
 async function profiled(bundled, places, renamed) {
-  const acorn = await load(installed(ACORN), 'dist', 'acorn.mjs');
+  const acorn = await load(...installed(ACORN), 'dist', 'acorn.mjs');
   const placeOf = (line, column) => {
     const place = places(`${BUNDLE}:${line}:${column}`);
     return place.startsWith('wasmhost') ? undefined : place;
@@ -246,7 +280,7 @@ const worldOf = (parts) =>
   `package wasmhost:javascript@0.1.0;\nworld application {\n  include handler;\n${parts.flatMap(({ imports }) => imports).map((name) => `  import ${name};\n`).join('')}}\n`;
 
 async function componentize(source, { places, parts }) {
-  const folder = installed(COMPONENTIZE);
+  const [folder] = installed(COMPONENTIZE);
   const [{ splicer }, componentizer] = await loadTools(
     join(folder, 'lib', 'spidermonkey-embedding-splicer.js'),
     join(folder, 'src', 'componentize.js'),
@@ -286,19 +320,25 @@ async function componentize(source, { places, parts }) {
       .trim();
     return fail(
       `the application's modules cannot be evaluated:\n${words}`,
-      /SyntaxError:.*regular expression/.test(words)
-        ? 'a class of Unicode (\\p{…}) has to stand in the code by its whole name; docs/JAVASCRIPT.md has a table of what the engine lacks'
-        : /SyntaxError:/.test(words)
-          ? 'the engine does not take this; docs/JAVASCRIPT.md has a table of what it lacks'
-          : 'they run once, while the component is built: what needs a request, the network or a timer belongs into the handler',
+      words.includes(NO_HANDLER)
+        ? 'export the handler by default, as in `export default { async fetch(request, env, ctx) { … } }`, or add a listener for "fetch"'
+        : /SyntaxError:.*regular expression/.test(words)
+          ? 'a class of Unicode (\\p{…}) has to stand in the code by its whole name; docs/JAVASCRIPT.md has a table of what the engine lacks'
+          : /SyntaxError:/.test(words)
+            ? 'the engine does not take this; docs/JAVASCRIPT.md has a table of what it lacks'
+            : 'they run once, while the component is built: what needs a request, the network or a timer belongs into the handler',
     );
   }
 }
 
 async function main() {
-  const [entry, output, manager, flag] = process.argv.slice(2);
+  const [entry, output, manager, ...flags] = process.argv.slice(2);
   if (manager === undefined) fail('ENTRY, OUTPUT and MANAGER are not named', 'node build.mjs src/index.js app.wasm npm');
   useManager(manager);
+  const ignores = flags.find((flag) => flag.startsWith('--ignores='))?.slice('--ignores='.length);
+  if (ignores !== undefined) {
+    process.stderr.write(`warning: what wrangler.toml says of ${ignores} is not read: \`env\` has what --env and --env-file grant\n`);
+  }
   if (!existsSync(entry)) fail(`there is no ${entry}`, 'name the module that exports the application by default');
   const work = mkdtempSync(join(tmpdir(), 'wasmhost-js-'));
   const clear = () => rmSync(work, { recursive: true, force: true });
@@ -310,7 +350,7 @@ async function main() {
   }
   try {
     const source = join(work, BUNDLE);
-    await writeFile(output, await componentize(source, await bundle(entry, source, flag === '--profile')));
+    await writeFile(output, await componentize(source, await bundle(entry, source, flags.includes('--profile'))));
   } finally {
     clear();
   }

@@ -51,14 +51,14 @@ export const isNamed = ({ name }) =>
     return dependencies?.[name] !== undefined || devDependencies?.[name] !== undefined;
   });
 
-// The folder of an installed package, or what is wrong with it, behind "needs".
-export function find({ name, version }) {
+// The folder of an installed package, or what is wrong with it, behind "needs". With `isAny`, another version does as well.
+export function find({ name, version, isAny }) {
   const wanted = version === undefined ? name : `${name} ${version}`;
   for (const above of foldersUp()) {
     const folder = join(above, 'node_modules', name);
     const found = described(folder)?.version;
     if (found === undefined) continue;
-    if (version !== undefined && found !== version) return { lacks: `the package ${wanted}, and ${found} is installed`, isOther: true };
+    if (version !== undefined && found !== version && !isAny) return { lacks: `the package ${wanted}, and ${found} is installed`, isOther: true };
     // Package managers link to where they keep it.
     return { folder: realpathSync(folder) };
   }

@@ -67,6 +67,7 @@ const routes = {
       half: () => '\ud800'.repeat(length),
       bytes: () => new Uint8Array(length).fill(0xff),
       stream: () => new Response('a'.repeat(length)).body,
+      blob: () => new Blob(['a'.repeat(length)]),
       none: () => null,
     }[params.get('kind')]();
     const headers = {};
@@ -132,6 +133,7 @@ const routes = {
     console.error(new RangeError('level error'));
     console.log('\x04 level log of a text with a mark');
     console.warn('level warn of a text \x17\n\x01 level warn with marks');
+    console.warn({ a: 'level of an object \x17\n\x01 level of an object with marks' });
     console.trace('level trace');
     return new Response('said');
   },
@@ -200,6 +202,8 @@ const routes = {
     AbortSignal.any([left.controller.signal]).onabort = () => { left.aborted += 1; };
     return Response.json(found);
   },
+  '/*': ({ request }) => new Response(`${request.method} ${request.url}`),
+  '/cookie': ({ request }) => Response.json([request.headers.get('cookie'), request.headers.get('x-a')]),
   '/host': ({ request }) => new Response(request.headers.get('host')),
   '/remembered': ({ params }) => new Response(remembered.has(params.get('name')) ? 'yes' : 'no'),
 };

@@ -70,6 +70,40 @@ check('setTimeout: waits', async () => {
   await pause(30);
   ok(Date.now() - began >= 29);
 });
+check('setTimeout: in order when thousands wait, without those that are stopped', async () => {
+  const began = performance.now();
+  const seen = [];
+  const all = Array.from({ length: 4000 }, (_, index) => {
+    // A permutation of 0 to 3999.
+    const ms = (index * 1009) % 4000;
+    return { ms, timer: setTimeout(() => seen.push(ms), ms / 100) };
+  });
+  for (const { ms, timer } of all) if (ms % 4 !== 0) clearTimeout(timer);
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  equal(seen.length, 1000);
+  // Timers of the same millisecond fire in the order in which they were set.
+  ok(seen.every((ms, index) => index === 0 || Math.floor(ms / 100) >= Math.floor(seen[index - 1] / 100)));
+  ok(performance.now() - began < 1500);
+});
+check('setInterval: beside others, until it is stopped', async () => {
+  let [ticks, others] = [0, 0];
+  const timer = setInterval(() => { if (++ticks === 5) clearInterval(timer); }, 2);
+  const other = setInterval(() => { others += 1; }, 3);
+  await pause(80);
+  clearInterval(other);
+  ok(ticks === 5 && others > 5);
+  const before = others;
+  await pause(20);
+  equal(others, before);
+});
+check('setTimeout: one that sets itself again and again lets a request go on', async ({ request }) => {
+  let isDone = false;
+  const again = () => { if (!isDone) setTimeout(again, 0); };
+  again();
+  const response = await fetch(new URL('/json', request.url));
+  isDone = true;
+  equal(response.status, 200);
+});
 check('setTimeout: arguments', async () => equal(await new Promise((resolve) => setTimeout((a, b) => resolve(a + b), 0, 1, 2)), 3));
 check('clearTimeout', async () => {
   let fired = false;

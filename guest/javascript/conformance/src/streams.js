@@ -192,6 +192,15 @@ check('DecompressionStream: any input that breaks off is a TypeError, and what i
     await throws('TypeError', () => all(unpacked(bytes, format)));
   }
 });
+check('DecompressionStream: leaving early, as from a bomb', async () => {
+  const bomb = await packed('x'.repeat(3_000_000), 'gzip');
+  let length = 0;
+  for await (const chunk of unpacked(bomb, 'gzip')) {
+    length += chunk.length;
+    if (length > 100_000) break;
+  }
+  ok(length > 100_000 && length < 1_000_000);
+});
 check('DecompressionStream: deflate-raw that breaks off is a TypeError', async () => {
   const bytes = await packed('expected output', 'deflate-raw');
   for (let length = 0; length < bytes.length; length++) await throws('TypeError', () => all(unpacked(bytes.slice(0, length), 'deflate-raw')));

@@ -152,6 +152,16 @@ export class SubtleCrypto {
     return how === 'jwk' ? made : buffer(made);
   }
 
+  // Of Workers: whether bytes are the same, in a time that does not tell where they differ.
+  timingSafeEqual(a, b) {
+    begin(this, arguments, 2, 'timingSafeEqual');
+    const [one, other] = [bytes(a, 'the first'), bytes(b, 'the second')];
+    if (one.length !== other.length) throw new TypeError('timingSafeEqual compares bytes of the same length');
+    let differing = 0;
+    for (let index = 0; index < one.length; index++) differing |= one[index] ^ other[index];
+    return differing === 0;
+  }
+
   async wrapKey(format, key, wrappingKey, wrapAlgorithm) {
     begin(this, arguments, 4, 'wrapKey');
     const how = formatOf(format);

@@ -30,6 +30,29 @@ const LOCKS: [(&str, &str); 5] = [
 const ENTRIES: [&str; 8] =
     ["src/index.ts", "src/index.tsx", "src/index.js", "src/index.mjs", "index.ts", "index.js", "index.mjs", "app.js"];
 
+/// The keys of wrangler.toml whose values an application finds in its `env` on Workers.
+const BINDINGS: [&str; 19] = [
+    "vars",
+    "kv_namespaces",
+    "r2_buckets",
+    "d1_databases",
+    "durable_objects",
+    "services",
+    "queues",
+    "workflows",
+    "ai",
+    "browser",
+    "images",
+    "assets",
+    "vectorize",
+    "hyperdrive",
+    "analytics_engine_datasets",
+    "send_email",
+    "mtls_certificates",
+    "dispatch_namespaces",
+    "secrets_store_secrets",
+];
+
 pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Vec<u8>, Error> {
     let folder = project.folder();
     let (Some(node), Some(npm)) = (find("node", &[]), find("npm", &[])) else {
@@ -39,8 +62,13 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
         });
     };
     let package = std::fs::read_to_string(folder.join("package.json")).map_err(Error::io("read", folder))?;
-    let Some(entry) = entry(&package, |file| folder.join(file).is_file()) else {
-        let found = format!("package.json names no `main`, and there is none of {}", ENTRIES.join(", "));
+    let wrangler = Wrangler::read(folder);
+    let Some(entry) = entry(&package, wrangler.main.as_deref(), |file| folder.join(file).is_file()) else {
+        let other = match &wrangler.main {
+            Some(main) => format!(", wrangler.toml names {main}, which is not there"),
+            None => String::new(),
+        };
+        let found = format!("package.json names no `main`{other}, and there is none of {}", ENTRIES.join(", "));
         return Err(Error::NoProject { folder: folder.to_owned(), found });
     };
     let manager = manager(folder);
@@ -59,6 +87,9 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
         ToolLine::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component).arg(manager);
     if options.profile {
         line = line.arg("--profile");
+    }
+    if !wrangler.ignored.is_empty() {
+        line = line.arg(format!("--ignores={}", wrangler.ignored.join(", ")));
     }
     runner.run(&line)?;
     read(&component)
@@ -105,11 +136,35 @@ fn has_module(folder: &Path, name: &str) -> bool {
     folder.ancestors().any(|folder| folder.join("node_modules").join(name).is_dir())
 }
 
-/// The application's module: `main` or `module` of package.json if that is a source, or a usual place.
-fn entry(package: &str, exists: impl Fn(&str) -> bool) -> Option<String> {
+/// What counts of wrangler.toml, which projects for Workers have.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wrangler {
+    main: Option<String>,
+    /// What it gives an application by `env`, which this host does not.
+    ignored: Vec<&'static str>,
+}
+
+impl Wrangler {
+    /// Nothing, where there is no such file, or none that can be read.
+    fn read(folder: &Path) -> Self {
+        Self::parse(&std::fs::read_to_string(folder.join("wrangler.toml")).unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Self {
+        let table: toml::Table = toml::from_str(text).unwrap_or_default();
+        let main = table.get("main").and_then(|main| main.as_str());
+        Self {
+            main: main.map(|main| main.strip_prefix("./").unwrap_or(main).to_owned()),
+            ignored: BINDINGS.into_iter().filter(|&key| table.contains_key(key)).collect(),
+        }
+    }
+}
+
+/// The application's module: `main` or `module` of package.json if that is a source, that of wrangler.toml, or a usual place.
+fn entry(package: &str, wrangler: Option<&str>, exists: impl Fn(&str) -> bool) -> Option<String> {
     let package: serde_json::Value = serde_json::from_str(package).unwrap_or_default();
     let named = ["main", "module"].into_iter().filter_map(|field| package.get(field)?.as_str());
-    named.chain(ENTRIES).find(|file| exists(file)).map(str::to_owned)
+    named.chain(wrangler).chain(ENTRIES).find(|file| exists(file)).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -173,8 +228,18 @@ mod tests {
     #[test]
     fn the_entry_is_the_one_that_package_json_names_or_a_usual_one() {
         let exists = |file: &str| ["src/index.js", "worker.js"].contains(&file);
-        assert_eq!(entry(r#"{"main": "worker.js"}"#, exists).as_deref(), Some("worker.js"));
-        assert_eq!(entry(r#"{"main": "dist/index.js"}"#, exists).as_deref(), Some("src/index.js"));
-        assert_eq!(entry("{}", |_| false), None);
+        assert_eq!(entry(r#"{"main": "worker.js"}"#, None, exists).as_deref(), Some("worker.js"));
+        assert_eq!(entry(r#"{"main": "dist/index.js"}"#, None, exists).as_deref(), Some("src/index.js"));
+        assert_eq!(entry(r#"{"main": "dist/index.js"}"#, Some("worker.js"), exists).as_deref(), Some("worker.js"));
+        assert_eq!(entry("{}", Some("gone.js"), exists).as_deref(), Some("src/index.js"));
+        assert_eq!(entry("{}", None, |_| false), None);
+    }
+
+    #[test]
+    fn wrangler_toml_names_the_entry_and_what_is_not_read() {
+        let text = "name = \"a\"\nmain = \"./src/worker.ts\"\n[vars]\nA = 1\n[[kv_namespaces]]\nbinding = \"B\"\n";
+        let expected = Wrangler { main: Some("src/worker.ts".to_owned()), ignored: vec!["vars", "kv_namespaces"] };
+        assert_eq!(Wrangler::parse(text), expected);
+        assert_eq!(Wrangler::parse("main = "), Wrangler::default());
     }
 }
