@@ -139,11 +139,11 @@ const LENGTH = new Set(['content-length']);
 const OF_CONTENT = new Set(['content-length', 'content-encoding']);
 
 // The header fields for a body whose length is known. Those of another response, which applications hand on with a body that they
-// have changed, say something of that one's: its length, and how it is compressed, which a text never is. What HEAD is answered
-// with speaks of a body that is not there.
-function listFor({ request }, list, content, length) {
+// have changed, say something of that one's: its length, and how it is compressed, which a text never is. The answer to
+// HEAD, and 304, speak of a body that is not there.
+function listFor({ request }, status, list, content, length) {
   if (length === undefined || list === plainTextList || !(has(list, 'content-length') || has(list, 'content-encoding'))) return list;
-  if (length === 0 && request.method === 'HEAD') return list;
+  if (length === 0 && (status === 304 || request.method === 'HEAD')) return list;
   return without(list, typeof content === 'string' ? OF_CONTENT : LENGTH);
 }
 
@@ -153,10 +153,8 @@ function trySend(call, response) {
     throw new TypeError(`the handler answers with ${Object.prototype.toString.call(response)}, which is no Response`);
   }
   const inner = response[INNER];
-  let content = takeBody(inner);
-  let list = listOfResponse(inner);
-  if (content === null) content = '';
-  else list = listFor(call, list, content, content.length ?? inner.length);
+  let content = takeBody(inner) ?? '';
+  let list = listFor(call, inner.status, listOfResponse(inner), content, content.length ?? inner.length);
   if (content.length <= WHOLE_MAX) {
     // Where nothing goes on behind the response, the request goes with it.
     const over = call.ctx[INNER] === null ? takeHandle(call.request[INNER]) : 0;
