@@ -140,10 +140,10 @@ const OF_CONTENT = new Set(['content-length', 'content-encoding']);
 
 // The header fields for a body whose length is known. Those of another response, which applications hand on with a body that they
 // have changed, say something of that one's: its length, and how it is compressed, which a text never is. The answer to
-// HEAD, and 304, speak of a body that is not there.
-function listFor({ request }, status, list, content, length) {
+// HEAD speaks of a body that is not there.
+function listFor({ request }, list, content, length) {
   if (length === undefined || list === plainTextList || !(has(list, 'content-length') || has(list, 'content-encoding'))) return list;
-  if (length === 0 && (status === 304 || request.method === 'HEAD')) return list;
+  if (length === 0 && request.method === 'HEAD') return list;
   return without(list, typeof content === 'string' ? OF_CONTENT : LENGTH);
 }
 
@@ -154,7 +154,7 @@ function trySend(call, response) {
   }
   const inner = response[INNER];
   let content = takeBody(inner) ?? '';
-  let list = listFor(call, inner.status, listOfResponse(inner), content, content.length ?? inner.length);
+  let list = listFor(call, listOfResponse(inner), content, content.length ?? inner.length);
   if (content.length <= WHOLE_MAX) {
     // Where nothing goes on behind the response, the request goes with it.
     const over = call.ctx[INNER] === null ? takeHandle(call.request[INNER]) : 0;

@@ -144,7 +144,7 @@ check('formData(): what takes long to search is refused at once', async () => {
   const refused = (type, body) => throws('TypeError', () => new Response(body, { headers: { 'content-type': `multipart/form-data; boundary=${type}` } }).formData());
   await refused(`${'-'.repeat(12_000)}x`, '-'.repeat(500_000));
   await refused(`${'-'.repeat(69)}x`, '-'.repeat(500_000));
-  await refused('y', `--y\r\ncontent-disposition: form-data;${' name=" ;'.repeat(30_000)}\r\n\r\nx\r\n--y--`);
+  await refused('y', `--y\r\ncontent-disposition: form-data;${' xname=" ;'.repeat(30_001)}\r\n\r\nx\r\n--y--`);
   ok(performance.now() - began < 2000);
   const body = (boundary) => new Response(`--${boundary}\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--${boundary}--`, { headers: { 'content-type': `multipart/form-data; boundary=${boundary}` } });
   equal([...(await body('y'.repeat(70)).formData())], [['a', '1']]);
