@@ -95,8 +95,8 @@ fn a_new_project_builds_again_after_npm_has_run() -> TestResult {
     let mut package: Value = serde_json::from_slice(&fs::read(project.join("package.json"))?)?;
     let mut lock: Value = serde_json::from_slice(&fs::read(facility::javascript().join("package-lock.json"))?)?;
     let packages = lock["packages"].as_object_mut().ok_or("packages")?;
-    packages
-        .retain(|path, _| path.rsplit('/').next().is_some_and(|name| !["conformance", "hono", "itty"].contains(&name)));
+    // What is no package of npm is one of the workspaces, or a link to one.
+    packages.retain(|path, found| path.starts_with("node_modules/") && found["link"] != true);
     package.as_object_mut().ok_or("an object")?.remove("scripts");
     packages.insert(String::new(), package);
     fs::write(project.join("package-lock.json"), serde_json::to_vec(&lock)?)?;
