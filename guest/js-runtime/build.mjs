@@ -1,7 +1,8 @@
 // Makes a component of an application: node build.mjs ENTRY OUTPUT MANAGER [--profile]
 //
 // With --profile, the component tells how long its functions run. ENTRY exports the application by default, or adds a listener for
-// `fetch`. MANAGER is the project's package manager, for hints. esbuild and componentize-js are taken from the node_modules of the present folder or of one above it.
+// `fetch`. MANAGER is the project's package manager, for hints. esbuild and componentize-js are taken from the node_modules of the
+// present folder or of one above it.
 
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
@@ -243,7 +244,13 @@ async function loadTools(...paths) {
 
 // The world of an application with these PARTS.
 const worldOf = (parts) =>
-  `package wasmhost:javascript@0.1.0;\nworld application {\n  include handler;\n${parts.flatMap(({ imports }) => imports).map((name) => `  import ${name};\n`).join('')}}\n`;
+  [
+    'package wasmhost:javascript@0.1.0;',
+    'world application {',
+    '  include handler;',
+    ...parts.flatMap(({ imports }) => imports.map((name) => `  import ${name};`)),
+    '}\n',
+  ].join('\n');
 
 async function componentize(source, { places, parts }) {
   const folder = installed(COMPONENTIZE);
