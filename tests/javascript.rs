@@ -456,6 +456,21 @@ fn long_heads_and_answers_leave_nothing_in_the_instance() {
     assert!(bytes < 40 << 20, "{bytes} bytes");
 }
 
+/// The engine's garbage collector, which is made for browsers, would let both grow to more than 65 MB.
+#[test(needs(Javascript))]
+fn what_lasts_for_some_requests_is_collected_soon() {
+    for kind in ["bytes", "objects"] {
+        let server = conformance(&["--workers", "1", "--instances-per-worker", "1"]);
+        let mut connection = Connection::open(server.address);
+        for _ in 0..3_000 {
+            assert_eq!(connection.get(&format!("/keep?kind={kind}")).text(), "kept");
+        }
+        assert_eq!(server.sum("generation"), 1, "the first instance lives still");
+        let bytes = server.status()["instance_memory_bytes"].as_u64().unwrap_or(u64::MAX);
+        assert!(bytes < 55_000_000, "{kind}: {bytes} bytes");
+    }
+}
+
 #[test(needs(Javascript))]
 fn header_values_have_one_character_a_byte() -> TestResult {
     let server = conformance(&[]);

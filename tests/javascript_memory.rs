@@ -1,10 +1,8 @@
 //! Does an instance of JavaScript stay small, as the build sets up the engine's garbage collector? `guest/packages.sh` has installed
 //! the packages. It takes long, and runs in `.ci/long`.
 
-use std::process::Command;
-
 use crate::javascript::FIRST_START_CEILING;
-use crate::support::{Connection, Server, TestResult, command, facility, run};
+use crate::support::{Connection, Server, TestResult, command, facility};
 
 const REQUESTS: u32 = 200_000;
 /// What it may have at the end. Where the collector is as the engine has it, it has some 70 MB.
@@ -15,10 +13,8 @@ const BYTES_MAX: u64 = 40_000_000;
 /// # Panics
 /// When it fails.
 fn wasmhost(words: &[&str], folder: &std::path::Path) {
-    let mut command: Command = command();
-    command.current_dir(folder).args(words);
-    let finished = run(command);
-    assert_eq!(finished.code, Some(0), "{words:?}: {}", finished.stderr);
+    let output = command().current_dir(folder).args(words).output().expect("the binary starts");
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test(needs(Packages))]

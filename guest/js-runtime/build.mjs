@@ -277,7 +277,13 @@ async function loadTools(...paths) {
 
 // The world of an application with these PARTS.
 const worldOf = (parts) =>
-  `package wasmhost:javascript@0.1.0;\nworld application {\n  include handler;\n${parts.flatMap(({ imports }) => imports).map((name) => `  import ${name};\n`).join('')}}\n`;
+  [
+    'package wasmhost:javascript@0.1.0;',
+    'world application {',
+    '  include handler;',
+    ...parts.flatMap(({ imports }) => imports.map((name) => `  import ${name};`)),
+    '}\n',
+  ].join('\n');
 
 async function componentize(source, { places, parts }) {
   const [folder] = installed(COMPONENTIZE);

@@ -1,5 +1,5 @@
-// The packages that the build takes from the node_modules of the present folder, or of one above it: where they are, and the command
-// that installs them.
+// The packages that the build takes from the node_modules of the present folder, or of one above it: where they are, and the
+// command that installs them.
 
 import { readFileSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -24,7 +24,8 @@ export const addPackages = (names) => [manager, MANAGERS[manager][0], ...names].
 // For packages, { name, version }, that the build or the runtime needs, in these versions if they say one.
 export const addTools = (wanted) => {
   const [add, flags] = MANAGERS[manager];
-  return [manager, add, flags, ...wanted.map(({ name, version }) => (version === undefined ? name : `${name}@${version}`))].join(' ');
+  const names = wanted.map(({ name, version }) => (version === undefined ? name : `${name}@${version}`));
+  return [manager, add, flags, ...names].join(' ');
 };
 
 // The present folder, and those above it.
@@ -58,7 +59,8 @@ export function find({ name, version, isAny }) {
     const folder = join(above, 'node_modules', name);
     const found = described(folder)?.version;
     if (found === undefined) continue;
-    if (version !== undefined && found !== version && !isAny) return { lacks: `the package ${wanted}, and ${found} is installed`, isOther: true };
+    const isOther = version !== undefined && found !== version && !isAny;
+    if (isOther) return { lacks: `the package ${wanted}, and ${found} is installed`, isOther };
     // Package managers link to where they keep it.
     return { folder: realpathSync(folder) };
   }

@@ -1,5 +1,5 @@
-// Calls of native parts (`wit/deps`), by the name of an interface and of its function: arguments are numbers and arrays of bytes, in
-// the order of the WIT.
+// Calls of native parts (`wit/deps`), by the name of an interface and of its function: arguments are numbers and arrays of bytes,
+// in the order of the WIT.
 
 import { dealloc, imports, memory, realloc } from 'wasmhost:raw';
 

@@ -18,6 +18,7 @@ import './crypto/keys.js';
 import './crypto/spies.js';
 import { runAll } from './check.js';
 
+const kept = [];
 const remembered = new Set();
 // The time at the top level, which is not 0, and the one at the first request.
 const clock = { top: 0, first: null };
@@ -116,6 +117,12 @@ const routes = {
   '/remember'({ params, ctx }) {
     ctx.waitUntil(pause(Number(params.get('ms'))).then(() => remembered.add(params.get('name'))));
     return new Response('answered');
+  },
+  // Something that lasts for twenty requests.
+  '/keep'({ params }) {
+    kept.push(params.get('kind') === 'bytes' ? new Uint8Array(20_000) : Array.from({ length: 500 }, (_, i) => ({ i })));
+    if (kept.length > 20) kept.shift();
+    return new Response('kept');
   },
   '/throw': () => {
     throw new RangeError('thrown as asked', { cause: new Error('the cause') });

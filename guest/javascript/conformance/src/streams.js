@@ -155,7 +155,7 @@ for (const format of FORMATS) {
   check(`CompressionStream, DecompressionStream: ${format}, there and back`, async () => {
     const text = 'abc'.repeat(100_000);
     const bytes = await packed(text, format);
-    ok(bytes.length < 1000);
+    ok(bytes.length < 2000);
     ok((await new Response(unpacked(bytes, format)).text()) === text);
     equal(await new Response(unpacked(await packed('', format), format)).text(), '');
   });
@@ -217,10 +217,9 @@ check('DecompressionStream: input behind the end is a TypeError, after all outpu
     }
   }
 });
-check('DecompressionStream: input is taken only as its output is read', async () => {
-  for (const format of FORMATS) {
-    const zeros = new ReadableStream({ pull(c) { c.enqueue(new Uint8Array(65536)); if ((this.count = (this.count ?? 0) + 1) === 64) c.close(); } });
-    const bytes = await new Response(zeros.pipeThrough(new CompressionStream(format))).bytes();
+for (const format of FORMATS) {
+  check(`DecompressionStream: ${format} is taken only as its output is read`, async () => {
+    const bytes = await packed(new Uint8Array(16 * 65536), format);
     ok(bytes.length < 10_000);
     for (const side of ['cancel', 'abort']) {
       const { readable, writable } = new DecompressionStream(format);
@@ -240,9 +239,9 @@ check('DecompressionStream: input is taken only as its output is read', async ()
     }
     let length = 0;
     for await (const chunk of unpacked(bytes, format)) length += chunk.length;
-    equal(length, 64 * 65536);
-  }
-});
+    equal(length, 16 * 65536);
+  });
+}
 check('ReadableStream: the type owning', () => ok(new ReadableStream({ type: 'owning' })));
 
 about('streams in corners');
