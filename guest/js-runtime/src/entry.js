@@ -142,7 +142,7 @@ const OF_CONTENT = new Set(['content-length', 'content-encoding']);
 // have changed, say something of that one's: its length, and how it is compressed, which a text never is. The answer to
 // HEAD speaks of a body that is not there.
 function listFor({ request }, list, content, length) {
-  if (length === undefined || list === plainTextList || !(has(list, 'content-length') || has(list, 'content-encoding'))) return list;
+  if (length === undefined || !(has(list, 'content-length') || has(list, 'content-encoding'))) return list;
   if (length === 0 && request.method === 'HEAD') return list;
   return without(list, typeof content === 'string' ? OF_CONTENT : LENGTH);
 }
@@ -154,7 +154,8 @@ function trySend(call, response) {
   }
   const inner = response[INNER];
   let content = takeBody(inner) ?? '';
-  let list = listFor(call, listOfResponse(inner), content, content.length ?? inner.length);
+  let list = listOfResponse(inner);
+  if (list !== plainTextList) list = listFor(call, list, content, content.length ?? inner.length);
   if (content.length <= WHOLE_MAX) {
     // Where nothing goes on behind the response, the request goes with it.
     const over = call.ctx[INNER] === null ? takeHandle(call.request[INNER]) : 0;

@@ -28,7 +28,7 @@ let looked = 0;
 const atEnd = new Set();
 
 // What is done at the beginning of each call.
-let begun = () => {};
+let begun = null;
 
 // What is done between turns, and at the end of the call.
 let settled = () => {};
@@ -71,7 +71,7 @@ export const isOver = (reason) => over.has(reason);
 export function beginCall() {
   active = true;
   idle = 0;
-  begun();
+  if (begun !== null) begun();
   arm();
 }
 

@@ -9,7 +9,7 @@
 
 import { dealloc, imports, memory, realloc } from 'wasmhost:raw';
 
-import { ByteArray, reader, setBytes, uncurried } from './own.js';
+import { ByteArray, reader, setBytes } from './own.js';
 
 const named = (name) => {
   const found = imports[name];
@@ -70,8 +70,9 @@ const environmentGet = named('wasi:cli/environment get-environment');
 const encoder = new TextEncoder();
 // A mark at the beginning belongs to the text here.
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-const encodeInto = uncurried(TextEncoder.prototype.encodeInto);
-const decodeBytes = uncurried(TextDecoder.prototype.decode);
+// Calls of methods of their own cost less than calls of functions that were made of them.
+Object.defineProperty(encoder, 'encodeInto', { value: TextEncoder.prototype.encodeInto });
+Object.defineProperty(decoder, 'decode', { value: TextDecoder.prototype.decode });
 const lengthOf = reader(ArrayBuffer.prototype, 'byteLength');
 const WordArray = globalThis.Uint32Array;
 
@@ -103,7 +104,7 @@ function reach(end) {
 }
 
 const part = (from, length) => new ByteArray(buffer, from, length);
-const textAt = (at, length) => decodeBytes(decoder, part(at, length));
+const textAt = (at, length) => decoder.decode(part(at, length));
 
 // A string that the host has allocated; freed.
 function takeText(word) {
@@ -141,7 +142,7 @@ function place(string) {
   }
   const at = realloc(0, 0, 1, most);
   refresh();
-  ({ written } = encodeInto(encoder, string, part(at, most)));
+  ({ written } = encoder.encodeInto(string, part(at, most)));
   return at;
 }
 
@@ -266,7 +267,7 @@ function fields(list) {
   const table = realloc(0, 0, 4, tableBytes + head.length + 1);
   refresh();
   let at = table + tableBytes;
-  const isAscii = encodeInto(encoder, head, part(at, head.length)).read === head.length;
+  const isAscii = encoder.encodeInto(head, part(at, head.length)).read === head.length;
   // Four words a field: where its name is, how long, and the same for its value.
   let word = table >> 2;
   for (let index = 0; index < list.length; index++, word += 2) {
@@ -329,13 +330,13 @@ function respondWith(outparam, over, status, head, content, whole) {
   const text = isText ? head + content : head;
   let at = spaceAt;
   let target = space;
-  let { read: taken, written: length } = encodeInto(encoder, text, target);
+  let { read: taken, written: length } = encoder.encodeInto(text, target);
   if (taken < text.length || (!isText && length + content.length > SPACE_BYTES)) {
     const most = text.length * 3 + content.length;
     at = realloc(0, 0, 1, most);
     refresh();
     target = part(at, most);
-    length = encodeInto(encoder, text, target).written;
+    length = encoder.encodeInto(text, target).written;
   }
   if (!isText) {
     setBytes(target, content, length);
