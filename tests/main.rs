@@ -51,6 +51,8 @@ mod http2_rules;
 mod inspect;
 mod isolation;
 mod javascript;
+mod javascript_corners;
+mod javascript_memory;
 mod languages;
 mod limits;
 mod loading;

@@ -45,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
+pub use env_file::DEVELOPMENT_VARIABLE;
 pub use given::Source;
 pub use listener::{ClientAuth, ListenerConfig, TlsFiles};
 pub use machine::{Machine, available_bytes, machine};

@@ -386,6 +386,23 @@ fn files_of_variables_count_less_than_variables_and_wrong_lines_are_named() {
 }
 
 #[test]
+fn the_variable_of_development_cannot_be_granted_in_any_way() {
+    let variable = "WASMHOST_DEVELOPMENT";
+    let toml = "[[app]]\nname = \"a\"\ncomponent = \"a\"\n";
+    let folder = folder(toml);
+    let cannot = "`WASMHOST_DEVELOPMENT` cannot be granted";
+    let wrong = read_in(folder.path(), &["--env=WASMHOST_DEVELOPMENT=1"]).unwrap_err();
+    assert!(wrong.len() == 1 && wrong[0].reason.contains(cannot), "{wrong:?}");
+    for line in [format!("env = {{ {variable} = \"\" }}"), "env-file = \"a.env\"".to_owned()] {
+        fs::write(folder.path().join("a.env"), format!("A=1\nexport {variable}=1\n")).unwrap();
+        fs::write(folder.path().join("wasmhost.toml"), format!("{toml}{line}\n")).unwrap();
+        let wrong = read_in(folder.path(), &[]).unwrap_err();
+        assert!(wrong.len() == 1 && wrong[0].reason.contains(cannot), "{line}: {wrong:?}");
+        assert!(wrong[0].to_string().contains("wasmhost.toml:4:"), "{wrong:?}");
+    }
+}
+
+#[test]
 fn paths_in_the_file_begin_at_its_folder_and_those_of_flags_at_the_current_one() {
     let folder = folder(
         "listen = \"unix:run/a.sock\"\ndata-dir = \"data\"\ncache-dir = \"cache\"\nadmin = \"unix:admin\"\n[[app]]\nname = \"a\"\ncomponent = \"other/a.wasm\"\ndirs = [\"sub::/sub:rw\"]\n",
