@@ -14,7 +14,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use super::carrier::StreamBody;
+use super::answering::StreamBody;
 use super::frames::Flood;
 use super::guard::{FrameGuard, LimitMet};
 use super::head::as_http1;

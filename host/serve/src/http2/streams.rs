@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use futures_util::stream::{FuturesUnordered, Stream};
 
-use super::carrier::StreamTask;
+use super::answering::StreamTask;
 use super::guard::FrameGuard;
 
 /// Those of one connection.

@@ -1,7 +1,6 @@
 //! Following what becomes of the host's addresses, and of the files of TLS.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
