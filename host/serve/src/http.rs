@@ -1,11 +1,14 @@
 //! Requests and their responses, whatever protocol carries them: what their headers mean, their two bodies, how long they may
 //! take, and the host's own answers. `serve` answers one request.
 
+mod compress;
+mod compressed;
 mod deadline;
 mod exchange;
 mod file_answer;
 mod forward;
 mod gathered;
+mod gzip;
 mod head;
 mod lines;
 mod linger;

@@ -12,6 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use wasmhost_sandbox::{Body, BodyError, Fault, FaultKind};
 
+use super::compressed::Compressed;
 use super::exchange::{Ending, Exchange};
 use super::file_answer::FileTransfer;
 use super::forward::trailers::packed;
@@ -37,6 +38,8 @@ pub(crate) enum ResponseBody {
     Whole(Option<Bytes>),
     /// As the guest gives it.
     Streaming(Streaming),
+    /// The same, compressed.
+    Compressed(Box<Compressed>),
     /// As the worker gives it that serves the request.
     Forwarded(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BrokenOff>>>),
     /// As it is read from a file.
@@ -63,6 +66,7 @@ impl http_body::Body for ResponseBody {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Streaming(streaming) => streaming.poll_frame(context),
+            Self::Compressed(compressed) => compressed.poll_frame(context),
             Self::Forwarded(body) => body.as_mut().poll_frame(context),
             Self::File(file) => file.poll_frame(context),
             Self::Unsent => Poll::Ready(None),
@@ -82,7 +86,7 @@ impl http_body::Body for ResponseBody {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Forwarded(body) => body.size_hint(),
             Self::File(file) => SizeHint::with_exact(file.left()),
-            Self::Streaming(_) | Self::Unsent => SizeHint::default(),
+            Self::Streaming(_) | Self::Compressed(_) | Self::Unsent => SizeHint::default(),
         }
     }
 }
@@ -247,6 +251,15 @@ impl Streaming {
     }
 
     fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let given = ready!(self.next(context));
+        if let Some(Ok(frame)) = &given {
+            self.0.borrow().exchange.sent(length_of(frame));
+        }
+        Poll::Ready(given)
+    }
+
+    /// The next frame, which somebody else counts.
+    pub(super) fn next(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.0.borrow_mut().poll_frame(context)
     }
 }
@@ -318,7 +331,6 @@ impl Flow {
                     *trailers = packed(trailers);
                 }
                 self.passed = self.passed.saturating_add(length_of(&frame) as u64);
-                self.exchange.sent(length_of(&frame));
                 Some(Ok(frame))
             }
             GivenBody::End => {
