@@ -49,7 +49,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("serve/src/pool", &["alarms", "buffers", "crash", "development", "metrics", "scoreboard", "worker_id"]),
     ("serve/src/pool/health.rs", &[]),
     ("serve/src/pool/codel.rs", &[]),
-    ("serve/src/http", &["alarms", "buffers", "crash", "development", "metrics", "net::Peer", "pool", "worker_id"]),
+    (
+        "serve/src/http",
+        &["alarms", "buffers", "coding", "crash", "development", "metrics", "net::Peer", "pool", "worker_id"],
+    ),
+    ("serve/src/http/compress.rs", &["coding", "http::response_head", "net::tls::subject"]),
+    ("serve/src/http/gzip.rs", &[]),
     ("serve/src/http/pace.rs", &[]),
     ("serve/src/http1", &["alarms", "http", "metrics", "net", "preface", "turns"]),
     ("serve/src/http1/framing.rs", &["http::Framing"]),

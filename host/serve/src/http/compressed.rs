@@ -17,7 +17,7 @@ use super::gzip::{GZIP_BYTES, Gzip};
 use super::response_body::{BrokenOff, Streaming};
 use crate::buffers::Held;
 
-/// How much is compressed before others of the worker have their turn: about a millisecond's work.
+/// How much is compressed before others of the worker have their turn: work for a millisecond or two.
 pub(super) const TURN_BYTES: usize = 64 * 1024;
 
 /// What compresses a body as it comes.

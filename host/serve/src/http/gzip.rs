@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use flate2::{CompressError, Compression, Crc, FlushCompress, Status};
 
-/// Of 1 to 9. Here 4 takes a third of the time of 6 and leaves 3 % more.
+/// Of 1 to 9. Texts take a third of the time of 6 with it, and stay 3 % longer.
 const LEVEL: u32 = 4;
 
 /// What one takes in memory, most of it for what it remembers of the last 32 KiB.
