@@ -206,6 +206,8 @@ fn what_does_not_come_in_time_ends_the_connection() {
     for begin in [frame(kind::HEADERS, 0, 1, &get("/hello")), frame(kind::HEADERS, 5, 1, &get("/hello"))[..30].to_vec()]
     {
         let mut client = Frames::open(server.address);
+        // Whose acknowledgement may not stand within the headers.
+        client.wait_for(|frame| frame.kind == kind::SETTINGS && frame.flags & 1 == 0);
         client.send(begin);
         let before = refusals();
         let (reason, took) = lasted(client);

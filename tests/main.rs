@@ -27,6 +27,7 @@ mod capabilities;
 mod circles;
 mod cli;
 mod compiling;
+mod compression;
 mod configuration;
 mod confinement;
 mod connections;

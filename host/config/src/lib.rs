@@ -70,6 +70,18 @@ pub enum Balance {
     Kernel,
 }
 
+/// Which answers of an app are compressed, for clients that take them so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Compress {
+    /// None.
+    #[default]
+    Off,
+    /// Those to requests that carry nothing by which the client is known.
+    Public,
+    /// All.
+    All,
+}
+
 /// All settings of one run of `wasmhost serve`: those of the host, and its apps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
@@ -167,6 +179,8 @@ pub struct App {
     pub strip_prefix: bool,
     /// Whether it sees who its clients are, in headers.
     pub forwarded_headers: bool,
+    /// Which of its answers are compressed.
+    pub compress: Compress,
     /// With which other apps it shares worker processes, of the same form as a name; none: with all that have none.
     pub group: Option<String>,
     /// How long an instance lives.

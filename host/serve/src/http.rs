@@ -3,12 +3,15 @@
 
 mod broken_off;
 mod certified;
+mod compress;
+mod compressed;
 mod deadline;
 mod exchange;
 mod file_answer;
 mod file_transfer;
 mod forward;
 mod gathered;
+mod gzip;
 mod head;
 mod lines;
 mod linger;
@@ -25,6 +28,7 @@ mod response_head;
 mod serve;
 mod shared;
 mod source;
+mod streaming;
 mod upload;
 mod waits;
 

@@ -12,6 +12,7 @@ use wasmhost_config::Config;
 
 use super::forward::connections::ForwardConnections;
 use super::forward::share::Shares;
+use super::gzip::Gzip;
 use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
@@ -51,6 +52,8 @@ pub(crate) struct WorkerShared {
     pub(crate) introduced: IntroducedClients,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.
     pub(crate) tasks: Cell<usize>,
+    /// For answers that are compressed all at once, one after the other.
+    pub(crate) gzip: RefCell<Option<Gzip>>,
     /// What the drain waits for may have come: a connection or a task ended.
     pub(crate) changed: Notify,
     /// Where a task that panics is told of.

@@ -143,6 +143,7 @@ async fn serve(
         requests: Cell::new(0),
         lines: Lines::default(),
         connections: ForwardConnections::default(),
+        gzip: RefCell::default(),
         shares,
         authority,
         listeners: RefCell::new(listeners),
