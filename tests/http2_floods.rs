@@ -115,7 +115,7 @@ fn floods_end_their_own_connection_and_cost_nobody_else_anything() {
             let reading = scope.spawn(move || reader.goaway());
             let mut sent = 0;
             while sent < times && !reading.is_finished() {
-                let piece: Vec<u8> = (sent..sent + 50).flat_map(|number| again(number)).collect();
+                let piece: Vec<u8> = (sent..sent + 50).flat_map(&again).collect();
                 if !client.try_send(piece) {
                     break;
                 }

@@ -161,7 +161,7 @@ impl ListenerDraft {
             let age = part.trim().strip_prefix("max-age=").map(|age| age.trim_matches('"'));
             age.is_some_and(|age| !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit()))
         });
-        if !text.is_empty() && !(is_field && has_age) {
+        if !(text.is_empty() || is_field && has_age) {
             return Err("is no value of Strict-Transport-Security: write `max-age=SECONDS`, as in `max-age=31536000; includeSubDomains`".to_owned());
         }
         self.hsts = Some(text).filter(|text| !text.is_empty()).map(Arc::from);

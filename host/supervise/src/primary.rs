@@ -133,9 +133,8 @@ async fn run_on<B: Backend>(
         None => None,
     };
 
-    let bootstrap_tls = bootstrap.tls.take();
+    let tls = bootstrap.tls.take();
     let listening = bootstrap.listen()?;
-    let tls = bootstrap_tls;
     let (listeners, mut looked) = HostListeners::new(&config, tls, &backend).map_err(system("make ready for TLS"))?;
     let shown = listening.addresses.iter().map(|(address, listen)| address.shown(listeners.number(listen).1));
     let addresses = shown.collect::<Vec<_>>().join(" and ");

@@ -257,26 +257,7 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
                     }
                 });
             }
-            ToSpawner::LookAtTls(number) => {
-                let known = Rc::clone(&known);
-                tokio::task::spawn_local(async move {
-                    match look_at_tls(&known, &given, number).await {
-                        Ok(TlsLook::Same) => tell(&answer, &FromSpawner::SameTls, &[]),
-                        Ok(TlsLook::Wrong(reason)) => tell(&answer, &FromSpawner::WrongTls(cut(&reason)), &[]),
-                        Ok(TlsLook::New(reading)) => match reading.sealed_facts() {
-                            Ok(facts) => {
-                                let both = [
-                                    (Descriptor::Tls(0), reading.sealed.as_fd()),
-                                    (Descriptor::Settings, facts.as_fd()),
-                                ];
-                                deliver(&answer, &FromSpawner::Tls(reading.number), &both).await;
-                            }
-                            Err(error) => tell(&answer, &failed(&error), &[]),
-                        },
-                        Err(error) => tell(&answer, &failed(&error), &[]),
-                    }
-                });
-            }
+            ToSpawner::LookAtTls(number) => look_and_tell(Rc::clone(&known), given, answer, number),
             ToSpawner::Own(_) | ToSpawner::Follows(_) => {}
             ToSpawner::RemoveSockets => {
                 known.stop(&sockets);
@@ -372,6 +353,28 @@ async fn read_again(
         known.readings.borrow_mut().offer(number, Rc::new(given));
     }
     Ok(answer)
+}
+
+/// Looks at the files of TLS beside all else, and tells what came of it.
+fn look_and_tell(known: Rc<KnownToSpawner>, given: Rc<GivenToSpawner>, answer: Wire, number: u64) {
+    tokio::task::spawn_local(async move { tell_tls(&answer, look_at_tls(&known, &given, number).await).await });
+}
+
+/// Tells what came of looking at the files of TLS.
+async fn tell_tls(answer: &Wire, look: io::Result<TlsLook>) {
+    let reading = match look {
+        Ok(TlsLook::Same) => return tell(answer, &FromSpawner::SameTls, &[]),
+        Ok(TlsLook::Wrong(reason)) => return tell(answer, &FromSpawner::WrongTls(cut(&reason)), &[]),
+        Ok(TlsLook::New(reading)) => reading,
+        Err(error) => return tell(answer, &failed(&error), &[]),
+    };
+    match reading.sealed_facts() {
+        Ok(facts) => {
+            let both = [(Descriptor::Tls(0), reading.sealed.as_fd()), (Descriptor::Settings, facts.as_fd())];
+            deliver(answer, &FromSpawner::Tls(reading.number), &both).await;
+        }
+        Err(error) => tell(answer, &failed(&error), &[]),
+    }
 }
 
 /// Looks at the files of TLS of a reading, and reads them if they are not those of the time of this number.

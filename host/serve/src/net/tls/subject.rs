@@ -21,7 +21,7 @@ pub(crate) fn is_of_certificate(name: &HeaderName) -> bool {
         let same = |(own, given): (u8, u8)| own == given || (own == b'-' && given == b'_');
         own.len() == name.len() && own.bytes().zip(name.bytes()).all(same)
     };
-    name.starts_with("client") && CERTIFICATE_FIELDS.iter().any(|own| is_same(&own))
+    name.starts_with("client") && CERTIFICATE_FIELDS.iter().any(is_same)
 }
 
 /// Largest certificate of a client, in bytes: it goes with each of its requests.
