@@ -90,7 +90,7 @@ pub(super) struct ListenerDraft {
     /// Empty: none for the certificate of this number.
     pub(super) ocsp: Vec<PathBuf>,
     pub(super) client_ca: Option<PathBuf>,
-    pub(super) client_auth: Option<ClientAuth>,
+    pub(super) client_auth: ClientAuth,
     pub(super) has_proxy_header: bool,
     pub(super) redirects: bool,
     pub(super) hsts: Option<Arc<str>>,
@@ -107,7 +107,7 @@ impl ListenerDraft {
             keys: Vec::new(),
             ocsp: Vec::new(),
             client_ca: None,
-            client_auth: None,
+            client_auth: ClientAuth::Required,
             has_proxy_header: false,
             redirects: false,
             hsts: None,
@@ -222,11 +222,7 @@ impl ListenerDraft {
             return Err(("tls.cert", format!("there are {count} certificates, of {CERTIFICATES_MAX} at most")));
         }
         if count == 0 {
-            let beside = [
-                ("tls.ocsp", !ocsp.is_empty()),
-                ("tls.client-ca", client_ca.is_some()),
-                ("tls.client-auth", client_auth.is_some()),
-            ];
+            let beside = [("tls.ocsp", !ocsp.is_empty()), ("tls.client-ca", client_ca.is_some())];
             return match beside.into_iter().find(|(_, is_there)| *is_there) {
                 Some((key, _)) => {
                     Err((key, "has no effect without a certificate: name `tls.cert` and `tls.key`".to_owned()))
@@ -241,7 +237,7 @@ impl ListenerDraft {
             );
             return Err(("tls.ocsp", reason));
         }
-        if client_auth.is_some() && client_ca.is_none() {
+        if *client_auth == ClientAuth::Optional && client_ca.is_none() {
             return Err((
                 "tls.client-auth",
                 "has no effect without `tls.client-ca`, the roots of clients' certificates".to_owned(),
@@ -254,7 +250,7 @@ impl ListenerDraft {
         Ok(Some(TlsFiles {
             certificates: certificates.collect(),
             client_ca: client_ca.clone(),
-            client_auth: client_auth.unwrap_or_default(),
+            client_auth: *client_auth,
         }))
     }
 }

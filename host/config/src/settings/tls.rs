@@ -74,11 +74,11 @@ pub(super) const GROUP: Group = Group {
             name: "tls-client-auth",
             key: "tls.client-auth",
             form: Form::Choice("WHEN", || names(CLIENT_AUTHS)),
-            default: None,
-            help: "Whether a client needs a certificate of --tls-client-ca: required, or optional (then the headers are absent without one) [default: required]",
+            default: Some("required"),
+            help: "Whether a client needs a certificate of --tls-client-ca: required, or optional (then the headers are absent without one)",
             takes: Takes::One,
             of: listener(
-                |draft, text| put(&mut draft.client_auth, choice(text, CLIENT_AUTHS).map(Some)),
+                |draft, text| put(&mut draft.client_auth, choice(text, CLIENT_AUTHS)),
                 |listener| {
                     let tls = listener.tls.as_ref().filter(|tls| tls.client_ca.is_some());
                     tls.map_or(Shown::Nothing, |tls| shown::choice(tls.client_auth, CLIENT_AUTHS))
