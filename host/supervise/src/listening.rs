@@ -1,4 +1,4 @@
-//! What workers are told of the host's addresses, opened: by the primary for threads, by each process for itself.
+//! Unseals how connections begin at the host's addresses. The primary does it for threads, and each process for itself.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,5 +1,5 @@
-//! The numbers of the host's addresses, and what workers are told of them: how connections begin there, and what is needed
-//! for TLS. The spawner looks at the files of TLS again and again; what has changed is handed on.
+//! Numbers the host's addresses, and sends workers how connections begin there, with what TLS needs. The spawner
+//! looks at the files of TLS again and again; what has changed is handed on.
 
 use std::io;
 use std::os::fd::OwnedFd;
