@@ -1,7 +1,9 @@
 //! TLS of the addresses that the host listens on, and what belongs to it.
 
+use std::path::PathBuf;
+
 use crate::draft::{choice, names, put};
-use crate::listener::{CERTIFICATES_MAX, ClientAuth, ListenerDraft, TlsFiles};
+use crate::listener::{CERTIFICATES_MAX, CertificateFiles, ClientAuth, ListenerDraft};
 use crate::shown::{self, Shown};
 use crate::{ListenerConfig, parse};
 
@@ -25,11 +27,7 @@ pub(super) const GROUP: Group = Group {
             of: listener_list(
                 |draft| draft.chains.clear(),
                 ListenerDraft::chain,
-                |listener| {
-                    files(listener, |tls| {
-                        tls.certificates.iter().map(|files| files.chain.display().to_string()).collect()
-                    })
-                },
+                |listener| files(listener, |certificate| Some(&certificate.chain)),
             ),
         },
         Setting {
@@ -42,11 +40,7 @@ pub(super) const GROUP: Group = Group {
             of: listener_list(
                 |draft| draft.keys.clear(),
                 ListenerDraft::key,
-                |listener| {
-                    files(listener, |tls| {
-                        tls.certificates.iter().map(|files| files.key.display().to_string()).collect()
-                    })
-                },
+                |listener| files(listener, |certificate| Some(&certificate.key)),
             ),
         },
         Setting {
@@ -56,7 +50,11 @@ pub(super) const GROUP: Group = Group {
             default: None,
             help: "An OCSP response in DER to staple to the certificate of --tls-cert at the same place (an empty value: none)",
             takes: FILES,
-            of: listener_list(|draft| draft.ocsp.clear(), ListenerDraft::ocsp, |listener| files(listener, stapled)),
+            of: listener_list(
+                |draft| draft.ocsp.clear(),
+                ListenerDraft::ocsp,
+                |listener| files(listener, |certificate| certificate.ocsp.as_ref()),
+            ),
         },
         Setting {
             name: "tls-client-ca",
@@ -111,17 +109,11 @@ pub(super) const GROUP: Group = Group {
     ],
 };
 
-/// Files of a listener's TLS, if it has any.
-fn files(listener: &ListenerConfig, of: fn(&TlsFiles) -> Vec<String>) -> Shown {
-    let files = listener.tls.as_ref().map(|tls| of(tls)).unwrap_or_default();
-    if files.is_empty() { Shown::Nothing } else { Shown::List(files) }
-}
-
-/// Each certificate's, where one has any.
-fn stapled(tls: &TlsFiles) -> Vec<String> {
-    if tls.certificates.iter().all(|files| files.ocsp.is_none()) {
-        return Vec::new();
+/// A file of each certificate of a listener, empty for one without; nothing where none has one.
+fn files(listener: &ListenerConfig, of: fn(&CertificateFiles) -> Option<&PathBuf>) -> Shown {
+    let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
+    if certificates.clone().all(|certificate| of(certificate).is_none()) {
+        return Shown::Nothing;
     }
-    let file = |file: &std::path::PathBuf| file.display().to_string();
-    tls.certificates.iter().map(|files| files.ocsp.as_ref().map(file).unwrap_or_default()).collect()
+    Shown::List(certificates.map(|each| of(each).map(|file| file.display().to_string()).unwrap_or_default()).collect())
 }
