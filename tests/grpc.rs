@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::http2::{Answer, Asked, END_HEADERS, END_STREAM, Frames, Http2, frame, kind, request};
 use crate::support::tls::{Authority, Files};
-use crate::support::{CEILING, Server, TestResult, eventually, facility, guest, message, request as ask_http1};
+use crate::support::{Server, TestResult, eventually, facility, request as ask_http1};
 
 /// The two builds of the guest that serves `guest/greeter/greeter.proto`.
 const GREETERS: [&str; 2] = ["grpc.wasm", "grpc-p3.wasm"];
@@ -56,8 +56,13 @@ fn code(became: &Value) -> &str {
 
 #[test(needs(Grpcio))]
 fn unary_and_streaming_calls_are_answered_with_metadata() -> TestResult {
+    GREETERS.into_iter().try_for_each(answers_calls)
+}
+
+/// The test of this name, of one component.
+pub fn answers_calls(greeter: &str) -> TestResult {
     let tls = Tls::new()?;
-    for (greeter, kind) in GREETERS.iter().flat_map(|greeter| KINDS.map(|kind| (greeter, kind))) {
+    for kind in KINDS {
         for roots in [None, Some(tls.roots.as_path())] {
             let secure = tls.files.flags();
             let mut flags = vec!["--worker-kind", kind];
@@ -69,10 +74,11 @@ fn unary_and_streaming_calls_are_answered_with_metadata() -> TestResult {
             let large = "ä".repeat(500_000);
             let metadata = json!([["x-note", "to and fro"], ["x-note-bin", "00ff80"]]);
             let mut calls = vec![
-                json!({"method": GREET, "name": "Ann", "metadata": metadata}),
-                json!({"method": GREET, "name": large}),
+                // The first: the client reads one after the other, and its times count.
                 json!({"method": GREET_MANY, "streams": true, "name": "Bob", "times": 5, "pause_ms": 200,
                     "metadata": metadata}),
+                json!({"method": GREET, "name": "Ann", "metadata": metadata}),
+                json!({"method": GREET, "name": large}),
                 json!({"method": GREET_MANY, "streams": true, "times": 0}),
                 json!({"method": GREET_MANY, "streams": true, "times": 2_000, "name": "x".repeat(1_000)}),
             ];
@@ -84,21 +90,21 @@ fn unary_and_streaming_calls_are_answered_with_metadata() -> TestResult {
                 let sent = one["greetings"].as_array().map_or(0, Vec::len).to_string();
                 assert_eq!(one["trailers"]["x-sent"].as_str(), Some(&*sent), "{at}");
             }
-            assert_eq!(became[0]["greetings"], json!([{"text": "Hello, Ann!", "number": 1}]), "{at}");
-            for one in [&became[0], &became[2]] {
+            assert_eq!(became[1]["greetings"], json!([{"text": "Hello, Ann!", "number": 1}]), "{at}");
+            for one in &became[..2] {
                 assert_eq!(one["head"]["echo-x-note"], "to and fro", "{at}: {}", one["head"]);
                 assert_eq!(one["head"]["echo-x-note-bin"], "00ff80", "{at}: {}", one["head"]);
             }
-            assert_eq!(became[1]["greetings"][0]["text"].as_str(), Some(&*format!("Hello, {large}!")), "{at}");
+            assert_eq!(became[2]["greetings"][0]["text"].as_str(), Some(&*format!("Hello, {large}!")), "{at}");
             let streamed: Vec<Value> = (1..=5).map(|number| json!({"text": "Hello, Bob!", "number": number})).collect();
-            assert_eq!(became[2]["greetings"], Value::from(streamed), "{at}");
+            assert_eq!(became[0]["greetings"], Value::from(streamed), "{at}");
             assert_eq!(became[4]["greetings"][1_999]["number"], 2_000, "{at}");
             for (number, one) in became[5..].iter().enumerate() {
                 assert_eq!(one["greetings"][0]["text"].as_str(), Some(&*format!("Hello, {number}!")), "{at}");
             }
             // Each greeting came when it was sent.
             let times: Vec<f64> =
-                became[2]["times"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+                became[0]["times"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
             assert!(times[4] - times[0] > 0.5, "{at}: {times:?}");
             assert_eq!(server.sum("http2_connections"), 1, "{at}");
         }
@@ -108,7 +114,12 @@ fn unary_and_streaming_calls_are_answered_with_metadata() -> TestResult {
 
 #[test(needs(Grpcio))]
 fn a_call_that_fails_says_why() -> TestResult {
-    for (greeter, kind) in GREETERS.iter().flat_map(|greeter| KINDS.map(|kind| (greeter, kind))) {
+    GREETERS.into_iter().try_for_each(says_why)
+}
+
+/// The test of this name, of one component.
+pub fn says_why(greeter: &str) -> TestResult {
+    for kind in KINDS {
         let server = Server::start(greeter, &["--worker-kind", kind, "--request-timeout", "1s"]);
         let became = call(
             &server,
@@ -164,53 +175,64 @@ fn asked(method: &str, times: u8, pause_ms: u16, timeout: &str) -> Asked {
 
 #[test]
 fn a_guest_keeps_to_the_calls_deadline() -> TestResult {
-    for greeter in GREETERS {
-        let server = Server::start(greeter, &[]);
-        let mut client = Http2::open(server.address);
-        for (method, times, pause, timeout, greetings) in [
-            (GREET, 1, 9_000, "300m", 0),
-            (GREET, 1, 9_000, "300000u", 0),
-            (GREET_MANY, 9, 200, "700m", 3),
-            (GREET_MANY, 2, 0, "5S", 2),
-        ] {
-            let began = Instant::now();
-            let answer: Answer = client.ask(asked(method, times, pause, timeout))?;
-            let at = format!("{greeter} {method} {timeout}: {answer:?}");
-            assert_eq!((answer.status, &answer.headers["content-type"]), (200, &"application/grpc".parse()?), "{at}");
-            // Before a first message, the status stands in the head.
-            let end = if greetings == 0 { &answer.headers } else { answer.trailers.as_ref().ok_or("trailers")? };
-            let (status, word) = if times == 2 { ("0", None) } else { ("4", Some("the greeter's time is over")) };
-            assert_eq!(end["grpc-status"], status, "{at}");
-            assert_eq!(end.get("grpc-message").and_then(|word| word.to_str().ok()), word, "{at}");
-            assert_eq!(end["x-sent"], greetings.to_string(), "{at}");
-            assert!(began.elapsed() < Duration::from_secs(3), "{at}: {:?}", began.elapsed());
-        }
+    GREETERS.into_iter().try_for_each(keeps_to_deadlines)
+}
+
+/// The test of this name, of one component.
+pub fn keeps_to_deadlines(greeter: &str) -> TestResult {
+    let server = Server::start(greeter, &[]);
+    let mut client = Http2::open(server.address);
+    for (method, times, pause, timeout, greetings) in [
+        (GREET, 1, 9_000, "300m", 0),
+        (GREET, 1, 9_000, "300000u", 0),
+        (GREET_MANY, 9, 200, "700m", 3),
+        (GREET_MANY, 2, 0, "5S", 2),
+    ] {
+        let began = Instant::now();
+        let answer: Answer = client.ask(asked(method, times, pause, timeout))?;
+        let at = format!("{greeter} {method} {timeout}: {answer:?}");
+        assert_eq!((answer.status, &answer.headers["content-type"]), (200, &"application/grpc".parse()?), "{at}");
+        // Before a first message, the status stands in the head.
+        let end = if greetings == 0 { &answer.headers } else { answer.trailers.as_ref().ok_or("trailers")? };
+        let (status, word) = if times == 2 { ("0", None) } else { ("4", Some("the greeter's time is over")) };
+        assert_eq!(end["grpc-status"], status, "{at}");
+        assert_eq!(end.get("grpc-message").and_then(|word| word.to_str().ok()), word, "{at}");
+        assert_eq!(end["x-sent"], greetings.to_string(), "{at}");
+        assert!(began.elapsed() < Duration::from_secs(3), "{at}: {:?}", began.elapsed());
     }
     Ok(())
 }
 
 #[test]
 fn a_status_without_a_message_is_one_frame() {
-    for greeter in GREETERS {
-        let server = Server::start(greeter, &[]);
-        let mut client = Frames::open(server.address);
-        let fields = [("content-type", "application/grpc"), ("te", "trailers")];
-        client.send(frame(kind::HEADERS, END_HEADERS, 1, &request("POST", GREET, &fields)));
-        // An Ask with the code 5.
-        client.send(frame(kind::DATA, END_STREAM, 1, &[0, 0, 0, 0, 2, 0x20, 5]));
-        let first = client.wait_for(|frame| frame.stream == 1 && frame.kind != kind::WINDOW_UPDATE).expect("an answer");
-        assert_eq!((first.kind, first.flags & END_STREAM), (kind::HEADERS, END_STREAM), "{greeter}: {first:?}");
-        // What is no call is answered in words of HTTP, of any version.
-        for (method, status) in [("GET", 405), ("POST", 415)] {
-            assert_eq!(ask_http1(server.address, method, GREET, b"").status, status, "{greeter}");
-        }
+    GREETERS.into_iter().for_each(is_one_frame);
+}
+
+/// The test of this name, of one component.
+pub fn is_one_frame(greeter: &str) {
+    let server = Server::start(greeter, &[]);
+    let mut client = Frames::open(server.address);
+    let fields = [("content-type", "application/grpc"), ("te", "trailers")];
+    client.send(frame(kind::HEADERS, END_HEADERS, 1, &request("POST", GREET, &fields)));
+    // An Ask with the code 5.
+    client.send(frame(kind::DATA, END_STREAM, 1, &[0, 0, 0, 0, 2, 0x20, 5]));
+    let first = client.wait_for(|frame| frame.stream == 1 && frame.kind != kind::WINDOW_UPDATE).expect("an answer");
+    assert_eq!((first.kind, first.flags & END_STREAM), (kind::HEADERS, END_STREAM), "{greeter}: {first:?}");
+    // What is no call is answered in words of HTTP, of any version.
+    for (method, status) in [("GET", 405), ("POST", 415)] {
+        assert_eq!(ask_http1(server.address, method, GREET, b"").status, status, "{greeter}");
     }
 }
 
 #[test(needs(Grpcio))]
 fn a_call_ends_with_its_clients_deadline_or_cancellation() -> TestResult {
+    GREETERS.into_iter().try_for_each(ends_with_its_client)
+}
+
+/// The test of this name, of one component.
+pub fn ends_with_its_client(greeter: &str) -> TestResult {
     let tls = Tls::new()?;
-    for (greeter, kind) in GREETERS.iter().flat_map(|greeter| KINDS.map(|kind| (greeter, kind))) {
+    for kind in KINDS {
         for roots in [None, Some(tls.roots.as_path())] {
             let at = format!("{greeter} {kind}, TLS: {}", roots.is_some());
             let secure = tls.files.flags();
