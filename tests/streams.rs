@@ -151,7 +151,7 @@ fn a_stream_stays_whole_over_limits_retirement_and_the_reload_of_another_app() -
 }
 
 /// A client in the middle of a stream: what it does to leave.
-type Leaving<'a> = Box<dyn FnOnce() + 'a>;
+type Leaving = Box<dyn FnOnce()>;
 
 #[test]
 fn a_guest_learns_of_a_client_that_left_within_a_second() -> TestResult {
@@ -210,7 +210,7 @@ fn enter(
     config: Option<&Arc<ClientConfig>>,
     path: &str,
     how: &str,
-) -> Result<Leaving<'static>, Box<dyn std::error::Error>> {
+) -> Result<Leaving, Box<dyn std::error::Error>> {
     let head = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
     let has_begun = |bytes: &[u8]| bytes.windows(10).any(|window| window == b"aaaaaaaaaa").then_some(());
     Ok(match (config, how) {
