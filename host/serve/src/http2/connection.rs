@@ -19,7 +19,7 @@ use super::frames::Flood;
 use super::guard::{FrameGuard, LimitMet};
 use super::head::as_http1;
 use super::socket::FrameSocket;
-use super::streams::Streams;
+use super::streams::{EndOfStreams, Streams};
 use crate::http::{Carrier, ResponseBody, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream};
@@ -110,6 +110,7 @@ async fn drive(guard: &Rc<FrameGuard>, ahead: Bytes) -> Result<Option<LimitMet>,
     });
     let limits = &worker.config.limits;
     let streams = Streams::new(Rc::clone(guard));
+    let _ended = EndOfStreams(streams.clone());
     let mut builder = http2::Builder::new(streams.clone());
     builder
         .max_concurrent_streams(limits.http2_streams_max)

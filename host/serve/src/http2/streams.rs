@@ -29,6 +29,16 @@ impl Streams {
     }
 }
 
+/// Ends the streams of a connection with it. (Each of hyper's futures holds what it was handed to, and with that itself.)
+pub(super) struct EndOfStreams(pub(super) Streams);
+
+impl Drop for EndOfStreams {
+    fn drop(&mut self) {
+        let ended = self.0.tasks.try_borrow_mut().map(|mut tasks| std::mem::take(&mut *tasks));
+        drop(ended);
+    }
+}
+
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, answering: F) {
         // hyper has called the service for it just now. (Only CONNECT, which is refused, has a second future.)
