@@ -78,15 +78,16 @@ fn a_stream_stays_whole_over_limits_retirement_and_the_reload_of_another_app() -
         let config = authority.trusted(VERSIONS, None);
         // Each a fraction of the stream's six seconds.
         let text = |turn: usize| {
-            let retired = "max-requests = 1\nrequest-timeout = \"1s\"\ncpu-limit = \"1s\"\n";
+            let limits = "limits = { request-timeout = \"1s\", cpu = \"1s\", body-idle-timeout = \"1s\" }";
+            let retired = format!("max-requests = 1\n{limits}\n");
             format!(
-                "worker-kind = \"{kind}\"\nkeepalive-timeout = \"1s\"\nheader-timeout = \"1s\"\nbody-idle-timeout = \"1s\"\n\
-                 [[listener]]\nlisten = \"127.0.0.1:0\"\n\
+                "worker-kind = \"{kind}\"\nkeepalive-timeout = \"1s\"\nheader-timeout = \"1s\"\n\
+                 [[listener]]\nlisten = \"127.0.0.2:0\"\n\
                  [[listener]]\nlisten = \"127.0.0.1:0\"\ntls = {{ cert = \"{}\", key = \"{}\" }}\n{}{}{}{}",
                 files.cert.display(),
                 files.key.display(),
-                app("old", "faults.wasm", "old.test/*", retired),
-                app("new", "faults-p3.wasm", "new.test/*", retired),
+                app("old", "faults.wasm", "old.test/*", &retired),
+                app("new", "faults-p3.wasm", "new.test/*", &retired),
                 app("shared", "faults-p3.wasm", "shared.test/*", &format!("{retired}instance-concurrency = 4\n")),
                 app("other", "faults.wasm", "other.test/*", &format!("env = {{ TURN = \"{turn}\" }}\n")),
             )
