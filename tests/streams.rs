@@ -13,7 +13,7 @@ use crate::abandoned::reset;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload};
 use crate::support::http2::{Asked, Frames, Http2, frame, kind};
 use crate::support::tls::{Authority, TlsClient, VERSIONS};
-use crate::support::{Connection, FAULTS, Server, TestResult, eventually, message};
+use crate::support::{Connection, FAULTS, Server, TestResult, eventually};
 
 const KINDS: [&str; 2] = ["thread", "process"];
 /// What a guest must do about a client that leaves, and how long that may take.
@@ -120,9 +120,9 @@ fn a_stream_stays_whole_over_limits_retirement_and_the_reload_of_another_app() -
                     eventually("the other app is new", || {
                         ask(server.address, "other.test", "/env").text().contains(&format!("TURN={turn}\n"))
                     });
-                    // Requests beside the streams retire instances.
+                    // Each instance has retired that has had a request, those of the streams too.
                     for host in hosts {
-                        assert_eq!(ask(server.address, host, "/hello").status, 200, "{kind} {host}");
+                        assert_eq!(ask(server.address, host, "/count").text(), "1", "{kind} {host}");
                     }
                     std::thread::sleep(Duration::from_millis(300));
                 }
@@ -141,10 +141,6 @@ fn a_stream_stays_whole_over_limits_retirement_and_the_reload_of_another_app() -
             beside.join().map_err(|_| "what went on beside failed")?.map_err(|error| error.to_string().into())
         })?;
         assert!(reloads >= 3, "{kind}: {reloads} reloads fell into the streams");
-        for name in ["old", "new", "shared"] {
-            let retired = server.records(|record| message(record).starts_with("retire") && record["app"] == name);
-            assert!(!retired.is_empty(), "{kind}: no instance of {name} has retired");
-        }
         assert_eq!(server.sum("client_left"), 0, "{kind}");
         assert_eq!(server.records(|record| record["fault"].is_string()).len(), 0, "{kind}");
     }
