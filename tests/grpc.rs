@@ -162,6 +162,9 @@ pub fn says_why(greeter: &str) -> TestResult {
     Ok(())
 }
 
+/// A Greeting of nobody, in its frame.
+const GREETING_BYTES: usize = 17;
+
 /// A call in the bytes of an Ask: its pauses, how many greetings, and its time.
 fn asked(method: &str, times: u8, pause_ms: u16, timeout: &str) -> Asked {
     let [low, high] = [(pause_ms & 0x7f) as u8 | 0x80, (pause_ms >> 7) as u8];
@@ -182,7 +185,7 @@ fn a_guest_keeps_to_the_calls_deadline() -> TestResult {
 pub fn keeps_to_deadlines(greeter: &str) -> TestResult {
     let server = Server::start(greeter, &[]);
     let mut client = Http2::open(server.address);
-    for (method, times, pause, timeout, greetings) in [
+    for (method, times, pause, timeout, greetings_min) in [
         (GREET, 1, 9_000, "300m", 0),
         (GREET, 1, 9_000, "300000u", 0),
         (GREET_MANY, 9, 400, "1000m", 2),
@@ -193,6 +196,9 @@ pub fn keeps_to_deadlines(greeter: &str) -> TestResult {
         let at = format!("{greeter} {method} {timeout}: {answer:?}");
         assert_eq!((answer.status, &answer.headers["content-type"]), (200, &"application/grpc".parse()?), "{at}");
         // Before a first message, the status stands in the head.
+        // (A slow machine is late with the second.)
+        let greetings = answer.body.len() / GREETING_BYTES;
+        assert!((greetings_min..=2).contains(&greetings), "{at}");
         let end = if greetings == 0 { &answer.headers } else { answer.trailers.as_ref().ok_or("trailers")? };
         let (status, word) = if times == 2 { ("0", None) } else { ("4", Some("the greeter's time is over")) };
         assert_eq!(end["grpc-status"], status, "{at}");
@@ -224,7 +230,7 @@ pub fn is_one_frame(greeter: &str) {
     }
 }
 
-#[test(needs(Grpcio))]
+#[test(needs(Grpcio), alone)]
 fn a_call_ends_with_its_clients_deadline_or_cancellation() -> TestResult {
     GREETERS.into_iter().try_for_each(ends_with_its_client)
 }

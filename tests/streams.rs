@@ -67,7 +67,7 @@ fn body(
     }
 }
 
-#[test]
+#[test(alone)]
 fn a_stream_stays_whole_over_limits_retirement_and_the_reload_of_another_app() -> TestResult {
     const EVENTS: usize = 45;
     let expected: Vec<u8> = (0..EVENTS).flat_map(|event| [b'a' + (event % 26) as u8; 8]).collect();
@@ -78,10 +78,10 @@ fn a_stream_stays_whole_over_limits_retirement_and_the_reload_of_another_app() -
         let config = authority.trusted(VERSIONS, None);
         // Each a fraction of the stream's six seconds.
         let text = |turn: usize| {
-            let limits = "limits = { request-timeout = \"1s\", cpu = \"1s\", body-idle-timeout = \"1s\" }";
+            let limits = "limits = { request-timeout = \"2s\", cpu = \"1s\", body-idle-timeout = \"2s\" }";
             let retired = format!("max-requests = 1\n{limits}\n");
             format!(
-                "worker-kind = \"{kind}\"\nkeepalive-timeout = \"1s\"\nheader-timeout = \"1s\"\n\
+                "worker-kind = \"{kind}\"\nkeepalive-timeout = \"2s\"\nheader-timeout = \"2s\"\n\
                  [[listener]]\nlisten = \"127.0.0.2:0\"\n\
                  [[listener]]\nlisten = \"127.0.0.1:0\"\ntls = {{ cert = \"{}\", key = \"{}\" }}\n{}{}{}{}",
                 files.cert.display(),
@@ -150,7 +150,7 @@ fn a_stream_stays_whole_over_limits_retirement_and_the_reload_of_another_app() -
 /// A client in the middle of a stream: what it does to leave.
 type Leaving = Box<dyn FnOnce()>;
 
-#[test]
+#[test(alone)]
 fn a_guest_learns_of_a_client_that_left_within_a_second() -> TestResult {
     let (tls, authority) = (tempfile::tempdir()?, Authority::new());
     let files = authority.server(tls.path(), "a", &["a.test"], 30);
