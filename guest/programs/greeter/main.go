@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -72,8 +71,21 @@ func (c *call) end(code uint64, message string) {
 	set("Grpc-Status", strconv.FormatUint(code, 10))
 	set("X-Sent", strconv.FormatUint(c.sent, 10))
 	if message != "" {
-		set("Grpc-Message", url.PathEscape(message))
+		set("Grpc-Message", percentEncoded(message))
 	}
+}
+
+// All but printable ASCII.
+func percentEncoded(text string) string {
+	var encoded strings.Builder
+	for _, b := range []byte(text) {
+		if b < ' ' || b > '~' || b == '%' {
+			fmt.Fprintf(&encoded, "%%%02X", b)
+		} else {
+			encoded.WriteByte(b)
+		}
+	}
+	return encoded.String()
 }
 
 func (c *call) send(message []byte) error {
