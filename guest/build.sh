@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the ready-made components from source: hello, hello-p3, faults, faults-p3, grpc, grpc-p3, js-http, js-native.
+# Builds the ready-made components from source: hello, hello-p3, faults, faults-p3, grpc, grpc-p3, and the native parts of JavaScript.
 #
 #   guest/build.sh [--install] [OUTPUT_DIR]      OUTPUT_DIR: this folder, unless given
 #
@@ -13,6 +13,11 @@ size_max_bytes=300000
 native_size_max_bytes=600000
 # It goes into every application.
 http_size_max_bytes=60000
+# Two thirds of it are the dictionary of the format, and tables for it.
+brotli_size_max_bytes=1100000
+
+# The native parts of JavaScript.
+parts=(js-http js-native js-deflate js-brotli)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 install=${CI:-false}
@@ -39,10 +44,9 @@ export CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS="\
 
 target_dir=${CARGO_TARGET_DIR:-$here/target}
 build() { cargo build --manifest-path "$here/Cargo.toml" --target-dir "$target_dir" --release --locked --target "$target" "$@"; }
-build --workspace --exclude js-http --exclude js-native
+build --workspace --exclude js-part "${parts[@]/#/--exclude=}"
 # Each alone: together with the others their crates would get features that need std.
-build --package js-http
-build --package js-native
+for part in "${parts[@]}"; do build --package "$part"; done
 
 # Copies a component without its section of names, which the linker writes and nothing reads: it tells no function of a trap.
 without_names() { # FROM TO
@@ -76,13 +80,14 @@ PYTHON
 }
 
 mkdir -p "$output"
-for name in hello hello-p3 faults faults-p3 grpc grpc-p3 js-http js-native; do
+for name in hello hello-p3 faults faults-p3 grpc grpc-p3 "${parts[@]}"; do
   built=$target_dir/$target/release/${name//-/_}.wasm
   without_names "$built" "$output/$name.wasm"
   size=$(wc -c <"$output/$name.wasm")
   case $name in
     js-native) max=$native_size_max_bytes ;;
     js-http) max=$http_size_max_bytes ;;
+    js-brotli) max=$brotli_size_max_bytes ;;
     *) max=$size_max_bytes ;;
   esac
   [ "$size" -le "$max" ] || fail "$name.wasm has $size bytes, more than $max" "look for a needless dependency"

@@ -252,8 +252,14 @@ fn other_methods_are_told_which_there_are() {
 fn every_metric_of_the_table_is_on_its_pages() {
     use wasmhost_serve::metrics::MetricKind;
     use wasmhost_supervise::admin::table::families;
-    let server = Server::start("faults.wasm", &["--workers", "1"]);
-    assert_eq!(get(server.address, "/trap").status, 500);
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = crate::support::tls::Authority::new();
+    let tls = authority.server(folder.path(), "a", &["a.test"], 30).flags();
+    let flags: Vec<&str> = ["--workers", "1"].into_iter().chain(tls.iter().map(String::as_str)).collect();
+    let server = Server::start("faults.wasm", &flags);
+    let config = authority.trusted(crate::support::tls::VERSIONS, None);
+    let mut client = crate::support::tls::TlsClient::open(server.address, &config, "a.test").expect("a session");
+    assert_eq!(client.get("/trap", "").expect("an answer").status, 500);
     let (samples, status) = (metrics(&server), server.status());
     for family in families() {
         let ending = if family.kind == MetricKind::Histogram { "_count" } else { "" };

@@ -40,7 +40,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
     let help = run_with(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
     let flags = flags_in(&help.stdout);
-    for group in ["Serving", "Limits", "Grants (nothing is granted by default)", "Output", "Compilation"] {
+    for group in ["Serving", "TLS", "Limits", "Grants (nothing is granted by default)", "Output", "Compilation"] {
         assert!(flags.iter().filter(|(_, of, _)| of == group).count() >= 4, "{group}:\n{}", help.stdout);
     }
     // Lists are empty, switches are off, and there is no admin page, unless asked for.
@@ -56,6 +56,14 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--admin",
         "--data-dir",
         "--config-value",
+        "--proxy-protocol",
+        "--static",
+        "--tls-cert",
+        "--tls-key",
+        "--tls-ocsp",
+        "--tls-client-ca",
+        "--https-redirect",
+        "--hsts",
     ];
     for (name, group, text) in &flags {
         assert!(!group.is_empty() && !group.starts_with("Options"), "{name} is in no group");

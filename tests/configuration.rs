@@ -139,3 +139,17 @@ fn a_variable_that_nobody_reads_is_a_mistake() -> TestResult {
     assert_eq!(finished.code, Some(2));
     Ok(())
 }
+
+/// With it, applications of JavaScript show their errors to clients.
+#[test]
+fn the_variable_of_development_is_refused() -> TestResult {
+    let folder = folder(&FILE.replace("TOKEN", "WASMHOST_DEVELOPMENT"))?;
+    let refused = "`WASMHOST_DEVELOPMENT` cannot be granted, since applications would show clients their errors and source; leave it out: `wasmhost dev` sets it";
+    for words in [&["config", "check"][..], &["serve"], &["serve", "app.wasm", "--env", "WASMHOST_DEVELOPMENT=1"]] {
+        let finished = run_in(folder.path(), words);
+        let errors = finished.lines("error: ");
+        assert_eq!((finished.code, errors.len()), (Some(2), 1), "{words:?}: {}", finished.stderr);
+        assert!(errors[0].ends_with(refused), "{words:?}: {errors:?}");
+    }
+    Ok(())
+}

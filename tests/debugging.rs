@@ -40,6 +40,7 @@ fn console_output_keeps_its_level() {
     }
     let place = format!("src/index.js:{}", line_of("new RangeError('level error')"));
     assert_eq!(wait_for_line(&server, &place)["level"], "ERROR", "the lines of the stack");
+    assert_eq!(wait_for_line(&server, "level of an object with marks")["level"], "WARN");
     // Standard output has no levels, so that a text that is printed there cannot choose one.
     assert_eq!(wait_for_line(&server, "level log of a text with a mark")["level"], "INFO");
     let place = format!("/levels@src/index.js:{}:13", line_of("console.trace('level trace')"));
@@ -251,6 +252,13 @@ fn a_new_typescript_project_has_types_that_refuse_a_wrong_use() -> TestResult {
     };
     let (passes, said) = check()?;
     assert!(passes, "{said}");
+    let refuses = |source: &str, error: Option<&str>| -> TestResult {
+        fs::write(folder.join("src/index.ts"), source)?;
+        let (passes, said) = check()?;
+        assert_eq!(passes, error.is_none(), "{source}: {said}");
+        assert!(error.is_none_or(|error| said.contains(error)), "{source}: {said}");
+        Ok(())
+    };
     let handler = |body: &str| {
         format!("export default {{ async fetch(request, env, ctx) {{ {body} }} }} satisfies ExportedHandler<Env>;\n")
     };
@@ -259,12 +267,21 @@ fn a_new_typescript_project_has_types_that_refuse_a_wrong_use() -> TestResult {
         ("return new Response(env.GREETING);", Some("Property 'GREETING' does not exist on type 'Env'")),
         ("ctx.waitUntill(fetch('https://a.test')); return new Response();", Some("Did you mean 'waitUntil'?")),
         ("return new Response('', { staus: 404 });", Some("Did you mean to write 'status'?")),
+        ("return new Response(`${crypto.subtle.timingSafeEqual(new Uint8Array(1), new ArrayBuffer(1))}`);", None),
         ("return 'a string';", Some("is not assignable to type 'Promise<Response>'")),
     ] {
-        fs::write(folder.join("src/index.ts"), handler(body))?;
-        let (passes, said) = check()?;
-        assert_eq!(passes, error.is_none(), "{body}: {said}");
-        assert!(error.is_none_or(|error| said.contains(error)), "{body}: {said}");
+        refuses(&handler(body), error)?;
+    }
+    // With `@types/node` beside the web's types, which stay as they are.
+    let settings = folder.join("tsconfig.json");
+    fs::write(&settings, fs::read_to_string(&settings)?.replace("\"types\": []", "\"types\": [\"node\"]"))?;
+    let imported = "import { createHash } from 'node:crypto';\n";
+    for (body, error) in [
+        ("return new Response(createHash('sha256').update(await request.text()).digest('hex'));", None),
+        ("return new Response(createHash('sha256'));", Some("'Hash' is not assignable to parameter")),
+        ("return new Response('', { staus: 404 });", Some("Did you mean to write 'status'?")),
+    ] {
+        refuses(&format!("{imported}{}", handler(body)), error)?;
     }
     Ok(())
 }

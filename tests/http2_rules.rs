@@ -459,6 +459,8 @@ fn hpack() -> Vec<Row> {
 /// What became of the row's client; and whether its connection serves a further request.
 fn happened(server: &Server, row: &Row) -> Then {
     let mut client = Frames::open(server.address);
+    // The windows are what they will be.
+    client.wait_for(|frame| frame.kind == kind::WINDOW_UPDATE).expect("a window");
     client.try_send(&row.bytes);
     client.try_send(headers(101, &get("/hello")));
     let [first, last] = client.outcomes(&[1, 101]).try_into().expect("two");

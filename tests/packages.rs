@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -141,7 +142,9 @@ fn modules_of_node_answer_as_in_node() -> TestResult {
 /// The server's part of a starter, as its own tool has built it.
 #[test(needs(Packages))]
 fn react_router_renders_on_the_server() -> TestResult {
-    let server = serve("react-router", &["--env", "GREETING=Servus"]);
+    let late = TcpListener::bind("127.0.0.1:0")?;
+    let given = format!("LATE=http://{}/", late.local_addr()?);
+    let server = serve("react-router", &["--env", "GREETING=Servus", "--env", &given, "--allow-host", "127.0.0.1"]);
     let home = get(server.address, "/?q=%3Cb%3E");
     assert_eq!(home.status, 200, "{}", home.text());
     assert_eq!((home.header("content-type"), home.header("cache-control")), (Some("text/html"), Some("max-age=60")));
@@ -172,10 +175,17 @@ fn react_router_renders_on_the_server() -> TestResult {
     assert_eq!((data.status, data.header("content-type")), (200, Some("text/x-script")));
     assert!(data.text().contains("\"price\"") && data.text().contains("9.5"), "{}", data.text());
 
-    // The page goes out before all of it is there.
-    let later = get(server.address, "/later").text();
-    let (wait, late) = (later.find("<i id=\"wait\">"), later.find("<b id=\"late\">it came late</b>"));
-    assert!(wait.is_some() && wait < late, "{later}");
+    // The page goes out before all of it is there: what its loader waits for comes when the client has the first part.
+    let mut connection = Connection::open(server.address);
+    connection.stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    connection.send("GET /later HTTP/1.1\r\nHost: test.example\r\n\r\n");
+    let wait = b"<i id=\"wait\">";
+    let has_wait = |bytes: &[u8]| bytes.windows(wait.len()).any(|found| found == wait).then_some(());
+    connection.fill_until(has_wait).ok_or("the first part does not come")?;
+    let (mut asked, _) = late.accept()?;
+    asked.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nConnection: close\r\n\r\nit came late")?;
+    let later = connection.response().text();
+    assert!(later.contains("<b id=\"late\">it came late</b>"), "{later}");
 
     let mut cookie = String::new();
     for (name, status, said) in

@@ -1,10 +1,11 @@
-// Makes a component of an application: node build.mjs ENTRY OUTPUT [--profile]
+// Makes a component of an application: node build.mjs ENTRY OUTPUT MANAGER [--profile] [--ignores=KEYS]
 //
 // With --profile, the component tells how long its functions run. ENTRY exports the application by default, or adds a listener for
-// `fetch`. esbuild and componentize-js are taken from the node_modules of the present folder or of one above it.
+// `fetch`. MANAGER is the project's package manager, for hints. KEYS are those of wrangler.toml that are not read. esbuild and
+// componentize-js are taken from the node_modules of the present folder or of one above it.
 
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { constants, tmpdir } from 'node:os';
 import { dirname, join, relative, resolve, sep } from 'node:path';
@@ -12,18 +13,36 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 
 import { classesOf, WITHOUT_LITERALS } from './classes.mjs';
 import { instrument } from './instrument.mjs';
-import { commandOf, hintOfModules, needsOf, nodeModules } from './node.mjs';
+import { hintOfModules, needsOf, nodeModules } from './node.mjs';
+import { addPackages, addTools, find, installAll, isNamed, useManager } from './packages.mjs';
 import { BUNDLE, encode, originals, reader } from './src/places.mjs';
-import { LACKING, namesUrlPattern, urlPattern } from './url-pattern.mjs';
+import { urlPattern } from './url-pattern.mjs';
+import { has } from './words.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 // The versions that the runtime fits: `bindings.js` the engine of the one, `src/streams.js` what the other keeps in a stream.
-const COMPONENTIZE = ['@bytecodealliance/componentize-js', '0.23.0'];
-const STREAMS = ['web-streams-polyfill', '4.3.0'];
+const COMPONENTIZE = { name: '@bytecodealliance/componentize-js', version: '0.23.0' };
+// componentize-js imports it and names it nowhere, so package managers remove it from projects that do not.
+const SHIM = { name: '@bytecodealliance/preview2-shim', version: '0.17.9', isAny: true };
+const STREAMS = { name: 'web-streams-polyfill', version: '4.3.0' };
+const ESBUILD = { name: 'esbuild' };
+const ACORN = { name: 'acorn' };
+
+// What comes with applications that have all of these words in them: a module that is loaded first, and what native parts
+// (`wit/deps`) the world has then, with what they need themselves.
+const STREAM = 'CompressionStream|DecompressionStream';
+const PARTS = [
+  { words: ['subtle'], module: 'crypto/install.js', imports: ['wasi:random/random@0.2.10', 'wasmhost:native/crypto@0.1.0'] },
+  { words: [STREAM], module: 'compression.js', imports: ['wasmhost:compression/deflate@0.1.0'] },
+  { words: [STREAM, 'brotli'], imports: ['wasmhost:compression/brotli@0.1.0'] },
+];
 
 // The host's functions reach all memory of the guest, keys too: only the runtime has them. `import()` of an application, which
 // nobody sees here, cannot tell their module's name.
 const RAW = `wasmhost:raw-${randomUUID()}`;
+
+// How the runtime's error begins where there is none (`src/entry.js`).
+const NO_HANDLER = 'the application has no handler';
 
 // What went wrong, for the user.
 class Failure extends Error {}
@@ -32,66 +51,48 @@ function fail(reason, hint) {
   throw new Failure(`error: ${reason}\nhint: ${hint}\n`);
 }
 
-// The present folder, and those above it.
-function* foldersUp() {
-  for (let folder = process.cwd(); ; folder = dirname(folder)) {
-    yield folder;
-    if (folder === dirname(folder)) return;
+// The folders of packages that have to be installed.
+function installed(...wanted) {
+  const found = wanted.map((one) => ({ one, ...find(one) }));
+  const lacking = found.filter(({ folder }) => folder === undefined);
+  if (lacking.length > 0) {
+    const areNamed = lacking.every(({ one, isOther }) => !isOther && isNamed(one));
+    fail(
+      `the build needs ${lacking.map(({ lacks }) => lacks).join(', and ')}`,
+      areNamed ? installAll() : addTools(lacking.map(({ one }) => one)),
+    );
   }
+  return found.map(({ folder }) => folder);
 }
 
-// The folder and the version of an installed package; undefined if there is none.
-function find(name) {
-  for (const above of foldersUp()) {
-    const folder = join(above, 'node_modules', name);
-    const version = described(folder)?.version;
-    // Package managers link to where they keep it.
-    if (version !== undefined) return { folder: realpathSync(folder), version };
-  }
-  return undefined;
-}
-
-// The folder of an installed package, which has to be of one version if that is named.
-function installed(name, version) {
-  const hint = `npm install --save-dev ${version === undefined ? name : `--save-exact ${name}@${version}`}`;
-  const found = find(name);
-  if (found === undefined) {
-    const isNamed = [...foldersUp()].some((folder) => {
-      const { dependencies, devDependencies } = described(folder) ?? {};
-      return dependencies?.[name] !== undefined || devDependencies?.[name] !== undefined;
-    });
-    fail(`${name} is not installed here`, isNamed ? 'npm install' : hint);
-  }
-  if (version !== undefined && found.version !== version) fail(`${name} is of version ${found.version}, and ${version} is wanted`, hint);
-  return found.folder;
-}
-
-// The package.json of a folder; undefined if there is none that can be read.
-function described(folder) {
-  try {
-    return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-  } catch {
-    return undefined;
-  }
-}
 const load = (...path) => import(pathToFileURL(join(...path)));
 
 // What else there is to say of errors of esbuild: its own advice is about other platforms than this.
-function hintOf(errors) {
+function hintOf(errors, missing) {
   const names = errors.map(({ text }) => /^Could not resolve "([^"]+)"/.exec(text)?.[1]).filter(Boolean);
   if (errors.some(({ text }) => text.startsWith('Top-level await'))) {
     return 'an application that uses node:async_hooks has no await at the top level: put it into the handler';
   }
+  if (names.some((name) => name.startsWith('cloudflare:'))) {
+    return (
+      'the modules cloudflare:… are there on Workers only: take `env` and `ctx` from the arguments of the handler, and export an object ' +
+      'with `fetch` in the place of a WorkerEntrypoint'
+    );
+  }
   const modules = hintOfModules(names);
   if (modules !== undefined) return modules;
   const packages = names.filter((name) => !/^[./#]/.test(name)).map((name) => /^(@[^/]+\/)?[^/]+/.exec(name)[0]);
-  return packages.length > 0 ? `npm install ${[...new Set(packages)].join(' ')}` : undefined;
+  const lines = [];
+  if (missing.size > 0) lines.push(addTools([...missing]));
+  if (packages.length > 0) lines.push(addPackages([...new Set(packages)]));
+  return lines.length > 0 ? lines.join(' && ') : undefined;
 }
 
-// The application and the runtime in one file; what reads its places, and whether it uses `crypto.subtle`.
+// The application and the runtime in one file; what reads its places, and which PARTS it has.
 async function bundle(entry, output, isProfiled) {
-  const { default: esbuild } = await load(installed('esbuild'), 'lib', 'main.js');
-  const streams = join(installed(...STREAMS), 'dist', 'ponyfill.mjs');
+  const [tool, polyfill] = installed(ESBUILD, STREAMS, COMPONENTIZE, SHIM);
+  const { default: esbuild } = await load(tool, 'lib', 'main.js');
+  const streams = join(polyfill, 'dist', 'ponyfill.mjs');
   const show = async (messages, kind) => {
     for (const text of await esbuild.formatMessages(messages, { kind, color: process.stderr.isTTY })) process.stderr.write(text);
   };
@@ -103,8 +104,8 @@ async function bundle(entry, output, isProfiled) {
         importer.startsWith(runtime) ? { path: RAW, external: true } : { errors: [{ text: `${path} is for the runtime alone` }] },
       ),
   };
-  const node = nodeModules(join(here, 'src'), find);
-  const pattern = urlPattern(join(here, 'src'), find);
+  const node = nodeModules(join(here, 'src'));
+  const pattern = urlPattern(join(here, 'src'));
   let classes;
   const tables = {
     name: 'classes',
@@ -133,6 +134,8 @@ async function bundle(entry, output, isProfiled) {
       platform: 'browser',
       mainFields: ['module', 'browser', 'main'],
       conditions: ['worker', 'browser', 'import', 'module'],
+      // As wrangler has them.
+      loader: { '.html': 'text', '.sql': 'text', '.txt': 'text' },
       define: { 'process.env.NODE_ENV': '"production"', global: 'globalThis' },
       logLevel: 'silent',
       // An application that listens for `fetch` has no default export.
@@ -145,24 +148,23 @@ async function bundle(entry, output, isProfiled) {
     });
   const outputOf = (made, end) => made.outputFiles.find(({ path }) => path.endsWith(end)).text;
   let made;
-  let usesCrypto;
+  let parts;
   try {
     const inject = isProfiled ? [join(here, 'src', 'profile.js')] : [];
     made = await make({ legalComments: 'none', inject });
     const code = outputOf(made, '.js');
-    // Nothing else of the runtime has this word: the whole of it and the native part come with applications that do.
-    usesCrypto = /(?<![-\w])subtle(?![-\w])/.test(code);
+    parts = PARTS.filter(({ words }) => words.every((word) => has(code, word)));
     classes = classesOf(code);
-    const usesPattern = namesUrlPattern(code);
-    if (usesPattern && !pattern.isHere) process.stderr.write(LACKING);
+    const usesPattern = has(code, 'URLPattern');
+    if (usesPattern && pattern.warning !== undefined) process.stderr.write(pattern.warning);
     const [, { inputs }] = Object.entries(made.metafile.outputs).find(([path]) => path.endsWith('.js'));
     const needs = needsOf(code, inputs, node);
     made = await make({
       inject,
       installs: [
-        ...(usesCrypto ? ['crypto/install.js'] : []),
+        ...parts.map(({ module }) => module).filter(Boolean),
         ...(classes === undefined ? [] : ['classes.js']),
-        ...(usesPattern && pattern.isHere ? ['url-pattern.js'] : []),
+        ...(usesPattern && pattern.warning === undefined ? ['url-pattern.js'] : []),
         ...needs.installs,
       ],
       supported: { ...needs.supported, ...(classes === undefined ? {} : WITHOUT_LITERALS) },
@@ -171,11 +173,11 @@ async function bundle(entry, output, isProfiled) {
     if (!Array.isArray(error.errors)) throw error;
     const advice = /mark the path|platform/;
     await show(error.errors.map((one) => ({ ...one, notes: one.notes.filter(({ text }) => !advice.test(text)) })), 'error');
-    const hint = node.missing.size > 0 ? commandOf([...node.missing]) : hintOf(error.errors);
+    const hint = hintOf(error.errors, node.missing);
     throw new Failure(hint === undefined ? '' : `hint: ${hint}\n`);
   }
   await show(made.warnings, 'warning');
-  const [map, code] = ['.map', '.js'].map((end) => outputOf(made, end));
+  const [map, code] = [outputOf(made, '.map'), withShallowAsync(outputOf(made, '.js'))];
   const { sources, mappings, names: renamed } = JSON.parse(map);
   const names = sources.map((source) => {
     const path = resolve(dirname(output), source);
@@ -186,12 +188,21 @@ async function bundle(entry, output, isProfiled) {
   const places = reader(table);
   const text = isProfiled ? await profiled(code, places, originals(mappings, renamed)) : code;
   await writeFile(output, text.replace('"wasmhost:places"', () => JSON.stringify(table)));
-  return { places, usesCrypto };
+  return { places, parts };
 }
+
+// esbuild's helper for `async` functions starts them within the constructor of a promise, and so takes the engine's own stack: they
+// nest some 170 deep then, and 8,000 and more without. The lines stay as they are. Another esbuild may have another helper.
+const withShallowAsync = (code) =>
+  code.replace(
+    /(\nvar __async = \(__this, __arguments, generator\) => \{\n) {2}return new Promise\(\(resolve, reject\) => \{\n([^]*?\n) {4}(step\(\(generator = .*\);)\n {2}\}\);\n\};/,
+    (_, head, body, begin) =>
+      `${head}  var resolve, reject, promise = new Promise((yes, no) => { resolve = yes; reject = no; });\n${body}    try { ${begin} } catch (e) { reject(e); }\n  return promise;\n};`,
+  );
 
 // The bundle, in which the functions of the application and of its packages are measured.
 async function profiled(bundled, places, renamed) {
-  const acorn = await load(installed('acorn'), 'dist', 'acorn.mjs');
+  const acorn = await load(...installed(ACORN), 'dist', 'acorn.mjs');
   const placeOf = (line, column) => {
     const place = places(`${BUNDLE}:${line}:${column}`);
     return place.startsWith('wasmhost') ? undefined : place;
@@ -264,8 +275,18 @@ async function loadTools(...paths) {
   }
 }
 
-async function componentize(source, { places, usesCrypto }) {
-  const folder = installed(...COMPONENTIZE);
+// The world of an application with these PARTS.
+const worldOf = (parts) =>
+  [
+    'package wasmhost:javascript@0.1.0;',
+    'world application {',
+    '  include handler;',
+    ...parts.flatMap(({ imports }) => imports.map((name) => `  import ${name};`)),
+    '}\n',
+  ].join('\n');
+
+async function componentize(source, { places, parts }) {
+  const [folder] = installed(COMPONENTIZE);
   const [{ splicer }, componentizer] = await loadTools(
     join(folder, 'lib', 'spidermonkey-embedding-splicer.js'),
     join(folder, 'src', 'componentize.js'),
@@ -288,10 +309,11 @@ async function componentize(source, { places, usesCrypto }) {
   try {
     // Its own temporary folder goes with ours.
     process.env.TMPDIR = dirname(source);
+    await writeFile(join(here, 'wit', 'application.wit'), worldOf(parts));
     const { component } = await componentizer.componentize({
       sourcePath: source,
       witPath: join(here, 'wit'),
-      worldName: usesCrypto ? 'handler-with-crypto' : 'handler',
+      worldName: 'application',
       disableFeatures: ['fetch-event'],
     });
     return component;
@@ -304,18 +326,25 @@ async function componentize(source, { places, usesCrypto }) {
       .trim();
     return fail(
       `the application's modules cannot be evaluated:\n${words}`,
-      /SyntaxError:.*regular expression/.test(words)
-        ? 'a class of Unicode (\\p{…}) has to stand in the code by its whole name; docs/JAVASCRIPT.md has a table of what the engine lacks'
-        : /SyntaxError:/.test(words)
-          ? 'the engine does not take this; docs/JAVASCRIPT.md has a table of what it lacks'
-          : 'they run once, while the component is built: what needs a request, the network or a timer belongs into the handler',
+      words.includes(NO_HANDLER)
+        ? 'export the handler by default, as in `export default { async fetch(request, env, ctx) { … } }`, or add a listener for "fetch"'
+        : /SyntaxError:.*regular expression/.test(words)
+          ? 'a class of Unicode (\\p{…}) has to stand in the code by its whole name; docs/JAVASCRIPT.md has a table of what the engine lacks'
+          : /SyntaxError:/.test(words)
+            ? 'the engine does not take this; docs/JAVASCRIPT.md has a table of what it lacks'
+            : 'they run once, while the component is built: what needs a request, the network or a timer belongs into the handler',
     );
   }
 }
 
 async function main() {
-  const [entry, output, flag] = process.argv.slice(2);
-  if (output === undefined) fail('ENTRY and OUTPUT are not named', 'node build.mjs src/index.js app.wasm');
+  const [entry, output, manager, ...flags] = process.argv.slice(2);
+  if (manager === undefined) fail('ENTRY, OUTPUT and MANAGER are not named', 'node build.mjs src/index.js app.wasm npm');
+  useManager(manager);
+  const ignores = flags.find((flag) => flag.startsWith('--ignores='))?.slice('--ignores='.length);
+  if (ignores !== undefined) {
+    process.stderr.write(`warning: what wrangler.toml says of ${ignores} is not read: \`env\` has what --env and --env-file grant\n`);
+  }
   if (!existsSync(entry)) fail(`there is no ${entry}`, 'name the module that exports the application by default');
   const work = mkdtempSync(join(tmpdir(), 'wasmhost-js-'));
   const clear = () => rmSync(work, { recursive: true, force: true });
@@ -327,7 +356,7 @@ async function main() {
   }
   try {
     const source = join(work, BUNDLE);
-    await writeFile(output, await componentize(source, await bundle(entry, source, flag === '--profile')));
+    await writeFile(output, await componentize(source, await bundle(entry, source, flags.includes('--profile'))));
   } finally {
     clear();
   }

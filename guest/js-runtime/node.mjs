@@ -5,6 +5,9 @@ import { existsSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
 import { join, resolve, sep } from 'node:path';
 
+import { find } from './packages.mjs';
+import { has as hasWord } from './words.mjs';
+
 // The packages, in the versions that `src/node` fits. A module of the runtime names them as `wasmhost:jspm/…`.
 const PACKAGES = {
   jspm: { name: '@jspm/core', version: '2.1.0', folder: ['nodelibs', 'browser'] },
@@ -62,35 +65,27 @@ export function hintOfModules(paths) {
   );
 }
 
-// What gets the packages that are missing.
-export const commandOf = (names) =>
-  `npm install --save-dev --save-exact ${names.map((name) => `${PACKAGES[name].name}@${PACKAGES[name].version}`).join(' ')}`;
-
-const textOf = (path, { name, version }, found) =>
-  `${path} needs the package ${name} ${version}, ${found === undefined ? 'which is not installed here' : `and ${found} is installed`}`;
-
-// The plugin, the packages that were missing, which there are, and the module that needs stores. `find` gives the folder and the
-// version of an installed package.
-export function nodeModules(runtime, find) {
+// The plugin, the packages that were missing, which there are, and the module that needs stores.
+export function nodeModules(runtime) {
   const own = join(runtime, 'node') + sep;
   const missing = new Set();
-  // The packages that are here, as folders.
-  const folders = new Map();
-  const folderOf = (key) => {
-    const { name, version, folder } = PACKAGES[key];
-    if (!folders.has(key)) {
-      const found = find(name);
-      folders.set(key, { root: found?.version === version ? join(found.folder, ...folder) : undefined, found: found?.version });
+  // The packages, where they are or what they lack.
+  const found = new Map();
+  const look = (key) => {
+    const one = PACKAGES[key];
+    if (!found.has(key)) {
+      const { folder, lacks } = find(one);
+      found.set(key, { root: folder && join(folder, ...one.folder), lacks });
     }
-    return folders.get(key);
+    return found.get(key);
   };
   // Where a module is, or what it lacks.
   const locate = (path, name) => {
-    const lacking = MODULES[name].filter((key) => folderOf(key).root === undefined);
-    for (const key of lacking) missing.add(key);
-    if (lacking.length > 0) return { errors: lacking.map((key) => ({ text: textOf(path, PACKAGES[key], folderOf(key).found) })) };
+    const lacking = MODULES[name].filter((key) => look(key).root === undefined);
+    for (const key of lacking) missing.add(PACKAGES[key]);
+    if (lacking.length > 0) return { errors: lacking.map((key) => ({ text: `${path} needs ${look(key).lacks}` })) };
     const file = join(own, `${name.replace('/', '_')}.js`);
-    return { path: existsSync(file) ? file : join(folderOf('jspm').root, `${name}.js`) };
+    return { path: existsSync(file) ? file : join(look('jspm').root, `${name}.js`) };
   };
   const setup = ({ onResolve, onLoad, resolve: resolveAs }) => {
     onResolve({ filter: new RegExp(`^(node:)?(${Object.keys(MODULES).join('|')})$`) }, async (args) => {
@@ -101,11 +96,11 @@ export function nodeModules(runtime, find) {
       if (other.errors.length === 0) {
         // What the importer's package.json has for browsers goes first, then ours, then a package of the same name.
         const isPackage = name === path && other.path.includes(`${sep}node_modules${sep}${name.split('/')[0]}${sep}`);
-        if (!isPackage || MODULES[name].some((key) => folderOf(key).root === undefined)) return undefined;
+        if (!isPackage || MODULES[name].some((key) => look(key).root === undefined)) return undefined;
       }
-      const found = locate(path, name);
+      const located = locate(path, name);
       // What `require` gives is the default export.
-      return kind === 'require-call' && found.path !== undefined ? { path: found.path, namespace: 'wasmhost-require' } : found;
+      return kind === 'require-call' && located.path !== undefined ? { path: located.path, namespace: 'wasmhost-require' } : located;
     });
     onLoad({ filter: /^/, namespace: 'wasmhost-require' }, ({ path }) => ({
       contents: `module.exports = require(${JSON.stringify(path)}).default;`,
@@ -113,27 +108,26 @@ export function nodeModules(runtime, find) {
     }));
     onResolve({ filter: new RegExp(`^wasmhost:(${Object.keys(PACKAGES).join('|')})/`) }, ({ path }) => {
       const [, key, name] = /^wasmhost:(\w+)\/(.*)$/.exec(path);
-      return { path: join(folderOf(key).root, `${name}.js`) };
+      return { path: join(look(key).root, `${name}.js`) };
     });
     // The `process` of @jspm/core, in the version above.
     onResolve({ filter: /\/chunk-DEMDiNwt\.js$/ }, ({ importer }) =>
-      importer.startsWith(`${folderOf('jspm').root}${sep}`) ? { path: join(own, 'jspm-process.js') } : undefined,
+      importer.startsWith(`${look('jspm').root}${sep}`) ? { path: join(own, 'jspm-process.js') } : undefined,
     );
   };
   return {
     plugin: { name: 'node', setup },
     missing,
-    has: (key) => folderOf(key).root !== undefined,
+    has: (key) => look(key).root !== undefined,
     hooks: join(own, 'async_hooks.js'),
   };
 }
 
 // What a bundle needs beside it: globals of Node.js that it names, and stores for its async functions.
 export function needsOf(code, inputs, { has, hooks }) {
-  const names = (word) => new RegExp(`(?<![-\\w])${word}(?![-\\w])`).test(code);
   const installs = [];
-  if (names('process') || names('(set|clear)Immediate')) installs.push('node/install-process.js');
-  if (names('Buffer') && has('jspm')) installs.push('node/install-buffer.js');
+  if (hasWord(code, 'process|setImmediate|clearImmediate')) installs.push('node/install-process.js');
+  if (hasWord(code, 'Buffer') && has('jspm')) installs.push('node/install-buffer.js');
   const hasStores = Object.entries(inputs).some(([path, { bytesInOutput }]) => resolve(path) === hooks && bytesInOutput > 0);
   return { installs, supported: hasStores ? { 'async-await': false, 'async-generator': false, 'for-await': false } : {} };
 }

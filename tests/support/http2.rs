@@ -426,7 +426,7 @@ impl Frames {
                 Some(_) => None,
             };
             if let Some(end) = end {
-                found.iter_mut().for_each(|(_, _, outcome)| drop(outcome.get_or_insert(end.clone())));
+                found.iter_mut().for_each(|(_, _, outcome)| *outcome = outcome.take().or_else(|| Some(end.clone())));
                 break;
             }
             let Some(next) = next else { break };
@@ -450,14 +450,14 @@ impl Frames {
 
     /// Every frame up to the connection's end.
     #[track_caller]
-    pub fn to_end(&mut self) -> Vec<Frame> {
+    pub fn until_end(&mut self) -> Vec<Frame> {
         std::iter::from_fn(|| self.next()).collect()
     }
 
     /// The reason of the GOAWAY that the connection ends with; none: it ends without one.
     #[track_caller]
     pub fn goaway(&mut self) -> Option<u32> {
-        let frames = self.to_end();
+        let frames = self.until_end();
         frames.iter().rev().find(|frame| frame.kind == kind::GOAWAY).map(|frame| frame.number(4))
     }
 }

@@ -78,7 +78,7 @@ impl Guest for Native {
         let path = request.path_with_query();
         let (authority, path) = (authority.as_deref().unwrap_or("localhost"), path.as_deref().unwrap_or("/"));
         let size = fields.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
-        let mut head = Vec::with_capacity(size + authority.len() + path.len() + 32);
+        let mut head = Vec::with_capacity(size + authority.len() + path.len() + 33);
         head.extend_from_slice(match &request.method() {
             Method::Get => b"GET",
             Method::Head => b"HEAD",
@@ -97,6 +97,10 @@ impl Guest for Native {
             _ => b"http://",
         });
         head.extend_from_slice(authority.as_bytes());
+        // The path of `OPTIONS *` has none.
+        if !path.starts_with('/') {
+            head.push(b'/');
+        }
         head.extend_from_slice(path.as_bytes());
         for (name, value) in &fields {
             head.push(message::END);

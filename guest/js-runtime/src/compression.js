@@ -1,111 +1,144 @@
-// CompressionStream and DecompressionStream (Compression): the engine's, between the streams of `streams.js`. The engine takes input
-// that breaks off for the end, and does not look at the number there that says whether all came out.
+// CompressionStream and DecompressionStream (Compression), on native parts (`wit/deps/compression.wit`). `build.mjs` imports this
+// before all modules of an application that names one of them, and `wasmhost build` adds the parts then.
 
+import { whenOver } from './loop.js';
+import { call, hasPart, isThere, made } from './native.js';
+import { ByteArray, zeroed } from './own.js';
 import { INNER, provide, shape } from './shape.js';
 import { mixSides } from './streams.js';
 
-const viewOf = (chunk) =>
-  ArrayBuffer.isView(chunk) ? new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength) : new Uint8Array(chunk);
+const DEFLATE = 'wasmhost:compression/deflate';
+const BROTLI = 'wasmhost:compression/brotli';
+// In the order of the WIT's enum.
+const FORMATS = ['deflate-raw', 'deflate', 'gzip'];
+// So much of a chunk is given to a coder at once.
+const INPUT_BYTES = 65536;
 
-// How many bytes came, and the last four of them.
-class Ending {
-  constructor() {
-    this.length = 0;
-    this.bytes = [];
+// A coder of a native part, which is there from the first input on: streams may be made at the top level.
+class Coder {
+  constructor(part, args) {
+    this.part = part;
+    this.args = args;
+    this.handle = undefined;
   }
 
-  add(chunk) {
-    this.length += chunk.byteLength;
-    this.bytes = [...this.bytes, ...viewOf(chunk).slice(-4)].slice(-4);
-  }
-}
-
-// What counts the bytes that came out, as the end of gzip's input does.
-class Length {
-  constructor() {
-    this.length = 0;
+  feed(bytes, isLast) {
+    if (this.handle === undefined) {
+      if (!isThere()) throw new TypeError('compression needs a request: at the top level there is none');
+      this.handle = call(`${this.part} [constructor]coder`, this.args);
+      whenOver(() => this.close());
+    }
+    if (this.handle === null) throw new TypeError('the request that this stream belongs to is over');
+    call(`${this.part} [method]coder.feed`, [this.handle, bytes, isLast]);
   }
 
-  add(chunk) {
-    this.length += chunk.length;
+  // The next piece of output; null where there is none without further input.
+  next() {
+    const piece = made(`${this.part} [method]coder.next`, [this.handle]);
+    if (piece === null) throw new TypeError('the compressed data is damaged, breaks off, or goes on behind its end');
+    return piece.length === 0 ? null : new ByteArray(piece.buffer);
   }
 
-  bytes() {
-    return [0, 8, 16, 24].map((bits) => (this.length >>> bits) & 255);
-  }
-}
-
-// What sums them up, as the end of deflate's does. In JavaScript it would take twenty times as long as all the rest; so the engine
-// packs them once more, and what it sums up is the end of that.
-class Sum {
-  constructor() {
-    const { readable, writable } = new NativeCompression('deflate');
-    this.writer = writable.getWriter();
-    this.ending = new Ending();
-    this.done = this.read(readable.getReader());
-  }
-
-  async read(reader) {
-    for (let read = await reader.read(); !read.done; read = await reader.read()) this.ending.add(read.value);
-  }
-
-  add(chunk) {
-    return this.writer.write(chunk);
-  }
-
-  async bytes() {
-    await this.writer.close();
-    await this.done;
-    return this.ending.bytes;
+  close() {
+    if (this.handle) call(`${this.part} [resource-drop]coder`, [this.handle]);
+    this.handle = null;
   }
 }
 
-const CHECKS = { gzip: Length, deflate: Sum };
-// Head and end of each. A head alone may look like an end.
-const BYTES_MIN = { gzip: 18, deflate: 6 };
-const NativeCompression = globalThis.CompressionStream;
+function coderOf(format, isDecompression) {
+  if (FORMATS.includes(format)) return new Coder(DEFLATE, [FORMATS.indexOf(format), isDecompression]);
+  if (format !== 'brotli') throw new TypeError(`there is no format ${format}`);
+  if (hasPart(`${BROTLI} [constructor]coder`)) return new Coder(BROTLI, [isDecompression]);
+  throw new TypeError('the format brotli is there for applications that have this word in their code');
+}
 
-for (const name of ['CompressionStream', 'DecompressionStream']) {
-  const Native = globalThis[name];
+function bytesOf(chunk) {
+  if (ArrayBuffer.isView(chunk)) return new ByteArray(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  if (chunk instanceof ArrayBuffer) return new ByteArray(chunk);
+  throw new TypeError('a chunk is neither an ArrayBuffer nor a view of one');
+}
+
+// The two sides of a coder. It makes output when somebody wants to read some, and a write waits meanwhile: however much a little
+// input becomes, there is only one piece of it at a time.
+function sidesOf(coder) {
+  let output;
+  let input;
+  let isWanted = false;
+  // What one of the sides was given up with.
+  let givenUp;
+  let wake = () => {};
+  const wanted = async () => {
+    if (!isWanted && givenUp === undefined) await new Promise((resolve) => (wake = resolve));
+    if (givenUp !== undefined) throw givenUp.reason;
+  };
+  const giveUp = (reason) => {
+    givenUp ??= { reason };
+    coder.close();
+    wake();
+  };
+  const readable = new ReadableStream(
+    {
+      start(controller) {
+        output = controller;
+      },
+      pull() {
+        isWanted = true;
+        wake();
+      },
+      cancel(reason) {
+        giveUp(reason);
+        input.error(reason);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  const failing = (step) => async (chunk) => {
+    try {
+      await step(chunk);
+    } catch (error) {
+      giveUp(error);
+      output.error(error);
+      throw error;
+    }
+  };
+  const writable = new WritableStream({
+    start(controller) {
+      input = controller;
+      // A write that waits holds up the abort.
+      controller.signal.addEventListener('abort', () => giveUp(controller.signal.reason));
+    },
+    write: failing(async (chunk) => {
+      const bytes = bytesOf(chunk);
+      for (let at = 0; at < bytes.length; at += INPUT_BYTES) {
+        await wanted();
+        coder.feed(bytes.subarray(at, at + INPUT_BYTES), false);
+        for (let piece = coder.next(); piece !== null; piece = coder.next()) {
+          isWanted = false;
+          output.enqueue(piece);
+          await wanted();
+        }
+      }
+    }),
+    // What is left is no more than a coder holds back.
+    close: failing(() => {
+      coder.feed(zeroed(0), true);
+      for (let piece = coder.next(); piece !== null; piece = coder.next()) output.enqueue(piece);
+      coder.close();
+      output.close();
+    }),
+    abort(reason) {
+      giveUp(reason);
+      output.error(reason);
+    },
+  });
+  return { readable, writable };
+}
+
+for (const [name, isDecompression] of [['CompressionStream', false], ['DecompressionStream', true]]) {
   const Interface = class {
     constructor(format) {
       if (arguments.length === 0) throw new TypeError(`${name} needs a format`);
-      const native = new Native(format);
-      const writer = native.writable.getWriter();
-      const reader = native.readable.getReader();
-      // Raw data says nothing at its end.
-      const Check = name === 'DecompressionStream' ? CHECKS[format] : undefined;
-      const check = Check && new Check();
-      const ending = new Ending();
-      let done;
-      const stream = new TransformStream({
-        start(controller) {
-          const handOn = async () => {
-            for (let read = await reader.read(); !read.done; read = await reader.read()) {
-              await check?.add(read.value);
-              controller.enqueue(read.value);
-            }
-          };
-          done = handOn().catch((error) => controller.error(error));
-        },
-        async transform(chunk) {
-          await writer.write(chunk);
-          if (check !== undefined) ending.add(chunk);
-        },
-        async flush() {
-          await writer.close();
-          await done;
-          if (check === undefined) return;
-          if (ending.length < BYTES_MIN[format] || `${await check.bytes()}` !== `${ending.bytes}`) {
-            throw new TypeError('the compressed data breaks off, or is damaged');
-          }
-        },
-        async cancel(reason) {
-          // Nobody waits for what the engine makes of it.
-          await Promise.allSettled([writer.abort(reason), reader.cancel(reason)]);
-        },
-      });
-      this[INNER] = { stream };
+      this[INNER] = { stream: sidesOf(coderOf(`${format}`, isDecompression)) };
     }
   };
   mixSides(Interface);

@@ -2,6 +2,7 @@
 // runtime keeps in it.
 
 import { describe, isError, placesOf } from './errors.js';
+import { isActive } from './loop.js';
 import { Request } from './request.js';
 import { Response } from './response.js';
 import { define, showMembers } from './shape.js';
@@ -21,9 +22,16 @@ function words(value) {
 const isObject = (value) => typeof value === 'object' && value !== null;
 
 // What stands before and behind a message for the host to know its level (host/sandbox/src/stdio.rs). No terminal shows these
-// characters, and the engine puts a space between.
+// characters, and the engine puts a space between. A word that nobody knows who writes a text that is printed is part of it, so that
+// none ends the message: the engine prints what is in an object as it is.
 const MARKS = { debug: '\x01', warn: '\x03', error: '\x04' };
 const END = '\x17';
+let word = '';
+function wordOf() {
+  // What is made at the top level is the same in all instances.
+  if (word === '' && isActive()) word = crypto.randomUUID().slice(0, 13);
+  return word;
+}
 const unmarked = (value) => (typeof value === 'string' ? value.replace(/[\x01-\x04\x17]/g, '') : value);
 
 for (const name of ['debug', 'error', 'info', 'log', 'warn']) {
@@ -31,7 +39,8 @@ for (const name of ['debug', 'error', 'info', 'log', 'warn']) {
   const mark = MARKS[name];
   define(console, name, (...args) => {
     const given = args.some(isObject) ? args.map(words) : args;
-    native.apply(console, mark === undefined ? given : [mark, ...(given.length === 0 ? [''] : given.map(unmarked)), END]);
+    if (mark === undefined) native.apply(console, given);
+    else native.call(console, `${mark}${END}${wordOf()}`, ...(given.length === 0 ? [''] : given.map(unmarked)), `${word}${END}`);
   });
 }
 

@@ -7,6 +7,7 @@ import * as app from 'wasmhost:app';
 
 import { takeBody } from './body.js';
 import { environmentOf, fieldsOf, isDevelopment } from './development.js';
+import { has, without } from './fields.js';
 import { listeners } from './globals.js';
 import { sendBody } from './host-body.js';
 import { beginCall, endCall, microtasksOver, tell } from './loop.js';
@@ -14,16 +15,21 @@ import { look } from './rejections.js';
 import { incoming } from './request.js';
 import { listOfResponse, Response } from './response.js';
 import { INNER } from './shape.js';
-import { dropRequest, keptOutparam, respond, respondWhole, WHOLE_MAX } from './wasi.js';
+import { dropRequest, keptOutparam, plainTextList, respond, respondWhole, WHOLE_MAX } from './wasi.js';
 
 const fetchOf = () => {
   const exported = app.default;
   if (typeof exported?.fetch === 'function') return (request, env, ctx) => exported.fetch(request, env, ctx);
   if (typeof exported === 'function' && exported.prototype === undefined) return exported;
   if (listeners.length > 0) return answerEvent;
-  throw new Error(
-    'the application has no handler: export one by default, as in `export default { async fetch(request, env, ctx) { … } }`, or add a listener for "fetch"',
-  );
+  const what =
+    exported === undefined
+      ? 'nothing is exported by default'
+      : typeof exported === 'function'
+        ? 'what is exported by default is a class, or a function that makes objects, and not an object with `fetch`'
+        : 'what is exported by default has no function `fetch`';
+  // `build.mjs` knows these words.
+  throw new Error(`the application has no handler: ${what}`);
 };
 const answer = fetchOf();
 
@@ -128,19 +134,36 @@ function send(call, response) {
   }
 }
 
+const encoder = new TextEncoder();
+const LENGTH = new Set(['content-length']);
+const OF_CONTENT = new Set(['content-length', 'content-encoding']);
+
+// The header fields for a body whose length is known. Those of another response, which applications hand on with a body that they
+// have changed, say something of that one's: its length, and how it is compressed, which a text never is. The answer to
+// HEAD speaks of a body that is not there.
+function listFor({ request }, list, content, length) {
+  if (length === undefined || !(has(list, 'content-length') || has(list, 'content-encoding'))) return list;
+  if (length === 0 && request.method === 'HEAD') return list;
+  return without(list, typeof content === 'string' ? OF_CONTENT : LENGTH);
+}
+
 // Gives a promise of what is left to send of the body. Throws while nothing was sent.
 function trySend(call, response) {
   if (!(response instanceof Response)) {
     throw new TypeError(`the handler answers with ${Object.prototype.toString.call(response)}, which is no Response`);
   }
   const inner = response[INNER];
-  const content = takeBody(inner) ?? '';
-  const list = listOfResponse(inner);
+  let content = takeBody(inner) ?? '';
+  let list = listOfResponse(inner);
+  if (list !== plainTextList) list = listFor(call, list, content, content.length ?? inner.length);
   if (content.length <= WHOLE_MAX) {
     // Where nothing goes on behind the response, the request goes with it.
     const over = call.ctx[INNER] === null ? takeHandle(call.request[INNER]) : 0;
     if (respondWhole(call.outparam, over, inner.status, list, content)) return undefined;
   } else {
+    if (typeof content === 'string') content = encoder.encode(content);
+    const length = content.length ?? inner.length;
+    if (length !== undefined) list = [...list, 'content-length', String(length)];
     const body = respond(call.outparam, inner.status, list);
     if (body !== null) return sendBody(body, content);
   }

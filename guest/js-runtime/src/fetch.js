@@ -3,7 +3,7 @@
 import { offAbort, onAbort } from './abort.js';
 import { takeBody } from './body.js';
 import { dataOf } from './data-url.js';
-import { has } from './fields.js';
+import { has, without } from './fields.js';
 import { HostBody, sendBody } from './host-body.js';
 import { giveUp, ready, tell } from './loop.js';
 import { listOfRequest, Request } from './request.js';
@@ -32,18 +32,21 @@ const OF_BODY = new Set(['content-encoding', 'content-language', 'content-locati
 // Fields that go when a redirect leads to another origin.
 const OF_ORIGIN = new Set(['authorization', 'cookie', 'proxy-authorization']);
 
-const without = (list, names) => list.filter((_, index, all) => !names.has(all[index & ~1]));
+const LENGTH = new Set(['content-length']);
 
 const encoder = new TextEncoder();
 // Methods whose requests have a length even without a body (Fetch, "HTTP-network-or-cache fetch").
 const LENGTH_EXPECTED = new Set(['POST', 'PUT', 'PATCH']);
 
-// The header fields with a content-length where the body's length is known. Many servers answer 411 to a body in chunks.
+// The header fields with the body's own content-length where it is known, whatever is given: applications hand on the fields of
+// another request. Many servers answer 411 to a body in chunks.
 function withLength(list, method, body, streamLength) {
   let length = streamLength;
   if (body instanceof Uint8Array) ({ length } = body);
   else if (body === null) length = LENGTH_EXPECTED.has(method) ? 0 : undefined;
-  return length === undefined || has(list, 'content-length') ? list : [...list, 'content-length', String(length)];
+  else if (length === undefined) return list;
+  const others = has(list, 'content-length') ? without(list, LENGTH) : list;
+  return length === undefined ? others : [...others, 'content-length', String(length)];
 }
 
 // A data: URL may be of any length.

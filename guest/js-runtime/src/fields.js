@@ -74,7 +74,13 @@ export function listOfHeaders(headers) {
 
 export function headersOf(list) {
   const headers = new Headers();
-  for (let index = 0; index < list.length; index += 2) headers.append(list[index], list[index + 1]);
+  for (let index = 0; index < list.length; index += 2) {
+    const name = list[index];
+    const value = list[index + 1];
+    // Of one `cookie` there may be several parts (RFC 9113, section 8.2.3).
+    if (name === 'cookie' && headers.has(name)) headers.set(name, `${headers.get(name)}; ${value}`);
+    else headers.append(name, value);
+  }
   return headers;
 }
 
@@ -90,3 +96,6 @@ export function has(list, name) {
   for (let index = 0; index < list.length; index += 2) if (list[index] === name) return true;
   return false;
 }
+
+// The list without the fields of a Set of names.
+export const without = (list, gone) => list.filter((_, index) => !gone.has(list[index & ~1]));

@@ -27,14 +27,37 @@ export function urlencodedFormOf(bytes) {
   return form;
 }
 
+// RFC 2046, section 5.1.1. A search for a long one could take as long as it is, for each byte of the body.
+const BOUNDARY_MAX = 70;
+// A parameter of Content-Disposition, with its value as a quoted string or not. Browsers write a backslash as it is, and a quote as
+// %22; others write a backslash before the quote.
+const PARAMETER = /;[\t ]*([^\s;="]+)[\t ]*=[\t ]*(?:"((?:\\"|[^"])*)"|([^\s;"]+))[\t ]*/gy;
+const unquoted = (text) => text.replaceAll('\\"', '"').replace(/%22|%0D|%0A/gi, decodeURIComponent);
+
+// The name and the file's name, undefined where there is none, of a part's head; and its type.
+function readHead(head) {
+  const fields = new Map();
+  for (const line of head.split('\r\n')) {
+    const colon = line.indexOf(':');
+    const name = line.slice(0, colon).toLowerCase();
+    if (colon > 0 && !fields.has(name)) fields.set(name, trimmed(line.slice(colon + 1)));
+  }
+  const disposition = fields.get('content-disposition') ?? '';
+  const kind = /^form-data[\t ]*(?=;)/i.exec(disposition)?.[0] ?? '';
+  const parameters = new Map();
+  for (const [, name, quoted, plain] of kind === '' ? [] : disposition.slice(kind.length).matchAll(PARAMETER)) {
+    if (!parameters.has(name.toLowerCase())) parameters.set(name.toLowerCase(), plain ?? unquoted(quoted));
+  }
+  return { name: parameters.get('name'), file: parameters.get('filename'), type: fields.get('content-type') || 'text/plain' };
+}
+
 // The form that bytes of multipart/form-data hold. (The engine's parser puts other contents into the files.)
 export function formOf(bytes, boundary) {
   const invalid = () => new TypeError('the body is no form of multipart/form-data');
-  if (boundary === undefined || boundary === '') throw invalid();
+  if (boundary === undefined || boundary === '' || boundary.length > BOUNDARY_MAX) throw invalid();
   // One character a byte, to search in.
   const text = new TextDecoder('latin1').decode(bytes);
   const delimiter = `--${boundary}`;
-  const unquoted = (name) => name.replace(/%22|%0D|%0A/gi, decodeURIComponent);
   const form = new FormData();
   let at = text.indexOf(delimiter);
   for (;;) {
@@ -44,17 +67,10 @@ export function formOf(bytes, boundary) {
     const begin = text.indexOf('\r\n\r\n', at) + 4;
     const end = text.indexOf(`\r\n${delimiter}`, begin);
     if (begin < 4 || end < 0) throw invalid();
-    const head = decoder.decode(bytes.subarray(at, begin));
-    const name = /^content-disposition:\s*form-data\s*;.*?[;\s]name="([^"]*)"/im.exec(head)?.[1];
+    const { name, file, type } = readHead(decoder.decode(bytes.subarray(at, begin)));
     if (name === undefined) throw invalid();
-    const file = /^content-disposition:.*[;\s]filename="([^"]*)"/im.exec(head)?.[1];
     const content = bytes.subarray(begin, end);
-    if (file === undefined) {
-      form.append(unquoted(name), plainDecoder.decode(content));
-    } else {
-      const kind = trimmed(/^content-type:(.*)/im.exec(head)?.[1] ?? '') || 'text/plain';
-      form.append(unquoted(name), new File([content], unquoted(file), { type: kind }));
-    }
+    form.append(name, file === undefined ? plainDecoder.decode(content) : new File([content], file, { type }));
     at = end + 2;
   }
 }

@@ -2,7 +2,6 @@
 
 import './streams.js';
 import './text-streams.js';
-import './compression.js';
 import './blob.js';
 import './clone.js';
 import './performance.js';

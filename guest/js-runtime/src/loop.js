@@ -17,11 +17,18 @@ let idle = 0;
 const IDLE_MAX = 1000;
 // Those who wait for a pollable: { pollable, resolve, reject }.
 let waiting = [];
-// Timers by their numbers: { due, run, every }.
+// Timers by their numbers: { number, due, run, every }; and in a binary heap, the earliest first, in which those that were stopped
+// stay for a while.
 const timers = new Map();
+let heap = [];
 let lastTimer = 0;
+// What was due at the last look at the clock has its turn before the next `poll`.
+let looked = 0;
 // What is left to do at the end of the call.
 const atEnd = new Set();
+
+// What is done at the beginning of each call.
+let begun = null;
 
 // What is done between turns, and at the end of the call.
 let settled = () => {};
@@ -45,6 +52,11 @@ export const isActive = () => active;
 // Has something done, once, at the end of the call, or of the first one if there is none yet.
 export const whenOver = (step) => atEnd.add(step);
 
+// Has something done at the beginning of each call.
+export const whenBegun = (step) => {
+  begun = step;
+};
+
 // Has something done at each point at which the microtasks have run, and at the end of each call.
 export const whenSettled = (step) => {
   settled = step;
@@ -59,6 +71,7 @@ export const isOver = (reason) => over.has(reason);
 export function beginCall() {
   active = true;
   idle = 0;
+  if (begun !== null) begun();
   arm();
 }
 
@@ -66,7 +79,10 @@ export function beginCall() {
 export function endCall() {
   settled();
   active = false;
-  if (timers.size > 0) timers.clear();
+  if (heap.length > 0) {
+    timers.clear();
+    heap = [];
+  }
   if (waiting.length > 0) {
     const reason = new DOMException('the request is over', 'AbortError');
     over.add(reason);
@@ -109,27 +125,30 @@ function turn() {
   if (waiting.length === 0 && timers.size === 0) return pause();
   idle = 0;
   const due = earliest();
+  if (due === undefined || due.due > looked) wait(due);
+  if (due !== undefined && due.due <= looked) fire(due);
+  arm();
+}
+
+// Waits until something that others wait for is ready, or the timer is due.
+function wait(due) {
+  looked = now();
+  if (waiting.length === 0 && due.due <= looked) return;
   const pollables = waiting.map((one) => one.pollable);
-  // Only a poll with a timer in it, for one that is due: what is ready has its turn as well.
-  if (due !== undefined) pollables.push(timer(Math.max(0, due.due - now())));
-  if (pollables.length > 0) {
-    const found = new Set(poll(pollables));
-    const before = waiting;
-    waiting = [];
-    for (let index = 0; index < before.length; index++) {
-      if (found.has(index)) {
-        dropPollable(before[index].pollable);
-        before[index].resolve();
-      } else {
-        waiting.push(before[index]);
-      }
-    }
-    if (due !== undefined) {
-      dropPollable(pollables[pollables.length - 1]);
-      if (found.has(pollables.length - 1)) fire(due);
+  if (due !== undefined) pollables.push(timer(due.due - looked));
+  const found = new Set(poll(pollables));
+  if (due !== undefined) dropPollable(pollables[pollables.length - 1]);
+  const before = waiting;
+  waiting = [];
+  for (let index = 0; index < before.length; index++) {
+    if (found.has(index)) {
+      dropPollable(before[index].pollable);
+      before[index].resolve();
+    } else {
+      waiting.push(before[index]);
     }
   }
-  arm();
+  looked = now();
 }
 
 // The microtasks have run, the call is not over, and nothing is left that could go on with it.
@@ -142,18 +161,49 @@ function pause() {
   return tell(ENDLESS);
 }
 
-function earliest() {
-  let first;
-  for (const one of timers.values()) {
-    if (first === undefined || one.due < first.due) first = one;
+const isBefore = (one, other) => one.due < other.due || (one.due === other.due && one.number < other.number);
+
+function push(one) {
+  let at = heap.length;
+  for (; at > 0; ) {
+    const above = (at - 1) >> 1;
+    if (!isBefore(one, heap[above])) break;
+    heap[at] = heap[above];
+    at = above;
   }
-  return first;
+  heap[at] = one;
+}
+
+function pop() {
+  const last = heap.pop();
+  const { length } = heap;
+  if (length === 0) return;
+  let at = 0;
+  for (let below = 1; below < length; below = 2 * at + 1) {
+    if (below + 1 < length && isBefore(heap[below + 1], heap[below])) below += 1;
+    if (!isBefore(heap[below], last)) break;
+    heap[at] = heap[below];
+    at = below;
+  }
+  heap[at] = last;
+}
+
+const isLive = (one) => timers.get(one.number) === one;
+
+function earliest() {
+  while (heap.length > 0 && !isLive(heap[0])) pop();
+  return heap[0];
 }
 
 // One timer a turn, so that the microtasks it leaves run before the next.
 function fire(one) {
-  if (one.every === undefined) timers.delete(one.number);
-  else one.due = now() + Math.max(1, one.every);
+  pop();
+  if (one.every === undefined) {
+    timers.delete(one.number);
+  } else {
+    one.due = now() + Math.max(1, one.every);
+    push(one);
+  }
   try {
     one.run();
   } catch (error) {
@@ -180,18 +230,26 @@ function start(callback, ms, args, repeats) {
   // HTML, section "Timers": a `long`, so that Infinity and what is too large for it are 0.
   const delay = Math.max(0, Number(ms) | 0);
   const number = ++lastTimer;
-  timers.set(number, {
+  const one = {
     number,
     due: now() + delay,
     run: args.length === 0 ? callback : () => callback(...args),
     every: repeats ? delay : undefined,
-  });
+  };
+  timers.set(number, one);
+  push(one);
   arm();
   return number;
 }
 
+// Of those that were stopped, there are never many more than of the others.
+const STOPPED_MAX = 64;
+
 function stop(number) {
-  timers.delete(Number(number));
+  if (!timers.delete(Number(number)) || heap.length <= 2 * timers.size + STOPPED_MAX) return;
+  const stale = heap;
+  heap = [];
+  for (const one of stale) if (isLive(one)) push(one);
 }
 
 export const globals = {

@@ -12,7 +12,7 @@ const PLAIN = { statusText: '', type: 'default', url: '', redirected: false };
 
 export class Response {
   constructor(body, init) {
-    // There may be more: `headers`, `used` (the body), and in `more` what few responses have: reason, type, URL.
+    // There may be more: `headers`, `used` (the body), `length` of one that is a stream, where it is known, and in `more` what few responses have: reason, type, URL.
     const inner = { body, status: 200, list: null };
     this[INNER] = inner;
     let type = null;
@@ -23,7 +23,9 @@ export class Response {
       }
       [, type] = plainTextList;
     } else {
-      [inner.body, type] = extract(body);
+      let length;
+      [inner.body, type, length] = extract(body);
+      if (length !== undefined) inner.length = length;
     }
     if (init === undefined || init === null) {
       inner.list = type === null ? [] : ['content-type', type];

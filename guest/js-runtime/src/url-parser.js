@@ -30,7 +30,9 @@ function cleaned(given) {
 
 // The host of a special URL, serialized. The engine throws for what is none.
 function hostOf(text) {
-  const outside = text.replace(/\[[^\]]*\]/, '');
+  const open = text.indexOf('[');
+  const close = text.indexOf(']', open);
+  const outside = open < 0 || close < 0 ? text : text.slice(0, open) + text.slice(close + 1);
   if (text === '' || /[@:]/.test(outside)) throw new TypeError(`"${text}" is no host`);
   return new Native(`http://${text}/`).hostname;
 }

@@ -9,6 +9,8 @@
 
 import { dealloc, imports, memory, realloc } from 'wasmhost:raw';
 
+import { ByteArray, reader, setBytes } from './own.js';
+
 const named = (name) => {
   const found = imports[name];
   if (found === undefined) throw new Error(`the component's world lacks ${name}`);
@@ -63,8 +65,16 @@ const monotonicNow = named('wasi:clocks/monotonic-clock now');
 const monotonicSubscribe = named('wasi:clocks/monotonic-clock subscribe-duration');
 const environmentGet = named('wasi:cli/environment get-environment');
 
+// An application can replace methods and accessors. Those that get hold of memory, which keys are in, are the engine's, and what they
+// get is made by a constructor of the engine, not by a method.
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+// A mark at the beginning belongs to the text here.
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+// Calls of methods of their own cost less than calls of functions that were made of them.
+Object.defineProperty(encoder, 'encodeInto', { value: TextEncoder.prototype.encodeInto });
+Object.defineProperty(decoder, 'decode', { value: TextDecoder.prototype.decode });
+const lengthOf = reader(ArrayBuffer.prototype, 'byteLength');
+const WordArray = globalThis.Uint32Array;
 
 // What a stream tells instead of bytes.
 export const CLOSED = -1;
@@ -73,6 +83,8 @@ export const FAILED = -2;
 let buffer;
 let bytes;
 let words;
+// How many bytes there are.
+let size = 0;
 
 // The buffer is another one when the memory has grown, which any import or allocation may have caused. What lies within the old
 // one is read through it as well.
@@ -80,22 +92,26 @@ function refresh() {
   const current = memory.buffer;
   if (current !== buffer) {
     buffer = current;
-    bytes = new Uint8Array(current);
-    words = new Uint32Array(current, 0, current.byteLength >>> 2);
+    size = lengthOf(current);
+    bytes = new ByteArray(current);
+    words = new WordArray(current, 0, size >>> 2);
   }
 }
 
 // Makes the bytes up to `end` readable. Asking for the buffer costs as much as any call out of the engine.
 function reach(end) {
-  if (bytes === undefined || end > bytes.length) refresh();
+  if (end > size) refresh();
 }
+
+const part = (from, length) => new ByteArray(buffer, from, length);
+const textAt = (at, length) => decoder.decode(part(at, length));
 
 // A string that the host has allocated; freed.
 function takeText(word) {
   const length = words[word + 1];
   if (length === 0) return '';
   const at = words[word];
-  const taken = decoder.decode(bytes.subarray(at, at + length));
+  const taken = textAt(at, length);
   dealloc(at);
   return taken;
 }
@@ -107,7 +123,7 @@ function takeIsomorphic(word) {
   const length = words[word + 1];
   if (length === 0) return '';
   const at = words[word];
-  let taken = decoder.decode(bytes.subarray(at, at + length));
+  let taken = textAt(at, length);
   if (NOT_ASCII.test(taken)) {
     taken = '';
     for (let index = at; index < at + length; index++) taken += String.fromCharCode(bytes[index]);
@@ -126,7 +142,7 @@ function place(string) {
   }
   const at = realloc(0, 0, 1, most);
   refresh();
-  written = encoder.encodeInto(string, bytes.subarray(at, at + most)).written;
+  ({ written } = encoder.encodeInto(string, part(at, most)));
   return at;
 }
 
@@ -139,10 +155,10 @@ export function headOf(request) {
   const result = requestHead(request);
   reach(result + 8);
   const at = words[result >> 2];
-  const end = at + words[(result >> 2) + 1];
+  const length = words[(result >> 2) + 1];
   dealloc(result);
-  reach(end);
-  const head = decoder.decode(bytes.subarray(at, end));
+  reach(at + length);
+  const head = textAt(at, length);
   dealloc(at);
   return head;
 }
@@ -204,7 +220,7 @@ export function read(stream, most) {
   const length = words[(result + 8) >> 2];
   dealloc(result);
   if (length === 0) return null;
-  const chunk = bytes.slice(at, at + length);
+  const chunk = new ByteArray(part(at, length));
   dealloc(at);
   return chunk;
 }
@@ -231,7 +247,7 @@ export function write(stream, chunk, from, to) {
   const length = to - from;
   const at = realloc(0, 0, 1, length);
   refresh();
-  bytes.set(from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to), at);
+  setBytes(bytes, from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to), at);
   const wrote = outcome(streamWrite(stream, at, length));
   dealloc(at);
   return wrote;
@@ -251,7 +267,7 @@ function fields(list) {
   const table = realloc(0, 0, 4, tableBytes + head.length + 1);
   refresh();
   let at = table + tableBytes;
-  const isAscii = encoder.encodeInto(head, bytes.subarray(at, at + head.length)).read === head.length;
+  const isAscii = encoder.encodeInto(head, part(at, head.length)).read === head.length;
   // Four words a field: where its name is, how long, and the same for its value.
   let word = table >> 2;
   for (let index = 0; index < list.length; index++, word += 2) {
@@ -284,7 +300,7 @@ function makeSpace() {
   refresh();
   spaceAt = words[result >> 2];
   dealloc(result);
-  space = new Uint8Array(buffer, spaceAt, SPACE_BYTES);
+  space = part(spaceAt, SPACE_BYTES);
 }
 
 // The head of a text as most responses have it: made once.
@@ -319,11 +335,11 @@ function respondWith(outparam, over, status, head, content, whole) {
     const most = text.length * 3 + content.length;
     at = realloc(0, 0, 1, most);
     refresh();
-    target = bytes.subarray(at, at + most);
+    target = part(at, most);
     length = encoder.encodeInto(text, target).written;
   }
   if (!isText) {
-    target.set(content, length);
+    setBytes(target, content, length);
     length += content.length;
   }
   return respondTo(outparam, over === 0 ? 0 : 1, over, status, at, length, whole) !== 0;
@@ -412,7 +428,9 @@ export function poll(pollables) {
   refresh();
   dealloc(list);
   const at = words[result >> 2];
-  const ready = Array.from(words.subarray(at >> 2, (at >> 2) + words[(result + 4) >> 2]));
+  const ready = [];
+  const end = (at >> 2) + words[(result + 4) >> 2];
+  for (let word = at >> 2; word < end; word++) ready.push(words[word]);
   dealloc(at);
   dealloc(result);
   return ready;

@@ -53,8 +53,8 @@ pub enum Descriptor {
     Listener(usize),
     /// A client's socket.
     Socket,
-    /// A sealed file of what listeners need to speak TLS.
-    Tls,
+    /// A sealed file of what listeners need to speak TLS; those with higher numbers are for addresses that are given up.
+    Tls(usize),
 }
 
 /// A descriptor to be sent, and what it is.

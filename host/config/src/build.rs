@@ -283,6 +283,15 @@ fn end_listeners(
     if top.listens.is_empty() && more.is_empty() {
         top.listen_by_default();
     }
+    if let Some(key) = top.says().filter(|_| top.listens.is_empty()) {
+        let reason = format!(
+            "`{key}` is for addresses that are named in the same place, and there are none: write `listen` beside it, or write it below each `[[listener]]`"
+        );
+        match at_top.of(key) {
+            Some(at) => mistakes.at(at, None, reason),
+            None => mistakes.note(flag_of(key), reason),
+        }
+    }
     let mut add = |draft: ListenerDraft, begin: Option<Offset>, places: &ValuePlaces| {
         let listeners = &mut drafts.host.config.listeners;
         let added = draft.finish().and_then(|more| {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::machine::Machine;
 use super::{
-    App, Balance, CacheChoice, Capacity, Compilation, Config, Confine, Grants, HostLimits, Isolation, Limits, Listen,
-    LogChoice, MAX_WORKERS, WorkerKind,
+    App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, Grants, HostLimits, Isolation, Limits,
+    Listen, LogChoice, MAX_WORKERS, WorkerKind,
 };
 use super::{env_file, parse};
 
@@ -126,6 +126,7 @@ impl AppDraft {
             routes: Vec::new(),
             strip_prefix: false,
             forwarded_headers: false,
+            compress: Compress::default(),
             group: None,
             isolation: Isolation::default(),
             capacity: Capacity::default(),

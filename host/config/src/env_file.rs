@@ -10,6 +10,19 @@ use rustix::fs::{Mode, OFlags};
 /// Largest file.
 const BYTES_MAX: u64 = 1 << 20;
 
+/// The variable that tells a guest that it runs in `wasmhost dev`.
+pub const DEVELOPMENT_VARIABLE: &str = "WASMHOST_DEVELOPMENT";
+
+/// Whether a variable of this name may be granted.
+pub(super) fn grantable(name: &str) -> Result<(), String> {
+    if name == DEVELOPMENT_VARIABLE {
+        return Err(format!(
+            "`{name}` cannot be granted, since applications would show clients their errors and source; leave it out: `wasmhost dev` sets it"
+        ));
+    }
+    Ok(())
+}
+
 /// What is wrong, and in which line (from 1) if in one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
@@ -81,6 +94,7 @@ fn variable(line: &str) -> Result<Option<(String, String)>, String> {
     if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || "'\"#".contains(c)) {
         return Err(format!("`{name}` is not a name; write `NAME=VALUE` without spaces or quotes in the name"));
     }
+    grantable(name)?;
     let value = value.trim_start();
     let value = match value.chars().next() {
         Some(quote @ ('"' | '\'')) => quoted(&value[1..], quote)?,

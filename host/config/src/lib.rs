@@ -45,8 +45,9 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
+pub use env_file::DEVELOPMENT_VARIABLE;
 pub use given::Source;
-pub use listener::{ClientAuth, Listener, TlsFiles};
+pub use listener::{ClientAuth, ListenerConfig, TlsFiles};
 pub use machine::{Machine, available_bytes, machine};
 pub use mistake::Mistake;
 pub use outline::{Outline, outline};
@@ -69,13 +70,25 @@ pub enum Balance {
     Kernel,
 }
 
+/// Which answers of an app are compressed, for clients that take them so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Compress {
+    /// None.
+    #[default]
+    Off,
+    /// Those to requests that carry nothing by which the client is known.
+    Public,
+    /// All.
+    All,
+}
+
 /// All settings of one run of `wasmhost serve`: those of the host, and its apps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
     /// What is served; one app at least, [`APPS_MAX`] at most. No two have the same name.
     pub apps: Vec<Arc<App>>,
     /// Where clients connect, and how; one at least. No two have the same address.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerConfig>,
     /// Number of workers, 1 to [`MAX_WORKERS`]; each group has as many more.
     pub workers: u16,
     /// What a worker is.
@@ -166,6 +179,8 @@ pub struct App {
     pub strip_prefix: bool,
     /// Whether it sees who its clients are, in headers.
     pub forwarded_headers: bool,
+    /// Which of its answers are compressed.
+    pub compress: Compress,
     /// With which other apps it shares worker processes, of the same form as a name; none: with all that have none.
     pub group: Option<String>,
     /// How long an instance lives.

@@ -11,7 +11,7 @@ use super::{Listen, encoding, parse};
 
 /// An address on which the host listens, and how connections there begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listener {
+pub struct ListenerConfig {
     /// The address.
     pub listen: Listen,
     /// Clients speak TLS, with these files; none: they do not.
@@ -24,7 +24,7 @@ pub struct Listener {
     pub hsts: Option<Arc<str>>,
 }
 
-impl Listener {
+impl ListenerConfig {
     /// Whether both differ in their addresses only.
     pub(super) fn has_settings_of(&self, other: &Self) -> bool {
         Self { listen: other.listen.clone(), ..self.clone() } == *other
@@ -90,7 +90,7 @@ pub(super) struct ListenerDraft {
     /// Empty: none for the certificate of this number.
     pub(super) ocsp: Vec<PathBuf>,
     pub(super) client_ca: Option<PathBuf>,
-    pub(super) client_auth: Option<ClientAuth>,
+    pub(super) client_auth: ClientAuth,
     pub(super) has_proxy_header: bool,
     pub(super) redirects: bool,
     pub(super) hsts: Option<Arc<str>>,
@@ -107,7 +107,7 @@ impl ListenerDraft {
             keys: Vec::new(),
             ocsp: Vec::new(),
             client_ca: None,
-            client_auth: None,
+            client_auth: ClientAuth::Required,
             has_proxy_header: false,
             redirects: false,
             hsts: None,
@@ -161,11 +161,25 @@ impl ListenerDraft {
             let age = part.trim().strip_prefix("max-age=").map(|age| age.trim_matches('"'));
             age.is_some_and(|age| !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit()))
         });
-        if !text.is_empty() && !(is_field && has_age) {
+        if !(text.is_empty() || is_field && has_age) {
             return Err("is no value of Strict-Transport-Security: write `max-age=SECONDS`, as in `max-age=31536000; includeSubDomains`".to_owned());
         }
         self.hsts = Some(text).filter(|text| !text.is_empty()).map(Arc::from);
         Ok(())
+    }
+
+    /// A key that says something of the addresses of this place; none: nothing is said of them.
+    pub(super) fn says(&self) -> Option<&'static str> {
+        let said = [
+            ("tls.cert", !self.chains.is_empty()),
+            ("tls.key", !self.keys.is_empty()),
+            ("tls.client-ca", self.client_ca.is_some()),
+            ("tls.ocsp", !self.ocsp.is_empty()),
+            ("proxy-protocol", self.has_proxy_header),
+            ("https-redirect", self.redirects),
+            ("hsts", self.hsts.is_some()),
+        ];
+        said.into_iter().find(|(_, is_said)| *is_said).map(|(key, _)| key)
     }
 
     /// Where clients connect when nothing is said.
@@ -178,7 +192,7 @@ impl ListenerDraft {
     ///
     /// # Errors
     /// What its settings do not say together: the key that it is about, and why.
-    pub(super) fn finish(self) -> Result<Vec<Listener>, (&'static str, String)> {
+    pub(super) fn finish(self) -> Result<Vec<ListenerConfig>, (&'static str, String)> {
         let tls = self.tls()?.map(Arc::new);
         if self.redirects && tls.is_some() {
             let reason = "clients of this address speak TLS already; redirect those of another one";
@@ -189,7 +203,8 @@ impl ListenerDraft {
             return Err(("hsts", reason.to_owned()));
         }
         let Self { listens, has_proxy_header, redirects, hsts, .. } = self;
-        let listener = |listen| Listener { listen, tls: tls.clone(), has_proxy_header, redirects, hsts: hsts.clone() };
+        let listener =
+            |listen| ListenerConfig { listen, tls: tls.clone(), has_proxy_header, redirects, hsts: hsts.clone() };
         Ok(listens.into_iter().map(listener).collect())
     }
 
@@ -207,11 +222,7 @@ impl ListenerDraft {
             return Err(("tls.cert", format!("there are {count} certificates, of {CERTIFICATES_MAX} at most")));
         }
         if count == 0 {
-            let beside = [
-                ("tls.ocsp", !ocsp.is_empty()),
-                ("tls.client-ca", client_ca.is_some()),
-                ("tls.client-auth", client_auth.is_some()),
-            ];
+            let beside = [("tls.ocsp", !ocsp.is_empty()), ("tls.client-ca", client_ca.is_some())];
             return match beside.into_iter().find(|(_, is_there)| *is_there) {
                 Some((key, _)) => {
                     Err((key, "has no effect without a certificate: name `tls.cert` and `tls.key`".to_owned()))
@@ -226,7 +237,7 @@ impl ListenerDraft {
             );
             return Err(("tls.ocsp", reason));
         }
-        if client_auth.is_some() && client_ca.is_none() {
+        if *client_auth == ClientAuth::Optional && client_ca.is_none() {
             return Err((
                 "tls.client-auth",
                 "has no effect without `tls.client-ca`, the roots of clients' certificates".to_owned(),
@@ -239,7 +250,7 @@ impl ListenerDraft {
         Ok(Some(TlsFiles {
             certificates: certificates.collect(),
             client_ca: client_ca.clone(),
-            client_auth: client_auth.unwrap_or_default(),
+            client_auth: *client_auth,
         }))
     }
 }
@@ -259,7 +270,7 @@ fn is_any_port(listen: &Listen) -> bool {
 ///
 /// # Errors
 /// An address that cannot be added, and why.
-pub(super) fn add(all: &mut Vec<Listener>, more: Vec<Listener>) -> Result<(), (Listen, String)> {
+pub(super) fn add(all: &mut Vec<ListenerConfig>, more: Vec<ListenerConfig>) -> Result<(), (Listen, String)> {
     for listener in more {
         if let Some(other) = all.iter().find(|other| other.listen == listener.listen) {
             // By its address it is known what a listener is to be.

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
-use super::env_file::open_regular;
+use super::env_file::{grantable, open_regular};
 use super::{DirectoryPurpose, Listen, Preopen, host_name};
 
 /// A rule of `--allow-host`.
@@ -155,6 +155,11 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
         Some(_) => Err("holds a NUL byte".to_owned()),
         None => Err(format!("write `NAME=VALUE`; to pass your own variable on: `{text}=\"${text}\"`")),
     }
+}
+
+/// A variable for guests. One name is refused: with that variable, applications would tell clients of their errors.
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
+    key_value(text).and_then(|(name, value)| grantable(&name).map(|()| (name, value)))
 }
 
 /// `true` or `false`.

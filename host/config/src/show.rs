@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::capability::Capabilities;
 use super::settings::{self, Of, Setting};
 use super::shown::{self, Shown};
-use super::{App, Config, Listener, WorkerKind};
+use super::{App, Config, ListenerConfig, WorkerKind};
 
 /// What stands in the place of values that may be secrets.
 const HIDDEN: &str = "…";
@@ -47,7 +47,7 @@ pub fn changed_host_settings(before: &Config, after: &Config) -> Vec<&'static st
 }
 
 /// A setting of addresses that have all in common; the first stands for them, but for the addresses themselves.
-fn show_listeners(text: &mut String, setting: &Setting, listeners: &[Listener]) {
+fn show_listeners(text: &mut String, setting: &Setting, listeners: &[ListenerConfig]) {
     let (Of::Listener(access), Some(first)) = (&setting.of, listeners.first()) else { return };
     let value = match (access.get)(first) {
         Shown::Text(_) if setting.key == "listen" => {

@@ -28,7 +28,7 @@ pub const EXPIRY_WARNING: Duration = Duration::from_hours(14 * 24);
 #[derive(Serialize, Deserialize)]
 pub struct TlsMaterial {
     /// The first is for clients that name no server, or one of which there is no certificate.
-    pub identities: Vec<Identity>,
+    pub identities: Vec<ServerIdentity>,
     /// The roots of clients' certificates in PEM; empty: clients are not asked for any.
     pub client_roots: String,
     /// Whether clients need one.
@@ -37,7 +37,7 @@ pub struct TlsMaterial {
 
 /// A certificate with its key.
 #[derive(Serialize, Deserialize)]
-pub struct Identity {
+pub struct ServerIdentity {
     /// The certificate, and those between it and a root, in PEM.
     pub chain: String,
     /// Its private key, in PEM.
@@ -83,15 +83,28 @@ fn seconds(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
 }
 
+/// What becomes of certificates that have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedCertificates {
+    /// They are an error: a host does not start with them.
+    Refuse,
+    /// They go on, since the host serves with them already; the log says so.
+    Accept,
+}
+
 /// Reads and checks the files of a listener's TLS. Blocks.
 ///
 /// # Errors
 /// Which file cannot be used, why, and what to do.
-pub fn read(files: &TlsFiles, now: SystemTime) -> Result<(TlsMaterial, Vec<CertificateFacts>), String> {
+pub fn read(
+    files: &TlsFiles,
+    now: SystemTime,
+    ended: EndedCertificates,
+) -> Result<(TlsMaterial, Vec<CertificateFacts>), String> {
     let mut identities = Vec::new();
     let mut facts = Vec::new();
     for files in &files.certificates {
-        let (identity, not_after) = read_identity(files, now)?;
+        let (identity, not_after) = read_identity(files, now, ended)?;
         facts.push(CertificateFacts {
             file: files.chain.display().to_string(),
             names: identity.names.clone(),
@@ -106,7 +119,11 @@ pub fn read(files: &TlsFiles, now: SystemTime) -> Result<(TlsMaterial, Vec<Certi
     Ok((TlsMaterial { identities, client_roots, client_auth: files.client_auth }, facts))
 }
 
-fn read_identity(files: &CertificateFiles, now: SystemTime) -> Result<(Identity, i64), String> {
+fn read_identity(
+    files: &CertificateFiles,
+    now: SystemTime,
+    ended: EndedCertificates,
+) -> Result<(ServerIdentity, i64), String> {
     let (chain_file, key_file) = (files.chain.display(), files.key.display());
     let chain = read_text(&files.chain)?;
     let key = read_text(&files.key)?;
@@ -127,14 +144,14 @@ fn read_identity(files: &CertificateFiles, now: SystemTime) -> Result<(Identity,
         error => format!("`{key_file}` cannot be used as a private key ({error}); RSA, ECDSA (P-256, P-384) and Ed25519 can"),
     })?;
     let now = seconds(now);
-    if not_after < now {
+    if not_after < now && ended == EndedCertificates::Refuse {
         let days = (now - not_after) / (24 * 60 * 60);
         return Err(format!("the certificate `{chain_file}` ended {days} days ago: renew it"));
     }
     if not_before > now {
         return Err(format!("the certificate `{chain_file}` is not valid yet: check this machine's clock"));
     }
-    Ok((Identity { chain, key, ocsp, names }, not_after))
+    Ok((ServerIdentity { chain, key, ocsp, names }, not_after))
 }
 
 /// The certificates of a chain in PEM.
@@ -217,12 +234,16 @@ impl HostTls {
     ///
     /// # Errors
     /// All that is wrong, by listener.
-    pub fn read(config: &Config, now: SystemTime) -> Result<(Self, Vec<CertificateFacts>), Vec<String>> {
+    pub fn read(
+        config: &Config,
+        now: SystemTime,
+        ended: EndedCertificates,
+    ) -> Result<(Self, Vec<CertificateFacts>), Vec<String>> {
         let (mut all, mut facts, mut wrong) = (Self::default(), Vec::new(), Vec::new());
         for (listener, files) in
             config.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_deref()?)))
         {
-            match read(files, now) {
+            match read(files, now, ended) {
                 Ok((material, of_files)) => {
                     all.listeners.push((listener.listen.clone(), material));
                     facts.extend(of_files.into_iter().filter(|found| !facts.contains(found)).collect::<Vec<_>>());

@@ -6,7 +6,7 @@ use super::document::ValuePlaces;
 use super::draft::latest;
 use super::mistake::{Mistakes, Offset};
 use super::routes::{AppRoute, ROUTES_MAX, Router};
-use super::{App, Balance, Config, DIRECTORIES_MAX, Isolation, Listen, Listener, MAX_WORKERS, WorkerKind};
+use super::{App, Balance, Config, DIRECTORIES_MAX, Isolation, Listen, ListenerConfig, MAX_WORKERS, WorkerKind};
 
 /// The guest's variables in sum; no process gets more from the system by far.
 const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
@@ -74,7 +74,7 @@ pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces,
 
 /// Nobody may name clients but balancers that the operator trusts.
 fn check_proxy_headers(config: &Config, mistakes: &mut Mistakes) {
-    let is_open = |listener: &&Listener| listener.has_proxy_header && !matches!(listener.listen, Listen::Unix(_));
+    let is_open = |listener: &&ListenerConfig| listener.has_proxy_header && !matches!(listener.listen, Listen::Unix(_));
     if config.trust_proxy.is_empty() && config.listeners.iter().any(|listener| is_open(&listener)) {
         let reason =
             "needs `trust-proxy`, the networks of the balancers that may say who a client is (`--trust-proxy CIDR`)";

@@ -167,7 +167,7 @@ enum FromSpawner {
     Read,
     /// The files of TLS are those that are known.
     SameTls,
-    /// They were read, for the time of this number: [`Descriptor::Tls`], and what the operator sees of the certificates in
+    /// They were read, for the time of this number: [`Descriptor::Tls(0)`], and what the operator sees of the certificates in
     /// [`Descriptor::Settings`].
     Tls(u64),
     /// They are others, and cannot be used, for this reason.

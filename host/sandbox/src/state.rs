@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{ForbiddenHeaderFilter, WasiHttpCtx, WasiHttpCtxView, Wa
 use wasmhost_base::line_budget::LineBudget;
 use wasmhost_base::panics::LeakedByPanic;
 use wasmhost_base::quota::Claim;
-use wasmhost_config::{App, DirectoryPurpose};
+use wasmhost_config::{App, DEVELOPMENT_VARIABLE, DirectoryPurpose};
 
 use super::bounds::AppBounds;
 use super::capability::{Held, StoreData};
@@ -23,9 +23,6 @@ use super::meter::{GROWTH_LINES_PER_SECOND, Meter};
 use super::outbound::{Outbound, Outgoing, Unsent};
 use super::response_p3::pipe::LastMade;
 use super::stdio::{GuestOutput, GuestStream, LINES_PER_SECOND};
-
-/// The variable that tells a guest that it runs in `wasmhost dev`.
-const DEVELOPMENT: &str = "WASMHOST_DEVELOPMENT";
 
 /// A store: never dropped by a panic.
 pub(super) type GuestStore = LeakedByPanic<wasmtime::Store<State>>;
@@ -95,7 +92,7 @@ impl State {
             wasi.env(name, value);
         }
         if meter.symbols().is_some() {
-            wasi.env(DEVELOPMENT, "1");
+            wasi.env(DEVELOPMENT_VARIABLE, "1");
         }
         for argument in &common.app.grants.args {
             wasi.arg(argument);

@@ -25,7 +25,7 @@ pub(super) const LINES_PER_SECOND: u64 = 1_000;
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
 /// What stands behind the last line of a message whose level is chosen.
-const MESSAGE_END: &[u8] = b" \x17";
+const MESSAGE_END: u8 = 0x17;
 
 /// Which stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +59,14 @@ struct Writer {
 struct UnloggedOutput {
     /// What came after the last newline.
     line: Vec<u8>,
-    /// The level of the message that has begun.
-    message: Option<GuestLevel>,
+    message: Option<Message>,
+}
+
+/// A message that has begun: its level, and what the line ends with that is its last.
+#[derive(Debug, PartialEq, Eq)]
+struct Message {
+    level: GuestLevel,
+    end: Vec<u8>,
 }
 
 /// The level of a line of a guest.
@@ -72,18 +78,22 @@ enum GuestLevel {
     Error,
 }
 
-/// The level that a message on standard error chooses by its first two bytes, and the rest of its line: U+0001 to U+0004,
-/// from `debug` to `error`, and a space. No terminal shows these characters. The message ends at the line that ends with
-/// [`MESSAGE_END`], and another cannot begin before.
-fn marked(line: &[u8]) -> Option<(GuestLevel, &[u8])> {
-    let [mark @ 1..=4, b' ', rest @ ..] = line else { return None };
+/// The message that a line on standard error begins, and the rest of the line. Its first byte chooses the level: U+0001 to
+/// U+0004, from `debug` to `error`. A space follows, and the message ends at the line that ends with a space and [`MESSAGE_END`];
+/// or [`MESSAGE_END`], a word and a space follow, and the same word stands before the end: a text that is printed cannot know it.
+/// No terminal shows these characters. Another message cannot begin before.
+fn marked(line: &[u8]) -> Option<(Message, &[u8])> {
+    let [mark @ 1..=4, rest @ ..] = line else { return None };
     let level = match mark {
         1 => GuestLevel::Debug,
         2 => GuestLevel::Info,
         3 => GuestLevel::Warn,
         _ => GuestLevel::Error,
     };
-    Some((level, rest))
+    let space = rest.iter().position(|byte| *byte == b' ')?;
+    let (word, rest) = (&rest[..space], &rest[space + 1..]);
+    let word = if word.is_empty() { word } else { word.strip_prefix(&[MESSAGE_END])? };
+    Some((Message { level, end: [b" ", word, &[MESSAGE_END]].concat() }, rest))
 }
 
 impl GuestOutput {
@@ -133,18 +143,16 @@ impl Writer {
         }
     }
 
-    fn log(&self, message: &mut Option<GuestLevel>, line: &[u8]) {
+    fn log(&self, message: &mut Option<Message>, line: &[u8]) {
         let mut line = line.strip_suffix(b"\r").unwrap_or(line);
         if message.is_none()
             && self.stream == GuestStream::Stderr
-            && let Some((level, rest)) = marked(line)
+            && let Some((begun, rest)) = marked(line)
         {
-            (*message, line) = (Some(level), rest);
+            (*message, line) = (Some(begun), rest);
         }
-        let level = message.unwrap_or(GuestLevel::Info);
-        if message.is_some()
-            && let Some(rest) = line.strip_suffix(MESSAGE_END)
-        {
+        let level = message.as_ref().map_or(GuestLevel::Info, |message| message.level);
+        if let Some(rest) = message.as_ref().and_then(|message| line.strip_suffix(message.end.as_slice())) {
             (*message, line) = (None, rest);
         }
         self.log_at(level, line);
@@ -284,7 +292,7 @@ mod tests {
         let output = |stream| GuestOutput::new(stream, Arc::clone(&meter), Arc::new(LineBudget::of(LINES_PER_SECOND)));
         let message_behind = |output: &GuestOutput, bytes: &[u8]| {
             output.0.take_in(bytes);
-            output.0.pending.lock().map(|pending| pending.message).unwrap_or_default()
+            output.0.pending.lock().ok()?.message.as_ref().map(|message| message.level)
         };
         let stderr = output(GuestStream::Stderr);
         assert_eq!(message_behind(&stderr, b"\x03 it failed:\n  here"), Some(GuestLevel::Warn));
@@ -293,7 +301,12 @@ mod tests {
         assert_eq!(message_behind(&stderr, b"\x04 a\n"), Some(GuestLevel::Error));
         stderr.end_line();
         assert_eq!(message_behind(&stderr, b"\x05 c\n\x04d\n \x04 e\n"), None);
-        assert_eq!(marked(b"\x02  a"), Some((GuestLevel::Info, &b" a"[..])));
+        let info = Message { level: GuestLevel::Info, end: b" \x17".to_vec() };
+        assert_eq!(marked(b"\x02  a"), Some((info, &b" a"[..])));
+        // Of one that has a word, no text that is printed is the end.
+        assert_eq!(message_behind(&stderr, b"\x03\x17w0rd a \x17\n\x01 b\n"), Some(GuestLevel::Warn));
+        assert_eq!(message_behind(&stderr, b"c word\x17\n"), Some(GuestLevel::Warn));
+        assert_eq!(message_behind(&stderr, b"c w0rd\x17\n"), None);
         assert_eq!(message_behind(&output(GuestStream::Stdout), b"\x04 a\n"), None);
     }
 }

@@ -9,7 +9,6 @@
 //! memory (`RWF_NOWAIT`); a thread of its runtime does the rest.
 
 mod body;
-mod coding;
 mod place;
 mod range;
 mod version;
@@ -33,10 +32,10 @@ use rustix::io::Errno;
 use wasmhost_config::{App, DirectoryPurpose, Preopen};
 
 pub(crate) use self::body::FileBody;
-use self::coding::{Coding, preferred};
 use self::place::{FilePlace, place};
 use self::range::{Wanted, wanted};
 use self::version::FileVersion;
+use crate::coding::{Coding, preferred};
 
 /// The page of a folder.
 const INDEX: &[u8] = b"/index.html";

@@ -1,11 +1,17 @@
 //! Requests and their responses, whatever protocol carries them: what their headers mean, their two bodies, how long they may
 //! take, and the host's own answers. `serve` answers one request.
 
+mod broken_off;
+mod certified;
+mod compress;
+mod compressed;
 mod deadline;
 mod exchange;
 mod file_answer;
+mod file_transfer;
 mod forward;
 mod gathered;
+mod gzip;
 mod head;
 mod lines;
 mod linger;
@@ -22,9 +28,11 @@ mod response_head;
 mod serve;
 mod shared;
 mod source;
+mod streaming;
 mod upload;
 mod waits;
 
+pub(crate) use self::broken_off::BrokenOff;
 pub(crate) use self::forward::connections::{ForwardConnections, GREETING};
 pub(crate) use self::forward::introduction::{INTRODUCTION_BYTES_MAX, INTRODUCTION_FIELDS_MAX};
 pub(crate) use self::forward::share::{Shares, share_max};
@@ -33,7 +41,7 @@ pub(crate) use self::head::Framing;
 pub(crate) use self::lines::Lines;
 pub(crate) use self::link::{Carrier, Link, UNSEEN_BYTES};
 pub(crate) use self::pace::{Pace, Slow};
-pub(crate) use self::response_body::{BrokenOff, ResponseBody};
+pub(crate) use self::response_body::ResponseBody;
 pub(crate) use self::response_head::without_connection_fields;
 pub(crate) use self::serve::serve;
 pub(crate) use self::shared::WorkerShared;

@@ -1,6 +1,6 @@
 //! HTTP/2 on one connection: hyper speaks it, within limits that hyper lacks. `connection` drives both.
 
-mod carrier;
+mod answering;
 mod connection;
 mod frames;
 mod guard;

@@ -6,6 +6,7 @@
 
 mod alarms;
 mod buffers;
+mod coding;
 mod crash;
 pub mod development;
 mod files;

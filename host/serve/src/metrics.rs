@@ -51,6 +51,8 @@ counters! {
         instances: Level => Gauge "instances", "instances", [count];
         /// CPU time in guests
         guest_cpu_us: Count => Counter "guest_cpu_seconds", "guest_cpu_us", [micros];
+        /// CPU time for compressing answers (--compress)
+        compression_cpu_us: Count => Counter "compression_cpu_seconds", "compression_cpu_us", [micros];
     }
     beside {}
 }

@@ -17,7 +17,11 @@ mod socket;
 mod stream;
 pub(crate) mod tls;
 
+pub(crate) use self::introduced::IntroducedClients;
+pub(crate) use self::listeners::ListenerSetup;
 pub use self::listeners::{ListenerId, ListenerRow, Listeners};
 pub use self::peer::Peer;
 pub(crate) use self::socket::ClientSocket;
 pub(crate) use self::stream::Stream;
+pub(crate) use self::tls::handshakes::Handshakes;
+pub(crate) use self::tls::subject::{CERTIFICATE, CERTIFICATE_FIELDS_BYTES_MAX, SUBJECT, is_of_certificate};

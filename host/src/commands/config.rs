@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use wasmhost_config::cli::{ConfigCommand, FileArgs};
-use wasmhost_config::tls::HostTls;
+use wasmhost_config::tls::{EndedCertificates, HostTls};
 use wasmhost_config::{Config, FILE_NAME, Machine, Mistake, build, machine, schema, show};
 use wasmhost_sandbox::capabilities;
 
@@ -17,7 +17,7 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<String, Vec<Mistake>> {
         ConfigCommand::Check(file) => {
             let machine = Machine { has_inherited_socket: true, ..machine() };
             let config = build(&file.0, capabilities(), machine)?;
-            match HostTls::read(&config, SystemTime::now()) {
+            match HostTls::read(&config, SystemTime::now(), EndedCertificates::Refuse) {
                 Ok(_) => Ok(summary(file, &config)),
                 Err(wrong) => {
                     let place = || name(file);

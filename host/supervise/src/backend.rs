@@ -62,11 +62,12 @@ pub(crate) trait Backend: Sized + 'static {
     /// What the system says.
     fn table(&self, table: AppTable) -> io::Result<Self::Table>;
 
-    /// The host's addresses as workers are given them; `tls`: what is needed for TLS, sealed.
+    /// The host's addresses as workers are given them; `tls`: what is needed for TLS, sealed: the latest, and earlier ones
+    /// for addresses that are given up.
     ///
     /// # Errors
     /// What the system says.
-    fn listeners(&self, rows: Vec<ListenerRow>, tls: Option<&Arc<OwnedFd>>) -> io::Result<Self::Listeners>;
+    fn listeners(&self, rows: Vec<ListenerRow>, tls: Vec<Arc<OwnedFd>>) -> io::Result<Self::Listeners>;
 
     /// Begins to look an app up in the cache, of which nothing is known yet. What the cache has may be served untried, where
     /// that is quicker.

@@ -8,6 +8,7 @@ mod backend;
 pub mod balancer;
 mod descriptors;
 pub mod host_status;
+mod listening;
 mod loader;
 pub mod primary;
 pub mod process;

@@ -10,6 +10,8 @@ mod ears;
 mod error;
 mod event_turns;
 mod held;
+mod held_tls;
+mod host_listeners;
 mod life;
 mod listeners;
 mod liveness;
@@ -44,7 +46,7 @@ use self::ears::{DueTask, DueTimes, Ears, Heard};
 pub use self::error::PrimaryError;
 use self::error::system;
 use self::event_turns::EventTurns;
-use self::listeners::HostListeners;
+use self::host_listeners::HostListeners;
 use self::place::Place;
 use self::reload::Reload;
 pub use self::reload::{DevOrder, LoadOutcome};
@@ -131,9 +133,8 @@ async fn run_on<B: Backend>(
         None => None,
     };
 
-    let bootstrap_tls = bootstrap.tls.take();
+    let tls = bootstrap.tls.take();
     let listening = bootstrap.listen()?;
-    let tls = bootstrap_tls;
     let (listeners, mut looked) = HostListeners::new(&config, tls, &backend).map_err(system("make ready for TLS"))?;
     let shown = listening.addresses.iter().map(|(address, listen)| address.shown(listeners.number(listen).1));
     let addresses = shown.collect::<Vec<_>>().join(" and ");

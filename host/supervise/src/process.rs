@@ -85,8 +85,8 @@ impl Backend for Processes {
         table::write(table.rows()).map(Arc::new)
     }
 
-    fn listeners(&self, rows: Vec<ListenerRow>, tls: Option<&Arc<OwnedFd>>) -> io::Result<Arc<ListenersOrder>> {
-        Ok(Arc::new(ListenersOrder { rows, tls: tls.map(Arc::clone) }))
+    fn listeners(&self, rows: Vec<ListenerRow>, tls: Vec<Arc<OwnedFd>>) -> io::Result<Arc<ListenersOrder>> {
+        Ok(Arc::new(ListenersOrder { rows, tls }))
     }
 
     fn look_up(&self, app: &Arc<App>) -> io::Result<Pending<Option<Loaded<Self>>>> {
@@ -122,7 +122,7 @@ impl Backend for Processes {
         ];
         let own = start.own_listeners.iter().enumerate();
         descriptors.extend(own.map(|(number, (_, listener))| (Descriptor::Listener(number), listener.as_fd())));
-        descriptors.extend(start.listeners.tls.iter().map(|tls| (Descriptor::Tls, tls.as_fd())));
+        descriptors.extend(start.listeners.descriptors());
         let first = start.first.as_ref().map(|(app, code)| {
             let (code, file) = code_of(*app, code);
             descriptors.extend(file);

@@ -9,8 +9,6 @@ use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 use wasmhost_base::heap;
-use wasmhost_base::sealed::unseal;
-use wasmhost_config::tls::HostTls;
 use wasmhost_config::{App, AppId, AppTable, Config};
 use wasmhost_confine::Confinement;
 use wasmhost_confine::spawner::{Launcher, Spawner};
@@ -20,6 +18,7 @@ use wasmhost_serve::worker::inbox::Connection;
 use wasmhost_serve::worker::{ListenerRow, Listeners, Stage, Supply, ThreadHandle, WorkerSetup, orders};
 
 use crate::backend::{Backend, Loaded, Pending, Start, Worker, clear_rows};
+use crate::listening::opened;
 use crate::loader::{CodeAtRest, Trial, budget, link_and_try, make_engines_ahead, short};
 
 /// What threads need.
@@ -74,8 +73,8 @@ impl Backend for Threads {
         Ok(Arc::new(table))
     }
 
-    fn listeners(&self, rows: Vec<ListenerRow>, tls: Option<&Arc<OwnedFd>>) -> io::Result<Arc<Listeners>> {
-        opened(&rows, tls.map(|tls| &**tls))
+    fn listeners(&self, rows: Vec<ListenerRow>, tls: Vec<Arc<OwnedFd>>) -> io::Result<Arc<Listeners>> {
+        opened(&rows, tls.iter().map(|tls| &**tls))
     }
 
     fn look_up(&self, app: &Arc<App>) -> io::Result<Pending<Option<Loaded<Self>>>> {
@@ -142,18 +141,6 @@ impl Backend for Threads {
     fn stop(&self) {
         self.trial.sandbox.ticker().stop();
     }
-}
-
-/// How connections begin at these addresses; `tls`: what is needed for TLS, sealed.
-///
-/// # Errors
-/// When that is not what the spawner makes.
-pub(crate) fn opened(rows: &[ListenerRow], tls: Option<&OwnedFd>) -> io::Result<Arc<Listeners>> {
-    let tls: HostTls = match tls {
-        Some(tls) => serde_json::from_slice(&unseal(tls)?)?,
-        None => HostTls::default(),
-    };
-    Listeners::new(rows, &tls).map(Arc::new).map_err(io::Error::other)
 }
 
 /// What was prepared of an app, linked and tried.

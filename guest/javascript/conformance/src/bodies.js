@@ -126,6 +126,30 @@ check('formData(): the type in capitals, the boundary in quotes', async () => {
   const form = await new Response(body, { headers: { 'content-type': 'MULTIPART/form-data; Boundary="a b"' } }).formData();
   equal(form.get('x'), '1');
 });
+check('formData(): names without quotes, quotes in names', async () => {
+  const part = (disposition) => `--y\r\nContent-Disposition: form-data${disposition}\r\n\r\n1\r\n`;
+  const form = async (disposition) => {
+    const [found] = await new Response(`${part(disposition)}--y--`, { headers: { 'content-type': 'multipart/form-data; boundary=y' } }).formData();
+    return [found[0], found[1].name];
+  };
+  equal(await form('; name=a'), ['a', undefined]);
+  equal(await form(' ; NAME = a; filename=b.txt'), ['a', 'b.txt']);
+  equal(await form('; filename="a\\"b; name=c.txt"; name="d"'), ['d', 'a"b; name=c.txt']);
+  equal(await form('; name="a%22b"; filename="C:\\x\\y.txt"'), ['a"b', 'C:\\x\\y.txt']);
+  equal(await form('; name=""'), ['', undefined]);
+  for (const disposition of ['', '; filename="a"', ' name="a"', '; xname="a"', '; name="a']) await throws('TypeError', () => form(disposition));
+});
+check('formData(): what takes long to search is refused at once', async () => {
+  const began = performance.now();
+  const refused = (type, body) => throws('TypeError', () => new Response(body, { headers: { 'content-type': `multipart/form-data; boundary=${type}` } }).formData());
+  await refused(`${'-'.repeat(12_000)}x`, '-'.repeat(500_000));
+  await refused(`${'-'.repeat(69)}x`, '-'.repeat(500_000));
+  await refused('y', `--y\r\ncontent-disposition: form-data;${' xname=" ;'.repeat(30_001)}\r\n\r\nx\r\n--y--`);
+  ok(performance.now() - began < 2000);
+  const body = (boundary) => new Response(`--${boundary}\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--${boundary}--`, { headers: { 'content-type': `multipart/form-data; boundary=${boundary}` } });
+  equal([...(await body('y'.repeat(70)).formData())], [['a', '1']]);
+  await throws('TypeError', () => body('y'.repeat(71)).formData());
+});
 check('FormData as body: names of header fields as browsers write them', async () => {
   const form = new FormData();
   form.append('name', 'value');

@@ -44,6 +44,33 @@ check('fetch: a body of known length has a content-length', async ({ request }) 
   equal(await sent(undefined, 'GET'), { length: null, read: 0 });
   equal(await sent(new Blob(['abc']).stream()), { length: null, read: 3 });
 });
+check('fetch: a content-length of something else is not sent', async ({ request }) => {
+  const sent = async (init) => (await fetch(at(request, '/framing'), { ...init, headers: { 'content-length': '2' } })).json();
+  equal(await sent({ method: 'POST', body: 'longer' }), { length: '6', read: 6 });
+  equal(await sent({ method: 'PUT', body: new Blob(['four']) }), { length: '4', read: 4 });
+  equal(await sent({ method: 'POST' }), { length: '0', read: 0 });
+  equal(await sent({}), { length: null, read: 0 });
+  equal(await sent({ method: 'POST', body: new Blob(['ab']).stream() }), { length: '2', read: 2 });
+});
+check('Response: the content-length of something else is not sent, nor how it was compressed', async ({ request }) => {
+  const sent = async (query, init) => {
+    const response = await fetch(at(request, `/answer?${query}`), init);
+    const { headers } = response;
+    return [response.status, headers.get('content-length'), headers.get('content-encoding'), (await response.bytes()).length];
+  };
+  for (const [kind, size] of [['text', 1], ['wide', 3], ['bytes', 1], ['blob', 1], ['stream', 1]]) {
+    for (const length of [10, 5000]) {
+      const bytes = length * size;
+      equal(await sent(`kind=${kind}&length=${length}&name=content-length&value=7`), [200, String(bytes), null, bytes]);
+    }
+  }
+  for (const kind of ['text', 'none']) equal(await sent(`kind=${kind}&name=content-length&value=7`), [200, '0', null, 0]);
+  equal(await sent('kind=text&length=10&name=content-encoding&value=gzip'), [200, '10', null, 10]);
+  equal(await sent('kind=bytes&length=10&name=content-encoding&value=x-own'), [200, '10', 'x-own', 10]);
+  for (const kind of ['none', 'text']) {
+    equal(await sent(`kind=${kind}&name=content-length&value=7`, { method: 'HEAD' }), [200, '7', null, 0]);
+  }
+});
 check('fetch: a Request has the content-length of its body', async ({ request }) => {
   const asked = new Request(at(request, '/framing'), { method: 'POST', body: new Blob(['four']) });
   equal(await (await fetch(new Request(asked))).json(), { length: '4', read: 4 });
@@ -145,7 +172,7 @@ check('fetch: timers go on meanwhile', async ({ request }) => {
 });
 
 about('env and ctx');
-check('env: what the host grants', ({ env }) => equal(env.CONFORMANCE, 'granted'));
+check('env: what the host grants', ({ env }) => equal([env.CONFORMANCE, env.MARKED], ['granted', '\ufeffmarked']));
 check('ctx: passThroughOnException', async ({ request }) => {
   const response = await fetch(at(request, '/pass-through'));
   await response.text();

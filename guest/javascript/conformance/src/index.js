@@ -18,6 +18,7 @@ import './crypto/keys.js';
 import './crypto/spies.js';
 import { runAll } from './check.js';
 
+const kept = [];
 const remembered = new Set();
 // The time at the top level, which is not 0, and the one at the first request.
 const clock = { top: 0, first: null };
@@ -67,6 +68,7 @@ const routes = {
       half: () => '\ud800'.repeat(length),
       bytes: () => new Uint8Array(length).fill(0xff),
       stream: () => new Response('a'.repeat(length)).body,
+      blob: () => new Blob(['a'.repeat(length)]),
       none: () => null,
     }[params.get('kind')]();
     const headers = {};
@@ -116,6 +118,12 @@ const routes = {
     ctx.waitUntil(pause(Number(params.get('ms'))).then(() => remembered.add(params.get('name'))));
     return new Response('answered');
   },
+  // Something that lasts for twenty requests.
+  '/keep'({ params }) {
+    kept.push(params.get('kind') === 'bytes' ? new Uint8Array(20_000) : Array.from({ length: 500 }, (_, i) => ({ i })));
+    if (kept.length > 20) kept.shift();
+    return new Response('kept');
+  },
   '/throw': () => {
     throw new RangeError('thrown as asked', { cause: new Error('the cause') });
   },
@@ -132,6 +140,7 @@ const routes = {
     console.error(new RangeError('level error'));
     console.log('\x04 level log of a text with a mark');
     console.warn('level warn of a text \x17\n\x01 level warn with marks');
+    console.warn({ a: 'level of an object \x17\n\x01 level of an object with marks' });
     console.trace('level trace');
     return new Response('said');
   },
@@ -200,6 +209,8 @@ const routes = {
     AbortSignal.any([left.controller.signal]).onabort = () => { left.aborted += 1; };
     return Response.json(found);
   },
+  '/*': ({ request }) => new Response(`${request.method} ${request.url}`),
+  '/cookie': ({ request }) => Response.json([request.headers.get('cookie'), request.headers.get('x-a')]),
   '/host': ({ request }) => new Response(request.headers.get('host')),
   '/remembered': ({ params }) => new Response(remembered.has(params.get('name')) ? 'yes' : 'no'),
 };

@@ -70,6 +70,54 @@ check('setTimeout: waits', async () => {
   await pause(30);
   ok(Date.now() - began >= 29);
 });
+check('setTimeout: in order when thousands wait, without those that are stopped', async () => {
+  const fired = [];
+  let left = 1000;
+  await new Promise((resolve) => {
+    for (let index = 0; index < 4000; index++) {
+      // A permutation of the delays.
+      const ms = Math.floor(((index * 1009) % 4000) / 100);
+      const one = { earliest: performance.now() + ms };
+      const timer = setTimeout(() => {
+        fired.push({ ...one, at: performance.now() });
+        if (--left === 0) resolve();
+      }, ms);
+      one.latest = performance.now() + ms;
+      if (index % 4 !== 0) clearTimeout(timer);
+    }
+  });
+  ok(fired.every(({ earliest, latest, at }, index) => at >= earliest - 1 && (index === 0 || fired[index - 1].earliest <= latest)));
+  await pause(50);
+  equal(left, 0);
+});
+check('setTimeout: one of thousands takes no longer than one of hundreds', async () => {
+  const each = async (count) => {
+    const began = performance.now();
+    await Promise.all(Array.from({ length: count }, () => pause(0)));
+    return (performance.now() - began) / count;
+  };
+  const few = Math.max(await each(300), await each(300));
+  ok((await each(6000)) < 4 * few);
+});
+check('setInterval: beside others, until it is stopped', async () => {
+  let [ticks, others] = [0, 0];
+  const timer = setInterval(() => { if (++ticks === 5) clearInterval(timer); }, 2);
+  const other = setInterval(() => { others += 1; }, 3);
+  await pause(80);
+  clearInterval(other);
+  ok(ticks === 5 && others > 5);
+  const before = others;
+  await pause(20);
+  equal(others, before);
+});
+check('setTimeout: one that sets itself again and again lets a request go on', async ({ request }) => {
+  let isDone = false;
+  const again = () => { if (!isDone) setTimeout(again, 0); };
+  again();
+  const response = await fetch(new URL('/json', request.url));
+  isDone = true;
+  equal(response.status, 200);
+});
 check('setTimeout: arguments', async () => equal(await new Promise((resolve) => setTimeout((a, b) => resolve(a + b), 0, 1, 2)), 3));
 check('clearTimeout', async () => {
   let fired = false;
@@ -396,6 +444,17 @@ check('regular expressions: classes of Unicode', () => {
   ok(/^\p{Lu}\P{Lu}$/u.test('Äö') && !/^\p{Lu}/u.test('ä'));
   ok(/^\p{Script=Gothic}$/u.test('𐌰') && /^\p{Extended_Pictographic}$/u.test('😀'));
   ok(/^\p{Lu}$/iu.test('ä'));
+});
+check('regular expressions: classes of Unicode begin and end where they do', () => {
+  for (const [pattern, within, beside] of [
+    [/^\p{Lu}$/u, 'A Z À Ö Ø Þ \u{10400} \u{10427}', '@ [ × ß \u{103ff} \u{10428}'],
+    [/^\p{Script=Gothic}$/u, '\u{10330} \u{1034a}', '\u{1032f} \u{1034b}'],
+    [/^\p{Cs}$/u, '\ud800 \udfff', '\ud7ff \ue000'],
+    [/^\p{Co}$/u, '\ue000 \uf8ff \u{f0000} \u{10fffd}', '\udfff \uf900 \u{effff} \u{10fffe}'],
+  ]) {
+    for (const character of within.split(' ')) ok(pattern.test(character));
+    for (const character of beside.split(' ')) ok(!pattern.test(character));
+  }
 });
 check('regular expressions: classes of Unicode in brackets', () => {
   equal('a1-ä_𐌰 €'.match(/[\p{L}\p{N}_]+/gu), ['a1', 'ä_𐌰']);

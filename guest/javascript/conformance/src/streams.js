@@ -148,16 +148,25 @@ check('CountQueuingStrategy, ByteLengthQueuingStrategy', () => {
   equal([new CountQueuingStrategy({ highWaterMark: 3 }).highWaterMark, new ByteLengthQueuingStrategy({ highWaterMark: 4 }).highWaterMark], [3, 4]);
   equal([new CountQueuingStrategy({ highWaterMark: 3 }).size(), new ByteLengthQueuingStrategy({ highWaterMark: 4 }).size(new Uint8Array(5))], [1, 5]);
 });
-for (const format of ['gzip', 'deflate', 'deflate-raw']) {
+const FORMATS = ['gzip', 'deflate', 'deflate-raw', 'brotli'];
+const packed = (text, format) => new Response(new Response(text).body.pipeThrough(new CompressionStream(format))).bytes();
+const unpacked = (bytes, format) => new Response(bytes).body.pipeThrough(new DecompressionStream(format));
+for (const format of FORMATS) {
   check(`CompressionStream, DecompressionStream: ${format}, there and back`, async () => {
-    const source = new Response('abc'.repeat(1000)).body;
-    const there = source.pipeThrough(new CompressionStream(format));
-    const packed = new Uint8Array(await new Response(there).arrayBuffer());
-    ok(packed.length < 300);
-    const back = new Response(packed).body.pipeThrough(new DecompressionStream(format));
-    equal(await new Response(back).text(), 'abc'.repeat(1000));
+    const text = 'abc'.repeat(100_000);
+    const bytes = await packed(text, format);
+    ok(bytes.length < 2000);
+    ok((await new Response(unpacked(bytes, format)).text()) === text);
+    equal(await new Response(unpacked(await packed('', format), format)).text(), '');
   });
 }
+check('DecompressionStream: what others have compressed', async () => {
+  const of = async (format, base64) => new Response(unpacked(Uint8Array.from(atob(base64), (unit) => unit.charCodeAt(0)), format)).text();
+  equal(await of('brotli', 'CwKAaGVsbG8D'), 'hello');
+  equal(await of('deflate-raw', 'y0jNyckHAA=='), 'hello');
+  // With a name and a comment in its head.
+  equal(await of('gzip', 'H4sIGAAAAAAAA2EAYgDLSM3JyQcAhqYQNgUAAAA='), 'hello');
+});
 check('CompressionStream: chunks that are no bytes, and an unknown format', async () => {
   for (const chunk of [undefined, null, 1, 'x', {}]) {
     await throws('TypeError', () => all(new ReadableStream({ start(c) { c.enqueue(chunk); c.close(); } }).pipeThrough(new CompressionStream('gzip'))));
@@ -172,23 +181,68 @@ check('DecompressionStream: input that breaks off is a TypeError', async () => {
   await throws('TypeError', () => all(new Response(packed.slice(0, -5)).body.pipeThrough(new DecompressionStream('deflate'))));
 });
 check('DecompressionStream: any input that breaks off is a TypeError, and what is damaged at its end', async () => {
-  const unpacked = (bytes, format) => all(new Response(bytes).body.pipeThrough(new DecompressionStream(format)));
   const text = 'expected output '.repeat(40);
-  for (const format of ['gzip', 'deflate']) {
-    const packed = await new Response(new Response(text).body.pipeThrough(new CompressionStream(format))).bytes();
-    const byByte = new ReadableStream({ start(c) { for (const byte of packed) c.enqueue(new Uint8Array([byte])); c.close(); } });
+  for (const format of ['gzip', 'deflate', 'brotli']) {
+    const bytes = await packed(text, format);
+    const byByte = new ReadableStream({ start(c) { for (const byte of bytes) c.enqueue(new Uint8Array([byte])); c.close(); } });
     equal((await new Response(byByte.pipeThrough(new DecompressionStream(format))).text()) === text, true);
-    for (let length = 0; length < packed.length; length++) await throws('TypeError', () => unpacked(packed.slice(0, length), format));
-    packed[packed.length - 1] ^= 1;
-    await throws('TypeError', () => unpacked(packed, format));
+    for (let length = 0; length < bytes.length; length++) await throws('TypeError', () => all(unpacked(bytes.slice(0, length), format)));
+    if (format === 'brotli') continue;
+    bytes[bytes.length - 1] ^= 1;
+    await throws('TypeError', () => all(unpacked(bytes, format)));
   }
 });
-check('DecompressionStream: deflate-raw that breaks off is a TypeError', async () => {
-  const packed = await new Response(new Response('expected output').body.pipeThrough(new CompressionStream('deflate-raw'))).bytes();
-  await throws('TypeError', () => all(new Response(packed.slice(0, -4)).body.pipeThrough(new DecompressionStream('deflate-raw'))));
+check('DecompressionStream: leaving early, as from a bomb', async () => {
+  const bomb = await packed('x'.repeat(3_000_000), 'gzip');
+  let length = 0;
+  for await (const chunk of unpacked(bomb, 'gzip')) {
+    length += chunk.length;
+    if (length > 100_000) break;
+  }
+  ok(length > 100_000 && length < 1_000_000);
 });
+check('DecompressionStream: deflate-raw that breaks off is a TypeError', async () => {
+  const bytes = await packed('expected output', 'deflate-raw');
+  for (let length = 0; length < bytes.length; length++) await throws('TypeError', () => all(unpacked(bytes.slice(0, length), 'deflate-raw')));
+});
+check('DecompressionStream: input behind the end is a TypeError, after all output', async () => {
+  for (const format of FORMATS) {
+    for (const cut of [0, 1]) {
+      const bytes = new Uint8Array([...(await packed('expected output', format)), 0]);
+      const chunks = cut === 0 ? [bytes] : [bytes.slice(0, -1), bytes.slice(-1)];
+      const stream = new ReadableStream({ start(c) { for (const chunk of chunks) c.enqueue(chunk); c.close(); } });
+      const reader = stream.pipeThrough(new DecompressionStream(format)).getReader();
+      equal(new TextDecoder().decode((await reader.read()).value), 'expected output');
+      await throws('TypeError', () => reader.read());
+    }
+  }
+});
+for (const format of FORMATS) {
+  check(`DecompressionStream: ${format} is taken only as its output is read`, async () => {
+    const bytes = await packed(new Uint8Array(16 * 65536), format);
+    ok(bytes.length < 10_000);
+    for (const side of ['cancel', 'abort']) {
+      const { readable, writable } = new DecompressionStream(format);
+      const reader = readable.getReader();
+      const writer = writable.getWriter();
+      let taken = 'no';
+      const written = writer.write(bytes).then(() => (taken = 'yes'), (error) => (taken = error));
+      ok((await reader.read()).value.length <= 65536);
+      await new Promise((done) => setTimeout(done, 5));
+      equal(taken, 'no');
+      const reason = new RangeError('given up');
+      if (side === 'cancel') await reader.cancel(reason);
+      else await writer.abort(reason);
+      await written;
+      equal(taken === reason, true);
+      if (side === 'abort') await throws('RangeError', () => reader.read());
+    }
+    let length = 0;
+    for await (const chunk of unpacked(bytes, format)) length += chunk.length;
+    equal(length, 16 * 65536);
+  });
+}
 check('ReadableStream: the type owning', () => ok(new ReadableStream({ type: 'owning' })));
-check('CompressionStream: brotli', () => ok(new CompressionStream('brotli')));
 
 about('streams in corners');
 check('pipeTo: with a signal, both ends hear of it, and writes under way are waited for', async () => {

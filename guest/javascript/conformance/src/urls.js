@@ -79,6 +79,13 @@ check('URL: file: keeps its host, its drive and empty segments', () => {
     ],
   );
 });
+check('URL: file: with many brackets takes no time', async () => {
+  const began = performance.now();
+  await throws('TypeError', () => new URL(`file://${'['.repeat(40_000)}`));
+  await throws('TypeError', () => new URL(`file://${'[a]'.repeat(10_000)}`));
+  ok(performance.now() - began < 1000);
+  equal(new URL('file://[::1]/a').hostname, '[::1]');
+});
 check('URL: relative to a file:', () => {
   const base = 'file://share/D:/a/b?q#h';
   equal(

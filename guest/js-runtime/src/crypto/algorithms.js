@@ -1,7 +1,7 @@
 // The algorithms by their names, and which operations each has (Web Cryptography API, section 18.4).
 
 import { dictionary, error, text } from './convert.js';
-import { bare } from './own.js';
+import { bare } from '../own.js';
 
 // By name in upper case: { name, operations: { encrypt: { members, run }, … } }.
 const algorithms = { __proto__: null };

@@ -1,6 +1,6 @@
 // What arguments become (Web IDL): bytes are copied, numbers have to be in range, members of dictionaries may be required.
 
-import { ByteArray, contains, copied, reader, zeroed } from './own.js';
+import { ByteArray, contains, copied, reader, zeroed } from '../own.js';
 
 export const error = (name, message) => new DOMException(message, name);
 

@@ -7,7 +7,7 @@ import * as der from './der.js';
 import * as jwks from './jwk.js';
 import { allow, common, known, need, newKey } from './keys.js';
 import { CURVES, hashNumber, holds, isThere, made } from './native.js';
-import { copied, indexIn } from './own.js';
+import { copied, indexIn } from '../own.js';
 import { must, unsupported } from './symmetric.js';
 
 const invalid = (message = 'the key is not valid') => error('DataError', message);

@@ -1,6 +1,6 @@
 // DER (X.690), as far as keys are written in it.
 
-import { setBytes, zeroed } from './own.js';
+import { setBytes, zeroed } from '../own.js';
 
 export const INTEGER = 0x02;
 export const BIT_STRING = 0x03;

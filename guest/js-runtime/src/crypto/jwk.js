@@ -2,7 +2,7 @@
 
 import { error, sequenceOf, text } from './convert.js';
 import { USAGES } from './keys.js';
-import { contains, uncurried, zeroed } from './own.js';
+import { contains, uncurried, zeroed } from '../own.js';
 
 const invalid = (message) => error('DataError', message);
 

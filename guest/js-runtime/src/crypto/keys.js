@@ -1,7 +1,7 @@
 // CryptoKey, and what the runtime keeps of a key.
 
 import { error, oneOf, sequenceOf } from './convert.js';
-import { contains, plain } from './own.js';
+import { contains, plain } from '../own.js';
 
 const INTERNAL = Symbol('internal');
 

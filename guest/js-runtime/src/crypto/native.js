@@ -1,9 +1,7 @@
-// Calls of the native part (`wit/deps/native.wit`): arguments are numbers and arrays of bytes, in the order of the WIT.
+// Calls of the native part of cryptography (`wit/deps/native.wit`).
 
-import { dealloc, imports, memory, realloc } from 'wasmhost:raw';
-
-import { isActive } from '../loop.js';
-import { apply, ByteArray, copied, indexIn, setBytes, zeroed } from './own.js';
+import * as native from '../native.js';
+import { indexIn } from '../own.js';
 
 // In the order of the WIT's enums.
 export const HASHES = ['SHA-1', 'SHA-256', 'SHA-384', 'SHA-512'];
@@ -12,53 +10,17 @@ export const CURVES = ['P-256', 'P-384', 'P-521', 'Ed25519', 'X25519'];
 export const PKCS1 = 0;
 export const PSS = 1;
 
-// The component's instance is there only while a request is answered: at the top level, which runs in the build, it is not.
-export const isThere = isActive;
+export const { isThere } = native;
 
-function call(name, args) {
+function named(name) {
   if (!isThere()) {
     throw new DOMException(`crypto.subtle needs a request for this (${name}): at the top level there is none`, 'NotSupportedError');
   }
-  let content = 0;
-  for (let index = 0; index < args.length; index++) if (typeof args[index] === 'object') content += args[index].length;
-  const at = content > 0 ? realloc(0, 0, 1, content) : 0;
-  // An allocation may have made the memory another one.
-  const bytes = new ByteArray(memory.buffer);
-  const flat = { __proto__: null, length: 0 };
-  let to = at;
-  for (let index = 0; index < args.length; index++) {
-    const arg = args[index];
-    if (typeof arg === 'object') {
-      setBytes(bytes, arg, to);
-      flat[flat.length++] = to === 0 ? 1 : to;
-      flat[flat.length++] = arg.length;
-      to += arg.length;
-    } else {
-      flat[flat.length++] = +arg;
-    }
-  }
-  const result = apply(imports[`wasmhost:native/crypto ${name}`], undefined, flat);
-  if (at !== 0) dealloc(at);
-  return result;
+  return `wasmhost:native/crypto ${name}`;
 }
-
-const WordArray = globalThis.Uint32Array;
 
 // What a function gives that may fail: bytes, or null.
-export function made(name, ...args) {
-  const result = call(name, args);
-  const words = new WordArray(memory.buffer, result, 3);
-  // The first byte is the case; the others of its word may be anything.
-  const isMade = (words[0] & 0xff) === 0;
-  const at = words[1];
-  const length = words[2];
-  dealloc(result);
-  if (!isMade) return null;
-  if (length === 0) return zeroed(0);
-  const taken = copied(new ByteArray(memory.buffer, at, length));
-  dealloc(at);
-  return taken;
-}
+export const made = (name, ...args) => native.made(named(name), args);
 
 // Whether something is so.
-export const holds = (name, ...args) => call(name, args) !== 0;
+export const holds = (name, ...args) => native.call(named(name), args) !== 0;

@@ -6,7 +6,7 @@ import * as der from './der.js';
 import * as jwks from './jwk.js';
 import { allow, common, need, newKey } from './keys.js';
 import { HASHES, hashNumber, holds, isThere, made, PKCS1, PSS } from './native.js';
-import { copied, zeroed } from './own.js';
+import { copied, zeroed } from '../own.js';
 import { must, unsupported } from './symmetric.js';
 
 const invalid = (message = 'the key is not valid') => error('DataError', message);

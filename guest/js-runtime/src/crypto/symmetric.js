@@ -5,7 +5,7 @@ import { bytes, error, long, octet, optional, short } from './convert.js';
 import * as jwks from './jwk.js';
 import { allow, newKey } from './keys.js';
 import { HASHES, hashNumber, isThere, made } from './native.js';
-import { contains, copied, zeroed } from './own.js';
+import { contains, copied, zeroed } from '../own.js';
 
 const failed = (message) => error('OperationError', message);
 

@@ -2,7 +2,7 @@
 // `build.mjs` has those of an application that uses this turned into generators, which wait with `then`; and `then`, timers and
 // microtasks run here with the stores that they were given under.
 
-import { whenOver } from '../loop.js';
+import { whenBegun } from '../loop.js';
 import { define } from '../shape.js';
 
 // The stores of the code that runs: a Map that nobody changes, from AsyncLocalStorage to store, or null for none.
@@ -43,9 +43,9 @@ for (const name of ['queueMicrotask', 'setInterval', 'setTimeout']) {
 }
 
 // What `enterWith` sets outlasts the code that it ran in.
-function leave() {
+whenBegun(() => {
   current = null;
-}
+});
 
 export class AsyncLocalStorage {
   #initial;
@@ -69,7 +69,6 @@ export class AsyncLocalStorage {
 
   enterWith(store) {
     current = new Map(current).set(this, store);
-    whenOver(leave);
   }
 
   disable() {

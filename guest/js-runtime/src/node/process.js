@@ -1,7 +1,7 @@
 // node:process, as far as an application without a process of its own can have it. `version` and `versions` name no Node.js:
 // packages that look for it would take the paths that need its files and sockets.
 
-import { isActive } from '../loop.js';
+import { isActive, whenOver } from '../loop.js';
 import { environment } from '../wasi.js';
 
 // What was granted, which is known once there is a request, and what the application has put there.
@@ -25,14 +25,19 @@ function makeEnv() {
   });
 }
 
-// A stream to the log, a line a record.
+// A stream to the log, a line a record. A line without an end is over with its request.
 function stream(print) {
   let rest = '';
+  const finish = () => {
+    if (rest !== '') print(rest);
+    rest = '';
+  };
   return {
     isTTY: false,
     write(chunk) {
       const lines = `${rest}${typeof chunk === 'string' ? chunk : new TextDecoder().decode(chunk)}`.split('\n');
       rest = lines.pop();
+      if (rest !== '') whenOver(finish);
       for (const line of lines) print(line);
       return true;
     },

@@ -17,3 +17,23 @@ interface ExecutionContext {
 interface ExportedHandler<E = unknown> {
   fetch(request: Request, env: E, ctx: ExecutionContext): Response | Promise<Response>;
 }
+
+/** What the runtime has of Workers besides the web's standards. */
+interface SubtleCrypto {
+  /** Whether bytes are the same, in a time that does not tell where they differ. They have to be of the same length. */
+  timingSafeEqual(a: ArrayBuffer | ArrayBufferView, b: ArrayBuffer | ArrayBufferView): boolean;
+}
+
+// Files that are imported as text.
+declare module '*.html' {
+  const text: string;
+  export default text;
+}
+declare module '*.sql' {
+  const text: string;
+  export default text;
+}
+declare module '*.txt' {
+  const text: string;
+  export default text;
+}

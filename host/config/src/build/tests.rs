@@ -97,11 +97,15 @@ fn pairs(pairs: &[(String, String)]) -> Vec<String> {
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
+fn addresses(config: &Config) -> Vec<Listen> {
+    config.addresses().cloned().collect()
+}
+
 #[test]
 fn the_example_of_the_issue_means_what_it_says() {
     let folder = folder(EXAMPLE);
     let config = read_in(folder.path(), &[]).unwrap();
-    assert_eq!(config.listeners, [Listen::Tcp(([127, 0, 0, 1], 8080).into())]);
+    assert_eq!(addresses(&config), [Listen::Tcp(([127, 0, 0, 1], 8080).into())]);
     let [shop] = &*config.apps else { panic!("{config:?}") };
     assert_eq!(shop.component, folder.path().join("shop.wasm"));
     assert_eq!(shop.routes, ["shop.example.com/*", "example.com/api/*"]);
@@ -386,6 +390,23 @@ fn files_of_variables_count_less_than_variables_and_wrong_lines_are_named() {
 }
 
 #[test]
+fn the_variable_of_development_cannot_be_granted_in_any_way() {
+    let variable = "WASMHOST_DEVELOPMENT";
+    let toml = "[[app]]\nname = \"a\"\ncomponent = \"a\"\n";
+    let folder = folder(toml);
+    let cannot = "`WASMHOST_DEVELOPMENT` cannot be granted";
+    let wrong = read_in(folder.path(), &["--env=WASMHOST_DEVELOPMENT=1"]).unwrap_err();
+    assert!(wrong.len() == 1 && wrong[0].reason.contains(cannot), "{wrong:?}");
+    for line in [format!("env = {{ {variable} = \"\" }}"), "env-file = \"a.env\"".to_owned()] {
+        fs::write(folder.path().join("a.env"), format!("A=1\nexport {variable}=1\n")).unwrap();
+        fs::write(folder.path().join("wasmhost.toml"), format!("{toml}{line}\n")).unwrap();
+        let wrong = read_in(folder.path(), &[]).unwrap_err();
+        assert!(wrong.len() == 1 && wrong[0].reason.contains(cannot), "{line}: {wrong:?}");
+        assert!(wrong[0].to_string().contains("wasmhost.toml:4:"), "{wrong:?}");
+    }
+}
+
+#[test]
 fn paths_in_the_file_begin_at_its_folder_and_those_of_flags_at_the_current_one() {
     let folder = folder(
         "listen = \"unix:run/a.sock\"\ndata-dir = \"data\"\ncache-dir = \"cache\"\nadmin = \"unix:admin\"\n[[app]]\nname = \"a\"\ncomponent = \"other/a.wasm\"\ndirs = [\"sub::/sub:rw\"]\n",
@@ -393,7 +414,7 @@ fn paths_in_the_file_begin_at_its_folder_and_those_of_flags_at_the_current_one()
     let at = |path: &str| folder.path().join(path);
     fs::create_dir(at("sub")).unwrap();
     let config = read_in(folder.path(), &[]).unwrap();
-    assert_eq!(config.listeners, [Listen::Unix(at("run/a.sock"))]);
+    assert_eq!(addresses(&config), [Listen::Unix(at("run/a.sock"))]);
     assert_eq!(config.admin, Some(Listen::Unix(at("admin"))));
     assert_eq!((config.data_dir.as_deref(), config.compilation.cache_dir()), (Some(&*at("data")), Some(&*at("cache"))));
     let [app] = &*config.apps else { panic!("{config:?}") };
@@ -401,7 +422,7 @@ fn paths_in_the_file_begin_at_its_folder_and_those_of_flags_at_the_current_one()
     let [dir] = &*app.grants.dirs else { panic!("{app:?}") };
     assert_eq!((&dir.host, dir.guest.as_str(), dir.writable), (&at("sub"), "/sub", true));
     let flags = read_in(folder.path(), &["--listen=unix:x", "--dir=.::/here"]).unwrap();
-    assert_eq!(flags.listeners, [Listen::Unix("x".into())]);
+    assert_eq!(addresses(&flags), [Listen::Unix("x".into())]);
     assert_eq!(flags.apps[0].grants.dirs[0].host, Path::new("."));
 }
 
@@ -521,7 +542,7 @@ fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
         let found = at(root, setting.key);
         assert_eq!(found["description"], setting.help, "{}", setting.key);
         let says_none = ["[default: ", "(required)"].iter().any(|text| setting.help.contains(text));
-        let is_optional = ["admin", "data-dir", "ca-file", "group"].contains(&setting.key);
+        let is_optional = ["admin", "data-dir", "ca-file", "group", "tls.client-ca", "hsts"].contains(&setting.key);
         assert!(found.get("default").is_some() || says_none || is_optional, "{}: {found}", setting.key);
     };
     settings::of_host().for_each(|setting| check(&schema, setting));

@@ -4,7 +4,7 @@
 use crate::draft::{AppDraft, HostDraft};
 use crate::listener::ListenerDraft;
 use crate::shown::Shown;
-use crate::{App, Config, Listener};
+use crate::{App, Config, ListenerConfig};
 
 /// A setting: the flag `--NAME`, the variable `WASMHOST_NAME` with underscores, and a key of `wasmhost.toml`. (Those of
 /// `settings::FILE_ONLY` and [`super::ONE_APP_ONLY`] are keys alone.)
@@ -85,7 +85,7 @@ pub(crate) enum Of {
     /// The host's.
     Host(SettingAccess<HostDraft, Config>),
     /// Of the addresses that are named in the same place: at the top of the file and by flags, or in a `[[listener]]`.
-    Listener(SettingAccess<ListenerDraft, Listener>),
+    Listener(SettingAccess<ListenerDraft, ListenerConfig>),
     /// Each app's.
     App(SettingAccess<AppDraft, App>),
     /// Each app's, declared by a capability, with its check.
@@ -120,7 +120,7 @@ pub(super) const fn host_list(
 /// A setting of addresses.
 pub(super) const fn listener(
     set: fn(&mut ListenerDraft, &str) -> Result<(), String>,
-    get: fn(&Listener) -> Shown,
+    get: fn(&ListenerConfig) -> Shown,
 ) -> Of {
     listener_list(|_| (), set, get)
 }
@@ -129,7 +129,7 @@ pub(super) const fn listener(
 pub(super) const fn listener_list(
     clear: fn(&mut ListenerDraft),
     set: fn(&mut ListenerDraft, &str) -> Result<(), String>,
-    get: fn(&Listener) -> Shown,
+    get: fn(&ListenerConfig) -> Shown,
 ) -> Of {
     Of::Listener(SettingAccess { set, clear, get })
 }

@@ -17,7 +17,7 @@ pub(super) const GROUP: Group = Group {
             help: "Give the guest an environment variable",
             takes: Takes::LINES,
             of: app(
-                |draft, text| parse::key_value(text).map(|variable| draft.env.push(variable)),
+                |draft, text| parse::variable(text).map(|variable| draft.env.push(variable)),
                 |app| Shown::Pairs(app.grants.env.clone()),
             ),
         },

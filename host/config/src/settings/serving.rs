@@ -3,7 +3,7 @@
 use crate::draft::{COUNT_MAX, REQUESTS_MAX, choice, count, names, put};
 use crate::listener::ListenerDraft;
 use crate::shown::{self, Shown};
-use crate::{Balance, Confine, DIRECTORIES_MAX, DirectoryPurpose, Isolation, MAX_WORKERS, WorkerKind, parse};
+use crate::{Balance, Compress, Confine, DIRECTORIES_MAX, DirectoryPurpose, Isolation, MAX_WORKERS, WorkerKind, parse};
 
 use super::entry::{Form, Group, Setting, Takes, app, app_list, host, host_list, listener, listener_list};
 
@@ -20,6 +20,7 @@ const BALANCES: &[(&str, Balance)] = &[
 ];
 const ISOLATIONS: &[(&str, Isolation)] =
     &[("auto", Isolation::Auto), ("worker", Isolation::Worker), ("request", Isolation::Request)];
+const COMPRESSES: &[(&str, Compress)] = &[("off", Compress::Off), ("public", Compress::Public), ("all", Compress::All)];
 const CONFINES: &[(&str, Confine)] = &[
     (Confine::Off.name(), Confine::Off),
     (Confine::Auto.name(), Confine::Auto),
@@ -199,6 +200,18 @@ pub(super) const GROUP: Group = Group {
                     parse::static_folder(text, draft.folder.as_path()).map(|dir| draft.app.grants.dirs.push(dir))
                 },
                 |app| shown::list(app.grants.of_purpose(DirectoryPurpose::Static).map(shown::static_folder)),
+            ),
+        },
+        Setting {
+            name: "compress",
+            key: "compress",
+            form: Form::Choice("ANSWERS", || names(COMPRESSES)),
+            default: Some("off"),
+            help: "Compress answers of the guest (gzip) for clients that take them so: off, public (not where the request has Cookie, Authorization or a client certificate), or all (then others may learn secrets in an answer from its length: see BREACH in docs/SECURITY.md). Texts, JSON, XML, fonts and the like of 1 KiB and more",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.compress, choice(text, COMPRESSES)),
+                |app| shown::choice(app.compress, COMPRESSES),
             ),
         },
         Setting {

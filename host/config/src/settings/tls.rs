@@ -3,7 +3,7 @@
 use crate::draft::{choice, names, put};
 use crate::listener::{CERTIFICATES_MAX, ClientAuth, ListenerDraft, TlsFiles};
 use crate::shown::{self, Shown};
-use crate::{Listener, parse};
+use crate::{ListenerConfig, parse};
 
 use super::entry::{Form, Group, Setting, Takes, listener, listener_list};
 
@@ -74,11 +74,11 @@ pub(super) const GROUP: Group = Group {
             name: "tls-client-auth",
             key: "tls.client-auth",
             form: Form::Choice("WHEN", || names(CLIENT_AUTHS)),
-            default: None,
-            help: "Whether a client needs a certificate of --tls-client-ca: required, or optional (then the headers are absent without one) [default: required]",
+            default: Some("required"),
+            help: "Whether a client needs a certificate of --tls-client-ca: required, or optional (then the headers are absent without one)",
             takes: Takes::One,
             of: listener(
-                |draft, text| put(&mut draft.client_auth, choice(text, CLIENT_AUTHS).map(Some)),
+                |draft, text| put(&mut draft.client_auth, choice(text, CLIENT_AUTHS)),
                 |listener| {
                     let tls = listener.tls.as_ref().filter(|tls| tls.client_ca.is_some());
                     tls.map_or(Shown::Nothing, |tls| shown::choice(tls.client_auth, CLIENT_AUTHS))
@@ -112,7 +112,7 @@ pub(super) const GROUP: Group = Group {
 };
 
 /// Files of a listener's TLS, if it has any.
-fn files(listener: &Listener, of: fn(&TlsFiles) -> Vec<String>) -> Shown {
+fn files(listener: &ListenerConfig, of: fn(&TlsFiles) -> Vec<String>) -> Shown {
     let files = listener.tls.as_ref().map(|tls| of(tls)).unwrap_or_default();
     if files.is_empty() { Shown::Nothing } else { Shown::List(files) }
 }

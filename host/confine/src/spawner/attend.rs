@@ -17,6 +17,7 @@ use wasmhost_base::log::LogSettings;
 use wasmhost_base::sealed::unseal;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Sent, Wire, cut};
+use wasmhost_config::tls::EndedCertificates;
 use wasmhost_config::{Capabilities, Config, Grants, Listen, MAX_WORKERS, WorkerKind};
 
 use super::opening::Opener;
@@ -256,24 +257,7 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
                     }
                 });
             }
-            ToSpawner::LookAtTls(number) => {
-                let known = Rc::clone(&known);
-                tokio::task::spawn_local(async move {
-                    match look_at_tls(&known, &given, number).await {
-                        Ok(TlsLook::Same) => tell(&answer, &FromSpawner::SameTls, &[]),
-                        Ok(TlsLook::Wrong(reason)) => tell(&answer, &FromSpawner::WrongTls(cut(&reason)), &[]),
-                        Ok(TlsLook::New(reading)) => match reading.sealed_facts() {
-                            Ok(facts) => {
-                                let both =
-                                    [(Descriptor::Tls, reading.sealed.as_fd()), (Descriptor::Settings, facts.as_fd())];
-                                deliver(&answer, &FromSpawner::Tls(reading.number), &both).await;
-                            }
-                            Err(error) => tell(&answer, &failed(&error), &[]),
-                        },
-                        Err(error) => tell(&answer, &failed(&error), &[]),
-                    }
-                });
-            }
+            ToSpawner::LookAtTls(number) => look_and_tell(Rc::clone(&known), given, answer, number),
             ToSpawner::Own(_) | ToSpawner::Follows(_) => {}
             ToSpawner::RemoveSockets => {
                 known.stop(&sockets);
@@ -371,17 +355,39 @@ async fn read_again(
     Ok(answer)
 }
 
+/// Looks at the files of TLS beside all else, and tells what came of it.
+fn look_and_tell(known: Rc<KnownToSpawner>, given: Rc<GivenToSpawner>, answer: Wire, number: u64) {
+    tokio::task::spawn_local(async move { tell_tls(&answer, look_at_tls(&known, &given, number).await).await });
+}
+
+/// Tells what came of looking at the files of TLS.
+async fn tell_tls(answer: &Wire, look: io::Result<TlsLook>) {
+    let reading = match look {
+        Ok(TlsLook::Same) => return tell(answer, &FromSpawner::SameTls, &[]),
+        Ok(TlsLook::Wrong(reason)) => return tell(answer, &FromSpawner::WrongTls(cut(&reason)), &[]),
+        Ok(TlsLook::New(reading)) => reading,
+        Err(error) => return tell(answer, &failed(&error), &[]),
+    };
+    match reading.sealed_facts() {
+        Ok(facts) => {
+            let both = [(Descriptor::Tls(0), reading.sealed.as_fd()), (Descriptor::Settings, facts.as_fd())];
+            deliver(answer, &FromSpawner::Tls(reading.number), &both).await;
+        }
+        Err(error) => tell(answer, &failed(&error), &[]),
+    }
+}
+
 /// Looks at the files of TLS of a reading, and reads them if they are not those of the time of this number.
 async fn look_at_tls(known: &Rc<KnownToSpawner>, given: &Rc<GivenToSpawner>, number: u64) -> io::Result<TlsLook> {
     if known.is_reading_tls.replace(true) {
-        return Err(io::Error::other(
-            "an earlier reading of the files of TLS has not ended: they are on a file system that does not answer",
-        ));
+        // What it finds is told of to who has asked for it.
+        return Ok(TlsLook::Same);
     }
     let (config, kept) = (given.config.clone(), known.tls.borrow().clone());
+    let ended = if number == 0 { EndedCertificates::Refuse } else { EndedCertificates::Accept };
     let mut reading = tokio::task::spawn_blocking(move || {
         let is_same = number > 0 && kept.is_latest(number, &tls::look(&config));
-        (!is_same).then(|| tls::read(&config))
+        (!is_same).then(|| tls::read(&config, ended))
     });
     let Ok(outcome) = tokio::time::timeout(READ_WITHIN, &mut reading).await else {
         let known = Rc::clone(known);
@@ -395,6 +401,10 @@ async fn look_at_tls(known: &Rc<KnownToSpawner>, given: &Rc<GivenToSpawner>, num
         ));
     };
     known.is_reading_tls.set(false);
+    if !Rc::ptr_eq(given, known.readings.borrow().held()) {
+        // The host has other settings by now, with what was read for them.
+        return Ok(TlsLook::Same);
+    }
     match outcome.map_err(io::Error::other)? {
         None => Ok(TlsLook::Same),
         Some(Ok(read)) => known.tls.borrow_mut().take(read).map(TlsLook::New),

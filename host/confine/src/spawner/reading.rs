@@ -13,9 +13,9 @@ use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
 use wasmhost_config::routes::still_taken;
-use wasmhost_config::tls::CertificateFacts;
+use wasmhost_config::tls::{CertificateFacts, EndedCertificates};
 use wasmhost_config::{
-    App, Capabilities, Config, Listen, Listener, Preopen, Source, components_within, read_apps_again,
+    App, Capabilities, Config, Listen, ListenerConfig, Preopen, Source, components_within, read_apps_again,
 };
 
 use super::binding::{BoundListeners, NewFiles, bind_new};
@@ -119,7 +119,12 @@ pub(super) fn read(source: &Source, capabilities: Capabilities, basis: &ReadingB
         mistakes.extend(without_taken(config, &mistakes, &basis.before));
     }
     let speaks_tls = |config: &Config| config.listeners.iter().any(|listener| listener.tls.is_some());
-    let tls = match config.as_ref().filter(|config| speaks_tls(config)).map(tls::read).transpose() {
+    let tls = match config
+        .as_ref()
+        .filter(|config| speaks_tls(config))
+        .map(|config| tls::read(config, EndedCertificates::Accept))
+        .transpose()
+    {
         Ok(tls) => tls,
         Err(wrong) => {
             config = None;
@@ -178,7 +183,7 @@ impl ReadingAnswer {
     /// The descriptors that go with it.
     pub(super) fn descriptors(&self) -> Vec<Sent<'_>> {
         let sockets = self.sockets.iter().map(|(number, socket)| (Descriptor::Listener(*number), socket.as_fd()));
-        let tls = self.tls.iter().map(|tls| (Descriptor::Tls, tls.sealed.as_fd()));
+        let tls = self.tls.iter().map(|tls| (Descriptor::Tls(0), tls.sealed.as_fd()));
         [(Descriptor::Settings, self.text.as_fd())].into_iter().chain(sockets).chain(tls).collect()
     }
 }
@@ -244,12 +249,12 @@ pub(super) fn answer(
 /// The addresses of the host after a reading, whose sockets' files stay: those of the file that could be bound, and the
 /// earlier ones as long as one could not (the primary closes none before).
 fn listeners_after(
-    before: &[Listener],
-    named: &[Listener],
+    before: &[ListenerConfig],
+    named: &[ListenerConfig],
     new: &[(Listen, Result<Option<SocketFile>, String>)],
-) -> Vec<Listener> {
+) -> Vec<ListenerConfig> {
     let failed: Vec<&Listen> = new.iter().filter(|(_, bound)| bound.is_err()).map(|(listen, _)| listen).collect();
-    let is_named = |listener: &Listener| named.iter().any(|other| other.listen == listener.listen);
+    let is_named = |listener: &ListenerConfig| named.iter().any(|other| other.listen == listener.listen);
     let earlier = before.iter().filter(|listener| !failed.is_empty() && !is_named(listener));
     named.iter().filter(|listener| !failed.contains(&&listener.listen)).chain(earlier).cloned().collect()
 }
@@ -282,7 +287,7 @@ pub(super) fn open(mut descriptors: Descriptors, start: &Config, capabilities: C
     });
     let listeners = listeners.collect();
     let tls = match tls {
-        Some((number, facts)) => Some(TlsReading { number, facts, sealed: descriptors.take(Descriptor::Tls)? }),
+        Some((number, facts)) => Some(TlsReading { number, facts, sealed: descriptors.take(Descriptor::Tls(0))? }),
         None => None,
     };
     Ok(Reading { number, config, mistakes, beyond: wants_beyond, touched, listeners, tls })
@@ -395,8 +400,9 @@ mod tests {
     fn earlier_addresses_stay_until_all_new_ones_are_bound() {
         let unix =
             |names: &str| -> Vec<Listen> { names.split_whitespace().map(|name| Listen::Unix(name.into())).collect() };
-        let listener = |listen| Listener { listen, tls: None, has_proxy_header: false, redirects: false, hsts: None };
-        let all = |names: &str| -> Vec<Listener> { unix(names).into_iter().map(listener).collect() };
+        let listener =
+            |listen| ListenerConfig { listen, tls: None, has_proxy_header: false, redirects: false, hsts: None };
+        let all = |names: &str| -> Vec<ListenerConfig> { unix(names).into_iter().map(listener).collect() };
         let rows =
             [("a b", "b c", "", "b c"), ("a b", "b c", "c", "b a"), ("a", "a", "", "a"), ("a", "c d", "d", "c a")];
         for (before, named, failed, expected) in rows {

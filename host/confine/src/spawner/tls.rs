@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_base::wire::{Descriptor, Descriptors};
 use wasmhost_config::Config;
-use wasmhost_config::tls::{CertificateFacts, HostTls, TicketKey};
+use wasmhost_config::tls::{CertificateFacts, EndedCertificates, HostTls, TicketKey};
 
 use super::stamps::{FileStamp, stamp};
 
@@ -60,10 +60,10 @@ pub(super) fn look(config: &Config) -> TlsStamps {
 ///
 /// # Errors
 /// All that is wrong.
-pub(super) fn read(config: &Config) -> Result<ReadTls, Vec<String>> {
+pub(super) fn read(config: &Config, ended: EndedCertificates) -> Result<ReadTls, Vec<String>> {
     // Before: what changes meanwhile is read again.
     let stamps = look(config);
-    HostTls::read(config, SystemTime::now()).map(|(tls, facts)| ReadTls { tls, facts, stamps })
+    HostTls::read(config, SystemTime::now(), ended).map(|(tls, facts)| ReadTls { tls, facts, stamps })
 }
 
 /// What the spawner keeps of TLS between two readings.
@@ -113,6 +113,6 @@ impl TlsReading {
     /// A reading that was sent.
     pub(super) fn received(number: u64, descriptors: &mut Descriptors) -> io::Result<Self> {
         let facts = serde_json::from_slice(&unseal(&descriptors.take(Descriptor::Settings)?)?)?;
-        Ok(Self { number, facts, sealed: descriptors.take(Descriptor::Tls)? })
+        Ok(Self { number, facts, sealed: descriptors.take(Descriptor::Tls(0))? })
     }
 }

@@ -94,7 +94,7 @@ fn read_at(file: &OwnedFd, part: Range<u64>, flags: ReadWriteFlags) -> Result<By
     if left == 0 {
         return Ok(Bytes::new());
     }
-    let mut piece = Piece::new(left.min(PIECE_BYTES));
+    let mut piece = FilePiece::new(left.min(PIECE_BYTES));
     let read = loop {
         match rustix::io::preadv2(file, &mut [IoSliceMut::new(piece.as_mut())], part.start, flags) {
             Err(Errno::INTR) => {}
@@ -109,12 +109,12 @@ fn read_at(file: &OwnedFd, part: Range<u64>, flags: ReadWriteFlags) -> Result<By
 }
 
 /// Bytes of a file. The memory is kept for another piece.
-struct Piece {
+struct FilePiece {
     memory: Vec<u8>,
     length: usize,
 }
 
-impl Piece {
+impl FilePiece {
     /// One of this many bytes, which are to be overwritten.
     fn new(length: usize) -> Self {
         // A small file has its own memory: most of a piece would lie idle.
@@ -125,19 +125,19 @@ impl Piece {
     }
 }
 
-impl AsMut<[u8]> for Piece {
+impl AsMut<[u8]> for FilePiece {
     fn as_mut(&mut self) -> &mut [u8] {
         self.memory.get_mut(..self.length).unwrap_or_default()
     }
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for FilePiece {
     fn as_ref(&self) -> &[u8] {
         self.memory.get(..self.length).unwrap_or_default()
     }
 }
 
-impl Drop for Piece {
+impl Drop for FilePiece {
     fn drop(&mut self) {
         if self.memory.len() == PIECE_BYTES {
             let memory = std::mem::take(&mut self.memory);

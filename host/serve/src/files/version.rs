@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::coding::Coding;
+use crate::coding::Coding;
 
 /// Which version of a file is there.
 #[derive(Debug)]

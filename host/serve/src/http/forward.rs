@@ -29,9 +29,9 @@ use self::patience::{LOOK_AGAIN_MIN, Patience, SLACK};
 use self::response::ForwardedBody;
 use self::share::ShareTaken;
 use self::upload::{ForwardedUpload, Gate};
+use super::certified::certify;
 use super::exchange::{Ending, Exchange};
 use super::head::Framing;
-use super::head::certify;
 use super::lines::LineKind;
 use super::request_body::RequestBody;
 use super::respond::Failure;
@@ -126,7 +126,7 @@ impl Exchange {
             trusted: link.is_trusted(),
             has_host,
             is_encrypted: link.is_encrypted(),
-            is_certified: link.stream.client_certificate().is_some(),
+            is_certified: link.stream.client_certificate().is_some() || link.is_trusted(),
         };
         let headers = &mut parts.headers;
         certify(headers, link);

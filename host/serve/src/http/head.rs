@@ -1,4 +1,4 @@
-//! What request headers mean for the guest: which authority the request is for, and which headers can be trusted. Pure but for [`certify`], which asks the connection.
+//! What request headers mean for the guest: which authority the request is for, and which headers can be trusted. Pure.
 
 use std::cell::RefCell;
 
@@ -8,9 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use wasmhost_config::routes::host_of;
 
 use super::forward::introduction::FIELD;
-use super::link::Link;
 use super::respond::Failure;
-use crate::net::tls::subject::{CERTIFICATE, SUBJECT};
+use crate::net::is_of_certificate;
 
 /// Whether a head can be understood in one way only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -164,6 +163,7 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
         trailers.remove(name);
     }
     remove_forwarded(trailers);
+    remove_all(trailers, is_of_certificate);
 }
 
 /// Takes away what only a proxy that is trusted may say.
@@ -182,21 +182,8 @@ fn is_forwarded(name: &HeaderName) -> bool {
     name == "forwarded" || name.starts_with("x-forwarded-") || name == "x-real-ip"
 }
 
-/// Says whose the client's certificate is, where it has one that was verified, and takes away what the client itself says of
-/// one.
-pub(super) fn certify(headers: &mut HeaderMap, link: &Link) {
-    if link.is_certified() {
-        return;
-    }
-    remove_all(headers, |name| *name == CERTIFICATE || *name == SUBJECT);
-    if let Some(client) = link.stream.client_certificate() {
-        headers.insert(CERTIFICATE, client.certificate.clone());
-        headers.insert(SUBJECT, client.subject.clone());
-    }
-}
-
 /// Takes away all fields of these names, of which there are mostly none.
-fn remove_all(headers: &mut HeaderMap, is_one: impl Fn(&HeaderName) -> bool) {
+pub(super) fn remove_all(headers: &mut HeaderMap, is_one: impl Fn(&HeaderName) -> bool) {
     if headers.keys().any(&is_one) {
         let names: Vec<HeaderName> = headers.keys().filter(|name| is_one(name)).cloned().collect();
         for name in names {

@@ -1,5 +1,6 @@
 //! Answers a request: from hyper's request to an instance, and from the instance's answer to hyper's response.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,26 +10,28 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use wasmhost_sandbox::{Body, Call, Fault, FaultKind, Head};
 
+use super::certified::certify;
+use super::compress::Compression;
+use super::compressed::{Compressed, Encoder, TURN_BYTES};
 use super::exchange::{Ending, Exchange};
 use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
 use super::forward::trailers;
-use super::head::{Framing, authority, certify, check_demands, check_target, forwarded_scheme, host, remove_unseen};
+use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_unseen};
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
 use super::proxied::Hop;
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
-use super::response_body::{
-    NOT_FINISHED, ResponseBody, ResponseStart, Streaming, data_of, poll_given, start, wrong_length,
-};
+use super::response_body::ResponseBody;
 use super::response_head::{has_no_body, promised};
+use super::streaming::{NOT_FINISHED, ResponseStart, Streaming, data_of, poll_given, start, wrong_length};
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
 use crate::development::{Notice, Reason, Thrown};
@@ -186,6 +189,7 @@ impl Exchange {
     async fn run(self: &Rc<Self>, request: Request<Option<RequestBody>>, is_head: bool) -> Response<ResponseBody> {
         let worker = &self.worker;
         let (parts, mut body) = request.into_parts();
+        let compression = Compression::of(self.pool.app().compress, &parts.headers);
         if let Some(body) = &mut body
             // In boxes, this one and others: hyper moves the future of each request, and few need them.
             && let Err(stop) = Box::pin(self.gather(body)).await
@@ -260,9 +264,9 @@ impl Exchange {
                     return self.fault(lease, &Fault::new(FaultKind::NeverAnswered, detail));
                 }
                 if is_head || has_no_body(response.status()) {
-                    Box::pin(self.respond_without_body(response, lease, is_head)).await
+                    Box::pin(self.respond_without_body(response, lease, (compression, is_head))).await
                 } else {
-                    self.respond(response, lease)
+                    self.respond(response, lease, compression)
                 }
             }
             Ok(None) => {
@@ -340,7 +344,12 @@ impl Exchange {
     }
 
     /// Turns the guest's answer into hyper's.
-    fn respond(self: &Rc<Self>, response: Response<ResponseStart>, lease: Lease) -> Response<ResponseBody> {
+    fn respond(
+        self: &Rc<Self>,
+        response: Response<ResponseStart>,
+        lease: Lease,
+        compression: Compression,
+    ) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         let promised = promised(&parts.headers);
         let body = match body {
@@ -363,21 +372,49 @@ impl Exchange {
                 return self.fault(lease, &Fault::new(FaultKind::Unfinished, detail));
             }
             ResponseStart::Whole(bytes) => {
-                self.linger(lease);
-                self.sent(bytes.len());
-                self.finish(Ending::Whole);
-                ResponseBody::whole(bytes)
+                let is_long = bytes.len() > TURN_BYTES;
+                let length = Some(bytes.len() as u64);
+                let encoder = if is_long { self.encoder(compression, &mut parts, length) } else { None };
+                if encoder.is_some() {
+                    let pieces = (VecDeque::from([Frame::data(bytes)]), true, Body::default());
+                    self.stream(pieces, lease, promised, encoder)
+                } else {
+                    self.linger(lease);
+                    let bytes = if is_long { Ok(bytes) } else { self.compressed(compression, &mut parts, bytes) };
+                    let Ok(bytes) = bytes else {
+                        let reason = Reason::Text("the answer could not be compressed");
+                        return self.fail(Failure::Fault(FaultKind::Unfinished), reason);
+                    };
+                    self.sent(bytes.len());
+                    self.finish(Ending::Whole);
+                    ResponseBody::whole(bytes)
+                }
             }
             ResponseStart::Partial(ahead, ended, inner) => {
                 announce_trailers(&mut parts.headers, &ahead);
                 if self.link().peer == Peer::Front {
                     trailers::announce(&mut parts.headers);
                 }
-                let streaming = Streaming::new((ahead, ended, inner), lease, Rc::clone(self), promised);
-                ResponseBody::Streaming(streaming)
+                let encoder = self.encoder(compression, &mut parts, promised);
+                self.stream((ahead, ended, inner), lease, promised, encoder)
             }
         };
         Response::from_parts(parts, body)
+    }
+
+    /// A body that comes in pieces.
+    fn stream(
+        self: &Rc<Self>,
+        pieces: (VecDeque<Frame<Bytes>>, bool, Body),
+        lease: Lease,
+        promised: Option<u64>,
+        encoder: Option<Encoder>,
+    ) -> ResponseBody {
+        let streaming = Streaming::new(pieces, lease, Rc::clone(self), promised);
+        match encoder {
+            Some(encoder) => ResponseBody::Compressed(Box::new(Compressed::new(streaming, Rc::clone(self), encoder))),
+            None => ResponseBody::Streaming(streaming),
+        }
     }
 
     /// The same where the client gets no body. What the guest makes of one is read and thrown away, and so is what it
@@ -387,13 +424,16 @@ impl Exchange {
         &self,
         response: Response<ResponseStart>,
         mut lease: Lease,
-        is_head: bool,
+        (compression, is_head): (Compression, bool),
     ) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         let mut has_ended = true;
+        let whole = if let ResponseStart::Whole(bytes) = &body { Some(bytes.len() as u64) } else { None };
+        let bytes = promised(&parts.headers).or(whole);
+        let is_compressed = compression.settle(parts.status, &mut parts.headers, bytes);
         match body {
             ResponseStart::Whole(bytes) => {
-                if is_head && !has_no_body(parts.status) && promised(&parts.headers).is_none() {
+                if is_head && !is_compressed && !has_no_body(parts.status) && promised(&parts.headers).is_none() {
                     parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
                 }
             }
@@ -509,8 +549,8 @@ const DISCARD_MAX: Duration = Duration::from_millis(100);
 
 /// Names trailers that are there already in a `Trailer` header (RFC 9110, section 6.6.2), without which hyper does not
 /// send them.
-fn announce_trailers(headers: &mut HeaderMap, ahead: &std::collections::VecDeque<http_body::Frame<Bytes>>) {
-    let trailers = ahead.iter().find_map(http_body::Frame::trailers_ref);
+fn announce_trailers(headers: &mut HeaderMap, ahead: &VecDeque<Frame<Bytes>>) {
+    let trailers = ahead.iter().find_map(Frame::trailers_ref);
     if let Some(trailers) = trailers
         && !headers.contains_key(header::TRAILER)
     {

@@ -12,14 +12,12 @@ use wasmhost_config::Config;
 
 use super::forward::connections::ForwardConnections;
 use super::forward::share::Shares;
+use super::gzip::Gzip;
 use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::metrics::WorkerMetrics;
-use crate::net::introduced::IntroducedClients;
-use crate::net::listeners::ListenerSetup;
-use crate::net::tls::handshakes::Handshakes;
-use crate::net::{ListenerId, Listeners};
+use crate::net::{Handshakes, IntroducedClients, ListenerId, ListenerSetup, Listeners};
 use crate::pool::WorkerApps;
 use crate::worker_id::WorkerId;
 
@@ -48,10 +46,14 @@ pub(crate) struct WorkerShared {
     /// How connections begin that come to the host's addresses.
     pub(crate) listeners: RefCell<Arc<Listeners>>,
     pub(crate) listeners_changed: Notify,
+    /// `draining` is true from now on.
+    pub(crate) drain_begins: Notify,
     pub(crate) handshakes: Handshakes,
     pub(crate) introduced: IntroducedClients,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.
     pub(crate) tasks: Cell<usize>,
+    /// For answers that are compressed all at once, one after the other.
+    pub(crate) gzip: RefCell<Option<Gzip>>,
     /// What the drain waits for may have come: a connection or a task ended.
     pub(crate) changed: Notify,
     /// Where a task that panics is told of.
@@ -79,6 +81,15 @@ impl WorkerShared {
             }
         };
         tokio::time::timeout(LISTENER_WITHIN, heard).await.ok()
+    }
+
+    /// Waits until the host has been stopping for so long.
+    pub(crate) async fn drained_for(&self, time: Duration) {
+        let begins = self.drain_begins.notified();
+        if !self.draining.get() {
+            begins.await;
+        }
+        tokio::time::sleep(time).await;
     }
 
     /// Runs a task that the drain waits for.

@@ -139,6 +139,8 @@ impl AsyncWrite for Socket {
         let flushed = self.guard.stream.poll_flush(context);
         if flushed.is_pending() {
             self.guard.write_stalled();
+        } else if self.guard.link.stalled.get().is_some() {
+            self.guard.write_moved(0);
         }
         flushed
     }

@@ -14,12 +14,12 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use super::carrier::StreamBody;
+use super::answering::StreamBody;
 use super::frames::Flood;
 use super::guard::{FrameGuard, LimitMet};
 use super::head::as_http1;
 use super::socket::FrameSocket;
-use super::streams::{EndOfStreams, Streams};
+use super::streams::StreamSet;
 use crate::http::{Carrier, ResponseBody, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream};
@@ -109,9 +109,8 @@ async fn drive(guard: &Rc<FrameGuard>, ahead: Bytes) -> Result<Option<LimitMet>,
         }
     });
     let limits = &worker.config.limits;
-    let streams = Streams::new(Rc::clone(guard));
-    let _ended = EndOfStreams(streams.clone());
-    let mut builder = http2::Builder::new(streams.clone());
+    let streams = StreamSet::new();
+    let mut builder = http2::Builder::new(streams.spawner(Rc::clone(guard)));
     builder
         .max_concurrent_streams(limits.http2_streams_max)
         .initial_stream_window_size(STREAM_WINDOW)

@@ -1,16 +1,17 @@
-//! The limits that hyper lacks, on one connection of HTTP/2: how long its beginning and the headers of a request may take, how
+//! A connection of HTTP/2 and its streams, as their requests know them ([`StreamCarrier`]), with the limits that hyper lacks: how long its beginning and the headers of a request may take, how
 //! long it may rest, what a client may send in vain, and whether the client is still there.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::carrier::StreamCarrier;
+use bytes::{Buf, Bytes};
+
 use super::frames::{Flood, FrameWalker, Seen};
 use crate::alarms::Alarm;
-use crate::http::WorkerShared;
+use crate::http::{Carrier, Link, Slow, UNSEEN_BYTES, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream};
 
@@ -430,4 +431,148 @@ pub(super) enum LimitMet {
     /// Its client did not answer.
     Gone,
     Flood(Flood),
+}
+
+/// A stream, as its request knows it.
+pub(super) struct StreamCarrier {
+    pub(super) link: Link,
+    pub(super) guard: Rc<FrameGuard>,
+    stall_alarm: Alarm,
+    /// Bytes of its response that hyper has and has not written.
+    pub(super) held: Cell<usize>,
+    /// The response waits until less is held.
+    pub(super) waiting: RefCell<Option<Waker>>,
+    /// The guard looks at it.
+    pub(super) is_watched: Cell<bool>,
+    /// The request ends, and its stream alone.
+    pub(super) is_ended: Cell<bool>,
+}
+
+impl Carrier for StreamCarrier {
+    fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn request_ended(&self, _upload_ended: bool, _now: Instant) {
+        self.link.request_alarm.set(None);
+        self.link.response_alarm.set(None);
+        self.guard.answered();
+    }
+
+    /// The end of a body is its stream's: one that is broken off resets it.
+    fn end_with_reset(&self) {}
+}
+
+impl StreamCarrier {
+    pub(super) fn new(guard: &Rc<FrameGuard>) -> Self {
+        let worker = Rc::clone(&guard.worker);
+        Self {
+            stall_alarm: worker.alarms.alarm(),
+            link: Link::new(worker, Rc::clone(&guard.stream), guard.peer),
+            guard: Rc::clone(guard),
+            held: Cell::new(0),
+            waiting: RefCell::default(),
+            is_watched: Cell::new(false),
+            is_ended: Cell::new(false),
+        }
+    }
+
+    /// Makes it ready for another stream of its connection.
+    pub(super) fn renew(&self) {
+        self.link.renew();
+        self.stall_alarm.set(None);
+        self.is_ended.set(false);
+    }
+
+    pub(super) fn give(self: &Rc<Self>, bytes: Bytes) -> Piece {
+        self.held.set(self.held.get() + bytes.len());
+        self.guard.held.set(self.guard.held.get() + bytes.len());
+        if !self.is_watched.replace(true) {
+            self.guard.watch(Rc::clone(self));
+        }
+        Piece { bytes, carrier: Rc::clone(self) }
+    }
+
+    /// hyper has written so much of what it holds, or has thrown it away.
+    fn let_go(&self, bytes: usize) {
+        self.held.set(self.held.get().saturating_sub(bytes));
+        self.guard.held.set(self.guard.held.get().saturating_sub(bytes));
+        if let Some(waiting) = self.waiting.borrow_mut().take() {
+            waiting.wake();
+        }
+    }
+
+    /// So much of it was written.
+    fn wrote(&self, bytes: usize) {
+        self.guard.wrote(bytes);
+        let (mut reading, rate) = (self.link.reading.get(), self.link.worker.config.limits.body_rate_min);
+        if let Some(since) = self.link.stalled.take() {
+            reading = reading.moved(since.elapsed(), 0, rate, UNSEEN_BYTES);
+            self.link.reading.set(reading);
+            self.stall_alarm.set(None);
+        }
+        if reading.waited > Duration::ZERO {
+            self.link.reading.set(reading.moved(Duration::ZERO, bytes as u64, rate, UNSEEN_BYTES));
+        }
+        self.let_go(bytes);
+    }
+
+    /// hyper has written what it could: what is left waits for the client, and ends the request when it has waited for too
+    /// long. False: nothing is left.
+    pub(super) fn poll_stall(&self, now: &mut Option<Instant>, context: &Context<'_>) -> bool {
+        if self.held.get() == 0 {
+            return false;
+        }
+        if self.link.stalled.get().is_none() {
+            let now = *now.get_or_insert_with(Instant::now);
+            self.link.stalled.set(Some(now));
+            let rate = self.link.worker.config.limits.body_rate_min;
+            let behind = rate.map(|rate| self.link.reading.get().time_left(rate));
+            let soonest = [self.link.idle.get(), behind].into_iter().flatten().min();
+            self.stall_alarm.set(soonest.map(|wait| now + wait));
+        }
+        if self.stall_alarm.poll(context).is_ready() {
+            self.stall_alarm.set(None);
+            let stalled = self.link.stalled.get().map(|since| since.elapsed()).unwrap_or_default();
+            let is_silent = self.link.idle.get().is_some_and(|idle| stalled >= idle);
+            self.link.end_for(if is_silent { Slow::Silent } else { Slow::Behind });
+            self.is_ended.set(true);
+            self.link.response_alarm.wake();
+        }
+        true
+    }
+
+    /// Whether the client has let its response wait for too long.
+    pub(super) fn is_ended(&self) -> bool {
+        self.is_ended.get()
+    }
+}
+
+/// A piece of a response that hyper has.
+pub(super) struct Piece {
+    bytes: Bytes,
+    carrier: Rc<StreamCarrier>,
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        self.carrier.wrote(count);
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if self.bytes.has_remaining() {
+            self.carrier.let_go(self.bytes.remaining());
+        }
+    }
 }

@@ -2,47 +2,44 @@
 
 use std::cell::RefCell;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use futures_util::stream::{FuturesUnordered, Stream};
 
-use super::carrier::StreamTask;
+use super::answering::StreamTask;
 use super::guard::FrameGuard;
 
-/// Of one connection. hyper hands each request's future to it.
+/// Those of one connection.
+pub(super) struct StreamSet(Rc<RefCell<FuturesUnordered<StreamTask>>>);
+
+/// Takes the future of each request from hyper. Each of these futures has one: it must not keep the streams alive.
 #[derive(Clone)]
-pub(super) struct Streams {
-    tasks: Rc<RefCell<FuturesUnordered<StreamTask>>>,
+pub(super) struct StreamSpawner {
+    streams: Weak<RefCell<FuturesUnordered<StreamTask>>>,
     guard: Rc<FrameGuard>,
 }
 
-impl Streams {
-    pub(super) fn new(guard: Rc<FrameGuard>) -> Self {
-        Self { tasks: Rc::default(), guard }
+impl StreamSet {
+    pub(super) fn new() -> Self {
+        Self(Rc::default())
+    }
+
+    pub(super) fn spawner(&self, guard: Rc<FrameGuard>) -> StreamSpawner {
+        StreamSpawner { streams: Rc::downgrade(&self.0), guard }
     }
 
     /// Lets those go on that can.
     pub(super) fn poll(&self, context: &mut Context<'_>) {
-        let mut tasks = self.tasks.borrow_mut();
-        while let Poll::Ready(Some(())) = Pin::new(&mut *tasks).poll_next(context) {}
+        let mut streams = self.0.borrow_mut();
+        while let Poll::Ready(Some(())) = Pin::new(&mut *streams).poll_next(context) {}
     }
 }
 
-/// Ends the streams of a connection with it. (Each of hyper's futures holds what it was handed to, and with that itself.)
-pub(super) struct EndOfStreams(pub(super) Streams);
-
-impl Drop for EndOfStreams {
-    fn drop(&mut self) {
-        let ended = self.0.tasks.try_borrow_mut().map(|mut tasks| std::mem::take(&mut *tasks));
-        drop(ended);
-    }
-}
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamSpawner {
     fn execute(&self, answering: F) {
         // hyper has called the service for it just now. (Only CONNECT, which is refused, has a second future.)
-        let (Some(carrier), Ok(tasks)) = (self.guard.take_begun(), self.tasks.try_borrow()) else { return };
-        tasks.push(StreamTask::new(answering, carrier));
+        let (Some(carrier), Some(streams)) = (self.guard.take_begun(), self.streams.upgrade()) else { return };
+        streams.borrow().push(StreamTask::new(answering, carrier));
     }
 }

@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 
 use wasmhost_config::tls::HostTls;
-use wasmhost_config::{Listen, Listener};
+use wasmhost_config::{Listen, ListenerConfig};
 
 use super::tls;
 
@@ -38,8 +38,8 @@ pub struct ListenerRow {
 
 impl ListenerRow {
     /// Of this listener, which has this number. `speaks_http2`: the host does.
-    pub fn new(id: ListenerId, listener: &Listener, speaks_http2: bool) -> Self {
-        let Listener { listen, tls, has_proxy_header, redirects, hsts } = listener.clone();
+    pub fn new(id: ListenerId, listener: &ListenerConfig, speaks_http2: bool) -> Self {
+        let ListenerConfig { listen, tls, has_proxy_header, redirects, hsts } = listener.clone();
         Self { id, listen, speaks_tls: tls.is_some(), speaks_http2, has_proxy_header, redirects, hsts }
     }
 }
@@ -59,11 +59,15 @@ pub(crate) struct ListenerSetup {
 
 /// All listeners of a host, by number.
 #[derive(Clone, Default)]
-pub struct Listeners(BTreeMap<ListenerId, Arc<ListenerSetup>>);
+pub struct Listeners {
+    known: BTreeMap<ListenerId, Arc<ListenerSetup>>,
+    /// They speak TLS, and what is needed for it did not come: they are given up.
+    lacking: Vec<ListenerId>,
+}
 
 impl fmt::Debug for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.known.keys()).finish()
     }
 }
 
@@ -71,26 +75,42 @@ impl Listeners {
     /// Of these rows, with what is needed for TLS.
     ///
     /// # Errors
-    /// When a listener speaks TLS and what it needs is not there, or cannot be used.
+    /// When what is needed for TLS cannot be used.
     pub fn new(rows: &[ListenerRow], tls: &HostTls) -> Result<Self, String> {
-        let setups = rows.iter().map(|row| {
+        let mut all = Self::default();
+        for row in rows {
             let material = tls.listeners.iter().find(|(listen, _)| *listen == row.listen);
             let tls = match (row.speaks_tls, material) {
                 (false, _) => None,
                 (true, Some((_, material))) => Some(tls::server_config(material, &tls.ticket_keys, row.speaks_http2)?),
-                (true, None) => return Err(format!("there is no certificate for {:?}", row.listen)),
+                (true, None) => {
+                    all.lacking.push(row.id);
+                    continue;
+                }
             };
             let hsts = row.hsts.as_deref().and_then(|value| HeaderValue::from_str(value).ok());
-            Ok((
-                row.id,
-                Arc::new(ListenerSetup { has_proxy_header: row.has_proxy_header, tls, redirects: row.redirects, hsts }),
-            ))
-        });
-        setups.collect::<Result<_, String>>().map(Self)
+            let (has_proxy_header, redirects) = (row.has_proxy_header, row.redirects);
+            all.known.insert(row.id, Arc::new(ListenerSetup { has_proxy_header, tls, redirects, hsts }));
+        }
+        Ok(all)
+    }
+
+    /// These in the place of others. At addresses that are given up connections begin as they did before.
+    pub(crate) fn after(self: Arc<Self>, before: &Self) -> Arc<Self> {
+        if self.lacking.is_empty() {
+            return self;
+        }
+        let mut all = Self::clone(&self);
+        for id in all.lacking.drain(..) {
+            if let Some(setup) = before.get(id) {
+                all.known.insert(id, Arc::clone(setup));
+            }
+        }
+        Arc::new(all)
     }
 
     /// How connections of this listener begin; none: it is not known (any more).
     pub(crate) fn get(&self, id: ListenerId) -> Option<&Arc<ListenerSetup>> {
-        self.0.get(&id)
+        self.known.get(&id)
     }
 }

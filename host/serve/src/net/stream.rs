@@ -61,7 +61,7 @@ impl Stream {
 
     pub(crate) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.tls {
-            Some(session) if session.has_plain() => Poll::Ready(Ok(())),
+            Some(session) if session.has_plain() || session.has_ended() => Poll::Ready(Ok(())),
             _ => self.socket.poll_read_ready(context),
         }
     }

@@ -14,7 +14,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
-use wasmhost_config::tls::{Identity, TicketKey, TlsMaterial};
+use wasmhost_config::tls::{ServerIdentity, TicketKey, TlsMaterial};
 use wasmhost_config::{ClientAuth, certificates, tls};
 
 use self::tickets::Tickets;
@@ -55,7 +55,11 @@ pub(super) fn server_config(
     config.alpn_protocols = protocols.map(<[u8]>::to_vec).collect();
     // Sessions are resumed by any worker, since all have the keys of tickets; none keeps them.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    config.ticketer = Arc::new(Tickets::new(tickets.to_vec()));
+    // A session that is resumed keeps the client's certificate, or that it has none, from wherever it began: where clients
+    // are asked for one, each handshake is a whole one.
+    if material.client_roots.is_empty() {
+        config.ticketer = Arc::new(Tickets::new(tickets.to_vec()));
+    }
     // Two, as browsers use them: one is used once (RFC 8446, appendix C.4).
     config.send_tls13_tickets = 2;
     Ok(Arc::new(config))
@@ -71,7 +75,7 @@ struct Certificates {
 }
 
 impl Certificates {
-    fn new(identities: &[Identity]) -> Result<Self, String> {
+    fn new(identities: &[ServerIdentity]) -> Result<Self, String> {
         let mut found = Self { by_name: HashMap::new(), default: Vec::new() };
         let provider = ring::default_provider();
         let mut first_names: Option<&[String]> = None;

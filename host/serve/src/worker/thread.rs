@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
@@ -143,10 +143,12 @@ async fn serve(
         requests: Cell::new(0),
         lines: Lines::default(),
         connections: ForwardConnections::default(),
+        gzip: RefCell::default(),
         shares,
         authority,
         listeners: RefCell::new(listeners),
         listeners_changed: Notify::new(),
+        drain_begins: Notify::new(),
         handshakes: Handshakes::default(),
         introduced,
         tasks: Cell::new(0),
@@ -227,6 +229,7 @@ async fn serve(
                     break Exit::Voluntary;
                 };
                 if let Some(listeners) = listeners {
+                    let listeners = listeners.after(&worker.listeners.borrow());
                     *worker.listeners.borrow_mut() = listeners;
                     worker.listeners_changed.notify_waiters();
                 }
@@ -247,6 +250,7 @@ async fn serve(
                     own_acceptors.drain(..).for_each(|acceptor| crew.take_in_the_last(acceptor));
                     metrics.listening.set(false);
                     events.tell(WorkerEvent::Disconnect(id)).await;
+                    worker.drain_begins.notify_waiters();
                     worker.alarms.wake_all();
                     worker.changed.notify_one();
                 }
@@ -274,6 +278,9 @@ async fn serve(
         }
     }
 }
+
+/// How long TLS's handshake, or a PROXY header, may still take once the host stops.
+const BEGIN_AT_DRAIN: Duration = Duration::from_secs(1);
 
 /// What a worker's loop hears of besides connections.
 enum HeardByWorker {
@@ -354,7 +361,9 @@ impl Crew {
         self.open.set(self.open.get() + 1);
         let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
         tokio::task::spawn_local(async move {
-            if let Some((stream, peer, _counted)) = begin(&worker, socket, listener, peer).await {
+            let beginning = begin(&worker, socket, listener, peer);
+            let begun = worker.crash.survive(Box::pin(beginning)).await.flatten();
+            if let Some((stream, peer, _counted)) = begun {
                 let stream = Rc::new(stream);
                 let serving = Box::pin(protocol::serve(Rc::clone(&worker), Rc::clone(&stream), peer));
                 if worker.crash.survive(serving).await.is_none() {
@@ -373,7 +382,7 @@ impl Crew {
 }
 
 /// A connection on which a protocol can begin, its client, and that this one is counted, where a balancer has named it.
-type Begun = (Stream, Peer, Option<CountedClient>);
+type BegunConnection = (Stream, Peer, Option<CountedClient>);
 
 /// Brings a connection to where a protocol can begin: behind the PROXY header and TLS's handshake, where there are any.
 async fn begin(
@@ -381,7 +390,7 @@ async fn begin(
     socket: ClientSocket,
     listener: Option<ListenerId>,
     peer: Peer,
-) -> Option<Begun> {
+) -> Option<BegunConnection> {
     let Some(id) = listener else { return Some((Stream::new(socket, None, None), peer, None)) };
     let known = worker.listeners.borrow().get(id).cloned();
     let setup = match known {
@@ -394,10 +403,14 @@ async fn begin(
     }
     let within = worker.config.limits.header_timeout;
     let beginning = Box::pin(begin_with(worker, socket, setup, peer));
-    tokio::time::timeout(within, beginning).await.unwrap_or_else(|_| {
-        fail(worker, peer, HandshakeFailure::Late, None);
-        None
-    })
+    tokio::select! {
+        begun = tokio::time::timeout(within, beginning) => begun.unwrap_or_else(|_| {
+            fail(worker, peer, HandshakeFailure::Late, None);
+            None
+        }),
+        // Who has not said anything that could be answered does not keep the host from stopping.
+        () = worker.drained_for(BEGIN_AT_DRAIN) => None,
+    }
 }
 
 async fn begin_with(
@@ -405,7 +418,7 @@ async fn begin_with(
     socket: ClientSocket,
     setup: Arc<ListenerSetup>,
     mut peer: Peer,
-) -> Option<Begun> {
+) -> Option<BegunConnection> {
     let mut counted = None;
     if setup.has_proxy_header {
         if !may_introduce(peer, &worker.config.trust_proxy) {

@@ -180,7 +180,8 @@ mod tests {
         let families = families();
         assert!(families.len() > 30, "{families:?}");
         for family in families {
-            let is_plain = family.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            let is_plain =
+                family.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
             assert!(is_plain && !family.name.ends_with("_total"), "{}", family.name);
             let help = family.help;
             assert!(!help.is_empty() && help.trim() == help && !help.ends_with('.'), "{}: {help:?}", family.name);

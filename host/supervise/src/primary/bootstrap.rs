@@ -16,7 +16,7 @@ use wasmhost_serve::listener::{Address, BindError, Bound, Listener, bind_for_eac
 use wasmhost_serve::worker::inbox::PerClient;
 
 use super::error::{PrimaryError, system};
-use super::listeners::HeldTls;
+use super::held_tls::HeldTls;
 use crate::descriptors::{connections_by_descriptors, too_few_for_code};
 
 /// What the primary took from the machine while it was not confined. Made before any thread.

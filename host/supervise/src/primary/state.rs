@@ -16,7 +16,7 @@ use wasmhost_serve::worker::{Stage, WorkerEvent};
 use super::bootstrap::BoundFiles;
 use super::division::{Division, FRONT};
 use super::error::{PrimaryError, system};
-use super::listeners::HostListeners;
+use super::host_listeners::HostListeners;
 use super::place::Place;
 use super::reload::Reload;
 use super::unpublished::Unpublished;

@@ -4,7 +4,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -33,8 +33,8 @@ use wasmhost_serve::worker::{
 use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
 use super::protocol::{Code, ENDED_MAX, FromWorker, Share, ToWorker};
 use super::table;
+use crate::listening::opened;
 use crate::loader::{CodeAtRest, Trial, budget, link_and_try, make_engines_ahead};
-use crate::threads::opened;
 
 /// That there is no descriptor for a connection is told of once in this time.
 const SHORT_LINE_EVERY: Duration = Duration::from_secs(10);
@@ -257,8 +257,7 @@ fn prepare(
     let of_its_own =
         of_its_own.map(|(number, id)| take(Descriptor::Listener(number)).map(|socket| (id, socket.into())));
     let own_listeners = of_its_own.collect::<Result<_, String>>()?;
-    let tls = start.listeners.iter().any(|row| row.speaks_tls).then(|| take(Descriptor::Tls)).transpose()?;
-    let listeners = opened(&start.listeners, tls.as_ref()).map_err(text)?;
+    let listeners = opened(&start.listeners, tls_in(&mut descriptors).iter()).map_err(text)?;
     let setup = WorkerSetup {
         id: start.id,
         group: start.group.clone(),
@@ -284,6 +283,11 @@ fn prepare(
         unserved: Rc::default(),
     };
     Ok(Ready { setup, orders: orders(table, Stage::Serve, supplies), attendance, linker: Linker::new(sandbox) })
+}
+
+/// What came for TLS: nothing where no address needs it.
+fn tls_in(descriptors: &mut Descriptors) -> Vec<OwnedFd> {
+    (0..).map_while(|number| descriptors.take(Descriptor::Tls(number)).ok()).collect()
 }
 
 /// The child's ear for the primary.
@@ -401,8 +405,7 @@ impl Attendance {
 
     /// What cannot be used changes nothing: connections begin as before.
     fn take_listeners(&self, rows: &[ListenerRow], mut descriptors: Descriptors, orders: &OrderSender) {
-        let tls = rows.iter().any(|row| row.speaks_tls).then(|| descriptors.take(Descriptor::Tls)).transpose();
-        match tls.and_then(|tls| opened(rows, tls.as_ref())) {
+        match opened(rows, tls_in(&mut descriptors).iter()) {
             Ok(listeners) => orders.listeners(listeners),
             Err(error) => {
                 tracing::error!(worker = self.id.0, %error, "what was sent of the host's addresses cannot be used; this is a bug of wasmhost");

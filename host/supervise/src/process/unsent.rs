@@ -32,7 +32,14 @@ pub(super) enum GivenSupply {
 #[derive(Debug)]
 pub(crate) struct ListenersOrder {
     pub(super) rows: Vec<ListenerRow>,
-    pub(super) tls: Option<Arc<OwnedFd>>,
+    pub(super) tls: Vec<Arc<OwnedFd>>,
+}
+
+impl ListenersOrder {
+    /// What goes with it.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = Sent<'_>> {
+        self.tls.iter().enumerate().map(|(number, tls)| (Descriptor::Tls(number), tls.as_fd()))
+    }
 }
 
 /// Orders that wait, each with the number by which it is known whether a later one has taken its place.
@@ -178,7 +185,7 @@ async fn send(wire: &Wire, order: &WorkerOrder) -> io::Result<()> {
         WorkerOrder::Stage(Stage::Stop) => wire.send(&ToWorker::Stop, &[]).await,
         WorkerOrder::Table(table) => wire.send(&ToWorker::Table, &[(Descriptor::Table, table.as_fd())]).await,
         WorkerOrder::Listeners(listeners) => {
-            let tls: Vec<Sent<'_>> = listeners.tls.iter().map(|tls| (Descriptor::Tls, tls.as_fd())).collect();
+            let tls: Vec<Sent<'_>> = listeners.descriptors().collect();
             wire.send(&ToWorker::Listeners(listeners.rows.clone()), &tls).await
         }
         WorkerOrder::App(app, GivenSupply::Code(code)) => {

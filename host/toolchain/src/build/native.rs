@@ -1,4 +1,4 @@
-//! Puts native parts (`guest/js-http`, `guest/js-native`) beside a component that imports them: the runtime of JavaScript does.
+//! Puts native parts (`guest/js-*`) beside a component that imports them: the runtime of JavaScript does.
 //! A component around both imports what the application does, and gives it to them.
 //!
 //! A part cannot be within the application: a component must not call one that it contains (component model, "component
@@ -29,13 +29,23 @@ const EXCHANGE: NativePart<'_> =
 /// What `crypto.subtle` calls.
 const CRYPTO: NativePart<'_> =
     NativePart { bytes: include_bytes!("../../../../guest/js-native.wasm"), interface: "wasmhost:native/crypto@0.1.0" };
+/// What CompressionStream and DecompressionStream call.
+const DEFLATE: NativePart<'_> = NativePart {
+    bytes: include_bytes!("../../../../guest/js-deflate.wasm"),
+    interface: "wasmhost:compression/deflate@0.1.0",
+};
+/// The same, for their largest format.
+const BROTLI: NativePart<'_> = NativePart {
+    bytes: include_bytes!("../../../../guest/js-brotli.wasm"),
+    interface: "wasmhost:compression/brotli@0.1.0",
+};
 
 /// The component with those parts beside it that it imports.
 ///
 /// # Errors
 /// When a part needs something that the component does not import, or the component has something unexpected.
 pub(super) fn plug(component: Vec<u8>) -> Result<Vec<u8>, String> {
-    [EXCHANGE, CRYPTO].iter().try_fold(component, plug_part)
+    [EXCHANGE, CRYPTO, DEFLATE, BROTLI].iter().try_fold(component, plug_part)
 }
 
 fn plug_part(component: Vec<u8>, part: &NativePart<'_>) -> Result<Vec<u8>, String> {

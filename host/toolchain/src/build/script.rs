@@ -1,7 +1,7 @@
 //! JavaScript and TypeScript: esbuild bundles the application with our runtime, which turns calls of wasi:http into `Request` and
 //! `Response`; componentize-js adds the engine. Both tools come from the project's node_modules.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
 
@@ -17,9 +17,41 @@ use super::{Error, wit};
 static RUNTIME: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/js-runtime");
 /// The version of wasi that its world names (`wit/world.wit`), which is the one that componentize-js 0.23 speaks.
 const ENGINE_WASI: &str = "0.2.10";
+const NPM: &str = "npm";
+/// Who has written a lock file.
+const LOCKS: [(&str, &str); 5] = [
+    ("package-lock.json", NPM),
+    ("pnpm-lock.yaml", "pnpm"),
+    ("yarn.lock", "yarn"),
+    ("bun.lock", "bun"),
+    ("bun.lockb", "bun"),
+];
 /// Where an application is looked for that package.json does not name.
 const ENTRIES: [&str; 8] =
     ["src/index.ts", "src/index.tsx", "src/index.js", "src/index.mjs", "index.ts", "index.js", "index.mjs", "app.js"];
+
+/// The keys of wrangler.toml whose values an application finds in its `env` on Workers.
+const BINDINGS: [&str; 19] = [
+    "vars",
+    "kv_namespaces",
+    "r2_buckets",
+    "d1_databases",
+    "durable_objects",
+    "services",
+    "queues",
+    "workflows",
+    "ai",
+    "browser",
+    "images",
+    "assets",
+    "vectorize",
+    "hyperdrive",
+    "analytics_engine_datasets",
+    "send_email",
+    "mtls_certificates",
+    "dispatch_namespaces",
+    "secrets_store_secrets",
+];
 
 pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Vec<u8>, Error> {
     let folder = project.folder();
@@ -30,30 +62,57 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
         });
     };
     let package = std::fs::read_to_string(folder.join("package.json")).map_err(Error::io("read", folder))?;
-    let Some(entry) = entry(&package, |file| folder.join(file).is_file()) else {
-        let found = format!("package.json names no `main`, and there is none of {}", ENTRIES.join(", "));
+    let wrangler = Wrangler::read(folder);
+    let Some(entry) = entry(&package, wrangler.main.as_deref(), |file| folder.join(file).is_file()) else {
+        let other = match &wrangler.main {
+            Some(main) => format!(", wrangler.toml names {main}, which is not there"),
+            None => String::new(),
+        };
+        let found = format!("package.json names no `main`{other}, and there is none of {}", ENTRIES.join(", "));
         return Err(Error::NoProject { folder: folder.to_owned(), found });
     };
+    let manager = manager(folder);
     if let Some((missing, install)) = wanted(folder, &package) {
         if options.install {
-            runner.run(&ToolLine::new(npm).args([install, "--no-audit", "--no-fund", "--loglevel=error"]))?;
+            runner.run(&installing(manager, npm, install)?)?;
         } else if let Some(tool) = missing {
-            return Err(Error::Missing { tool, install: format!("npm {install}") });
+            return Err(Error::Missing { tool, install: format!("{manager} {install}") });
         }
     }
     let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
     RUNTIME.extract(work.path()).map_err(Error::io("write", work.path()))?;
     wit::write_packages(WasiVersion::P2, ENGINE_WASI, &work.path().join("wit"))?;
     let component = work.path().join("component.wasm");
-    let mut line = ToolLine::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component);
+    let mut line =
+        ToolLine::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component).arg(manager);
     if options.profile {
         line = line.arg("--profile");
+    }
+    if !wrangler.ignored.is_empty() {
+        line = line.arg(format!("--ignores={}", wrangler.ignored.join(", ")));
     }
     runner.run(&line)?;
     read(&component)
 }
 
-/// What is not installed, and the npm command that installs it. There is no name if package.json or its lock file is only newer
+/// The package manager of a project: the one whose lock file is in its folder or, as in a workspace, in one above it.
+fn manager(folder: &Path) -> &'static str {
+    let of = |folder: &Path| LOCKS.iter().find(|(file, _)| folder.join(file).is_file()).map(|&(_, manager)| manager);
+    folder.ancestors().find_map(of).unwrap_or(NPM)
+}
+
+/// The line that installs the packages.
+fn installing(manager: &str, npm: PathBuf, install: &str) -> Result<ToolLine, Error> {
+    if manager == NPM {
+        return Ok(ToolLine::new(npm).args([install, "--no-audit", "--no-fund", "--loglevel=error"]));
+    }
+    let Some(program) = find(manager, &[]) else {
+        return Err(Error::Missing { tool: manager.to_owned(), install: format!("npm install --global {manager}") });
+    };
+    Ok(ToolLine::new(program).args([install]))
+}
+
+/// What is not installed, and the command that installs it. There is no name if package.json or its lock file is only newer
 /// than what is installed: version control may have caused that, so a build that may not install anything goes on.
 fn wanted(folder: &Path, package: &str) -> Option<(Option<String>, &'static str)> {
     if !has_module(folder, "@bytecodealliance/componentize-js") {
@@ -77,11 +136,35 @@ fn has_module(folder: &Path, name: &str) -> bool {
     folder.ancestors().any(|folder| folder.join("node_modules").join(name).is_dir())
 }
 
-/// The application's module: `main` or `module` of package.json if that is a source, or a usual place.
-fn entry(package: &str, exists: impl Fn(&str) -> bool) -> Option<String> {
+/// What counts of wrangler.toml, which projects for Workers have.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wrangler {
+    main: Option<String>,
+    /// What it gives an application by `env`, which this host does not.
+    ignored: Vec<&'static str>,
+}
+
+impl Wrangler {
+    /// Nothing, where there is no such file, or none that can be read.
+    fn read(folder: &Path) -> Self {
+        Self::parse(&std::fs::read_to_string(folder.join("wrangler.toml")).unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Self {
+        let table: toml::Table = toml::from_str(text).unwrap_or_default();
+        let main = table.get("main").and_then(|main| main.as_str());
+        Self {
+            main: main.map(|main| main.strip_prefix("./").unwrap_or(main).to_owned()),
+            ignored: BINDINGS.into_iter().filter(|&key| table.contains_key(key)).collect(),
+        }
+    }
+}
+
+/// The application's module: `main` or `module` of package.json if that is a source, that of wrangler.toml, or a usual place.
+fn entry(package: &str, wrangler: Option<&str>, exists: impl Fn(&str) -> bool) -> Option<String> {
     let package: serde_json::Value = serde_json::from_str(package).unwrap_or_default();
     let named = ["main", "module"].into_iter().filter_map(|field| package.get(field)?.as_str());
-    named.chain(ENTRIES).find(|file| exists(file)).map(str::to_owned)
+    named.chain(wrangler).chain(ENTRIES).find(|file| exists(file)).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -117,6 +200,21 @@ mod tests {
     }
 
     #[test]
+    fn the_lock_file_names_the_package_manager_also_above_the_project() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let project = dir.path().join("packages/one");
+        std::fs::create_dir_all(&project)?;
+        assert_eq!(manager(&project), "npm");
+        std::fs::write(dir.path().join("pnpm-lock.yaml"), "")?;
+        assert_eq!(manager(&project), "pnpm");
+        for (file, named) in [("bun.lock", "bun"), ("yarn.lock", "yarn"), ("package-lock.json", "npm")] {
+            std::fs::write(project.join(file), "")?;
+            assert_eq!(manager(&project), named);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn the_world_of_the_runtime_is_of_the_engines_version() {
         let world = RUNTIME.get_file("wit/world.wit").and_then(|file| file.contents_utf8()).unwrap_or_default();
         let versions: Vec<&str> = world
@@ -130,8 +228,18 @@ mod tests {
     #[test]
     fn the_entry_is_the_one_that_package_json_names_or_a_usual_one() {
         let exists = |file: &str| ["src/index.js", "worker.js"].contains(&file);
-        assert_eq!(entry(r#"{"main": "worker.js"}"#, exists).as_deref(), Some("worker.js"));
-        assert_eq!(entry(r#"{"main": "dist/index.js"}"#, exists).as_deref(), Some("src/index.js"));
-        assert_eq!(entry("{}", |_| false), None);
+        assert_eq!(entry(r#"{"main": "worker.js"}"#, None, exists).as_deref(), Some("worker.js"));
+        assert_eq!(entry(r#"{"main": "dist/index.js"}"#, None, exists).as_deref(), Some("src/index.js"));
+        assert_eq!(entry(r#"{"main": "dist/index.js"}"#, Some("worker.js"), exists).as_deref(), Some("worker.js"));
+        assert_eq!(entry("{}", Some("gone.js"), exists).as_deref(), Some("src/index.js"));
+        assert_eq!(entry("{}", None, |_| false), None);
+    }
+
+    #[test]
+    fn wrangler_toml_names_the_entry_and_what_is_not_read() {
+        let text = "name = \"a\"\nmain = \"./src/worker.ts\"\n[vars]\nA = 1\n[[kv_namespaces]]\nbinding = \"B\"\n";
+        let expected = Wrangler { main: Some("src/worker.ts".to_owned()), ignored: vec!["vars", "kv_namespaces"] };
+        assert_eq!(Wrangler::parse(text), expected);
+        assert_eq!(Wrangler::parse("main = "), Wrangler::default());
     }
 }

@@ -155,6 +155,13 @@ check('what is no bytes is a TypeError before the algorithm is looked at', async
   await throws('TypeError', () => subtle.unwrapKey('raw', 'x', key, none, none, true, []));
   await throws('NotSupportedError', () => subtle.encrypt(none, key, text('x')));
 });
+check('timingSafeEqual (of Workers)', async () => {
+  const same = (a, b) => subtle.timingSafeEqual(a, b);
+  equal([same(text('abc'), text('abc')), same(text('abc'), text('abd')), same(text('abc').buffer, new DataView(text('abc').buffer))], [true, false, true]);
+  equal([same(new Uint8Array(0), new ArrayBuffer(0)), same(new Uint16Array([1]), Uint8Array.of(1, 0))], [true, true]);
+  for (const [a, b] of [[text('a'), text('ab')], ['a', 'a'], [text('a')], [[1], [1]]]) await throws('TypeError', () => same(...(b === undefined ? [a] : [a, b])));
+  await throws('TypeError', () => subtle.timingSafeEqual.call({}, text('a'), text('a')));
+});
 check('the methods are for crypto.subtle', async () => {
   const { digest, importKey } = SubtleCrypto.prototype;
   for (const self of [undefined, {}, Object.create(SubtleCrypto.prototype)]) {

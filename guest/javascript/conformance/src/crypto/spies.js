@@ -142,3 +142,50 @@ check('a key of RSA: sign', async () => {
   });
   equal(seen, []);
 });
+// All of it is in the engine's memory, and reading that is reading any key.
+check('the memory of the engine', async ({ request }) => {
+  const undo = [];
+  const seen = new Set();
+  const lengthOf = getOwnPropertyDescriptor(ArrayBuffer.prototype, 'byteLength').get;
+  const bufferOf = getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), 'buffer').get;
+  const isMemory = (value) => {
+    if (!ArrayBuffer.isView(value) && !(value instanceof ArrayBuffer)) return false;
+    const buffer = value instanceof ArrayBuffer ? value : value instanceof DataView ? value.buffer : apply(bufferOf, value, []);
+    return apply(lengthOf, buffer, []) > 4_000_000;
+  };
+  const replace = (holder, names) => {
+    for (const name of names) {
+      const descriptor = getOwnPropertyDescriptor(holder, name);
+      const member = descriptor.get === undefined ? 'value' : 'get';
+      const fn = descriptor[member];
+      undo.push(() => Object.defineProperty(holder, name, descriptor));
+      Object.defineProperty(holder, name, {
+        ...descriptor,
+        [member](...args) {
+          for (const value of [this, ...args]) if (isMemory(value)) seen.add(String(name));
+          return apply(fn, this, args);
+        },
+      });
+    }
+  };
+  const typed = Object.getPrototypeOf(Uint8Array.prototype);
+  replace(typed, ['set', 'slice', 'subarray', 'fill', 'length', 'buffer', 'byteLength', Symbol.iterator]);
+  replace(ArrayBuffer.prototype, ['byteLength', 'slice']);
+  replace(TextDecoder.prototype, ['decode']);
+  replace(TextEncoder.prototype, ['encode', 'encodeInto']);
+  replace(Array, ['from']);
+  try {
+    const url = new URL('/bytes', request.url);
+    const headers = { 'x-bytes': '\xe4\xf6' };
+    await (await fetch(url, { headers })).text();
+    const body = new Uint8Array(300_000);
+    const stream = new ReadableStream({ start(c) { c.enqueue(body); c.close(); } });
+    for (const one of [body, 'text', stream]) await (await fetch(new URL('/echo', request.url), { method: 'POST', body: one })).bytes();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    typed.fill.call(new Uint8Array(new ArrayBuffer(5_000_000)), 0);
+  } finally {
+    for (let last = undo.length - 1; last >= 0; last--) undo[last]();
+  }
+  // The last is what this check does itself.
+  equal([...seen], ['fill']);
+});

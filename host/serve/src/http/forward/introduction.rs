@@ -5,8 +5,7 @@ use http::{HeaderName, HeaderValue};
 
 use wasmhost_config::AppId;
 
-use crate::net::Peer;
-use crate::net::tls::subject::CERTIFICATE_FIELDS_BYTES_MAX;
+use crate::net::{CERTIFICATE_FIELDS_BYTES_MAX, Peer};
 
 /// The field. Whoever has a request from a client takes it away.
 pub(crate) const FIELD: HeaderName = HeaderName::from_static("x-wasmhost-client");

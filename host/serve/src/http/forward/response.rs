@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 
 use wasmhost_sandbox::FaultKind;
 
+use super::super::broken_off::BrokenOff;
 use super::super::exchange::{Ending, Exchange};
-use super::super::response_body::BrokenOff;
 use super::connections::ForwardLine;
 use super::patience::LOOK_AGAIN_MIN;
 use super::share::ShareTaken;

@@ -15,14 +15,24 @@ pub(crate) fn announce(head: &mut HeaderMap) {
     head.append(header::TRAILER, HeaderValue::from_static("x-wasmhost-trailer"));
 }
 
-/// Takes the announcement away, and leaves those of the client.
+/// Takes the announcement away, and leaves the others. (hyper joins those of a response.)
 pub(crate) fn take_announcement(head: &mut HeaderMap) {
     let values = head.get_all(header::TRAILER).into_iter();
-    let others: Vec<HeaderValue> = values.filter(|value| *value != PACKED.as_str()).cloned().collect();
+    let others: Vec<HeaderValue> = values.filter_map(without_own).collect();
     head.remove(header::TRAILER);
     for value in others {
         head.append(header::TRAILER, value);
     }
+}
+
+fn without_own(value: &HeaderValue) -> Option<HeaderValue> {
+    let is_own = |name: &&[u8]| name.trim_ascii() == PACKED.as_str().as_bytes();
+    let names = || value.as_bytes().split(|byte| *byte == b',');
+    if !names().any(|name| is_own(&name)) {
+        return Some(value.clone());
+    }
+    let others: Vec<&[u8]> = names().filter(|name| !is_own(name)).collect();
+    HeaderValue::from_bytes(others.join(&b","[..]).trim_ascii()).ok().filter(|value| !value.is_empty())
 }
 
 /// Trailers as they are sent.
@@ -72,5 +82,11 @@ mod tests {
         assert_ne!(head, before);
         take_announcement(&mut head);
         assert_eq!(head, before);
+        head.insert(header::TRAILER, HeaderValue::from_static("x-sum, x-more, x-wasmhost-trailer"));
+        take_announcement(&mut head);
+        assert_eq!(head, before);
+        head.insert(header::TRAILER, HeaderValue::from_static("x-wasmhost-trailer"));
+        take_announcement(&mut head);
+        assert!(head.is_empty());
     }
 }

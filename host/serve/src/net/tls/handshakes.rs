@@ -44,6 +44,8 @@ impl Handshakes {
     /// # Errors
     /// See [`NoSession`].
     pub(crate) async fn shake(&self, socket: &ClientSocket, config: Arc<ServerConfig>) -> Result<Session, NoSession> {
+        // Who says nothing takes nobody's place.
+        std::future::poll_fn(|context| socket.poll_read_ready(context)).await.map_err(NoSession::Failed)?;
         let Ok(_place) = self.places.try_acquire() else { return Err(NoSession::Shed) };
         let session = Session::new(config).map_err(|error| NoSession::Failed(io::Error::other(error)))?;
         loop {

@@ -91,6 +91,11 @@ impl Session {
         self.has_plain.get()
     }
 
+    /// Whether the client has said, or shown, that it sends nothing more: its end can be read.
+    pub(in super::super) fn has_ended(&self) -> bool {
+        self.has_ended.get()
+    }
+
     /// Reads plain text.
     pub(in super::super) fn try_read(&self, socket: &ClientSocket, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
         loop {
@@ -124,7 +129,10 @@ impl Session {
         let outcome = connection.process_new_packets();
         drop(connection);
         match outcome {
-            Ok(_) => {
+            Ok(state) => {
+                if state.peer_has_closed() {
+                    self.has_ended.set(true);
+                }
                 // What it asks for (RFC 8446, section 4.6.3) goes with the next bytes at the latest.
                 self.flush_now(socket).or_else(would_block)?;
                 Ok(read)

@@ -1,7 +1,9 @@
 import { Suspense } from 'react';
 import { Await, useLoaderData } from 'react-router';
 
-export const loader = () => ({ late: new Promise<string>((resolve) => setTimeout(resolve, 30, 'it came late')) });
+export const loader = ({ context }: { context: any }) => ({
+  late: fetch(context.cloudflare.env.LATE).then((answer) => answer.text()),
+});
 
 export default function Later() {
   const { late } = useLoaderData<typeof loader>();

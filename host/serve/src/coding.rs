@@ -28,7 +28,7 @@ impl Coding {
     }
 
     /// How the names of files in it end.
-    pub(super) const fn ending(self) -> &'static str {
+    pub(crate) const fn ending(self) -> &'static str {
         match self {
             Self::Brotli => ".br",
             Self::Zstd => ".zst",

@@ -1,0 +1,25 @@
+//! What workers are told of the host's addresses, opened: by the primary for threads, by each process for itself.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use wasmhost_base::sealed::unseal;
+use wasmhost_config::tls::HostTls;
+use wasmhost_serve::worker::{ListenerRow, Listeners};
+
+/// How connections begin at these addresses; `tls`: what is needed for TLS, sealed, the latest first.
+///
+/// # Errors
+/// When that is not what the spawner makes.
+pub(crate) fn opened<'a>(rows: &[ListenerRow], tls: impl Iterator<Item = &'a OwnedFd>) -> io::Result<Arc<Listeners>> {
+    let mut all = HostTls::default();
+    for sealed in tls {
+        let HostTls { listeners, ticket_keys } = serde_json::from_slice(&unseal(sealed)?)?;
+        all.listeners.extend(listeners);
+        if all.ticket_keys.is_empty() {
+            all.ticket_keys = ticket_keys;
+        }
+    }
+    Listeners::new(rows, &all).map(Arc::new).map_err(io::Error::other)
+}
