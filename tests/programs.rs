@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::grpc;
 use crate::support::{Connection, Server, TestResult, command, facility, get, request};
 use crate::table::{FIRST_START_CEILING, build, copy, variables};
 
@@ -163,4 +164,24 @@ fn a_go_programs_deadlines_end_its_outgoing_requests() -> TestResult {
         assert!((300..3000).contains(&took.as_millis()), "{path}: {took:?}");
     }
     Ok(())
+}
+
+#[test(needs(Toolchains, Grpcio))]
+fn a_go_program_serves_grpc() -> TestResult {
+    let toolchains = facility::toolchains();
+    let work = tempfile::tempdir()?;
+    let mut new = command();
+    assert!(new.args(["new", "greeter", "--lang", "go"]).current_dir(work.path()).status()?.success());
+    let folder = work.path().join("greeter");
+    copy(&program("greeter"), &folder, "greeter")?;
+    build(&toolchains, &folder)?;
+    let component = folder.join("greeter.wasm");
+    let component = text_of(&component);
+    // Compiled once, for all that follow.
+    drop(Server::start_within(FIRST_START_CEILING, component, &[]));
+    grpc::answers_calls(component)?;
+    grpc::says_why(component)?;
+    grpc::keeps_to_deadlines(component)?;
+    grpc::is_one_frame(component);
+    grpc::ends_with_its_client(component)
 }

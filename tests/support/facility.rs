@@ -58,6 +58,8 @@ facilities! {
     Nghttp2 = "nghttp2-client", succeeds("sh", &["-c", "nghttp --version && h2load --version"]);
     /// A client of HTTP/2.
     Curl = "curl-http2", succeeds("sh", &["-c", "curl --version | grep -q HTTP2"]);
+    /// A client of gRPC.
+    Grpcio = "grpcio", succeeds(&grpcio(), &["-c", "import grpc"]);
     /// Checks of systemd's units.
     Systemd = "systemd-analyze", succeeds("systemd-analyze", &["--version"]);
     /// Containers without an image registry.
@@ -120,6 +122,11 @@ fn succeeds(program: &str, arguments: &[&str]) -> Probed {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(format!("`{program} {}` failed: {}", arguments[0], said.trim().lines().last().unwrap_or("without a word")))
+}
+
+/// The Python that has grpcio, of PyPI: `.ci/install` makes this environment.
+pub fn grpcio() -> String {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../target/grpcio/bin/python").to_owned()
 }
 
 /// A proxy's path, which may be one for administrators only.

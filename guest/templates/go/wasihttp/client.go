@@ -82,7 +82,7 @@ func send(request *http.Request) (*http.Response, error) {
 			body.abort()
 			return nil, err
 		}
-		body.finish()
+		body.finish(nil)
 	}
 	wait(futureSubscribe(future))
 	into = results{}

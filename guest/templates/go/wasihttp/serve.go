@@ -4,11 +4,14 @@ package wasihttp
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 var handler http.Handler = http.DefaultServeMux
@@ -99,6 +102,8 @@ type responseWriter struct {
 	header   http.Header
 	body     *outgoingBody
 	ended    bool
+	// Those that the header Trailer announced.
+	trailers []string
 }
 
 func (w *responseWriter) Header() http.Header { return w.header }
@@ -110,7 +115,7 @@ func (w *responseWriter) WriteHeader(status int) {
 	if status >= 100 && status <= 199 {
 		return // wasi:http 0.2 has no informational responses
 	}
-	fields, err := newFields(w.header)
+	fields, err := newFields(w.head())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		fields, status = fieldsNew(), http.StatusInternalServerError
@@ -123,6 +128,21 @@ func (w *responseWriter) WriteHeader(status int) {
 	responseBody(response, &into)
 	w.body = newOutgoingBody(into.handle(1))
 	responseOutparamSet(w.outparam, 0, response, 0, 0, 0, 0, 0, 0)
+}
+
+// The header without what goes into the trailers, as net/http tells them apart.
+func (w *responseWriter) head() http.Header {
+	for _, names := range w.header["Trailer"] {
+		for _, name := range strings.Split(names, ",") {
+			w.trailers = append(w.trailers, http.CanonicalHeaderKey(strings.TrimSpace(name)))
+		}
+	}
+	isTrailer := func(name string, _ []string) bool {
+		return strings.HasPrefix(name, http.TrailerPrefix) || slices.Contains(w.trailers, name)
+	}
+	head := maps.Clone(w.header)
+	maps.DeleteFunc(head, isTrailer)
+	return head
 }
 
 func (w *responseWriter) Write(bytes []byte) (int, error) {
@@ -153,7 +173,15 @@ func (w *responseWriter) finish() {
 	}
 	w.WriteHeader(http.StatusOK)
 	w.ended = true
-	w.body.finish()
+	trailers := http.Header{}
+	for name, values := range w.header {
+		if trailer, found := strings.CutPrefix(name, http.TrailerPrefix); found {
+			trailers[trailer] = values
+		} else if slices.Contains(w.trailers, name) {
+			trailers[name] = values
+		}
+	}
+	w.body.finish(trailers)
 }
 
 // The handler has failed: 500 if nothing was sent, or a body that the client sees to be broken off.

@@ -2,7 +2,10 @@ package wasihttp
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"net/http"
+	"os"
 	"unsafe"
 )
 
@@ -148,11 +151,21 @@ func (b *outgoingBody) flush() {
 }
 
 // The body has ended as it should.
-func (b *outgoingBody) finish() {
+func (b *outgoingBody) finish(trailers http.Header) {
 	var into results
 	b.flush()
 	outputStreamDrop(b.stream)
-	outgoingBodyFinish(b.body, 0, 0, &into)
+	if len(trailers) == 0 {
+		outgoingBodyFinish(b.body, 0, 0, &into)
+		return
+	}
+	fields, err := newFields(trailers)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		outgoingBodyDrop(b.body)
+		return
+	}
+	outgoingBodyFinish(b.body, 1, fields, &into)
 }
 
 // The body ends here, and the other side is to see that it is not whole.

@@ -225,6 +225,11 @@ impl Link {
         *self.transfer.borrow_mut() = transfer;
     }
 
+    /// Whether a response's body is on its way.
+    pub(crate) fn is_transferring(&self) -> bool {
+        self.transfer.borrow().is_some()
+    }
+
     /// Takes of the response what the guest gives, while the client does not read.
     pub(crate) fn read_ahead(&self, context: &mut Context<'_>) {
         let transfer = self.transfer.borrow().clone();

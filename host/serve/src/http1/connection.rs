@@ -102,6 +102,7 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
     let hyper = builder.serve_connection(TokioIo::new(Socket::new(Rc::clone(guard))), service);
     let mut hyper = pin!(hyper);
     let mut broken: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
+    let mut silent: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
     let mut client_has_left = |context: &mut Context<'_>| {
         if guard.phase() != ConnectionPhase::Busy {
             return false;
@@ -110,7 +111,14 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
             let guard = Rc::clone(guard);
             Box::pin(async move { guard.stream.broken().await })
         });
-        let has_left = guard.has_left.get() || watch.as_mut().poll(context).is_ready();
+        let mut has_left = guard.has_left.get() || watch.as_mut().poll(context).is_ready();
+        if !has_left && link.is_transferring() {
+            let watch = silent.get_or_insert_with(|| {
+                let guard = Rc::clone(guard);
+                Box::pin(async move { guard.left_in_silence().await })
+            });
+            has_left = watch.as_mut().poll(context).is_ready();
+        }
         if has_left {
             tracing::debug!(peer = %link.peer, "the client has disconnected");
         }

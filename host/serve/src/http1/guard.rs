@@ -22,6 +22,9 @@ use crate::preface::{PREFACE, Preface};
 /// How long a head that has begun may still take to arrive once the host stops.
 pub(super) const HEAD_AT_DRAIN: Duration = Duration::from_secs(1);
 
+/// How long a response may be silent for a client that has ended its sending, twice at most.
+const SILENT_MAX: Duration = Duration::from_millis(400);
+
 /// What the connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionPhase {
@@ -63,6 +66,8 @@ pub(super) struct Guard {
     /// The head that arrives is the last, since the host stops, and has its deadline.
     head_is_last: Cell<bool>,
     requests: Cell<u64>,
+    /// How often the socket took something.
+    writes: Cell<u64>,
     /// A request's body was left unread: bytes of it may be on their way.
     pub(super) unread_body: Cell<bool>,
     /// See [`Self::front_has_left`].
@@ -112,6 +117,7 @@ impl Guard {
             stall_alarm,
             head_is_last: Cell::new(false),
             requests: Cell::new(0),
+            writes: Cell::new(0),
             unread_body: Cell::new(false),
             has_left: Cell::new(false),
         }
@@ -268,6 +274,7 @@ impl Guard {
 
     /// The socket took `bytes`.
     pub(super) fn write_moved(&self, bytes: usize) {
+        self.writes.set(self.writes.get().wrapping_add(1));
         let mut reading = self.link.reading.get();
         let rate = self.limits().body_rate_min;
         if let Some(since) = self.link.stalled.take() {
@@ -281,6 +288,20 @@ impl Guard {
         }
         if reading.waited > Duration::ZERO {
             self.link.reading.set(reading.moved(Duration::ZERO, bytes as u64, rate, UNSEEN_BYTES));
+        }
+    }
+
+    /// Ready when the client has ended its sending, and nothing is sent to it within a response: it may only wait for the
+    /// rest, but mostly it has left. What is sent would tell.
+    pub(super) async fn left_in_silence(&self) {
+        self.stream.sending_ended().await;
+        loop {
+            let before = self.writes.get();
+            tokio::time::sleep(SILENT_MAX).await;
+            let is_silent = self.writes.get() == before && self.link.stalled.get().is_none();
+            if is_silent && self.link.is_transferring() {
+                return;
+            }
         }
     }
 

@@ -143,6 +143,15 @@ impl ClientSocket {
         }
     }
 
+    /// Waits until the client has ended its sending. (TCP only: of a Unix socket, [`Self::broken`] tells whether that was all.)
+    pub(crate) async fn sending_ended(&self) {
+        match self {
+            // Urgent bytes do not end this wait: nobody has asked to be told of them.
+            Self::Tcp(stream) if stream.ready(Interest::PRIORITY).await.is_ok() => {}
+            Self::Tcp(_) | Self::Unix(_) => std::future::pending().await,
+        }
+    }
+
     /// Reads and throws away what the client still sends, until its end; a socket that is closed with unread bytes
     /// resets the connection, and the client may lose the answer.
     pub(crate) async fn discard(&self) {

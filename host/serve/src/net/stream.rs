@@ -149,6 +149,11 @@ impl Stream {
         self.socket.broken().await;
     }
 
+    /// Waits until the client has ended its sending (TCP only).
+    pub(crate) async fn sending_ended(&self) {
+        self.socket.sending_ended().await;
+    }
+
     /// Reads and throws away what the client still sends, until its end; a socket that is closed with unread bytes
     /// resets the connection, and the client may lose the answer.
     pub(crate) async fn discard(&self) {
