@@ -113,7 +113,7 @@ pub fn read_apps_again(source: &Source, capabilities: Capabilities) -> (Option<C
 pub fn compile_bounds(args: &FileArgs, capabilities: Capabilities) -> Result<Compilation, Vec<Mistake>> {
     const BOUNDS: [&str; 2] = ["compile-timeout", "compile-memory-max"];
     const ONLY_WITH_ALL: &str = "has no effect on the compilation of one component; it counts with `--all`";
-    let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off };
+    let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off, state: None };
     let mut mistakes = Mistakes::default();
     let given = args.0.given(capabilities).into_iter();
     let (bounds, others): (Vec<Given>, Vec<Given>) = given.partition(|given| BOUNDS.contains(&&*given.name));
@@ -201,6 +201,9 @@ fn read(
         ServedFrom::File(file) => of_tables(file, capabilities, &decisions, &mut drafts, &mut mistakes),
     };
     let mut config = drafts.host.config;
+    if config.data_dir.is_none() && !config.acme().is_empty() {
+        config.data_dir = machine.state;
+    }
     config.is_worker_kind_auto = drafts.host.worker_kind.is_none();
     config.worker_kind = drafts.host.worker_kind.unwrap_or_else(|| together::kind_of(&apps, config.workers));
     let labels = decisions.iter().map(|(setting, given)| (setting.name, given.label(setting))).collect();

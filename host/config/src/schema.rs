@@ -39,26 +39,25 @@ fn insert(schema: &mut Value, key: &str, value: Value) {
 
 fn properties(settings: impl Iterator<Item = &'static Setting>) -> Map<String, Value> {
     let mut properties = Map::new();
-    let mut tables: Map<String, Value> = Map::new();
     for setting in settings {
-        let value = property(setting);
-        match setting.key.split_once('.') {
-            None => {
-                properties.insert(setting.key.to_owned(), value);
-            }
-            Some((table, key)) => {
-                let inner = tables.entry(table).or_insert_with(|| Value::Object(Map::new()));
-                insert(inner, key, value);
-            }
+        let (mut within, mut key) = (&mut properties, setting.key);
+        while let Some((table, rest)) = key.split_once('.') {
+            let inner = within.entry(table).or_insert_with(|| object(Map::new(), description(table)));
+            let Some(Value::Object(next)) = inner.get_mut("properties") else { break };
+            (within, key) = (next, rest);
         }
-    }
-    for (name, inner) in tables {
-        let inner = if let Value::Object(inner) = inner { inner } else { Map::new() };
-        let description =
-            if name == "tls" { "TLS of these addresses" } else { "Bounds on the guest, and on its requests" };
-        properties.insert(name, object(inner, description));
+        within.insert(key.to_owned(), property(setting));
     }
     properties
+}
+
+/// What is in a table of the file.
+fn description(table: &str) -> &'static str {
+    match table {
+        "tls" => "TLS of these addresses",
+        "acme" => "A certificate that an authority gives by ACME (RFC 8555)",
+        _ => "Bounds on the guest, and on its requests",
+    }
 }
 
 fn property(setting: &Setting) -> Value {

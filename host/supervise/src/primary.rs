@@ -2,6 +2,7 @@
 //! decisions to the balancer and the supervisor, and never runs guest code.
 
 mod acceptors;
+mod acme;
 mod addresses;
 mod bootstrap;
 mod dispatch;
@@ -24,6 +25,7 @@ mod unpublished;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -176,6 +178,7 @@ async fn run_on<B: Backend>(
         respawns: BTreeMap::new(),
         stage: Stage::Serve,
         groups_drain: false,
+        acme_changed: Rc::default(),
         host_status,
         config,
     };
@@ -185,6 +188,10 @@ async fn run_on<B: Backend>(
     drop(guest);
     primary.show_all();
     primary.show_certificates();
+    if !primary.config.acme().is_empty() {
+        let (spawner, changed) = (Arc::clone(&primary.spawner), Rc::clone(&primary.acme_changed));
+        tokio::task::spawn_local(acme::keep(spawner, primary.host_status.host, changed));
+    }
     let watched = Arc::clone(&primary.spawner);
     let ears = Ears {
         workers: &mut heard,

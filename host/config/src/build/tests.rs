@@ -19,7 +19,7 @@ mod trust;
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
 const MACHINE: Machine =
-    Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off };
+    Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off, state: None };
 
 /// Capabilities with settings of all forms.
 const CAPABILITIES: Capabilities = Capabilities::new(&[&[Declaration {
@@ -500,7 +500,7 @@ fn each_setting_has_a_key_of_its_own_and_its_choices_and_default_can_be_given() 
     let mut keys = std::collections::HashSet::new();
     for setting in settings::of_host().chain(settings::of_app(CAPABILITIES)) {
         assert!(!setting.key.is_empty() && keys.insert(setting.key), "{}", setting.key);
-        assert!(setting.key.split('.').count() <= 2, "{}", setting.key);
+        assert!(setting.key.split('.').count() <= 3, "{}", setting.key);
         let Form::Choice(_, names) = setting.form else { continue };
         for name in names() {
             let flag = format!("{}={name}", setting.flag());
@@ -542,7 +542,7 @@ fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
         let found = at(root, setting.key);
         assert_eq!(found["description"], setting.help, "{}", setting.key);
         let says_none = ["[default: ", "(required)"].iter().any(|text| setting.help.contains(text));
-        let is_optional = ["admin", "data-dir", "ca-file", "group", "tls.client-ca", "hsts"].contains(&setting.key);
+        let is_optional = ["admin", "data-dir", "ca-file", "group", "tls.client-ca", "tls.acme.contact", "tls.acme.ca-file", "hsts"].contains(&setting.key);
         assert!(found.get("default").is_some() || says_none || is_optional, "{}: {found}", setting.key);
     };
     settings::of_host().for_each(|setting| check(&schema, setting));
