@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -13,9 +13,7 @@ use crate::support::acme::{AcmeServer, Wrong};
 use crate::support::apps::{Folder, app, ask, reload};
 use crate::support::server::signal;
 use crate::support::tls::{TlsClient, VERSIONS};
-use crate::support::{
-    CEILING, Connection, Response, Server, TestResult, command, eventually, eventually_within, message, run,
-};
+use crate::support::{Connection, Response, Server, TestResult, command, eventually, eventually_within, message, run};
 
 const KINDS: [&str; 2] = ["thread", "process"];
 /// How long a certificate may take that is issued at the first try: files are looked at every ten seconds.
@@ -33,12 +31,18 @@ fn settings(acme: &AcmeServer, names: &[&str], kind: &str, plain: &str) -> Strin
 
 /// Serves a folder; the addresses without TLS and with it. The authority asks the first one for proof.
 fn serve(folder: &Folder, acme: &AcmeServer, inject: &str) -> (Server, SocketAddr, SocketAddr) {
+    let (server, plain, secure) = serve_unseen(folder, inject);
+    acme.ask_at(plain);
+    (server, plain, secure)
+}
+
+/// The same, and the authority does not know where it is.
+fn serve_unseen(folder: &Folder, inject: &str) -> (Server, SocketAddr, SocketAddr) {
     let mut command = command();
     command.arg("-c").arg(folder.file()).args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
     command.env_remove("WASMHOST_WORKER_KIND").env("WASMHOST_INJECT", inject);
     let server = Server::spawn(command);
     let [plain, secure] = server.addresses()[..] else { panic!("{:?}", server.addresses()) };
-    acme.ask_at(plain);
     (server, plain, secure)
 }
 
@@ -80,7 +84,8 @@ fn a_certificate_is_had_from_nothing_and_kept_over_a_restart() -> TestResult {
         let folder = Folder::new(&settings(&acme, &["a.test", "www.A.test"], kind, "https-redirect = true"))?;
         let (server, plain, secure) = serve(&folder, &acme, "");
         // Until then TLS is spoken, with a certificate that nobody trusts.
-        let told = server.wait_for_record("there is none", |record| message(record).contains("there is no certificate yet"));
+        let told =
+            server.wait_for_record("there is none", |record| message(record).contains("there is no certificate yet"));
         assert_eq!(told["names"], "a.test, www.a.test", "{kind}");
         wait_until_trusted(&acme, secure, "a.test");
         for name in ["a.test", "www.a.test"] {
@@ -97,7 +102,8 @@ fn a_certificate_is_had_from_nothing_and_kept_over_a_restart() -> TestResult {
         assert_eq!(acme.violations(), Vec::<String>::new(), "{kind}");
         // On `/metrics`, by its file.
         let metrics = server.admin("/metrics").text();
-        let days = metrics.lines().find(|line| line.starts_with("wasmhost_tls_certificate_days_left{")).unwrap_or_default();
+        let days =
+            metrics.lines().find(|line| line.starts_with("wasmhost_tls_certificate_days_left{")).unwrap_or_default();
         assert!(days.contains("/state/acme/a.test-") && days.ends_with(" 89"), "{kind}: {days:?}");
 
         // Nobody else can read it.
@@ -149,7 +155,7 @@ fn an_authority_that_fails_is_asked_again_and_clients_are_served_meanwhile() -> 
     // No more are tried in an hour: four failures, and the one that works.
     let rows = [
         (Wrong::Fails, "answered 500"),
-        (Wrong::Closes, "/new-order: "),
+        (Wrong::Closes, "closed"),
         (Wrong::Endless, "length limit exceeded"),
         (Wrong::Garbage, "JSON"),
     ];
@@ -201,12 +207,14 @@ fn a_host_that_the_authority_cannot_reach_gets_none_until_it_can() -> TestResult
     let files = tempfile::tempdir()?;
     let acme = AcmeServer::start(files.path(), MONTHS);
     let folder = Folder::new(&settings(&acme, &["a.test"], "thread", ""))?;
-    let (server, plain, secure) = serve(&folder, &acme, "hasty");
     // Nobody listens there.
     acme.ask_at(SocketAddr::from(([127, 0, 0, 9], 1)));
+    let (server, plain, secure) = serve_unseen(&folder, "hasty");
     server.wait_for_record("why", |record| {
         let reason = record["reason"].as_str().unwrap_or_default();
-        message(record) == "certificate not issued" && reason.contains("`a.test`") && reason.contains("cannot be reached")
+        message(record) == "certificate not issued"
+            && reason.contains("`a.test`")
+            && reason.contains("cannot be reached")
     });
     acme.ask_at(plain);
     wait_until_trusted(&acme, secure, "a.test");
@@ -224,7 +232,8 @@ fn a_process_that_is_killed_is_started_again_and_goes_on() -> TestResult {
     let mut first = None;
     eventually("it asks", || {
         first = server.acme_pid();
-        first.is_some() && acme.has_refused_nonce()
+        // The first time its nonce was refused.
+        first.is_some() && acme.asked("/new-order") == 2
     });
     signal(first.ok_or("a process")?, "KILL");
     server.wait_for_record("its end", |record| message(record).contains("process that gets certificates has ended"));
@@ -250,7 +259,8 @@ fn tokens_are_answered_for_the_names_of_certificates_only_and_without_tls_only()
         let at = |token: &str| format!("/.well-known/acme-challenge/{token}");
         let usual = ask(plain, "a.test", "/x").status;
         let answer = ask(plain, "a.test:8080", &at("tok-EN_1"));
-        let (token, thumbprint) = answer.text().split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap_or_default();
+        let (token, thumbprint) =
+            answer.text().split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap_or_default();
         assert_eq!((answer.status, &*token, thumbprint.len()), (200, "tok-EN_1", 43), "{kind}: {answer:?}");
         for (host, path) in
             [("b.test", at("token")), ("a.test", at("a.b")), ("a.test", at("")), ("a.test", at(&"a".repeat(129)))]
@@ -335,20 +345,24 @@ fn what_cannot_be_is_told_before_anything_is_served() -> TestResult {
     fs::create_dir(&open)?;
     fs::set_permissions(&open, fs::Permissions::from_mode(0o755))?;
     let rows = [
-        (good.replace("\"a.test\"", "\"*.a.test\""), 2, "is a wildcard, for which authorities ask for a record in DNS (DNS-01)"),
+        (
+            good.replace("\"a.test\"", "\"*.a.test\""),
+            2,
+            "is a wildcard, for which authorities ask for a record in DNS (DNS-01)",
+        ),
         (good.replace("\"a.test\"", "\"127.0.0.1\""), 2, "is an address"),
         (good.replace("data-dir = \"state\"\n", ""), 2, "needs `data-dir`"),
         (good.replace("agree-to-terms = true, ", ""), 2, "needs your agreement to the terms"),
         (good.replace("https://localhost", "http://localhost"), 2, "must be the `https` address"),
         (good.replace("domains = [\"a.test\"], ", ""), 2, "has no effect without `tls.acme.domains`"),
-        (good.replace("domains", "domain"), 2, "is `tls.acme.domains` meant?"),
+        (good.replace("domains", "domain"), 2, "is `domains` meant?"),
         (good.replace("\"state\"", &format!("{:?}", open.display().to_string())), 1, "(mode 0755)"),
     ];
     for (text, code, words) in rows {
         let folder = Folder::new(&text)?;
         let mut command = command();
         command.arg("-c").arg(folder.file()).env_remove("STATE_DIRECTORY");
-        let ended = run(command, b"");
+        let ended = run(command);
         assert_eq!(ended.code, Some(code), "{words}: {}", ended.stderr);
         assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
     }
@@ -356,7 +370,7 @@ fn what_cannot_be_is_told_before_anything_is_served() -> TestResult {
     let folder = Folder::new(&good.replace("data-dir = \"state\"\n", ""))?;
     let mut shown = command();
     shown.args(["config", "show", "-c"]).arg(folder.file()).env("STATE_DIRECTORY", "/var/lib/one:/var/lib/two");
-    let shown = run(shown, b"");
+    let shown = run(shown);
     assert!(shown.stdout.contains("data-dir = \"/var/lib/one\""), "{}", shown.stdout);
     assert!(shown.stdout.contains("tls.acme.domains = [\"a.test\"]"), "{}", shown.stdout);
     // Without an address without TLS, authorities cannot ask for proof.
@@ -365,7 +379,7 @@ fn what_cannot_be_is_told_before_anything_is_served() -> TestResult {
         let folder = Folder::new(text)?;
         let mut check = command();
         check.args(["config", "check", "-c"]).arg(folder.file());
-        let check = run(check, b"");
+        let check = run(check);
         assert_eq!(check.code, Some(0), "{}", check.stderr);
         assert_eq!(check.stdout.contains("warning: authorities ask for proof on port 80"), warns, "{}", check.stdout);
         assert!(!folder.path().join("state").exists(), "it makes nothing");

@@ -21,7 +21,7 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
 use super::tls::Authority;
-use super::{CEILING, Connection};
+use super::{CEILING, Connection, eventually};
 
 /// What the authority does wrong, instead of answering a new order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,8 @@ struct Known {
     wrong: Vec<Wrong>,
     /// A nonce was refused on purpose.
     has_refused_nonce: bool,
+    /// How often what was asked for.
+    asked: HashMap<String, usize>,
     /// What clients did that the standard forbids.
     violations: Vec<String>,
 }
@@ -169,7 +171,7 @@ impl AcmeServer {
         self.known().wrong.extend(wrong);
     }
 
-    /// How many orders there were, of these names or of all.
+    /// How many orders there were.
     pub fn orders(&self) -> usize {
         self.known().orders.len()
     }
@@ -190,6 +192,11 @@ impl AcmeServer {
         self.known().violations.clone()
     }
 
+    /// How often it was asked for this.
+    pub fn asked(&self, path: &str) -> usize {
+        self.known().asked.get(path).copied().unwrap_or(0)
+    }
+
     /// Whether it has refused a nonce, as it does once.
     pub fn has_refused_nonce(&self) -> bool {
         self.known().has_refused_nonce
@@ -206,8 +213,8 @@ impl State {
         let session = ServerConnection::new(tls).map_err(std::io::Error::other)?;
         let mut stream = BufReader::new(StreamOwned::new(session, socket));
         let asked = read(&mut stream)?;
-        let is_order = asked.path == "/new-order" && asked.method == "POST";
-        let wrong = is_order.then(|| self.next_wrong()).flatten();
+        *self.known().asked.entry(asked.path.clone()).or_default() += 1;
+        let wrong = if asked.path == "/new-order" { self.next_wrong() } else { None };
         if let Some(Wrong::Late(time)) = wrong {
             std::thread::sleep(time);
         }
@@ -222,7 +229,9 @@ impl State {
                 }
             }
             Some(Wrong::Fails) => (500, vec![], "text/plain", b"out of order".to_vec()),
-            Some(Wrong::Garbage) => (201, vec![("Location", format!("{}/order/0", self.base))], "text/plain", b"{{".to_vec()),
+            Some(Wrong::Garbage) => {
+                (201, vec![("Location", format!("{}/order/0", self.base))], "text/plain", b"{{".to_vec())
+            }
             Some(Wrong::RateLimited(seconds)) => {
                 let (_, mut fields, kind, body) = problem(429, "rateLimited", "too many certificates already issued");
                 fields.push(("Retry-After", seconds.to_string()));
@@ -248,7 +257,9 @@ impl State {
 
     fn next_wrong(&self) -> Option<Wrong> {
         let mut known = self.known();
-        if known.wrong.is_empty() { None } else { Some(known.wrong.remove(0)) }
+        // Which is not to be lost with the nonce.
+        let is_next = known.has_refused_nonce && !known.wrong.is_empty();
+        is_next.then(|| known.wrong.remove(0))
     }
 
     fn new_nonce(&self) -> String {
@@ -289,8 +300,7 @@ impl State {
         let jws: Value = serde_json::from_slice(&asked.body).map_err(|_| violation("no JSON"))?;
         let text = |field: &str| jws[field].as_str().unwrap_or_default();
         let decoded = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| violation("no base64url"));
-        let head: Value =
-            serde_json::from_slice(&decoded(text("protected"))?).map_err(|_| violation("no head"))?;
+        let head: Value = serde_json::from_slice(&decoded(text("protected"))?).map_err(|_| violation("no head"))?;
         if head["alg"] != "ES256" || head["url"] != format!("{}{}", self.base, asked.path) {
             return Err(violation("another algorithm, or another address"));
         }
@@ -310,7 +320,8 @@ impl State {
                 })
             }
             (Value::Null, Some(kid)) => {
-                let number = kid.strip_prefix(&format!("{}/account/", self.base)).and_then(|number| number.parse().ok());
+                let number =
+                    kid.strip_prefix(&format!("{}/account/", self.base)).and_then(|number| number.parse().ok());
                 number.filter(|number| *number < self.known().accounts.len()).ok_or_else(|| violation("no account"))?
             }
             _ => return Err(violation("a key where an account is expected, or neither, or both")),
@@ -377,8 +388,11 @@ impl State {
             "challenge" => {
                 let order = &known.orders[number];
                 let (name, token) = (order.names[part].clone(), order.token[part].clone());
-                let (at, thumbprint) = (known.ask_at, known.accounts[account].1.clone());
+                let thumbprint = known.accounts[account].1.clone();
                 drop(known);
+                // The test may not know yet where the host listens.
+                eventually("it is known where the host is", || self.known().ask_at.is_some());
+                let at = self.known().ask_at.expect("an address");
                 let seen = prove(at, &name, &token, &format!("{token}.{thumbprint}"));
                 let mut known = self.known();
                 known.orders[number].seen[part] = Some(seen);
@@ -389,7 +403,8 @@ impl State {
                     known.violations.push("a certificate was asked for before the order was ready".to_owned());
                     return problem(403, "orderNotReady", "the order is not ready");
                 }
-                let csr = BASE64_URL_SAFE_NO_PAD.decode(payload["csr"].as_str().unwrap_or_default()).unwrap_or_default();
+                let csr =
+                    BASE64_URL_SAFE_NO_PAD.decode(payload["csr"].as_str().unwrap_or_default()).unwrap_or_default();
                 let valid = known.valid;
                 match self.sign(&csr, &known.orders[number], valid) {
                     Ok(certificate) => known.orders[number].certificate = Some(certificate),
@@ -414,8 +429,7 @@ impl State {
         let base = &self.base;
         let authorizations: Vec<String> =
             (0..order.names.len()).map(|part| format!("{base}/authorization/{number}/{part}")).collect();
-        let identifiers: Vec<Value> =
-            order.names.iter().map(|name| json!({ "type": "dns", "value": name })).collect();
+        let identifiers: Vec<Value> = order.names.iter().map(|name| json!({ "type": "dns", "value": name })).collect();
         let mut shown = json!({ "status": order.status(), "identifiers": identifiers,
             "authorizations": authorizations, "finalize": format!("{base}/finalize/{number}") });
         if order.certificate.is_some() {
@@ -438,7 +452,8 @@ impl State {
             Some(Ok(())) => shown["status"] = "valid".into(),
             Some(Err(reason)) => {
                 shown["status"] = "invalid".into();
-                shown["error"] = json!({ "type": "urn:ietf:params:acme:error:unauthorized", "detail": reason, "status": 403 });
+                shown["error"] =
+                    json!({ "type": "urn:ietf:params:acme:error:unauthorized", "detail": reason, "status": 403 });
             }
         }
         shown
@@ -509,8 +524,7 @@ fn read(stream: &mut impl BufRead) -> std::io::Result<Asked> {
 }
 
 /// Asks a host for proof (RFC 8555, section 8.3).
-fn prove(at: Option<SocketAddr>, name: &str, token: &str, expected: &str) -> Result<(), String> {
-    let at = at.ok_or("the authority was not told where the host is")?;
+fn prove(at: SocketAddr, name: &str, token: &str, expected: &str) -> Result<(), String> {
     TcpStream::connect(at).map_err(|error| format!("{name} cannot be reached: {error}"))?;
     let mut connection = Connection::open(at);
     let path = format!("/.well-known/acme-challenge/{token}");

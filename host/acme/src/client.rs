@@ -95,10 +95,7 @@ impl HttpClient for AuthorityClient {
 }
 
 /// One request and its answer.
-async fn exchange(
-    request: Request<BodyWrapper<Bytes>>,
-    tls: Arc<ClientConfig>,
-) -> Result<Response<Bytes>, AnyError> {
+async fn exchange(request: Request<BodyWrapper<Bytes>>, tls: Arc<ClientConfig>) -> Result<Response<Bytes>, AnyError> {
     let (mut parts, body) = request.into_parts();
     let uri = std::mem::take(&mut parts.uri);
     let host = uri.host().filter(|_| uri.scheme_str() == Some("https")).ok_or("is no address of `https`")?;
@@ -115,7 +112,7 @@ async fn exchange(
     let answering = async {
         let (parts, body) = sender.send_request(Request::from_parts(parts, body)).await?.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?.to_bytes();
-        Ok(Response::from_parts(parts, body))
+        Ok::<_, AnyError>(Response::from_parts(parts, body))
     };
     let mut answering = std::pin::pin!(answering);
     tokio::select! {

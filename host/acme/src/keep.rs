@@ -38,7 +38,8 @@ pub(crate) async fn keep(config: &Config, line: &Wire) {
     let mut wanted: Vec<Wanted> = wanted.collect();
     loop {
         let now = seconds(SystemTime::now());
-        let next = wanted.iter_mut().map(|wanted| (due(now, wanted.held(data_dir), &wanted.tries, wanted.drawn), wanted));
+        let next =
+            wanted.iter_mut().map(|wanted| (due(now, wanted.held(data_dir), &wanted.tries, wanted.drawn), wanted));
         let Some((at, next)) = next.min_by_key(|(at, _)| *at) else { return std::future::pending().await };
         if at > now {
             let wait = Duration::from_secs(u64::try_from(at.saturating_sub(now)).unwrap_or(0));

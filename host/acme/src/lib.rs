@@ -54,7 +54,11 @@ pub fn run() -> Result<(), AcmeProcessError> {
     let _log = log.begin();
     let report = confined?;
     // What is missing, the primary has told of.
-    tracing::debug!(landlock = report.landlock, seccomp = report.seccomp, "the process that gets certificates is confined");
+    tracing::debug!(
+        landlock = report.landlock,
+        seccomp = report.seccomp,
+        "the process that gets certificates is confined"
+    );
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     // One looks up names.
     let runtime = runtime.max_blocking_threads(1).enable_all().build()?;

@@ -60,10 +60,9 @@ async fn open_account(settings: &AcmeSettings, pem: &str, client: AuthorityClien
     let key = Key::from_pkcs8_der(bytes.clone_key()).map_err(|_| wrong())?;
     let builder = Account::builder_with_http(Box::new(client));
     let key = (key, PrivateKeyDer::Pkcs8(bytes));
-    let (account, _) =
-        builder.create_from_key(key, settings.directory.clone()).await.map_err(|error| told(&error))?;
+    let (account, _) = builder.create_from_key(key, settings.directory.clone()).await.map_err(|error| told(&error))?;
     if let Some(contact) = &settings.contact {
-        account.update_contacts(&[contact]).await.map_err(|error| told(&error))?;
+        account.update_contacts(&[contact.as_str()]).await.map_err(|error| told(&error))?;
     }
     Ok(account)
 }
@@ -80,7 +79,9 @@ async fn ask_for_validation(order: &mut Order) -> Result<(), String> {
             other => return Err(format!("the authority does not look at `{name}`: its authorization is {other:?}")),
         }
         let Some(mut challenge) = found.challenge(ChallengeType::Http01) else {
-            return Err(format!("the authority does not ask `{name}` for proof over HTTP (http-01), and the host knows no other way"));
+            return Err(format!(
+                "the authority does not ask `{name}` for proof over HTTP (http-01), and the host knows no other way"
+            ));
         };
         challenge.set_ready().await.map_err(|error| format!("`{name}`: {}", told(&error)))?;
     }

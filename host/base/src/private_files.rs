@@ -44,7 +44,9 @@ pub fn check_directory(path: &Path) -> Result<(), String> {
     }
     let own = rustix::process::geteuid().as_raw();
     if own != 0 && found.uid() != own {
-        return Err(format!("the directory `{shown}` is another user's: it must be that of the user who runs the host"));
+        return Err(format!(
+            "the directory `{shown}` is another user's: it must be that of the user who runs the host"
+        ));
     }
     Ok(())
 }

@@ -113,7 +113,8 @@ pub fn read_apps_again(source: &Source, capabilities: Capabilities) -> (Option<C
 pub fn compile_bounds(args: &FileArgs, capabilities: Capabilities) -> Result<Compilation, Vec<Mistake>> {
     const BOUNDS: [&str; 2] = ["compile-timeout", "compile-memory-max"];
     const ONLY_WITH_ALL: &str = "has no effect on the compilation of one component; it counts with `--all`";
-    let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off, state: None };
+    let machine =
+        Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off, state: None };
     let mut mistakes = Mistakes::default();
     let given = args.0.given(capabilities).into_iter();
     let (bounds, others): (Vec<Given>, Vec<Given>) = given.partition(|given| BOUNDS.contains(&&*given.name));

@@ -254,9 +254,10 @@ impl ListenerDraft {
         if count == 0 && acme.is_none() {
             let beside = [("tls.ocsp", !ocsp.is_empty()), ("tls.client-ca", client_ca.is_some())];
             return match beside.into_iter().find(|(_, is_there)| *is_there) {
-                Some((key, _)) => {
-                    Err((key, "has no effect without a certificate: name `tls.cert` and `tls.key`, or `tls.acme`".to_owned()))
-                }
+                Some((key, _)) => Err((
+                    key,
+                    "has no effect without a certificate: name `tls.cert` and `tls.key`, or `tls.acme`".to_owned(),
+                )),
                 None => Ok(None),
             };
         }

@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn settings_are_wrong_as_a_whole_where_a_file_system_does_not_answer_and_it_is_said_where() -> std::io::Result<()> {
-        let machine = Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off, state: None };
+        let machine =
+            Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off, state: None };
         let config = HostDraft::new(&machine).config;
         let folder = tempfile::tempdir()?;
         let app = |name: &str, component: &str, dirs| {

@@ -17,7 +17,12 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<String, Vec<Mistake>> {
         ConfigCommand::Check(file) => {
             let machine = Machine { has_inherited_socket: true, ..machine() };
             let config = build(&file.0, capabilities(), machine)?;
-            match HostTls::read(&config.listeners, config.data_dir.as_deref(), SystemTime::now(), EndedCertificates::Refuse) {
+            match HostTls::read(
+                &config.listeners,
+                config.data_dir.as_deref(),
+                SystemTime::now(),
+                EndedCertificates::Refuse,
+            ) {
                 Ok(_) => Ok(summary(file, &config)),
                 Err(wrong) => {
                     let place = || name(file);

@@ -188,10 +188,6 @@ async fn run_on<B: Backend>(
     drop(guest);
     primary.show_all();
     primary.show_certificates();
-    if !primary.config.acme().is_empty() {
-        let (spawner, changed) = (Arc::clone(&primary.spawner), Rc::clone(&primary.acme_changed));
-        tokio::task::spawn_local(acme::keep(spawner, primary.host_status.host, changed));
-    }
     let watched = Arc::clone(&primary.spawner);
     let ears = Ears {
         workers: &mut heard,
@@ -424,6 +420,11 @@ impl<B: Backend> Primary<B> {
             let apps = self.config.apps.len();
             tracing::info!(target: log::LISTENING, workers, apps, max_connections, "listening on {addresses}");
             self.load_ahead();
+        }
+        if !self.config.acme().is_empty() {
+            // The authority asks this host for proof: not before it listens.
+            let (spawner, changed) = (Arc::clone(&self.spawner), Rc::clone(&self.acme_changed));
+            tokio::task::spawn_local(acme::keep(spawner, self.host_status.host, changed));
         }
     }
 

@@ -16,8 +16,7 @@ use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
 use wasmhost_config::routes::still_taken;
 use wasmhost_config::tls::{CertificateFacts, EndedCertificates};
 use wasmhost_config::{
-    App, Capabilities, Config, Listen, ListenerConfig, Preopen, Source, acme_of, components_within,
-    read_apps_again,
+    App, Capabilities, Config, Listen, ListenerConfig, Preopen, Source, acme_of, components_within, read_apps_again,
 };
 
 use super::binding::{BoundListeners, NewFiles, bind_new};

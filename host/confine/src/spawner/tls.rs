@@ -72,8 +72,7 @@ pub(super) fn read(
     }
     // Before: what changes meanwhile is read again.
     let stamps = look(listeners, data_dir);
-    HostTls::read(listeners, data_dir, SystemTime::now(), ended)
-        .map(|(tls, facts)| ReadTls { tls, facts, stamps })
+    HostTls::read(listeners, data_dir, SystemTime::now(), ended).map(|(tls, facts)| ReadTls { tls, facts, stamps })
 }
 
 /// Makes the key by which authorities know the host, if there is none yet: what they are told that ask for proof follows from
