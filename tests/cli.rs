@@ -54,7 +54,6 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--trust-proxy",
         "--access-log",
         "--admin",
-        "--data-dir",
         "--config-value",
         "--proxy-protocol",
         "--static",
@@ -62,6 +61,10 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--tls-key",
         "--tls-ocsp",
         "--tls-client-ca",
+        "--tls-acme",
+        "--tls-acme-agree-to-terms",
+        "--tls-acme-contact",
+        "--tls-acme-ca-file",
         "--https-redirect",
         "--hsts",
     ];

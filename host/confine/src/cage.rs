@@ -322,6 +322,21 @@ mod tests {
     }
 
     #[test]
+    fn only_the_process_for_acme_and_the_spawner_reach_authorities() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = "--tls-acme-directory=https://ca.test:14000/dir";
+        let words = ["a.wasm", "--data-dir=/state", "--tls-acme=a.test", "--tls-acme-agree-to-terms", directory];
+        let config = fixtures::config(words, CAPABILITIES)?;
+        let reach = |cage: &Cage| (cage.connect.clone(), cage.paths.contains(&("/state/acme".into(), Access::Write)));
+        for cage in [Cage::acme(&config), Cage::spawner(&config, CAPABILITIES)] {
+            assert_eq!(reach(&cage), (Connect::Ports(vec![DOMAIN, 14_000]), true), "{:?}", cage.role);
+        }
+        for cage in [Cage::primary(&config, CAPABILITIES), Cage::worker(&config, CAPABILITIES), Cage::compiler()] {
+            assert_eq!(reach(&cage), (Connect::Nowhere, false), "{:?}", cage.role);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn what_an_app_wants_beyond_the_start_is_named() {
         for (start, wanted, beyond) in [
             ("a", "b", None),

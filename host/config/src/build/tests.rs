@@ -452,9 +452,13 @@ group = "g"
     let head = "workers = 5\nworker-kind = \"process\"\nbalance = \"least-connections\"\nmax-connections = 10\nmax-connections-per-client = 3\n\
         trust-proxy = [\"10.0.0.0/8\", \"::1\"]\nadmin = \"[::1]:9\"\naccess-log = true\nlog-format = \"json\"\ncache-dir = \"off\"\ndata-dir = \"d\"\n\
         memory-total = 123457\nheader-max = \"8KiB\"\n";
-    let folder = folder(&format!("{head}{text}"));
+    let listener = "[[listener]]\nlisten = \"127.0.0.1:1\"\n[listener.tls.acme]\ndomains = [\"a.test\", \"B.test\"]\nagree-to-terms = true\n\
+        contact = \"mailto:a@b\"\ndirectory = \"https://ca.test:1/\"\n";
+    let folder = folder(&format!("{head}{text}{listener}"));
     fs::create_dir(folder.path().join("sub"))?;
     let first = read_in(folder.path(), &[]).map_err(|mistakes| format!("{mistakes:?}"))?;
+    let acme = first.acme();
+    assert!(matches!(&*acme, [acme] if acme.domains == ["a.test", "b.test"] && acme.port() == 1), "{acme:?}");
     let shown = show(&first, CAPABILITIES, true);
     let other = tempfile::tempdir()?;
     fs::write(other.path().join("wasmhost.toml"), &shown)?;
