@@ -40,15 +40,21 @@ fn insert(schema: &mut Value, key: &str, value: Value) {
 fn properties(settings: impl Iterator<Item = &'static Setting>) -> Map<String, Value> {
     let mut properties = Map::new();
     for setting in settings {
-        let (mut within, mut key) = (&mut properties, setting.key);
-        while let Some((table, rest)) = key.split_once('.') {
-            let inner = within.entry(table).or_insert_with(|| object(Map::new(), description(table)));
-            let Some(Value::Object(next)) = inner.get_mut("properties") else { break };
-            (within, key) = (next, rest);
-        }
-        within.insert(key.to_owned(), property(setting));
+        put(&mut properties, setting.key, property(setting));
     }
     properties
+}
+
+/// Puts a property in its place, in a table of the table if its key has a dot.
+fn put(properties: &mut Map<String, Value>, key: &str, property: Value) {
+    let Some((table, rest)) = key.split_once('.') else {
+        properties.insert(key.to_owned(), property);
+        return;
+    };
+    let inner = properties.entry(table).or_insert_with(|| object(Map::new(), description(table)));
+    if let Some(Value::Object(inner)) = inner.get_mut("properties") {
+        put(inner, rest, property);
+    }
 }
 
 /// What is in a table of the file.
