@@ -104,7 +104,7 @@ fn a_certificate_is_had_from_nothing_and_kept_over_a_restart() -> TestResult {
         let metrics = server.admin("/metrics").text();
         let days =
             metrics.lines().find(|line| line.starts_with("wasmhost_tls_certificate_days_left{")).unwrap_or_default();
-        assert!(days.contains("/state/acme/a.test-") && days.ends_with(" 89"), "{kind}: {days:?}");
+        assert!(days.contains("/state/acme/a.test-") && days.ends_with(" 89.0"), "{kind}: {days:?}");
 
         // Nobody else can read it.
         assert_eq!((mode(&folder.path().join("state")), mode(&folder.path().join("state/acme"))), (0o700, 0o700));
@@ -155,7 +155,7 @@ fn an_authority_that_fails_is_asked_again_and_clients_are_served_meanwhile() -> 
     // No more are tried in an hour: four failures, and the one that works.
     let rows = [
         (Wrong::Fails, "answered 500"),
-        (Wrong::Closes, "closed"),
+        (Wrong::Closes, "connection error"),
         (Wrong::Endless, "length limit exceeded"),
         (Wrong::Garbage, "JSON"),
     ];

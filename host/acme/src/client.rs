@@ -80,7 +80,7 @@ impl HttpClient for AuthorityClient {
             let failed = |reason: String| Error::Other(format!("{asked}: {reason}").into());
             let answer = tokio::time::timeout(REQUEST_WITHIN, exchange(request, client.tls.clone()));
             let answer = answer.await.map_err(|_| failed(format!("no answer within {REQUEST_WITHIN:?}")))?;
-            let (parts, body) = answer.map_err(|error| failed(error.to_string()))?.into_parts();
+            let (parts, body) = answer.map_err(|error| failed(words(&*error)))?.into_parts();
             if parts.status.is_client_error() || parts.status.is_server_error() {
                 client.note(&parts.headers);
                 // What is a problem document (RFC 8555, section 6.7) tells the reason itself.
@@ -92,6 +92,20 @@ impl HttpClient for AuthorityClient {
             Ok(BytesResponse { parts, body: Box::new(body) })
         })
     }
+}
+
+/// An error with all that caused it.
+pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// One request and its answer.

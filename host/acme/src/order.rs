@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeType, Error, Identifier, Key, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, ChallengeType, Identifier, Key, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use wasmhost_config::AcmeSettings;
 use wasmhost_config::tls::private_key;
 
-use crate::client::AuthorityClient;
+use crate::client::{AuthorityClient, words};
 
 /// How long an order may take in all.
 const ORDER_WITHIN: Duration = Duration::from_mins(5);
@@ -31,14 +31,14 @@ pub(crate) async fn order(settings: &AcmeSettings, account: &str, client: Author
 async fn try_order(settings: &AcmeSettings, account: &str, client: AuthorityClient) -> Result<String, String> {
     let account = open_account(settings, account, client).await?;
     let names: Vec<Identifier> = settings.domains.iter().cloned().map(Identifier::Dns).collect();
-    let mut order = account.new_order(&NewOrder::new(&names)).await.map_err(|error| told(&error))?;
+    let mut order = account.new_order(&NewOrder::new(&names)).await.map_err(|error| words(&error))?;
     ask_for_validation(&mut order).await?;
     match order.poll_ready(&PATIENCE).await {
         Ok(OrderStatus::Ready) => {}
         ended => {
             // What the authority has seen at the host says more than that the order is void.
             let reason = why_not_valid(&mut order).await;
-            let ended = ended.map_or_else(|error| told(&error), |status| format!("the order is {status:?}"));
+            let ended = ended.map_or_else(|error| words(&error), |status| format!("the order is {status:?}"));
             return Err(reason.unwrap_or(ended));
         }
     }
@@ -48,8 +48,8 @@ async fn try_order(settings: &AcmeSettings, account: &str, client: AuthorityClie
     params.distinguished_name = DistinguishedName::new();
     let key = KeyPair::generate().map_err(made)?;
     let request = params.serialize_request(&key).map_err(made)?;
-    order.finalize_csr(request.der()).await.map_err(|error| told(&error))?;
-    let chain = order.poll_certificate(&PATIENCE).await.map_err(|error| told(&error))?;
+    order.finalize_csr(request.der()).await.map_err(|error| words(&error))?;
+    let chain = order.poll_certificate(&PATIENCE).await.map_err(|error| words(&error))?;
     Ok(key.serialize_pem() + &chain)
 }
 
@@ -60,9 +60,9 @@ async fn open_account(settings: &AcmeSettings, pem: &str, client: AuthorityClien
     let key = Key::from_pkcs8_der(bytes.clone_key()).map_err(|_| wrong())?;
     let builder = Account::builder_with_http(Box::new(client));
     let key = (key, PrivateKeyDer::Pkcs8(bytes));
-    let (account, _) = builder.create_from_key(key, settings.directory.clone()).await.map_err(|error| told(&error))?;
+    let (account, _) = builder.create_from_key(key, settings.directory.clone()).await.map_err(|error| words(&error))?;
     if let Some(contact) = &settings.contact {
-        account.update_contacts(&[contact.as_str()]).await.map_err(|error| told(&error))?;
+        account.update_contacts(&[contact.as_str()]).await.map_err(|error| words(&error))?;
     }
     Ok(account)
 }
@@ -71,7 +71,7 @@ async fn open_account(settings: &AcmeSettings, pem: &str, client: AuthorityClien
 async fn ask_for_validation(order: &mut Order) -> Result<(), String> {
     let mut all = order.authorizations();
     while let Some(found) = all.next().await {
-        let mut found = found.map_err(|error| told(&error))?;
+        let mut found = found.map_err(|error| words(&error))?;
         let name = found.identifier().to_string();
         match found.status {
             AuthorizationStatus::Valid => continue,
@@ -83,7 +83,7 @@ async fn ask_for_validation(order: &mut Order) -> Result<(), String> {
                 "the authority does not ask `{name}` for proof over HTTP (http-01), and the host knows no other way"
             ));
         };
-        challenge.set_ready().await.map_err(|error| format!("`{name}`: {}", told(&error)))?;
+        challenge.set_ready().await.map_err(|error| format!("`{name}`: {}", words(&error)))?;
     }
     Ok(())
 }
@@ -99,18 +99,4 @@ async fn why_not_valid(order: &mut Order) -> Option<String> {
         }
     }
     None
-}
-
-/// An error with all that caused it.
-fn told(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }

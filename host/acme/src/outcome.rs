@@ -1,0 +1,12 @@
+//! What the primary hears of an order.
+
+use serde::{Deserialize, Serialize};
+
+/// What came of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrderOutcome {
+    /// The certificate is there.
+    Issued,
+    /// It is not.
+    Failed,
+}
