@@ -63,6 +63,7 @@ mod names;
 mod opening;
 mod outage;
 mod outgoing;
+mod outgoing_kept;
 mod overload;
 mod packages;
 mod processes;
