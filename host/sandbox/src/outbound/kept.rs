@@ -30,23 +30,23 @@ const FREE_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What has to be polled for a connection to go on; it ends with the connection.
-pub(super) type Driver = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
+pub(super) type OutgoingConnection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
 /// A connection to an upstream.
 pub(super) struct OpenConnection {
     pub(super) sender: SendRequest<OutgoingUpload>,
-    pub(super) driver: Driver,
+    pub(super) driver: OutgoingConnection,
     opened: Instant,
 }
 
 impl OpenConnection {
     /// One that was just made.
-    pub(super) fn new(sender: SendRequest<OutgoingUpload>, driver: Driver) -> Self {
+    pub(super) fn new(sender: SendRequest<OutgoingUpload>, driver: OutgoingConnection) -> Self {
         Self { sender, driver, opened: Instant::now() }
     }
 
     /// What is left of it when no further request is sent.
-    pub(super) fn into_driver(self) -> Driver {
+    pub(super) fn into_driver(self) -> OutgoingConnection {
         self.driver
     }
 
@@ -79,11 +79,11 @@ struct KeptConnection {
 pub(super) struct KeptConnections {
     /// How many it may have.
     account: Arc<Account>,
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<KeptByPlace>>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct KeptByPlace {
     by_place: HashMap<Target, Vec<KeptConnection>>,
     /// A task looks at them.
     is_watched: bool,
@@ -127,7 +127,7 @@ impl KeptConnections {
 }
 
 /// Closes connections that nobody has used for too long, or that their upstreams have closed; until there are none.
-async fn watch(kept: Weak<Mutex<Kept>>) {
+async fn watch(kept: Weak<Mutex<KeptByPlace>>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(kept) = kept.upgrade() else { return };
@@ -153,7 +153,7 @@ pub(super) fn hint_of(headers: &http::HeaderMap) -> Option<Duration> {
     seconds.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
 }
 
-fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+fn lock(kept: &Mutex<KeptByPlace>) -> MutexGuard<'_, KeptByPlace> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
