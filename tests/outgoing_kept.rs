@@ -54,7 +54,10 @@ impl Upstream {
         thread::Builder::new().name("upstream".to_owned()).spawn(move || {
             for (number, stream) in listener.incoming().map_while(Result::ok).enumerate() {
                 let seen = noted.clone();
-                thread::spawn(move || serve(stream, number, &seen));
+                let serving = move || serve(stream, number, &seen);
+                if thread::Builder::new().name("upstream".to_owned()).spawn(serving).is_err() {
+                    return;
+                }
             }
         })?;
         Ok(Self { address, seen })
@@ -224,12 +227,12 @@ fn a_request_that_may_have_been_done_is_not_sent_again() -> TestResult {
 fn no_answer_goes_to_a_request_that_did_not_ask_for_it() -> TestResult {
     for component in FAULTS {
         let (upstream, server) = (Upstream::start()?, serving(component, &[]));
-        for turn in 0..10 {
+        for turn in 0_usize..10 {
             let response = upstream.fetched(&server, if turn % 2 == 0 { "/two" } else { "/late" });
             assert_eq!(response.text(), "ok", "{component}");
             // (What comes while the next request is under way nobody can tell from its answer.)
             let said = || upstream.seen.all().iter().filter(|(_, line)| line == "said more").count();
-            eventually("the upstream has said more", || said() == (turn + 1) / 2);
+            eventually("the upstream has said more", || said() == turn.div_ceil(2));
             let next = upstream.fetched(&server, "/");
             assert_eq!(next.text(), "ok", "{component} {turn}: {:?}", upstream.seen.all());
         }
