@@ -1,18 +1,25 @@
 // Node's cluster, as its documentation has it, a worker that died replaced: the server of tests/bench/compare,
-// blast-radius and overload.
-// node node-cluster.mjs WORKERS
+// blast-radius, overload and edge.
+// node node-cluster.mjs WORKERS [http|https|http2|http2s CERT KEY]
 import cluster from 'node:cluster';
+import crypto from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
+import http2 from 'node:http2';
+import https from 'node:https';
+
+const [workers = 2, protocol = 'http', cert, key] = process.argv.slice(2);
 
 if (cluster.isPrimary) {
-  const workers = Number(process.argv[2] ?? 2);
   let listening = 0;
   cluster.on('listening', (_worker, { address, port }) => {
     listening += 1;
-    if (listening === workers) console.log(`listening on http://${address}:${port}`);
+    if (listening === Number(workers)) console.log(`listening on http://${address}:${port}`);
   });
-  cluster.on('exit', () => cluster.fork());
-  for (let n = 0; n < workers; n += 1) cluster.fork();
+  // Sessions are resumed by any worker.
+  const TICKET_KEYS = crypto.randomBytes(48).toString('hex');
+  for (let n = 0; n < Number(workers); n += 1) cluster.fork({ TICKET_KEYS });
+  cluster.on('exit', () => cluster.fork({ TICKET_KEYS }));
   process.on('SIGTERM', () => {
     cluster.removeAllListeners('exit');
     for (const worker of Object.values(cluster.workers)) worker.kill('SIGKILL');
@@ -20,7 +27,14 @@ if (cluster.isPrimary) {
   });
 } else {
   const text = { 'content-type': 'text/plain' };
-  http.createServer((request, response) => {
+  const tls = cert && { cert: readFileSync(cert), key: readFileSync(key), ticketKeys: Buffer.from(process.env.TICKET_KEYS, 'hex') };
+  const create = {
+    http: (answer) => http.createServer(answer),
+    https: (answer) => https.createServer(tls, answer),
+    http2: (answer) => http2.createServer(answer),
+    http2s: (answer) => http2.createSecureServer(tls, answer),
+  }[protocol];
+  create((request, response) => {
     const url = new URL(request.url, 'http://localhost');
     if (url.pathname === '/') {
       response.writeHead(200, text).end('Hello, World!');
