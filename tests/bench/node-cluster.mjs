@@ -34,7 +34,7 @@ if (cluster.isPrimary) {
     http2: (answer) => http2.createServer(answer),
     http2s: (answer) => http2.createSecureServer(tls, answer),
   }[protocol];
-  create((request, response) => {
+  const server = create((request, response) => {
     const url = new URL(request.url, 'http://localhost');
     if (url.pathname === '/') {
       response.writeHead(200, text).end('Hello, World!');
@@ -60,5 +60,8 @@ if (cluster.isPrimary) {
     } else {
       response.writeHead(404, text).end('not found');
     }
-  }).listen(0, '127.0.0.1');
+  });
+  // As long as wasmhost keeps connections that are idle.
+  server.keepAliveTimeout = 60_000;
+  server.listen(0, '127.0.0.1');
 }
