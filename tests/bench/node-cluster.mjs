@@ -2,7 +2,6 @@
 // blast-radius, overload and edge.
 // node node-cluster.mjs WORKERS [http|https|http2|http2s CERT KEY]
 import cluster from 'node:cluster';
-import crypto from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
@@ -16,10 +15,8 @@ if (cluster.isPrimary) {
     listening += 1;
     if (listening === Number(workers)) console.log(`listening on http://${address}:${port}`);
   });
-  // Sessions are resumed by any worker.
-  const TICKET_KEYS = crypto.randomBytes(48).toString('hex');
-  for (let n = 0; n < Number(workers); n += 1) cluster.fork({ TICKET_KEYS });
-  cluster.on('exit', () => cluster.fork({ TICKET_KEYS }));
+  cluster.on('exit', () => cluster.fork());
+  for (let n = 0; n < Number(workers); n += 1) cluster.fork();
   process.on('SIGTERM', () => {
     cluster.removeAllListeners('exit');
     for (const worker of Object.values(cluster.workers)) worker.kill('SIGKILL');
@@ -27,7 +24,7 @@ if (cluster.isPrimary) {
   });
 } else {
   const text = { 'content-type': 'text/plain' };
-  const tls = cert && { cert: readFileSync(cert), key: readFileSync(key), ticketKeys: Buffer.from(process.env.TICKET_KEYS, 'hex') };
+  const tls = cert && { cert: readFileSync(cert), key: readFileSync(key) };
   const create = {
     http: (answer) => http.createServer(answer),
     https: (answer) => https.createServer(tls, answer),

@@ -74,6 +74,9 @@ def shake_hands(port, certificate, seconds, resume, begin, seen):
                 with contextlib.suppress(ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError):
                     client.unwrap()
         seen.put(counted)
+    except threading.BrokenBarrierError:
+        # Another one has failed, which says why.
+        seen.put(Seen())
     except Exception as error:
         begin.abort()
         seen.put(f"{type(error).__name__}: {error}")
