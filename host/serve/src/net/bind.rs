@@ -22,9 +22,6 @@ pub const BACKLOG: i32 = 4_096;
 /// would look like one that does not read. Half of this is what it has to read within `--body-idle-timeout`.
 pub(super) const UNSENT_MAX_BYTES: u32 = 128 * 1024;
 
-/// Sockets that a service manager may hand over.
-const HANDED_OVER_MAX: RawFd = 4_096;
-
 /// Why the host cannot listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}")]
@@ -95,14 +92,6 @@ impl Bound {
                 hint: "name an address".to_owned(),
             }),
         }
-    }
-
-    /// The sockets that the service manager handed over; one at least.
-    ///
-    /// # Errors
-    /// When there is none, or one is not a listening TCP or Unix stream socket.
-    pub fn handed_over() -> Result<Vec<Self>, BindError> {
-        inherited()
     }
 
     /// One that another process of this program has bound to `listen`. With its file, where that has made one.
@@ -256,56 +245,11 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((listener, file))
 }
 
-/// Keeps the sockets that the service manager handed over, whether one of them is served or not, from the processes that
-/// this one starts: a guest that broke out of a worker could accept its clients' connections. To be called before any
-/// process is started.
-pub fn keep_handed_over() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<RawFd>().ok());
-    if number("LISTEN_PID").and_then(|pid| u32::try_from(pid).ok()) != Some(std::process::id()) {
-        return;
-    }
-    let first = number("LISTEN_FDS_FIRST_FD").filter(|first| *first >= 0).unwrap_or(3);
-    let end = first.saturating_add(number("LISTEN_FDS").unwrap_or(0).min(HANDED_OVER_MAX));
-    for descriptor in first..end {
-        #[expect(unsafe_code, reason = "a descriptor is named by its number")]
-        // SAFETY: it is borrowed for one call, which changes no more than a flag of it. Where there is none of this number,
-        // the call fails.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
-        // Why it cannot be used, if it is to be, is told when it is.
-        let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC);
-    }
-}
-
 /// Sets what the connections of a socket that others have made inherit from it.
-fn set_up(listener: &TcpListener) -> io::Result<()> {
+pub(super) fn set_up(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     set_tcp_nodelay(listener, true)?;
     SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_MAX_BYTES)
-}
-
-/// The sockets that the service manager handed over.
-fn inherited() -> Result<Vec<Bound>, BindError> {
-    let failed = |reason: String| {
-        BindError {
-        address: "the inherited sockets".to_owned(),
-        reason,
-        hint: "LISTEN_FDS must count listening TCP or Unix stream sockets from descriptor 3 on, with LISTEN_PID set to this process (sd_listen_fds(3))".to_owned(),
-    }
-    };
-    let mut handed = listenfd::ListenFd::from_env();
-    // The first is missed where there is none.
-    let count = handed.len().max(1);
-    let take = |number| {
-        if let Ok(Some(listener)) = handed.take_tcp_listener(number) {
-            set_up(&listener)?;
-            return Ok(Bound::Tcp(listener));
-        }
-        let listener = handed.take_unix_listener(number)?.ok_or_else(|| io::Error::other("there is none"))?;
-        listener.set_nonblocking(true)?;
-        Ok(Bound::Unix(listener, None))
-    };
-    let sockets: io::Result<Vec<Bound>> = (0..count).map(take).collect();
-    sockets.map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use wasmhost_confine::spawner::{Settings, Spawner, TlsLook};
 use wasmhost_confine::{self as confine, Cage, Confinement};
 use wasmhost_sandbox::{capabilities, make_cache_dir};
 use wasmhost_serve::clients::Clients;
-use wasmhost_serve::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
+use wasmhost_serve::listener::{Address, BindError, Bound, Listener, bind_for_each, handed_over, listen};
 use wasmhost_serve::worker::inbox::PerClient;
 
 use super::error::{PrimaryError, system};
@@ -80,8 +80,8 @@ impl BootstrapSocket {
                 Ok(vec![Self::Each(listeners, address, listen.clone())])
             }
             (Listen::Inherited, _) => {
-                let handed_over = Bound::handed_over()?.into_iter();
-                Ok(handed_over.map(|bound| Self::One(bound, Listen::Inherited)).collect())
+                let sockets = handed_over()?.into_iter();
+                Ok(sockets.map(|bound| Self::One(bound, Listen::Inherited)).collect())
             }
             (listen, _) => Ok(vec![Self::One(Bound::new(listen)?, listen.clone())]),
         }
