@@ -220,7 +220,7 @@ impl ProcessReach {
 fn socket_files(config: &Config) -> impl Iterator<Item = &Path> {
     config.addresses().chain(&config.admin).filter_map(|listen| match listen {
         Listen::Unix(path) => Some(path.as_path()),
-        Listen::Tcp(_) | Listen::Inherited => None,
+        Listen::Tcp(_) | Listen::Inherited(_) => None,
     })
 }
 

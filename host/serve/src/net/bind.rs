@@ -12,7 +12,7 @@ use rustix::net::sockopt::set_tcp_nodelay;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use wasmhost_base::socket_file::{SocketFile, remove_abandoned};
-use wasmhost_config::Listen;
+use wasmhost_config::{LOW_PORTS, Listen};
 
 /// Connections that the kernel keeps for the host until it accepts them; the system's `somaxconn` may be lower.
 pub const BACKLOG: i32 = 4_096;
@@ -86,7 +86,7 @@ impl Bound {
                 Ok((listener, file)) => Ok(Self::Unix(listener, Some(file))),
                 Err(error) => Err(unix_error(path, &error)),
             },
-            Listen::Inherited => Err(BindError {
+            Listen::Inherited(_) => Err(BindError {
                 address: "the inherited sockets".to_owned(),
                 reason: "they are for clients".to_owned(),
                 hint: "name an address".to_owned(),
@@ -105,7 +105,7 @@ impl Bound {
                 rustix::net::listen(&listener, BACKLOG).map_err(|error| unix_error(path, &error.into()))?;
                 Ok(Self::Unix(listener, file))
             }
-            Listen::Tcp(_) | Listen::Inherited => {
+            Listen::Tcp(_) | Listen::Inherited(_) => {
                 let listener = TcpListener::from(socket);
                 set_up(&listener).map_err(|error| unwatched(&error))?;
                 Ok(Self::Tcp(listener))
@@ -200,10 +200,15 @@ fn tcp_error(address: SocketAddr, error: &io::Error) -> BindError {
     let port = address.port();
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "stop the program that uses it, or choose another port; port 0 takes any free one".to_owned()
+            let both = if address.ip().is_unspecified() {
+                "; `[::]` takes clients of IPv4, too, so name it alone"
+            } else {
+                ""
+            };
+            format!("stop the program that uses it, or choose another port; port 0 takes any free one{both}")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); choose a higher one than {port}")
+            format!("{LOW_PORTS}; or choose a higher port than {port}")
         }
         io::ErrorKind::AddrNotAvailable if address.is_ipv6() => {
             "use an address of this machine; if it has no IPv6, use IPv4 (127.0.0.1, or 0.0.0.0 for all)".to_owned()

@@ -19,7 +19,7 @@ use super::bind::unwatched;
 use super::peer::Peer;
 
 pub use super::bind::{Address, BACKLOG, BindError, Bound, bind_for_each, bind_tcp, listen};
-pub use super::handed_over::{handed_over, keep_handed_over};
+pub use super::handed_over::{HandedOver, keep_handed_over};
 
 /// A bound socket that listens.
 #[derive(Debug)]
