@@ -59,6 +59,7 @@ mod javascript_memory;
 mod languages;
 mod limits;
 mod loading;
+mod low_ports;
 mod machine;
 mod names;
 mod opening;

@@ -154,6 +154,11 @@ impl Cage {
         Self { role, paths, connect, grants }
     }
 
+    /// Whether the operator may have given it capabilities: those that the spawner starts get none.
+    pub(super) fn has_capabilities(&self) -> bool {
+        matches!(self.role, Role::Primary | Role::Spawner)
+    }
+
     /// Whether no other process depends on its signals.
     pub(super) fn is_leaf(&self) -> bool {
         matches!(self.role, Role::Worker | Role::Compiler)
