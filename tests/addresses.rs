@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::support::apps::{Folder, app};
-use crate::support::{Connection, FAULTS, Server, TestResult, command, get, run};
+use crate::support::{Connection, FAULTS, Server, TestResult, command, eventually, get, run};
 
 const KINDS: [&str; 2] = ["thread", "process"];
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -11,44 +11,54 @@ const LOCAL_6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 /// What the guest sees of a request, and the client's own address.
 fn seen(address: SocketAddr, fields: &str) -> std::io::Result<(String, SocketAddr)> {
-    let mut client = Connection::open(address);
-    client.send(format!("GET /request HTTP/1.1\r\nHost: test\r\n{fields}\r\n"));
-    let own = client.stream.local_addr()?;
-    Ok((client.response().text().to_ascii_lowercase(), own))
+    let mut found = Err(std::io::ErrorKind::TimedOut.into());
+    // A worker may not have loaded the app yet.
+    eventually("the app is loaded", || {
+        let mut client = Connection::open(address);
+        client.send(format!("GET /request HTTP/1.1\r\nHost: test\r\n{fields}\r\n"));
+        let own = client.stream.local_addr();
+        let answer = client.response();
+        found = own.map(|own| (answer.text().to_ascii_lowercase(), own));
+        answer.status != 503
+    });
+    found
 }
 
 #[test(needs(Ipv6))]
 fn a_client_of_ipv4_has_its_own_address_on_a_socket_of_ipv6() -> TestResult {
-    for (component, kind, balance) in
-        [(FAULTS[0], KINDS[0], "host"), (FAULTS[1], KINDS[1], "host"), (FAULTS[0], KINDS[1], "kernel")]
-    {
-        let balance = if balance == "kernel" { &["--balance", "kernel"][..] } else { &[] };
-        let flags = [
-            "--listen",
-            "[::]:0",
-            "--access-log",
-            "--worker-kind",
-            kind,
-            "--forwarded-headers",
-            "true",
-            "--trust-proxy",
-            "127.0.0.1",
-        ];
-        let server = Server::start(component, &[&flags[..], balance].concat());
+    let kinds =
+        [(FAULTS[0], "thread", "round-robin"), (FAULTS[1], "process", "round-robin"), (FAULTS[0], "process", "kernel")];
+    for (component, kind, balance) in kinds {
+        let what = format!("{component} {kind} {balance}");
+        let settings = Folder::new(&format!(
+            "listen = \"[::]:0\"\nbalance = \"{balance}\"\nworker-kind = \"{kind}\"\naccess-log = true\ntrust-proxy = [\"127.0.0.1\"]\n{}",
+            app("one", component, "*", "forwarded-headers = true")
+        ))?;
+        let mut command = command();
+        command.arg("-c").arg(settings.file()).args([
+            "--log-format",
+            "json",
+            "--admin",
+            "127.0.0.1:0",
+            "--workers",
+            "2",
+        ]);
+        command.env_remove("WASMHOST_WORKER_KIND");
+        let server = Server::spawn(command);
         let port = server.address.port();
+        eventually("the app is loaded", || get(SocketAddr::new(LOCAL_6, port), "/hello").status == 200);
         for ip in [LOCAL, LOCAL_6] {
             let (text, own) = seen(SocketAddr::new(ip, port), "X-Forwarded-Proto: https\r\n")?;
             assert_eq!(own.ip(), ip);
-            // The guest: who it is, and whether it is a proxy that is trusted.
-            assert!(text.contains(&format!("x-forwarded-for: {ip}\n")), "{component} {kind}: {text}");
-            assert_eq!(text.contains("scheme: https"), ip == LOCAL, "{component} {kind}: {text}");
-            // The log.
+            // Only the proxy that is trusted may say what its client speaks; it is added to the list of proxies.
+            assert_eq!(text.contains("scheme: https"), ip == LOCAL, "{what}: {text}");
+            let (text, own) = seen(SocketAddr::new(ip, port), "")?;
+            assert!(text.contains(&format!("x-forwarded-for: {ip}\n")), "{what}: {text}");
+            assert!(text.contains(&format!("forwarded: for=\"{own}\"")), "{what}: {text}");
             server.wait_for_record("its line", |record| record["peer"] == own.to_string());
         }
-        let (text, own) = seen(SocketAddr::new(LOCAL_6, port), "")?;
-        assert!(text.contains(&format!("forwarded: for=\"{own}\"")), "{component} {kind}: {text}");
         let mapped = server.records(|record| record["peer"].as_str().is_some_and(|peer| peer.contains("ffff")));
-        assert!(mapped.is_empty(), "{component} {kind}: {mapped:?}");
+        assert!(mapped.is_empty(), "{what}: {mapped:?}");
     }
     Ok(())
 }
@@ -117,11 +127,11 @@ fn a_reload_moves_from_one_family_to_both() -> TestResult {
     let mut command = command();
     command.arg("-c").arg(settings.file()).args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
     let server = Server::spawn(command);
-    crate::support::eventually("it serves", || get(SocketAddr::new(LOCAL, port), "/").status == 200);
+    eventually("it serves", || get(SocketAddr::new(LOCAL, port), "/").status == 200);
     settings.write(&file("[::]"))?;
     server.signal("HUP");
     for ip in [LOCAL_6, LOCAL] {
-        crate::support::eventually("it serves both", || {
+        eventually("it serves both", || {
             std::net::TcpStream::connect(SocketAddr::new(ip, port)).is_ok()
                 && get(SocketAddr::new(ip, port), "/").status == 200
         });

@@ -93,6 +93,7 @@ mod streams;
 mod table;
 mod tidy;
 mod tls;
+mod tls_workers;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()

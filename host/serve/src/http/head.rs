@@ -188,7 +188,7 @@ fn is_sound(path: &str) -> bool {
     loop {
         let byte = match bytes.next() {
             Some(b'%') => match (digit(bytes.next()), digit(bytes.next())) {
-                (Some(high), Some(low)) => Some(high << 4 | low),
+                (Some(high), Some(low)) => Some((high << 4) | low),
                 _ => return false,
             },
             byte => byte,
