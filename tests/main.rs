@@ -39,6 +39,7 @@ mod deploy;
 mod dev;
 mod dev_apps;
 mod dev_compiling;
+mod differences;
 mod draining;
 mod environment;
 mod fairness;
