@@ -374,7 +374,7 @@ fn targets() -> Vec<Row> {
             "`:path` with a fragment",
             path("/count?bad#x"),
             Answers(200),
-            "the parser of targets leaves it out, as in HTTP/1.1",
+            "h2 leaves it out; over HTTP/1.1, the answer is 400",
         ),
         row("8.3.1", "`*` with GET", path("*"), Answers(400)),
         other(

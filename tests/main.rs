@@ -18,6 +18,7 @@ extern crate wasmhost_test_attribute;
 mod support;
 
 mod abandoned;
+mod addresses;
 mod admin;
 mod apps;
 mod attacks;
@@ -38,6 +39,7 @@ mod deploy;
 mod dev;
 mod dev_apps;
 mod dev_compiling;
+mod differences;
 mod draining;
 mod environment;
 mod fairness;
@@ -58,6 +60,7 @@ mod javascript_memory;
 mod languages;
 mod limits;
 mod loading;
+mod low_ports;
 mod machine;
 mod names;
 mod opening;
@@ -93,6 +96,7 @@ mod streams;
 mod table;
 mod tidy;
 mod tls;
+mod tls_workers;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()

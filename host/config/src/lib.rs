@@ -35,6 +35,7 @@ mod variables;
 mod ways;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -266,9 +267,25 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// `unix:PATH`, a Unix stream socket.
     Unix(#[serde(with = "encoding::path")] PathBuf),
-    /// The sockets that systemd (or another manager that sets `LISTEN_FDS`) handed over.
-    Inherited,
+    /// The sockets that systemd (or another manager that sets `LISTEN_FDS`) handed over: those of this name
+    /// (`FileDescriptorName=`), or all.
+    Inherited(Option<String>),
 }
+
+/// As the settings name it.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Inherited(None) => f.write_str("systemd"),
+            Self::Inherited(Some(name)) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
+/// Who may bind a port that others may not, for messages.
+pub const LOW_PORTS: &str = "ports below 1024 need the capability CAP_NET_BIND_SERVICE, or a socket that systemd hands over (`--listen systemd`); docs/DEPLOY.md shows both";
 
 /// What a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -72,11 +72,7 @@ pub(super) fn choice<T: Copy + PartialEq>(value: T, names: &[(&str, T)]) -> Show
 }
 
 pub(super) fn listen(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp(address) => address.to_string(),
-        Listen::Unix(path) => format!("unix:{}", path.display()),
-        Listen::Inherited => "systemd".to_owned(),
-    }
+    listen.to_string()
 }
 
 pub(super) fn dir(dir: &Preopen) -> String {

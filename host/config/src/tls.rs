@@ -196,10 +196,17 @@ fn facts_of(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, i64, i64),
     Ok((names.collect(), validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
+/// What to do where the operator's files are root's.
+const DENIED: &str =
+    "; the host's user must be able to read it (systemd: LoadCredential=, or a group; docs/DEPLOY.md shows both)";
+
 fn read_bytes(file: &Path) -> Result<Vec<u8>, String> {
     let shown = file.display();
     let mut bytes = Vec::new();
-    let opened = open_regular(file).map_err(|reason| format!("`{shown}` {reason}"))?;
+    let opened = open_regular(file).map_err(|reason| {
+        let way_out = if reason.contains("Permission denied") { DENIED } else { "" };
+        format!("`{shown}` {reason}{way_out}")
+    })?;
     opened
         .take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)

@@ -5,6 +5,7 @@ pub mod acceptor;
 mod admission;
 mod bind;
 pub mod clients;
+mod handed_over;
 pub mod inbox;
 pub(crate) mod introduced;
 pub(crate) mod last_answer;

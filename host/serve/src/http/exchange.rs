@@ -16,6 +16,7 @@ use wasmhost_config::Limits;
 use wasmhost_sandbox::{Fault, FaultKind, WasiVersion};
 
 use super::deadline::Deadline;
+use super::head::target_of;
 use super::link::{Carrier, Link};
 use super::shared::WorkerShared;
 use super::upload::{Flaw, Upload};
@@ -105,7 +106,7 @@ impl Exchange {
             method: request.method().clone(),
             is_old: request.version() < Version::HTTP_11,
             is_on_stream: request.version() == Version::HTTP_2,
-            path: worker.config.access_log.then(|| request.uri().path_and_query().cloned()).flatten(),
+            path: worker.config.access_log.then(|| target_of(request.uri())).flatten(),
             upload: Arc::new(Upload::new(began, request.body().is_end_stream(), worker.config.limits.body_rate_min)),
             version: Cell::new(None),
             status: Cell::new(0),

@@ -95,10 +95,7 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
         let trusted = match peer {
-            Peer::Tcp(address) => {
-                let ip = address.ip().to_canonical();
-                worker.config.trust_proxy.iter().any(|network| network.contains(&ip))
-            }
+            Peer::Tcp(address) => worker.config.trust_proxy.iter().any(|network| network.contains(&address.ip())),
             // Who can reach the socket's file is on this machine and was let in by its mode.
             Peer::Unix => !worker.config.trust_proxy.is_empty(),
             // It says so of each request.

@@ -427,7 +427,7 @@ async fn begin_with(
         }
         match client_of(&socket).await {
             Ok(Some(client)) => {
-                peer = Peer::Tcp(client);
+                peer = Peer::at(client);
                 let Ok(count) = worker.introduced.count(client) else {
                     fail(worker, peer, HandshakeFailure::PerClient, None);
                     return None;
