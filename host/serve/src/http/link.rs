@@ -95,6 +95,8 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
         let trusted = match peer {
+            // Somebody speaks through it, and may say anything.
+            _ if stream.is_unnamed() => false,
             Peer::Tcp(address) => {
                 let ip = address.ip().to_canonical();
                 worker.config.trust_proxy.iter().any(|network| network.contains(&ip))

@@ -419,7 +419,7 @@ async fn begin_with(
     setup: Arc<ListenerSetup>,
     mut peer: Peer,
 ) -> Option<BegunConnection> {
-    let mut counted = None;
+    let (mut counted, mut is_named) = (None, true);
     if setup.has_proxy_header {
         if !may_introduce(peer, &worker.config.trust_proxy) {
             fail(worker, peer, HandshakeFailure::Untrusted, None);
@@ -434,21 +434,25 @@ async fn begin_with(
                 };
                 counted = count;
             }
-            Ok(None) => {}
+            Ok(None) => is_named = false,
             Err(error) => {
                 fail(worker, peer, HandshakeFailure::NoClient, Some(error));
                 return None;
             }
         }
     }
-    let Some(tls) = setup.tls.clone() else { return Some((Stream::new(socket, Some(setup), None), peer, counted)) };
+    let begun = |socket, setup, session| {
+        let stream = Stream::new(socket, Some(setup), session);
+        Some((if is_named { stream } else { stream.unnamed() }, peer, counted))
+    };
+    let Some(tls) = setup.tls.clone() else { return begun(socket, setup, None) };
     match worker.handshakes.shake(&socket, tls).await {
         Ok(session) => {
             worker.metrics.handshakes.add_one();
             if session.is_resumed() {
                 worker.metrics.resumptions.add_one();
             }
-            Some((Stream::new(socket, Some(setup), Some(session)), peer, counted))
+            begun(socket, setup, Some(session))
         }
         Err(NoSession::Shed) => {
             fail(worker, peer, HandshakeFailure::Shed, None);
