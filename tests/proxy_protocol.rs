@@ -154,7 +154,9 @@ fn the_header_comes_before_tls_and_guests_hear_of_the_client() -> TestResult {
     assert!(seen.contains("x-forwarded-proto: https") && seen.contains("x-forwarded-host: test"), "{seen}");
     assert!(!seen.contains("6.6.6.6"), "{seen}");
     // A balancer that does not know the client passes on what somebody says: nobody may claim to be another one.
-    for unnamed in [b"PROXY UNKNOWN\r\n".as_slice(), b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0"] {
+    for unnamed in
+        [b"PROXY UNKNOWN\r\n".as_slice(), b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0"]
+    {
         let mut somebody = TlsClient::open_behind(server.address, &config, "a.test", unnamed)?;
         let claims = "x-forwarded-for: 6.6.6.6\r\nx-forwarded-host: evil\r\nclient-cert: :ZXZpbA==:\r\nclient-cert-subject: CN=root\r\n";
         let seen = somebody.get("/request", claims)?.text();

@@ -600,7 +600,8 @@ fn clients_that_begin_a_handshake_and_stop_do_not_keep_others_out() -> TestResul
         let server = speaking("hello.wasm", &files, &flags);
         let mut client = TlsClient::open(server.address, &config, "a.test")?;
         // As many as a worker has at once: a byte of a record each.
-        let half = |_| TcpStream::connect(server.address).and_then(|mut stream| stream.write_all(&[22]).map(|()| stream));
+        let half =
+            |_| TcpStream::connect(server.address).and_then(|mut stream| stream.write_all(&[22]).map(|()| stream));
         let begun: Vec<TcpStream> = (0..1_024).map(half).collect::<Result<_, _>>()?;
         eventually("all are there", || server.sum("open_connections") == 1_025);
         std::thread::sleep(Duration::from_millis(600));

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
+use wasmhost_base::quota::Quota;
 use wasmhost_base::woken::when_woken;
 use wasmhost_config::AppId;
 use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
@@ -21,6 +22,7 @@ use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
 use super::events::{Applied, Events, Exit, WorkerEvent};
 use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
+use crate::buffers::UNREAD_MAX;
 use crate::crash::Crash;
 use crate::http::{ForwardConnections, Lines, Shares, WorkerShared, share_max};
 use crate::metrics::HandshakeFailure;
@@ -151,6 +153,7 @@ async fn serve(
         drain_begins: Notify::new(),
         handshakes: Handshakes::default(),
         introduced,
+        unread: Quota::new(UNREAD_MAX),
         tasks: Cell::new(0),
         changed: Notify::new(),
         crash: Rc::clone(&crash),

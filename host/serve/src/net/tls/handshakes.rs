@@ -29,13 +29,13 @@ pub(crate) struct Handshakes {
     /// The number of the last one.
     last: Cell<u64>,
     /// Those that wait for their clients, the oldest first.
-    waiting: RefCell<BTreeMap<u64, Waiting>>,
+    waiting: RefCell<BTreeMap<u64, WaitingHandshake>>,
     /// One computes.
     turn: Semaphore,
 }
 
 /// A handshake that waits for its client.
-struct Waiting {
+struct WaitingHandshake {
     began: Instant,
     gives_way: Rc<Notify>,
 }
@@ -81,7 +81,7 @@ impl Handshakes {
     }
 
     /// A place; none: all are taken, and none of them by a client that keeps its handshake waiting.
-    fn place(&self) -> Option<Place<'_>> {
+    fn place(&self) -> Option<HandshakePlace<'_>> {
         if self.count.get() >= HANDSHAKES_MAX {
             let mut waiting = self.waiting.borrow_mut();
             let oldest = waiting.first_entry().filter(|oldest| oldest.get().began.elapsed() >= GIVES_WAY_AFTER)?;
@@ -90,22 +90,22 @@ impl Handshakes {
         self.count.set(self.count.get() + 1);
         let number = self.last.get() + 1;
         self.last.set(number);
-        Some(Place { of: self, number, began: Instant::now(), gives_way: Rc::default() })
+        Some(HandshakePlace { of: self, number, began: Instant::now(), gives_way: Rc::default() })
     }
 }
 
 /// The place of a handshake, until it is dropped.
-struct Place<'a> {
+struct HandshakePlace<'a> {
     of: &'a Handshakes,
     number: u64,
     began: Instant,
     gives_way: Rc<Notify>,
 }
 
-impl Place<'_> {
+impl HandshakePlace<'_> {
     /// Waits for the client, unless the place is needed for another one.
     async fn wait(&self, client: impl Future<Output = io::Result<()>>) -> Result<(), NoSession> {
-        let waiting = Waiting { began: self.began, gives_way: Rc::clone(&self.gives_way) };
+        let waiting = WaitingHandshake { began: self.began, gives_way: Rc::clone(&self.gives_way) };
         self.of.waiting.borrow_mut().insert(self.number, waiting);
         tokio::select! {
             biased;
@@ -117,7 +117,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for HandshakePlace<'_> {
     fn drop(&mut self) {
         self.of.waiting.borrow_mut().remove(&self.number);
         self.of.count.set(self.of.count.get().saturating_sub(1));
