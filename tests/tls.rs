@@ -487,6 +487,17 @@ fn files_that_cannot_be_used_are_told_of_at_the_start_and_by_config_check() -> T
         assert_eq!(checked.code, Some(2), "{expected}: {}", checked.stderr);
         assert!(checked.stderr.contains(expected), "{expected}: {}", checked.stderr);
     }
+    for (text, expected) in [("", "no whole OCSP response"), ("0\u{3}\n\u{1}\u{3}", "without an answer (status 3)")] {
+        fs::write(path("ocsp.der"), text)?;
+        let mut start = command();
+        start.arg(guest("hello.wasm")).args(["--listen", "127.0.0.1:0"]).args(good.flags());
+        let failed = run({
+            start.arg("--tls-ocsp").arg(path("ocsp.der"));
+            start
+        });
+        assert_eq!(failed.code, Some(1), "{expected}: {}", failed.stderr);
+        assert!(failed.stderr.contains(expected), "{expected}: {}", failed.stderr);
+    }
     // One that ends soon is told of, and served.
     let soon = authority.server(folder.path(), "soon", &["a.test"], 5);
     let server = speaking("hello.wasm", &soon, &[]);
