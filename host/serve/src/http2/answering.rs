@@ -35,13 +35,13 @@ pub(super) struct StreamBody {
 
 impl StreamBody {
     pub(super) fn new(inner: ResponseBody, carrier: Rc<StreamCarrier>) -> Self {
-        let mut body = Self { inner, carrier, rest: Bytes::new(), counted: 0, trailers: None };
-        match &body.inner {
-            ResponseBody::Whole(Some(bytes)) => body.count(bytes.len()),
-            ResponseBody::File(_) => body.count(OPEN_FILE),
-            _ => {}
-        }
-        body
+        let counted = match &inner {
+            ResponseBody::Whole(bytes) => bytes.as_ref().map_or(0, Bytes::len),
+            ResponseBody::File(_) => OPEN_FILE,
+            _ => 0,
+        };
+        carrier.guard.unread.add(counted);
+        Self { inner, carrier, rest: Bytes::new(), counted, trailers: None }
     }
 
     fn count(&mut self, bytes: usize) {
