@@ -76,6 +76,7 @@ mod recovery;
 mod reference;
 mod reload;
 mod reloading;
+mod secrets;
 mod serving;
 mod settings;
 mod sharing;
