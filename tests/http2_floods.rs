@@ -244,6 +244,19 @@ fn a_client_that_is_gone_without_a_word_is_found_out() {
     server.wait_for_record("the line", |record| message(record).contains("did not answer a PING"));
 }
 
+#[test]
+fn a_client_may_give_up_all_of_its_requests_at_once() {
+    let server = Server::start("faults.wasm", &["--workers", "1"]);
+    let mut client = Frames::open(server.address);
+    let asked = (0..128)
+        .flat_map(|number| frame(kind::HEADERS, END_HEADERS | END_STREAM, stream(number), &get("/sleep?ms=500")));
+    let given_up = (0..128).flat_map(|number| frame(kind::RST_STREAM, 0, stream(number), &8_u32.to_be_bytes()));
+    client.send(asked.chain(given_up).collect::<Vec<u8>>());
+    client.ask(stream(128), "/hello");
+    assert_eq!(client.outcome(stream(128)).status(), 200);
+    assert_eq!(server.sum("refusals.flood"), 0);
+}
+
 /// A client that asks for this as often as it may on one connection, has room for all, and reads nothing.
 fn hoarder(address: std::net::SocketAddr, path: &str) -> Frames {
     let mut client = Frames::open_with(address, &[(4, 0x7fff_ffff)]);
