@@ -12,7 +12,7 @@ use wasmhost_base::quota::{Account, Claim, Quota};
 use crate::alarms::Alarm;
 
 /// What those of one connection may take in any case, in bytes: about as much as HTTP/1.1 takes of its one response.
-const OWN_MAX: u64 = 256 * 1024;
+const OWN_MAX: u64 = 512 * 1024;
 /// What a file counts for, in bytes, as long as it is open: descriptors are fewer than bytes.
 pub(super) const OPEN_FILE: usize = 64 * 1024;
 /// How often a connection is looked at that has more than [`OWN_MAX`].
