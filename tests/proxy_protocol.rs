@@ -153,11 +153,16 @@ fn the_header_comes_before_tls_and_guests_hear_of_the_client() -> TestResult {
     assert!(seen.contains("x-forwarded-for: 203.0.113.5\n"), "{seen}");
     assert!(seen.contains("x-forwarded-proto: https") && seen.contains("x-forwarded-host: test"), "{seen}");
     assert!(!seen.contains("6.6.6.6"), "{seen}");
-    // A proxy that is trusted and speaks for itself: it becomes the last one of its own list.
-    let mut proxy = TlsClient::open_behind(server.address, &config, "a.test", b"PROXY UNKNOWN\r\n")?;
-    let seen = proxy.get("/request", "x-forwarded-for: 6.6.6.6\r\n")?.text();
-    assert!(seen.contains("x-forwarded-for: 6.6.6.6, 127.0.0.1\n"), "{seen}");
-    assert!(!seen.contains("x-forwarded-host"), "{seen}");
+    // A balancer that does not know the client passes on what somebody says: nobody may claim to be another one.
+    for unnamed in
+        [b"PROXY UNKNOWN\r\n".as_slice(), b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0"]
+    {
+        let mut somebody = TlsClient::open_behind(server.address, &config, "a.test", unnamed)?;
+        let claims = "x-forwarded-for: 6.6.6.6\r\nx-forwarded-host: evil\r\nclient-cert: :ZXZpbA==:\r\nclient-cert-subject: CN=root\r\n";
+        let seen = somebody.get("/request", claims)?.text();
+        assert!(seen.contains("x-forwarded-for: 127.0.0.1\n"), "{unnamed:?}: {seen}");
+        assert!(!["6.6.6.6", "evil", "client-cert"].iter().any(|claim| seen.contains(claim)), "{unnamed:?}: {seen}");
+    }
     Ok(())
 }
 

@@ -64,7 +64,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("serve/src/preface.rs", &[]),
     ("serve/src/protocol.rs", &["http", "http1", "http2", "net"]),
     ("serve/src/turns.rs", &[]),
-    ("serve/src/worker", &["alarms", "crash", "http", "metrics", "net", "pool", "protocol", "scoreboard", "worker_id"]),
+    (
+        "serve/src/worker",
+        &["alarms", "buffers", "crash", "http", "metrics", "net", "pool", "protocol", "scoreboard", "worker_id"],
+    ),
     ("supervise/src/supervisor.rs", &[]),
     ("supervise/src/balancer.rs", &[]),
     ("supervise/src/shutdown.rs", &[]),

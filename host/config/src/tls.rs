@@ -11,6 +11,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
+use x509_parser::asn1_rs::{Enumerated, Sequence};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -127,7 +128,7 @@ fn read_identity(
     let (chain_file, key_file) = (files.chain.display(), files.key.display());
     let chain = read_text(&files.chain)?;
     let key = read_text(&files.key)?;
-    let ocsp = files.ocsp.as_deref().map(read_bytes).transpose()?.unwrap_or_default();
+    let ocsp = files.ocsp.as_deref().map(read_ocsp).transpose()?.unwrap_or_default();
     let certificates = certificates(&chain).map_err(|reason| format!("`{chain_file}` {reason}"))?;
     let Some(first) = certificates.first() else {
         return Err(format!(
@@ -141,7 +142,7 @@ fn read_identity(
         tokio_rustls::rustls::Error::InconsistentKeys(_) => format!(
             "the key `{key_file}` is not that of the certificate `{chain_file}`: name the two that belong together, the server's certificate first in its file"
         ),
-        error => format!("`{key_file}` cannot be used as a private key ({error}); RSA, ECDSA (P-256, P-384) and Ed25519 can"),
+        error => format!("`{key_file}` cannot be used as a private key ({error}); RSA of 2048 to 4096 bits, ECDSA (P-256, P-384) and Ed25519 can"),
     })?;
     let now = seconds(now);
     if not_after < now && ended == EndedCertificates::Refuse {
@@ -199,6 +200,29 @@ fn facts_of(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, i64, i64),
 /// What to do where the operator's files are root's.
 const DENIED: &str =
     "; the host's user must be able to read it (systemd: LoadCredential=, or a group; docs/DEPLOY.md shows both)";
+
+fn read_ocsp(file: &Path) -> Result<Vec<u8>, String> {
+    let bytes = read_bytes(file)?;
+    check_ocsp(&bytes).map_err(|reason| format!("`{}` {reason}", file.display()))?;
+    Ok(bytes)
+}
+
+/// Checks that an OCSP response is one, and whole (RFC 6960, section 4.2.1): clients end a handshake that staples anything
+/// else.
+fn check_ocsp(bytes: &[u8]) -> Result<(), String> {
+    let whole = Sequence::from_der(bytes).ok().filter(|(behind, _)| behind.is_empty());
+    let status =
+        whole.and_then(|(_, response)| Enumerated::from_der(&response.content).ok().map(|(_, status)| status.0));
+    match status {
+        Some(0) => Ok(()),
+        Some(status) => {
+            Err(format!("is an OCSP response without an answer (status {status}): ask the responder again"))
+        }
+        None => {
+            Err("is no whole OCSP response; it must be one in DER, as `openssl ocsp -respout` writes it".to_owned())
+        }
+    }
+}
 
 fn read_bytes(file: &Path) -> Result<Vec<u8>, String> {
     let shown = file.display();
@@ -289,5 +313,23 @@ impl TicketKey {
         let filled = random.fill(&mut name).and_then(|()| random.fill(&mut secret));
         filled.map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
         Ok(Self { name, secret })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_of_ocsp_is_whole_and_has_an_answer() {
+        let whole = [0x30, 0x05, 0x0a, 1, 0, 0xa0, 0];
+        assert_eq!(check_ocsp(&whole), Ok(()));
+        for cut in 0..whole.len() {
+            assert!(check_ocsp(&whole[..cut]).is_err_and(|error| error.contains("no whole OCSP response")), "{cut}");
+        }
+        for other in [&[&whole[..], &[0]].concat()[..], b"-----BEGIN CERTIFICATE-----", &[0x30, 0]] {
+            assert!(check_ocsp(other).is_err_and(|error| error.contains("no whole OCSP response")), "{other:?}");
+        }
+        assert!(check_ocsp(&[0x30, 3, 0x0a, 1, 6]).is_err_and(|error| error.contains("status 6")));
     }
 }

@@ -95,6 +95,8 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
         let trusted = match peer {
+            // Somebody speaks through it, and may say anything.
+            _ if stream.is_unnamed() => false,
             Peer::Tcp(address) => worker.config.trust_proxy.iter().any(|network| network.contains(&address.ip())),
             // Who can reach the socket's file is on this machine and was let in by its mode.
             Peer::Unix => !worker.config.trust_proxy.is_empty(),

@@ -34,8 +34,6 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const FRAME_MAX: u32 = 16 * 1024;
 /// How much of a response hyper takes before it waits for the client.
 const SEND_BUFFER_MAX: usize = 64 * 1024;
-/// Requests that the client gives up before hyper has given them to the service, at once.
-const RESETS_BEFORE_ACCEPT_MAX: usize = 64;
 /// Requests of one connection that break HTTP's rules, in all.
 const MALFORMED_MAX: usize = 1_024;
 /// Most fields of a head: as in HTTP/1.1.
@@ -121,7 +119,8 @@ async fn drive(guard: &Rc<FrameGuard>, ahead: Bytes) -> Result<Option<LimitMet>,
         .max_frame_size(FRAME_MAX)
         .max_header_list_size(u32::try_from(limits.header_max_bytes).unwrap_or(u32::MAX))
         .max_send_buf_size(SEND_BUFFER_MAX)
-        .max_pending_accept_reset_streams(RESETS_BEFORE_ACCEPT_MAX)
+        // A client may give up all of them at once, before hyper has seen one; how often is counted by the guard.
+        .max_pending_accept_reset_streams(usize::try_from(limits.http2_streams_max).unwrap_or(usize::MAX))
         .max_local_error_reset_streams(MALFORMED_MAX);
     let mut hyper = pin!(builder.serve_connection(TokioIo::new(FrameSocket::new(Rc::clone(guard), ahead)), service));
     let mut is_told = false;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 
 use super::frames::{Flood, FrameWalker, Seen};
+use super::unread::Unread;
 use crate::alarms::Alarm;
 use crate::http::{Carrier, Link, Slow, UNSEEN_BYTES, WorkerShared};
 use crate::metrics::Refused;
@@ -23,6 +24,9 @@ const READS_A_TURN: u32 = 16;
 const STREAMS_A_ROUND: u32 = 16;
 /// Carriers that are kept for the next streams.
 const SPARE_MAX: usize = 16;
+
+/// What a piece of a response takes beside its bytes, in bytes, while hyper has it.
+pub(super) const PIECE_COST: usize = 256;
 
 /// A PING that asks whether the client is there (RFC 9113, section 6.7).
 const PING: [u8; 17] = *b"\0\0\x08\x06\0\0\0\0\0wasmhost";
@@ -74,6 +78,8 @@ pub(super) struct FrameGuard {
     streams: Cell<usize>,
     /// Bytes of responses that hyper has and has not written.
     pub(super) held: Cell<usize>,
+    /// What its responses take, wherever they are.
+    pub(super) unread: Unread,
     /// Streams of which hyper holds something.
     watched: RefCell<Vec<Rc<StreamCarrier>>>,
     spare: RefCell<Vec<Rc<StreamCarrier>>>,
@@ -89,7 +95,8 @@ pub(super) struct FrameGuard {
 
 impl FrameGuard {
     pub(super) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
-        let [phase_alarm, head_alarm, silence_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
+        let [phase_alarm, head_alarm, silence_alarm, unread_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
+        let unread = Unread::new(&worker.unread, unread_alarm);
         let began = Instant::now();
         phase_alarm.set(Some(began + worker.config.limits.header_timeout));
         Self {
@@ -112,6 +119,7 @@ impl FrameGuard {
             requests: Cell::new(0),
             streams: Cell::new(0),
             held: Cell::new(0),
+            unread,
             watched: RefCell::default(),
             spare: RefCell::default(),
             begun: RefCell::default(),
@@ -318,6 +326,10 @@ impl FrameGuard {
         if !self.watched.borrow().is_empty() && self.poll_watched(context).is_ready() {
             return Poll::Ready(LimitMet::Stall);
         }
+        if self.unread.poll(context).is_ready() {
+            self.watched.borrow().iter().for_each(|carrier| carrier.link.end_for(Slow::Unread));
+            return Poll::Ready(LimitMet::Unread);
+        }
         if self.head_alarm.poll(context).is_ready() {
             return Poll::Ready(LimitMet::HeadTimeout);
         }
@@ -403,7 +415,7 @@ impl FrameGuard {
                     tracing::info!(worker = id, count, %peer, "connections were closed whose client did not answer a PING (count: since the last such line)");
                 }
             }
-            LimitMet::Stall | LimitMet::End => {}
+            LimitMet::Stall | LimitMet::Unread | LimitMet::End => {}
         }
     }
 
@@ -426,6 +438,8 @@ pub(super) enum LimitMet {
     Rest,
     /// Its client did not take what was left of its responses.
     Stall,
+    /// Its client left more unread than there is room for.
+    Unread,
     /// It had been told that it ends, and has no request.
     End,
     /// Its client did not answer.
@@ -484,9 +498,12 @@ impl StreamCarrier {
         self.is_ended.set(false);
     }
 
+    /// A piece for hyper. (Its bytes are counted among what is unread already.)
     pub(super) fn give(self: &Rc<Self>, bytes: Bytes) -> Piece {
-        self.held.set(self.held.get() + bytes.len());
-        self.guard.held.set(self.guard.held.get() + bytes.len());
+        self.guard.unread.add(PIECE_COST);
+        let held = bytes.len() + PIECE_COST;
+        self.held.set(self.held.get() + held);
+        self.guard.held.set(self.guard.held.get() + held);
         if !self.is_watched.replace(true) {
             self.guard.watch(Rc::clone(self));
         }
@@ -497,6 +514,7 @@ impl StreamCarrier {
     fn let_go(&self, bytes: usize) {
         self.held.set(self.held.get().saturating_sub(bytes));
         self.guard.held.set(self.guard.held.get().saturating_sub(bytes));
+        self.guard.unread.remove(bytes);
         if let Some(waiting) = self.waiting.borrow_mut().take() {
             waiting.wake();
         }
@@ -505,6 +523,7 @@ impl StreamCarrier {
     /// So much of it was written.
     fn wrote(&self, bytes: usize) {
         self.guard.wrote(bytes);
+        self.guard.unread.took(bytes);
         let (mut reading, rate) = (self.link.reading.get(), self.link.worker.config.limits.body_rate_min);
         if let Some(since) = self.link.stalled.take() {
             reading = reading.moved(since.elapsed(), 0, rate, UNSEEN_BYTES);
@@ -514,7 +533,6 @@ impl StreamCarrier {
         if reading.waited > Duration::ZERO {
             self.link.reading.set(reading.moved(Duration::ZERO, bytes as u64, rate, UNSEEN_BYTES));
         }
-        self.let_go(bytes);
     }
 
     /// hyper has written what it could: what is left waits for the client, and ends the request when it has waited for too
@@ -566,13 +584,16 @@ impl Buf for Piece {
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
         self.carrier.wrote(count);
+        if count > 0 {
+            self.carrier.let_go(if self.bytes.has_remaining() { count } else { count + PIECE_COST });
+        }
     }
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
         if self.bytes.has_remaining() {
-            self.carrier.let_go(self.bytes.remaining());
+            self.carrier.let_go(self.bytes.remaining() + PIECE_COST);
         }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Stream {
     tls: Option<Box<Session>>,
     /// Of the address that it came to; none: it is another worker's.
     setup: Option<Arc<ListenerSetup>>,
+    /// Its balancer did not say who the client is.
+    is_unnamed: bool,
     /// What was sent must not look whole.
     is_broken_off: Cell<bool>,
 }
@@ -36,7 +38,18 @@ impl Drop for Stream {
 impl Stream {
     /// On this socket, which came to a listener with this setup, and with this session.
     pub(crate) fn new(socket: ClientSocket, setup: Option<Arc<ListenerSetup>>, tls: Option<Session>) -> Self {
-        Self { socket, tls: tls.map(Box::new), setup, is_broken_off: Cell::new(false) }
+        Self { socket, tls: tls.map(Box::new), setup, is_unnamed: false, is_broken_off: Cell::new(false) }
+    }
+
+    /// The same, of a client that its balancer has not named.
+    pub(crate) fn unnamed(mut self) -> Self {
+        self.is_unnamed = true;
+        self
+    }
+
+    /// Whether nobody has said who the client is: the other end is a balancer, which passes on whatever somebody sends.
+    pub(crate) fn is_unnamed(&self) -> bool {
+        self.is_unnamed
     }
 
     /// How connections begin that come where this one came.

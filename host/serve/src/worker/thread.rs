@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
+use wasmhost_base::quota::Quota;
 use wasmhost_base::woken::when_woken;
 use wasmhost_config::AppId;
 use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
@@ -21,6 +22,7 @@ use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
 use super::events::{Applied, Events, Exit, WorkerEvent};
 use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
+use crate::buffers::UNREAD_MAX;
 use crate::crash::Crash;
 use crate::http::{ForwardConnections, Lines, Shares, WorkerShared, share_max};
 use crate::metrics::HandshakeFailure;
@@ -151,6 +153,7 @@ async fn serve(
         drain_begins: Notify::new(),
         handshakes: Handshakes::default(),
         introduced,
+        unread: Quota::new(UNREAD_MAX),
         tasks: Cell::new(0),
         changed: Notify::new(),
         crash: Rc::clone(&crash),
@@ -419,7 +422,7 @@ async fn begin_with(
     setup: Arc<ListenerSetup>,
     mut peer: Peer,
 ) -> Option<BegunConnection> {
-    let mut counted = None;
+    let (mut counted, mut is_named) = (None, true);
     if setup.has_proxy_header {
         if !may_introduce(peer, &worker.config.trust_proxy) {
             fail(worker, peer, HandshakeFailure::Untrusted, None);
@@ -434,21 +437,25 @@ async fn begin_with(
                 };
                 counted = count;
             }
-            Ok(None) => {}
+            Ok(None) => is_named = false,
             Err(error) => {
                 fail(worker, peer, HandshakeFailure::NoClient, Some(error));
                 return None;
             }
         }
     }
-    let Some(tls) = setup.tls.clone() else { return Some((Stream::new(socket, Some(setup), None), peer, counted)) };
+    let begun = |socket, setup, session| {
+        let stream = Stream::new(socket, Some(setup), session);
+        Some((if is_named { stream } else { stream.unnamed() }, peer, counted))
+    };
+    let Some(tls) = setup.tls.clone() else { return begun(socket, setup, None) };
     match worker.handshakes.shake(&socket, tls).await {
         Ok(session) => {
             worker.metrics.handshakes.add_one();
             if session.is_resumed() {
                 worker.metrics.resumptions.add_one();
             }
-            Some((Stream::new(socket, Some(setup), Some(session)), peer, counted))
+            begun(socket, setup, Some(session))
         }
         Err(NoSession::Shed) => {
             fail(worker, peer, HandshakeFailure::Shed, None);
