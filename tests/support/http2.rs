@@ -14,6 +14,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::CEILING;
+use super::hpack::integer;
 
 /// What a connection begins with.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -266,25 +267,11 @@ pub fn raw_fields(fields: &[(&[u8], &[u8])]) -> Vec<u8> {
     for (name, value) in fields {
         block.push(0);
         for text in [name, value] {
-            integer(&mut block, text.len());
+            integer(&mut block, 0, 7, text.len());
             block.extend_from_slice(text);
         }
     }
     block
-}
-
-/// A length in HPACK's form, of seven bits and more (section 5.1).
-fn integer(block: &mut Vec<u8>, mut value: usize) {
-    if value < 127 {
-        return block.push(u8::try_from(value).expect("seven bits"));
-    }
-    block.push(127);
-    value -= 127;
-    while value >= 128 {
-        block.push(u8::try_from(value % 128).expect("seven bits") | 128);
-        value /= 128;
-    }
-    block.push(u8::try_from(value).expect("seven bits"));
 }
 
 /// The head of a GET.
