@@ -9,6 +9,7 @@ use wasmhost_config::routes::host_of;
 
 use super::forward::introduction::FIELD;
 use super::respond::Failure;
+use crate::elements::elements;
 use crate::net::is_of_certificate;
 
 /// Whether a head can be understood in one way only.
@@ -115,13 +116,6 @@ pub(super) fn check_target(uri: &Uri, method: &Method) -> Result<(), Failure> {
     let is_asterisk = uri.path() == "*";
     let is_fit = !is_authority && (!is_asterisk || *method == Method::OPTIONS);
     if is_fit { Ok(()) } else { Err(Failure::BadRequest) }
-}
-
-/// The elements of a header that is a list.
-fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let values = headers.get_all(name).into_iter();
-    let elements = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 /// Fields that say how a message is framed, routed, answered or read, or who sends it, and that would be believed too
