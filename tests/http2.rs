@@ -285,6 +285,34 @@ fn limits_of_a_request_hold_for_its_stream() {
 }
 
 #[test]
+fn who_waits_for_100_continue_is_answered_once_whether_the_body_comes_or_not() {
+    for guest in FAULTS {
+        let server = Server::start(guest, &["--body-max", "1000", "--body-idle-timeout", "700ms"]);
+        let mut client = Frames::open(server.address);
+        let ask =
+            |length: &str| request("POST", "/body-size", &[("expect", "100-continue"), ("content-length", length)]);
+        for (stream, length) in [(1, "4"), (3, "4"), (5, "1001")] {
+            client.send(frame(kind::HEADERS, END_HEADERS, stream, &ask(length)));
+        }
+        let mut heads: Vec<u32> = Vec::new();
+        let mut next = |client: &mut Frames| {
+            let head = client.wait_for(|frame| frame.kind == kind::HEADERS).expect("an answer");
+            heads.push(head.stream);
+            head.stream
+        };
+        // Too large by what its head says: at once.
+        let began = Instant::now();
+        assert_eq!((next(&mut client), began.elapsed() < Duration::from_millis(300)), (5, true), "{guest}");
+        // One has waited, and sends it; the other waits in vain.
+        client.send(frame(kind::DATA, END_STREAM, 1, b"body"));
+        assert_eq!((next(&mut client), next(&mut client)), (1, 3), "{guest}");
+        client.ask(7, "/hello");
+        assert_eq!(next(&mut client), 7, "{guest}: nobody has got a second head");
+        assert_eq!(server.sum("refusals.body-timeout"), 1, "{guest}");
+    }
+}
+
+#[test]
 fn a_connection_ends_with_its_last_request() {
     let server = Server::start("hello.wasm", &["--max-requests-per-connection", "3"]);
     let mut client = Http2::open(server.address);
