@@ -40,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("serve/src/net", &["metrics", "scoreboard"]),
     ("serve/src/net/clients.rs", &[]),
     ("serve/src/net/proxy_header.rs", &[]),
+    ("serve/src/net/questions.rs", &["net::clients"]),
     ("serve/src/net/spoken.rs", &[]),
     ("serve/src/buffers.rs", &[]),
     ("serve/src/coding.rs", &["elements"]),

@@ -13,12 +13,12 @@ pub(crate) mod listeners;
 mod peer;
 #[allow(dead_code, reason = "the listeners are about to call it")]
 mod proxy_header;
+mod questions;
 mod socket;
 mod spoken;
 mod stream;
 pub(crate) mod tls;
 
-pub(crate) use self::introduced::IntroducedClients;
 pub(crate) use self::listeners::ListenerSetup;
 pub use self::listeners::{ListenerId, ListenerRow, Listeners};
 pub use self::peer::Peer;

@@ -17,7 +17,7 @@ use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::metrics::WorkerMetrics;
-use crate::net::{Handshakes, IntroducedClients, ListenerId, ListenerSetup, Listeners};
+use crate::net::{Handshakes, ListenerId, ListenerSetup, Listeners};
 use crate::pool::WorkerApps;
 use crate::worker_id::WorkerId;
 
@@ -49,7 +49,6 @@ pub(crate) struct WorkerShared {
     /// `draining` is true from now on.
     pub(crate) drain_begins: Notify,
     pub(crate) handshakes: Handshakes,
-    pub(crate) introduced: IntroducedClients,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.
     pub(crate) tasks: Cell<usize>,
     /// For answers that are compressed all at once, one after the other.
