@@ -52,6 +52,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn trailers_say_nothing_of_a_connection() {
+        let mut trailers = HeaderMap::new();
+        for name in HOP_BY_HOP.iter().chain([&header::TE, &header::ETAG]) {
+            trailers.append(name, HeaderValue::from_static("x"));
+        }
+        let left = without_connection_fields(trailers);
+        assert_eq!(left.keys().collect::<Vec<_>>(), [header::ETAG]);
+    }
+
+    #[test]
     fn of_what_is_said_of_a_connection_only_its_end_is_passed_on() {
         for (connection, left) in [("Upgrade, CLOSE", Some("close")), ("keep-alive, x", None)] {
             let mut headers = HeaderMap::new();
