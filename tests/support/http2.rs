@@ -322,10 +322,10 @@ impl Frames {
         client
     }
 
-    /// The same connection, to be read beside.
+    /// The same connection, to be read in the place of the other.
     #[track_caller]
     pub fn share(other: &Self) -> Self {
-        Self { stream: other.stream.try_clone().expect("a socket"), buffer: Vec::new() }
+        Self { stream: other.stream.try_clone().expect("a socket"), buffer: other.buffer.clone() }
     }
 
     /// Sends bytes as they are.
@@ -477,8 +477,10 @@ impl Outcome {
 /// The status in a block of fields that has no dynamic table (RFC 7541, appendix A, and B for digits).
 fn status_of(block: &[u8]) -> u16 {
     let mut block = block;
-    while let [0x20, rest @ ..] = block {
-        block = rest;
+    // Sizes of the table (section 6.3).
+    while let [first @ 0x20..=0x3f, rest @ ..] = block {
+        let more = if *first == 0x3f { rest.iter().take_while(|byte| **byte >= 128).count() + 1 } else { 0 };
+        block = &rest[more..];
     }
     match block {
         [indexed @ 0x88..=0x8e, ..] => [200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)],
