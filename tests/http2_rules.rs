@@ -34,25 +34,40 @@ const ERRORS: [&str; 14] = [
 ];
 
 fn rows() -> Vec<Row> {
-    [frames::frames, frames::streams, frames::settings, messages::messages, messages::targets, hpack::hpack]
-        .into_iter()
-        .flat_map(|rows| rows())
-        .collect()
+    let parts = [
+        frames::beginnings,
+        frames::frames,
+        frames::streams,
+        frames::settings,
+        frames::more,
+        messages::messages,
+        messages::targets,
+        messages::more,
+        hpack::hpack,
+    ];
+    let mut rows: Vec<Row> = parts.into_iter().flat_map(|rows| rows()).collect();
+    let order = |row: &Row| row.section.split('.').map(str::parse).collect::<Result<Vec<u8>, _>>().expect("numbers");
+    rows.sort_by_key(|row| (row.of, order(row)));
+    rows
 }
 
 /// What became of the row's client; and whether its connection serves a further request.
 fn happened(server: &Server, row: &Row) -> Then {
-    let mut client = Frames::open(server.address);
-    // The windows are what they will be.
-    client.wait_for(|frame| frame.kind == kind::WINDOW_UPDATE).expect("a window");
+    let mut client = if row.is_beginning { Frames::connect(server.address) } else { Frames::open(server.address) };
+    if !row.is_beginning {
+        // The windows are what they will be.
+        client.wait_for(|frame| frame.kind == kind::WINDOW_UPDATE).expect("a window");
+    }
     client.try_send(&row.bytes);
     client.try_send(headers(101, &get("/hello")));
-    let [first, last] = client.outcomes(&[1, 101]).try_into().expect("two");
+    let [first, last] = client.outcomes(&[row.stream, 101]).try_into().expect("two");
     let goes_on = matches!(&last, Outcome::Answered(200, body) if body == b"Hello, World!");
     match (first, &last) {
         (_, Outcome::GoAway(error)) => Then::Ends(*error),
+        (_, Outcome::Closed) => Then::Closes,
         (Outcome::Reset(error) | Outcome::Broken(_, _, error), _) if goes_on => Then::Resets(error),
         (Outcome::Answered(status, _), _) if goes_on => Then::Answers(status),
+        _ if goes_on => Then::GoesOn,
         (first, _) => panic!("{}: {first:?}, then {last:?}", row.what),
     }
 }
@@ -64,6 +79,7 @@ fn text(row: &Row) -> String {
         Then::Resets(reason) => format!("the stream is reset: {}", error(reason)),
         Then::Answers(status) => format!("{status}"),
         Then::GoesOn => "ignored".to_owned(),
+        Then::Closes => "the connection ends".to_owned(),
     };
     let rfc = match row.of {
         Of::Http => "9113",
@@ -75,7 +91,10 @@ fn text(row: &Row) -> String {
 
 #[test]
 fn what_a_client_may_not_do_is_answered_as_the_table_says() -> TestResult {
-    let server = Server::start("faults.wasm", &["--workers", "1", "--instances-per-worker", "1"]);
+    let server = Server::start(
+        "faults.wasm",
+        &["--workers", "1", "--instances-per-worker", "1", "--http2-streams-max", "8", "--header-max", "16KiB"],
+    );
     let mut wrong = Vec::new();
     let mut table = "| RFC, section | what the client sends | what happens |\n|---|---|---|\n".to_owned();
     let (mut counted, mut generation, mut count) = (0, server.sum("generation"), 0);
@@ -107,7 +126,7 @@ fn what_a_client_may_not_do_is_answered_as_the_table_says() -> TestResult {
 
 fn goes_on(server: &Server, row: &Row) -> Then {
     let mut client = Frames::open(server.address);
-    client.send(&row.bytes);
+    client.try_send(&row.bytes);
     client.ask(101, "/hello");
     match client.outcome(101) {
         Outcome::Answered(200, _) => Then::GoesOn,

@@ -1,7 +1,7 @@
 //! Frames, streams and settings (RFC 9113, sections 4 to 6).
 
 use super::row::*;
-use crate::support::http2::{END_HEADERS, PADDED, fields, frame, get, kind, request};
+use crate::support::http2::{END_HEADERS, PADDED, PREFACE, fields, frame, get, kind, request};
 
 pub fn frames() -> Vec<Row> {
     use Then::{Ends, GoesOn};
@@ -145,6 +145,133 @@ pub fn settings() -> Vec<Row> {
             "a window that becomes too large by SETTINGS",
             [ended(), frame(kind::WINDOW_UPDATE, 0, 1, &[0x7f, 0xff, 0, 0]), setting(4, 0x7fff_ffff)].concat(),
             Ends(3),
+        ),
+    ]
+}
+
+/// How a connection begins (section 3.4).
+pub fn beginnings() -> Vec<Row> {
+    let of = |what, frames: &[Vec<u8>], then| Row {
+        is_beginning: true,
+        ..row("3.4", what, [PREFACE.to_vec(), frames.concat()].concat(), then)
+    };
+    let own = || frame(kind::SETTINGS, 0, 0, &setting(1, 0)[9..]);
+    let mut wrong = of("a preface that ends otherwise", &[own()], Then::Closes);
+    wrong.bytes.splice(18..24, *b"XX\r\n\r\n");
+    vec![
+        wrong,
+        of("PING in the place of the first SETTINGS", &[frame(kind::PING, 0, 0, &[0; 8]), own()], Then::Ends(1)),
+        of("a request in the place of the first SETTINGS", &[headers(1, &get("/count?bad")), own()], Then::Ends(1)),
+        of("an acknowledgement in the place of them", &[frame(kind::SETTINGS, 1, 0, &[]), own()], Then::Ends(1)),
+        of("SETTINGS, and a request before the host's", &[own(), headers(1, &get("/count?bad"))], Then::Answers(200)),
+    ]
+}
+
+/// Frames of streams that are over, and what else is allowed.
+pub fn more() -> Vec<Row> {
+    use Then::{Answers, Ends, GoesOn, Resets};
+    let reset = |code: u32| frame(kind::RST_STREAM, 0, 1, &code.to_be_bytes());
+    let given_up = |more: Vec<u8>| [ended(), reset(8), more].concat();
+    let update = |stream: u32| frame(kind::WINDOW_UPDATE, 0, stream, &1_u32.to_be_bytes());
+    let post = |flags: u8, payload: &[u8]| {
+        [frame(kind::HEADERS, END_HEADERS, 1, &request("POST", "/count?bad", &[])), data(flags, payload)].concat()
+    };
+    let depends = |flags: u8, before: &[u8], after: &[u8]| {
+        frame(kind::HEADERS, 4 | 1 | flags, 1, &[before, &get("/count?bad"), after].concat())
+    };
+    let goaway = |last: u32, code: u32| frame(kind::GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat());
+    let many: Vec<u8> = (0..9)
+        .flat_map(|number| frame(kind::HEADERS, END_HEADERS, 2 * number + 1, &request("POST", "/body-size", &[])))
+        .collect();
+    let free = frame(kind::RST_STREAM, 0, 1, &8_u32.to_be_bytes());
+    vec![
+        row("4.2", "an unknown frame longer than SETTINGS_MAX_FRAME_SIZE", frame(0xbb, 0, 0, &[0; 16_385]), Ends(6)),
+        row(
+            "5.1",
+            "WINDOW_UPDATE and PRIORITY behind END_STREAM",
+            [headers(1, &get("/count?bad")), update(1), frame(kind::PRIORITY, 0, 1, &[0, 0, 0, 0, 9])].concat(),
+            Answers(200),
+        ),
+        row("5.1", "DATA behind RST_STREAM", given_up(data(0, b"x")), Resets(5)),
+        other("5.1", "HEADERS behind RST_STREAM", given_up(headers(1, &get("/count?bad"))), Ends(1), H2_NAMES_IT_SO),
+        row("5.1", "WINDOW_UPDATE behind RST_STREAM", given_up(update(1)), GoesOn),
+        row("5.1", "RST_STREAM twice", given_up(reset(8)), GoesOn),
+        row("5.1", "PRIORITY behind RST_STREAM", given_up(frame(kind::PRIORITY, 0, 1, &[0, 0, 0, 0, 9])), GoesOn),
+        Row { stream: 17, ..row("5.1.2", "more requests at once than allowed", [many, free].concat(), Resets(7)) },
+        row("6.1", "padding that is not 0", post(PADDED | 1, &[2, b'x', 1, 1]), Answers(200)),
+        row("6.1", "DATA of padding alone", post(PADDED | 1, &[2, 0, 0]), Answers(200)),
+        other("6.1", "padded DATA without the padding's length", post(PADDED | 1, &[]), Ends(1), H2_NAMES_IT_SO),
+        row(
+            "6.2",
+            "HEADERS with padding and priority",
+            depends(PADDED | 0x20, &[2, 0, 0, 0, 0, 9], &[0, 0]),
+            Answers(200),
+        ),
+        other(
+            "6.2",
+            "padded HEADERS without the padding's length",
+            frame(kind::HEADERS, 5 | PADDED, 1, &[]),
+            Ends(1),
+            H2_NAMES_IT_SO,
+        ),
+        other(
+            "6.2",
+            "HEADERS with a priority of 3 bytes",
+            frame(kind::HEADERS, 5 | 0x20, 1, &[0; 3]),
+            Ends(1),
+            H2_NAMES_IT_SO,
+        ),
+        row(
+            "6.2",
+            "HEADERS between HEADERS and CONTINUATION",
+            [frame(kind::HEADERS, 1, 1, &get("/")), headers(3, &get("/count?bad"))].concat(),
+            Ends(1),
+        ),
+        row("6.2", "DATA between them", [frame(kind::HEADERS, 0, 1, &get("/")), data(1, b"x")].concat(), Ends(1)),
+        row(
+            "6.2",
+            "HEADERS in three frames",
+            {
+                let block = get("/count?bad");
+                [
+                    frame(kind::HEADERS, 1, 1, &block[..7]),
+                    frame(kind::CONTINUATION, 0, 1, &block[7..30]),
+                    frame(kind::CONTINUATION, END_HEADERS, 1, &block[30..]),
+                ]
+                .concat()
+            },
+            Answers(200),
+        ),
+        row("6.3", "PRIORITY that depends on its own stream", frame(kind::PRIORITY, 0, 7, &[0, 0, 0, 7, 9]), GoesOn),
+        row("6.5", "an acknowledgement of no SETTINGS", frame(kind::SETTINGS, 1, 0, &[]).repeat(2), Ends(1)),
+        row("6.5.2", "SETTINGS_HEADER_TABLE_SIZE of 2^32-1", setting(1, u32::MAX), GoesOn),
+        row("6.5.2", "SETTINGS_MAX_CONCURRENT_STREAMS of 0", setting(3, 0), GoesOn),
+        row("6.5.2", "SETTINGS_MAX_HEADER_LIST_SIZE of 0", setting(6, 0), GoesOn),
+        row("6.5.2", "SETTINGS_ENABLE_CONNECT_PROTOCOL of 2 (RFC 8441)", setting(8, 2), Ends(1)),
+        row(
+            "6.5.3",
+            "one setting twice: the last counts",
+            frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0, 0, 4, 0, 0, 0xff, 0xff]),
+            GoesOn,
+        ),
+        row("6.7", "an acknowledgement of no PING", frame(kind::PING, 1, 0, &[1; 8]), GoesOn),
+        other("6.8", "GOAWAY of 7 bytes", frame(kind::GOAWAY, 0, 0, &[0; 7]), Ends(1), H2_NAMES_IT_SO),
+        row("6.8", "GOAWAY of an unknown error, and a request", goaway(0, 0xffff), GoesOn),
+        row("6.8", "GOAWAY for more streams than one before", [goaway(0, 0), goaway(8, 0)].concat(), Ends(1)),
+        other("6.9", "WINDOW_UPDATE of 5 bytes", frame(kind::WINDOW_UPDATE, 0, 0, &[0; 5]), Ends(1), H2_NAMES_IT_SO),
+        row(
+            "6.10",
+            "CONTINUATION on stream 0",
+            [frame(kind::HEADERS, 1, 1, &get("/")), frame(kind::CONTINUATION, 4, 0, &[])].concat(),
+            Ends(1),
+        ),
+        row("7", "RST_STREAM of an unknown error", [ended(), reset(0xffff)].concat(), GoesOn),
+        other(
+            "5.1.1",
+            "the number of a stream that is over",
+            [headers(1, &get("/hello")), frame(kind::PING, 0, 0, &[0; 8]), headers(1, &get("/count?bad"))].concat(),
+            Ends(1),
+            H2_NAMES_IT_SO,
         ),
     ]
 }

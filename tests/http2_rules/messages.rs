@@ -1,7 +1,7 @@
 //! Requests as messages of HTTP (RFC 9113, section 8).
 
 use super::row::*;
-use crate::support::http2::{END_HEADERS, fields, frame, kind, request};
+use crate::support::http2::{END_HEADERS, END_STREAM, fields, frame, kind, request};
 
 pub fn messages() -> Vec<Row> {
     use Then::{Answers, Ends, Resets};
@@ -158,6 +158,108 @@ pub fn targets() -> Vec<Row> {
             "extended CONNECT (RFC 8441)",
             head(&[(":method", "CONNECT"), (":protocol", "websocket"), SCHEME, AUTHORITY, PATH]),
             Resets(1),
+        ),
+    ]
+}
+
+/// More of both.
+pub fn more() -> Vec<Row> {
+    use Then::{Answers, Closes, Ends, Resets};
+    let trailers = |of: &[(&str, &str)]| {
+        [open(&[]), data(0, b"x"), frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, &fields(of))].concat()
+    };
+    let with_body = |more: &[(&str, &str)], flags: u8, body: &[u8]| {
+        [frame(kind::HEADERS, END_HEADERS, 1, &request("POST", "/count?bad", more)), data(flags, body)].concat()
+    };
+    let connect = |more: &[(&str, &str)]| {
+        let head = fields(&[&[(":method", "CONNECT"), (":authority", "test:80")][..], more].concat());
+        frame(kind::HEADERS, END_HEADERS, 1, &head)
+    };
+    vec![
+        other(
+            "8.1",
+            "DATA behind trailers",
+            [trailers(&[("x", "y")]), data(0, b"x")].concat(),
+            Ends(1),
+            H2_NAMES_IT_SO,
+        ),
+        other(
+            "8.1",
+            "trailers twice",
+            [trailers(&[("x", "y")]), headers(1, &fields(&[("x", "y")]))].concat(),
+            Ends(1),
+            H2_NAMES_IT_SO,
+        ),
+        row("8.1", "trailers with `connection`", trailers(&[("connection", "x")]), Resets(1)),
+        row("8.1", "trailers with `transfer-encoding`", trailers(&[("transfer-encoding", "chunked")]), Resets(1)),
+        other("8.1", "trailers with a name in upper case", trailers(&[("X-Y", "z")]), Ends(1), AS_HPACK),
+        row("8.1.1", "Content-Length of 0 and no DATA", with("content-length", "0"), Answers(200)),
+        row(
+            "8.1.1",
+            "as much DATA as it says, in trailers' company",
+            {
+                let of = frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, &fields(&[("x", "y")]));
+                [with_body(&[("content-length", "2")], 0, b"12"), of].concat()
+            },
+            Answers(200),
+        ),
+        row(
+            "8.1.1",
+            "less DATA than it says, and trailers",
+            {
+                let of = frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, &fields(&[("x", "y")]));
+                [with_body(&[("content-length", "3")], 0, b"12"), of].concat()
+            },
+            Resets(1),
+        ),
+        row(
+            "8.1.1",
+            "the same length twice",
+            with_body(&[("content-length", "2"), ("content-length", "2")], 1, b"12"),
+            Answers(400),
+        ),
+        row("8.1.1", "a list of lengths", with_body(&[("content-length", "2, 2")], 1, b"12"), Resets(1)),
+        row("8.1.1", "a length below 0", with_body(&[("content-length", "-2")], 1, b"12"), Resets(1)),
+        row("8.1.1", "an empty length", with_body(&[("content-length", "")], 1, b"12"), Resets(1)),
+        row(
+            "8.1.1",
+            "a length beyond 64 bits",
+            with_body(&[("content-length", "18446744073709551618")], 1, b"12"),
+            Resets(1),
+        ),
+        other("8.2.1", "a name with DEL", with("x\x7f", "y"), Ends(1), AS_HPACK),
+        row("8.2.2", "`te: trailers` with a weight", with("te", "trailers;q=0.5"), Resets(1)),
+        row("8.2.2", "`te: Trailers`", with("te", "Trailers"), Resets(1)),
+        other(
+            "8.3",
+            "a pseudo-header in upper case",
+            head(&[METHOD, SCHEME, AUTHORITY, (":Path", "/count?bad")]),
+            Ends(1),
+            AS_HPACK,
+        ),
+        other("8.3.1", "an empty `:method`", head(&[(":method", ""), SCHEME, AUTHORITY, PATH]), Ends(1), AS_HPACK),
+        row("8.3.1", "an empty `:scheme`", head(&[METHOD, (":scheme", ""), AUTHORITY, PATH]), Answers(400)),
+        row("8.3.1", "an empty `:authority`", head(&[METHOD, SCHEME, (":authority", ""), PATH]), Resets(1)),
+        row(
+            "8.3.1",
+            "an empty `:authority` beside `host`",
+            head(&[METHOD, SCHEME, (":authority", ""), PATH, ("host", "test")]),
+            Resets(1),
+        ),
+        row(
+            "8.3.1",
+            "`*` with OPTIONS",
+            head(&[(":method", "OPTIONS"), SCHEME, AUTHORITY, (":path", "*")]),
+            Answers(404),
+        ),
+        row("8.5", "CONNECT with `:scheme`", connect(&[SCHEME]), Resets(1)),
+        row("8.5", "CONNECT that goes on with DATA", [connect(&[]), data(0, b"x")].concat(), Answers(501)),
+        other(
+            "8.5",
+            "CONNECT with a Content-Length",
+            connect(&[("content-length", "5")]),
+            Closes,
+            "hyper ends the connection, and says no word",
         ),
     ]
 }

@@ -13,10 +13,12 @@ pub enum Then {
     Answers(u16),
     /// It goes on as if nothing had come.
     GoesOn,
+    /// It ends the connection without a word.
+    Closes,
 }
 
 /// Of which RFC a section is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Of {
     Http,
     Hpack,
@@ -28,13 +30,17 @@ pub struct Row {
     pub what: &'static str,
     /// Sent behind the preface and settings.
     pub bytes: Vec<u8>,
+    /// They are sent in the place of those.
+    pub is_beginning: bool,
+    /// The stream that they are about.
+    pub stream: u32,
     pub then: Then,
     /// Where the answer is another one than the RFC names: why.
     pub why: &'static str,
 }
 
 pub fn row(section: &'static str, what: &'static str, bytes: Vec<u8>, then: Then) -> Row {
-    Row { of: Of::Http, section, what, bytes, then, why: "" }
+    Row { of: Of::Http, section, what, bytes, is_beginning: false, stream: 1, then, why: "" }
 }
 
 /// The same where the answer is another one than the section names.
