@@ -52,6 +52,7 @@ mod hostile_guests;
 mod http2;
 mod http2_floods;
 mod http2_rules;
+mod http2_slow;
 mod inspect;
 mod isolation;
 mod javascript;

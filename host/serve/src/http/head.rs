@@ -10,6 +10,7 @@ use wasmhost_config::routes::host_of;
 
 use super::forward::introduction::FIELD;
 use super::respond::Failure;
+use crate::elements::elements;
 use crate::net::is_of_certificate;
 
 /// Whether a head can be understood in one way only.
@@ -213,13 +214,6 @@ fn is_sound(path: &str) -> bool {
             }
         }
     }
-}
-
-/// The elements of a header that is a list.
-fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let values = headers.get_all(name).into_iter();
-    let elements = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 /// Fields that say how a message is framed, routed, answered or read, or who sends it, and that would be believed too

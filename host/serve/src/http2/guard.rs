@@ -2,6 +2,7 @@
 //! long it may rest, what a client may send in vain, and whether the client is still there.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 
-use super::frames::{Flood, FrameWalker, Seen};
+use super::frames::{Breach, Flood, FrameWalker, Seen};
 use super::unread::Unread;
 use crate::alarms::Alarm;
 use crate::http::{Carrier, Link, Slow, UNSEEN_BYTES, WorkerShared};
@@ -34,6 +35,7 @@ const PING: [u8; 17] = *b"\0\0\x08\x06\0\0\0\0\0wasmhost";
 /// Reasons in a GOAWAY (section 7).
 mod reason {
     pub(super) const NO_ERROR: u8 = 0;
+    pub(super) const PROTOCOL_ERROR: u8 = 1;
     pub(super) const ENHANCE_YOUR_CALM: u8 = 11;
 }
 
@@ -89,7 +91,7 @@ pub(super) struct FrameGuard {
     within_frame: Cell<bool>,
     /// What is left of a frame of the guard's own.
     own: Cell<&'static [u8]>,
-    flood: Cell<Option<Flood>>,
+    breach: Cell<Option<Breach>>,
     has_client: Cell<bool>,
 }
 
@@ -125,7 +127,7 @@ impl FrameGuard {
             begun: RefCell::default(),
             within_frame: Cell::new(false),
             own: Cell::new(&[]),
-            flood: Cell::new(None),
+            breach: Cell::new(None),
             has_client: Cell::new(true),
         }
     }
@@ -157,7 +159,7 @@ impl FrameGuard {
     /// Records bytes that came.
     ///
     /// # Errors
-    /// When the client floods the connection.
+    /// When the connection is to end for what came.
     pub(super) fn did_read(&self, came: &[u8]) -> io::Result<()> {
         if came.is_empty() {
             self.client_ended();
@@ -169,9 +171,9 @@ impl FrameGuard {
             let limit = self.worker.config.limits.header_timeout;
             self.head_alarm.set(self.within_head.get().then(|| Instant::now() + limit));
         }
-        outcome.map_err(|flood| {
-            self.flood.set(Some(flood));
-            io::Error::other("the client floods the connection")
+        outcome.map_err(|breach| {
+            self.breach.set(Some(breach));
+            io::Error::other("the client breaks the rules of the connection")
         })
     }
 
@@ -298,9 +300,9 @@ impl FrameGuard {
         self.silence_alarm.set(Some(Instant::now() + self.worker.config.limits.keepalive_timeout));
     }
 
-    /// The client's flood, if hyper ended because of one.
-    pub(super) fn take_flood(&self) -> Option<Flood> {
-        self.flood.take()
+    /// What the client has done, if hyper ended because of it.
+    pub(super) fn take_breach(&self) -> Option<Breach> {
+        self.breach.take()
     }
 
     /// Looks at the streams of which hyper holds something that it could not write. Ready when nothing is left of the
@@ -378,7 +380,8 @@ impl FrameGuard {
             return;
         }
         let reason = match met {
-            LimitMet::Flood(_) => reason::ENHANCE_YOUR_CALM,
+            LimitMet::Breach(Breach::Flood(_)) => reason::ENHANCE_YOUR_CALM,
+            LimitMet::Breach(Breach::NoSettings) => reason::PROTOCOL_ERROR,
             _ => reason::NO_ERROR,
         };
         let [a, b, c, d] = self.last_stream.get().to_be_bytes();
@@ -399,7 +402,8 @@ impl FrameGuard {
                 worker.metrics.unrouted.refused(Refused::HeadTimeout);
                 lines.head_late(id, peer);
             }
-            LimitMet::Flood(flood) => {
+            LimitMet::Breach(Breach::NoSettings) => self.tell_broken(&"its first frame is not SETTINGS"),
+            LimitMet::Breach(Breach::Flood(flood)) => {
                 worker.metrics.unrouted.refused(Refused::Flood);
                 if let Some(count) = lines.flood.admit(Instant::now()) {
                     let reason = match flood {
@@ -416,6 +420,15 @@ impl FrameGuard {
                 }
             }
             LimitMet::Stall | LimitMet::Unread | LimitMet::End => {}
+        }
+    }
+
+    /// Counts and logs that the client has broken a rule of HTTP/2: which.
+    pub(super) fn tell_broken(&self, error: &dyn Display) {
+        let (worker, peer) = (&self.worker, self.peer);
+        worker.metrics.unrouted.refused(Refused::BadRequest);
+        if let Some(count) = worker.lines.broken_frames.admit(Instant::now()) {
+            tracing::info!(worker = worker.id.0, count, %peer, %error, "connections were closed that broke the rules of HTTP/2 (count: since the last such line)");
         }
     }
 
@@ -444,7 +457,7 @@ pub(super) enum LimitMet {
     End,
     /// Its client did not answer.
     Gone,
-    Flood(Flood),
+    Breach(Breach),
 }
 
 /// A stream, as its request knows it.

@@ -30,7 +30,9 @@ fn rewrite(parts: &mut Parts) -> Option<()> {
     if let Some(authority) = uri.authority {
         host_of(&mut parts.headers, authority.as_str())?;
     }
-    if !parts.headers.iter().all(|(name, value)| is_token(name) && is_trimmed(value)) {
+    // One length, as in HTTP/1.1. (h2 takes the same one twice.)
+    let has_lengths = parts.headers.get_all(header::CONTENT_LENGTH).into_iter().nth(1).is_some();
+    if has_lengths || !parts.headers.iter().all(|(name, value)| is_token(name) && is_trimmed(value)) {
         return None;
     }
     one_cookie(&mut parts.headers)?;
@@ -110,6 +112,7 @@ mod tests {
         assert_eq!(read("http://a/", &[("host", "a"), ("host", "a")]), None);
         assert_eq!(read("ftp://a/", &[]), None);
         assert_eq!(read("http://a/", &[("x\"y", "z")]), None);
+        assert_eq!(read("http://a/", &[("content-length", "2"), ("content-length", "2")]), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::io::ReadBuf;
 
 use super::listeners::ListenerSetup;
 use super::socket::ClientSocket;
+use super::spoken::TlsVersion;
 use super::tls::session::Session;
 use super::tls::subject::ClientCertificate;
 
@@ -57,9 +58,9 @@ impl Stream {
         self.setup.as_deref()
     }
 
-    /// Whether others cannot read it.
-    pub(crate) fn is_encrypted(&self) -> bool {
-        self.tls.is_some()
+    /// The TLS that keeps others from reading it; none: they can.
+    pub(crate) fn tls(&self) -> Option<TlsVersion> {
+        self.tls.as_ref().map(|session| session.version())
     }
 
     /// Whether the client has chosen HTTP/2 in TLS's handshake.

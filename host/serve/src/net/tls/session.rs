@@ -7,10 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::ReadBuf;
 
 use super::super::socket::ClientSocket;
+use super::super::spoken::TlsVersion;
 use super::HTTP2;
 use super::subject::ClientCertificate;
 
@@ -218,6 +219,14 @@ impl Session {
     /// Whether the client has chosen HTTP/2 (RFC 9113, section 3.2).
     pub(crate) fn is_http2(&self) -> bool {
         self.connection.borrow().alpn_protocol() == Some(HTTP2)
+    }
+
+    /// The version of TLS that both have chosen.
+    pub(crate) fn version(&self) -> TlsVersion {
+        match self.connection.borrow().protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => TlsVersion::V12,
+            _ => TlsVersion::V13,
+        }
     }
 }
 
