@@ -58,7 +58,6 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--trust-proxy",
         "--access-log",
         "--admin",
-        "--data-dir",
         "--config-value",
         "--secret",
         "--proxy-protocol",
@@ -67,6 +66,10 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--tls-key",
         "--tls-ocsp",
         "--tls-client-ca",
+        "--tls-acme",
+        "--tls-acme-agree-to-terms",
+        "--tls-acme-contact",
+        "--tls-acme-ca-file",
         "--https-redirect",
         "--hsts",
     ];

@@ -18,6 +18,7 @@ extern crate wasmhost_test_attribute;
 mod support;
 
 mod abandoned;
+mod acme;
 mod addresses;
 mod admin;
 mod apps;

@@ -1,5 +1,6 @@
 //! What the tests have in common.
 
+pub mod acme;
 pub mod apps;
 pub mod cgroup;
 pub mod client;

@@ -119,6 +119,7 @@ pub fn compile_bounds(args: &FileArgs, capabilities: Capabilities) -> Result<Com
         memory_bytes: 0,
         has_inherited_socket: false,
         cache: CacheChoice::Off,
+        state: None,
         environment: HostEnvironment::NONE,
     };
     let mut mistakes = Mistakes::default();
@@ -209,6 +210,9 @@ fn read(
         ServedFrom::File(file) => of_tables(file, capabilities, &decisions, &mut drafts, &mut mistakes),
     };
     let mut config = drafts.host.config;
+    if config.data_dir.is_none() && !config.acme().is_empty() {
+        config.data_dir = machine.state;
+    }
     config.is_worker_kind_auto = drafts.host.worker_kind.is_none();
     config.worker_kind = drafts.host.worker_kind.unwrap_or_else(|| together::kind_of(&apps, config.workers));
     let labels = decisions.iter().map(|(setting, given)| (setting.name, given.label(setting))).collect();

@@ -3,6 +3,7 @@
 //! other crate reads flags, the file or the environment. Names of hosts are resolved, and files and directories opened, here
 //! and once; other processes of the host get the result.
 
+pub mod acme;
 mod build;
 mod capability;
 pub mod cli;
@@ -46,12 +47,13 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+pub use acme::AcmeSettings;
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use env_file::DEVELOPMENT_VARIABLE;
 pub use environment::{GuestVariable, HostEnvironment};
 pub use given::Source;
-pub use listener::{ClientAuth, ListenerConfig, TlsFiles};
+pub use listener::{ClientAuth, ListenerConfig, TlsFiles, acme_of};
 pub use machine::{Machine, available_bytes, machine};
 pub use mistake::Mistake;
 pub use outline::{Outline, outline};
@@ -140,6 +142,11 @@ impl Config {
     /// The addresses of the listeners.
     pub fn addresses(&self) -> impl Iterator<Item = &Listen> {
         self.listeners.iter().map(|listener| &listener.listen)
+    }
+
+    /// The certificates that are to be had by ACME, each once.
+    pub fn acme(&self) -> Vec<&AcmeSettings> {
+        acme_of(&self.listeners)
     }
 
     /// How many workers there are in all: [`Self::workers`] that take connections, and as many for each group.

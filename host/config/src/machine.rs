@@ -21,6 +21,8 @@ pub struct Machine {
     pub cache: CacheChoice,
     /// The environment of the process that the user started.
     pub environment: HostEnvironment,
+    /// Where the service manager has a service keep what it is to find again (`StateDirectory=`, systemd.exec(5)).
+    pub state: Option<PathBuf>,
 }
 
 /// Reads what this machine offers.
@@ -31,6 +33,7 @@ pub fn machine() -> Machine {
         has_inherited_socket: has_inherited_socket(),
         cache: cache_of_user(),
         environment: HostEnvironment::of_this_process(),
+        state: state_of_service(),
     }
 }
 
@@ -56,6 +59,12 @@ fn cache_of_user() -> CacheChoice {
     let base = set("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
     let base = base.or_else(|| set("HOME").map(|home| home.join(".cache")));
     base.map_or(CacheChoice::NoHome, |base| CacheChoice::Dir(base.join("wasmhost")))
+}
+
+/// The first directory of `$STATE_DIRECTORY`, which may name several with colons between them.
+fn state_of_service() -> Option<PathBuf> {
+    let all = std::env::var("STATE_DIRECTORY").ok()?;
+    all.split(':').next().map(PathBuf::from).filter(|dir| dir.is_absolute())
 }
 
 /// The smaller of the RAM and the limits of the process's cgroups.

@@ -198,6 +198,7 @@ mod tests {
             memory_bytes: 0,
             has_inherited_socket: false,
             cache: CacheChoice::Off,
+            state: None,
             environment: HostEnvironment::NONE,
         };
         let config = HostDraft::new(&machine).config;

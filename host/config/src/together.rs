@@ -63,6 +63,7 @@ impl AppPlace {
 /// Checks the host's settings. `places`: where they stand in the file.
 pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
     check_proxy_headers(config, mistakes);
+    check_acme(config, mistakes);
     let is_tcp = |listen: &Listen| matches!(listen, Listen::Tcp(_));
     if config.balance == Balance::Kernel && !config.addresses().all(is_tcp) {
         let reason = "needs TCP addresses to listen on, and no others (`--listen ADDRESS:PORT`)";
@@ -80,6 +81,27 @@ fn check_proxy_headers(config: &Config, mistakes: &mut Mistakes) {
         let reason =
             "needs `trust-proxy`, the networks of the balancers that may say who a client is (`--trust-proxy CIDR`)";
         mistakes.note("proxy-protocol", reason);
+    }
+}
+
+/// Certificates by ACME have to be kept somewhere, each in a file of its own.
+fn check_acme(config: &Config, mistakes: &mut Mistakes) {
+    let all = config.acme();
+    let Some(data_dir) = &config.data_dir else {
+        if !all.is_empty() {
+            let reason = "needs `data-dir`, a directory in which certificates and their keys are kept (`--data-dir DIR`, or `StateDirectory=` of systemd)";
+            mistakes.note("tls.acme", reason);
+        }
+        return;
+    };
+    for (number, acme) in all.iter().enumerate() {
+        if all.iter().take(number).any(|other| other.file(data_dir) == acme.file(data_dir)) {
+            let first = acme.domains.first().map_or("", String::as_str);
+            let reason = format!(
+                "two addresses order a certificate whose first name is `{first}`, and say different things of it: write the same in both, or begin with another name"
+            );
+            mistakes.note("tls.acme", reason);
+        }
     }
 }
 

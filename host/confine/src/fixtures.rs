@@ -10,6 +10,7 @@ const MACHINE: Machine = Machine {
     memory_bytes: 1 << 30,
     has_inherited_socket: false,
     cache: CacheChoice::Off,
+    state: None,
     environment: HostEnvironment::NONE,
 };
 

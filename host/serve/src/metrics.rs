@@ -13,7 +13,7 @@ use std::time::Duration;
 use wasmhost_sandbox::{ConnectionUse, FaultKind, SharedBound};
 
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
-pub use self::reasons::{ACCEPT_ERRORS, HandshakeFailure, Refused, Shed};
+pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, HandshakeFailure, Refused, Shed};
 pub use self::table::{Labelled, MetricKind, MetricRow, MetricValue, Shows};
 
 /// Names of the classes of status, by the first digit (0: others).
@@ -116,6 +116,8 @@ counters! {
         reloads: AtomicU64 => Counter "reloads", "reloads", [count];
         /// Reloads that failed and changed nothing
         failed_reloads: AtomicU64 => Counter "failed_reloads", "failed_reloads", [count];
+        /// Certificates that were ordered by ACME, by what came of it
+        acme_orders: [AtomicU64; ACME_OUTCOMES.len()] => Counter "acme_orders", "acme_orders", [by "outcome": ACME_OUTCOMES];
     }
     beside {
         /// What became of connections, where the primary accepts.

@@ -105,6 +105,7 @@ mod tests {
             memory_bytes: 1 << 30,
             has_inherited_socket: false,
             cache,
+            state: None,
             environment: HostEnvironment::NONE,
         };
         let parsed = wasmhost_config::cli::parse(["wasmhost", "a.wasm"].map(Into::into), Capabilities::NONE);

@@ -23,6 +23,7 @@ const MACHINE: Machine = Machine {
     memory_bytes: 1 << 30,
     has_inherited_socket: false,
     cache: CacheChoice::Off,
+    state: None,
     environment: HostEnvironment::NONE,
 };
 
@@ -479,9 +480,13 @@ group = "g"
     let head = "workers = 5\nworker-kind = \"process\"\nbalance = \"least-connections\"\nmax-connections = 10\nmax-connections-per-client = 3\n\
         trust-proxy = [\"10.0.0.0/8\", \"::1\"]\nadmin = \"[::1]:9\"\naccess-log = true\nlog-format = \"json\"\ncache-dir = \"off\"\ndata-dir = \"d\"\n\
         memory-total = 123457\nheader-max = \"8KiB\"\n";
-    let folder = folder(&format!("{head}{text}"));
+    let listener = "[[listener]]\nlisten = \"127.0.0.1:1\"\n[listener.tls.acme]\ndomains = [\"a.test\", \"B.test\"]\nagree-to-terms = true\n\
+        contact = \"mailto:a@b\"\ndirectory = \"https://ca.test:1/\"\n";
+    let folder = folder(&format!("{head}{text}{listener}"));
     fs::create_dir(folder.path().join("sub"))?;
     let first = read_in(folder.path(), &[]).map_err(|mistakes| format!("{mistakes:?}"))?;
+    let acme = first.acme();
+    assert!(matches!(&*acme, [acme] if acme.domains == ["a.test", "b.test"] && acme.port() == 1), "{acme:?}");
     let shown = show(&first, CAPABILITIES, true);
     let other = tempfile::tempdir()?;
     fs::write(other.path().join("wasmhost.toml"), &shown)?;
@@ -527,7 +532,7 @@ fn each_setting_has_a_key_of_its_own_and_its_choices_and_default_can_be_given() 
     let mut keys = std::collections::HashSet::new();
     for setting in settings::of_host().chain(settings::of_app(CAPABILITIES)) {
         assert!(!setting.key.is_empty() && keys.insert(setting.key), "{}", setting.key);
-        assert!(setting.key.split('.').count() <= 2, "{}", setting.key);
+        assert!(setting.key.split('.').count() <= 3, "{}", setting.key);
         let Form::Choice(_, names) = setting.form else { continue };
         for name in names() {
             let flag = format!("{}={name}", setting.flag());
@@ -569,7 +574,9 @@ fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
         let found = at(root, setting.key);
         assert_eq!(found["description"], setting.help, "{}", setting.key);
         let says_none = ["[default: ", "(required)"].iter().any(|text| setting.help.contains(text));
-        let is_optional = ["admin", "data-dir", "ca-file", "group", "tls.client-ca", "hsts"].contains(&setting.key);
+        let is_optional =
+            ["admin", "data-dir", "ca-file", "group", "tls.client-ca", "tls.acme.contact", "tls.acme.ca-file", "hsts"]
+                .contains(&setting.key);
         assert!(found.get("default").is_some() || says_none || is_optional, "{}: {found}", setting.key);
     };
     settings::of_host().for_each(|setting| check(&schema, setting));

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 
+use wasmhost_base::private_files::make_directory;
 use wasmhost_base::socket_file::SocketFile;
-use wasmhost_config::{Balance, Config, Listen};
+use wasmhost_config::{Balance, Config, Listen, acme};
 use wasmhost_confine::spawner::{Settings, Spawner, TlsLook};
 use wasmhost_confine::{self as confine, Cage, Confinement};
 use wasmhost_sandbox::{capabilities, make_cache_dir};
@@ -119,6 +120,10 @@ impl Bootstrap {
         if let Some(dir) = config.compilation.cache_dir() {
             // Landlock lets through what is there. One that cannot be made is told of when it is to be used.
             let _ = make_cache_dir(dir);
+        }
+        if let Some(dir) = config.data_dir.as_deref().filter(|_| !config.acme().is_empty()) {
+            // Before, so that the spawner may let others write it.
+            make_directory(dir).and_then(|()| make_directory(&acme::folder(dir))).map_err(PrimaryError::Data)?;
         }
         let spawner = Spawner::start(&settings, files.files.clone()).map_err(system("start the spawner"))?;
         let spawner = Arc::new(spawner);

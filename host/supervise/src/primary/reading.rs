@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use wasmhost_base::socket_file::SocketFile;
-use wasmhost_config::{APPS_MAX, App, AppId, Balance, Config, Listen, changed_host_settings};
+use wasmhost_config::{APPS_MAX, App, AppId, Balance, Config, Listen, acme_of, changed_host_settings};
 use wasmhost_confine::spawner::{NewListener, Reading};
 use wasmhost_sandbox::{LoadError, capabilities};
 use wasmhost_serve::acceptor::Acceptor;
@@ -133,6 +133,9 @@ impl<B: Backend> Primary<B> {
             difference(before, &config.apps, &mut self.apps.numbers)
         };
         self.tell_what_needs_a_restart(&config);
+        if acme_of(&config.listeners) != acme_of(&self.listeners.settings) {
+            self.acme_changed.notify_one();
+        }
         // Before any connection comes to a new address.
         if let Err(error) = self.follow_listeners(&config.listeners, tls) {
             self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
