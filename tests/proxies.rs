@@ -184,8 +184,9 @@ fn path_of(target: &str) -> String {
     if !target.starts_with(['/', '*']) && !target.contains("://") {
         return String::new();
     }
-    let rest = target.split_once("://").map_or(target, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
-    rest.to_owned()
+    let rest = target.split_once("://").map_or(target, |(_, rest)| rest.find(['/', '?']).map_or("/", |at| &rest[at..]));
+    // (A query without a path is one of the root.)
+    if rest.starts_with('?') { format!("/{rest}") } else { rest.to_owned() }
 }
 
 /// How many requests of each path the host has seen.

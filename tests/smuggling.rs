@@ -9,7 +9,7 @@ mod row;
 use std::net::Shutdown;
 
 use self::framing::{bodies, codings, lengths};
-use self::heads::{heads, hosts, sequences, targets};
+use self::heads::{bodies_and_ends, heads, hosts, names_and_values, paths_and_versions, sequences, targets};
 pub use self::row::{Row, SMUGGLED, Then};
 use self::row::{UNREAD, from};
 use crate::support::{Connection, FAULTS, Neighbours, Response, Server};
@@ -22,10 +22,13 @@ pub fn table() -> Vec<Row> {
         from("RFC 9112, 6.3", lengths(chunk)),
         from("RFC 9112, 6.1", codings(chunk)),
         from("RFC 9112, 5", heads()),
+        from("RFC 9112, 5", names_and_values()),
         from("RFC 9112, 3.2", hosts()),
         from("RFC 9112, 3", targets()),
+        from("RFC 9112, 3", paths_and_versions()),
         from("RFC 9112, 7.1", bodies()),
         from("RFC 9112, 9.3", sequences()),
+        from("RFC 9112, 9.3", bodies_and_ends()),
     ];
     all.into_iter().flatten().collect()
 }

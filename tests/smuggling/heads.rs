@@ -20,22 +20,27 @@ pub fn heads() -> Vec<Row> {
         // hyper takes a bare line feed for the end of a line, as RFC 9112, section 2.2, allows: whoever does not, sees one
         // field where the host sees two.
         lines("a bare line feed behind a field", "Host: a\nX: y\r\n").known("CVE-2019-16785").because(BARE_LINE_FEED),
-        lines("a bare line feed in a field", "Host: a\r\nX: y\nContent-Length: 41\r\n").known("CVE-2019-16785").because(BARE_LINE_FEED),
+        lines("a bare line feed in a field", "Host: a\r\nX: y\nContent-Length: 41\r\n")
+            .known("CVE-2019-16785")
+            .because(BARE_LINE_FEED),
         row(
             "a bare line feed behind the request line",
             format!("GET /count HTTP/1.1\nHost: a\r\n\r\n{SMUGGLED}"),
             &[400],
             Then::Closed,
             0,
-        ).because(BARE_LINE_FEED),
+        )
+        .because(BARE_LINE_FEED),
         row(
             "a bare line feed as the blank line",
             format!("GET /count HTTP/1.1\r\nHost: a\r\n\n{SMUGGLED}"),
             &[400],
             Then::Closed,
             0,
-        ).because(BARE_LINE_FEED),
-        row("bare line feeds only", format!("GET /count HTTP/1.1\nHost: a\n\n{SMUGGLED}"), &[400], Then::Closed, 0).because(BARE_LINE_FEED),
+        )
+        .because(BARE_LINE_FEED),
+        row("bare line feeds only", format!("GET /count HTTP/1.1\nHost: a\n\n{SMUGGLED}"), &[400], Then::Closed, 0)
+            .because(BARE_LINE_FEED),
         lines("a bare return in a value", "Host: a\r\nX: y\rz\r\n").known("CVE-2023-30589"),
         lines("a bare return behind a value", "Host: a\r\nX: y\r\r\n").because(RETURN).known("CVE-2023-30589"),
         row(
@@ -62,9 +67,14 @@ pub fn heads() -> Vec<Row> {
         lines("no name, and a length behind it", "Host: a\r\n: x\r\nContent-Length: 41\r\n").known("CVE-2023-25725"),
         lines("a length without a colon", "Host: a\r\nContent-Length 41\r\n").known("CVE-2019-20444"),
         lines("a space within the name of a length", "Host: a\r\nContent -Length: 41\r\n").known("CVE-2023-40518"),
-        lines("a space before the name of a length", "Host: a\r\nX: y\r\n Content-Length: 41\r\n").known("CVE-2024-27982"),
-        lines("a byte 85 behind the name of a length", "Host: a\r\nContent-Length\u{85}: 41\r\n").known(GARDEN).because(NO_TOKEN),
-        lines("an underscore in the name of a length", "Host: a\r\nContent_Length: 41\r\n").passes(2).known("RFC 9110, 5.1"),
+        lines("a space before the name of a length", "Host: a\r\nX: y\r\n Content-Length: 41\r\n")
+            .known("CVE-2024-27982"),
+        lines("a byte 85 behind the name of a length", "Host: a\r\nContent-Length\u{85}: 41\r\n")
+            .known(GARDEN)
+            .because(NO_TOKEN),
+        lines("an underscore in the name of a length", "Host: a\r\nContent_Length: 41\r\n")
+            .passes(2)
+            .known("RFC 9110, 5.1"),
         // The smuggled request is its body.
         lines(
             "a name of 270 bytes that begins as that of a length",
@@ -72,6 +82,12 @@ pub fn heads() -> Vec<Row> {
         )
         .gets(&[200], Then::Kept, 1)
         .known("CVE-2021-40346"),
+    ]
+}
+
+/// Names and values, and fields that stand there twice.
+pub fn names_and_values() -> Vec<Row> {
+    vec![
         lines("a vertical tab behind a name", "Host: a\r\nX\x0b: y\r\n").known(GARDEN),
         lines("a byte A0 behind a name", "Host: a\r\nX\u{a0}: y\r\n").known(GARDEN).because(NO_TOKEN),
         lines("a quote in a name", "Host: a\r\nX\"Y: z\r\n").known(GARDEN).because(NO_TOKEN),
@@ -219,7 +235,6 @@ pub fn hosts() -> Vec<Row> {
 }
 
 pub fn targets() -> Vec<Row> {
-    let next = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
     vec![
         line("HTTP/0.9", "GET /count").because(NO_VERSION),
         // 505 would be right too (RFC 9110, section 15.6.6: "can").
@@ -273,6 +288,13 @@ pub fn targets() -> Vec<Row> {
         )
         .known("RFC 9110, 9.3.8"),
         line("PRI of HTTP/1.1", "PRI * HTTP/1.1").known("RFC 9113, 3.4"),
+    ]
+}
+
+/// Paths and versions.
+pub fn paths_and_versions() -> Vec<Row> {
+    let next = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+    vec![
         // Targets. hyper leaves out a fragment.
         line("a fragment", "GET /count#x HTTP/1.1").known("CVE-2023-45539").because(FRAGMENT),
         line("a fragment behind a query", "GET /count?#x HTTP/1.1").known("CVE-2023-45539").because(FRAGMENT),
@@ -354,7 +376,6 @@ pub fn targets() -> Vec<Row> {
 
 pub fn sequences() -> Vec<Row> {
     let good = "GET /count HTTP/1.1\r\nHost: a\r\n\r\n";
-    let unread = "POST /ignore-body HTTP/1.1\r\nHost: a\r\n";
     vec![
         row("two good requests", good.repeat(2), &[200, 200], Then::Kept, 2),
         row(
@@ -406,6 +427,14 @@ pub fn sequences() -> Vec<Row> {
             Then::Closed,
             0,
         ),
+    ]
+}
+
+/// Bodies where none are expected, and ends of connections.
+pub fn bodies_and_ends() -> Vec<Row> {
+    let good = "GET /count HTTP/1.1\r\nHost: a\r\n\r\n";
+    let unread = "POST /ignore-body HTTP/1.1\r\nHost: a\r\n";
+    vec![
         row(
             "a body of GET",
             format!("GET /body-size HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello{SMUGGLED}"),
