@@ -56,6 +56,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--admin",
         "--data-dir",
         "--config-value",
+        "--secret",
         "--proxy-protocol",
         "--static",
         "--tls-cert",

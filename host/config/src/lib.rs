@@ -10,6 +10,7 @@ mod document;
 mod draft;
 mod encoding;
 mod env_file;
+mod environment;
 mod file;
 mod given;
 mod host_name;
@@ -23,6 +24,7 @@ mod overlap;
 mod parse;
 pub mod routes;
 mod schema;
+mod secret;
 pub mod settings;
 mod show;
 mod shown;
@@ -46,6 +48,7 @@ use serde::{Deserialize, Serialize};
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use env_file::DEVELOPMENT_VARIABLE;
+pub use environment::{GuestVariable, HostEnvironment};
 pub use given::Source;
 pub use listener::{ClientAuth, ListenerConfig, TlsFiles};
 pub use machine::{Machine, available_bytes, machine};
@@ -432,7 +435,7 @@ impl Limits {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Grants {
     /// Environment variables, in the order given. No two have the same name.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<GuestVariable>,
     /// Command line arguments.
     pub args: Vec<String>,
     /// Directories. (Another process of the host gets them as open descriptors, beside its settings.)
@@ -443,6 +446,10 @@ pub struct Grants {
     /// The file of `--ca-file`; empty: none.
     #[serde(with = "encoding::path")]
     pub ca_file: PathBuf,
+    /// The files that some of this was read from: of variables, of secrets, of root certificates. (Only who reads settings
+    /// needs them.)
+    #[serde(skip)]
+    pub files: Vec<PathBuf>,
     /// Root certificates that outgoing HTTPS trusts besides Mozilla's, in PEM; [`certificates`] reads them. Apps that
     /// have them from `[defaults]` share them.
     pub ca_pem: Arc<str>,

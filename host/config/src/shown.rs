@@ -16,7 +16,10 @@ pub(super) enum Shown {
     Count(u64),
     Text(String),
     List(Vec<String>),
+    /// Values that may be secrets.
     Pairs(Vec<(String, String)>),
+    /// Where values stand, which is no secret.
+    Sources(Vec<(String, String)>),
 }
 
 pub(super) fn count(count: u64) -> Shown {

@@ -94,10 +94,16 @@ fn beside(reserved: u64, descriptors: u64) -> usize {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use wasmhost_config::{App, CacheChoice, Capabilities, Machine, build};
+    use wasmhost_config::{App, CacheChoice, Capabilities, HostEnvironment, Machine, build};
 
     fn config(apps: &[&str], cache: CacheChoice, kind: WorkerKind) -> Config {
-        let machine = Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache };
+        let machine = Machine {
+            cores: 1,
+            memory_bytes: 1 << 30,
+            has_inherited_socket: false,
+            cache,
+            environment: HostEnvironment::NONE,
+        };
         let parsed = wasmhost_config::cli::parse(["wasmhost", "a.wasm"].map(Into::into), Capabilities::NONE);
         let wasmhost_config::cli::Parsed::Cli(cli, _) = parsed else { panic!("{parsed:?}") };
         let config = build(&cli.serve, Capabilities::NONE, machine).expect("settings");
