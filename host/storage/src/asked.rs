@@ -15,18 +15,18 @@ const BEGUN: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
 /// What comes back.
-pub(crate) type Told = Result<Reply, StoreError>;
+pub(crate) type Answered = Result<Reply, StoreError>;
 
 /// The side that answers. Dropped without an answer, it says that the answerer is gone.
 pub(crate) struct Asked {
     state: Arc<AtomicU8>,
-    answer: oneshot::Sender<Told>,
+    answer: oneshot::Sender<Answered>,
 }
 
 /// The side that waits. Dropped, it gives the question up.
 pub(crate) struct Wait {
     state: Arc<AtomicU8>,
-    answer: oneshot::Receiver<Told>,
+    answer: oneshot::Receiver<Answered>,
     changes: bool,
 }
 
@@ -44,7 +44,7 @@ impl Asked {
     }
 
     /// Answers.
-    pub(crate) fn tell(self, told: Told) {
+    pub(crate) fn tell(self, told: Answered) {
         // Nobody may wait any more.
         let _ = self.answer.send(told);
     }
@@ -52,7 +52,7 @@ impl Asked {
 
 impl Wait {
     /// The answer, if it comes in time. Needs a tokio runtime with time.
-    pub(crate) async fn told(mut self, patience: Duration) -> Told {
+    pub(crate) async fn told(mut self, patience: Duration) -> Answered {
         match tokio::time::timeout(patience, &mut self.answer).await {
             Ok(Ok(told)) => told,
             Ok(Err(_)) => {

@@ -8,7 +8,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::asked::Told;
+use crate::asked::Answered;
 use crate::error::StoreError;
 use crate::operation::{
     Edit, KEYS_PER_OPERATION_MAX, Listing, OPERATION_BYTES_MAX, Operation, PAGE_KEYS_MAX, Reply, StoreUsage, Stored,
@@ -97,7 +97,7 @@ pub(crate) fn put_question(bytes: &mut Vec<u8>, number: u64, store: &str, operat
 }
 
 /// Writes a reply.
-pub(crate) fn put_reply(bytes: &mut Vec<u8>, number: u64, told: &Told) {
+pub(crate) fn put_reply(bytes: &mut Vec<u8>, number: u64, told: &Answered) {
     message(bytes, number, |bytes| match told {
         Ok(Reply::Values(values)) => {
             bytes.push(0);
@@ -170,9 +170,9 @@ fn put_error(bytes: &mut Vec<u8>, error: &StoreError) {
 }
 
 /// What is left to read of a message. Everything is missing that does not fit its form.
-struct Parts<'a>(&'a [u8]);
+struct Unread<'a>(&'a [u8]);
 
-impl<'a> Parts<'a> {
+impl<'a> Unread<'a> {
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -277,31 +277,31 @@ impl<'a> Parts<'a> {
 
 /// Reads a question: its number, the store and the operation. None: it is no question.
 pub(crate) fn question(message: &[u8]) -> Option<(u64, String, Operation)> {
-    let mut parts = Parts(message);
+    let mut parts = Unread(message);
     let (number, store) = (parts.number()?, parts.text()?);
     let operation = match parts.byte()? {
-        0 => Operation::Get { keys: parts.many(KEYS_PER_OPERATION_MAX, Parts::text)? },
+        0 => Operation::Get { keys: parts.many(KEYS_PER_OPERATION_MAX, Unread::text)? },
         1 => Operation::Exists { key: parts.text()? },
-        2 => Operation::List { prefix: parts.text()?, after: parts.maybe(Parts::text)?, limit: parts.size()? },
+        2 => Operation::List { prefix: parts.text()?, after: parts.maybe(Unread::text)?, limit: parts.size()? },
         3 => Operation::Usage,
-        4 => Operation::Write { edits: parts.many(KEYS_PER_OPERATION_MAX, Parts::edit)? },
+        4 => Operation::Write { edits: parts.many(KEYS_PER_OPERATION_MAX, Unread::edit)? },
         5 => Operation::Increment { key: parts.text()?, by: parts.signed()? },
-        6 => Operation::Swap { expected: parts.maybe(Parts::number)?, edit: parts.edit()? },
+        6 => Operation::Swap { expected: parts.maybe(Unread::number)?, edit: parts.edit()? },
         _ => return None,
     };
     parts.is_empty().then_some((number, store, operation))
 }
 
 /// Reads a reply, and the number of its question. None: it is no reply.
-pub(crate) fn reply(message: &[u8]) -> Option<(u64, Told)> {
-    let mut parts = Parts(message);
+pub(crate) fn reply(message: &[u8]) -> Option<(u64, Answered)> {
+    let mut parts = Unread(message);
     let number = parts.number()?;
     let told = match parts.byte()? {
-        0 => Ok(Reply::Values(parts.many(KEYS_PER_OPERATION_MAX, |parts| parts.maybe(Parts::stored))?)),
+        0 => Ok(Reply::Values(parts.many(KEYS_PER_OPERATION_MAX, |parts| parts.maybe(Unread::stored))?)),
         1 => Ok(Reply::Exists(parts.flag()?)),
         2 => {
-            let next = parts.maybe(Parts::text)?;
-            Ok(Reply::Page(Listing { keys: parts.many(PAGE_KEYS_MAX, Parts::text)?, next }))
+            let next = parts.maybe(Unread::text)?;
+            Ok(Reply::Page(Listing { keys: parts.many(PAGE_KEYS_MAX, Unread::text)?, next }))
         }
         3 => Ok(Reply::Usage(StoreUsage { keys: parts.number()?, bytes: parts.number()? })),
         4 => Ok(Reply::Written),
@@ -315,13 +315,13 @@ pub(crate) fn reply(message: &[u8]) -> Option<(u64, Told)> {
 
 /// Takes whole messages out of a stream.
 #[derive(Debug, Default)]
-pub(crate) struct Incoming {
+pub(crate) struct Messages {
     bytes: Vec<u8>,
     /// How many of the bytes are of messages that were taken.
     taken: usize,
 }
 
-impl Incoming {
+impl Messages {
     /// The next message, without its length; none when the other side has ended. A future that is dropped has lost nothing.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::asked::Asked;
 use crate::engine::{BATCH, Engine, META, Trouble};
 use crate::error::StoreError;
 use crate::operation::{Operation, StoreQuota};
-use crate::read::Place;
+use crate::read::StorePlace;
 use crate::write::Writing;
 
 /// Most operations that share a transaction.
@@ -41,13 +41,13 @@ pub(crate) struct Granted {
 }
 
 impl Granted {
-    pub(crate) fn place(&self) -> Place<'_> {
-        Place { name: &self.name, number: self.number }
+    pub(crate) fn place(&self) -> StorePlace<'_> {
+        StorePlace { name: &self.name, number: self.number }
     }
 }
 
 /// The stores that may be asked, by name. The committer writes it, everybody reads it.
-pub(crate) type Grants = RwLock<HashMap<String, Arc<Granted>>>;
+pub(crate) type GrantedStores = RwLock<HashMap<String, Arc<Granted>>>;
 
 /// What the committer is to do.
 pub(crate) enum Order {
@@ -55,7 +55,7 @@ pub(crate) enum Order {
     Operate {
         store: Arc<Granted>,
         operation: Operation,
-        /// Counted in `Shared::waiting_bytes`.
+        /// Counted in `SharedStores::waiting_bytes`.
         bytes: usize,
         asked: Asked,
     },
@@ -66,17 +66,17 @@ pub(crate) enum Order {
 }
 
 /// What the committer shares with those who ask.
-pub(crate) struct Shared {
+pub(crate) struct SharedStores {
     pub(crate) engine: Engine,
     pub(crate) clock: WallClock,
-    pub(crate) grants: Grants,
+    pub(crate) grants: GrantedStores,
     /// Bytes of all operations that wait. Who asks adds, the committer takes away.
     pub(crate) waiting_bytes: AtomicUsize,
 }
 
 /// The state of the thread.
 pub(crate) struct Committer {
-    shared: Arc<Shared>,
+    shared: Arc<SharedStores>,
     orders: Receiver<Order>,
     last_batch: usize,
     last_commit: Duration,
@@ -89,7 +89,7 @@ pub(crate) struct Committer {
 
 impl Committer {
     /// Not running yet.
-    pub(crate) fn new(shared: Arc<Shared>, orders: Receiver<Order>) -> Self {
+    pub(crate) fn new(shared: Arc<SharedStores>, orders: Receiver<Order>) -> Self {
         let now = Instant::now();
         Self {
             shared,
@@ -288,7 +288,7 @@ impl Committer {
 }
 
 /// Has these stores, and no others, answer from now on. What others hold stays in the file.
-pub(crate) fn grant(shared: &Shared, stores: Vec<(String, StoreQuota)>) -> Result<(), StoreError> {
+pub(crate) fn grant(shared: &SharedStores, stores: Vec<(String, StoreQuota)>) -> Result<(), StoreError> {
     let numbered = shared.engine.write(|transaction| {
         let mut writing = Writing::begin(&transaction, 0)?;
         let numbers = stores.iter().map(|(name, _)| writing.number_of(name)).collect::<Result<Vec<_>, _>>()?;

@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
-use crate::asked::{Told, Wait, ask};
+use crate::asked::{Answered, Wait, ask};
 use crate::backend::KeyValue;
-use crate::committer::{Committer, Granted, Order, Shared, WallClock, grant};
+use crate::committer::{Committer, Granted, Order, SharedStores, WallClock, grant};
 use crate::engine::Engine;
 use crate::error::{OpenError, StoreError};
 use crate::file::StoreFile;
@@ -29,7 +29,7 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// How the stores of a process are kept.
 #[derive(Clone)]
-pub struct Options {
+pub struct StoreOptions {
     /// Memory for pages of the file, in bytes.
     pub cache_bytes: usize,
     /// How long a caller waits for an answer.
@@ -38,7 +38,7 @@ pub struct Options {
     pub clock: WallClock,
 }
 
-impl Default for Options {
+impl Default for StoreOptions {
     fn default() -> Self {
         Self { cache_bytes: 32 << 20, patience: Duration::from_secs(5), clock: Arc::new(system_clock) }
     }
@@ -53,7 +53,7 @@ pub fn system_clock() -> u64 {
 /// The stores of this process. Clones are the same stores.
 #[derive(Clone)]
 pub struct Embedded {
-    shared: Arc<Shared>,
+    shared: Arc<SharedStores>,
     orders: SyncSender<Order>,
     patience: Duration,
 }
@@ -79,7 +79,7 @@ impl Embedded {
     pub fn start(
         file: StoreFile,
         stores: Vec<(String, StoreQuota)>,
-        options: Options,
+        options: StoreOptions,
     ) -> Result<(Self, Closing), OpenError> {
         let cache_bytes = options.cache_bytes;
         Self::start_over(Engine::open_file(file, cache_bytes)?, stores, options)
@@ -88,13 +88,13 @@ impl Embedded {
     pub(crate) fn start_over(
         engine: Engine,
         stores: Vec<(String, StoreQuota)>,
-        options: Options,
+        options: StoreOptions,
     ) -> Result<(Self, Closing), OpenError> {
         check_names(&stores)?;
-        let Options { patience, clock, .. } = options;
+        let StoreOptions { patience, clock, .. } = options;
         let file = engine.path().to_path_buf();
         let grants = RwLock::new(HashMap::new());
-        let shared = Arc::new(Shared { engine, clock, grants, waiting_bytes: AtomicUsize::new(0) });
+        let shared = Arc::new(SharedStores { engine, clock, grants, waiting_bytes: AtomicUsize::new(0) });
         grant(&shared, stores).map_err(|error| match error {
             StoreError::Damaged { reason, .. } => OpenError::Damaged { file: file.clone(), reason },
             other => OpenError::Io { file: file.clone(), source: std::io::Error::other(other.to_string()) },
@@ -126,7 +126,7 @@ impl Embedded {
     ///
     /// # Errors
     /// As [`KeyValue::perform`].
-    pub fn look(&self, store: &str, operation: &Operation) -> Told {
+    pub fn look(&self, store: &str, operation: &Operation) -> Answered {
         let store = self.granted(store)?;
         operation.check(&store.quota)?;
         let now = (self.shared.clock)();
@@ -166,7 +166,7 @@ impl Embedded {
     }
 
     /// Carries out an operation that changes something.
-    pub(crate) fn change(&self, store: &str, operation: Operation) -> impl Future<Output = Told> + Send + use<> {
+    pub(crate) fn change(&self, store: &str, operation: Operation) -> impl Future<Output = Answered> + Send + use<> {
         let (queued, patience) = (self.queue(store, operation), self.patience);
         async move { queued?.told(patience).await }
     }
@@ -180,8 +180,8 @@ impl Embedded {
 }
 
 impl KeyValue for Embedded {
-    fn perform(&self, store: &str, operation: Operation) -> impl Future<Output = Told> + Send {
-        async move { if operation.changes() { self.change(store, operation).await } else { self.look(store, &operation) } }
+    async fn perform(&self, store: &str, operation: Operation) -> Answered {
+        if operation.changes() { self.change(store, operation).await } else { self.look(store, &operation) }
     }
 }
 

@@ -24,12 +24,12 @@ mod tests;
 
 pub use backend::KeyValue;
 pub use committer::WallClock;
-pub use embedded::{Closing, Embedded, Options, system_clock};
+pub use embedded::{Closing, Embedded, StoreOptions, system_clock};
 pub use error::{OpenError, StoreError};
 pub use file::{FILE_NAME, StoreFile};
 pub use operation::{
     Edit, KEY_BYTES_MAX, KEYS_PER_OPERATION_MAX, Listing, NAME_BYTES_MAX, OPERATION_BYTES_MAX, Operation,
     PAGE_KEYS_MAX, Reply, StoreQuota, StoreUsage, Stored, VALUE_BYTES_MAX,
 };
-pub use remote::{Line, Remote};
+pub use remote::{Remote, RemoteLine};
 pub use serve::serve;

@@ -16,7 +16,7 @@ const PAGE_ROWS_MAX: usize = 10_000;
 
 /// Which store is asked.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct StorePlace<'a> {
     pub(crate) name: &'a str,
     pub(crate) number: u32,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Place<'a> {
 /// Answers an operation that changes nothing.
 pub(crate) fn answer(
     reading: &ReadTransaction,
-    store: Place<'_>,
+    store: StorePlace<'_>,
     operation: &Operation,
     now: u64,
 ) -> Result<Reply, Trouble> {

@@ -10,9 +10,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use crate::asked::{Asked, Told, Wait, ask};
+use crate::asked::{Answered, Asked, Wait, ask};
 use crate::backend::KeyValue;
-use crate::codec::{Incoming, put_question, reply};
+use crate::codec::{Messages, put_question, reply};
 use crate::error::StoreError;
 use crate::operation::{NAME_BYTES_MAX, Operation, StoreQuota};
 
@@ -24,7 +24,7 @@ const QUEUE_MAX: usize = 256;
 const WRITE_BYTES: usize = 64 << 10;
 
 /// A question before it is sent.
-struct Unsent {
+struct UnsentQuestion {
     store: String,
     operation: Operation,
     asked: Asked,
@@ -33,21 +33,21 @@ struct Unsent {
 /// Stores that another process has. Clones ask over the same socket.
 #[derive(Clone)]
 pub struct Remote {
-    questions: mpsc::Sender<Unsent>,
+    questions: mpsc::Sender<UnsentQuestion>,
     patience: Duration,
 }
 
 /// The socket of a [`Remote`], and what is on its way.
-pub struct Line {
+pub struct RemoteLine {
     stream: UnixStream,
-    questions: mpsc::Receiver<Unsent>,
+    questions: mpsc::Receiver<UnsentQuestion>,
 }
 
 impl Remote {
-    /// Asks over this socket. Nothing moves unless the line [runs](Line::run), in the same event loop or another.
-    pub fn new(stream: UnixStream, patience: Duration) -> (Self, Line) {
+    /// Asks over this socket. Nothing moves unless the line [runs](RemoteLine::run), in the same event loop or another.
+    pub fn new(stream: UnixStream, patience: Duration) -> (Self, RemoteLine) {
         let (sender, questions) = mpsc::channel(QUEUE_MAX);
-        (Self { questions: sender, patience }, Line { stream, questions })
+        (Self { questions: sender, patience }, RemoteLine { stream, questions })
     }
 
     fn queue(&self, store: &str, operation: Operation) -> Result<Wait, StoreError> {
@@ -57,7 +57,7 @@ impl Remote {
             return Err(StoreError::NoSuchStore { name: store.to_owned() });
         }
         let (asked, wait) = ask(operation.changes());
-        let unsent = Unsent { store: store.to_owned(), operation, asked };
+        let unsent = UnsentQuestion { store: store.to_owned(), operation, asked };
         self.questions.try_send(unsent).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => StoreError::Unavailable,
@@ -67,14 +67,14 @@ impl Remote {
 }
 
 impl KeyValue for Remote {
-    fn perform(&self, store: &str, operation: Operation) -> impl Future<Output = Told> + Send {
+    fn perform(&self, store: &str, operation: Operation) -> impl Future<Output = Answered> + Send {
         let queued = self.queue(store, operation);
         let patience = self.patience;
         async move { queued?.told(patience).await }
     }
 }
 
-impl Line {
+impl RemoteLine {
     /// Moves messages until the other side is gone, or nobody can ask any more. Questions that were sent and have no answer by
     /// then are lost: who changes something hears that nobody knows what became of it.
     ///
@@ -82,7 +82,7 @@ impl Line {
     /// When what comes is no reply; what the system says.
     pub async fn run(mut self) -> io::Result<()> {
         let (mut read, mut write) = self.stream.split();
-        let mut incoming = Incoming::default();
+        let mut incoming = Messages::default();
         let (mut asked, mut number) = (HashMap::new(), 0_u64);
         let (mut bytes, mut written) = (Vec::new(), 0);
         loop {
@@ -117,7 +117,7 @@ impl Line {
 }
 
 /// Writes a question, unless it was given up.
-fn put(bytes: &mut Vec<u8>, asked: &mut HashMap<u64, Asked>, number: &mut u64, unsent: Unsent) {
+fn put(bytes: &mut Vec<u8>, asked: &mut HashMap<u64, Asked>, number: &mut u64, unsent: UnsentQuestion) {
     if unsent.asked.begin() {
         *number += 1;
         put_question(bytes, *number, &unsent.store, &unsent.operation);

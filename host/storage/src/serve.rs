@@ -7,7 +7,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
-use crate::codec::{Incoming, put_reply, question};
+use crate::codec::{Messages, put_reply, question};
 use crate::embedded::Embedded;
 use crate::error::StoreError;
 use crate::remote::ASKED_MAX;
@@ -20,7 +20,7 @@ use crate::remote::ASKED_MAX;
 /// When what it sends is no question; what the system says.
 pub async fn serve(mut stream: UnixStream, stores: Embedded, may_ask: impl Fn(&str) -> bool) -> io::Result<()> {
     let (mut read, mut write) = stream.split();
-    let mut incoming = Incoming::default();
+    let mut incoming = Messages::default();
     let mut changing = FuturesUnordered::new();
     loop {
         let mut replies = Vec::new();

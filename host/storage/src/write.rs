@@ -9,7 +9,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use crate::engine::{BATCH, ENTRIES, EXPIRIES, META, STORES, Trouble};
 use crate::error::StoreError;
 use crate::operation::{Edit, Operation, Reply, StoreQuota, StoreUsage};
-use crate::read::{Place, stored};
+use crate::read::{StorePlace, stored};
 use crate::record::{
     DamagedRow, StoreRow, entry_key, expiry_key, read_entry, read_expiry_key, read_store, write_entry, write_store,
 };
@@ -88,7 +88,7 @@ impl<'t> Writing<'t> {
     /// must not be committed.
     pub(crate) fn apply(
         &mut self,
-        store: Place<'_>,
+        store: StorePlace<'_>,
         quota: &StoreQuota,
         operation: &Operation,
     ) -> Result<Reply, Trouble> {
@@ -130,7 +130,7 @@ impl<'t> Writing<'t> {
 
     fn change(
         &mut self,
-        store: Place<'_>,
+        store: StorePlace<'_>,
         quota: &StoreQuota,
         effects: &BTreeMap<&str, Effect<'_>>,
     ) -> Result<(), Trouble> {
@@ -173,7 +173,7 @@ impl<'t> Writing<'t> {
     /// What has to be done, and what the store holds then.
     fn plan<'a>(
         &self,
-        store: Place<'_>,
+        store: StorePlace<'_>,
         effects: &'a BTreeMap<&str, Effect<'_>>,
         mut usage: StoreUsage,
     ) -> Result<(Vec<Planned<'a>>, StoreUsage), Trouble> {
@@ -201,7 +201,7 @@ impl<'t> Writing<'t> {
         Ok((planned, usage))
     }
 
-    fn row(&self, store: Place<'_>) -> Result<StoreRow, Trouble> {
+    fn row(&self, store: StorePlace<'_>) -> Result<StoreRow, Trouble> {
         if let Some(row) = self.changed.get(store.name) {
             return Ok(*row);
         }
@@ -210,7 +210,7 @@ impl<'t> Writing<'t> {
     }
 
     /// Removes entries of a store that have expired, the earliest first, at most so many; how many it has removed.
-    pub(crate) fn sweep(&mut self, store: Place<'_>, rows_max: usize) -> Result<usize, Trouble> {
+    pub(crate) fn sweep(&mut self, store: StorePlace<'_>, rows_max: usize) -> Result<usize, Trouble> {
         let row = self.row(store)?;
         Ok(self.remove_expired(store, row, rows_max)?.0)
     }
@@ -224,7 +224,7 @@ impl<'t> Writing<'t> {
 
     fn remove_expired(
         &mut self,
-        store: Place<'_>,
+        store: StorePlace<'_>,
         mut row: StoreRow,
         rows_max: usize,
     ) -> Result<(usize, StoreRow), Trouble> {

@@ -37,9 +37,7 @@ fn next_of(writer: u64) -> String {
 fn a_process_that_is_killed() {
     let folder = std::env::var(FOLDER).expect("a folder");
     let (stores, _) = open(Path::new(&folder)).expect("stores");
-    let line = Rc::new(std::fs::File::from(std::os::fd::OwnedFd::from(
-        rustix::io::dup(std::io::stdin()).expect("standard input"),
-    )));
+    let line = Rc::new(std::fs::File::from(rustix::io::dup(std::io::stdin()).expect("standard input")));
     run(async move {
         let writers =
             (0..WRITERS).map(|writer| tokio::task::spawn_local(write(stores.clone(), writer, Rc::clone(&line))));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use wasmhost_storage::{Edit, Operation};
-use wasmhost_storage::{Embedded, KeyValue as _, OpenError, Options, Reply, StoreError, StoreFile};
+use wasmhost_storage::{Embedded, KeyValue as _, OpenError, Reply, StoreError, StoreFile, StoreOptions};
 
 use crate::{ROOMY, file_of, open, run};
 
@@ -104,7 +104,7 @@ fn damage_under_a_running_host_gives_no_wrong_value() {
     for trial in 0..40_u64 {
         std::fs::write(&path, &whole).expect("a file");
         // With no cache it reads the damage.
-        let options = Options { cache_bytes: 0, ..Options::default() };
+        let options = StoreOptions { cache_bytes: 0, ..StoreOptions::default() };
         let file = StoreFile::open(folder.path()).expect("a file");
         let (stores, closing) = Embedded::start(file, vec![("a".to_owned(), ROOMY)], options).expect("stores");
         let mut random = fastrand::Rng::with_seed(trial);

@@ -1,6 +1,6 @@
 //! What every backend of stores promises, and what the file survives.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod contract;
 mod crash;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use wasmhost_storage::{Closing, Embedded, KeyValue, Options, Remote, StoreFile, StoreQuota, serve};
+use wasmhost_storage::{Closing, Embedded, KeyValue, Remote, StoreFile, StoreOptions, StoreQuota, serve};
 
 /// Room for everything that is not about room.
 pub const ROOMY: StoreQuota =
@@ -39,7 +39,7 @@ impl<S> World<S> {
         self.clock.fetch_add(milliseconds, Relaxed);
     }
 
-    /// Grants these stores.
+    /// GrantedStores these stores.
     pub async fn grant(&self, stores: &[(&str, StoreQuota)]) {
         let stores = stores.iter().map(|(name, quota)| ((*name).to_owned(), *quota)).collect();
         self.owner.grant(stores).await.expect("a grant");
@@ -53,7 +53,7 @@ pub fn file_of(folder: &Path) -> PathBuf {
 
 /// Opens a folder with a store `a`.
 pub fn open(folder: &Path) -> Result<(Embedded, Closing), wasmhost_storage::OpenError> {
-    let options = Options { patience: PATIENCE, ..Options::default() };
+    let options = StoreOptions { patience: PATIENCE, ..StoreOptions::default() };
     Embedded::start(StoreFile::open(folder)?, vec![("a".to_owned(), ROOMY)], options)
 }
 
@@ -73,7 +73,8 @@ pub async fn embedded() -> World<Embedded> {
     let folder = folder();
     let clock = Arc::new(AtomicU64::new(1_000_000));
     let reads = Arc::clone(&clock);
-    let options = Options { patience: PATIENCE, clock: Arc::new(move || reads.load(Relaxed)), ..Options::default() };
+    let options =
+        StoreOptions { patience: PATIENCE, clock: Arc::new(move || reads.load(Relaxed)), ..StoreOptions::default() };
     let file = StoreFile::open(folder.path()).expect("a file");
     let stores = vec![("a".to_owned(), ROOMY), ("b".to_owned(), ROOMY)];
     let (owner, _) = Embedded::start(file, stores, options).expect("stores");
@@ -92,9 +93,9 @@ pub fn connect(owner: &Embedded) -> Remote {
     let (ours, its) = std::os::unix::net::UnixStream::pair().expect("a pair");
     let owner = owner.clone();
     its.set_nonblocking(true).expect("a socket");
-    std::thread::spawn(move || {
-        run(async move { serve(UnixStream::from_std(its).expect("a socket"), owner, |_| true).await })
-    });
+    let serving =
+        move || run(async move { serve(UnixStream::from_std(its).expect("a socket"), owner, |_| true).await });
+    std::thread::Builder::new().name("owner".to_owned()).spawn(serving).expect("a thread");
     ours.set_nonblocking(true).expect("a socket");
     let (remote, line) = Remote::new(UnixStream::from_std(ours).expect("a socket"), PATIENCE);
     tokio::task::spawn_local(line.run());

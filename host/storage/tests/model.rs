@@ -168,7 +168,7 @@ async fn follows<S: Clients>(world: &World<S>, name: &str, steps: Vec<Step>) -> 
                 };
                 let expected = if right { current } else { Some(current.unwrap_or(0) + 1) };
                 let told = match (Operation::Swap { expected, edit: edit.clone() }.check(&QUOTA), right) {
-                    (Ok(()), true) => model.edit(&[edit.clone()], now).map(|()| true),
+                    (Ok(()), true) => model.edit(std::slice::from_ref(&edit), now).map(|()| true),
                     (Ok(()), false) => Ok(false),
                     (Err(error), _) => Err(error),
                 };
