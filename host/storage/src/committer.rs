@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::asked::Asked;
-use crate::engine::{BATCH, Engine, META, Trouble};
+use crate::engine::{BATCH, Engine, META, TransactionError};
 use crate::error::StoreError;
 use crate::operation::{Operation, StoreQuota};
 use crate::read::StorePlace;
@@ -187,7 +187,7 @@ impl Committer {
             let mut writing = Writing::begin(&transaction, now)?;
             for (store, operation, _) in &batch {
                 match writing.apply(store.place(), &store.quota, operation) {
-                    Err(trouble @ Trouble::Engine(_)) => return Err(trouble),
+                    Err(trouble @ TransactionError::Engine(_)) => return Err(trouble),
                     applied => told_in_it.push(applied.map_err(|trouble| engine.said(trouble))),
                 }
             }
@@ -265,7 +265,7 @@ impl Committer {
                 match writing.sweep(store.place(), left) {
                     Ok(removed) => left -= removed.min(left),
                     // Its reader is told of it.
-                    Err(Trouble::Row) => continue,
+                    Err(TransactionError::Row) => continue,
                     Err(trouble) => return Err(trouble),
                 }
                 next = next.into_iter().chain(writing.next_expiry_of(store.number)?).min();

@@ -33,7 +33,7 @@ pub(crate) type OpenDatabase = Box<dyn Fn(&Builder) -> Result<Database, Database
 
 /// Why a transaction did not do something.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum TransactionError {
     /// What was asked for is refused; the transaction goes on.
     Refused(StoreError),
     /// A row that it needs is damaged; the transaction goes on.
@@ -42,13 +42,13 @@ pub(crate) enum Trouble {
     Engine(redb::Error),
 }
 
-impl<E: Into<redb::Error>> From<E> for Trouble {
+impl<E: Into<redb::Error>> From<E> for TransactionError {
     fn from(error: E) -> Self {
         Self::Engine(error.into())
     }
 }
 
-impl From<DamagedRow> for Trouble {
+impl From<DamagedRow> for TransactionError {
     fn from(_: DamagedRow) -> Self {
         Self::Row
     }
@@ -84,18 +84,24 @@ impl Engine {
     }
 
     /// Runs a question on what was committed last. Blocks for as long as the disk takes to give pages that are not in memory.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, Trouble>) -> Result<T, StoreError> {
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, TransactionError>,
+    ) -> Result<T, StoreError> {
         self.with(|database| read(&database.begin_read()?)).map_err(|trouble| self.said(trouble))
     }
 
     /// Runs something in a transaction of its own. Whoever commits it waits for the disk.
-    pub(crate) fn write<T>(&self, write: impl FnOnce(WriteTransaction) -> Result<T, Trouble>) -> Result<T, Trouble> {
+    pub(crate) fn write<T>(
+        &self,
+        write: impl FnOnce(WriteTransaction) -> Result<T, TransactionError>,
+    ) -> Result<T, TransactionError> {
         self.with(|database| write(database.begin_write()?))
     }
 
-    fn with<T>(&self, run: impl FnOnce(&Database) -> Result<T, Trouble>) -> Result<T, Trouble> {
+    fn with<T>(&self, run: impl FnOnce(&Database) -> Result<T, TransactionError>) -> Result<T, TransactionError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = database.as_ref().map_err(|error| Trouble::Refused(error.clone()))?;
+        let database = database.as_ref().map_err(|error| TransactionError::Refused(error.clone()))?;
         // A damaged page can make the engine panic.
         panics::caught(|| run(database)).unwrap_or_else(|text| Err(redb::Error::Corrupted(text).into()))
     }
@@ -118,17 +124,17 @@ impl Engine {
     }
 
     /// What whoever asked is told.
-    pub(crate) fn said(&self, trouble: Trouble) -> StoreError {
+    pub(crate) fn said(&self, trouble: TransactionError) -> StoreError {
         match trouble {
-            Trouble::Refused(error) => error,
-            Trouble::Row => self.damaged("a checksum is wrong".to_owned()),
-            Trouble::Engine(redb::Error::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
+            TransactionError::Refused(error) => error,
+            TransactionError::Row => self.damaged("a checksum is wrong".to_owned()),
+            TransactionError::Engine(redb::Error::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
                 StoreError::Io { file: self.file(), reason: error.to_string() }
             }
-            Trouble::Engine(error @ (redb::Error::PreviousIo | redb::Error::DatabaseClosed)) => {
+            TransactionError::Engine(error @ (redb::Error::PreviousIo | redb::Error::DatabaseClosed)) => {
                 StoreError::Io { file: self.file(), reason: error.to_string() }
             }
-            Trouble::Engine(error) => self.damaged(error.to_string()),
+            TransactionError::Engine(error) => self.damaged(error.to_string()),
         }
     }
 

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use redb::{ReadTransaction, ReadableTable};
 
-use crate::engine::{ENTRIES, STORES, Trouble};
+use crate::engine::{ENTRIES, STORES, TransactionError};
 use crate::error::StoreError;
 use crate::operation::{Listing, OPERATION_BYTES_MAX, Operation, PAGE_KEYS_MAX, Reply, StoreUsage, Stored};
 use crate::record::{DamagedRow, entry_key, read_entry, read_store};
@@ -27,7 +27,7 @@ pub(crate) fn answer(
     store: StorePlace<'_>,
     operation: &Operation,
     now: u64,
-) -> Result<Reply, Trouble> {
+) -> Result<Reply, TransactionError> {
     match operation {
         Operation::Get { keys } => {
             let entries = reading.open_table(ENTRIES)?;
@@ -36,7 +36,7 @@ pub(crate) fn answer(
                 let found = stored(&entries, &entry_key(store.number, key), now)?;
                 bytes = bytes.saturating_add(found.as_ref().map_or(0, |found| found.value.len()));
                 if bytes > OPERATION_BYTES_MAX {
-                    return Err(Trouble::Refused(StoreError::TooLarge { bytes, max: OPERATION_BYTES_MAX }));
+                    return Err(TransactionError::Refused(StoreError::TooLarge { bytes, max: OPERATION_BYTES_MAX }));
                 }
                 Ok(found)
             });
@@ -61,7 +61,7 @@ pub(crate) fn answer(
         }
         // These go through the queue.
         Operation::Write { .. } | Operation::Increment { .. } | Operation::Swap { .. } => {
-            Err(Trouble::Refused(StoreError::Invalid))
+            Err(TransactionError::Refused(StoreError::Invalid))
         }
     }
 }
@@ -71,7 +71,7 @@ pub(crate) fn stored(
     entries: &impl ReadableTable<&'static [u8], &'static [u8]>,
     at: &[u8],
     now: u64,
-) -> Result<Option<Stored>, Trouble> {
+) -> Result<Option<Stored>, TransactionError> {
     let Some(row) = entries.get(at)? else { return Ok(None) };
     let found = read_entry(at, row.value())?;
     let expires_at = (found.expiry != 0).then_some(found.expiry);
@@ -86,7 +86,7 @@ fn page(
     after: Option<&str>,
     limit: usize,
     now: u64,
-) -> Result<Listing, Trouble> {
+) -> Result<Listing, TransactionError> {
     let first = entry_key(store, prefix);
     let begin = match after {
         Some(after) if after >= prefix => Bound::Excluded(entry_key(store, after)),

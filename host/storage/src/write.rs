@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::engine::{BATCH, ENTRIES, EXPIRIES, META, STORES, Trouble};
+use crate::engine::{BATCH, ENTRIES, EXPIRIES, META, STORES, TransactionError};
 use crate::error::StoreError;
 use crate::operation::{Edit, Operation, Reply, StoreQuota, StoreUsage};
 use crate::read::{StorePlace, stored};
@@ -46,7 +46,7 @@ pub(crate) struct Writing<'t> {
 
 impl<'t> Writing<'t> {
     /// Opens the tables. `now` is in milliseconds since 1970.
-    pub(crate) fn begin(transaction: &'t WriteTransaction, now: u64) -> Result<Self, Trouble> {
+    pub(crate) fn begin(transaction: &'t WriteTransaction, now: u64) -> Result<Self, TransactionError> {
         Ok(Self {
             entries: transaction.open_table(ENTRIES)?,
             expiries: transaction.open_table(EXPIRIES)?,
@@ -59,7 +59,7 @@ impl<'t> Writing<'t> {
     }
 
     /// Writes what is known of the stores that were changed, and the number of this transaction, which it tells.
-    pub(crate) fn end(mut self) -> Result<u64, Trouble> {
+    pub(crate) fn end(mut self) -> Result<u64, TransactionError> {
         for (name, row) in &self.changed {
             self.stores.insert(&**name, &write_store(name, row)[..])?;
         }
@@ -69,7 +69,7 @@ impl<'t> Writing<'t> {
     }
 
     /// The number of a store, which is given when its name is first heard of.
-    pub(crate) fn number_of(&mut self, name: &str) -> Result<u32, Trouble> {
+    pub(crate) fn number_of(&mut self, name: &str) -> Result<u32, TransactionError> {
         if let Some(row) = self.stores.get(name)? {
             return Ok(read_store(name, row.value())?.number);
         }
@@ -78,7 +78,7 @@ impl<'t> Writing<'t> {
             let (other, row) = row?;
             last = last.max(read_store(other.value(), row.value())?.number);
         }
-        let number = last.checked_add(1).ok_or(Trouble::Refused(StoreError::Overflow))?;
+        let number = last.checked_add(1).ok_or(TransactionError::Refused(StoreError::Overflow))?;
         let row = StoreRow { number, usage: StoreUsage::default(), version: 0 };
         self.stores.insert(name, &write_store(name, &row)[..])?;
         Ok(number)
@@ -91,7 +91,7 @@ impl<'t> Writing<'t> {
         store: StorePlace<'_>,
         quota: &StoreQuota,
         operation: &Operation,
-    ) -> Result<Reply, Trouble> {
+    ) -> Result<Reply, TransactionError> {
         match operation {
             Operation::Write { edits } => {
                 let effects = edits.iter().map(|edit| (edit.key(), self.effect(edit))).collect();
@@ -101,7 +101,7 @@ impl<'t> Writing<'t> {
             Operation::Increment { key, by } => {
                 let found = stored(&self.entries, &entry_key(store.number, key), self.now)?;
                 let number = found.as_ref().map_or(Ok(0), |found| read_number(&found.value))?;
-                let number = number.checked_add(*by).ok_or(Trouble::Refused(StoreError::Overflow))?;
+                let number = number.checked_add(*by).ok_or(TransactionError::Refused(StoreError::Overflow))?;
                 let expiry = found.and_then(|found| found.expires_at).unwrap_or(0);
                 let to = Some((number.to_string().into_bytes().into(), expiry));
                 self.change(store, quota, &BTreeMap::from([(&**key, Effect { to })]))?;
@@ -117,7 +117,7 @@ impl<'t> Writing<'t> {
             }
             // These do not come here.
             Operation::Get { .. } | Operation::Exists { .. } | Operation::List { .. } | Operation::Usage => {
-                Err(Trouble::Refused(StoreError::Invalid))
+                Err(TransactionError::Refused(StoreError::Invalid))
             }
         }
     }
@@ -133,7 +133,7 @@ impl<'t> Writing<'t> {
         store: StorePlace<'_>,
         quota: &StoreQuota,
         effects: &BTreeMap<&str, Effect<'_>>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), TransactionError> {
         let mut row = self.row(store)?;
         let planned = loop {
             let (planned, usage) = self.plan(store, effects, row.usage)?;
@@ -144,7 +144,7 @@ impl<'t> Writing<'t> {
             let (removed, row_then) = self.remove_expired(store, row, ROOM_ROWS)?;
             row = row_then;
             if removed == 0 {
-                return Err(Trouble::Refused(refusal));
+                return Err(TransactionError::Refused(refusal));
             }
         };
         for Planned { at, effect, old_expiry } in planned {
@@ -176,7 +176,7 @@ impl<'t> Writing<'t> {
         store: StorePlace<'_>,
         effects: &'a BTreeMap<&str, Effect<'_>>,
         mut usage: StoreUsage,
-    ) -> Result<(Vec<Planned<'a>>, StoreUsage), Trouble> {
+    ) -> Result<(Vec<Planned<'a>>, StoreUsage), TransactionError> {
         let mut planned = Vec::with_capacity(effects.len());
         for (key, effect) in effects {
             let at = entry_key(store.number, key);
@@ -201,7 +201,7 @@ impl<'t> Writing<'t> {
         Ok((planned, usage))
     }
 
-    fn row(&self, store: StorePlace<'_>) -> Result<StoreRow, Trouble> {
+    fn row(&self, store: StorePlace<'_>) -> Result<StoreRow, TransactionError> {
         if let Some(row) = self.changed.get(store.name) {
             return Ok(*row);
         }
@@ -210,13 +210,13 @@ impl<'t> Writing<'t> {
     }
 
     /// Removes entries of a store that have expired, the earliest first, at most so many; how many it has removed.
-    pub(crate) fn sweep(&mut self, store: StorePlace<'_>, rows_max: usize) -> Result<usize, Trouble> {
+    pub(crate) fn sweep(&mut self, store: StorePlace<'_>, rows_max: usize) -> Result<usize, TransactionError> {
         let row = self.row(store)?;
         Ok(self.remove_expired(store, row, rows_max)?.0)
     }
 
     /// When the next entry of a store expires.
-    pub(crate) fn next_expiry_of(&self, store: u32) -> Result<Option<u64>, Trouble> {
+    pub(crate) fn next_expiry_of(&self, store: u32) -> Result<Option<u64>, TransactionError> {
         let (begin, end) = (expiry_key(store, 0, &[]), expiry_key(store, u64::MAX, &[]));
         let Some(next) = self.expiries.range::<&[u8]>(&*begin..&*end)?.next() else { return Ok(None) };
         Ok(Some(read_expiry_key(next?.0.value())?.0))
@@ -227,7 +227,7 @@ impl<'t> Writing<'t> {
         store: StorePlace<'_>,
         mut row: StoreRow,
         rows_max: usize,
-    ) -> Result<(usize, StoreRow), Trouble> {
+    ) -> Result<(usize, StoreRow), TransactionError> {
         let (begin, end) =
             (expiry_key(store.number, 0, &[]), expiry_key(store.number, self.now.saturating_add(1), &[]));
         let mut expired = Vec::new();
@@ -273,8 +273,8 @@ fn refusal(before: StoreUsage, after: StoreUsage, quota: &StoreQuota) -> Option<
 }
 
 /// A number as it is stored, in the one form that has no other.
-fn read_number(value: &[u8]) -> Result<i64, Trouble> {
-    let text = std::str::from_utf8(value).map_err(|_| Trouble::Refused(StoreError::NotANumber))?;
-    let number: i64 = text.parse().map_err(|_| Trouble::Refused(StoreError::NotANumber))?;
-    if number.to_string() == text { Ok(number) } else { Err(Trouble::Refused(StoreError::NotANumber)) }
+fn read_number(value: &[u8]) -> Result<i64, TransactionError> {
+    let text = std::str::from_utf8(value).map_err(|_| TransactionError::Refused(StoreError::NotANumber))?;
+    let number: i64 = text.parse().map_err(|_| TransactionError::Refused(StoreError::NotANumber))?;
+    if number.to_string() == text { Ok(number) } else { Err(TransactionError::Refused(StoreError::NotANumber)) }
 }
