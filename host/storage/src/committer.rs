@@ -22,8 +22,10 @@ const BATCH_MAX: usize = 256;
 const GATHER_MAX: Duration = Duration::from_millis(2);
 /// Entries that one sweep removes at most, so that writers do not wait for long.
 const SWEEP_ROWS_MAX: usize = 1_000;
-/// Time between two sweeps, and between two attempts to open the file after an error.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Time between two sweeps.
+const SWEEP_PAUSE: Duration = Duration::from_millis(100);
+/// Time between two attempts to open the file after an error. A damaged file is not tried again.
+const OPEN_PAUSE: Duration = Duration::from_millis(500);
 /// A clock that was set is noticed after this time.
 const SLEEP_MAX: Duration = Duration::from_secs(60 * 60);
 
@@ -83,8 +85,8 @@ pub(crate) struct Committer {
     /// Not before this expiry is there something to sweep.
     next_expiry: Option<u64>,
     next_sweep: Instant,
-    /// Why the file is closed, and when to open it again.
-    broken: Option<(StoreError, Instant)>,
+    /// Why the file is closed, and when to open it again; none: not before the next start.
+    broken: Option<(StoreError, Option<Instant>)>,
 }
 
 impl Committer {
@@ -160,7 +162,7 @@ impl Committer {
             Order::Look => {
                 let look = self.shared.engine.read(|reading| Ok(reading.open_table(META)?.get(BATCH)?.is_some()));
                 if let Err(error) = look {
-                    self.broken.get_or_insert((error, Instant::now()));
+                    self.broken.get_or_insert((error, Some(Instant::now())));
                     let _ = self.is_usable();
                 }
             }
@@ -217,7 +219,7 @@ impl Committer {
 
     /// Opens the file again after a transaction that failed, and looks whether it is there nonetheless.
     fn failed(&mut self, error: StoreError, number: Option<u64>) -> StoreError {
-        self.broken = Some((error.clone(), Instant::now()));
+        self.broken = Some((error.clone(), Some(Instant::now())));
         let is_there =
             self.is_usable().and_then(|()| self.last_number()).map(|last| number.is_some_and(|it| last >= it));
         // What the disk said it could not keep may be lost later, even if it is there now.
@@ -231,7 +233,7 @@ impl Committer {
     /// Whether the file can be used; opens it again if it is time to.
     fn is_usable(&mut self) -> Result<(), StoreError> {
         let Some((error, again_at)) = &self.broken else { return Ok(()) };
-        if Instant::now() < *again_at {
+        if again_at.is_none_or(|again_at| Instant::now() < again_at) {
             return Err(error.clone());
         }
         match self.shared.engine.reopen() {
@@ -241,7 +243,8 @@ impl Committer {
             }
             Err(error) => {
                 tracing::error!(%error, "stores: the file cannot be opened again");
-                self.broken = Some((error.clone(), Instant::now() + PAUSE));
+                let is_damaged = matches!(error, StoreError::Damaged { .. });
+                self.broken = Some((error.clone(), (!is_damaged).then(|| Instant::now() + OPEN_PAUSE)));
                 Err(error)
             }
         }
@@ -249,7 +252,7 @@ impl Committer {
 
     /// Removes some of what has expired, and finds out when there is more to do.
     fn sweep(&mut self) {
-        self.next_sweep = Instant::now() + PAUSE;
+        self.next_sweep = Instant::now() + SWEEP_PAUSE;
         if self.is_usable().is_err() {
             return;
         }
@@ -281,7 +284,7 @@ impl Committer {
             Err(trouble) => {
                 let error = self.shared.engine.said(trouble);
                 tracing::error!(%error, "stores: a sweep failed");
-                self.broken = Some((error, Instant::now()));
+                self.broken = Some((error, Some(Instant::now())));
             }
         }
     }

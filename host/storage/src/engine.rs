@@ -2,7 +2,7 @@
 //! its tables, and nothing of how it is opened, breaks or is opened again.
 
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, TryLockError};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -100,7 +100,12 @@ impl Engine {
     }
 
     fn with<T>(&self, run: impl FnOnce(&Database) -> Result<T, TransactionError>) -> Result<T, TransactionError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = match self.database.try_read() {
+            Ok(database) => database,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // It is being opened again, which takes as long as the file is large.
+            Err(TryLockError::WouldBlock) => return Err(TransactionError::Refused(StoreError::Busy)),
+        };
         let database = database.as_ref().map_err(|error| TransactionError::Refused(error.clone()))?;
         // A damaged page can make the engine panic.
         panics::caught(|| run(database)).unwrap_or_else(|text| Err(redb::Error::Corrupted(text).into()))

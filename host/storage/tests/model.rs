@@ -1,4 +1,4 @@
-//! Any sequence of operations gives what a plain map would give.
+//! Any sequence of operations gives what a plain map would give. `WASMHOST_STORAGE_CASES` says how many sequences are tried.
 
 use std::collections::BTreeMap;
 
@@ -191,6 +191,7 @@ async fn follows<S: Clients>(world: &World<S>, name: &str, steps: Vec<Step>) -> 
 }
 
 fn runs(cases: u32, follows: impl Fn(Vec<Step>) -> Result<(), TestCaseError>) {
+    let cases = std::env::var("WASMHOST_STORAGE_CASES").map_or(cases, |cases| cases.parse().expect("a number"));
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     runner.run(&proptest::collection::vec(steps(), 1..40), follows).unwrap_or_else(|error| panic!("{error}"));
 }
