@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::asked::Asked;
+use crate::asked::{Answered, Asked};
 use crate::engine::{BATCH, Engine, META, TransactionError};
 use crate::error::StoreError;
 use crate::operation::{Operation, StoreQuota};
@@ -18,6 +18,8 @@ use crate::write::Writing;
 
 /// Most operations that share a transaction.
 const BATCH_MAX: usize = 256;
+/// A transaction takes no more operations when it has so many bytes of them.
+const BATCH_BYTES: usize = 16 << 20;
 /// For at most so long a transaction waits for those who were in the last one and may ask again.
 const GATHER_MAX: Duration = Duration::from_millis(2);
 /// Entries that one sweep removes at most, so that writers do not wait for long.
@@ -38,7 +40,7 @@ pub(crate) struct Granted {
     pub(crate) name: String,
     pub(crate) number: u32,
     pub(crate) quota: StoreQuota,
-    /// Operations that wait for the committer. Who asks adds, the committer takes away.
+    /// Operations that are not answered yet. Who asks adds, the committer takes away.
     pub(crate) waiting: AtomicUsize,
 }
 
@@ -51,16 +53,26 @@ impl Granted {
 /// The stores that may be asked, by name. The committer writes it, everybody reads it.
 pub(crate) type GrantedStores = RwLock<HashMap<String, Arc<Granted>>>;
 
+/// An operation that changes something, counted in `Granted::waiting` and `SharedStores::waiting_bytes` until it is answered.
+pub(crate) struct Queued {
+    pub(crate) store: Arc<Granted>,
+    pub(crate) operation: Operation,
+    pub(crate) bytes: usize,
+    pub(crate) asked: Asked,
+}
+
+impl Queued {
+    fn tell(self, shared: &SharedStores, answered: Answered) {
+        self.store.waiting.fetch_sub(1, Relaxed);
+        shared.waiting_bytes.fetch_sub(self.bytes, Relaxed);
+        self.asked.tell(answered);
+    }
+}
+
 /// What the committer is to do.
 pub(crate) enum Order {
     /// An operation that changes something.
-    Operate {
-        store: Arc<Granted>,
-        operation: Operation,
-        /// Counted in `SharedStores::waiting_bytes`.
-        bytes: usize,
-        asked: Asked,
-    },
+    Operate(Queued),
     /// From now on these stores may be asked, and no others.
     Grant { stores: Vec<(String, StoreQuota)>, done: oneshot::Sender<Result<(), StoreError>> },
     /// A reader met an error: the file may have to be opened again.
@@ -72,7 +84,7 @@ pub(crate) struct SharedStores {
     pub(crate) engine: Engine,
     pub(crate) clock: WallClock,
     pub(crate) grants: GrantedStores,
-    /// Bytes of all operations that wait. Who asks adds, the committer takes away.
+    /// Bytes of all operations that are not answered yet. Who asks adds, the committer takes away.
     pub(crate) waiting_bytes: AtomicUsize,
 }
 
@@ -125,25 +137,24 @@ impl Committer {
 
     /// Carries out an order, with all that can be done in the same transaction.
     fn begin(&mut self, first: Order) {
-        let mut batch = Vec::new();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         let mut last = Some(first);
         let gathering = Instant::now();
         while let Some(order) = last.take() {
             match order {
-                Order::Operate { store, operation, bytes, asked } => {
-                    store.waiting.fetch_sub(1, Relaxed);
-                    self.shared.waiting_bytes.fetch_sub(bytes, Relaxed);
-                    if asked.begin() {
-                        batch.push((store, operation, asked));
-                    }
+                Order::Operate(queued) if queued.asked.begin() => {
+                    bytes += queued.bytes;
+                    batch.push(queued);
                 }
+                // Nobody waits for it.
+                Order::Operate(queued) => queued.tell(&self.shared, Err(StoreError::Busy)),
                 other => {
                     self.commit(std::mem::take(&mut batch));
                     self.obey(other);
                     return;
                 }
             }
-            if batch.len() < BATCH_MAX {
+            if batch.len() < BATCH_MAX && bytes < BATCH_BYTES {
                 let wait = gather_for(self.last_batch, batch.len(), self.last_commit);
                 last = self.orders.recv_timeout(wait.saturating_sub(gathering.elapsed())).ok();
             }
@@ -158,6 +169,8 @@ impl Committer {
         match order {
             Order::Grant { stores, done } => {
                 let _ = done.send(grant(&self.shared, stores));
+                // Of what has expired in them nobody knows yet.
+                self.next_expiry = Some(0);
             }
             Order::Look => {
                 let look = self.shared.engine.read(|reading| Ok(reading.open_table(META)?.get(BATCH)?.is_some()));
@@ -166,17 +179,17 @@ impl Committer {
                     let _ = self.is_usable();
                 }
             }
-            Order::Operate { .. } => {}
+            Order::Operate(_) => {}
         }
     }
 
     /// Does all of it in one transaction, and answers.
-    fn commit(&mut self, batch: Vec<(Arc<Granted>, Operation, Asked)>) {
+    fn commit(&mut self, batch: Vec<Queued>) {
         if batch.is_empty() {
             return;
         }
         if let Err(error) = self.is_usable() {
-            batch.into_iter().for_each(|(_, _, asked)| asked.tell(Err(error.clone())));
+            batch.into_iter().for_each(|queued| queued.tell(&self.shared, Err(error.clone())));
             return;
         }
         self.last_batch = batch.len();
@@ -187,7 +200,7 @@ impl Committer {
         let engine = &self.shared.engine;
         let committed = engine.write(|transaction| {
             let mut writing = Writing::begin(&transaction, now)?;
-            for (store, operation, _) in &batch {
+            for Queued { store, operation, .. } in &batch {
                 match writing.apply(store.place(), &store.quota, operation) {
                     Err(trouble @ TransactionError::Engine(_)) => return Err(trouble),
                     applied => told_in_it.push(applied.map_err(|trouble| engine.said(trouble))),
@@ -201,7 +214,9 @@ impl Committer {
         match committed {
             Ok(next) => {
                 self.next_expiry = self.next_expiry.into_iter().chain(next).min();
-                batch.into_iter().zip(told_in_it).for_each(|((_, _, asked), told)| asked.tell(told));
+                for (queued, told) in batch.into_iter().zip(told_in_it) {
+                    queued.tell(&self.shared, told);
+                }
             }
             Err(trouble) => {
                 let error = self.shared.engine.said(trouble);
@@ -209,8 +224,8 @@ impl Committer {
                 let error = self.failed(error, number);
                 // Those that were refused are told why.
                 let refusals = told_in_it.into_iter().map(Result::err).chain(std::iter::repeat(None));
-                for ((_, _, asked), refusal) in batch.into_iter().zip(refusals) {
-                    asked.tell(refusal.map_or_else(|| Err(error.clone()), Err));
+                for (queued, refusal) in batch.into_iter().zip(refusals) {
+                    queued.tell(&self.shared, refusal.map_or_else(|| Err(error.clone()), Err));
                 }
             }
         }

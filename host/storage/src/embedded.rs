@@ -13,18 +13,18 @@ use tokio::sync::oneshot;
 
 use crate::asked::{Answered, Wait, ask};
 use crate::backend::KeyValue;
-use crate::committer::{Committer, Granted, Order, SharedStores, WallClock, grant};
+use crate::committer::{Committer, Granted, Order, Queued, SharedStores, WallClock, grant};
 use crate::engine::Engine;
 use crate::error::{OpenError, StoreError};
 use crate::file::StoreFile;
 use crate::operation::{NAME_BYTES_MAX, Operation, StoreQuota};
 use crate::read::answer;
 
-/// Operations that wait for the committer, of all stores.
+/// Operations that wait for the committer, of all stores, without those of the transaction that it is in.
 const QUEUE_MAX: usize = 1_024;
-/// Of one store, so that it leaves room for others.
+/// Operations of one store that are not answered yet, so that it leaves room for others.
 const QUEUE_OF_STORE_MAX: usize = 256;
-/// Bytes of all operations that wait.
+/// Bytes of all operations that are not answered yet.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// How the stores of a process are kept.
@@ -157,7 +157,7 @@ impl Embedded {
         of_store.fetch_add(1, Relaxed);
         of_all.fetch_add(bytes, Relaxed);
         let (asked, wait) = ask(true);
-        let queued = self.order(Order::Operate { store: Arc::clone(&store), operation, bytes, asked });
+        let queued = self.order(Order::Operate(Queued { store: Arc::clone(&store), operation, bytes, asked }));
         if queued.is_err() {
             of_store.fetch_sub(1, Relaxed);
             of_all.fetch_sub(bytes, Relaxed);

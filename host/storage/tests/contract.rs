@@ -214,6 +214,19 @@ async fn what_has_expired_is_removed_and_stops_counting<S: Clients>(world: World
     assert_eq!(stores.usage("a").await, Ok(StoreUsage::default()));
     assert_eq!(stores.usage("b").await, Ok(StoreUsage { keys: 2, bytes: 8 }));
     assert_eq!(stores.list("b", "", None, 10).await.unwrap().keys, ["l", "later"]);
+    // Also what expired while nobody might ask its store.
+    stores.write("a", vec![set_for("k", b"1", 10)]).await.unwrap();
+    world.grant(&[("b", ROOMY)]).await;
+    world.pass(10);
+    for _ in 0..3 {
+        stores.set("b", "l", b"3").await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(120)).await;
+    }
+    world.grant(&[("a", ROOMY), ("b", ROOMY)]).await;
+    while stores.usage("a").await.unwrap().keys != 0 {
+        assert!(std::time::Instant::now() < ceiling, "the sweep does not come");
+        stores.set("b", "l", b"4").await.unwrap();
+    }
 }
 
 async fn expired_entries_make_room_for_a_write<S: Clients>(world: World<S>) {
