@@ -48,8 +48,8 @@ fn look(stores: &Embedded) -> (u64, u64) {
                 assert!(file.ends_with(wasmhost_storage::FILE_NAME), "{file}");
                 damaged += 1;
             }
-            // It is opened again.
-            Err(StoreError::Unavailable | StoreError::Io { .. }) => damaged += 1,
+            // It is being opened again.
+            Err(StoreError::Busy | StoreError::Unavailable | StoreError::Io { .. }) => damaged += 1,
             other => panic!("{other:?}"),
         }
     }
