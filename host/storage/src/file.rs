@@ -3,9 +3,11 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use redb::Database;
+use redb::backends::FileBackend;
 use rustix::fs::OFlags;
 
 use crate::error::OpenError;
@@ -37,16 +39,13 @@ impl StoreFile {
 
 fn open(data_dir: &Path, path: &Path) -> io::Result<File> {
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(flags)
-        .open(path)?;
+    let file = match open_existing(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make(data_dir, path)?;
+            open_existing(path)?
+        }
+        opened => opened?,
+    };
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a file"));
@@ -57,6 +56,26 @@ fn open(data_dir: &Path, path: &Path) -> io::Result<File> {
     // The name of a new file survives a power cut only once its directory is on the disk.
     File::open(data_dir)?.sync_all()?;
     Ok(file)
+}
+
+fn open_existing(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
+}
+
+/// Makes an empty file of stores, which appears whole: the engine takes what it has made in part for the file of others.
+fn make(data_dir: &Path, path: &Path) -> io::Result<()> {
+    // Only this user can read it.
+    let new = tempfile::Builder::new().prefix("new-stores-").tempfile_in(data_dir)?;
+    let backend = FileBackend::new(new.as_file().try_clone()?).map_err(io::Error::other)?;
+    drop(Database::builder().create_with_backend(backend).map_err(io::Error::other)?);
+    new.as_file().sync_all()?;
+    match new.persist_noclobber(path) {
+        // Another process was faster; whose it is the lock decides.
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(|_| ()).map_err(|error| error.error),
+    }
 }
 
 #[cfg(test)]

@@ -128,14 +128,7 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     let (mut acknowledged, mut longest, mut before_the_first) = (Acknowledged::default(), Duration::ZERO, 0);
     for round in 0..rounds {
         let (mut line, its) = UnixStream::pair().expect("a pair");
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["crash::a_process_that_is_killed", "--exact", "--ignored", "--nocapture"])
-            .env(FOLDER, folder.path())
-            .stdin(std::os::fd::OwnedFd::from(its))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a child");
+        let mut child = spawn(folder.path(), its);
         if round % 4 != 0 {
             // Three of four rounds reach the writing, also on a slow machine.
             line.set_read_timeout(Some(crate::PATIENCE)).expect("a socket");
@@ -164,6 +157,44 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment() {
          opening took {longest:?} at most",
         acknowledged.increments
     );
+}
+
+/// The child, over this folder; it tells of its acknowledgements on the socket.
+fn spawn(folder: &Path, line: UnixStream) -> std::process::Child {
+    Command::new(std::env::current_exe().expect("this program"))
+        .args(["crash::a_process_that_is_killed", "--exact", "--ignored", "--nocapture"])
+        .env(FOLDER, folder)
+        .stdin(std::os::fd::OwnedFd::from(line))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a child")
+}
+
+#[test]
+fn a_kill_while_the_file_is_made_leaves_one_that_can_be_used() {
+    let rounds = std::env::var("WASMHOST_STORAGE_KILLS").map_or(40, |kills| kills.parse().expect("a number"));
+    let mut made = 0;
+    for round in 0..rounds {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (_line, its) = UnixStream::pair().expect("a pair");
+        let data = folder.path().join("data");
+        let mut child = spawn(&data, its);
+        // From the moment at which it begins to make it.
+        let ceiling = std::time::Instant::now() + crate::PATIENCE;
+        while !data.exists() && std::time::Instant::now() < ceiling {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_micros(fastrand::u64(..30_000)));
+        child.kill().expect("a kill");
+        child.wait().expect("an end");
+        made += usize::from(crate::file_of(&data).exists());
+        let (stores, closing) = open(&data).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        run(stores.set("a", "k", b"1")).expect("a write");
+        drop(stores);
+        closing.wait();
+    }
+    println!("{rounds} kills while the file was made, {made} after it had its name");
 }
 
 fn count(acknowledged: &mut Acknowledged, told: &[u8]) {
