@@ -8,10 +8,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("config", &[]),
     ("confine", &["base", "config"]),
+    ("acme", &["base", "config", "confine"]),
     ("sandbox", &["base", "config", "confine"]),
     ("serve", &["base", "config", "sandbox"]),
     ("storage", &["base"]),
-    ("supervise", &["base", "config", "confine", "sandbox", "serve"]),
+    ("supervise", &["acme", "base", "config", "confine", "sandbox", "serve"]),
     ("toolchain", &["sandbox"]),
 ];
 
@@ -19,6 +20,8 @@ const CRATES: &[(&str, &[&str])] = &[
 /// specific row counts; a file without a row may import all of its crate. What decides without acting imports nothing that
 /// acts.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("acme/src/client.rs", &[]),
+    ("acme/src/schedule.rs", &[]),
     ("base/src", &[]),
     ("config/src/cli", &["capability", "given", "settings"]),
     ("config/src/nearest.rs", &[]),
@@ -41,20 +44,36 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("serve/src/net", &["metrics", "scoreboard"]),
     ("serve/src/net/clients.rs", &[]),
     ("serve/src/net/proxy_header.rs", &[]),
+    ("serve/src/net/questions.rs", &["net::clients"]),
+    ("serve/src/net/spoken.rs", &[]),
     ("serve/src/buffers.rs", &[]),
-    ("serve/src/coding.rs", &[]),
+    ("serve/src/coding.rs", &["elements"]),
+    ("serve/src/elements.rs", &[]),
     ("serve/src/files", &["coding"]),
     ("serve/src/files/place.rs", &[]),
     ("serve/src/files/range.rs", &[]),
+    ("serve/src/http/proof.rs", &[]),
     ("serve/src/http/proxied.rs", &["net::Peer"]),
     ("serve/src/pool", &["alarms", "buffers", "crash", "development", "files", "metrics", "scoreboard", "worker_id"]),
     ("serve/src/pool/health.rs", &[]),
     ("serve/src/pool/codel.rs", &[]),
     (
         "serve/src/http",
-        &["alarms", "buffers", "coding", "crash", "development", "files", "metrics", "net", "pool", "worker_id"],
+        &[
+            "alarms",
+            "buffers",
+            "coding",
+            "crash",
+            "development",
+            "elements",
+            "files",
+            "metrics",
+            "net",
+            "pool",
+            "worker_id",
+        ],
     ),
-    ("serve/src/http/compress.rs", &["coding", "http::response_head", "net"]),
+    ("serve/src/http/compress.rs", &["coding", "elements", "http::response_head", "net"]),
     ("serve/src/http/gzip.rs", &[]),
     ("serve/src/http/pace.rs", &[]),
     ("serve/src/http1", &["alarms", "http", "metrics", "net", "preface", "turns"]),
@@ -65,7 +84,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("serve/src/preface.rs", &[]),
     ("serve/src/protocol.rs", &["http", "http1", "http2", "net"]),
     ("serve/src/turns.rs", &[]),
-    ("serve/src/worker", &["alarms", "crash", "http", "metrics", "net", "pool", "protocol", "scoreboard", "worker_id"]),
+    (
+        "serve/src/worker",
+        &["alarms", "buffers", "crash", "http", "metrics", "net", "pool", "protocol", "scoreboard", "worker_id"],
+    ),
     ("storage/src/asked.rs", &["error", "operation"]),
     ("storage/src/backend.rs", &["error", "operation"]),
     ("storage/src/codec.rs", &["asked", "error", "operation"]),
@@ -99,7 +121,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("toolchain/src/templates.rs", &["build"]),
 ];
 /// What speaks HTTP.
-const SPEAK_HYPER: [&str; 11] = [
+const SPEAK_HYPER: [&str; 12] = [
+    "acme/src/client.rs",
     "serve/src/http/forward.rs",
     "serve/src/http/forward/connections.rs",
     "serve/src/http/forward/response.rs",

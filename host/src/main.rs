@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
 
+use wasmhost_acme::AcmeProcessError;
 use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_base::{descriptor_table, heap};
 use wasmhost_config::cli::{
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
         Some("worker") => return run_worker(),
         Some("spawner") => return run_spawner(),
+        Some("acme") => return run_acme(),
         _ => {}
     }
     match parse(std::env::args_os(), capabilities()) {
@@ -118,6 +120,14 @@ fn run_spawner() -> ExitCode {
     match spawner::run(capabilities(), look_up()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ AttendError::Inherit(InheritError::NotAChild(_))) => wrong_usage(&[error.to_string()]),
+        Err(error) => failed(&error, "see the log lines above"),
+    }
+}
+
+fn run_acme() -> ExitCode {
+    match wasmhost_acme::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ AcmeProcessError::Inherit(InheritError::NotAChild(_))) => wrong_usage(&[error.to_string()]),
         Err(error) => failed(&error, "see the log lines above"),
     }
 }

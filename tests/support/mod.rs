@@ -1,11 +1,13 @@
 //! What the tests have in common.
 
+pub mod acme;
 pub mod apps;
 pub mod cgroup;
 pub mod client;
 pub mod document;
 pub mod facility;
 pub mod harness;
+pub mod hpack;
 pub mod http2;
 pub mod neighbours;
 pub mod run;

@@ -254,6 +254,12 @@ impl Server {
         pids
     }
 
+    /// The number of the process that gets certificates by ACME.
+    pub fn acme_pid(&self) -> Option<u32> {
+        let pids = self.spawner_pid().map(children).unwrap_or_default();
+        pids.into_iter().find(|pid| words_of(*pid).get(1).is_some_and(|part| part == "acme"))
+    }
+
     /// All of its processes: the primary, the spawner, and what that has started.
     pub fn pids(&self) -> Vec<u32> {
         let mut pids = vec![self.pid()];

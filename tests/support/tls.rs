@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, PublicKeyData,
+};
 use time::{Duration as Span, OffsetDateTime};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -49,6 +51,11 @@ impl Authority {
     /// Its certificate in PEM.
     pub fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    /// Signs a certificate with these parameters for this key; in PEM.
+    pub fn sign(&self, params: &CertificateParams, key: &impl PublicKeyData) -> String {
+        params.signed_by(key, &self.0).expect("a certificate").pem()
     }
 
     /// A certificate for these servers, valid for so many days from now, as `NAME.pem` and `NAME.key` in a folder.

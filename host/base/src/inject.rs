@@ -96,3 +96,17 @@ pub fn panic_at(point: &str) {
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
 pub fn panic_at(_: &str) {}
+
+/// How long something waits that waits for so long: a second at most, with `WASMHOST_INJECT=hasty` in the environment.
+#[cfg(feature = "fault-injection")]
+pub fn hastened(wait: std::time::Duration) -> std::time::Duration {
+    let is_hasty = std::env::var_os("WASMHOST_INJECT").is_some_and(|what| what == "hasty");
+    if is_hasty { wait.min(std::time::Duration::from_secs(1)) } else { wait }
+}
+
+/// As long.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub fn hastened(wait: std::time::Duration) -> std::time::Duration {
+    wait
+}

@@ -8,6 +8,7 @@ pub mod line_budget;
 pub mod log;
 pub mod panics;
 pub mod portions;
+pub mod private_files;
 pub mod quota;
 pub mod sealed;
 pub mod socket_file;

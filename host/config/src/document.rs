@@ -121,12 +121,16 @@ impl Keys {
 
     /// Whether some settings have their keys in a table of this name.
     fn has_table(&self, name: &str) -> bool {
-        self.by_key.keys().any(|key| table_of(key) == Some(name))
+        self.by_key.keys().any(|key| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
     }
 
     /// How a key of this table may be written.
     fn example(&self, table: &str) -> &'static str {
-        if table == "tls" { "cert = \"cert.pem\", key = \"key.pem\"" } else { "cpu = \"2s\"" }
+        match table {
+            "tls" => "cert = \"cert.pem\", key = \"key.pem\"",
+            "tls.acme" => "domains = [\"example.com\"], agree-to-terms = true",
+            _ => "cpu = \"2s\"",
+        }
     }
 
     /// What is wrong with a key that is none of these; `table`: where it stands, if in a table of the table.
@@ -149,7 +153,7 @@ impl Keys {
             return format!("unknown key `{shown_key}`, is `{}` meant?", setting.key);
         }
         let in_table = self.by_key.keys().filter(|key| table_of(key).is_some_and(|of| Some(of) == table));
-        let here = in_table.filter_map(|key| key.split_once('.')).map(|(_, last)| last);
+        let here = in_table.filter_map(|key| key.rsplit_once('.')).map(|(_, last)| last);
         let top = self.by_key.keys().map(|key| table_of(key).unwrap_or(key)).chain(self.others.iter().copied());
         let meant = if table.is_some() { nearest(key, here) } else { nearest(key, top) };
         // Or somewhere else.
@@ -162,7 +166,7 @@ impl Keys {
 }
 
 fn table_of(key: &'static str) -> Option<&'static str> {
-    key.split_once('.').map(|(table, _)| table)
+    key.rsplit_once('.').map(|(table, _)| table)
 }
 
 fn is_last_part(full: &str, key: &str) -> bool {
@@ -203,9 +207,7 @@ impl TableReader<'_> {
             match (keys.find(name), value.get_ref()) {
                 (Some(setting), _) => self.setting(setting, value, drafts),
                 (None, DeValue::Table(inner)) if keys.has_table(name) => self.inner(name, inner, keys, drafts),
-                (None, _) if keys.has_table(name) => {
-                    self.wrong(at(value), format!("`{name}` must be a table: `{name} = {{ {} }}`", keys.example(name)));
-                }
+                (None, _) if keys.has_table(name) => self.no_table(name, value, keys),
                 (None, _) if keys.others.contains(&name) => {}
                 (None, _) => self.wrong(start(key), keys.unknown(None, name)),
             }
@@ -215,11 +217,18 @@ impl TableReader<'_> {
     fn inner(&mut self, table: &str, inner: &DeTable<'_>, keys: &Keys, drafts: &mut Drafts) {
         for (key, value) in inner {
             let name = key.get_ref().as_ref();
-            match keys.find(&format!("{table}.{name}")) {
-                Some(setting) => self.setting(setting, value, drafts),
-                None => self.wrong(start(key), keys.unknown(Some(table), name)),
+            let full = format!("{table}.{name}");
+            match (keys.find(&full), value.get_ref()) {
+                (Some(setting), _) => self.setting(setting, value, drafts),
+                (None, DeValue::Table(inner)) if keys.has_table(&full) => self.inner(&full, inner, keys, drafts),
+                (None, _) if keys.has_table(&full) => self.no_table(&full, value, keys),
+                (None, _) => self.wrong(start(key), keys.unknown(Some(table), name)),
             }
         }
+    }
+
+    fn no_table(&mut self, name: &str, value: &Spanned<DeValue<'_>>, keys: &Keys) {
+        self.wrong(at(value), format!("`{name}` must be a table: `{name} = {{ {} }}`", keys.example(name)));
     }
 
     fn wrong(&mut self, at: Offset, reason: impl Into<String>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::acme::{AcmeDraft, AcmeSettings};
 use super::draft::Folder;
 use super::{Listen, encoding, parse};
 
@@ -34,8 +35,11 @@ impl ListenerConfig {
 /// The files of a listener's TLS. Only the spawner opens them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsFiles {
-    /// One at least; the first is for clients that name no server, or one of which there is no certificate.
+    /// One at least, unless one is to be had by ACME; the first is for clients that name no server, or one of which there is
+    /// no certificate.
     pub certificates: Vec<CertificateFiles>,
+    /// A certificate that is to be had by ACME, behind all others.
+    pub acme: Option<AcmeSettings>,
     /// The roots of clients' certificates; none: clients are not asked for any.
     #[serde(with = "encoding::path_or_none")]
     pub client_ca: Option<PathBuf>,
@@ -62,8 +66,20 @@ impl TlsFiles {
     pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         let paths =
             self.certificates.iter().flat_map(|files| [Some(&files.chain), Some(&files.key), files.ocsp.as_ref()]);
-        paths.chain([self.client_ca.as_ref()]).flatten()
+        let roots = self.acme.iter().map(|acme| &acme.ca_file).filter(|file| !file.as_os_str().is_empty());
+        paths.chain([self.client_ca.as_ref()]).flatten().chain(roots)
     }
+}
+
+/// The certificates that these listeners have by ACME, each once.
+pub fn acme_of(listeners: &[ListenerConfig]) -> Vec<&AcmeSettings> {
+    let mut all: Vec<&AcmeSettings> = Vec::new();
+    for acme in listeners.iter().filter_map(|listener| listener.tls.as_ref()?.acme.as_ref()) {
+        if !all.contains(&acme) {
+            all.push(acme);
+        }
+    }
+    all
 }
 
 /// Whether clients need a certificate, where they are asked for one.
@@ -91,6 +107,7 @@ pub(super) struct ListenerDraft {
     pub(super) ocsp: Vec<PathBuf>,
     pub(super) client_ca: Option<PathBuf>,
     pub(super) client_auth: ClientAuth,
+    pub(super) acme: AcmeDraft,
     pub(super) has_proxy_header: bool,
     pub(super) redirects: bool,
     pub(super) hsts: Option<Arc<str>>,
@@ -108,6 +125,7 @@ impl ListenerDraft {
             ocsp: Vec::new(),
             client_ca: None,
             client_auth: ClientAuth::Required,
+            acme: AcmeDraft::default(),
             has_proxy_header: false,
             redirects: false,
             hsts: None,
@@ -118,7 +136,7 @@ impl ListenerDraft {
 
     pub(super) fn listen(&mut self, text: &str) -> Result<(), String> {
         let listen = self.folder.listen(parse::listen(text)?);
-        if listen == Listen::Inherited && !self.has_inherited_socket {
+        if matches!(listen, Listen::Inherited(_)) && !self.has_inherited_socket {
             return Err(
                 "no socket was handed over: LISTEN_FDS is not set for this process (see sd_listen_fds(3))".to_owned()
             );
@@ -154,6 +172,14 @@ impl ListenerDraft {
         Ok(())
     }
 
+    /// No text is no file.
+    pub(super) fn acme_ca_file(&mut self, text: &str) -> Result<(), String> {
+        let path = if text.is_empty() { PathBuf::new() } else { self.folder.path(text)? };
+        let pem = if text.is_empty() { String::new() } else { parse::ca_file(&path)? };
+        (self.acme.ca_file, self.acme.ca_pem) = (path, pem.into());
+        Ok(())
+    }
+
     /// No text is no field.
     pub(super) fn hsts(&mut self, text: &str) -> Result<(), String> {
         let is_field = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
@@ -179,13 +205,13 @@ impl ListenerDraft {
             ("https-redirect", self.redirects),
             ("hsts", self.hsts.is_some()),
         ];
-        said.into_iter().find(|(_, is_said)| *is_said).map(|(key, _)| key)
+        said.into_iter().find(|(_, is_said)| *is_said).map(|(key, _)| key).or_else(|| self.acme.says())
     }
 
     /// Where clients connect when nothing is said.
     pub(super) fn listen_by_default(&mut self) {
         let local = Listen::Tcp(([127, 0, 0, 1], 8080).into());
-        self.listens.push(if self.has_inherited_socket { Listen::Inherited } else { local });
+        self.listens.push(if self.has_inherited_socket { Listen::Inherited(None) } else { local });
     }
 
     /// The listeners of this place.
@@ -221,12 +247,17 @@ impl ListenerDraft {
         if count > CERTIFICATES_MAX {
             return Err(("tls.cert", format!("there are {count} certificates, of {CERTIFICATES_MAX} at most")));
         }
-        if count == 0 {
+        let acme = self.acme.finish()?;
+        if count == 0 && !ocsp.is_empty() && acme.is_some() {
+            return Err(("tls.ocsp", "is for certificates of `tls.cert`".to_owned()));
+        }
+        if count == 0 && acme.is_none() {
             let beside = [("tls.ocsp", !ocsp.is_empty()), ("tls.client-ca", client_ca.is_some())];
             return match beside.into_iter().find(|(_, is_there)| *is_there) {
-                Some((key, _)) => {
-                    Err((key, "has no effect without a certificate: name `tls.cert` and `tls.key`".to_owned()))
-                }
+                Some((key, _)) => Err((
+                    key,
+                    "has no effect without a certificate: name `tls.cert` and `tls.key`, or `tls.acme`".to_owned(),
+                )),
                 None => Ok(None),
             };
         }
@@ -249,6 +280,7 @@ impl ListenerDraft {
         });
         Ok(Some(TlsFiles {
             certificates: certificates.collect(),
+            acme,
             client_ca: client_ca.clone(),
             client_auth: *client_auth,
         }))

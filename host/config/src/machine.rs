@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::CacheChoice;
+use super::environment::HostEnvironment;
 
 /// What the machine offers. A process that reads the settings again for another one has this from that one: a socket is
 /// handed to one process alone, and so is the environment.
@@ -18,6 +19,10 @@ pub struct Machine {
     pub has_inherited_socket: bool,
     /// Where the user's compiled components are kept if nothing else is said.
     pub cache: CacheChoice,
+    /// The environment of the process that the user started.
+    pub environment: HostEnvironment,
+    /// Where the service manager has a service keep what it is to find again (`StateDirectory=`, systemd.exec(5)).
+    pub state: Option<PathBuf>,
 }
 
 /// Reads what this machine offers.
@@ -27,6 +32,8 @@ pub fn machine() -> Machine {
         memory_bytes: memory_bytes(),
         has_inherited_socket: has_inherited_socket(),
         cache: cache_of_user(),
+        environment: HostEnvironment::of_this_process(),
+        state: state_of_service(),
     }
 }
 
@@ -52,6 +59,12 @@ fn cache_of_user() -> CacheChoice {
     let base = set("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
     let base = base.or_else(|| set("HOME").map(|home| home.join(".cache")));
     base.map_or(CacheChoice::NoHome, |base| CacheChoice::Dir(base.join("wasmhost")))
+}
+
+/// The first directory of `$STATE_DIRECTORY`, which may name several with colons between them.
+fn state_of_service() -> Option<PathBuf> {
+    let all = std::env::var("STATE_DIRECTORY").ok()?;
+    all.split(':').next().map(PathBuf::from).filter(|dir| dir.is_absolute())
 }
 
 /// The smaller of the RAM and the limits of the process's cgroups.

@@ -39,26 +39,31 @@ fn insert(schema: &mut Value, key: &str, value: Value) {
 
 fn properties(settings: impl Iterator<Item = &'static Setting>) -> Map<String, Value> {
     let mut properties = Map::new();
-    let mut tables: Map<String, Value> = Map::new();
     for setting in settings {
-        let value = property(setting);
-        match setting.key.split_once('.') {
-            None => {
-                properties.insert(setting.key.to_owned(), value);
-            }
-            Some((table, key)) => {
-                let inner = tables.entry(table).or_insert_with(|| Value::Object(Map::new()));
-                insert(inner, key, value);
-            }
-        }
-    }
-    for (name, inner) in tables {
-        let inner = if let Value::Object(inner) = inner { inner } else { Map::new() };
-        let description =
-            if name == "tls" { "TLS of these addresses" } else { "Bounds on the guest, and on its requests" };
-        properties.insert(name, object(inner, description));
+        put(&mut properties, setting.key, property(setting));
     }
     properties
+}
+
+/// Puts a property in its place, in a table of the table if its key has a dot.
+fn put(properties: &mut Map<String, Value>, key: &str, property: Value) {
+    let Some((table, rest)) = key.split_once('.') else {
+        properties.insert(key.to_owned(), property);
+        return;
+    };
+    let inner = properties.entry(table).or_insert_with(|| object(Map::new(), description(table)));
+    if let Some(Value::Object(inner)) = inner.get_mut("properties") {
+        put(inner, rest, property);
+    }
+}
+
+/// What is in a table of the file.
+fn description(table: &str) -> &'static str {
+    match table {
+        "tls" => "TLS of these addresses",
+        "acme" => "A certificate that an authority gives by ACME (RFC 8555)",
+        _ => "Bounds on the guest, and on its requests",
+    }
 }
 
 fn property(setting: &Setting) -> Value {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::document::ValuePlaces;
 use super::draft::latest;
+use super::environment::GuestVariable;
 use super::mistake::{Mistakes, Offset};
 use super::routes::{AppRoute, ROUTES_MAX, Router};
 use super::{App, Balance, Config, DIRECTORIES_MAX, Isolation, Listen, ListenerConfig, MAX_WORKERS, WorkerKind};
@@ -62,6 +63,7 @@ impl AppPlace {
 /// Checks the host's settings. `places`: where they stand in the file.
 pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
     check_proxy_headers(config, mistakes);
+    check_acme(config, mistakes);
     let is_tcp = |listen: &Listen| matches!(listen, Listen::Tcp(_));
     if config.balance == Balance::Kernel && !config.addresses().all(is_tcp) {
         let reason = "needs TCP addresses to listen on, and no others (`--listen ADDRESS:PORT`)";
@@ -82,6 +84,27 @@ fn check_proxy_headers(config: &Config, mistakes: &mut Mistakes) {
     }
 }
 
+/// Certificates by ACME have to be kept somewhere, each in a file of its own.
+fn check_acme(config: &Config, mistakes: &mut Mistakes) {
+    let all = config.acme();
+    let Some(data_dir) = &config.data_dir else {
+        if !all.is_empty() {
+            let reason = "needs `data-dir`, a directory in which certificates and their keys are kept (`--data-dir DIR`, or `StateDirectory=` of systemd)";
+            mistakes.note("tls.acme", reason);
+        }
+        return;
+    };
+    for (number, acme) in all.iter().enumerate() {
+        if all.iter().take(number).any(|other| other.file(data_dir) == acme.file(data_dir)) {
+            let first = acme.domains.first().map_or("", String::as_str);
+            let reason = format!(
+                "two addresses order a certificate whose first name is `{first}`, and say different things of it: write the same in both, or begin with another name"
+            );
+            mistakes.note("tls.acme", reason);
+        }
+    }
+}
+
 /// Checks the apps, and completes what one of them leaves to the others.
 pub(super) fn check_apps(apps: &mut [FoundApp], config: &Config, mistakes: &mut Mistakes) {
     let is_only = apps.len() == 1;
@@ -89,7 +112,7 @@ pub(super) fn check_apps(apps: &mut [FoundApp], config: &Config, mistakes: &mut 
     let (mut is_beyond_dirs, mut is_beyond_bytes) = (false, false);
     for found in apps.iter_mut() {
         complete(found, is_only, mistakes);
-        let environment = bytes_of(&found.app.grants.env);
+        let environment: usize = found.app.grants.env.iter().map(GuestVariable::bytes).sum();
         if environment > ENVIRONMENT_BYTES_MAX {
             let most = ENVIRONMENT_BYTES_MAX >> 20;
             let reason = format!("with `env` and all files, the guest has more than {most} MiB of variables");
@@ -157,7 +180,7 @@ fn check_groups(apps: &[FoundApp], workers: u16, mistakes: &mut Mistakes) {
 
 /// What an app must have, and what it has when it says nothing.
 fn complete(found: &mut FoundApp, is_only: bool, mistakes: &mut Mistakes) {
-    latest(&mut found.app.grants.env);
+    latest(&mut found.app.grants.env, |variable| &variable.name);
     found.app.grants.env.shrink_to_fit();
     found.app.grants.declared.complete();
     let Some(place) = &found.place else { return };
@@ -183,10 +206,6 @@ fn complete(found: &mut FoundApp, is_only: bool, mistakes: &mut Mistakes) {
         }
     }
     found.app.routes.shrink_to_fit();
-}
-
-fn bytes_of(pairs: &[(String, String)]) -> usize {
-    pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum()
 }
 
 fn check_names(apps: &[FoundApp], mistakes: &mut Mistakes) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind};
+use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind, acme};
 
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(super) enum Role {
     Worker,
     /// Compiles from standard input to standard output.
     Compiler,
+    /// Gets certificates by ACME.
+    Acme,
     /// Starts the others, and reads the component.
     Spawner,
 }
@@ -110,9 +112,15 @@ impl Cage {
         Self::empty(Role::Compiler)
     }
 
+    /// For the process that gets certificates by ACME: it reaches their authorities and writes where they are kept.
+    pub fn acme(config: &Config) -> Self {
+        Self::with(Role::Acme, needs_of_acme(config).as_slice())
+    }
+
     /// For the spawner, all of whose children are within what is said here: they confine themselves further.
     pub fn spawner(config: &Config, capabilities: Capabilities) -> Self {
-        let mut cage = Self::serving(Role::Spawner, config, capabilities);
+        let needs = config.apps.iter().flat_map(|app| capabilities.needs(app)).chain(needs_of_acme(config));
+        let mut cage = Self::with(Role::Spawner, &needs.collect::<Vec<_>>());
         // The component, by whatever way its path leads when it is loaded again. No guest runs here.
         cage.paths.push(("/".into(), Access::Read));
         cage.paths.push(("/dev/null".into(), Access::Write));
@@ -132,13 +140,17 @@ impl Cage {
 
     /// For a process that serves, or whose children do: what the apps need for the capabilities that they were granted.
     fn serving(role: Role, config: &Config, capabilities: Capabilities) -> Self {
-        let all: Vec<Needs> = config.apps.iter().flat_map(|app| capabilities.needs(app)).collect();
+        Self::with(role, &config.apps.iter().flat_map(|app| capabilities.needs(app)).collect::<Vec<_>>())
+    }
+
+    /// For a process that needs all this.
+    fn with(role: Role, all: &[Needs]) -> Self {
         let directories = || all.iter().flat_map(|needs| &needs.directories);
         let mut paths: Vec<(PathBuf, Access)> = Vec::new();
         for (path, is_changed) in directories() {
             paths.push((path.clone(), if *is_changed { Access::Write } else { Access::Read }));
         }
-        let connect = connect(&all);
+        let connect = connect(all);
         let outgoing = connect != Connect::Nowhere;
         if outgoing {
             paths.extend(NAME_RESOLUTION.map(|path| (path.into(), Access::Read)));
@@ -154,10 +166,22 @@ impl Cage {
         Self { role, paths, connect, grants }
     }
 
+    /// Whether the operator may have given it capabilities: those that the spawner starts get none.
+    pub(super) fn has_capabilities(&self) -> bool {
+        matches!(self.role, Role::Primary | Role::Spawner)
+    }
+
     /// Whether no other process depends on its signals.
     pub(super) fn is_leaf(&self) -> bool {
-        matches!(self.role, Role::Worker | Role::Compiler)
+        matches!(self.role, Role::Worker | Role::Compiler | Role::Acme)
     }
+}
+
+/// What getting certificates by ACME needs; none: there are none to be got.
+fn needs_of_acme(config: &Config) -> Option<Needs> {
+    let folder = acme::folder(config.data_dir.as_deref()?);
+    let ports: Vec<Port> = config.acme().iter().map(|acme| Port::One(acme.port())).collect();
+    (!ports.is_empty()).then(|| Needs { directories: vec![(folder, true)], ports, names: true })
 }
 
 /// Where connections go for all these needs.
@@ -220,7 +244,7 @@ impl ProcessReach {
 fn socket_files(config: &Config) -> impl Iterator<Item = &Path> {
     config.addresses().chain(&config.admin).filter_map(|listen| match listen {
         Listen::Unix(path) => Some(path.as_path()),
-        Listen::Tcp(_) | Listen::Inherited => None,
+        Listen::Tcp(_) | Listen::Inherited(_) => None,
     })
 }
 
@@ -300,6 +324,21 @@ mod tests {
         assert!(both.paths.contains(&("/rw".into(), Access::Write)) && both.grants.changes && both.grants.outgoing);
         assert_eq!(cage(&["80", "443-names"]).connect, Connect::Ports(vec![DOMAIN, 80, 443]));
         assert_eq!(cage(&["80", "any"]).connect, Connect::Anywhere);
+    }
+
+    #[test]
+    fn only_the_process_for_acme_and_the_spawner_reach_authorities() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = "--tls-acme-directory=https://ca.test:14000/dir";
+        let words = ["a.wasm", "--data-dir=/state", "--tls-acme=a.test", "--tls-acme-agree-to-terms", directory];
+        let config = fixtures::config(words, CAPABILITIES)?;
+        let reach = |cage: &Cage| (cage.connect.clone(), cage.paths.contains(&("/state/acme".into(), Access::Write)));
+        for cage in [Cage::acme(&config), Cage::spawner(&config, CAPABILITIES)] {
+            assert_eq!(reach(&cage), (Connect::Ports(vec![DOMAIN, 14_000]), true), "{:?}", cage.role);
+        }
+        for cage in [Cage::primary(&config, CAPABILITIES), Cage::worker(&config, CAPABILITIES), Cage::compiler()] {
+            assert_eq!(reach(&cage), (Connect::Nowhere, false), "{:?}", cage.role);
+        }
+        Ok(())
     }
 
     #[test]

@@ -468,10 +468,10 @@ mod tests {
 
     #[test]
     fn only_the_spawner_executes_and_nobody_traces() {
-        for role in [Role::Primary, Role::Worker, Role::Compiler] {
+        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme] {
             assert!(!is_granted(role, EVERYTHING, libc::SYS_execve), "{role:?}");
         }
-        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Spawner] {
+        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme, Role::Spawner] {
             for call in REFUSED.iter().chain(OLDER_REFUSED) {
                 assert!(!is_granted(role, EVERYTHING, *call), "{role:?} {call}");
             }
@@ -480,7 +480,7 @@ mod tests {
 
     #[test]
     fn no_process_changes_the_priority_of_another() -> Result<(), seccompiler::BackendError> {
-        for role in [Role::Primary, Role::Worker, Role::Compiler] {
+        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme] {
             assert!(!is_granted(role, EVERYTHING, libc::SYS_setpriority), "{role:?}");
         }
         let all = conditions(Role::Spawner, EVERYTHING)?;
@@ -491,7 +491,7 @@ mod tests {
 
     #[test]
     fn no_process_makes_namespaces() -> Result<(), seccompiler::BackendError> {
-        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Spawner] {
+        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme, Role::Spawner] {
             let all = conditions(role, EVERYTHING)?;
             assert!(all.iter().any(|(call, _)| *call == libc::SYS_clone), "{role:?}: clone(2) has no condition");
             for call in [libc::SYS_clone3, libc::SYS_unshare, libc::SYS_setns] {
@@ -516,7 +516,7 @@ mod tests {
 
     #[test]
     fn filters_of_all_roles_can_be_made_and_none_is_too_long() -> Result<(), seccompiler::BackendError> {
-        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Spawner] {
+        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme, Role::Spawner] {
             for grants in [CallGrants::default(), EVERYTHING] {
                 let ([refusing, granting], _) = filters(role, grants)?;
                 assert!(refusing.len() < 4096 && granting.len() < 4096);

@@ -20,6 +20,7 @@ mod link;
 mod misdeeds;
 mod pace;
 #[allow(dead_code, reason = "the setting `forwarded-headers` is about to switch it on")]
+mod proof;
 mod proxied;
 mod request_body;
 mod respond;

@@ -10,10 +10,10 @@ mod reasons;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use wasmhost_sandbox::{FaultKind, SharedBound};
+use wasmhost_sandbox::{ConnectionUse, FaultKind, SharedBound};
 
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
-pub use self::reasons::{ACCEPT_ERRORS, HandshakeFailure, Refused, Shed};
+pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, HandshakeFailure, Refused, Shed};
 pub use self::table::{Labelled, MetricKind, MetricRow, MetricValue, Shows};
 
 /// Names of the classes of status, by the first digit (0: others).
@@ -45,6 +45,8 @@ counters! {
         refusals: [Count; Refused::ALL.len()] => Counter "refusals", "refusals", [by "reason": Refused::ALL.map(Refused::name)];
         /// Times that an app had its part of what the apps of a worker share, and got no more of it, by what that is
         shortages: [AtomicU64; SharedBound::ALL.len()] => Counter "shortages", "shortages", [by "bound": SharedBound::ALL.map(SharedBound::name)];
+        /// Outgoing requests that got a connection: a new one, or one that another request had left open
+        outgoing: [AtomicU64; ConnectionUse::ALL.len()] => Counter "outgoing_requests", "outgoing_requests", [by "connection": ConnectionUse::ALL.map(ConnectionUse::name)];
         /// Instances made
         generation: Count => Counter "generations", "generation", [count];
         /// Instances that live
@@ -114,6 +116,8 @@ counters! {
         reloads: AtomicU64 => Counter "reloads", "reloads", [count];
         /// Reloads that failed and changed nothing
         failed_reloads: AtomicU64 => Counter "failed_reloads", "failed_reloads", [count];
+        /// Certificates that were ordered by ACME, by what came of it
+        acme_orders: [AtomicU64; ACME_OUTCOMES.len()] => Counter "acme_orders", "acme_orders", [by "outcome": ACME_OUTCOMES];
     }
     beside {
         /// What became of connections, where the primary accepts.

@@ -17,7 +17,12 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<String, Vec<Mistake>> {
         ConfigCommand::Check(file) => {
             let machine = Machine { has_inherited_socket: true, ..machine() };
             let config = build(&file.0, capabilities(), machine)?;
-            match HostTls::read(&config, SystemTime::now(), EndedCertificates::Refuse) {
+            match HostTls::read(
+                &config.listeners,
+                config.data_dir.as_deref(),
+                SystemTime::now(),
+                EndedCertificates::Refuse,
+            ) {
                 Ok(_) => Ok(summary(file, &config)),
                 Err(wrong) => {
                     let place = || name(file);
@@ -32,6 +37,14 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<String, Vec<Mistake>> {
     }
 }
 
+/// What is wrong where no authority can ask for proof.
+const UNPROVEN: &str = "warning: authorities ask for proof on port 80, without TLS, and the host has no address without TLS: add a `[[listener]]` to which port 80 of the names in `tls.acme` leads\n";
+
+/// Whether certificates are to be had by ACME, and there is no address at which an authority can ask for proof.
+fn lacks_plain_address(config: &Config) -> bool {
+    !config.acme().is_empty() && config.listeners.iter().all(|listener| listener.tls.is_some())
+}
+
 /// The file's name.
 fn name(file: &FileArgs) -> String {
     file.0.config.as_ref().map_or_else(|| FILE_NAME.to_owned(), |file| file.display().to_string())
@@ -43,5 +56,7 @@ fn summary(file: &FileArgs, config: &Config) -> String {
     let name = name(file);
     let routes = config.apps.iter().map(|app| app.routes.len()).sum();
     let (apps, routes) = (counted(config.apps.len(), "app"), counted(routes, "route"));
-    format!("{name}: {apps}, {routes}, {}: ok\n", counted(config.listeners.len(), "listener"))
+    let listeners = counted(config.listeners.len(), "listener");
+    let warning = if lacks_plain_address(config) { UNPROVEN } else { "" };
+    format!("{name}: {apps}, {routes}, {listeners}: ok\n{warning}")
 }

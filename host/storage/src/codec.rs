@@ -170,9 +170,9 @@ fn put_error(bytes: &mut Vec<u8>, error: &StoreError) {
 }
 
 /// What is left to read of a message. Everything is missing that does not fit its form.
-struct Unread<'a>(&'a [u8]);
+struct MessageRest<'a>(&'a [u8]);
 
-impl<'a> Unread<'a> {
+impl<'a> MessageRest<'a> {
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -277,16 +277,16 @@ impl<'a> Unread<'a> {
 
 /// Reads a question: its number, the store and the operation. None: it is no question.
 pub(crate) fn question(message: &[u8]) -> Option<(u64, String, Operation)> {
-    let mut parts = Unread(message);
+    let mut parts = MessageRest(message);
     let (number, store) = (parts.number()?, parts.text()?);
     let operation = match parts.byte()? {
-        0 => Operation::Get { keys: parts.many(KEYS_PER_OPERATION_MAX, Unread::text)? },
+        0 => Operation::Get { keys: parts.many(KEYS_PER_OPERATION_MAX, MessageRest::text)? },
         1 => Operation::Exists { key: parts.text()? },
-        2 => Operation::List { prefix: parts.text()?, after: parts.maybe(Unread::text)?, limit: parts.size()? },
+        2 => Operation::List { prefix: parts.text()?, after: parts.maybe(MessageRest::text)?, limit: parts.size()? },
         3 => Operation::Usage,
-        4 => Operation::Write { edits: parts.many(KEYS_PER_OPERATION_MAX, Unread::edit)? },
+        4 => Operation::Write { edits: parts.many(KEYS_PER_OPERATION_MAX, MessageRest::edit)? },
         5 => Operation::Increment { key: parts.text()?, by: parts.signed()? },
-        6 => Operation::Swap { expected: parts.maybe(Unread::number)?, edit: parts.edit()? },
+        6 => Operation::Swap { expected: parts.maybe(MessageRest::number)?, edit: parts.edit()? },
         _ => return None,
     };
     parts.is_empty().then_some((number, store, operation))
@@ -294,14 +294,14 @@ pub(crate) fn question(message: &[u8]) -> Option<(u64, String, Operation)> {
 
 /// Reads a reply, and the number of its question. None: it is no reply.
 pub(crate) fn reply(message: &[u8]) -> Option<(u64, Answered)> {
-    let mut parts = Unread(message);
+    let mut parts = MessageRest(message);
     let number = parts.number()?;
     let told = match parts.byte()? {
-        0 => Ok(Reply::Values(parts.many(KEYS_PER_OPERATION_MAX, |parts| parts.maybe(Unread::stored))?)),
+        0 => Ok(Reply::Values(parts.many(KEYS_PER_OPERATION_MAX, |parts| parts.maybe(MessageRest::stored))?)),
         1 => Ok(Reply::Exists(parts.flag()?)),
         2 => {
-            let next = parts.maybe(Unread::text)?;
-            Ok(Reply::Page(Listing { keys: parts.many(PAGE_KEYS_MAX, Unread::text)?, next }))
+            let next = parts.maybe(MessageRest::text)?;
+            Ok(Reply::Page(Listing { keys: parts.many(PAGE_KEYS_MAX, MessageRest::text)?, next }))
         }
         3 => Ok(Reply::Usage(StoreUsage { keys: parts.number()?, bytes: parts.number()? })),
         4 => Ok(Reply::Written),

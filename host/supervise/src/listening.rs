@@ -15,7 +15,8 @@ use wasmhost_serve::worker::{ListenerRow, Listeners};
 pub(crate) fn opened<'a>(rows: &[ListenerRow], tls: impl Iterator<Item = &'a OwnedFd>) -> io::Result<Arc<Listeners>> {
     let mut all = HostTls::default();
     for sealed in tls {
-        let HostTls { listeners, ticket_keys } = serde_json::from_slice(&unseal(sealed)?)?;
+        let HostTls { listeners, ticket_keys, proof } = serde_json::from_slice(&unseal(sealed)?)?;
+        all.proof = all.proof.or(proof);
         all.listeners.extend(listeners);
         if all.ticket_keys.is_empty() {
             all.ticket_keys = ticket_keys;

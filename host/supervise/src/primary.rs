@@ -2,6 +2,7 @@
 //! decisions to the balancer and the supervisor, and never runs guest code.
 
 mod acceptors;
+mod acme;
 mod addresses;
 mod bootstrap;
 mod dispatch;
@@ -24,6 +25,7 @@ mod unpublished;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -176,6 +178,7 @@ async fn run_on<B: Backend>(
         respawns: BTreeMap::new(),
         stage: Stage::Serve,
         groups_drain: false,
+        acme_changed: Rc::default(),
         host_status,
         config,
     };
@@ -417,6 +420,11 @@ impl<B: Backend> Primary<B> {
             let apps = self.config.apps.len();
             tracing::info!(target: log::LISTENING, workers, apps, max_connections, "listening on {addresses}");
             self.load_ahead();
+        }
+        if !self.config.acme().is_empty() {
+            // The authority asks this host for proof: not before it listens.
+            let (spawner, changed) = (Arc::clone(&self.spawner), Rc::clone(&self.acme_changed));
+            tokio::task::spawn_local(acme::keep(spawner, self.host_status.host, changed));
         }
     }
 

@@ -13,6 +13,8 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("exit", "a worker has ended: worker, thread, generation, cause, voluntary"),
     ("respawn", "a worker that died is started again: worker, delay_ms"),
     ("recycle", "an instance is replaced: worker, generation, fault"),
+    ("certificate issued", "an authority has given a certificate by ACME: names, file"),
+    ("certificate not issued", "it has not: names, authority, reason, retry_s (when it is asked again)"),
     (
         "request",
         "a line of the access log: worker, request, peer, method, path, status, bytes, elapsed_ms, cpu_us, ending",

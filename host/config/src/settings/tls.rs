@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::acme::DIRECTORY;
 use crate::draft::{choice, names, put};
 use crate::listener::{CERTIFICATES_MAX, CertificateFiles, ClientAuth, ListenerDraft};
 use crate::shown::{self, Shown};
-use crate::{ListenerConfig, parse};
+use crate::{AcmeSettings, ListenerConfig, parse};
 
 use super::entry::{Form, Group, Setting, Takes, listener, listener_list};
 
@@ -84,6 +85,64 @@ pub(super) const GROUP: Group = Group {
             ),
         },
         Setting {
+            name: "tls-acme",
+            key: "tls.acme.domains",
+            form: Form::Text("DOMAIN"),
+            default: None,
+            help: "Have an authority give a certificate for these names by ACME (RFC 8555), and renew it. Needs --tls-acme-agree-to-terms, --data-dir, and an address without TLS to which port 80 of these names leads. Several with commas, or by several flags",
+            takes: Takes::Commas,
+            of: listener_list(
+                |draft| draft.acme.domains.clear(),
+                |draft, text| draft.acme.domain(text),
+                |listener| acme(listener, |acme| shown::list(acme.domains.iter().cloned())),
+            ),
+        },
+        Setting {
+            name: "tls-acme-agree-to-terms",
+            key: "tls.acme.agree-to-terms",
+            form: Form::Switch,
+            default: None,
+            help: "Agree to the authority's terms of service, without which it gives no certificate",
+            takes: Takes::One,
+            of: listener(
+                |draft, text| put(&mut draft.acme.agrees, parse::switch(text)),
+                |listener| acme(listener, |_| Shown::Switch(true)),
+            ),
+        },
+        Setting {
+            name: "tls-acme-contact",
+            key: "tls.acme.contact",
+            form: Form::Text("URL"),
+            default: None,
+            help: "Where the authority reaches you, as in mailto:ops@example.com",
+            takes: Takes::One,
+            of: listener(
+                |draft, text| draft.acme.contact(text),
+                |listener| acme(listener, |acme| acme.contact.clone().map_or(Shown::Nothing, Shown::Text)),
+            ),
+        },
+        Setting {
+            name: "tls-acme-directory",
+            key: "tls.acme.directory",
+            form: Form::Text("URL"),
+            default: Some(DIRECTORY),
+            help: "The authority: the address of its directory",
+            takes: Takes::One,
+            of: listener(
+                |draft, text| draft.acme.directory(text),
+                |listener| acme(listener, |acme| Shown::Text(acme.directory.clone())),
+            ),
+        },
+        Setting {
+            name: "tls-acme-ca-file",
+            key: "tls.acme.ca-file",
+            form: Form::Text("FILE"),
+            default: None,
+            help: "Root certificates in PEM that the authority's own server is trusted by besides Mozilla's, for an authority within a company",
+            takes: Takes::One,
+            of: listener(ListenerDraft::acme_ca_file, |listener| acme(listener, |acme| shown::path(&acme.ca_file))),
+        },
+        Setting {
             name: "https-redirect",
             key: "https-redirect",
             form: Form::Switch,
@@ -108,6 +167,11 @@ pub(super) const GROUP: Group = Group {
         },
     ],
 };
+
+/// What is said of the certificate that a listener has by ACME, if it has one.
+fn acme(listener: &ListenerConfig, shown: fn(&AcmeSettings) -> Shown) -> Shown {
+    listener.tls.as_ref().and_then(|tls| tls.acme.as_ref()).map_or(Shown::Nothing, shown)
+}
 
 /// A file of each certificate of a listener, empty for one without; nothing where none has one.
 fn files(listener: &ListenerConfig, of: fn(&CertificateFiles) -> Option<&PathBuf>) -> Shown {

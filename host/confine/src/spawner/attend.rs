@@ -89,11 +89,8 @@ pub fn run(capabilities: Capabilities, look_up: CacheLookUp) -> Result<(), Atten
     let mut components = Components::default();
     components.note(0, components_of(&config));
     let reach = reach_by_group(&config);
-    let settings = match reach.len() {
-        // They are for all processes.
-        1 => BTreeMap::from([(None, inherited.sealed)]),
-        _ => settings_by_group(&config, log, &reach)?,
-    };
+    let acme_ports = config.acme().iter().map(|acme| acme.port()).collect();
+    let settings = settings_by_group(&config, log, &reach)?;
     let start = GivenToSpawner { config, settings, stamps, files: Vec::new() };
     let known = KnownToSpawner {
         readings: RefCell::new(Readings::new(Rc::new(start))),
@@ -101,6 +98,7 @@ pub fn run(capabilities: Capabilities, look_up: CacheLookUp) -> Result<(), Atten
         log,
         capabilities,
         reach,
+        acme_ports,
         is_reading: Cell::new(false),
         tls: RefCell::default(),
         is_reading_tls: Cell::new(false),
@@ -120,6 +118,8 @@ struct KnownToSpawner {
     log: LogSettings,
     capabilities: Capabilities,
     reach: GrantsByGroup,
+    /// Ports of authorities by ACME that were named at the start.
+    acme_ports: Vec<u16>,
     /// A reading of the file is under way, or has not ended in time.
     is_reading: Cell<bool>,
     tls: RefCell<TlsKept>,
@@ -202,10 +202,10 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
         let given = Rc::clone(known.readings.borrow().held());
         match asked {
             ToSpawner::Start(program) if running.get() < PROCESSES_MAX => {
-                let running = Rc::clone(&running);
+                let (running, log) = (Rc::clone(&running), known.log);
                 running.set(running.get() + 1);
                 tokio::task::spawn_local(async move {
-                    match start(program, descriptors, &given).await {
+                    match start(program, descriptors, &given, log).await {
                         Ok(child) => attend_to(child, &answer).await,
                         Err(error) => tell(&answer, &failed(&error), &[]),
                     }
@@ -324,7 +324,7 @@ async fn read_again(
         return Err(io::Error::other("there is no file of settings"));
     };
     let capabilities = known.capabilities;
-    let basis = reading::ReadingBasis::new(&before.config, listening, &known.reach);
+    let basis = reading::ReadingBasis::new(&before.config, listening, &known.reach).within(&known.acme_ports);
     let mut reading = tokio::task::spawn_blocking(move || reading::read(&source, capabilities, &basis));
     let Ok(read) = tokio::time::timeout(READ_WITHIN, &mut reading).await else {
         let known = Rc::clone(known);
@@ -386,8 +386,9 @@ async fn look_at_tls(known: &Rc<KnownToSpawner>, given: &Rc<GivenToSpawner>, num
     let (config, kept) = (given.config.clone(), known.tls.borrow().clone());
     let ended = if number == 0 { EndedCertificates::Refuse } else { EndedCertificates::Accept };
     let mut reading = tokio::task::spawn_blocking(move || {
-        let is_same = number > 0 && kept.is_latest(number, &tls::look(&config));
-        (!is_same).then(|| tls::read(&config, ended))
+        let (listeners, data_dir) = (&config.listeners, config.data_dir.as_deref());
+        let is_same = number > 0 && kept.is_latest(number, &tls::look(listeners, data_dir));
+        (!is_same).then(|| tls::read(listeners, data_dir, ended))
     });
     let Ok(outcome) = tokio::time::timeout(READ_WITHIN, &mut reading).await else {
         let known = Rc::clone(known);
@@ -437,24 +438,22 @@ fn failed(error: &io::Error) -> FromSpawner {
 }
 
 /// Starts a process as the settings say; whoever asks for it chooses nothing but its standard streams or its line.
-async fn start(program: Program, mut descriptors: Descriptors, given: &GivenToSpawner) -> io::Result<Child> {
+async fn start(
+    program: Program,
+    mut descriptors: Descriptors,
+    given: &GivenToSpawner,
+    log: LogSettings,
+) -> io::Result<Child> {
     match program {
         Program::Worker(group) => {
             let settings = given.settings.get(&group).ok_or_else(|| io::Error::other("there is no such group"))?;
-            let line = descriptors.take(Descriptor::Line)?;
-            let (ours, theirs) = wire::pair()?;
-            let child = Command::from(own_program("worker")).stdin(theirs).kill_on_drop(true).spawn()?;
-            let began = Instant::now();
-            loop {
-                match settings.send(ours.as_fd(), Some(line.as_fd())) {
-                    Err(error) if wire::is_shortage(&error) && began.elapsed() < SEND_WITHIN => {
-                        tokio::time::sleep(SHORTAGE_PAUSE).await;
-                    }
-                    // Why it has ended already, its end tells.
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(child),
-                    outcome => return outcome.map(|()| child),
-                }
-            }
+            start_with("worker", settings, &descriptors.take(Descriptor::Line)?).await
+        }
+        Program::Acme => {
+            // It is given nothing of apps, and nothing that was typed.
+            let config = Config { apps: Vec::new(), source: None, ..given.config.clone() };
+            let settings = SealedSettings::of(config, log, &Grants::default())?;
+            start_with("acme", &settings, &descriptors.take(Descriptor::Line)?).await
         }
         Program::Compiler => {
             let mut take = |stream| descriptors.take(stream);
@@ -465,6 +464,23 @@ async fn start(program: Program, mut descriptors: Descriptors, given: &GivenToSp
             };
             let command = compiler(&given.config.compilation, given.config.confine, streams);
             Command::from(command).kill_on_drop(true).spawn()
+        }
+    }
+}
+
+/// Starts this program in the part of this name, with these settings and this line to the primary.
+async fn start_with(part: &str, settings: &SealedSettings, line: &OwnedFd) -> io::Result<Child> {
+    let (ours, theirs) = wire::pair()?;
+    let child = Command::from(own_program(part)).stdin(theirs).kill_on_drop(true).spawn()?;
+    let began = Instant::now();
+    loop {
+        match settings.send(ours.as_fd(), Some(line.as_fd())) {
+            Err(error) if wire::is_shortage(&error) && began.elapsed() < SEND_WITHIN => {
+                tokio::time::sleep(SHORTAGE_PAUSE).await;
+            }
+            // Why it has ended already, its end tells.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(child),
+            outcome => return outcome.map(|()| child),
         }
     }
 }
@@ -503,6 +519,8 @@ mod tests {
             (r#"{"Start":"Compiler"}"#, true),
             (r#"{"Start":{"Worker":null}}"#, true),
             (r#"{"Start":{"Worker":"a group"}}"#, true),
+            (r#"{"Start":"Acme"}"#, true),
+            (r#"{"Start":{"Acme":{"directory":"https://example.com/"}}}"#, false),
             (r#"{"Start":{"Compiler":{"confine":"off","memory_max_bytes":1000000000000}}}"#, false),
             (r#"{"Start":{"Worker":{"confine":"off"}}}"#, false),
             (r#"{"Settings":{"directories":0}}"#, false),
@@ -528,6 +546,7 @@ mod tests {
             log: LogSettings::default(),
             capabilities: Capabilities::NONE,
             reach,
+            acme_ports: Vec::new(),
             is_reading: Cell::new(false),
             tls: RefCell::default(),
             is_reading_tls: Cell::new(false),

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use wasmhost_base::wire::{Descriptor, Descriptors, Sent};
 use wasmhost_config::routes::still_taken;
 use wasmhost_config::tls::{CertificateFacts, EndedCertificates};
 use wasmhost_config::{
-    App, Capabilities, Config, Listen, ListenerConfig, Preopen, Source, components_within, read_apps_again,
+    App, Capabilities, Config, Listen, ListenerConfig, Preopen, Source, acme_of, components_within, read_apps_again,
 };
 
 use super::binding::{BoundListeners, NewFiles, bind_new};
@@ -83,6 +84,10 @@ pub(super) struct ReadingBasis {
     pub(super) listening: Vec<Listen>,
     /// The apps of the reading before: those that are wrong now go on as they were.
     pub(super) before: Vec<Arc<App>>,
+    /// Where certificates by ACME are kept: of the start.
+    data_dir: Option<PathBuf>,
+    /// Ports of their authorities to which the host's processes are confined.
+    acme_ports: Vec<u16>,
 }
 
 impl ReadingBasis {
@@ -90,7 +95,29 @@ impl ReadingBasis {
     /// start.
     pub(super) fn new(before: &Config, listening: Vec<Listen>, reach: &GrantsByGroup) -> Self {
         let writable = reach.values().flat_map(|reach| reach.dirs.iter().filter(|dir| dir.writable));
-        Self { written: writable.cloned().collect(), listening, before: before.apps.clone() }
+        Self {
+            written: writable.cloned().collect(),
+            listening,
+            before: before.apps.clone(),
+            data_dir: before.data_dir.clone(),
+            acme_ports: Vec::new(),
+        }
+    }
+
+    /// With these ports of authorities by ACME that were named at the start.
+    #[must_use]
+    pub(super) fn within(self, acme_ports: &[u16]) -> Self {
+        Self { acme_ports: acme_ports.to_vec(), ..self }
+    }
+
+    /// What addresses want of ACME beyond what processes were confined to at the start.
+    fn beyond(&self, listeners: &[ListenerConfig]) -> Option<String> {
+        let beyond = acme_of(listeners).into_iter().find(|acme| !self.acme_ports.contains(&acme.port()))?;
+        let reason = match &*self.acme_ports {
+            [] => "no address had `tls.acme` when the host started".to_owned(),
+            _ => format!("no address had one with the port {} when the host started", beyond.port()),
+        };
+        Some(format!("tls.acme.directory `{}`: {reason}; restart the host to apply it", beyond.directory))
     }
 }
 
@@ -118,11 +145,15 @@ pub(super) fn read(source: &Source, capabilities: Capabilities, basis: &ReadingB
     if let Some(config) = &mut config {
         mistakes.extend(without_taken(config, &mistakes, &basis.before));
     }
+    if let Some(reason) = config.as_ref().and_then(|config| basis.beyond(&config.listeners)) {
+        config = None;
+        mistakes.push((None, reason));
+    }
     let speaks_tls = |config: &Config| config.listeners.iter().any(|listener| listener.tls.is_some());
     let tls = match config
         .as_ref()
         .filter(|config| speaks_tls(config))
-        .map(|config| tls::read(config, EndedCertificates::Accept))
+        .map(|config| tls::read(&config.listeners, basis.data_dir.as_deref(), EndedCertificates::Accept))
         .transpose()
     {
         Ok(tls) => tls,

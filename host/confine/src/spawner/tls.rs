@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use wasmhost_base::private_files;
 use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_base::wire::{Descriptor, Descriptors};
-use wasmhost_config::Config;
 use wasmhost_config::tls::{CertificateFacts, EndedCertificates, HostTls, TicketKey};
+use wasmhost_config::{ListenerConfig, TlsFiles, acme, acme_of};
 
 use super::stamps::{FileStamp, stamp};
 
@@ -50,20 +51,39 @@ pub(super) struct ReadTls {
     stamps: TlsStamps,
 }
 
-/// Looks at the files of TLS of these settings. Blocks.
-pub(super) fn look(config: &Config) -> TlsStamps {
-    let files = config.listeners.iter().filter_map(|listener| listener.tls.as_deref());
-    files.flat_map(|files| files.paths()).map(|file| (file.clone(), stamp(file))).collect()
+/// Looks at the files of TLS of these listeners; `data_dir`: of the start. Blocks.
+pub(super) fn look(listeners: &[ListenerConfig], data_dir: Option<&Path>) -> TlsStamps {
+    let files = listeners.iter().filter_map(|listener| listener.tls.as_deref()).flat_map(TlsFiles::paths).cloned();
+    let by_acme = acme_of(listeners).into_iter().filter_map(|acme| Some(acme.file(data_dir?)));
+    files.chain(by_acme).map(|file| (file.clone(), stamp(&file))).collect()
 }
 
-/// Reads the files of TLS of these settings. Blocks.
+/// Reads the files of TLS of these listeners. Blocks.
 ///
 /// # Errors
 /// All that is wrong.
-pub(super) fn read(config: &Config, ended: EndedCertificates) -> Result<ReadTls, Vec<String>> {
+pub(super) fn read(
+    listeners: &[ListenerConfig],
+    data_dir: Option<&Path>,
+    ended: EndedCertificates,
+) -> Result<ReadTls, Vec<String>> {
+    if let Some(data_dir) = data_dir.filter(|_| !acme_of(listeners).is_empty()) {
+        make_account(data_dir).map_err(|reason| vec![reason])?;
+    }
     // Before: what changes meanwhile is read again.
-    let stamps = look(config);
-    HostTls::read(config, SystemTime::now(), ended).map(|(tls, facts)| ReadTls { tls, facts, stamps })
+    let stamps = look(listeners, data_dir);
+    HostTls::read(listeners, data_dir, SystemTime::now(), ended).map(|(tls, facts)| ReadTls { tls, facts, stamps })
+}
+
+/// Makes the key by which authorities know the host, if there is none yet: what they are told that ask for proof follows from
+/// it.
+fn make_account(data_dir: &Path) -> Result<(), String> {
+    let file = acme::account_file(data_dir);
+    if file.exists() {
+        return Ok(());
+    }
+    let written = acme::new_key().and_then(|key| private_files::write(&file, key.as_bytes()));
+    written.map_err(|error| format!("the key of the account cannot be written to `{}`: {error}", file.display()))
 }
 
 /// What the spawner keeps of TLS between two readings.

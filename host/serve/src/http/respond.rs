@@ -118,6 +118,13 @@ pub(super) fn redirect(location: HeaderValue) -> Response<Bytes> {
     response
 }
 
+/// The answer to an authority that asks for proof (RFC 8555, section 8.3).
+pub(super) fn proof(text: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(text));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response
+}
+
 /// The answer in development, when no component answers.
 pub(super) fn notice(audience: Audience, notice: &Notice) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());

@@ -23,9 +23,13 @@ use super::exchange::{Ending, Exchange};
 use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
 use super::forward::trailers;
-use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_unseen};
+use super::head::{
+    Framing, authority, check_demands, check_method, check_single, check_target, forwarded_scheme, host, remove_unseen,
+    target_of,
+};
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
+use super::proof;
 use super::proxied::Hop;
 use super::request_body::RequestBody;
 use super::respond::{self, Failure};
@@ -36,7 +40,7 @@ use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
 use crate::development::{Notice, Reason, Thrown};
 use crate::metrics::Shed;
-use crate::net::Peer;
+use crate::net::{ListenerSetup, Peer};
 use crate::pool::{Lease, Refusal, Route};
 
 /// Answers one request, whose head was framed in this way. Never fails: every failure has an answer.
@@ -45,9 +49,16 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
     framing: Framing,
 ) -> Response<ResponseBody> {
-    if carrier.link().stream.setup().is_some_and(|setup| setup.redirects) {
-        let pool = carrier.link().worker.apps.no_app();
-        return Rc::new(Exchange::new(carrier, &request, pool)).redirect(request, framing);
+    if let Some(setup) = carrier.link().stream.setup() {
+        let (asked, redirects) = (asked_for_proof(setup, carrier.link(), &request), setup.redirects);
+        if asked.is_some() || redirects {
+            let pool = carrier.link().worker.apps.no_app();
+            let exchange = Rc::new(Exchange::new(carrier, &request, pool));
+            return match asked {
+                Some(proof) => exchange.prove(request, framing, proof),
+                None => exchange.redirect(request, framing),
+            };
+        }
     }
     let (pool, stripped) = match route(carrier.link(), &request) {
         Route::Here { pool, stripped } => (pool, stripped),
@@ -95,6 +106,14 @@ impl Exchange {
         });
         match location {
             Ok(location) => self.answer(respond::redirect(location)),
+            Err(failure) => self.fail(failure, Reason::Status),
+        }
+    }
+
+    /// Answers an authority that asks for proof.
+    fn prove(&self, request: Request<Incoming>, framing: Framing, proof: String) -> Response<ResponseBody> {
+        match self.check(&request.into_parts().0, framing) {
+            Ok(_) => self.answer(respond::proof(proof)),
             Err(failure) => self.fail(failure, Reason::Status),
         }
     }
@@ -151,7 +170,7 @@ impl Exchange {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(scheme);
         uri.authority = Some(authority);
-        let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let target = target_of(&parts.uri).unwrap_or_else(|| PathAndQuery::from_static("/"));
         uri.path_and_query = Some(if stripped == 0 { target } else { without_prefix(&target, stripped)? });
         parts.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest)?;
         let max = self.limits.body_max_bytes;
@@ -176,9 +195,8 @@ impl Exchange {
         if framing == Framing::Ambiguous {
             return Err(Failure::BadRequest);
         }
-        if parts.method == Method::CONNECT {
-            return Err(Failure::NotImplemented);
-        }
+        check_method(&parts.method)?;
+        check_single(&parts.headers)?;
         check_demands(&parts.headers)?;
         check_target(&parts.uri, &parts.method)?;
         let version = if self.link().has_host() { parts.version } else { Version::HTTP_10 };
@@ -535,6 +553,13 @@ fn route<B>(link: &Link, request: &Request<B>) -> Route {
     // `*`, as OPTIONS has it, is the whole server (RFC 9112, section 3.2.4).
     let path = Some(request.uri().path()).filter(|path| path.starts_with('/')).unwrap_or("/");
     worker.apps.route(host, path).unwrap_or_else(none)
+}
+
+/// What a request is answered with that asks for proof that a host is the operator's; none: it asks for something else.
+fn asked_for_proof<B>(setup: &ListenerSetup, link: &Link, request: &Request<B>) -> Option<String> {
+    let proof = setup.proof.as_ref()?;
+    let host = host(request.uri(), request.headers()).unwrap_or_else(|| link.worker.authority.host());
+    proof::answer(proof, request.method(), host, request.uri().path())
 }
 
 /// A target without the beginning of its path.

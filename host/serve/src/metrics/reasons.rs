@@ -150,6 +150,9 @@ impl HandshakeFailure {
     }
 }
 
+/// What may come of an order of a certificate by ACME.
+pub const ACME_OUTCOMES: [&str; 2] = ["issued", "failed"];
+
 /// Names of errors of accepting; the last stands for all others.
 pub const ACCEPT_ERRORS: [&str; 6] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "other"];
 

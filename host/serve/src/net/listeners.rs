@@ -8,6 +8,7 @@ use http::HeaderValue;
 use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 
+use wasmhost_config::acme::AcmeProof;
 use wasmhost_config::tls::HostTls;
 use wasmhost_config::{Listen, ListenerConfig};
 
@@ -55,6 +56,8 @@ pub(crate) struct ListenerSetup {
     pub(crate) redirects: bool,
     /// The `Strict-Transport-Security` of responses that have none.
     pub(crate) hsts: Option<HeaderValue>,
+    /// What authorities are told that ask for proof, which they do without TLS.
+    pub(crate) proof: Option<Arc<AcmeProof>>,
 }
 
 /// All listeners of a host, by number.
@@ -78,6 +81,7 @@ impl Listeners {
     /// When what is needed for TLS cannot be used.
     pub fn new(rows: &[ListenerRow], tls: &HostTls) -> Result<Self, String> {
         let mut all = Self::default();
+        let proof = tls.proof.clone().map(Arc::new);
         for row in rows {
             let material = tls.listeners.iter().find(|(listen, _)| *listen == row.listen);
             let tls = match (row.speaks_tls, material) {
@@ -89,8 +93,9 @@ impl Listeners {
                 }
             };
             let hsts = row.hsts.as_deref().and_then(|value| HeaderValue::from_str(value).ok());
+            let proof = proof.clone().filter(|_| tls.is_none());
             let (has_proxy_header, redirects) = (row.has_proxy_header, row.redirects);
-            all.known.insert(row.id, Arc::new(ListenerSetup { has_proxy_header, tls, redirects, hsts }));
+            all.known.insert(row.id, Arc::new(ListenerSetup { has_proxy_header, tls, redirects, hsts, proof }));
         }
         Ok(all)
     }

@@ -82,7 +82,7 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
 
 fn days_left(host_status: &HostStatus) -> Labelled {
     let now = SystemTime::now();
-    let certificates = host_status.certificates().into_iter();
+    let certificates = host_status.certificates().into_iter().filter(|facts| !facts.is_placeholder);
     certificates.map(|facts| (Cow::Owned(facts.file.clone()), facts.days_left(now).max(0).unsigned_abs())).collect()
 }
 

@@ -20,6 +20,9 @@ pub enum PrimaryError {
     /// The files of TLS cannot be used.
     #[error("cannot speak TLS: {0}")]
     Tls(String),
+    /// What is to be kept cannot be.
+    #[error("`data-dir`: {0}")]
+    Data(String),
     /// The system refused something.
     #[error("cannot {action}: {error}")]
     System {
@@ -75,6 +78,7 @@ impl PrimaryError {
                 "raise the limit on file descriptors (ulimit -n, LimitNOFILE=), or serve components with a cache (--cache-dir)"
             }
             Self::Tls(_) => "`wasmhost config check` reads the same files and says all that is wrong with them",
+            Self::Data(_) => "name a directory of the host's own with `data-dir` (`--data-dir`)",
             Self::SpawnerLost => "find out what ended it: the kernel log (dmesg) shows out-of-memory kills and crashes",
             Self::System { .. } => "check that the system has file descriptors, threads and memory left",
             Self::Panicked { .. } | Self::WorkerLost { reason: Exit::Panic(_) | Exit::Voluntary, .. } => {

@@ -115,6 +115,13 @@ impl<B: Backend> Primary<B> {
         let facts = self.listeners.tls.as_ref().map(|tls| tls.facts.clone()).unwrap_or_default();
         self.listeners.soon_told = Some(Instant::now());
         let now = SystemTime::now();
+        for placeholder in facts.iter().filter(|facts| facts.is_placeholder) {
+            let names = placeholder.names.join(", ");
+            tracing::warn!(
+                names,
+                "there is no certificate yet: until the authority has given one, clients get one that nobody trusts"
+            );
+        }
         for soon in facts.iter().filter(|facts| facts.ends_soon(now)) {
             let (days_left, file) = (soon.days_left(now), &soon.file);
             if days_left < 0 {

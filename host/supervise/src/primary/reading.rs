@@ -9,14 +9,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use wasmhost_base::socket_file::SocketFile;
-use wasmhost_config::{APPS_MAX, App, AppId, Balance, Config, Listen, changed_host_settings};
+use wasmhost_config::{APPS_MAX, App, AppId, Balance, Config, Listen, acme_of, changed_host_settings};
 use wasmhost_confine::spawner::{NewListener, Reading};
 use wasmhost_sandbox::{LoadError, capabilities};
 use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::listener::{BindError, Bound, Listener};
 
 use super::acceptors::{Acceptors, Door};
-use super::addresses::{UnnamedAddresses, named};
+use super::addresses::UnnamedAddresses;
 use super::reload::{DevOrder, LoadOutcome};
 use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
@@ -133,6 +133,9 @@ impl<B: Backend> Primary<B> {
             difference(before, &config.apps, &mut self.apps.numbers)
         };
         self.tell_what_needs_a_restart(&config);
+        if acme_of(&config.listeners) != acme_of(&self.listeners.settings) {
+            self.acme_changed.notify_one();
+        }
         // Before any connection comes to a new address.
         if let Err(error) = self.follow_listeners(&config.listeners, tls) {
             self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
@@ -313,18 +316,15 @@ impl<B: Backend> Primary<B> {
             }
         }
         for kept in &found.kept {
-            tracing::warn!(
-                "reload: still listening on {}, until the host listens on all addresses of the file",
-                named(kept)
-            );
+            tracing::warn!("reload: still listening on {}, until the host listens on all addresses of the file", kept);
         }
         for closed in &found.closed {
-            tracing::info!("reload: no longer listening on {}", named(closed));
+            tracing::info!("reload: no longer listening on {closed}");
         }
         acceptors.give_up(&found.closed);
         self.reload.is_due |= !found.again.is_empty();
         self.reload.listening = acceptors.listening();
-        let shown = errors.into_iter().map(|(listen, error)| (named(&listen), error.reason));
+        let shown = errors.into_iter().map(|(listen, error)| (listen.to_string(), error.reason));
         self.host_status.set_not_listening(shown.collect());
     }
 
@@ -335,7 +335,7 @@ impl<B: Backend> Primary<B> {
         bound: Result<(OwnedFd, Option<SocketFile>), String>,
     ) -> Result<Listener, BindError> {
         let failed = |reason| BindError {
-            address: named(listen),
+            address: listen.to_string(),
             reason,
             hint: "free the address, or restart the host".to_owned(),
         };

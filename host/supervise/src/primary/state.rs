@@ -2,11 +2,12 @@
 //! `serving` and `reading` act on it.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::uri::Authority;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use wasmhost_config::{AppId, Config};
 use wasmhost_confine::spawner::Spawner;
@@ -48,6 +49,8 @@ pub(super) struct Primary<B: Backend> {
     /// Which workers are to be started again, and when.
     pub(super) respawns: BTreeMap<Instant, usize>,
     pub(super) stage: Stage,
+    /// Tells who keeps the process that gets certificates that it is to follow other settings.
+    pub(super) acme_changed: Rc<Notify>,
     /// Workers of groups have been told to drain.
     pub(super) groups_drain: bool,
 }
