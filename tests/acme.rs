@@ -104,7 +104,7 @@ fn a_certificate_is_had_from_nothing_and_kept_over_a_restart() -> TestResult {
         let metrics = server.admin("/metrics").text();
         let days =
             metrics.lines().find(|line| line.starts_with("wasmhost_tls_certificate_days_left{")).unwrap_or_default();
-        assert!(days.contains("/state/acme/a.test-") && days.ends_with(" 89"), "{kind}: {days:?}");
+        assert!(days.contains("/state/acme/a.test-") && days.ends_with(" 89.0"), "{kind}: {days:?}");
 
         // Nobody else can read it.
         assert_eq!((mode(&folder.path().join("state")), mode(&folder.path().join("state/acme"))), (0o700, 0o700));

@@ -176,11 +176,6 @@ impl AcmeServer {
         self.known().orders.len()
     }
 
-    /// How many certificates were given.
-    pub fn issued(&self) -> usize {
-        self.known().orders.iter().filter(|order| order.certificate.is_some()).count()
-    }
-
     /// The accounts that it knows, and the contacts that were said last.
     pub fn accounts(&self) -> (usize, Vec<Value>) {
         let known = self.known();

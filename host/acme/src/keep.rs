@@ -11,16 +11,16 @@ use wasmhost_base::wire::Wire;
 use wasmhost_config::tls::{FoundIdentity, identity, read_acme, seconds};
 use wasmhost_config::{AcmeSettings, Config, acme};
 
-use crate::OrderOutcome;
 use crate::client::AuthorityClient;
 use crate::order::order;
-use crate::schedule::{Held, Seconds, Tries, due};
+use crate::outcome::OrderOutcome;
+use crate::schedule::{HeldCertificate, Seconds, Tries, due};
 
 /// The clock is looked at again after so long, since it may have been set.
 const LOOK_EVERY: Duration = Duration::from_mins(10);
 
 /// A certificate that is wanted.
-struct Wanted {
+struct WantedCertificate {
     settings: AcmeSettings,
     tries: Tries,
     /// By how much it is renewed earlier.
@@ -30,12 +30,12 @@ struct Wanted {
 /// Orders certificates as they are wanted, and tells the primary what came of it. Never ends, unless nothing is wanted.
 pub(crate) async fn keep(config: &Config, line: &Wire) {
     let Some(data_dir) = config.data_dir.as_deref() else { return };
-    let wanted = config.acme().into_iter().map(|settings| Wanted {
+    let wanted = config.acme().into_iter().map(|settings| WantedCertificate {
         settings: settings.clone(),
         tries: Tries { begun: begun(&tries_file(settings, data_dir)), ..Tries::default() },
         drawn: fastrand::f64(),
     });
-    let mut wanted: Vec<Wanted> = wanted.collect();
+    let mut wanted: Vec<WantedCertificate> = wanted.collect();
     loop {
         let now = seconds(SystemTime::now());
         let next =
@@ -52,13 +52,13 @@ pub(crate) async fn keep(config: &Config, line: &Wire) {
     }
 }
 
-impl Wanted {
+impl WantedCertificate {
     /// The certificate that is there.
-    fn held(&self, data_dir: &Path) -> Option<Held> {
+    fn held(&self, data_dir: &Path) -> Option<HeldCertificate> {
         // One that cannot be used is replaced.
         let found = read_acme(&self.settings, data_dir).ok().flatten()?;
         let FoundIdentity { identity, not_before, not_after } = found;
-        Some(Held { not_before, not_after, has_names: has_names(&identity.names, &self.settings.domains) })
+        Some(HeldCertificate { not_before, not_after, has_names: has_names(&identity.names, &self.settings.domains) })
     }
 
     /// Orders one.

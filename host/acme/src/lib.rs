@@ -6,11 +6,11 @@
 mod client;
 mod keep;
 mod order;
+mod outcome;
 mod schedule;
 
 use std::io;
 
-use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 use wasmhost_base::log;
@@ -18,14 +18,7 @@ use wasmhost_base::wire::Wire;
 use wasmhost_confine::spawner::{InheritError, Settings, inherit};
 use wasmhost_confine::{self as confine, Cage, Unconfined};
 
-/// What came of an order, as the primary hears it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OrderOutcome {
-    /// The certificate is there.
-    Issued,
-    /// It is not.
-    Failed,
-}
+pub use self::outcome::OrderOutcome;
 
 /// Why a process does not get certificates.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ const SPREAD: f64 = 0.03;
 
 /// The certificate that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct HeldCertificate {
     /// From when to when it is valid.
     pub(crate) not_before: Seconds,
     pub(crate) not_after: Seconds,
@@ -72,7 +72,7 @@ fn is_recent(begun: Seconds, now: Seconds) -> bool {
 }
 
 /// When a certificate is to be ordered; `drawn`: from 0 to 1, the same for each question of one certificate.
-pub(crate) fn due(now: Seconds, held: Option<Held>, tries: &Tries, drawn: f64) -> Seconds {
+pub(crate) fn due(now: Seconds, held: Option<HeldCertificate>, tries: &Tries, drawn: f64) -> Seconds {
     let wanted = match held {
         Some(held) if held.has_names => {
             let life = held.not_after.saturating_sub(held.not_before).max(0);
@@ -96,8 +96,8 @@ mod tests {
     const DAY: Seconds = 86_400;
     const NOW: Seconds = 1_700_000_000;
 
-    fn held(not_before: Seconds, days: Seconds) -> Held {
-        Held { not_before, not_after: not_before + days * DAY, has_names: true }
+    fn held(not_before: Seconds, days: Seconds) -> HeldCertificate {
+        HeldCertificate { not_before, not_after: not_before + days * DAY, has_names: true }
     }
 
     #[test]
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(due(NOW, Some(held(NOW, 90)), &none, 0.0), NOW + 60 * DAY);
         let early = due(NOW, Some(held(NOW, 90)), &none, 1.0) - NOW;
         assert!((57 * DAY..58 * DAY).contains(&early), "{early}");
-        let other = Held { has_names: false, ..held(NOW, 90) };
+        let other = HeldCertificate { has_names: false, ..held(NOW, 90) };
         assert_eq!(due(NOW, Some(other), &none, 0.0), NOW);
         assert!(due(NOW, Some(held(NOW - 100 * DAY, 90)), &none, 0.0) <= NOW, "it has ended");
     }
@@ -155,7 +155,7 @@ mod tests {
 
         #[test]
         fn no_number_overflows(not_before in any::<i64>(), not_after in any::<i64>(), wait_until in any::<i64>(), drawn in any::<f64>()) {
-            let held = Held { not_before, not_after, has_names: true };
+            let held = HeldCertificate { not_before, not_after, has_names: true };
             due(NOW, Some(held), &Tries { wait_until, ..Tries::default() }, drawn);
         }
     }
