@@ -179,8 +179,9 @@ fn changed(text: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// The path of a target, without the authority of an absolute one; none of an authority alone.
+/// The path of a target, without the authority of an absolute one and without a fragment; none of an authority alone.
 fn path_of(target: &str) -> String {
+    let target = target.split('#').next().unwrap_or_default();
     if !target.starts_with(['/', '*']) && !target.contains("://") {
         return String::new();
     }
