@@ -10,7 +10,7 @@ use crate::support::{Server, TestResult, command, eventually, get, guest, run, w
 
 /// A guest of wasi 0.2 that answers with the value whose name the path is (13 bytes of it, dots behind a shorter one), with
 /// `(none)`, or, to `/*`, with the number of all values. `version`: of the interface that it imports.
-fn reader(version: &str) -> tempfile::NamedTempFile {
+pub fn reader(version: &str) -> tempfile::NamedTempFile {
     let component = format!(
         r#"
   (import "wasi:config/store@{version}" (instance $config
@@ -50,15 +50,16 @@ fn reader(version: &str) -> tempfile::NamedTempFile {
     more.file()
 }
 
-const VERSION: &str = "0.2.0-rc.1";
+pub const VERSION: &str = "0.2.0-rc.1";
 
 /// What the guest says of a value.
 fn shown(text: &str) -> &str {
     text.trim_end_matches('.')
 }
 
+/// What the guest answers for a name.
 #[track_caller]
-fn value(server: &Server, host: &str, name: &str) -> String {
+pub fn value(server: &Server, host: &str, name: &str) -> String {
     let response = ask_until_loaded(server.address, host, &format!("/{name}"));
     assert_eq!(response.status, 200, "{host}/{name}: {}", response.text());
     shown(&response.text()).to_owned()

@@ -3,7 +3,11 @@
 use std::net::TcpListener;
 
 use serde_json::Value;
+use tokio_rustls::rustls::{ClientConfig, version};
 
+use crate::support::apps::{Folder, app, ask_until_loaded};
+use crate::support::http2::Http2;
+use crate::support::tls::{Authority, TlsClient};
 use crate::support::{Connection, FAULTS, Finished, Server, TestResult, command, eventually, get, guest, run};
 
 #[track_caller]
@@ -55,6 +59,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--access-log",
         "--admin",
         "--config-value",
+        "--secret",
         "--proxy-protocol",
         "--static",
         "--tls-cert",
@@ -324,6 +329,49 @@ fn the_access_log_has_a_line_for_each_request_and_guest_lines_name_it() {
             assert_eq!((&line["worker"], &line["request"]), (&record["worker"], &record["request"]), "{component}");
         }
     }
+}
+
+#[test]
+fn access_lines_name_what_the_client_speaks() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new();
+    let files = authority.server(folder.path(), "a", &["a.test"], 30);
+    for (kind, group) in [("thread", ""), ("process", ""), ("process", "group = \"one\"")] {
+        let settings = Folder::new(&format!(
+            "worker-kind = \"{kind}\"\naccess-log = true\n[[listener]]\nlisten = \"127.0.0.2:0\"\n\
+             [[listener]]\nlisten = \"127.0.0.1:0\"\ntls = {{ cert = \"{}\", key = \"{}\" }}\n{}",
+            files.cert.display(),
+            files.key.display(),
+            app("app", "faults.wasm", "*", group)
+        ))?;
+        let mut command = command();
+        command.arg("-c").arg(settings.file()).args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
+        command.env_remove("WASMHOST_WORKER_KIND");
+        let server = Server::spawn(command);
+        let [plain, encrypted] = server.addresses()[..] else { return Err("two addresses".into()) };
+        ask_until_loaded(plain, "test", "/hello");
+        let mut old = Connection::open(plain);
+        old.send("GET /hello?1 HTTP/1.0\r\nHost: test\r\n\r\n");
+        assert_eq!(old.response().status, 200);
+        assert_eq!(get(plain, "/hello?2").status, 200);
+        assert_eq!(Http2::open(plain).get("/hello?3").status, 200);
+        let of = |version| authority.trusted(&[version], None);
+        let mut client = TlsClient::open(encrypted, &of(&version::TLS12), "a.test")?;
+        assert_eq!(client.get("/hello?4", "")?.status, 200);
+        let config = ClientConfig::clone(&of(&version::TLS13));
+        assert_eq!(Http2::open_tls(encrypted, config, "a.test")?.get("/hello?5").status, 200);
+        for (path, protocol, tls) in [
+            ("/hello?1", "HTTP/1.0", None),
+            ("/hello?2", "HTTP/1.1", None),
+            ("/hello?3", "HTTP/2.0", None),
+            ("/hello?4", "HTTP/1.1", Some("1.2")),
+            ("/hello?5", "HTTP/2.0", Some("1.3")),
+        ] {
+            let line = server.wait_for_record(path, |record| record["target"] == "access" && record["path"] == path);
+            assert_eq!((&line["protocol"], line["tls"].as_str()), (&protocol.into(), tls), "{kind} {group:?}: {line}");
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -254,6 +254,33 @@ fn a_body_that_breaks_off_has_no_end_when_it_is_compressed() {
 }
 
 #[test]
+fn where_too_many_are_compressed_at_once_the_next_ones_are_not() {
+    const STREAMS: usize = 120;
+    let flags =
+        ["--compress", "public", "--workers", "1", "--instances-per-worker", "128", "--body-idle-timeout", "none"];
+    let server = Server::start("faults-p3.wasm", &flags);
+    let ask_all = || {
+        let mut clients: Vec<Connection> = (0..STREAMS).map(|_| Connection::open(server.address)).collect();
+        for client in &mut clients {
+            client.send(format!("GET /stream?chunks=2&bytes=2000&ms=2500 HTTP/1.1\r\nHost: a\r\n{GZIP}\r\n"));
+        }
+        let answers: Vec<Response> = clients.iter_mut().map(Connection::response).collect();
+        assert!(answers.iter().all(|answer| answer.whole && answer.header("vary") == Some("Accept-Encoding")));
+        let (coded, plain): (Vec<_>, Vec<_>) =
+            answers.into_iter().partition(|answer| answer.header("content-encoding") == Some("gzip"));
+        assert!(coded.iter().all(|answer| decoded(&answer.body).0.len() == 4000));
+        assert!(plain.iter().all(|answer| answer.body.len() == 4000));
+        coded.len()
+    };
+    // Each takes 320 KiB of the 32 MiB that a worker has for responses.
+    let first = ask_all();
+    assert!((20..=103).contains(&first), "{first}");
+    // What they took is free again.
+    let second = ask_all();
+    assert!((20..=103).contains(&second), "{second} after {first}");
+}
+
+#[test]
 fn answers_of_apps_of_groups_are_compressed_once() -> TestResult {
     let one = app("one", "faults.wasm", "*", "group = \"g\"\ncompress = \"public\"");
     let settings = Folder::new(&format!("listen = \"127.0.0.1:0\"\n{one}"))?;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use crate::shutdown::with_handed_over;
+use crate::support::tls::{Authority, TlsClient, VERSIONS};
 use crate::support::{Connection, Server, TestResult, eventually, facility, get, guest, run};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/deploy");
@@ -27,30 +28,92 @@ fn output(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The units, with the program of the tests in the place of the installed one.
-fn units(dir: &Path) -> std::io::Result<[std::path::PathBuf; 2]> {
-    let files = ["wasmhost.service", "wasmhost.socket"].map(|name| dir.join(name));
-    let service = deployed("wasmhost.service")?;
-    assert!(service.contains("ExecStart=/usr/local/bin/wasmhost "), "{service}");
-    fs::write(&files[0], service.replace("/usr/local/bin/wasmhost", env!("CARGO_BIN_EXE_wasmhost")))?;
-    fs::write(&files[1], deployed("wasmhost.socket")?)?;
-    Ok(files)
+/// These units, with the program of the tests in the place of the installed one.
+fn units(dir: &Path, names: &[&str]) -> std::io::Result<Vec<std::path::PathBuf>> {
+    let unit = |name: &&str| {
+        let text = deployed(name)?;
+        let file = dir.join(name.rsplit('/').next().unwrap_or(name));
+        assert!(name.ends_with(".socket") || text.contains("ExecStart=/usr/local/bin/wasmhost "), "{text}");
+        fs::write(&file, text.replace("/usr/local/bin/wasmhost", env!("CARGO_BIN_EXE_wasmhost")))?;
+        Ok(file)
+    };
+    names.iter().map(unit).collect()
 }
 
 #[test(needs(Systemd))]
 fn systemd_finds_nothing_wrong_with_the_units() -> TestResult {
-    let dir = tempfile::tempdir()?;
-    let files = units(dir.path())?;
-    let verify = || {
-        let mut command = Command::new("systemd-analyze");
-        command.arg("verify").args(&files);
-        let finished = run(command);
-        (finished.code, finished.stdout + &finished.stderr)
+    let edge = ["edge/wasmhost.service", "edge/wasmhost-http.socket", "edge/wasmhost-https.socket"];
+    for names in [&["wasmhost.service", "wasmhost.socket"][..], &edge] {
+        let dir = tempfile::tempdir()?;
+        let files = units(dir.path(), names)?;
+        let verify = || {
+            let mut command = Command::new("systemd-analyze");
+            command.arg("verify").args(&files);
+            let finished = run(command);
+            (finished.code, finished.stdout + &finished.stderr)
+        };
+        assert_eq!(verify(), (Some(0), String::new()));
+        // A mistake would be found.
+        fs::write(&files[0], fs::read_to_string(&files[0])?.replace("ProtectHome=", "ProtectHouse="))?;
+        assert!(verify().1.contains("ProtectHouse"), "{:?}", verify());
+    }
+    Ok(())
+}
+
+#[test]
+fn the_unit_for_ports_80_and_443_differs_from_the_other_in_what_these_need() -> TestResult {
+    let [plain, edge] = ["wasmhost.service", "edge/wasmhost.service"].map(deployed);
+    let (plain, edge) = (plain?, edge?);
+    let is_own = |line: &&str| {
+        let own = ["#", "Requires=", "After=", "ExecStart=", "LoadCredential="];
+        !own.iter().any(|begin| line.starts_with(begin))
     };
-    assert_eq!(verify(), (Some(0), String::new()));
-    // A mistake would be found.
-    fs::write(&files[0], fs::read_to_string(&files[0])?.replace("ProtectHome=", "ProtectHouse="))?;
-    assert!(verify().1.contains("ProtectHouse"), "{:?}", verify());
+    let [plain, edge] = [&plain, &edge].map(|text| text.lines().filter(is_own).collect::<Vec<_>>());
+    assert_eq!(plain, edge);
+    Ok(())
+}
+
+/// The settings for ports 80 and 443, with the sockets that systemd would make and its copies of the files.
+#[test(needs(Python3))]
+fn the_settings_for_ports_80_and_443_serve_with_the_sockets_of_the_units() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let authority = Authority::new();
+    authority.server(dir.path(), "cert", &["a.test"], 30);
+    fs::rename(dir.path().join("cert.key"), dir.path().join("key.pem"))?;
+    fs::copy(guest("hello.wasm"), dir.path().join("app.wasm"))?;
+    let unit = deployed("edge/wasmhost.service")?;
+    let credentials = "/run/credentials/wasmhost.service";
+    let settings = deployed("edge/wasmhost.toml")?;
+    let named: Vec<&str> = settings.split(credentials).skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(named, ["/cert.pem", "/key.pem"]);
+    assert!(named.iter().all(|name| unit.contains(&format!("LoadCredential={}:", &name[1..]))), "{unit}");
+    let settings = settings.replace(credentials, &dir.path().display().to_string());
+    fs::write(dir.path().join("wasmhost.toml"), settings)?;
+    let mut names = Vec::new();
+    for socket in ["edge/wasmhost-http.socket", "edge/wasmhost-https.socket"] {
+        let text = deployed(socket)?;
+        let name = text.lines().find_map(|line| line.strip_prefix("FileDescriptorName=")).ok_or("a name")?;
+        names.push(name.to_owned());
+    }
+    let two = "import os, socket, sys
+sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(2)]
+for number, one in zip((13, 14), sockets):
+    os.dup2(one.fileno(), number)
+for number in (3, 4):
+    os.dup2(number + 10, number)
+    os.close(number + 10)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2', LISTEN_FDNAMES=sys.argv[1])
+os.execv(sys.argv[2], sys.argv[2:])";
+    let mut command = crate::support::server::within(&["python3", "-c", two, &names.join(":")]);
+    command.args(["serve", "-c"]).arg(dir.path().join("wasmhost.toml")).args(["--log-format", "json"]);
+    let server = Server::spawn(command);
+    let [plain, secure] = server.addresses()[..] else { return Err(format!("{:?}", server.addresses()).into()) };
+    let config = authority.trusted(VERSIONS, None);
+    eventually("the app is loaded", || {
+        let answer = TlsClient::open(secure, &config, "a.test").and_then(|mut client| client.get("/", ""));
+        answer.is_ok_and(|answer| answer.text() == "Hello, World!")
+    });
+    assert_eq!(get(plain, "/").status, 308);
     Ok(())
 }
 
@@ -109,8 +172,16 @@ fn the_service_may_make_every_system_call_that_the_host_allows_itself() -> TestR
     let mut needed: BTreeSet<String> = allowed.split("libc::SYS_").skip(1).map(name).collect();
     assert!(needed.len() > 100, "{needed:?}");
     // To confine itself, and to start others.
-    let before =
-        ["seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "prctl", "execve"];
+    let before = [
+        "seccomp",
+        "landlock_create_ruleset",
+        "landlock_add_rule",
+        "landlock_restrict_self",
+        "prctl",
+        "execve",
+        "capget",
+        "capset",
+    ];
     needed.extend(before.map(str::to_owned));
     let missing: Vec<_> = needed.difference(&granted).collect();
     assert!(missing.is_empty(), "SystemCallFilter= lacks {missing:?}");

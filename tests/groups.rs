@@ -175,7 +175,7 @@ fn secrets_in(bytes: &[u8]) -> BTreeSet<String> {
 }
 
 /// The private writable memory of a process and its shared files, as far as it can be read.
-fn memory_of(pid: u32) -> std::io::Result<Vec<u8>> {
+pub fn memory_of(pid: u32) -> std::io::Result<Vec<u8>> {
     use std::os::unix::fs::FileExt;
     let memory = std::fs::File::open(format!("/proc/{pid}/mem"))?;
     let mut all = Vec::new();

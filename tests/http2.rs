@@ -9,7 +9,7 @@ use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::http2::{
     Asked, END_HEADERS, END_STREAM, Frames, Http2, Outcome, PREFACE, frame, get, kind, request,
 };
-use crate::support::{Connection, FAULTS, Neighbours, Server, TestResult, eventually, message};
+use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, message};
 
 fn header(name: &'static str, value: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(name.parse().expect("a name"), HeaderValue::from_static(value))])
@@ -122,7 +122,7 @@ fn a_reset_cancels_its_own_request_and_no_other() {
             client.send(frame(kind::HEADERS, END_HEADERS | ends, stream, &request("POST", path, &[])));
         }
         client.send(frame(kind::DATA, 0, 7, b"half of it"));
-        client.ask(9, "/sleep?ms=300");
+        client.ask(9, "/sleep?ms=2000");
         eventually("all are under way", || server.sum("in_flight") == 5);
         for (stream, reason) in [(1, 8), (3, 8), (5, 8), (7, 0)] {
             client.send(reset(stream, reason));
@@ -237,6 +237,42 @@ fn a_guest_that_does_not_read_holds_its_client_back() {
 }
 
 #[test]
+fn bodies_that_nobody_reads_leave_the_others_their_windows() {
+    for guest in FAULTS {
+        let flags = ["--body-idle-timeout", "none", "--request-timeout", "none", "--body-rate-min", "none"];
+        let server = Server::start(guest, &flags);
+        let mut client = Frames::open(server.address);
+        // Each sends all that its window takes, until that stays closed.
+        let (mut windows, mut piece) = ([65_535_i64; 4], vec![b'x'; 16 * 1024]);
+        for index in 0..4 {
+            client.send(frame(kind::HEADERS, END_HEADERS, 2 * index + 1, &request("POST", "/wait-forever", &[])));
+        }
+        client.stream.set_read_timeout(Some(Duration::from_millis(400))).expect("a time-out");
+        loop {
+            for (stream, window) in (1_u32..).step_by(2).zip(&mut windows) {
+                while *window > 0 {
+                    piece.resize(usize::try_from(*window).expect("a size").min(16 * 1024), b'x');
+                    client.send(frame(kind::DATA, 0, stream, &piece));
+                    *window -= i64::try_from(piece.len()).expect("a size");
+                }
+            }
+            let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                client.wait_for(|frame| frame.kind == kind::WINDOW_UPDATE && frame.stream % 2 == 1)
+            }));
+            // Nothing more comes.
+            let Ok(opened) = opened else { break };
+            let opened = opened.expect("the connection goes on");
+            windows[(opened.stream / 2) as usize] += i64::from(opened.number(0));
+        }
+        client.stream.set_read_timeout(Some(CEILING)).expect("a time-out");
+        client.send(frame(kind::HEADERS, END_HEADERS, 9, &request("POST", "/body-size", &[])));
+        client.send(frame(kind::DATA, 0, 9, &vec![b'y'; 16 * 1024]));
+        client.send(frame(kind::DATA, END_STREAM, 9, &vec![b'y'; 16 * 1024]));
+        assert_eq!(client.outcome(9), Outcome::Answered(200, b"bytes: 32768\n".to_vec()), "{guest}");
+    }
+}
+
+#[test]
 fn a_drain_finishes_what_is_under_way_and_takes_nothing_new() {
     for guest in FAULTS {
         let mut server = Server::start(guest, &["--drain-timeout", "8s"]);
@@ -257,6 +293,19 @@ fn a_drain_finishes_what_is_under_way_and_takes_nothing_new() {
         assert_eq!(idle.goaway(), Some(0), "{guest}");
         assert!(server.wait_for_exit().success(), "{guest}");
     }
+}
+
+#[test]
+fn a_client_that_answers_nothing_does_not_hold_up_a_drain() {
+    let mut server = Server::start("hello.wasm", &["--drain-timeout", "20s"]);
+    let mut client = Frames::open(server.address);
+    client.ask(1, "/");
+    assert_eq!(client.outcome(1), Outcome::Answered(200, b"Hello, World!".to_vec()));
+    // hyper asks by a PING whether more requests are on their way.
+    let began = Instant::now();
+    server.signal("TERM");
+    assert!(server.wait_for_exit().success());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -281,6 +330,34 @@ fn limits_of_a_request_hold_for_its_stream() {
         assert_eq!(statuses, [504, 413, 413, 408, 200], "{guest}: {answers:?}");
         client.ask(11, "/hello");
         assert_eq!(client.outcome(11).status(), 200, "{guest}");
+    }
+}
+
+#[test]
+fn who_waits_for_100_continue_is_answered_once_whether_the_body_comes_or_not() {
+    for guest in FAULTS {
+        let server = Server::start(guest, &["--body-max", "1000", "--body-idle-timeout", "700ms"]);
+        let mut client = Frames::open(server.address);
+        let ask =
+            |length: &str| request("POST", "/body-size", &[("expect", "100-continue"), ("content-length", length)]);
+        for (stream, length) in [(1, "4"), (3, "4"), (5, "1001")] {
+            client.send(frame(kind::HEADERS, END_HEADERS, stream, &ask(length)));
+        }
+        let mut heads: Vec<u32> = Vec::new();
+        let mut next = |client: &mut Frames| {
+            let head = client.wait_for(|frame| frame.kind == kind::HEADERS).expect("an answer");
+            heads.push(head.stream);
+            head.stream
+        };
+        // Too large by what its head says: at once.
+        let began = Instant::now();
+        assert_eq!((next(&mut client), began.elapsed() < Duration::from_millis(300)), (5, true), "{guest}");
+        // One has waited, and sends it; the other waits in vain.
+        client.send(frame(kind::DATA, END_STREAM, 1, b"body"));
+        assert_eq!((next(&mut client), next(&mut client)), (1, 3), "{guest}");
+        client.ask(7, "/hello");
+        assert_eq!(next(&mut client), 7, "{guest}: nobody has got a second head");
+        assert_eq!(server.sum("refusals.body-timeout"), 1, "{guest}");
     }
 }
 

@@ -19,21 +19,23 @@ const ANOTHER_WITHIN: Duration = Duration::from_millis(40);
 
 /// A kind of proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     /// Reads a body whole before it forwards the request.
     Nginx,
     /// Forwards a body as it comes.
     NginxUnbuffered,
+    /// Forwards requests that are valid.
     Haproxy,
     /// Forwards what it would refuse (`option accept-invalid-http-request`).
     HaproxyLenient,
 }
 
 /// A running proxy; killed when dropped.
-struct Proxy {
+pub struct Proxy {
     kind: Kind,
     child: Child,
-    address: SocketAddr,
+    /// Where its clients connect.
+    pub address: SocketAddr,
     dir: tempfile::TempDir,
 }
 
@@ -114,8 +116,12 @@ impl Kind {
 }
 
 impl Proxy {
+    /// Starts it in front of `upstream`, and waits until it listens.
+    ///
+    /// # Errors
+    /// When it does not start.
     #[track_caller]
-    fn start(kind: Kind, program: &str, upstream: SocketAddr) -> Result<Self, Box<dyn std::error::Error>> {
+    pub fn start(kind: Kind, program: &str, upstream: SocketAddr) -> Result<Self, Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
         // Free a moment ago, and from a range that nobody else is given so soon.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -173,13 +179,15 @@ fn changed(text: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// The path of a target, without the authority of an absolute one; none of an authority alone.
+/// The path of a target, without the authority of an absolute one and without a fragment; none of an authority alone.
 fn path_of(target: &str) -> String {
+    let target = target.split('#').next().unwrap_or_default();
     if !target.starts_with(['/', '*']) && !target.contains("://") {
         return String::new();
     }
-    let rest = target.split_once("://").map_or(target, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
-    rest.to_owned()
+    let rest = target.split_once("://").map_or(target, |(_, rest)| rest.find(['/', '?']).map_or("/", |at| &rest[at..]));
+    // (A query without a path is one of the root.)
+    if rest.starts_with('?') { format!("/{rest}") } else { rest.to_owned() }
 }
 
 /// How many requests of each path the host has seen.

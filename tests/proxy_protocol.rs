@@ -129,6 +129,53 @@ fn a_client_behind_a_balancer_has_no_more_connections_than_one_in_front() -> Tes
 }
 
 #[test]
+fn the_connections_of_such_a_client_are_counted_on_all_workers_together() -> TestResult {
+    for kind in KINDS {
+        let flags = ["--worker-kind", kind, "--workers", "2", "--max-connections-per-client", "3"];
+        let server = Server::start("hello.wasm", &[&BALANCED[..], &flags].concat());
+        let open = |client: &str| {
+            let mut connection = Connection::open(server.address);
+            connection.send(format!("PROXY TCP4 {client} 127.0.0.1 5 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+            let status = connection.try_response(false).map(|response| response.status);
+            (connection, status)
+        };
+        // Workers get connections in turn: all of the one are on one worker, and all of the other on the other.
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            for client in ["192.0.2.1", "192.0.2.2"] {
+                let (connection, status) = open(client);
+                assert_eq!(status, Some(200), "{kind}: {client}");
+                kept.push(connection);
+            }
+        }
+        // On whatever worker.
+        for client in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2", "192.0.2.2"] {
+            assert_eq!(open(client).1, None, "{kind}: {client}");
+        }
+        assert_eq!(server.sum("handshake_failures.per-client"), 5, "{kind}");
+        // What a process had that is killed is free.
+        if kind == "process" {
+            let workers = server.worker_pids();
+            workers.iter().for_each(|pid| crate::support::server::signal(*pid, "KILL"));
+            eventually("others are there", || {
+                let now = server.worker_pids();
+                now.len() == workers.len() && now.iter().all(|pid| !workers.contains(pid))
+            });
+        } else {
+            drop(kept);
+        }
+        let mut again = Vec::new();
+        eventually("they make room", || {
+            let (connection, status) = open("192.0.2.1");
+            again.extend(status.is_some().then_some(connection));
+            again.len() == 3
+        });
+        assert_eq!(open("192.0.2.1").1, None, "{kind}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_header_comes_before_tls_and_guests_hear_of_the_client() -> TestResult {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new();
@@ -153,11 +200,16 @@ fn the_header_comes_before_tls_and_guests_hear_of_the_client() -> TestResult {
     assert!(seen.contains("x-forwarded-for: 203.0.113.5\n"), "{seen}");
     assert!(seen.contains("x-forwarded-proto: https") && seen.contains("x-forwarded-host: test"), "{seen}");
     assert!(!seen.contains("6.6.6.6"), "{seen}");
-    // A proxy that is trusted and speaks for itself: it becomes the last one of its own list.
-    let mut proxy = TlsClient::open_behind(server.address, &config, "a.test", b"PROXY UNKNOWN\r\n")?;
-    let seen = proxy.get("/request", "x-forwarded-for: 6.6.6.6\r\n")?.text();
-    assert!(seen.contains("x-forwarded-for: 6.6.6.6, 127.0.0.1\n"), "{seen}");
-    assert!(!seen.contains("x-forwarded-host"), "{seen}");
+    // A balancer that does not know the client passes on what somebody says: nobody may claim to be another one.
+    for unnamed in
+        [b"PROXY UNKNOWN\r\n".as_slice(), b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0"]
+    {
+        let mut somebody = TlsClient::open_behind(server.address, &config, "a.test", unnamed)?;
+        let claims = "x-forwarded-for: 6.6.6.6\r\nx-forwarded-host: evil\r\nclient-cert: :ZXZpbA==:\r\nclient-cert-subject: CN=root\r\n";
+        let seen = somebody.get("/request", claims)?.text();
+        assert!(seen.contains("x-forwarded-for: 127.0.0.1\n"), "{unnamed:?}: {seen}");
+        assert!(!["6.6.6.6", "evil", "client-cert"].iter().any(|claim| seen.contains(claim)), "{unnamed:?}: {seen}");
+    }
     Ok(())
 }
 

@@ -250,6 +250,7 @@ fn every_field_of_an_access_line_is_explained() -> TestResult {
     let is_access = |record: &Value| record["target"] == "access";
     eventually("an access line", || !server.records(is_access).is_empty());
     let record = server.records(is_access).remove(0);
+    assert_eq!((&record["protocol"], record.get("tls")), (&"HTTP/1.1".into(), None));
     let mut explained = names_below("### Fields")?;
     explained.extend(["timestamp", "level", "message", "target"].map(str::to_owned));
     let missing: Vec<_> = keys(&record).into_iter().filter(|name| !explained.contains(name)).collect();

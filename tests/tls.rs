@@ -487,6 +487,17 @@ fn files_that_cannot_be_used_are_told_of_at_the_start_and_by_config_check() -> T
         assert_eq!(checked.code, Some(2), "{expected}: {}", checked.stderr);
         assert!(checked.stderr.contains(expected), "{expected}: {}", checked.stderr);
     }
+    for (text, expected) in [("", "no whole OCSP response"), ("0\u{3}\n\u{1}\u{3}", "without an answer (status 3)")] {
+        fs::write(path("ocsp.der"), text)?;
+        let mut start = command();
+        start.arg(guest("hello.wasm")).args(["--listen", "127.0.0.1:0"]).args(good.flags());
+        let failed = run({
+            start.arg("--tls-ocsp").arg(path("ocsp.der"));
+            start
+        });
+        assert_eq!(failed.code, Some(1), "{expected}: {}", failed.stderr);
+        assert!(failed.stderr.contains(expected), "{expected}: {}", failed.stderr);
+    }
     // One that ends soon is told of, and served.
     let soon = authority.server(folder.path(), "soon", &["a.test"], 5);
     let server = speaking("hello.wasm", &soon, &[]);
@@ -585,6 +596,34 @@ fn clients_that_do_not_shake_hands_are_sent_away_and_keep_nobody_waiting() -> Te
         });
         eventually("they are gone", || server.sum("open_connections") == 1);
         assert_eq!(client.get("/", "")?.status, 200, "{kind}");
+    }
+    Ok(())
+}
+
+#[test]
+fn clients_that_begin_a_handshake_and_stop_do_not_keep_others_out() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new();
+    let files = authority.server(folder.path(), "a", &["a.test"], 30);
+    let config = authority.trusted(VERSIONS, None);
+    for kind in KINDS {
+        let flags = ["--worker-kind", kind, "--workers", "1", "--header-timeout", "60s"];
+        let server = speaking("hello.wasm", &files, &flags);
+        let mut client = TlsClient::open(server.address, &config, "a.test")?;
+        // As many as a worker has at once: a byte of a record each.
+        let half =
+            |_| TcpStream::connect(server.address).and_then(|mut stream| stream.write_all(&[22]).map(|()| stream));
+        let begun: Vec<TcpStream> = (0..1_024).map(half).collect::<Result<_, _>>()?;
+        eventually("all are there", || server.sum("open_connections") == 1_025);
+        std::thread::sleep(Duration::from_millis(600));
+        for number in 1..=20 {
+            assert_eq!(TlsClient::open(server.address, &config, "a.test")?.get("/", "")?.status, 200, "{kind}");
+            // Each place that is taken comes back, so that only the first one takes it from somebody.
+            eventually("one has given way", || server.sum("handshake_failures.shed") == 1);
+            assert!(server.sum("tls_handshakes") > number, "{kind}");
+        }
+        assert_eq!(client.get("/", "")?.status, 200, "{kind}");
+        drop(begun);
     }
     Ok(())
 }

@@ -143,8 +143,8 @@ def on_cores(cores):
 
 
 @contextlib.contextmanager
-def running(argv, scratch, announced=ANNOUNCED, env=None, cwd=None, before_exec=None):
-    """Starts a server, waits until it says where it listens, and ends it afterwards."""
+def running(argv, scratch, announced=ANNOUNCED, env=None, cwd=None, before_exec=None, port=None):
+    """Starts a server, waits until it says where it listens (that it does, on the port that is known), and ends it afterwards."""
     handle, name = tempfile.mkstemp(suffix=".log", dir=scratch)
     log = Path(name)
     began = time.monotonic()
@@ -160,7 +160,7 @@ def running(argv, scratch, announced=ANNOUNCED, env=None, cwd=None, before_exec=
             if (now := time.monotonic()) > deadline:
                 raise Failed(f"{' '.join(map(str, argv))}\ndid not listen in {START_TIMEOUT_S} s:\n{tail(log)}")
             time.sleep(0.001 if now < began + 0.5 else 0.01)
-        yield Running(process, found.groupdict().get("host", "127.0.0.1"), int(found["port"]), log, time.monotonic() - began)
+        yield Running(process, found.groupdict().get("host", "127.0.0.1"), port or int(found["port"]), log, time.monotonic() - began)
     finally:
         process.terminate()
         try:

@@ -1,18 +1,22 @@
 // Node's cluster, as its documentation has it, a worker that died replaced: the server of tests/bench/compare,
-// blast-radius and overload.
-// node node-cluster.mjs WORKERS
+// blast-radius, overload and edge.
+// node node-cluster.mjs WORKERS [http|https|http2|http2s CERT KEY]
 import cluster from 'node:cluster';
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
+import http2 from 'node:http2';
+import https from 'node:https';
+
+const [workers = 2, protocol = 'http', cert, key] = process.argv.slice(2);
 
 if (cluster.isPrimary) {
-  const workers = Number(process.argv[2] ?? 2);
   let listening = 0;
   cluster.on('listening', (_worker, { address, port }) => {
     listening += 1;
-    if (listening === workers) console.log(`listening on http://${address}:${port}`);
+    if (listening === Number(workers)) console.log(`listening on http://${address}:${port}`);
   });
   cluster.on('exit', () => cluster.fork());
-  for (let n = 0; n < workers; n += 1) cluster.fork();
+  for (let n = 0; n < Number(workers); n += 1) cluster.fork();
   process.on('SIGTERM', () => {
     cluster.removeAllListeners('exit');
     for (const worker of Object.values(cluster.workers)) worker.kill('SIGKILL');
@@ -20,7 +24,14 @@ if (cluster.isPrimary) {
   });
 } else {
   const text = { 'content-type': 'text/plain' };
-  http.createServer((request, response) => {
+  const tls = cert && { cert: readFileSync(cert), key: readFileSync(key) };
+  const create = {
+    http: (answer) => http.createServer(answer),
+    https: (answer) => https.createServer(tls, answer),
+    http2: (answer) => http2.createServer(answer),
+    http2s: (answer) => http2.createSecureServer(tls, answer),
+  }[protocol];
+  const server = create((request, response) => {
     const url = new URL(request.url, 'http://localhost');
     if (url.pathname === '/') {
       response.writeHead(200, text).end('Hello, World!');
@@ -46,5 +57,8 @@ if (cluster.isPrimary) {
     } else {
       response.writeHead(404, text).end('not found');
     }
-  }).listen(0, '127.0.0.1');
+  });
+  // As long as wasmhost keeps connections that are idle.
+  server.keepAliveTimeout = 60_000;
+  server.listen(0, '127.0.0.1');
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -52,6 +53,11 @@ impl Folder {
     /// Serves it on a free port with two workers, an admin page and a JSON log; `flags` win over the file and these.
     #[track_caller]
     pub fn serve(&self, flags: &[&str]) -> Server {
+        Server::spawn(self.command(flags))
+    }
+
+    /// The command of [`Self::serve`].
+    pub fn command(&self, flags: &[&str]) -> Command {
         let mut command = command();
         command.arg("serve").arg("-c").arg(self.file()).args(["--log-format", "json", "--admin", "127.0.0.1:0"]);
         if !flags.contains(&"--listen") {
@@ -61,7 +67,7 @@ impl Folder {
             command.args(["--workers", "2"]);
         }
         command.args(flags);
-        Server::spawn(command)
+        command
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::CEILING;
+use super::hpack::integer;
 
 /// What a connection begins with.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -266,25 +267,11 @@ pub fn raw_fields(fields: &[(&[u8], &[u8])]) -> Vec<u8> {
     for (name, value) in fields {
         block.push(0);
         for text in [name, value] {
-            integer(&mut block, text.len());
+            integer(&mut block, 0, 7, text.len());
             block.extend_from_slice(text);
         }
     }
     block
-}
-
-/// A length in HPACK's form, of seven bits and more (section 5.1).
-fn integer(block: &mut Vec<u8>, mut value: usize) {
-    if value < 127 {
-        return block.push(u8::try_from(value).expect("seven bits"));
-    }
-    block.push(127);
-    value -= 127;
-    while value >= 128 {
-        block.push(u8::try_from(value % 128).expect("seven bits") | 128);
-        value /= 128;
-    }
-    block.push(u8::try_from(value).expect("seven bits"));
 }
 
 /// The head of a GET.
@@ -335,10 +322,10 @@ impl Frames {
         client
     }
 
-    /// The same connection, to be read beside.
+    /// The same connection, to be read in the place of the other.
     #[track_caller]
     pub fn share(other: &Self) -> Self {
-        Self { stream: other.stream.try_clone().expect("a socket"), buffer: Vec::new() }
+        Self { stream: other.stream.try_clone().expect("a socket"), buffer: other.buffer.clone() }
     }
 
     /// Sends bytes as they are.
@@ -490,8 +477,10 @@ impl Outcome {
 /// The status in a block of fields that has no dynamic table (RFC 7541, appendix A, and B for digits).
 fn status_of(block: &[u8]) -> u16 {
     let mut block = block;
-    while let [0x20, rest @ ..] = block {
-        block = rest;
+    // Sizes of the table (section 6.3).
+    while let [first @ 0x20..=0x3f, rest @ ..] = block {
+        let more = if *first == 0x3f { rest.iter().take_while(|byte| **byte >= 128).count() + 1 } else { 0 };
+        block = &rest[more..];
     }
     match block {
         [indexed @ 0x88..=0x8e, ..] => [200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)],

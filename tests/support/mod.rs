@@ -7,6 +7,7 @@ pub mod client;
 pub mod document;
 pub mod facility;
 pub mod harness;
+pub mod hpack;
 pub mod http2;
 pub mod neighbours;
 pub mod run;

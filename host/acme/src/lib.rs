@@ -1,7 +1,7 @@
 //! Certificates by ACME (RFC 8555): a process of its own, since no other may send requests or write files. It has no guest and
 //! no listener's key but those that it makes; it reaches the authorities' ports and writes one folder (`confine::Cage::acme`).
 //! The spawner starts it for the primary. `keep` sees to it that there are certificates, `order` gets one, `client` asks the
-//! authority, `schedule` decides when; `outcome` is what the primary hears.
+//! authority, `schedule` decides when.
 
 mod client;
 mod keep;
@@ -13,11 +13,12 @@ use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use self::outcome::OrderOutcome;
 use wasmhost_base::log;
 use wasmhost_base::wire::Wire;
 use wasmhost_confine::spawner::{InheritError, Settings, inherit};
 use wasmhost_confine::{self as confine, Cage, Unconfined};
+
+pub use self::outcome::OrderOutcome;
 
 /// Why a process does not get certificates.
 #[derive(Debug, thiserror::Error)]

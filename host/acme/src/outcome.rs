@@ -1,4 +1,4 @@
-//! What the primary hears of an order.
+//! What came of an order, as the primary hears it.
 
 use serde::{Deserialize, Serialize};
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::portions::may_take;
+use super::portions::{equal_part, may_take};
 use super::throttle::Throttle;
 
 /// At most one log line of an account in this time; each time is counted.
@@ -95,6 +95,12 @@ impl Account {
     /// How much it has of it.
     pub fn held(&self) -> u64 {
         self.held.load(Relaxed)
+    }
+
+    /// Whether more was taken than there is (which [`Claim::grow_anyhow`] allows), and more than an equal part by this one.
+    pub fn is_beyond_part(&self) -> bool {
+        let Quota { max, used, holders, .. } = &*self.quota;
+        used.load(Relaxed) > *max && self.held() > equal_part(*max, holders.load(Relaxed))
     }
 
     /// Takes so much; none when there is not so much left, or what is left is for holders that have less.
@@ -213,6 +219,19 @@ mod tests {
 
     fn all_of(account: &Arc<Account>) -> Vec<Claim> {
         std::iter::from_fn(|| account.take(1)).collect()
+    }
+
+    #[test]
+    fn who_has_more_than_an_equal_part_is_known_once_there_is_too_little() {
+        let quota = Quota::new(100);
+        let [greedy, modest] = accounts(&quota);
+        let [mut much, mut little] = [&greedy, &modest].map(Claim::none_of);
+        much.grow_anyhow(100);
+        assert!(!greedy.is_beyond_part(), "it is all there is, and no more");
+        little.grow_anyhow(50);
+        assert!(greedy.is_beyond_part() && !modest.is_beyond_part());
+        much.shrink(60);
+        assert!(!greedy.is_beyond_part(), "there is room again");
     }
 
     #[test]

@@ -11,8 +11,9 @@ use super::capability::Capabilities;
 use super::cli::{FileArgs, ServeArgs};
 use super::document::{APPS, DEFAULTS, Drafts, Keys, LISTENERS, TableReader, ValuePlaces, at};
 use super::draft::{AppDraft, Folder, HostDraft};
+use super::environment::HostEnvironment;
 use super::file::{self, ConfigFile};
-use super::given::{Given, Origin, Source};
+use super::given::{Given, Origin, Source, in_messages};
 use super::listener::{self, ListenerDraft};
 use super::machine::Machine;
 use super::mistake::{Mistake, Mistakes, Offset};
@@ -113,8 +114,14 @@ pub fn read_apps_again(source: &Source, capabilities: Capabilities) -> (Option<C
 pub fn compile_bounds(args: &FileArgs, capabilities: Capabilities) -> Result<Compilation, Vec<Mistake>> {
     const BOUNDS: [&str; 2] = ["compile-timeout", "compile-memory-max"];
     const ONLY_WITH_ALL: &str = "has no effect on the compilation of one component; it counts with `--all`";
-    let machine =
-        Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off, state: None };
+    let machine = Machine {
+        cores: 1,
+        memory_bytes: 0,
+        has_inherited_socket: false,
+        cache: CacheChoice::Off,
+        state: None,
+        environment: HostEnvironment::NONE,
+    };
     let mut mistakes = Mistakes::default();
     let given = args.0.given(capabilities).into_iter();
     let (bounds, others): (Vec<Given>, Vec<Given>) = given.partition(|given| BOUNDS.contains(&&*given.name));
@@ -185,7 +192,8 @@ fn read(
     mut mistakes: Mistakes,
 ) -> (Config, Mistakes) {
     let listener = ListenerDraft::new(Folder::current(), machine.has_inherited_socket);
-    let mut drafts = Drafts { host: HostDraft::new(&machine), listener, app: AppDraft::new() };
+    let app = AppDraft::new(machine.environment.clone());
+    let mut drafts = Drafts { host: HostDraft::new(&machine), listener, app };
     let given = given.iter().filter_map(|given| Some((given.setting(capabilities)?, given)));
     let (defaults, decisions): (Vec<_>, Vec<_>) = given.partition(|(_, given)| given.origin == Origin::Default);
     apply(&defaults, &mut drafts, &mut mistakes);
@@ -384,7 +392,7 @@ fn apply(given: &[(&'static Setting, &Given)], drafts: &mut Drafts, mistakes: &m
         drafts.clear(setting);
         for value in &given.values {
             if let Err(reason) = drafts.set(setting, value) {
-                mistakes.note(format!("{name} `{}`", shown(value)), reason);
+                mistakes.note(format!("{name} `{}`", shown(&in_messages(setting, value))), reason);
             }
             for (place, reason) in std::mem::take(&mut drafts.app.wrong_lines) {
                 mistakes.note(format!("{name} `{}`", shown(&place)), reason);

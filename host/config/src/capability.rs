@@ -186,7 +186,7 @@ impl Declared {
 
     /// Of pairs with one name, leaves the last.
     pub(super) fn complete(&mut self) {
-        self.pairs.values_mut().for_each(latest);
+        self.pairs.values_mut().for_each(|pairs| latest(pairs, |(name, _)| name));
     }
 
     /// What a setting says, as it is written in the file.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::environment::{GuestVariable, HostEnvironment};
 use super::machine::Machine;
+use super::secret::SecretSource;
 use super::{
     App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, Grants, HostLimits, Isolation, Limits,
     Listen, LogChoice, MAX_WORKERS, WorkerKind,
@@ -108,16 +110,19 @@ pub(super) struct AppDraft {
     pub(super) app: App,
     pub(super) folder: Folder,
     /// `env` of the place that is being read.
-    pub(super) env: Vec<(String, String)>,
+    env: Vec<GuestVariable>,
     /// The variables of its files, which count less.
-    env_of_files: Vec<(String, String)>,
+    env_of_files: Vec<GuestVariable>,
+    environment: Arc<HostEnvironment>,
+    /// Its `secrets`, which count more.
+    secrets: Vec<GuestVariable>,
     /// Wrong lines of files: which, and why.
     pub(super) wrong_lines: Vec<(String, String)>,
 }
 
 impl AppDraft {
     /// What holds where nothing is given and the table has no default.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(environment: HostEnvironment) -> Self {
         let app = App {
             reading: 0,
             name: String::new(),
@@ -133,7 +138,15 @@ impl AppDraft {
             limits: Limits::default(),
             grants: Grants::default(),
         };
-        Self { app, folder: Folder::current(), env: Vec::new(), env_of_files: Vec::new(), wrong_lines: Vec::new() }
+        Self {
+            app,
+            folder: Folder::current(),
+            env: Vec::new(),
+            env_of_files: Vec::new(),
+            environment: Arc::new(environment),
+            secrets: Vec::new(),
+            wrong_lines: Vec::new(),
+        }
     }
 
     pub(super) fn component(&mut self, text: &str) -> Result<(), String> {
@@ -144,10 +157,29 @@ impl AppDraft {
         put(&mut self.app.project, self.folder.path(text))
     }
 
+    pub(super) fn env(&mut self, pair: &str) -> Result<(), String> {
+        parse::variable(pair).map(|pair| self.env.push(pair.into()))
+    }
+
+    pub(super) fn secret(&mut self, pair: &str) -> Result<(), String> {
+        let (name, from) = parse::variable(pair)?;
+        let source = SecretSource::parse(&from, |file| self.folder.path(file))?;
+        self.app.grants.files.extend(source.file(&self.environment));
+        self.secrets.push(GuestVariable {
+            name,
+            value: source.read(&self.environment)?,
+            source: Some(source.to_string()),
+        });
+        Ok(())
+    }
+
     /// Each wrong line of the file is a mistake.
     pub(super) fn env_file(&mut self, file: &str) -> Result<(), String> {
-        match env_file::read(&self.folder.path(file)?) {
-            Ok(read) => self.env_of_files.extend(read),
+        let path = self.folder.path(file)?;
+        let read = env_file::read(&path);
+        self.app.grants.files.push(path);
+        match read {
+            Ok(read) => self.env_of_files.extend(read.into_iter().map(GuestVariable::from)),
             Err(wrong) => self.wrong_lines.extend(wrong.into_iter().map(|wrong| {
                 let place = wrong.line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"));
                 (place, wrong.reason)
@@ -160,14 +192,16 @@ impl AppDraft {
     pub(super) fn ca_file(&mut self, file: &str) -> Result<(), String> {
         let path = if file.is_empty() { PathBuf::new() } else { self.folder.path(file)? };
         let pem = if file.is_empty() { String::new() } else { parse::ca_file(&path)? };
+        self.app.grants.files.extend((!file.is_empty()).then(|| path.clone()));
         (self.app.grants.ca_file, self.app.grants.ca_pem) = (path, pem.into());
         Ok(())
     }
 
-    /// The variables of the place that was read: of its files, and then its own.
-    pub(super) fn take_variables(&mut self) -> Vec<(String, String)> {
+    /// The variables of the place that was read: of its files, then its own, and its secrets.
+    pub(super) fn take_variables(&mut self) -> Vec<GuestVariable> {
         let mut variables = std::mem::take(&mut self.env_of_files);
         variables.append(&mut self.env);
+        variables.append(&mut self.secrets);
         variables
     }
 
@@ -178,15 +212,15 @@ impl AppDraft {
     }
 }
 
-/// Of pairs with one name, the last.
-pub(super) fn latest(pairs: &mut Vec<(String, String)>) {
-    if pairs.len() < 2 {
+/// Of values with one name, the last.
+pub(super) fn latest<T>(values: &mut Vec<T>, name: fn(&T) -> &str) {
+    if values.len() < 2 {
         return;
     }
     let mut names = HashSet::new();
-    let is_latest: Vec<bool> = pairs.iter().rev().map(|(name, _)| names.insert(name.as_str())).collect();
+    let is_latest: Vec<bool> = values.iter().rev().map(|value| names.insert(name(value))).collect();
     let mut is_latest = is_latest.into_iter().rev();
-    pairs.retain(|_| is_latest.next().unwrap_or(true));
+    values.retain(|_| is_latest.next().unwrap_or(true));
 }
 
 /// Stores a value that is right.

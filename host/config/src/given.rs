@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::capability::Capabilities;
 use super::encoding;
+use super::environment::HostEnvironment;
 use super::machine::Machine;
-use super::settings::{self, Setting};
+use super::settings::{self, Form, Setting};
 
 /// The values of one setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +32,18 @@ impl Given {
         if self.origin == Origin::Variable { setting.variable() } else { setting.flag() }
     }
 
-    /// How messages call it with its value.
+    /// How messages call it with its values.
     pub(super) fn label(&self, setting: &Setting) -> String {
-        format!("{} `{}`", self.name_in_messages(setting), self.values.join(","))
+        let values: Vec<String> = self.values.iter().map(|value| in_messages(setting, value)).collect();
+        format!("{} `{}`", self.name_in_messages(setting), values.join(","))
+    }
+}
+
+/// A value as messages show it: of a pair without what may be a secret.
+pub(super) fn in_messages(setting: &Setting, value: &str) -> String {
+    match (setting.form, value.split_once('=')) {
+        (Form::Pairs(_), Some((name, _))) => format!("{name}=…"),
+        _ => value.to_owned(),
     }
 }
 
@@ -64,9 +74,10 @@ impl Source {
         Self { file, given, machine }
     }
 
-    /// The same without what flags and variables said: for processes that read nothing again.
+    /// The same without what flags, variables and the environment said: for processes that read nothing again.
     pub(super) fn of_file_alone(&self) -> Self {
-        Self { given: Vec::new(), ..self.clone() }
+        let machine = Machine { environment: HostEnvironment::NONE, ..self.machine.clone() };
+        Self { file: self.file.clone(), given: Vec::new(), machine }
     }
 
     pub(super) fn machine(&self) -> Machine {

@@ -11,6 +11,7 @@ mod document;
 mod draft;
 mod encoding;
 mod env_file;
+mod environment;
 mod file;
 mod given;
 mod host_name;
@@ -24,6 +25,7 @@ mod overlap;
 mod parse;
 pub mod routes;
 mod schema;
+mod secret;
 pub mod settings;
 mod show;
 mod shown;
@@ -34,6 +36,7 @@ mod variables;
 mod ways;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -48,6 +51,7 @@ pub use acme::AcmeSettings;
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use env_file::DEVELOPMENT_VARIABLE;
+pub use environment::{GuestVariable, HostEnvironment};
 pub use given::Source;
 pub use listener::{ClientAuth, ListenerConfig, TlsFiles, acme_of};
 pub use machine::{Machine, available_bytes, machine};
@@ -270,9 +274,25 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// `unix:PATH`, a Unix stream socket.
     Unix(#[serde(with = "encoding::path")] PathBuf),
-    /// The sockets that systemd (or another manager that sets `LISTEN_FDS`) handed over.
-    Inherited,
+    /// The sockets that systemd (or another manager that sets `LISTEN_FDS`) handed over: those of this name
+    /// (`FileDescriptorName=`), or all.
+    Inherited(Option<String>),
 }
+
+/// As the settings name it.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Inherited(None) => f.write_str("systemd"),
+            Self::Inherited(Some(name)) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
+/// Who may bind a port that others may not, for messages.
+pub const LOW_PORTS: &str = "ports below 1024 need the capability CAP_NET_BIND_SERVICE, or a socket that systemd hands over (`--listen systemd`); docs/DEPLOY.md shows both";
 
 /// What a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -439,7 +459,7 @@ impl Limits {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Grants {
     /// Environment variables, in the order given. No two have the same name.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<GuestVariable>,
     /// Command line arguments.
     pub args: Vec<String>,
     /// Directories. (Another process of the host gets them as open descriptors, beside its settings.)
@@ -450,6 +470,10 @@ pub struct Grants {
     /// The file of `--ca-file`; empty: none.
     #[serde(with = "encoding::path")]
     pub ca_file: PathBuf,
+    /// The files that some of this was read from: of variables, of secrets, of root certificates. (Only who reads settings
+    /// needs them.)
+    #[serde(skip)]
+    pub files: Vec<PathBuf>,
     /// Root certificates that outgoing HTTPS trusts besides Mozilla's, in PEM; [`certificates`] reads them. Apps that
     /// have them from `[defaults]` share them.
     pub ca_pem: Arc<str>,

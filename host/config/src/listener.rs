@@ -136,7 +136,7 @@ impl ListenerDraft {
 
     pub(super) fn listen(&mut self, text: &str) -> Result<(), String> {
         let listen = self.folder.listen(parse::listen(text)?);
-        if listen == Listen::Inherited && !self.has_inherited_socket {
+        if matches!(listen, Listen::Inherited(_)) && !self.has_inherited_socket {
             return Err(
                 "no socket was handed over: LISTEN_FDS is not set for this process (see sd_listen_fds(3))".to_owned()
             );
@@ -211,7 +211,7 @@ impl ListenerDraft {
     /// Where clients connect when nothing is said.
     pub(super) fn listen_by_default(&mut self) {
         let local = Listen::Tcp(([127, 0, 0, 1], 8080).into());
-        self.listens.push(if self.has_inherited_socket { Listen::Inherited } else { local });
+        self.listens.push(if self.has_inherited_socket { Listen::Inherited(None) } else { local });
     }
 
     /// The listeners of this place.

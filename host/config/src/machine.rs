@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::CacheChoice;
+use super::environment::HostEnvironment;
 
 /// What the machine offers. A process that reads the settings again for another one has this from that one: a socket is
 /// handed to one process alone, and so is the environment.
@@ -18,6 +19,8 @@ pub struct Machine {
     pub has_inherited_socket: bool,
     /// Where the user's compiled components are kept if nothing else is said.
     pub cache: CacheChoice,
+    /// The environment of the process that the user started.
+    pub environment: HostEnvironment,
     /// Where the service manager has a service keep what it is to find again (`StateDirectory=`, systemd.exec(5)).
     pub state: Option<PathBuf>,
 }
@@ -29,6 +32,7 @@ pub fn machine() -> Machine {
         memory_bytes: memory_bytes(),
         has_inherited_socket: has_inherited_socket(),
         cache: cache_of_user(),
+        environment: HostEnvironment::of_this_process(),
         state: state_of_service(),
     }
 }

@@ -2,7 +2,7 @@
 //! write the cache chooses the machine code that the host maps; one that can write a component or `wasmhost.toml` chooses
 //! what the next reload serves. It is enough to write a directory on the way to one of these, or that of a link on it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,8 +19,9 @@ struct TrustedItem<'a> {
     is_whole: bool,
 }
 
-/// `file`: that of the settings, where one is served.
-fn items<'a>(config: &'a Config, file: Option<&'a Path>) -> Vec<TrustedItem<'a>> {
+/// `file`: that of the settings, where one is served. A guest that could put a link in the place of a file that settings are
+/// read from would choose which file the host reads, and shows to a guest.
+fn items<'a>(apps: &'a [FoundApp], config: &'a Config, file: Option<&'a Path>) -> Vec<TrustedItem<'a>> {
     let folders =
         [("the cache (`cache-dir`)", config.compilation.cache_dir()), ("`data-dir`", config.data_dir.as_deref())];
     let folders = folders.into_iter().filter_map(|(what, path)| Some((what, path?)));
@@ -34,6 +35,8 @@ fn items<'a>(config: &'a Config, file: Option<&'a Path>) -> Vec<TrustedItem<'a>>
     let tls = config.listeners.iter().filter_map(|listener| listener.tls.as_deref());
     tls.flat_map(TlsFiles::paths).for_each(|file| add("a file of TLS", file));
     file.into_iter().for_each(|file| add("the file of settings", file));
+    let files: BTreeSet<&PathBuf> = apps.iter().flat_map(|found| &found.app.grants.files).collect();
+    files.into_iter().for_each(|file| add("a file of `secrets`, `env-file` or `ca-file`", file));
     items
 }
 
@@ -99,7 +102,7 @@ fn check_by(
     if writable.is_empty() {
         return;
     }
-    let items = items(config, file);
+    let items = items(apps, config, file);
     let with_component: Vec<(&FoundApp, &Path)> =
         apps.iter().filter_map(|found| Some((found, component(&found.app)?))).collect();
     let trusted_paths = || items.iter().map(|item| item.path).chain(with_component.iter().map(|(_, path)| *path));
@@ -185,13 +188,19 @@ pub fn components_within<'a>(apps: &'a [Arc<App>], dirs: &[Preopen]) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::super::draft::HostDraft;
-    use super::super::{CacheChoice, Grants, Machine};
+    use super::super::{CacheChoice, Grants, HostEnvironment, Machine};
     use super::*;
 
     #[test]
     fn settings_are_wrong_as_a_whole_where_a_file_system_does_not_answer_and_it_is_said_where() -> std::io::Result<()> {
-        let machine =
-            Machine { cores: 1, memory_bytes: 0, has_inherited_socket: false, cache: CacheChoice::Off, state: None };
+        let machine = Machine {
+            cores: 1,
+            memory_bytes: 0,
+            has_inherited_socket: false,
+            cache: CacheChoice::Off,
+            state: None,
+            environment: HostEnvironment::NONE,
+        };
         let config = HostDraft::new(&machine).config;
         let folder = tempfile::tempdir()?;
         let app = |name: &str, component: &str, dirs| {

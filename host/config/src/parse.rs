@@ -101,7 +101,11 @@ pub(super) fn count_or_none(text: &str, max: u64) -> Result<Option<u64>, String>
 
 /// Where clients connect.
 pub(super) fn listen(text: &str) -> Result<Listen, String> {
-    if text == "systemd" { Ok(Listen::Inherited) } else { address(text, ", `unix:PATH` or `systemd`") }
+    match text.strip_prefix("systemd") {
+        Some("") => Ok(Listen::Inherited(None)),
+        Some(name) if name.len() > 1 && name.starts_with(':') => Ok(Listen::Inherited(Some(name[1..].to_owned()))),
+        _ => address(text, ", `unix:PATH` or `systemd`"),
+    }
 }
 
 /// Where the admin page is: not on a socket that was handed over, which is for clients.
@@ -336,9 +340,10 @@ mod tests {
     fn addresses_are_tcp_unix_or_inherited() {
         assert_eq!(listen("127.0.0.1:80"), Ok(Listen::Tcp(([127, 0, 0, 1], 80).into())));
         assert_eq!(listen("unix:/a"), Ok(Listen::Unix("/a".into())));
-        assert_eq!(listen("systemd"), Ok(Listen::Inherited));
+        assert_eq!(listen("systemd"), Ok(Listen::Inherited(None)));
+        assert_eq!(listen("systemd:web"), Ok(Listen::Inherited(Some("web".to_owned()))));
         assert!(admin("systemd").is_err_and(|reason| reason.ends_with(") or `unix:PATH`")));
-        for wrong in ["", "8080", ":8080", "unix:", "127.0.0.1:99999", "http://a:1"] {
+        for wrong in ["", "8080", ":8080", "unix:", "127.0.0.1:99999", "http://a:1", "systemd:", "systemdx"] {
             assert!(listen(wrong).is_err(), "{wrong}");
         }
     }

@@ -72,16 +72,17 @@ fn show_app(text: &mut String, app: &App, capabilities: Capabilities, values: bo
 fn line(text: &mut String, setting: &Setting, value: &Shown, values: bool) {
     let value = match value {
         Shown::Nothing => return,
-        Shown::Pairs(pairs) if pairs.is_empty() => return,
+        Shown::Pairs(pairs) | Shown::Sources(pairs) if pairs.is_empty() => return,
         Shown::Switch(is_on) => is_on.to_string(),
         // Larger ones are none of TOML's numbers.
         Shown::Count(count) if i64::try_from(*count).is_ok() => count.to_string(),
         Shown::Count(count) => quoted(&count.to_string()),
         Shown::Text(value) => quoted(value),
         Shown::List(all) => format!("[{}]", all.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", ")),
-        Shown::Pairs(pairs) => {
+        Shown::Pairs(pairs) | Shown::Sources(pairs) => {
+            let is_shown = values || matches!(value, Shown::Sources(_));
             let pair = |(name, value): &(String, String)| {
-                format!("{} = {}", quoted(name), quoted(if values { value } else { HIDDEN }))
+                format!("{} = {}", quoted(name), quoted(if is_shown { value } else { HIDDEN }))
             };
             format!("{{ {} }}", pairs.iter().map(pair).collect::<Vec<_>>().join(", "))
         }

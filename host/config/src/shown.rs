@@ -16,7 +16,10 @@ pub(super) enum Shown {
     Count(u64),
     Text(String),
     List(Vec<String>),
+    /// Values that may be secrets.
     Pairs(Vec<(String, String)>),
+    /// Where values stand, which is no secret.
+    Sources(Vec<(String, String)>),
 }
 
 pub(super) fn count(count: u64) -> Shown {
@@ -69,11 +72,7 @@ pub(super) fn choice<T: Copy + PartialEq>(value: T, names: &[(&str, T)]) -> Show
 }
 
 pub(super) fn listen(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp(address) => address.to_string(),
-        Listen::Unix(path) => format!("unix:{}", path.display()),
-        Listen::Inherited => "systemd".to_owned(),
-    }
+    listen.to_string()
 }
 
 pub(super) fn dir(dir: &Preopen) -> String {

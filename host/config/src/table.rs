@@ -143,10 +143,11 @@ fn router_of(apps: &[Option<Listed>]) -> Router<AppId> {
 mod tests {
     use super::*;
     use crate::draft::AppDraft;
+    use crate::environment::HostEnvironment;
 
     fn app(id: u32, name: &str, routes: &[&str], strip_prefix: bool) -> Listed {
         let routes = routes.iter().map(|route| (*route).to_owned()).collect();
-        let app = App { name: name.to_owned(), routes, strip_prefix, ..AppDraft::new().app };
+        let app = App { name: name.to_owned(), routes, strip_prefix, ..AppDraft::new(HostEnvironment::NONE).app };
         Listed { id: AppId(id), born: 0, app: Arc::new(app) }
     }
 

@@ -11,6 +11,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
+use x509_parser::asn1_rs::{Enumerated, Sequence};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -165,7 +166,7 @@ impl FoundIdentity {
 fn read_identity(files: &CertificateFiles) -> Result<FoundIdentity, String> {
     let (chain, key) = (read_text(&files.chain)?, read_text(&files.key)?);
     let mut found = identity(chain, key, &files.chain, &files.key)?;
-    found.identity.ocsp = files.ocsp.as_deref().map(read_bytes).transpose()?.unwrap_or_default();
+    found.identity.ocsp = files.ocsp.as_deref().map(read_ocsp).transpose()?.unwrap_or_default();
     Ok(found)
 }
 
@@ -208,7 +209,7 @@ pub fn identity(chain: String, key: String, chain_file: &Path, key_file: &Path) 
         tokio_rustls::rustls::Error::InconsistentKeys(_) => format!(
             "the key `{key_file}` is not that of the certificate `{chain_file}`: name the two that belong together, the server's certificate first in its file"
         ),
-        error => format!("`{key_file}` cannot be used as a private key ({error}); RSA, ECDSA (P-256, P-384) and Ed25519 can"),
+        error => format!("`{key_file}` cannot be used as a private key ({error}); RSA of 2048 to 4096 bits, ECDSA (P-256, P-384) and Ed25519 can"),
     })?;
     let identity = ServerIdentity { chain, key, ocsp: Vec::new(), names };
     Ok(FoundIdentity { identity, not_before, not_after })
@@ -256,10 +257,40 @@ fn facts_of(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, i64, i64),
     Ok((names.collect(), validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
+/// What to do where the operator's files are root's.
+const DENIED: &str =
+    "; the host's user must be able to read it (systemd: LoadCredential=, or a group; docs/DEPLOY.md shows both)";
+
+fn read_ocsp(file: &Path) -> Result<Vec<u8>, String> {
+    let bytes = read_bytes(file)?;
+    check_ocsp(&bytes).map_err(|reason| format!("`{}` {reason}", file.display()))?;
+    Ok(bytes)
+}
+
+/// Checks that an OCSP response is one, and whole (RFC 6960, section 4.2.1): clients end a handshake that staples anything
+/// else.
+fn check_ocsp(bytes: &[u8]) -> Result<(), String> {
+    let whole = Sequence::from_der(bytes).ok().filter(|(behind, _)| behind.is_empty());
+    let status =
+        whole.and_then(|(_, response)| Enumerated::from_der(&response.content).ok().map(|(_, status)| status.0));
+    match status {
+        Some(0) => Ok(()),
+        Some(status) => {
+            Err(format!("is an OCSP response without an answer (status {status}): ask the responder again"))
+        }
+        None => {
+            Err("is no whole OCSP response; it must be one in DER, as `openssl ocsp -respout` writes it".to_owned())
+        }
+    }
+}
+
 fn read_bytes(file: &Path) -> Result<Vec<u8>, String> {
     let shown = file.display();
     let mut bytes = Vec::new();
-    let opened = open_regular(file).map_err(|reason| format!("`{shown}` {reason}"))?;
+    let opened = open_regular(file).map_err(|reason| {
+        let way_out = if reason.contains("Permission denied") { DENIED } else { "" };
+        format!("`{shown}` {reason}{way_out}")
+    })?;
     opened
         .take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
@@ -361,5 +392,23 @@ impl TicketKey {
         let filled = random.fill(&mut name).and_then(|()| random.fill(&mut secret));
         filled.map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
         Ok(Self { name, secret })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_of_ocsp_is_whole_and_has_an_answer() {
+        let whole = [0x30, 0x05, 0x0a, 1, 0, 0xa0, 0];
+        assert_eq!(check_ocsp(&whole), Ok(()));
+        for cut in 0..whole.len() {
+            assert!(check_ocsp(&whole[..cut]).is_err_and(|error| error.contains("no whole OCSP response")), "{cut}");
+        }
+        for other in [&[&whole[..], &[0]].concat()[..], b"-----BEGIN CERTIFICATE-----", &[0x30, 0]] {
+            assert!(check_ocsp(other).is_err_and(|error| error.contains("no whole OCSP response")), "{other:?}");
+        }
+        assert!(check_ocsp(&[0x30, 3, 0x0a, 1, 6]).is_err_and(|error| error.contains("status 6")));
     }
 }

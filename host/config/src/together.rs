@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::document::ValuePlaces;
 use super::draft::latest;
+use super::environment::GuestVariable;
 use super::mistake::{Mistakes, Offset};
 use super::routes::{AppRoute, ROUTES_MAX, Router};
 use super::{App, Balance, Config, DIRECTORIES_MAX, Isolation, Listen, ListenerConfig, MAX_WORKERS, WorkerKind};
@@ -111,7 +112,7 @@ pub(super) fn check_apps(apps: &mut [FoundApp], config: &Config, mistakes: &mut 
     let (mut is_beyond_dirs, mut is_beyond_bytes) = (false, false);
     for found in apps.iter_mut() {
         complete(found, is_only, mistakes);
-        let environment = bytes_of(&found.app.grants.env);
+        let environment: usize = found.app.grants.env.iter().map(GuestVariable::bytes).sum();
         if environment > ENVIRONMENT_BYTES_MAX {
             let most = ENVIRONMENT_BYTES_MAX >> 20;
             let reason = format!("with `env` and all files, the guest has more than {most} MiB of variables");
@@ -179,7 +180,7 @@ fn check_groups(apps: &[FoundApp], workers: u16, mistakes: &mut Mistakes) {
 
 /// What an app must have, and what it has when it says nothing.
 fn complete(found: &mut FoundApp, is_only: bool, mistakes: &mut Mistakes) {
-    latest(&mut found.app.grants.env);
+    latest(&mut found.app.grants.env, |variable| &variable.name);
     found.app.grants.env.shrink_to_fit();
     found.app.grants.declared.complete();
     let Some(place) = &found.place else { return };
@@ -205,10 +206,6 @@ fn complete(found: &mut FoundApp, is_only: bool, mistakes: &mut Mistakes) {
         }
     }
     found.app.routes.shrink_to_fit();
-}
-
-fn bytes_of(pairs: &[(String, String)]) -> usize {
-    pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum()
 }
 
 fn check_names(apps: &[FoundApp], mistakes: &mut Mistakes) {

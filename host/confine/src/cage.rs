@@ -166,6 +166,11 @@ impl Cage {
         Self { role, paths, connect, grants }
     }
 
+    /// Whether the operator may have given it capabilities: those that the spawner starts get none.
+    pub(super) fn has_capabilities(&self) -> bool {
+        matches!(self.role, Role::Primary | Role::Spawner)
+    }
+
     /// Whether no other process depends on its signals.
     pub(super) fn is_leaf(&self) -> bool {
         matches!(self.role, Role::Worker | Role::Compiler | Role::Acme)
@@ -239,7 +244,7 @@ impl ProcessReach {
 fn socket_files(config: &Config) -> impl Iterator<Item = &Path> {
     config.addresses().chain(&config.admin).filter_map(|listen| match listen {
         Listen::Unix(path) => Some(path.as_path()),
-        Listen::Tcp(_) | Listen::Inherited => None,
+        Listen::Tcp(_) | Listen::Inherited(_) => None,
     })
 }
 

@@ -3,10 +3,16 @@
 use std::ffi::OsString;
 
 use wasmhost_config::cli::{Command, Parsed, parse};
-use wasmhost_config::{App, CacheChoice, Capabilities, Config, Declaration, Machine, Needs, build};
+use wasmhost_config::{App, CacheChoice, Capabilities, Config, Declaration, HostEnvironment, Machine, Needs, build};
 
-const MACHINE: Machine =
-    Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off, state: None };
+const MACHINE: Machine = Machine {
+    cores: 1,
+    memory_bytes: 1 << 30,
+    has_inherited_socket: false,
+    cache: CacheChoice::Off,
+    state: None,
+    environment: HostEnvironment::NONE,
+};
 
 /// A capability that needs this for an app, and says nothing else.
 pub(crate) const fn declaration(needs: fn(&App) -> Needs) -> Declaration {

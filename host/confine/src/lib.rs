@@ -11,6 +11,7 @@ pub mod spawner;
 use std::time::{Duration, Instant};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use serde::Serialize;
 
 use wasmhost_base::log::DETAILS;
@@ -103,6 +104,12 @@ pub fn apply(mode: Confine, cage: &Cage) -> Result<Confinement, Unconfined> {
     if let Err(error) = no_dumps {
         missing.push(format!("no core dumps: {error}"));
     }
+    // (Those that the spawner starts have none.)
+    if cage.has_capabilities()
+        && let Err(error) = drop_capabilities(cage.grants.binds)
+    {
+        missing.push(format!("capabilities: {error}"));
+    }
     let landlock = match files::wall(cage) {
         Ok(walled) => {
             missing.extend(walled.missing);
@@ -125,6 +132,22 @@ pub fn apply(mode: Confine, cage: &Cage) -> Result<Confinement, Unconfined> {
     }
     let (no_new_privs, core_dumps) = (no_new_privs.is_ok(), no_dumps.is_err());
     Ok(Confinement { mode: mode.name(), no_new_privs, landlock, seccomp, core_dumps, missing })
+}
+
+/// Gives up what a process that is not root's may do beyond others, such as binding ports below 1024, which systemd or a
+/// file's capabilities gave it. `binds`: but for that. (What root may do follows from its number; files of others, which an
+/// operator grants to a guest, are part of it.)
+fn drop_capabilities(binds: bool) -> rustix::io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let mut sets = capabilities(None)?;
+    let kept = if binds { CapabilitySet::NET_BIND_SERVICE } else { CapabilitySet::empty() };
+    sets.effective &= kept;
+    sets.permitted &= kept;
+    sets.inheritable = CapabilitySet::empty();
+    // Programs that it starts get none of them either: those that are ambient go with those that are inheritable.
+    set_capabilities(None, sets)
 }
 
 /// How long a thread that has been joined may take to be gone from the kernel's books.

@@ -1,7 +1,7 @@
 //! What the apps of a worker share besides CPU time and memory, and the part of it that each app has: one that takes all that it
 //! can get leaves some to the others.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Handle;
@@ -13,6 +13,8 @@ use super::file_threads::FileThreads;
 pub(super) const REQUESTS_MAX: usize = 256;
 /// Threads of one worker for look-ups of names. Further look-ups wait, at most their request's time to connect.
 pub(super) const LOOK_UPS_MAX: usize = 32;
+/// Connections that outgoing requests of one worker have left open for further ones.
+pub(super) const KEPT_MAX: usize = 64;
 /// How much of the bodies of requests a worker holds in memory before their requests have an instance.
 const REQUEST_BUFFERS_BYTES_MAX: u64 = 16 << 20;
 /// How much of responses a worker holds in memory that their clients have not taken yet.
@@ -25,6 +27,8 @@ pub enum SharedBound {
     OutgoingRequests,
     /// Threads that look up names. A look-up waits for one, within its request's time to connect.
     NameLookUps,
+    /// Connections that outgoing requests have left open. Without room, a connection is closed after its request.
+    KeptConnections,
     /// Bytes of request bodies that are held for slow clients. Without room, the guest reads from the connection.
     RequestBuffers,
     /// Bytes of responses that are held for slow clients. Without room, the guest waits for its client.
@@ -33,7 +37,8 @@ pub enum SharedBound {
 
 impl SharedBound {
     /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 4] = [Self::OutgoingRequests, Self::NameLookUps, Self::RequestBuffers, Self::ResponseBuffers];
+    pub const ALL: [Self; 5] =
+        [Self::OutgoingRequests, Self::NameLookUps, Self::KeptConnections, Self::RequestBuffers, Self::ResponseBuffers];
 
     /// Position in [`Self::ALL`].
     pub const fn index(self) -> usize {
@@ -45,6 +50,7 @@ impl SharedBound {
         match self {
             Self::OutgoingRequests => "outgoing-requests",
             Self::NameLookUps => "name-look-ups",
+            Self::KeptConnections => "kept-connections",
             Self::RequestBuffers => "request-buffers",
             Self::ResponseBuffers => "response-buffers",
         }
@@ -55,10 +61,42 @@ impl SharedBound {
         match self {
             Self::OutgoingRequests => REQUESTS_MAX as u64,
             Self::NameLookUps => LOOK_UPS_MAX as u64,
+            Self::KeptConnections => KEPT_MAX as u64,
             Self::RequestBuffers => REQUEST_BUFFERS_BYTES_MAX,
             Self::ResponseBuffers => RESPONSE_BUFFERS_BYTES_MAX,
         }
     }
+}
+
+/// The connection of an outgoing request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionUse {
+    /// It was made for the request.
+    New,
+    /// Another request had left it open.
+    Kept,
+}
+
+impl ConnectionUse {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Self; 2] = [Self::New, Self::Kept];
+
+    /// The value of the metric's label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Kept => "kept",
+        }
+    }
+}
+
+/// What is counted of an app on a worker.
+#[derive(Debug, Clone, Copy)]
+pub struct AppCounters {
+    /// How often it got no more of what is shared, by [`SharedBound::index`].
+    pub shortages: &'static [AtomicU64; SharedBound::ALL.len()],
+    /// Outgoing requests that got a connection, in the order of [`ConnectionUse::ALL`].
+    pub outgoing: &'static [AtomicU64; ConnectionUse::ALL.len()],
 }
 
 /// What the apps of one worker share.
@@ -84,33 +122,32 @@ pub struct AppBounds {
     /// For its file system calls, once it has an instance that may make some; none if the system could not provide them.
     files: OnceLock<Option<FileThreads>>,
     accounts: [Arc<Account>; SharedBound::ALL.len()],
+    /// None of an app that is tried.
+    outgoing: Option<&'static [AtomicU64; ConnectionUse::ALL.len()]>,
 }
 
 impl AppBounds {
-    /// Of the app of this name on the worker of this number; `shortages` counts, by [`SharedBound::index`], how often it got no more.
-    pub fn new(
-        worker: &WorkerBounds,
-        (number, app): (u16, &str),
-        shortages: &'static [AtomicU64; SharedBound::ALL.len()],
-    ) -> Arc<Self> {
+    /// Of the app of this name on the worker of this number.
+    pub fn new(worker: &WorkerBounds, (number, app): (u16, &str), counters: AppCounters) -> Arc<Self> {
         let app: Arc<str> = app.into();
         let account = |bound: SharedBound| {
             let label = Label {
                 app: Arc::clone(&app),
                 worker: number,
                 what: bound.name(),
-                shortages: &shortages[bound.index()],
+                shortages: &counters.shortages[bound.index()],
             };
             Account::new(&worker.quotas[bound.index()], Some(label))
         };
-        Arc::new(Self { files: OnceLock::new(), accounts: SharedBound::ALL.map(account) })
+        let accounts = SharedBound::ALL.map(account);
+        Arc::new(Self { files: OnceLock::new(), accounts, outgoing: Some(counters.outgoing) })
     }
 
     /// Of an app that is tried, and shares nothing with others.
     pub fn alone() -> Arc<Self> {
         let quotas = WorkerBounds::default().quotas;
         let accounts = quotas.each_ref().map(|quota| Account::new(quota, None));
-        Arc::new(Self { files: OnceLock::new(), accounts })
+        Arc::new(Self { files: OnceLock::new(), accounts, outgoing: None })
     }
 
     /// The runtime whose threads do its file system calls; none: the worker's.
@@ -128,6 +165,13 @@ impl AppBounds {
     pub fn is_in_use(&self) -> bool {
         let has_threads = self.files.get().is_some_and(|files| files.as_ref().is_some_and(FileThreads::are_there));
         has_threads || self.accounts.iter().any(|account| account.held() > 0)
+    }
+
+    /// Counts an outgoing request that has a connection.
+    pub(super) fn count_request(&self, connection: ConnectionUse) {
+        if let Some(counters) = self.outgoing {
+            counters[connection as usize].fetch_add(1, Relaxed);
+        }
     }
 
     /// What it has of this.
@@ -149,10 +193,15 @@ mod tests {
 
     #[test]
     fn an_app_that_takes_all_it_can_get_leaves_a_quarter_to_one_that_comes_later() {
-        static SHORTAGES: [[AtomicU64; SharedBound::ALL.len()]; 2] = [const { [const { AtomicU64::new(0) }; 4] }; 2];
+        static SHORTAGES: [[AtomicU64; SharedBound::ALL.len()]; 2] =
+            [const { [const { AtomicU64::new(0) }; SharedBound::ALL.len()] }; 2];
+        static OUTGOING: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
         let worker = WorkerBounds::default();
         worker.serve(2);
-        let [greedy, modest] = [0, 1].map(|app| AppBounds::new(&worker, (1, "app"), &SHORTAGES[app]));
+        let [greedy, modest] = [0, 1].map(|app| {
+            let counters = AppCounters { shortages: &SHORTAGES[app], outgoing: &OUTGOING };
+            AppBounds::new(&worker, (1, "app"), counters)
+        });
         for bound in SharedBound::ALL {
             let piece = bound.max() / 16;
             let all_of = |app: &AppBounds| std::iter::from_fn(|| app.account(bound).take(piece)).collect::<Vec<_>>();

@@ -48,7 +48,7 @@ mod testing;
 mod waking;
 
 pub use artifact::{Survey, survey};
-pub use bounds::{AppBounds, SharedBound, WorkerBounds};
+pub use bounds::{AppBounds, AppCounters, ConnectionUse, SharedBound, WorkerBounds};
 pub use cache::{has_cache, make_dir as make_cache_dir};
 pub use call::{Call, Head};
 pub use capability::capabilities;

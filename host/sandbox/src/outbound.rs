@@ -1,12 +1,12 @@
 //! Outgoing HTTP requests of guests, for WASI 0.2 and 0.3. The destination is checked before its name is resolved and
-//! again for each address. Each request has a connection of its own. (A connection pool and finer rules will be added in
-//! this folder.)
+//! again for each address. Connections are kept for further requests of the same app.
 
 mod body;
 mod charge;
 mod connect;
 mod exchange;
 mod fate;
+mod kept;
 mod names;
 mod policy;
 mod reach;
@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
+use self::body::Attention;
 use self::charge::Charged;
 use self::exchange::{AbortOnDrop, Response, Times};
 pub(super) use self::fate::Unsent;
@@ -28,12 +29,12 @@ pub(super) use self::requests::mend;
 use self::share::InstanceRequests;
 use self::target::Target;
 pub(super) use self::worker::Outbound;
-use super::bounds::{LOOK_UPS_MAX, REQUESTS_MAX};
+use super::bounds::{KEPT_MAX, LOOK_UPS_MAX, REQUESTS_MAX};
 use super::meter::Meter;
 
 /// Descriptors that the outgoing requests of one worker take at most: each tries several addresses at once, and each look-up
-/// of a name has a socket and a file.
-pub const DESCRIPTORS_MAX: usize = REQUESTS_MAX * connect::ATTEMPTS_MAX + 2 * LOOK_UPS_MAX;
+/// of a name has a socket and a file; and the connections that are kept.
+pub const DESCRIPTORS_MAX: usize = REQUESTS_MAX * connect::ATTEMPTS_MAX + 2 * LOOK_UPS_MAX + KEPT_MAX;
 
 type OutgoingTransfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
 /// A request that is being sent: it gives the response's head, and the future that runs the rest of the transfer.
@@ -69,14 +70,17 @@ impl Outgoing {
         Box::new(async move {
             let target = Target::of(&request)?;
             let (answer, answered) = oneshot::channel();
-            let exchange = exchange::run(Arc::clone(&outbound), target, request, times, whose, answer);
+            let attention = Attention::new();
+            let watched = (times, Arc::clone(&attention));
+            let exchange = exchange::run(Arc::clone(&outbound), target, request, watched, whose, answer);
             // The exchange runs in its own task. Dropping the transfer drops the handle, which aborts the task.
-            let task = AbortOnDrop(tokio::spawn(async move {
+            let task = tokio::spawn(async move {
                 let _permit = permit;
                 Charged::new(exchange, meter, whose.1)
                     .await
                     .unwrap_or_else(|| Err(over_cpu_limit(outbound.app(), whose)))
-            }));
+            });
+            let task = AbortOnDrop::new(task, attention);
             match answered.await {
                 Ok(answer) => {
                     let transfer: OutgoingTransfer = Box::new(async move {

@@ -88,8 +88,8 @@ impl State {
         let [stdout, stderr] = output.clone();
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(stdout).stderr(stderr).max_random_size(RANDOM_BYTES_MAX);
-        for (name, value) in &common.app.grants.env {
-            wasi.env(name, value);
+        for variable in &common.app.grants.env {
+            wasi.env(&variable.name, &variable.value);
         }
         if meter.symbols().is_some() {
             wasi.env(DEVELOPMENT_VARIABLE, "1");

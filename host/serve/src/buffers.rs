@@ -14,6 +14,9 @@ use wasmhost_sandbox::{AppBounds, SharedBound};
 pub(crate) const REQUEST_AHEAD_MAX: u64 = 64 * 1024;
 /// How much of a response is taken from the guest while its client does not read. One frame may come on top.
 pub(crate) const RESPONSE_AHEAD_MAX: u64 = 256 * 1024;
+/// What the responses of all connections of HTTP/2 take, in bytes, that clients have not read, before those that leave most of
+/// it have to make room.
+pub(crate) const UNREAD_MAX: u64 = 64 * 1024 * 1024;
 /// What a frame takes beside its bytes.
 const FRAME_BYTES: u64 = 128;
 

@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
+use crate::elements::elements;
+
 /// A coding that files are kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {
@@ -48,11 +50,7 @@ struct Likings {
 /// The codings that a client prefers to none at all, the best first. None where it does not speak of codings.
 pub(crate) fn preferred(headers: &HeaderMap) -> impl Iterator<Item = Coding> {
     let mut likings = Likings::default();
-    for value in headers.get_all(header::ACCEPT_ENCODING) {
-        for element in value.as_bytes().split(|byte| *byte == b',') {
-            likings.read(element);
-        }
-    }
+    elements(headers, &header::ACCEPT_ENCODING).for_each(|element| likings.read(element));
     let mut codings = ALL.into_iter().zip(likings.codings).map(|(coding, said)| (coding, said.or(likings.others)));
     // Who names what is not coded weighs it against the others.
     let least = likings.identity.unwrap_or_default().max(1);

@@ -7,5 +7,6 @@ mod guard;
 mod head;
 mod socket;
 mod streams;
+mod unread;
 
 pub(crate) use self::connection::serve;

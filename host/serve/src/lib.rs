@@ -9,6 +9,7 @@ mod buffers;
 mod coding;
 mod crash;
 pub mod development;
+mod elements;
 mod files;
 mod http;
 mod http1;

@@ -10,7 +10,7 @@ mod reasons;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use wasmhost_sandbox::{FaultKind, SharedBound};
+use wasmhost_sandbox::{ConnectionUse, FaultKind, SharedBound};
 
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
 pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, HandshakeFailure, Refused, Shed};
@@ -45,6 +45,8 @@ counters! {
         refusals: [Count; Refused::ALL.len()] => Counter "refusals", "refusals", [by "reason": Refused::ALL.map(Refused::name)];
         /// Times that an app had its part of what the apps of a worker share, and got no more of it, by what that is
         shortages: [AtomicU64; SharedBound::ALL.len()] => Counter "shortages", "shortages", [by "bound": SharedBound::ALL.map(SharedBound::name)];
+        /// Outgoing requests that got a connection: a new one, or one that another request had left open
+        outgoing: [AtomicU64; ConnectionUse::ALL.len()] => Counter "outgoing_requests", "outgoing_requests", [by "connection": ConnectionUse::ALL.map(ConnectionUse::name)];
         /// Instances made
         generation: Count => Counter "generations", "generation", [count];
         /// Instances that live

@@ -5,6 +5,7 @@ pub mod acceptor;
 mod admission;
 mod bind;
 pub mod clients;
+mod handed_over;
 pub mod inbox;
 pub(crate) mod introduced;
 pub(crate) mod last_answer;
@@ -13,15 +14,17 @@ pub(crate) mod listeners;
 mod peer;
 #[allow(dead_code, reason = "the listeners are about to call it")]
 mod proxy_header;
+mod questions;
 mod socket;
+mod spoken;
 mod stream;
 pub(crate) mod tls;
 
-pub(crate) use self::introduced::IntroducedClients;
 pub(crate) use self::listeners::ListenerSetup;
 pub use self::listeners::{ListenerId, ListenerRow, Listeners};
 pub use self::peer::Peer;
 pub(crate) use self::socket::ClientSocket;
+pub(crate) use self::spoken::{TlsVersion, http_name, http_named};
 pub(crate) use self::stream::Stream;
 pub(crate) use self::tls::handshakes::Handshakes;
 pub(crate) use self::tls::subject::{CERTIFICATE, CERTIFICATE_FIELDS_BYTES_MAX, SUBJECT, is_of_certificate};

@@ -1,6 +1,6 @@
 //! How many connections the file descriptors are enough for. Pure, but for reading the limit.
 
-use wasmhost_config::{Config, WorkerKind};
+use wasmhost_config::{Config, DirectoryPurpose, WorkerKind};
 use wasmhost_sandbox::OUTGOING_DESCRIPTORS_MAX;
 use wasmhost_serve::worker::AWAKE_MAX;
 
@@ -66,20 +66,23 @@ fn connections_within(config: &Config, descriptors: u64) -> ConnectionBounds {
     let with_directories = config.apps.iter().filter(|app| !app.grants.dirs.is_empty()).count().min(AWAKE_MAX);
     let of_runtimes = FILE_RUNTIME_DESCRIPTORS * with_directories as u64;
     let of_a_worker = of_instances.saturating_add(outgoing).saturating_add(of_runtimes);
+    // A request that is answered with a file of a folder needs one more, and so does one that is forwarded to a group.
+    let has_files = config.apps.iter().any(|app| app.grants.of_purpose(DirectoryPurpose::Static).next().is_some());
+    let with_requests = |connections: usize| {
+        if has_files || !config.groups().is_empty() { (connections / 2).max(1) } else { connections }
+    };
     match config.worker_kind {
         WorkerKind::Thread => {
             let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER * u64::from(workers);
             let code = kept.saturating_add(awake_on(workers));
             let open = of_a_worker.saturating_mul(workers.into()).saturating_add(directories).saturating_add(code);
-            let connections = beside(reserved.saturating_add(open), descriptors);
+            let connections = with_requests(beside(reserved.saturating_add(open), descriptors));
             ConnectionBounds { of_all: connections, of_a_worker: connections }
         }
         WorkerKind::Process => {
             let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_A_WORKER;
             let open = of_a_worker.saturating_add(directories).saturating_add(awake_on(1));
-            let connections = beside(reserved.saturating_add(open), descriptors);
-            // A request that is forwarded to a group needs one more.
-            let connections = if config.groups().is_empty() { connections } else { (connections / 2).max(1) };
+            let connections = with_requests(beside(reserved.saturating_add(open), descriptors));
             ConnectionBounds { of_all: connections.saturating_mul(workers.into()), of_a_worker: connections }
         }
     }
@@ -94,10 +97,17 @@ fn beside(reserved: u64, descriptors: u64) -> usize {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use wasmhost_config::{App, CacheChoice, Capabilities, Machine, build};
+    use wasmhost_config::{App, CacheChoice, Capabilities, HostEnvironment, Machine, build};
 
     fn config(apps: &[&str], cache: CacheChoice, kind: WorkerKind) -> Config {
-        let machine = Machine { cores: 1, memory_bytes: 1 << 30, has_inherited_socket: false, cache, state: None };
+        let machine = Machine {
+            cores: 1,
+            memory_bytes: 1 << 30,
+            has_inherited_socket: false,
+            cache,
+            state: None,
+            environment: HostEnvironment::NONE,
+        };
         let parsed = wasmhost_config::cli::parse(["wasmhost", "a.wasm"].map(Into::into), Capabilities::NONE);
         let wasmhost_config::cli::Parsed::Cli(cli, _) = parsed else { panic!("{parsed:?}") };
         let config = build(&cli.serve, Capabilities::NONE, machine).expect("settings");

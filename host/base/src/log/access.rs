@@ -33,6 +33,10 @@ pub struct Line<'a> {
     pub method: &'a str,
     /// The target's path and query.
     pub path: &'a str,
+    /// The version of HTTP that the client speaks, such as `HTTP/1.1`.
+    pub protocol: &'a str,
+    /// That of TLS, such as `1.3`; none: it speaks none.
+    pub tls: Option<&'a str>,
     /// The response's status; 0 if there was none.
     pub status: u16,
     /// Bytes of the response's body that were sent.
@@ -88,6 +92,8 @@ fn tell(line: &Line<'_>) {
         peer = %line.peer,
         method = line.method,
         path = line.path,
+        protocol = line.protocol,
+        tls = line.tls,
         status = line.status,
         bytes = line.bytes,
         elapsed_ms = line.elapsed.as_secs_f64() * 1e3,
@@ -192,23 +198,33 @@ fn write_text(out: &mut Vec<u8>, line: &Line<'_>, time: &str, colours: bool) -> 
     } else {
         write!(out, "{time}  INFO request ")?;
     }
-    let Line { worker, app, request, peer, method, path, status, bytes, ending, .. } = line;
+    let Line { worker, app, request, peer, method, path, protocol, status, bytes, ending, .. } = line;
+    write!(out, "worker={worker} app={app:?} request={request} peer={peer} method={method:?} path={path:?} ")?;
+    write!(out, "protocol={protocol:?} ")?;
+    if let Some(tls) = line.tls {
+        write!(out, "tls={tls:?} ")?;
+    }
     write!(
         out,
-        "worker={worker} app={app:?} request={request} peer={peer} method={method:?} path={path:?} status={status} "
+        "status={status} bytes={bytes} elapsed_ms={} cpu_us={} ending={ending:?}",
+        Millis(line.elapsed),
+        line.cpu.as_micros()
     )?;
-    write!(out, "bytes={bytes} elapsed_ms={} cpu_us={} ending={ending:?}", Millis(line.elapsed), line.cpu.as_micros())?;
     out.write_all(b"\n")
 }
 
 fn write_json(out: &mut Vec<u8>, line: &Line<'_>, time: &str) -> std::io::Result<()> {
-    let Line { worker, app, request, peer, method, path, status, bytes, ending, .. } = line;
+    let Line { worker, app, request, peer, method, path, protocol, status, bytes, ending, .. } = line;
     write!(out, r#"{{"timestamp":"{time}","level":"INFO","message":"request","worker":{worker},"app":"#)?;
     serde_json::to_writer(&mut *out, app)?;
     write!(out, r#","request":{request},"#)?;
-    // An address, a method and an ending have nothing to escape (RFC 9110, section 5.6.2, for the method).
+    // An address, a method, a version and an ending have nothing to escape (RFC 9110, section 5.6.2, for the method).
     write!(out, r#""peer":"{peer}","method":"{method}","path":"#)?;
     serde_json::to_writer(&mut *out, path)?;
+    write!(out, r#","protocol":"{protocol}""#)?;
+    if let Some(tls) = line.tls {
+        write!(out, r#","tls":"{tls}""#)?;
+    }
     write!(out, r#","status":{status},"bytes":{bytes},"elapsed_ms":{},"#, Millis(line.elapsed))?;
     write!(out, r#""cpu_us":{},"ending":"{ending}","target":"access"}}"#, line.cpu.as_micros())?;
     out.write_all(b"\n")
@@ -260,6 +276,8 @@ mod tests {
             peer: &"127.0.0.1:4711",
             method: "GET",
             path,
+            protocol: "HTTP/2.0",
+            tls: Some("1.3"),
             status: 200,
             bytes: 13,
             elapsed: Duration::from_nanos(1_255_710),
@@ -277,11 +295,15 @@ mod tests {
         let text = sink(LogFormat::Text);
         let mut pending = PendingLines::default();
         pending.add(&line("/a\"b"), time(), &text);
+        pending.add(&Line { protocol: "HTTP/1.1", tls: None, ..line("/") }, time(), &text);
         pending.flush(&text);
         assert_eq!(
             text.queue.0.borrow().concat(),
             "2025-11-25T04:27:20.744299Z  INFO request worker=1 app=\"shop\" request=7 peer=127.0.0.1:4711 method=\"GET\" \
-             path=\"/a\\\"b\" status=200 bytes=13 elapsed_ms=1.255 cpu_us=238 ending=\"whole\"\n"
+             path=\"/a\\\"b\" protocol=\"HTTP/2.0\" tls=\"1.3\" status=200 bytes=13 elapsed_ms=1.255 cpu_us=238 \
+             ending=\"whole\"\n\
+             2025-11-25T04:27:20.744299Z  INFO request worker=1 app=\"shop\" request=7 peer=127.0.0.1:4711 method=\"GET\" \
+             path=\"/\" protocol=\"HTTP/1.1\" status=200 bytes=13 elapsed_ms=1.255 cpu_us=238 ending=\"whole\"\n"
         );
         let json = sink(LogFormat::Json);
         pending.add(&line("/a\"b\u{1}"), time() + Duration::from_micros(1), &json);
@@ -289,6 +311,7 @@ mod tests {
         let record: serde_json::Value = serde_json::from_str(&json.queue.0.borrow().concat()).unwrap_or_default();
         assert_eq!(record["timestamp"], "2025-11-25T04:27:20.744300Z");
         assert_eq!((&record["path"], &record["elapsed_ms"]), (&"/a\"b\u{1}".into(), &1.255.into()));
+        assert_eq!((&record["protocol"], &record["tls"]), (&"HTTP/2.0".into(), &"1.3".into()));
         assert_eq!((&record["target"], &record["level"]), (&"access".into(), &"INFO".into()));
     }
 

@@ -10,16 +10,22 @@ use crate::given::{Given, Origin};
 use crate::mistake::Mistakes;
 use crate::settings::{self, Form, Setting, Takes};
 use crate::{
-    App, CacheChoice, Capabilities, Config, Declaration, Isolation, Listen, LogLevel, Machine, Mistake, Needs, Source,
-    WorkerKind, build, changed_host_settings, read_again, read_apps_again, schema, show,
+    App, CacheChoice, Capabilities, Config, Declaration, HostEnvironment, Isolation, Listen, LogLevel, Machine,
+    Mistake, Needs, Source, WorkerKind, build, changed_host_settings, read_again, read_apps_again, schema, show,
 };
 
 mod trust;
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
-const MACHINE: Machine =
-    Machine { cores: 3, memory_bytes: 1 << 30, has_inherited_socket: false, cache: CacheChoice::Off, state: None };
+const MACHINE: Machine = Machine {
+    cores: 3,
+    memory_bytes: 1 << 30,
+    has_inherited_socket: false,
+    cache: CacheChoice::Off,
+    state: None,
+    environment: HostEnvironment::NONE,
+};
 
 /// Capabilities with settings of all forms.
 const CAPABILITIES: Capabilities = Capabilities::new(&[&[Declaration {
@@ -97,8 +103,30 @@ fn pairs(pairs: &[(String, String)]) -> Vec<String> {
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
+fn variables(app: &App) -> Vec<String> {
+    app.grants.env.iter().map(|variable| format!("{}={}", variable.name, variable.value)).collect()
+}
+
 fn addresses(config: &Config) -> Vec<Listen> {
     config.addresses().cloned().collect()
+}
+
+#[test]
+fn secrets_count_more_than_variables_of_their_place_and_show_where_they_stand() {
+    let folder = folder(
+        "[defaults]\nsecrets = { A = \"file:a\", B = \"file:a\" }\nenv = { A = \"plain\" }\n\
+         [[app]]\nname = \"one\"\ncomponent = \"one\"\nenv = { B = \"plain\", C = \"plain\" }\nsecrets = { C = \"file:a\" }\n",
+    );
+    fs::write(folder.path().join("a"), "hidden\n").unwrap();
+    let config = read_in(folder.path(), &["--env", "C=flag"]).unwrap();
+    assert_eq!(variables(&config.apps[0]), ["A=hidden", "B=plain", "C=flag"]);
+    let config =
+        read_in(folder.path(), &["--secret", &format!("B=file:{}", folder.path().join("a").display())]).unwrap();
+    assert_eq!(variables(&config.apps[0]), ["A=hidden", "C=hidden", "B=hidden"]);
+    let shown = show(&config, CAPABILITIES, true);
+    assert!(shown.contains(&format!("\"A\" = \"file:{}\"", folder.path().join("a").display())), "{shown}");
+    assert!(!shown.contains("hidden"), "{shown}");
+    assert!(!format!("{config:?}").contains("hidden"));
 }
 
 #[test]
@@ -111,7 +139,7 @@ fn the_example_of_the_issue_means_what_it_says() {
     assert_eq!(shop.routes, ["shop.example.com/*", "example.com/api/*"]);
     assert_eq!((shop.limits.cpu_limit, shop.limits.memory_max_bytes), (Duration::from_secs(2), 64 << 20));
     assert_eq!(shop.limits.request_timeout, Some(Duration::from_secs(30)), "the default");
-    assert_eq!(pairs(&shop.grants.env), ["MODE=live"]);
+    assert_eq!(variables(shop), ["MODE=live"]);
 }
 
 #[test]
@@ -335,7 +363,7 @@ isolation = "worker"
     );
     assert_eq!((b.limits.memory_max_bytes, b.limits.body_max_bytes), (1 << 20, Some(100 << 20)));
     assert!(a.grants.args.is_empty() && b.grants.args == ["d"]);
-    assert_eq!(pairs(&a.grants.env), ["A=defaults", "B=app", "C=app", "ON=true", "PORT=80"]);
+    assert_eq!(variables(a), ["A=defaults", "B=app", "C=app", "ON=true", "PORT=80"]);
     let declared = |app: &App| pairs(app.grants.declared.pairs("config-value"));
     assert_eq!(declared(a), ["x=defaults", "y=app"]);
     assert_eq!(declared(b), ["x=defaults", "y=defaults"]);
@@ -362,7 +390,7 @@ isolation = "worker"
         let app = app(&decided, name);
         assert_eq!((app.limits.cpu_limit, app.isolation), (Duration::from_secs(9), Isolation::Auto), "{name}");
         assert_eq!(app.grants.args, ["flag"], "{name}");
-        assert!(pairs(&app.grants.env).contains(&"C=flag".to_owned()), "{name}: {:?}", app.grants.env);
+        assert!(variables(app).contains(&"C=flag".to_owned()), "{name}: {:?}", app.grants.env);
         assert_eq!(declared(app), ["x=defaults", "y=flag"], "{name}");
         assert_eq!(
             (app.grants.declared.texts("store"), app.grants.declared.texts("bucket")),
@@ -383,7 +411,7 @@ fn files_of_variables_count_less_than_variables_and_wrong_lines_are_named() {
     fs::write(folder.path().join("base.env"), "A=base\nB=base\nC=base\n").unwrap();
     fs::write(folder.path().join("own.env"), "B=own\nC=own\n").unwrap();
     let config = read_in(folder.path(), &["--env=D=flag"]).unwrap();
-    assert_eq!(pairs(&config.apps[0].grants.env), ["A=base", "C=own", "B=table", "D=flag"]);
+    assert_eq!(variables(&config.apps[0]), ["A=base", "C=own", "B=table", "D=flag"]);
     fs::write(folder.path().join("own.env"), "B\n").unwrap();
     let wrong = read_in(folder.path(), &[]).unwrap_err();
     assert!(wrong.len() == 1 && wrong[0].to_string().contains("wasmhost.toml:6:13: env-file `own.env:1`"), "{wrong:?}");

@@ -16,10 +16,10 @@ pub(super) const GROUP: Group = Group {
             default: None,
             help: "Give the guest an environment variable",
             takes: Takes::LINES,
-            of: app(
-                |draft, text| parse::variable(text).map(|variable| draft.env.push(variable)),
-                |app| Shown::Pairs(app.grants.env.clone()),
-            ),
+            of: app(AppDraft::env, |app| {
+                let given = app.grants.env.iter().filter(|variable| variable.source.is_none());
+                Shown::Pairs(given.map(|variable| (variable.name.clone(), variable.value.clone())).collect())
+            }),
         },
         Setting {
             name: "env-file",
@@ -29,6 +29,19 @@ pub(super) const GROUP: Group = Group {
             help: "Give the guest the environment variables of a file: one NAME=VALUE per line, `#` comments, quotes as in dotenv. --env wins",
             takes: Takes::LINES,
             of: app(AppDraft::env_file, |_| Shown::Nothing),
+        },
+        Setting {
+            name: "secret",
+            key: "secrets",
+            form: Form::Pairs("NAME=SOURCE"),
+            default: None,
+            help: "Give the guest an environment variable whose value is read from elsewhere, and never shown: `file:PATH`, `credential:NAME` (of systemd) or `env:NAME` (a variable of the host). It counts more than --env. Guests also read it through wasi:config/store",
+            takes: Takes::LINES,
+            of: app(AppDraft::secret, |app| {
+                let sources =
+                    app.grants.env.iter().filter_map(|variable| Some((&variable.name, variable.source.as_ref()?)));
+                Shown::Sources(sources.map(|(name, source)| (name.clone(), source.clone())).collect())
+            }),
         },
         Setting {
             name: "arg",

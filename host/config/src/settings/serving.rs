@@ -35,7 +35,7 @@ pub(super) const GROUP: Group = Group {
             key: "listen",
             form: Form::Text("ADDRESS"),
             default: None,
-            help: "Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, or systemd (a socket passed by systemd, also used if the flag is not given). Several with commas, or by several flags [default: 127.0.0.1:8080]",
+            help: "Address to listen on: ADDRESS:PORT (port 0: any free port), unix:PATH, systemd (the sockets passed by systemd, also used if the flag is not given) or systemd:NAME (those of this name). Several with commas, or by several flags [default: 127.0.0.1:8080]",
             takes: Takes::Commas,
             of: listener_list(
                 |draft| draft.listens.clear(),

@@ -90,11 +90,7 @@ pub fn run(capabilities: Capabilities, look_up: CacheLookUp) -> Result<(), Atten
     components.note(0, components_of(&config));
     let reach = reach_by_group(&config);
     let acme_ports = config.acme().iter().map(|acme| acme.port()).collect();
-    let settings = match reach.len() {
-        // They are for all processes.
-        1 => BTreeMap::from([(None, inherited.sealed)]),
-        _ => settings_by_group(&config, log, &reach)?,
-    };
+    let settings = settings_by_group(&config, log, &reach)?;
     let start = GivenToSpawner { config, settings, stamps, files: Vec::new() };
     let known = KnownToSpawner {
         readings: RefCell::new(Readings::new(Rc::new(start))),

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use wasmhost_base::socket_file::{self, SocketFile};
-use wasmhost_config::Listen;
+use wasmhost_config::{LOW_PORTS, Listen};
 
 /// New addresses that one reading may bring.
 const NEW_LISTENERS_MAX: usize = 64;
@@ -63,7 +63,10 @@ fn bind(listen: &Listen) -> io::Result<(OwnedFd, Option<SocketFile>)> {
             let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
             let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
             rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
-            rustix::net::bind(&socket, address)?;
+            rustix::net::bind(&socket, address).map_err(|error| match error {
+                rustix::io::Errno::ACCESS => io::Error::other(LOW_PORTS),
+                error => error.into(),
+            })?;
             Ok((socket, None))
         }
         Listen::Unix(path) => {
@@ -77,7 +80,7 @@ fn bind(listen: &Listen) -> io::Result<(OwnedFd, Option<SocketFile>)> {
             })?;
             Ok((socket, Some(SocketFile::at(path)?)))
         }
-        Listen::Inherited => Err(io::Error::other("sockets are handed over at a start only; restart the host")),
+        Listen::Inherited(_) => Err(io::Error::other("sockets are handed over at a start only; restart the host")),
     }
 }
 

@@ -211,8 +211,6 @@ pub struct Inheritance {
     pub settings: Settings,
     /// All directories and hosts that the apps of this process were granted at the start. No reload gives a process more.
     pub reach: Grants,
-    /// The settings, to be given to others.
-    pub(super) sealed: SealedSettings,
     /// Standard input, on which it came.
     pub(super) input: OwnedFd,
     /// The line to the primary, if there is one.
@@ -259,7 +257,7 @@ pub fn inherit() -> Result<Option<Inheritance>, InheritError> {
     match receive(input.as_fd())? {
         Some((sealed, line)) => {
             let (settings, reach) = sealed.open()?;
-            Ok(Some(Inheritance { settings, reach, sealed, input, line }))
+            Ok(Some(Inheritance { settings, reach, input, line }))
         }
         None => Ok(None),
     }
@@ -347,7 +345,7 @@ mod tests {
         let mut all = settings(&["--dir=/::/root", "--allow-host=a.test:443", "--env=SECRET=outside"])?;
         let outside = Arc::clone(&all.config.apps[0]);
         let mut inside = App { name: "inside".to_owned(), group: Some("g".to_owned()), ..App::clone(&outside) };
-        inside.grants = Grants { env: vec![("SECRET".to_owned(), "inside".to_owned())], ..Grants::default() };
+        inside.grants = Grants { env: vec![("SECRET".to_owned(), "inside".to_owned()).into()], ..Grants::default() };
         all.config.apps.push(Arc::new(inside));
         let reach = reach_by_group(&all.config);
         for (group, own, other, dirs) in [(Some("g"), "inside", "outside", 0), (None, "outside", "inside", 1)] {

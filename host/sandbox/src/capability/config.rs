@@ -23,7 +23,7 @@ impl Capability for ConfigStore {
     const DECLARATIONS: &'static [Declaration] = &[Declaration {
         what: "configuration",
         interfaces: &[Interface { name: "wasi:config/store", versions: Versions::Exactly("0.2.0-rc.1") }],
-        granted_by: &[VALUES],
+        granted_by: &[VALUES, "secret"],
         without: "it finds only the values that are given to it",
         settings: &[Setting::of_capability(
             VALUES,
@@ -46,8 +46,11 @@ impl Capability for ConfigStore {
     }
 
     fn configure(app: &App) -> Result<Self::Part, Problem> {
-        let values = app.grants.declared.pairs(VALUES);
-        Ok((!values.is_empty()).then(|| Arc::new(values.iter().cloned().collect())))
+        let secrets = app.grants.env.iter().filter(|variable| variable.source.is_some());
+        let secrets = secrets.map(|secret| (secret.name.clone(), secret.value.clone()));
+        // Of one name, the last counts.
+        let values: Vec<(String, String)> = secrets.chain(app.grants.declared.pairs(VALUES).iter().cloned()).collect();
+        Ok((!values.is_empty()).then(|| Arc::new(values.into_iter().collect())))
     }
 
     fn prepare(part: &Self::Part) -> Self::Held {

@@ -58,7 +58,7 @@ impl Capability for Wasi {
         Declaration {
             what: "environment",
             interfaces: &[both("wasi:cli/environment")],
-            granted_by: &["env", "env-file", "arg"],
+            granted_by: &["env", "env-file", "secret", "arg"],
             without: "it sees only the variables and arguments (--arg) that are granted",
             settings: &[],
             needs: Needs::none,

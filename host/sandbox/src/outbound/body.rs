@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
@@ -40,11 +40,17 @@ pub(super) struct OutgoingUpload {
 }
 
 impl OutgoingUpload {
-    pub(super) fn new(body: WasiBody) -> (Self, watch::Receiver<BodySent>) {
-        let begin =
-            if body.is_end_stream() { BodySent::All(Instant::now()) } else { BodySent::UpstreamOwes(Instant::now()) };
-        let (sent, receiver) = watch::channel(begin);
-        (Self { body, sent }, receiver)
+    pub(super) fn new(body: WasiBody) -> Self {
+        let (sent, _) = watch::channel(BodySent::GuestOwes);
+        Self { body, sent }
+    }
+
+    /// It is sent from now on.
+    pub(super) fn begin(&self) -> watch::Receiver<BodySent> {
+        let now = Instant::now();
+        let begin = if self.body.is_end_stream() { BodySent::All(now) } else { BodySent::UpstreamOwes(now) };
+        self.sent.send_replace(begin);
+        self.sent.subscribe()
     }
 
     fn tell(&self, now: BodySent) {
@@ -88,8 +94,21 @@ impl Drop for OutgoingUpload {
     }
 }
 
-/// Records when a response was last read.
+/// How a response ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DownloadEnd {
+    /// All of it was read.
+    Whole,
+    /// Its reader wants no more of it, or it broke off.
+    Abandoned,
+}
+
+/// Records when a response was last read, and how it ended.
 pub(super) struct Attention {
+    /// The end of the response, once it is there.
+    end: watch::Sender<Option<DownloadEnd>>,
+    /// Nobody waits for the end of the exchange any more, although the response was read.
+    pub(super) is_unwanted: Notify,
     origin: Instant,
     last_ms: AtomicU64,
     /// The reader has taken all that had arrived, and may be waiting for more.
@@ -101,6 +120,8 @@ pub(super) struct Attention {
 impl Attention {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
+            end: watch::channel(None).0,
+            is_unwanted: Notify::new(),
             origin: Instant::now(),
             last_ms: AtomicU64::new(0),
             may_wait: AtomicBool::new(false),
@@ -112,6 +133,22 @@ impl Attention {
         let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(now, Relaxed);
         self.may_wait.store(may_wait, Relaxed);
+    }
+
+    fn end(&self, end: DownloadEnd) {
+        self.end.send_if_modified(|known| known.is_none() && known.replace(end).is_none());
+    }
+
+    /// Whether all of the response was read.
+    pub(super) fn is_whole(&self) -> bool {
+        *self.end.borrow() == Some(DownloadEnd::Whole)
+    }
+
+    /// Waits for the end of the response.
+    pub(super) async fn ended(&self) -> DownloadEnd {
+        let mut end = self.end.subscribe();
+        let end = end.wait_for(Option::is_some).await;
+        end.ok().and_then(|end| *end).unwrap_or(DownloadEnd::Abandoned)
     }
 
     /// Returns when nobody has read the response for `unread`. From then on, reading it is an error. A reader that has
@@ -153,6 +190,10 @@ pub(super) struct Download {
 
 impl Download {
     pub(super) fn new(incoming: Incoming, silence: Duration, attention: Arc<Attention>) -> Self {
+        attention.note(false);
+        if incoming.is_end_stream() {
+            attention.end(DownloadEnd::Whole);
+        }
         Self { incoming, silence, deadline: Box::pin(tokio::time::sleep(silence)), waits: false, attention }
     }
 }
@@ -177,6 +218,9 @@ impl Body for Download {
             return self.deadline.as_mut().poll(context).map(|()| Some(Err(Error::ConnectionReadTimeout)));
         };
         self.waits = false;
+        if frame.is_none() {
+            self.attention.end(DownloadEnd::Whole);
+        }
         Poll::Ready(frame.map(|frame| frame.map_err(Error::Hyper)))
     }
 
@@ -186,5 +230,13 @@ impl Body for Download {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        // Whoever knows the length may ask for nothing after the last byte.
+        let is_whole = self.incoming.is_end_stream();
+        self.attention.end(if is_whole { DownloadEnd::Whole } else { DownloadEnd::Abandoned });
     }
 }

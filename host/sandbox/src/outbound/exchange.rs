@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::{Method, header};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use super::body::{Attention, BodySent, Download, OutgoingUpload};
+use super::body::{Attention, BodySent, Download, DownloadEnd, OutgoingUpload};
 use super::connect;
+use super::kept::{OpenConnection, hint_of};
 use super::target::Target;
 use super::worker::Outbound;
+use crate::bounds::ConnectionUse;
 
 /// How long resolving the name, TCP and TLS may take in sum, unless the guest sets a time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,6 +28,9 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a response may stay unread if `--body-idle-timeout` is `none`.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// On how many connections that were kept a request is tried before it gets a new one.
+const KEPT_TRIED_MAX: usize = 2;
 
 /// The response that a guest gets.
 pub(super) type Response = http::Response<WasiBody>;
@@ -51,46 +58,82 @@ impl Times {
 }
 
 /// Sends `request` on behalf of `whose` (worker and request). `answer` gets the response, or the error. Returns when the
-/// connection is closed.
+/// connection is closed, or kept for another request.
 pub(super) async fn run(
     outbound: Arc<Outbound>,
     target: Target,
     request: http::Request<WasiBody>,
-    times: Times,
+    (times, attention): (Times, Arc<Attention>),
     whose: (u16, u64),
     answer: oneshot::Sender<Result<Response, Error>>,
 ) -> Result<(), Error> {
-    match begin(&outbound, &target, request, times, whose).await {
-        Ok(Begun { response, connection, attention, sent }) => {
-            if answer.send(Ok(response)).is_err() {
+    let Begun { response, mut open, keep_hint, sent } =
+        match begin(&outbound, &target, request, (times, &attention), whose).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                // The guest may have dropped its request.
+                let _ = answer.send(Err(error));
                 return Ok(());
             }
-            tokio::select! {
-                outcome = connection => match outcome {
-                    // What this costs the response, its body reports. Many upstreams end TLS without a word.
-                    Err(error) if matches!(*sent.borrow(), BodySent::CutOff(_)) => Err(Error::Hyper(error)),
-                    Ok(()) | Err(_) => Ok(()),
-                },
-                () = attention.lost(times.unread, times.between_bytes) => {
-                    let (worker, request) = whose;
-                    let (host, port) = (&target.host, target.port);
-                    tracing::debug!(app = outbound.app(), worker, request, "nobody reads the response of {host}:{port}; its connection is closed");
-                    Ok(())
+        };
+    if answer.send(Ok(response)).is_err() {
+        return Ok(());
+    }
+    let is_lost = tokio::select! {
+        biased;
+        outcome = &mut open.driver => return ended(outcome, &sent),
+        end = attention.ended() => {
+            // (Whether all of the body was sent that was to be sent, hyper knows.)
+            if end == DownloadEnd::Whole && sent.borrow().is_over() {
+                if open.is_free().await {
+                    outbound.kept().put(&target, open, keep_hint);
                 }
+                return Ok(());
             }
+            false
         }
-        Err(error) => {
-            // The guest may have dropped its request.
-            let _ = answer.send(Err(error));
-            Ok(())
+        () = attention.lost(times.unread, times.between_bytes) => true,
+    };
+    if !is_lost {
+        // Without a sender, the connection ends when the rest of it has: the request's body may still be on its way.
+        let driver = open.into_driver();
+        tokio::select! {
+            outcome = driver => return ended(outcome, &sent),
+            () = attention.is_unwanted.notified() => return Ok(()),
+            () = attention.lost(times.unread, times.between_bytes) => {}
         }
+    }
+    let ((worker, request), host, port) = (whose, &target.host, target.port);
+    tracing::debug!(
+        app = outbound.app(),
+        worker,
+        request,
+        "nobody reads the response of {host}:{port}; its connection is closed"
+    );
+    Ok(())
+}
+
+/// What the end of a connection means for its request.
+fn ended(outcome: Result<(), hyper::Error>, sent: &watch::Receiver<BodySent>) -> Result<(), Error> {
+    match outcome {
+        // What this costs the response, its body reports. Many upstreams end TLS without a word.
+        Err(error) if matches!(*sent.borrow(), BodySent::CutOff(_)) => Err(Error::Hyper(error)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
-/// The task of one exchange. Dropping this aborts the task.
-pub(super) struct AbortOnDrop(pub(super) tokio::task::JoinHandle<Result<(), Error>>);
+/// The task of one exchange. Dropping this aborts the task, unless the response was read: then the task ends by itself, when the
+/// connection can be kept.
+pub(super) struct AbortOnDrop {
+    task: tokio::task::JoinHandle<Result<(), Error>>,
+    attention: Arc<Attention>,
+}
 
 impl AbortOnDrop {
+    pub(super) fn new(task: tokio::task::JoinHandle<Result<(), Error>>, attention: Arc<Attention>) -> Self {
+        Self { task, attention }
+    }
+
     /// Waits until the exchange has ended.
     pub(super) async fn join(self) -> Result<(), Error> {
         match self.await {
@@ -104,64 +147,145 @@ impl Future for AbortOnDrop {
     type Output = Result<Result<(), Error>, tokio::task::JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context)
+        Pin::new(&mut self.task).poll(context)
     }
 }
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        self.0.abort();
+        match self.attention.is_whole() {
+            true => self.attention.is_unwanted.notify_one(),
+            false => self.task.abort(),
+        }
     }
 }
-
-type OutgoingConnection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
 /// An exchange whose response has begun.
 struct Begun {
     response: Response,
-    connection: OutgoingConnection,
-    attention: Arc<Attention>,
+    open: OpenConnection,
+    /// For how long the upstream says that it keeps the connection.
+    keep_hint: Option<Duration>,
     sent: watch::Receiver<BodySent>,
 }
 
-/// Runs the exchange up to the head of the response.
+/// A request without an answer.
+struct Unanswered {
+    error: Error,
+    /// It was the connection that failed.
+    is_of_connection: bool,
+    /// The request, if nothing of it was sent.
+    unsent: Option<http::Request<OutgoingUpload>>,
+}
+
+impl From<Error> for Unanswered {
+    fn from(error: Error) -> Self {
+        Self { error, is_of_connection: false, unsent: None }
+    }
+}
+
+/// Runs the exchange up to the head of the response: on a connection that was kept, or else on a new one.
+///
+/// An upstream may close a connection that was kept while a request is on its way. A request of which nothing was sent is sent
+/// again, and so is one without a body that does the same twice as once (RFC 9110, section 9.2.2); any other gets the error.
 async fn begin(
     outbound: &Outbound,
     target: &Target,
     request: http::Request<WasiBody>,
-    times: Times,
+    (times, attention): (Times, &Arc<Attention>),
     whose: (u16, u64),
 ) -> Result<Begun, Error> {
-    let request = target.prepare(request)?;
+    let mut request = target.prepare(request)?.map(OutgoingUpload::new);
+    for _ in 0..KEPT_TRIED_MAX {
+        let Some(open) = outbound.kept().take(target) else { break };
+        let copy = is_repeatable(&request).then(|| copy_of(&request));
+        match send(open, request, times, attention).await {
+            Ok(begun) => {
+                outbound.count_request(ConnectionUse::Kept);
+                return Ok(begun);
+            }
+            Err(Unanswered { unsent: Some(unsent), .. }) => request = unsent,
+            Err(Unanswered { error, is_of_connection, .. }) => match copy.filter(|_| is_of_connection) {
+                Some(copy) => {
+                    request = copy;
+                    break;
+                }
+                None => return Err(error),
+            },
+        }
+    }
     let deadline = after(times.connect);
     let addresses = tokio::time::timeout_at(deadline, outbound.allowed_addresses(target, whose));
     let addresses = addresses.await.map_err(|_| Error::DnsTimeout)??;
     let connecting = connect::connect(target, &addresses, outbound.tls());
     let stream = tokio::time::timeout_at(deadline, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-    let mut connection: OutgoingConnection = Box::pin(connection);
-    let (parts, body) = request.into_parts();
-    let (upload, sent) = OutgoingUpload::new(body);
-    let sending = sender.send_request(http::Request::from_parts(parts, upload));
+    let (sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+    outbound.count_request(ConnectionUse::New);
+    send(OpenConnection::new(sender, Box::pin(connection)), request, times, attention)
+        .await
+        .map_err(|failed| failed.error)
+}
+
+/// Sends a request on a connection, and waits for the head of the response.
+async fn send(
+    mut open: OpenConnection,
+    request: http::Request<OutgoingUpload>,
+    times: Times,
+    attention: &Arc<Attention>,
+) -> Result<Begun, Unanswered> {
+    let sent = request.body().begin();
+    let sending = open.sender.try_send_request(request);
     let late = late(sent.clone(), times);
     tokio::pin!(sending, late);
     let mut ended = None;
     let head = loop {
         tokio::select! {
             biased;
-            head = &mut sending => break head?,
+            head = &mut sending => break head,
             // The head may have arrived before the connection ended. If not, `sending` returns the error.
-            outcome = &mut connection, if ended.is_none() => ended = Some(outcome),
-            error = &mut late => return Err(error),
+            outcome = &mut open.driver, if ended.is_none() => ended = Some(outcome),
+            error = &mut late => return Err(error.into()),
         }
     };
     if let Some(outcome) = ended {
-        connection = Box::pin(std::future::ready(outcome));
+        open.driver = Box::pin(std::future::ready(outcome));
     }
-    let attention = Attention::new();
+    let head = head.map_err(|mut failed| {
+        let unsent = failed.take_message();
+        let error = failed.into_error();
+        Unanswered { is_of_connection: !error.is_parse() && !error.is_user(), error: error.into(), unsent }
+    })?;
+    let keep_hint = hint_of(head.headers());
     let response =
-        head.map(|incoming| Download::new(incoming, times.between_bytes, Arc::clone(&attention)).boxed_unsync());
-    Ok(Begun { response, connection, attention, sent })
+        head.map(|incoming| Download::new(incoming, times.between_bytes, Arc::clone(attention)).boxed_unsync());
+    Ok(Begun { response, open, keep_hint, sent })
+}
+
+/// Whether a request may be sent again although its upstream may have it already.
+fn is_repeatable(request: &http::Request<OutgoingUpload>) -> bool {
+    const IDEMPOTENT: [Method; 6] =
+        [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+    IDEMPOTENT.contains(request.method()) && sends_no_body(request)
+}
+
+/// Whether hyper sends no body with it: there is none, or one of unknown length with a method that needs none (guests of WASI
+/// 0.3 say late that there is none).
+fn sends_no_body(request: &http::Request<OutgoingUpload>) -> bool {
+    let body = request.body();
+    let needs_none = matches!(*request.method(), Method::GET | Method::HEAD) && body.size_hint().exact().is_none();
+    let is_announced =
+        [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
+    body.is_end_stream() || (needs_none && !is_announced)
+}
+
+/// The same request, without a body.
+fn copy_of(request: &http::Request<OutgoingUpload>) -> http::Request<OutgoingUpload> {
+    let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+    let mut copy = http::Request::new(OutgoingUpload::new(empty));
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy
 }
 
 /// Returns when the upstream has taken nothing of the request's body for too long, or has not answered for too long

@@ -4,6 +4,7 @@ use http::uri::Scheme;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 /// Where a request goes, as its URI says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,

@@ -1,5 +1,5 @@
 //! What the outgoing requests of one app on a worker share: which destinations they may reach, the certificates that they
-//! trust, the look-ups of names and the count of them.
+//! trust, the look-ups of names, the connections that are kept, and the count of requests.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -13,10 +13,11 @@ use wasmhost_base::quota::Account;
 use wasmhost_config::App;
 
 use super::connect;
+use super::kept::KeptConnections;
 use super::names::{LookUps, Names};
 use super::policy::{Policy, PolicyRefusal};
 use super::target::Target;
-use crate::bounds::{AppBounds, SharedBound};
+use crate::bounds::{AppBounds, ConnectionUse, SharedBound};
 
 /// Refusals of a worker's outgoing requests that are logged in one second.
 const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
@@ -30,6 +31,7 @@ pub(crate) struct Outbound {
     /// What it shares with other apps.
     bounds: Arc<AppBounds>,
     look_ups: LookUps,
+    kept: KeptConnections,
     /// What all apps of the worker look up names with; none if the system could not provide it.
     names: OnceLock<Option<Arc<Names>>>,
     refusals: LineBudget,
@@ -59,6 +61,7 @@ impl Outbound {
         Self {
             app,
             look_ups: LookUps::of(bounds.account(SharedBound::NameLookUps)),
+            kept: KeptConnections::of(bounds.account(SharedBound::KeptConnections)),
             bounds,
             names: OnceLock::new(),
             policy: OnceLock::new(),
@@ -75,6 +78,16 @@ impl Outbound {
     /// The count of its requests.
     pub(super) fn requests(&self) -> &Arc<Account> {
         self.bounds.account(SharedBound::OutgoingRequests)
+    }
+
+    /// The connections that its requests have left open.
+    pub(super) fn kept(&self) -> &KeptConnections {
+        &self.kept
+    }
+
+    /// Counts a request that has a connection.
+    pub(super) fn count_request(&self, connection: ConnectionUse) {
+        self.bounds.count_request(connection);
     }
 
     /// What TLS connections are made with.

@@ -30,6 +30,7 @@ impl Site {
         let dir = TempDir::new().expect("a folder");
         let site = dir.path().join("site");
         fs::create_dir_all(site.join("docs/empty")).expect("folders");
+        fs::create_dir(site.join("noextension.gz")).expect("a folder");
         let large: Vec<u8> = (0..200_000).map(|at| (at % 251) as u8).collect();
         for (name, bytes) in [
             ("index.html", &b"<p>home"[..]),
@@ -306,6 +307,8 @@ async fn coded_files_go_to_those_who_take_them() {
         assert_eq!(answered.header("content-length"), Some(&*body.len().to_string()));
         assert_eq!(answered.header("vary"), Some("Accept-Encoding"));
     }
+    let beside = site.ask("GET", "/noextension", &[("accept-encoding", "gzip")]).await.expect("an answer");
+    assert_eq!((beside.header("content-encoding"), &*beside.body), (None, &b"what"[..]), "a folder is no coded form");
     let plain = Site::with("/", false).ask("GET", "/a.css", &[("accept-encoding", "gzip")]).await.expect("an answer");
     assert_eq!((&*plain.body, plain.header("vary")), (&b"a{color:red}"[..], None), "only where it is asked for");
     let tag_for = |accepted: &'static str| {

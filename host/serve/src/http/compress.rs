@@ -6,6 +6,7 @@ use wasmhost_config::Compress;
 
 use super::response_head::has_no_body;
 use crate::coding::{Coding, preferred};
+use crate::elements::elements;
 use crate::net::CERTIFICATE;
 
 /// Shorter answers hardly get shorter.
@@ -110,24 +111,18 @@ fn gets_shorter(content_type: &str) -> bool {
 }
 
 fn forbids_transforming(headers: &HeaderMap) -> bool {
-    has_word(headers, &header::CACHE_CONTROL, |word| word.eq_ignore_ascii_case("no-transform"))
+    elements(headers, &header::CACHE_CONTROL).any(|word| word.eq_ignore_ascii_case(b"no-transform"))
 }
 
 /// Whether something was computed of the body, and stands in the head or will in the trailers.
 fn is_sealed(head: &HeaderMap) -> bool {
-    SEALS.iter().any(|name| head.contains_key(*name))
-        || has_word(head, &header::TRAILER, |word| SEALS.iter().any(|name| word.eq_ignore_ascii_case(name)))
-}
-
-/// Whether one of the words that a list has between its commas is such.
-fn has_word(headers: &HeaderMap, name: &HeaderName, is: impl Fn(&str) -> bool) -> bool {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|word| is(word.trim()))
+    let is_seal = |word: &[u8]| SEALS.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()));
+    SEALS.iter().any(|name| head.contains_key(*name)) || elements(head, &header::TRAILER).any(is_seal)
 }
 
 /// Says that what is answered depends on which codings a client takes.
 fn vary(head: &mut HeaderMap) {
-    if !has_word(head, &header::VARY, |word| word == "*" || word.eq_ignore_ascii_case("accept-encoding")) {
+    if !elements(head, &header::VARY).any(|word| word == b"*" || word.eq_ignore_ascii_case(b"accept-encoding")) {
         head.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     }
 }

@@ -16,12 +16,14 @@ use wasmhost_config::Limits;
 use wasmhost_sandbox::{Fault, FaultKind, WasiVersion};
 
 use super::deadline::Deadline;
+use super::head::target_of;
 use super::link::{Carrier, Link};
 use super::shared::WorkerShared;
 use super::upload::{Flaw, Upload};
 use crate::buffers::Buffers;
 use crate::development::Audience;
 use crate::metrics::Refused;
+use crate::net::{TlsVersion, http_name};
 use crate::pool::Pool;
 
 /// How a response ended.
@@ -53,6 +55,8 @@ pub(super) struct Exchange {
     pub(super) is_old: bool,
     /// It came on a stream of HTTP/2.
     pub(super) is_on_stream: bool,
+    /// What the client speaks.
+    pub(super) protocol: Version,
     /// Kept for the access log only.
     path: Option<PathAndQuery>,
     pub(super) upload: Arc<Upload>,
@@ -94,6 +98,7 @@ impl Exchange {
         let limits = pool.limits();
         carrier.link().app.set(pool.id());
         carrier.link().idle.set(limits.body_idle_timeout);
+        let protocol = carrier.link().http().unwrap_or(request.version());
         Self {
             limits,
             buffers: pool.buffers(),
@@ -105,7 +110,8 @@ impl Exchange {
             method: request.method().clone(),
             is_old: request.version() < Version::HTTP_11,
             is_on_stream: request.version() == Version::HTTP_2,
-            path: worker.config.access_log.then(|| request.uri().path_and_query().cloned()).flatten(),
+            protocol,
+            path: worker.config.access_log.then(|| target_of(request.uri())).flatten(),
             upload: Arc::new(Upload::new(began, request.body().is_end_stream(), worker.config.limits.body_rate_min)),
             version: Cell::new(None),
             status: Cell::new(0),
@@ -246,6 +252,8 @@ impl Exchange {
             peer: &self.link().client(),
             method: self.method.as_str(),
             path: self.path.as_ref().map_or("", PathAndQuery::as_str),
+            protocol: http_name(self.protocol),
+            tls: self.link().tls().map(TlsVersion::name),
             status: self.status.get(),
             bytes: self.bytes.get(),
             elapsed,

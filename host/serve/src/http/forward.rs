@@ -125,7 +125,8 @@ impl Exchange {
             client: link.client(),
             trusted: link.is_trusted(),
             has_host,
-            is_encrypted: link.is_encrypted(),
+            tls: link.tls(),
+            http: self.protocol,
             is_certified: link.stream.client_certificate().is_some() || link.is_trusted(),
         };
         let headers = &mut parts.headers;

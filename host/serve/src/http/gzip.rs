@@ -57,6 +57,8 @@ impl Gzip {
             let status = self.deflate.compress_vec(left, &mut out, flush)?;
             // Where no room is left there may be more.
             if status == Status::StreamEnd || (flush != FlushCompress::Finish && out.len() < out.capacity()) {
+                // It may wait for its client, among many that are as short.
+                out.shrink_to_fit();
                 return Ok(out);
             }
             out.reserve(out.len().max(64));
@@ -78,6 +80,15 @@ mod tests {
         })
         .take(bytes)
         .collect()
+    }
+
+    #[test]
+    fn a_short_piece_takes_little_memory() {
+        let mut gzip = Gzip::new();
+        for flush in [FlushCompress::Sync, FlushCompress::Finish] {
+            let made = gzip.run(&[0; 64 * 1024], flush).expect("compressed");
+            assert!(made.len() < 1_000 && made.capacity() < 2_000, "{} of {}", made.len(), made.capacity());
+        }
     }
 
     #[test]

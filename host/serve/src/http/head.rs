@@ -1,14 +1,16 @@
 //! What request headers mean for the guest: which authority the request is for, and which headers can be trusted. Pure.
 
 use std::cell::RefCell;
+use std::net::Ipv6Addr;
 
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 
 use wasmhost_config::routes::host_of;
 
 use super::forward::introduction::FIELD;
 use super::respond::Failure;
+use crate::elements::elements;
 use crate::net::is_of_certificate;
 
 /// Whether a head can be understood in one way only.
@@ -18,13 +20,14 @@ pub(crate) enum Framing {
     #[default]
     Clear,
     /// More than one `Content-Length`, or one beside `Transfer-Encoding` (RFC 9112, section 6.3; hyper takes both, and shows
-    /// one of them), or a line that does not end with CR LF (section 2.2 lets a recipient take it for one; whoever does
-    /// not, finds other lines).
+    /// one of them), a tab in either, a fragment in the target, or a line that does not end with CR LF (section 2.2 lets a
+    /// recipient take it for one; whoever does not, finds other lines).
     Ambiguous,
 }
 
 /// The authority that the request is for (RFC 9112, sections 3.2 and 3.3): of an absolute target, else of `Host`, which
-/// HTTP/1.1 requires once; HTTP/1.0 may leave it out.
+/// HTTP/1.1 requires once; HTTP/1.0 may leave it out. An `http` URI names a host (RFC 9110, section 4.2.1), so `Host` is
+/// never empty.
 pub(super) fn authority(
     uri: &Uri,
     headers: &HeaderMap,
@@ -38,8 +41,7 @@ pub(super) fn authority(
         return Err(Failure::BadRequest);
     }
     let host = match host {
-        Some(host) if !host.is_empty() => Some(known.of(host)?),
-        Some(_) => Some(own.clone()),
+        Some(host) => Some(known.of(host)?),
         None if version >= Version::HTTP_11 => return Err(Failure::BadRequest),
         None => None,
     };
@@ -67,6 +69,17 @@ impl KnownAuthority {
     }
 }
 
+/// The path and query that a request is for; none: it names an authority alone. An absolute target may have a query and no
+/// path, which is that of the root (RFC 9110, section 4.2.3).
+pub(super) fn target_of(uri: &Uri) -> Option<PathAndQuery> {
+    let target = uri.path_and_query()?;
+    if target.as_str().starts_with('?') {
+        // (Its text has a slash then.)
+        return PathAndQuery::try_from(target.to_string()).ok();
+    }
+    Some(target.clone())
+}
+
 /// The host that a request names, without its port: of an absolute target, else of the first `Host`. Whether it is valid is
 /// not looked at.
 pub(super) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
@@ -76,14 +89,52 @@ pub(super) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> 
     headers.get(header::HOST)?.to_str().ok().filter(|host| !host.is_empty()).map(host_of)
 }
 
-/// Without user information (RFC 9110, section 4.2.4), and with a port that there can be.
+/// Without user information (RFC 9110, section 4.2.4), with a host, and with a port that there can be.
 fn checked(authority: Authority) -> Result<Authority, Failure> {
-    let text = authority.as_str();
-    let port = text.get(authority.host().len()..).unwrap_or_default();
-    if text.contains('@') || (port.len() > 1 && authority.port_u16().is_none()) {
-        return Err(Failure::BadRequest);
+    let host = authority.host();
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        // (No label is empty, but for the root's behind the last point.)
+        None => !host.is_empty() && !host.starts_with('.') && !host.contains(".."),
+    };
+    let port = authority.as_str().strip_prefix(host);
+    let is_port = port.is_some_and(|port| match port.strip_prefix(':') {
+        Some(digits) => {
+            digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits.is_empty() || digits.parse::<u16>().is_ok())
+        }
+        None => port.is_empty(),
+    });
+    if is_host && is_port { Ok(authority) } else { Err(Failure::BadRequest) }
+}
+
+/// Refuses methods that the host does not pass on: CONNECT, TRACE (which shows a client's fields to whoever made it ask),
+/// and those that are not of capital letters, `-` and `_`, as all registered ones are. To a program that takes `get` for
+/// `GET`, it is another request than to one that does not (RFC 9110, section 9.1).
+pub(super) fn check_method(method: &Method) -> Result<(), Failure> {
+    let is_one = |byte: u8| byte.is_ascii_uppercase() || byte == b'-' || byte == b'_';
+    let is_passed_on = *method != Method::CONNECT && *method != Method::TRACE && method.as_str().bytes().all(is_one);
+    if is_passed_on { Ok(()) } else { Err(Failure::NotImplemented) }
+}
+
+/// Fields that have one value, and of which a second line would count for some and not for others (RFC 9110, section 5.3).
+const SINGLE: [HeaderName; 8] = [
+    header::AUTHORIZATION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::EXPECT,
+    header::HOST,
+    header::IF_MODIFIED_SINCE,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+];
+
+/// Refuses fields that stand there twice and have one value.
+pub(super) fn check_single(headers: &HeaderMap) -> Result<(), Failure> {
+    if headers.len() == headers.keys_len() {
+        return Ok(());
     }
-    Ok(authority)
+    let is_twice = |name: &HeaderName| headers.get_all(name).into_iter().nth(1).is_some();
+    if SINGLE.iter().any(is_twice) { Err(Failure::BadRequest) } else { Ok(()) }
 }
 
 /// Refuses what the head asks of the host and the host does not do: transfer codings beside `chunked` (RFC 9112, section
@@ -109,19 +160,60 @@ pub(super) fn check_demands(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Refuses targets in a form that the method does not have: an authority alone is CONNECT's, `*` is OPTIONS' (RFC 9112,
-/// sections 3.2.3 and 3.2.4).
+/// sections 3.2.3 and 3.2.4). Also those of another scheme than HTTP's (RFC 9110, section 7.4), and paths that are not
+/// [sound](is_sound).
 pub(super) fn check_target(uri: &Uri, method: &Method) -> Result<(), Failure> {
-    let is_authority = uri.authority().is_some() && uri.scheme().is_none();
-    let is_asterisk = uri.path() == "*";
-    let is_fit = !is_authority && (!is_asterisk || *method == Method::OPTIONS);
+    let (path, scheme) = (uri.path(), uri.scheme_str());
+    let is_fit = match (scheme, path) {
+        (None, _) if uri.authority().is_some() => false,
+        (None, "*") => *method == Method::OPTIONS,
+        (None, _) => is_sound(path),
+        (Some(scheme), _) => ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) && is_sound(path),
+    };
     if is_fit { Ok(()) } else { Err(Failure::BadRequest) }
 }
 
-/// The elements of a header that is a list.
-fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let values = headers.get_all(name).into_iter();
-    let elements = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+/// Whether a path leads to the same place for all who read it: each `%` begins a byte (RFC 3986, section 2.1), none is NUL,
+/// and no `..` leads above the root (section 5.2.4), neither for those who decode first nor for those who take two slashes
+/// for one.
+fn is_sound(path: &str) -> bool {
+    if memchr::memchr2(b'%', b'.', path.as_bytes()).is_none() {
+        return true;
+    }
+    let digit = |byte: Option<u8>| {
+        byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok())
+    };
+    let mut bytes = path.bytes();
+    // Of the segment: its bytes, and how many of them are points.
+    let (mut depth, mut length, mut points) = (0_usize, 0_usize, 0_usize);
+    loop {
+        let byte = match bytes.next() {
+            Some(b'%') => match (digit(bytes.next()), digit(bytes.next())) {
+                (Some(high), Some(low)) => Some((high << 4) | low),
+                _ => return false,
+            },
+            byte => byte,
+        };
+        match byte {
+            Some(0) => return false,
+            None | Some(b'/') => {
+                match (length, points) {
+                    (0, 0) | (1, 1) => {}
+                    (2, 2) if depth == 0 => return false,
+                    (2, 2) => depth -= 1,
+                    _ => depth += 1,
+                }
+                if byte.is_none() {
+                    return true;
+                }
+                (length, points) = (0, 0);
+            }
+            Some(byte) => {
+                length += 1;
+                points += usize::from(byte == b'.');
+            }
+        }
+    }
 }
 
 /// Fields that say how a message is framed, routed, answered or read, or who sends it, and that would be believed too
@@ -231,8 +323,23 @@ mod tests {
         assert_eq!(check("/", &["a", "b"], Version::HTTP_11), None);
         assert_eq!(check("/", &["a b"], Version::HTTP_11), None);
         assert_eq!(check("/", &["user@a"], Version::HTTP_11), None);
+        for none in ["", ":", ":80", ".", "..", ".a", "a..b", "a..", "[", "[]", "[a]", "[::1", "[::1]a", "::1", "a]"] {
+            assert_eq!(check("/", &[none], Version::HTTP_11), None, "{none}");
+            assert_eq!(check("/", &[none], Version::HTTP_10), None, "{none}");
+        }
+        for one in ["a.", "a_b", "[::1]", "[::1]:80", "[2001:db8::1]:", "127.0.0.1:1", "*"] {
+            assert_eq!(check("/", &[one], Version::HTTP_11), some(one));
+        }
         assert_eq!(check("http://user:word@b.example/", &["b.example"], Version::HTTP_11), None);
-        for (port, is_one) in [("", true), ("0", true), ("65535", true), ("65536", false), ("123456", false)] {
+        for (port, is_one) in [
+            ("", true),
+            ("0", true),
+            ("080", true),
+            ("65535", true),
+            ("65536", false),
+            ("123456", false),
+            ("+80", false),
+        ] {
             for host in ["a.example", "127.0.0.1", "[::1]"] {
                 let text = format!("{host}:{port}");
                 let parsed = Authority::try_from(&*text).map_err(|_| Failure::BadRequest).and_then(checked);
@@ -295,9 +402,95 @@ mod tests {
     }
 
     #[test]
+    fn methods_are_words_of_capital_letters() {
+        for (method, is_one) in [
+            ("GET", true),
+            ("M-SEARCH", true),
+            ("A_B", true),
+            ("QUERY", true),
+            ("get", false),
+            ("G3T", false),
+            ("GET!", false),
+            ("TRACE", false),
+            ("CONNECT", false),
+        ] {
+            let checked = Method::from_bytes(method.as_bytes()).map(|method| check_method(&method).is_ok());
+            assert_eq!(checked.ok(), Some(is_one), "{method}");
+        }
+    }
+
+    #[test]
+    fn fields_that_have_one_value_stand_there_once() {
+        let check = |names: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for name in names {
+                headers.append(*name, HeaderValue::from_static("x"));
+            }
+            check_single(&headers)
+        };
+        assert_eq!(check(&["accept", "accept", "authorization", "if-none-match", "if-none-match"]), Ok(()));
+        assert_eq!(check(&["authorization", "accept", "authorization"]), Err(Failure::BadRequest));
+        assert_eq!(check(&["expect", "expect"]), Err(Failure::BadRequest));
+    }
+
+    #[test]
+    fn no_path_leads_above_the_root_however_it_is_read() {
+        for path in [
+            "/",
+            "/a.css",
+            "/.",
+            "/..a",
+            "/...",
+            "/..;/a",
+            "/a/..",
+            "/a/../",
+            "/a/b/../../c",
+            "/a/./..",
+            "/%20",
+            "/%252e%252e/",
+            "/a%2fb/..%2f..",
+            "/%ff",
+            "/a/%2e%2e",
+        ] {
+            assert!(is_sound(path), "{path}");
+        }
+        for path in [
+            "/..",
+            "/../a",
+            "/%2e%2e/a",
+            "/.%2E/a",
+            "/a/../..",
+            "/a/b/../../../c",
+            "/a//../..",
+            "/a/./../..",
+            "/%2f..",
+            "/a%2f../..",
+            "/%",
+            "/%2",
+            "/%2g",
+            "/a%",
+            "/%00",
+            "/a.b%00c",
+        ] {
+            assert!(!is_sound(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_target_without_a_path_is_for_the_root() {
+        for (target, of) in [("http://a?b", "/?b"), ("http://a", "/"), ("/a?b", "/a?b"), ("*", "*")] {
+            let found = target_of(&Uri::from_static(target)).map(|target| target.to_string());
+            assert_eq!(found.as_deref(), Some(of), "{target}");
+        }
+        assert_eq!(target_of(&Uri::from_static("a.test:80")), None);
+    }
+
+    #[test]
     fn targets_have_a_form_that_the_method_has() {
         let check = |target: &'static str, method: Method| check_target(&Uri::from_static(target), &method).is_ok();
         assert!(check("/a?b", Method::GET) && check("http://a/", Method::GET) && check("*", Method::OPTIONS));
+        assert!(check("/a?%zz/../..", Method::GET) && check("HTTPS://a", Method::GET));
+        assert!(!check("/%zz", Method::GET) && !check("http://a/../b", Method::GET) && !check("ftp://a/", Method::GET));
         assert!(!check("*", Method::GET) && !check("a.test:80", Method::GET) && !check("a.test", Method::OPTIONS));
     }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use http::{Response, header};
+use http::{Response, Version, header};
 
 use wasmhost_config::AppId;
 
@@ -15,7 +15,7 @@ use super::head::KnownAuthority;
 use super::pace::{Late, Pace, Slow, SlowPart};
 use super::shared::WorkerShared;
 use crate::alarms::Alarm;
-use crate::net::{Peer, Stream};
+use crate::net::{Peer, Stream, TlsVersion};
 
 /// How much of a response a client may have taken without the socket showing it: half of what the kernel queues beyond
 /// the client's window (`TCP_NOTSENT_LOWAT`).
@@ -53,8 +53,10 @@ struct ClientFacts {
     trusted: bool,
     /// Its request names a host.
     has_host: bool,
-    /// It speaks TLS.
-    is_encrypted: bool,
+    /// The TLS that it speaks.
+    tls: Option<TlsVersion>,
+    /// The version of HTTP that it speaks, where another worker has said so.
+    http: Option<Version>,
     /// What its request says of its certificate another worker has said.
     is_certified: bool,
 }
@@ -95,10 +97,9 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
         let trusted = match peer {
-            Peer::Tcp(address) => {
-                let ip = address.ip().to_canonical();
-                worker.config.trust_proxy.iter().any(|network| network.contains(&ip))
-            }
+            // Somebody speaks through it, and may say anything.
+            _ if stream.is_unnamed() => false,
+            Peer::Tcp(address) => worker.config.trust_proxy.iter().any(|network| network.contains(&address.ip())),
             // Who can reach the socket's file is on this machine and was let in by its mode.
             Peer::Unix => !worker.config.trust_proxy.is_empty(),
             // It says so of each request.
@@ -112,7 +113,8 @@ impl Link {
                 peer,
                 trusted,
                 has_host: true,
-                is_encrypted: stream.is_encrypted(),
+                tls: stream.tls(),
+                http: None,
                 is_certified: false,
             }),
             stream,
@@ -159,7 +161,17 @@ impl Link {
 
     /// Whether the client of the present request speaks TLS.
     pub(super) fn is_encrypted(&self) -> bool {
-        self.client.get().is_encrypted
+        self.tls().is_some()
+    }
+
+    /// The TLS that the client of the present request speaks.
+    pub(super) fn tls(&self) -> Option<TlsVersion> {
+        self.client.get().tls
+    }
+
+    /// The HTTP that the client of the present request speaks, where that is not the request's own.
+    pub(super) fn http(&self) -> Option<Version> {
+        self.client.get().http
     }
 
     /// Whether another worker has said what the present request's head says of its client's certificate.
@@ -174,12 +186,13 @@ impl Link {
                 peer: said.client,
                 trusted: said.trusted,
                 has_host: said.has_host,
-                is_encrypted: said.is_encrypted,
+                tls: said.tls,
+                http: Some(said.http),
                 is_certified: said.is_certified,
             },
             None => {
-                let (has_host, is_encrypted, is_certified) = (true, false, false);
-                ClientFacts { peer: self.peer, trusted: false, has_host, is_encrypted, is_certified }
+                let (has_host, is_certified) = (true, false);
+                ClientFacts { peer: self.peer, trusted: false, has_host, tls: None, http: None, is_certified }
             }
         });
     }
@@ -188,7 +201,7 @@ impl Link {
     pub(crate) fn complete<B>(&self, response: &mut Response<B>) {
         let hsts = self.stream.setup().and_then(|setup| setup.hsts.as_ref());
         // Over TLS only (RFC 6797, section 7.2).
-        if let Some(hsts) = hsts.filter(|_| self.stream.is_encrypted())
+        if let Some(hsts) = hsts.filter(|_| self.stream.tls().is_some())
             && let http::header::Entry::Vacant(entry) = response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY)
         {
             entry.insert(hsts.clone());

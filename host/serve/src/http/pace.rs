@@ -51,6 +51,8 @@ pub(crate) enum Slow {
     Overdue,
     /// Others wait for the instance that waits for it.
     InTheWay,
+    /// It leaves more responses unread, on one connection of HTTP/2, than there is room for.
+    Unread,
 }
 
 /// Which body a client is slow with.
@@ -69,6 +71,7 @@ impl Slow {
             Self::Late => "--request-timeout",
             Self::Overdue => "--response-timeout",
             Self::InTheWay => "--instances-per-worker",
+            Self::Unread => "--http2-streams-max",
         }
     }
 
@@ -88,6 +91,9 @@ impl Slow {
             (Self::InTheWay, SlowPart::Response) => {
                 "clients that read slowly were cut off, because other requests waited for an instance"
             }
+            (Self::Unread, _) => {
+                "clients of HTTP/2 that left many responses unread were cut off, because they took the room of others"
+            }
         }
     }
 
@@ -99,6 +105,7 @@ impl Slow {
             Self::Late => "raise --request-timeout to wait longer",
             Self::Overdue => "raise --response-timeout to wait longer",
             Self::InTheWay => "raise --instances-per-worker to serve more of them at once",
+            Self::Unread => "lower --http2-streams-max to let one connection leave fewer unread",
         }
     }
 }

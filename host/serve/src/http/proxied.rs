@@ -46,7 +46,7 @@ impl Hop<'_> {
 
     fn ip(&self) -> Option<IpAddr> {
         match self.client {
-            Peer::Tcp(address) => Some(address.ip().to_canonical()),
+            Peer::Tcp(address) => Some(address.ip()),
             Peer::Unix | Peer::Front => None,
         }
     }
@@ -56,10 +56,7 @@ impl Hop<'_> {
         let mut element = String::with_capacity(128);
         // (To write to a string never fails.)
         let _ = match self.client {
-            Peer::Tcp(address) => match self.ip() {
-                Some(IpAddr::V6(ip)) => write!(element, "for=\"[{ip}]:{}\"", address.port()),
-                ip => write!(element, "for=\"{}:{}\"", ip.unwrap_or(address.ip()), address.port()),
-            },
+            Peer::Tcp(address) => write!(element, "for=\"{address}\""),
             Peer::Unix | Peer::Front => write!(element, "for=unknown"),
         };
         element.push_str(";host=");
@@ -120,7 +117,7 @@ mod tests {
     }
 
     fn tcp(address: &str) -> Peer {
-        Peer::Tcp(address.parse().expect("an address"))
+        Peer::at(address.parse().expect("an address"))
     }
 
     #[test]

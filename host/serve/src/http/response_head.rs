@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+use crate::elements::elements;
+
 pub(super) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// Fields that speak of a connection, not of a message (RFC 9110, section 7.6.1), or to a proxy.
@@ -18,10 +20,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// Takes away what is said of the connection that a response came on; but for `Connection: close`.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let is_close = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("close")))
-    };
-    let closes = headers.get_all(header::CONNECTION).iter().any(is_close);
+    let closes = elements(headers, &header::CONNECTION).any(|word| word.eq_ignore_ascii_case(b"close"));
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
@@ -51,6 +50,16 @@ pub(super) fn promised(headers: &HeaderMap) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trailers_say_nothing_of_a_connection() {
+        let mut trailers = HeaderMap::new();
+        for name in HOP_BY_HOP.iter().chain([&header::TE, &header::ETAG]) {
+            trailers.append(name, HeaderValue::from_static("x"));
+        }
+        let left = without_connection_fields(trailers);
+        assert_eq!(left.keys().collect::<Vec<_>>(), [header::ETAG]);
+    }
 
     #[test]
     fn of_what_is_said_of_a_connection_only_its_end_is_passed_on() {

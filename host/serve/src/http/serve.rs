@@ -23,7 +23,10 @@ use super::exchange::{Ending, Exchange};
 use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
 use super::forward::trailers;
-use super::head::{Framing, authority, check_demands, check_target, forwarded_scheme, host, remove_unseen};
+use super::head::{
+    Framing, authority, check_demands, check_method, check_single, check_target, forwarded_scheme, host, remove_unseen,
+    target_of,
+};
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
 use super::proof;
@@ -167,7 +170,7 @@ impl Exchange {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(scheme);
         uri.authority = Some(authority);
-        let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let target = target_of(&parts.uri).unwrap_or_else(|| PathAndQuery::from_static("/"));
         uri.path_and_query = Some(if stripped == 0 { target } else { without_prefix(&target, stripped)? });
         parts.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest)?;
         let max = self.limits.body_max_bytes;
@@ -192,9 +195,8 @@ impl Exchange {
         if framing == Framing::Ambiguous {
             return Err(Failure::BadRequest);
         }
-        if parts.method == Method::CONNECT {
-            return Err(Failure::NotImplemented);
-        }
+        check_method(&parts.method)?;
+        check_single(&parts.headers)?;
         check_demands(&parts.headers)?;
         check_target(&parts.uri, &parts.method)?;
         let version = if self.link().has_host() { parts.version } else { Version::HTTP_10 };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use tokio::sync::Notify;
 
+use wasmhost_base::quota::Quota;
 use wasmhost_config::Config;
 
 use super::forward::connections::ForwardConnections;
@@ -17,7 +18,7 @@ use super::lines::Lines;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::metrics::WorkerMetrics;
-use crate::net::{Handshakes, IntroducedClients, ListenerId, ListenerSetup, Listeners};
+use crate::net::{Handshakes, ListenerId, ListenerSetup, Listeners};
 use crate::pool::WorkerApps;
 use crate::worker_id::WorkerId;
 
@@ -49,7 +50,8 @@ pub(crate) struct WorkerShared {
     /// `draining` is true from now on.
     pub(crate) drain_begins: Notify,
     pub(crate) handshakes: Handshakes,
-    pub(crate) introduced: IntroducedClients,
+    /// What the responses take that clients of HTTP/2 have not read, in bytes.
+    pub(crate) unread: Arc<Quota>,
     /// Tasks that outlive their connection: work after a response, bodies that nobody reads.
     pub(crate) tasks: Cell<usize>,
     /// For answers that are compressed all at once, one after the other.

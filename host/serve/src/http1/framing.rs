@@ -14,11 +14,14 @@ pub(super) struct HeadLines {
     length: u8,
     /// The last of them is a return.
     after_return: bool,
+    /// What has come of that line [is odd](is_odd).
+    odd: bool,
     /// The request line has ended. Empty lines before it are none (RFC 9112, section 2.2).
     has_request_line: bool,
     lengths: u8,
     has_coding: bool,
-    bare_line_feed: bool,
+    /// A line of framing or the request line is odd, or a line does not end with CR LF.
+    is_ambiguous: bool,
 }
 
 /// As long as the longest name that is looked for, with its colon, and one more: such a line is not empty.
@@ -57,37 +60,48 @@ impl HeadLines {
         self.start[kept..kept + more].copy_from_slice(&piece[..more]);
         self.length = u8::try_from(kept + more).unwrap_or(u8::MAX);
         self.after_return = *last == b'\r';
+        self.odd |= is_odd(piece);
     }
 
     /// A line ends behind `piece`. Whether it is blank.
     fn end_line(&mut self, piece: &[u8]) -> bool {
         if self.length == 0 {
-            return self.note_line(piece, piece.last() == Some(&b'\r'));
+            return self.note_line(piece, piece.last() == Some(&b'\r'), || is_odd(piece));
         }
         self.begin_line(piece);
-        let (start, length, after_return) = (self.start, usize::from(self.length), self.after_return);
+        let (start, length, after_return, odd) = (self.start, usize::from(self.length), self.after_return, self.odd);
         self.length = 0;
         self.after_return = false;
-        self.note_line(&start[..length], after_return)
+        self.odd = false;
+        self.note_line(&start[..length], after_return, || odd)
     }
 
     /// Takes note of a line, of which the beginning is given.
-    fn note_line(&mut self, line: &[u8], after_return: bool) -> bool {
-        self.bare_line_feed |= !after_return;
+    fn note_line(&mut self, line: &[u8], after_return: bool, odd: impl FnOnce() -> bool) -> bool {
+        self.is_ambiguous |= !after_return;
         let begins_with = |name: &[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
         match line {
             [] | [b'\r'] => return true,
+            _ if !self.has_request_line => {}
             [b'c' | b'C', ..] if begins_with(CONTENT_LENGTH) => self.lengths = self.lengths.saturating_add(1),
             [b't' | b'T', ..] if begins_with(TRANSFER_ENCODING) => self.has_coding = true,
-            _ => {}
+            _ => return false,
         }
+        self.is_ambiguous |= odd();
         false
     }
 
     fn framing(&self) -> Framing {
-        let is_ambiguous = self.lengths > 1 || (self.lengths > 0 && self.has_coding) || self.bare_line_feed;
+        let is_ambiguous = self.lengths > 1 || (self.lengths > 0 && self.has_coding) || self.is_ambiguous;
         if is_ambiguous { Framing::Ambiguous } else { Framing::Clear }
     }
+}
+
+/// Whether a piece of the request line or of a line of framing has a `#` or a tab. No target has a fragment (RFC 9112,
+/// section 3.2), but some take it for a part of the path and others leave it out, as hyper does. And a tab beside a value
+/// is a part of it to some.
+fn is_odd(piece: &[u8]) -> bool {
+    memchr::memchr2(b'#', b'\t', piece).is_some()
 }
 
 /// A body in chunks (RFC 9112, section 7.1), to its last byte. Stricter than hyper's reader: no space behind a size, no
@@ -243,6 +257,11 @@ mod tests {
             ("Transfer-Encoding: chunked\r\nX: a\r\nContent-Length: 1\r\n", Framing::Ambiguous),
             ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Framing::Clear),
             ("X: a\nContent-Length: 1\r\n", Framing::Ambiguous),
+            ("X:\ta#b\r\nContent-Length: 1\r\nX: c\td\r\n", Framing::Clear),
+            ("Content-Length:\t1\r\n", Framing::Ambiguous),
+            ("Content-Length: 1 \t\r\n", Framing::Ambiguous),
+            ("Transfer-Encoding: \tchunked\r\n", Framing::Ambiguous),
+            ("Transfer-Encoding: chunked\t\r\nX: a\r\n", Framing::Ambiguous),
         ];
         for (fields, framing) in cases {
             let head = format!("POST / HTTP/1.1\r\n{fields}\r\n");
@@ -250,6 +269,23 @@ mod tests {
                 let mut lines = HeadLines::default();
                 let found = head.as_bytes().chunks(piece).find_map(|bytes| lines.take(bytes).1);
                 assert_eq!(found, Some(framing), "{fields:?} in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_has_no_fragment() {
+        for (line, framing) in [
+            ("GET /a?b HTTP/1.1", Framing::Clear),
+            ("GET /a#b HTTP/1.1", Framing::Ambiguous),
+            ("GET /a-path-that-is-longer-than-what-is-kept# HTTP/1.1", Framing::Ambiguous),
+            ("\r\n\r\nGET /#", Framing::Ambiguous),
+        ] {
+            let head = format!("{line}\r\nHost: a\r\nX: #\r\n\r\n");
+            for piece in 1..=head.len() {
+                let mut lines = HeadLines::default();
+                let found = head.as_bytes().chunks(piece).find_map(|bytes| lines.take(bytes).1);
+                assert_eq!(found, Some(framing), "{line:?} in pieces of {piece}");
             }
         }
     }

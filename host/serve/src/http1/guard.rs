@@ -102,7 +102,7 @@ impl Guard {
     pub(super) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
         let [phase_alarm, stall_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
         // (With TLS, it is known before.)
-        let may_tell = peer != Peer::Front && !stream.is_encrypted();
+        let may_tell = peer != Peer::Front && stream.tls().is_none();
         let speaks_http2 = may_tell && worker.config.limits.http2_streams_max > 0;
         Self {
             link: Link::new(worker, Rc::clone(&stream), peer),

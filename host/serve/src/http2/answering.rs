@@ -8,14 +8,17 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use super::guard::{Piece, StreamCarrier};
+use super::guard::{PIECE_COST, Piece, StreamCarrier};
+use super::unread::OPEN_FILE;
 use crate::http::{BrokenOff, ResponseBody, Slow, without_connection_fields};
 
 /// Longest piece of a body that hyper gets at once: a frame of the size that every client takes (RFC 9113, section 4.2).
 const PIECE_MAX: usize = 16 * 1024;
 /// How much of a response may wait in hyper when its end is given to hyper. A response that waits with more keeps its task,
 /// which can end it alone; what waits with less keeps its place among the connection's streams.
-const LEFT_AT_END_MAX: usize = 16 * 1024;
+const LEFT_AT_END_MAX: usize = PIECE_MAX + PIECE_COST;
+/// What a response may have waiting in hyper: h2 bounds its bytes, and not the pieces that they come in.
+const OF_A_STREAM_MAX: usize = 64 * 1024;
 /// What a connection's responses may have waiting in hyper. Beyond it each has one piece.
 const HELD_MAX: usize = 1024 * 1024;
 
@@ -25,16 +28,30 @@ pub(super) struct StreamBody {
     carrier: Rc<StreamCarrier>,
     /// What is left of a frame.
     rest: Bytes,
+    /// What `inner` and `rest` take, as far as it is counted.
+    counted: usize,
     trailers: Option<HeaderMap>,
 }
 
 impl StreamBody {
     pub(super) fn new(inner: ResponseBody, carrier: Rc<StreamCarrier>) -> Self {
-        Self { inner, carrier, rest: Bytes::new(), trailers: None }
+        let counted = match &inner {
+            ResponseBody::Whole(bytes) => bytes.as_ref().map_or(0, Bytes::len),
+            ResponseBody::File(_) => OPEN_FILE,
+            _ => 0,
+        };
+        carrier.guard.unread.add(counted);
+        Self { inner, carrier, rest: Bytes::new(), counted, trailers: None }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.counted += bytes;
+        self.carrier.guard.unread.add(bytes);
     }
 
     fn piece(&mut self) -> Frame<Piece> {
         let bytes = self.rest.split_to(self.rest.len().min(PIECE_MAX));
+        self.counted = self.counted.saturating_sub(bytes.len());
         Frame::data(self.carrier.give(bytes))
     }
 
@@ -48,6 +65,12 @@ impl StreamBody {
     }
 }
 
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.carrier.guard.unread.remove(self.counted);
+    }
+}
+
 impl http_body::Body for StreamBody {
     type Data = Piece;
     type Error = BrokenOff;
@@ -57,11 +80,17 @@ impl http_body::Body for StreamBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Piece>, BrokenOff>>> {
         let in_all = self.carrier.guard.held.get();
-        ready!(self.poll_held(|held| held == 0 || in_all < HELD_MAX, context));
+        ready!(self.poll_held(|held| held == 0 || (held < OF_A_STREAM_MAX && in_all < HELD_MAX), context));
         while self.rest.is_empty() && self.trailers.is_none() {
             match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.rest = data,
+                    Ok(data) => {
+                        // (One that was whole from the beginning is counted since then.)
+                        if !matches!(self.inner, ResponseBody::Whole(_)) {
+                            self.count(data.len());
+                        }
+                        self.rest = data;
+                    }
                     Err(frame) => self.trailers = frame.into_trailers().ok().map(without_connection_fields),
                 },
                 Some(Err(broken)) => return Poll::Ready(Some(Err(broken))),

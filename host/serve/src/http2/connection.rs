@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::answering::StreamBody;
-use super::frames::Flood;
+use super::frames::{Breach, Flood};
 use super::guard::{FrameGuard, LimitMet};
 use super::head::as_http1;
 use super::socket::FrameSocket;
@@ -34,8 +34,6 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const FRAME_MAX: u32 = 16 * 1024;
 /// How much of a response hyper takes before it waits for the client.
 const SEND_BUFFER_MAX: usize = 64 * 1024;
-/// Requests that the client gives up before hyper has given them to the service, at once.
-const RESETS_BEFORE_ACCEPT_MAX: usize = 64;
 /// Requests of one connection that break HTTP's rules, in all.
 const MALFORMED_MAX: usize = 1_024;
 /// Most fields of a head: as in HTTP/1.1.
@@ -49,7 +47,7 @@ pub(crate) async fn serve(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Pe
     let guard = Rc::new(FrameGuard::new(worker, stream, peer));
     let _cleared = Cleared(Rc::clone(&guard));
     let outcome = drive(&guard, ahead).await;
-    let met = guard.take_flood().map(LimitMet::Flood).or(outcome.as_ref().ok().copied().flatten());
+    let met = guard.take_breach().map(LimitMet::Breach).or(outcome.as_ref().ok().copied().flatten());
     if let Some(met) = met {
         guard.tell(met);
         guard.go_away(met);
@@ -71,13 +69,9 @@ fn tell_error(guard: &FrameGuard, error: &hyper::Error) {
         return tracing::debug!(peer = %guard.peer, %error, "a connection ended with an error");
     };
     if cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
-        return guard.tell(LimitMet::Flood(Flood::Library));
+        return guard.tell(LimitMet::Breach(Breach::Flood(Flood::Library)));
     }
-    let worker = &guard.worker;
-    worker.metrics.unrouted.refused(Refused::BadRequest);
-    if let Some(count) = worker.lines.broken_frames.admit(Instant::now()) {
-        tracing::info!(worker = worker.id.0, count, peer = %guard.peer, %error, "connections were closed that broke the rules of HTTP/2 (count: since the last such line)");
-    }
+    guard.tell_broken(error);
 }
 
 /// Clears the guard, however its connection ends.
@@ -121,7 +115,8 @@ async fn drive(guard: &Rc<FrameGuard>, ahead: Bytes) -> Result<Option<LimitMet>,
         .max_frame_size(FRAME_MAX)
         .max_header_list_size(u32::try_from(limits.header_max_bytes).unwrap_or(u32::MAX))
         .max_send_buf_size(SEND_BUFFER_MAX)
-        .max_pending_accept_reset_streams(RESETS_BEFORE_ACCEPT_MAX)
+        // A client may give up all of them at once, before hyper has seen one; how often is counted by the guard.
+        .max_pending_accept_reset_streams(usize::try_from(limits.http2_streams_max).unwrap_or(usize::MAX))
         .max_local_error_reset_streams(MALFORMED_MAX);
     let mut hyper = pin!(builder.serve_connection(TokioIo::new(FrameSocket::new(Rc::clone(guard), ahead)), service));
     let mut is_told = false;

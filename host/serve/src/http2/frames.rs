@@ -37,6 +37,11 @@ impl FrameHead {
         Self { length: u32::from_be_bytes([0, a, b, c]), kind, flags, stream }
     }
 
+    /// Whether it is the client's settings, and not an acknowledgement of ours.
+    fn is_settings(self) -> bool {
+        self.kind == kind::SETTINGS && self.flags & FLAG_FIRST == 0
+    }
+
     /// What it costs.
     fn price(self) -> u32 {
         let is_flagged = self.flags & FLAG_FIRST != 0;
@@ -66,6 +71,8 @@ pub(super) enum Seen {
 pub(super) struct FrameWalker {
     /// Bytes of the preface that are still to come.
     preface: usize,
+    /// So are the client's settings, before any other frame.
+    expects_settings: bool,
     head: [u8; HEAD_BYTES],
     /// How many of them have come.
     have: usize,
@@ -78,19 +85,19 @@ pub(super) struct FrameWalker {
 impl FrameWalker {
     /// Before the preface.
     pub(super) fn new() -> Self {
-        Self { preface: PREFACE.len(), ..Self::default() }
+        Self { preface: PREFACE.len(), expects_settings: true, ..Self::default() }
     }
 
     /// The bytes that came next. `since`: how long the connection is open, asked for when the budget is spent.
     ///
     /// # Errors
-    /// When the client has sent too many frames for what they did.
+    /// When the client has sent too many frames for what they did, or has not begun with its settings.
     pub(super) fn take(
         &mut self,
         mut bytes: &[u8],
         since: impl Fn() -> Duration,
         mut seen: impl FnMut(Seen),
-    ) -> Result<(), Flood> {
+    ) -> Result<(), Breach> {
         let skipped = self.preface.min(bytes.len());
         self.preface -= skipped;
         bytes = &bytes[skipped..];
@@ -109,7 +116,11 @@ impl FrameWalker {
                     let frame = FrameHead::read(self.head);
                     self.left = usize::try_from(frame.length).unwrap_or(usize::MAX);
                     self.frame = Some(frame);
-                    self.budget.spend(frame, &since)?;
+                    // RFC 9113, section 3.4; h2 would take any frame.
+                    if std::mem::take(&mut self.expects_settings) && !frame.is_settings() {
+                        return Err(Breach::NoSettings);
+                    }
+                    self.budget.spend(frame, &since).map_err(Breach::Flood)?;
                     begins(frame).into_iter().for_each(&mut seen);
                 }
             }
@@ -137,10 +148,18 @@ fn begins(frame: FrameHead) -> Option<Seen> {
 
 fn ends(frame: FrameHead) -> Option<Seen> {
     match frame.kind {
-        kind::SETTINGS if frame.flags & FLAG_FIRST == 0 => Some(Seen::Settings),
+        kind::SETTINGS if frame.is_settings() => Some(Seen::Settings),
         kind::HEADERS | kind::CONTINUATION if frame.flags & END_HEADERS != 0 => Some(Seen::HeadersEnd),
         _ => None,
     }
+}
+
+/// Why a connection ends before hyper sees what came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Breach {
+    Flood(Flood),
+    /// The client's first frame is not its settings.
+    NoSettings,
 }
 
 /// How a client floods a connection.
@@ -275,11 +294,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn settings_come_first() {
+        let first = |frame: &[u8]| {
+            let mut walker = FrameWalker::new();
+            walker.take(&[PREFACE, frame].concat(), || Duration::ZERO, drop)
+        };
+        assert_eq!(first(&frame(kind::SETTINGS, 0, 0, &[])), Ok(()));
+        let acknowledged = frame(kind::SETTINGS, FLAG_FIRST, 0, &[]);
+        for other in
+            [acknowledged, frame(PING, 0, 0, &[0; 8]), frame(kind::HEADERS, 5, 1, &[1]), frame(0xbb, 0, 0, &[])]
+        {
+            assert_eq!(first(&other), Err(Breach::NoSettings), "{other:?}");
+        }
+    }
+
     /// How many of these frames are let through.
     fn let_through(bytes: &[u8], most: usize, work: impl Fn(&mut Budget)) -> (usize, Option<Flood>) {
         let mut walker = FrameWalker::default();
         for count in 0..most {
-            if let Err(flood) = walker.take(bytes, || Duration::ZERO, drop) {
+            if let Err(Breach::Flood(flood)) = walker.take(bytes, || Duration::ZERO, drop) {
                 return (count, Some(flood));
             }
             work(walker.budget());

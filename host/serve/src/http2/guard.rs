@@ -2,6 +2,7 @@
 //! long it may rest, what a client may send in vain, and whether the client is still there.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 
-use super::frames::{Flood, FrameWalker, Seen};
+use super::frames::{Breach, Flood, FrameWalker, Seen};
+use super::unread::Unread;
 use crate::alarms::Alarm;
 use crate::http::{Carrier, Link, Slow, UNSEEN_BYTES, WorkerShared};
 use crate::metrics::Refused;
@@ -24,12 +26,16 @@ const STREAMS_A_ROUND: u32 = 16;
 /// Carriers that are kept for the next streams.
 const SPARE_MAX: usize = 16;
 
+/// What a piece of a response takes beside its bytes, in bytes, while hyper has it.
+pub(super) const PIECE_COST: usize = 256;
+
 /// A PING that asks whether the client is there (RFC 9113, section 6.7).
 const PING: [u8; 17] = *b"\0\0\x08\x06\0\0\0\0\0wasmhost";
 
 /// Reasons in a GOAWAY (section 7).
 mod reason {
     pub(super) const NO_ERROR: u8 = 0;
+    pub(super) const PROTOCOL_ERROR: u8 = 1;
     pub(super) const ENHANCE_YOUR_CALM: u8 = 11;
 }
 
@@ -74,6 +80,8 @@ pub(super) struct FrameGuard {
     streams: Cell<usize>,
     /// Bytes of responses that hyper has and has not written.
     pub(super) held: Cell<usize>,
+    /// What its responses take, wherever they are.
+    pub(super) unread: Unread,
     /// Streams of which hyper holds something.
     watched: RefCell<Vec<Rc<StreamCarrier>>>,
     spare: RefCell<Vec<Rc<StreamCarrier>>>,
@@ -83,13 +91,14 @@ pub(super) struct FrameGuard {
     within_frame: Cell<bool>,
     /// What is left of a frame of the guard's own.
     own: Cell<&'static [u8]>,
-    flood: Cell<Option<Flood>>,
+    breach: Cell<Option<Breach>>,
     has_client: Cell<bool>,
 }
 
 impl FrameGuard {
     pub(super) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
-        let [phase_alarm, head_alarm, silence_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
+        let [phase_alarm, head_alarm, silence_alarm, unread_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
+        let unread = Unread::new(&worker.unread, unread_alarm);
         let began = Instant::now();
         phase_alarm.set(Some(began + worker.config.limits.header_timeout));
         Self {
@@ -112,12 +121,13 @@ impl FrameGuard {
             requests: Cell::new(0),
             streams: Cell::new(0),
             held: Cell::new(0),
+            unread,
             watched: RefCell::default(),
             spare: RefCell::default(),
             begun: RefCell::default(),
             within_frame: Cell::new(false),
             own: Cell::new(&[]),
-            flood: Cell::new(None),
+            breach: Cell::new(None),
             has_client: Cell::new(true),
         }
     }
@@ -149,7 +159,7 @@ impl FrameGuard {
     /// Records bytes that came.
     ///
     /// # Errors
-    /// When the client floods the connection.
+    /// When the connection is to end for what came.
     pub(super) fn did_read(&self, came: &[u8]) -> io::Result<()> {
         if came.is_empty() {
             self.client_ended();
@@ -161,9 +171,9 @@ impl FrameGuard {
             let limit = self.worker.config.limits.header_timeout;
             self.head_alarm.set(self.within_head.get().then(|| Instant::now() + limit));
         }
-        outcome.map_err(|flood| {
-            self.flood.set(Some(flood));
-            io::Error::other("the client floods the connection")
+        outcome.map_err(|breach| {
+            self.breach.set(Some(breach));
+            io::Error::other("the client breaks the rules of the connection")
         })
     }
 
@@ -290,9 +300,9 @@ impl FrameGuard {
         self.silence_alarm.set(Some(Instant::now() + self.worker.config.limits.keepalive_timeout));
     }
 
-    /// The client's flood, if hyper ended because of one.
-    pub(super) fn take_flood(&self) -> Option<Flood> {
-        self.flood.take()
+    /// What the client has done, if hyper ended because of it.
+    pub(super) fn take_breach(&self) -> Option<Breach> {
+        self.breach.take()
     }
 
     /// Looks at the streams of which hyper holds something that it could not write. Ready when nothing is left of the
@@ -317,6 +327,10 @@ impl FrameGuard {
     pub(super) fn poll_limits(&self, context: &Context<'_>) -> Poll<LimitMet> {
         if !self.watched.borrow().is_empty() && self.poll_watched(context).is_ready() {
             return Poll::Ready(LimitMet::Stall);
+        }
+        if self.unread.poll(context).is_ready() {
+            self.watched.borrow().iter().for_each(|carrier| carrier.link.end_for(Slow::Unread));
+            return Poll::Ready(LimitMet::Unread);
         }
         if self.head_alarm.poll(context).is_ready() {
             return Poll::Ready(LimitMet::HeadTimeout);
@@ -366,7 +380,8 @@ impl FrameGuard {
             return;
         }
         let reason = match met {
-            LimitMet::Flood(_) => reason::ENHANCE_YOUR_CALM,
+            LimitMet::Breach(Breach::Flood(_)) => reason::ENHANCE_YOUR_CALM,
+            LimitMet::Breach(Breach::NoSettings) => reason::PROTOCOL_ERROR,
             _ => reason::NO_ERROR,
         };
         let [a, b, c, d] = self.last_stream.get().to_be_bytes();
@@ -387,7 +402,8 @@ impl FrameGuard {
                 worker.metrics.unrouted.refused(Refused::HeadTimeout);
                 lines.head_late(id, peer);
             }
-            LimitMet::Flood(flood) => {
+            LimitMet::Breach(Breach::NoSettings) => self.tell_broken(&"its first frame is not SETTINGS"),
+            LimitMet::Breach(Breach::Flood(flood)) => {
                 worker.metrics.unrouted.refused(Refused::Flood);
                 if let Some(count) = lines.flood.admit(Instant::now()) {
                     let reason = match flood {
@@ -403,7 +419,16 @@ impl FrameGuard {
                     tracing::info!(worker = id, count, %peer, "connections were closed whose client did not answer a PING (count: since the last such line)");
                 }
             }
-            LimitMet::Stall | LimitMet::End => {}
+            LimitMet::Stall | LimitMet::Unread | LimitMet::End => {}
+        }
+    }
+
+    /// Counts and logs that the client has broken a rule of HTTP/2: which.
+    pub(super) fn tell_broken(&self, error: &dyn Display) {
+        let (worker, peer) = (&self.worker, self.peer);
+        worker.metrics.unrouted.refused(Refused::BadRequest);
+        if let Some(count) = worker.lines.broken_frames.admit(Instant::now()) {
+            tracing::info!(worker = worker.id.0, count, %peer, %error, "connections were closed that broke the rules of HTTP/2 (count: since the last such line)");
         }
     }
 
@@ -426,11 +451,13 @@ pub(super) enum LimitMet {
     Rest,
     /// Its client did not take what was left of its responses.
     Stall,
+    /// Its client left more unread than there is room for.
+    Unread,
     /// It had been told that it ends, and has no request.
     End,
     /// Its client did not answer.
     Gone,
-    Flood(Flood),
+    Breach(Breach),
 }
 
 /// A stream, as its request knows it.
@@ -484,9 +511,12 @@ impl StreamCarrier {
         self.is_ended.set(false);
     }
 
+    /// A piece for hyper. (Its bytes are counted among what is unread already.)
     pub(super) fn give(self: &Rc<Self>, bytes: Bytes) -> Piece {
-        self.held.set(self.held.get() + bytes.len());
-        self.guard.held.set(self.guard.held.get() + bytes.len());
+        self.guard.unread.add(PIECE_COST);
+        let held = bytes.len() + PIECE_COST;
+        self.held.set(self.held.get() + held);
+        self.guard.held.set(self.guard.held.get() + held);
         if !self.is_watched.replace(true) {
             self.guard.watch(Rc::clone(self));
         }
@@ -497,6 +527,7 @@ impl StreamCarrier {
     fn let_go(&self, bytes: usize) {
         self.held.set(self.held.get().saturating_sub(bytes));
         self.guard.held.set(self.guard.held.get().saturating_sub(bytes));
+        self.guard.unread.remove(bytes);
         if let Some(waiting) = self.waiting.borrow_mut().take() {
             waiting.wake();
         }
@@ -505,6 +536,7 @@ impl StreamCarrier {
     /// So much of it was written.
     fn wrote(&self, bytes: usize) {
         self.guard.wrote(bytes);
+        self.guard.unread.took(bytes);
         let (mut reading, rate) = (self.link.reading.get(), self.link.worker.config.limits.body_rate_min);
         if let Some(since) = self.link.stalled.take() {
             reading = reading.moved(since.elapsed(), 0, rate, UNSEEN_BYTES);
@@ -514,7 +546,6 @@ impl StreamCarrier {
         if reading.waited > Duration::ZERO {
             self.link.reading.set(reading.moved(Duration::ZERO, bytes as u64, rate, UNSEEN_BYTES));
         }
-        self.let_go(bytes);
     }
 
     /// hyper has written what it could: what is left waits for the client, and ends the request when it has waited for too
@@ -566,13 +597,16 @@ impl Buf for Piece {
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
         self.carrier.wrote(count);
+        if count > 0 {
+            self.carrier.let_go(if self.bytes.has_remaining() { count } else { count + PIECE_COST });
+        }
     }
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
         if self.bytes.has_remaining() {
-            self.carrier.let_go(self.bytes.remaining());
+            self.carrier.let_go(self.bytes.remaining() + PIECE_COST);
         }
     }
 }

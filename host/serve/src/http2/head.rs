@@ -2,7 +2,7 @@
 //! at it later need not know which it was. Pure.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 use crate::http::Framing;
 
@@ -30,12 +30,20 @@ fn rewrite(parts: &mut Parts) -> Option<()> {
     if let Some(authority) = uri.authority {
         host_of(&mut parts.headers, authority.as_str())?;
     }
-    if !parts.headers.values().all(is_trimmed) {
+    // One length, as in HTTP/1.1. (h2 takes the same one twice.)
+    let has_lengths = parts.headers.get_all(header::CONTENT_LENGTH).into_iter().nth(1).is_some();
+    if has_lengths || !parts.headers.iter().all(|(name, value)| is_token(name) && is_trimmed(value)) {
         return None;
     }
     one_cookie(&mut parts.headers)?;
     parts.uri = Uri::from(target);
     Some(())
+}
+
+/// A name has no quote in it (RFC 9110, section 5.6.2): the library of both h2 and hyper takes it for one of its characters,
+/// but over HTTP/1.1 hyper does not.
+fn is_token(name: &HeaderName) -> bool {
+    !name.as_str().contains('"')
 }
 
 /// A value has no space around it (section 8.2.1), which some would take away and others not.
@@ -103,6 +111,8 @@ mod tests {
         assert_eq!(read("http://a/", &[("host", "")]), None);
         assert_eq!(read("http://a/", &[("host", "a"), ("host", "a")]), None);
         assert_eq!(read("ftp://a/", &[]), None);
+        assert_eq!(read("http://a/", &[("x\"y", "z")]), None);
+        assert_eq!(read("http://a/", &[("content-length", "2"), ("content-length", "2")]), None);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! How many connections the host takes, in all and per client. A permit travels with a connection, and returns its share when
 //! the connection ends.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 use tokio::sync::Notify;
 
 use super::clients::{Client, Clients, client_at};
 use super::peer::Peer;
+use super::questions::Questions;
 use crate::metrics::WorkerMetrics;
 
 /// How many connections the host accepts. One counter, changed when a connection begins and ends.
@@ -29,22 +31,40 @@ pub enum PerClient {
     Unbounded,
     /// They are counted here.
     Counted(Clients),
-    /// They are counted in the primary, of another process, which is told whose connections end.
-    Told(EndedConnection),
+    /// They are counted in the primary, of another process, which is told whose connections end, and asked about those
+    /// whose clients become known later.
+    Told(ToldPrimary),
 }
 
-/// Whose connections have ended since the last report. No more than there were connections.
+/// What the primary is told and asked of clients. No more than there were connections.
 #[derive(Debug, Default)]
-pub struct EndedConnection {
+pub struct ToldPrimary {
     exempt: Vec<IpNet>,
-    of: Mutex<Vec<Client>>,
+    /// Whose connections have ended since the last report.
+    ended: Mutex<Vec<Client>>,
+    questions: Mutex<Questions>,
     some: Notify,
+}
+
+impl ToldPrimary {
+    fn ended(&self) -> MutexGuard<'_, Vec<Client>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn questions(&self) -> MutexGuard<'_, Questions> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_ended(&self, client: Client) {
+        self.ended().push(client);
+        self.some.notify_one();
+    }
 }
 
 impl PerClient {
     /// Told, but for clients of the networks `exempt`.
     pub fn told(exempt: &[IpNet]) -> Self {
-        Self::Told(EndedConnection { exempt: exempt.to_vec(), ..EndedConnection::default() })
+        Self::Told(ToldPrimary { exempt: exempt.to_vec(), ..ToldPrimary::default() })
     }
 }
 
@@ -73,6 +93,14 @@ impl Admission {
         }
     }
 
+    /// Counts one more connection of `client`, which another process has, if it may have one.
+    pub fn admit(&self, client: Client) -> bool {
+        match &self.per_client {
+            PerClient::Counted(clients) => clients.admit(client),
+            PerClient::Unbounded | PerClient::Told(_) => true,
+        }
+    }
+
     /// Connections of `client` have ended in another process.
     pub fn release(&self, client: Client, ended: usize) {
         if let PerClient::Counted(clients) = &self.per_client {
@@ -80,27 +108,55 @@ impl Admission {
         }
     }
 
-    /// Waits until connections have ended that the primary is to be told of; never ready where it counts none.
-    pub async fn some_ended(&self) {
+    /// Waits until there is something that the primary is to be told or asked; never ready where it counts none.
+    pub async fn some_to_tell(&self) {
         match &self.per_client {
-            PerClient::Told(ended) => ended.some.notified().await,
+            PerClient::Told(primary) => primary.some.notified().await,
             PerClient::Unbounded | PerClient::Counted(_) => std::future::pending().await,
         }
     }
 
     /// Whose connections have ended, `count` of them at most.
     pub fn take_ended(&self, count: usize) -> Vec<Client> {
-        let PerClient::Told(ended) = &self.per_client else { return Vec::new() };
-        let mut of = ended.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = of.len().saturating_sub(count);
-        of.split_off(kept)
+        let PerClient::Told(primary) = &self.per_client else { return Vec::new() };
+        let mut ended = primary.ended();
+        let kept = ended.len().saturating_sub(count);
+        ended.split_off(kept)
     }
 
     /// The primary could not be told of these; it is to be tried again.
     pub fn put_back_ended(&self, clients: Vec<Client>) {
-        if let PerClient::Told(ended) = &self.per_client {
-            ended.of.lock().unwrap_or_else(PoisonError::into_inner).extend(clients);
-            ended.some.notify_one();
+        if let PerClient::Told(primary) = &self.per_client {
+            primary.ended().extend(clients);
+            primary.some.notify_one();
+        }
+    }
+
+    /// Tries to ask the primary about clients, `count` of them at most. Whether it could be asked; none: there is nothing to
+    /// ask.
+    pub fn ask(&self, count: usize, send: impl FnOnce(Vec<Client>) -> bool) -> Option<bool> {
+        let PerClient::Told(primary) = &self.per_client else { return None };
+        let mut questions = primary.questions();
+        let clients = questions.unsent(count);
+        let asked = clients.len();
+        if asked == 0 {
+            return None;
+        }
+        let is_sent = send(clients);
+        if is_sent {
+            questions.were_sent(asked);
+        } else {
+            primary.some.notify_one();
+        }
+        Some(is_sent)
+    }
+
+    /// The primary has answered the first questions.
+    pub fn answered(&self, answers: &[bool]) {
+        let PerClient::Told(primary) = &self.per_client else { return };
+        for is_admitted in answers {
+            let in_vain = primary.questions().answered(*is_admitted);
+            in_vain.into_iter().for_each(|client| primary.tell_ended(client));
         }
     }
 
@@ -141,7 +197,7 @@ impl Permit {
         let client = match &admission.per_client {
             PerClient::Unbounded => None,
             PerClient::Counted(clients) => clients.client_at(address),
-            PerClient::Told(ended) => client_at(address, &ended.exempt),
+            PerClient::Told(primary) => client_at(address, &primary.exempt),
         };
         if let (PerClient::Counted(clients), Some(client)) = (&admission.per_client, client)
             && !clients.admit(client)
@@ -150,6 +206,20 @@ impl Permit {
         }
         self.client = client;
         true
+    }
+
+    /// The same of a client that becomes known later, behind whoever brings its connection. Dropped before it is ready, it
+    /// counts nothing.
+    pub async fn claim_late(&mut self, address: SocketAddr) -> bool {
+        let Some(PerClient::Told(primary)) = self.admission.as_ref().map(|admission| &admission.per_client) else {
+            return self.claim(Peer::Tcp(address));
+        };
+        let Some(client) = client_at(address, &primary.exempt) else { return true };
+        let answered = primary.questions().ask(client);
+        primary.some.notify_one();
+        let is_admitted = answered.await.unwrap_or(false);
+        self.client = is_admitted.then_some(client);
+        is_admitted
     }
 
     /// Counts the connection as this worker's from now on, if it is nobody's yet.
@@ -192,10 +262,7 @@ impl Drop for Permit {
         }
         match (&admission.per_client, self.client.take()) {
             (PerClient::Counted(clients), Some(client)) => clients.release(client, 1),
-            (PerClient::Told(ended), Some(client)) => {
-                ended.of.lock().unwrap_or_else(PoisonError::into_inner).push(client);
-                ended.some.notify_one();
-            }
+            (PerClient::Told(primary), Some(client)) => primary.tell_ended(client),
             (_, _) => {}
         }
         admission.give_back(1);

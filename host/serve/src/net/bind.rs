@@ -12,7 +12,7 @@ use rustix::net::sockopt::set_tcp_nodelay;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use wasmhost_base::socket_file::{SocketFile, remove_abandoned};
-use wasmhost_config::Listen;
+use wasmhost_config::{LOW_PORTS, Listen};
 
 /// Connections that the kernel keeps for the host until it accepts them; the system's `somaxconn` may be lower.
 pub const BACKLOG: i32 = 4_096;
@@ -21,9 +21,6 @@ pub const BACKLOG: i32 = 4_096;
 /// megabytes, and tells that there is room again when a third of them is gone: a client that reads slowly and steadily
 /// would look like one that does not read. Half of this is what it has to read within `--body-idle-timeout`.
 pub(super) const UNSENT_MAX_BYTES: u32 = 128 * 1024;
-
-/// Sockets that a service manager may hand over.
-const HANDED_OVER_MAX: RawFd = 4_096;
 
 /// Why the host cannot listen on an address.
 #[derive(Debug, thiserror::Error)]
@@ -89,20 +86,12 @@ impl Bound {
                 Ok((listener, file)) => Ok(Self::Unix(listener, Some(file))),
                 Err(error) => Err(unix_error(path, &error)),
             },
-            Listen::Inherited => Err(BindError {
+            Listen::Inherited(_) => Err(BindError {
                 address: "the inherited sockets".to_owned(),
                 reason: "they are for clients".to_owned(),
                 hint: "name an address".to_owned(),
             }),
         }
-    }
-
-    /// The sockets that the service manager handed over; one at least.
-    ///
-    /// # Errors
-    /// When there is none, or one is not a listening TCP or Unix stream socket.
-    pub fn handed_over() -> Result<Vec<Self>, BindError> {
-        inherited()
     }
 
     /// One that another process of this program has bound to `listen`. With its file, where that has made one.
@@ -116,7 +105,7 @@ impl Bound {
                 rustix::net::listen(&listener, BACKLOG).map_err(|error| unix_error(path, &error.into()))?;
                 Ok(Self::Unix(listener, file))
             }
-            Listen::Tcp(_) | Listen::Inherited => {
+            Listen::Tcp(_) | Listen::Inherited(_) => {
                 let listener = TcpListener::from(socket);
                 set_up(&listener).map_err(|error| unwatched(&error))?;
                 Ok(Self::Tcp(listener))
@@ -211,10 +200,15 @@ fn tcp_error(address: SocketAddr, error: &io::Error) -> BindError {
     let port = address.port();
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "stop the program that uses it, or choose another port; port 0 takes any free one".to_owned()
+            let both = if address.ip().is_unspecified() {
+                "; `[::]` takes clients of IPv4, too, so name it alone"
+            } else {
+                ""
+            };
+            format!("stop the program that uses it, or choose another port; port 0 takes any free one{both}")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); choose a higher one than {port}")
+            format!("{LOW_PORTS}; or choose a higher port than {port}")
         }
         io::ErrorKind::AddrNotAvailable if address.is_ipv6() => {
             "use an address of this machine; if it has no IPv6, use IPv4 (127.0.0.1, or 0.0.0.0 for all)".to_owned()
@@ -256,56 +250,11 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((listener, file))
 }
 
-/// Keeps the sockets that the service manager handed over, whether one of them is served or not, from the processes that
-/// this one starts: a guest that broke out of a worker could accept its clients' connections. To be called before any
-/// process is started.
-pub fn keep_handed_over() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<RawFd>().ok());
-    if number("LISTEN_PID").and_then(|pid| u32::try_from(pid).ok()) != Some(std::process::id()) {
-        return;
-    }
-    let first = number("LISTEN_FDS_FIRST_FD").filter(|first| *first >= 0).unwrap_or(3);
-    let end = first.saturating_add(number("LISTEN_FDS").unwrap_or(0).min(HANDED_OVER_MAX));
-    for descriptor in first..end {
-        #[expect(unsafe_code, reason = "a descriptor is named by its number")]
-        // SAFETY: it is borrowed for one call, which changes no more than a flag of it. Where there is none of this number,
-        // the call fails.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
-        // Why it cannot be used, if it is to be, is told when it is.
-        let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC);
-    }
-}
-
 /// Sets what the connections of a socket that others have made inherit from it.
-fn set_up(listener: &TcpListener) -> io::Result<()> {
+pub(super) fn set_up(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     set_tcp_nodelay(listener, true)?;
     SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_MAX_BYTES)
-}
-
-/// The sockets that the service manager handed over.
-fn inherited() -> Result<Vec<Bound>, BindError> {
-    let failed = |reason: String| {
-        BindError {
-        address: "the inherited sockets".to_owned(),
-        reason,
-        hint: "LISTEN_FDS must count listening TCP or Unix stream sockets from descriptor 3 on, with LISTEN_PID set to this process (sd_listen_fds(3))".to_owned(),
-    }
-    };
-    let mut handed = listenfd::ListenFd::from_env();
-    // The first is missed where there is none.
-    let count = handed.len().max(1);
-    let take = |number| {
-        if let Ok(Some(listener)) = handed.take_tcp_listener(number) {
-            set_up(&listener)?;
-            return Ok(Bound::Tcp(listener));
-        }
-        let listener = handed.take_unix_listener(number)?.ok_or_else(|| io::Error::other("there is none"))?;
-        listener.set_nonblocking(true)?;
-        Ok(Bound::Unix(listener, None))
-    };
-    let sockets: io::Result<Vec<Bound>> = (0..count).map(take).collect();
-    sockets.map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]

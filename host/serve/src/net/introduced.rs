@@ -4,12 +4,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
 
 use ipnet::IpNet;
 use tokio::io::ReadBuf;
 
-use super::clients::{Client, Clients};
 use super::peer::Peer;
 use super::proxy_header::{PROXY_HEADER_BYTES_MAX, ProxyHeader, read};
 use super::socket::ClientSocket;
@@ -17,10 +15,7 @@ use super::socket::ClientSocket;
 /// Whether somebody at the other end may say who a client is. (Who can reach a Unix socket's file was let in by its mode.)
 pub(crate) fn may_introduce(peer: Peer, trusted: &[IpNet]) -> bool {
     match peer {
-        Peer::Tcp(address) => {
-            let address = address.ip().to_canonical();
-            trusted.iter().any(|network| network.contains(&address))
-        }
+        Peer::Tcp(address) => trusted.iter().any(|network| network.contains(&address.ip())),
         Peer::Unix => true,
         Peer::Front => false,
     }
@@ -65,35 +60,5 @@ pub(crate) async fn client_of(socket: &ClientSocket) -> io::Result<Option<Socket
                 socket.clear_read_ready();
             }
         }
-    }
-}
-
-/// The connections of clients that balancers have introduced to a worker: each worker counts its own.
-pub(crate) struct IntroducedClients(Option<Rc<Clients>>);
-
-/// That a client has one more. Dropped when its connection ends.
-pub(crate) struct CountedClient(Rc<Clients>, Client);
-
-impl IntroducedClients {
-    /// Of `max` connections each on all workers together, but for those of the networks `exempt`.
-    pub(crate) fn new(max: Option<usize>, workers: u16, exempt: &[IpNet]) -> Self {
-        // Connections are dealt evenly.
-        Self(max.map(|max| Rc::new(Clients::new(max.div_ceil(workers.max(1).into()), exempt))))
-    }
-
-    /// Counts one more of this client.
-    ///
-    /// # Errors
-    /// It has as many as it may.
-    pub(crate) fn count(&self, address: SocketAddr) -> Result<Option<CountedClient>, ()> {
-        let Some(clients) = &self.0 else { return Ok(None) };
-        let Some(client) = clients.client_at(address) else { return Ok(None) };
-        if clients.admit(client) { Ok(Some(CountedClient(Rc::clone(clients), client))) } else { Err(()) }
-    }
-}
-
-impl Drop for CountedClient {
-    fn drop(&mut self) {
-        self.0.release(self.1, 1);
     }
 }

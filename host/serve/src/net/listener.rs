@@ -18,7 +18,8 @@ use super::accepted::Accepted;
 use super::bind::unwatched;
 use super::peer::Peer;
 
-pub use super::bind::{Address, BACKLOG, BindError, Bound, bind_for_each, bind_tcp, keep_handed_over, listen};
+pub use super::bind::{Address, BACKLOG, BindError, Bound, bind_for_each, bind_tcp, listen};
+pub use super::handed_over::{HandedOver, keep_handed_over};
 
 /// A bound socket that listens.
 #[derive(Debug)]
@@ -128,7 +129,7 @@ fn accept_now(bound: &Bound) -> io::Result<(Accepted, Peer)> {
             let (socket, peer): (OwnedFd, _) = acceptfrom_with(listener.as_fd(), flags)?;
             let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
             let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
-            Ok((Accepted::Tcp(socket.into()), Peer::Tcp(peer)))
+            Ok((Accepted::Tcp(socket.into()), Peer::at(peer)))
         }
         Bound::Unix(listener, _) => {
             let socket = rustix::net::accept_with(listener.as_fd(), flags)?;

@@ -8,12 +8,20 @@ use serde::{Deserialize, Serialize};
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Peer {
-    /// A TCP client.
+    /// A TCP client; [`Self::at`] makes one.
     Tcp(SocketAddr),
     /// A client of the Unix socket.
     Unix,
     /// A worker of this host that takes clients' connections, and forwards requests for apps of groups.
     Front,
+}
+
+impl Peer {
+    /// The client at this address. A socket of IPv6 that takes clients of IPv4, too, shows their addresses in the form of
+    /// IPv6 (RFC 4291, section 2.5.5.2): they count as what they are, for logs, limits and guests.
+    pub fn at(address: SocketAddr) -> Self {
+        Self::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
 }
 
 impl fmt::Display for Peer {

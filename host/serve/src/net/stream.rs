@@ -11,6 +11,7 @@ use tokio::io::ReadBuf;
 
 use super::listeners::ListenerSetup;
 use super::socket::ClientSocket;
+use super::spoken::TlsVersion;
 use super::tls::session::Session;
 use super::tls::subject::ClientCertificate;
 
@@ -20,6 +21,8 @@ pub(crate) struct Stream {
     tls: Option<Box<Session>>,
     /// Of the address that it came to; none: it is another worker's.
     setup: Option<Arc<ListenerSetup>>,
+    /// Its balancer did not say who the client is.
+    is_unnamed: bool,
     /// What was sent must not look whole.
     is_broken_off: Cell<bool>,
 }
@@ -36,7 +39,18 @@ impl Drop for Stream {
 impl Stream {
     /// On this socket, which came to a listener with this setup, and with this session.
     pub(crate) fn new(socket: ClientSocket, setup: Option<Arc<ListenerSetup>>, tls: Option<Session>) -> Self {
-        Self { socket, tls: tls.map(Box::new), setup, is_broken_off: Cell::new(false) }
+        Self { socket, tls: tls.map(Box::new), setup, is_unnamed: false, is_broken_off: Cell::new(false) }
+    }
+
+    /// The same, of a client that its balancer has not named.
+    pub(crate) fn unnamed(mut self) -> Self {
+        self.is_unnamed = true;
+        self
+    }
+
+    /// Whether nobody has said who the client is: the other end is a balancer, which passes on whatever somebody sends.
+    pub(crate) fn is_unnamed(&self) -> bool {
+        self.is_unnamed
     }
 
     /// How connections begin that come where this one came.
@@ -44,9 +58,9 @@ impl Stream {
         self.setup.as_deref()
     }
 
-    /// Whether others cannot read it.
-    pub(crate) fn is_encrypted(&self) -> bool {
-        self.tls.is_some()
+    /// The TLS that keeps others from reading it; none: they can.
+    pub(crate) fn tls(&self) -> Option<TlsVersion> {
+        self.tls.as_ref().map(|session| session.version())
     }
 
     /// Whether the client has chosen HTTP/2 in TLS's handshake.

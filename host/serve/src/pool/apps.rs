@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{App, AppId, AppTable, Routed};
 use wasmhost_sandbox::{
-    AppBounds, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox, WorkerBounds, WorkerCpu, relieved_by,
+    AppBounds, AppCounters, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox, WorkerBounds, WorkerCpu,
+    relieved_by,
 };
 
 use super::common::{Common, PoolNotice};
@@ -182,7 +183,8 @@ impl WorkerApps {
         let app = Arc::clone(self.table.borrow().get(id)?);
         let (metrics, has_answered) = rows(&self.parts, id)?;
         let bounds = self.lingering.take(id).unwrap_or_else(|| {
-            AppBounds::new(&self.parts.bounds, (self.common.worker.0, &app.name), &metrics.shortages)
+            let counters = AppCounters { shortages: &metrics.shortages, outgoing: &metrics.outgoing };
+            AppBounds::new(&self.parts.bounds, (self.common.worker.0, &app.name), counters)
         });
         let context = context(&self.common, &self.parts, (Some(id), self.has_others()), &app, &bounds);
         if self.seen.borrow_mut().insert(id) {

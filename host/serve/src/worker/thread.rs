@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
+use wasmhost_base::quota::Quota;
 use wasmhost_base::woken::when_woken;
 use wasmhost_config::AppId;
 use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
@@ -21,13 +22,14 @@ use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
 use super::events::{Applied, Events, Exit, WorkerEvent};
 use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
+use crate::buffers::UNREAD_MAX;
 use crate::crash::Crash;
 use crate::http::{ForwardConnections, Lines, Shares, WorkerShared, share_max};
 use crate::metrics::HandshakeFailure;
 use crate::net::ListenerId;
 use crate::net::acceptor::{Acceptor, next_of};
 use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
-use crate::net::introduced::{CountedClient, IntroducedClients, client_of, may_introduce};
+use crate::net::introduced::{client_of, may_introduce};
 use crate::net::listener::Listener;
 use crate::net::listeners::ListenerSetup;
 use crate::net::tls::handshakes::{Handshakes, NoSession};
@@ -130,8 +132,6 @@ async fn serve(
     let _ = kept.set(Rc::clone(&apps));
     let alarms = Rc::new(Alarms::default());
     let shares = Shares::new(share_max(&config));
-    let limits = &config.limits;
-    let introduced = IntroducedClients::new(limits.max_connections_per_client, config.workers, &config.trust_proxy);
     let worker = Rc::new(WorkerShared {
         id,
         apps: Rc::clone(&apps),
@@ -150,7 +150,7 @@ async fn serve(
         listeners_changed: Notify::new(),
         drain_begins: Notify::new(),
         handshakes: Handshakes::default(),
-        introduced,
+        unread: Quota::new(UNREAD_MAX),
         tasks: Cell::new(0),
         changed: Notify::new(),
         crash: Rc::clone(&crash),
@@ -357,13 +357,13 @@ impl Crew {
     }
 
     /// Serves a connection in a task of its own. Its socket and its permit are held here, outside what a panic may leak.
-    fn run(&self, socket: ClientSocket, listener: Option<ListenerId>, peer: Peer, permit: Permit) {
+    fn run(&self, socket: ClientSocket, listener: Option<ListenerId>, peer: Peer, mut permit: Permit) {
         self.open.set(self.open.get() + 1);
         let (open, worker) = (Rc::clone(&self.open), Rc::clone(&self.worker));
         tokio::task::spawn_local(async move {
-            let beginning = begin(&worker, socket, listener, peer);
+            let beginning = begin(&worker, socket, listener, peer, &mut permit);
             let begun = worker.crash.survive(Box::pin(beginning)).await.flatten();
-            if let Some((stream, peer, _counted)) = begun {
+            if let Some((stream, peer)) = begun {
                 let stream = Rc::new(stream);
                 let serving = Box::pin(protocol::serve(Rc::clone(&worker), Rc::clone(&stream), peer));
                 if worker.crash.survive(serving).await.is_none() {
@@ -381,8 +381,8 @@ impl Crew {
     }
 }
 
-/// A connection on which a protocol can begin, its client, and that this one is counted, where a balancer has named it.
-type BegunConnection = (Stream, Peer, Option<CountedClient>);
+/// A connection on which a protocol can begin, and its client.
+type BegunConnection = (Stream, Peer);
 
 /// Brings a connection to where a protocol can begin: behind the PROXY header and TLS's handshake, where there are any.
 async fn begin(
@@ -390,8 +390,9 @@ async fn begin(
     socket: ClientSocket,
     listener: Option<ListenerId>,
     peer: Peer,
+    permit: &mut Permit,
 ) -> Option<BegunConnection> {
-    let Some(id) = listener else { return Some((Stream::new(socket, None, None), peer, None)) };
+    let Some(id) = listener else { return Some((Stream::new(socket, None, None), peer)) };
     let known = worker.listeners.borrow().get(id).cloned();
     let setup = match known {
         Some(setup) => setup,
@@ -399,10 +400,10 @@ async fn begin(
         None => Box::pin(worker.listener_in_time(id)).await?,
     };
     if !setup.has_proxy_header && setup.tls.is_none() {
-        return Some((Stream::new(socket, Some(setup), None), peer, None));
+        return Some((Stream::new(socket, Some(setup), None), peer));
     }
     let within = worker.config.limits.header_timeout;
-    let beginning = Box::pin(begin_with(worker, socket, setup, peer));
+    let beginning = Box::pin(begin_with(worker, socket, setup, peer, permit));
     tokio::select! {
         begun = tokio::time::timeout(within, beginning) => begun.unwrap_or_else(|_| {
             fail(worker, peer, HandshakeFailure::Late, None);
@@ -418,8 +419,9 @@ async fn begin_with(
     socket: ClientSocket,
     setup: Arc<ListenerSetup>,
     mut peer: Peer,
+    permit: &mut Permit,
 ) -> Option<BegunConnection> {
-    let mut counted = None;
+    let mut is_named = true;
     if setup.has_proxy_header {
         if !may_introduce(peer, &worker.config.trust_proxy) {
             fail(worker, peer, HandshakeFailure::Untrusted, None);
@@ -427,28 +429,31 @@ async fn begin_with(
         }
         match client_of(&socket).await {
             Ok(Some(client)) => {
-                peer = Peer::Tcp(client);
-                let Ok(count) = worker.introduced.count(client) else {
+                peer = Peer::at(client);
+                if !permit.claim_late(client).await {
                     fail(worker, peer, HandshakeFailure::PerClient, None);
                     return None;
-                };
-                counted = count;
+                }
             }
-            Ok(None) => {}
+            Ok(None) => is_named = false,
             Err(error) => {
                 fail(worker, peer, HandshakeFailure::NoClient, Some(error));
                 return None;
             }
         }
     }
-    let Some(tls) = setup.tls.clone() else { return Some((Stream::new(socket, Some(setup), None), peer, counted)) };
+    let begun = |socket, setup, session| {
+        let stream = Stream::new(socket, Some(setup), session);
+        Some((if is_named { stream } else { stream.unnamed() }, peer))
+    };
+    let Some(tls) = setup.tls.clone() else { return begun(socket, setup, None) };
     match worker.handshakes.shake(&socket, tls).await {
         Ok(session) => {
             worker.metrics.handshakes.add_one();
             if session.is_resumed() {
                 worker.metrics.resumptions.add_one();
             }
-            Some((Stream::new(socket, Some(setup), Some(session)), peer, counted))
+            begun(socket, setup, Some(session))
         }
         Err(NoSession::Shed) => {
             fail(worker, peer, HandshakeFailure::Shed, None);

@@ -64,7 +64,7 @@ impl Acceptors {
 
     /// Lets go of those that a service manager handed over: what waits there stays, for whoever is handed them next.
     pub(super) fn leave_handed_over(&mut self) {
-        self.0.retain(|door| door.listen != Listen::Inherited);
+        self.0.retain(|door| !matches!(door.listen, Listen::Inherited(_)));
     }
 
     /// One more.

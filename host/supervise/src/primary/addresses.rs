@@ -40,15 +40,6 @@ fn is_in_the_way(old: &Listen, new: &Listen) -> bool {
         && (one == other || is_all(old) || is_all(new) || is_of_all(one, other) || is_of_all(other, one))
 }
 
-/// An address, as the settings name it.
-pub(super) fn named(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp(address) => address.to_string(),
-        Listen::Unix(path) => format!("unix:{}", path.display()),
-        Listen::Inherited => "systemd".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

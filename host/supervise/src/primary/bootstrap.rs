@@ -13,7 +13,7 @@ use wasmhost_confine::spawner::{Settings, Spawner, TlsLook};
 use wasmhost_confine::{self as confine, Cage, Confinement};
 use wasmhost_sandbox::{capabilities, make_cache_dir};
 use wasmhost_serve::clients::Clients;
-use wasmhost_serve::listener::{Address, BindError, Bound, Listener, bind_for_each, listen};
+use wasmhost_serve::listener::{Address, BindError, Bound, HandedOver, Listener, bind_for_each, listen};
 use wasmhost_serve::worker::inbox::PerClient;
 
 use super::error::{PrimaryError, system};
@@ -74,15 +74,15 @@ enum BootstrapSocket {
 
 impl BootstrapSocket {
     /// Binds an address. (Several sockets may have been handed over.)
-    fn bind(listen: &Listen, config: &Config) -> Result<Vec<Self>, BindError> {
+    fn bind(listen: &Listen, config: &Config, handed: &mut HandedOver) -> Result<Vec<Self>, BindError> {
         match (listen, config.balance) {
             (Listen::Tcp(address), Balance::Kernel) => {
                 let (listeners, address) = bind_for_each(*address, config.workers)?;
                 Ok(vec![Self::Each(listeners, address, listen.clone())])
             }
-            (Listen::Inherited, _) => {
-                let handed_over = Bound::handed_over()?.into_iter();
-                Ok(handed_over.map(|bound| Self::One(bound, Listen::Inherited)).collect())
+            (Listen::Inherited(name), _) => {
+                let sockets = handed.take(name.as_deref())?.into_iter();
+                Ok(sockets.map(|bound| Self::One(bound, listen.clone())).collect())
             }
             (listen, _) => Ok(vec![Self::One(Bound::new(listen)?, listen.clone())]),
         }
@@ -108,10 +108,10 @@ impl Bootstrap {
             return Err(PrimaryError::Descriptors { needed, limit });
         }
         let mut files = BoundFiles { files: Vec::new(), spawner: None };
-        let mut sockets = Vec::new();
+        let (mut sockets, mut handed) = (Vec::new(), HandedOver::default());
         for listen in config.addresses() {
             // The files of those that were bound go when a later one cannot be.
-            let bound = BootstrapSocket::bind(listen, config)?;
+            let bound = BootstrapSocket::bind(listen, config, &mut handed)?;
             files.files.extend(bound.iter().filter_map(BootstrapSocket::file).cloned());
             sockets.extend(bound);
         }

@@ -84,7 +84,7 @@ mod tests {
         let app = |name: &str, group: Option<&str>| {
             let mut app = App { name: name.to_owned(), group: group.map(str::to_owned), ..App::default() };
             app.routes = vec![format!("{name}.test/*")];
-            app.grants.env = vec![("SECRET".to_owned(), name.to_owned())];
+            app.grants.env = vec![("SECRET".to_owned(), name.to_owned()).into()];
             Arc::new(app)
         };
         let all = [app("none", None), app("one", Some("g")), app("two", Some("h"))];

@@ -16,7 +16,7 @@ use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::listener::{BindError, Bound, Listener};
 
 use super::acceptors::{Acceptors, Door};
-use super::addresses::{UnnamedAddresses, named};
+use super::addresses::UnnamedAddresses;
 use super::reload::{DevOrder, LoadOutcome};
 use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
@@ -316,18 +316,15 @@ impl<B: Backend> Primary<B> {
             }
         }
         for kept in &found.kept {
-            tracing::warn!(
-                "reload: still listening on {}, until the host listens on all addresses of the file",
-                named(kept)
-            );
+            tracing::warn!("reload: still listening on {}, until the host listens on all addresses of the file", kept);
         }
         for closed in &found.closed {
-            tracing::info!("reload: no longer listening on {}", named(closed));
+            tracing::info!("reload: no longer listening on {closed}");
         }
         acceptors.give_up(&found.closed);
         self.reload.is_due |= !found.again.is_empty();
         self.reload.listening = acceptors.listening();
-        let shown = errors.into_iter().map(|(listen, error)| (named(&listen), error.reason));
+        let shown = errors.into_iter().map(|(listen, error)| (listen.to_string(), error.reason));
         self.host_status.set_not_listening(shown.collect());
     }
 
@@ -338,7 +335,7 @@ impl<B: Backend> Primary<B> {
         bound: Result<(OwnedFd, Option<SocketFile>), String>,
     ) -> Result<Listener, BindError> {
         let failed = |reason| BindError {
-            address: named(listen),
+            address: listen.to_string(),
             reason,
             hint: "free the address, or restart the host".to_owned(),
         };

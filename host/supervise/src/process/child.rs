@@ -349,6 +349,7 @@ impl Attendance {
                         orders.supply(app, Supply::Unavailable(reason));
                     }
                     Ok(Some((ToWorker::MakeRoom(app), _))) => orders.make_room_for(app),
+                    Ok(Some((ToWorker::Claimed(answers), _))) => self.admission.answered(&answers),
                     Ok(Some((ToWorker::Call, _))) => self.give_sign(),
                     Ok(Some((ToWorker::Drain, _))) => orders.stage(Stage::Drain),
                     Ok(Some((ToWorker::Load { .. } | ToWorker::Start { .. }, _))) => {}
@@ -362,7 +363,7 @@ impl Attendance {
                     deadline = None;
                     orders.stage(Stage::Stop);
                 }
-                () = self.admission.some_ended() => self.tell_ended().await,
+                () = self.admission.some_to_tell() => self.tell_of_clients().await,
                 () = self.admission.asked_for() => self.tell(&FromWorker::Freed).await,
             }
         }
@@ -536,8 +537,15 @@ impl Attendance {
         }
     }
 
-    /// Tells whose connections have ended. Not waiting for the primary, which may be waiting for this process.
-    async fn tell_ended(&self) {
+    /// Tells whose connections have ended, and asks whose may begin. Not waiting for the primary, which may be waiting for this
+    /// process.
+    async fn tell_of_clients(&self) {
+        let send = |clients| self.wire.try_send(&FromWorker::Claims(clients), &[]).is_ok();
+        while let Some(is_sent) = self.admission.ask(ENDED_MAX, send) {
+            if !is_sent {
+                return tokio::time::sleep(TELL_AGAIN).await;
+            }
+        }
         loop {
             let clients = self.admission.take_ended(ENDED_MAX);
             if clients.is_empty() {

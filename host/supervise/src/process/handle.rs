@@ -232,13 +232,27 @@ impl Drop for ProcessHandle {
     }
 }
 
-/// Whose connections have ended in a process: takes them off the books.
+/// Whose connections begin and end in a process: keeps the books.
 struct ProcessEnd {
     abroad: Abroad,
     admission: Arc<Admission>,
 }
 
 impl ProcessEnd {
+    /// Which of these clients may have one more connection.
+    fn claim(&self, clients: &[Client]) -> Vec<bool> {
+        let mut abroad = self.abroad.borrow_mut();
+        let claim = |client: &Client| {
+            let has_room = abroad.len() < self.admission.max() || abroad.contains_key(client);
+            let is_admitted = has_room && self.admission.admit(*client);
+            if is_admitted {
+                *abroad.entry(*client).or_default() += 1;
+            }
+            is_admitted
+        };
+        clients.iter().map(claim).collect()
+    }
+
     fn note(&self, clients: Vec<Client>) {
         let mut abroad = self.abroad.borrow_mut();
         for client in clients {
@@ -307,6 +321,18 @@ async fn attend(
                 Ok(Some((FromWorker::Freed, _))) => WorkerEvent::Freed,
                 Ok(Some((FromWorker::Ended(clients), _))) => {
                     ended.note(clients);
+                    continue;
+                }
+                Ok(Some((FromWorker::Claims(clients), _))) => {
+                    if unsent.is_closed() {
+                        continue;
+                    }
+                    // None that is sound asks more.
+                    if !unsent.claimed(ended.claim(&clients)) {
+                        exit = Some(Exit::Killed("it claimed more connections than it can have, and was killed".into()));
+                        patience = Duration::ZERO;
+                        break;
+                    }
                     continue;
                 }
                 Ok(Some((FromWorker::Exited(how), _))) => {

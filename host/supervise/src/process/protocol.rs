@@ -55,6 +55,8 @@ pub(super) enum ToWorker {
     Unavailable { app: AppId, reason: Arc<str> },
     /// Put an app to sleep that nobody uses: this one lacks memory on another worker.
     MakeRoom(AppId),
+    /// Whether the clients of the first claims that were not answered may have one more connection.
+    Claimed(Vec<bool>),
     /// Give a sign of life.
     Call,
     /// Finish what is in flight and end.
@@ -97,6 +99,8 @@ pub(super) enum FromWorker {
     Freed,
     /// Connections of these clients have ended, [`ENDED_MAX`] at most.
     Ended(Vec<Client>),
+    /// Connections that it has are these clients', [`ENDED_MAX`] at most. [`ToWorker::Claimed`] answers.
+    Claims(Vec<Client>),
     /// The app was loaded and tried. With its code where that is not stored.
     Loaded {
         tried: Tried,

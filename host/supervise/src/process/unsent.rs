@@ -50,7 +50,14 @@ struct WaitingOrders {
     table: Option<(u64, Arc<OwnedFd>)>,
     listeners: Option<(u64, Arc<ListenersOrder>)>,
     apps: BTreeMap<AppId, (u64, GivenSupply)>,
+    /// Answers to claims, in their order: each counts.
+    claimed: Vec<bool>,
 }
+
+/// Most answers that wait: more than a process has connections.
+const CLAIMED_MAX: usize = 1 << 20;
+/// Most answers of a message.
+const ANSWERS_MAX: usize = 1_000;
 
 /// An order that is being sent.
 enum WorkerOrder {
@@ -58,6 +65,7 @@ enum WorkerOrder {
     Table(Arc<OwnedFd>),
     Listeners(Arc<ListenersOrder>),
     App(AppId, GivenSupply),
+    Claimed(Vec<bool>),
 }
 
 /// Orders that have not been sent yet.
@@ -91,9 +99,23 @@ impl UnsentOrders {
         self.change(|waiting, number| drop(waiting.apps.insert(app, (number, given))));
     }
 
+    /// The next claims are answered so. False: too many answers wait.
+    pub(super) fn claimed(&self, mut answers: Vec<bool>) -> bool {
+        let has_room = self.waiting.borrow().claimed.len() + answers.len() <= CLAIMED_MAX;
+        if has_room {
+            self.change(|waiting, _| waiting.claimed.append(&mut answers));
+        }
+        has_room
+    }
+
     /// The app is gone: nothing is said of it.
     pub(super) fn forget(&self, app: AppId) {
         drop(self.waiting.borrow_mut().apps.remove(&app));
+    }
+
+    /// Whether no more come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 
     /// No more come.
@@ -119,6 +141,9 @@ impl UnsentOrders {
         if let Some((number, listeners)) = &waiting.listeners {
             return Some((*number, WorkerOrder::Listeners(Arc::clone(listeners))));
         }
+        if !waiting.claimed.is_empty() {
+            return Some((0, WorkerOrder::Claimed(waiting.claimed.iter().copied().take(ANSWERS_MAX).collect())));
+        }
         if let Some((number, table)) = &waiting.table {
             return Some((*number, WorkerOrder::Table(Arc::clone(table))));
         }
@@ -133,6 +158,7 @@ impl UnsentOrders {
             WorkerOrder::Stage(_) => drop(waiting.stage.take_if(|(at, _)| *at == number)),
             WorkerOrder::Table(_) => drop(waiting.table.take_if(|(at, _)| *at == number)),
             WorkerOrder::Listeners(_) => drop(waiting.listeners.take_if(|(at, _)| *at == number)),
+            WorkerOrder::Claimed(answers) => waiting.claimed.drain(..answers.len()).for_each(drop),
             WorkerOrder::App(app, _) => {
                 if waiting.apps.get(app).is_some_and(|(at, _)| *at == number) {
                     waiting.apps.remove(app);
@@ -188,6 +214,7 @@ async fn send(wire: &Wire, order: &WorkerOrder) -> io::Result<()> {
             let tls: Vec<Sent<'_>> = listeners.descriptors().collect();
             wire.send(&ToWorker::Listeners(listeners.rows.clone()), &tls).await
         }
+        WorkerOrder::Claimed(answers) => wire.send(&ToWorker::Claimed(answers.clone()), &[]).await,
         WorkerOrder::App(app, GivenSupply::Code(code)) => {
             let (code, file) = code_of(*app, code);
             wire.send(&ToWorker::Supply(code), &file.into_iter().collect::<Vec<_>>()).await

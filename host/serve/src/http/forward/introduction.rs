@@ -1,14 +1,17 @@
 //! How a worker that forwards a request introduces its client to the worker of a group that serves it: in a field of the
 //! request's head, which no client can set and no guest sees. Pure.
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Version};
 
 use wasmhost_config::AppId;
 
-use crate::net::{CERTIFICATE_FIELDS_BYTES_MAX, Peer};
+use crate::net::{CERTIFICATE_FIELDS_BYTES_MAX, Peer, TlsVersion, http_name, http_named};
 
 /// The field. Whoever has a request from a client takes it away.
 pub(crate) const FIELD: HeaderName = HeaderName::from_static("x-wasmhost-client");
+
+/// Stands for the version of TLS where there is none.
+const NO_TLS: &str = "none";
 
 /// Longest head beyond `--header-max` that an introduction, and a `Host` for a client that named none, make.
 pub(crate) const INTRODUCTION_BYTES_MAX: usize = 1024 + CERTIFICATE_FIELDS_BYTES_MAX;
@@ -28,8 +31,10 @@ pub(crate) struct Introduction {
     pub(crate) trusted: bool,
     /// The client named a host (HTTP/1.0 asks for none).
     pub(crate) has_host: bool,
-    /// The client speaks TLS.
-    pub(crate) is_encrypted: bool,
+    /// The TLS that the client speaks.
+    pub(crate) tls: Option<TlsVersion>,
+    /// The version of HTTP that the client speaks.
+    pub(crate) http: Version,
     /// The worker that forwards has put into the head what it has verified of the client's certificate.
     pub(crate) is_certified: bool,
 }
@@ -37,9 +42,10 @@ pub(crate) struct Introduction {
 impl Introduction {
     /// As it is written.
     pub(super) fn value(&self) -> Option<HeaderValue> {
-        let Self { app, stripped, client, trusted, has_host, is_encrypted, is_certified } = self;
-        let facts = [trusted, has_host, is_encrypted, is_certified].map(bool::to_string).join(" ");
-        HeaderValue::try_from(format!("{} {stripped} {facts} {client}", app.0)).ok()
+        let Self { app, stripped, client, trusted, has_host, tls, http, is_certified } = self;
+        let facts = [trusted, has_host, is_certified].map(bool::to_string).join(" ");
+        let spoken = format!("{} {}", tls.map_or(NO_TLS, TlsVersion::name), http_name(*http));
+        HeaderValue::try_from(format!("{} {stripped} {facts} {spoken} {client}", app.0)).ok()
     }
 
     /// Reads it.
@@ -48,12 +54,17 @@ impl Introduction {
         let app = AppId(words.next()?.parse().ok()?);
         let stripped = words.next()?.parse().ok()?;
         let mut fact = || words.next()?.parse().ok();
-        let (trusted, has_host, is_encrypted, is_certified) = (fact()?, fact()?, fact()?, fact()?);
+        let (trusted, has_host, is_certified) = (fact()?, fact()?, fact()?);
+        let tls = match words.next()? {
+            NO_TLS => None,
+            name => Some(TlsVersion::named(name)?),
+        };
+        let http = http_named(words.next()?)?;
         let client = match words.next()? {
             "unix" => Peer::Unix,
             address => Peer::Tcp(address.parse().ok()?),
         };
-        let read = Self { app, stripped, client, trusted, has_host, is_encrypted, is_certified };
+        let read = Self { app, stripped, client, trusted, has_host, tls, http, is_certified };
         words.next().is_none().then_some(read)
     }
 }
@@ -66,15 +77,20 @@ mod tests {
     fn what_is_read_is_what_was_written() {
         for client in ["1.2.3.4:5".parse().map(Peer::Tcp), "[fe80::1]:65535".parse().map(Peer::Tcp), Ok(Peer::Unix)] {
             let client = client.unwrap_or(Peer::Unix);
-            for (trusted, has_host) in [(true, false), (false, true)] {
-                let (is_encrypted, is_certified) = (has_host, trusted);
+            for (trusted, has_host, tls, http) in [
+                (true, false, None, Version::HTTP_10),
+                (false, true, Some(TlsVersion::V12), Version::HTTP_11),
+                (false, true, Some(TlsVersion::V13), Version::HTTP_2),
+            ] {
+                let is_certified = trusted;
                 let introduction = Introduction {
                     app: AppId(16_383),
                     stripped: 7,
                     client,
                     trusted,
                     has_host,
-                    is_encrypted,
+                    tls,
+                    http,
                     is_certified,
                 };
                 let value = introduction.value().expect("a value");
@@ -91,11 +107,14 @@ mod tests {
         for text in [
             "",
             "1",
-            "1 0 true true true true",
-            "1 0 true true unix",
-            "1 0 true true true true nobody",
-            "1 0 true true true true unix more",
-            "-1 0 true true true true unix",
+            "1 0 true true true none HTTP/1.1",
+            "1 0 true true none HTTP/1.1 unix",
+            "1 0 true true true none unix",
+            "1 0 true true true 1.1 HTTP/1.1 unix",
+            "1 0 true true true none HTTP/3 unix",
+            "1 0 true true true none HTTP/1.1 nobody",
+            "1 0 true true true none HTTP/1.1 unix more",
+            "-1 0 true true true none HTTP/1.1 unix",
         ] {
             assert_eq!(Introduction::read(&HeaderValue::from_static(text)), None, "{text}");
         }

@@ -4,6 +4,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::elements::elements_of;
+
 /// The field.
 const PACKED: HeaderName = HeaderName::from_static("x-wasmhost-trailer");
 
@@ -26,13 +28,12 @@ pub(crate) fn take_announcement(head: &mut HeaderMap) {
 }
 
 fn without_own(value: &HeaderValue) -> Option<HeaderValue> {
-    let is_own = |name: &&[u8]| name.trim_ascii() == PACKED.as_str().as_bytes();
-    let names = || value.as_bytes().split(|byte| *byte == b',');
-    if !names().any(|name| is_own(&name)) {
+    let is_own = |name: &&[u8]| *name == PACKED.as_str().as_bytes();
+    if !elements_of(value).any(|name| is_own(&name)) {
         return Some(value.clone());
     }
-    let others: Vec<&[u8]> = names().filter(|name| !is_own(name)).collect();
-    HeaderValue::from_bytes(others.join(&b","[..]).trim_ascii()).ok().filter(|value| !value.is_empty())
+    let others: Vec<&[u8]> = elements_of(value).filter(|name| !is_own(name)).collect();
+    HeaderValue::from_bytes(&others.join(&b", "[..])).ok().filter(|value| !value.is_empty())
 }
 
 /// Trailers as they are sent.

@@ -2,15 +2,16 @@
 //! makes and reads the records; this file moves them to and from the socket.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::ReadBuf;
 
 use super::super::socket::ClientSocket;
+use super::super::spoken::TlsVersion;
 use super::HTTP2;
 use super::subject::ClientCertificate;
 
@@ -99,24 +100,45 @@ impl Session {
     /// Reads plain text.
     pub(in super::super) fn try_read(&self, socket: &ClientSocket, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
         loop {
-            match self.connection.borrow_mut().reader().read(buffer.initialize_unfilled()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // An end without a word (RFC 8446, section 6.1): how a message is framed tells whether it is whole.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
-                Err(error) => return Err(error),
-                Ok(read) => {
-                    // Where the buffer is full there may be more.
-                    self.has_plain.set(read > 0 && buffer.remaining() == read);
-                    buffer.advance(read);
-                    return Ok(read);
-                }
+            if let Some(read) = self.take_plain(buffer)? {
+                return Ok(read);
             }
-            self.has_plain.set(false);
             if self.has_ended.get() {
                 return Ok(0);
             }
             self.take_records(socket)?;
         }
+    }
+
+    /// Copies the plain text that there is, as much as fits; none: there is none yet. Only what is copied is written to: a
+    /// connection that lies idle would hold all pages of its buffer otherwise.
+    fn take_plain(&self, buffer: &mut ReadBuf<'_>) -> io::Result<Option<usize>> {
+        let mut connection = self.connection.borrow_mut();
+        let mut reader = connection.reader();
+        let mut read = 0;
+        while buffer.remaining() > 0 {
+            match reader.fill_buf() {
+                Ok([]) => break,
+                Ok(plain) => {
+                    let plain = plain.get(..buffer.remaining()).unwrap_or(plain);
+                    buffer.put_slice(plain);
+                    let copied = plain.len();
+                    reader.consume(copied);
+                    read += copied;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && read > 0 => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.has_plain.set(false);
+                    return Ok(None);
+                }
+                // An end without a word (RFC 8446, section 6.1): how a message is framed tells whether it is whole.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) => return Err(error),
+            }
+        }
+        // Where the buffer is full there may be more.
+        self.has_plain.set(buffer.remaining() == 0);
+        Ok(Some(read))
     }
 
     /// Takes what the socket has. None: the client sends nothing more.
@@ -197,6 +219,14 @@ impl Session {
     /// Whether the client has chosen HTTP/2 (RFC 9113, section 3.2).
     pub(crate) fn is_http2(&self) -> bool {
         self.connection.borrow().alpn_protocol() == Some(HTTP2)
+    }
+
+    /// The version of TLS that both have chosen.
+    pub(crate) fn version(&self) -> TlsVersion {
+        match self.connection.borrow().protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => TlsVersion::V12,
+            _ => TlsVersion::V13,
+        }
     }
 }
 

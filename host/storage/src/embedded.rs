@@ -1,0 +1,191 @@
+//! Stores in a file of this process. Whoever reads looks into the file itself, in its own thread; whoever writes asks the
+//! [committer](crate::committer) through a bounded queue.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::oneshot;
+
+use crate::asked::{Answered, Wait, ask};
+use crate::backend::KeyValue;
+use crate::committer::{Committer, Granted, Order, Queued, SharedStores, WallClock, grant};
+use crate::engine::Engine;
+use crate::error::{OpenError, StoreError};
+use crate::file::StoreFile;
+use crate::operation::{NAME_BYTES_MAX, Operation, StoreQuota};
+use crate::read::answer;
+
+/// Operations that wait for the committer, of all stores, without those of the transaction that it is in.
+const QUEUE_MAX: usize = 1_024;
+/// Operations of one store that are not answered yet, so that it leaves room for others.
+const QUEUE_OF_STORE_MAX: usize = 256;
+/// Bytes of all operations that are not answered yet.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// How the stores of a process are kept.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// Memory for pages of the file, in bytes.
+    pub cache_bytes: usize,
+    /// How long a caller waits for an answer.
+    pub patience: Duration,
+    /// The time that expiries are measured by.
+    pub clock: WallClock,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 32 << 20, patience: Duration::from_secs(5), clock: Arc::new(system_clock) }
+    }
+}
+
+/// The system's time, in milliseconds since 1970.
+pub fn system_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The stores of this process. Clones are the same stores.
+#[derive(Clone)]
+pub struct Embedded {
+    shared: Arc<SharedStores>,
+    orders: SyncSender<Order>,
+    patience: Duration,
+}
+
+/// The thread of the stores, which ends when the last [`Embedded`] is gone.
+#[derive(Debug)]
+pub struct Closing(JoinHandle<()>);
+
+impl Closing {
+    /// Waits until the file is closed. Blocks.
+    pub fn wait(self) {
+        // It catches the panics of the engine, and has none of its own to tell of.
+        let _ = self.0.join();
+    }
+}
+
+impl Embedded {
+    /// Takes the file for this process, compares all of it with its checksums, and starts the thread that writes. These stores
+    /// may be asked; what others hold stays in the file.
+    ///
+    /// # Errors
+    /// `InUse`, `Format`, `Damaged`, `Name`, `Io`.
+    pub fn start(
+        file: StoreFile,
+        stores: Vec<(String, StoreQuota)>,
+        options: StoreOptions,
+    ) -> Result<(Self, Closing), OpenError> {
+        let cache_bytes = options.cache_bytes;
+        Self::start_over(Engine::open_file(file, cache_bytes)?, stores, options)
+    }
+
+    pub(crate) fn start_over(
+        engine: Engine,
+        stores: Vec<(String, StoreQuota)>,
+        options: StoreOptions,
+    ) -> Result<(Self, Closing), OpenError> {
+        check_names(&stores)?;
+        let StoreOptions { patience, clock, .. } = options;
+        let file = engine.path().to_path_buf();
+        let grants = RwLock::new(HashMap::new());
+        let shared = Arc::new(SharedStores { engine, clock, grants, waiting_bytes: AtomicUsize::new(0) });
+        grant(&shared, stores).map_err(|error| match error {
+            StoreError::Damaged { reason, .. } => OpenError::Damaged { file: file.clone(), reason },
+            other => OpenError::Io { file: file.clone(), source: std::io::Error::other(other.to_string()) },
+        })?;
+        let (orders, receiver) = sync_channel(QUEUE_MAX);
+        let committer = Committer::new(Arc::clone(&shared), receiver);
+        let thread = std::thread::Builder::new().name("stores".to_owned()).spawn(move || committer.run());
+        let thread = thread.map_err(|source| OpenError::Io { file, source })?;
+        Ok((Self { shared, orders, patience }, Closing(thread)))
+    }
+
+    /// From now on these stores may be asked, and no others, as after a reload. What others hold stays in the file.
+    ///
+    /// # Errors
+    /// `Busy`, `Invalid` (a name), `Damaged`, `Io`.
+    pub async fn grant(&self, stores: Vec<(String, StoreQuota)>) -> Result<(), StoreError> {
+        check_names(&stores).map_err(|_| StoreError::Invalid)?;
+        let (done, wait) = oneshot::channel();
+        self.order(Order::Grant { stores, done })?;
+        match tokio::time::timeout(self.patience, wait).await {
+            Ok(Ok(granted)) => granted,
+            Ok(Err(_)) => Err(StoreError::Unavailable),
+            Err(_) => Err(StoreError::Busy),
+        }
+    }
+
+    /// Answers an operation that changes nothing, at once: it waits for no writer, but blocks for as long as the disk takes to
+    /// give pages that are not in memory.
+    ///
+    /// # Errors
+    /// As [`KeyValue::perform`].
+    pub fn look(&self, store: &str, operation: &Operation) -> Answered {
+        let store = self.granted(store)?;
+        operation.check(&store.quota)?;
+        let now = (self.shared.clock)();
+        let told = self.shared.engine.read(|reading| answer(reading, store.place(), operation, now));
+        if matches!(told, Err(StoreError::Damaged { .. } | StoreError::Io { .. })) {
+            // If there is no room, whoever writes next meets the same error.
+            let _ = self.orders.try_send(Order::Look);
+        }
+        told
+    }
+
+    fn granted(&self, name: &str) -> Result<Arc<Granted>, StoreError> {
+        let grants = self.shared.grants.read().unwrap_or_else(PoisonError::into_inner);
+        grants.get(name).cloned().ok_or_else(|| StoreError::NoSuchStore { name: name.to_owned() })
+    }
+
+    /// Queues an operation that changes something.
+    fn queue(&self, store: &str, operation: Operation) -> Result<Wait, StoreError> {
+        let store = self.granted(store)?;
+        operation.check(&store.quota)?;
+        let bytes = operation.bytes();
+        let (of_store, of_all) = (&store.waiting, &self.shared.waiting_bytes);
+        if of_store.load(Relaxed) >= QUEUE_OF_STORE_MAX || of_all.load(Relaxed).saturating_add(bytes) > QUEUE_BYTES_MAX
+        {
+            return Err(StoreError::Busy);
+        }
+        // Counted before the committer can take it away again.
+        of_store.fetch_add(1, Relaxed);
+        of_all.fetch_add(bytes, Relaxed);
+        let (asked, wait) = ask(true);
+        let queued = self.order(Order::Operate(Queued { store: Arc::clone(&store), operation, bytes, asked }));
+        if queued.is_err() {
+            of_store.fetch_sub(1, Relaxed);
+            of_all.fetch_sub(bytes, Relaxed);
+        }
+        queued.map(|()| wait)
+    }
+
+    /// Carries out an operation that changes something.
+    pub(crate) fn change(&self, store: &str, operation: Operation) -> impl Future<Output = Answered> + Send + use<> {
+        let (queued, patience) = (self.queue(store, operation), self.patience);
+        async move { queued?.told(patience).await }
+    }
+
+    fn order(&self, order: Order) -> Result<(), StoreError> {
+        self.orders.try_send(order).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Unavailable,
+        })
+    }
+}
+
+impl KeyValue for Embedded {
+    async fn perform(&self, store: &str, operation: Operation) -> Answered {
+        if operation.changes() { self.change(store, operation).await } else { self.look(store, &operation) }
+    }
+}
+
+fn check_names(stores: &[(String, StoreQuota)]) -> Result<(), OpenError> {
+    let wrong = stores.iter().find(|(name, _)| name.is_empty() || name.len() > NAME_BYTES_MAX);
+    wrong.map_or(Ok(()), |(name, _)| Err(OpenError::Name { name: name.clone(), max: NAME_BYTES_MAX }))
+}

@@ -1,0 +1,47 @@
+//! The side of a socket that has the stores: answers what one other process asks.
+
+use std::io;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+
+use crate::codec::{Messages, put_reply, question};
+use crate::embedded::Embedded;
+use crate::error::StoreError;
+use crate::remote::ASKED_MAX;
+
+/// Answers one process until it is gone. It may ask the stores that `may_ask` allows; of all others it hears that they are not
+/// there. Who changes a store is answered when the disk has it, in any order; who only looks is answered in the order of asking.
+/// It reads no more while [`ASKED_MAX`] changes wait, or while the other side does not read its answers.
+///
+/// # Errors
+/// When what it sends is no question; what the system says.
+pub async fn serve(mut stream: UnixStream, stores: Embedded, may_ask: impl Fn(&str) -> bool) -> io::Result<()> {
+    let (mut read, mut write) = stream.split();
+    let mut incoming = Messages::default();
+    let mut changing = FuturesUnordered::new();
+    loop {
+        let mut replies = Vec::new();
+        tokio::select! {
+            message = incoming.next(&mut read), if changing.len() < ASKED_MAX => {
+                let Some(message) = message? else { return Ok(()) };
+                let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it is no question about a store");
+                let (number, store, operation) = question(message).ok_or_else(invalid)?;
+                if !may_ask(&store) {
+                    put_reply(&mut replies, number, &Err(StoreError::NoSuchStore { name: store }));
+                } else if operation.changes() {
+                    let told = stores.change(&store, operation);
+                    changing.push(async move { (number, told.await) });
+                } else {
+                    put_reply(&mut replies, number, &stores.look(&store, &operation));
+                }
+            }
+            Some((number, told)) = changing.next() => put_reply(&mut replies, number, &told),
+        }
+        if !replies.is_empty() {
+            write.write_all(&replies).await?;
+        }
+    }
+}
