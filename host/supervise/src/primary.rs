@@ -150,16 +150,7 @@ async fn run_on<B: Backend>(
         Door::new(Acceptor::new(listener, number, Arc::clone(&admission), &host_status.host.accepting), listen)
     });
     let acceptors = Acceptors::new(doors.collect());
-    let mut divisions = Vec::new();
-    for (number, group) in groups.into_iter().enumerate() {
-        let table = backend.table(division::seen_by(group.as_deref(), apps.served_now()));
-        let table = table.map_err(system("hand the apps to the workers"))?;
-        let admission = match number {
-            FRONT => Arc::clone(&admission),
-            _ => Admission::new(forwarded_connections(&config), PerClient::Unbounded),
-        };
-        divisions.push(Division::new(number, group, config.workers, admission, table));
-    }
+    let divisions = make_divisions(groups, (&backend, &apps), &config, &admission)?;
     let (reload, mut read) = Reload::new(config.addresses().cloned().collect());
     let mut primary = Primary {
         backend,
@@ -202,6 +193,25 @@ async fn run_on<B: Backend>(
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
     ended
+}
+
+/// The workers that take connections, within `admission`, and those of each group.
+fn make_divisions<B: Backend>(
+    groups: Vec<Option<Arc<str>>>,
+    (backend, apps): (&B, &Apps<B>),
+    config: &Config,
+    admission: &Arc<Admission>,
+) -> Result<Vec<Division<B>>, PrimaryError> {
+    let division = |(number, group): (usize, Option<Arc<str>>)| {
+        let table = backend.table(division::seen_by(group.as_deref(), apps.served_now()));
+        let table = table.map_err(system("hand the apps to the workers"))?;
+        let admission = match number {
+            FRONT => Arc::clone(admission),
+            _ => Admission::new(forwarded_connections(config), PerClient::Unbounded),
+        };
+        Ok(Division::new(number, group, config.workers, admission, table))
+    };
+    groups.into_iter().enumerate().map(division).collect()
 }
 
 fn tell_start(config: &Config) {
