@@ -242,6 +242,7 @@ fn bodies_that_nobody_reads_leave_the_others_their_windows() {
         let flags = ["--body-idle-timeout", "none", "--request-timeout", "none", "--body-rate-min", "none"];
         let server = Server::start(guest, &flags);
         let mut client = Frames::open(server.address);
+        client.wait_for(|frame| frame.kind == kind::WINDOW_UPDATE).expect("the connection's window");
         // Each sends all that its window takes, until that stays closed.
         let (mut windows, mut piece) = ([65_535_i64; 4], vec![b'x'; 16 * 1024]);
         for index in 0..4 {

