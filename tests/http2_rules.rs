@@ -40,6 +40,7 @@ fn rows() -> Vec<Row> {
         frames::streams,
         frames::settings,
         frames::more,
+        frames::others,
         messages::messages,
         messages::targets,
         messages::more,

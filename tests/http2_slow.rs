@@ -105,11 +105,12 @@ fn who_reads_more_slowly_than_asked_for_is_given_up_and_who_is_fast_enough_is_no
     }
     let mut reader = Frames::share(&client);
     let began = Instant::now();
-    let reading = std::thread::spawn(move || {
+    let read = move || {
         let reset = |frame: &crate::support::http2::Frame| frame.kind == kind::RST_STREAM;
         let first = reader.wait_for(reset).map(|frame| (frame.stream, began.elapsed()));
         (first, reader)
-    });
+    };
+    let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(read).expect("a thread");
     let go_on = |client: &mut Frames| {
         client.send([open_window(0, 3_050), open_window(1, 50), open_window(3, 3_000)].concat());
         std::thread::sleep(Duration::from_millis(100));

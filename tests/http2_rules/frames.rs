@@ -179,7 +179,6 @@ pub fn more() -> Vec<Row> {
     let depends = |flags: u8, before: &[u8], after: &[u8]| {
         frame(kind::HEADERS, 4 | 1 | flags, 1, &[before, &get("/count?bad"), after].concat())
     };
-    let goaway = |last: u32, code: u32| frame(kind::GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat());
     let many: Vec<u8> = (0..9)
         .flat_map(|number| frame(kind::HEADERS, END_HEADERS, 2 * number + 1, &request("POST", "/body-size", &[])))
         .collect();
@@ -242,6 +241,15 @@ pub fn more() -> Vec<Row> {
             },
             Answers(200),
         ),
+    ]
+}
+
+/// The same, of frames other than those that carry a message.
+pub fn others() -> Vec<Row> {
+    use Then::{Ends, GoesOn};
+    let reset = |code: u32| frame(kind::RST_STREAM, 0, 1, &code.to_be_bytes());
+    let goaway = |last: u32, code: u32| frame(kind::GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat());
+    vec![
         row("6.3", "PRIORITY that depends on its own stream", frame(kind::PRIORITY, 0, 7, &[0, 0, 0, 7, 9]), GoesOn),
         row("6.5", "an acknowledgement of no SETTINGS", frame(kind::SETTINGS, 1, 0, &[]).repeat(2), Ends(1)),
         row("6.5.2", "SETTINGS_HEADER_TABLE_SIZE of 2^32-1", setting(1, u32::MAX), GoesOn),

@@ -107,6 +107,11 @@ struct Asked {
 /// An answer: its status, more fields, its type and its body.
 type Answer = (u16, Vec<(&'static str, String)>, &'static str, Vec<u8>);
 
+/// Runs a part of the authority.
+fn spawn(run: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().name("authority".to_owned()).spawn(run).expect("a thread");
+}
+
 impl AcmeServer {
     /// One on a free port of `localhost`, which gives certificates that are valid for so long. `folder`: for its files.
     pub fn start(folder: &Path, valid: Duration) -> Self {
@@ -128,11 +133,11 @@ impl AcmeServer {
         let known = Mutex::new(Known { valid, ..Known::default() });
         let state = Arc::new(State { authority, base, known });
         let own = Arc::clone(&state);
-        std::thread::spawn(move || {
+        spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
                 let (state, tls) = (Arc::clone(&own), Arc::clone(&tls));
                 // A client that breaks off is none of a test's.
-                std::thread::spawn(move || drop(state.serve(socket, tls)));
+                spawn(move || drop(state.serve(socket, tls)));
             }
         });
         Self { address, ca_file, state }
