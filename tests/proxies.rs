@@ -71,7 +71,7 @@ pid {dir}/pid;
 error_log {dir}/error.log;
 events {{ worker_connections 256; }}
 http {{
-    log_format forwarded '$upstream_addr|$request';
+    log_format forwarded escape=none '$upstream_addr|$request';
     access_log {dir}/access.log forwarded;
     client_body_temp_path {dir}/body;
     proxy_temp_path {dir}/proxy;
@@ -148,6 +148,8 @@ impl Proxy {
         let log = std::fs::read(self.dir.path().join("access.log")).unwrap_or_default();
         let mut counts = HashMap::new();
         for line in String::from_utf8_lossy(&log).lines() {
+            let line =
+                if matches!(self.kind, Kind::Haproxy | Kind::HaproxyLenient) { decoded(line) } else { line.to_owned() };
             let Some((to, request)) = line.split_once('|') else { continue };
             if !["-", "", "<NOSRV>"].contains(&to) {
                 *counts.entry(path_of(request.split(' ').nth(1).unwrap_or_default())).or_default() += 1;
@@ -168,6 +170,27 @@ impl Drop for Proxy {
             }
         }
     }
+}
+
+/// A line of HAProxy's log, which writes unusual bytes, and `#` itself, as `#` and two hexadecimal digits.
+fn decoded(line: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = line;
+    while let Some((before, behind)) = rest.split_once('#') {
+        bytes.extend(before.as_bytes());
+        match behind.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            None => {
+                bytes.push(b'#');
+                rest = behind;
+            }
+        }
+    }
+    bytes.extend(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// `text` with each of these replaced, which must occur once.
