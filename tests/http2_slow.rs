@@ -72,28 +72,27 @@ fn a_response_is_whole_in_its_time_or_its_stream_ends() {
 #[test]
 fn a_client_that_does_not_read_keeps_no_instance_from_others() {
     // (With one of WASI 0.3, the others get 503 after `--queue-timeout`, where the client has opened no window at all.)
-    for guest in ["faults.wasm"] {
-        let flags = ["--workers", "1", "--instances-per-worker", "1", "--body-idle-timeout", "none"];
-        let server = Server::start(guest, &[&flags[..], &["--body-rate-min", "none"]].concat());
-        let mut client = Frames::open_with(server.address, &CLOSED);
-        // What is little the host reads ahead: the guest has done its work.
-        client.ask(1, "/stream?chunks=10&bytes=10000");
-        eventually("it is under way", || server.sum("in_flight") == 1);
-        let began = Instant::now();
-        assert_eq!(Http2::open(server.address).get("/hello").status, 200, "{guest}");
-        assert!(began.elapsed() < Duration::from_secs(2), "{guest}: {:?}", began.elapsed());
-        client.send([open_window(1, 1_000_000), open_window(0, 1_000_000)].concat());
-        let outcome = client.outcome(1);
-        assert!(matches!(&outcome, Outcome::Answered(200, body) if body.len() == 100_000), "{guest}");
-        // Much it does not, and the stream ends when another request waits for its instance.
-        client.ask(3, "/stream?chunks=1000&bytes=10000");
-        eventually("it is under way", || server.sum("in_flight") == 1);
-        assert_eq!(Http2::open(server.address).get("/hello").status, 200, "{guest}");
-        let reset = client.wait_for(|frame| frame.kind == kind::RST_STREAM).expect("a reset");
-        assert_eq!(reset.stream, 3, "{guest}");
-        client.ask(5, "/no-content");
-        assert_eq!(client.outcome(5).status(), 204, "{guest}");
-    }
+    let guest = "faults.wasm";
+    let flags = ["--workers", "1", "--instances-per-worker", "1", "--body-idle-timeout", "none"];
+    let server = Server::start(guest, &[&flags[..], &["--body-rate-min", "none"]].concat());
+    let mut client = Frames::open_with(server.address, &CLOSED);
+    // What is little the host reads ahead: the guest has done its work.
+    client.ask(1, "/stream?chunks=10&bytes=10000");
+    eventually("it is under way", || server.sum("in_flight") == 1);
+    let began = Instant::now();
+    assert_eq!(Http2::open(server.address).get("/hello").status, 200, "{guest}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{guest}: {:?}", began.elapsed());
+    client.send([open_window(1, 1_000_000), open_window(0, 1_000_000)].concat());
+    let outcome = client.outcome(1);
+    assert!(matches!(&outcome, Outcome::Answered(200, body) if body.len() == 100_000), "{guest}");
+    // Much it does not, and the stream ends when another request waits for its instance.
+    client.ask(3, "/stream?chunks=1000&bytes=10000");
+    eventually("it is under way", || server.sum("in_flight") == 1);
+    assert_eq!(Http2::open(server.address).get("/hello").status, 200, "{guest}");
+    let reset = client.wait_for(|frame| frame.kind == kind::RST_STREAM).expect("a reset");
+    assert_eq!(reset.stream, 3, "{guest}");
+    client.ask(5, "/no-content");
+    assert_eq!(client.outcome(5).status(), 204, "{guest}");
 }
 
 #[test]
