@@ -28,7 +28,7 @@ const STEM_BYTES_MAX: usize = 200;
 /// A certificate that is to be had by ACME.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcmeSettings {
-    /// Its names, in lower case; one at least, [`DOMAINS_MAX`] at most.
+    /// Its names, in lower case; one at least, a hundred at most.
     pub domains: Vec<String>,
     /// Where the authority reaches the operator: a URL, such as `mailto:ops@example.com`.
     pub contact: Option<String>,

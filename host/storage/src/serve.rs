@@ -14,7 +14,7 @@ use crate::remote::ASKED_MAX;
 
 /// Answers one process until it is gone. It may ask the stores that `may_ask` allows; of all others it hears that they are not
 /// there. Who changes a store is answered when the disk has it, in any order; who only looks is answered in the order of asking.
-/// It reads no more while [`ASKED_MAX`] changes wait, or while the other side does not read its answers.
+/// It reads no more while `ASKED_MAX` changes wait, or while the other side does not read its answers.
 ///
 /// # Errors
 /// When what it sends is no question; what the system says.
