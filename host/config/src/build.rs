@@ -11,7 +11,6 @@ use super::capability::Capabilities;
 use super::cli::{FileArgs, ServeArgs};
 use super::document::{APPS, DEFAULTS, Drafts, Keys, LISTENERS, TableReader, ValuePlaces, at};
 use super::draft::{AppDraft, Folder, HostDraft};
-use super::environment::HostEnvironment;
 use super::file::{self, ConfigFile};
 use super::given::{Given, Origin, Source, in_messages};
 use super::listener::{self, ListenerDraft};
@@ -114,14 +113,7 @@ pub fn read_apps_again(source: &Source, capabilities: Capabilities) -> (Option<C
 pub fn compile_bounds(args: &FileArgs, capabilities: Capabilities) -> Result<Compilation, Vec<Mistake>> {
     const BOUNDS: [&str; 2] = ["compile-timeout", "compile-memory-max"];
     const ONLY_WITH_ALL: &str = "has no effect on the compilation of one component; it counts with `--all`";
-    let machine = Machine {
-        cores: 1,
-        memory_bytes: 0,
-        has_inherited_socket: false,
-        cache: CacheChoice::Off,
-        state: None,
-        environment: HostEnvironment::NONE,
-    };
+    let machine = Machine::UNKNOWN;
     let mut mistakes = Mistakes::default();
     let given = args.0.given(capabilities).into_iter();
     let (bounds, others): (Vec<Given>, Vec<Given>) = given.partition(|given| BOUNDS.contains(&&*given.name));

@@ -25,6 +25,18 @@ pub struct Machine {
     pub state: Option<PathBuf>,
 }
 
+impl Machine {
+    /// For settings that do not depend on the machine: it keeps nothing, and offers one core.
+    pub const UNKNOWN: Self = Self {
+        cores: 1,
+        memory_bytes: 0,
+        has_inherited_socket: false,
+        cache: CacheChoice::Off,
+        state: None,
+        environment: HostEnvironment::NONE,
+    };
+}
+
 /// Reads what this machine offers.
 pub fn machine() -> Machine {
     Machine {

@@ -188,19 +188,12 @@ pub fn components_within<'a>(apps: &'a [Arc<App>], dirs: &[Preopen]) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::super::draft::HostDraft;
-    use super::super::{CacheChoice, Grants, HostEnvironment, Machine};
+    use super::super::{Grants, Machine};
     use super::*;
 
     #[test]
     fn settings_are_wrong_as_a_whole_where_a_file_system_does_not_answer_and_it_is_said_where() -> std::io::Result<()> {
-        let machine = Machine {
-            cores: 1,
-            memory_bytes: 0,
-            has_inherited_socket: false,
-            cache: CacheChoice::Off,
-            state: None,
-            environment: HostEnvironment::NONE,
-        };
+        let machine = Machine::UNKNOWN;
         let config = HostDraft::new(&machine).config;
         let folder = tempfile::tempdir()?;
         let app = |name: &str, component: &str, dirs| {
