@@ -93,6 +93,7 @@ mod sockets;
 mod starting;
 mod startup;
 mod static_files;
+mod stores;
 mod streaming;
 mod streams;
 mod table;

@@ -13,5 +13,6 @@ mod loader;
 pub mod primary;
 pub mod process;
 pub mod shutdown;
+mod stores;
 pub mod supervisor;
 mod threads;

@@ -60,6 +60,7 @@ use crate::backend::{Backend, Loaded, Worker};
 use crate::host_status::{HostStatus, is_single};
 use crate::process::Processes;
 use crate::shutdown::{Phase, Request, Signals};
+use crate::stores::{StoreOwner, StoresEnd};
 use crate::supervisor::BEAT;
 use crate::threads::Threads;
 
@@ -105,7 +106,10 @@ async fn run_on<B: Backend>(
     let config = Arc::new(bootstrap.config.clone());
     tell_start(&config);
     bootstrap.confinement.log();
-    let backend = B::new(&config, &spawner, &bootstrap.confinement).map_err(system("make ready for workers"))?;
+    let started = bootstrap.stores.take().map(|file| StoreOwner::start(file, &config.apps)).transpose()?;
+    let (stores, stores_end) = started.unzip();
+    let backend =
+        B::new(&config, &spawner, &bootstrap.confinement, stores.as_ref()).map_err(system("make ready for workers"))?;
     let groups = division::groups_of(&config);
     let mut places = make_places(&backend, config.workers, &groups)?;
     let workers = places.iter().map(|place| (place.scoreboard, place.group.clone())).collect();
@@ -170,6 +174,7 @@ async fn run_on<B: Backend>(
         stage: Stage::Serve,
         groups_drain: false,
         acme_changed: Rc::default(),
+        stores,
         host_status,
         config,
     };
@@ -192,6 +197,8 @@ async fn run_on<B: Backend>(
     let ended = primary.serve(acceptors, &addresses, ears).await;
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
+    drop(primary);
+    stores_end.into_iter().for_each(StoresEnd::wait);
     ended
 }
 

@@ -9,6 +9,7 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
 use wasmhost_config::{App, Declaration, Form, Interface, Needs, Setting, Takes, Versions};
 
+use super::Services;
 use super::moments::{Capability, Holds};
 use crate::source::Problem;
 
@@ -22,7 +23,7 @@ static EMPTY: LazyLock<WasiConfigVariables> = LazyLock::new(WasiConfigVariables:
 impl Capability for ConfigStore {
     const DECLARATIONS: &'static [Declaration] = &[Declaration {
         what: "configuration",
-        interfaces: &[Interface { name: "wasi:config/store", versions: Versions::Exactly("0.2.0-rc.1") }],
+        interfaces: &[Interface { name: "wasi:config/store", versions: Versions::Exactly(&["0.2.0-rc.1"]) }],
         granted_by: &[VALUES, "secret"],
         without: "it finds only the values that are given to it",
         settings: &[Setting::of_capability(
@@ -45,7 +46,7 @@ impl Capability for ConfigStore {
         })
     }
 
-    fn configure(app: &App) -> Result<Self::Part, Problem> {
+    fn configure(app: &App, _: &Services) -> Result<Self::Part, Problem> {
         let secrets = app.grants.env.iter().filter(|variable| variable.source.is_some());
         let secrets = secrets.map(|secret| (secret.name.clone(), secret.value.clone()));
         // Of one name, the last counts.
