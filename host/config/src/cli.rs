@@ -11,10 +11,12 @@ use crate::capability::Capabilities;
 use crate::settings;
 
 mod config;
+mod kv;
 mod project;
 mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
+pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
 pub use serve::{FileArgs, ServeArgs};
 
@@ -73,6 +75,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Check or show a wasmhost.toml.
     Config(ConfigArgs),
+    /// Read and change stores of keys and values, of a host that runs or in their file.
+    Kv(KvArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

@@ -7,6 +7,7 @@
 mod asked;
 mod backend;
 mod codec;
+pub mod command_socket;
 mod committer;
 mod embedded;
 mod engine;
@@ -17,6 +18,7 @@ mod read;
 mod record;
 mod remote;
 mod serve;
+mod stores;
 mod write;
 
 #[cfg(test)]
@@ -33,3 +35,4 @@ pub use operation::{
 };
 pub use remote::{Remote, RemoteLine};
 pub use serve::serve;
+pub use stores::Stores;

@@ -9,8 +9,7 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
 use wasmhost_config::{App, Declaration, Form, Interface, Needs, Setting, Takes, Versions};
 
-use super::Services;
-use super::moments::{Capability, Holds};
+use super::moments::{Capability, Holds, Services};
 use crate::source::Problem;
 
 pub(crate) struct ConfigStore;
