@@ -37,6 +37,7 @@ mod counting;
 mod crowding;
 mod debugging;
 mod deploy;
+mod deterministic;
 mod dev;
 mod dev_apps;
 mod dev_compiling;
