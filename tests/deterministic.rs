@@ -5,7 +5,7 @@ use crate::support::{FAULTS, Server, get};
 /// What four requests see of the guest's random numbers, each in a fresh instance.
 fn numbers(component: &str, flags: &[&str]) -> Vec<String> {
     let server = Server::start(component, &[&["--workers", "2", "--isolation", "request"], flags].concat());
-    let numbers = (0..4).map(|_| get(server.address, "/random?bytes=32").body).collect();
+    let numbers = (0..4).map(|_| get(server.address, "/random?bytes=32").text()).collect();
     let warned = server.records(|record| record.to_string().contains("random numbers can be predicted"));
     assert_eq!(warned.len(), usize::from(flags.contains(&"--deterministic")));
     numbers

@@ -18,7 +18,6 @@ use wasmtime_wasi::p3::bindings::clocks::monotonic_clock::HostWithStore;
 use wasmtime_wasi::{WasiCtxBuilder, WasiView, async_trait};
 
 use super::replacing::check_is_defined;
-use super::state::State;
 
 /// The interfaces as wasmtime-wasi names them; another name would define what no component imports.
 const CLOCK_P2: &str = "wasi:clocks/monotonic-clock@0.2.12";
@@ -72,6 +71,12 @@ impl HostWallClock for TestClock {
     }
 }
 
+/// The data of a store that may have such a clock.
+pub(super) trait Timed: WasiView + 'static {
+    /// The clock of an app whose time is that of a test.
+    fn test_clock(&self) -> Option<&TestClock>;
+}
+
 /// Gives a new store the numbers of `seed`, and a clock.
 pub(super) fn fix(wasi: &mut WasiCtxBuilder, seed: u64) -> TestClock {
     let clock = TestClock::default();
@@ -84,7 +89,7 @@ pub(super) fn fix(wasi: &mut WasiCtxBuilder, seed: u64) -> TestClock {
 }
 
 /// Replaces the functions that wait for time, so that afterwards an instance's clock shows that it has passed.
-pub(super) fn attach(linker: &mut Linker<State>, concurrent: bool) -> wasmtime::Result<()> {
+pub(super) fn attach<S: Timed>(linker: &mut Linker<S>, concurrent: bool) -> wasmtime::Result<()> {
     for call in ["subscribe-instant", "subscribe-duration"] {
         check_is_defined(linker, CLOCK_P2, call)?;
     }
@@ -93,16 +98,19 @@ pub(super) fn attach(linker: &mut Linker<State>, concurrent: bool) -> wasmtime::
     }
     linker.allow_shadowing(true);
     let mut clock = linker.instance(CLOCK_P2)?;
-    clock.func_wrap("subscribe-instant", |mut store: StoreContextMut<'_, State>, (when,): (u64,)| {
+    clock.func_wrap("subscribe-instant", |mut store: StoreContextMut<'_, S>, (when,): (u64,)| {
         let state = store.data_mut();
-        Ok((match &state.test_clock {
+        Ok((match state.test_clock() {
             None => state.clocks().subscribe_instant(when)?,
-            Some(clock) => wait(state, clock.until(when))?,
+            Some(clock) => {
+                let nanoseconds = clock.until(when);
+                wait(state, nanoseconds)?
+            }
         },))
     })?;
-    clock.func_wrap("subscribe-duration", |mut store: StoreContextMut<'_, State>, (nanoseconds,): (u64,)| {
+    clock.func_wrap("subscribe-duration", |mut store: StoreContextMut<'_, S>, (nanoseconds,): (u64,)| {
         let state = store.data_mut();
-        Ok((match &state.test_clock {
+        Ok((match state.test_clock() {
             None => state.clocks().subscribe_duration(nanoseconds)?,
             Some(_) => wait(state, nanoseconds)?,
         },))
@@ -118,11 +126,11 @@ pub(super) fn attach(linker: &mut Linker<State>, concurrent: bool) -> wasmtime::
     Ok(())
 }
 
-async fn wait_until(accessor: &Accessor<State>, when: u64) -> wasmtime::Result<()> {
+async fn wait_until<S: Timed>(accessor: &Accessor<S>, when: u64) -> wasmtime::Result<()> {
     match test_clock(accessor) {
         None => {
-            let clocks = accessor.with_getter::<WasiClocks>(State::clocks);
-            <WasiClocks as HostWithStore<State>>::wait_until(&clocks, when).await
+            let clocks = accessor.with_getter::<WasiClocks>(S::clocks);
+            <WasiClocks as HostWithStore<S>>::wait_until(&clocks, when).await
         }
         Some(clock) => {
             clock.wait(clock.until(when)).await;
@@ -131,11 +139,11 @@ async fn wait_until(accessor: &Accessor<State>, when: u64) -> wasmtime::Result<(
     }
 }
 
-async fn wait_for(accessor: &Accessor<State>, nanoseconds: u64) -> wasmtime::Result<()> {
+async fn wait_for<S: Timed>(accessor: &Accessor<S>, nanoseconds: u64) -> wasmtime::Result<()> {
     match test_clock(accessor) {
         None => {
-            let clocks = accessor.with_getter::<WasiClocks>(State::clocks);
-            <WasiClocks as HostWithStore<State>>::wait_for(&clocks, nanoseconds).await
+            let clocks = accessor.with_getter::<WasiClocks>(S::clocks);
+            <WasiClocks as HostWithStore<S>>::wait_for(&clocks, nanoseconds).await
         }
         Some(clock) => {
             clock.wait(nanoseconds).await;
@@ -144,26 +152,26 @@ async fn wait_for(accessor: &Accessor<State>, nanoseconds: u64) -> wasmtime::Res
     }
 }
 
-fn test_clock(accessor: &Accessor<State>) -> Option<TestClock> {
-    accessor.with(|mut access| access.data_mut().test_clock.clone())
+fn test_clock<S: Timed>(accessor: &Accessor<S>) -> Option<TestClock> {
+    accessor.with(|mut access| access.data_mut().test_clock().cloned())
 }
 
 impl TestClock {
     /// Waits for so much real time, at least for one turn of the loop; then it has passed here, too.
     async fn wait(&self, nanoseconds: u64) {
         let until = self.after(nanoseconds);
-        Wait { clock: self.clone(), until, end: end(nanoseconds) }.ready().await;
+        ClockWait { clock: self.clone(), until, end: end(nanoseconds) }.ready().await;
     }
 }
 
 /// A wait of a guest of wasi 0.2.
-struct Wait {
+struct ClockWait {
     clock: TestClock,
     until: u64,
-    end: End,
+    end: WaitEnd,
 }
 
-enum End {
+enum WaitEnd {
     /// At once, after sockets had their turn: guests poll in a loop with a wait of no length.
     Now {
         yielded: bool,
@@ -172,32 +180,32 @@ enum End {
     Never,
 }
 
-fn end(nanoseconds: u64) -> End {
+fn end(nanoseconds: u64) -> WaitEnd {
     match Instant::now().checked_add(Duration::from_nanos(nanoseconds)) {
-        _ if nanoseconds == 0 => End::Now { yielded: false },
-        Some(end) => End::At(end),
-        None => End::Never,
+        _ if nanoseconds == 0 => WaitEnd::Now { yielded: false },
+        Some(end) => WaitEnd::At(end),
+        None => WaitEnd::Never,
     }
 }
 
-fn wait(state: &mut State, nanoseconds: u64) -> wasmtime::Result<Resource<DynPollable>> {
-    let Some(clock) = state.test_clock.clone() else { wasmtime::bail!("an instance lost its clock") };
+fn wait<S: Timed>(state: &mut S, nanoseconds: u64) -> wasmtime::Result<Resource<DynPollable>> {
+    let Some(clock) = state.test_clock().cloned() else { wasmtime::bail!("an instance lost its clock") };
     let table = WasiView::ctx(state).table;
-    let wait = table.push(Wait { until: clock.after(nanoseconds), clock, end: end(nanoseconds) })?;
+    let wait = table.push(ClockWait { until: clock.after(nanoseconds), clock, end: end(nanoseconds) })?;
     subscribe(table, wait)
 }
 
 #[async_trait]
-impl Pollable for Wait {
+impl Pollable for ClockWait {
     async fn ready(&mut self) {
         match &mut self.end {
-            End::Now { yielded: true } => {}
-            End::Now { yielded } => {
+            WaitEnd::Now { yielded: true } => {}
+            WaitEnd::Now { yielded } => {
                 *yielded = true;
                 tokio::task::yield_now().await;
             }
-            End::At(end) => tokio::time::sleep_until(*end).await,
-            End::Never => std::future::pending().await,
+            WaitEnd::At(end) => tokio::time::sleep_until(*end).await,
+            WaitEnd::Never => std::future::pending().await,
         }
         self.clock.go_on_to(self.until);
     }

@@ -17,7 +17,7 @@ use wasmhost_config::{App, DEVELOPMENT_VARIABLE, DirectoryPurpose};
 
 use super::bounds::AppBounds;
 use super::capability::{Held, StoreData};
-use super::deterministic::{self, TestClock};
+use super::deterministic::{self, TestClock, Timed};
 use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_BYTES_MAX};
 use super::memory::MemoryLimiter;
 use super::meter::{GROWTH_LINES_PER_SECOND, Meter};
@@ -41,8 +41,7 @@ pub(super) struct State {
     /// The runtime of the worker, which may not be the one that is entered.
     pub(super) worker: Handle,
     held: Held,
-    /// The clock of an app whose time is that of a test.
-    pub(super) test_clock: Option<TestClock>,
+    test_clock: Option<TestClock>,
     _place: Claim,
 }
 
@@ -149,6 +148,12 @@ impl State {
 impl StoreData for State {
     fn held(&mut self) -> &mut Held {
         &mut self.held
+    }
+}
+
+impl Timed for State {
+    fn test_clock(&self) -> Option<&TestClock> {
+        self.test_clock.as_ref()
     }
 }
 

@@ -34,7 +34,7 @@ static EMPTY: LazyLock<Values> = LazyLock::new(Values::new);
 #[derive(ComponentType, Lower)]
 #[component(variant)]
 #[expect(dead_code, reason = "reading values that are in memory does not fail")]
-enum StoreError {
+enum ConfigError {
     #[component(name = "upstream")]
     Upstream(String),
     #[component(name = "io")]
@@ -83,11 +83,11 @@ impl Capability for ConfigStore {
         for version in STORE_VERSIONS {
             let mut store = linker.instance(&format!("{STORE}@{version}"))?;
             store.func_wrap("get", |mut store: StoreContextMut<'_, S>, (name,): (String,)| {
-                Ok((Ok::<_, StoreError>(values(store.data_mut()).get(&name).cloned()),))
+                Ok((Ok::<_, ConfigError>(values(store.data_mut()).get(&name).cloned()),))
             })?;
             store.func_wrap("get-all", |mut store: StoreContextMut<'_, S>, (): ()| {
                 let all = values(store.data_mut()).iter().map(|(name, value)| (name.clone(), value.clone()));
-                Ok((Ok::<Vec<(String, String)>, StoreError>(all.collect()),))
+                Ok((Ok::<Vec<(String, String)>, ConfigError>(all.collect()),))
             })?;
         }
         linker
