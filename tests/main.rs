@@ -84,6 +84,7 @@ mod reference;
 mod reload;
 mod reloading;
 mod secrets;
+mod service_manager;
 mod serving;
 mod settings;
 mod sharing;
