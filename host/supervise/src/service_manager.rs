@@ -51,9 +51,8 @@ impl ServiceManager {
                 return Self::default();
             }
         };
-        let variable = |name: &str| env::var(name).ok();
-        let period =
-            watchdog(variable("WATCHDOG_USEC").as_deref(), variable("WATCHDOG_PID").as_deref(), std::process::id());
+        let (usec, pid) = (env::var("WATCHDOG_USEC").ok(), env::var("WATCHDOG_PID").ok());
+        let period = watchdog(usec.as_deref(), pid.as_deref(), std::process::id());
         Self { socket: Some(socket), watchdog: period.map(|period| (period, Instant::now())), ..Self::default() }
     }
 
