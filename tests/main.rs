@@ -65,6 +65,7 @@ mod limits;
 mod loading;
 mod low_ports;
 mod machine;
+mod monitoring;
 mod names;
 mod opening;
 mod outage;
