@@ -33,6 +33,7 @@ mod compression;
 mod configuration;
 mod confinement;
 mod connections;
+mod control;
 mod counting;
 mod crowding;
 mod debugging;

@@ -6,6 +6,7 @@ pub mod admin;
 mod apps;
 mod backend;
 pub mod balancer;
+pub mod control;
 mod descriptors;
 pub mod host_status;
 mod listening;

@@ -57,6 +57,7 @@ use self::unpublished::Unpublished;
 use crate::admin;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
+use crate::control::{self, Control, ControlOrder};
 use crate::host_status::{HostStatus, is_single};
 use crate::process::Processes;
 use crate::service_manager::ServiceState;
@@ -118,6 +119,11 @@ async fn run_on<B: Backend>(
     if let Some(admin) = bootstrap.listen_for_admin()? {
         tracing::info!(target: log::START, "admin page on {}", admin.address());
         tokio::task::spawn_local(admin::serve(admin, Arc::clone(&host_status)));
+    }
+    let (commander, mut commands) = mpsc::channel(control::ORDERS_MAX);
+    if let Some(socket) = bootstrap.listen_for_commands()? {
+        let control = Control::new(commander);
+        tokio::task::spawn_local(admin::serve_control(socket, Arc::clone(&host_status), control));
     }
     let (mut apps, mut done) = Apps::new(&config.apps, config.compilation.cache_dir().is_some());
     let only = if is_single(&config) { apps.book.iter().next().map(|(id, _)| id) } else { None };
@@ -187,6 +193,7 @@ async fn run_on<B: Backend>(
     let ears = Ears {
         workers: &mut heard,
         orders: &mut orders,
+        commands: &mut commands,
         done: &mut done,
         read: &mut read,
         looked: &mut looked,
@@ -302,6 +309,7 @@ impl<B: Backend> Primary<B> {
                 self.begin_due_reload();
             }
             if let Some(state) = self.service_state(announced, draining) {
+                self.host_status.set_reloading(state == ServiceState::Reloading);
                 self.service_manager.tell(state);
             }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
@@ -336,8 +344,12 @@ impl<B: Backend> Primary<B> {
                 Heard::Signal(Request::Reload) if draining => {}
                 // (With `wasmhost dev`, a SIGHUP says that the terminal was closed.)
                 Heard::Signal(Request::Reload) if self.config.development.is_none() => self.begin_reload(),
-                Heard::Signal(stop) => {
-                    let signal = if let Request::Stop(signal) = stop { signal } else { "SIGHUP" };
+                stop @ (Heard::Signal(_) | Heard::Command(ControlOrder::Stop)) => {
+                    let signal = match stop {
+                        Heard::Signal(Request::Stop(signal)) => signal,
+                        Heard::Command(_) => "wasmhost stop",
+                        _ => "SIGHUP",
+                    };
                     deadline = Some(self.stop_accepting(signal));
                     // What waits at a socket that was handed over stays there, for whoever is handed it next.
                     acceptors.leave_handed_over();
@@ -355,6 +367,14 @@ impl<B: Backend> Primary<B> {
                     }
                 }
                 Heard::Order(order) => self.follow_order(order),
+                Heard::Command(ControlOrder::Reload(begun)) if announced && !draining => {
+                    self.begin_reload();
+                    // Who asked may have left.
+                    let _ = begun.send(());
+                }
+                // It is not served, or has stopped already: its end tells who asked.
+                Heard::Command(ControlOrder::Reload(_)) => {}
+                Heard::Command(ControlOrder::Stop) if draining => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
@@ -387,8 +407,8 @@ impl<B: Backend> Primary<B> {
         if draining {
             return Some(ServiceState::Stopping(self.config.drain_timeout));
         }
-        let is_loading = |app| self.apps.book.get(app).is_some_and(|record| record.is_loading());
-        let reloads = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(is_loading);
+        let loads = |app| self.apps.book.get(app).is_some_and(|record| !record.is_at_rest());
+        let reloads = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(loads);
         announced.then_some(if reloads { ServiceState::Reloading } else { ServiceState::Ready })
     }
 

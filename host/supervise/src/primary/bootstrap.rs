@@ -18,6 +18,7 @@ use wasmhost_serve::worker::inbox::PerClient;
 
 use super::error::{PrimaryError, system};
 use super::held_tls::HeldTls;
+use crate::control;
 use crate::descriptors::{connections_by_descriptors, too_few_for_code};
 use crate::service_manager::ServiceManager;
 
@@ -26,6 +27,7 @@ pub struct Bootstrap {
     pub(super) config: Config,
     sockets: Vec<BootstrapSocket>,
     admin: Option<Bound>,
+    control: Option<Bound>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) confinement: Confinement,
     pub(super) files: BoundFiles,
@@ -119,6 +121,8 @@ impl Bootstrap {
         }
         let admin = config.admin.as_ref().map(Bound::new).transpose()?;
         files.files.extend(admin.as_ref().and_then(Bound::file).cloned());
+        let control = control::bind(config)?;
+        files.files.extend(control.as_ref().and_then(Bound::file).cloned());
         if let Some(dir) = config.compilation.cache_dir() {
             // Landlock lets through what is there. One that cannot be made is told of when it is to be used.
             let _ = make_cache_dir(dir);
@@ -140,12 +144,17 @@ impl Bootstrap {
         };
         let service_manager = ServiceManager::connect();
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
-        Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files, tls, service_manager })
+        Ok(Self { config: settings.config, sockets, admin, control, spawner, confinement, files, tls, service_manager })
     }
 
     /// Begins to listen for the admin page, before anything is loaded. Needs a tokio runtime.
     pub(super) fn listen_for_admin(&mut self) -> Result<Option<Listener>, BindError> {
         self.admin.take().map(Listener::new).transpose()
+    }
+
+    /// Begins to listen for commands.
+    pub(super) fn listen_for_commands(&mut self) -> Result<Option<Listener>, BindError> {
+        self.control.take().map(Listener::new).transpose()
     }
 
     /// Begins to listen for clients, on all addresses. Needs a tokio runtime.
