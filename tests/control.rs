@@ -75,8 +75,11 @@ fn hosts_are_found_by_name_asked_and_stopped() -> TestResult {
 #[test]
 fn a_reload_is_waited_for_and_its_failure_is_told() -> TestResult {
     let runtime = tempfile::tempdir()?;
-    let apps = Folder::new(&(app("one", "hello.wasm", "one.test/*", "") + &app("two", "app.wasm", "two.test/*", "")))?;
+    let one = app("one", "hello.wasm", "one.test/*", "");
+    let apps = Folder::new(&one)?;
     apps.component("app.wasm", "hello.wasm")?;
+    let two = apps.path().join("app.wasm");
+    apps.write(&(one + &app("two", two.to_str().ok_or("a path in UTF-8")?, "two.test/*", "")))?;
     let mut command = apps.command(&[]);
     command.env("XDG_RUNTIME_DIR", runtime.path()).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
     let server = Server::spawn(command);

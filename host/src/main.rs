@@ -199,10 +199,10 @@ fn run_ps(args: &PsArgs) -> ExitCode {
 }
 
 /// The end of a command for a host that runs.
-fn of_host(outcome: Result<hosts::Shown, hosts::HostCommandError>) -> ExitCode {
+fn of_host(outcome: Result<hosts::HostShown, hosts::HostCommandError>) -> ExitCode {
     match outcome {
-        Ok(hosts::Shown { text, failed: false }) => print(text.as_bytes()),
-        Ok(hosts::Shown { text, .. }) => {
+        Ok(hosts::HostShown { text, failed: false }) => print(text.as_bytes()),
+        Ok(hosts::HostShown { text, .. }) => {
             // What failed is in it.
             let _ = print(text.as_bytes());
             ExitCode::from(FAILED)

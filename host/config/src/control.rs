@@ -54,6 +54,15 @@ pub fn socket_in(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.{ENDING}"))
 }
 
+/// The control socket that a host with these settings makes, if no other host has its name.
+pub fn socket_file(config: &Config) -> Option<PathBuf> {
+    match &config.control {
+        ControlSocket::Off => None,
+        ControlSocket::File(path) => Some(path.clone()),
+        ControlSocket::Auto => config.runtime_dir.as_deref().map(|dir| socket_in(dir, &default_name(config))),
+    }
+}
+
 /// The name of the host whose socket this file is, by its name alone.
 pub fn name_of(file: &Path) -> Option<&str> {
     let name = file.file_stem().and_then(|name| name.to_str())?;

@@ -16,14 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RELOAD_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// What there is to print.
-pub(crate) struct Shown {
+pub(crate) struct HostShown {
     pub(crate) text: String,
     /// The host did not do what it was asked.
     pub(crate) failed: bool,
 }
 
 /// What there is to print of all hosts.
-pub(crate) struct AllShown {
+pub(crate) struct HostsShown {
     pub(crate) text: String,
     /// Hosts that did not answer, and why.
     pub(crate) silent: Vec<String>,
@@ -65,17 +65,17 @@ impl HostCommandError {
 }
 
 /// A host, and what it says of itself.
-struct Running {
+struct RunningHost {
     host: FoundHost,
     status: Value,
 }
 
 /// Those that run; and those that gave no answer.
-fn running() -> (Vec<Running>, Vec<String>) {
+fn running() -> (Vec<RunningHost>, Vec<String>) {
     let (mut running, mut silent) = (Vec::new(), Vec::new());
     for host in hosts() {
         match status_of(&host.socket) {
-            Ok(status) => running.push(Running { host, status }),
+            Ok(status) => running.push(RunningHost { host, status }),
             // It was killed: the next host of this name removes what it left.
             Err(HostCommandError::Control(ControlError::Gone(_))) => {}
             Err(error) => silent.push(error.to_string()),
@@ -94,10 +94,10 @@ fn json(answer: &ControlAnswer) -> Result<Value, HostCommandError> {
 }
 
 /// The host that is meant.
-fn chosen(name: Option<&str>) -> Result<Running, HostCommandError> {
+fn chosen(name: Option<&str>) -> Result<RunningHost, HostCommandError> {
     if let Some(path) = name.filter(|name| name.contains('/')) {
         let host = FoundHost { name: path.to_owned(), socket: path.into() };
-        return Ok(Running { status: status_of(&host.socket)?, host });
+        return Ok(RunningHost { status: status_of(&host.socket)?, host });
     }
     let (mut running, _) = running();
     let names = running.iter().map(|running| running.host.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -159,24 +159,24 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 }
 
 /// `wasmhost ps`.
-pub(crate) fn ps(args: &PsArgs) -> AllShown {
+pub(crate) fn ps(args: &PsArgs) -> HostsShown {
     let (running, silent) = running();
     if args.json {
         let all: Vec<Value> = running
             .into_iter()
-            .map(|Running { host, mut status }| {
+            .map(|RunningHost { host, mut status }| {
                 status["name"] = host.name.into();
                 status["socket"] = host.socket.to_string_lossy().into();
                 status
             })
             .collect();
-        return AllShown { text: format!("{:#}\n", Value::Array(all)), silent };
+        return HostsShown { text: format!("{:#}\n", Value::Array(all)), silent };
     }
     if running.is_empty() {
-        return AllShown { text: "no host runs\n".to_owned(), silent };
+        return HostsShown { text: "no host runs\n".to_owned(), silent };
     }
     let mut rows = vec![row(["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "UPTIME"])];
-    for Running { host, status } in &running {
+    for RunningHost { host, status } in &running {
         let workers = list_of(status, "workers");
         rows.push(vec![
             host.name.clone(),
@@ -189,17 +189,17 @@ pub(crate) fn ps(args: &PsArgs) -> AllShown {
             uptime(status),
         ]);
     }
-    AllShown { text: table(&rows), silent }
+    HostsShown { text: table(&rows), silent }
 }
 
 /// `wasmhost status`.
 ///
 /// # Errors
 /// When there is no such host, or it gives no answer.
-pub(crate) fn status(args: &HostArgs) -> Result<Shown, HostCommandError> {
-    let Running { host, status } = chosen(args.host.as_deref())?;
+pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, status } = chosen(args.host.as_deref())?;
     if args.json {
-        return Ok(Shown { text: format!("{status:#}\n"), failed: false });
+        return Ok(HostShown { text: format!("{status:#}\n"), failed: false });
     }
     let mut text =
         format!("{}: {}, process {}, for {}\n\n", host.name, text_of(&status, "phase"), status["pid"], uptime(&status));
@@ -223,15 +223,15 @@ pub(crate) fn status(args: &HostArgs) -> Result<Shown, HostCommandError> {
     }
     text.push('\n');
     text.push_str(&table(&rows));
-    Ok(Shown { text, failed: false })
+    Ok(HostShown { text, failed: false })
 }
 
 /// `wasmhost reload`.
 ///
 /// # Errors
 /// When there is no such host, or it gives no answer.
-pub(crate) fn reload(args: &HostArgs) -> Result<Shown, HostCommandError> {
-    let Running { host, .. } = chosen(args.host.as_deref())?;
+pub(crate) fn reload(args: &HostArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, .. } = chosen(args.host.as_deref())?;
     let answer = ask(&host.socket, Method::POST, "/reload", RELOAD_PATIENCE)?;
     if !matches!(answer.status, StatusCode::OK | StatusCode::CONFLICT) {
         return Err(HostCommandError::Strange(String::from_utf8_lossy(&answer.body).trim().to_owned()));
@@ -239,7 +239,7 @@ pub(crate) fn reload(args: &HostArgs) -> Result<Shown, HostCommandError> {
     let outcome = json(&answer)?;
     let failed = outcome["failed"].as_bool().unwrap_or(true);
     if args.json {
-        return Ok(Shown { text: format!("{outcome:#}\n"), failed });
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
     }
     let mut text = format!("{}: {}\n", host.name, if failed { "the reload failed; see its log" } else { "reloaded" });
     for app in list_of(&outcome, "apps") {
@@ -250,15 +250,15 @@ pub(crate) fn reload(args: &HostArgs) -> Result<Shown, HostCommandError> {
             text_of(app, "hint")
         ));
     }
-    Ok(Shown { text, failed })
+    Ok(HostShown { text, failed })
 }
 
 /// `wasmhost stop`: waits until the host's process has ended.
 ///
 /// # Errors
 /// When there is no such host, or it gives no answer.
-pub(crate) fn stop(args: &StopArgs) -> Result<Shown, HostCommandError> {
-    let Running { host, status } = chosen(args.host.host.as_deref())?;
+pub(crate) fn stop(args: &StopArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, status } = chosen(args.host.host.as_deref())?;
     let strange = |what: String| HostCommandError::Strange(what);
     let pid = status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| strange("it does not say which process it is".to_owned()))?;
@@ -272,7 +272,7 @@ pub(crate) fn stop(args: &StopArgs) -> Result<Shown, HostCommandError> {
     // Until it ends; whoever does not want to wait for that ends this command.
     while rustix::event::poll(&mut waited, None).is_err_and(|error| error == rustix::io::Errno::INTR) {}
     let text = if args.host.json { "{}\n".to_owned() } else { format!("{}: stopped\n", host.name) };
-    Ok(Shown { text, failed: false })
+    Ok(HostShown { text, failed: false })
 }
 
 #[cfg(test)]

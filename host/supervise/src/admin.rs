@@ -8,6 +8,7 @@ pub mod table;
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,6 @@ use wasmhost_base::panics::{caught, guarded};
 use wasmhost_serve::listener::{AcceptPause, Listener};
 use wasmhost_serve::worker::inbox::Accepted;
 
-use crate::control::Control;
 use crate::host_status::HostStatus;
 
 /// Connections to the admin page at once. One more takes the place of one that is there ([`whose_place`]).
@@ -38,20 +38,31 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// After a panic in its own loop the page begins anew, in so long.
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
+/// The answer to a request that takes time.
+pub(crate) type LaterAnswer = Pin<Box<dyn Future<Output = AdminAnswer>>>;
+/// An answer.
+pub(crate) type AdminAnswer = Response<Full<Bytes>>;
+
+/// Takes commands.
+pub(crate) trait Commands: 'static {
+    /// What a POST to this path commands; none: nothing.
+    fn command(&self, path: &str, host_status: &Arc<HostStatus>) -> Option<LaterAnswer>;
+}
+
 /// What is answered: the state of the host, and, on the control socket, commands.
 struct Answerer {
     host_status: Arc<HostStatus>,
-    control: Option<Control>,
+    commands: Option<Box<dyn Commands>>,
 }
 
 /// Serves the page; never ends, not by a bug of its own.
 pub async fn serve(listener: Listener, host_status: Arc<HostStatus>) {
-    serve_all(listener, Rc::new(Answerer { host_status, control: None })).await;
+    serve_all(listener, Rc::new(Answerer { host_status, commands: None })).await;
 }
 
 /// Serves the control socket; never ends, either.
-pub(crate) async fn serve_control(listener: Listener, host_status: Arc<HostStatus>, control: Control) {
-    serve_all(listener, Rc::new(Answerer { host_status, control: Some(control) })).await;
+pub(crate) async fn serve_commands(listener: Listener, host_status: Arc<HostStatus>, commands: impl Commands) {
+    serve_all(listener, Rc::new(Answerer { host_status, commands: Some(Box::new(commands)) })).await;
 }
 
 async fn serve_all(listener: Listener, answerer: Rc<Answerer>) {
@@ -71,7 +82,7 @@ impl Visitor {
         let has_asked = Rc::new(Cell::new(false));
         let asked = Rc::clone(&has_asked);
         let task = tokio::task::spawn_local(async move {
-            let time = if answerer.control.is_some() { CONTROL_TIMEOUT } else { CONNECTION_TIMEOUT };
+            let time = if answerer.commands.is_some() { CONTROL_TIMEOUT } else { CONNECTION_TIMEOUT };
             match tokio::time::timeout(time, connection(socket, answerer, asked)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended with an error"),
@@ -122,8 +133,8 @@ async fn connection(
         wasmhost_base::inject::arm(request.headers());
         let answerer = Rc::clone(&answerer);
         async move {
-            let command =
-                answerer.control.as_ref().and_then(|control| control.command(&request, &answerer.host_status));
+            let commands = answerer.commands.as_ref().filter(|_| request.method() == Method::POST);
+            let command = commands.and_then(|commands| commands.command(request.uri().path(), &answerer.host_status));
             let response = match command {
                 Some(command) => guarded(Box::pin(command)).await,
                 None => caught(|| answer(&request, &answerer.host_status)),
@@ -147,7 +158,7 @@ async fn connection(
     Ok(())
 }
 
-fn answer(request: &Request<Incoming>, host_status: &HostStatus) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, host_status: &HostStatus) -> AdminAnswer {
     wasmhost_base::inject::panic_at("admin");
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "405 only GET and HEAD\n");
@@ -168,7 +179,7 @@ fn answer(request: &Request<Incoming>, host_status: &HostStatus) -> Response<Ful
     }
 }
 
-pub(crate) fn page(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(crate) fn page(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> AdminAnswer {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

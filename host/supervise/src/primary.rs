@@ -123,7 +123,7 @@ async fn run_on<B: Backend>(
     let (commander, mut commands) = mpsc::channel(control::ORDERS_MAX);
     if let Some(socket) = bootstrap.listen_for_commands()? {
         let control = Control::new(commander);
-        tokio::task::spawn_local(admin::serve_control(socket, Arc::clone(&host_status), control));
+        tokio::task::spawn_local(admin::serve_commands(socket, Arc::clone(&host_status), control));
     }
     let (mut apps, mut done) = Apps::new(&config.apps, config.compilation.cache_dir().is_some());
     let only = if is_single(&config) { apps.book.iter().next().map(|(id, _)| id) } else { None };
@@ -341,7 +341,7 @@ impl<B: Backend> Primary<B> {
                     tracing::warn!(signal, "second signal: the host ends at once");
                     return Ok(Ended::AtOnce);
                 }
-                Heard::Signal(Request::Reload) if draining => {}
+                Heard::Signal(Request::Reload) | Heard::Command(ControlOrder::Stop) if draining => {}
                 // (With `wasmhost dev`, a SIGHUP says that the terminal was closed.)
                 Heard::Signal(Request::Reload) if self.config.development.is_none() => self.begin_reload(),
                 stop @ (Heard::Signal(_) | Heard::Command(ControlOrder::Stop)) => {
@@ -374,7 +374,6 @@ impl<B: Backend> Primary<B> {
                 }
                 // It is not served, or has stopped already: its end tells who asked.
                 Heard::Command(ControlOrder::Reload(_)) => {}
-                Heard::Command(ControlOrder::Stop) if draining => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),

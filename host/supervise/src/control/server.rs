@@ -4,20 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::StatusCode;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ControlOrder;
-use crate::admin::page;
+use crate::admin::{AdminAnswer, Commands, LaterAnswer, page};
 use crate::host_status::HostStatus;
 
 /// How often it is looked whether a reload has ended.
 const LOOKS: Duration = Duration::from_millis(10);
-
-type Answer = Response<Full<Bytes>>;
 
 /// Takes commands, and has the primary carry them out.
 pub(crate) struct Control {
@@ -47,26 +43,19 @@ impl Control {
     pub(crate) fn new(orders: mpsc::Sender<ControlOrder>) -> Self {
         Self { orders }
     }
+}
 
-    /// What a request commands; none: it only looks.
-    pub(crate) fn command<B>(
-        &self,
-        request: &Request<B>,
-        host_status: &Arc<HostStatus>,
-    ) -> Option<std::pin::Pin<Box<dyn Future<Output = Answer>>>> {
-        if request.method() != Method::POST {
-            return None;
-        }
-        let (orders, host_status) = (self.orders.clone(), Arc::clone(host_status));
-        match request.uri().path() {
-            "/reload" => Some(Box::pin(reload(orders, host_status))),
-            "/stop" => Some(Box::pin(stop(orders))),
+impl Commands for Control {
+    fn command(&self, path: &str, host_status: &Arc<HostStatus>) -> Option<LaterAnswer> {
+        match path {
+            "/reload" => Some(Box::pin(reload(self.orders.clone(), Arc::clone(host_status)))),
+            "/stop" => Some(Box::pin(stop(self.orders.clone()))),
             _ => None,
         }
     }
 }
 
-async fn stop(orders: mpsc::Sender<ControlOrder>) -> Answer {
+async fn stop(orders: mpsc::Sender<ControlOrder>) -> AdminAnswer {
     match orders.send(ControlOrder::Stop).await {
         Ok(()) => page(StatusCode::ACCEPTED, "application/json", "{}\n"),
         Err(_) => stopping(),
@@ -74,7 +63,7 @@ async fn stop(orders: mpsc::Sender<ControlOrder>) -> Answer {
 }
 
 /// Begins a reload, and answers when it has ended.
-async fn reload(orders: mpsc::Sender<ControlOrder>, host_status: Arc<HostStatus>) -> Answer {
+async fn reload(orders: mpsc::Sender<ControlOrder>, host_status: Arc<HostStatus>) -> AdminAnswer {
     let count = || (host_status.host.reloads.load(Relaxed), host_status.host.failed_reloads.load(Relaxed));
     let before = count();
     let (begun, hears) = oneshot::channel();
@@ -101,6 +90,6 @@ async fn reload(orders: mpsc::Sender<ControlOrder>, host_status: Arc<HostStatus>
     }
 }
 
-fn stopping() -> Answer {
+fn stopping() -> AdminAnswer {
     page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "503 the host starts, or stops\n")
 }
