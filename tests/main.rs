@@ -97,6 +97,7 @@ mod sockets;
 mod starting;
 mod startup;
 mod static_files;
+mod stores;
 mod streaming;
 mod streams;
 mod table;

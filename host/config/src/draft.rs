@@ -90,6 +90,7 @@ impl HostDraft {
             confine: Confine::default(),
             compilation: Compilation { cache: machine.cache.clone(), ..Compilation::default() },
             data_dir: None,
+            stores: Vec::new(),
             development: None,
             source: None,
         };

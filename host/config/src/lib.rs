@@ -30,6 +30,7 @@ mod secret;
 pub mod settings;
 mod show;
 mod shown;
+mod stores;
 mod table;
 pub mod tls;
 mod together;
@@ -64,6 +65,7 @@ pub use parse::{HostPattern, HostRule, certificates};
 pub use schema::schema;
 pub use settings::{Form, Setting, Takes};
 pub use show::{changed_host_settings, show};
+pub use stores::{StoreGrant, StoreLimits, StoreSettings};
 pub use table::{APPS_MAX, AppId, AppTable, Listed, Routed};
 
 /// How connections are given out.
@@ -134,6 +136,8 @@ pub struct Config {
     /// Where what apps keep beyond a restart is stored, if anywhere.
     #[serde(with = "encoding::path_or_none")]
     pub data_dir: Option<PathBuf>,
+    /// The stores that apps share.
+    pub stores: Vec<StoreSettings>,
     /// What `wasmhost dev` changes; none in production.
     pub development: Option<Development>,
     /// What [`read_again`] reads; none where a component was named instead of a file.
@@ -431,6 +435,8 @@ pub struct Limits {
     pub response_timeout: Option<Duration>,
     /// Size of a request's body.
     pub body_max_bytes: Option<u64>,
+    /// What each store of its own may hold.
+    pub stores: StoreLimits,
 }
 
 /// Bounds on clients, and on all apps together. `None` means without a bound.
@@ -476,6 +482,8 @@ pub struct Grants {
     pub dirs: Vec<Preopen>,
     /// Hosts that outgoing requests may reach.
     pub allow_hosts: Vec<HostRule>,
+    /// Stores of keys and values. No two have the same name.
+    pub stores: Vec<StoreGrant>,
     /// The file of `--ca-file`; empty: none.
     #[serde(with = "encoding::path")]
     pub ca_file: PathBuf,

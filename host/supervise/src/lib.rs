@@ -15,5 +15,6 @@ pub mod primary;
 pub mod process;
 mod service_manager;
 pub mod shutdown;
+mod stores;
 pub mod supervisor;
 mod threads;

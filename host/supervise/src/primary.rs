@@ -62,6 +62,7 @@ use crate::host_status::{HostStatus, is_single};
 use crate::process::Processes;
 use crate::service_manager::ServiceState;
 use crate::shutdown::{Phase, Request, Signals};
+use crate::stores::{StoreOwner, StoresEnd};
 use crate::supervisor::BEAT;
 use crate::threads::Threads;
 
@@ -109,7 +110,10 @@ async fn run_on<B: Backend>(
     bootstrap.confinement.log();
     let mut service_manager = std::mem::take(&mut bootstrap.service_manager);
     service_manager.starts(config.compilation.timeout);
-    let backend = B::new(&config, &spawner, &bootstrap.confinement).map_err(system("make ready for workers"))?;
+    let started = bootstrap.stores.take().map(|file| StoreOwner::start(file, &config.apps)).transpose()?;
+    let (stores, stores_end) = started.unzip();
+    let backend =
+        B::new(&config, &spawner, &bootstrap.confinement, stores.as_ref()).map_err(system("make ready for workers"))?;
     let groups = division::groups_of(&config);
     let mut places = make_places(&backend, config.workers, &groups)?;
     let workers = places.iter().map(|place| (place.scoreboard, place.group.clone())).collect();
@@ -179,6 +183,7 @@ async fn run_on<B: Backend>(
         stage: Stage::Serve,
         groups_drain: false,
         acme_changed: Rc::default(),
+        stores,
         host_status,
         config,
         service_manager,
@@ -203,6 +208,8 @@ async fn run_on<B: Backend>(
     let ended = primary.serve(acceptors, &addresses, ears).await;
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
+    drop(primary);
+    stores_end.into_iter().for_each(StoresEnd::wait);
     ended
 }
 

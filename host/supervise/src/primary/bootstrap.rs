@@ -15,6 +15,7 @@ use wasmhost_sandbox::{capabilities, make_cache_dir};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::listener::{Address, BindError, Bound, HandedOver, Listener, bind_for_each, listen};
 use wasmhost_serve::worker::inbox::PerClient;
+use wasmhost_storage::StoreFile;
 
 use super::error::{PrimaryError, system};
 use super::held_tls::HeldTls;
@@ -34,6 +35,8 @@ pub struct Bootstrap {
     /// What the spawner has read of TLS.
     pub(super) tls: Option<HeldTls>,
     pub(super) service_manager: ServiceManager,
+    /// The file of stores, if some app is granted one.
+    pub(super) stores: Option<StoreFile>,
 }
 
 /// The files of the Unix sockets that this host has bound. Whichever way the host ends, they go when this is dropped;
@@ -131,6 +134,14 @@ impl Bootstrap {
             // Before, so that the spawner may let others write it.
             make_directory(dir).and_then(|()| make_directory(&acme::folder(dir))).map_err(PrimaryError::Data)?;
         }
+        let has_stores = config.apps.iter().any(|app| capabilities().needs(app).any(|needs| !needs.stores.is_empty()));
+        let stores = match config.data_dir.as_deref().filter(|_| has_stores) {
+            Some(dir) => {
+                make_directory(dir).map_err(PrimaryError::Data)?;
+                Some(StoreFile::open(dir)?)
+            }
+            None => None,
+        };
         let spawner = Spawner::start(&settings, files.files.clone()).map_err(system("start the spawner"))?;
         let spawner = Arc::new(spawner);
         files.spawner = Some(Arc::clone(&spawner));
@@ -144,7 +155,18 @@ impl Bootstrap {
         };
         let service_manager = ServiceManager::connect();
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
-        Ok(Self { config: settings.config, sockets, admin, control, spawner, confinement, files, tls, service_manager })
+        Ok(Self {
+            config: settings.config,
+            sockets,
+            admin,
+            control,
+            spawner,
+            confinement,
+            files,
+            tls,
+            service_manager,
+            stores,
+        })
     }
 
     /// Begins to listen for the admin page, before anything is loaded. Needs a tokio runtime.
