@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use wasmhost_storage::{Edit, KeyValue, Redis, RedisOptions, StoreQuota};
 
 const KEYS: u64 = 100_000;
-const ROUND: Duration = Duration::from_secs(2);
+const ROUND: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 5;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -49,13 +49,13 @@ fn main() -> Result<()> {
             let edit = |number| Edit::Set { key: key(number), value: vec![b'v'; 100], ttl_ms: None };
             redis.write("a", (begin..begin + 1_000).map(edit).collect()).await?;
         }
-        ioredis(&folder, port, 0, "fill")?;
+        ioredis(&folder, port, 0, "fill").await?;
         for (what, set) in [("get", false), ("set", true)] {
             for clients in [1, 16, 64, 256] {
                 let (mut shares, mut each) = (Vec::new(), Vec::new());
                 for _ in 0..ROUNDS {
-                    let plain = ioredis(&folder, port, clients, what)?;
-                    let gathered = ioredis(&folder, port, clients, &format!("{what}-gathered"))?;
+                    let plain = ioredis(&folder, port, clients, what).await?;
+                    let gathered = ioredis(&folder, port, clients, &format!("{what}-gathered")).await?;
                     let ours = rate(&redis, clients, set).await?;
                     shares.push((ours / plain, ours / gathered));
                     each.push((plain.round(), gathered.round(), ours.round()));
@@ -80,7 +80,7 @@ fn key(number: u64) -> String {
 }
 
 /// So many operations of each second by Node.js, in a process of its own.
-fn ioredis(folder: &str, port: u16, clients: usize, what: &str) -> Result<f64> {
+async fn ioredis(folder: &str, port: u16, clients: usize, what: &str) -> Result<f64> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/ioredis.cjs");
     let mut command = Command::new("node");
     command.env("NODE_PATH", format!("{folder}/node_modules")).arg(script);
@@ -91,7 +91,9 @@ fn ioredis(folder: &str, port: u16, clients: usize, what: &str) -> Result<f64> {
         KEYS.to_string(),
         ROUND.as_millis().to_string(),
     ]);
-    let output = command.stderr(Stdio::inherit()).output()?;
+    command.stderr(Stdio::inherit());
+    // The event loop goes on meanwhile.
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use wasmhost_storage::{KeyValue as _, Redis, RedisOptions, RedisPassword, StoreError, StoreUsage};
+use wasmhost_storage::{Edit, KeyValue as _, Redis, RedisOptions, RedisPassword, StoreError, StoreUsage};
 
 use crate::redis_server::{RedisServer, options_of, spawn};
 use crate::{PATIENCE, run};
@@ -94,23 +94,15 @@ fn a_wrong_password_lets_nobody_in_and_is_shown_to_nobody() {
 #[test]
 fn a_server_that_reads_its_data_is_waited_for() {
     run(async {
-        let arguments = [
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
-            "--key-load-delay",
-            "3000",
-            "--aof-use-rdb-preamble",
-            "no",
-            "--loading-process-events-interval-bytes",
-            "1024",
-        ];
+        let arguments = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
         let Some(mut server) = RedisServer::start(&arguments) else { return };
         let stores = spawn(server.options());
         for number in 0..300 {
             stores.set("b", &format!("{number}"), &[b'v'; 100]).await.expect("a write");
         }
+        // Keys of somebody else, each of which takes a millisecond to read.
+        server.cli(&["debug", "populate", "2000"]);
+        assert_eq!(server.cli(&["save"]).trim(), "OK");
         server.kill();
         server.start_again();
         // The first question may still go into the connection that is dead.
@@ -194,6 +186,35 @@ fn a_store_of_which_parts_are_missing_is_refused() {
             server.cli(&["flushall"]);
         }
         stores.set("a", "k", b"1").await.expect("a write");
+    });
+}
+
+#[test]
+fn the_time_is_that_of_the_server() {
+    run(async {
+        let Some(server) = RedisServer::start(&[]) else { return };
+        let stores = spawn(server.options());
+        let edit = |key: &str, ttl_ms| Edit::Set { key: key.to_owned(), value: b"1".to_vec(), ttl_ms };
+        stores
+            .write("a", vec![edit("k", Some(300)), edit("l", Some(300_000)), edit("m", None)])
+            .await
+            .expect("a write");
+        let written = Instant::now();
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_millis() as u64;
+        let expiry = stores.get("a", "l").await.unwrap().expect("a value").expires_at.expect("an expiry");
+        assert!(expiry.abs_diff(now + 300_000) < 10_000, "{expiry} of {now}");
+        while stores.get("a", "k").await.unwrap().is_some() {
+            assert!(written.elapsed() < PATIENCE, "it does not expire");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(written.elapsed() > Duration::from_millis(200));
+        assert_eq!(stores.list("a", "", None, 10).await.unwrap().keys, ["l", "m"]);
+        // The sweep comes without being asked.
+        while stores.usage("a").await.unwrap().keys > 2 {
+            assert!(written.elapsed() < PATIENCE, "it is not removed");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     });
 }
 

@@ -144,6 +144,40 @@ impl Question {
     }
 }
 
+/// What is asked for the value of one key, without a script: a server answers it several times as fast.
+pub(super) fn get_one(key: &str, keys: &StoreKeys) -> Cmd {
+    let mut command = redis::cmd("HGET");
+    command.arg(&keys.0[1]).arg(key);
+    command
+}
+
+/// What a server's answer to [`get_one`] means: an entry, which may have expired.
+///
+/// # Errors
+/// `Invalid` when it is no entry.
+pub(super) fn got_one(value: Value) -> Result<Option<Stored>, StoreError> {
+    entry(value).ok_or(StoreError::Invalid)
+}
+
+/// What is asked for the time of the server.
+pub(super) fn time() -> Cmd {
+    redis::cmd("TIME")
+}
+
+/// What a server's answer to [`time`] means: milliseconds since 1970.
+///
+/// # Errors
+/// `Invalid` when it is no time.
+pub(super) fn told_time(value: Value) -> Result<u64, StoreError> {
+    let part = |part: Option<Value>| text(part?)?.parse::<u64>().ok();
+    let told = |value| {
+        let Value::Array(parts) = value else { return None };
+        let mut parts = parts.into_iter();
+        Some(part(parts.next())?.saturating_mul(1_000).saturating_add(part(parts.next())? / 1_000))
+    };
+    told(value).ok_or(StoreError::Invalid)
+}
+
 /// Keys that begin with a prefix and are behind another, as `ZRANGEBYLEX` takes the ends of a range.
 fn range(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
     let with = |mark: u8, key: &[u8]| [&[mark], key].concat();
@@ -314,6 +348,9 @@ mod tests {
             assert_eq!(reply(&increment, &StoreQuota::LOOSEST, value.clone()), Err(StoreError::Unknown), "{value:?}");
             assert_eq!(reply(&get, &StoreQuota::LOOSEST, value), Err(StoreError::Invalid));
         }
+        assert_eq!(told_time(Value::Array(vec![bulk("17"), bulk("123456")])), Ok(17_123));
+        assert_eq!(told_time(Value::Array(vec![bulk("17")])), Err(StoreError::Invalid));
+        assert_eq!(got_one(bulk("too short")), Err(StoreError::Invalid));
         let short = Value::Array(vec![bulk("values"), bulk("too short")]);
         assert_eq!(reply(&get, &StoreQuota::LOOSEST, short), Err(StoreError::Invalid));
     }

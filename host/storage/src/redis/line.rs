@@ -14,13 +14,13 @@ use tokio::task::JoinHandle;
 use wasmhost_base::backoff::Backoff;
 
 use super::Shared;
-use super::command::{Question, reply, swept};
+use super::command::{Question, get_one, got_one, reply, swept, time, told_time};
 use super::connect::{Door, Driver};
-use super::place::Place;
+use super::place::{GrantedStore, Place};
 use super::refusal::refusal;
-use crate::asked::Asked;
+use crate::asked::{Answered, Asked};
 use crate::error::StoreError;
-use crate::operation::Operation;
+use crate::operation::{Operation, Reply};
 
 /// Questions of one connection that have no answer yet; more wait in the queue.
 pub(super) const ASKED_MAX: usize = 1_024;
@@ -167,15 +167,14 @@ async fn ask(mut connection: MultiplexedConnection, shared: Arc<Shared>, queued:
     if !asked.begin() {
         return Told::Nothing;
     }
-    let store = place.store();
-    let question = Question::of(&operation, &store.keys, &store.quota, shared.now());
-    let Ok(answer) = tokio::time::timeout(shared.patience, send(&mut connection, &question)).await else {
+    let answering = perform(&mut connection, &shared, place.store(), &operation);
+    let Ok(answer) = tokio::time::timeout(shared.patience, answering).await else {
         // Whoever asked hears it from its own clock, or when this question is dropped.
         return Told::Ends(TOO_SLOW);
     };
     match answer {
-        Ok(value) => {
-            asked.tell(reply(&operation, &store.quota, value));
+        Ok(told) => {
+            asked.tell(told);
             Told::Answered
         }
         Err(error) => {
@@ -184,6 +183,36 @@ async fn ask(mut connection: MultiplexedConnection, shared: Arc<Shared>, queued:
             refusal.ends.map_or(Told::Nothing, Told::Ends)
         }
     }
+}
+
+/// Carries out an operation.
+async fn perform(
+    connection: &mut MultiplexedConnection,
+    shared: &Shared,
+    store: &GrantedStore,
+    operation: &Operation,
+) -> RedisResult<Answered> {
+    let now = shared.now();
+    let one = match operation {
+        Operation::Get { keys } => keys.first().filter(|_| keys.len() == 1),
+        _ => None,
+    };
+    let Some(key) = one else {
+        let question = Question::of(operation, &store.keys, &store.quota, now);
+        return Ok(reply(operation, &store.quota, send(connection, &question).await?));
+    };
+    let found = match got_one(get_one(key, &store.keys).query_async(connection).await?) {
+        Ok(found) => found,
+        Err(error) => return Ok(Err(error)),
+    };
+    let Some(expiry) = found.as_ref().and_then(|found| found.expires_at) else {
+        return Ok(Ok(Reply::Values(vec![found])));
+    };
+    let now = match now {
+        Some(now) => Ok(now),
+        None => told_time(time().query_async(connection).await?),
+    };
+    Ok(now.map(|now| Reply::Values(vec![found.filter(|_| expiry > now)])))
 }
 
 /// Asks for a script by its name. A server that does not know the name has done nothing, and is given the text.
