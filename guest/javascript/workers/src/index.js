@@ -93,7 +93,10 @@ export default {
         return new Response(`${error.name}: ${error.message}`, { status: 400 });
       }
     }
-    if (kind === 'env') return json({ names: Object.keys(env), TEXT: env.TEXT, OBJECT: env.OBJECT, GRANTED: env.GRANTED, SECRET: env.SECRET });
+    if (kind === 'env') {
+      const { TEXT, OBJECT, GRANTED, SECRET } = env;
+      return json({ names: Object.keys(env), TEXT, OBJECT, GRANTED, SECRET, process: [process.env.GRANTED, process.env.OBJECT] });
+    }
     if (kind === 'service') return env.ECHO.fetch(new Request(`https://any.test/echo/${operation}?a=1`, request));
     if (kind === 'run') return json(run);
     return new Response('not found', { status: 404 });
