@@ -1,4 +1,4 @@
-// A store of the host by its name: `wit/deps/keyvalue.wit`, lowered by hand as in `wasi.js`. Memory for arguments and of answers is
+// A store of the host by its name: `wit/keyvalue-entries.wit`, lowered by hand as in `wasi.js`. Memory for arguments and of answers is
 // freed at once, since there may be many calls in a request.
 
 import { dealloc, imports, memory, realloc } from 'wasmhost:raw';

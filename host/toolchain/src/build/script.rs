@@ -19,7 +19,7 @@ static RUNTIME: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/js-runti
 /// The version of wasi that its world names (`wit/world.wit`), which is the one that componentize-js 0.23 speaks.
 const ENGINE_WASI: &str = "0.2.10";
 /// What KV namespaces and caches of Workers are made of.
-const KEYVALUE: &str = include_str!("../../../../wit/keyvalue.wit");
+const KEYVALUE: &str = include_str!("../../../../wit/keyvalue-entries.wit");
 /// Files beside the script: what the application finds in its `env`; what to say of that.
 const BINDINGS: &str = "bindings.json";
 const NOTES: &str = "notes.txt";
