@@ -244,7 +244,7 @@ mod tests {
         {
             assert!(!series.is(import), "{import}");
         }
-        let one = Interface { name: "a:b/c", versions: Versions::Exactly(&["0.2.0-rc.1"]) };
+        let one = Interface { name: "a:b/c", versions: Versions::Exactly(&["0.2.0-rc.1", "0.1.0"]) };
         assert!(one.is("a:b/c@0.2.0-rc.1"));
         assert!(!one.is("a:b/c@0.2.0") && !one.is("a:b/c@0.2.0-rc.2"));
     }

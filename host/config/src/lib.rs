@@ -7,6 +7,7 @@ pub mod acme;
 mod build;
 mod capability;
 pub mod cli;
+pub mod control;
 mod document;
 mod draft;
 mod encoding;
@@ -51,6 +52,7 @@ use serde::{Deserialize, Serialize};
 pub use acme::AcmeSettings;
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
+pub use control::ControlSocket;
 pub use env_file::DEVELOPMENT_VARIABLE;
 pub use environment::{GuestVariable, HostEnvironment};
 pub use given::Source;
@@ -114,6 +116,11 @@ pub struct Config {
     pub trust_proxy: Vec<ipnet::IpNet>,
     /// Where health, status and metrics are shown, if anywhere.
     pub admin: Option<Listen>,
+    /// Where commands such as `wasmhost ps` reach the host.
+    pub control: ControlSocket,
+    /// Where this user's hosts have their control sockets.
+    #[serde(with = "encoding::path_or_none")]
+    pub runtime_dir: Option<PathBuf>,
     /// How the log is written.
     pub log: LogChoice,
     /// Whether each request is logged.
@@ -200,6 +207,8 @@ pub struct App {
     pub group: Option<String>,
     /// How long an instance lives.
     pub isolation: Isolation,
+    /// The seed of its random numbers, in a test; its clocks show no real time then.
+    pub deterministic: Option<u64>,
     /// Bounds on instances and on the queue in front of them.
     pub capacity: Capacity,
     /// Bounds on the guest.

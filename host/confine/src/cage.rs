@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind, acme};
+use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind, acme, control};
 
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Cage {
         // A new reading of the file can bring new addresses.
         let binds = config.source.is_some();
         let access = if binds { Access::Sockets } else { Access::RemoveFiles };
-        cage.paths.extend(socket_files(config).map(|file| (parent(file).to_owned(), access)));
+        cage.paths.extend(socket_files(config).map(|file| (parent(&file).to_owned(), access)));
         cage.grants = CallGrants { reads: true, paths: true, changes: true, binds, ..cage.grants };
         cage
     }
@@ -260,11 +260,13 @@ impl ProcessReach {
 }
 
 /// The paths of Unix sockets that the host makes.
-fn socket_files(config: &Config) -> impl Iterator<Item = &Path> {
-    config.addresses().chain(&config.admin).filter_map(|listen| match listen {
-        Listen::Unix(path) => Some(path.as_path()),
+fn socket_files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let of_clients = config.addresses().chain(&config.admin).filter_map(|listen| match listen {
+        Listen::Unix(path) => Some(path.clone()),
         Listen::Tcp(_) | Listen::Inherited(_) => None,
-    })
+    });
+    // (It may get another name, in the same directory.)
+    of_clients.chain(control::socket_file(config))
 }
 
 fn parent(file: &Path) -> &Path {

@@ -22,18 +22,22 @@ use wasmhost_storage::{FILE_NAME, OpenError, StoreFile, command_socket};
 
 use super::error::{PrimaryError, system};
 use super::held_tls::HeldTls;
+use crate::control;
 use crate::descriptors::{connections_by_descriptors, too_few_for_code};
+use crate::service_manager::ServiceManager;
 
 /// What the primary took from the machine while it was not confined. Made before any thread.
 pub struct Bootstrap {
     pub(super) config: Config,
     sockets: Vec<BootstrapSocket>,
     admin: Option<Bound>,
+    control: Option<Bound>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) confinement: Confinement,
     pub(super) files: BoundFiles,
     /// What the spawner has read of TLS.
     pub(super) tls: Option<HeldTls>,
+    pub(super) service_manager: ServiceManager,
     /// The file of stores, if some app is granted one, and where commands ask for them.
     pub(super) stores: Option<(StoreFile, Option<UnixListener>)>,
 }
@@ -123,6 +127,8 @@ impl Bootstrap {
         }
         let admin = config.admin.as_ref().map(Bound::new).transpose()?;
         files.files.extend(admin.as_ref().and_then(Bound::file).cloned());
+        let control = control::bind(config)?;
+        files.files.extend(control.as_ref().and_then(Bound::file).cloned());
         if let Some(dir) = config.compilation.cache_dir() {
             // Landlock lets through what is there. One that cannot be made is told of when it is to be used.
             let _ = make_cache_dir(dir);
@@ -150,13 +156,30 @@ impl Bootstrap {
             Ok(Some(TlsLook::Same)) => return Err(PrimaryError::Tls("the spawner has read no file of TLS".to_owned())),
             Err(error) => return Err(PrimaryError::Tls(error.to_string())),
         };
+        let service_manager = ServiceManager::connect();
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
-        Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files, tls, stores })
+        Ok(Self {
+            config: settings.config,
+            sockets,
+            admin,
+            control,
+            spawner,
+            confinement,
+            files,
+            tls,
+            service_manager,
+            stores,
+        })
     }
 
     /// Begins to listen for the admin page, before anything is loaded. Needs a tokio runtime.
     pub(super) fn listen_for_admin(&mut self) -> Result<Option<Listener>, BindError> {
         self.admin.take().map(Listener::new).transpose()
+    }
+
+    /// Begins to listen for commands.
+    pub(super) fn listen_for_commands(&mut self) -> Result<Option<Listener>, BindError> {
+        self.control.take().map(Listener::new).transpose()
     }
 
     /// Begins to listen for clients, on all addresses. Needs a tokio runtime.

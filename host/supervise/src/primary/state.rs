@@ -24,6 +24,7 @@ use super::unpublished::Unpublished;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
 use crate::host_status::HostStatus;
+use crate::service_manager::ServiceManager;
 use crate::stores::StoreOwner;
 
 /// The state of the main thread.
@@ -56,6 +57,7 @@ pub(super) struct Primary<B: Backend> {
     pub(super) stores: Option<Rc<StoreOwner>>,
     /// Workers of groups have been told to drain.
     pub(super) groups_drain: bool,
+    pub(super) service_manager: ServiceManager,
 }
 
 impl<B: Backend> Primary<B> {
