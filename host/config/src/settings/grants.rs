@@ -2,7 +2,7 @@
 
 use crate::draft::AppDraft;
 use crate::shown::{self, Shown};
-use crate::{DIRECTORIES_MAX, DirectoryPurpose, parse};
+use crate::{DIRECTORIES_MAX, DirectoryPurpose, host_rule, parse};
 
 use super::entry::{Form, Group, Setting, Takes, app, app_list};
 
@@ -81,7 +81,7 @@ pub(super) const GROUP: Group = Group {
             takes: Takes::Commas,
             of: app_list(
                 |draft| draft.app.grants.allow_hosts.clear(),
-                |draft, text| parse::host_rule(text).map(|rule| draft.app.grants.allow_hosts.push(rule)),
+                |draft, text| host_rule::host_rule(text).map(|rule| draft.app.grants.allow_hosts.push(rule)),
                 |app| shown::list(app.grants.allow_hosts.iter().map(ToString::to_string)),
             ),
         },
