@@ -43,8 +43,8 @@ pub struct Interface {
 pub enum Versions {
     /// Releases of these series: `0.2` is 0.2.0, 0.2.1 and so on, which replace each other.
     Series(&'static [&'static str]),
-    /// This one alone: versions before a release have nothing in common but their names.
-    Exactly(&'static str),
+    /// These alone: versions before a release have nothing in common but their names.
+    Exactly(&'static [&'static str]),
 }
 
 /// What a process must be able to do, for one app.
@@ -90,7 +90,7 @@ impl Versions {
         };
         match self {
             Self::Series(all) => all.iter().any(in_series),
-            Self::Exactly(only) => version == *only,
+            Self::Exactly(all) => all.contains(&version),
         }
     }
 }
@@ -241,7 +241,7 @@ mod tests {
         {
             assert!(!series.is(import), "{import}");
         }
-        let one = Interface { name: "a:b/c", versions: Versions::Exactly("0.2.0-rc.1") };
+        let one = Interface { name: "a:b/c", versions: Versions::Exactly(&["0.2.0-rc.1", "0.1.0"]) };
         assert!(one.is("a:b/c@0.2.0-rc.1"));
         assert!(!one.is("a:b/c@0.2.0") && !one.is("a:b/c@0.2.0-rc.2"));
     }

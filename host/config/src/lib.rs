@@ -200,6 +200,8 @@ pub struct App {
     pub group: Option<String>,
     /// How long an instance lives.
     pub isolation: Isolation,
+    /// The seed of its random numbers, in a test; its clocks show no real time then.
+    pub deterministic: Option<u64>,
     /// Bounds on instances and on the queue in front of them.
     pub capacity: Capacity,
     /// Bounds on the guest.

@@ -10,6 +10,7 @@ mod capability;
 mod check;
 mod compile;
 mod cpu;
+mod deterministic;
 mod driver;
 mod engine;
 mod epoch;

@@ -46,8 +46,7 @@ fn interfaces() -> impl Iterator<Item = &'static Interface> {
 
 fn versions(versions: Versions) -> String {
     match versions {
-        Versions::Series(all) => all.join(" and "),
-        Versions::Exactly(only) => only.to_owned(),
+        Versions::Series(all) | Versions::Exactly(all) => all.join(" and "),
     }
 }
 
@@ -99,10 +98,15 @@ mod tests {
 
     #[test]
     fn a_hint_names_what_is_provided_and_another_version_of_what_is_not() {
-        let all = "wasmhost provides wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random, wasi:sockets of 0.2 and 0.3; wasi:io of 0.2; wasi:config of 0.2.0-rc.1; compose";
+        let all = "wasmhost provides wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random, wasi:sockets of 0.2 and 0.3; wasi:config of 0.2.0-rc.1 and 0.2.0-draft-2024-09-27; wasi:io of 0.2; fermyon:spin of 2.0.0; spin:variables of 3.0.0; compose";
         assert!(hint("acme:secret/vault@1.0.0").starts_with(all), "{}", hint("acme:secret/vault@1.0.0"));
         let draft = hint("wasi:config/store@0.2.0-draft");
-        assert!(draft.starts_with("build it against `wasi:config/store` of 0.2.0-rc.1; wasmhost provides"), "{draft}");
+        assert!(
+            draft.starts_with(
+                "build it against `wasi:config/store` of 0.2.0-rc.1 and 0.2.0-draft-2024-09-27; wasmhost provides"
+            ),
+            "{draft}"
+        );
     }
 
     #[test]

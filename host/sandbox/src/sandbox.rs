@@ -16,7 +16,7 @@ use super::epoch::Ticker;
 use super::pool::PoolShape;
 use super::source::Problem;
 use super::state::State;
-use super::{capability, files, outbound, response_p3};
+use super::{capability, deterministic, files, outbound, response_p3};
 
 /// What all guests of a process share.
 pub struct Sandbox {
@@ -131,6 +131,7 @@ pub(super) const ON_DEMAND: &str = "instances get their memory on demand, which 
 fn linker(engine: &Engine, concurrent: bool) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::<State>::new(engine);
     capability::link(&mut linker, concurrent)?;
+    deterministic::attach(&mut linker, concurrent)?;
     files::guard(&mut linker, concurrent)?;
     outbound::mend(&mut linker, concurrent)?;
     if concurrent {

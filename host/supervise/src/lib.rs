@@ -12,6 +12,7 @@ mod listening;
 mod loader;
 pub mod primary;
 pub mod process;
+mod service_manager;
 pub mod shutdown;
 pub mod supervisor;
 mod threads;

@@ -59,6 +59,7 @@ use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
 use crate::host_status::{HostStatus, is_single};
 use crate::process::Processes;
+use crate::service_manager::ServiceState;
 use crate::shutdown::{Phase, Request, Signals};
 use crate::supervisor::BEAT;
 use crate::threads::Threads;
@@ -105,6 +106,8 @@ async fn run_on<B: Backend>(
     let config = Arc::new(bootstrap.config.clone());
     tell_start(&config);
     bootstrap.confinement.log();
+    let mut service_manager = std::mem::take(&mut bootstrap.service_manager);
+    service_manager.starts(config.compilation.timeout);
     let backend = B::new(&config, &spawner, &bootstrap.confinement).map_err(system("make ready for workers"))?;
     let groups = division::groups_of(&config);
     let mut places = make_places(&backend, config.workers, &groups)?;
@@ -172,6 +175,7 @@ async fn run_on<B: Backend>(
         acme_changed: Rc::default(),
         host_status,
         config,
+        service_manager,
     };
     for index in 0..primary.places.len() {
         primary.start(index)?;
@@ -297,6 +301,9 @@ impl<B: Backend> Primary<B> {
             if !draining && !acceptors.has_given_up() {
                 self.begin_due_reload();
             }
+            if let Some(state) = self.service_state(announced, draining) {
+                self.service_manager.tell(state);
+            }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let due = self.due_times(deadline, beat_at);
             let (may_hear, looks_again) = (turns.begin(), acceptors.has_given_up() || rest.is_some());
@@ -353,6 +360,7 @@ impl<B: Backend> Primary<B> {
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
                 Heard::LookedAtTls(look) => self.on_tls_look(look),
                 Heard::Due(DueTask::LookAtTls) => self.look_at_tls(),
+                Heard::Due(DueTask::ServiceManager) => self.service_manager.is_due(),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
                 Heard::Due(DueTask::HeldForwards) => self.forward_held(),
                 Heard::Due(DueTask::EndOfDrain) => {
@@ -374,6 +382,16 @@ impl<B: Backend> Primary<B> {
         }
     }
 
+    /// What the host is doing; none while it starts.
+    fn service_state(&self, announced: bool, draining: bool) -> Option<ServiceState> {
+        if draining {
+            return Some(ServiceState::Stopping(self.config.drain_timeout));
+        }
+        let is_loading = |app| self.apps.book.get(app).is_some_and(|record| record.is_loading());
+        let reloads = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(is_loading);
+        announced.then_some(if reloads { ServiceState::Reloading } else { ServiceState::Ready })
+    }
+
     fn due_times(&self, end_of_drain: Option<Instant>, beat: Option<Instant>) -> DueTimes {
         [
             (DueTask::Apps, self.apps_due_at()),
@@ -382,6 +400,7 @@ impl<B: Backend> Primary<B> {
             (DueTask::Respawn, self.respawns.keys().next().copied()),
             (DueTask::Beat, beat),
             (DueTask::LookAtTls, self.listeners.look_at().filter(|_| end_of_drain.is_none())),
+            (DueTask::ServiceManager, self.service_manager.due_at()),
         ]
     }
 

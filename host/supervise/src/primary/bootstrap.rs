@@ -19,6 +19,7 @@ use wasmhost_serve::worker::inbox::PerClient;
 use super::error::{PrimaryError, system};
 use super::held_tls::HeldTls;
 use crate::descriptors::{connections_by_descriptors, too_few_for_code};
+use crate::service_manager::ServiceManager;
 
 /// What the primary took from the machine while it was not confined. Made before any thread.
 pub struct Bootstrap {
@@ -30,6 +31,7 @@ pub struct Bootstrap {
     pub(super) files: BoundFiles,
     /// What the spawner has read of TLS.
     pub(super) tls: Option<HeldTls>,
+    pub(super) service_manager: ServiceManager,
 }
 
 /// The files of the Unix sockets that this host has bound. Whichever way the host ends, they go when this is dropped;
@@ -136,8 +138,9 @@ impl Bootstrap {
             Ok(Some(TlsLook::Same)) => return Err(PrimaryError::Tls("the spawner has read no file of TLS".to_owned())),
             Err(error) => return Err(PrimaryError::Tls(error.to_string())),
         };
+        let service_manager = ServiceManager::connect();
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
-        Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files, tls })
+        Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files, tls, service_manager })
     }
 
     /// Begins to listen for the admin page, before anything is loaded. Needs a tokio runtime.

@@ -50,10 +50,11 @@ pub(super) enum DueTask {
     Respawn,
     Beat,
     LookAtTls,
+    ServiceManager,
 }
 
 /// When each is due that is.
-pub(super) type DueTimes = [(DueTask, Option<Instant>); 6];
+pub(super) type DueTimes = [(DueTask, Option<Instant>); 7];
 
 impl<B: Backend> Ears<'_, B> {
     /// Waits for the next. `hears_workers`: else their events wait. `is_draining`: what only a host that goes on does waits, too.

@@ -24,6 +24,7 @@ use super::unpublished::Unpublished;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
 use crate::host_status::HostStatus;
+use crate::service_manager::ServiceManager;
 
 /// The state of the main thread.
 pub(super) struct Primary<B: Backend> {
@@ -53,6 +54,7 @@ pub(super) struct Primary<B: Backend> {
     pub(super) acme_changed: Rc<Notify>,
     /// Workers of groups have been told to drain.
     pub(super) groups_drain: bool,
+    pub(super) service_manager: ServiceManager,
 }
 
 impl<B: Backend> Primary<B> {
