@@ -5,8 +5,7 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Declaration, HostPattern, Interface, Needs, Port};
 
-use super::Services;
-use super::moments::{Capability, Holds};
+use super::moments::{Capability, Holds, Services};
 use super::wasi::{BOTH, P2, P3};
 use crate::response_p2;
 use crate::source::Problem;

@@ -5,7 +5,6 @@ mod calls;
 mod dialects;
 mod granted;
 mod shapes;
-mod stores;
 
 use std::sync::Arc;
 
@@ -14,12 +13,9 @@ use wasmtime::component::Linker;
 use wasmhost_config::{App, Declaration, Interface, Needs, Versions};
 
 use self::granted::GrantedStores;
-pub use self::stores::Stores;
-use super::Services;
-use super::moments::{Capability, Holds};
+pub(super) use self::granted::KeyValueStores;
+use super::moments::{Capability, Holds, Services};
 use crate::source::Problem;
-
-pub(crate) struct KeyValueStores;
 
 /// The versions of it; each comes before a release.
 const DRAFTS: Versions = Versions::Exactly(&[dialects::DRAFT, dialects::DRAFT2]);
