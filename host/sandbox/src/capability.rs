@@ -3,6 +3,7 @@
 
 mod config;
 mod http;
+mod keyvalue;
 mod moments;
 mod wasi;
 
@@ -10,8 +11,17 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Capabilities};
 
+pub use self::keyvalue::Stores;
+pub(super) use self::moments::Surroundings;
 use self::moments::{Capability, Holds};
 use crate::source::Problem;
+
+/// What the capabilities of a process's guests use of the host.
+#[derive(Clone, Default)]
+pub struct Services {
+    /// Where stores are.
+    pub stores: Stores,
+}
 
 /// Makes of the list what goes through all capabilities.
 macro_rules! capabilities {
@@ -37,8 +47,8 @@ macro_rules! capabilities {
             ///
             /// # Errors
             /// Why it cannot be loaded.
-            pub(super) fn configure(app: &App) -> Result<Self, Problem> {
-                Ok(Self { $($name: <$capability>::configure(app)?,)+ })
+            pub(super) fn configure(app: &App, services: &Services) -> Result<Self, Problem> {
+                Ok(Self { $($name: <$capability>::configure(app, services)?,)+ })
             }
 
             /// For a new store.
@@ -50,6 +60,10 @@ macro_rules! capabilities {
         $(impl<S: StoreData> Holds<$capability> for S {
             fn held(&mut self) -> &mut <$capability as Capability>::Held {
                 &mut StoreData::held(self).$name
+            }
+
+            fn surroundings(&self) -> Surroundings<'_> {
+                StoreData::surroundings(self)
             }
         })+
 
@@ -65,12 +79,16 @@ capabilities! {
     http: http::Http,
     wasi: wasi::Wasi,
     config: config::ConfigStore,
+    keyvalue: keyvalue::KeyValueStores,
 }
 
 /// The data of a store.
 pub(super) trait StoreData: wasmtime_wasi::WasiView + wasmtime_wasi_http::WasiHttpView + 'static {
     /// What it holds for capabilities.
     fn held(&mut self) -> &mut Held;
+
+    /// What surrounds it.
+    fn surroundings(&self) -> Surroundings<'_>;
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! of `sandbox` will adapt what is here for them.
 //!
 //! Every backend is a [`KeyValue`]: [`Embedded`] keeps stores in a file of this process, [`Remote`] asks the process that has
-//! them, which [`serve`]s them over a socket. `docs/STORAGE.md` says what is promised, and what was measured.
+//! them, which [`serve`]s them over a socket, and [`Redis`] asks a server that several machines share. `docs/STORAGE.md` says what is promised, and what was measured.
 
 mod asked;
 mod backend;
@@ -15,6 +15,7 @@ mod file;
 mod operation;
 mod read;
 mod record;
+mod redis;
 mod remote;
 mod serve;
 mod write;
@@ -22,6 +23,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use self::redis::{AddressError, Redis, RedisAddress, RedisLine, RedisOptions, RedisOptionsError, RedisPassword};
 pub use backend::KeyValue;
 pub use committer::WallClock;
 pub use embedded::{Closing, Embedded, StoreOptions, system_clock};
