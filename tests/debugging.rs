@@ -275,11 +275,19 @@ fn a_new_typescript_project_has_types_that_refuse_a_wrong_use() -> TestResult {
     }
     // Bindings, and an application as it is written for Workers.
     let bound = |body: &str| {
-        format!("interface Bound {{ KV: KVNamespace; OTHER: Fetcher }}\nexport default {{ async scheduled(run, env, ctx) {{ {body} }} }} satisfies ExportedHandler<Bound>;\n")
+        format!(
+            "interface Bound {{ KV: KVNamespace; OTHER: Fetcher }}\nexport default {{ async scheduled(run, env, ctx) {{ {body} }} }} satisfies ExportedHandler<Bound>;\n"
+        )
     };
     for (body, error) in [
-        ("const n: number = (await env.KV.get<{ n: number }>(run.cron, 'json'))!.n; await env.KV.put('a', `${n}`, { expirationTtl: 60 });", None),
-        ("for (const key of (await env.KV.list<string>()).keys) ctx.waitUntil(env.KV.delete(key.name + key.metadata?.length));", None),
+        (
+            "const n: number = (await env.KV.get<{ n: number }>(run.cron, 'json'))!.n; await env.KV.put('a', `${n}`, { expirationTtl: 60 });",
+            None,
+        ),
+        (
+            "for (const key of (await env.KV.list<string>()).keys) ctx.waitUntil(env.KV.delete(key.name + key.metadata?.length));",
+            None,
+        ),
         ("await env.OTHER.fetch('http://any/', { method: 'POST' });", None),
         ("await env.KV.get('a', 'xml');", Some("No overload matches this call")),
         ("await env.KV.put('a', 'b', { ttl: 60 });", Some("'ttl' does not exist in type 'KVNamespacePutOptions'")),

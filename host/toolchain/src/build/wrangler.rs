@@ -72,8 +72,7 @@ impl Wrangler {
     /// # Errors
     /// When it cannot be read or understood.
     pub(super) fn read(folder: &Path) -> Result<Self, Error> {
-        let Some((name, path)) =
-            FILES.iter().map(|&name| (name, folder.join(name))).find(|(_, path)| path.is_file())
+        let Some((name, path)) = FILES.iter().map(|&name| (name, folder.join(name))).find(|(_, path)| path.is_file())
         else {
             return Ok(Self::default());
         };
@@ -121,7 +120,8 @@ impl Wrangler {
             let _ = writeln!(notes, "warning: what {} says of {keys} is not read: `env` has none of it", self.file);
         }
         let Bindings { kv, services, crons, .. } = &self.bindings;
-        let quoted = |names: Vec<&String>| names.into_iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        let quoted =
+            |names: Vec<&String>| names.into_iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
         let mut lines = String::new();
         if !kv.is_empty() {
             let _ = writeln!(lines, "  stores = [{}]", quoted(kv.values().collect()));
@@ -276,7 +276,9 @@ binding = "DB"
         assert_eq!(wrangler.main.as_deref(), Some("src/a//b.js"));
         assert_eq!(wrangler.bindings.kv, BTreeMap::from([("K".to_owned(), "K".to_owned())]));
         assert_eq!(wrangler.bindings.vars.get("URL").and_then(Value::as_str), Some("http://\"a\\"));
-        for (plain, expected) in [("[1,/*", "[1,"), ("[\"a", "[\"a"), ("[1 , // x\n ]", "[1  \n ]"), ("[\",]\",]", "[\",]\"]")] {
+        for (plain, expected) in
+            [("[1,/*", "[1,"), ("[\"a", "[\"a"), ("[1 , // x\n ]", "[1  \n ]"), ("[\",]\",]", "[\",]\"]")]
+        {
             assert_eq!(plain_json(plain), expected);
         }
         Ok(())
