@@ -61,6 +61,7 @@ mod isolation;
 mod javascript;
 mod javascript_corners;
 mod javascript_memory;
+mod javascript_workers;
 mod kv;
 mod languages;
 mod limits;

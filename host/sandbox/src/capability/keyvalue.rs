@@ -1,8 +1,10 @@
 //! `wasi:keyvalue`: stores of keys and values, in both versions that are in use (`0.2.0-draft`, and `0.2.0-draft2`, which has
-//! `cas`), over the same stores. What keeps them is the crate `storage`; here is what guests see of it.
+//! `cas`), over the same stores; and, over them too, what that has not (`entries`). What keeps them is the crate `storage`; here is
+//! what guests see of it.
 
 mod calls;
 mod dialects;
+mod entries;
 mod granted;
 mod shapes;
 
@@ -27,6 +29,7 @@ impl Capability for KeyValueStores {
             Interface { name: "wasi:keyvalue/store", versions: DRAFTS },
             Interface { name: "wasi:keyvalue/atomics", versions: DRAFTS },
             Interface { name: "wasi:keyvalue/batch", versions: DRAFTS },
+            Interface { name: entries::NAME, versions: Versions::Exactly(&[entries::VERSION]) },
         ],
         granted_by: &["store"],
         without: "it opens only the stores that are granted",
@@ -38,7 +41,8 @@ impl Capability for KeyValueStores {
     type Held = Option<Arc<GrantedStores>>;
 
     fn link<S: Holds<Self>>(linker: &mut Linker<S>, _: bool) -> wasmtime::Result<()> {
-        dialects::link(linker)
+        dialects::link(linker)?;
+        entries::link(linker)
     }
 
     fn configure(app: &App, services: &Services) -> Result<Self::Part, Problem> {

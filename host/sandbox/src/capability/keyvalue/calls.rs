@@ -34,14 +34,22 @@ fn table<'a, S: Holds<KeyValueStores>>(store: &'a mut StoreContextMut<'_, S>) ->
 
 /// `store.open`.
 pub(super) fn open<S: Holds<KeyValueStores>>(store: &mut StoreContextMut<'_, S>, name: &str) -> Told<Resource<Bucket>> {
-    let granted = store.data_mut().held().as_ref().and_then(|stores| stores.open(name));
-    match granted {
+    match grant(store, name) {
         Some(granted) => Ok(Ok(table(store).push(Bucket::new(granted))?)),
-        None => {
-            refuse(&store.data().surroundings(), name);
-            Ok(Err(Error::AccessDenied))
-        }
+        None => Ok(Err(Error::AccessDenied)),
     }
+}
+
+/// The store that the guest calls so, if it is granted; else the log tells of it.
+pub(super) fn grant<S: Holds<KeyValueStores>>(
+    store: &mut StoreContextMut<'_, S>,
+    name: &str,
+) -> Option<Arc<GrantedStore>> {
+    let granted = store.data_mut().held().as_ref().and_then(|stores| stores.open(name));
+    if granted.is_none() {
+        refuse(&store.data().surroundings(), name);
+    }
+    granted
 }
 
 /// Tells the log which grant would let the guest open this store.
@@ -132,7 +140,7 @@ async fn wait<S: Holds<KeyValueStores>>(
 }
 
 /// What is no answer to what was asked.
-fn no_answer() -> Error {
+pub(super) fn no_answer() -> Error {
     StoreError::Invalid.into()
 }
 
