@@ -30,14 +30,16 @@ const ESBUILD = { name: 'esbuild' };
 const ACORN = { name: 'acorn' };
 
 // What comes with applications that have all of these words in them, or something of this kind in their `env`: a module that is
-// loaded first, and what the world has then: native parts (`wit/deps`), with what they need themselves, and what only the host can do.
+// loaded first, what the world has then: native parts (`wit/deps`), with what they need themselves, and what only the host can do; and
+// what to say of it.
 const STORES = ['wasmhost:keyvalue/entries@0.1.0'];
+const OF_CACHES = 'note: `caches` keeps responses in the store `cache`: `stores = ["cache"]` of the app in wasmhost.toml grants it\n';
 const STREAM = 'CompressionStream|DecompressionStream';
 const PARTS = [
   { words: ['subtle'], module: 'crypto/install.js', imports: ['wasi:random/random@0.2.10', 'wasmhost:native/crypto@0.1.0'] },
   { words: [STREAM], module: 'compression.js', imports: ['wasmhost:compression/deflate@0.1.0'] },
   { words: [STREAM, 'brotli'], imports: ['wasmhost:compression/brotli@0.1.0'] },
-  { words: ['caches\\??\\.(?:default|open)'], module: 'workers/install-caches.js', imports: STORES },
+  { words: ['caches\\??\\.(?:default|open)'], module: 'workers/install-caches.js', imports: STORES, note: OF_CACHES },
   { kind: 'kv', module: 'workers/install-kv.js', imports: STORES },
   { kind: 'services', module: 'workers/install-services.js', imports: [] },
   { kind: 'vars', module: 'workers/install-vars.js', imports: [] },
@@ -189,6 +191,7 @@ async function bundle(entry, output, isProfiled) {
     throw new Failure(hint === undefined ? '' : `hint: ${hint}\n`);
   }
   await show(made.warnings, 'warning');
+  for (const { note } of parts) if (note !== undefined) process.stderr.write(note);
   const [map, code] = [outputOf(made, '.map'), withShallowAsync(outputOf(made, '.js'))];
   const { sources, mappings, names: renamed } = JSON.parse(map);
   const names = sources.map((source) => {

@@ -77,8 +77,6 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Check or show a wasmhost.toml.
     Config(ConfigArgs),
-    /// Read and change stores of keys and values, of a host that runs or in their file.
-    Kv(KvArgs),
     /// Show the hosts that run.
     Ps(PsArgs),
     /// Show what a host that runs does.
@@ -90,6 +88,8 @@ such host.")]
     Reload(HostArgs),
     /// Have a host that runs finish its requests and end.
     Stop(StopArgs),
+    /// Read and change stores of keys and values, of a host that runs or in their file.
+    Kv(KvArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

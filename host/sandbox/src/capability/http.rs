@@ -58,7 +58,9 @@ fn outgoing(app: &App) -> Needs {
     let rules = &app.grants.allow_hosts;
     Needs {
         ports: rules.iter().map(|rule| rule.port.map_or(Port::Any, Port::One)).collect(),
-        names: rules.iter().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any)),
+        names: rules
+            .iter()
+            .any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Below(_) | HostPattern::Any)),
         ..Needs::default()
     }
 }
