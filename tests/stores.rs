@@ -248,6 +248,21 @@ fn what_was_stored_is_there_after_a_restart_and_after_kill() -> TestResult {
     Ok(())
 }
 
+#[test]
+fn a_host_that_stops_closes_the_file_at_once() -> TestResult {
+    for kind in KINDS {
+        let data = private()?;
+        let mut server = serve(GUESTS[0], data.path(), kind, &["--log-level", "debug"]);
+        said(&server, "/draft/set");
+        server.admin("/status");
+        server.signal("TERM");
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{kind}");
+        let late = server.records(|record| message(record).contains("was not closed in time"));
+        assert!(late.is_empty(), "{kind}: {late:?}");
+    }
+    Ok(())
+}
+
 /// Asks for so many increments, by as many clients at once: those that were acknowledged, and those of which nobody knows.
 fn increment(server: &Server, clients: usize, each: u64) -> (u64, u64) {
     let asked: Vec<_> = (0..clients)
