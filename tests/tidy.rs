@@ -95,6 +95,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("storage/src/file.rs", &["error"]),
     ("storage/src/operation.rs", &["error"]),
     ("storage/src/record.rs", &["operation"]),
+    ("storage/src/redis/address.rs", &[]),
+    ("storage/src/redis/command.rs", &["error", "operation"]),
+    ("storage/src/redis/refusal.rs", &["error"]),
     ("storage/src/remote.rs", &["asked", "backend", "codec", "error", "operation"]),
     ("supervise/src/supervisor.rs", &[]),
     ("supervise/src/balancer.rs", &[]),
@@ -110,6 +113,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervise/src/apps", &["backend", "loader"]),
     ("supervise/src/host_status.rs", &["shutdown::Phase"]),
     ("supervise/src/admin", &["apps::book::AppState", "host_status"]),
+    ("supervise/src/control", &["admin", "host_status"]),
+    ("supervise/src/service_manager.rs", &[]),
     ("supervise/src/threads.rs", &["backend", "listening", "loader"]),
     ("supervise/src/listening.rs", &[]),
     (
@@ -121,7 +126,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("toolchain/src/templates.rs", &["build"]),
 ];
 /// What speaks HTTP.
-const SPEAK_HYPER: [&str; 12] = [
+const SPEAK_HYPER: [&str; 13] = [
     "acme/src/client.rs",
     "serve/src/http/forward.rs",
     "serve/src/http/forward/connections.rs",
@@ -135,6 +140,7 @@ const SPEAK_HYPER: [&str; 12] = [
     "serve/src/http2/connection.rs",
     "serve/src/http2/streams.rs",
     "supervise/src/admin.rs",
+    "supervise/src/control/client.rs",
 ];
 
 /// Longer files have a second idea in them.

@@ -7,6 +7,7 @@ pub mod acme;
 mod build;
 mod capability;
 pub mod cli;
+pub mod control;
 mod document;
 mod draft;
 mod encoding;
@@ -29,6 +30,7 @@ mod secret;
 pub mod settings;
 mod show;
 mod shown;
+mod stores;
 mod table;
 pub mod tls;
 mod together;
@@ -50,6 +52,7 @@ use serde::{Deserialize, Serialize};
 pub use acme::AcmeSettings;
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
+pub use control::ControlSocket;
 pub use env_file::DEVELOPMENT_VARIABLE;
 pub use environment::{GuestVariable, HostEnvironment};
 pub use given::Source;
@@ -62,6 +65,7 @@ pub use parse::{HostPattern, HostRule, certificates};
 pub use schema::schema;
 pub use settings::{Form, Setting, Takes};
 pub use show::{changed_host_settings, show};
+pub use stores::{StoreGrant, StoreLimits, StoreSettings};
 pub use table::{APPS_MAX, AppId, AppTable, Listed, Routed};
 
 /// How connections are given out.
@@ -112,6 +116,11 @@ pub struct Config {
     pub trust_proxy: Vec<ipnet::IpNet>,
     /// Where health, status and metrics are shown, if anywhere.
     pub admin: Option<Listen>,
+    /// Where commands such as `wasmhost ps` reach the host.
+    pub control: ControlSocket,
+    /// Where this user's hosts have their control sockets.
+    #[serde(with = "encoding::path_or_none")]
+    pub runtime_dir: Option<PathBuf>,
     /// How the log is written.
     pub log: LogChoice,
     /// Whether each request is logged.
@@ -127,6 +136,8 @@ pub struct Config {
     /// Where what apps keep beyond a restart is stored, if anywhere.
     #[serde(with = "encoding::path_or_none")]
     pub data_dir: Option<PathBuf>,
+    /// The stores that apps share.
+    pub stores: Vec<StoreSettings>,
     /// What `wasmhost dev` changes; none in production.
     pub development: Option<Development>,
     /// What [`read_again`] reads; none where a component was named instead of a file.
@@ -196,6 +207,8 @@ pub struct App {
     pub group: Option<String>,
     /// How long an instance lives.
     pub isolation: Isolation,
+    /// The seed of its random numbers, in a test; its clocks show no real time then.
+    pub deterministic: Option<u64>,
     /// Bounds on instances and on the queue in front of them.
     pub capacity: Capacity,
     /// Bounds on the guest.
@@ -422,6 +435,8 @@ pub struct Limits {
     pub response_timeout: Option<Duration>,
     /// Size of a request's body.
     pub body_max_bytes: Option<u64>,
+    /// What each store of its own may hold.
+    pub stores: StoreLimits,
 }
 
 /// Bounds on clients, and on all apps together. `None` means without a bound.
@@ -467,6 +482,8 @@ pub struct Grants {
     pub dirs: Vec<Preopen>,
     /// Hosts that outgoing requests may reach.
     pub allow_hosts: Vec<HostRule>,
+    /// Stores of keys and values. No two have the same name.
+    pub stores: Vec<StoreGrant>,
     /// The file of `--ca-file`; empty: none.
     #[serde(with = "encoding::path")]
     pub ca_file: PathBuf,

@@ -29,7 +29,7 @@ pub(super) use self::requests::mend;
 use self::share::InstanceRequests;
 use self::target::Target;
 pub(super) use self::worker::Outbound;
-use super::bounds::{KEPT_MAX, LOOK_UPS_MAX, REQUESTS_MAX};
+use super::bounds::{AppBounds, KEPT_MAX, LOOK_UPS_MAX, REQUESTS_MAX};
 use super::meter::Meter;
 
 /// Descriptors that the outgoing requests of one worker take at most: each tries several addresses at once, and each look-up
@@ -57,6 +57,11 @@ impl Outgoing {
             meter: Arc::clone(meter),
             body_idle,
         }
+    }
+
+    /// What the app shares with others of the worker.
+    pub(super) fn bounds(&self) -> &Arc<AppBounds> {
+        self.outbound.bounds()
     }
 
     /// Sends `request`. It counts as a request from now on; all else happens when the result is polled.
@@ -122,7 +127,6 @@ mod tests {
     use tokio::time::Sleep;
 
     use super::*;
-    use crate::bounds::AppBounds;
     use wasmhost_config::{HostPattern, HostRule};
 
     type Outcome = Result<(), Box<dyn std::error::Error>>;

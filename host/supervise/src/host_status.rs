@@ -35,6 +35,7 @@ pub struct HostStatus {
 
 struct BoardState {
     phase: Phase,
+    is_reloading: bool,
     not_listening: Vec<(String, String)>,
     certificates: Vec<CertificateFacts>,
     apps: BTreeMap<AppId, AppRow>,
@@ -87,6 +88,7 @@ impl HostStatus {
             started: Instant::now(),
             state: Mutex::new(BoardState {
                 phase: Phase::Starting,
+                is_reloading: false,
                 not_listening: Vec::new(),
                 certificates: Vec::new(),
                 apps: BTreeMap::new(),
@@ -107,6 +109,11 @@ impl HostStatus {
     /// Where the host is in its life.
     pub fn phase(&self) -> Phase {
         self.state().phase
+    }
+
+    /// Whether a reload is under way.
+    pub fn is_reloading(&self) -> bool {
+        self.state().is_reloading
     }
 
     /// Addresses of the settings on which the host does not listen, and why.
@@ -145,6 +152,10 @@ impl HostStatus {
 
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.state().phase = phase;
+    }
+
+    pub(crate) fn set_reloading(&self, is_reloading: bool) {
+        self.state().is_reloading = is_reloading;
     }
 
     pub(crate) fn set_not_listening(&self, addresses: Vec<(String, String)>) {

@@ -4,7 +4,7 @@
 use crate::draft::{AppDraft, HostDraft};
 use crate::listener::ListenerDraft;
 use crate::shown::Shown;
-use crate::{App, Config, ListenerConfig};
+use crate::{App, Config, ListenerConfig, StoreSettings};
 
 /// A setting: the flag `--NAME`, the variable `WASMHOST_NAME` with underscores, and a key of `wasmhost.toml`. (Those of
 /// `settings::FILE_ONLY` and [`super::ONE_APP_ONLY`] are keys alone.)
@@ -86,6 +86,8 @@ pub(crate) enum Of {
     Host(SettingAccess<HostDraft, Config>),
     /// Of the addresses that are named in the same place: at the top of the file and by flags, or in a `[[listener]]`.
     Listener(SettingAccess<ListenerDraft, ListenerConfig>),
+    /// Of a store that apps share, in a `[[store]]`.
+    Store(SettingAccess<StoreSettings, StoreSettings>),
     /// Each app's.
     App(SettingAccess<AppDraft, App>),
     /// Each app's, declared by a capability, with its check.
@@ -132,6 +134,14 @@ pub(super) const fn listener_list(
     get: fn(&ListenerConfig) -> Shown,
 ) -> Of {
     Of::Listener(SettingAccess { set, clear, get })
+}
+
+/// A setting of a store that apps share.
+pub(super) const fn store(
+    set: fn(&mut StoreSettings, &str) -> Result<(), String>,
+    get: fn(&StoreSettings) -> Shown,
+) -> Of {
+    Of::Store(SettingAccess { set, clear: |_| (), get })
 }
 
 /// A setting of an app.
@@ -190,9 +200,9 @@ impl Setting {
         }
     }
 
-    /// Whether it is of an app; otherwise of the host, or of its addresses.
+    /// Whether it is of an app; otherwise of the host, of its addresses, or of stores.
     pub fn is_of_app(&self) -> bool {
-        !matches!(self.of, Of::Host(_) | Of::Listener(_))
+        !matches!(self.of, Of::Host(_) | Of::Listener(_) | Of::Store(_))
     }
 
     /// Whether it is of addresses, and may stand in a `[[listener]]`, too.

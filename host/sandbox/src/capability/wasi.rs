@@ -5,6 +5,7 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Declaration, Interface, Needs, Versions};
 
+use super::Services;
 use super::moments::{Capability, Holds};
 use crate::source::Problem;
 
@@ -102,7 +103,7 @@ impl Capability for Wasi {
         Ok(())
     }
 
-    fn configure(_: &App) -> Result<(), Problem> {
+    fn configure(_: &App, _: &Services) -> Result<(), Problem> {
         Ok(())
     }
 

@@ -18,6 +18,8 @@ use crate::host_status::{AppRow, HostStatus};
 #[derive(Serialize)]
 struct Status<'a> {
     version: &'static str,
+    /// The process that started the others.
+    pid: u32,
     phase: &'static str,
     ready: bool,
     /// Of the one app that the command line names.
@@ -206,6 +208,7 @@ pub(super) fn render(host_status: &HostStatus) -> String {
     let workers = host_status.workers.iter().zip(groups).zip(sums.workers.iter().zip(&sums.of_workers)).enumerate();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
         phase: host_status.phase().name(),
         ready: host_status.is_ready(),
         only,

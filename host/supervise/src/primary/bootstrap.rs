@@ -15,21 +15,28 @@ use wasmhost_sandbox::{capabilities, make_cache_dir};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::listener::{Address, BindError, Bound, HandedOver, Listener, bind_for_each, listen};
 use wasmhost_serve::worker::inbox::PerClient;
+use wasmhost_storage::StoreFile;
 
 use super::error::{PrimaryError, system};
 use super::held_tls::HeldTls;
+use crate::control;
 use crate::descriptors::{connections_by_descriptors, too_few_for_code};
+use crate::service_manager::ServiceManager;
 
 /// What the primary took from the machine while it was not confined. Made before any thread.
 pub struct Bootstrap {
     pub(super) config: Config,
     sockets: Vec<BootstrapSocket>,
     admin: Option<Bound>,
+    control: Option<Bound>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) confinement: Confinement,
     pub(super) files: BoundFiles,
     /// What the spawner has read of TLS.
     pub(super) tls: Option<HeldTls>,
+    pub(super) service_manager: ServiceManager,
+    /// The file of stores, if some app is granted one.
+    pub(super) stores: Option<StoreFile>,
 }
 
 /// The files of the Unix sockets that this host has bound. Whichever way the host ends, they go when this is dropped;
@@ -117,6 +124,8 @@ impl Bootstrap {
         }
         let admin = config.admin.as_ref().map(Bound::new).transpose()?;
         files.files.extend(admin.as_ref().and_then(Bound::file).cloned());
+        let control = control::bind(config)?;
+        files.files.extend(control.as_ref().and_then(Bound::file).cloned());
         if let Some(dir) = config.compilation.cache_dir() {
             // Landlock lets through what is there. One that cannot be made is told of when it is to be used.
             let _ = make_cache_dir(dir);
@@ -125,6 +134,14 @@ impl Bootstrap {
             // Before, so that the spawner may let others write it.
             make_directory(dir).and_then(|()| make_directory(&acme::folder(dir))).map_err(PrimaryError::Data)?;
         }
+        let has_stores = config.apps.iter().any(|app| capabilities().needs(app).any(|needs| !needs.stores.is_empty()));
+        let stores = match config.data_dir.as_deref().filter(|_| has_stores) {
+            Some(dir) => {
+                make_directory(dir).map_err(PrimaryError::Data)?;
+                Some(StoreFile::open(dir)?)
+            }
+            None => None,
+        };
         let spawner = Spawner::start(&settings, files.files.clone()).map_err(system("start the spawner"))?;
         let spawner = Arc::new(spawner);
         files.spawner = Some(Arc::clone(&spawner));
@@ -136,13 +153,30 @@ impl Bootstrap {
             Ok(Some(TlsLook::Same)) => return Err(PrimaryError::Tls("the spawner has read no file of TLS".to_owned())),
             Err(error) => return Err(PrimaryError::Tls(error.to_string())),
         };
+        let service_manager = ServiceManager::connect();
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
-        Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files, tls })
+        Ok(Self {
+            config: settings.config,
+            sockets,
+            admin,
+            control,
+            spawner,
+            confinement,
+            files,
+            tls,
+            service_manager,
+            stores,
+        })
     }
 
     /// Begins to listen for the admin page, before anything is loaded. Needs a tokio runtime.
     pub(super) fn listen_for_admin(&mut self) -> Result<Option<Listener>, BindError> {
         self.admin.take().map(Listener::new).transpose()
+    }
+
+    /// Begins to listen for commands.
+    pub(super) fn listen_for_commands(&mut self) -> Result<Option<Listener>, BindError> {
+        self.control.take().map(Listener::new).transpose()
     }
 
     /// Begins to listen for clients, on all addresses. Needs a tokio runtime.
