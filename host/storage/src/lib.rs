@@ -23,7 +23,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use self::redis::{AddressError, Redis, RedisAddress, RedisLine, RedisOptions, RedisOptionsError, RedisPassword};
+pub use self::redis::{Redis, RedisLine, RedisOptions, RedisOptionsError, RedisPassword};
 pub use backend::KeyValue;
 pub use committer::WallClock;
 pub use embedded::{Closing, Embedded, StoreOptions, system_clock};

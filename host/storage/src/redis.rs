@@ -2,7 +2,6 @@
 //! whole: so quotas, versions and batches are as exact as in a file. What survives a crash is what the server's own persistence
 //! and replication keep.
 
-mod address;
 mod command;
 mod connect;
 mod line;
@@ -17,8 +16,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use wasmhost_base::redis_address::RedisAddress;
 
-pub use self::address::{AddressError, RedisAddress};
 use self::command::StoreKeys;
 use self::connect::Door;
 pub use self::line::RedisLine;
