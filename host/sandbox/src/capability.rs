@@ -11,17 +11,10 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Capabilities};
 
-pub use self::keyvalue::Stores;
+pub use self::moments::Services;
 pub(super) use self::moments::Surroundings;
 use self::moments::{Capability, Holds};
 use crate::source::Problem;
-
-/// What the capabilities of a process's guests use of the host.
-#[derive(Clone, Default)]
-pub struct Services {
-    /// Where stores are.
-    pub stores: Stores,
-}
 
 /// Makes of the list what goes through all capabilities.
 macro_rules! capabilities {

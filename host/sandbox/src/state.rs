@@ -134,6 +134,7 @@ impl State {
     pub(super) fn end_call(&mut self, active: usize) {
         if active == 0 {
             self.output.iter().for_each(GuestOutput::end_line);
+            self.hooks.outgoing.rest();
         }
         let table = &mut self.table;
         self.hooks.meter.note_handles(active, |handles| table.iter_mut().nth(handles).is_some());
@@ -178,7 +179,7 @@ pub(super) struct Hooks {
     /// Set while an incoming request becomes a resource: then `Host` is kept, which a guest may read but never set.
     pub(super) receiving: bool,
     forbidden: ForbiddenHeaderFilter,
-    outgoing: Outgoing,
+    pub(super) outgoing: Outgoing,
     meter: Arc<Meter>,
 }
 

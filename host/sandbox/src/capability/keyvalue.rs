@@ -1,11 +1,12 @@
 //! `wasi:keyvalue`: stores of keys and values, in both versions that are in use (`0.2.0-draft`, and `0.2.0-draft2`, which has
-//! `cas`), over the same stores. What keeps them is the crate `storage`; here is what guests see of it.
+//! `cas`), over the same stores; and, over them too, what that has not (`entries`). What keeps them is the crate `storage`; here is
+//! what guests see of it.
 
 mod calls;
 mod dialects;
+mod entries;
 mod granted;
 mod shapes;
-mod stores;
 
 use std::sync::Arc;
 
@@ -14,12 +15,9 @@ use wasmtime::component::Linker;
 use wasmhost_config::{App, Declaration, Interface, Needs, Versions};
 
 use self::granted::GrantedStores;
-pub use self::stores::Stores;
-use super::Services;
-use super::moments::{Capability, Holds};
+pub(super) use self::granted::KeyValueStores;
+use super::moments::{Capability, Holds, Services};
 use crate::source::Problem;
-
-pub(crate) struct KeyValueStores;
 
 /// The versions of it; each comes before a release.
 const DRAFTS: Versions = Versions::Exactly(&[dialects::DRAFT, dialects::DRAFT2]);
@@ -31,6 +29,7 @@ impl Capability for KeyValueStores {
             Interface { name: "wasi:keyvalue/store", versions: DRAFTS },
             Interface { name: "wasi:keyvalue/atomics", versions: DRAFTS },
             Interface { name: "wasi:keyvalue/batch", versions: DRAFTS },
+            Interface { name: entries::NAME, versions: Versions::Exactly(&[entries::VERSION]) },
         ],
         granted_by: &["store"],
         without: "it opens only the stores that are granted",
@@ -42,7 +41,8 @@ impl Capability for KeyValueStores {
     type Held = Option<Arc<GrantedStores>>;
 
     fn link<S: Holds<Self>>(linker: &mut Linker<S>, _: bool) -> wasmtime::Result<()> {
-        dialects::link(linker)
+        dialects::link(linker)?;
+        entries::link(linker)
     }
 
     fn configure(app: &App, services: &Services) -> Result<Self::Part, Problem> {

@@ -1,15 +1,14 @@
 //! What the functions of both versions do: an operation on a store, or more of them, within the bounds of the app.
 
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmhost_base::line_budget::LineBudget;
 use wasmhost_storage::{Edit, KeyValue as _, Listing, Operation, PAGE_KEYS_MAX, Reply, StoreError, Stored};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Resource, ResourceTable};
 
-use super::KeyValueStores;
-use super::granted::GrantedStore;
+use super::granted::{GrantedStore, KeyValueStores};
 use super::shapes::{Bucket, Cas, CasError, Error};
 use crate::bounds::SharedBound;
 use crate::capability::moments::{Holds, Surroundings};
@@ -21,6 +20,11 @@ const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
 /// Characters of a name that the log gets; it is as long as a guest likes.
 const NAME_LOGGED_CHARS: usize = 64;
 
+/// What a request is charged for an operation that another thread or process carries out, and for each KiB that it has: about
+/// what it costs there, of which nobody measures each one's part (changes of many are written together).
+const OWNER_CPU: Duration = Duration::from_micros(20);
+const OWNER_CPU_PER_KIB: Duration = Duration::from_micros(1);
+
 /// The outer error is a trap, the inner one what the guest gets.
 pub(super) type Told<T> = wasmtime::Result<Result<T, Error>>;
 
@@ -30,14 +34,22 @@ fn table<'a, S: Holds<KeyValueStores>>(store: &'a mut StoreContextMut<'_, S>) ->
 
 /// `store.open`.
 pub(super) fn open<S: Holds<KeyValueStores>>(store: &mut StoreContextMut<'_, S>, name: &str) -> Told<Resource<Bucket>> {
-    let granted = store.data_mut().held().as_ref().and_then(|stores| stores.open(name));
-    match granted {
+    match grant(store, name) {
         Some(granted) => Ok(Ok(table(store).push(Bucket::new(granted))?)),
-        None => {
-            refuse(&store.data().surroundings(), name);
-            Ok(Err(Error::AccessDenied))
-        }
+        None => Ok(Err(Error::AccessDenied)),
     }
+}
+
+/// The store that the guest calls so, if it is granted; else the log tells of it.
+pub(super) fn grant<S: Holds<KeyValueStores>>(
+    store: &mut StoreContextMut<'_, S>,
+    name: &str,
+) -> Option<Arc<GrantedStore>> {
+    let granted = store.data_mut().held().as_ref().and_then(|stores| stores.open(name));
+    if granted.is_none() {
+        refuse(&store.data().surroundings(), name);
+    }
+    granted
 }
 
 /// Tells the log which grant would let the guest open this store.
@@ -113,17 +125,22 @@ async fn wait<S: Holds<KeyValueStores>>(
         (place.ok_or(StoreError::Busy)?, worker.clone())
     };
     let began = Instant::now();
+    let cpu = OWNER_CPU
+        .saturating_add(OWNER_CPU_PER_KIB.saturating_mul(u32::try_from(operation.bytes() >> 10).unwrap_or(u32::MAX)));
     // With the worker's timers, whatever runtime the guest is polled in.
     let told = within(Some(&worker), granted.stores.perform(&granted.store, operation)).await;
     if let Some(counters) = counters {
         counters.waited(began.elapsed());
     }
     drop(place);
+    let meter = store.data().surroundings().meter;
+    // A request over its limit is ended by the next tick.
+    meter.charge(meter.whose().1, cpu);
     told
 }
 
 /// What is no answer to what was asked.
-fn no_answer() -> Error {
+pub(super) fn no_answer() -> Error {
     StoreError::Invalid.into()
 }
 

@@ -6,8 +6,8 @@ use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceType};
 
 use wasmhost_storage::Edit;
 
-use super::KeyValueStores;
 use super::calls;
+use super::granted::KeyValueStores;
 use super::shapes::{Bucket, Cas, Error, NumberedPage, Page};
 use crate::capability::moments::Holds;
 
