@@ -164,6 +164,12 @@ impl Redis {
         Ok(())
     }
 
+    /// Begins with an operation.
+    pub(crate) fn begin(&self, store: &str, operation: Operation) -> impl Future<Output = Answered> + Send + use<> {
+        let (queued, patience) = (self.queue(store, operation), self.shared.patience);
+        async move { queued?.told(patience).await }
+    }
+
     fn queue(&self, store: &str, operation: Operation) -> Result<Wait, StoreError> {
         let store = self.shared.granted(store)?;
         operation.check(&store.quota)?;
@@ -179,8 +185,6 @@ impl Redis {
 
 impl KeyValue for Redis {
     fn perform(&self, store: &str, operation: Operation) -> impl Future<Output = Answered> + Send {
-        let queued = self.queue(store, operation);
-        let patience = self.shared.patience;
-        async move { queued?.told(patience).await }
+        self.begin(store, operation)
     }
 }

@@ -93,7 +93,7 @@ pub(super) async fn perform<S: Holds<KeyValueStores>>(
     if let Some(counters) = counters {
         counters.called(StoreCall::of(&operation));
     }
-    let told = match granted.stores.waits_for(&operation) {
+    let told = match granted.stores.waits_for(&granted.store, &operation) {
         true => wait(store, granted, operation, counters).await,
         false => granted.stores.perform(&granted.store, operation).await,
     };
