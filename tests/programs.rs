@@ -8,7 +8,7 @@ use crate::grpc;
 use crate::support::{Connection, Server, TestResult, command, facility, get, request};
 use crate::table::{FIRST_START_CEILING, build, copy, variables};
 
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guest/programs").join(name)
 }
 

@@ -3,12 +3,16 @@
 
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::programs::program;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload};
+use crate::support::facility;
 use crate::support::server::signal;
 use crate::support::{Connection, Response, Server, TestResult, command, eventually, get, guest, message, run};
+use crate::table::{build, copy};
 
 /// Guests that ask stores what the path says: of wasi 0.2 and 0.3.
 const GUESTS: [&str; 2] = ["stores.wasm", "stores-p3.wasm"];
@@ -81,6 +85,8 @@ const CONTRACT: [(&str, Check); 9] = [
             told(&ask(&format!("set?key={key}&value=%00%FF%0A{key}")), 200, &key);
             let response = ask(&format!("get?key={key}"));
             assert_eq!((response.status, &response.body[..3]), (200, &b"\0\xff\n"[..]), "{key}");
+            told(&ask(&format!("delete?key={key}")), 200, &key);
+            assert_eq!(ask(&format!("get?key={key}")).status, 404, "{key}");
         }
         told(&ask("set?key=none&value="), 200, "an empty value");
         let response = ask("get?key=none");
@@ -174,6 +180,34 @@ fn a_guest_of_wasi_0_3_has_stores_on_threads() -> TestResult {
 #[test]
 fn a_guest_of_wasi_0_3_has_stores_on_processes() -> TestResult {
     hold_contract(GUESTS[1], "process")
+}
+
+#[test(needs(Toolchains))]
+fn a_guest_in_python_has_stores() -> TestResult {
+    let toolchains = facility::toolchains();
+    let work = tempfile::tempdir()?;
+    let mut new = command();
+    assert!(new.args(["new", "keys", "--lang", "python"]).current_dir(work.path()).status()?.success());
+    let folder = work.path().join("keys");
+    copy(&program("keys"), &folder, "keys")?;
+    let mut wit = command();
+    assert!(wit.arg("wit").arg(work.path().join("wit")).status()?.success());
+    std::fs::rename(work.path().join("wit/deps"), folder.join("wit/deps"))?;
+    build(&toolchains, &folder)?;
+    let component = folder.join("keys.wasm");
+    let component = component.to_str().ok_or("a path in UTF-8")?;
+    // Compiled once, for both.
+    let compiled = work.path().join("keys.cwasm");
+    let mut compile = command();
+    assert!(compile.args(["compile", component, "--compile-timeout", "10m", "-o"]).arg(&compiled).status()?.success());
+    for kind in KINDS {
+        let host = Stored::new(compiled.to_str().ok_or("a path in UTF-8")?, kind, &[])?;
+        for (what, check) in CONTRACT {
+            eprintln!("Python, {kind}: {what}");
+            check(&|path| get(host.server.address, &format!("/draft2/{path}")));
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -275,12 +309,13 @@ fn of_all(status: &Value, field: &str, label: &str) -> u64 {
 
 #[test]
 fn while_workers_are_killed_no_acknowledged_increment_is_lost_and_none_is_done_twice() -> TestResult {
-    let host = Stored::new(GUESTS[0], "process", &["--instances-per-worker", "16", "--restart-max", "1000"])?;
+    let host = Stored::new(GUESTS[0], "process", &["--instances-per-worker", "16"])?;
     let killed = thread::scope(|scope| {
         let counting = scope.spawn(|| increment(&host.server, 16, increments().div_ceil(160) * 10));
         let mut kills = 0;
         while !counting.is_finished() {
-            thread::sleep(std::time::Duration::from_millis(150));
+            // A host gives up that loses ten workers in a minute.
+            thread::sleep(if kills < 8 { Duration::from_millis(300) } else { Duration::from_secs(8) });
             if let Some(pid) = host.server.worker_pids().get(kills % 2).copied() {
                 let _ = crate::support::server::try_signal(pid, "KILL");
                 kills += 1;

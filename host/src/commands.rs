@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod hosts;
 pub(crate) mod inspect;
+pub(crate) mod kv;
 pub(crate) mod new;
 pub(crate) mod serve;
 pub(crate) mod wit;

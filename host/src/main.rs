@@ -14,8 +14,8 @@ use wasmhost_acme::AcmeProcessError;
 use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_base::{descriptor_table, heap};
 use wasmhost_config::cli::{
-    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, InspectArgs, NewArgs, Parsed, PsArgs, ServeArgs,
-    WitArgs, parse,
+    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, InspectArgs, KvArgs, NewArgs, Parsed, PsArgs,
+    ServeArgs, WitArgs, parse,
 };
 use wasmhost_config::{
     Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
@@ -27,7 +27,7 @@ use wasmhost_supervise::primary::{Bootstrap, Ended};
 use wasmhost_supervise::process::{WorkerProcessError, run_child};
 
 use crate::commands::{
-    build as build_project, compile, completions, componentize, config, dev, hosts, inspect, new, serve, wit,
+    build as build_project, compile, completions, componentize, config, dev, hosts, inspect, kv, new, serve, wit,
 };
 use crate::exit::{FAILED, USAGE};
 
@@ -52,6 +52,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Dev(args)), .. } => run_dev(&args, mistakes),
             Cli { command: Some(_), .. } if !mistakes.is_empty() => wrong_usage(&mistakes),
             Cli { command: Some(Command::Config(args)), .. } => run_config(&args.command),
+            Cli { command: Some(Command::Kv(args)), .. } => run_kv(&args),
             Cli { command: Some(Command::New(args)), .. } => run_new(&args),
             Cli { command: Some(Command::Build(args)), .. } => run_build(&args),
             Cli { command: Some(Command::Componentize(args)), .. } => ended(componentize::run(&args)),
@@ -177,6 +178,20 @@ fn run_config(command: &ConfigCommand) -> ExitCode {
     match config::run(command) {
         Ok(text) => print(text.as_bytes()),
         Err(mistakes) => wrong_file(&mistakes),
+    }
+}
+
+fn run_kv(args: &KvArgs) -> ExitCode {
+    match kv::run(args, &mut std::io::stdout().lock(), &tell) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough (`wasmhost kv list … | head`).
+        Err(kv::KvError::Stream { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(kv::KvError::File(mistakes)) => wrong_file(&mistakes),
+        Err(error @ kv::KvError::Usage(_)) => {
+            failed(&error, error.hint());
+            ExitCode::from(USAGE)
+        }
+        Err(error) => failed(&error, error.hint()),
     }
 }
 

@@ -16,6 +16,7 @@ mod environment;
 mod file;
 mod given;
 mod host_name;
+mod host_rule;
 pub mod links;
 mod listener;
 mod machine;
@@ -24,6 +25,7 @@ mod nearest;
 mod outline;
 mod overlap;
 mod parse;
+mod plain_path;
 pub mod routes;
 mod schema;
 mod secret;
@@ -56,12 +58,14 @@ pub use control::ControlSocket;
 pub use env_file::DEVELOPMENT_VARIABLE;
 pub use environment::{GuestVariable, HostEnvironment};
 pub use given::Source;
+pub use host_rule::{HostPattern, HostRule, UpstreamScheme};
 pub use listener::{ClientAuth, ListenerConfig, TlsFiles, acme_of};
 pub use machine::{Machine, available_bytes, machine};
 pub use mistake::Mistake;
-pub use outline::{Outline, outline};
+pub use outline::{Outline, data_dir, outline};
 pub use overlap::components_within;
-pub use parse::{HostPattern, HostRule, certificates};
+pub use parse::{certificates, positive_duration as parse_duration};
+pub use plain_path::{covers, plain_path};
 pub use schema::schema;
 pub use settings::{Form, Setting, Takes};
 pub use show::{changed_host_settings, show};
@@ -437,6 +441,23 @@ pub struct Limits {
     pub body_max_bytes: Option<u64>,
     /// What each store of its own may hold.
     pub stores: StoreLimits,
+    /// What the guest may ask of other hosts.
+    pub outgoing: OutgoingLimits,
+}
+
+/// Bounds on the outgoing requests of an app. A guest can lower the times for a request of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutgoingLimits {
+    /// Until there is a connection: the name, the turn at the host, TCP and TLS.
+    pub connect_timeout: Duration,
+    /// From when the upstream has the request until its response's head.
+    pub first_byte_timeout: Duration,
+    /// Silence within a body, either way.
+    pub between_bytes_timeout: Duration,
+    /// Requests at once to one scheme, host and port, on a worker.
+    pub host_max: usize,
+    /// Outgoing requests that one request may cause; none: without a bound.
+    pub calls_max: Option<u64>,
 }
 
 /// Bounds on clients, and on all apps together. `None` means without a bound.

@@ -7,6 +7,7 @@ mod compilation;
 pub(crate) mod entry;
 mod grants;
 mod limits;
+mod outgoing;
 mod output;
 mod serving;
 mod stores;
@@ -19,7 +20,8 @@ pub(crate) use self::entry::Of;
 pub use self::entry::{Form, Setting, Takes};
 
 /// The host's own settings with a flag, by their headings.
-const GROUPS: &[Group] = &[serving::GROUP, tls::GROUP, limits::GROUP, grants::GROUP, output::GROUP, compilation::GROUP];
+const GROUPS: &[Group] =
+    &[serving::GROUP, tls::GROUP, limits::GROUP, grants::GROUP, outgoing::GROUP, output::GROUP, compilation::GROUP];
 
 /// The heading of the settings that compiling has.
 pub(crate) const COMPILATION: &str = compilation::GROUP.heading;

@@ -11,17 +11,10 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Capabilities};
 
-pub use self::keyvalue::Stores;
+pub use self::moments::Services;
 pub(super) use self::moments::Surroundings;
 use self::moments::{Capability, Holds};
 use crate::source::Problem;
-
-/// What the capabilities of a process's guests use of the host.
-#[derive(Clone, Default)]
-pub struct Services {
-    /// Where stores are.
-    pub stores: Stores,
-}
 
 /// Makes of the list what goes through all capabilities.
 macro_rules! capabilities {
@@ -104,7 +97,7 @@ mod tests {
     const WITHOUT_FUNCTIONS: [&str; 2] = ["wasi:cli/types", "wasi:clocks/types"];
 
     /// Their functions are asynchronous, so whoever imports them uses concurrency.
-    const OF_CONCURRENT_COMPONENTS: [&str; 1] = ["spin:variables/variables"];
+    const OF_CONCURRENT_COMPONENTS: [&str; 2] = ["spin:variables/variables", "spin:key-value/key-value"];
 
     /// The versions that wasmtime's crates define, of which a component may import any of the series.
     const RELEASES: [(&str, &str); 2] = [("0.2", "0.2.12"), ("0.3", "0.3.0")];

@@ -53,7 +53,7 @@ pub use artifact::{Survey, survey};
 pub use bounds::{AppBounds, AppCounters, ConnectionUse, SharedBound, WorkerBounds};
 pub use cache::{has_cache, make_dir as make_cache_dir};
 pub use call::{Call, Head};
-pub use capability::{Services, Stores, capabilities};
+pub use capability::{Services, capabilities};
 pub use check::{Checked, check};
 pub use compile::{CompileError, bound_compiling_child, compile_ahead, compile_here};
 pub use cpu::WorkerCpu;

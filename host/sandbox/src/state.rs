@@ -134,6 +134,7 @@ impl State {
     pub(super) fn end_call(&mut self, active: usize) {
         if active == 0 {
             self.output.iter().for_each(GuestOutput::end_line);
+            self.hooks.outgoing.rest();
         }
         let table = &mut self.table;
         self.hooks.meter.note_handles(active, |handles| table.iter_mut().nth(handles).is_some());
@@ -151,7 +152,7 @@ impl StoreData for State {
     }
 
     fn surroundings(&self) -> Surroundings<'_> {
-        Surroundings { worker: &self.worker, meter: self.meter(), bounds: self.hooks.outgoing.bounds() }
+        Surroundings { worker: &self.worker, meter: &self.hooks.meter, bounds: self.hooks.outgoing.bounds() }
     }
 }
 
@@ -178,7 +179,7 @@ pub(super) struct Hooks {
     /// Set while an incoming request becomes a resource: then `Host` is kept, which a guest may read but never set.
     pub(super) receiving: bool,
     forbidden: ForbiddenHeaderFilter,
-    outgoing: Outgoing,
+    pub(super) outgoing: Outgoing,
     meter: Arc<Meter>,
 }
 

@@ -105,7 +105,7 @@ impl StoreFailure {
             | StoreError::Overflow => Self::Invalid,
             StoreError::KeysFull { .. } | StoreError::BytesFull { .. } => Self::Full,
             StoreError::Busy => Self::Busy,
-            StoreError::Unavailable | StoreError::Invalid => Self::Unavailable,
+            StoreError::Unavailable | StoreError::Refused { .. } | StoreError::Invalid => Self::Unavailable,
             StoreError::Unknown => Self::Unknown,
             StoreError::Damaged { .. } | StoreError::Io { .. } => Self::File,
         }

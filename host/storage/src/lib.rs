@@ -7,6 +7,7 @@
 mod asked;
 mod backend;
 mod codec;
+pub mod command_socket;
 mod committer;
 mod embedded;
 mod engine;
@@ -18,6 +19,7 @@ mod record;
 mod redis;
 mod remote;
 mod serve;
+mod stores;
 mod write;
 
 #[cfg(test)]
@@ -35,3 +37,4 @@ pub use operation::{
 };
 pub use remote::{Remote, RemoteLine};
 pub use serve::serve;
+pub use stores::Stores;

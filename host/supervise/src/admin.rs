@@ -22,6 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
+use wasmhost_base::hops;
 use wasmhost_base::panics::{caught, guarded};
 use wasmhost_serve::listener::{AcceptPause, Listener};
 use wasmhost_serve::worker::inbox::Accepted;
@@ -160,6 +161,10 @@ async fn connection(
 
 fn answer(request: &Request<Incoming>, host_status: &HostStatus) -> AdminAnswer {
     wasmhost_base::inject::panic_at("admin");
+    // By whichever address it comes: guests have no business here.
+    if hops::hops(request.headers()) != Some(0) {
+        return page(StatusCode::FORBIDDEN, "text/plain", "403 this page answers no guest\n");
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "405 only GET and HEAD\n");
         // RFC 9110, section 15.5.6.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use wasmhost_base::log;
@@ -13,6 +13,7 @@ use wasmhost_serve::metrics::HostMetrics;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
 use crate::shutdown::Phase;
+use crate::stores::StoresView;
 
 /// What the admin page reads, and the primary writes.
 pub struct HostStatus {
@@ -30,6 +31,7 @@ pub struct HostStatus {
     pub confinement: Confinement,
     /// Since when.
     pub started: Instant,
+    stores: OnceLock<StoresView>,
     state: Mutex<BoardState>,
 }
 
@@ -56,6 +58,8 @@ pub struct AppRow {
     pub state: &'static str,
     /// Version of wasi:http that it was made for; empty before it was loaded.
     pub wasi: String,
+    /// Its stores, by the names by which its guest calls them.
+    pub stores: BTreeMap<String, String>,
     /// Isolation in effect; empty before it was loaded.
     pub isolation: String,
     /// How often it was loaded.
@@ -86,6 +90,7 @@ impl HostStatus {
             config,
             confinement,
             started: Instant::now(),
+            stores: OnceLock::new(),
             state: Mutex::new(BoardState {
                 phase: Phase::Starting,
                 is_reloading: false,
@@ -124,6 +129,17 @@ impl HostStatus {
     /// The certificates of TLS.
     pub fn certificates(&self) -> Vec<CertificateFacts> {
         self.state().certificates.clone()
+    }
+
+    /// The stores, where the host has some.
+    pub(crate) fn stores(&self) -> Option<&StoresView> {
+        self.stores.get()
+    }
+
+    /// Shows these stores from now on.
+    pub(crate) fn show_stores(&self, stores: StoresView) {
+        // A host has them from its start, or never.
+        let _ = self.stores.set(stores);
     }
 
     /// All apps, by number.

@@ -110,7 +110,8 @@ async fn run_on<B: Backend>(
     bootstrap.confinement.log();
     let mut service_manager = std::mem::take(&mut bootstrap.service_manager);
     service_manager.starts(config.compilation.timeout);
-    let started = bootstrap.stores.take().map(|file| StoreOwner::start(file, &config.apps)).transpose()?;
+    let started =
+        bootstrap.stores.take().map(|(file, commands)| StoreOwner::start(file, commands, &config.apps)).transpose()?;
     let (stores, stores_end) = started.unzip();
     let backend =
         B::new(&config, &spawner, &bootstrap.confinement, stores.as_ref()).map_err(system("make ready for workers"))?;
@@ -119,6 +120,9 @@ async fn run_on<B: Backend>(
     let workers = places.iter().map(|place| (place.scoreboard, place.group.clone())).collect();
     let host_status =
         Arc::new(HostStatus::new(Arc::clone(&config), workers, backend.host(), bootstrap.confinement.clone()));
+    if let Some(stores) = &stores {
+        host_status.show_stores(stores.view());
+    }
     // From here on the admin page answers, however long the component takes to load.
     if let Some(admin) = bootstrap.listen_for_admin()? {
         tracing::info!(target: log::START, "admin page on {}", admin.address());

@@ -5,23 +5,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use wasmhost_base::heap;
 use wasmhost_config::{App, StoreLimits};
-use wasmhost_sandbox::{Services, Stores, capabilities};
+use wasmhost_sandbox::{Services, capabilities};
 use wasmhost_storage::{
-    Closing, Embedded, KEY_BYTES_MAX, OpenError, StoreError, StoreFile, StoreOptions, StoreQuota, serve,
+    Closing, Embedded, KEY_BYTES_MAX, OpenError, Operation, Reply, StoreError, StoreFile, StoreOptions, StoreQuota,
+    StoreUsage, Stores, serve,
 };
 
 /// Sockets that wait for the thread that answers on them.
 const LINES_MAX: usize = 1_024;
+/// Commands that are answered at once.
+const COMMANDS_MAX: usize = 16;
+/// How long to wait before another command is accepted, after one could not be.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How long the host waits at its end for the file to be closed. Without that, the next start takes longer.
 const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -84,6 +89,24 @@ pub(crate) struct StoreOwner {
     lines: mpsc::Sender<StoreLine>,
 }
 
+/// The stores as the status page shows them.
+pub(crate) struct StoresView {
+    embedded: Embedded,
+    granted: Arc<RwLock<GrantedStores>>,
+}
+
+impl StoresView {
+    /// A figure of each store that some app is granted, by its name. What cannot be read is left out.
+    pub(crate) fn each(&self, figure: fn(StoreUsage, StoreLimits) -> u64) -> Vec<(String, u64)> {
+        let limits = self.granted.read().unwrap_or_else(PoisonError::into_inner).limits.clone();
+        let one = |(store, limits): (String, StoreLimits)| match self.embedded.look(&store, &Operation::Usage) {
+            Ok(Reply::Usage(usage)) => Some((store, figure(usage, limits))),
+            _ => None,
+        };
+        limits.into_iter().filter_map(one).collect()
+    }
+}
+
 /// What is waited for at the end.
 pub(crate) struct StoresEnd {
     closing: Closing,
@@ -95,13 +118,17 @@ impl StoreOwner {
     ///
     /// # Errors
     /// When the file cannot be used; or the system has no thread to give.
-    pub(crate) fn start(file: StoreFile, apps: &[Arc<App>]) -> Result<(Rc<Self>, StoresEnd), OpenError> {
+    pub(crate) fn start(
+        file: StoreFile,
+        commands: Option<UnixListener>,
+        apps: &[Arc<App>],
+    ) -> Result<(Rc<Self>, StoresEnd), OpenError> {
         let granted = GrantedStores::of(apps.iter().map(|app| &**app));
         let path = file.path().to_owned();
         let (embedded, closing) = Embedded::start(file, granted.quotas(), StoreOptions::default())?;
         let granted = Arc::new(RwLock::new(granted));
         let (lines, asked) = mpsc::channel(LINES_MAX);
-        let thread = answer_in_thread(asked, embedded.clone(), Arc::clone(&granted));
+        let thread = answer_in_thread(asked, commands, embedded.clone(), Arc::clone(&granted));
         let thread = thread.map_err(|source| OpenError::Io { file: path, source })?;
         Ok((Rc::new(Self { embedded, granted, lines }), StoresEnd { closing, thread }))
     }
@@ -109,6 +136,11 @@ impl StoreOwner {
     /// For guests of this process.
     pub(crate) fn services(&self) -> Services {
         Services { stores: Stores::Here(self.embedded.clone()) }
+    }
+
+    /// For the status page.
+    pub(crate) fn view(&self) -> StoresView {
+        StoresView { embedded: self.embedded.clone(), granted: Arc::clone(&self.granted) }
     }
 
     /// A socket on which a process asks for the stores of the apps of this group, or of those without one.
@@ -167,6 +199,7 @@ impl StoresEnd {
 /// Answers, in a thread with an event loop of its own, until nobody gives it sockets any more.
 fn answer_in_thread(
     mut lines: mpsc::Receiver<StoreLine>,
+    commands: Option<UnixListener>,
     embedded: Embedded,
     granted: Arc<RwLock<GrantedStores>>,
 ) -> io::Result<JoinHandle<()>> {
@@ -174,11 +207,39 @@ fn answer_in_thread(
     std::thread::Builder::new().name("store-lines".to_owned()).spawn(move || {
         let _own = heap::own();
         runtime.block_on(async move {
+            if let Some(commands) = commands {
+                tokio::spawn(answer_commands(commands, embedded.clone()));
+            }
             while let Some(line) = lines.recv().await {
                 tokio::spawn(answer(line, embedded.clone(), Arc::clone(&granted)));
             }
         });
     })
+}
+
+/// Answers `wasmhost kv`, which may ask for all stores that are granted: the socket is this user's alone.
+async fn answer_commands(commands: UnixListener, embedded: Embedded) {
+    let commands = match tokio::net::UnixListener::from_std(commands) {
+        Ok(commands) => commands,
+        Err(error) => return tracing::error!(%error, "`wasmhost kv` cannot reach this host"),
+    };
+    let places = Arc::new(Semaphore::new(COMMANDS_MAX));
+    loop {
+        // More wait in the backlog. (It is never closed.)
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match commands.accept().await {
+            Ok((stream, _)) => {
+                let embedded = embedded.clone();
+                tokio::spawn(async move {
+                    // What a command sends is its own affair.
+                    let _ = serve(stream, embedded, |_| true).await;
+                    drop(place);
+                });
+            }
+            // No descriptor is left.
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
+    }
 }
 
 /// Answers one process until it is gone.
@@ -201,6 +262,7 @@ async fn answer(line: StoreLine, embedded: Embedded, granted: Arc<RwLock<Granted
 #[cfg(test)]
 mod tests {
     use wasmhost_config::StoreGrant;
+    use wasmhost_storage::{KeyValue as _, Remote};
 
     use super::*;
 
@@ -233,6 +295,42 @@ mod tests {
         ] {
             assert_eq!(granted.allow(group, store), expected, "{group:?} {store}");
         }
+    }
+
+    #[test]
+    fn the_owner_refuses_what_is_another_groups_whatever_a_process_asks() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let apps: Vec<Arc<App>> =
+            [app("a", None, &["a"]), app("b", Some("g"), &["b"])].into_iter().map(Arc::new).collect();
+        let (owner, end) = StoreOwner::start(StoreFile::open(folder.path())?, None, &apps)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let connect = |group: Option<&str>| {
+                let socket = tokio::net::UnixStream::from_std(owner.line(group)?.into())?;
+                let (remote, line) = Remote::new(socket, Duration::from_secs(5));
+                tokio::spawn(line.run());
+                std::io::Result::Ok(remote)
+            };
+            let (of_none, of_group) = (connect(None)?, connect(Some("g"))?);
+            of_none.set("a", "key", b"mine").await?;
+            of_group.set("b", "key", b"theirs").await?;
+            for (remote, store) in [(&of_none, "b"), (&of_group, "a"), (&of_group, "c")] {
+                let refused = Err(StoreError::NoSuchStore { name: store.to_owned() });
+                assert_eq!(remote.get(store, "key").await.map(drop), refused, "{store}");
+                assert_eq!(remote.set(store, "key", b"").await, refused, "{store}");
+            }
+            // A reload: the group gets a store more, and loses its own.
+            owner.grant_also(&[Arc::new(app("b", Some("g"), &["c"]))]).await?;
+            of_group.set("c", "key", b"more").await?;
+            of_group.set("b", "key", b"still").await?;
+            owner.grant_only(vec![Arc::new(app("b", Some("g"), &["c"]))]).await?;
+            of_group.set("c", "key", b"more").await?;
+            assert!(of_group.get("b", "key").await.is_err() && of_none.get("a", "key").await.is_err());
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        drop((runtime, owner));
+        end.wait();
+        Ok(())
     }
 
     #[test]

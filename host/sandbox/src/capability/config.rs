@@ -11,8 +11,7 @@ use wasmtime::component::{Accessor, ComponentType, Linker, Lower};
 
 use wasmhost_config::{App, Declaration, Form, Interface, Needs, Setting, Takes, Versions};
 
-use super::Services;
-use super::moments::{Capability, Holds};
+use super::moments::{Capability, Holds, Services};
 use crate::source::Problem;
 
 pub(crate) struct ConfigStore;

@@ -8,11 +8,18 @@ use wasmtime_wasi::WasiView;
 use wasmtime_wasi_http::WasiHttpView;
 
 use wasmhost_config::{App, Declaration};
+use wasmhost_storage::Stores;
 
-use super::Services;
 use crate::bounds::AppBounds;
 use crate::meter::Meter;
 use crate::source::Problem;
+
+/// What the capabilities of a process's guests use of the host.
+#[derive(Clone, Default)]
+pub struct Services {
+    /// Where stores are.
+    pub stores: Stores,
+}
 
 /// Interfaces that guests may import, and what is behind them.
 pub(crate) trait Capability: Sized + 'static {
@@ -51,7 +58,7 @@ pub(crate) struct Surroundings<'a> {
     /// The event loop of the worker.
     pub(crate) worker: &'a Handle,
     /// The record of the instance's calls.
-    pub(crate) meter: &'a Meter,
+    pub(crate) meter: &'a Arc<Meter>,
     /// What the app shares with others of the worker.
     pub(crate) bounds: &'a Arc<AppBounds>,
 }

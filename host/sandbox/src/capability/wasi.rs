@@ -5,8 +5,7 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Declaration, Interface, Needs, Versions};
 
-use super::Services;
-use super::moments::{Capability, Holds};
+use super::moments::{Capability, Holds, Services};
 use crate::source::Problem;
 
 pub(crate) struct Wasi;

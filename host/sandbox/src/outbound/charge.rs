@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::meter::{Meter, thread_cpu_ns};
+use crate::meter::{Meter, PollTimer};
 
 /// A task whose CPU time is charged to a request. It gives none if the request exceeds its limit.
 pub(super) struct Charged<F> {
@@ -14,12 +14,12 @@ pub(super) struct Charged<F> {
     meter: Arc<Meter>,
     /// The request that is charged. After it has ended, the task may still use up to the limit itself.
     request: u64,
-    spent_ns: u64,
+    spent: Duration,
 }
 
 impl<F: Future> Charged<F> {
     pub(super) fn new(task: F, meter: Arc<Meter>, request: u64) -> Self {
-        Self { task: Box::pin(task), meter, request, spent_ns: 0 }
+        Self { task: Box::pin(task), meter, request, spent: Duration::ZERO }
     }
 }
 
@@ -27,12 +27,11 @@ impl<F: Future> Future for Charged<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let began = thread_cpu_ns();
+        let timer = PollTimer::begin();
         let polled = self.task.as_mut().poll(context);
-        let spent = thread_cpu_ns().saturating_sub(began);
-        self.spent_ns = self.spent_ns.saturating_add(spent);
-        let within = self.meter.charge(self.request, Duration::from_nanos(spent))
-            && self.meter.is_within(Duration::from_nanos(self.spent_ns));
+        let spent = timer.spent();
+        self.spent = self.spent.saturating_add(spent);
+        let within = self.meter.charge(self.request, spent) && self.meter.is_within(self.spent);
         match polled {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
             Poll::Pending if within => Poll::Pending,

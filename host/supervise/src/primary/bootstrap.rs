@@ -1,7 +1,10 @@
 //! What the primary takes from the machine before it starts workers: it binds the addresses, starts the spawner, confines
 //! itself, and says how many connections there may be.
 
+use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 
 use http::uri::Authority;
@@ -15,7 +18,7 @@ use wasmhost_sandbox::{capabilities, make_cache_dir};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::listener::{Address, BindError, Bound, HandedOver, Listener, bind_for_each, listen};
 use wasmhost_serve::worker::inbox::PerClient;
-use wasmhost_storage::StoreFile;
+use wasmhost_storage::{FILE_NAME, OpenError, StoreFile, command_socket};
 
 use super::error::{PrimaryError, system};
 use super::held_tls::HeldTls;
@@ -35,8 +38,8 @@ pub struct Bootstrap {
     /// What the spawner has read of TLS.
     pub(super) tls: Option<HeldTls>,
     pub(super) service_manager: ServiceManager,
-    /// The file of stores, if some app is granted one.
-    pub(super) stores: Option<StoreFile>,
+    /// The file of stores, if some app is granted one, and where commands ask for them.
+    pub(super) stores: Option<(StoreFile, Option<UnixListener>)>,
 }
 
 /// The files of the Unix sockets that this host has bound. Whichever way the host ends, they go when this is dropped;
@@ -138,7 +141,7 @@ impl Bootstrap {
         let stores = match config.data_dir.as_deref().filter(|_| has_stores) {
             Some(dir) => {
                 make_directory(dir).map_err(PrimaryError::Data)?;
-                Some(StoreFile::open(dir)?)
+                Some((StoreFile::open(dir)?, commands_in(dir)?))
             }
             None => None,
         };
@@ -200,6 +203,23 @@ impl Bootstrap {
             }
         }
         Ok(listening)
+    }
+}
+
+/// Where `wasmhost kv` asks for stores. Without it the host serves all the same.
+///
+/// # Errors
+/// When another host has the directory.
+fn commands_in(data_dir: &Path) -> Result<Option<UnixListener>, OpenError> {
+    match command_socket::listen(data_dir) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(OpenError::InUse { file: data_dir.join(FILE_NAME) })
+        }
+        Err(error) => {
+            tracing::warn!(%error, "`wasmhost kv` cannot reach this host: there is no socket in its data directory");
+            Ok(None)
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use wasmhost_base::wire::{Descriptor, Descriptors, Wire, cut};
 use wasmhost_config::{App, AppId, AppTable, Config, Preopen};
 use wasmhost_confine::spawner::{InheritError, Launcher, Settings, inherit};
 use wasmhost_confine::{self as confine, Cage, Confinement, Unconfined};
-use wasmhost_sandbox::{Artifact, LoadError, Sandbox, Services, Stores, Ticker, capabilities};
+use wasmhost_sandbox::{Artifact, LoadError, Sandbox, Services, Ticker, capabilities};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::WorkerId;
@@ -30,7 +30,7 @@ use wasmhost_serve::worker::{
     Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent,
     WorkerSetup, orders, thread,
 };
-use wasmhost_storage::{Remote, RemoteLine, StoreOptions};
+use wasmhost_storage::{Remote, RemoteLine, StoreOptions, Stores};
 
 use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
 use super::protocol::{Code, ENDED_MAX, FromWorker, Share, ToWorker};
@@ -225,10 +225,12 @@ struct Ready {
 /// Has the questions of this worker's guests answered.
 async fn ask_for_stores(line: RemoteLine, worker: WorkerId) {
     let ended = line.run().await;
-    // (When the host stops, the primary goes before its workers.)
-    if let Err(error) = ended {
-        tracing::error!(worker = worker.0, %error, "the line to the stores is broken; guests of this worker get errors from them until it is replaced");
-    }
+    // (When the host stops, its workers go before the primary.)
+    let reason = ended.err().map_or_else(|| "the primary has closed it".to_owned(), |error| error.to_string());
+    tracing::error!(
+        worker = worker.0,
+        "the worker's line to the stores has ended, and its guests get errors from them until it is replaced: {reason}"
+    );
 }
 
 fn prepare(

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasmhost_config::StoreGrant;
+use wasmhost_storage::Stores;
 
-use super::stores::Stores;
+/// The capability.
+pub(crate) struct KeyValueStores;
 
 /// The stores of an app, by the names by which its guest calls them.
 pub(crate) struct GrantedStores(BTreeMap<String, GrantedStore>);

@@ -100,7 +100,8 @@ pub(super) struct Cas {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stores::Stores;
+    use wasmhost_storage::Stores;
+
     use super::*;
 
     #[test]

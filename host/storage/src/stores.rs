@@ -1,11 +1,15 @@
-//! Who has the stores that this process's guests ask: this process, or another.
+//! The stores that one process asks, wherever they are.
 
-use wasmhost_storage::{Embedded, KeyValue, Operation, Remote, Reply, StoreError};
+use crate::backend::KeyValue;
+use crate::embedded::Embedded;
+use crate::error::StoreError;
+use crate::operation::{Operation, Reply};
+use crate::remote::Remote;
 
-/// Where the stores of a process's guests are.
+/// Where the stores of a process are.
 #[derive(Clone, Default)]
 pub enum Stores {
-    /// Nowhere: no app was granted one, or this process only tries a component.
+    /// Nowhere.
     #[default]
     None,
     /// In this process.
@@ -16,7 +20,7 @@ pub enum Stores {
 
 impl Stores {
     /// Whether an operation may have to wait for something else than this thread.
-    pub(super) fn waits_for(&self, operation: &Operation) -> bool {
+    pub fn waits_for(&self, operation: &Operation) -> bool {
         match self {
             Self::None => false,
             Self::Here(_) => operation.changes(),
