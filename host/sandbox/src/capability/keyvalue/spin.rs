@@ -20,8 +20,6 @@ pub(super) const VERSION_OF_0_3: &str = "3.0.0";
 /// What a key counts beyond its length, among those that are answered at once.
 const KEY_BYTES: usize = 64;
 
-type Bytes = Vec<u8>;
-
 /// `key-value.error`.
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(variant)]
@@ -66,11 +64,11 @@ async fn keys(caller: &Caller) -> Result<Vec<String>, SpinError> {
     }
 }
 
-async fn get(caller: &Caller, key: String) -> Result<Option<Bytes>, SpinError> {
+async fn get(caller: &Caller, key: String) -> Result<Option<Vec<u8>>, SpinError> {
     Ok(calls::get_one(caller, key).await?.map(|stored| stored.value))
 }
 
-async fn set(caller: &Caller, key: String, value: Bytes) -> Result<(), SpinError> {
+async fn set(caller: &Caller, key: String, value: Vec<u8>) -> Result<(), SpinError> {
     let edit = calls::set(&caller.granted, (key, value));
     Ok(calls::write(caller, vec![edit]).await?)
 }
@@ -91,7 +89,7 @@ pub(super) fn link<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime
         Ok((calls::open(&mut store, &label)?.map_err(SpinError::from),))
     })?;
     of_bucket!(interface, "[method]store.get", |store, bucket, caller, key: String| get(&caller, key).await);
-    of_bucket!(interface, "[method]store.set", |store, bucket, caller, key: String, value: Bytes| {
+    of_bucket!(interface, "[method]store.set", |store, bucket, caller, key: String, value: Vec<u8>| {
         set(&caller, key, value).await
     });
     of_bucket!(interface, "[method]store.delete", |store, bucket, caller, key: String| delete(&caller, key).await);
@@ -116,7 +114,7 @@ macro_rules! of_bucket_concurrent {
 }
 
 /// Keys as they come, and how that ended.
-type Keys = (StreamReader<String>, FutureReader<Result<(), SpinError>>);
+type KeysRead = (StreamReader<String>, FutureReader<Result<(), SpinError>>);
 
 /// Defines the functions of Spin 4.
 pub(super) fn link_concurrent<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
@@ -127,7 +125,7 @@ pub(super) fn link_concurrent<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) 
         Box::pin(async move { Ok((opened?.map_err(SpinError::from),)) })
     })?;
     of_bucket_concurrent!(interface, "[method]store.get", |accessor, caller, key: String| get(&caller, key).await);
-    of_bucket_concurrent!(interface, "[method]store.set", |accessor, caller, key: String, value: Bytes| {
+    of_bucket_concurrent!(interface, "[method]store.set", |accessor, caller, key: String, value: Vec<u8>| {
         set(&caller, key, value).await
     });
     of_bucket_concurrent!(interface, "[method]store.delete", |accessor, caller, key: String| {
@@ -144,7 +142,7 @@ pub(super) fn link_concurrent<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) 
         accessor.with(|mut access| {
             let stream = StreamReader::new(access.as_context_mut(), keys)?;
             let ended = FutureReader::new(access.as_context_mut(), async move { wasmtime::error::Ok(ended) })?;
-            wasmtime::error::Ok::<Keys>((stream, ended))
+            wasmtime::error::Ok::<KeysRead>((stream, ended))
         })?
     });
     Ok(())
