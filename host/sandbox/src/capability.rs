@@ -97,7 +97,7 @@ mod tests {
     const WITHOUT_FUNCTIONS: [&str; 2] = ["wasi:cli/types", "wasi:clocks/types"];
 
     /// Their functions are asynchronous, so whoever imports them uses concurrency.
-    const OF_CONCURRENT_COMPONENTS: [&str; 1] = ["spin:variables/variables"];
+    const OF_CONCURRENT_COMPONENTS: [&str; 2] = ["spin:variables/variables", "spin:key-value/key-value"];
 
     /// The versions that wasmtime's crates define, of which a component may import any of the series.
     const RELEASES: [(&str, &str); 2] = [("0.2", "0.2.12"), ("0.3", "0.3.0")];

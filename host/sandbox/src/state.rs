@@ -152,7 +152,7 @@ impl StoreData for State {
     }
 
     fn surroundings(&self) -> Surroundings<'_> {
-        Surroundings { worker: &self.worker, meter: self.meter(), bounds: self.hooks.outgoing.bounds() }
+        Surroundings { worker: &self.worker, meter: &self.hooks.meter, bounds: self.hooks.outgoing.bounds() }
     }
 }
 

@@ -1,12 +1,29 @@
 //! `wasi:keyvalue`: stores of keys and values, in both versions that are in use (`0.2.0-draft`, and `0.2.0-draft2`, which has
-//! `cas`), over the same stores; and, over them too, what that has not (`entries`). What keeps them is the crate `storage`; here is
-//! what guests see of it.
+//! `cas`), over the same stores; and, over them too, what Spin has for the same, and what all of these have not (`entries`). What keeps
+//! them is the crate `storage`; here is what guests see of it.
+
+/// Defines a function that takes a bucket and more; what it does may wait. `$told` is what the guest gets, or an error.
+macro_rules! of_bucket {
+    ($interface:expr, $name:literal, |$store:ident, $bucket:ident, $caller:ident $(, $argument:ident: $type:ty)*| $told:expr) => {
+        $interface.func_wrap_async(
+            $name,
+            |mut $store: wasmtime::StoreContextMut<'_, S>, ($bucket, $($argument,)*): (wasmtime::component::Resource<Bucket>, $($type,)*)| {
+                Box::new(async move {
+                    let $store = &mut $store;
+                    let $caller = calls::caller($store, &$bucket)?;
+                    Ok(($told,))
+                })
+            },
+        )?
+    };
+}
 
 mod calls;
 mod dialects;
 mod entries;
 mod granted;
 mod shapes;
+mod spin;
 
 use std::sync::Arc;
 
@@ -30,6 +47,8 @@ impl Capability for KeyValueStores {
             Interface { name: "wasi:keyvalue/atomics", versions: DRAFTS },
             Interface { name: "wasi:keyvalue/batch", versions: DRAFTS },
             Interface { name: entries::NAME, versions: Versions::Exactly(&[entries::VERSION]) },
+            Interface { name: spin::OF_0_2, versions: Versions::Exactly(&[spin::VERSION_OF_0_2]) },
+            Interface { name: spin::OF_0_3, versions: Versions::Exactly(&[spin::VERSION_OF_0_3]) },
         ],
         granted_by: &["store"],
         without: "it opens only the stores that are granted",
@@ -40,9 +59,11 @@ impl Capability for KeyValueStores {
     type Part = Option<Arc<GrantedStores>>;
     type Held = Option<Arc<GrantedStores>>;
 
-    fn link<S: Holds<Self>>(linker: &mut Linker<S>, _: bool) -> wasmtime::Result<()> {
+    fn link<S: Holds<Self>>(linker: &mut Linker<S>, concurrent: bool) -> wasmtime::Result<()> {
         dialects::link(linker)?;
-        entries::link(linker)
+        entries::link(linker)?;
+        spin::link(linker)?;
+        if concurrent { spin::link_concurrent(linker) } else { Ok(()) }
     }
 
     fn configure(app: &App, services: &Services) -> Result<Self::Part, Problem> {

@@ -58,7 +58,7 @@ pub(crate) struct Surroundings<'a> {
     /// The event loop of the worker.
     pub(crate) worker: &'a Handle,
     /// The record of the instance's calls.
-    pub(crate) meter: &'a Meter,
+    pub(crate) meter: &'a Arc<Meter>,
     /// What the app shares with others of the worker.
     pub(crate) bounds: &'a Arc<AppBounds>,
 }

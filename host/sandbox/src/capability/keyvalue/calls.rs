@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use wasmhost_base::line_budget::LineBudget;
 use wasmhost_storage::{Edit, KeyValue as _, Listing, Operation, PAGE_KEYS_MAX, Reply, StoreError, Stored};
 use wasmtime::StoreContextMut;
@@ -10,9 +11,10 @@ use wasmtime::component::{Resource, ResourceTable};
 
 use super::granted::{GrantedStore, KeyValueStores};
 use super::shapes::{Bucket, Cas, CasError, Error};
-use crate::bounds::SharedBound;
+use crate::bounds::{AppBounds, SharedBound};
 use crate::capability::moments::{Holds, Surroundings};
 use crate::file_threads::within;
+use crate::meter::Meter;
 use crate::store_counts::{StoreCall, StoreCounters, StoreFailure};
 
 /// Refusals to open a store that are logged in one second, of all apps of this process.
@@ -40,11 +42,14 @@ pub(super) fn open<S: Holds<KeyValueStores>>(store: &mut StoreContextMut<'_, S>,
     }
 }
 
+/// A guest that asks the store that it calls so, if it is granted; else the log tells of it.
+pub(super) fn caller_named<S: Holds<KeyValueStores>>(store: &mut StoreContextMut<'_, S>, name: &str) -> Option<Caller> {
+    let granted = grant(store, name)?;
+    Some(Caller::new(store.data(), granted))
+}
+
 /// The store that the guest calls so, if it is granted; else the log tells of it.
-pub(super) fn grant<S: Holds<KeyValueStores>>(
-    store: &mut StoreContextMut<'_, S>,
-    name: &str,
-) -> Option<Arc<GrantedStore>> {
+fn grant<S: Holds<KeyValueStores>>(store: &mut StoreContextMut<'_, S>, name: &str) -> Option<Arc<GrantedStore>> {
     let granted = store.data_mut().held().as_ref().and_then(|stores| stores.open(name));
     if granted.is_none() {
         refuse(&store.data().surroundings(), name);
@@ -75,68 +80,75 @@ fn refuse(surroundings: &Surroundings<'_>, name: &str) {
     }
 }
 
-/// The store behind a bucket.
-pub(super) fn granted<S: Holds<KeyValueStores>>(
+/// A guest that asks the store behind this bucket.
+pub(super) fn caller<S: Holds<KeyValueStores>>(
     store: &mut StoreContextMut<'_, S>,
     bucket: &Resource<Bucket>,
-) -> wasmtime::Result<Arc<GrantedStore>> {
-    Ok(Arc::clone(&table(store).get(bucket)?.granted))
+) -> wasmtime::Result<Caller> {
+    let granted = Arc::clone(&table(store).get(bucket)?.granted);
+    Ok(Caller::new(store.data(), granted))
 }
 
-/// Carries out an operation. A guest that is ended while it waits has changed the store or not, and never in part.
-pub(super) async fn perform<S: Holds<KeyValueStores>>(
-    store: &mut StoreContextMut<'_, S>,
-    granted: &GrantedStore,
-    operation: Operation,
-) -> Result<Reply, Error> {
-    let counters = store.data().surroundings().bounds.store_counters();
-    if let Some(counters) = counters {
-        counters.called(StoreCall::of(&operation));
+/// Who asks a store: what a call needs of its instance, from which nothing is borrowed while it waits.
+pub(super) struct Caller {
+    pub(super) granted: Arc<GrantedStore>,
+    bounds: Arc<AppBounds>,
+    meter: Arc<Meter>,
+    /// The request for which it asks.
+    request: u64,
+    /// The event loop of the worker, with its timers, whatever runtime the guest is polled in.
+    worker: Handle,
+}
+
+impl Caller {
+    /// A guest that asks this store.
+    pub(super) fn new<S: Holds<KeyValueStores>>(store: &S, granted: Arc<GrantedStore>) -> Self {
+        let Surroundings { bounds, meter, worker } = store.surroundings();
+        let request = meter.whose().1;
+        Self { granted, bounds: Arc::clone(bounds), meter: Arc::clone(meter), request, worker: worker.clone() }
     }
-    let told = match granted.stores.waits_for(&granted.store, &operation) {
-        true => wait(store, granted, operation, counters).await,
-        false => granted.stores.perform(&granted.store, operation).await,
-    };
-    told.map_err(|error| {
+
+    /// Carries out an operation. A guest that is ended while it waits has changed the store or not, and never in part.
+    pub(super) async fn perform(&self, operation: Operation) -> Result<Reply, Error> {
+        let (granted, counters) = (&self.granted, self.bounds.store_counters());
         if let Some(counters) = counters {
-            counters.failed(StoreFailure::of(&error));
+            counters.called(StoreCall::of(&operation));
         }
-        if let StoreError::Damaged { .. } | StoreError::Io { .. } = &error {
-            tracing::debug!(app = store.data().surroundings().meter.app(), store = granted.store, %error, "a store failed");
-        }
-        error.into()
-    })
-}
-
-/// Carries out one that waits for another thread or process. Apps of a worker share how many may wait.
-async fn wait<S: Holds<KeyValueStores>>(
-    store: &mut StoreContextMut<'_, S>,
-    granted: &GrantedStore,
-    operation: Operation,
-    counters: Option<StoreCounters>,
-) -> Result<Reply, StoreError> {
-    let (place, worker) = {
-        let Surroundings { bounds, worker, .. } = store.data().surroundings();
-        let account = bounds.account(SharedBound::StoreCalls);
-        let place = account.take(1);
-        if place.is_none() {
-            account.note_shortage();
-        }
-        (place.ok_or(StoreError::Busy)?, worker.clone())
-    };
-    let began = Instant::now();
-    let cpu = OWNER_CPU
-        .saturating_add(OWNER_CPU_PER_KIB.saturating_mul(u32::try_from(operation.bytes() >> 10).unwrap_or(u32::MAX)));
-    // With the worker's timers, whatever runtime the guest is polled in.
-    let told = within(Some(&worker), granted.stores.perform(&granted.store, operation)).await;
-    if let Some(counters) = counters {
-        counters.waited(began.elapsed());
+        let told = match granted.stores.waits_for(&granted.store, &operation) {
+            true => self.wait(operation, counters).await,
+            false => granted.stores.perform(&granted.store, operation).await,
+        };
+        told.map_err(|error| {
+            if let Some(counters) = counters {
+                counters.failed(StoreFailure::of(&error));
+            }
+            if let StoreError::Damaged { .. } | StoreError::Io { .. } = &error {
+                tracing::debug!(app = self.meter.app(), store = granted.store, %error, "a store failed");
+            }
+            error.into()
+        })
     }
-    drop(place);
-    let meter = store.data().surroundings().meter;
-    // A request over its limit is ended by the next tick.
-    meter.charge(meter.whose().1, cpu);
-    told
+
+    /// Carries out one that waits for another thread or process. Apps of a worker share how many may wait.
+    async fn wait(&self, operation: Operation, counters: Option<StoreCounters>) -> Result<Reply, StoreError> {
+        let account = self.bounds.account(SharedBound::StoreCalls);
+        let Some(place) = account.take(1) else {
+            account.note_shortage();
+            return Err(StoreError::Busy);
+        };
+        let began = Instant::now();
+        let cpu = OWNER_CPU.saturating_add(
+            OWNER_CPU_PER_KIB.saturating_mul(u32::try_from(operation.bytes() >> 10).unwrap_or(u32::MAX)),
+        );
+        let told = within(Some(&self.worker), self.granted.stores.perform(&self.granted.store, operation)).await;
+        if let Some(counters) = counters {
+            counters.waited(began.elapsed());
+        }
+        drop(place);
+        // A request over its limit is ended by the next tick.
+        self.meter.charge(self.request, cpu);
+        told
+    }
 }
 
 /// What is no answer to what was asked.
@@ -145,46 +157,30 @@ pub(super) fn no_answer() -> Error {
 }
 
 /// Values, in the order of their keys.
-pub(super) async fn get<S: Holds<KeyValueStores>>(
-    store: &mut StoreContextMut<'_, S>,
-    granted: &GrantedStore,
-    keys: Vec<String>,
-) -> Result<Vec<Option<Stored>>, Error> {
+pub(super) async fn get(caller: &Caller, keys: Vec<String>) -> Result<Vec<Option<Stored>>, Error> {
     let asked = keys.len();
-    match perform(store, granted, Operation::Get { keys }).await? {
+    match caller.perform(Operation::Get { keys }).await? {
         Reply::Values(values) if values.len() == asked => Ok(values),
         _ => Err(no_answer()),
     }
 }
 
 /// One value.
-pub(super) async fn get_one<S: Holds<KeyValueStores>>(
-    store: &mut StoreContextMut<'_, S>,
-    granted: &GrantedStore,
-    key: String,
-) -> Result<Option<Stored>, Error> {
-    Ok(get(store, granted, vec![key]).await?.pop().flatten())
+pub(super) async fn get_one(caller: &Caller, key: String) -> Result<Option<Stored>, Error> {
+    Ok(get(caller, vec![key]).await?.pop().flatten())
 }
 
 /// Whether a key has a value.
-pub(super) async fn exists<S: Holds<KeyValueStores>>(
-    store: &mut StoreContextMut<'_, S>,
-    granted: &GrantedStore,
-    key: String,
-) -> Result<bool, Error> {
-    match perform(store, granted, Operation::Exists { key }).await? {
+pub(super) async fn exists(caller: &Caller, key: String) -> Result<bool, Error> {
+    match caller.perform(Operation::Exists { key }).await? {
         Reply::Exists(exists) => Ok(exists),
         _ => Err(no_answer()),
     }
 }
 
 /// Does these edits.
-pub(super) async fn write<S: Holds<KeyValueStores>>(
-    store: &mut StoreContextMut<'_, S>,
-    granted: &GrantedStore,
-    edits: Vec<Edit>,
-) -> Result<(), Error> {
-    match perform(store, granted, Operation::Write { edits }).await? {
+pub(super) async fn write(caller: &Caller, edits: Vec<Edit>) -> Result<(), Error> {
+    match caller.perform(Operation::Write { edits }).await? {
         Reply::Written => Ok(()),
         _ => Err(no_answer()),
     }
@@ -196,26 +192,17 @@ pub(super) fn set(granted: &GrantedStore, (key, value): (String, Vec<u8>)) -> Ed
 }
 
 /// A page of keys.
-pub(super) async fn list<S: Holds<KeyValueStores>>(
-    store: &mut StoreContextMut<'_, S>,
-    granted: &GrantedStore,
-    after: Option<String>,
-) -> Result<Listing, Error> {
+pub(super) async fn list(caller: &Caller, after: Option<String>) -> Result<Listing, Error> {
     let operation = Operation::List { prefix: String::new(), after, limit: PAGE_KEYS_MAX };
-    match perform(store, granted, operation).await? {
+    match caller.perform(operation).await? {
         Reply::Page(page) => Ok(page),
         _ => Err(no_answer()),
     }
 }
 
 /// The sum.
-pub(super) async fn increment<S: Holds<KeyValueStores>>(
-    store: &mut StoreContextMut<'_, S>,
-    granted: &GrantedStore,
-    key: String,
-    by: i64,
-) -> Result<i64, Error> {
-    match perform(store, granted, Operation::Increment { key, by }).await? {
+pub(super) async fn increment(caller: &Caller, key: String, by: i64) -> Result<i64, Error> {
+    match caller.perform(Operation::Increment { key, by }).await? {
         Reply::Number(number) => Ok(number),
         _ => Err(no_answer()),
     }
@@ -227,7 +214,7 @@ pub(super) async fn watch<S: Holds<KeyValueStores>>(
     granted: Arc<GrantedStore>,
     key: String,
 ) -> Told<Resource<Cas>> {
-    match get_one(store, &granted, key.clone()).await {
+    match get_one(&Caller::new(store.data(), Arc::clone(&granted)), key.clone()).await {
         Ok(stored) => {
             let seen = stored.map(|stored| stored.version);
             Ok(Ok(table(store).push(Cas { granted, key, seen })?))
@@ -243,7 +230,7 @@ pub(super) async fn current<S: Holds<KeyValueStores>>(
 ) -> Told<Option<Vec<u8>>> {
     let Cas { granted, key, .. } = table(store).get(&cas)?;
     let (granted, key) = (Arc::clone(granted), key.clone());
-    let stored = match get_one(store, &granted, key).await {
+    let stored = match get_one(&Caller::new(store.data(), granted), key).await {
         Ok(stored) => stored,
         Err(error) => return Ok(Err(error)),
     };
@@ -259,7 +246,7 @@ pub(super) async fn swap<S: Holds<KeyValueStores>>(
 ) -> wasmtime::Result<Result<(), CasError>> {
     let Cas { granted, key, seen } = table(store).delete(cas)?;
     let operation = Operation::Swap { expected: seen, edit: set(&granted, (key.clone(), value)) };
-    match perform(store, &granted, operation).await {
+    match Caller::new(store.data(), Arc::clone(&granted)).perform(operation).await {
         Ok(Reply::Swapped(true)) => Ok(Ok(())),
         Ok(Reply::Swapped(false)) => Ok(Err(match watch(store, granted, key).await? {
             Ok(again) => CasError::CasFailed(again),

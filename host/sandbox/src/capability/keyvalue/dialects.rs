@@ -18,22 +18,6 @@ pub(super) const DRAFT2: &str = "0.2.0-draft2";
 
 type Bytes = Vec<u8>;
 
-/// Defines a function that takes a bucket and more; what it does may wait. `$told` is what the guest gets, or an error.
-macro_rules! of_bucket {
-    ($interface:expr, $name:literal, |$store:ident, $bucket:ident, $granted:ident $(, $argument:ident: $type:ty)*| $told:expr) => {
-        $interface.func_wrap_async(
-            $name,
-            |mut $store: StoreContextMut<'_, S>, ($bucket, $($argument,)*): (Resource<Bucket>, $($type,)*)| {
-                Box::new(async move {
-                    let $store = &mut $store;
-                    let $granted = calls::granted($store, &$bucket)?;
-                    Ok(($told,))
-                })
-            },
-        )?
-    };
-}
-
 /// Defines both versions.
 pub(super) fn link<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
     for version in [DRAFT, DRAFT2] {
@@ -50,30 +34,30 @@ fn link_store<S: Holds<KeyValueStores>>(interface: &mut LinkerInstance<'_, S>) -
     interface.func_wrap("open", |mut store: StoreContextMut<'_, S>, (name,): (String,)| {
         Ok((calls::open(&mut store, &name)?,))
     })?;
-    of_bucket!(interface, "[method]bucket.get", |store, bucket, granted, key: String| {
-        calls::get_one(store, &granted, key).await.map(|stored| stored.map(|stored| stored.value))
+    of_bucket!(interface, "[method]bucket.get", |store, bucket, caller, key: String| {
+        calls::get_one(&caller, key).await.map(|stored| stored.map(|stored| stored.value))
     });
-    of_bucket!(interface, "[method]bucket.set", |store, bucket, granted, key: String, value: Bytes| {
-        let edit = calls::set(&granted, (key, value));
-        calls::write(store, &granted, vec![edit]).await
+    of_bucket!(interface, "[method]bucket.set", |store, bucket, caller, key: String, value: Bytes| {
+        let edit = calls::set(&caller.granted, (key, value));
+        calls::write(&caller, vec![edit]).await
     });
-    of_bucket!(interface, "[method]bucket.delete", |store, bucket, granted, key: String| {
-        calls::write(store, &granted, vec![Edit::Delete { key }]).await
+    of_bucket!(interface, "[method]bucket.delete", |store, bucket, caller, key: String| {
+        calls::write(&caller, vec![Edit::Delete { key }]).await
     });
-    of_bucket!(interface, "[method]bucket.exists", |store, bucket, granted, key: String| {
-        calls::exists(store, &granted, key).await
+    of_bucket!(interface, "[method]bucket.exists", |store, bucket, caller, key: String| {
+        calls::exists(&caller, key).await
     });
     Ok(())
 }
 
 /// What `batch` has in both versions.
 fn link_batch<S: Holds<KeyValueStores>>(interface: &mut LinkerInstance<'_, S>) -> wasmtime::Result<()> {
-    of_bucket!(interface, "set-many", |store, bucket, granted, pairs: Vec<(String, Bytes)>| {
-        let edits = pairs.into_iter().map(|pair| calls::set(&granted, pair)).collect();
-        calls::write(store, &granted, edits).await
+    of_bucket!(interface, "set-many", |store, bucket, caller, pairs: Vec<(String, Bytes)>| {
+        let edits = pairs.into_iter().map(|pair| calls::set(&caller.granted, pair)).collect();
+        calls::write(&caller, edits).await
     });
-    of_bucket!(interface, "delete-many", |store, bucket, granted, keys: Vec<String>| {
-        calls::write(store, &granted, keys.into_iter().map(|key| Edit::Delete { key }).collect()).await
+    of_bucket!(interface, "delete-many", |store, bucket, caller, keys: Vec<String>| {
+        calls::write(&caller, keys.into_iter().map(|key| Edit::Delete { key }).collect()).await
     });
     Ok(())
 }
@@ -81,9 +65,9 @@ fn link_batch<S: Holds<KeyValueStores>>(interface: &mut LinkerInstance<'_, S>) -
 /// What only `0.2.0-draft` has.
 fn link_draft<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
     let mut interface = linker.instance(&format!("wasi:keyvalue/store@{DRAFT}"))?;
-    of_bucket!(interface, "[method]bucket.list-keys", |store, bucket, granted, cursor: Option<u64>| {
+    of_bucket!(interface, "[method]bucket.list-keys", |store, bucket, caller, cursor: Option<u64>| {
         match calls::end(store, &bucket, cursor)? {
-            Ok(after) => match calls::list(store, &granted, after).await {
+            Ok(after) => match calls::list(&caller, after).await {
                 Ok(page) => {
                     let cursor = calls::number(store, &bucket, page.next)?;
                     Ok(NumberedPage { keys: page.keys, cursor })
@@ -94,15 +78,15 @@ fn link_draft<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime::Res
         }
     });
     let mut interface = linker.instance(&format!("wasi:keyvalue/atomics@{DRAFT}"))?;
-    of_bucket!(interface, "increment", |store, bucket, granted, key: String, delta: u64| {
+    of_bucket!(interface, "increment", |store, bucket, caller, key: String, delta: u64| {
         match i64::try_from(delta) {
-            Ok(by) => calls::increment(store, &granted, key, by).await.and_then(unsigned),
+            Ok(by) => calls::increment(&caller, key, by).await.and_then(unsigned),
             Err(_) => Err(Error::Other("a store counts to 9223372036854775807: nothing was changed".to_owned())),
         }
     });
     let mut interface = linker.instance(&format!("wasi:keyvalue/batch@{DRAFT}"))?;
-    of_bucket!(interface, "get-many", |store, bucket, granted, keys: Vec<String>| {
-        let found = calls::get(store, &granted, keys.clone()).await;
+    of_bucket!(interface, "get-many", |store, bucket, caller, keys: Vec<String>| {
+        let found = calls::get(&caller, keys.clone()).await;
         found.map(|values| -> Vec<Option<(String, Bytes)>> {
             keys.into_iter().zip(values).map(|(key, stored)| stored.map(|stored| (key, stored.value))).collect()
         })
@@ -118,16 +102,16 @@ fn unsigned(sum: i64) -> Result<u64, Error> {
 /// What only `0.2.0-draft2` has.
 fn link_draft2<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
     let mut interface = linker.instance(&format!("wasi:keyvalue/store@{DRAFT2}"))?;
-    of_bucket!(interface, "[method]bucket.list-keys", |store, bucket, granted, cursor: Option<String>| {
-        calls::list(store, &granted, cursor).await.map(|page| Page { keys: page.keys, cursor: page.next })
+    of_bucket!(interface, "[method]bucket.list-keys", |store, bucket, caller, cursor: Option<String>| {
+        calls::list(&caller, cursor).await.map(|page| Page { keys: page.keys, cursor: page.next })
     });
     let mut interface = linker.instance(&format!("wasi:keyvalue/atomics@{DRAFT2}"))?;
     interface.resource("cas", ResourceType::host::<Cas>(), calls::drop_handle::<S, Cas>)?;
-    of_bucket!(interface, "increment", |store, bucket, granted, key: String, delta: i64| {
-        calls::increment(store, &granted, key, delta).await
+    of_bucket!(interface, "increment", |store, bucket, caller, key: String, delta: i64| {
+        calls::increment(&caller, key, delta).await
     });
-    of_bucket!(interface, "[static]cas.new", |store, bucket, granted, key: String| {
-        calls::watch(store, granted, key).await?
+    of_bucket!(interface, "[static]cas.new", |store, bucket, caller, key: String| {
+        calls::watch(store, caller.granted, key).await?
     });
     interface.func_wrap_async(
         "[method]cas.current",
@@ -139,8 +123,8 @@ fn link_draft2<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime::Re
         Box::new(async move { Ok((calls::swap(&mut store, cas, value).await?,)) })
     })?;
     let mut interface = linker.instance(&format!("wasi:keyvalue/batch@{DRAFT2}"))?;
-    of_bucket!(interface, "get-many", |store, bucket, granted, keys: Vec<String>| {
-        let found = calls::get(store, &granted, keys.clone()).await;
+    of_bucket!(interface, "get-many", |store, bucket, caller, keys: Vec<String>| {
+        let found = calls::get(&caller, keys.clone()).await;
         found.map(|values| -> Vec<(String, Option<Bytes>)> {
             keys.into_iter().zip(values).map(|(key, stored)| (key, stored.map(|stored| stored.value))).collect()
         })

@@ -10,9 +10,8 @@ use wasmtime::component::{ComponentType, Linker, Lower};
 
 use wasmhost_storage::{Edit, Listing, Operation, PAGE_KEYS_MAX, Reply, Stored};
 
-use super::KeyValueStores;
-use super::calls;
-use super::granted::GrantedStore;
+use super::calls::{self, Caller};
+use super::granted::KeyValueStores;
 use super::shapes::Error;
 use crate::capability::moments::Holds;
 
@@ -70,9 +69,9 @@ pub(super) fn link<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime
          (name, key, value, metadata, ttl): (String, String, Vec<u8>, Option<String>, Option<u64>)| {
             Box::new(async move {
                 let told = async {
-                    let granted = calls::grant(&mut store, &name).ok_or_else(|| denied(&name))?;
-                    let edits = setting(key, value, metadata, ttl.or(granted.ttl_ms))?;
-                    calls::write(&mut store, &granted, edits).await.map_err(|error| said(error, &name))
+                    let caller = calls::caller_named(&mut store, &name).ok_or_else(|| denied(&name))?;
+                    let edits = setting(key, value, metadata, ttl.or(caller.granted.ttl_ms))?;
+                    calls::write(&caller, edits).await.map_err(|error| said(error, &name))
                 };
                 Ok((told.await,))
             })
@@ -81,9 +80,9 @@ pub(super) fn link<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime
     interface.func_wrap_async("delete", |mut store: StoreContextMut<'_, S>, (name, keys): (String, Vec<String>)| {
         Box::new(async move {
             let told = async {
-                let granted = calls::grant(&mut store, &name).ok_or_else(|| denied(&name))?;
+                let caller = calls::caller_named(&mut store, &name).ok_or_else(|| denied(&name))?;
                 let edits = with_metadata(keys)?.into_iter().map(|key| Edit::Delete { key }).collect();
-                calls::write(&mut store, &granted, edits).await.map_err(|error| said(error, &name))
+                calls::write(&caller, edits).await.map_err(|error| said(error, &name))
             };
             Ok((told.await,))
         })
@@ -102,9 +101,9 @@ async fn get<S: Holds<KeyValueStores>>(
     name: &str,
     keys: Vec<String>,
 ) -> Told<Vec<Option<Entry>>> {
-    let granted = calls::grant(store, name).ok_or_else(|| denied(name))?;
+    let caller = calls::caller_named(store, name).ok_or_else(|| denied(name))?;
     let asked = with_metadata(keys)?;
-    let found = calls::get(store, &granted, asked).await.map_err(|error| said(error, name))?;
+    let found = calls::get(&caller, asked).await.map_err(|error| said(error, name))?;
     let mut found = found.into_iter();
     let mut entries = Vec::with_capacity(found.len() / 2);
     while let (Some(value), Some(metadata)) = (found.next(), found.next()) {
@@ -120,15 +119,14 @@ async fn list<S: Holds<KeyValueStores>>(
     after: Option<String>,
     limit: u32,
 ) -> Told<Page> {
-    let granted = calls::grant(store, name).ok_or_else(|| denied(name))?;
+    let caller = calls::caller_named(store, name).ok_or_else(|| denied(name))?;
     let limit = usize::try_from(limit).unwrap_or(PAGE_KEYS_MAX).min(PAGE_KEYS_MAX);
-    let page =
-        page(store, &granted, Operation::List { prefix, after, limit }).await.map_err(|error| said(error, name))?;
+    let page = page(&caller, Operation::List { prefix, after, limit }).await.map_err(|error| said(error, name))?;
     let Listing { keys, next } = without_metadata(page);
     let asked = keys.iter().map(|key| metadata_of(key)).collect();
     let found = match keys.is_empty() {
         true => Vec::new(),
-        false => calls::get(store, &granted, asked).await.map_err(|error| said(error, name))?,
+        false => calls::get(&caller, asked).await.map_err(|error| said(error, name))?,
     };
     let keys = keys.into_iter().zip(found).map(|(name, stored)| Key {
         name,
@@ -138,12 +136,8 @@ async fn list<S: Holds<KeyValueStores>>(
     Ok(Page { keys: keys.collect(), next })
 }
 
-async fn page<S: Holds<KeyValueStores>>(
-    store: &mut StoreContextMut<'_, S>,
-    granted: &GrantedStore,
-    operation: Operation,
-) -> Result<Listing, Error> {
-    match calls::perform(store, granted, operation).await? {
+async fn page(caller: &Caller, operation: Operation) -> Result<Listing, Error> {
+    match caller.perform(operation).await? {
         Reply::Page(page) => Ok(page),
         _ => Err(calls::no_answer()),
     }
