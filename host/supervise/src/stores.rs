@@ -2,6 +2,7 @@
 //! threads of it ask in place, and each worker process asks over a socket of its own, behind which a thread answers. A process may
 //! ask only for the stores of its apps, whatever runs in it, and knows no password of a server.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -79,6 +80,7 @@ impl GrantedStores {
             value_bytes_max: usize::try_from(limits.value_bytes_max).unwrap_or(usize::MAX),
             keys_max: limits.keys_max,
             bytes_max: limits.bytes_max,
+            ttl_ms: limits.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
         };
         let is_there = |(store, _): &(&String, &StoreLimits)| self.servers.get(*store) == server;
         self.limits.iter().filter(is_there).map(|(store, limits)| (store.clone(), quota(limits))).collect()
@@ -101,6 +103,8 @@ pub(crate) struct StoreOwner {
     servers: Vec<(RedisAddress, Redis)>,
     granted: Arc<RwLock<GrantedStores>>,
     lines: mpsc::Sender<StoreLine>,
+    /// New grants were asked for, and it is not known whether they hold.
+    is_unsure: Cell<bool>,
 }
 
 /// The stores as the status page shows them.
@@ -125,6 +129,7 @@ impl StoresView {
 
 /// What is waited for at the end.
 pub(crate) struct StoresEnd {
+    embedded: Embedded,
     closing: Closing,
     thread: JoinHandle<()>,
 }
@@ -149,7 +154,8 @@ impl StoreOwner {
         let (lines, asked) = mpsc::channel(LINES_MAX);
         let thread = answer_in_thread(asked, commands, server_lines, owned.clone(), Arc::clone(&granted));
         let thread = thread.map_err(|source| OpenError::Io { file: path, source })?;
-        Ok((Rc::new(Self { owned, servers, granted, lines }), StoresEnd { closing, thread }))
+        let end = StoresEnd { embedded: owned.embedded().clone(), closing, thread };
+        Ok((Rc::new(Self { owned, servers, granted, lines, is_unsure: Cell::new(false) }), end))
     }
 
     /// For guests of this process.
@@ -193,10 +199,13 @@ impl StoreOwner {
     }
 
     async fn follow(&self, granted: GrantedStores) -> Result<(), StoreError> {
-        if *self.granted.read().unwrap_or_else(PoisonError::into_inner) == granted {
+        if !self.is_unsure.get() && *self.granted.read().unwrap_or_else(PoisonError::into_inner) == granted {
             return Ok(());
         }
+        // Until it is said to be done, nobody knows what holds.
+        self.is_unsure.set(true);
         self.owned.embedded().grant(granted.quotas(None)).await?;
+        self.is_unsure.set(false);
         follow_servers(&self.owned, &self.servers, &granted).map_err(|_| StoreError::Invalid)?;
         *self.granted.write().unwrap_or_else(PoisonError::into_inner) = granted;
         Ok(())
@@ -204,8 +213,9 @@ impl StoreOwner {
 }
 
 impl StoresEnd {
-    /// Waits until the file is closed, once nobody asks any more.
+    /// Has the file closed, although the status page could still ask, and waits for that.
     pub(crate) fn wait(self) {
+        self.embedded.close();
         let until = Instant::now() + CLOSED_WITHIN;
         while !(self.thread.is_finished() && self.closing.is_over()) {
             if Instant::now() >= until {
