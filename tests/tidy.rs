@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// other is; this sees to it that a manifest is not changed without a thought.
 const CRATES: &[(&str, &[&str])] = &[
     ("base", &[]),
-    ("config", &[]),
+    ("config", &["base"]),
     ("confine", &["base", "config"]),
     ("storage", &["base"]),
     ("acme", &["base", "config", "confine"]),
@@ -97,6 +97,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("storage/src/file.rs", &["error"]),
     ("storage/src/operation.rs", &["error"]),
     ("storage/src/record.rs", &["operation"]),
+    ("storage/src/redis/command.rs", &["error", "operation"]),
+    ("storage/src/redis/refusal.rs", &["error"]),
     ("storage/src/remote.rs", &["asked", "backend", "codec", "error", "operation"]),
     ("supervise/src/supervisor.rs", &[]),
     ("supervise/src/balancer.rs", &[]),

@@ -67,7 +67,7 @@ pub enum StoreFailure {
     Full,
     /// Too much waits for the stores, or the app has its part of what may wait.
     Busy,
-    /// Whoever has the stores does not answer.
+    /// Whoever has the stores does not answer, or refuses.
     Unavailable,
     /// The answer to a change was lost: it was made or not.
     Unknown,

@@ -40,6 +40,12 @@ fn a_replica_takes_no_changes() {
         // The connection stays, and the server is a replica from now on.
         server.cli(&["replicaof", "127.0.0.1", &other.port.to_string()]);
         refused(&stores, "it is a replica").await;
+        // Nor are values of the past read from it.
+        let ceiling = Instant::now() + PATIENCE;
+        while stores.get("b", "k").await.is_ok() {
+            assert!(Instant::now() < ceiling, "the replica is asked");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         server.cli(&["replicaof", "no", "one"]);
         answers(&stores).await;
         assert_eq!(stores.get("a", "n").await, Ok(None), "nothing was changed");

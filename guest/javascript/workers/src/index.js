@@ -71,9 +71,6 @@ const cache = {
   },
 };
 
-// Of the last run of a schedule in this instance.
-let run = null;
-
 export default {
   async fetch(request, env, ctx) {
     const url = new URL(request.url);
@@ -97,18 +94,19 @@ export default {
       const { TEXT, OBJECT, GRANTED, SECRET } = env;
       return json({ names: Object.keys(env), TEXT, OBJECT, GRANTED, SECRET, process: [process.env.GRANTED, process.env.OBJECT] });
     }
-    if (kind === 'service') return env.ECHO.fetch(new Request(`https://any.test/echo/${operation}?a=1`, request));
-    if (kind === 'run') return json(run);
+    if (kind === 'service') {
+      return env.ECHO.fetch(new Request(`https://any.test/${operation}?a=1`, request)).catch(
+        (error) => new Response(`${error.name}: ${error.message}`, { status: 400 }),
+      );
+    }
     return new Response('not found', { status: 404 });
   },
 
   async scheduled(controller, env, ctx) {
     const { cron, scheduledTime, type } = controller;
     controller.noRetry();
-    run = { cron, scheduledTime, type };
-    const count = Number((await env.SECOND.get('runs')) ?? 0) + 1;
-    ctx.waitUntil(env.SECOND.put('runs', String(count)));
+    ctx.waitUntil(env.SECOND.put(`run ${cron}`, JSON.stringify({ cron, scheduledTime, type })));
     if (cron === '* * * * * *') throw new Error('a run that fails');
-    if (cron === '*/3 * * * *') ctx.waitUntil(Promise.reject(new Error('what was left of a run fails')));
+    if (cron === '0-59 * * * * *') ctx.waitUntil(Promise.reject(new Error('what was left of a run fails')));
   },
 };

@@ -45,7 +45,7 @@ impl Access {
             let opened = StoreFile::open(dir).and_then(|file| Embedded::start(file, quota, StoreOptions::default()));
             match opened {
                 Ok((embedded, closing)) => {
-                    let (stores, store) = (Stores::Here(embedded), store.to_owned());
+                    let (stores, store) = (Stores::Here(embedded.into()), store.to_owned());
                     return Ok(Self { runtime, stores, store, closing: Some(closing) });
                 }
                 Err(OpenError::InUse { .. }) if Instant::now() < until => std::thread::sleep(AGAIN),

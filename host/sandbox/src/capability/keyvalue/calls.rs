@@ -69,13 +69,14 @@ fn refuse(surroundings: &Surroundings<'_>, name: &str) {
         tracing::warn!(worker, lines = left_out, "refusals to open a store were left out");
     }
     if is_told {
-        let name: String = name.chars().take(NAME_LOGGED_CHARS).collect();
+        // Whatever it is, it is one line of text.
+        let name: String = name.chars().take(NAME_LOGGED_CHARS).flat_map(char::escape_debug).collect();
         tracing::warn!(
             app,
             worker,
             request,
             limit = "--store",
-            "the guest asked for the store {name:?}, which it is not granted; to grant it: `--store {name}`, or `stores = [{name:?}]` of the app"
+            "the guest asked for the store \"{name}\", which it is not granted; to grant it: `--store {name}`, or `stores = [\"{name}\"]` of the app"
         );
     }
 }
@@ -114,7 +115,7 @@ impl Caller {
         if let Some(counters) = counters {
             counters.called(StoreCall::of(&operation));
         }
-        let told = match granted.stores.waits_for(&operation) {
+        let told = match granted.stores.waits_for(&granted.store, &operation) {
             true => self.wait(operation, counters).await,
             false => granted.stores.perform(&granted.store, operation).await,
         };
