@@ -15,6 +15,7 @@ use wasmhost_storage::{Edit, KEYS_PER_OPERATION_MAX, KeyValue as _, PAGE_KEYS_MA
 use self::access::Access;
 pub(crate) use self::error::KvError;
 use self::error::stream;
+use super::plain::plain;
 
 /// Does it. What is asked for goes to `out`; what is to be told besides, such as how many keys there were, to `tell`.
 ///
@@ -51,9 +52,8 @@ pub(crate) fn run(args: &KvArgs, out: &mut dyn Write, tell: &dyn Fn(&str)) -> Re
                 let page =
                     access.ask(async |stores, store| stores.list(store, prefix, after.take(), PAGE_KEYS_MAX).await)?;
                 for key in &page.keys {
-                    // Guests choose keys: what would move a terminal's cursor is shown, and not done.
-                    let plain = || key.chars().flat_map(shown_letter).collect();
-                    let line = if *json { serde_json::Value::from(key.as_str()).to_string() } else { plain() };
+                    // Guests choose keys.
+                    let line = if *json { serde_json::Value::from(key.as_str()).to_string() } else { plain(key) };
                     writeln!(out, "{line}").map_err(stream("standard output"))?;
                 }
                 after = page.next;
@@ -129,11 +129,4 @@ fn whole_file<T>(file: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T, Kv
     new.as_file().sync_all().map_err(stream(shown()))?;
     new.persist(file).map_err(|error| stream(shown())(error.error))?;
     Ok(written)
-}
-
-/// A letter of a key, or its escape if it is a control character or a line's end.
-fn shown_letter(letter: char) -> impl Iterator<Item = char> {
-    let is_plain = !letter.is_control() && !matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
-    let (plain, escaped) = if is_plain { (Some(letter), None) } else { (None, Some(letter.escape_default())) };
-    plain.into_iter().chain(escaped.into_iter().flatten())
 }
