@@ -10,6 +10,7 @@ use super::App;
 use super::draft::latest;
 use super::settings::entry::{Form, Setting, Takes};
 use super::shown::Shown;
+use super::stores::StoreGrant;
 
 /// All that is known of a capability without running it.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub struct Needs {
     pub ports: Vec<Port>,
     /// Whether names of others are looked up.
     pub names: bool,
+    /// Stores of keys and values that are asked.
+    pub stores: Vec<StoreGrant>,
 }
 
 /// Ports that connections are made to.

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::capability::{self, Capabilities};
-use super::draft::{AppDraft, Folder, HostDraft};
+use super::draft::{AppDraft, Folder, HostDraft, StoreDraft};
 use super::listener::ListenerDraft;
 use super::mistake::{Mistakes, Offset};
 use super::nearest::{nearest, shown};
@@ -18,6 +18,8 @@ use super::settings::{self, Form, Of, Setting, Takes};
 pub(super) const APPS: &str = "app";
 /// The key of the tables of addresses that have settings apart from the others.
 pub(super) const LISTENERS: &str = "listener";
+/// The key of the tables of stores that apps share.
+pub(super) const STORES: &str = "store";
 /// The key of what all apps have that do not say otherwise.
 pub(super) const DEFAULTS: &str = "defaults";
 
@@ -27,6 +29,8 @@ pub(super) struct Drafts {
     pub(super) host: HostDraft,
     /// Of the place that is read.
     pub(super) listener: ListenerDraft,
+    /// The one that is read.
+    pub(super) store: StoreDraft,
     pub(super) app: AppDraft,
 }
 
@@ -36,6 +40,7 @@ impl Drafts {
         match &setting.of {
             Of::Host(access) => (access.set)(&mut self.host, text),
             Of::Listener(access) => (access.set)(&mut self.listener, text),
+            Of::Store(access) => (access.set)(&mut self.store, text),
             Of::App(access) => (access.set)(&mut self.app, text),
             Of::Capability(check) => capability::store(&mut self.app.app.grants.declared, setting, *check, text),
         }
@@ -45,6 +50,7 @@ impl Drafts {
     pub(super) fn start_at(&mut self, folder: &Folder) {
         self.host.folder.clone_from(folder);
         self.listener.folder.clone_from(folder);
+        self.store.folder.clone_from(folder);
         self.app.folder.clone_from(folder);
     }
 
@@ -53,6 +59,7 @@ impl Drafts {
         match &setting.of {
             Of::Host(access) => (access.clear)(&mut self.host),
             Of::Listener(access) => (access.clear)(&mut self.listener),
+            Of::Store(access) => (access.clear)(&mut self.store),
             Of::App(access) => (access.clear)(&mut self.app),
             Of::Capability(_) => self.app.app.grants.declared.clear(setting),
         }
@@ -84,7 +91,7 @@ impl Keys {
         Self::new(
             capabilities,
             settings::of_host(),
-            &[APPS, LISTENERS, DEFAULTS],
+            &[APPS, LISTENERS, STORES, DEFAULTS],
             |_| "is a setting of apps; write it below an `[[app]]`, or below `[defaults]` for all",
         )
     }
@@ -100,6 +107,14 @@ impl Keys {
     /// Of a `[[listener]]`.
     pub(super) fn of_listener() -> Self {
         Self::new(Capabilities::NONE, settings::of_listener(), &[], |setting| match setting.is_of_app() {
+            true => "is a setting of apps; write it below an `[[app]]`, or below `[defaults]` for all",
+            false => "is a setting of the host; write it at the top of the file",
+        })
+    }
+
+    /// Of a `[[store]]`.
+    pub(super) fn of_store() -> Self {
+        Self::new(Capabilities::NONE, settings::of_store(), &[], |setting| match setting.is_of_app() {
             true => "is a setting of apps; write it below an `[[app]]`, or below `[defaults]` for all",
             false => "is a setting of the host; write it at the top of the file",
         })
@@ -318,7 +333,9 @@ impl TableReader<'_> {
 
     fn text(&mut self, setting: &'static Setting, text: &str, at: Offset, drafts: &mut Drafts) {
         if let Err(reason) = drafts.set(setting, text) {
-            self.wrong(at, format!("{} `{}`: {reason}", setting.key, shown(text)));
+            // A secret may stand in the wrong place.
+            let value = if setting.may_hold_secret() { String::new() } else { format!(" `{}`", shown(text)) };
+            self.wrong(at, format!("{}{value}: {reason}", setting.key));
         }
         for (place, reason) in std::mem::take(&mut drafts.app.wrong_lines) {
             self.wrong(at, format!("{} `{}`: {reason}", setting.key, shown(&place)));

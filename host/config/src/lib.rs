@@ -7,6 +7,7 @@ pub mod acme;
 mod build;
 mod capability;
 pub mod cli;
+pub mod control;
 mod document;
 mod draft;
 mod encoding;
@@ -31,6 +32,7 @@ mod secret;
 pub mod settings;
 mod show;
 mod shown;
+mod stores;
 mod table;
 pub mod tls;
 mod together;
@@ -52,6 +54,7 @@ use serde::{Deserialize, Serialize};
 pub use acme::AcmeSettings;
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
+pub use control::ControlSocket;
 pub use env_file::DEVELOPMENT_VARIABLE;
 pub use environment::{GuestVariable, HostEnvironment};
 pub use given::Source;
@@ -59,13 +62,14 @@ pub use host_rule::{HostPattern, HostRule, UpstreamScheme};
 pub use listener::{ClientAuth, ListenerConfig, TlsFiles, acme_of};
 pub use machine::{Machine, available_bytes, machine};
 pub use mistake::Mistake;
-pub use outline::{Outline, outline};
+pub use outline::{Outline, data_dir, outline};
 pub use overlap::components_within;
-pub use parse::certificates;
+pub use parse::{certificates, positive_duration as parse_duration};
 pub use plain_path::{covers, plain_path};
 pub use schema::schema;
 pub use settings::{Form, Setting, Takes};
 pub use show::{changed_host_settings, show};
+pub use stores::{StoreGrant, StoreLimits, StoreServer, StoreSettings};
 pub use table::{APPS_MAX, AppId, AppTable, Listed, Routed};
 
 /// How connections are given out.
@@ -116,6 +120,11 @@ pub struct Config {
     pub trust_proxy: Vec<ipnet::IpNet>,
     /// Where health, status and metrics are shown, if anywhere.
     pub admin: Option<Listen>,
+    /// Where commands such as `wasmhost ps` reach the host.
+    pub control: ControlSocket,
+    /// Where this user's hosts have their control sockets.
+    #[serde(with = "encoding::path_or_none")]
+    pub runtime_dir: Option<PathBuf>,
     /// How the log is written.
     pub log: LogChoice,
     /// Whether each request is logged.
@@ -131,6 +140,8 @@ pub struct Config {
     /// Where what apps keep beyond a restart is stored, if anywhere.
     #[serde(with = "encoding::path_or_none")]
     pub data_dir: Option<PathBuf>,
+    /// The stores that apps share.
+    pub stores: Vec<StoreSettings>,
     /// What `wasmhost dev` changes; none in production.
     pub development: Option<Development>,
     /// What [`read_again`] reads; none where a component was named instead of a file.
@@ -164,7 +175,8 @@ impl Config {
     pub fn of_group(&self, group: Option<&str>) -> Self {
         let is_of_group = |app: &&Arc<App>| app.group.as_deref() == group;
         let apps = self.apps.iter().filter(is_of_group).cloned().collect();
-        Self { apps, source: self.source.as_ref().map(Source::of_file_alone), ..self.clone() }
+        // What lets the host into servers of stores is the primary's alone.
+        Self { apps, stores: Vec::new(), source: self.source.as_ref().map(Source::of_file_alone), ..self.clone() }
     }
 
     /// The file that an app's component is read from.
@@ -428,6 +440,8 @@ pub struct Limits {
     pub response_timeout: Option<Duration>,
     /// Size of a request's body.
     pub body_max_bytes: Option<u64>,
+    /// What each store of its own may hold.
+    pub stores: StoreLimits,
     /// What the guest may ask of other hosts.
     pub outgoing: OutgoingLimits,
 }
@@ -490,6 +504,8 @@ pub struct Grants {
     pub dirs: Vec<Preopen>,
     /// Hosts that outgoing requests may reach.
     pub allow_hosts: Vec<HostRule>,
+    /// Stores of keys and values. No two have the same name.
+    pub stores: Vec<StoreGrant>,
     /// The file of `--ca-file`; empty: none.
     #[serde(with = "encoding::path")]
     pub ca_file: PathBuf,

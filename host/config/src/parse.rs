@@ -28,7 +28,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     bounded.map_err(|reason| format!("{reason}; write a number and a unit: `500ms`, `5s`, `2m`"))
 }
 
-pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+/// A time above zero.
+///
+/// # Errors
+/// What is wrong with it, and what is expected.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must be above zero".to_owned()),
         value => Ok(value),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::capability::Capabilities;
-use super::document::{APPS, DEFAULTS, LISTENERS};
+use super::document::{APPS, DEFAULTS, LISTENERS, STORES};
 use super::settings::{self, Form, Setting, Takes};
 
 /// The schema (draft 2020-12).
@@ -14,6 +14,9 @@ pub fn schema(capabilities: Capabilities) -> Value {
     let listener =
         object(properties(settings::of_listener()), "Addresses to listen on, with settings apart from the others");
     top.insert(LISTENERS.to_owned(), json!({ "type": "array", "description": "More addresses", "items": listener }));
+    let mut store = object(properties(settings::of_store()), "A store of keys and values that apps share");
+    insert(&mut store, "required", json!(["name"]));
+    top.insert(STORES.to_owned(), json!({ "type": "array", "description": "Stores that apps share", "items": store }));
     let mut app =
         object(properties(settings::of_app(capabilities)), "An app: a component with its routes, limits and grants");
     insert(&mut app, "required", json!(["name"]));

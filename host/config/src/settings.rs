@@ -10,6 +10,7 @@ mod limits;
 mod outgoing;
 mod output;
 mod serving;
+mod stores;
 mod tls;
 
 use crate::capability::{Capabilities, Declaration};
@@ -53,6 +54,11 @@ pub fn of_host() -> impl Iterator<Item = &'static Setting> {
 /// Those of a `[[listener]]`.
 pub fn of_listener() -> impl Iterator<Item = &'static Setting> {
     of_host().filter(|setting| setting.is_of_listener())
+}
+
+/// Those of a `[[store]]`.
+pub fn of_store() -> impl Iterator<Item = &'static Setting> {
+    stores::STORE.iter()
 }
 
 /// Those in `[defaults]`.

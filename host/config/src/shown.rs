@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{CacheChoice, Listen, Preopen};
+use super::{CacheChoice, ControlSocket, Listen, Preopen};
 
 /// A value as `wasmhost.toml` writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,14 @@ pub(super) fn count(count: u64) -> Shown {
 
 pub(super) fn count_or_none(count: Option<u64>) -> Shown {
     count.map_or_else(none, Shown::Count)
+}
+
+pub(super) fn control(socket: &ControlSocket) -> Shown {
+    match socket {
+        ControlSocket::Off => Shown::Text("off".to_owned()),
+        ControlSocket::Auto => Shown::Text("auto".to_owned()),
+        ControlSocket::File(file) => path(file),
+    }
 }
 
 pub(super) fn whole(count: usize) -> Shown {

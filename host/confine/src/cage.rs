@@ -1,10 +1,11 @@
 //! What a process of each role keeps when it confines itself: files, ports and system calls. This file only
 //! says so: `files` and `calls` have the kernel enforce it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind, acme};
+use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind, acme, control};
 
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub(super) struct CallGrants {
     pub(super) outgoing: bool,
     /// Bind addresses.
     pub(super) binds: bool,
+    /// Lock the file of stores.
+    pub(super) locks: bool,
 }
 
 /// What a process keeps.
@@ -84,17 +87,21 @@ const DOMAIN: u16 = 53;
 impl Cage {
     /// For the primary.
     pub fn primary(config: &Config, capabilities: Capabilities) -> Self {
-        match config.worker_kind {
+        let mut cage = match config.worker_kind {
             WorkerKind::Thread => {
-                let mut cage = Self::serving(Role::Primary, config, capabilities);
+                let needs = config.apps.iter().flat_map(|app| capabilities.needs(app)).chain(needs_of_servers(config));
+                let mut cage = Self::with(Role::Primary, &needs.collect::<Vec<_>>());
                 cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir.to_owned(), Access::Write)));
                 cage.paths.push(("/proc/self".into(), Access::Read));
                 cage.grants = CallGrants { paths: true, changes: true, ..cage.grants };
                 cage
             }
-            // It opens nothing: loading is another process's.
-            WorkerKind::Process => Self::empty(Role::Primary),
-        }
+            // It opens nothing: loading is another process's. It asks servers of stores, so that no worker can.
+            WorkerKind::Process => Self::with(Role::Primary, needs_of_servers(config).as_slice()),
+        };
+        // It has the file of all stores, whatever its workers are.
+        cage.grants.locks = asks_stores(config.apps.iter().map(|app| &**app), capabilities);
+        cage
     }
 
     /// For a worker that is a process, and for the process that has loaded a component and tries it.
@@ -129,7 +136,7 @@ impl Cage {
         // A new reading of the file can bring new addresses.
         let binds = config.source.is_some();
         let access = if binds { Access::Sockets } else { Access::RemoveFiles };
-        cage.paths.extend(socket_files(config).map(|file| (parent(file).to_owned(), access)));
+        cage.paths.extend(socket_files(config).map(|file| (parent(&file).to_owned(), access)));
         cage.grants = CallGrants { reads: true, paths: true, changes: true, binds, ..cage.grants };
         cage
     }
@@ -162,6 +169,7 @@ impl Cage {
             changes: directories().any(|(_, is_changed)| *is_changed),
             outgoing,
             binds: false,
+            locks: false,
         };
         Self { role, paths, connect, grants }
     }
@@ -181,7 +189,20 @@ impl Cage {
 fn needs_of_acme(config: &Config) -> Option<Needs> {
     let folder = acme::folder(config.data_dir.as_deref()?);
     let ports: Vec<Port> = config.acme().iter().map(|acme| Port::One(acme.port())).collect();
-    (!ports.is_empty()).then(|| Needs { directories: vec![(folder, true)], ports, names: true })
+    (!ports.is_empty()).then(|| Needs { directories: vec![(folder, true)], ports, names: true, ..Needs::default() })
+}
+
+/// What asking the servers of stores needs; none: there are none.
+fn needs_of_servers(config: &Config) -> Option<Needs> {
+    let servers = || config.stores.iter().filter_map(|store| store.server.address.as_ref());
+    let ports: Vec<Port> = servers().map(|address| Port::One(address.port)).collect();
+    let names = servers().any(|address| address.host.parse::<IpAddr>().is_err());
+    (!ports.is_empty()).then(|| Needs { ports, names, ..Needs::default() })
+}
+
+/// Whether one of these apps is granted a store.
+fn asks_stores<'a>(apps: impl IntoIterator<Item = &'a App>, capabilities: Capabilities) -> bool {
+    apps.into_iter().flat_map(|app| capabilities.needs(app)).any(|needs| !needs.stores.is_empty())
 }
 
 /// Where connections go for all these needs.
@@ -203,7 +224,13 @@ fn connect(all: &[Needs]) -> Connect {
 
 /// Where the processes may connect that were started with some settings, by the group of their apps. Made once for all apps
 /// of a reading.
-pub(super) struct ProcessReach(BTreeMap<Option<String>, Connect>);
+pub(super) struct ProcessReach {
+    connect: BTreeMap<Option<String>, Connect>,
+    /// The host has the file of stores open.
+    has_stores: bool,
+    /// The servers of stores that the primary asks.
+    servers: BTreeSet<String>,
+}
 
 impl ProcessReach {
     /// Of the settings of the start.
@@ -212,19 +239,29 @@ impl ProcessReach {
         for app in &start.apps {
             needs.entry(app.group.clone()).or_default().extend(capabilities.needs(app));
         }
-        Self(needs.into_iter().map(|(group, needs)| (group, connect(&needs))).collect())
+        let connect = needs.into_iter().map(|(group, needs)| (group, connect(&needs))).collect();
+        let servers = start.stores.iter().filter_map(|store| store.server.address.as_ref().map(ToString::to_string));
+        let has_stores = asks_stores(start.apps.iter().map(|app| &**app), capabilities);
+        Self { connect, has_stores, servers: servers.collect() }
     }
 
     /// What an app wants to reach beyond what the processes of its group are confined to; nothing: it is within. (Of
     /// directories, whoever opens them knows.)
     pub(super) fn beyond(&self, app: &App, capabilities: Capabilities) -> Option<String> {
         let wanted: Vec<Needs> = capabilities.needs(app).collect();
-        let Some(granted) = self.0.get(&app.group) else {
+        let Some(granted) = self.connect.get(&app.group) else {
             let group = app.group.as_deref().unwrap_or_default();
             return Some(format!("processes of the group `{group}`, of which no app was when the host started"));
         };
         let whom = if app.group.is_some() { "no app of its group" } else { "no app" };
         let restart = |what: String| Some(format!("{what}, which {whom} was granted when the host started"));
+        if !self.has_stores && wanted.iter().any(|needs| !needs.stores.is_empty()) {
+            return Some("stores, which no app was granted when the host started".to_owned());
+        }
+        let mut servers = wanted.iter().flat_map(|needs| &needs.stores).filter_map(|store| store.server.as_ref());
+        if let Some(server) = servers.find(|server| !self.servers.contains(&server.to_string())) {
+            return Some(format!("the server {server}, which no `[[store]]` named when the host started"));
+        }
         match (granted, connect(&wanted)) {
             (_, Connect::Nowhere) | (Connect::Anywhere, _) => None,
             (Connect::Nowhere, _) => restart("outgoing requests".to_owned()),
@@ -241,11 +278,13 @@ impl ProcessReach {
 }
 
 /// The paths of Unix sockets that the host makes.
-fn socket_files(config: &Config) -> impl Iterator<Item = &Path> {
-    config.addresses().chain(&config.admin).filter_map(|listen| match listen {
-        Listen::Unix(path) => Some(path.as_path()),
+fn socket_files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let of_clients = config.addresses().chain(&config.admin).filter_map(|listen| match listen {
+        Listen::Unix(path) => Some(path.clone()),
         Listen::Tcp(_) | Listen::Inherited(_) => None,
-    })
+    });
+    // (It may get another name, in the same directory.)
+    of_clients.chain(control::socket_file(config))
 }
 
 fn parent(file: &Path) -> &Path {
@@ -283,7 +322,7 @@ fn library_folders() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use wasmhost_config::Declaration;
+    use wasmhost_config::{Declaration, StoreGrant};
 
     use super::*;
     use crate::fixtures;
@@ -299,6 +338,17 @@ mod tests {
             directories: words().filter(|word| *word == "rw").map(|_| ("/rw".into(), true)).collect(),
             ports: words().filter_map(port).collect(),
             names: words().any(|word| word == "names"),
+            stores: words().filter(|word| *word == "store").map(|_| store()).collect(),
+        }
+    }
+
+    fn store() -> StoreGrant {
+        StoreGrant {
+            name: "a".to_owned(),
+            shared: None,
+            store: "app/a".to_owned(),
+            limits: wasmhost_config::StoreLimits::default(),
+            server: None,
         }
     }
 
@@ -324,6 +374,24 @@ mod tests {
         assert!(both.paths.contains(&("/rw".into(), Access::Write)) && both.grants.changes && both.grants.outgoing);
         assert_eq!(cage(&["80", "443-names"]).connect, Connect::Ports(vec![DOMAIN, 80, 443]));
         assert_eq!(cage(&["80", "any"]).connect, Connect::Anywhere);
+    }
+
+    #[test]
+    fn only_the_process_that_has_the_file_of_stores_may_lock_it() {
+        let locks = |apps: &[&str]| {
+            let config = config(apps);
+            let of_processes = Config { worker_kind: WorkerKind::Process, ..config.clone() };
+            let primaries = [&config, &of_processes].map(|config| Cage::primary(config, CAPABILITIES).grants.locks);
+            let others = [
+                Cage::worker(&config, CAPABILITIES),
+                Cage::spawner(&config, CAPABILITIES),
+                Cage::compiler(),
+                Cage::acme(&config),
+            ];
+            assert!(others.iter().all(|cage| !cage.grants.locks), "{apps:?}");
+            primaries
+        };
+        assert_eq!((locks(&["a"]), locks(&["a", "store"])), ([false; 2], [true; 2]));
     }
 
     #[test]

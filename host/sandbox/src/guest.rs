@@ -106,7 +106,7 @@ impl Guest {
         let version = wasi_version(description)?;
         let Mapped { shared, component, on_demand } = mapped(artifact, app, sandbox)?;
         let pre = linked(&shared, &component, version)?;
-        let parts = Parts::configure(app)?;
+        let parts = Parts::configure(app, &sandbox.services)?;
         let calls_per_instance = match version {
             WasiVersion::P2 => 1,
             WasiVersion::P3 => app.capacity.instance_concurrency,

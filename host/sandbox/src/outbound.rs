@@ -39,7 +39,7 @@ use self::share::InstanceRequests;
 use self::target::Destination;
 use self::times::Times;
 pub(super) use self::worker::Outbound;
-use super::bounds::{KEPT_MAX, LOOK_UPS_MAX, REQUESTS_MAX};
+use super::bounds::{AppBounds, KEPT_MAX, LOOK_UPS_MAX, REQUESTS_MAX};
 use super::meter::Meter;
 
 /// Descriptors that the outgoing requests of one worker take at most: each tries several addresses at once, and each look-up
@@ -83,6 +83,11 @@ impl Outgoing {
             body_idle,
             asked: AskedInstance::default(),
         }
+    }
+
+    /// What the app shares with others of the worker.
+    pub(super) fn bounds(&self) -> &Arc<AppBounds> {
+        self.outbound.bounds()
     }
 
     /// The instance is asked to answer a request with these fields.
@@ -184,7 +189,6 @@ mod tests {
     use tokio::time::Sleep;
 
     use super::*;
-    use crate::bounds::AppBounds;
     use wasmhost_config::{HostPattern, HostRule};
 
     type Outcome = Result<(), Box<dyn std::error::Error>>;

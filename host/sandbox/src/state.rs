@@ -16,7 +16,7 @@ use wasmhost_base::quota::Claim;
 use wasmhost_config::{App, DEVELOPMENT_VARIABLE, DirectoryPurpose};
 
 use super::bounds::AppBounds;
-use super::capability::{Held, StoreData};
+use super::capability::{Held, StoreData, Surroundings};
 use super::deterministic::{self, TestClock, Timed};
 use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_BYTES_MAX};
 use super::memory::MemoryLimiter;
@@ -149,6 +149,10 @@ impl State {
 impl StoreData for State {
     fn held(&mut self) -> &mut Held {
         &mut self.held
+    }
+
+    fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings { worker: &self.worker, meter: &self.hooks.meter, bounds: self.hooks.outgoing.bounds() }
     }
 }
 

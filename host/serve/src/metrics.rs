@@ -10,7 +10,7 @@ mod reasons;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use wasmhost_sandbox::{ConnectionUse, FaultKind, SharedBound};
+use wasmhost_sandbox::{ConnectionUse, FaultKind, SharedBound, StoreCall, StoreFailure};
 
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
 pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, HandshakeFailure, Refused, Shed};
@@ -47,6 +47,12 @@ counters! {
         shortages: [AtomicU64; SharedBound::ALL.len()] => Counter "shortages", "shortages", [by "bound": SharedBound::ALL.map(SharedBound::name)];
         /// Outgoing requests that got a connection: a new one, or one that another request had left open
         outgoing: [AtomicU64; ConnectionUse::ALL.len()] => Counter "outgoing_requests", "outgoing_requests", [by "connection": ConnectionUse::ALL.map(ConnectionUse::name)];
+        /// Calls of stores of keys and values
+        store_calls: [AtomicU64; StoreCall::ALL.len()] => Counter "store_calls", "store_calls", [by "call": StoreCall::ALL.map(StoreCall::name)];
+        /// Calls of stores, and openings, that failed, by reason
+        store_failures: [AtomicU64; StoreFailure::ALL.len()] => Counter "store_failures", "store_failures", [by "reason": StoreFailure::ALL.map(StoreFailure::name)];
+        /// Time that calls waited for stores
+        store_wait_us: AtomicU64 => Counter "store_wait_seconds", "store_wait_us", [micros];
         /// Instances made
         generation: Count => Counter "generations", "generation", [count];
         /// Instances that live

@@ -89,6 +89,12 @@ pub enum StoreError {
         /// What the system says.
         reason: String,
     },
+    /// The server that keeps the store refused, such as a replica, a server without room, or one that wants another password.
+    #[error("the server of the store refused: {reason}: nothing was changed")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
     /// The other side of a connection sent something that is no message.
     #[error("a message of the store is not valid")]
     Invalid,
@@ -134,6 +140,14 @@ pub enum OpenError {
         file: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// A server of stores that cannot be asked as it is described.
+    #[error("cannot use {server}: {reason}")]
+    Server {
+        /// Its address.
+        server: String,
+        /// Why not.
+        reason: String,
     },
     /// A name that no store may have.
     #[error("\"{name}\" cannot be the name of a store: it has {} bytes, of 1 to {max}", name.len())]

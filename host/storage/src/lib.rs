@@ -2,26 +2,31 @@
 //! of `sandbox` will adapt what is here for them.
 //!
 //! Every backend is a [`KeyValue`]: [`Embedded`] keeps stores in a file of this process, [`Remote`] asks the process that has
-//! them, which [`serve`]s them over a socket. `docs/STORAGE.md` says what is promised, and what was measured.
+//! them, which [`serve`]s them over a socket, and [`Redis`] asks a server that several machines share. `docs/STORAGE.md` says what is promised, and what was measured.
 
 mod asked;
 mod backend;
 mod codec;
+pub mod command_socket;
 mod committer;
 mod embedded;
 mod engine;
 mod error;
 mod file;
 mod operation;
+mod owned;
 mod read;
 mod record;
+mod redis;
 mod remote;
 mod serve;
+mod stores;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub use self::redis::{Redis, RedisLine, RedisOptions, RedisOptionsError, RedisPassword};
 pub use backend::KeyValue;
 pub use committer::WallClock;
 pub use embedded::{Closing, Embedded, StoreOptions, system_clock};
@@ -31,5 +36,7 @@ pub use operation::{
     Edit, KEY_BYTES_MAX, KEYS_PER_OPERATION_MAX, Listing, NAME_BYTES_MAX, OPERATION_BYTES_MAX, Operation,
     PAGE_KEYS_MAX, Reply, StoreQuota, StoreUsage, Stored, VALUE_BYTES_MAX,
 };
+pub use owned::Owned;
 pub use remote::{Remote, RemoteLine};
 pub use serve::serve;
+pub use stores::Stores;

@@ -57,10 +57,12 @@ use self::unpublished::Unpublished;
 use crate::admin;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
+use crate::control::{self, Control, ControlOrder};
 use crate::host_status::{HostStatus, is_single};
 use crate::process::Processes;
 use crate::service_manager::ServiceState;
 use crate::shutdown::{Phase, Request, Signals};
+use crate::stores::{StoreOwner, StoresEnd};
 use crate::supervisor::BEAT;
 use crate::threads::Threads;
 
@@ -108,16 +110,28 @@ async fn run_on<B: Backend>(
     bootstrap.confinement.log();
     let mut service_manager = std::mem::take(&mut bootstrap.service_manager);
     service_manager.starts(config.compilation.timeout);
-    let backend = B::new(&config, &spawner, &bootstrap.confinement).map_err(system("make ready for workers"))?;
+    let started =
+        bootstrap.stores.take().map(|(file, commands)| StoreOwner::start(file, commands, &config)).transpose()?;
+    let (stores, stores_end) = started.unzip();
+    let backend =
+        B::new(&config, &spawner, &bootstrap.confinement, stores.as_ref()).map_err(system("make ready for workers"))?;
     let groups = division::groups_of(&config);
     let mut places = make_places(&backend, config.workers, &groups)?;
     let workers = places.iter().map(|place| (place.scoreboard, place.group.clone())).collect();
     let host_status =
         Arc::new(HostStatus::new(Arc::clone(&config), workers, backend.host(), bootstrap.confinement.clone()));
+    if let Some(stores) = &stores {
+        host_status.show_stores(stores.view());
+    }
     // From here on the admin page answers, however long the component takes to load.
     if let Some(admin) = bootstrap.listen_for_admin()? {
         tracing::info!(target: log::START, "admin page on {}", admin.address());
         tokio::task::spawn_local(admin::serve(admin, Arc::clone(&host_status)));
+    }
+    let (commander, mut commands) = mpsc::channel(control::ORDERS_MAX);
+    if let Some(socket) = bootstrap.listen_for_commands()? {
+        let control = Control::new(commander);
+        tokio::task::spawn_local(admin::serve_commands(socket, Arc::clone(&host_status), control));
     }
     let (mut apps, mut done) = Apps::new(&config.apps, config.compilation.cache_dir().is_some());
     let only = if is_single(&config) { apps.book.iter().next().map(|(id, _)| id) } else { None };
@@ -173,6 +187,7 @@ async fn run_on<B: Backend>(
         stage: Stage::Serve,
         groups_drain: false,
         acme_changed: Rc::default(),
+        stores,
         host_status,
         config,
         service_manager,
@@ -187,6 +202,7 @@ async fn run_on<B: Backend>(
     let ears = Ears {
         workers: &mut heard,
         orders: &mut orders,
+        commands: &mut commands,
         done: &mut done,
         read: &mut read,
         looked: &mut looked,
@@ -196,6 +212,8 @@ async fn run_on<B: Backend>(
     let ended = primary.serve(acceptors, &addresses, ears).await;
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
+    drop(primary);
+    stores_end.into_iter().for_each(StoresEnd::wait);
     ended
 }
 
@@ -302,6 +320,7 @@ impl<B: Backend> Primary<B> {
                 self.begin_due_reload();
             }
             if let Some(state) = self.service_state(announced, draining) {
+                self.host_status.set_reloading(state == ServiceState::Reloading);
                 self.service_manager.tell(state);
             }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
@@ -333,11 +352,15 @@ impl<B: Backend> Primary<B> {
                     tracing::warn!(signal, "second signal: the host ends at once");
                     return Ok(Ended::AtOnce);
                 }
-                Heard::Signal(Request::Reload) if draining => {}
+                Heard::Signal(Request::Reload) | Heard::Command(ControlOrder::Stop) if draining => {}
                 // (With `wasmhost dev`, a SIGHUP says that the terminal was closed.)
                 Heard::Signal(Request::Reload) if self.config.development.is_none() => self.begin_reload(),
-                Heard::Signal(stop) => {
-                    let signal = if let Request::Stop(signal) = stop { signal } else { "SIGHUP" };
+                stop @ (Heard::Signal(_) | Heard::Command(ControlOrder::Stop)) => {
+                    let signal = match stop {
+                        Heard::Signal(Request::Stop(signal)) => signal,
+                        Heard::Command(_) => "wasmhost stop",
+                        _ => "SIGHUP",
+                    };
                     deadline = Some(self.stop_accepting(signal));
                     // What waits at a socket that was handed over stays there, for whoever is handed it next.
                     acceptors.leave_handed_over();
@@ -355,6 +378,13 @@ impl<B: Backend> Primary<B> {
                     }
                 }
                 Heard::Order(order) => self.follow_order(order),
+                Heard::Command(ControlOrder::Reload(begun)) if announced && !draining => {
+                    self.begin_reload();
+                    // Who asked may have left.
+                    let _ = begun.send(());
+                }
+                // It is not served, or has stopped already: its end tells who asked.
+                Heard::Command(ControlOrder::Reload(_)) => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
@@ -387,8 +417,8 @@ impl<B: Backend> Primary<B> {
         if draining {
             return Some(ServiceState::Stopping(self.config.drain_timeout));
         }
-        let is_loading = |app| self.apps.book.get(app).is_some_and(|record| record.is_loading());
-        let reloads = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(is_loading);
+        let loads = |app| self.apps.book.get(app).is_some_and(|record| !record.is_at_rest());
+        let reloads = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(loads);
         announced.then_some(if reloads { ServiceState::Reloading } else { ServiceState::Ready })
     }
 

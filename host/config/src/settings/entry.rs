@@ -1,10 +1,10 @@
 //! What is known of a setting: how it is written, its default, its help, where a checked value goes, and how the value that
 //! holds is written again.
 
-use crate::draft::{AppDraft, HostDraft};
+use crate::draft::{AppDraft, HostDraft, StoreDraft};
 use crate::listener::ListenerDraft;
 use crate::shown::Shown;
-use crate::{App, Config, ListenerConfig};
+use crate::{App, Config, ListenerConfig, StoreSettings};
 
 /// A setting: the flag `--NAME`, the variable `WASMHOST_NAME` with underscores, and a key of `wasmhost.toml`. (Those of
 /// `settings::FILE_ONLY` and [`super::ONE_APP_ONLY`] are keys alone.)
@@ -86,6 +86,8 @@ pub(crate) enum Of {
     Host(SettingAccess<HostDraft, Config>),
     /// Of the addresses that are named in the same place: at the top of the file and by flags, or in a `[[listener]]`.
     Listener(SettingAccess<ListenerDraft, ListenerConfig>),
+    /// Of a store that apps share, in a `[[store]]`.
+    Store(SettingAccess<StoreDraft, StoreSettings>),
     /// Each app's.
     App(SettingAccess<AppDraft, App>),
     /// Each app's, declared by a capability, with its check.
@@ -132,6 +134,14 @@ pub(super) const fn listener_list(
     get: fn(&ListenerConfig) -> Shown,
 ) -> Of {
     Of::Listener(SettingAccess { set, clear, get })
+}
+
+/// A setting of a store that apps share.
+pub(super) const fn store(
+    set: fn(&mut StoreDraft, &str) -> Result<(), String>,
+    get: fn(&StoreSettings) -> Shown,
+) -> Of {
+    Of::Store(SettingAccess { set, clear: |_| (), get })
 }
 
 /// A setting of an app.
@@ -190,9 +200,14 @@ impl Setting {
         }
     }
 
-    /// Whether it is of an app; otherwise of the host, or of its addresses.
+    /// Whether a wrong value may hold a secret, so that no message repeats it.
+    pub(crate) fn may_hold_secret(&self) -> bool {
+        matches!(self.of, Of::Store(_)) && matches!(self.key, "backend" | "password")
+    }
+
+    /// Whether it is of an app; otherwise of the host, of its addresses, or of stores.
     pub fn is_of_app(&self) -> bool {
-        !matches!(self.of, Of::Host(_) | Of::Listener(_))
+        !matches!(self.of, Of::Host(_) | Of::Listener(_) | Of::Store(_))
     }
 
     /// Whether it is of addresses, and may stand in a `[[listener]]`, too.

@@ -2,9 +2,13 @@
 
 use crate::draft::AppDraft;
 use crate::shown::{self, Shown};
+use crate::stores::StoreGrant;
 use crate::{DIRECTORIES_MAX, DirectoryPurpose, host_rule, parse};
 
 use super::entry::{Form, Group, Setting, Takes, app, app_list};
+
+/// Most stores of one app.
+const STORES_MAX: usize = 64;
 
 pub(super) const GROUP: Group = Group {
     heading: "Grants (nothing is granted by default)",
@@ -83,6 +87,22 @@ pub(super) const GROUP: Group = Group {
                 |draft| draft.app.grants.allow_hosts.clear(),
                 |draft, text| host_rule::host_rule(text).map(|rule| draft.app.grants.allow_hosts.push(rule)),
                 |app| shown::list(app.grants.allow_hosts.iter().map(ToString::to_string)),
+            ),
+        },
+        Setting {
+            name: "store",
+            key: "stores",
+            form: Form::Text("NAME[=SHARED]"),
+            default: None,
+            help: "Give the guest a store of keys and values, which it opens by this name through wasi:keyvalue. It is the app's own; with `=SHARED` it is the one that all apps have that name it so. Needs --data-dir",
+            takes: Takes::Lines {
+                most: STORES_MAX,
+                beyond: "stores at most; keys with different prefixes can share one",
+            },
+            of: app_list(
+                |draft| draft.app.grants.stores.clear(),
+                |draft, text| StoreGrant::parse(text).map(|grant| draft.app.grants.stores.push(grant)),
+                |app| shown::list(app.grants.stores.iter().map(ToString::to_string)),
             ),
         },
         Setting {

@@ -80,6 +80,11 @@ impl Outbound {
         &self.app.name
     }
 
+    /// What it shares with other apps.
+    pub(super) fn bounds(&self) -> &Arc<AppBounds> {
+        &self.bounds
+    }
+
     /// The count of its requests.
     pub(super) fn requests(&self) -> &Arc<Account> {
         self.bounds.account(SharedBound::OutgoingRequests)
