@@ -32,7 +32,7 @@ use wasmhost_base::hops::Trail;
 use self::beginning::Response;
 use self::body::Attention;
 use self::charge::Charged;
-use self::exchange::{AbortOnDrop, Sent};
+use self::exchange::{AbortOnDrop, SentRequest};
 pub(super) use self::fate::Unsent;
 pub(super) use self::requests::mend;
 use self::share::InstanceRequests;
@@ -138,7 +138,7 @@ impl Outgoing {
             let destination = Destination::of(&request)?;
             let (answer, answered) = oneshot::channel();
             let attention = Attention::new();
-            let sent = Sent {
+            let sent = SentRequest {
                 destination,
                 request,
                 trail,

@@ -7,7 +7,7 @@ use http::{Method, Request, Uri, header};
 use wasmhost_config::UpstreamScheme;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::policy::{Asked, Grant};
+use super::policy::{AskedRequest, RuleGrant};
 
 /// Where a request goes, as its URI says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,9 +19,9 @@ pub(super) struct Target {
 
 /// What requests have in common that may share a connection: where they go, and what allows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct UpstreamPlace {
     pub(super) target: Target,
-    pub(super) grant: Grant,
+    pub(super) grant: RuleGrant,
 }
 
 /// The address of a request.
@@ -59,10 +59,10 @@ impl Destination {
     }
 
     /// What it asks for, with this method.
-    pub(super) fn asked<'a>(&'a self, method: &'a Method) -> Asked<'a> {
+    pub(super) fn asked<'a>(&'a self, method: &'a Method) -> AskedRequest<'a> {
         let Target { host, port, tls } = &self.target;
         let scheme = if *tls { UpstreamScheme::Https } else { UpstreamScheme::Http };
-        Asked { scheme, host, port: *port, method: method.as_str(), path: self.path.path() }
+        AskedRequest { scheme, host, port: *port, method: method.as_str(), path: self.path.path() }
     }
 
     /// Brings the request into the form that an origin server expects in HTTP/1.1 (RFC 9112, section 3.2.1). `Host` is the
