@@ -2,11 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
-use crate::support::{Finished, Server, TestResult, command, eventually, get, guest, run};
+use crate::support::{Connection, Finished, Server, TestResult, command, eventually, get, guest, run};
 
 /// A host with its socket in this directory, which is this test's alone.
 fn host(runtime: &Path, component: &str, flags: &[&str]) -> Server {
@@ -28,6 +29,12 @@ fn listed(runtime: &Path) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     let all: Value = serde_json::from_str(&shown.stdout)?;
     Ok(all.as_array().ok_or("a list")?.clone())
+}
+
+/// Requests in flight at the first of these hosts.
+fn in_flight_at(hosts: &[Value]) -> u64 {
+    let workers = hosts.first().and_then(|host| host["workers"].as_array());
+    workers.map_or(0, |workers| workers.iter().filter_map(|worker| worker["in_flight"].as_u64()).sum())
 }
 
 #[test]
@@ -66,7 +73,14 @@ fn hosts_are_found_by_name_asked_and_stopped() -> TestResult {
         // It was gone before the command ended.
         assert!(one.wait_for_exit().success());
         assert_eq!(listed(runtime)?.len(), 1);
-        assert_eq!(get(two.address, "/hello").status, 200);
+        // A request that is in flight is waited for, and so is the end of the host.
+        let mut in_flight = Connection::open(two.address);
+        in_flight.send("GET /sleep?ms=1200 HTTP/1.1\r\nHost: test\r\n\r\n");
+        eventually("the request is in flight", || listed(runtime).is_ok_and(|hosts| in_flight_at(&hosts) == 1));
+        let began = Instant::now();
+        assert_eq!(ask(runtime, &["stop"]).stdout, "faults: stopped\n");
+        assert!(began.elapsed() > Duration::from_millis(800), "{:?}", began.elapsed());
+        assert_eq!(in_flight.response().text(), "slept");
         drop(two);
     }
     Ok(())

@@ -103,6 +103,7 @@ mod starting;
 mod startup;
 mod static_files;
 mod stores;
+mod stores_server;
 mod streaming;
 mod streams;
 mod table;

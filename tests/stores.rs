@@ -15,9 +15,9 @@ use crate::support::{Connection, Response, Server, TestResult, command, eventual
 use crate::table::{build, copy};
 
 /// Guests that ask stores what the path says: of wasi 0.2 and 0.3.
-const GUESTS: [&str; 2] = ["stores.wasm", "stores-p3.wasm"];
+pub const GUESTS: [&str; 2] = ["stores.wasm", "stores-p3.wasm"];
 /// The versions of wasi:keyvalue that each of them imports.
-const DRAFTS: [&str; 2] = ["draft", "draft2"];
+pub const DRAFTS: [&str; 2] = ["draft", "draft2"];
 const KINDS: [&str; 2] = ["thread", "process"];
 
 /// Serves a guest that has a store, with two workers of this kind.
@@ -151,13 +151,18 @@ const CONTRACT: [(&str, Check); 9] = [
     }),
 ];
 
+/// All of it, by one version of the interface, over a store in which nothing is yet.
+pub fn holds_contract(server: &Server, draft: &str) {
+    for (what, check) in CONTRACT {
+        eprintln!("{draft}: {what}");
+        check(&|path| get(server.address, &format!("/{draft}/{path}")));
+    }
+}
+
 fn hold_contract(component: &str, kind: &str) -> TestResult {
     for draft in DRAFTS {
-        let host = Stored::new(component, kind, &[])?;
-        for (what, check) in CONTRACT {
-            eprintln!("{component}, {kind}, {draft}: {what}");
-            check(&|path| get(host.server.address, &format!("/{draft}/{path}")));
-        }
+        eprintln!("{component}, {kind}");
+        holds_contract(&Stored::new(component, kind, &[])?.server, draft);
     }
     Ok(())
 }
@@ -248,8 +253,23 @@ fn what_was_stored_is_there_after_a_restart_and_after_kill() -> TestResult {
     Ok(())
 }
 
+#[test]
+fn a_host_that_stops_closes_the_file_at_once() -> TestResult {
+    for kind in KINDS {
+        let data = private()?;
+        let mut server = serve(GUESTS[0], data.path(), kind, &["--log-level", "debug"]);
+        said(&server, "/draft/set");
+        server.admin("/status");
+        server.signal("TERM");
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{kind}");
+        let late = server.records(|record| message(record).contains("was not closed in time"));
+        assert!(late.is_empty(), "{kind}: {late:?}");
+    }
+    Ok(())
+}
+
 /// Asks for so many increments, by as many clients at once: those that were acknowledged, and those of which nobody knows.
-fn increment(server: &Server, clients: usize, each: u64) -> (u64, u64) {
+pub fn increment(server: &Server, clients: usize, each: u64) -> (u64, u64) {
     let asked: Vec<_> = (0..clients)
         .map(|client| {
             let address = server.address;
@@ -281,7 +301,7 @@ fn increment(server: &Server, clients: usize, each: u64) -> (u64, u64) {
 }
 
 /// How many increments 64 clients make in all; `WASMHOST_STORES_INCREMENTS` says another number.
-fn increments() -> u64 {
+pub fn increments() -> u64 {
     let asked = std::env::var("WASMHOST_STORES_INCREMENTS").ok().and_then(|text| text.parse().ok());
     asked.unwrap_or(3_200)
 }

@@ -11,6 +11,7 @@ pub mod panics;
 pub mod portions;
 pub mod private_files;
 pub mod quota;
+pub mod redis_address;
 pub mod sealed;
 pub mod socket_file;
 pub mod throttle;

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::capability::Capabilities;
 use super::cli::{FileArgs, ServeArgs};
 use super::document::{APPS, DEFAULTS, Drafts, Keys, LISTENERS, STORES, TableReader, ValuePlaces, at};
-use super::draft::{AppDraft, Folder, HostDraft};
+use super::draft::{AppDraft, Folder, HostDraft, StoreDraft};
 use super::file::{self, ConfigFile};
 use super::given::{Given, Origin, Source, in_messages};
 use super::listener::{self, ListenerDraft};
@@ -186,7 +186,7 @@ fn read(
 ) -> (Config, Mistakes) {
     let listener = ListenerDraft::new(Folder::current(), machine.has_inherited_socket);
     let app = AppDraft::new(machine.environment.clone());
-    let store = StoreSettings::default();
+    let store = StoreDraft::new(machine.environment.clone());
     let mut drafts = Drafts { host: HostDraft::new(&machine), listener, store, app };
     let given = given.iter().filter_map(|given| Some((given.setting(capabilities)?, given)));
     let (defaults, decisions): (Vec<_>, Vec<_>) = given.partition(|(_, given)| given.origin == Origin::Default);
@@ -262,10 +262,10 @@ fn of_tables(
     more.retain(|_| !decided.contains("listen"));
     end_listeners(drafts, top, &places, more, reader.mistakes);
     for (begin, table) in tables_of(STORES, "[[store]]`, and below it `name = \"…\"", &table, reader.mistakes) {
-        drafts.store = StoreSettings::default();
+        drafts.store.settings = StoreSettings::default();
         reader.table(table, &Keys::of_store(), drafts);
         reader.places = ValuePlaces::default();
-        add_store(std::mem::take(&mut drafts.store), begin, &mut drafts.host.config.stores, reader.mistakes);
+        add_store(std::mem::take(&mut drafts.store.settings), begin, &mut drafts.host.config.stores, reader.mistakes);
     }
     drafts.start_at(&Folder::current());
     let variables = drafts.app.take_variables();
@@ -355,6 +355,8 @@ fn add_store(store: StoreSettings, begin: Offset, stores: &mut Vec<StoreSettings
         mistakes.absent(begin, None, "this store has no name: write `name = \"…\"`");
     } else if stores.iter().any(|other| other.name == store.name) {
         mistakes.at(begin, None, format!("two stores have the name `{}`; names are unique", shown(&store.name)));
+    } else if let Some(reason) = store.wrong_beside(stores) {
+        mistakes.at(begin, None, format!("the store `{}` {reason}", shown(&store.name)));
     } else {
         stores.push(store);
     }

@@ -8,12 +8,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::capability::{self, Capabilities};
-use super::draft::{AppDraft, Folder, HostDraft};
+use super::draft::{AppDraft, Folder, HostDraft, StoreDraft};
 use super::listener::ListenerDraft;
 use super::mistake::{Mistakes, Offset};
 use super::nearest::{nearest, shown};
 use super::settings::{self, Form, Of, Setting, Takes};
-use super::stores::StoreSettings;
 
 /// The key of the apps' tables.
 pub(super) const APPS: &str = "app";
@@ -31,7 +30,7 @@ pub(super) struct Drafts {
     /// Of the place that is read.
     pub(super) listener: ListenerDraft,
     /// The one that is read.
-    pub(super) store: StoreSettings,
+    pub(super) store: StoreDraft,
     pub(super) app: AppDraft,
 }
 
@@ -51,6 +50,7 @@ impl Drafts {
     pub(super) fn start_at(&mut self, folder: &Folder) {
         self.host.folder.clone_from(folder);
         self.listener.folder.clone_from(folder);
+        self.store.folder.clone_from(folder);
         self.app.folder.clone_from(folder);
     }
 
@@ -333,7 +333,9 @@ impl TableReader<'_> {
 
     fn text(&mut self, setting: &'static Setting, text: &str, at: Offset, drafts: &mut Drafts) {
         if let Err(reason) = drafts.set(setting, text) {
-            self.wrong(at, format!("{} `{}`: {reason}", setting.key, shown(text)));
+            // A secret may stand in the wrong place.
+            let value = if setting.may_hold_secret() { String::new() } else { format!(" `{}`", shown(text)) };
+            self.wrong(at, format!("{}{value}: {reason}", setting.key));
         }
         for (place, reason) in std::mem::take(&mut drafts.app.wrong_lines) {
             self.wrong(at, format!("{} `{}`: {reason}", setting.key, shown(&place)));

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasmhost_base::redis_address::AddressError;
+
 use super::environment::{GuestVariable, HostEnvironment};
 use super::machine::Machine;
 use super::secret::SecretSource;
+use super::stores::StoreSettings;
 use super::{
     App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, Grants, HostLimits,
     Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind,
@@ -103,6 +106,47 @@ impl HostDraft {
             "off" => self.config.compilation.cache = CacheChoice::Off,
             dir => self.config.compilation.cache = CacheChoice::Dir(self.folder.path(dir)?),
         }
+        Ok(())
+    }
+}
+
+/// A store's settings as far as they have been read.
+#[derive(Debug, Clone)]
+pub(super) struct StoreDraft {
+    pub(super) settings: StoreSettings,
+    pub(super) folder: Folder,
+    environment: Arc<HostEnvironment>,
+}
+
+impl StoreDraft {
+    /// What holds where nothing is given.
+    pub(super) fn new(environment: HostEnvironment) -> Self {
+        let settings = StoreSettings::default();
+        Self { settings, folder: Folder::current(), environment: Arc::new(environment) }
+    }
+
+    pub(super) fn backend(&mut self, text: &str) -> Result<(), String> {
+        // The text is not repeated: it may have a password.
+        let address = text.parse().map_err(|error: AddressError| error.to_string())?;
+        self.settings.server.address = Some(address);
+        Ok(())
+    }
+
+    pub(super) fn password(&mut self, text: &str) -> Result<(), String> {
+        let source = SecretSource::parse(text, |file| self.folder.path(file))?;
+        let server = &mut self.settings.server;
+        server.files.extend(source.file(&self.environment));
+        server.password = Some(source.read(&self.environment)?);
+        server.password_source = Some(source.to_string());
+        Ok(())
+    }
+
+    pub(super) fn ca_file(&mut self, file: &str) -> Result<(), String> {
+        let path = self.folder.path(file)?;
+        let server = &mut self.settings.server;
+        server.ca_pem = Some(parse::ca_file(&path)?);
+        server.files.push(path.clone());
+        server.ca_file = path;
         Ok(())
     }
 }

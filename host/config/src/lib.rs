@@ -69,7 +69,7 @@ pub use plain_path::{covers, plain_path};
 pub use schema::schema;
 pub use settings::{Form, Setting, Takes};
 pub use show::{changed_host_settings, show};
-pub use stores::{StoreGrant, StoreLimits, StoreSettings};
+pub use stores::{StoreGrant, StoreLimits, StoreServer, StoreSettings};
 pub use table::{APPS_MAX, AppId, AppTable, Listed, Routed};
 
 /// How connections are given out.
@@ -175,7 +175,8 @@ impl Config {
     pub fn of_group(&self, group: Option<&str>) -> Self {
         let is_of_group = |app: &&Arc<App>| app.group.as_deref() == group;
         let apps = self.apps.iter().filter(is_of_group).cloned().collect();
-        Self { apps, source: self.source.as_ref().map(Source::of_file_alone), ..self.clone() }
+        // What lets the host into servers of stores is the primary's alone.
+        Self { apps, stores: Vec::new(), source: self.source.as_ref().map(Source::of_file_alone), ..self.clone() }
     }
 
     /// The file that an app's component is read from.

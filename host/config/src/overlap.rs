@@ -35,6 +35,8 @@ fn items<'a>(apps: &'a [FoundApp], config: &'a Config, file: Option<&'a Path>) -
     let tls = config.listeners.iter().filter_map(|listener| listener.tls.as_deref());
     tls.flat_map(TlsFiles::paths).for_each(|file| add("a file of TLS", file));
     file.into_iter().for_each(|file| add("the file of settings", file));
+    let of_stores = config.stores.iter().flat_map(|store| &store.server.files);
+    of_stores.for_each(|file| add("a file of a `[[store]]`", file));
     let files: BTreeSet<&PathBuf> = apps.iter().flat_map(|found| &found.app.grants.files).collect();
     files.into_iter().for_each(|file| add("a file of `secrets`, `env-file` or `ca-file`", file));
     items

@@ -2,11 +2,13 @@
 //! apps. Pure.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use wasmhost_base::redis_address::RedisAddress;
 
-use super::parse;
+use super::{encoding, parse};
 
 /// A store that an app is granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,8 @@ pub struct StoreGrant {
     pub store: String,
     /// What it may hold.
     pub limits: StoreLimits,
+    /// The server that has it; none: the host's file. (What else is known of the server stays with the primary.)
+    pub server: Option<RedisAddress>,
 }
 
 /// A store that apps share, of a `[[store]]`.
@@ -28,6 +32,55 @@ pub struct StoreSettings {
     pub name: String,
     /// What it may hold.
     pub limits: StoreLimits,
+    /// Where it is.
+    pub server: StoreServer,
+}
+
+/// The server that has a store, if one has it; and what lets the host in.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreServer {
+    /// Where it is; none: the host's file has the store.
+    pub address: Option<RedisAddress>,
+    /// The password, if it wants one.
+    pub password: Option<String>,
+    /// Where the password stands, as the settings name it.
+    pub password_source: Option<String>,
+    /// The file with the roots that its certificate is checked with; empty: Mozilla's.
+    #[serde(with = "encoding::path")]
+    pub ca_file: PathBuf,
+    /// What is in it.
+    pub ca_pem: Option<String>,
+    /// Files that the host reads for it.
+    #[serde(skip)]
+    pub files: Vec<PathBuf>,
+}
+
+impl StoreSettings {
+    /// What is wrong with it beside other stores.
+    pub(super) fn wrong_beside(&self, others: &[Self]) -> Option<String> {
+        let Self { server, .. } = self;
+        let Some(address) = &server.address else {
+            let says = server.password.is_some() || server.ca_pem.is_some();
+            return says.then(|| {
+                "has `password` or `ca-file`, which are of a server: write `backend = \"redis://…\"`".to_owned()
+            });
+        };
+        if server.ca_pem.is_some() && !address.tls {
+            return Some("has `ca-file`, but its server is asked without TLS: write `rediss://`".to_owned());
+        }
+        // One connection has the stores of a server.
+        let is_other = |other: &&Self| other.server.address.as_ref() == Some(address) && other.server != *server;
+        let other = others.iter().find(is_other)?;
+        Some(format!("is on the same server as `{}`; write the same `password` and `ca-file` in both", other.name))
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for StoreServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, password_source, ca_file, .. } = self;
+        write!(f, "StoreServer({address:?}, {password_source:?}, {ca_file:?})")
+    }
 }
 
 /// What a store may hold.
@@ -77,13 +130,14 @@ impl StoreGrant {
         let named = |what: &str, text: &str| parse::name(text).map_err(|reason| format!("{what} {reason}"));
         let name = named("the name of a store", name)?;
         let shared = shared.map(|shared| named("the name of the shared store, behind `=`,", shared)).transpose()?;
-        Ok(Self { name, shared, store: String::new(), limits: StoreLimits::default() })
+        Ok(Self { name, shared, store: String::new(), limits: StoreLimits::default(), server: None })
     }
 
     /// Names the store, for an app of this name: two apps whose own stores have the same name do not share them. It may hold
-    /// this.
-    pub(super) fn complete(&mut self, app: &str, limits: StoreLimits) {
+    /// this, and this server has it.
+    pub(super) fn complete(&mut self, app: &str, limits: StoreLimits, server: Option<RedisAddress>) {
         self.limits = limits;
+        self.server = server;
         self.store = match &self.shared {
             Some(shared) => shared.clone(),
             // No name has a slash.
@@ -110,7 +164,7 @@ mod tests {
     fn stores_of_the_same_name_are_shared_only_where_that_is_said() {
         let store = |text: &str, app: &str| {
             let mut grant = StoreGrant::parse(text).expect("a grant");
-            grant.complete(app, StoreLimits::default());
+            grant.complete(app, StoreLimits::default(), None);
             assert_eq!(grant.to_string(), text);
             grant.store
         };

@@ -224,7 +224,8 @@ fn complete_stores(found: &mut FoundApp, shared: &[StoreSettings], mistakes: &mu
     let App { name, grants, limits, .. } = &mut found.app;
     for grant in &mut grants.stores {
         let declared = grant.shared.as_deref().and_then(|name| shared.iter().find(|store| store.name == name));
-        grant.complete(name, declared.map_or(limits.stores, |store| store.limits));
+        let server = declared.and_then(|store| store.server.address.clone());
+        grant.complete(name, declared.map_or(limits.stores, |store| store.limits), server);
         if let Some(name) = grant.shared.as_deref().filter(|_| is_in_file && declared.is_none()) {
             let meant = nearest(name, shared.iter().map(|store| store.name.as_str()));
             let meant = meant.map(|meant| format!(", is `{meant}` meant?")).unwrap_or_default();

@@ -1,7 +1,8 @@
 //! What a process of each role keeps when it confines itself: files, ports and system calls. This file only
 //! says so: `files` and `calls` have the kernel enforce it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind, acme, control};
@@ -88,14 +89,15 @@ impl Cage {
     pub fn primary(config: &Config, capabilities: Capabilities) -> Self {
         let mut cage = match config.worker_kind {
             WorkerKind::Thread => {
-                let mut cage = Self::serving(Role::Primary, config, capabilities);
+                let needs = config.apps.iter().flat_map(|app| capabilities.needs(app)).chain(needs_of_servers(config));
+                let mut cage = Self::with(Role::Primary, &needs.collect::<Vec<_>>());
                 cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir.to_owned(), Access::Write)));
                 cage.paths.push(("/proc/self".into(), Access::Read));
                 cage.grants = CallGrants { paths: true, changes: true, ..cage.grants };
                 cage
             }
-            // It opens nothing: loading is another process's.
-            WorkerKind::Process => Self::empty(Role::Primary),
+            // It opens nothing: loading is another process's. It asks servers of stores, so that no worker can.
+            WorkerKind::Process => Self::with(Role::Primary, needs_of_servers(config).as_slice()),
         };
         // It has the file of all stores, whatever its workers are.
         cage.grants.locks = asks_stores(config.apps.iter().map(|app| &**app), capabilities);
@@ -190,6 +192,14 @@ fn needs_of_acme(config: &Config) -> Option<Needs> {
     (!ports.is_empty()).then(|| Needs { directories: vec![(folder, true)], ports, names: true, ..Needs::default() })
 }
 
+/// What asking the servers of stores needs; none: there are none.
+fn needs_of_servers(config: &Config) -> Option<Needs> {
+    let servers = || config.stores.iter().filter_map(|store| store.server.address.as_ref());
+    let ports: Vec<Port> = servers().map(|address| Port::One(address.port)).collect();
+    let names = servers().any(|address| address.host.parse::<IpAddr>().is_err());
+    (!ports.is_empty()).then(|| Needs { ports, names, ..Needs::default() })
+}
+
 /// Whether one of these apps is granted a store.
 fn asks_stores<'a>(apps: impl IntoIterator<Item = &'a App>, capabilities: Capabilities) -> bool {
     apps.into_iter().flat_map(|app| capabilities.needs(app)).any(|needs| !needs.stores.is_empty())
@@ -218,6 +228,8 @@ pub(super) struct ProcessReach {
     connect: BTreeMap<Option<String>, Connect>,
     /// The host has the file of stores open.
     has_stores: bool,
+    /// The servers of stores that the primary asks.
+    servers: BTreeSet<String>,
 }
 
 impl ProcessReach {
@@ -228,7 +240,9 @@ impl ProcessReach {
             needs.entry(app.group.clone()).or_default().extend(capabilities.needs(app));
         }
         let connect = needs.into_iter().map(|(group, needs)| (group, connect(&needs))).collect();
-        Self { connect, has_stores: asks_stores(start.apps.iter().map(|app| &**app), capabilities) }
+        let servers = start.stores.iter().filter_map(|store| store.server.address.as_ref().map(ToString::to_string));
+        let has_stores = asks_stores(start.apps.iter().map(|app| &**app), capabilities);
+        Self { connect, has_stores, servers: servers.collect() }
     }
 
     /// What an app wants to reach beyond what the processes of its group are confined to; nothing: it is within. (Of
@@ -243,6 +257,10 @@ impl ProcessReach {
         let restart = |what: String| Some(format!("{what}, which {whom} was granted when the host started"));
         if !self.has_stores && wanted.iter().any(|needs| !needs.stores.is_empty()) {
             return Some("stores, which no app was granted when the host started".to_owned());
+        }
+        let mut servers = wanted.iter().flat_map(|needs| &needs.stores).filter_map(|store| store.server.as_ref());
+        if let Some(server) = servers.find(|server| !self.servers.contains(&server.to_string())) {
+            return Some(format!("the server {server}, which no `[[store]]` named when the host started"));
         }
         match (granted, connect(&wanted)) {
             (_, Connect::Nowhere) | (Connect::Anywhere, _) => None,
@@ -330,6 +348,7 @@ mod tests {
             shared: None,
             store: "app/a".to_owned(),
             limits: wasmhost_config::StoreLimits::default(),
+            server: None,
         }
     }
 

@@ -30,7 +30,8 @@ pub enum SharedBound {
     OutgoingRequests,
     /// Threads that look up names. A look-up waits for one, within its request's time to connect.
     NameLookUps,
-    /// Connections that outgoing requests have left open. Without room, a connection is closed after its request.
+    /// Connections that outgoing requests have left open, or share. Without room, the app's own that would be given up first is
+    /// closed, or the further one after its request.
     KeptConnections,
     /// Bytes of request bodies that are held for slow clients. Without room, the guest reads from the connection.
     RequestBuffers,

@@ -141,6 +141,14 @@ pub enum OpenError {
         /// What the system says.
         source: io::Error,
     },
+    /// A server of stores that cannot be asked as it is described.
+    #[error("cannot use {server}: {reason}")]
+    Server {
+        /// Its address.
+        server: String,
+        /// Why not.
+        reason: String,
+    },
     /// A name that no store may have.
     #[error("\"{name}\" cannot be the name of a store: it has {} bytes, of 1 to {max}", name.len())]
     Name {

@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod file;
 mod operation;
+mod owned;
 mod read;
 mod record;
 mod redis;
@@ -25,7 +26,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use self::redis::{AddressError, Redis, RedisAddress, RedisLine, RedisOptions, RedisOptionsError, RedisPassword};
+pub use self::redis::{Redis, RedisLine, RedisOptions, RedisOptionsError, RedisPassword};
 pub use backend::KeyValue;
 pub use committer::WallClock;
 pub use embedded::{Closing, Embedded, StoreOptions, system_clock};
@@ -35,6 +36,7 @@ pub use operation::{
     Edit, KEY_BYTES_MAX, KEYS_PER_OPERATION_MAX, Listing, NAME_BYTES_MAX, OPERATION_BYTES_MAX, Operation,
     PAGE_KEYS_MAX, Reply, StoreQuota, StoreUsage, Stored, VALUE_BYTES_MAX,
 };
+pub use owned::Owned;
 pub use remote::{Remote, RemoteLine};
 pub use serve::serve;
 pub use stores::Stores;

@@ -2,7 +2,6 @@
 //! whole: so quotas, versions and batches are as exact as in a file. What survives a crash is what the server's own persistence
 //! and replication keep.
 
-mod address;
 mod command;
 mod connect;
 mod line;
@@ -17,8 +16,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use wasmhost_base::redis_address::RedisAddress;
 
-pub use self::address::{AddressError, RedisAddress};
 use self::command::StoreKeys;
 use self::connect::Door;
 pub use self::line::RedisLine;
@@ -165,6 +164,12 @@ impl Redis {
         Ok(())
     }
 
+    /// Begins with an operation.
+    pub(crate) fn begin(&self, store: &str, operation: Operation) -> impl Future<Output = Answered> + Send + use<> {
+        let (queued, patience) = (self.queue(store, operation), self.shared.patience);
+        async move { queued?.told(patience).await }
+    }
+
     fn queue(&self, store: &str, operation: Operation) -> Result<Wait, StoreError> {
         let store = self.shared.granted(store)?;
         operation.check(&store.quota)?;
@@ -180,8 +185,6 @@ impl Redis {
 
 impl KeyValue for Redis {
     fn perform(&self, store: &str, operation: Operation) -> impl Future<Output = Answered> + Send {
-        let queued = self.queue(store, operation);
-        let patience = self.shared.patience;
-        async move { queued?.told(patience).await }
+        self.begin(store, operation)
     }
 }

@@ -1,6 +1,7 @@
 //! The side of a socket that has the stores: answers what one other process asks.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -8,22 +9,26 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
 use crate::codec::{Messages, put_reply, question};
-use crate::embedded::Embedded;
 use crate::error::StoreError;
+use crate::owned::Owned;
 use crate::remote::ASKED_MAX;
 
+/// Who has looked into the file for longer lets others have their turn.
+const LOOK_MAX: Duration = Duration::from_micros(100);
+
 /// Answers one process until it is gone. It may ask the stores that `may_ask` allows; of all others it hears that they are not
-/// there. Who changes a store is answered when the disk has it, in any order; who only looks is answered in the order of asking.
-/// It reads no more while `ASKED_MAX` changes wait, or while the other side does not read its answers.
+/// there. Who changes a store, or asks one in a server, is answered when that is done, in any order; who only looks into the file is
+/// answered in the order of asking. It reads no more while `ASKED_MAX` questions wait, or while the other side does not read its answers.
 ///
 /// # Errors
 /// When what it sends is no question; what the system says.
-pub async fn serve(mut stream: UnixStream, stores: Embedded, may_ask: impl Fn(&str) -> bool) -> io::Result<()> {
+pub async fn serve(mut stream: UnixStream, stores: impl Into<Owned>, may_ask: impl Fn(&str) -> bool) -> io::Result<()> {
+    let stores = stores.into();
     let (mut read, mut write) = stream.split();
     let mut incoming = Messages::default();
     let mut changing = FuturesUnordered::new();
     loop {
-        let mut replies = Vec::new();
+        let (mut replies, mut looked_long) = (Vec::new(), false);
         tokio::select! {
             message = incoming.next(&mut read), if changing.len() < ASKED_MAX => {
                 let Some(message) = message? else { return Ok(()) };
@@ -31,17 +36,23 @@ pub async fn serve(mut stream: UnixStream, stores: Embedded, may_ask: impl Fn(&s
                 let (number, store, operation) = question(message).ok_or_else(invalid)?;
                 if !may_ask(&store) {
                     put_reply(&mut replies, number, &Err(StoreError::NoSuchStore { name: store }));
-                } else if operation.changes() {
-                    let told = stores.change(&store, operation);
+                } else if stores.waits_for(&store, &operation) {
+                    let told = stores.begin(&store, operation);
                     changing.push(async move { (number, told.await) });
                 } else {
-                    put_reply(&mut replies, number, &stores.look(&store, &operation));
+                    let began = Instant::now();
+                    put_reply(&mut replies, number, &stores.embedded().look(&store, &operation));
+                    looked_long = began.elapsed() > LOOK_MAX;
                 }
             }
             Some((number, told)) = changing.next() => put_reply(&mut replies, number, &told),
         }
         if !replies.is_empty() {
             write.write_all(&replies).await?;
+        }
+        if looked_long {
+            // Others are answered in the same thread.
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The stores that one process asks, wherever they are.
 
 use crate::backend::KeyValue;
-use crate::embedded::Embedded;
 use crate::error::StoreError;
 use crate::operation::{Operation, Reply};
+use crate::owned::Owned;
 use crate::remote::Remote;
 
 /// Where the stores of a process are.
@@ -12,18 +12,18 @@ pub enum Stores {
     /// Nowhere.
     #[default]
     None,
-    /// In this process.
-    Here(Embedded),
+    /// This process has them.
+    Here(Owned),
     /// In another process, behind a socket.
     Elsewhere(Remote),
 }
 
 impl Stores {
     /// Whether an operation may have to wait for something else than this thread.
-    pub fn waits_for(&self, operation: &Operation) -> bool {
+    pub fn waits_for(&self, store: &str, operation: &Operation) -> bool {
         match self {
             Self::None => false,
-            Self::Here(_) => operation.changes(),
+            Self::Here(owned) => owned.waits_for(store, operation),
             Self::Elsewhere(_) => true,
         }
     }
@@ -33,7 +33,7 @@ impl KeyValue for Stores {
     async fn perform(&self, store: &str, operation: Operation) -> Result<Reply, StoreError> {
         match self {
             Self::None => Err(StoreError::Unavailable),
-            Self::Here(embedded) => embedded.perform(store, operation).await,
+            Self::Here(owned) => owned.perform(store, operation).await,
             Self::Elsewhere(remote) => remote.perform(store, operation).await,
         }
     }

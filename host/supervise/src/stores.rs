@@ -1,8 +1,9 @@
-//! The stores of keys and values of a host. The primary's process has their file: threads of it ask in place, and each worker
-//! process asks over a socket of its own, behind which a thread answers. A process may ask only for the stores of its apps,
-//! whatever runs in it.
+//! The stores of keys and values of a host. The primary's process has their file, and the connections to servers that have some:
+//! threads of it ask in place, and each worker process asks over a socket of its own, behind which a thread answers. A process may
+//! ask only for the stores of its apps, whatever runs in it, and knows no password of a server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,11 +15,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 
 use wasmhost_base::heap;
-use wasmhost_config::{App, StoreLimits};
+use wasmhost_base::redis_address::RedisAddress;
+use wasmhost_config::{App, Config, StoreLimits, StoreSettings};
 use wasmhost_sandbox::{Services, capabilities};
 use wasmhost_storage::{
-    Closing, Embedded, KEY_BYTES_MAX, OpenError, Operation, Reply, StoreError, StoreFile, StoreOptions, StoreQuota,
-    StoreUsage, Stores, serve,
+    Closing, Embedded, KEY_BYTES_MAX, OpenError, Operation, Owned, Redis, RedisLine, RedisOptions, RedisPassword,
+    Reply, StoreError, StoreFile, StoreOptions, StoreQuota, StoreUsage, Stores, serve,
 };
 
 /// Sockets that wait for the thread that answers on them.
@@ -32,18 +34,23 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the apps of a host are granted. Pure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct GrantedStores {
+struct StoreGrants {
     limits: BTreeMap<String, StoreLimits>,
+    /// Those of them that servers have.
+    servers: BTreeMap<String, RedisAddress>,
     /// The stores of the apps of each group, or of those without one.
     by_group: BTreeMap<Option<String>, BTreeSet<String>>,
 }
 
-impl GrantedStores {
+impl StoreGrants {
     fn of<'a>(apps: impl IntoIterator<Item = &'a App>) -> Self {
         let mut granted = Self::default();
         for app in apps {
             for store in capabilities().needs(app).flat_map(|needs| needs.stores) {
                 granted.by_group.entry(app.group.clone()).or_default().insert(store.store.clone());
+                if let Some(server) = store.server {
+                    granted.servers.insert(store.store.clone(), server);
+                }
                 granted.limits.insert(store.store, store.limits);
             }
         }
@@ -53,6 +60,11 @@ impl GrantedStores {
     /// All of this, and of `before` what is not in it.
     fn with(mut self, before: &Self) -> Self {
         for (store, limits) in &before.limits {
+            if !self.limits.contains_key(store)
+                && let Some(server) = before.servers.get(store)
+            {
+                self.servers.insert(store.clone(), server.clone());
+            }
             self.limits.entry(store.clone()).or_insert(*limits);
         }
         for (group, stores) in &before.by_group {
@@ -61,14 +73,17 @@ impl GrantedStores {
         self
     }
 
-    fn quotas(&self) -> Vec<(String, StoreQuota)> {
+    /// What those may hold that a server has, or the file.
+    fn quotas(&self, server: Option<&RedisAddress>) -> Vec<(String, StoreQuota)> {
         let quota = |limits: &StoreLimits| StoreQuota {
             key_bytes_max: KEY_BYTES_MAX,
             value_bytes_max: usize::try_from(limits.value_bytes_max).unwrap_or(usize::MAX),
             keys_max: limits.keys_max,
             bytes_max: limits.bytes_max,
+            ttl_ms: limits.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
         };
-        self.limits.iter().map(|(store, limits)| (store.clone(), quota(limits))).collect()
+        let is_there = |(store, _): &(&String, &StoreLimits)| self.servers.get(*store) == server;
+        self.limits.iter().filter(is_there).map(|(store, limits)| (store.clone(), quota(limits))).collect()
     }
 
     fn allow(&self, group: Option<&String>, store: &str) -> bool {
@@ -84,63 +99,73 @@ struct StoreLine {
 
 /// The stores of a host that has some.
 pub(crate) struct StoreOwner {
-    embedded: Embedded,
-    granted: Arc<RwLock<GrantedStores>>,
+    owned: Owned,
+    servers: Vec<(RedisAddress, Redis)>,
+    granted: Arc<RwLock<StoreGrants>>,
     lines: mpsc::Sender<StoreLine>,
+    /// New grants were asked for, and it is not known whether they hold.
+    is_unsure: Cell<bool>,
 }
 
 /// The stores as the status page shows them.
 pub(crate) struct StoresView {
     embedded: Embedded,
-    granted: Arc<RwLock<GrantedStores>>,
+    granted: Arc<RwLock<StoreGrants>>,
 }
 
 impl StoresView {
-    /// A figure of each store that some app is granted, by its name. What cannot be read is left out.
+    /// A figure of each store in the file that some app is granted, by its name. What cannot be read is left out. (A server is not
+    /// waited for.)
     pub(crate) fn each(&self, figure: fn(StoreUsage, StoreLimits) -> u64) -> Vec<(String, u64)> {
-        let limits = self.granted.read().unwrap_or_else(PoisonError::into_inner).limits.clone();
+        let granted = self.granted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let limits = granted.limits.into_iter().filter(|(store, _)| !granted.servers.contains_key(store));
         let one = |(store, limits): (String, StoreLimits)| match self.embedded.look(&store, &Operation::Usage) {
             Ok(Reply::Usage(usage)) => Some((store, figure(usage, limits))),
             _ => None,
         };
-        limits.into_iter().filter_map(one).collect()
+        limits.filter_map(one).collect()
     }
 }
 
 /// What is waited for at the end.
 pub(crate) struct StoresEnd {
+    embedded: Embedded,
     closing: Closing,
     thread: JoinHandle<()>,
 }
 
 impl StoreOwner {
-    /// Takes the file for this process, which checks all of it, and begins to answer.
+    /// Takes the file for this process, which checks all of it, connects to servers, and begins to answer.
     ///
     /// # Errors
-    /// When the file cannot be used; or the system has no thread to give.
+    /// When the file cannot be used, or a server as it is described; or the system has no thread to give.
     pub(crate) fn start(
         file: StoreFile,
         commands: Option<UnixListener>,
-        apps: &[Arc<App>],
+        config: &Config,
     ) -> Result<(Rc<Self>, StoresEnd), OpenError> {
-        let granted = GrantedStores::of(apps.iter().map(|app| &**app));
+        let granted = StoreGrants::of(config.apps.iter().map(|app| &**app));
         let path = file.path().to_owned();
-        let (embedded, closing) = Embedded::start(file, granted.quotas(), StoreOptions::default())?;
+        let (embedded, closing) = Embedded::start(file, granted.quotas(None), StoreOptions::default())?;
+        let owned = Owned::from(embedded);
+        let (servers, server_lines) = servers(&config.stores)?;
+        follow_servers(&owned, &servers, &granted)?;
         let granted = Arc::new(RwLock::new(granted));
         let (lines, asked) = mpsc::channel(LINES_MAX);
-        let thread = answer_in_thread(asked, commands, embedded.clone(), Arc::clone(&granted));
+        let thread = answer_in_thread(asked, commands, server_lines, owned.clone(), Arc::clone(&granted));
         let thread = thread.map_err(|source| OpenError::Io { file: path, source })?;
-        Ok((Rc::new(Self { embedded, granted, lines }), StoresEnd { closing, thread }))
+        let end = StoresEnd { embedded: owned.embedded().clone(), closing, thread };
+        Ok((Rc::new(Self { owned, servers, granted, lines, is_unsure: Cell::new(false) }), end))
     }
 
     /// For guests of this process.
     pub(crate) fn services(&self) -> Services {
-        Services { stores: Stores::Here(self.embedded.clone()) }
+        Services { stores: Stores::Here(self.owned.clone()) }
     }
 
     /// For the status page.
     pub(crate) fn view(&self) -> StoresView {
-        StoresView { embedded: self.embedded.clone(), granted: Arc::clone(&self.granted) }
+        StoresView { embedded: self.owned.embedded().clone(), granted: Arc::clone(&self.granted) }
     }
 
     /// A socket on which a process asks for the stores of the apps of this group, or of those without one.
@@ -162,7 +187,7 @@ impl StoreOwner {
     /// See [`Embedded::grant`].
     pub(crate) async fn grant_also(&self, apps: &[Arc<App>]) -> Result<(), StoreError> {
         let before = self.granted.read().unwrap_or_else(PoisonError::into_inner).clone();
-        self.follow(GrantedStores::of(apps.iter().map(|app| &**app)).with(&before)).await
+        self.follow(StoreGrants::of(apps.iter().map(|app| &**app)).with(&before)).await
     }
 
     /// Grants what these apps are granted, and nothing else. What other stores hold stays in the file.
@@ -170,22 +195,27 @@ impl StoreOwner {
     /// # Errors
     /// See [`Embedded::grant`].
     pub(crate) async fn grant_only(&self, apps: Vec<Arc<App>>) -> Result<(), StoreError> {
-        self.follow(GrantedStores::of(apps.iter().map(|app| &**app))).await
+        self.follow(StoreGrants::of(apps.iter().map(|app| &**app))).await
     }
 
-    async fn follow(&self, granted: GrantedStores) -> Result<(), StoreError> {
-        if *self.granted.read().unwrap_or_else(PoisonError::into_inner) == granted {
+    async fn follow(&self, granted: StoreGrants) -> Result<(), StoreError> {
+        if !self.is_unsure.get() && *self.granted.read().unwrap_or_else(PoisonError::into_inner) == granted {
             return Ok(());
         }
-        self.embedded.grant(granted.quotas()).await?;
+        // Until it is said to be done, nobody knows what holds.
+        self.is_unsure.set(true);
+        self.owned.embedded().grant(granted.quotas(None)).await?;
+        self.is_unsure.set(false);
+        follow_servers(&self.owned, &self.servers, &granted).map_err(|_| StoreError::Invalid)?;
         *self.granted.write().unwrap_or_else(PoisonError::into_inner) = granted;
         Ok(())
     }
 }
 
 impl StoresEnd {
-    /// Waits until the file is closed, once nobody asks any more.
+    /// Has the file closed, although the status page could still ask, and waits for that.
     pub(crate) fn wait(self) {
+        self.embedded.close();
         let until = Instant::now() + CLOSED_WITHIN;
         while !(self.thread.is_finished() && self.closing.is_over()) {
             if Instant::now() >= until {
@@ -196,29 +226,68 @@ impl StoresEnd {
     }
 }
 
+/// Connections to the servers that these settings name.
+fn servers(stores: &[StoreSettings]) -> Result<(Vec<(RedisAddress, Redis)>, Vec<RedisLine>), OpenError> {
+    let (mut servers, mut lines) = (Vec::<(RedisAddress, Redis)>::new(), Vec::new());
+    for server in stores.iter().map(|store| &store.server) {
+        let Some(address) =
+            server.address.as_ref().filter(|address| servers.iter().all(|(other, _)| other != *address))
+        else {
+            continue;
+        };
+        let mut options = RedisOptions::new(address.clone());
+        options.password = server.password.clone().map(RedisPassword::new);
+        options.ca_pem.clone_from(&server.ca_pem);
+        let (redis, line) = Redis::new(options, Vec::new()).map_err(|error| cannot_use(address, &error))?;
+        servers.push((address.clone(), redis));
+        lines.push(line);
+    }
+    Ok((servers, lines))
+}
+
+/// Grants each server its stores, and has them asked there.
+fn follow_servers(owned: &Owned, servers: &[(RedisAddress, Redis)], granted: &StoreGrants) -> Result<(), OpenError> {
+    let mut are_in = HashMap::new();
+    for (address, redis) in servers {
+        let quotas = granted.quotas(Some(address));
+        are_in.extend(quotas.iter().map(|(store, _)| (store.clone(), redis.clone())));
+        redis.grant(quotas).map_err(|error| cannot_use(address, &error))?;
+    }
+    owned.are_in(are_in);
+    Ok(())
+}
+
+fn cannot_use(address: &RedisAddress, error: &impl std::fmt::Display) -> OpenError {
+    OpenError::Server { server: address.to_string(), reason: error.to_string() }
+}
+
 /// Answers, in a thread with an event loop of its own, until nobody gives it sockets any more.
 fn answer_in_thread(
     mut lines: mpsc::Receiver<StoreLine>,
     commands: Option<UnixListener>,
-    embedded: Embedded,
-    granted: Arc<RwLock<GrantedStores>>,
+    server_lines: Vec<RedisLine>,
+    owned: Owned,
+    granted: Arc<RwLock<StoreGrants>>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("store-lines".to_owned()).spawn(move || {
         let _own = heap::own();
         runtime.block_on(async move {
+            for line in server_lines {
+                tokio::spawn(line.run());
+            }
             if let Some(commands) = commands {
-                tokio::spawn(answer_commands(commands, embedded.clone()));
+                tokio::spawn(answer_commands(commands, owned.clone()));
             }
             while let Some(line) = lines.recv().await {
-                tokio::spawn(answer(line, embedded.clone(), Arc::clone(&granted)));
+                tokio::spawn(answer(line, owned.clone(), Arc::clone(&granted)));
             }
         });
     })
 }
 
 /// Answers `wasmhost kv`, which may ask for all stores that are granted: the socket is this user's alone.
-async fn answer_commands(commands: UnixListener, embedded: Embedded) {
+async fn answer_commands(commands: UnixListener, owned: Owned) {
     let commands = match tokio::net::UnixListener::from_std(commands) {
         Ok(commands) => commands,
         Err(error) => return tracing::error!(%error, "`wasmhost kv` cannot reach this host"),
@@ -229,10 +298,10 @@ async fn answer_commands(commands: UnixListener, embedded: Embedded) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match commands.accept().await {
             Ok((stream, _)) => {
-                let embedded = embedded.clone();
+                let owned = owned.clone();
                 tokio::spawn(async move {
                     // What a command sends is its own affair.
-                    let _ = serve(stream, embedded, |_| true).await;
+                    let _ = serve(stream, owned, |_| true).await;
                     drop(place);
                 });
             }
@@ -243,11 +312,11 @@ async fn answer_commands(commands: UnixListener, embedded: Embedded) {
 }
 
 /// Answers one process until it is gone.
-async fn answer(line: StoreLine, embedded: Embedded, granted: Arc<RwLock<GrantedStores>>) {
+async fn answer(line: StoreLine, owned: Owned, granted: Arc<RwLock<StoreGrants>>) {
     let StoreLine { socket, group } = line;
     let may_ask = |store: &str| granted.read().unwrap_or_else(PoisonError::into_inner).allow(group.as_ref(), store);
     let answered = match tokio::net::UnixStream::from_std(socket) {
-        Ok(stream) => serve(stream, embedded, may_ask).await,
+        Ok(stream) => serve(stream, owned, may_ask).await,
         Err(error) => Err(error),
     };
     match answered {
@@ -272,6 +341,7 @@ mod tests {
             shared: None,
             store: (*store).to_owned(),
             limits: StoreLimits::default(),
+            server: None,
         };
         let mut app = App { name: name.to_owned(), group: group.map(str::to_owned), ..App::default() };
         app.grants.stores = stores.iter().map(grant).collect();
@@ -281,7 +351,7 @@ mod tests {
     #[test]
     fn a_group_may_ask_for_the_stores_of_its_apps_alone() {
         let apps = [app("a", None, &["a", "links"]), app("b", Some("g"), &["b", "links"]), app("c", Some("h"), &[])];
-        let granted = GrantedStores::of(&apps);
+        let granted = StoreGrants::of(&apps);
         let (g, h, other) = (Some("g".to_owned()), Some("h".to_owned()), Some("other".to_owned()));
         for (group, store, expected) in [
             (None, "a", true),
@@ -335,12 +405,12 @@ mod tests {
 
     #[test]
     fn what_is_granted_goes_on_until_the_new_grants_alone_count() {
-        let before = GrantedStores::of(&[app("a", None, &["a"])]);
-        let after = GrantedStores::of(&[app("a", None, &["b"])]);
+        let before = StoreGrants::of(&[app("a", None, &["a"])]);
+        let after = StoreGrants::of(&[app("a", None, &["b"])]);
         let both = after.clone().with(&before);
         assert!(both.allow(None, "a") && both.allow(None, "b"));
         assert!(!after.allow(None, "a"));
-        let names: Vec<String> = both.quotas().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = both.quotas(None).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["a", "b"]);
     }
 }

@@ -1,7 +1,7 @@
 //! What is known of a setting: how it is written, its default, its help, where a checked value goes, and how the value that
 //! holds is written again.
 
-use crate::draft::{AppDraft, HostDraft};
+use crate::draft::{AppDraft, HostDraft, StoreDraft};
 use crate::listener::ListenerDraft;
 use crate::shown::Shown;
 use crate::{App, Config, ListenerConfig, StoreSettings};
@@ -87,7 +87,7 @@ pub(crate) enum Of {
     /// Of the addresses that are named in the same place: at the top of the file and by flags, or in a `[[listener]]`.
     Listener(SettingAccess<ListenerDraft, ListenerConfig>),
     /// Of a store that apps share, in a `[[store]]`.
-    Store(SettingAccess<StoreSettings, StoreSettings>),
+    Store(SettingAccess<StoreDraft, StoreSettings>),
     /// Each app's.
     App(SettingAccess<AppDraft, App>),
     /// Each app's, declared by a capability, with its check.
@@ -138,7 +138,7 @@ pub(super) const fn listener_list(
 
 /// A setting of a store that apps share.
 pub(super) const fn store(
-    set: fn(&mut StoreSettings, &str) -> Result<(), String>,
+    set: fn(&mut StoreDraft, &str) -> Result<(), String>,
     get: fn(&StoreSettings) -> Shown,
 ) -> Of {
     Of::Store(SettingAccess { set, clear: |_| (), get })
@@ -198,6 +198,11 @@ impl Setting {
             Form::Name => "NAME",
             Form::Text(name) | Form::Choice(name, _) | Form::Pairs(name) | Form::PairsFile(name) => name,
         }
+    }
+
+    /// Whether a wrong value may hold a secret, so that no message repeats it.
+    pub(crate) fn may_hold_secret(&self) -> bool {
+        matches!(self.of, Of::Store(_)) && matches!(self.key, "backend" | "password")
     }
 
     /// Whether it is of an app; otherwise of the host, of its addresses, or of stores.

@@ -451,7 +451,7 @@ async fn start(
         }
         Program::Acme => {
             // It is given nothing of apps, and nothing that was typed.
-            let config = Config { apps: Vec::new(), source: None, ..given.config.clone() };
+            let config = Config { apps: Vec::new(), stores: Vec::new(), source: None, ..given.config.clone() };
             let settings = SealedSettings::of(config, log, &Grants::default())?;
             start_with("acme", &settings, &descriptors.take(Descriptor::Line)?).await
         }

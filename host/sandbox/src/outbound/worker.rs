@@ -10,16 +10,16 @@ use wasmtime_wasi_http::Error;
 
 use rustix::net::{AddressFamily, SocketType};
 use wasmhost_base::line_budget::LineBudget;
-use wasmhost_base::quota::{Account, Claim};
+use wasmhost_base::quota::Account;
 use wasmhost_config::{App, OutgoingLimits};
 
 use super::connect;
 use super::kept::KeptConnections;
 use super::names::{LookUps, Names};
 use super::places::{AtPlace, Places};
-use super::policy::{Asked, Grant, Policy, PolicyRefusal};
+use super::policy::{AskedRequest, Policy, PolicyRefusal, RuleGrant};
 use super::reach::{Reach, reach};
-use super::target::{Destination, Place};
+use super::target::{Destination, UpstreamPlace};
 use crate::bounds::{AppBounds, ConnectionUse, SharedBound};
 
 /// Refusals of a worker's outgoing requests that are logged in one second.
@@ -96,18 +96,8 @@ impl Outbound {
     }
 
     /// What its requests to one place share.
-    pub(super) fn at(&self, place: &Place) -> AtPlace {
+    pub(super) fn at(&self, place: &UpstreamPlace) -> AtPlace {
         self.places.at(place)
-    }
-
-    /// What a connection that is kept while nobody uses it takes; none: there is no room.
-    pub(super) fn room(&self) -> Option<Claim> {
-        let account = self.bounds.account(SharedBound::KeptConnections);
-        let room = account.take(1);
-        if room.is_none() {
-            account.note_shortage();
-        }
-        room
     }
 
     /// The bounds of its requests.
@@ -137,7 +127,7 @@ impl Outbound {
     ///
     /// # Errors
     /// `HTTP-request-denied`, which the log explains.
-    pub(super) fn grant(&self, asked: &Asked<'_>, whose: (u16, u64)) -> Result<Grant, Error> {
+    pub(super) fn grant(&self, asked: &AskedRequest<'_>, whose: (u16, u64)) -> Result<RuleGrant, Error> {
         self.policy().grant(asked).map_err(|refusal| self.refuse(&refusal, asked, whose))
     }
 
@@ -149,7 +139,7 @@ impl Outbound {
     pub(super) async fn allowed_addresses(
         &self,
         destination: &Destination,
-        grant: &Grant,
+        grant: &RuleGrant,
         method: &http::Method,
         whose: (u16, u64),
     ) -> Result<Vec<SocketAddr>, Error> {
@@ -183,7 +173,7 @@ impl Outbound {
     }
 
     /// Logs a refusal, with the flag that would allow the request. Returns the error for the guest.
-    fn refuse(&self, refusal: &PolicyRefusal, asked: &Asked<'_>, whose: (u16, u64)) -> Error {
+    fn refuse(&self, refusal: &PolicyRefusal, asked: &AskedRequest<'_>, whose: (u16, u64)) -> Error {
         self.tell("--allow-host", whose, || refusal.explain(asked));
         match refusal {
             PolicyRefusal::Host | PolicyRefusal::Beyond { .. } => Error::HttpRequestDenied,

@@ -14,8 +14,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use wasmhost_base::redis_address::RedisAddress;
 
-use super::address::RedisAddress;
 use super::refusal::refusal;
 use crate::error::StoreError;
 

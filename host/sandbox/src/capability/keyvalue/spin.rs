@@ -9,7 +9,7 @@ use wasmhost_storage::{Edit, OPERATION_BYTES_MAX};
 
 use super::calls::{self, Caller};
 use super::granted::KeyValueStores;
-use super::shapes::{Bucket, Error};
+use super::shapes::{Bucket, KeyValueError};
 use crate::capability::moments::Holds;
 
 pub(super) const OF_0_2: &str = "fermyon:spin/key-value";
@@ -17,10 +17,11 @@ pub(super) const VERSION_OF_0_2: &str = "2.0.0";
 pub(super) const OF_0_3: &str = "spin:key-value/key-value";
 pub(super) const VERSION_OF_0_3: &str = "3.0.0";
 
+/// Pages that are read for one answer.
+const PAGES_MAX: usize = 256;
+
 /// What a key counts beyond its length, among those that are answered at once.
 const KEY_BYTES: usize = 64;
-
-type Bytes = Vec<u8>;
 
 /// `key-value.error`.
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift, Lower)]
@@ -37,19 +38,19 @@ enum SpinError {
     Other(String),
 }
 
-impl From<Error> for SpinError {
-    fn from(error: Error) -> Self {
+impl From<KeyValueError> for SpinError {
+    fn from(error: KeyValueError) -> Self {
         match error {
-            Error::NoSuchStore => Self::NoSuchStore,
-            Error::AccessDenied => Self::AccessDenied,
-            Error::Other(text) => Self::Other(text),
+            KeyValueError::NoSuchStore => Self::NoSuchStore,
+            KeyValueError::AccessDenied => Self::AccessDenied,
+            KeyValueError::Other(text) => Self::Other(text),
         }
     }
 }
 
 /// All keys, as far as they fit into one answer.
 async fn keys(caller: &Caller) -> Result<Vec<String>, SpinError> {
-    let (mut keys, mut bytes, mut after) = (Vec::new(), 0, None);
+    let (mut keys, mut bytes, mut after, mut pages) = (Vec::new(), 0, None, 0);
     loop {
         let page = calls::list(caller, after).await?;
         bytes += page.keys.iter().map(|key| key.len() + KEY_BYTES).sum::<usize>();
@@ -59,18 +60,26 @@ async fn keys(caller: &Caller) -> Result<Vec<String>, SpinError> {
             )));
         }
         keys.extend(page.keys);
+        pages += 1;
         match page.next {
             None => return Ok(keys),
+            Some(_) if pages == PAGES_MAX => {
+                return Err(SpinError::Other(format!(
+                    "the store has more keys than are listed at once ({PAGES_MAX} pages); list them page by page through wasi:keyvalue"
+                )));
+            }
             next => after = next,
         }
+        // Each page is read at once, and others of this worker wait meanwhile.
+        tokio::task::yield_now().await;
     }
 }
 
-async fn get(caller: &Caller, key: String) -> Result<Option<Bytes>, SpinError> {
+async fn get(caller: &Caller, key: String) -> Result<Option<Vec<u8>>, SpinError> {
     Ok(calls::get_one(caller, key).await?.map(|stored| stored.value))
 }
 
-async fn set(caller: &Caller, key: String, value: Bytes) -> Result<(), SpinError> {
+async fn set(caller: &Caller, key: String, value: Vec<u8>) -> Result<(), SpinError> {
     let edit = calls::set(&caller.granted, (key, value));
     Ok(calls::write(caller, vec![edit]).await?)
 }
@@ -91,7 +100,7 @@ pub(super) fn link<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime
         Ok((calls::open(&mut store, &label)?.map_err(SpinError::from),))
     })?;
     of_bucket!(interface, "[method]store.get", |store, bucket, caller, key: String| get(&caller, key).await);
-    of_bucket!(interface, "[method]store.set", |store, bucket, caller, key: String, value: Bytes| {
+    of_bucket!(interface, "[method]store.set", |store, bucket, caller, key: String, value: Vec<u8>| {
         set(&caller, key, value).await
     });
     of_bucket!(interface, "[method]store.delete", |store, bucket, caller, key: String| delete(&caller, key).await);
@@ -116,7 +125,7 @@ macro_rules! of_bucket_concurrent {
 }
 
 /// Keys as they come, and how that ended.
-type Keys = (StreamReader<String>, FutureReader<Result<(), SpinError>>);
+type KeysRead = (StreamReader<String>, FutureReader<Result<(), SpinError>>);
 
 /// Defines the functions of Spin 4.
 pub(super) fn link_concurrent<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
@@ -127,7 +136,7 @@ pub(super) fn link_concurrent<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) 
         Box::pin(async move { Ok((opened?.map_err(SpinError::from),)) })
     })?;
     of_bucket_concurrent!(interface, "[method]store.get", |accessor, caller, key: String| get(&caller, key).await);
-    of_bucket_concurrent!(interface, "[method]store.set", |accessor, caller, key: String, value: Bytes| {
+    of_bucket_concurrent!(interface, "[method]store.set", |accessor, caller, key: String, value: Vec<u8>| {
         set(&caller, key, value).await
     });
     of_bucket_concurrent!(interface, "[method]store.delete", |accessor, caller, key: String| {
@@ -144,7 +153,7 @@ pub(super) fn link_concurrent<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) 
         accessor.with(|mut access| {
             let stream = StreamReader::new(access.as_context_mut(), keys)?;
             let ended = FutureReader::new(access.as_context_mut(), async move { wasmtime::error::Ok(ended) })?;
-            wasmtime::error::Ok::<Keys>((stream, ended))
+            wasmtime::error::Ok::<KeysRead>((stream, ended))
         })?
     });
     Ok(())

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 /// The port of a server that names none.
 const PORT: u16 = 6_379;
 
 /// The address of a server that speaks the protocol of Redis. It has no password: that comes from elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RedisAddress {
     /// A name, or an address without brackets.
     pub host: String,
