@@ -82,6 +82,7 @@ mod recovery;
 mod reference;
 mod reload;
 mod reloading;
+mod schedules;
 mod secrets;
 mod serving;
 mod settings;

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::capability::Capabilities;
 use super::cli::{FileArgs, ServeArgs};
+use super::schedule::ScheduleDraft;
 use super::document::{APPS, DEFAULTS, Drafts, Keys, LISTENERS, TableReader, ValuePlaces, at};
 use super::draft::{AppDraft, Folder, HostDraft};
 use super::file::{self, ConfigFile};
@@ -185,7 +186,8 @@ fn read(
 ) -> (Config, Mistakes) {
     let listener = ListenerDraft::new(Folder::current(), machine.has_inherited_socket);
     let app = AppDraft::new(machine.environment.clone());
-    let mut drafts = Drafts { host: HostDraft::new(&machine), listener, app };
+    let schedule = ScheduleDraft::default();
+    let mut drafts = Drafts { host: HostDraft::new(&machine), listener, app, schedule };
     let given = given.iter().filter_map(|given| Some((given.setting(capabilities)?, given)));
     let (defaults, decisions): (Vec<_>, Vec<_>) = given.partition(|(_, given)| given.origin == Origin::Default);
     apply(&defaults, &mut drafts, &mut mistakes);
@@ -269,6 +271,7 @@ fn of_tables(
         reader.table(table, &keys, drafts);
         drafts.app.end_place();
         let mut app = drafts.app.app.clone();
+        app.schedules = reader.schedules(table, drafts);
         app.grants.env.extend(variables.iter().cloned());
         app.grants.declared.put_over(&declared);
         apps.push(FoundApp { app, place: Some(AppPlace { begin, places: std::mem::take(&mut reader.places) }) });

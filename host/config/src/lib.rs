@@ -7,6 +7,7 @@ pub mod acme;
 mod build;
 mod capability;
 pub mod cli;
+mod cron;
 mod document;
 mod draft;
 mod encoding;
@@ -24,6 +25,7 @@ mod outline;
 mod overlap;
 mod parse;
 pub mod routes;
+mod schedule;
 mod schema;
 mod secret;
 pub mod settings;
@@ -49,6 +51,7 @@ use serde::{Deserialize, Serialize};
 
 pub use acme::AcmeSettings;
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
+pub use cron::{CronMistake, CronTimes};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use env_file::DEVELOPMENT_VARIABLE;
 pub use environment::{GuestVariable, HostEnvironment};
@@ -59,6 +62,7 @@ pub use mistake::Mistake;
 pub use outline::{Outline, outline};
 pub use overlap::components_within;
 pub use parse::{HostPattern, HostRule, certificates};
+pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, Schedule};
 pub use schema::schema;
 pub use settings::{Form, Setting, Takes};
 pub use show::{changed_host_settings, show};
@@ -194,6 +198,8 @@ pub struct App {
     pub compress: Compress,
     /// With which other apps it shares worker processes, of the same form as a name; none: with all that have none.
     pub group: Option<String>,
+    /// Requests that the host makes to it at certain times; [`SCHEDULES_MAX`] at most.
+    pub schedules: Vec<Schedule>,
     /// How long an instance lives.
     pub isolation: Isolation,
     /// Bounds on instances and on the queue in front of them.

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::capability::Capabilities;
-use super::document::{APPS, DEFAULTS, LISTENERS};
+use super::document::{APPS, DEFAULTS, LISTENERS, SCHEDULES};
+use super::schedule::SCHEDULES_MAX;
 use super::settings::{self, Form, Setting, Takes};
 
 /// The schema (draft 2020-12).
@@ -14,8 +15,15 @@ pub fn schema(capabilities: Capabilities) -> Value {
     let listener =
         object(properties(settings::of_listener()), "Addresses to listen on, with settings apart from the others");
     top.insert(LISTENERS.to_owned(), json!({ "type": "array", "description": "More addresses", "items": listener }));
-    let mut app =
-        object(properties(settings::of_app(capabilities)), "An app: a component with its routes, limits and grants");
+    let mut schedule =
+        object(properties(settings::OF_SCHEDULE.iter()), "Requests that the host makes to the app at certain times");
+    insert(&mut schedule, "required", json!(["cron"]));
+    let mut of_app = properties(settings::of_app(capabilities));
+    of_app.insert(
+        SCHEDULES.to_owned(),
+        json!({ "type": "array", "description": "The app's schedules", "maxItems": SCHEDULES_MAX, "items": schedule }),
+    );
+    let mut app = object(of_app, "An app: a component with its routes, limits and grants");
     insert(&mut app, "required", json!(["name"]));
     insert(&mut app, "anyOf", json!([{ "required": ["component"] }, { "required": ["project"] }]));
     top.insert(APPS.to_owned(), json!({ "type": "array", "minItems": 1, "description": "The apps", "items": app }));

@@ -12,6 +12,7 @@ use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::HostMetrics;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
+use crate::schedules::ScheduleRow;
 use crate::shutdown::Phase;
 
 /// What the admin page reads, and the primary writes.
@@ -63,6 +64,8 @@ pub struct AppRow {
     pub behind: Vec<u16>,
     /// Why it could not be loaded the last time, and a way out.
     pub error: Option<(String, String)>,
+    /// Its schedules.
+    pub(crate) schedules: Vec<ScheduleRow>,
     /// Loads that failed.
     pub failed_loads: u64,
 }

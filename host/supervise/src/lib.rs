@@ -12,6 +12,7 @@ mod listening;
 mod loader;
 pub mod primary;
 pub mod process;
+mod schedules;
 pub mod shutdown;
 pub mod supervisor;
 mod threads;

@@ -3,8 +3,9 @@
 
 use crate::draft::{AppDraft, HostDraft};
 use crate::listener::ListenerDraft;
+use crate::schedule::ScheduleDraft;
 use crate::shown::Shown;
-use crate::{App, Config, ListenerConfig};
+use crate::{App, Config, ListenerConfig, Schedule};
 
 /// A setting: the flag `--NAME`, the variable `WASMHOST_NAME` with underscores, and a key of `wasmhost.toml`. (Those of
 /// `settings::FILE_ONLY` and [`super::ONE_APP_ONLY`] are keys alone.)
@@ -88,6 +89,8 @@ pub(crate) enum Of {
     Listener(SettingAccess<ListenerDraft, ListenerConfig>),
     /// Each app's.
     App(SettingAccess<AppDraft, App>),
+    /// Of an app's schedules, in an `[[app.schedule]]`.
+    Schedule(SettingAccess<ScheduleDraft, Schedule>),
     /// Each app's, declared by a capability, with its check.
     Capability(fn(&str) -> Result<(), String>),
 }
@@ -132,6 +135,14 @@ pub(super) const fn listener_list(
     get: fn(&ListenerConfig) -> Shown,
 ) -> Of {
     Of::Listener(SettingAccess { set, clear, get })
+}
+
+/// A setting of a schedule.
+pub(super) const fn schedule(
+    set: fn(&mut ScheduleDraft, &str) -> Result<(), String>,
+    get: fn(&Schedule) -> Shown,
+) -> Of {
+    Of::Schedule(SettingAccess { set, clear: |_| (), get })
 }
 
 /// A setting of an app.
@@ -190,9 +201,9 @@ impl Setting {
         }
     }
 
-    /// Whether it is of an app; otherwise of the host, or of its addresses.
+    /// Whether it is of an app; otherwise of the host, of its addresses, or of a schedule.
     pub fn is_of_app(&self) -> bool {
-        !matches!(self.of, Of::Host(_) | Of::Listener(_))
+        matches!(self.of, Of::App(_) | Of::Capability(_))
     }
 
     /// Whether it is of addresses, and may stand in a `[[listener]]`, too.

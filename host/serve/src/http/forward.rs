@@ -6,7 +6,7 @@ pub(crate) mod introduction;
 mod patience;
 mod response;
 pub(crate) mod share;
-mod socket;
+pub(super) mod socket;
 pub(crate) mod trailers;
 mod upload;
 

@@ -104,6 +104,7 @@ impl Link {
             Peer::Unix => !worker.config.trust_proxy.is_empty(),
             // It says so of each request.
             Peer::Front => false,
+            Peer::Schedule | Peer::App => false,
         };
         let [request_alarm, response_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
         Self {

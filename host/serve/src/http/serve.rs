@@ -35,6 +35,7 @@ use super::request_body::RequestBody;
 use super::respond::{self, Failure};
 use super::response_body::ResponseBody;
 use super::response_head::{has_no_body, promised};
+use super::scheduled::tell_outcome;
 use super::streaming::{NOT_FINISHED, ResponseStart, Streaming, data_of, poll_given, start, wrong_length};
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
@@ -75,7 +76,7 @@ pub(crate) async fn serve(
     }
     wasmhost_base::inject::arm(request.headers());
     let is_head = request.method() == Method::HEAD;
-    match exchange.notice() {
+    let mut response = match exchange.notice() {
         Some(response) => response,
         None if exchange.pool.files().is_some() => {
             // In a box: hyper moves the future of each request, and few apps have files.
@@ -91,7 +92,11 @@ pub(crate) async fn serve(
             Ok(request) => exchange.run(request, is_head).await,
             Err(failure) => exchange.fail(failure, Reason::Status),
         },
+    };
+    if exchange.link().client() == Peer::Schedule {
+        tell_outcome(response.headers_mut(), exchange.failure.get());
     }
+    response
 }
 
 impl Exchange {
@@ -149,7 +154,7 @@ impl Exchange {
         if is_forwarded {
             trailers::take_announcement(&mut parts.headers);
         }
-        remove_unseen(&mut parts.headers, trusted);
+        remove_unseen(&mut parts.headers, trusted, self.link().client() == Peer::Schedule);
         certify(&mut parts.headers, self.link());
         let own = if self.link().is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP };
         let said = if trusted { forwarded_scheme(&parts.headers) } else { None };
@@ -520,6 +525,7 @@ impl Exchange {
     /// Answers in the guest's place. The reason is told in development only.
     pub(super) fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
         self.count();
+        self.failure.set(Some(failure));
         if let Some(reason) = failure.refused() {
             self.pool.metrics.refused(reason);
         }

@@ -18,6 +18,7 @@ use wasmhost_serve::worker::inbox::PerClient;
 
 use super::error::{PrimaryError, system};
 use super::held_tls::HeldTls;
+use super::schedule_file::ScheduleFile;
 use crate::descriptors::{connections_by_descriptors, too_few_for_code};
 
 /// What the primary took from the machine while it was not confined. Made before any thread.
@@ -30,6 +31,8 @@ pub struct Bootstrap {
     pub(super) files: BoundFiles,
     /// What the spawner has read of TLS.
     pub(super) tls: Option<HeldTls>,
+    /// Where schedules keep what they have dealt with.
+    pub(super) schedules: Option<ScheduleFile>,
 }
 
 /// The files of the Unix sockets that this host has bound. Whichever way the host ends, they go when this is dropped;
@@ -136,8 +139,9 @@ impl Bootstrap {
             Ok(Some(TlsLook::Same)) => return Err(PrimaryError::Tls("the spawner has read no file of TLS".to_owned())),
             Err(error) => return Err(PrimaryError::Tls(error.to_string())),
         };
+        let schedules = ScheduleFile::open(config).map_err(PrimaryError::Data)?;
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
-        Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files, tls })
+        Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files, tls, schedules })
     }
 
     /// Begins to listen for the admin page, before anything is loaded. Needs a tokio runtime.

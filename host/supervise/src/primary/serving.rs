@@ -300,6 +300,7 @@ impl<B: Backend> Primary<B> {
             revision: revision.map_or(0, |revision| revision.number),
             behind: record.behind().map(|worker| worker.0).collect(),
             error,
+            schedules: self.scheduling.rows(id),
             failed_loads: 0,
         };
         self.host_status.show(id, row, has_failed);

@@ -528,7 +528,7 @@ impl Attendance {
         let Ok(socket) = descriptors.take(Descriptor::Socket) else { return };
         let socket = match peer {
             Peer::Tcp(_) => Accepted::Tcp(socket.into()),
-            Peer::Unix | Peer::Front => Accepted::Unix(socket.into()),
+            Peer::Unix | Peer::Front | Peer::Schedule | Peer::App => Accepted::Unix(socket.into()),
         };
         // The primary hands no more over than the inbox takes.
         if inbox.try_send(Connection { socket, peer, listener, permit }).is_err() {

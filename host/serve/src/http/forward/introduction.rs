@@ -41,7 +41,7 @@ pub(crate) struct Introduction {
 
 impl Introduction {
     /// As it is written.
-    pub(super) fn value(&self) -> Option<HeaderValue> {
+    pub(in crate::http) fn value(&self) -> Option<HeaderValue> {
         let Self { app, stripped, client, trusted, has_host, tls, http, is_certified } = self;
         let facts = [trusted, has_host, is_certified].map(bool::to_string).join(" ");
         let spoken = format!("{} {}", tls.map_or(NO_TLS, TlsVersion::name), http_name(*http));
@@ -62,6 +62,8 @@ impl Introduction {
         let http = http_named(words.next()?)?;
         let client = match words.next()? {
             "unix" => Peer::Unix,
+            "schedule" => Peer::Schedule,
+            "app" => Peer::App,
             address => Peer::Tcp(address.parse().ok()?),
         };
         let read = Self { app, stripped, client, trusted, has_host, tls, http, is_certified };
@@ -75,8 +77,8 @@ mod tests {
 
     #[test]
     fn what_is_read_is_what_was_written() {
-        for client in ["1.2.3.4:5".parse().map(Peer::Tcp), "[fe80::1]:65535".parse().map(Peer::Tcp), Ok(Peer::Unix)] {
-            let client = client.unwrap_or(Peer::Unix);
+        let addresses = ["1.2.3.4:5", "[fe80::1]:65535"].map(|address| Peer::at(address.parse().expect("an address")));
+        for client in addresses.into_iter().chain([Peer::Unix, Peer::Schedule, Peer::App]) {
             for (trusted, has_host, tls, http) in [
                 (true, false, None, Version::HTTP_10),
                 (false, true, Some(TlsVersion::V12), Version::HTTP_11),
