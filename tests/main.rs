@@ -84,6 +84,7 @@ mod reload;
 mod reloading;
 mod schedules;
 mod secrets;
+mod services;
 mod serving;
 mod settings;
 mod sharing;

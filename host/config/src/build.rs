@@ -9,7 +9,6 @@ use toml::de::{DeTable, DeValue};
 
 use super::capability::Capabilities;
 use super::cli::{FileArgs, ServeArgs};
-use super::schedule::ScheduleDraft;
 use super::document::{APPS, DEFAULTS, Drafts, Keys, LISTENERS, TableReader, ValuePlaces, at};
 use super::draft::{AppDraft, Folder, HostDraft};
 use super::file::{self, ConfigFile};
@@ -19,6 +18,7 @@ use super::machine::Machine;
 use super::mistake::{Mistake, Mistakes, Offset};
 use super::nearest::shown;
 use super::overlap;
+use super::schedule::ScheduleDraft;
 use super::settings::{self, Setting, Takes};
 use super::shown::listen as listened;
 use super::together::{self, AppPlace, FoundApp};

@@ -66,7 +66,8 @@ impl CronTimes {
 
     /// The first time after this one; none: there is none in the next years.
     pub fn next_after(&self, time: SystemTime) -> Option<SystemTime> {
-        let time = DateTime::<Utc>::from(time);
+        // Times are whole seconds.
+        let time = DateTime::from_timestamp(DateTime::<Utc>::from(time).timestamp(), 0)?;
         let end = time.checked_add_signed(TimeDelta::days(366 * YEARS_MAX))?;
         let next = match self.cron.determine_job_type() {
             JobType::FixedTime => self.next_fixed(time, end),
@@ -178,6 +179,8 @@ mod tests {
     /// The next `count` times, as the zone shows them.
     fn next(pattern: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
         let times = times(pattern, zone);
+        let is_whole = |time: &SystemTime| DateTime::<Utc>::from(*time).timestamp_subsec_nanos() == 0;
+        assert!(times.next_some(at(from), count).iter().all(is_whole), "{pattern}");
         times.next_some(at(from), count).into_iter().map(|time| times.shown(time)).collect()
     }
 
@@ -186,6 +189,8 @@ mod tests {
         for (pattern, from, expected) in [
             ("*/5 * * * *", "2026-11-29T22:31:00Z", "2026-11-29T22:35:00+00:00"),
             ("*/5 * * * *", "2026-11-29T22:35:00Z", "2026-11-29T22:40:00+00:00"),
+            ("*/5 * * * *", "2026-11-29T22:34:59.999Z", "2026-11-29T22:35:00+00:00"),
+            ("* * * * * *", "2026-11-29T22:35:00.001Z", "2026-11-29T22:35:01+00:00"),
             ("30 6 * * MON-FRI", "2026-11-29T22:31:00Z", "2026-11-30T06:30:00+00:00"),
             ("0 0 29 2 *", "2026-11-29T22:31:00Z", "2028-02-29T00:00:00+00:00"),
             ("0 0 L * *", "2026-11-29T22:31:00Z", "2026-11-30T00:00:00+00:00"),
@@ -209,10 +214,7 @@ mod tests {
             ["2026-10-25T02:30:00+02:00", "2026-10-26T02:30:00+01:00"]
         );
         // Asked within the repeated hour.
-        assert_eq!(
-            next("30 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", 1),
-            ["2026-10-26T02:30:00+01:00"]
-        );
+        assert_eq!(next("30 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", 1), ["2026-10-26T02:30:00+01:00"]);
     }
 
     #[test]
@@ -253,7 +255,10 @@ mod tests {
             (&"1,".repeat(200), "longer than 256 bytes"),
         ] {
             let wrong = CronTimes::new(pattern, "UTC", at("2026-01-01T00:00:00Z")).err();
-            assert!(matches!(&wrong, Some(CronMistake::Pattern(reason)) if reason.contains(words)), "{pattern}: {wrong:?}");
+            assert!(
+                matches!(&wrong, Some(CronMistake::Pattern(reason)) if reason.contains(words)),
+                "{pattern}: {wrong:?}"
+            );
         }
         for zone in ["", "CEST+1", "Europe/Nowhere"] {
             let wrong = CronTimes::new("* * * * *", zone, at("2026-01-01T00:00:00Z")).err();
@@ -267,9 +272,18 @@ mod tests {
             times(pattern, "UTC").last_within(at(from), at(to), 100).map(|(time, count)| (time, count))
         };
         assert_eq!(last("*/5 * * * *", "2026-01-01T00:00:00Z", "2026-01-01T00:04:59Z"), None);
-        assert_eq!(last("*/5 * * * *", "2026-01-01T00:00:00Z", "2026-01-01T00:17:00Z"), Some((at("2026-01-01T00:15:00Z"), 3)));
-        assert_eq!(last("* * * * * *", "2026-01-01T00:00:00Z", "2026-06-01T12:00:07Z"), Some((at("2026-06-01T12:00:07Z"), 100)));
-        assert_eq!(last("0 0 * * *", "2020-01-01T00:00:00Z", "2026-06-01T12:00:07Z"), Some((at("2026-06-01T00:00:00Z"), 100)));
+        assert_eq!(
+            last("*/5 * * * *", "2026-01-01T00:00:00Z", "2026-01-01T00:17:00Z"),
+            Some((at("2026-01-01T00:15:00Z"), 3))
+        );
+        assert_eq!(
+            last("* * * * * *", "2026-01-01T00:00:00Z", "2026-06-01T12:00:07Z"),
+            Some((at("2026-06-01T12:00:07Z"), 100))
+        );
+        assert_eq!(
+            last("0 0 * * *", "2020-01-01T00:00:00Z", "2026-06-01T12:00:07Z"),
+            Some((at("2026-06-01T00:00:00Z"), 100))
+        );
     }
 
     proptest::proptest! {

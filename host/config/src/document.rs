@@ -12,7 +12,7 @@ use super::draft::{AppDraft, Folder, HostDraft};
 use super::listener::ListenerDraft;
 use super::mistake::{Mistakes, Offset};
 use super::nearest::{nearest, shown};
-use super::schedule::{SCHEDULES_MAX, Schedule, ScheduleDraft};
+use super::schedule::{SCHEDULES_MAX, ScheduleDraft, ScheduleSettings};
 use super::settings::{self, Form, Of, Setting, Takes};
 
 /// The key of the apps' tables.
@@ -246,7 +246,7 @@ impl TableReader<'_> {
     }
 
     /// Reads the schedules of an app.
-    pub(super) fn schedules(&mut self, app: &DeTable<'_>, drafts: &mut Drafts) -> Vec<Schedule> {
+    pub(super) fn schedules(&mut self, app: &DeTable<'_>, drafts: &mut Drafts) -> Vec<ScheduleSettings> {
         const EXPECTED: &str = "write `[[app.schedule]]`, and below it `cron = \"*/5 * * * *\"`";
         let Some(value) = app.get(SCHEDULES) else { return Vec::new() };
         let DeValue::Array(values) = value.get_ref() else {
@@ -257,7 +257,7 @@ impl TableReader<'_> {
             self.wrong(at(beyond), format!("an app has {SCHEDULES_MAX} schedules at most"));
         }
         let places = std::mem::take(&mut self.places);
-        let mut schedules: Vec<Schedule> = Vec::new();
+        let mut schedules: Vec<ScheduleSettings> = Vec::new();
         for (number, value) in (1..).zip(values.iter().take(SCHEDULES_MAX)) {
             let DeValue::Table(table) = value.get_ref() else {
                 self.wrong(at(value), format!("a schedule must be a table: {EXPECTED}"));

@@ -133,6 +133,7 @@ impl AppDraft {
             forwarded_headers: false,
             compress: Compress::default(),
             group: None,
+            services: Vec::new(),
             schedules: Vec::new(),
             isolation: Isolation::default(),
             capacity: Capacity::default(),

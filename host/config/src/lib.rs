@@ -28,6 +28,7 @@ pub mod routes;
 mod schedule;
 mod schema;
 mod secret;
+mod service;
 pub mod settings;
 mod show;
 mod shown;
@@ -51,8 +52,8 @@ use serde::{Deserialize, Serialize};
 
 pub use acme::AcmeSettings;
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
-pub use cron::{CronMistake, CronTimes};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
+pub use cron::{CronMistake, CronTimes};
 pub use env_file::DEVELOPMENT_VARIABLE;
 pub use environment::{GuestVariable, HostEnvironment};
 pub use given::Source;
@@ -62,8 +63,9 @@ pub use mistake::Mistake;
 pub use outline::{Outline, outline};
 pub use overlap::components_within;
 pub use parse::{HostPattern, HostRule, certificates};
-pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, Schedule};
+pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, ScheduleSettings};
 pub use schema::schema;
+pub use service::{SERVICES_MAX, Service};
 pub use settings::{Form, Setting, Takes};
 pub use show::{changed_host_settings, show};
 pub use table::{APPS_MAX, AppId, AppTable, Listed, Routed};
@@ -198,8 +200,10 @@ pub struct App {
     pub compress: Compress,
     /// With which other apps it shares worker processes, of the same form as a name; none: with all that have none.
     pub group: Option<String>,
+    /// The apps that it may call.
+    pub services: Vec<Service>,
     /// Requests that the host makes to it at certain times; [`SCHEDULES_MAX`] at most.
-    pub schedules: Vec<Schedule>,
+    pub schedules: Vec<ScheduleSettings>,
     /// How long an instance lives.
     pub isolation: Isolation,
     /// Bounds on instances and on the queue in front of them.

@@ -53,7 +53,7 @@ impl CatchUp {
 
 /// A schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Schedule {
+pub struct ScheduleSettings {
     /// Its name, of the form of an app's; no two of an app have the same.
     pub name: String,
     /// When it is due, as it is written; see [`CronTimes`].
@@ -70,7 +70,7 @@ pub struct Schedule {
     pub jitter: Duration,
 }
 
-impl Schedule {
+impl ScheduleSettings {
     /// When it is due. (None: it was not checked.)
     pub fn times(&self, now: SystemTime) -> Option<CronTimes> {
         CronTimes::new(&self.cron, &self.timezone, now).ok()
@@ -107,7 +107,8 @@ impl ScheduleDraft {
 
     pub(super) fn path(&mut self, text: &str) -> Result<(), String> {
         const EXPECTED: &str = "must be a path, with a query or without, as in `/cleanup?all=1`";
-        let parsed = PathAndQuery::try_from(text).ok().filter(|parsed| text.starts_with('/') && parsed.as_str() == text);
+        let parsed =
+            PathAndQuery::try_from(text).ok().filter(|parsed| text.starts_with('/') && parsed.as_str() == text);
         let path = parsed.ok_or_else(|| EXPECTED.to_owned())?;
         if path.path().contains(['%', '#']) || path.path().split('/').any(|part| part == ".." || part == ".") {
             return Err(format!("{EXPECTED}, and have no `.` and `..` as parts, and no `%`"));
@@ -133,13 +134,13 @@ impl ScheduleDraft {
     ///
     /// # Errors
     /// What is missing.
-    pub(super) fn finish(self, number: usize) -> Result<Schedule, String> {
+    pub(super) fn finish(self, number: usize) -> Result<ScheduleSettings, String> {
         let Self { name, cron, timezone, path, overlap, catch_up, jitter } = self;
         if cron.is_empty() {
             return Err("this schedule is never due: write `cron = \"*/5 * * * *\"`".to_owned());
         }
         let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
-        Ok(Schedule {
+        Ok(ScheduleSettings {
             name: or(name, &format!("schedule-{number}")),
             cron,
             timezone: or(timezone, "UTC"),
@@ -158,12 +159,12 @@ fn reason(mistake: CronMistake) -> String {
 }
 
 /// When a schedule is due next, for people.
-pub(super) fn next_times(schedule: &Schedule, count: usize, now: SystemTime) -> String {
+pub(super) fn next_times(schedule: &ScheduleSettings, count: usize, now: SystemTime) -> String {
     let Some(times) = schedule.times(now) else { return String::new() };
     let shown: Vec<String> = times.next_some(now, count).into_iter().map(|time| times.shown(time)).collect();
     shown.join(", ")
 }
 
-pub(super) fn jitter(schedule: &Schedule) -> Shown {
+pub(super) fn jitter(schedule: &ScheduleSettings) -> Shown {
     shown::time(schedule.jitter)
 }

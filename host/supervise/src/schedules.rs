@@ -11,10 +11,10 @@ mod job;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use wasmhost_config::{App, AppId, Schedule};
+use wasmhost_config::{App, AppId, ScheduleSettings};
 use wasmhost_serve::worker::{RunEnd, ScheduledRequest};
 
-use self::job::Job;
+use self::job::ScheduleRuns;
 pub(crate) use self::job::{LastRun, ScheduleRow};
 
 /// How often the wall clock is looked at, while there are schedules.
@@ -23,6 +23,8 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(10);
 pub(crate) const LATE_MAX: Duration = Duration::from_secs(30);
 /// By how much the wall clock may be set back without a time being due again.
 pub(crate) const BACK_MAX: Duration = Duration::from_secs(3 * 3_600);
+/// How soon it is looked again while something is due of an app that is not loaded yet.
+const NOT_READY_AGAIN: Duration = Duration::from_millis(200);
 /// Runs of all schedules at once.
 pub(crate) const RUNS_MAX: usize = 64;
 
@@ -67,6 +69,8 @@ impl LeftOut {
 pub(crate) enum Step {
     /// Make this request.
     Run(ScheduledRequest),
+    /// Something is due of an app that is not loaded yet, and waits for that.
+    Load(AppId),
     /// So many times of a schedule were left out.
     LeftOut { app: AppId, schedule: String, times: usize, why: LeftOut },
 }
@@ -74,9 +78,11 @@ pub(crate) enum Step {
 /// All schedules of the host.
 #[derive(Debug, Default)]
 pub(crate) struct Schedules {
-    jobs: BTreeMap<(AppId, String), Job>,
+    jobs: BTreeMap<(AppId, String), ScheduleRuns>,
     running: usize,
     seen: Option<Moment>,
+    /// Something is due and waits for its app.
+    waits: bool,
 }
 
 impl Schedules {
@@ -87,7 +93,7 @@ impl Schedules {
         &mut self,
         apps: impl Iterator<Item = (AppId, &'a App)>,
         now: Moment,
-        dealt_with: impl Fn(&str, &Schedule) -> Option<SystemTime>,
+        dealt_with: impl Fn(&str, &ScheduleSettings) -> Option<SystemTime>,
         mut chance: impl FnMut() -> f64,
     ) {
         let mut before = std::mem::take(&mut self.jobs);
@@ -98,7 +104,7 @@ impl Schedules {
                 let job = match old {
                     Some(job) if job.schedule == *schedule => Some(job),
                     Some(job) => job.changed(schedule, now.wall, chance()),
-                    None => Job::new(schedule, dealt_with(&app.name, schedule), now.wall, chance()),
+                    None => ScheduleRuns::new(schedule, dealt_with(&app.name, schedule), now.wall, chance()),
                 };
                 if let Some(job) = job {
                     self.jobs.insert(key, job);
@@ -107,17 +113,28 @@ impl Schedules {
         }
     }
 
-    /// What is due.
-    pub(crate) fn look(&mut self, now: Moment, mut chance: impl FnMut() -> f64) -> Vec<Step> {
+    /// What is due. `is_ready`: whether an app was loaded, or cannot be.
+    pub(crate) fn look(
+        &mut self,
+        now: Moment,
+        is_ready: impl Fn(AppId) -> bool,
+        mut chance: impl FnMut() -> f64,
+    ) -> Vec<Step> {
         let was_set_back = self.seen.replace(now).is_some_and(|seen| {
             let expected = seen.wall + now.steady.saturating_duration_since(seen.steady);
             expected.duration_since(now.wall).is_ok_and(|back| back > BACK_MAX)
         });
-        let Self { jobs, running, .. } = self;
+        let Self { jobs, running, waits, .. } = self;
+        *waits = false;
         let mut steps = Vec::new();
         for ((app, name), job) in jobs {
             if was_set_back {
                 job.plan(now.wall, chance());
+            }
+            if job.wait_for(now.wall) == Some(Duration::ZERO) && !is_ready(*app) {
+                *waits = true;
+                steps.push(Step::Load(*app));
+                continue;
             }
             let Some((due, missed)) = job.due(now.wall, chance()) else { continue };
             let begins = due.filter(|_| job.has_room() && *running < RUNS_MAX);
@@ -149,6 +166,9 @@ impl Schedules {
     /// When [`Self::look`] may have something to do; none: there is no schedule.
     pub(crate) fn look_at(&self, now: Moment) -> Option<Instant> {
         let latest = now.steady + LOOK_EVERY;
+        if self.waits {
+            return Some(now.steady + NOT_READY_AGAIN);
+        }
         let soonest = self.jobs.values().map(|job| job.wait_for(now.wall)).min()?;
         Some(soonest.and_then(|wait| now.steady.checked_add(wait)).map_or(latest, |at| at.min(latest)))
     }
@@ -160,7 +180,11 @@ impl Schedules {
 
     /// The schedules of an app, as they are shown.
     pub(crate) fn rows(&self, app: AppId) -> Vec<ScheduleRow> {
-        self.jobs.range((app, String::new())..).take_while(|((id, _), _)| *id == app).map(|(_, job)| job.row()).collect()
+        self.jobs
+            .range((app, String::new())..)
+            .take_while(|((id, _), _)| *id == app)
+            .map(|(_, job)| job.row())
+            .collect()
     }
 
     /// Of schedules that catch up: up to when their times are dealt with.

@@ -5,7 +5,7 @@ use crate::draft::{AppDraft, HostDraft};
 use crate::listener::ListenerDraft;
 use crate::schedule::ScheduleDraft;
 use crate::shown::Shown;
-use crate::{App, Config, ListenerConfig, Schedule};
+use crate::{App, Config, ListenerConfig, ScheduleSettings};
 
 /// A setting: the flag `--NAME`, the variable `WASMHOST_NAME` with underscores, and a key of `wasmhost.toml`. (Those of
 /// `settings::FILE_ONLY` and [`super::ONE_APP_ONLY`] are keys alone.)
@@ -90,7 +90,7 @@ pub(crate) enum Of {
     /// Each app's.
     App(SettingAccess<AppDraft, App>),
     /// Of an app's schedules, in an `[[app.schedule]]`.
-    Schedule(SettingAccess<ScheduleDraft, Schedule>),
+    Schedule(SettingAccess<ScheduleDraft, ScheduleSettings>),
     /// Each app's, declared by a capability, with its check.
     Capability(fn(&str) -> Result<(), String>),
 }
@@ -140,7 +140,7 @@ pub(super) const fn listener_list(
 /// A setting of a schedule.
 pub(super) const fn schedule(
     set: fn(&mut ScheduleDraft, &str) -> Result<(), String>,
-    get: fn(&Schedule) -> Shown,
+    get: fn(&ScheduleSettings) -> Shown,
 ) -> Of {
     Of::Schedule(SettingAccess { set, clear: |_| (), get })
 }

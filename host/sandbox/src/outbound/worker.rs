@@ -16,8 +16,10 @@ use super::connect;
 use super::kept::KeptConnections;
 use super::names::{LookUps, Names};
 use super::policy::{Policy, PolicyRefusal};
+use super::services::{ServiceCall, Services};
 use super::target::Target;
 use crate::bounds::{AppBounds, ConnectionUse, SharedBound};
+use crate::meter::SERVICE_DEPTH_MAX;
 
 /// Refusals of a worker's outgoing requests that are logged in one second.
 const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
@@ -35,6 +37,9 @@ pub(crate) struct Outbound {
     /// What all apps of the worker look up names with; none if the system could not provide it.
     names: OnceLock<Option<Arc<Names>>>,
     refusals: LineBudget,
+    services: Arc<dyn Services>,
+    /// The apps that it may call, by the names that it calls them.
+    called: Vec<(String, Arc<str>)>,
 }
 
 thread_local! {
@@ -57,8 +62,11 @@ fn names_of_this_thread() -> Option<Arc<Names>> {
 }
 
 impl Outbound {
-    pub(crate) fn new(app: Arc<App>, bounds: Arc<AppBounds>) -> Self {
+    pub(crate) fn new(app: Arc<App>, bounds: Arc<AppBounds>, services: Arc<dyn Services>) -> Self {
+        let called = app.services.iter().map(|service| (service.name.clone(), Arc::from(&*service.app))).collect();
         Self {
+            called,
+            services,
             app,
             look_ups: LookUps::of(bounds.account(SharedBound::NameLookUps)),
             kept: KeptConnections::of(bounds.account(SharedBound::KeptConnections)),
@@ -129,16 +137,46 @@ impl Outbound {
         }
     }
 
-    /// Logs a refusal, with the flag that would allow the request. Returns the error for the guest.
-    fn refuse(&self, refusal: &PolicyRefusal, target: &Target, (worker, request): (u16, u64)) -> Error {
+    /// The app that it calls by this name.
+    pub(super) fn service(&self, name: &str, whose: (u16, u64)) -> Result<&Arc<str>, Error> {
+        let found = self.called.iter().find(|(known, _)| known == name).map(|(_, app)| app);
+        found.ok_or_else(|| {
+            let text = format!(
+                "a call of the service `{name}` was refused: the app has none of this name; write `services = [\"{name}\"]` (or `[\"{name}=APP\"]`) to allow it"
+            );
+            self.tell_refused(&text, "services", whose);
+            Error::HttpRequestDenied
+        })
+    }
+
+    /// Has another app answer.
+    pub(super) fn call(&self, call: ServiceCall) {
+        self.bounds.count_request(ConnectionUse::Service);
+        self.services.call(call);
+    }
+
+    /// A call of this service would be one too many behind each other.
+    pub(super) fn nested_too_deep(&self, name: &str, whose: (u16, u64)) -> Error {
+        let text = format!(
+            "a call of the service `{name}` was refused: calls of apps by apps are nested {SERVICE_DEPTH_MAX} deep at most; do they call each other in a circle?"
+        );
+        self.tell_refused(&text, "services", whose);
+        Error::LoopDetected
+    }
+
+    fn tell_refused(&self, text: &str, limit: &'static str, (worker, request): (u16, u64)) {
         let (admitted, left_out) = self.refusals.admit();
         if left_out > 0 {
             tracing::warn!(app = self.app(), worker, lines = left_out, "refusals of outgoing requests were left out");
         }
         if admitted {
-            let text = refusal.explain(&target.host, target.port);
-            tracing::warn!(app = self.app(), worker, request, limit = "--allow-host", "{text}");
+            tracing::warn!(app = self.app(), worker, request, limit, "{text}");
         }
+    }
+
+    /// Logs a refusal, with the flag that would allow the request. Returns the error for the guest.
+    fn refuse(&self, refusal: &PolicyRefusal, target: &Target, whose: (u16, u64)) -> Error {
+        self.tell_refused(&refusal.explain(&target.host, target.port), "--allow-host", whose);
         match refusal {
             PolicyRefusal::Host => Error::HttpRequestDenied,
             PolicyRefusal::Private(_) | PolicyRefusal::LinkLocal(_) => Error::DestinationIpProhibited,

@@ -10,7 +10,7 @@ use wasmhost_config::routes::host_of;
 
 use super::forward::introduction::FIELD;
 use super::respond::Failure;
-use super::scheduled::is_of_schedule;
+use super::schedule_fields::is_of_schedule;
 use crate::elements::elements;
 use crate::net::is_of_certificate;
 
@@ -506,8 +506,16 @@ mod tests {
     #[test]
     fn trailers_keep_only_what_may_stand_in_them() {
         let mut trailers = HeaderMap::new();
-        for name in ["content-length", "transfer-encoding", "host", "x-forwarded-for", "authorization", "x-wasmhost-schedule", "x-sum", "etag"]
-        {
+        for name in [
+            "content-length",
+            "transfer-encoding",
+            "host",
+            "x-forwarded-for",
+            "authorization",
+            "x-wasmhost-schedule",
+            "x-sum",
+            "etag",
+        ] {
             trailers.insert(name, HeaderValue::from_static("x"));
         }
         clean_trailers(&mut trailers);

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -19,26 +19,11 @@ use super::forward::connections::{GREETED_WITHIN, greeted};
 use super::forward::introduction::{FIELD, Introduction};
 use super::forward::socket::HEAD_BYTES_MAX;
 use super::respond::Failure;
+use super::schedule_fields::{CRON, NAME, OUTCOME, TIME};
 use crate::net::Peer;
-
-/// How the names of all fields begin that tell a guest of its schedule. No client's request has one behind the host.
-const PREFIX: &str = "x-wasmhost-schedule";
-/// The name of the schedule.
-const NAME: HeaderName = HeaderName::from_static(PREFIX);
-/// Its pattern, as it is written.
-const CRON: HeaderName = HeaderName::from_static("x-wasmhost-schedule-cron");
-/// The time at which it was due, in milliseconds since 1970.
-const TIME: HeaderName = HeaderName::from_static("x-wasmhost-schedule-time");
-/// What the worker says of a failure of its own. No guest's response has it.
-const OUTCOME: HeaderName = HeaderName::from_static("x-wasmhost-schedule-outcome");
 
 /// Whom the request is for.
 const AUTHORITY: HeaderValue = HeaderValue::from_static("schedule.wasmhost.internal");
-
-/// Whether only a schedule may say this.
-pub(super) fn is_of_schedule(name: &HeaderName) -> bool {
-    name.as_str().starts_with(PREFIX)
-}
 
 /// A request of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +98,7 @@ impl ScheduledRequest {
             tls: None,
             http: Version::HTTP_11,
             is_certified: false,
+            depth: 0,
         };
         let due = self.due.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let due = u64::try_from(due.as_millis()).unwrap_or(u64::MAX);
@@ -176,7 +162,8 @@ impl ScheduledRequest {
 
 fn end_of(status: u16, said: Option<&HeaderValue>, is_whole: bool) -> RunEnd {
     let said = said.and_then(|said| said.to_str().ok());
-    let end = |outcome, detail: Option<&str>| RunEnd { outcome, status: Some(status), detail: detail.map(str::to_owned) };
+    let end =
+        |outcome, detail: Option<&str>| RunEnd { outcome, status: Some(status), detail: detail.map(str::to_owned) };
     match said.map(|said| said.split_once(' ').unwrap_or((said, ""))) {
         Some(("fault", kind)) => end(RunOutcome::Fault, Some(kind)),
         Some(_) => end(RunOutcome::Refused, None),
@@ -223,7 +210,6 @@ mod tests {
         assert_eq!(field("x-wasmhost-schedule-time"), Some("1764455100000"));
         let introduction = head.headers().get(FIELD).and_then(Introduction::read);
         assert_eq!(introduction.map(|said| (said.app, said.client)), Some((AppId(3), Peer::Schedule)));
-        assert!([NAME, CRON, TIME, OUTCOME].iter().all(is_of_schedule));
     }
 
     #[test]

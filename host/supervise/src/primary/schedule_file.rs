@@ -18,12 +18,12 @@ const NAME: &str = "schedules.json";
 const BYTES_MAX: u64 = 64 << 20;
 
 /// Milliseconds since 1970, by app and schedule.
-type Times = BTreeMap<String, BTreeMap<String, u64>>;
+type KeptTimes = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// The file.
 pub(super) struct ScheduleFile {
     file: File,
-    times: Times,
+    times: KeptTimes,
 }
 
 impl ScheduleFile {
@@ -37,20 +37,28 @@ impl ScheduleFile {
         make_directory(folder)?;
         let path = folder.join(NAME);
         let opened = Self::open_at(&path);
-        opened.map(Some).map_err(|error| format!("`{}` cannot be opened: {error}; remove it, or name another data-dir", path.display()))
+        opened.map(Some).map_err(|error| {
+            format!("`{}` cannot be opened: {error}; remove it, or name another data-dir", path.display())
+        })
     }
 
     fn open_at(path: &Path) -> io::Result<Self> {
         let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(flags)
+            .open(path)?;
         let mut text = Vec::new();
         (&file).take(BYTES_MAX).read_to_end(&mut text)?;
         let times = serde_json::from_slice(&text).unwrap_or_else(|error| {
             if !text.is_empty() {
                 tracing::warn!(file = %path.display(), %error, "what was kept of schedules cannot be read; nothing that they missed is caught up");
             }
-            Times::new()
+            KeptTimes::new()
         });
         Ok(Self { file, times })
     }
@@ -63,7 +71,7 @@ impl ScheduleFile {
 
     /// Writes what holds now, if it is something else.
     pub(super) fn keep(&mut self, all: impl Iterator<Item = (String, String, SystemTime)>) {
-        let mut times = Times::new();
+        let mut times = KeptTimes::new();
         for (app, schedule, time) in all {
             let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);

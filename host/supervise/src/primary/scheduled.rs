@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use wasmhost_config::{AppId, Schedule};
+use wasmhost_config::{AppId, ScheduleSettings};
 use wasmhost_serve::worker::inbox::{Accepted, Admission, Connection, PerClient};
 use wasmhost_serve::worker::{Peer, RunEnd, RunOutcome, ScheduledRequest};
 
@@ -60,12 +60,14 @@ impl<B: Backend> Primary<B> {
     pub(super) fn follow_schedules(&mut self) {
         let apps = self.apps.book.iter().map(|(id, record)| (id, &**record.app()));
         let Scheduling { schedules, file, .. } = &mut self.scheduling;
-        let dealt_with = |app: &str, schedule: &Schedule| file.as_ref()?.of(app, &schedule.name);
+        let dealt_with = |app: &str, schedule: &ScheduleSettings| file.as_ref()?.of(app, &schedule.name);
         schedules.follow(apps, Moment::now(), dealt_with, fastrand::f64);
         let has_file = file.is_some();
         let catches_up = schedules.dealt_with().next().is_some();
         if !has_file && self.config.data_dir.is_some() && catches_up {
-            tracing::warn!("a schedule catches up on what it missed for the first time: what it misses while the host does not run is caught up once the host was restarted");
+            tracing::warn!(
+                "a schedule catches up on what it missed for the first time: what it misses while the host does not run is caught up once the host was restarted"
+            );
         }
         self.keep_schedules();
         self.show_all();
@@ -73,7 +75,10 @@ impl<B: Backend> Primary<B> {
 
     /// Begins the runs that are due.
     pub(super) fn run_schedules(&mut self) {
-        let steps = self.scheduling.schedules.look(Moment::now(), fastrand::f64);
+        // One that cannot be loaded is asked all the same: its runs are refused.
+        let book = &self.apps.book;
+        let is_ready = |app| book.get(app).is_some_and(|one| one.revision().is_some() || one.failure().is_some());
+        let steps = self.scheduling.schedules.look(Moment::now(), is_ready, fastrand::f64);
         if steps.is_empty() {
             return;
         }
@@ -113,6 +118,7 @@ impl<B: Backend> Primary<B> {
     fn take_step(&mut self, step: Step) {
         match step {
             Step::Run(request) => self.begin_run(request),
+            Step::Load(app) => self.apps.book.load_in_time(app),
             Step::LeftOut { app, schedule, times, why } => {
                 let (name, reason) = (&*self.name_of(app), why.name());
                 tracing::warn!(app = name, schedule, times, reason, "schedule left out");
@@ -125,9 +131,11 @@ impl<B: Backend> Primary<B> {
     fn begin_run(&mut self, request: ScheduledRequest) {
         let app = request.app;
         self.host_status.touch(app);
-        let division = self.apps.book.get(app).and_then(|record| {
-            self.divisions.iter().position(|division| division.serves(record.app()))
-        });
+        let division = self
+            .apps
+            .book
+            .get(app)
+            .and_then(|record| self.divisions.iter().position(|division| division.serves(record.app())));
         let (ended, began) = (self.scheduling.ended.clone(), Instant::now());
         let tell = move |request, end| {
             // Without a receiver the host has stopped.
@@ -162,6 +170,8 @@ impl<B: Backend> Primary<B> {
         let Scheduling { schedules, file, .. } = &mut self.scheduling;
         let Some(file) = file else { return };
         let name = |id: AppId| self.apps.book.get(id).map(|record| record.app().name.clone());
-        file.keep(schedules.dealt_with().filter_map(|(id, schedule, time)| Some((name(id)?, schedule.to_owned(), time))));
+        file.keep(
+            schedules.dealt_with().filter_map(|(id, schedule, time)| Some((name(id)?, schedule.to_owned(), time))),
+        );
     }
 }

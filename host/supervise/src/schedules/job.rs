@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use wasmhost_config::{AppId, CatchUp, CronTimes, Overlap, Schedule};
+use wasmhost_config::{AppId, CatchUp, CronTimes, Overlap, ScheduleSettings};
 use wasmhost_serve::worker::{RunEnd, RunOutcome, ScheduledRequest};
 
 use super::LATE_MAX;
@@ -12,8 +12,8 @@ const MISSED_MAX: usize = 1_000;
 
 /// One schedule.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) schedule: Schedule,
+pub(super) struct ScheduleRuns {
+    pub(super) schedule: ScheduleSettings,
     times: CronTimes,
     /// The time that is due next, and when its run begins: later by chance. None: there is none.
     next: Option<(SystemTime, SystemTime)>,
@@ -44,7 +44,7 @@ pub(crate) struct LastRun {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ScheduleRow {
     /// What the settings say.
-    pub(crate) schedule: Schedule,
+    pub(crate) schedule: ScheduleSettings,
     /// When it is due next.
     pub(crate) next: Option<SystemTime>,
     /// Runs under way.
@@ -61,10 +61,10 @@ pub(crate) struct ScheduleRow {
     pub(crate) last: Option<LastRun>,
 }
 
-impl Job {
+impl ScheduleRuns {
     /// A new one. None: its pattern cannot be read, which the settings would not have let through.
     pub(super) fn new(
-        schedule: &Schedule,
+        schedule: &ScheduleSettings,
         dealt_with: Option<SystemTime>,
         now: SystemTime,
         chance: f64,
@@ -89,7 +89,7 @@ impl Job {
     }
 
     /// The same with other settings: its runs go on, and are counted with the others.
-    pub(super) fn changed(self, schedule: &Schedule, now: SystemTime, chance: f64) -> Option<Self> {
+    pub(super) fn changed(self, schedule: &ScheduleSettings, now: SystemTime, chance: f64) -> Option<Self> {
         let Self { running, waiting, runs, faults, failures, left_out, last, .. } = self;
         let waiting = waiting.filter(|_| schedule.overlap == Overlap::Queue);
         let new = Self::new(schedule, None, now, chance)?;
@@ -153,7 +153,7 @@ impl Job {
     /// A run of this time begins.
     pub(super) fn begin(&mut self, app: AppId, due: SystemTime) -> ScheduledRequest {
         self.running += 1;
-        let Schedule { name, cron, path, .. } = self.schedule.clone();
+        let ScheduleSettings { name, cron, path, .. } = self.schedule.clone();
         ScheduledRequest { app, name, cron, path, due }
     }
 

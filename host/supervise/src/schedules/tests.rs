@@ -11,8 +11,8 @@ fn start() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_369_600)
 }
 
-fn schedule(cron: &str, change: impl FnOnce(&mut Schedule)) -> Schedule {
-    let mut schedule = Schedule {
+fn schedule(cron: &str, change: impl FnOnce(&mut ScheduleSettings)) -> ScheduleSettings {
+    let mut schedule = ScheduleSettings {
         name: "job".to_owned(),
         cron: cron.to_owned(),
         timezone: "UTC".to_owned(),
@@ -29,23 +29,28 @@ fn schedule(cron: &str, change: impl FnOnce(&mut Schedule)) -> Schedule {
 struct Host {
     schedules: Schedules,
     now: Moment,
+    is_ready: bool,
 }
 
 impl Host {
-    fn with(schedule: Schedule) -> Self {
-        let mut host = Self { schedules: Schedules::default(), now: Moment { wall: start(), steady: Instant::now() } };
+    fn with(schedule: ScheduleSettings) -> Self {
+        let mut host = Self {
+            schedules: Schedules::default(),
+            now: Moment { wall: start(), steady: Instant::now() },
+            is_ready: true,
+        };
         host.follow(&[schedule], None);
         host
     }
 
-    fn follow(&mut self, schedules: &[Schedule], dealt_with: Option<SystemTime>) {
+    fn follow(&mut self, schedules: &[ScheduleSettings], dealt_with: Option<SystemTime>) {
         let app = App { name: "a".to_owned(), schedules: schedules.to_vec(), ..App::default() };
         self.schedules.follow([(APP, &app)].into_iter(), self.now, |_, _| dealt_with, || 0.5);
     }
 
     /// What is due, in short: `run MINUTES` after the start, or `left out COUNT`.
     fn looked_at(&mut self) -> Vec<String> {
-        let steps = self.schedules.look(self.now, || 0.5);
+        let steps = self.schedules.look(self.now, |_| self.is_ready, || 0.5);
         steps.into_iter().map(|step| shown(&step)).collect()
     }
 
@@ -80,9 +85,11 @@ impl Host {
 fn shown(step: &Step) -> String {
     match step {
         Step::Run(request) => {
-            let late = request.due.duration_since(start()).map_or_else(|e| -e.duration().as_secs_f64(), |d| d.as_secs_f64());
+            let late =
+                request.due.duration_since(start()).map_or_else(|e| -e.duration().as_secs_f64(), |d| d.as_secs_f64());
             format!("run {}", late / 60.0)
         }
+        Step::Load(_) => "load".to_owned(),
         Step::LeftOut { times, why, .. } => format!("left out {times} {}", why.name()),
     }
 }
@@ -193,18 +200,33 @@ fn a_reload_keeps_what_runs_and_changes_the_rest() {
 
 #[test]
 fn what_was_missed_while_the_host_did_not_run_is_caught_up_once() {
-    let catch_up = |schedule: &mut Schedule| schedule.catch_up = CatchUp::Last;
-    let mut host = Host { schedules: Schedules::default(), now: Moment { wall: start(), steady: Instant::now() } };
+    let catch_up = |schedule: &mut ScheduleSettings| schedule.catch_up = CatchUp::Last;
+    let mut host =
+        Host { schedules: Schedules::default(), now: Moment { wall: start(), steady: Instant::now() }, is_ready: true };
     host.follow(&[schedule("0 * * * *", catch_up)], Some(start() - 5 * HOUR));
     assert_eq!(host.looked_at(), ["left out 4 missed", "run -40"]);
     let dealt_with: Vec<_> = host.schedules.dealt_with().collect();
     assert_eq!(dealt_with, [(APP, "job", start())]);
     assert_eq!(host.looked_at(), [""; 0]);
     // Who does not catch up is not asked.
-    let mut host = Host { schedules: Schedules::default(), now: Moment { wall: start(), steady: Instant::now() } };
+    let mut host =
+        Host { schedules: Schedules::default(), now: Moment { wall: start(), steady: Instant::now() }, is_ready: true };
     host.follow(&[schedule("0 * * * *", |_| ())], Some(start() - 5 * HOUR));
     assert_eq!(host.looked_at(), [""; 0]);
     assert_eq!(host.schedules.dealt_with().count(), 0);
+}
+
+#[test]
+fn what_is_due_of_an_app_that_is_not_loaded_yet_waits_for_it() {
+    let mut host = Host::with(schedule("*/5 * * * *", |_| ()));
+    host.is_ready = false;
+    assert_eq!(host.after(MINUTE), [""; 0], "nothing is due");
+    assert_eq!(host.after(4 * MINUTE), ["load"]);
+    assert_eq!(host.schedules.look_at(host.now), Some(host.now.steady + NOT_READY_AGAIN));
+    assert_eq!(host.after(Duration::from_secs(3)), ["load"]);
+    host.is_ready = true;
+    assert_eq!(host.after(Duration::from_secs(1)), ["run 5"]);
+    assert_eq!(host.schedules.look_at(host.now), Some(host.now.steady + LOOK_EVERY));
 }
 
 #[test]
@@ -227,7 +249,7 @@ fn the_host_makes_so_many_runs_at_once_and_no_more() {
         })
         .collect();
     schedules.follow((0..).map(AppId).zip(&apps), now, |_, _| None, || 0.0);
-    let steps = schedules.look(Moment { wall: start() + MINUTE, ..now }, || 0.0);
+    let steps = schedules.look(Moment { wall: start() + MINUTE, ..now }, |_| true, || 0.0);
     let runs = steps.iter().filter(|step| matches!(step, Step::Run(_))).count();
     let full = steps.iter().filter(|step| matches!(step, Step::LeftOut { why: LeftOut::Full, .. })).count();
     assert_eq!((runs, full), (RUNS_MAX, 4 * 32 - RUNS_MAX));
